@@ -1,0 +1,122 @@
+"""Checkpoints that survive being killed: saved whole or not at all, and trusted only after every hash was compared.
+
+    store.save(step, {"model": …, "optimizer": …}, state)     RUN/checkpoints/step-00000500/
+    store.latest()                                            the newest that verifies; bad ones are set aside by name, never deleted
+    store.prune(keep, protect)                                removes the older ones
+
+A checkpoint is `model.safetensors`, `optimizer.safetensors`, `state.json` and `manifest.json` (size and SHA-256 of each), written into a
+temporary folder beside its place, fsynced, renamed, and the parent fsynced.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from tilth.checkpoint.tensors import read_tensors, write_tensors
+from tilth.core.errors import CheckpointError, IntegrityError, StorageError
+from tilth.core.files import disk, new_folder, read_json, verify_manifest, write_json
+
+_NAME = re.compile(r"step-(\d{8,})")
+BEST = "best.json"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint whose bytes were verified."""
+
+    path: Path
+    step: int
+
+    def tensors(self, name: str) -> dict[str, Tensor]:
+        """The tensors saved under `name` (`model` or `optimizer`)."""
+        return read_tensors(self.path / f"{name}.safetensors")
+
+    def state(self) -> dict[str, Any]:
+        """What was saved beside the tensors."""
+        state: dict[str, Any] = read_json(self.path / "state.json")
+        return state
+
+
+class CheckpointStore:
+    """The checkpoints of one run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def save(self, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: dict[str, Any]) -> Path:
+        """Saves durably; returns the folder. CheckpointError when the disk refuses: earlier checkpoints are untouched."""
+        final = self._path(step)
+        try:
+            with new_folder(final, {"step": step}) as folder:
+                for name, group in tensors.items():
+                    write_tensors(folder / f"{name}.safetensors", group)
+                write_json(folder / "state.json", state)
+        except StorageError as error:
+            raise CheckpointError(f"could not save step {step}: {error.message}", error.remedy) from error
+        return final
+
+    def latest(self) -> tuple[Checkpoint | None, list[str]]:
+        """The newest checkpoint that verifies, and a line for each newer one that did not and was set aside."""
+        set_aside: list[str] = []
+        for step, path in sorted(self._all(), reverse=True):
+            try:
+                return self._verified(path, step), set_aside
+            except CheckpointError as error:
+                aside = self._set_aside(path)
+                set_aside.append(f"{error.message}; set aside as {aside.name}")
+        return None, set_aside
+
+    def at(self, step: int) -> Checkpoint:
+        """The checkpoint of a step, verified; CheckpointError when there is none or it is damaged."""
+        if not self._path(step).is_dir():
+            there = ", ".join(str(s) for s, _ in sorted(self._all())) or "none"
+            raise CheckpointError(f"no checkpoint of step {step} in {self.folder}", f"choose one that exists: {there}")
+        return self._verified(self._path(step), step)
+
+    def best(self) -> Checkpoint | None:
+        """The checkpoint with the best validation metric, verified; None before the first evaluation."""
+        if not (self.folder / BEST).exists():
+            return None
+        return self.at(read_json(self.folder / BEST)["step"])
+
+    def mark_best(self, step: int, metric: str, value: float) -> None:
+        """Remembers that the checkpoint of `step` is the best so far."""
+        write_json(self.folder / BEST, {"step": step, "metric": metric, "value": value})
+
+    def prune(self, keep: int) -> None:
+        """Removes all but the newest `keep` checkpoints and the best; also what a kill left half-written."""
+        protected = {read_json(self.folder / BEST)["step"]} if (self.folder / BEST).exists() else set()
+        old = sorted(self._all())[:-keep]
+        for path in [path for step, path in old if step not in protected] + list(self.folder.glob(".step-*.tmp")):
+            disk.remove(path)
+
+    def _verified(self, path: Path, step: int) -> Checkpoint:
+        try:
+            verify_manifest(path)
+        except IntegrityError as error:
+            raise CheckpointError(f"{path} is damaged: {error.message}", "use an earlier checkpoint") from error
+        return Checkpoint(path, step)
+
+    def _set_aside(self, path: Path) -> Path:
+        number, aside = 0, path.with_name(f"{path.name}.damaged")
+        while aside.exists():
+            number += 1
+            aside = path.with_name(f"{path.name}.damaged-{number}")
+        disk.rename(path, aside)
+        disk.sync_folder(self.folder)
+        return aside
+
+    def _path(self, step: int) -> Path:
+        return self.folder / f"step-{step:08d}"
+
+    def _all(self) -> list[tuple[int, Path]]:
+        if not self.folder.is_dir():
+            return []
+        found = [(_NAME.fullmatch(path.name), path) for path in self.folder.iterdir() if path.is_dir()]
+        return [(int(match[1]), path) for match, path in found if match]

@@ -1,0 +1,75 @@
+"""This machine and its software: the fingerprint that is kept with every run, and what memory it uses.
+
+Nothing here imports torch, and nothing is guessed: a device whose peak rate is not in the table has none.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import re
+import resource
+import sys
+from pathlib import Path
+from typing import Any
+
+_PACKAGES = ("tilth", "torch", "numpy", "pyarrow", "tokenizers", "tiktoken", "safetensors")
+
+# Dense bf16 peak in FLOP/s, from the makers' data sheets (SXM parts).
+_PEAK_BF16 = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "B200": 2250e12, "L40S": 362e12, "RTX 4090": 165e12}
+
+
+def fingerprint_environment(threads: int, device: str) -> dict[str, Any]:
+    """What must be equal for two runs to give the same bits: processor, device, threads and versions."""
+    return {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": processor_name(),
+        "features": processor_features(),
+        "threads": threads,
+        "device": device,
+        "packages": {name: _version(name) for name in _PACKAGES},
+    }
+
+
+def processor_name() -> str:
+    """The processor's name as the system gives it."""
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def processor_features() -> list[str]:
+    """The instruction sets that decide how fast products are (empty where the system does not say)."""
+    flags = set((_cpuinfo("flags") or "").split())
+    return [name for name in ("avx2", "avx512f", "avx512_bf16", "amx_tile", "amx_bf16") if name in flags]
+
+
+def _cpuinfo(key: str) -> str | None:
+    path = Path("/proc/cpuinfo")
+    if not path.exists():
+        return None
+    match = re.search(rf"^{key}\s*:\s*(.*)$", path.read_text(), re.MULTILINE)
+    return match[1].strip() if match else None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def peak_bf16_flops(device_name: str) -> float | None:
+    """The known dense bf16 peak of an accelerator, or None."""
+    return next((peak for name, peak in _PEAK_BF16.items() if name in device_name), None)
+
+
+def peak_memory_bytes() -> int:
+    """The most memory that this process has held (resident)."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def usable_cpus() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)

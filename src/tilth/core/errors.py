@@ -1,0 +1,75 @@
+"""Every error that a user can cause, in one tree.
+
+    TilthError
+    ├── RecipeError        2   a recipe, an option or a command line that cannot be meant
+    ├── DataError          3   text, files or shards that cannot be used as they are
+    │   └── IntegrityError 3   bytes that are not the bytes that were written
+    ├── StorageError       3   the disk refused: full, read-only, gone
+    ├── CheckpointError    4   no checkpoint that verifies, or one from another recipe
+    ├── DivergedError      5   the loss is no longer a number
+    └── Stopped           75   a signal came; the state is saved and the same command goes on
+
+The number is the process's exit code. Each error carries what is wrong (`message`: the value and the place) and what to
+do (`remedy`). Errors that are not in this tree are bugs of tilth, and the command line shows their traceback.
+"""
+
+from __future__ import annotations
+
+
+class TilthError(Exception):
+    """Base of all errors that a user can cause and mend.
+
+    Args:
+        message: what is wrong, naming the value and the place.
+        remedy: what to do about it, as an instruction.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, remedy: str) -> None:
+        super().__init__(message, remedy)  # both, so that the error survives the trip back from a worker process
+        self.message = message
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  remedy: {self.remedy}"
+
+
+class RecipeError(TilthError):
+    """A recipe, an option or a command line that cannot be meant."""
+
+    exit_code = 2
+
+
+class DataError(TilthError):
+    """Text, files or shards that cannot be used as they are."""
+
+    exit_code = 3
+
+
+class IntegrityError(DataError):
+    """Bytes on disk that are not the bytes that were written."""
+
+
+class StorageError(TilthError):
+    """The disk refused to take or give bytes."""
+
+    exit_code = 3
+
+
+class CheckpointError(TilthError):
+    """No checkpoint that verifies, or one that belongs to another recipe."""
+
+    exit_code = 4
+
+
+class DivergedError(TilthError):
+    """The loss or the gradient is no longer a finite number."""
+
+    exit_code = 5
+
+
+class Stopped(TilthError):  # noqa: N818 - not a fault: a signal came, and everything is saved
+    """A signal asked the process to stop; the state is saved and can be resumed."""
+
+    exit_code = 75

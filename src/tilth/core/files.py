@@ -1,0 +1,280 @@
+"""The only durable writer: what stands at its final name is whole, on disk, and hashed.
+
+    write_file(path, chunks)              atomic: temporary file, fsync, rename, fsync of the folder
+    with new_folder(final) as folder: …   a whole folder at once: filled aside, manifest last, renamed when done
+    write_manifest / verify_manifest      size and SHA-256 of every file of a folder
+    FolderLock(folder)                    one process per folder
+    safe_join(root, *parts)               a path that cannot leave its root
+
+All changes to the disk go through `disk`, so that a test can fail, or exit at, the k-th operation.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from tilth.core.errors import IntegrityError, StorageError
+
+MANIFEST = "manifest.json"
+_CHUNK = 1 << 20
+
+
+class Disk:
+    """Every operation that changes the disk, one method each."""
+
+    def write(self, path: Path, chunks: Iterable[bytes | memoryview]) -> tuple[int, str]:
+        """Writes and fsyncs a new file; returns its size and SHA-256 (of the bytes given, not read back)."""
+        digest, size = hashlib.sha256(), 0
+        with path.open("wb") as file:
+            for chunk in chunks:
+                file.write(chunk)
+                digest.update(chunk)
+                size += len(chunk) if isinstance(chunk, bytes) else chunk.nbytes
+            file.flush()
+            os.fsync(file.fileno())
+        return size, digest.hexdigest()
+
+    def append(self, path: Path, data: bytes) -> None:
+        """Appends to a file in one write."""
+        with path.open("ab", buffering=0) as file:
+            file.write(data)
+
+    def truncate(self, path: Path, size: int) -> None:
+        """Cuts a file to `size` bytes, durably."""
+        with path.open("r+b") as file:
+            file.truncate(size)
+            os.fsync(file.fileno())
+
+    def make_folder(self, path: Path) -> None:
+        """Makes a folder and its parents; it may exist."""
+        path.mkdir(parents=True, exist_ok=True)
+
+    def rename(self, old: Path, new: Path) -> None:
+        """Renames, atomically, within one file system."""
+        old.rename(new)
+
+    def replace(self, old: Path, new: Path) -> None:
+        """Renames a file over an existing one, atomically."""
+        old.replace(new)
+
+    def sync_file(self, path: Path) -> None:
+        """Forces a file that a library wrote to disk."""
+        self._sync(path)
+
+    def sync_folder(self, path: Path) -> None:
+        """Forces a folder's entries to disk: without it a rename can be lost with the power."""
+        self._sync(path)
+
+    def remove(self, path: Path) -> None:
+        """Removes a file or a folder with all in it."""
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+    @staticmethod
+    def _sync(path: Path) -> None:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+disk = Disk()
+
+_DISK_FAULTS = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EIO,
+    errno.ENOTDIR,
+    errno.EFBIG,
+}
+
+
+@contextlib.contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turns the disk's refusals into a StorageError that names the place and the space left."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _DISK_FAULTS:
+            raise
+        existing = next((p for p in [path, *path.parents] if p.exists()), Path("/"))
+        free = shutil.disk_usage(existing).free / 2**30
+        raise StorageError(
+            f"cannot write {error.filename or path}: {error.strerror} ({free:.2f} GiB free)",
+            "make room or choose another folder, then type the same command: what was finished is kept",
+        ) from error
+
+
+def write_file(path: Path, data: bytes | Iterable[bytes | memoryview]) -> str:
+    """Writes `path` durably and atomically: readers see the old file or the new one, whole. Returns its SHA-256."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with storage_errors(path):
+        disk.make_folder(path.parent)
+        try:
+            _, digest = disk.write(temporary, [data] if isinstance(data, bytes) else data)
+            disk.replace(temporary, path)
+            disk.sync_folder(path.parent)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
+    return digest
+
+
+def write_json(path: Path, value: Any) -> str:
+    """Writes a value as indented JSON, durably and atomically."""
+    return write_file(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    """The value of a JSON file that tilth wrote; IntegrityError when it is not there or not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise IntegrityError(f"{path} is missing", "the folder is not whole: make it again") from None
+    except (ValueError, UnicodeDecodeError) as error:
+        raise IntegrityError(f"{path} is damaged: {error}", "the folder is not whole: make it again") from None
+
+
+@contextlib.contextmanager
+def new_folder(final: Path, facts: dict[str, Any] | None = None) -> Iterator[Path]:
+    """A folder that appears at `final` whole or not at all.
+
+    The body fills a temporary folder beside `final` (and may add to `facts`); then every file is fsynced and hashed into the manifest,
+    the folder is renamed and its parent fsynced. When `final` exists by then, another process did the same work: ours is dropped.
+    """
+    temporary = final.with_name(f".{final.name}.{os.getpid()}.tmp")
+    with storage_errors(final):
+        disk.make_folder(final.parent)
+        disk.remove(temporary)
+        disk.make_folder(temporary)
+        try:
+            yield temporary
+            commit_folder(temporary, final, facts)
+        except Exception:
+            disk.remove(temporary)
+            raise
+
+
+def commit_folder(temporary: Path, final: Path, facts: dict[str, Any] | None = None) -> None:
+    """Fsyncs and hashes all files of `temporary`, writes the manifest, renames the folder to `final`, fsyncs the parent."""
+    write_manifest(temporary, facts)
+    disk.sync_folder(temporary)
+    try:
+        disk.rename(temporary, final)
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+            raise
+        disk.remove(temporary)
+    disk.sync_folder(final.parent)
+
+
+def write_manifest(folder: Path, facts: dict[str, Any] | None = None) -> None:
+    """Writes `manifest.json`: `facts`, and size and SHA-256 of every other file (fsynced here)."""
+    files = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST):
+        disk.sync_file(path)
+        files[path.relative_to(folder).as_posix()] = {"size": path.stat().st_size, "sha256": hash_file(path)}
+    write_file(folder / MANIFEST, _sealed({**(facts or {}), "files": files}))
+
+
+def _sealed(content: dict[str, Any]) -> bytes:
+    """A manifest's bytes, with the hash of its own content in it: a flipped byte of the manifest itself is noticed too."""
+    content = {key: value for key, value in content.items() if key != "seal"}
+    text = json.dumps(content, indent=2, ensure_ascii=False)
+    sealed = {**content, "seal": hashlib.sha256(text.encode()).hexdigest()}
+    return (json.dumps(sealed, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a folder, with the sizes of its files checked; IntegrityError says what is wrong."""
+    manifest: dict[str, Any] = read_json(folder / MANIFEST)
+    if not isinstance(manifest, dict) or (folder / MANIFEST).read_bytes() != _sealed(manifest):
+        raise IntegrityError(f"{folder / MANIFEST} is not what was written", "it was altered: make the folder again")
+    for name, entry in manifest.get("files", {}).items():
+        path = safe_join(folder, name)
+        size = path.stat().st_size if path.is_file() else None
+        if size != entry["size"]:
+            found = "missing" if size is None else f"{size} bytes"
+            raise IntegrityError(
+                f"{path} is {found}; its manifest says {entry['size']} bytes",
+                "it was truncated or altered: make it again",
+            )
+    return manifest
+
+
+def verify_file(folder: Path, name: str, manifest: dict[str, Any]) -> None:
+    """Compares a file with its hash in the manifest; IntegrityError when one bit differs."""
+    if hash_file(folder / name) != manifest["files"][name]["sha256"]:
+        raise IntegrityError(
+            f"{folder / name} is not what was written: its SHA-256 differs from its manifest's",
+            "it was altered: make it again",
+        )
+
+
+def verify_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest, after size and hash of every file were compared with it."""
+    manifest = read_manifest(folder)
+    for name in manifest["files"]:
+        verify_file(folder, name, manifest)
+    return manifest
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 (hex) of a file, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def safe_join(root: Path, *parts: str) -> Path:
+    """`root/parts…`, refused when it would leave `root` (a name from data or network must not choose where we write)."""
+    joined = (root / Path(*parts)).resolve()
+    if not joined.is_relative_to(root.resolve()):
+        raise StorageError(
+            f"the name {'/'.join(parts)!r} leads out of {root}", "rename it so that it stays inside the folder"
+        )
+    return joined
+
+
+class FolderLock:
+    """Holds a folder for one process; released by the system when the process ends, however it ends."""
+
+    def __init__(self, folder: Path, what: str) -> None:
+        self.path, self.what = folder / ".lock", what
+        self._file: Any = None
+
+    def __enter__(self) -> FolderLock:
+        with storage_errors(self.path):
+            disk.make_folder(self.path.parent)
+            self._file = self.path.open("a+")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._file.seek(0)
+            owner = self._file.read().strip() or "unknown"
+            self._file.close()
+            raise StorageError(
+                f"{self.what} {self.path.parent} is in use by process {owner}",
+                "wait for that process, stop it, or name another folder",
+            ) from None
+        self._file.truncate(0)
+        self._file.write(str(os.getpid()))
+        self._file.flush()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()

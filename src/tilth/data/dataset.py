@@ -1,0 +1,141 @@
+"""The prepared dataset: the folder that `tilth prepare` leaves and that training opens.
+
+    DATASET/manifest.json       identity, counts by rule, tokens by split, hash of every file
+    DATASET/tokenizer/          tokenizer.json and its configuration
+    DATASET/train/shard-00000/  shards, and the same under validation/
+    DATASET/ledger/             what each stage did to each document (Parquet)
+
+Its files are hard links to the results of tasks where the file system has them: nothing lies on the disk twice.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from tilth.core.config import fingerprint
+from tilth.core.errors import DataError, IntegrityError
+from tilth.core.files import disk, new_folder, read_manifest
+from tilth.core.tasks import Done
+from tilth.data.shards import Shard, TokenStream
+from tilth.tokenizer import Tokenizer, load_tokenizer
+
+DATASET_VERSION = 1
+SPLITS = ("train", "validation")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset that was opened: sizes were checked, hashes are when a shard is first read."""
+
+    folder: Path
+    facts: dict[str, Any]
+
+    @property
+    def fingerprint(self) -> str:
+        """What decides every token in it."""
+        return str(self.facts["fingerprint"])
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer that made its tokens; IntegrityError when the one in the folder is another."""
+        tokenizer = load_tokenizer(self.folder / "tokenizer")
+        if tokenizer.fingerprint != self.facts["tokenizer"]:
+            raise IntegrityError(
+                f"{self.folder / 'tokenizer'} is not the tokenizer that made these shards",
+                f"remove {self.folder} and prepare the data again",
+            )
+        return tokenizer
+
+    def stream(self, split: str) -> TokenStream:
+        """The tokens of a split; IntegrityError when a shard was made with another tokenizer."""
+        shards = [Shard(self.folder / split / f"shard-{n:05d}") for n in range(self.facts["shards"])]
+        for shard in shards:
+            made_by = (shard.manifest["tokenizer"], shard.manifest["vocab_size"])
+            if made_by != (self.tokenizer.fingerprint, self.tokenizer.vocab_size):
+                raise IntegrityError(
+                    f"{shard.folder} was made by another tokenizer ({made_by[1]} ids; this one has "
+                    f"{self.tokenizer.vocab_size})",
+                    f"remove {self.folder} and prepare the data again",
+                )
+        return TokenStream(shards)
+
+
+def assemble(
+    workspace: Path, name: str, stages: Mapping[str, Sequence[Done]], tokenizer: Done, encoded: Sequence[Done]
+) -> Dataset:
+    """Gathers what the tasks made into one folder, if it is not there yet, and opens it."""
+    identity = fingerprint([DATASET_VERSION, tokenizer.task.key, [done.task.key for done in encoded]])
+    final = workspace / "datasets" / f"{name}-{identity[:12]}"
+    if final.exists():
+        try:
+            return open_dataset(final)
+        except IntegrityError:
+            disk.remove(final)  # made of tasks' results, each of which is checked: it is gathered again
+    with new_folder(final, _facts(identity, stages, tokenizer, encoded)) as folder:
+        _link(tokenizer.folder, folder / "tokenizer", keep_manifest=False)
+        for number, done in enumerate(encoded):
+            for split in SPLITS:
+                _link(done.folder / split, folder / split / f"shard-{number:05d}", keep_manifest=True)
+        disk.make_folder(folder / "ledger")
+        for stage, results in stages.items():
+            for number, done in enumerate(results):
+                _link_file(done.folder / "ledger.parquet", folder / "ledger" / f"{stage}-{number:05d}.parquet")
+    return open_dataset(final)
+
+
+def open_dataset(folder: Path) -> Dataset:
+    """A dataset by its folder; DataError when there is none, IntegrityError when a file's size is wrong."""
+    if not folder.is_dir():
+        raise DataError(f"no dataset at {folder}", "make it with `tilth prepare RECIPE`")
+    facts = read_manifest(folder)
+    if facts.get("dataset_version") != DATASET_VERSION:
+        raise DataError(
+            f"{folder} has dataset version {facts.get('dataset_version')}; this tilth reads {DATASET_VERSION}",
+            "prepare the data again",
+        )
+    return Dataset(folder, facts)
+
+
+def _facts(
+    identity: str, stages: Mapping[str, Sequence[Done]], tokenizer: Done, encoded: Sequence[Done]
+) -> dict[str, Any]:
+    counted = {verdict: Counter[str]() for verdict in ("changed", "dropped")}
+    for done in (done for results in stages.values() for done in results):
+        for verdict, rules in done.facts["rules"].items():
+            counted[verdict].update(rules)
+    splits = {split: {key: sum(done.facts[split][key] for done in encoded) for key in _SUMMED} for split in SPLITS}
+    read = [part for done in stages["read"] for part in done.facts["parts"]]
+    return {
+        "dataset_version": DATASET_VERSION,
+        "fingerprint": identity,
+        "tokenizer": tokenizer.facts["fingerprint"],
+        "vocab_size": tokenizer.facts["vocab_size"],
+        "shards": len(encoded),
+        "read": {key: sum(part[key] for part in read) for key in ("documents", "text_bytes")},
+        "rules": {verdict: dict(sorted(rules.items())) for verdict, rules in counted.items()},
+        "splits": splits,
+    }
+
+
+_SUMMED = ("documents", "tokens", "text_bytes", "unknown_characters")
+
+
+def _link(source: Path, target: Path, *, keep_manifest: bool) -> None:
+    disk.make_folder(target)
+    for path in sorted(source.iterdir()):
+        if keep_manifest or path.name != "manifest.json":
+            _link_file(path, target / path.name)
+
+
+def _link_file(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without links
+        shutil.copyfile(source, target)

@@ -1,0 +1,99 @@
+"""A document, what is said of it, and how both lie in Parquet.
+
+A `Document` gets its id once, at its source, from where it stands (never from when or by which worker it was read). Every stage that
+keeps, changes or drops a document says so in a `Verdict`: the rows of the ledger.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+DOCUMENT_SCHEMA = pa.schema(
+    [
+        pa.field("doc_id", pa.string(), nullable=False),
+        pa.field("text", pa.large_string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("locator", pa.string(), nullable=False),
+        pa.field("license", pa.string()),
+        pa.field("meta", pa.string(), nullable=False),
+    ]
+)
+
+LEDGER_SCHEMA = pa.schema(
+    [pa.field(name, pa.string()) for name in ("doc_id", "stage", "rule", "verdict", "value", "detail")]
+)
+
+
+def make_doc_id(source: str, locator: str) -> str:
+    """128 bits in hex from the source's name and the place in it; 2**64 documents share an id with odds of one half."""
+    return hashlib.blake2b(f"{source}\0{locator}".encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One text with its origin. `locator` is a path or URL, with the row where one file holds many."""
+
+    doc_id: str
+    text: str
+    source: str
+    locator: str
+    license: str | None = None
+    meta: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What one rule did to one document: one row of the ledger."""
+
+    doc_id: str
+    stage: str
+    rule: str
+    verdict: Literal["kept", "changed", "dropped"]
+    value: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a stage made of one document: the document it leaves (None when dropped) and why."""
+
+    document: Document | None
+    verdicts: tuple[Verdict, ...] = ()
+
+
+def documents_table(documents: Iterable[Document]) -> pa.Table:
+    """Documents as an Arrow table of `DOCUMENT_SCHEMA`."""
+    rows = list(documents)
+    return pa.table(
+        {
+            "doc_id": [d.doc_id for d in rows],
+            "text": [d.text for d in rows],
+            "source": [d.source for d in rows],
+            "locator": [d.locator for d in rows],
+            "license": [d.license for d in rows],
+            "meta": [json.dumps(d.meta, sort_keys=True, ensure_ascii=False) for d in rows],
+        },
+        schema=DOCUMENT_SCHEMA,
+    )
+
+
+def ledger_table(verdicts: Iterable[Verdict]) -> pa.Table:
+    """Verdicts as an Arrow table of `LEDGER_SCHEMA`."""
+    rows = list(verdicts)
+    return pa.table({name: [getattr(v, name) for v in rows] for name in LEDGER_SCHEMA.names}, schema=LEDGER_SCHEMA)
+
+
+def read_documents(path: Path) -> Iterator[Document]:
+    """The documents of a Parquet file, in its order, a batch in memory at a time."""
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=1024):
+            for row in batch.to_pylist():
+                yield Document(**{**row, "meta": json.loads(row["meta"])})

@@ -1,0 +1,246 @@
+"""From a split's tokens to batches, in an order that is computed from (seed, epoch) and nothing else.
+
+Sample n of a run is window `permutation(epoch)(n mod N)` of epoch n // N, where an epoch cuts the ring of tokens, from a start drawn per
+epoch, into N = tokens // T windows of T tokens. A global batch is consecutive sample numbers; rank r of W takes its share of
+them, so the data seen does not depend on W. The loader's whole state is the number of samples consumed.
+
+Arrays here are numpy; the trainer makes tensors of them without a copy. Shapes: B rows, T tokens.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tilth.core.errors import CheckpointError, DataError
+from tilth.core.random import ORDER_VERSION, Permutation, derive_seed
+from tilth.data.shards import TokenStream
+
+IGNORE = -100
+"""The label of a position that bears no loss, as in torch's cross_entropy."""
+
+Int64 = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows of tokens with what each position shall predict. All arrays int64 but doc_ids (int32).
+
+    `doc_ids` is None when attention may cross documents: `positions` is then None as well (0..T-1 in each row).
+    """
+
+    input_ids: Int64
+    labels: Int64
+    sample_ids: Int64
+    doc_ids: npt.NDArray[np.int32] | None = None
+    positions: Int64 | None = None
+
+    def rows(self, start: int, stop: int) -> Batch:
+        """The rows start..stop, as views."""
+        arrays = (self.input_ids, self.labels, self.sample_ids, self.doc_ids, self.positions)
+        return Batch(*(None if array is None else array[start:stop] for array in arrays))  # type: ignore[arg-type]
+
+    @property
+    def valid_labels(self) -> int:
+        """Positions that bear loss."""
+        return int((self.labels != IGNORE).sum())
+
+
+class WindowSampler:
+    """Which window of the stream each sample number is."""
+
+    def __init__(self, stream: TokenStream, context_length: int, seed: int) -> None:
+        if stream.tokens <= context_length:
+            raise DataError(
+                f"the training split has {stream.tokens} tokens; one sample needs {context_length + 1}",
+                f"give more text, or set model.context_length below {stream.tokens}",
+            )
+        self.stream, self.context_length, self.seed = stream, context_length, seed
+        self.samples_per_epoch = stream.tokens // context_length
+        self._epoch = -1
+        self._permutation: Permutation | None = None
+        self._shift = 0
+
+    def starts(self, samples: Int64) -> Int64:
+        """The first token of each sample number, int64 [n]."""
+        epochs, inside = np.divmod(samples, self.samples_per_epoch)
+        result = np.empty(len(samples), dtype=np.int64)
+        for epoch in np.unique(epochs):
+            chosen = epochs == epoch
+            permutation, shift = self._order(int(epoch))
+            result[chosen] = (permutation(inside[chosen]) * self.context_length + shift) % self.stream.tokens
+        return result
+
+    def _order(self, epoch: int) -> tuple[Permutation, int]:
+        if epoch != self._epoch or self._permutation is None:
+            self._permutation = Permutation(self.samples_per_epoch, derive_seed(self.seed, "order", epoch))
+            self._shift = derive_seed(self.seed, "shift", epoch) % self.stream.tokens
+            self._epoch = epoch
+        return self._permutation, self._shift
+
+
+def make_batch(stream: TokenStream, starts: Int64, context_length: int, samples: Int64, isolate: bool) -> Batch:
+    """Windows of the stream as a batch; with `isolate`, documents are numbered and positions restart with each.
+
+    The end-of-text that ends a document is predicted inside it, and is read as the start of the next one: so every token is
+    predicted, the first of a document too, and no query ever sees another document's text.
+    """
+    windows = np.stack([stream.read(int(start), context_length + 1) for start in starts])
+    input_ids, labels = windows[:, :-1], windows[:, 1:]
+    if not isolate:
+        return Batch(input_ids, labels, samples)
+    numbers = np.stack([stream.document_numbers(int(start) + 1, context_length) for start in starts])
+    restarts = np.diff(numbers, axis=1, prepend=numbers[:, :1] - 1) != 0
+    columns = np.broadcast_to(np.arange(context_length), input_ids.shape)
+    positions = columns - np.maximum.accumulate(np.where(restarts, columns, 0), axis=1)
+    return Batch(input_ids, labels, samples, restarts.cumsum(axis=1, dtype=np.int32), positions)
+
+
+class Loader:
+    """This rank's share of each global batch, made ahead of time by a thread that draws no random number.
+
+    Args:
+        batch_rows: rows of the global batch; a multiple of `world_size`.
+        fingerprint: the identity of the dataset; a state of another one is refused.
+    """
+
+    def __init__(
+        self,
+        stream: TokenStream,
+        context_length: int,
+        batch_rows: int,
+        seed: int,
+        *,
+        rank: int = 0,
+        world_size: int = 1,
+        isolate: bool = False,
+        fingerprint: str = "",
+        prefetch: int = 4,
+    ) -> None:
+        assert batch_rows % world_size == 0, "the job refuses such a world size before this"
+        self.sampler = WindowSampler(stream, context_length, seed)
+        self.batch_rows, self.rank, self.world_size = batch_rows, rank, world_size
+        self.isolate, self.fingerprint, self.prefetch = isolate, fingerprint, prefetch
+        self.samples = 0
+        self._worker: _Prefetcher | None = None
+
+    @property
+    def samples_per_epoch(self) -> int:
+        """Samples that one pass over the split gives."""
+        return self.sampler.samples_per_epoch
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the next sample, from 0."""
+        return self.samples // self.samples_per_epoch
+
+    def next(self) -> Batch:
+        """This rank's rows of the next global batch [batch_rows / world_size, T]."""
+        if self._worker is None:
+            self._worker = _Prefetcher(self._batches(self.samples), self.prefetch)
+        batch = self._worker.get()
+        self.samples += self.batch_rows
+        return batch
+
+    def _batches(self, first: int) -> Iterator[Batch]:
+        share = self.batch_rows // self.world_size
+        while True:
+            samples = first + self.rank * share + np.arange(share, dtype=np.int64)
+            starts = self.sampler.starts(samples)
+            yield make_batch(self.sampler.stream, starts, self.sampler.context_length, samples, self.isolate)
+            first += self.batch_rows
+
+    def close(self) -> None:
+        """Ends the thread."""
+        if self._worker is not None:
+            self._worker.close()
+            self._worker = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """A few integers from which the same batches follow."""
+        return {
+            "epoch": self.epoch,
+            "samples": self.samples,
+            "seed": self.sampler.seed,
+            "context_length": self.sampler.context_length,
+            "dataset": self.fingerprint,
+            "order_version": ORDER_VERSION,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on after `state`; CheckpointError says what changed when the order would be another."""
+        here = self.state_dict()
+        changed = [key for key in here if key not in ("epoch", "samples") and here[key] != state[key]]
+        if changed:
+            what = ", ".join(f"{key} {state[key]} -> {here[key]}" for key in changed)
+            raise CheckpointError(
+                f"the data is not what the checkpoint was trained on: {what}",
+                "use the recipe and the text of that run, or start another run with --run NEW_FOLDER",
+            )
+        self.close()
+        self.samples = state["samples"]
+
+
+class _Prefetcher:
+    """Runs an iterator in a thread, at most `depth` items ahead; what it raises is raised to the reader."""
+
+    def __init__(self, items: Iterator[Batch], depth: int) -> None:
+        self._queue: queue.Queue[Batch | BaseException] = queue.Queue(maxsize=depth)
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(items,), name="tilth-loader", daemon=True)
+        self._thread.start()
+
+    def _run(self, items: Iterator[Batch]) -> None:
+        try:
+            for item in items:
+                if not self._put(item):
+                    return
+        except BaseException as error:  # whatever it is, the reader must get it: a silent thread would hang the run
+            self._put(error)
+
+    def _put(self, item: Batch | BaseException) -> bool:
+        while not self._closed.is_set():
+            try:
+                self._queue.put(item, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def get(self) -> Batch:
+        item = self._queue.get()
+        if isinstance(item, BaseException):
+            raise item
+        return item
+
+    def close(self) -> None:
+        self._closed.set()
+        self._thread.join()
+
+
+def evaluation_batches(
+    stream: TokenStream, context_length: int, rows: int, end_of_text: int, isolate: bool
+) -> Iterator[Batch]:
+    """A full pass: every token of the stream predicted exactly once, from non-overlapping windows of `context_length`.
+
+    The first window starts with end-of-text, so that the stream's first token is predicted too; the last is filled up with
+    positions that bear no loss.
+    """
+    total = stream.tokens
+    windows = -(-total // context_length)
+    for first in range(0, windows, rows):
+        samples = np.arange(first, min(first + rows, windows), dtype=np.int64)
+        # Shifted by one: window w predicts the tokens w*T .. w*T+T-1, and reads the one before each.
+        batch = make_batch(stream, samples * context_length - 1, context_length, samples, isolate)
+        predicted = samples[:, None] * context_length + np.arange(context_length)
+        labels = np.where(predicted < total, batch.labels, IGNORE)
+        input_ids = batch.input_ids.copy()
+        if first == 0:
+            input_ids[0, 0] = end_of_text
+        yield Batch(input_ids, labels, samples, batch.doc_ids, batch.positions)

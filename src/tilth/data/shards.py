@@ -1,0 +1,167 @@
+"""Token shards: how a split's tokens lie on disk, and how they are read back without trusting the disk.
+
+A shard is a folder:
+
+    tokens.bin      little-endian uint16, or uint32 when the vocabulary is larger than 65,535; each document ends with end-of-text
+    offsets.bin     int64, documents + 1: where each document starts in tokens.bin
+    doc_ids.bin     16 bytes a document
+    manifest.json   format version, counts, size and SHA-256 of each file, the tokenizer's fingerprint
+
+`write_shard` streams documents in; `TokenStream` joins a split's shards into one sequence of tokens. Sizes are checked when a shard is
+opened, hashes when it is first touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tilth.core.errors import DataError, IntegrityError
+from tilth.core.files import disk, read_manifest, verify_file, write_manifest
+
+FORMAT_VERSION = 1
+Tokens = npt.NDArray[np.generic]
+
+
+def token_dtype(vocab_size: int) -> np.dtype[Any]:
+    """uint16 when every id below `vocab_size` fits, else uint32; little-endian."""
+    return np.dtype("<u2" if vocab_size <= 65_535 else "<u4")
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedDocument:
+    """The tokens of one document (its end-of-text included) and the bytes of its text in UTF-8."""
+
+    doc_id: str
+    tokens: Tokens
+    text_bytes: int
+
+
+def write_shard(
+    folder: Path, documents: Iterable[EncodedDocument], vocab_size: int, tokenizer_fingerprint: str
+) -> dict[str, Any]:
+    """Writes a shard into the (temporary) `folder` as documents arrive; returns its manifest's facts."""
+    dtype, offsets, doc_ids, text_bytes = token_dtype(vocab_size), [0], [], 0
+
+    def chunks() -> Iterator[memoryview]:
+        nonlocal text_bytes
+        for document in documents:
+            offsets.append(offsets[-1] + len(document.tokens))
+            doc_ids.append(bytes.fromhex(document.doc_id))
+            text_bytes += document.text_bytes
+            yield np.ascontiguousarray(document.tokens, dtype=dtype).data.cast("B")
+
+    disk.make_folder(folder)
+    disk.write(folder / "tokens.bin", chunks())
+    disk.write(folder / "offsets.bin", [np.asarray(offsets, dtype="<i8").tobytes()])
+    disk.write(folder / "doc_ids.bin", [b"".join(doc_ids)])
+    facts = {
+        "format_version": FORMAT_VERSION,
+        "documents": len(doc_ids),
+        "tokens": offsets[-1],
+        "text_bytes": text_bytes,
+        "dtype": dtype.name,
+        "vocab_size": vocab_size,
+        "tokenizer": tokenizer_fingerprint,
+    }
+    write_manifest(folder, facts)
+    return facts
+
+
+class Shard:
+    """One shard, memory-mapped. Opening checks sizes and versions; the first read of each file checks its hash."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.manifest = read_manifest(folder)
+        version = self.manifest.get("format_version")
+        if version != FORMAT_VERSION:
+            raise DataError(
+                f"{folder} has shard format {version}; this tilth reads {FORMAT_VERSION}", "prepare the data again"
+            )
+        self.documents: int = self.manifest["documents"]
+        self.tokens: int = self.manifest["tokens"]
+        self.text_bytes: int = self.manifest["text_bytes"]
+        self.dtype = np.dtype(self.manifest["dtype"]).newbyteorder("<")
+        self._maps: dict[str, npt.NDArray[Any]] = {}
+        self._check_counts()
+
+    def _check_counts(self) -> None:
+        sizes = {name: entry["size"] for name, entry in self.manifest["files"].items()}
+        expected = {
+            "tokens.bin": self.tokens * self.dtype.itemsize,
+            "offsets.bin": (self.documents + 1) * 8,
+            "doc_ids.bin": self.documents * 16,
+        }
+        if sizes != expected:
+            raise IntegrityError(f"{self.folder}: sizes {sizes} do not fit its counts", "prepare the data again")
+
+    def read(self, start: int, stop: int) -> Tokens:
+        """Tokens start..stop of this shard, as stored."""
+        return self._map("tokens.bin", self.dtype)[start:stop]
+
+    @property
+    def offsets(self) -> npt.NDArray[np.int64]:
+        """Where each document starts, and at the end the number of tokens [documents + 1]."""
+        return self._map("offsets.bin", np.dtype("<i8"))
+
+    def doc_id(self, index: int) -> str:
+        """The id (hex) of the index-th document."""
+        return bytes(self._map("doc_ids.bin", np.dtype("u1"))[16 * index : 16 * index + 16]).hex()
+
+    def _map(self, name: str, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+        if name not in self._maps:
+            verify_file(self.folder, name, self.manifest)
+            path = self.folder / name
+            empty = path.stat().st_size == 0
+            self._maps[name] = np.empty(0, dtype) if empty else np.memmap(path, dtype=dtype, mode="r")
+        return self._maps[name]
+
+
+class TokenStream:
+    """The shards of one split as one ring of tokens: what follows the last token is the first.
+
+    Every document ends with end-of-text, so reading on from the end to the start crosses a border like any other.
+    """
+
+    def __init__(self, shards: list[Shard]) -> None:
+        self.shards = [shard for shard in shards if shard.tokens]
+        self._starts = np.cumsum([0, *(shard.tokens for shard in self.shards)])
+        self.tokens = int(self._starts[-1])
+        self.documents = sum(shard.documents for shard in self.shards)
+        self.text_bytes = sum(shard.text_bytes for shard in self.shards)
+        self._borders: npt.NDArray[np.int64] | None = None
+
+    def read(self, start: int, count: int) -> npt.NDArray[np.int64]:
+        """`count` token ids from `start` (taken modulo the length), int64 [count]."""
+        result = np.empty(count, dtype=np.int64)
+        filled, place = 0, start % self.tokens
+        while filled < count:
+            index = int(np.searchsorted(self._starts, place, side="right")) - 1
+            inside = place - int(self._starts[index])
+            piece = self.shards[index].read(inside, inside + count - filled)
+            result[filled : filled + len(piece)] = piece
+            filled += len(piece)
+            place = (place + len(piece)) % self.tokens
+        return result
+
+    def document_starts(self) -> npt.NDArray[np.int64]:
+        """The place in the stream where each document starts, int64 [documents]."""
+        if self._borders is None:
+            starts = [shard.offsets[:-1] + base for shard, base in zip(self.shards, self._starts, strict=False)]
+            self._borders = np.concatenate(starts) if starts else np.empty(0, np.int64)
+        return self._borders
+
+    def document_numbers(self, start: int, count: int) -> npt.NDArray[np.int64]:
+        """For `count` tokens from `start`: the number of the document that each belongs to, int64 [count].
+
+        Numbers go on rising when the ring closes, so that the end of a document and its start are never taken for one piece.
+        """
+        rounds, places = np.divmod(start + np.arange(count), self.tokens)
+        numbers = np.searchsorted(self.document_starts(), places, side="right") - 1
+        return np.asarray(numbers + rounds * self.documents)

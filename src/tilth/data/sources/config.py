@@ -1,0 +1,123 @@
+"""What a recipe may say of one source of text.
+
+SourceConfig         one entry of `data.sources`: a path, a URL or a built-in collection, and how to read it
+.source_name         what its documents are filed under; the same wherever the recipe lies on disk
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path, PurePosixPath
+from typing import Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator, model_validator
+
+from tilth.core.config import Config
+
+GLOB_CHARACTERS = frozenset("*?[")
+
+
+class SourceConfig(Config):
+    """One source: exactly one of `path`, `url` and `builtin`, and how its text is read."""
+
+    path: str | None = None
+    """A file, a folder (read with all that lies under it) or a glob such as `texts/**/*.md`; relative to the recipe."""
+    url: str | None = None
+    """An http or https address of one file; downloaded once, compared with `sha256`."""
+    sha256: str | None = None
+    """SHA-256 (64 hex digits) of the file at `url`."""
+    builtin: Literal["python_docs"] | None = None
+    """`python_docs`: the language reference, docstrings and sources of the Python that runs tilth; needs no network."""
+    name: str | None = None
+    """What the documents are filed under; by default the path, address or built-in as it is written here."""
+    license: str | None = None
+    """The licence of the texts, such as `CC-BY-4.0`; written on each document."""
+    format: Literal["auto", "text", "markdown", "python", "jsonl", "csv"] = "auto"
+    """How to read the files; `auto` goes by their suffix."""
+    field: str = "text"
+    """The key (JSON Lines) or column (CSV) that holds the text."""
+    document: Literal["file", "paragraph", "line"] = "file"
+    """What is one document in a text file."""
+    invalid_utf8: Literal["replace", "drop"] = "replace"
+    """A document with bytes that are not UTF-8: put U+FFFD in their place, or drop it. Both are counted."""
+    max_bad_rows: float = Field(default=0.01, ge=0, le=1)
+    """The share of a file's rows that may be unusable before the run stops."""
+
+    @field_validator("path")
+    @classmethod
+    def _path_is_one(cls, path: str | None) -> str | None:
+        if path is not None and not path.strip():
+            raise ValueError("the path is empty | name a file, a folder or a glob")
+        if path is not None and re.match(r"https?://", path, re.IGNORECASE):
+            raise ValueError(f"{path!r} is an address, not a path | write `url:` and its `sha256:`")
+        if path is not None and "\0" in path:
+            raise ValueError("the path holds a NUL character | remove it")
+        return path
+
+    @field_validator("url")
+    @classmethod
+    def _url_is_http(cls, url: str | None) -> str | None:
+        if url is None:
+            return url
+        try:
+            parts = urlsplit(url)
+            parts.port  # noqa: B018 - reading it checks it
+        except ValueError as error:
+            raise ValueError(f"{url!r} is not an address: {error} | write https://host/file") from None
+        if parts.scheme not in ("http", "https") or not parts.hostname or re.search(r"[\s\0]", url):
+            raise ValueError(f"{url!r} is not an http or https address | write https://host/file, or use `path:`")
+        if parts.username is not None or parts.password is not None:
+            # It would be copied into the ledger, the run folder and every document's locator.
+            raise ValueError("the address carries a user name or password | download the file and use `path:`")
+        return url
+
+    @field_validator("sha256")
+    @classmethod
+    def _sha256_is_hex(cls, sha256: str | None) -> str | None:
+        if sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
+            raise ValueError(f"{sha256!r} is not 64 hex digits | give what `sha256sum FILE` prints")
+        return sha256 if sha256 is None else sha256.lower()
+
+    @field_validator("name", "field")
+    @classmethod
+    def _text_is_there(cls, value: str | None) -> str | None:
+        if value is not None and not value.strip():
+            raise ValueError("it is empty | give it a value, or leave the key out")
+        return value
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> SourceConfig:
+        given = [key for key in ("path", "url", "builtin") if getattr(self, key) is not None]
+        if len(given) != 1:
+            found = " and ".join(given) or "none of them"
+            raise ValueError(f"a source has one of path, url and builtin; here: {found} | keep exactly one")
+        if self.url is not None and self.sha256 is None:
+            raise ValueError("a url needs its sha256 | add `sha256:` with what `sha256sum FILE` prints")
+        if self.url is None and self.sha256 is not None:
+            raise ValueError("sha256 is for a url | remove it, or name the `url:`")
+        return self
+
+    @property
+    def source_name(self) -> str:
+        """`name`, or one made from what the recipe says; never from where recipe or data lie on this machine."""
+        if self.name is not None:
+            return self.name
+        if self.url is not None:
+            parts = urlsplit(self.url)
+            return f"{parts.netloc}{parts.path}"
+        return self.path_prefix or self.builtin or _last_name(self.path or "")
+
+    @property
+    def path_prefix(self) -> str:
+        """The path as the recipe writes it, in posix form; empty for an absolute one, which names a machine."""
+        if self.path is None or self.path.startswith("~") or Path(self.path).is_absolute():
+            return ""
+        return PurePosixPath(Path(self.path).as_posix()).as_posix()
+
+
+def _last_name(path: str) -> str:
+    """`/data/web/**/*.txt` -> `web/**/*.txt`, `/data/web` -> `web`: no more of an absolute path than is needed."""
+    parts = PurePosixPath(Path(path).as_posix()).parts
+    wild = next((i for i, part in enumerate(parts) if GLOB_CHARACTERS & set(part)), len(parts))
+    return "/".join(part for part in parts[max(wild - 1, 0) :] if part not in ("/", "~")) or "files"

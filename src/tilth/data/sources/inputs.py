@@ -1,0 +1,84 @@
+"""One file to read (`Input`), and what a look at a source found (`Listing`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tilth.data.document import Verdict
+
+Kind = Literal["text", "markdown", "python", "jsonl", "csv", "topics", "module"]
+
+KINDS: dict[str, Kind] = {
+    ".txt": "text",
+    ".text": "text",
+    ".rst": "text",
+    ".md": "markdown",
+    ".markdown": "markdown",
+    ".py": "python",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".csv": "csv",
+    ".tsv": "csv",
+}
+COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
+KNOWN_SUFFIXES = f"{', '.join(sorted(KINDS))}, each also with {' or '.join(COMPRESSIONS)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """One file of a source.
+
+    Attributes:
+        source: the source's name.
+        kind: which reader it is for.
+        path: where its bytes lie on this machine; no part of its identity.
+        locator: where it stands in its source, in posix form; what document ids are made from.
+        size: bytes, as they lie on disk (compressed ones compressed).
+        sha256: hex, of those bytes.
+    """
+
+    source: str
+    kind: Kind
+    path: Path
+    locator: str
+    size: int
+    sha256: str
+
+    def identity(self) -> dict[str, str | int]:
+        """What a task's key is made from: the same on every machine that has the same bytes."""
+        return {
+            "source": self.source,
+            "kind": self.kind,
+            "locator": self.locator,
+            "size": self.size,
+            "sha256": self.sha256,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The files of a source, sorted by locator, and a verdict (stage `list`) on each that is not read."""
+
+    inputs: tuple[Input, ...]
+    skipped: tuple[Verdict, ...] = ()
+
+    def __iter__(self) -> Iterator[Input]:
+        return iter(self.inputs)
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+
+def split_suffixes(name: str) -> tuple[str, str]:
+    """`(suffix, compression suffix)` of a file name in lower case: `A.TXT.gz` -> `(".txt", ".gz")`."""
+    path = Path(name.lower())
+    compression = path.suffix if path.suffix in COMPRESSIONS else ""
+    return (Path(path.stem).suffix if compression else path.suffix), compression
+
+
+def kind_of(name: str) -> Kind | None:
+    """The reader for a file of this name, or None when its suffix is not known."""
+    return KINDS.get(split_suffixes(name)[0])

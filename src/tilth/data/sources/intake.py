@@ -1,0 +1,96 @@
+"""From raw bytes to outcomes: the one place where a text that was read becomes a document.
+
+`Intake` decodes exactly, takes out what no text may hold (bytes that are not UTF-8, NULs, lone surrogates, the byte
+order mark), says each of these in a verdict of the stage `read`, and drops what is empty.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import NamedTuple
+
+from tilth.data.document import Document, Outcome, Verdict, make_doc_id
+from tilth.data.sources.config import SourceConfig
+from tilth.data.sources.inputs import Input
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_REPLACEMENT = "\ufffd".encode()
+
+
+class Note(NamedTuple):
+    """One thing that reading changed: the rule, how much of it, and where."""
+
+    rule: str
+    value: str = ""
+    detail: str = ""
+
+
+class Intake:
+    """Makes the outcomes of one input, and remembers what was found before its first document."""
+
+    def __init__(self, item: Input, config: SourceConfig) -> None:
+        self.item, self.config = item, config
+        self.license = config.license
+        self._of_the_file: list[Note] = []
+        self._outcomes = 0
+
+    def note_file(self, note: Note) -> None:
+        """Something about the file as a whole; it is said of its first document."""
+        self._of_the_file.append(note)
+
+    def decode(self, raw: bytes, place: str) -> tuple[str, list[Note]]:
+        """UTF-8 to text; each ill-formed sequence (Unicode 15, section 3.9) becomes one U+FFFD, counted in a note."""
+        try:
+            return raw.decode(), []
+        except UnicodeDecodeError as error:
+            text = raw.decode("utf-8", "replace")
+            # 0xEF is never a continuation byte, so each EF BF BD in the data is a U+FFFD that someone wrote.
+            bad = text.count("\ufffd") - raw.count(_REPLACEMENT)
+            return text, [Note("invalid_utf8", str(bad), f"{place}: the first at byte {error.start}")]
+
+    def from_bytes(self, locator: str, raw: bytes, *notes: Note) -> Outcome:
+        """The document that `raw` is, or why it is none."""
+        text, faults = self.decode(raw, locator)
+        return self.from_text(locator, text, *notes, *faults)
+
+    def from_text(self, locator: str, text: str, *notes: Note) -> Outcome:
+        """The document that `text` is, or why it is none."""
+        said = list(notes)
+        if self.config.invalid_utf8 == "drop" and any(note.rule == "invalid_utf8" for note in said):
+            return self._dropped(locator, sorted(said, key=lambda note: note.rule == "invalid_utf8"))
+        if nuls := text.count("\0"):
+            text = text.replace("\0", "")
+            said.append(Note("nul", str(nuls), f"{locator}: NUL characters removed"))
+        if not text or text.isspace():
+            return self._dropped(locator, [*said, Note("empty", "0", f"{locator}: no text")])
+        doc_id = make_doc_id(self.item.source, locator)
+        document = Document(doc_id, text, self.item.source, locator, self.license)
+        return self._outcome(document, doc_id, said)
+
+    def drop(self, locator: str, note: Note) -> Outcome:
+        """No document stands at `locator`, for the reason that `note` gives."""
+        return self._dropped(locator, [note])
+
+    def rest(self) -> list[Outcome]:
+        """To be called at the end: a file that gave no outcome at all is an empty one."""
+        if self._outcomes:
+            return []
+        return [self.drop(self.item.locator, Note("empty", "0", f"{self.item.locator}: no text"))]
+
+    def _dropped(self, locator: str, notes: list[Note]) -> Outcome:
+        return self._outcome(None, make_doc_id(self.item.source, locator), notes)
+
+    def _outcome(self, document: Document | None, doc_id: str, notes: list[Note]) -> Outcome:
+        self._outcomes += 1
+        notes, self._of_the_file = [*self._of_the_file, *notes], []
+        verdicts = [Verdict(doc_id, "read", rule, "changed", value, detail) for rule, value, detail in notes]
+        if document is None:
+            verdicts[-1] = replace(verdicts[-1], verdict="dropped")  # the last rule is the one that dropped it
+        return Outcome(document, tuple(verdicts))
+
+
+def without_surrogates(text: str, locator: str) -> tuple[str, list[Note]]:
+    """Text without lone surrogates, which JSON can spell (`\\ud800`) and no encoding can write."""
+    text, count = _SURROGATE.subn("\ufffd", text)
+    return text, [Note("surrogate", str(count), f"{locator}: lone surrogates became U+FFFD")] if count else []

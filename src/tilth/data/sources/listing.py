@@ -1,0 +1,186 @@
+"""Which files a source has: sorted, hashed, and with a word on each that is left out.
+
+    list_inputs(config, base, downloads) -> Listing
+        path: a file       that file
+        path: a folder     every known suffix under it; hidden files, links that lead out of it, other suffixes: skipped
+        path: a glob       what it matches; `**` goes through folders
+        url                the file, downloaded into `downloads` and compared with its SHA-256
+        builtin            the embedded collection
+
+What is skipped comes back as verdicts of the stage `list`, so that the ledger can answer "why is this file not in?".
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
+
+from tilth.core.errors import DataError
+from tilth.core.files import hash_file
+from tilth.data.document import Verdict, make_doc_id
+from tilth.data.sources import python_docs
+from tilth.data.sources.config import GLOB_CHARACTERS, SourceConfig
+from tilth.data.sources.inputs import KNOWN_SUFFIXES, Input, Kind, Listing, kind_of
+from tilth.data.sources.url import fetch
+
+
+def list_inputs(config: SourceConfig, base: Path, downloads: Path) -> Listing:
+    """The files of one source.
+
+    Args:
+        config: the recipe's entry.
+        base: the folder that relative paths start from (the recipe's).
+        downloads: the folder for files that come from a `url`.
+
+    Raises:
+        DataError: nothing is there, nothing can be read, no suffix is known, or the download is not what it should be.
+    """
+    if config.builtin == "python_docs":
+        return Listing(tuple(python_docs.list_modules(config.source_name)))
+    if config.url is not None:
+        return Listing((_from_url(config, config.url, downloads),))
+    assert config.path is not None  # the config has exactly one of the three
+    path = base / Path(config.path).expanduser()
+    if path.is_dir():
+        return _from_folder(config, path)
+    if path.exists():
+        return Listing((_input(config, path, config.path_prefix or path.name, explicit=True),))
+    if GLOB_CHARACTERS & set(config.path):
+        return _from_glob(config, base, Path(config.path).expanduser())
+    raise DataError(
+        f"source {config.source_name}: there is nothing at {path}",
+        f"check `path: {config.path}`; relative paths start from {base}",
+    )
+
+
+def _from_url(config: SourceConfig, url: str, downloads: Path) -> Input:
+    if config.format == "auto" and kind_of(urlsplit(url).path) is None:
+        raise _unknown_suffix(config, url)  # before a byte is downloaded
+    path = fetch(url, config.sha256 or "", downloads)
+    return _input(config, path, url, explicit=True)
+
+
+def _from_folder(config: SourceConfig, folder: Path) -> Listing:
+    skipped: list[Verdict] = []
+
+    def skip(path: Path, rule: str, detail: str) -> None:
+        skipped.append(_skip(config, _locator(config, path, folder), rule, detail))
+
+    found = sorted(_walk(folder, skip), key=lambda path: _locator(config, path, folder))
+    taken = []
+    for path in found:
+        kind = kind_of(path.name)
+        if kind is None:
+            skip(path, "unknown_suffix", f"its suffix is {path.suffix or 'missing'}")
+        elif config.format not in ("auto", kind):
+            skip(path, "other_format", f"the recipe asks for {config.format}")
+        else:
+            taken.append(_input(config, path, _locator(config, path, folder), explicit=False))
+    if not taken:
+        raise _nothing_in(config, f"the folder {folder} holds no file that can be read", skipped)
+    return Listing(tuple(taken), tuple(sorted(skipped, key=lambda verdict: verdict.detail)))
+
+
+def _walk(folder: Path, skip: Callable[[Path, str, str], None]) -> Iterator[Path]:
+    """The regular files under a folder, in no promised order; what is passed over goes to `skip`."""
+
+    def refuse(error: OSError) -> None:
+        raise DataError(f"cannot read the folder {error.filename}: {error.strerror}", "give yourself the right to read")
+
+    root = folder.resolve()
+    for place, names, files in os.walk(folder, onerror=refuse):
+        here = Path(place)
+        for name in list(names):
+            linked = (here / name).is_symlink()
+            if linked or name.startswith("."):
+                rule = "linked_folder" if linked else "hidden"  # a link can lead out, or round in a ring
+                skip(here / name, rule, "a link to a folder" if linked else "a hidden folder")
+                names.remove(name)
+        for name in files:
+            path = here / name
+            if name.startswith("."):
+                skip(path, "hidden", "a hidden file")
+            elif path.is_symlink() and not path.resolve().is_relative_to(root):
+                skip(path, "leaves_folder", "a link that leads out of the folder")
+            elif not path.is_file():
+                skip(path, "no_file", "a broken link, a socket or a device")
+            else:
+                yield path
+
+
+def _from_glob(config: SourceConfig, base: Path, pattern: Path) -> Listing:
+    root = base / _fixed_part(pattern)
+    visible, everything = _matches(base, pattern, hidden=False), _matches(base, pattern, hidden=True)
+    prefix = config.path_prefix and _fixed_part(Path(config.path_prefix)).as_posix()
+    place = {path: _posix(PurePosixPath(prefix, path.relative_to(root).as_posix())) for path in everything}
+    taken, skipped = [], []
+    for path in sorted((path for path in everything if path.is_file()), key=lambda path: place[path]):
+        if path not in visible:
+            skipped.append(_skip(config, place[path], "hidden", "a hidden file, or in a hidden folder"))
+        elif config.format == "auto" and kind_of(path.name) is None:
+            skipped.append(_skip(config, place[path], "unknown_suffix", f"its suffix is {path.suffix or 'missing'}"))
+        else:
+            taken.append(_input(config, path, place[path], explicit=False))
+    if not taken:
+        raise _nothing_in(config, f"the glob {base / pattern} matches no file that can be read", skipped)
+    return Listing(tuple(taken), tuple(skipped))
+
+
+def _matches(base: Path, pattern: Path, *, hidden: bool) -> set[Path]:
+    # Not Path.glob, which takes hidden files like others; and `base` stays outside the pattern, it may hold a bracket.
+    found = glob.iglob(str(pattern), root_dir=base, recursive=True, include_hidden=hidden)  # noqa: PTH207
+    return {base / match for match in found}
+
+
+def _fixed_part(pattern: Path) -> Path:
+    """The folders of a glob before its first wildcard."""
+    parts = pattern.parts
+    wild = next((i for i, part in enumerate(parts) if GLOB_CHARACTERS & set(part)), len(parts) - 1)
+    return Path(*parts[:wild])
+
+
+def _locator(config: SourceConfig, path: Path, folder: Path) -> str:
+    return _posix(PurePosixPath(config.path_prefix, path.relative_to(folder).as_posix()))
+
+
+def _posix(path: PurePosixPath) -> str:
+    # A file name need not be UTF-8; the escape keeps two such names apart, and Parquet takes it.
+    return path.as_posix().encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _input(config: SourceConfig, path: Path, locator: str, *, explicit: bool) -> Input:
+    """The file as an `Input`; a file named one by one must have a known suffix, or a `format:`."""
+    kind: Kind | None = kind_of(path.name) if config.format == "auto" else config.format
+    if kind is None:
+        assert explicit  # folders and globs have passed over unknown suffixes before
+        raise _unknown_suffix(config, str(path))
+    try:
+        return Input(config.source_name, kind, path, locator, path.stat().st_size, hash_file(path))
+    except OSError as error:
+        raise DataError(
+            f"source {config.source_name}: cannot read {path}: {error.strerror}",
+            "give yourself the right to read it, or take it out of the source",
+        ) from error
+
+
+def _skip(config: SourceConfig, locator: str, rule: str, detail: str) -> Verdict:
+    return Verdict(make_doc_id(config.source_name, locator), "list", rule, "dropped", detail=f"{locator}: {detail}")
+
+
+def _unknown_suffix(config: SourceConfig, name: str) -> DataError:
+    return DataError(
+        f"source {config.source_name}: the suffix of {name} is not known",
+        f"write `format:` (text, markdown, python, jsonl, csv), or use a known suffix: {KNOWN_SUFFIXES}",
+    )
+
+
+def _nothing_in(config: SourceConfig, what: str, skipped: Iterable[Verdict]) -> DataError:
+    passed = [verdict.detail for verdict in skipped]
+    shown = f"; passed over: {'; '.join(passed[:3])}{f' and {len(passed) - 3} more' if len(passed) > 3 else ''}"
+    return DataError(
+        f"source {config.source_name}: {what}{shown if passed else ''}",
+        f"check `path: {config.path}`; the suffixes that are known: {KNOWN_SUFFIXES}",
+    )

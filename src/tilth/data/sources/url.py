@@ -1,0 +1,222 @@
+"""One file from an address, whole or not at all, and never twice.
+
+    fetch(url, sha256, folder) -> Path
+
+What has come lies in `<file>.part` with a note of the server's version of it (`<file>.part.json`); after a kill or a
+broken connection the next attempt asks for the rest (Range, If-Range: RFC 9110, sections 13.1.5 and 14). The file gets
+its name only when its SHA-256 is the one that the recipe gives, so a server that mixes versions cannot do harm.
+"""
+
+from __future__ import annotations
+
+import http.client
+import re
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from tilth.core.errors import DataError, IntegrityError
+from tilth.core.files import FolderLock, disk, hash_file, read_json, storage_errors, write_json
+
+TIMEOUT = 30.0  # seconds without a byte
+ATTEMPTS = 6  # without one more byte than ever before
+BACKOFF = 0.5  # seconds before the second attempt; doubled for each further one
+_PIECE = 1 << 20
+_REDIRECTS = 5
+_TRY_AGAIN = {408, 425, 429, 500, 502, 503, 504}
+
+
+class _AttemptError(Exception):
+    """An attempt failed in a way that another may not."""
+
+
+def fetch(url: str, sha256: str, folder: Path) -> Path:
+    """The file at `url`, in `folder` under a name made from hash and address; nothing is sent when it lies there.
+
+    Args:
+        url: http or https.
+        sha256: 64 hex digits that the file must have.
+        folder: made when missing; one process at a time downloads into it.
+
+    Raises:
+        DataError: the server refuses, never sends all of it, or sends another file (which is set aside, never used).
+        StorageError: the disk refuses, or another process downloads into the folder.
+    """
+    target = folder / _file_name(url, sha256)
+    if target.is_file() and hash_file(target) == sha256:
+        return target
+    with FolderLock(folder, "the download folder"), storage_errors(target):
+        part = target.with_name(f"{target.name}.part")
+        _complete(url, part)
+        if hash_file(part) != sha256:  # it may be two versions glued together: once more, from the first byte
+            _start_over(part)
+            _complete(url, part)
+        _accept(url, part, target, sha256)
+    return target
+
+
+def _file_name(url: str, sha256: str) -> str:
+    name = unquote(urlsplit(url).path.rpartition("/")[2])
+    # Only the tail is kept, so that a long name keeps its suffix.
+    return f"{sha256[:16]}-{re.sub(r'[^A-Za-z0-9._-]', '_', name)[-100:] or 'file'}"
+
+
+def _accept(url: str, part: Path, target: Path, sha256: str) -> None:
+    found = hash_file(part)
+    if found == sha256:
+        disk.sync_file(part)
+        disk.replace(part, target)
+        disk.remove(_note_of(part))
+        disk.sync_folder(target.parent)
+        return
+    aside = target.with_name(f"{target.name}.wrong")
+    disk.replace(part, aside)
+    disk.remove(_note_of(part))
+    raise DataError(
+        f"{url} is not the file that the recipe means: expected SHA-256 {sha256}, got {found}",
+        f"look at what came ({aside}); if the file was replaced on purpose, put its SHA-256 into the recipe",
+    )
+
+
+def _complete(url: str, part: Path) -> None:
+    """Brings `part` to its full length, in as many attempts as bring something new."""
+    best, failures = _size(part), 0
+    while True:
+        try:
+            return _attempt(url, part)
+        except _AttemptError as error:
+            failures = 0 if _size(part) > best else failures + 1
+            best = max(best, _size(part))
+            if failures >= ATTEMPTS:
+                raise DataError(
+                    f"cannot download {url}: {error} (after {ATTEMPTS} attempts; {_size(part)} bytes are here)",
+                    "check the network and the address; the same command goes on from the bytes that are here",
+                ) from error
+            time.sleep(BACKOFF * 2 ** max(failures - 1, 0))
+
+
+def _attempt(url: str, part: Path) -> None:
+    """One request for what is missing, put at the end of `part`; `_AttemptError` when something still is."""
+    start = _size(part)
+    request = urllib.request.Request(url, headers={"User-Agent": "tilth", "Accept-Encoding": "identity"})
+    if start:
+        request.add_header("Range", f"bytes={start}-")
+        if validator := _read_note(part):
+            request.add_header("If-Range", validator)
+    try:
+        with _network_errors():
+            response = urllib.request.build_opener(_Redirects).open(request, timeout=TIMEOUT)
+    except urllib.error.HTTPError as error:
+        with closing(error):
+            _refused(url, part, start, error)
+        return
+    with response:
+        total = _place(response, part, start)
+        for piece in _body(response):
+            disk.append(part, piece)
+    found = _size(part)
+    if total is not None and found != total:
+        if found > total:
+            _start_over(part)
+        raise _AttemptError(f"the server announced {total} bytes, and {found} came")
+
+
+def _body(response: Any) -> Iterator[bytes]:
+    while True:
+        with _network_errors():  # around the network alone: an error of the disk must not look like one of its
+            piece = response.read1(_PIECE)  # what is there, so that a kill loses no more than what is under way
+        if not piece:
+            return
+        yield piece
+
+
+@contextmanager
+def _network_errors() -> Iterator[None]:
+    try:
+        yield
+    except urllib.error.HTTPError:
+        raise  # an answer, if not the one that was hoped for
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", None) or error
+        raise _AttemptError(str(reason) or type(error).__name__) from error
+
+
+def _place(response: Any, part: Path, start: int) -> int | None:
+    """Makes `part` ready for the body of a response; returns the length that the file shall have, where it is said."""
+    length = response.headers.get("Content-Length", "")
+    if response.status == 206:
+        match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", "").strip())
+        if match and int(match[1]) == start:
+            return int(match[2]) if match[2] != "*" else None
+        _start_over(part)
+        raise _AttemptError(f"the server sent another part of the file than was asked for (from byte {start})")
+    _start_over(part)  # the whole file comes: the server knows no ranges, or the file is another one by now
+    disk.append(part, b"")
+    if validator := _validator(response):
+        write_json(_note_of(part), {"if_range": validator})
+    return int(length) if length.isdigit() else None
+
+
+def _validator(response: Any) -> str:
+    """What names the server's version of the file: a strong ETag, else the date (If-Range takes no weak ETag)."""
+    etag = str(response.headers.get("ETag", ""))
+    return etag if etag.startswith('"') else str(response.headers.get("Last-Modified", ""))
+
+
+def _refused(url: str, part: Path, start: int, error: urllib.error.HTTPError) -> None:
+    """What a status that is no success means: done, another attempt, or the end."""
+    if error.code == 416 and start:
+        if error.headers.get("Content-Range", "").replace(" ", "") == f"bytes*/{start}":
+            return  # all of it is here already
+        _start_over(part)
+        raise _AttemptError("the part that is here is longer than the file")
+    if error.code in _TRY_AGAIN:
+        raise _AttemptError(f"the server answers {error.code} {error.reason}")
+    raise DataError(
+        f"cannot download {url}: the server answers {error.code} {error.reason}",
+        "check the address in a browser, or download the file by hand and use `path:`",
+    )
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows a few redirects, to http and https only, and never from https down to http."""
+
+    max_redirections = _REDIRECTS
+    max_repeats = 2
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        scheme = urlsplit(newurl).scheme
+        if scheme != "https" and not (scheme == "http" and req.type == "http"):
+            fp.close()
+            allowed = "https" if req.type == "https" else "http or https"
+            raise DataError(
+                f"{req.full_url} redirects to {newurl}, which is not {allowed}",
+                "name the final address in the recipe",
+            )
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _size(part: Path) -> int:
+    return part.stat().st_size if part.is_file() else 0
+
+
+def _start_over(part: Path) -> None:
+    disk.remove(part)
+    disk.remove(_note_of(part))
+
+
+def _note_of(part: Path) -> Path:
+    return part.with_name(f"{part.name}.json")
+
+
+def _read_note(part: Path) -> str:
+    try:
+        note = read_json(_note_of(part))
+    except IntegrityError:
+        return ""  # without it the range is asked for bare; the hash decides
+    return str(note.get("if_range", "")) if isinstance(note, dict) else ""

@@ -1,0 +1,101 @@
+"""Where a process runs: its device, its rank, and the few collectives that training needs.
+
+    start(device) -> Runtime       joins the process group when `torchrun` started us, and picks the device
+
+One process works the same without a group: every collective is then the identity.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from tilth.core.errors import RecipeError
+
+DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """This process among `world_size`, on `device`."""
+
+    device: torch.device
+    rank: int = 0
+    world_size: int = 1
+
+    @property
+    def is_main(self) -> bool:
+        """True in the one process that writes files and speaks."""
+        return self.rank == 0
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """The sum over all processes, in place."""
+        if self.world_size > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+    def sum_all(self, tensors: list[Tensor]) -> None:
+        """Sums many tensors over all processes, in place, with one message per dtype instead of one per tensor."""
+        if self.world_size == 1:
+            return
+        for dtype in {t.dtype for t in tensors}:
+            group = [t for t in tensors if t.dtype == dtype]
+            flat = torch.cat([t.flatten() for t in group])
+            dist.all_reduce(flat)
+            offset = 0
+            for tensor in group:
+                tensor.copy_(flat[offset : offset + tensor.numel()].view_as(tensor))
+                offset += tensor.numel()
+
+    def any(self, flag: bool) -> bool:
+        """True on every process when `flag` is true on one (a signal reaches processes at different steps)."""
+        if self.world_size == 1:
+            return flag
+        return bool(self.sum(torch.tensor(float(flag), device=self.device)) > 0)
+
+    def main_value(self, value: float) -> float:
+        """Process 0's value on every process: what is decided by a clock must be decided once."""
+        if self.world_size == 1:
+            return value
+        tensor = torch.tensor(value, dtype=torch.float64, device=self.device)
+        dist.broadcast(tensor, 0)
+        return float(tensor)
+
+    def barrier(self) -> None:
+        """Waits until every process is here."""
+        if self.world_size > 1:
+            dist.barrier()
+
+    def stop(self) -> None:
+        """Leaves the process group."""
+        if self.world_size > 1 and dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def start(device: DeviceName = "auto") -> Runtime:
+    """Picks the device, and joins the group of processes when `torchrun` set WORLD_SIZE (nccl on CUDA, gloo elsewhere)."""
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    rank, local_rank = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
+    chosen = pick_device(device)
+    if chosen.type == "cuda":
+        chosen = torch.device("cuda", local_rank)
+        torch.cuda.set_device(chosen)
+    if world_size > 1:
+        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", rank=rank, world_size=world_size)
+    return Runtime(chosen, rank, world_size)
+
+
+def pick_device(name: DeviceName = "auto") -> torch.device:
+    """The device of that name; `auto` is cuda, else mps, else cpu. RecipeError when the machine lacks it."""
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if available[kind]))
+    if not available[name]:
+        here = ", ".join(kind for kind, there in available.items() if there)
+        raise RecipeError(f"device: {name} is not available here (there is {here})", "set train.device: auto")
+    return torch.device(name)

@@ -1,0 +1,53 @@
+"""Token by token, with a cache. Knows nothing of text: ids in, ids out."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+import torch
+from torch import Tensor
+
+from tilth.generate.sampling import Sampler, SamplingConfig
+from tilth.model.kv_cache import KVCache
+from tilth.model.transformer import Transformer
+
+
+@torch.no_grad()
+def generate_ids(
+    model: Transformer,
+    prompt_ids: list[int],
+    sampling: SamplingConfig,
+    *,
+    samples: int = 1,
+    max_new_tokens: int = 200,
+    stop_ids: Collection[int] = (),
+) -> Iterator[list[int | None]]:
+    """The next id of every sample, one list per position; None where a sample has ended (after one of `stop_ids`).
+
+    A prompt longer than the context keeps its end. When the context is full, the last half of it is read again from position 0
+    and generation goes on from there.
+    """
+    assert prompt_ids, "the caller starts an empty prompt with end-of-text"
+    window = model.config.context_length
+    history = torch.tensor(prompt_ids, device=model.embed_tokens.weight.device).repeat(samples, 1)
+    sampler, ended = Sampler(sampling, samples), [False] * samples
+    cache: KVCache | None = None
+    for _ in range(max_new_tokens):
+        if cache is None or cache.length >= window:
+            context = history[:, -window:] if cache is None else history[:, -max(1, window // 2) :]
+            cache = KVCache(model.config, samples, window, history.device)
+            logits_BV = next_logits(model, context, cache)
+        else:
+            logits_BV = next_logits(model, history[:, -1:], cache)
+        ids = sampler(logits_BV)
+        history = torch.cat([history, ids[:, None]], dim=1)
+        row = [None if over else int(i) for i, over in zip(ids.tolist(), ended, strict=True)]
+        ended = [over or i in stop_ids for i, over in zip(row, ended, strict=True)]
+        yield row
+        if all(ended):
+            return
+
+
+def next_logits(model: Transformer, input_ids_BT: Tensor, cache: KVCache) -> Tensor:
+    """Logits [B, V] after the last of the given tokens, which go into the cache."""
+    return model.logits(model(input_ids_BT, cache=cache)[:, -1:])[:, -1]

@@ -1,0 +1,104 @@
+"""Text from a model: prompts in, pieces of text out as they come, ended by end-of-text or a stop string."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from tilth.generate.engine import generate_ids
+from tilth.generate.sampling import SamplingConfig
+from tilth.model.transformer import Transformer
+from tilth.tokenizer import StreamDecoder, Tokenizer
+
+
+@dataclass(frozen=True)
+class TextOptions:
+    """How much to write, and when to stop. Stop strings are not part of the text."""
+
+    max_new_tokens: int = 200
+    samples: int = 1
+    stop: tuple[str, ...] = ()
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+
+
+def stream_texts(
+    model: Transformer, tokenizer: Tokenizer, prompt: str, options: TextOptions
+) -> Iterator[tuple[int, str]]:
+    """(sample, piece of text) as they come; a sample's pieces joined are its text.
+
+    An empty prompt begins a new document. Characters that several tokens make come when they are whole; what might be the start of a
+    stop string is held back until it is known.
+    """
+    was_training = model.training
+    model.eval()
+    writers = [_Writer(tokenizer, options.stop) for _ in range(options.samples)]
+    prompt_ids = tokenizer.encode(prompt) or [tokenizer.end_of_text]
+    ids = generate_ids(
+        model,
+        prompt_ids,
+        options.sampling,
+        samples=options.samples,
+        max_new_tokens=options.max_new_tokens,
+        stop_ids={tokenizer.end_of_text},
+    )
+    try:
+        for row in ids:
+            for sample, (writer, token) in enumerate(zip(writers, row, strict=True)):
+                if token is not None and (piece := writer.push(token)):
+                    yield sample, piece
+            if all(writer.over for writer in writers):
+                break
+        for sample, writer in enumerate(writers):
+            if piece := writer.flush():
+                yield sample, piece
+    finally:
+        model.train(was_training)
+
+
+def generate_texts(model: Transformer, tokenizer: Tokenizer, prompt: str, options: TextOptions) -> list[str]:
+    """The whole text of every sample, without the prompt."""
+    texts = [""] * options.samples
+    for sample, piece in stream_texts(model, tokenizer, prompt, options):
+        texts[sample] += piece
+    return texts
+
+
+class _Writer:
+    """One sample's tokens to text, up to its end."""
+
+    def __init__(self, tokenizer: Tokenizer, stop: tuple[str, ...]) -> None:
+        self._decoder, self._stop, self._end = StreamDecoder(tokenizer), stop, tokenizer.end_of_text
+        self._held = ""
+        self.over = False
+
+    def push(self, token: int) -> str:
+        if self.over:
+            return ""
+        if token == self._end:
+            return self.flush()
+        self._held += self._decoder.push(token)
+        return self._release()
+
+    def _release(self) -> str:
+        """What cannot be part of a stop string any more."""
+        found = [place for stop in self._stop if (place := self._held.find(stop)) >= 0]
+        if found:
+            self.over, text, self._held = True, self._held[: min(found)], ""
+            return text
+        keep = max((_overlap(self._held, stop) for stop in self._stop), default=0)
+        text, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
+        return text
+
+    def flush(self) -> str:
+        if self.over:
+            return ""
+        self._held += self._decoder.flush()
+        text = self._release()
+        text, self._held = text + self._held, ""
+        self.over = True
+        return text
+
+
+def _overlap(text: str, stop: str) -> int:
+    """The longest end of `text` that `stop` begins with."""
+    return next((n for n in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:n])), 0)

@@ -1,0 +1,97 @@
+"""The job behind `tilth evaluate`: a model's figures on the validation split of its run, or on a file."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from tilth.core.errors import CheckpointError, DataError
+from tilth.core.files import read_json
+from tilth.core.rundir import RunFolder
+from tilth.data.clean import build_stages, clean
+from tilth.data.dataset import open_dataset
+from tilth.data.loader import evaluation_batches
+from tilth.data.shards import EncodedDocument, Shard, TokenStream, write_shard
+from tilth.data.sources import SourceConfig, list_inputs, read_input
+from tilth.distributed.runtime import Runtime
+from tilth.evaluate.evaluator import evaluate
+from tilth.evaluate.metrics import Metrics
+from tilth.jobs.load import LanguageModel, Which, load
+from tilth.jobs.recipe import Recipe, make_recipe
+from tilth.model.precision import Precision
+
+
+def evaluate_run(
+    run: Path | str,
+    data: Path | str | None = None,
+    which: Which = "final",
+    precision: Precision = "fp32",
+    batch_tokens: int = 16384,
+) -> Metrics:
+    """A deterministic full pass over the run's validation split, or over the text of `data` (a file, folder or glob).
+
+    Text from `data` is cleaned as the run's recipe says. The figures are of fp32 products unless asked otherwise.
+    """
+    language_model = load(run, which)
+    recipe = make_recipe(RunFolder(_run_of(Path(run))).recipe())
+    with tempfile.TemporaryDirectory(prefix="tilth-evaluate-") as scratch:
+        if data is None:
+            stream = _validation(Path(run))
+        else:
+            stream = encode_files(language_model, recipe, str(data), Path(scratch))
+        context = language_model.config.context_length
+        batches = evaluation_batches(
+            stream,
+            context,
+            max(1, batch_tokens // context),
+            language_model.tokenizer.end_of_text,
+            not recipe.data.cross_document_attention,
+        )
+        runtime = Runtime(language_model.model.embed_tokens.weight.device)
+        return evaluate(language_model.model, batches, stream.text_bytes, runtime, precision)
+
+
+def _run_of(path: Path) -> Path:
+    """The run folder that `path` is, or stands in (RUN/final, RUN/checkpoints/step-…)."""
+    for folder in (path, path.parent, path.parent.parent):
+        if (folder / "recipe.json").exists():
+            return folder
+    raise CheckpointError(f"{path} is not in a run folder", "name a folder made by `tilth train`")
+
+
+def _validation(path: Path) -> TokenStream:
+    run = _run_of(path)
+    facts = read_json(run / "data.json")
+    dataset = open_dataset(Path(facts["folder"]))
+    if dataset.fingerprint != facts["fingerprint"]:
+        raise DataError(
+            f"{dataset.folder} is not the dataset that {run} was trained on", "evaluate a file: --data FILE"
+        )
+    stream = dataset.stream("validation")
+    if not stream.tokens:
+        raise DataError(f"the dataset of {run} has no validation split", "evaluate a file: --data FILE")
+    return stream
+
+
+def encode_files(language_model: LanguageModel, recipe: Recipe, pattern: str, scratch: Path) -> TokenStream:
+    """The text of a file, folder or glob as a stream of tokens in a scratch folder."""
+    tokenizer, stages = language_model.tokenizer, build_stages(recipe.data.clean)
+    source = SourceConfig(path=pattern)
+    end = np.array([tokenizer.end_of_text], np.uint32)
+    texts = (
+        cleaned.document
+        for item in list_inputs(source, Path(), scratch)
+        for outcome in read_input(item, source)
+        if outcome.document is not None and (cleaned := clean(outcome.document, stages)).document is not None
+    )
+    documents = (
+        EncodedDocument(d.doc_id, np.concatenate([tokenizer.encode_array(d.text), end]), len(d.text.encode()))
+        for d in texts
+    )
+    write_shard(scratch / "shard", documents, tokenizer.vocab_size, tokenizer.fingerprint)
+    stream = TokenStream([Shard(scratch / "shard")])
+    if not stream.tokens:
+        raise DataError(f"{pattern} holds no text to evaluate", "name a file with text in it")
+    return stream

@@ -1,0 +1,46 @@
+"""The job behind `tilth prepare`: a recipe's sources to a dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tilth.core.environment import usable_cpus
+from tilth.core.files import FolderLock
+from tilth.core.tasks import OnDone
+from tilth.data.dataset import Dataset
+from tilth.data.pipeline import Workshop, prepare
+from tilth.jobs.recipe import Recipe
+
+DEFAULT_WORKSPACE = Path("work")
+
+
+def prepare_data(
+    recipe: Recipe,
+    workspace: Path = DEFAULT_WORKSPACE,
+    workers: int | None = None,
+    base: Path | None = None,
+    on_done: OnDone | None = None,
+) -> Dataset:
+    """Makes the dataset of a recipe, or opens it when nothing changed since it was made.
+
+    Args:
+        workspace: where all intermediate results and the dataset lie; one process at a time.
+        workers: processes (default: one for each processor). The result does not depend on it.
+        base: where relative paths of sources start (default: the current folder).
+        on_done: called after each task, with how many are done of how many.
+    """
+    shop = Workshop(workspace, workers or usable_cpus(), on_done)
+    with FolderLock(workspace, "the workspace"):
+        return prepare(recipe.data, recipe.tokenizer, recipe.name, base or Path(), shop, recipe.train.seed)
+
+
+def summary(dataset: Dataset) -> dict[str, Any]:
+    """What `tilth prepare --json` prints."""
+    facts = dataset.facts
+    return {
+        "documents": sum(split["documents"] for split in facts["splits"].values()),
+        "dropped": facts["rules"]["dropped"],
+        "tokens": {name: split["tokens"] for name, split in facts["splits"].items()},
+        "folder": str(dataset.folder),
+    }

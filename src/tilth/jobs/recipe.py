@@ -1,0 +1,137 @@
+"""The recipe: one YAML file that says everything, and what its parts must agree on.
+
+    load_recipe(path, overrides) -> Recipe       defaults < preset < file < `--set a.b=c`
+
+Each section is a config class that stands beside the code it configures; this module nests them and holds what no section can check
+alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from tilth.core.config import Config, apply_overrides, load_yaml, parse, parse_yaml
+from tilth.core.errors import RecipeError
+from tilth.data.config import DataConfig
+from tilth.generate.sampling import SamplingConfig
+from tilth.model.config import ModelConfig
+from tilth.tokenizer import TokenizerConfig
+from tilth.train.config import TrainConfig
+
+Metric = Literal["loss", "perplexity", "bits_per_byte", "accuracy"]
+
+
+class EvaluateConfig(Config):
+    """Full passes over the validation split while training."""
+
+    every: int | None = Field(default=250, ge=1)
+    """Steps between evaluations; one is made at the end besides. `null`: only at the end."""
+    metrics: list[Metric] = ["loss", "perplexity", "bits_per_byte", "accuracy"]
+    """Which of the metrics are shown."""
+    batch_tokens: int = Field(default=16384, ge=1)
+    """Tokens that go through the model at once."""
+
+
+class SampleConfig(SamplingConfig):
+    """Texts that the model writes while training, so that one sees it learn."""
+
+    every: int | None = Field(default=None, ge=1)
+    """Steps between samples; some are written at the end besides."""
+    prompts: list[str] = [""]
+    max_new_tokens: int = Field(default=100, ge=1)
+
+
+class Recipe(Config):
+    """Everything that decides a run."""
+
+    name: str
+    data: DataConfig
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    model: ModelConfig = ModelConfig()
+    train: TrainConfig
+    evaluate: EvaluateConfig = EvaluateConfig()
+    sample: SampleConfig = SampleConfig()
+
+    @field_validator("name")
+    @classmethod
+    def _is_a_folder_name(cls, name: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+            raise ValueError(f"{name!r} cannot name a folder | use letters, digits, '.', '_' and '-'")
+        return name
+
+    @model_validator(mode="after")
+    def _batch_holds_samples(self) -> Recipe:
+        batch, context = self.train.batch_tokens, self.model.context_length
+        if isinstance(batch, int) and batch % context:
+            raise ValueError(
+                f"train.batch_tokens {batch} is not a multiple of model.context_length {context} | "
+                f"use {max(1, batch // context) * context} or {(batch // context + 1) * context}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _has_what_it_asks_for(self) -> Recipe:
+        if self.train.early_stopping and not (self.evaluate.every and self.data.split.validation):
+            raise ValueError(
+                "train.early_stopping needs evaluations of a validation split | set evaluate.every and data.split.validation"
+            )
+        if self.train.final == "best" and not (self.data.split.validation and self.train.checkpoint.best):
+            raise ValueError(
+                "train.final: best needs a validation split and train.checkpoint.best | set both, or final: last"
+            )
+        if self.train.early_stopping and self.train.early_stopping.metric not in self.evaluate.metrics:
+            raise ValueError(
+                f"train.early_stopping.metric {self.train.early_stopping.metric} is not in evaluate.metrics | add it there"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _vocabulary_fits(self) -> Recipe:
+        size, tokenizer = self.model.vocab_size, self.tokenizer
+        if size is not None and tokenizer.kind == "bpe" and size < tokenizer.vocab_size:
+            raise ValueError(
+                f"model.vocab_size {size} is smaller than tokenizer.vocab_size {tokenizer.vocab_size} | "
+                "leave model.vocab_size out: it is then the tokenizer's"
+            )
+        return self
+
+    def plain(self) -> dict[str, Any]:
+        """The resolved recipe as plain data, as it is saved in the run folder."""
+        dumped: dict[str, Any] = self.model_dump(mode="json")
+        return dumped
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe of a file, with `--set` overrides put in; RecipeError names every fault."""
+    return make_recipe(load_yaml(path), overrides, str(path))
+
+
+def make_recipe(data: dict[str, Any], overrides: Sequence[str] = (), place: str = "recipe") -> Recipe:
+    """A recipe from plain data (what a YAML file would hold)."""
+    return parse(Recipe, apply_overrides(data, overrides), place)
+
+
+def shipped_recipe(name: str) -> str:
+    """The text of a recipe that comes with tilth."""
+    file = resources.files("tilth") / "recipes" / f"{name}.yaml"
+    if not file.is_file():
+        there = ", ".join(shipped_recipes())
+        raise RecipeError(f"no recipe {name!r} comes with tilth", f"choose one of {there}")
+    return file.read_text(encoding="utf-8")
+
+
+def shipped_recipes() -> list[str]:
+    """The names of the recipes that come with tilth."""
+    folder = resources.files("tilth") / "recipes"
+    return sorted(file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml"))
+
+
+def load_shipped(name: str, overrides: Sequence[str] = ()) -> Recipe:
+    """A recipe that comes with tilth, checked."""
+    return make_recipe(parse_yaml(shipped_recipe(name), f"recipes/{name}.yaml"), overrides, f"recipes/{name}.yaml")

@@ -1,0 +1,258 @@
+"""The job behind `tilth train`: a recipe and a dataset to a run folder with a model in it."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tilth.checkpoint.store import Checkpoint, CheckpointStore
+from tilth.core.config import fingerprint
+from tilth.core.environment import fingerprint_environment, peak_bf16_flops
+from tilth.core.errors import RecipeError
+from tilth.core.files import write_json
+from tilth.core.rundir import Event, Message, RunFolder, SampleRecord
+from tilth.data.dataset import Dataset
+from tilth.data.loader import Loader, evaluation_batches
+from tilth.data.shards import TokenStream
+from tilth.distributed.runtime import Runtime, start
+from tilth.evaluate.evaluator import evaluate
+from tilth.generate.text import TextOptions, generate_texts
+from tilth.jobs.final import write_final, write_identity
+from tilth.jobs.recipe import Recipe
+from tilth.model.config import ModelConfig, flops_per_token
+from tilth.model.precision import Precision, make_scaler, resolve_precision
+from tilth.model.transformer import Transformer, build
+from tilth.tokenizer import Tokenizer
+from tilth.train.optim import make_optimizer
+from tilth.train.trainer import Parts, Trainer
+
+Emit = Callable[[Event], None]
+
+
+def train_model(recipe: Recipe, dataset: Dataset, run: Path, emit: Emit | None = None) -> dict[str, Any]:
+    """Trains, resuming where `run` left off, and returns the result that `tilth train --json` prints.
+
+    Args:
+        run: the run folder; made by the same recipe and data, or new.
+        emit: receives every event besides the run folder.
+    """
+    runtime = start(recipe.train.device)
+    folder = RunFolder(run)
+    try:
+        if not runtime.is_main:
+            return _train(recipe, dataset, folder, runtime, _ignore)
+        with folder.lock():
+            return _train(recipe, dataset, folder, runtime, emit or _ignore)
+    finally:
+        runtime.stop()
+
+
+def _ignore(event: Event) -> None:
+    """Events of a run that nobody watches, or of a process that does not speak."""
+
+
+def _train(recipe: Recipe, dataset: Dataset, folder: RunFolder, runtime: Runtime, show: Emit) -> dict[str, Any]:
+    model_config = complete_model(recipe.model, dataset.tokenizer)
+    record = functools.partial(_record, folder, show) if runtime.is_main else _ignore
+    store = CheckpointStore(folder.checkpoints)
+    if runtime.is_main:
+        changes = folder.claim(recipe.plain(), {"folder": str(dataset.folder), "fingerprint": dataset.fingerprint})
+        write_identity(folder, model_config, dataset.tokenizer)
+    checkpoint = _latest(store, runtime, record)
+    environment = fingerprint_environment(torch.get_num_threads(), str(runtime.device))
+    parts = _build(recipe, model_config, dataset, runtime, store, checkpoint, record)
+    parts.identity = {
+        "recipe": fingerprint(recipe.plain()),
+        "environment": environment,
+        "world_size": runtime.world_size,
+    }
+    trainer = Trainer(recipe.train, parts)
+    if checkpoint is not None:
+        trainer.restore(checkpoint)
+    if runtime.is_main:
+        folder.rewind(trainer.progress.step)
+        for change in changes:
+            record(Message(trainer.progress.step, "info", f"the recipe changed: {change}"))
+        _say_where(checkpoint, parts, record)
+    stopped_by = trainer.run()
+    if not runtime.is_main:
+        return {}
+    write_final(folder, recipe, model_config, dataset.tokenizer, parts.model, store)
+    return _finish(folder, trainer, stopped_by)
+
+
+def complete_model(config: ModelConfig, tokenizer: Tokenizer) -> ModelConfig:
+    """The model's configuration with the vocabulary known; RecipeError when it is too small for the tokenizer."""
+    if config.vocab_size is None:
+        return config.model_copy(update={"vocab_size": tokenizer.vocab_size})
+    if config.vocab_size < tokenizer.vocab_size:
+        raise RecipeError(
+            f"model.vocab_size is {config.vocab_size}, and the tokenizer has {tokenizer.vocab_size} ids",
+            "leave model.vocab_size out: it is then the tokenizer's",
+        )
+    return config
+
+
+def _latest(store: CheckpointStore, runtime: Runtime, record: Emit) -> Checkpoint | None:
+    """The checkpoint to go on from; process 0 decides, and sets damaged ones aside before the others look."""
+    warnings: list[str] = []
+    if runtime.is_main:
+        checkpoint, warnings = store.latest()
+    runtime.barrier()
+    if not runtime.is_main:
+        checkpoint, _ = store.latest()
+    for warning in warnings:
+        record(Message(0 if checkpoint is None else checkpoint.step, "warning", warning))
+    return checkpoint
+
+
+def _record(folder: RunFolder, show: Emit, event: Event) -> None:
+    folder.record(event)
+    show(event)
+
+
+def _build(
+    recipe: Recipe,
+    config: ModelConfig,
+    dataset: Dataset,
+    runtime: Runtime,
+    store: CheckpointStore,
+    checkpoint: Checkpoint | None,
+    record: Emit,
+) -> Parts:
+    stream, train = dataset.stream("train"), recipe.train
+    rows = batch_rows(recipe, stream)
+    if rows % runtime.world_size:
+        raise RecipeError(
+            f"train.batch_tokens gives {rows} rows, which {runtime.world_size} processes cannot share",
+            f"make train.batch_tokens a multiple of {runtime.world_size * config.context_length}",
+        )
+    loader = Loader(
+        stream,
+        config.context_length,
+        rows,
+        train.seed,
+        rank=runtime.rank,
+        world_size=runtime.world_size,
+        isolate=not recipe.data.cross_document_attention,
+        fingerprint=dataset.fingerprint,
+    )
+    kept = checkpoint.state() if checkpoint else {}
+    micro_rows = kept.get("micro_rows") or choose_micro_rows(recipe, config, rows // runtime.world_size)
+    tokens = micro_rows * config.context_length
+    precision: Precision = kept.get("precision") or _agreed_precision(recipe, config, runtime, tokens)
+    model = build(config, None if checkpoint else train.seed, runtime.device)
+    return Parts(
+        model=model,
+        optimizer=make_optimizer(train.optimizer, model),
+        loader=loader,
+        runtime=runtime,
+        store=store,
+        precision=precision,
+        scaler=make_scaler(precision, runtime.device),
+        micro_rows=micro_rows,
+        emit=record,
+        evaluate=_evaluation(recipe, config, dataset, runtime, precision),
+        evaluate_every=recipe.evaluate.every,
+        sample=functools.partial(_samples, recipe, dataset.tokenizer),
+        sample_every=recipe.sample.every,
+        flops_per_step=flops_per_token(config) * rows * config.context_length,
+        peak_flops=_peak(runtime),
+    )
+
+
+def batch_rows(recipe: Recipe, stream: TokenStream) -> int:
+    """Rows of the global batch."""
+    context, batch = recipe.model.context_length, recipe.train.batch_tokens
+    return max(1, stream.tokens // context) if batch == "all" else batch // context
+
+
+def choose_micro_rows(recipe: Recipe, config: ModelConfig, share: int) -> int:
+    """Rows that go through the model at once: the recipe's, or by a bound on the memory of logits and activations.
+
+    `auto` keeps logits (fp32, with their gradient) under 512 MiB and one residual stream's activations under 1 GiB; larger micro-batches
+    gain nothing on a CPU.
+    """
+    if isinstance(recipe.train.micro_batch, int):
+        return min(recipe.train.micro_batch, share)
+    row_logits = config.context_length * config.vocabulary * 4 * 3
+    row_activations = (
+        config.context_length * config.num_hidden_layers * (14 * config.hidden_size + 3 * config.mlp_size) * 4
+    )
+    return max(1, min(share, (512 << 20) // row_logits, (1 << 30) // row_activations))
+
+
+def _agreed_precision(recipe: Recipe, config: ModelConfig, runtime: Runtime, tokens: int) -> Precision:
+    """Measured on process 0 and followed by all."""
+    names: list[Precision] = ["fp32", "bf16", "fp16"]
+    own = resolve_precision(recipe.train.precision, runtime.device, tokens, config.hidden_size, config.mlp_size)
+    return names[int(runtime.main_value(names.index(own)))]
+
+
+def _peak(runtime: Runtime) -> float | None:
+    if runtime.device.type != "cuda":
+        return None
+    return peak_bf16_flops(torch.cuda.get_device_name(runtime.device))
+
+
+def _evaluation(
+    recipe: Recipe, config: ModelConfig, dataset: Dataset, runtime: Runtime, precision: Precision
+) -> Callable[[Transformer], dict[str, float]] | None:
+    stream = dataset.stream("validation")
+    if not stream.tokens:
+        return None
+    rows = max(1, recipe.evaluate.batch_tokens // config.context_length)
+    end, isolate = dataset.tokenizer.end_of_text, not recipe.data.cross_document_attention
+
+    def run(model: Transformer) -> dict[str, float]:
+        batches = evaluation_batches(stream, config.context_length, rows, end, isolate)
+        return asdict(evaluate(model, batches, stream.text_bytes, runtime, precision))
+
+    return run
+
+
+def _samples(recipe: Recipe, tokenizer: Tokenizer, model: Transformer, step: int) -> list[Event]:
+    options = TextOptions(max_new_tokens=recipe.sample.max_new_tokens, sampling=recipe.sample)
+    events: list[Event] = []
+    for prompt in recipe.sample.prompts:
+        text = generate_texts(model, tokenizer, prompt, options)[0]
+        events.append(SampleRecord(step, prompt, text))
+    return events
+
+
+def _say_where(checkpoint: Checkpoint | None, parts: Parts, record: Emit) -> None:
+    text = f"{parts.precision} on {parts.runtime.device}, {parts.micro_rows} rows at once"
+    if checkpoint is None:
+        record(Message(0, "info", f"starting: {text}"))
+        return
+    before, now = checkpoint.state()["identity"], parts.identity
+    same = before["environment"] == now["environment"] and before["world_size"] == now["world_size"]
+    tier = (
+        "same machine kind, versions and threads: bit-exact (T0)"
+        if same
+        else "other machine, versions, threads or processes: same samples, loss equal to rounding (T1)"
+    )
+    record(Message(checkpoint.step, "info", f"going on after step {checkpoint.step}: {text}; {tier}"))
+
+
+def _finish(folder: RunFolder, trainer: Trainer, stopped_by: str) -> dict[str, Any]:
+    progress = trainer.progress
+    validation = progress.last_validation
+    result = {
+        "run": str(folder.path),
+        "step": progress.step,
+        "tokens": progress.tokens,
+        "train_loss": progress.last_loss,
+        "validation_loss": validation["loss"] if validation else None,
+        "seconds": round(progress.seconds, 3),
+        "stopped_by": stopped_by,
+        "checkpoint": str(folder.checkpoints / f"step-{progress.step:08d}"),
+    }
+    write_json(folder.path / "result.json", {**result, "validation": validation, "process": os.getpid()})
+    return result

@@ -1,0 +1,36 @@
+"""Keys and values of the tokens already read, so that generating a token costs one token's work."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from tilth.model.config import ModelConfig
+
+
+class KVCache:
+    """Room for `capacity` tokens of `batch` sequences in every layer, allocated once.
+
+    Layers append in turn; the length grows when `advance` is called after all of them did.
+    """
+
+    def __init__(
+        self, config: ModelConfig, batch: int, capacity: int, device: torch.device, dtype: torch.dtype = torch.float32
+    ) -> None:
+        shape = (config.num_hidden_layers, batch, config.key_value_heads, capacity, config.head_dim)
+        self.keys = torch.zeros(shape, device=device, dtype=dtype)
+        self.values = torch.zeros(shape, device=device, dtype=dtype)
+        self.capacity = capacity
+        self.length = 0
+
+    def append(self, layer: int, k_BKTN: Tensor, v_BKTN: Tensor) -> tuple[Tensor, Tensor]:
+        """Stores T new tokens of one layer; returns that layer's keys and values, old and new [B, K, S, N]."""
+        end = self.length + k_BKTN.shape[2]
+        assert end <= self.capacity, f"{end} tokens do not fit a cache of {self.capacity}"
+        self.keys[layer, :, :, self.length : end] = k_BKTN
+        self.values[layer, :, :, self.length : end] = v_BKTN
+        return self.keys[layer, :, :, :end].to(k_BKTN.dtype), self.values[layer, :, :, :end].to(v_BKTN.dtype)
+
+    def advance(self, tokens: int) -> None:
+        """Counts `tokens` as stored, after every layer appended them."""
+        self.length += tokens

@@ -1,0 +1,200 @@
+"""What every tokenizer can do, and what a recipe says about it.
+
+    TokenizerConfig     the keys under `tokenizer:` in a recipe
+    Tokenizer           abstract; CharTokenizer, ByteTokenizer and BpeTokenizer are final
+    StreamDecoder       generated ids to text as they come: a token may hold half a character
+
+Ids are 0 … vocab_size - 1: first the ordinary tokens, then the special ones. Text never becomes a special token,
+whatever it spells; special ids are put between texts by those who build samples.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field, field_validator, model_validator
+
+from tilth.core.config import Config, fingerprint
+from tilth.core.errors import DataError
+from tilth.tokenizer.hf_format import END_OF_TEXT, UNKNOWN, write_tokenizer
+from tilth.tokenizer.patterns import PATTERNS, PatternName
+
+Kind = Literal["char", "byte", "bpe"]
+Ids = Iterable[int] | npt.NDArray[Any]
+
+LARGEST_VOCABULARY = 1 << 24  # two ids must fit into one 48-bit key while training
+_SPECIAL_NAME = re.compile(r"<\|[A-Za-z0-9][A-Za-z0-9_]*\|>")
+
+
+class TokenizerConfig(Config):
+    """How text becomes token ids."""
+
+    kind: Kind = "bpe"
+    """`char`: one id per character of the training text; `byte`: 256 bytes; `bpe`: byte-level BPE, learned."""
+    vocab_size: int = 8192
+    """bpe: entries, with the 256 bytes and the special tokens; fewer are made when no pair of tokens occurs twice."""
+    pattern: PatternName = "gpt4"
+    """bpe: how text is cut before merging: as for GPT-2, or as for GPT-4 and Llama 3."""
+    train_bytes: int = 256 << 20
+    """bpe: training reads at most the first so many bytes (UTF-8) of the texts; what follows is not looked at."""
+    special_tokens: list[str] = Field(default_factory=list)
+    """Names of further special tokens besides `<|endoftext|>`, for example `<|mask|>` for masked language models."""
+
+    @field_validator("train_bytes")
+    @classmethod
+    def _some_text(cls, value: int) -> int:
+        if value < 1:
+            raise ValueError(
+                f"{value} bytes leave nothing to learn from | give the number of bytes, for example 268435456"
+            )
+        return value
+
+    @field_validator("special_tokens")
+    @classmethod
+    def _names(cls, names: list[str]) -> list[str]:
+        for name in names:
+            # The form keeps names apart from learned tokens: no pretoken holds both marks and letters of it.
+            if not _SPECIAL_NAME.fullmatch(name):
+                raise ValueError(
+                    f"{name!r} is not a name for a special token | write it as <|name|>, of letters, digits and _"
+                )
+        twice = [name for name in {*names, END_OF_TEXT, UNKNOWN} if [*names, END_OF_TEXT, UNKNOWN].count(name) > 1]
+        if twice:
+            raise ValueError(
+                f"{sorted(twice)[0]!r} stands twice or is there anyway | name each further special token once"
+            )
+        return names
+
+    @model_validator(mode="after")
+    def _room(self) -> TokenizerConfig:
+        least = 256 + 1 + len(self.special_tokens)
+        if not least <= self.vocab_size <= LARGEST_VOCABULARY:
+            raise ValueError(
+                f"vocab_size {self.vocab_size} is not between {least} (256 bytes and the special tokens)"
+                f" and {LARGEST_VOCABULARY} | set vocab_size in that range, for example 8192"
+            )
+        return self
+
+
+class Tokenizer(ABC):
+    """Text to ids and back; immutable.
+
+    Attributes:
+        special_tokens: name -> id, at least `<|endoftext|>`.
+        training: counts of what was learned from (texts, bytes, what was left out); empty where unknown.
+    """
+
+    kind: ClassVar[Kind]
+
+    def __init__(
+        self, tokens: Sequence[bytes], specials: Sequence[str], training: Mapping[str, int] | None = None
+    ) -> None:
+        self.special_tokens: dict[str, int] = {name: len(tokens) + place for place, name in enumerate(specials)}
+        self.training: dict[str, int] = dict(training or {})
+        self._tokens = list(tokens)
+        self._shown = [*tokens, *(name.encode() for name in specials)]
+        self._hidden = [*tokens, *(b"" for _ in specials)]
+
+    @abstractmethod
+    def encode_array(self, text: str | bytes) -> npt.NDArray[np.uint32]:
+        """The ids of a text, without a Python object per token; never a special id (but char's `<|unk|>`)."""
+
+    @abstractmethod
+    def model_json(self) -> dict[str, Any]:
+        """`model`, `pre_tokenizer` and `decoder` as Hugging Face's tokenizer.json has them, with the same ids."""
+
+    @property
+    def pattern(self) -> PatternName | None:
+        """The name of the pattern that cuts text before merging; None where text is not cut."""
+        return None
+
+    @property
+    def vocab_size(self) -> int:
+        """The number of ids, special ones included."""
+        return len(self._shown)
+
+    @property
+    def end_of_text(self) -> int:
+        """The id of `<|endoftext|>`."""
+        return self.special_tokens[END_OF_TEXT]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of all that determines the ids; equal for tokenizers that give equal ids on every text."""
+        tokens = [token.hex() for token in self._tokens]
+        pattern = PATTERNS[self.pattern] if self.pattern else None
+        specials = list(self.special_tokens)
+        return fingerprint({"kind": self.kind, "pattern": pattern, "tokens": tokens, "specials": specials})
+
+    def token_bytes(self, token: int) -> bytes:
+        """The bytes of one id (a special one's name); DataError when there is no such id."""
+        return self.decode_bytes([token])
+
+    def encode(self, text: str | bytes) -> list[int]:
+        """The ids of a text. `encode_array` is faster."""
+        ids: list[int] = self.encode_array(text).tolist()
+        return ids
+
+    def decode_bytes(self, ids: Ids, skip_special: bool = False) -> bytes:
+        """The bytes that ids stand for; special ids give their name, or nothing. DataError on an id that is none."""
+        table = self._hidden if skip_special else self._shown
+        return b"".join(map(table.__getitem__, self._checked(ids)))
+
+    def decode(self, ids: Ids, errors: str = "replace", skip_special: bool = False) -> str:
+        """The text that ids stand for; `errors` as in `bytes.decode`, for ids that end within a character."""
+        return self.decode_bytes(ids, skip_special).decode("utf-8", errors)
+
+    def save(self, folder: Path) -> None:
+        """Writes tokenizer.json and tokenizer_config.json, which tilth, transformers and tokenizers read."""
+        write_tokenizer(self, folder)
+
+    def _checked(self, ids: Ids) -> list[int]:
+        array = np.asarray(ids if hasattr(ids, "__array__") else list(ids))
+        if not array.size:
+            return []
+        if array.ndim != 1 or array.dtype.kind not in "iu":
+            raise DataError(
+                f"token ids came as {array.ndim}-dimensional {array.dtype}", "give one flat row of whole numbers"
+            )
+        wrong = np.flatnonzero((array < 0) | (array >= self.vocab_size))
+        if wrong.size:
+            raise DataError(
+                f"{int(array[wrong[0]])} at place {int(wrong[0])} is no token id: there are 0 to {self.vocab_size - 1}",
+                "decode with the tokenizer that made these ids, and never ids from a padded part of the vocabulary",
+            )
+        plain: list[int] = array.tolist()
+        return plain
+
+
+class StreamDecoder:
+    """Decodes ids one at a time: text comes out as soon as its characters are complete.
+
+    All that `push` and `flush` return, joined, is what `Tokenizer.decode` gives for the whole.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, skip_special: bool = True) -> None:
+        self._tokenizer, self._skip_special = tokenizer, skip_special
+        self._utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
+
+    def push(self, token: int) -> str:
+        """The text that this id completes; empty while a character is incomplete."""
+        return self._utf8.decode(self._tokenizer.decode_bytes([token], self._skip_special))
+
+    def flush(self) -> str:
+        """The end: bytes that no id completed, as U+FFFD. The decoder then starts anew."""
+        rest = self._utf8.decode(b"", final=True)
+        self._utf8.reset()
+        return rest
+
+
+def text_bytes(text: str | bytes) -> bytes:
+    """A text as bytes: UTF-8, a lone surrogate as the three bytes that `surrogatepass` gives it."""
+    return text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")

@@ -1,0 +1,92 @@
+"""The `train:` section of a recipe."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from tilth.core.config import Config
+from tilth.distributed.runtime import DeviceName
+from tilth.train.optim import OptimizerConfig
+from tilth.model.precision import Precision
+from tilth.train.schedule import ScheduleConfig
+
+
+class EarlyStopping(Config):
+    """Stops when a validation metric has not improved for `patience` evaluations."""
+
+    metric: Literal["loss", "perplexity", "bits_per_byte", "accuracy"] = "loss"
+    patience: int = Field(default=5, ge=1)
+    min_delta: float = Field(default=0.0, ge=0)
+    """An improvement smaller than this does not count."""
+
+
+class Convergence(Config):
+    """Stops when the mean training loss of the last `window` steps is no longer better than that of the window before."""
+
+    window: int = Field(default=200, ge=2)
+    tolerance: float = Field(default=1e-3, ge=0)
+    """The smallest relative improvement that counts as progress."""
+
+
+class CheckpointConfig(Config):
+    """How often the run becomes durable, and how much is kept. A checkpoint is always written at the end and on a signal."""
+
+    every_steps: int | None = Field(default=500, ge=1)
+    every_minutes: float | None = Field(default=10.0, gt=0)
+    """Whichever comes first."""
+    keep: int = Field(default=2, ge=1)
+    """How many of the newest are kept; the best by the validation metric is kept besides."""
+    best: bool = True
+    """Write a checkpoint at each evaluation that is the best so far."""
+
+
+class TrainConfig(Config):
+    """How a model is trained, and for how long: the first of the limits that is reached ends the run."""
+
+    objective: Literal["causal_lm"] = "causal_lm"
+    steps: int | None = Field(default=None, ge=1)
+    tokens: int | None = Field(default=None, ge=1)
+    epochs: float | None = Field(default=None, gt=0)
+    hours: float | None = Field(default=None, gt=0)
+    early_stopping: EarlyStopping | None = None
+    convergence: Convergence | None = None
+    batch_tokens: int | Literal["all"] = 16384
+    """Tokens of one optimizer update, over all micro-batches and processes; `all`: the whole training split."""
+    micro_batch: int | Literal["auto"] = "auto"
+    """Rows that go through the model at once. The result does not depend on it; memory does."""
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    grad_clip: float | None = Field(default=1.0, gt=0)
+    """The largest norm of the whole gradient; a longer one is scaled down to it."""
+    precision: Precision = "auto"
+    device: DeviceName = "auto"
+    seed: int = Field(default=1, ge=0)
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    final: Literal["last", "best"] = "last"
+    """Which weights become RUN/final."""
+
+    @model_validator(mode="after")
+    def _ends(self) -> TrainConfig:
+        if not (self.steps or self.tokens or self.epochs or self.hours or self.early_stopping or self.convergence):
+            raise ValueError("nothing ends this run | give steps, tokens, epochs, hours, early_stopping or convergence")
+        known_length = self.steps or self.tokens or self.epochs or self.hours
+        if self.schedule.name != "constant" and not known_length:
+            raise ValueError(
+                f"schedule {self.schedule.name} needs to know how long the run is | give steps, tokens, epochs or hours"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _batch_makes_sense(self) -> TrainConfig:
+        if (self.optimizer.name == "gd") != (self.batch_tokens == "all"):
+            raise ValueError(
+                f"optimizer {self.optimizer.name} with batch_tokens {self.batch_tokens} | "
+                "full-batch gradient descent is optimizer: {name: gd} with batch_tokens: all, together"
+            )
+        if isinstance(self.batch_tokens, int) and self.batch_tokens < 1:
+            raise ValueError(f"batch_tokens is {self.batch_tokens} | give a positive number of tokens")
+        if isinstance(self.micro_batch, int) and self.micro_batch < 1:
+            raise ValueError(f"micro_batch is {self.micro_batch} | give a positive number of rows, or auto")
+        return self

@@ -1,0 +1,86 @@
+"""One optimizer update: micro-batches in, one gradient of the whole global batch, one step.
+
+Every micro-batch adds (sum of its losses) / (valid labels of the GLOBAL batch), so the gradient does not depend on how the batch was cut
+or over how many processes it was spread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from tilth.core.random import derive_seed
+from tilth.data.feed import Feed
+from tilth.data.loader import Batch
+from tilth.distributed.runtime import Runtime
+from tilth.model.transformer import Transformer
+from tilth.train.loss import summed_loss
+from tilth.model.precision import Precision
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """Loss per valid label (nats) and gradient norm before clipping, over the whole global batch."""
+
+    loss: float
+    grad_norm: float
+    skipped: bool
+
+
+@contextlib.contextmanager
+def seeded(device: torch.device, seed: int) -> Iterator[None]:
+    """Makes torch's implicit draws (dropout) follow from `seed`, and leaves the global generators as they were."""
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield
+
+
+def accumulate(
+    model: Transformer,
+    batch: Batch,
+    micro_rows: int,
+    runtime: Runtime,
+    precision: Precision,
+    scaler: torch.amp.GradScaler,
+    *,
+    seed: int,
+    step: int,
+) -> Tensor:
+    """Adds the gradient of this process's share of the global batch to `.grad`; returns the global mean loss (scalar, nats).
+
+    Gradients are summed over all processes when this returns. `seed` and `step` say which dropout masks are drawn.
+    """
+    device = runtime.device
+    valid = runtime.sum(torch.tensor(float(batch.valid_labels), device=device, dtype=torch.float64))
+    total = torch.zeros((), device=device, dtype=torch.float64)
+    for number, start in enumerate(range(0, len(batch.input_ids), micro_rows)):
+        with seeded(device, derive_seed(seed, "dropout", step, number, runtime.rank)):
+            feed = Feed.of(batch.rows(start, start + micro_rows), device)
+            loss = summed_loss(feed.logits(model, precision), feed.labels) / valid
+            scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        total += loss.detach().double()
+    runtime.sum_all([p.grad for p in model.parameters() if p.grad is not None])
+    return runtime.sum(total)
+
+
+def update(
+    model: nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, loss: Tensor, clip: float | None
+) -> StepResult:
+    """Clips, and steps unless loss or gradient is not finite; clears the gradients only when it stepped.
+
+    Under fp16 a gradient that overflowed is the scaler's affair: it skips the step and lowers its scale.
+    """
+    scaler.unscale_(optimizer)
+    norm = nn.utils.clip_grad_norm_(model.parameters(), clip if clip is not None else float("inf"))
+    finite = bool(torch.isfinite(loss)) and bool(torch.isfinite(norm))
+    overflow = scaler.is_enabled() and bool(torch.isfinite(loss)) and not finite
+    if finite or overflow:
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad(set_to_none=True)
+    return StepResult(float(loss), float(norm), skipped=overflow)

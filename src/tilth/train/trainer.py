@@ -1,0 +1,250 @@
+"""The one training loop. It knows batches, steps, intervals and signals; what is done at an interval comes in as a callable.
+
+    trainer = Trainer(config, parts)          nothing is allocated here: the parts exist already
+    trainer.restore(checkpoint)               goes on after a checkpoint, to the same bits
+    trainer.run() -> stopped_by
+
+Order within a step, the same on every process: update, record, evaluate, sample, checkpoint. A checkpoint therefore holds all
+that the step changed, and a run resumed from it does what the other would have done.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from tilth.checkpoint.store import Checkpoint, CheckpointStore
+from tilth.checkpoint.tensors import load_model
+from tilth.core.environment import peak_memory_bytes
+from tilth.core.errors import DivergedError, Stopped
+from tilth.core.rundir import CheckpointRecord, EvaluationRecord, Event, StepRecord
+from tilth.data.loader import Batch, Loader
+from tilth.distributed.runtime import Runtime
+from tilth.model.transformer import Transformer
+from tilth.train.config import TrainConfig
+from tilth.train.optim import load_state_tensors, set_learning_rate, state_tensors
+from tilth.model.precision import Precision
+from tilth.train.schedule import learning_rate_share
+from tilth.train.signals import SignalFlag
+from tilth.train.step import StepResult, accumulate, update
+from tilth.train.stopping import Progress, Stopping
+
+
+@dataclass
+class Parts:
+    """What a trainer works with, put together by the job.
+
+    `evaluate` gives validation metrics for the model as it is; `sample` makes whatever should be seen of it; `emit` receives every event.
+    """
+
+    model: Transformer
+    optimizer: torch.optim.Optimizer
+    loader: Loader
+    runtime: Runtime
+    store: CheckpointStore
+    precision: Precision
+    scaler: torch.amp.GradScaler
+    micro_rows: int
+    emit: Callable[[Event], None]
+    evaluate: Callable[[Transformer], dict[str, float]] | None = None
+    evaluate_every: int | None = None
+    sample: Callable[[Transformer, int], list[Event]] | None = None
+    sample_every: int | None = None
+    flops_per_step: float = 0.0
+    peak_flops: float | None = None
+    identity: dict[str, Any] = field(default_factory=dict)
+    """Fingerprints of recipe and environment: saved with every checkpoint, compared by the job."""
+
+
+class Trainer:
+    """Trains until a limit is reached, a signal comes or the loss is no number."""
+
+    def __init__(self, config: TrainConfig, parts: Parts) -> None:
+        self.config, self.parts = config, parts
+        loader = parts.loader
+        self.batch_tokens = loader.batch_rows * loader.sampler.context_length
+        self.stopping = Stopping(config, self.batch_tokens, loader.samples_per_epoch * loader.sampler.context_length)
+        self.progress = Progress()
+        self._saved_step = -1
+        self._saved_at = self._ticked_at = time.perf_counter()
+
+    def run(self) -> str:
+        """Trains to the end; returns what ended it. Stopped and DivergedError come with everything saved that can be."""
+        parts = self.parts
+        reason = self._reason()  # a restored run may be over already
+        self._ticked_at = time.perf_counter()
+        try:
+            with SignalFlag() as signal:
+                while reason is None:
+                    reason = self._step()
+                    if reason is None and parts.runtime.any(signal.received is not None):
+                        self._save()
+                        raise self._stopped(signal)
+        finally:
+            parts.loader.close()
+        return reason
+
+    def _tick(self) -> None:
+        """Adds the time since the last tick to the run's; the clock is read once a step, so that a step has one answer."""
+        now = time.perf_counter()
+        # Clocks differ between processes, and all must stop at the same step.
+        self.progress.seconds = self.parts.runtime.main_value(self.progress.seconds + now - self._ticked_at)
+        self._ticked_at = now
+
+    def _reason(self) -> str | None:
+        return self.stopping.reason(self.progress)
+
+    def _step(self) -> str | None:
+        started = time.perf_counter()
+        parts, progress, config = self.parts, self.progress, self.config
+        share = learning_rate_share(config.schedule, progress.step, self.stopping.share_done(progress))
+        set_learning_rate(parts.optimizer, config.optimizer.lr * share)
+        first_sample = parts.loader.samples
+        batch = parts.loader.next()
+        waited = time.perf_counter() - started
+        result = self._update(batch, first_sample)
+        progress.step += 1
+        progress.tokens += self.batch_tokens
+        progress.skipped += result.skipped
+        self.stopping.note_loss(progress, result.loss)
+        seconds = time.perf_counter() - started
+        self._record(result, first_sample, config.optimizer.lr * share, seconds, waited)
+        self._tick()
+        return self._intervals()
+
+    def _update(self, batch: Batch, first_sample: int) -> StepResult:
+        parts = self.parts
+        parts.model.train()
+        loss = accumulate(
+            parts.model,
+            batch,
+            parts.micro_rows,
+            parts.runtime,
+            parts.precision,
+            parts.scaler,
+            seed=self.config.seed,
+            step=self.progress.step,
+        )
+        result = update(parts.model, parts.optimizer, parts.scaler, loss, self.config.grad_clip)
+        if not (result.skipped or result.loss == result.loss and abs(result.grad_norm) < float("inf")):
+            raise self._diverged(result, first_sample)
+        return result
+
+    def _diverged(self, result: StepResult, first_sample: int) -> DivergedError:
+        last = first_sample + self.parts.loader.batch_rows - 1
+        saved = f"step {self._saved_step}" if self._saved_step >= 0 else "none"
+        return DivergedError(
+            f"step {self.progress.step + 1}: loss {result.loss}, gradient norm {result.grad_norm}, on samples {first_sample} "
+            f"to {last}; the update was not done (last checkpoint: {saved})",
+            "lower train.optimizer.lr or lengthen train.schedule.warmup_steps; with precision bf16 or fp16 try fp32; "
+            "then start another run with --run NEW_FOLDER",
+        )
+
+    def _record(self, result: StepResult, first_sample: int, lr: float, seconds: float, waited: float) -> None:
+        parts, progress = self.parts, self.progress
+        peak = parts.peak_flops
+        self.parts.emit(
+            StepRecord(
+                step=progress.step,
+                tokens=progress.tokens,
+                loss=result.loss,
+                grad_norm=result.grad_norm,
+                lr=lr,
+                seconds=round(seconds, 6),
+                data_wait_seconds=round(waited, 6),
+                tokens_per_second=round(self.batch_tokens / seconds, 1),
+                mfu=None if peak is None else parts.flops_per_step / seconds / (peak * parts.runtime.world_size),
+                memory_bytes=peak_memory_bytes(),
+                skipped=progress.skipped,
+                first_sample=first_sample,
+                last_sample=first_sample + parts.loader.batch_rows - 1,
+            )
+        )
+
+    def _intervals(self) -> str | None:
+        """Does what is due after a step, all of it when the run ends here; returns what ends it."""
+        step, parts, reason = self.progress.step, self.parts, self._reason()
+        best = False
+        if reason or _due(step, parts.evaluate_every):
+            best = self._evaluate()
+            reason = reason or self._reason()
+        if parts.sample and parts.runtime.is_main and (reason or _due(step, parts.sample_every)):
+            for event in parts.sample(parts.model, step):
+                parts.emit(event)
+        if reason or (best and self.config.checkpoint.best) or self._checkpoint_due():
+            self._save()
+        return reason
+
+    def _checkpoint_due(self) -> bool:
+        plan = self.config.checkpoint
+        if _due(self.progress.step, plan.every_steps):
+            return True
+        late = plan.every_minutes is not None and time.perf_counter() - self._saved_at > plan.every_minutes * 60
+        return self.parts.runtime.any(late)
+
+    def _evaluate(self) -> bool:
+        if self.parts.evaluate is None:
+            return False
+        started = time.perf_counter()
+        metrics = self.parts.evaluate(self.parts.model)
+        best = self.stopping.note_validation(self.progress, metrics)
+        seconds = round(time.perf_counter() - started, 3)
+        self.parts.emit(EvaluationRecord(self.progress.step, metrics, seconds, best))
+        return best
+
+    def _save(self) -> None:
+        step, parts = self.progress.step, self.parts
+        if step == self._saved_step:
+            return
+        started = time.perf_counter()
+        if parts.runtime.is_main:
+            tensors = {"model": parts.model.state_dict(), "optimizer": state_tensors(parts.optimizer)}
+            path = parts.store.save(step, tensors, self.state_dict())
+            self._mark_best()
+            parts.store.prune(self.config.checkpoint.keep)
+            parts.emit(CheckpointRecord(step, str(path), round(time.perf_counter() - started, 3)))
+        parts.runtime.barrier()
+        self._saved_step, self._saved_at = step, time.perf_counter()
+
+    def _mark_best(self) -> None:
+        progress = self.progress
+        if progress.best_step == progress.step and progress.best_value is not None:
+            rule = self.config.early_stopping
+            self.parts.store.mark_best(progress.best_step, rule.metric if rule else "loss", progress.best_value)
+
+    def _stopped(self, signal: SignalFlag) -> Stopped:
+        return Stopped(
+            f"{signal.received} at step {self.progress.step}: everything is saved",
+            "type the same command to go on to the same result",
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that decides what comes next, beside weights and optimizer tensors."""
+        return {
+            "progress": self.progress.state_dict(),
+            "loader": self.parts.loader.state_dict(),
+            "scaler": self.parts.scaler.state_dict(),
+            "precision": self.parts.precision,
+            "micro_rows": self.parts.micro_rows,
+            "identity": self.parts.identity,
+        }
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Goes on after a checkpoint; CheckpointError when it does not fit model, optimizer or data."""
+        parts, state = self.parts, checkpoint.state()
+        parts.loader.load_state_dict(state["loader"])
+        load_model(parts.model, checkpoint.tensors("model"), checkpoint.path)
+        load_state_tensors(parts.optimizer, checkpoint.tensors("optimizer"))
+        if parts.scaler.is_enabled():
+            parts.scaler.load_state_dict(state["scaler"])
+        self.progress.load_state_dict(state["progress"])
+        self._saved_step = self.progress.step
+        self._mark_best()
+
+
+def _due(step: int, every: int | None) -> bool:
+    return every is not None and step % every == 0

@@ -1,0 +1,73 @@
+"""What a recipe may say of a source, and what it is told when it may not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tilth.core.config import parse
+from tilth.core.errors import RecipeError
+from tilth.data.sources import SourceConfig
+
+SHA = "0123456789abcdef" * 4
+
+
+@pytest.mark.parametrize(
+    ("data", "message", "remedy"),
+    [
+        ({}, "none of them", "keep exactly one"),
+        ({"path": "a.txt", "builtin": "python_docs"}, "path and builtin", "keep exactly one"),
+        ({"path": " "}, "path: the path is empty", "name a file"),
+        ({"path": "https://example.org/a.txt"}, "is an address, not a path", "url:"),
+        ({"path": "a\0b"}, "NUL", "remove"),
+        ({"url": "https://example.org/a.txt"}, "a url needs its sha256", "sha256sum"),
+        ({"path": "a.txt", "sha256": SHA}, "sha256 is for a url", "remove it"),
+        ({"url": "https://example.org/a.txt", "sha256": "12"}, "'12' is not 64 hex digits", "sha256sum"),
+        ({"url": "ftp://example.org/a.txt", "sha256": SHA}, "not an http or https address", "path:"),
+        ({"url": "file:///etc/passwd", "sha256": SHA}, "not an http or https address", "path:"),
+        ({"url": "https://me:secret@example.org/a.txt", "sha256": SHA}, "user name or password", "path:"),
+        ({"url": "http://host:port/a.txt", "sha256": SHA}, "not an address", "https://host/file"),
+        ({"builtin": "python"}, "builtin: 'python'", "python_docs"),
+        ({"path": "a.txt", "name": ""}, "name: it is empty", "leave the key out"),
+        ({"path": "a.txt", "max_bad_rows": 2}, "max_bad_rows: 2", "less than or equal to 1"),
+        ({"path": "a.txt", "feild": "x"}, "feild: unknown key", "field"),
+    ],
+)
+def test_faults_name_value_and_remedy(data: dict[str, Any], message: str, remedy: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        parse(SourceConfig, data)
+    assert message in caught.value.message
+    assert remedy in caught.value.remedy
+    assert "secret" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        ({"path": "data/web"}, "data/web"),
+        ({"path": "./data//web/"}, "data/web"),
+        ({"path": "data/**/*.md"}, "data/**/*.md"),
+        ({"path": "/home/someone/data/web"}, "web"),
+        ({"path": "/home/someone/data/*/x.txt"}, "data/*/x.txt"),
+        ({"path": "~/web"}, "web"),
+        ({"path": "/"}, "files"),
+        ({"url": "https://example.org/d/a.txt?token=1", "sha256": SHA}, "example.org/d/a.txt"),
+        ({"builtin": "python_docs"}, "python_docs"),
+        ({"path": "data/web", "name": "mine"}, "mine"),
+    ],
+)
+def test_the_default_name_is_what_the_recipe_says(data: dict[str, Any], name: str) -> None:
+    assert parse(SourceConfig, data).source_name == name
+
+
+def test_the_name_does_not_depend_on_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = parse(SourceConfig, {"path": "texts"})
+    before = config.source_name
+    monkeypatch.chdir(tmp_path)
+    assert config.source_name == before == "texts"
+
+
+def test_the_hash_is_folded_to_lower_case() -> None:
+    assert parse(SourceConfig, {"url": "https://example.org/a", "sha256": SHA.upper()}).sha256 == SHA

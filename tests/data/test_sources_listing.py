@@ -1,0 +1,163 @@
+"""Which files a source has, and what is said of those that it leaves out."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tilth.core.config import parse
+from tilth.core.errors import DataError
+from tilth.data.document import make_doc_id
+from tilth.data.sources import Listing, SourceConfig, list_inputs
+
+
+def listed(base: Path, **data: Any) -> Listing:
+    return list_inputs(parse(SourceConfig, data), base, base / "downloads")
+
+
+def write(path: Path, text: str = "some text") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def rules(listing: Listing) -> dict[str, str]:
+    return {verdict.detail.partition(":")[0]: verdict.rule for verdict in listing.skipped}
+
+
+def test_one_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "data" / "a.txt", "hello")
+    (item,) = listed(tmp_path, path="data/a.txt")
+    assert (item.source, item.kind, item.locator, item.size) == ("data/a.txt", "text", "data/a.txt", 5)
+    assert item.sha256 == hashlib.sha256(b"hello").hexdigest()
+    assert item.path == path
+
+
+def test_identity_holds_no_machine(tmp_path: Path) -> None:
+    for machine in ("one", "two"):
+        write(tmp_path / machine / "web" / "sub" / "a.md")
+    for name in ("web", "web/sub/a.md", "web/**/*.md"):
+        first, second = (listed(tmp_path / machine, path=name).inputs[0] for machine in ("one", "two"))
+        assert first.identity() == second.identity()
+        assert first.path != second.path
+    first, second = (listed(tmp_path, path=str(tmp_path / machine / "web")).inputs[0] for machine in ("one", "two"))
+    assert first.identity() == second.identity()
+    assert first.locator == "sub/a.md"
+    assert str(tmp_path) not in str(first.identity())
+
+
+def test_folder_is_read_with_all_under_it_in_sorted_order(tmp_path: Path) -> None:
+    names = ["b.txt", "a/z.md", "a/y.jsonl.gz", "c.py", "A.TXT", "t.tsv.zst", "n.ndjson", "r.rst"]
+    for name in names:
+        write(tmp_path / "data" / name)
+    listing = listed(tmp_path, path="data")
+    assert [item.locator for item in listing] == sorted(f"data/{name}" for name in names)
+    assert {item.locator: item.kind for item in listing}["data/a/y.jsonl.gz"] == "jsonl"
+    assert {item.locator: item.kind for item in listing}["data/A.TXT"] == "text"
+    assert listing.skipped == ()
+
+
+def test_every_file_left_out_has_a_verdict(tmp_path: Path) -> None:
+    outside = write(tmp_path / "outside.txt")
+    data = tmp_path / "data"
+    write(data / "in.txt")
+    write(data / ".hidden.txt")
+    write(data / ".git" / "config.txt")
+    write(data / "image.png")
+    write(data / "README")
+    (data / "inside.txt").symlink_to("in.txt")
+    (data / "leaves.txt").symlink_to(outside)
+    (data / "broken.txt").symlink_to("nowhere")
+    (data / "ring").symlink_to(data)
+    os.mkfifo(data / "pipe.txt")
+    listing = listed(tmp_path, path="data")
+    assert [item.locator for item in listing] == ["data/in.txt", "data/inside.txt"]
+    assert rules(listing) == {
+        "data/.hidden.txt": "hidden",
+        "data/.git": "hidden",
+        "data/image.png": "unknown_suffix",
+        "data/README": "unknown_suffix",
+        "data/leaves.txt": "leaves_folder",
+        "data/broken.txt": "no_file",
+        "data/ring": "linked_folder",
+        "data/pipe.txt": "no_file",
+    }
+    assert {(verdict.stage, verdict.verdict) for verdict in listing.skipped} == {("list", "dropped")}
+    assert make_doc_id("data", "data/README") in {verdict.doc_id for verdict in listing.skipped}
+
+
+def test_folder_with_a_format_takes_that_format_only(tmp_path: Path) -> None:
+    write(tmp_path / "data" / "a.jsonl")
+    write(tmp_path / "data" / "b.csv")
+    listing = listed(tmp_path, path="data", format="jsonl")
+    assert [item.locator for item in listing] == ["data/a.jsonl"]
+    assert rules(listing) == {"data/b.csv": "other_format"}
+
+
+def test_glob_goes_through_folders(tmp_path: Path) -> None:
+    for name in ("a.txt", "x/b.txt", "x/y/c.txt", "x/d.md", ".h/e.txt", "x/.f.txt"):
+        write(tmp_path / "data" / name)
+    listing = listed(tmp_path, path="data/**/*.txt")
+    assert [item.locator for item in listing] == ["data/a.txt", "data/x/b.txt", "data/x/y/c.txt"]
+    assert rules(listing) == {"data/.h/e.txt": "hidden", "data/x/.f.txt": "hidden"}
+    assert listing.inputs[0].source == "data/**/*.txt"
+
+
+def test_glob_takes_what_it_matches_in_the_format_that_is_given(tmp_path: Path) -> None:
+    write(tmp_path / "a.log")
+    write(tmp_path / "b.log")
+    assert [item.kind for item in listed(tmp_path, path="*.log", format="text")] == ["text", "text"]
+    with pytest.raises(DataError, match=r"a\.log: its suffix is \.log"):
+        listed(tmp_path, path="*.log")
+
+
+def test_brackets_in_names_are_no_globs(tmp_path: Path) -> None:
+    base = tmp_path / "run [1]"
+    write(base / "a[1].txt")
+    write(base / "b.txt")
+    assert [item.locator for item in listed(base, path="a[1].txt")] == ["a[1].txt"]
+    assert [item.locator for item in listed(base, path="*.txt")] == ["a[1].txt", "b.txt"]
+
+
+def test_a_file_name_that_is_not_utf8_can_be_listed(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    with open(os.fsencode(tmp_path / "data") + b"/\xff.txt", "wb") as file:  # noqa: PTH123 - the name is bytes
+        file.write(b"text")
+    (item,) = listed(tmp_path, path="data")
+    assert item.locator == "data/\\xff.txt"
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("nowhere.txt", "there is nothing at"),
+        ("*.txt", "matches no file"),
+        ("empty", "holds no file that can be read"),
+        ("pictures", r"passed over: pictures/a\.png: its suffix is \.png"),
+        ("pictures/a.png", r"the suffix of .*a\.png is not known"),
+        ("pictures/noname", "the suffix of .*noname is not known"),
+    ],
+)
+def test_nothing_to_read_is_an_error_with_place_and_remedy(tmp_path: Path, path: str, message: str) -> None:
+    (tmp_path / "empty").mkdir()
+    write(tmp_path / "pictures" / "a.png")
+    write(tmp_path / "pictures" / "noname")
+    with pytest.raises(DataError, match=message) as caught:
+        listed(tmp_path, path=path)
+    assert str(tmp_path) in caught.value.message
+    assert path in caught.value.remedy or ".jsonl" in caught.value.remedy
+
+
+def test_an_unreadable_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "a.txt")
+
+    def refuse(path: Path) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("tilth.data.sources.listing.hash_file", refuse)  # root may read everything, tests often are
+    with pytest.raises(DataError, match=r"cannot read .*a\.txt: Permission denied"):
+        listed(tmp_path, path="a.txt")

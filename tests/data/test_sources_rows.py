@@ -1,0 +1,203 @@
+"""Rows: JSON Lines and CSV, their faults, and when a file has too many of them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tilth.core.config import parse
+from tilth.core.errors import DataError
+from tilth.data.document import Outcome, documents_table
+from tilth.data.sources import SourceConfig, list_inputs, read_input, streams
+from tilth.data.sources.csv_records import records
+
+
+def read(folder: Path, raw: bytes | str, name: str, **data: Any) -> list[Outcome]:
+    path = folder / name
+    path.write_bytes(raw if isinstance(raw, bytes) else raw.encode())
+    config = parse(SourceConfig, {"path": name, **data})
+    return [o for item in list_inputs(config, folder, folder) for o in read_input(item, config)]
+
+
+def texts(outcomes: list[Outcome]) -> dict[str, str]:
+    return {o.document.locator: o.document.text for o in outcomes if o.document}
+
+
+def said(outcomes: list[Outcome]) -> list[tuple[str, str, str]]:
+    return [(v.rule, v.verdict, v.value) for o in outcomes for v in o.verdicts]
+
+
+def row(text: Any) -> str:
+    return json.dumps({"text": text}, ensure_ascii=False)
+
+
+def test_jsonl_rows_are_documents(tmp_path: Path) -> None:
+    raw = '\ufeff{"text": "Grüße\\nzwei", "n": 1}\r\n\n{"n": 2, "text": "drei"}'
+    outcomes = read(tmp_path, raw, "a.jsonl")
+    assert texts(outcomes) == {"a.jsonl:1": "Grüße\nzwei", "a.jsonl:3": "drei"}
+    assert said(outcomes) == [("bom", "changed", "utf-8"), ("empty", "dropped", "0")]
+    assert texts(read(tmp_path, '{"body": "x"}', "b.jsonl", field="body")) == {"b.jsonl:1": "x"}
+    assert said(read(tmp_path, "", "c.jsonl")) == [("empty", "dropped", "0")]
+
+
+def test_a_bad_row_is_dropped_with_rule_and_place_and_the_rest_goes_on(tmp_path: Path) -> None:
+    bad = ["{not json", '{"txt": "x"}', row(7), row(None), "[1]", "[" * 100_000, '"text"']
+    raw = "\n".join([row("first"), *bad, row("last"), row(" ")])
+    outcomes = read(tmp_path, raw, "a.jsonl")
+    assert texts(outcomes) == {"a.jsonl:1": "first", "a.jsonl:9": "last"}
+    assert [rule for rule, verdict, _ in said(outcomes) if verdict == "dropped"] == [
+        *["not_json", "no_field", "not_text", "not_text", "no_field", "not_json", "no_field", "empty"]
+    ]
+    details = [v.detail for o in outcomes for v in o.verdicts]
+    assert details[1] == "a.jsonl:3: no 'text'; the keys are 'txt'"
+    assert details[2] == "a.jsonl:4: 'text' holds int, not a text"
+    assert [detail.split(":")[1] for detail in details] == ["2", "3", "4", "5", "6", "7", "8", "10"]
+
+
+def test_what_json_can_spell_and_parquet_cannot_hold(tmp_path: Path) -> None:
+    raw = r'{"text": "a\ud800b \ud83d\ude00 \udc00"}' + "\n" + r'{"text": "nul\u0000s"}' + "\n"
+    outcomes = read(tmp_path, raw.encode() + b'{"text": "bad \xff"}', "a.jsonl")
+    assert list(texts(outcomes).values()) == ["a\ufffdb 😀 \ufffd", "nuls", "bad \ufffd"]
+    assert said(outcomes) == [("surrogate", "changed", "2"), ("nul", "changed", "1"), ("invalid_utf8", "changed", "1")]
+    assert documents_table(o.document for o in outcomes if o.document).num_rows == 3
+    dropped = read(tmp_path, raw.encode() + b'{"text": "bad \xff"}', "b.jsonl", invalid_utf8="drop")
+    assert said(dropped)[-1] == ("invalid_utf8", "dropped", "1")
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "limit", "stops"),
+    [
+        (99, 1, 0.01, False),
+        (98, 2, 0.01, True),
+        (50, 49, 0.01, False),  # fewer than 100 rows: the share says little
+        (50, 50, 0.5, False),
+        (0, 1, 0.01, True),  # all rows
+        (0, 1, 1, False),
+        (300, 3, 0, True),
+        (20_000, 200, 0.01, False),
+    ],
+)
+def test_too_many_bad_rows_stop_the_run(tmp_path: Path, good: int, bad: int, limit: float, stops: bool) -> None:
+    step = max(good // bad, 1)
+    rows = [row("text")] * good
+    for i in range(bad):
+        rows.insert(i * (step + 1), "{")
+    raw = "\n".join(rows)
+    if not stops:
+        assert len(texts(read(tmp_path, raw, "a.jsonl", max_bad_rows=limit))) == good
+        return
+    with pytest.raises(DataError, match=rf"a\.jsonl: {bad} of {good + bad} rows cannot be used") as caught:
+        read(tmp_path, raw, "a.jsonl", max_bad_rows=limit)
+    assert "a.jsonl:1:" in caught.value.message and "(not_json)" in caught.value.message
+    assert "max_bad_rows" in caught.value.remedy
+
+
+def test_a_large_wrong_file_stops_early(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="100 of 100 rows"):
+        read(tmp_path, "no json\n" * 50_000, "a.jsonl")
+    with pytest.raises(DataError, match="5000 of 10000 rows"):
+        read(tmp_path, f"{row('x')}\nno json\n" * 50_000, "b.jsonl")
+
+
+def test_a_row_beyond_the_limit_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "LONGEST_LINE", 200)
+    monkeypatch.setattr(streams, "PIECE", 50)
+    outcomes = read(tmp_path, "\n".join([row("a"), row("b" * 1000), row("c")]), "a.jsonl")
+    assert texts(outcomes) == {"a.jsonl:1": "a", "a.jsonl:3": "c"}
+    assert [rule for rule, _, _ in said(outcomes)] == ["too_long"]
+
+
+def test_csv_rows_are_documents(tmp_path: Path) -> None:
+    raw = '\ufeffid,text\r\n1,"two\r\nlines, ""quoted"""\r\n\r\n2,plain é\r\n3,\r\n'
+    outcomes = read(tmp_path, raw, "a.csv")
+    assert texts(outcomes) == {"a.csv:2": 'two\r\nlines, "quoted"', "a.csv:5": "plain é"}
+    assert said(outcomes) == [("bom", "changed", "utf-8"), ("empty", "dropped", "0"), ("empty", "dropped", "0")]
+    assert texts(read(tmp_path, "id\tbody\n1\ta, b", "a.tsv", field="body")) == {"a.tsv:2": "a, b"}
+    assert said(read(tmp_path, "text\n", "b.csv")) == [("empty", "dropped", "0")]
+
+
+def test_csv_rows_that_do_not_fit_are_dropped(tmp_path: Path) -> None:
+    outcomes = read(tmp_path, b'id,text\n1,a\n2\n3,b,c\n4,bad \xff\n5,"open\n6,x', "a.csv")
+    assert texts(outcomes) == {"a.csv:2": "a", "a.csv:5": "bad \ufffd"}
+    assert said(outcomes) == [
+        ("cells", "dropped", "1"),
+        ("cells", "dropped", "3"),
+        ("invalid_utf8", "changed", "1"),
+        ("open_quote", "dropped", "12"),
+    ]
+    assert outcomes[2].verdicts[0].detail == "a.csv:4: 3 cells, the header has 2"
+
+
+def test_csv_cells_may_be_longer_than_the_standard_library_takes(tmp_path: Path) -> None:
+    limit = csv.field_size_limit()
+    long = "word, " * 100_000
+    assert texts(read(tmp_path, f'text\n"{long}"\n', "a.csv")) == {"a.csv:2": long}
+    assert csv.field_size_limit() == limit
+
+
+@pytest.mark.parametrize(
+    ("raw", "message", "remedy"),
+    [
+        ("id,body\n1,a", "a.csv:1: no column 'text'; the columns are 'id', 'body'", "field:"),
+        ("id;text\n1;a", "no column 'text'; the columns are 'id;text'", "look separated by ';'"),
+        ("text,text\n1,a", "two columns are called 'text'", "rename"),
+    ],
+)
+def test_a_csv_without_the_column_names_those_it_has(tmp_path: Path, raw: str, message: str, remedy: str) -> None:
+    with pytest.raises(DataError) as caught:
+        read(tmp_path, raw, "a.csv")
+    assert message in caught.value.message
+    assert remedy in caught.value.remedy
+
+
+def test_a_csv_record_beyond_the_limit_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "LONGEST_LINE", 100)
+    monkeypatch.setattr(streams, "PIECE", 20)
+    short, long = '"one\nrecord"', '"' + "many\n" * 30 + '"'
+    raw = f"text\n{short}\n{long}\nplain\n" + "x" * 300 + "\nlast\n"
+    outcomes = read(tmp_path, raw, "a.csv")
+    assert said(outcomes) == [("too_long", "dropped", "153"), ("too_long", "dropped", "301")]
+    assert texts(outcomes) == {"a.csv:2": "one\nrecord", "a.csv:35": "plain", "a.csv:37": "last"}
+    with pytest.raises(DataError, match=r"b\.csv:3: a quote is opened here and never closed.*\(151 bytes\)"):
+        read(tmp_path, "text\nfirst\n" + long[:-1], "b.csv")
+
+
+CELLS = st.lists(st.text(st.sampled_from('",\n\r aé'), max_size=12), min_size=1, max_size=4)
+
+
+@settings(max_examples=300)
+@given(st.lists(CELLS, min_size=1, max_size=5), st.sampled_from([",", "\t"]), st.sampled_from(["\n", "\r\n"]))
+def test_csv_reads_what_the_standard_library_writes(rows: list[list[str]], separator: str, end: str) -> None:
+    file = io.StringIO()
+    csv.writer(file, delimiter=separator, lineterminator=end, quoting=csv.QUOTE_ALL).writerows(rows)
+    lines = streams.lines([file.getvalue().encode()])
+    assert [[cell.decode() for cell in r.cells] for r in records(lines, separator.encode())] == rows
+
+
+@settings(max_examples=500)
+@given(st.text(st.sampled_from('""",,\n a'), max_size=40))
+def test_csv_agrees_with_the_standard_library_on_any_text(text: str) -> None:
+    expected = list(csv.reader(io.StringIO(text, newline="")))
+    found = list(records(streams.lines([text.encode()]), b","))
+    if found and found[-1].open_quote:
+        found.pop()  # the standard library makes a row of what is left
+        expected.pop()
+    assert [[cell.decode() for cell in record.cells] for record in found] == expected
+
+
+@given(st.lists(st.text(st.sampled_from('a"\n,'), max_size=12), max_size=6))
+def test_csv_locators_name_the_line_on_which_the_record_begins(values: list[str]) -> None:
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    begins = []
+    for value in values:
+        begins.append(file.getvalue().count("\n") + 1)
+        writer.writerow([value])
+    assert [r.line for r in records(streams.lines([file.getvalue().encode()]), b",")] == begins

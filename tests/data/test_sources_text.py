@@ -1,0 +1,260 @@
+"""Text files: decoding, packing, cutting, and what is said of each."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tilth.core.config import parse
+from tilth.core.errors import DataError
+from tilth.data.document import Outcome, make_doc_id
+from tilth.data.sources import SourceConfig, list_inputs, read_input, streams
+
+
+def read(path: Path, **data: Any) -> list[Outcome]:
+    config = parse(SourceConfig, {"path": path.name, **data})
+    return [o for item in list_inputs(config, path.parent, path.parent) for o in read_input(item, config)]
+
+
+def read_bytes(tmp_path: Path, raw: bytes, name: str = "a.txt", **data: Any) -> list[Outcome]:
+    path = tmp_path / name
+    path.write_bytes(raw)
+    return read(path, **data)
+
+
+def texts(outcomes: list[Outcome]) -> dict[str, str]:
+    return {o.document.locator: o.document.text for o in outcomes if o.document}
+
+
+def said(outcomes: list[Outcome]) -> list[tuple[str, str, str]]:
+    return [(v.rule, v.verdict, v.value) for o in outcomes for v in o.verdicts]
+
+
+@pytest.fixture
+def small_limits(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(streams, "PIECE", 7)
+    monkeypatch.setattr(streams, "LARGEST_BLOCK", 40)
+    monkeypatch.setattr(streams, "LONGEST_LINE", 60)
+    yield
+
+
+def test_a_plain_file_is_one_document_with_nothing_said(tmp_path: Path) -> None:
+    (outcome,) = read_bytes(tmp_path, "Grüße\r\n  zwei \t\n".encode(), license="CC0-1.0")
+    assert outcome.verdicts == ()
+    assert outcome.document is not None
+    assert outcome.document.text == "Grüße\r\n  zwei \t\n"  # to the letter: cleaning comes later
+    assert outcome.document.doc_id == make_doc_id("a.txt", "a.txt")
+    assert outcome.document.license == "CC0-1.0"
+
+
+@pytest.mark.parametrize("raw", [b"", b" \n\t\n", b"\xef\xbb\xbf", b"\0\0"])
+def test_a_file_without_text_is_dropped_and_said(tmp_path: Path, raw: bytes) -> None:
+    (outcome,) = read_bytes(tmp_path, raw)
+    assert outcome.document is None
+    assert outcome.verdicts[-1].rule == "empty" and outcome.verdicts[-1].verdict == "dropped"
+    assert all(verdict.verdict == "changed" for verdict in outcome.verdicts[:-1])
+
+
+@given(st.binary(max_size=60))
+def test_decoding_is_python_s_and_the_count_is_exact(tmp_path_factory: pytest.TempPathFactory, raw: bytes) -> None:
+    raw = b"text " + raw + "�".encode()  # with a U+FFFD that someone wrote, which is no fault
+    outcomes = read_bytes(tmp_path_factory.mktemp("d"), raw)
+    (document,) = texts(outcomes).values()
+    assert document == raw.decode("utf-8", "replace").replace("\0", "")
+    marked = raw.decode("utf-8", "backslashreplace")
+    bad = [value for rule, _, value in said(outcomes) if rule == "invalid_utf8"]
+    try:
+        raw.decode()
+        assert bad == []
+    except UnicodeDecodeError:
+        without = raw.decode("utf-8", "ignore")
+        assert bad == [str(len(raw.decode("utf-8", "replace")) - len(without))]
+        assert marked != document
+
+
+def test_invalid_utf8_is_replaced_counted_and_placed(tmp_path: Path) -> None:
+    (outcome,) = read_bytes(tmp_path, b"good \xff\xfe bad \xe2\x82 end")
+    assert outcome.document is not None and outcome.document.text == "good �� bad � end"
+    (verdict,) = outcome.verdicts
+    assert (verdict.stage, verdict.rule, verdict.verdict, verdict.value) == ("read", "invalid_utf8", "changed", "3")
+    assert verdict.detail == "a.txt: the first at byte 5"
+
+
+def test_invalid_utf8_is_dropped_when_the_recipe_says_so(tmp_path: Path) -> None:
+    (outcome,) = read_bytes(tmp_path, b"good \xff bad", invalid_utf8="drop")
+    assert outcome.document is None
+    assert said([outcome]) == [("invalid_utf8", "dropped", "1")]
+
+
+def test_nul_characters_are_removed_and_counted(tmp_path: Path) -> None:
+    outcomes = read_bytes(tmp_path, b"a\0b\0c")
+    assert texts(outcomes) == {"a.txt": "abc"}
+    assert said(outcomes) == [("nul", "changed", "2")]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+@pytest.mark.parametrize("piece", [1, 3, 1 << 20])
+def test_byte_order_marks(tmp_path: Path, encoding: str, piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "PIECE", piece)
+    text = "Größe 漢字 😀\nzwei"
+    outcomes = read_bytes(tmp_path, ("\ufeff" + text).encode(encoding))
+    assert texts(outcomes) == {"a.txt": text}
+    assert said(outcomes) == [("bom", "changed", encoding)]
+
+
+def test_faults_in_utf16_are_counted(tmp_path: Path) -> None:
+    lone, half = "\ud800".encode("utf-16-le", "surrogatepass"), b"x"
+    outcomes = read_bytes(
+        tmp_path, b"\xff\xfe" + "a".encode("utf-16-le") + lone + "b\ufffdc".encode("utf-16-le") + half
+    )
+    assert texts(outcomes) == {"a.txt": "a\ufffdb\ufffdc\ufffd"}
+    assert said(outcomes) == [("bom", "changed", "utf-16-le"), ("invalid_utf8", "changed", "2")]
+
+
+def pack(data: bytes, codec: str) -> bytes:
+    if codec == "gz":
+        return gzip.compress(data)
+    return zstandard.ZstdCompressor(write_checksum=True).compress(data) if codec == "zst" else data
+
+
+@pytest.mark.parametrize("codec", ["gz", "zst"])
+def test_packed_files_read_like_plain_ones(tmp_path: Path, codec: str) -> None:
+    text = "".join(f"line {i} of the file\n" for i in range(200_000))
+    half = len(text) // 2
+    packed = pack(text[:half].encode(), codec) + pack(text[half:].encode(), codec)  # two members, as logs have them
+    assert texts(read_bytes(tmp_path, packed, f"a.txt.{codec}")) == {f"a.txt.{codec}": text}
+    assert texts(read_bytes(tmp_path, packed, "b.txt")) == {"b.txt": text}  # known by its first bytes
+
+
+@pytest.mark.parametrize("codec", ["gz", "zst"])
+@pytest.mark.parametrize("kept", [3, 0.5, 0.999])
+def test_truncated_packed_files_are_refused_with_file_and_offset(tmp_path: Path, codec: str, kept: float) -> None:
+    raw = pack(bytes(zlib.crc32(str(i).encode()) % 96 + 32 for i in range(300_000)), codec)
+    cut = raw[: int(kept if kept > 1 else len(raw) * kept)]
+    with pytest.raises(
+        DataError, match=rf"a\.txt\.{codec}: its .* cut off or damaged near byte \d+ of {len(cut)}"
+    ) as e:
+        read_bytes(tmp_path, cut, f"a.txt.{codec}")
+    assert "-t" in e.value.remedy
+
+
+@pytest.mark.parametrize("codec", ["gz", "zst"])
+def test_damaged_packed_files_are_refused(tmp_path: Path, codec: str) -> None:
+    raw = bytearray(pack(b"some words to read, over and over. " * 9_000, codec))
+    raw[-3] ^= 1  # in the checksum: all of the data is there
+    with pytest.raises(DataError, match="cut off or damaged"):
+        read_bytes(tmp_path, bytes(raw), f"a.txt.{codec}")
+
+
+def test_a_decompression_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "_BOMB_BYTES", 10_000_000)
+    bomb = pack(b"\n" * 40_000_000, "zst")
+    with pytest.raises(DataError, match="grows more than 500 times"):
+        read_bytes(tmp_path, bomb, "a.txt.zst")
+
+
+def test_a_file_that_changed_since_it_was_listed_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("before")
+    config = parse(SourceConfig, {"path": "a.txt"})
+    (item,) = list_inputs(config, tmp_path, tmp_path)
+    path.write_text("after!")
+    with pytest.raises(DataError, match=r"a\.txt changed while it was used"):
+        list(read_input(item, config))
+    path.unlink()
+    with pytest.raises(DataError, match=r"cannot read .*a\.txt"):
+        list(read_input(item, config))
+
+
+LINES = st.lists(st.text(st.sampled_from("aé漢 \r"), max_size=30), min_size=1, max_size=12)
+
+
+@settings(max_examples=150)
+@given(LINES, st.booleans(), st.sampled_from(["txt", "txt.gz", "txt.zst"]), st.booleans())
+def test_large_files_are_cut_at_lines_and_nothing_is_lost(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[str], ended: bool, suffix: str, bom: bool
+) -> None:
+    raw = b"\xef\xbb\xbf" * bom + ("\n".join(rows) + "\n" * ended).encode()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(streams, "PIECE", 7)
+        patch.setattr(streams, "LARGEST_BLOCK", 40)
+        folder = tmp_path_factory.mktemp("d")
+        outcomes = read_bytes(folder, pack(raw, suffix.rpartition(".")[2]), f"a.{suffix}")
+    body = raw[3 * bom :]
+    if len(outcomes) == 1:
+        assert len(body) <= 40 or len(max(body.split(b"\n"), key=len)) + 7 > 40
+        assert outcomes[0].document is None or outcomes[0].document.text.encode() == body
+        return
+    at = 3 * bom
+    for outcome in outcomes:
+        verdict = next(v for v in outcome.verdicts if v.rule == "cut")
+        locator = verdict.detail.partition(": ")[0]
+        first, last = map(int, locator.partition("#bytes=")[2].split("-"))
+        assert first == at  # no gap, no overlap
+        at = last + 1
+        part = raw[first : last + 1]
+        assert part.endswith(b"\n") or last + 1 == len(raw)
+        assert len(part) <= 40 or len(max(part.split(b"\n"), key=len)) + 7 > 40  # a long line, and what came with it
+        if outcome.document:
+            assert outcome.document.locator == locator
+            assert outcome.document.text.encode() == part
+        else:
+            assert not part.strip() and outcome.verdicts[-1].rule == "empty"
+    assert at == len(raw)
+
+
+def test_a_line_beyond_the_limit_is_left_out_and_measured(tmp_path: Path, small_limits: None) -> None:
+    long = b"x" * 100
+    outcomes = read_bytes(tmp_path, b"before\n" + long + b"\nafter\n")
+    assert texts(outcomes) == {"a.txt#bytes=0-6": "before\n", "a.txt#bytes=108-113": "after\n"}
+    assert [s for s in said(outcomes) if s[1] == "dropped"] == [("too_long", "dropped", "101")]
+    assert "a.txt#bytes=7-107" in outcomes[1].verdicts[0].detail
+    (lonely,) = read_bytes(tmp_path, long)
+    assert said([lonely]) == [("too_long", "dropped", "100")]
+
+
+def test_lines_are_documents(tmp_path: Path) -> None:
+    outcomes = read_bytes(tmp_path, b"\xef\xbb\xbfone\r\n\n thr\xffee", document="line")
+    assert texts(outcomes) == {"a.txt:1": "one", "a.txt:3": " thr�ee"}
+    assert said(outcomes) == [("bom", "changed", "utf-8"), ("empty", "dropped", "0"), ("invalid_utf8", "changed", "1")]
+    assert outcomes[2].verdicts[0].detail == "a.txt:3: the first at byte 4"
+
+
+def test_paragraphs_are_documents(tmp_path: Path) -> None:
+    outcomes = read_bytes(tmp_path, b"\n\none\r\ntwo\r\n\r\n \t\nthree\n", document="paragraph")
+    assert texts(outcomes) == {"a.txt:3": "one\r\ntwo", "a.txt:7": "three"}
+    assert said(outcomes) == []
+    assert said(read_bytes(tmp_path, b"\n \n\n", document="paragraph")) == [("empty", "dropped", "0")]
+
+
+def test_large_paragraphs_are_cut_and_long_lines_left_out(tmp_path: Path, small_limits: None) -> None:
+    raw = b"".join(b"line %d of one paragraph\n" % i for i in range(4)) + b"y" * 90 + b"\nend"
+    outcomes = read_bytes(tmp_path, raw, document="paragraph")
+    assert "".join(texts(outcomes).values()) == raw.replace(b"y" * 90, b"").replace(b"\n", b"").decode()
+    assert [rule for rule, _, _ in said(outcomes)] == ["cut", "cut", "cut", "too_long"]
+
+
+def test_memory_stays_bounded_by_the_longest_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import tracemalloc
+
+    monkeypatch.setattr(streams, "LONGEST_LINE", 2 << 20)
+    path = tmp_path / "a.txt.gz"
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        for _ in range(96):
+            file.write(b"z" * (1 << 20))  # one line of 96 MiB
+    config = parse(SourceConfig, {"path": path.name})
+    (item,) = list_inputs(config, tmp_path, tmp_path)
+    tracemalloc.start()
+    outcomes = list(read_input(item, config))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert said(outcomes) == [("too_long", "dropped", str(96 << 20))]
+    assert peak < 16 << 20
