@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +168,17 @@ def test_a_csv_record_beyond_the_limit_is_left_out(tmp_path: Path, monkeypatch: 
     assert texts(outcomes) == {"a.csv:2": "one\nrecord", "a.csv:35": "plain", "a.csv:37": "last"}
     with pytest.raises(DataError, match=r"b\.csv:3: a quote is opened here and never closed.*\(151 bytes\)"):
         read(tmp_path, "text\nfirst\n" + long[:-1], "b.csv")
+
+
+def test_a_csv_record_without_end_is_not_held_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "LONGEST_LINE", 1 << 20)
+    lines = ((number, b'"' * (number == 1) + bytes(1000)) for number in range(1, 16_000))
+    tracemalloc.start()
+    (record,) = records(lines, b",")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert record.open_quote > 15_000_000
+    assert peak < 4 << 20
 
 
 CELLS = st.lists(st.text(st.sampled_from('",\n\r aé'), max_size=12), min_size=1, max_size=4)

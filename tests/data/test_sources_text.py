@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import tracemalloc
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -243,8 +244,6 @@ def test_large_paragraphs_are_cut_and_long_lines_left_out(tmp_path: Path, small_
 
 
 def test_memory_stays_bounded_by_the_longest_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import tracemalloc
-
     monkeypatch.setattr(streams, "LONGEST_LINE", 2 << 20)
     path = tmp_path / "a.txt.gz"
     with gzip.open(path, "wb", compresslevel=1) as file:

@@ -13,10 +13,11 @@ from tilth.tokenizer.bpe import BpeTokenizer
 from tilth.tokenizer.patterns import PATTERNS, compiled
 
 TRICKY = " \t\n\r\u00a0\u2028'sStTlLrReEvVdDmM123.,<|>aé中ſK😀\u0301"
-LESSON = "  it's  \n\n we'll 12 ... aa\t\té é \r\n" * 3
+LESSON = "  it's  \n\n we'll 12 ... aa\t\té é \r\na.\n\nb.\r\n1'\n \n" * 3
 SMALL = {
     name: train_tokenizer(
-        TokenizerConfig(vocab_size=300, pattern=name), ["  it's  \n\n we'll 12 ... aa\t\té é \r\n" * 3]
+        TokenizerConfig(vocab_size=300, pattern=name),
+        ["  it's  \n\n we'll 12 ... aa\t\té é \r\na.\n\nb.\r\n1'\n \n" * 3],
     )
     for name in PATTERNS
 }
@@ -114,12 +115,7 @@ def test_tiktoken_alone_still_gives_up_on_such_text(bpe: Tokenizer) -> None:
         ("a", 10),
         (" ", 10),
         ("mixed", 10),
-        ("\n", 4),
-        ("1", 4),
-        (".", 4),
-        ("中", 4),
-        (" \n", 4),
-        ("\u00a0", 4),
+        *((unit, 4) for unit in ("\n", "1", ".", "中", " \n", "\u00a0")),
         ("random", 2),
     ],
 )

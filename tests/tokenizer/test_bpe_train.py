@@ -116,6 +116,7 @@ def test_reading_stops_at_the_limit_and_says_so() -> None:
     read = count_pretokens(["abc ", "éé", "x"], "gpt4", 7)
     assert (read.texts, read.bytes_read, read.stopped_at_limit) == (2, 7, 1)
     assert read.counts == {b"abc": 1, b" ": 1, "é".encode(): 1}  # the half character is left out
+    assert count_pretokens(["abc ", "éé"], "gpt4", 7).stopped_at_limit == 1
     assert count_pretokens(["abc ", "éé"], "gpt4", 8).stopped_at_limit == 0
     assert count_pretokens(["abc ", "éé", "x"], "gpt4", 8).stopped_at_limit == 1
 

@@ -24,6 +24,7 @@ def test_unseen_characters_are_unknown_and_counted() -> None:
     assert tokenizer.encode(text) == [0, unknown, 1, unknown, unknown, unknown, unknown, 2]
     assert tokenizer.count_unknown(text) == 5
     assert tokenizer.unknown_characters(text, limit=3) == ["X", "\U0010ffff", "Y"]
+    assert tokenizer.count_unknown("".join(map(chr, range(0xD800)))) == 0xD800 - 3
     assert tokenizer.count_unknown("abc") == 0 and tokenizer.unknown_characters("abc") == []
 
 

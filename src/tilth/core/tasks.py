@@ -7,6 +7,7 @@ missing, inline or in worker processes; results come back in the order of the ta
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import multiprocessing
 import os
@@ -117,7 +118,8 @@ def _run_in_processes(tasks: list[tuple[int, Task]], workspace: Path, workers: i
     # spawn, not fork: the parent may hold threads (Arrow, BLAS), and a forked lock never opens again.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(os.getpid(),)) as pool:
-        futures: dict[Future[None], int] = {pool.submit(_run_one, task, workspace): index for index, task in tasks}
+        with _without_main():
+            futures: dict[Future[None], int] = {pool.submit(_run_one, task, workspace): index for index, task in tasks}
         try:
             while futures:
                 finished, _ = wait(futures, return_when=FIRST_COMPLETED)
@@ -131,6 +133,18 @@ def _run_in_processes(tasks: list[tuple[int, Task]], workspace: Path, workers: i
             ) from None
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _without_main() -> Iterator[None]:
+    """Hides the main module from spawned workers: they need nothing of it, and running a user's script again would be a fault."""
+    main = sys.modules["__main__"]
+    hidden = {name: main.__dict__.pop(name) for name in ("__file__", "__spec__") if name in main.__dict__}
+    main.__spec__ = None
+    try:
+        yield
+    finally:
+        main.__dict__.update(hidden)
 
 
 def _start_worker(parent: int) -> None:

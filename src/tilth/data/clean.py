@@ -7,7 +7,7 @@
     unicode          one normalisation form (NFC)
     trailing_space   white space at the end of lines: removed
     blank_lines      runs of more than two: cut down to two
-    strip            blank lines at the beginning and white space at the end of the document: removed
+    strip            blank lines at the beginning and at the end of the document: removed
     min_length       shorter documents: dropped
 
 `standard` is these, in this order: removing a control character can bring a letter and its accent together, so
@@ -126,10 +126,13 @@ def blank_lines(text: str, options: BlankLinesOptions) -> Result:
 
 
 def strip(text: str, options: NoOptions) -> Result:
-    """Blank lines at the beginning and white space at the end go, the first line stays indented; value: how much."""
+    """Blank lines at both ends go, the first line stays indented and one final newline stays; value: how much went."""
     start = _BLANK_START.match(text)
-    cleaned = text[start.end() if start else 0 :].rstrip()
-    return Result(cleaned, len(text) - len(cleaned))
+    body = text[start.end() if start else 0 :]
+    kept = body.rstrip()
+    # A file that ends well ends with one newline: taking it away would report a change of nearly every document.
+    final = "\n" if kept and body[len(kept) :].lstrip(" \t").startswith("\n") else ""
+    return Result(kept + final, len(text) - len(kept + final))
 
 
 def min_length(text: str, options: MinLengthOptions) -> Result:

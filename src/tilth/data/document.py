@@ -48,6 +48,11 @@ class Document:
     license: str | None = None
     meta: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def group(self) -> str:
+        """What it must not be parted from when the text is split: texts that hold one another share a group."""
+        return str(self.meta.get("group", self.doc_id))
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:

@@ -189,8 +189,8 @@ class SplitPlan:
     """How one cleaned part is divided.
 
     Attributes:
-        share: by document: the share of documents that go to validation; None when the text is cut instead.
-        seed: of the hash that chooses documents.
+        share: by document: the share of documents (of groups) that go to validation; None when the text is cut instead.
+        seed: of the hash that chooses them.
         train_characters: by tail: how many characters of this part, after deduplication, are for training.
     """
 
@@ -203,7 +203,7 @@ class SplitPlan:
         left = self.train_characters
         for document in documents:
             if self.share is not None:
-                held_out = derive_seed(self.seed, f"split/{document.doc_id}") / 2**63 < self.share
+                held_out = derive_seed(self.seed, f"split/{document.source}/{document.group}") / 2**63 < self.share
                 yield ("validation" if held_out else "train"), document
                 continue
             head, left = min(left, len(document.text)), max(0, left - len(document.text))

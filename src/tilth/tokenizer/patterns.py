@@ -58,7 +58,7 @@ def space_cuts(name: PatternName, text: str, start: int, end: int, after_mark: b
         if after_newline:
             cuts.append(after_newline)
     # `\s+(?!\S)` leaves the last space to the word that follows; at the end of the text nothing follows.
-    last = end
+    last = end if end == len(text) else end - 1
     if last > cuts[-1]:
         cuts.append(last)
     return cuts

@@ -32,6 +32,8 @@ class Intake:
     def __init__(self, item: Input, config: SourceConfig) -> None:
         self.item, self.config = item, config
         self.license = config.license
+        self.group: str | None = None
+        """What its documents belong to: a group is never divided between training and validation."""
         self._of_the_file: list[Note] = []
         self._outcomes = 0
 
@@ -65,7 +67,8 @@ class Intake:
         if not text or text.isspace():
             return self._dropped(locator, [*said, Note("empty", "0", f"{locator}: no text")])
         doc_id = make_doc_id(self.item.source, locator)
-        document = Document(doc_id, text, self.item.source, locator, self.license)
+        meta = {} if self.group is None else {"group": self.group}
+        document = Document(doc_id, text, self.item.source, locator, self.license, meta)
         return self._outcome(document, doc_id, said)
 
     def drop(self, locator: str, note: Note) -> Outcome:

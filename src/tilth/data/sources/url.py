@@ -121,8 +121,7 @@ def _attempt(url: str, part: Path) -> None:
             disk.append(part, piece)
     found = _size(part)
     if total is not None and found != total:
-        if found > total:
-            _start_over(part)
+        # Were it more, the next request would ask beyond the file's end and be told so (416): _refused starts over.
         raise _AttemptError(f"the server announced {total} bytes, and {found} came")
 
 

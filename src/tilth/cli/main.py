@@ -1,0 +1,206 @@
+"""The command line: each command reads its options, runs one job and shows what came of it.
+
+Nothing heavy is imported before a command needs it, so that `--help` answers at once. What people read goes to standard error while a job
+runs; results go to standard output, and with `--json` the last line there is one JSON object.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from tilth.core.errors import RecipeError, TilthError
+
+app = typer.Typer(
+    name="tilth",
+    help="From raw text to a language model that you can trust.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A YAML recipe; `tilth init` writes one.")]
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, for example runs/quickstart.")]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Changes one value of the recipe: train.steps=100."),
+]
+RunOption = Annotated[Path | None, typer.Option("--run", metavar="DIR", help="The run folder.  [default: runs/NAME]")]
+Workspace = Annotated[Path, typer.Option(metavar="DIR", help="Where prepared data lies.")]
+Workers = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Processes that prepare.  [default: one a processor]")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
+CheckpointOption = Annotated[
+    str, typer.Option("--checkpoint", metavar="WHICH", help="Which weights: final, latest, best or a step.")
+]
+
+
+@app.callback(invoke_without_command=True)
+def _top(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        from importlib.metadata import version as installed
+
+        print(f"tilth {installed('tilth')}")
+        raise typer.Exit()
+
+
+@app.command()
+def quickstart(
+    run: Annotated[Path, typer.Option(metavar="DIR", help="The run folder.")] = Path("runs/quickstart"),
+    workspace: Workspace = Path("work"),
+    workers: Workers = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(min=0.01, help="How long to train in all; more than before goes on.  [default: 1.75]"),
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Train this many steps in all, instead of minutes.")] = None,
+) -> None:
+    """Make a language model of your own from the text that came with Python, in about three minutes."""
+    from tilth.cli.quickstart import run_quickstart
+
+    run_quickstart(run, workspace, workers, minutes, steps)
+
+
+@app.command()
+def init(
+    path: Annotated[Path, typer.Argument(metavar="[FILE]", help="Where to write the recipe.")] = Path("recipe.yaml"),
+    template: Annotated[
+        Literal["pretrain", "char"], typer.Option(help="pretrain: your own text, BPE; char: one id per character.")
+    ] = "pretrain",
+) -> None:
+    """Write a commented recipe to start from."""
+    from tilth.core.files import write_file
+    from tilth.jobs.recipe import shipped_recipe
+
+    if path.exists():
+        raise RecipeError(f"{path} exists", "name another file: tilth init FILE")
+    write_file(path, shipped_recipe({"pretrain": "my-text", "char": "shakespeare-char-cpu"}[template]).encode())
+    print(f"wrote {path}: name your text under data.sources, then type\n  tilth train {path}")
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of recipes, for editors and tools."""
+    from tilth.jobs.recipe import Recipe
+
+    print(json.dumps(Recipe.model_json_schema(), indent=2, ensure_ascii=False))
+
+
+@app.command()
+def prepare(
+    recipe: RecipePath,
+    workspace: Workspace = Path("work"),
+    workers: Workers = None,
+    sets: Sets = None,
+    as_json: Json = False,
+) -> None:
+    """Take a recipe's sources to token shards: read, clean, deduplicate, split, tokenise."""
+    from tilth.cli.show import prepare_shown, print_dataset
+    from tilth.jobs.prepare import summary
+    from tilth.jobs.recipe import load_recipe
+
+    dataset = prepare_shown(load_recipe(recipe, sets or ()), workspace, workers)
+    print_dataset(dataset)
+    _print_json(as_json, summary(dataset))
+
+
+@app.command()
+def train(
+    recipe: RecipePath,
+    run: RunOption = None,
+    workspace: Workspace = Path("work"),
+    workers: Workers = None,
+    sets: Sets = None,
+    as_json: Json = False,
+) -> None:
+    """Prepare what is missing, train, evaluate; stopped or killed, the same command goes on."""
+    from tilth.cli.show import prepare_shown, print_result, train_shown
+    from tilth.jobs.recipe import load_recipe
+
+    loaded = load_recipe(recipe, sets or ())
+    dataset = prepare_shown(loaded, workspace, workers)
+    result = train_shown(loaded, dataset, run or Path("runs") / loaded.name)
+    if result:  # under torchrun only process 0 has one
+        print_result(result)
+        _print_json(as_json, result)
+
+
+@app.command()
+def evaluate(
+    run: RunArgument,
+    data: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Text to evaluate on (a file, folder or glob).")
+    ] = None,
+    checkpoint: CheckpointOption = "final",
+    as_json: Json = False,
+) -> None:
+    """Measure loss, perplexity, bits per byte and accuracy by a full pass over held-out text."""
+    from dataclasses import asdict
+
+    from tilth.cli.show import print_metrics
+    from tilth.jobs.evaluate import evaluate_run
+
+    metrics = asdict(evaluate_run(run, data, _which(checkpoint)))
+    print_metrics(metrics)
+    _print_json(as_json, metrics)
+
+
+@app.command()
+def generate(
+    run: RunArgument,
+    prompt: Annotated[str, typer.Option(help="What the text begins with; empty: a new document.")] = "",
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Tokens to write at most.")] = 200,
+    temperature: Annotated[float, typer.Option(min=0.0, help="0: always the likeliest token.")] = 0.8,
+    top_k: Annotated[int | None, typer.Option(min=1, help="Choose among the k likeliest.")] = None,
+    top_p: Annotated[float | None, typer.Option(help="Choose among those that hold this probability.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same text.")] = 1,
+    stop: Annotated[list[str] | None, typer.Option(help="Stop before this text; may be given several times.")] = None,
+    samples: Annotated[int, typer.Option(min=1, help="How many texts, written at once.")] = 1,
+    checkpoint: CheckpointOption = "final",
+) -> None:
+    """Write text with a trained model."""
+    from tilth.cli.show import stream_generated
+    from tilth.core.config import parse
+    from tilth.generate.sampling import SamplingConfig
+    from tilth.generate.text import TextOptions
+    from tilth.jobs.load import load
+
+    values = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
+    options = TextOptions(max_new_tokens, samples, tuple(stop or ()), parse(SamplingConfig, values, "generate"))
+    stream_generated(load(run, _which(checkpoint)), prompt, options)
+
+
+def _which(checkpoint: str) -> Any:
+    if checkpoint.isdigit():
+        return int(checkpoint)
+    if checkpoint not in ("final", "latest", "best"):
+        raise RecipeError(f"--checkpoint {checkpoint!r} names no weights", "give final, latest, best or a step")
+    return checkpoint
+
+
+def _print_json(wanted: bool, value: Any) -> None:
+    if wanted:
+        sys.stderr.flush()
+        print(json.dumps(value, ensure_ascii=False), flush=True)
+
+
+def main() -> None:
+    """The entry point: a user's fault prints message and remedy; anything else is a bug and shows its traceback."""
+    try:
+        app()
+    except TilthError as error:
+        sys.stdout.flush()
+        print(f"tilth: {error.message}\n  remedy: {error.remedy}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("tilth: interrupted; what was finished is kept: type the same command to go on", file=sys.stderr)
+        sys.exit(75)
+    except BrokenPipeError:  # `tilth generate … | head` is no fault
+        sys.stderr.close()
+        sys.exit(0)

@@ -1,0 +1,268 @@
+"""Tables that commands print, and how tilth writes numbers, series and foreign text on a terminal.
+
+    count  brief_count  size  duration  scientific  percent  plural     one way to write each kind of number
+    sparkline  bar  grid    figures drawn with characters
+    printable  flat         text from models, data and paths, with nothing left in it that a terminal would obey
+    dataset_table(facts)    what was read, changed, dropped and kept, and what the splits hold
+    metrics_table(metrics)  figures of an evaluation, each with what it means
+    result_table(result)    how a run ended
+
+The tables are rich renderables; nothing is printed here. What comes from outside goes in as `Text`, never as rich markup.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+LABEL_WIDTH = 11
+_CELL_WIDTH = 25  # the narrowest: a label and a figure
+_JOINERS = "\u200c\u200d"  # invisible, harmless, and needed to write Persian, Hindi and many emoji
+
+METRICS: dict[str, tuple[str, str]] = {
+    "loss": ("loss", "how surprised the model is by each next token, in nats; lower is better"),
+    "perplexity": (
+        "perplexity",
+        "as if it chose each token among this many equal ones (exp of the loss); lower is better",
+    ),
+    "bits_per_byte": ("bits/byte", "bits to store a byte of this text; lower is better, comparable between tokenizers"),
+    "accuracy": ("accuracy", "how often the true next token was the model's first choice; higher is better"),
+    "tokens": ("tokens", "how many tokens were predicted to get these figures"),
+}
+"""Each metric's short name and what it says to someone who meets it for the first time."""
+
+_STOPPED_BY = {
+    "steps": "train.steps was reached",
+    "tokens": "train.tokens was reached",
+    "epochs": "train.epochs was reached",
+    "hours": "train.hours was reached",
+    "early_stopping": "validation no longer improved (train.early_stopping)",
+    "convergence": "the training loss no longer fell (train.convergence)",
+}
+_RESULT_WORDS = {
+    "run": "run folder",
+    "step": "steps done",
+    "tokens": "tokens seen",
+    "train_loss": "training loss",
+    "validation_loss": "validation loss",
+    "seconds": "time",
+    "stopped_by": "ended because",
+    "checkpoint": "last checkpoint",
+}
+
+
+def count(number: int) -> str:
+    """1,234,567."""
+    return f"{number:,}"
+
+
+def brief_count(number: float) -> str:
+    """Exact to ten million, then 12.3 M, 4.56 B, 7.89 T: for narrow places."""
+    if number < 1e7:
+        return f"{round(number):,}"
+    return _scaled(number, ("", "K", "M", "B", "T"))
+
+
+def size(number: float) -> str:
+    """Bytes: 512 B, 12.3 MB, 4.56 GB (powers of 1000)."""
+    return _scaled(number, ("B", "kB", "MB", "GB", "TB", "PB"))
+
+
+def _scaled(number: float, units: Sequence[str]) -> str:
+    power = 0
+    while number >= 999.5 and power < len(units) - 1:  # what would be written as 1000
+        number, power = number / 1000, power + 1
+    digits = 0 if power == 0 or number >= 100 else 1 if number >= 10 else 2
+    return f"{number:.{digits}f} {units[power]}"
+
+
+def duration(seconds: float) -> str:
+    """0:58, 1:02:03, 2d 03:04:05; whole seconds, rounded down as clocks do."""
+    minutes, second = divmod(int(max(0.0, seconds)), 60)
+    hours, minute = divmod(minutes, 60)
+    if hours >= 24:
+        return f"{hours // 24}d {hours % 24:02}:{minute:02}:{second:02}"
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+
+
+def scientific(number: float) -> str:
+    """3.2e-04."""
+    return f"{number:.1e}"
+
+
+def percent(share: float) -> str:
+    """12.5%, rounded down: 100.0% means all."""
+    return f"{math.floor(share * 1000 + 1e-9) / 10:.1f}%" if math.isfinite(share) else "unknown"
+
+
+def plural(number: int, noun: str) -> str:
+    """1 document, 2 documents."""
+    return f"{count(number)} {noun}" + ("" if number == 1 else "s")
+
+
+def sparkline(values: Sequence[float], width: int, ascii_only: bool = False) -> str:
+    """The last `width` values as bars, the lowest of them the shortest and the highest the tallest."""
+    marks = "_.-=+*#" if ascii_only else "▁▂▃▄▅▆▇█"
+    shown = values[-width:] if width > 0 else []
+    low, high = min(shown, default=0.0), max(shown, default=0.0)
+    scale = (len(marks) - 1) / (high - low) if high > low else 0.0
+    return "".join(marks[round((value - low) * scale)] for value in shown)
+
+
+def bar(share: float, width: int, ascii_only: bool = False) -> Text:
+    """A progress bar of `width` characters."""
+    done, rest = ("#", "-") if ascii_only else ("━", "┈")
+    filled = max(0, min(width, int(share * width)))
+    return Text.assemble((done * filled, "green"), (rest * (width - filled), "dim"))
+
+
+def labelled(label: str, value: str = "", width: int | None = None) -> Text:
+    """A label and its figure; cut or filled up to `width` where one is given."""
+    text = Text.assemble((f"{label:<{LABEL_WIDTH}}", "dim"), value)
+    if width is not None:
+        text.truncate(width, overflow="ellipsis", pad=True)
+    return text
+
+
+def grid(cells: Sequence[tuple[str, str]], width: int) -> Iterator[Text]:
+    """Lines of labelled figures, as many to a line as fit, three at most."""
+    columns = min(3, max(1, width // _CELL_WIDTH))
+    for start in range(0, len(cells), columns):
+        row = cells[start : start + columns]
+        yield Text.assemble(*(labelled(label, value, width // columns) for label, value in row))
+
+
+def flat(text: str) -> str:
+    """A text of several lines as one line, printable."""
+    return printable(" ".join(text.split()))
+
+
+def printable(text: str, *, lines: bool = False) -> str:
+    """Text in which control characters, escape sequences, direction overrides and lone surrogates are spelled out.
+
+    Args:
+        lines: keep line feeds as they are; otherwise they become \\n, and the text stays one line.
+    """
+    if text.isprintable():  # the common case, at the speed of C; a space is printable
+        return text
+    return "".join(c if _is_harmless(c) or (lines and c == "\n") else _spelled(c) for c in text)
+
+
+def _is_harmless(character: str) -> bool:
+    # str.isprintable refuses every space but " "; U+00A0 and U+3000 are ordinary in French and Japanese text.
+    if character.isprintable() or character in _JOINERS:
+        return True
+    return character.isspace() and ord(character) >= 0xA0 and character not in "\u2028\u2029"
+
+
+def _spelled(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def metric_value(name: str, value: float) -> str:
+    """A metric as it is written everywhere."""
+    if math.isnan(value):
+        return "unknown"
+    if name == "accuracy":
+        return f"{value:.1%}"
+    if name == "tokens":
+        return count(int(value))
+    return f"{value:,.2f}" if name == "perplexity" else f"{value:.4f}"
+
+
+def dataset_table(facts: Mapping[str, Any]) -> RenderableType:
+    """What became of the documents, rule by rule, and what the splits hold; `facts` are a Dataset's."""
+    read, rules = facts["read"], facts["rules"]
+    table = _table("documents", ("what happened", "left"), ("documents", "right"), ("text", "right"))
+    early = {rule: n for rule, n in rules["dropped"].items() if _is_before_reading(rule)}
+    late = {rule: n for rule, n in rules["dropped"].items() if rule not in early}
+    _add_rules(table, "left out", early)
+    table.add_row("read", count(read["documents"]), size(read["text_bytes"]), style="bold")
+    _add_rules(table, "changed", rules["changed"])
+    _add_rules(table, "dropped", late)
+    kept = read["documents"] - sum(late.values())
+    kept_bytes = sum(split["text_bytes"] for split in facts["splits"].values())
+    table.add_row("kept", count(kept), size(kept_bytes), style="bold")
+    return Group(table, Text(), _splits_table(facts, kept))
+
+
+def _is_before_reading(rule: str) -> bool:
+    """Whether what the rule drops never became a document, and is not in the number that was read."""
+    return rule.partition("/")[0] in ("list", "read")
+
+
+def _add_rules(table: Table, verdict: str, rules: Mapping[str, int]) -> None:
+    for rule, documents in rules.items():
+        table.add_row(Text(f"  {verdict} by {printable(rule)}"), count(documents), "")
+
+
+def _splits_table(facts: Mapping[str, Any], kept: int) -> Table:
+    columns = (("split", "left"), ("documents", "right"), ("tokens", "right"), ("text", "right"))
+    table = _table("splits", *columns, ("bytes/\ntoken", "right"))
+    splits = facts["splits"]
+    for name, split in splits.items():
+        per_token = f"{split['text_bytes'] / split['tokens']:.2f}" if split["tokens"] else ""
+        numbers = (count(split["documents"]), count(split["tokens"]), size(split["text_bytes"]), per_token)
+        table.add_row(Text(printable(name)), *numbers)
+    table.caption = Text("\n".join(_remarks(facts, kept)))
+    return table
+
+
+def _remarks(facts: Mapping[str, Any], kept: int) -> list[str]:
+    splits = facts["splits"].values()
+    remarks = [f"vocabulary: {plural(facts['vocab_size'], 'token')}"]
+    cut = sum(split["documents"] for split in splits) - kept
+    if cut > 0:
+        remarks.append(f"{plural(cut, 'document')} cut in two by the split: a part in each")
+    unknown = sum(split["unknown_characters"] for split in splits)
+    if unknown:
+        remarks.append(f"{plural(unknown, 'character')} unknown to the tokenizer")
+    return remarks
+
+
+def metrics_table(metrics: Mapping[str, float], names: Sequence[str] | None = None) -> Table:
+    """Metrics with a line on what each means.
+
+    Args:
+        names: which ones, in this order (default: all that `metrics` has).
+    """
+    table = _table(None, ("metric", "left"), ("value", "right"), ("what it means", "left"))
+    for name in [*metrics] if names is None else names:
+        if name in metrics:
+            short, meaning = METRICS.get(name, (name, ""))
+            table.add_row(Text(printable(short)), metric_value(name, metrics[name]), Text(meaning, style="dim"))
+    return table
+
+
+def result_table(result: Mapping[str, Any]) -> Table:
+    """How a run ended; `result` is what `train_model` returns. What is null is left out."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True, style="dim")
+    table.add_column(overflow="fold")
+    for key, words in _RESULT_WORDS.items():
+        if result.get(key) is not None:
+            table.add_row(words, Text(_result_value(key, result[key])))
+    return table
+
+
+def _result_value(key: str, value: Any) -> str:
+    if key == "stopped_by":
+        return _STOPPED_BY.get(value, printable(str(value)))
+    if key == "seconds":
+        return duration(value)
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    return count(value) if isinstance(value, int) else printable(str(value))
+
+
+def _table(title: str | None, *columns: tuple[str, Any]) -> Table:
+    table = Table(title=title, box=None, pad_edge=False, padding=(0, 2, 0, 0), title_justify="left", title_style="bold")
+    table.caption_justify = "left"
+    for name, justify in columns:
+        table.add_column(name, justify=justify, header_style="dim", overflow="fold")
+    return table

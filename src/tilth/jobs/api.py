@@ -1,0 +1,45 @@
+"""The Python API: the same jobs as the command line's, with its defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tilth.core.rundir import Event
+from tilth.data.dataset import Dataset
+from tilth.evaluate.metrics import Metrics
+from tilth.jobs.evaluate import evaluate_run
+from tilth.jobs.load import Which
+from tilth.jobs.prepare import DEFAULT_WORKSPACE, prepare_data
+from tilth.jobs.recipe import Recipe
+from tilth.jobs.train import train_model
+
+
+def prepare(recipe: Recipe, workspace: Path | str = DEFAULT_WORKSPACE, workers: int | None = None) -> Dataset:
+    """The dataset of a recipe, made where it is missing. Relative paths of sources start from the current folder."""
+    return prepare_data(recipe, Path(workspace), workers)
+
+
+def train(
+    recipe: Recipe,
+    run: Path | str | None = None,
+    workspace: Path | str = DEFAULT_WORKSPACE,
+    workers: int | None = None,
+    emit: Callable[[Event], None] | None = None,
+) -> dict[str, Any]:
+    """Prepares what is missing and trains, going on where the run folder left off.
+
+    Args:
+        run: the run folder (default: runs/NAME).
+        emit: receives each step, evaluation, sample, checkpoint and message.
+
+    Returns:
+        run, step, tokens, train_loss, validation_loss, seconds, stopped_by, checkpoint.
+    """
+    return train_model(recipe, prepare(recipe, workspace, workers), Path(run or Path("runs") / recipe.name), emit)
+
+
+def evaluate(run: Path | str, data: Path | str | None = None, which: Which = "final") -> Metrics:
+    """Loss, perplexity, bits per byte and accuracy on the run's validation split, or on the text of `data`."""
+    return evaluate_run(run, data, which)

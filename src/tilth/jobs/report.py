@@ -1,0 +1,330 @@
+"""The job that turns a run folder into a page for people: `RUN/report.html`.
+
+    write_report(run, extra) -> Path
+
+    read     what the run and its dataset left behind, into `Records`; no tensor is needed for it, so torch is not imported
+    view     one short function per part of the page, from records to numbers; the prose stands in the template
+    render   report.html.jinja, with all that comes from data escaped
+
+The page is one file, without scripts, fonts or pictures from elsewhere, and under a megabyte: what is cut short says so on the page.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import shlex
+import statistics
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jinja2
+import yaml
+
+from tilth.core.config import parse
+from tilth.core.errors import DataError, TilthError
+from tilth.core.files import read_json, write_file
+from tilth.core.rundir import RunFolder, StepRecord
+from tilth.data.dataset import open_dataset
+from tilth.jobs.charts import evenly, training_charts
+from tilth.model.config import ModelConfig, parameter_count
+
+# With every character escaped (six bytes at most) all of these together stay under a megabyte.
+MOST_SAMPLES = 20
+MOST_ROWS = 60
+SAMPLE_CHARACTERS = 1500
+LINE_CHARACTERS = 300
+RECIPE_CHARACTERS = 20_000
+
+ItemT = TypeVar("ItemT")
+_UNITS = {"char": "character", "byte": "byte"}
+_BEFORE_READING = ("list/", "read/")  # what these rules drop was never counted as a document read
+
+
+@dataclass(frozen=True)
+class Records:
+    """What a run left behind.
+
+    Attributes:
+        ended: the result, or None while the run can still go on.
+        data: the facts of its dataset; None when that is gone, for the reason `data_problem`.
+    """
+
+    run: Path
+    recipe: dict[str, Any]
+    steps: list[StepRecord]
+    events: dict[str, list[dict[str, Any]]]
+    ended: dict[str, Any] | None
+    config: ModelConfig | None
+    data: dict[str, Any] | None
+    data_problem: str
+
+    @property
+    def final(self) -> dict[str, Any] | None:
+        """The evaluation of the weights that the run leaves: the last one, or the best where the recipe keeps the best."""
+        every = self.events["evaluation"]
+        best = [event for event in every if event["best"]] if self.setting("train", "final") == "best" else []
+        return (best or every or [None])[-1]
+
+    @property
+    def last_step(self) -> int:
+        """How many steps were made."""
+        return self.steps[-1].step if self.steps else 0
+
+    @property
+    def seconds(self) -> float:
+        """Time in training."""
+        return float(self.ended["seconds"]) if self.ended else math.fsum(step.seconds for step in self.steps)
+
+    def setting(self, *keys: str) -> Any:
+        """A value of the recipe by its path; None when it is not there."""
+        value: Any = self.recipe
+        for key in keys:
+            value = value.get(key) if isinstance(value, dict) else None
+        return value
+
+
+def write_report(run: Path, extra: dict[str, Any] | None = None) -> Path:
+    """Writes RUN/report.html from the records of a run, finished or not, and returns its path.
+
+    Args:
+        extra: what the records do not hold, each key optional: `xz_bits_per_byte` (of the validation text), `next_steps` (commands),
+            `environment` (as of `fingerprint_environment`; otherwise the newest checkpoint's), `parameters`.
+    """
+    html = _template().render(_view(_read(run), extra or {}))
+    # The solidus as a reference: a URL in a recipe or a sample is shown as it is, and the file still holds no network address.
+    page = html.replace("://", ":&#47;&#47;").encode("utf-8", "replace")
+    write_file(run / "report.html", page)
+    return run / "report.html"
+
+
+def _read(run: Path) -> Records:
+    folder = RunFolder(run)
+    recipe, steps = folder.recipe(), folder.steps()
+    result = read_json(run / "result.json") if (run / "result.json").exists() else None
+    stale = result is not None and bool(steps) and result["step"] != steps[-1].step  # the run went on after it
+    data, problem = _read_data(run)
+    return Records(
+        run=run,
+        recipe=recipe,
+        steps=steps,
+        events={kind: folder.events(kind) for kind in ("evaluation", "sample", "checkpoint", "message")},
+        ended=None if stale else result,
+        config=_read_config(run),
+        data=data,
+        data_problem=problem,
+    )
+
+
+def _read_data(run: Path) -> tuple[dict[str, Any] | None, str]:
+    try:
+        named = read_json(run / "data.json")
+        dataset = open_dataset(Path(named["folder"]))
+        if dataset.fingerprint != named["fingerprint"]:
+            raise DataError(f"{dataset.folder} now holds another dataset", "prepare the data again")
+    except TilthError as error:
+        return None, error.message
+    return dataset.facts, ""
+
+
+def _read_config(run: Path) -> ModelConfig | None:
+    try:
+        data = read_json(run / "config.json")
+        return parse(ModelConfig, {key: value for key, value in data.items() if key != "model_type"}, "config.json")
+    except TilthError:  # none, or a model of another kind: the page goes without its size
+        return None
+
+
+def _view(records: Records, extra: Mapping[str, Any]) -> dict[str, Any]:
+    events, final = records.events, records.final
+    return {
+        "name": records.setting("name") or records.run.name,
+        "run": records,
+        "sources": _sources(records),
+        "unit": _UNITS.get(records.setting("tokenizer", "kind"), "token"),
+        "parameters": extra.get("parameters") or _parameters(records.config),
+        "metrics": final["metrics"] if final else None,
+        "shown": records.setting("evaluate", "metrics") or ["loss", "perplexity", "bits_per_byte", "accuracy"],
+        "compression": _compression(final, extra.get("xz_bits_per_byte")),
+        "best": min(events["evaluation"], key=_loss, default=None),
+        "charts": training_charts(records.steps, [(e["step"], _loss(e)) for e in events["evaluation"]]),
+        "evaluations": few(events["evaluation"], MOST_ROWS),
+        "samples": few(events["sample"], MOST_SAMPLES),
+        "data": _data(records.data),
+        "work": _work(records.steps),
+        "recipe": yaml.safe_dump(records.recipe, sort_keys=False, allow_unicode=True),
+        "environment": _environment(records.run, extra),
+        "precision": _precision(events["message"]),
+        "checkpoints": few(events["checkpoint"], MOST_ROWS),
+        "warnings": [event for event in events["message"] if event["level"] != "info"],
+        "messages": few(events["message"], MOST_ROWS),
+        "commands": _commands(records.run, extra.get("next_steps") or []),
+        "limits": {
+            "sample": SAMPLE_CHARACTERS,
+            "line": LINE_CHARACTERS,
+            "recipe": RECIPE_CHARACTERS,
+            "rows": MOST_ROWS,
+        },
+    }
+
+
+def _loss(evaluation: Mapping[str, Any]) -> float:
+    return float(evaluation["metrics"]["loss"])
+
+
+def few(items: Sequence[ItemT], most: int) -> list[ItemT]:
+    """At most `most` of the items, from the first to the last."""
+    return [items[n] for n in evenly(len(items), most)]
+
+
+def _sources(records: Records) -> str:
+    """What the text was, in a few words."""
+    names = []
+    for source in records.setting("data", "sources") or []:
+        place = source.get("path") or source.get("url")
+        names.append(source.get("name") or source.get("builtin") or (Path(place).name if place else "text"))
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more sources" if len(names) > 3 else "") or "text"
+
+
+def _parameters(config: ModelConfig | None) -> int | None:
+    return parameter_count(config) if config and config.vocab_size else None
+
+
+def _compression(final: Mapping[str, Any] | None, xz: float | None) -> dict[str, Any] | None:
+    """The model beside a compressor, when both have a figure."""
+    model = final["metrics"]["bits_per_byte"] if final else math.nan
+    if not xz or not math.isfinite(model):
+        return None
+    widest = max(model, xz)
+    bars = [("This model", model, 100 * model / widest), ("xz -9e", xz, 100 * xz / widest)]
+    return {"bars": bars, "model": model, "xz": xz, "change": model / xz - 1}
+
+
+def _data(facts: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Documents by rule and by split."""
+    if facts is None:
+        return None
+    changed, dropped = facts["rules"]["changed"], facts["rules"]["dropped"]
+    rules = [(*_stage_and_rule(key), changed.get(key, 0), dropped.get(key, 0)) for key in sorted({*changed, *dropped})]
+    read = facts["read"]["documents"]
+    kept = read - sum(n for key, n in dropped.items() if not key.startswith(_BEFORE_READING))
+    splits, total = facts["splits"], Counter[str]()
+    for split in splits.values():
+        total.update(split)
+    return {**facts, "rules": rules, "kept": kept, "splits": splits, "total": total, "cut": total["documents"] - kept}
+
+
+def _stage_and_rule(key: str) -> tuple[str, str]:
+    stage, _, rule = key.partition("/")
+    return stage, rule
+
+
+def _work(steps: Sequence[StepRecord]) -> dict[str, Any] | None:
+    """What the steps cost."""
+    if not steps:
+        return None
+    known = [step.mfu for step in steps if step.mfu is not None]
+    return {
+        "speed": statistics.median(step.tokens_per_second for step in steps),
+        "waited": sum(step.data_wait_seconds for step in steps) / (sum(step.seconds for step in steps) or 1.0),
+        "memory": max(step.memory_bytes for step in steps),
+        "mfu": statistics.median(known) if known else None,
+        "skipped": steps[-1].skipped,
+        "tokens": steps[-1].tokens,
+    }
+
+
+def _environment(run: Path, extra: Mapping[str, Any]) -> dict[str, Any]:
+    """The machine and its software: as given, or as the newest checkpoint whose state can be read has it."""
+    if extra.get("environment"):
+        return dict(extra["environment"])
+    for state in sorted((run / "checkpoints").glob("step-*/state.json"), reverse=True):
+        try:
+            return dict(read_json(state)["identity"]["environment"])
+        except (TilthError, KeyError, TypeError):
+            continue
+    return {}
+
+
+def _precision(messages: Sequence[Mapping[str, Any]]) -> str | None:
+    """How the run computed, as it said when it last started: `bf16 on cpu, 12 rows at once`."""
+    said = [match[0] for m in messages if (match := re.search(r"\b(?:fp32|bf16|fp16) on [^;]*", m["text"]))]
+    return said[-1] if said else None
+
+
+def _commands(run: Path, asked: Sequence[str]) -> list[str]:
+    """How to go on: the commands that were asked for, and the two that always help."""
+    folder = shlex.quote(str(run))
+    usual = [f'tilth generate {folder} --prompt "Once upon a time"', f"tilth evaluate {folder}"]
+    return [*asked, *(command for command in usual if not any(a.startswith(command[:14]) for a in asked))]
+
+
+def _template() -> jinja2.Template:
+    text = (resources.files("tilth") / "jobs" / "report.html.jinja").read_text(encoding="utf-8")
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {
+        "count": count,
+        "number": number,
+        "rough": rough,
+        "duration": duration,
+        "size": size,
+        "visible": visible,
+        "clip": clip,
+    }
+    return environment.from_string(text)
+
+
+def count(value: float, noun: str = "") -> str:
+    """`1,003,855`; with a noun `1 step`, `2,000 steps`."""
+    return f"{value:,}" + (f" {noun}{'' if value == 1 else 's'}" if noun else "")
+
+
+def number(value: float) -> str:
+    """Four significant digits, whole above 10,000: `1.904`, `0.0001`, `27,220`."""
+    if not math.isfinite(value):
+        return "not a number"
+    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
+
+
+def rough(value: float) -> str:
+    """In words: `0.81 million`."""
+    for unit, name in ((1e12, "trillion"), (1e9, "billion"), (1e5, "million")):
+        if value >= unit:
+            return (
+                f"{value / max(unit, 1e6):.2g} {name}" if value < 100 * max(unit, 1e6) else f"{value / unit:.0f} {name}"
+            )
+    return f"{value:,}"
+
+
+def duration(seconds: float) -> str:
+    """`41.2 s`, `2 min 42 s`, `3 h 05 min`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600:,} h {whole % 3600 // 60:02d} min"
+
+
+def size(value: float) -> str:
+    """`664 MB`: powers of 1,000."""
+    for unit, name in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if value >= unit:
+            return f"{value / unit:.3g} {name}"
+    return f"{value:.0f} bytes"
+
+
+def visible(text: str) -> str:
+    """Control characters as pictures (U+2400 …): what the model wrote must be seen, and must not steer the page."""
+    return "".join(chr(0x2400 + ord(c)) if c < " " and c not in "\n\t" else c for c in text)
+
+
+def clip(text: str, most: int) -> tuple[str, int]:
+    """The first `most` characters, and how many were left out."""
+    return text[:most], max(0, len(text) - most)

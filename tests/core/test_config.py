@@ -1,0 +1,123 @@
+"""Recipes are refused before anything happens, and the error says where, what and how to mend it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tilth.core.config import (
+    Config,
+    apply_overrides,
+    deep_merge,
+    differences,
+    fingerprint,
+    load_yaml,
+    parse,
+    parse_yaml,
+)
+from tilth.core.errors import RecipeError
+
+
+class Inner(Config):
+    rate: float = 0.1
+    name: str = "x"
+
+
+class Outer(Config):
+    inner: Inner = Inner()
+    items: list[Inner] = []
+    count: int | None = None
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-3", 1e-3),
+        ("3E5", 3e5),
+        (".5", 0.5),
+        ("-1.", -1.0),
+        ("1_000", 1000),
+        ("007", 7),
+        ("on", "on"),
+        ("yes", "yes"),
+        ("true", True),
+        ("1:30", "1:30"),
+        ("1e", "1e"),
+        ("e3", "e3"),
+        ("null", None),
+        ("[1, a]", [1, "a"]),
+    ],
+)
+def test_yaml_scalars_mean_what_people_expect(text: str, value: object) -> None:
+    parsed = parse_yaml(text, "here")
+    assert parsed == value and type(parsed) is type(value)
+
+
+def test_a_key_twice_is_refused_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text("a: 1\nb: 2\na: 3\n")
+    with pytest.raises(RecipeError, match=r"r\.yaml, line 3, column 1.*'a' stands twice"):
+        load_yaml(tmp_path / "r.yaml")
+
+
+def test_python_objects_in_yaml_are_refused() -> None:
+    with pytest.raises(RecipeError):
+        parse_yaml("!!python/object/apply:os.system ['true']", "here")
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ({"inner": {"rat": 1.0}}, ["inner.rat: unknown key (its value is 1.0)", "did you mean `rate`?"]),
+        ({"inner": {"zzz": 1}}, ["inner.zzz: unknown key", "known keys here: name, rate"]),
+        ({"items": [{}, {"nam": "a"}]}, ["items.1.nam: unknown key", "did you mean `name`?"]),
+        ({"inner": {"rate": "fast"}}, ["inner.rate: 'fast' (a text) is not valid", "valid number"]),
+        ({"count": True}, ["count: True (true/false) is not valid"]),
+        ({"count": 1.0}, ["count: 1.0 (a number) is not valid"]),
+        ({"inner": None}, ["inner: None (empty) is not valid"]),
+    ],
+)
+def test_faults_name_path_value_and_remedy(data: dict[str, object], said: list[str]) -> None:
+    with pytest.raises(RecipeError) as caught:
+        parse(Outer, data, "my.yaml")
+    for words in ["my.yaml", *said]:
+        assert words in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+def test_all_faults_are_told_at_once() -> None:
+    with pytest.raises(RecipeError) as caught:
+        parse(Outer, {"inner": {"rat": 1}, "count": "x"})
+    assert "inner.rat" in str(caught.value) and "count" in str(caught.value)
+
+
+def test_overrides_take_yaml_values_and_list_indexes() -> None:
+    data = {"a": {"b": 1}, "items": [{"x": 1}, {"x": 2}]}
+    changed = apply_overrides(data, ["a.b=1e-3", "items.1.x=[1, {y: z}]", "new.deep=null", "text=a=b"])
+    assert changed == {
+        "a": {"b": 0.001},
+        "items": [{"x": 1}, {"x": [1, {"y": "z"}]}],
+        "new": {"deep": None},
+        "text": "a=b",
+    }
+    assert data["a"] == {"b": 1}, "the original is not changed"
+
+
+@pytest.mark.parametrize("override", ["steps", "=3", "items.7.x=1", "items.x=1", "a.b: 3"])
+def test_overrides_that_cannot_be_meant(override: str) -> None:
+    with pytest.raises(RecipeError):
+        apply_overrides({"a": {}, "items": [{}]}, [override])
+
+
+def test_fingerprint_is_of_values_not_of_their_order() -> None:
+    assert fingerprint({"a": 1, "b": [1.5]}) == fingerprint({"b": [1.5], "a": 1})
+    assert fingerprint({"a": 1}) != fingerprint({"a": 2})
+    assert fingerprint(Inner()) == fingerprint({"rate": 0.1, "name": "x"})
+    # Written down once: a changed formula would silently redo, or worse reuse, everything that was ever made.
+    assert fingerprint({"a": 1}) == "015abd7f5cc57a2dd94b7590f04ad8084273905ee33ec5cebeae62276a97f862"
+
+
+def test_merge_and_differences() -> None:
+    merged = deep_merge({"a": {"b": 1, "c": 2}, "l": [1]}, {"a": {"b": 3}, "l": [2]})
+    assert merged == {"a": {"b": 3, "c": 2}, "l": [2]}
+    assert differences({"a": {"b": 1}, "x": 1}, {"a": {"b": 2}, "x": 1}) == ["a.b: 1 -> 2"]

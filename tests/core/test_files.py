@@ -1,0 +1,154 @@
+"""What stands at its final name is whole; every changed byte is noticed; nothing leaves its folder."""
+
+from __future__ import annotations
+
+import errno
+import multiprocessing
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from tilth.core import files
+from tilth.core.errors import IntegrityError, StorageError
+
+
+class Failing(files.Disk):
+    """A disk on which the k-th change fails."""
+
+    def __init__(self, at: int, code: int = errno.ENOSPC) -> None:
+        self.left, self.code = at, code
+
+    def _count(self, path: Path) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise OSError(self.code, os.strerror(self.code), str(path))
+
+    def write(self, path: Path, chunks: Iterable[bytes | memoryview]) -> tuple[int, str]:
+        self._count(path)
+        return super().write(path, chunks)
+
+    def rename(self, old: Path, new: Path) -> None:
+        self._count(old)
+        super().rename(old, new)
+
+    def replace(self, old: Path, new: Path) -> None:
+        self._count(old)
+        super().replace(old, new)
+
+    def sync_folder(self, path: Path) -> None:
+        self._count(path)
+        super().sync_folder(path)
+
+    def sync_file(self, path: Path) -> None:
+        self._count(path)
+        super().sync_file(path)
+
+
+def fill(folder: Path) -> None:
+    (folder / "sub").mkdir()
+    (folder / "a.bin").write_bytes(bytes(range(256)))
+    (folder / "sub" / "b.txt").write_text("text")
+
+
+def test_write_file_replaces_whole(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "x"
+    files.write_file(path, b"one")
+    digest = files.write_file(path, [b"tw", memoryview(b"o")])
+    assert path.read_bytes() == b"two" and digest == files.hash_file(path)
+    assert [p.name for p in path.parent.iterdir()] == ["x"]
+
+
+def test_a_full_disk_leaves_the_old_file_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x"
+    files.write_file(path, b"old")
+    for operation in (1, 2):
+        monkeypatch.setattr(files, "disk", Failing(operation))
+        with pytest.raises(StorageError, match="No space left on device.*GiB free"):
+            files.write_file(path, b"new")
+        assert path.read_bytes() == b"old"
+        assert [p.name for p in tmp_path.iterdir()] == ["x"]
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for operation in range(1, 30):
+        final = tmp_path / f"f{operation}"
+        failing = Failing(operation)
+        monkeypatch.setattr(files, "disk", failing)
+        try:
+            with files.new_folder(final, {"n": 1}) as folder:
+                fill(folder)
+        except StorageError:
+            pass
+        monkeypatch.setattr(files, "disk", files.Disk())
+        if failing.left > 0:
+            assert operation > 7, "the loop met every operation of a commit"
+            break
+        if final.exists():
+            assert files.verify_manifest(final)["n"] == 1
+    else:
+        pytest.fail("there are more operations than the loop covers")
+
+
+def test_the_second_of_two_equal_folders_gives_way(tmp_path: Path) -> None:
+    final = tmp_path / "f"
+    for text in ("first", "second"):
+        with files.new_folder(final) as folder:
+            (folder / "x").write_text(text)
+    assert (final / "x").read_text() == "first"
+    assert [p.name for p in tmp_path.iterdir()] == ["f"]
+
+
+def test_every_flipped_byte_is_noticed(tmp_path: Path) -> None:
+    final = tmp_path / "f"
+    with files.new_folder(final, {"count": 10}) as folder:
+        fill(folder)
+    for path in [p for p in final.rglob("*") if p.is_file()]:
+        whole = path.read_bytes()
+        for place in range(len(whole)):
+            path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+            with pytest.raises(IntegrityError):
+                files.verify_manifest(final)
+        path.write_bytes(whole[:-1])
+        with pytest.raises(IntegrityError):
+            files.verify_manifest(final)
+        path.write_bytes(whole)
+    assert files.verify_manifest(final)["count"] == 10
+
+
+@pytest.mark.parametrize("name", ["../x", "a/../../x", "/etc/passwd", "a/../../../x"])
+def test_names_cannot_leave_their_folder(tmp_path: Path, name: str) -> None:
+    with pytest.raises(StorageError):
+        files.safe_join(tmp_path, name)
+
+
+def test_links_cannot_leave_their_folder(tmp_path: Path) -> None:
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "link").symlink_to(tmp_path)
+    with pytest.raises(StorageError):
+        files.safe_join(tmp_path / "root", "link", "x")
+    assert files.safe_join(tmp_path / "root", "a", "b").name == "b"
+
+
+def hold(folder: str, ready: object, done: object) -> None:
+    with files.FolderLock(Path(folder), "the folder"):
+        ready.set()  # type: ignore[attr-defined]
+        done.wait(20)  # type: ignore[attr-defined]
+
+
+def test_a_folder_is_for_one_process(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    ready, done = context.Event(), context.Event()
+    process = context.Process(target=hold, args=(str(tmp_path), ready, done))
+    process.start()
+    assert ready.wait(20)
+    with (
+        pytest.raises(StorageError, match=f"in use by process {process.pid}"),
+        files.FolderLock(tmp_path, "the folder"),
+    ):
+        pass
+    process.kill()  # the system lets go of the lock of a dead process
+    process.join()
+    with files.FolderLock(tmp_path, "the folder"):
+        pass
