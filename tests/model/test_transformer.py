@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from tilth.core.errors import RecipeError
 from tilth.core.config import parse
+from tilth.core.errors import RecipeError
 from tilth.model.attention import attend, document_mask, reference_attention
 from tilth.model.config import PRESETS, ModelConfig, flops_per_token, parameter_count
 from tilth.model.kv_cache import KVCache

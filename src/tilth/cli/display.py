@@ -1,33 +1,26 @@
-"""What one sees while tilth works: a live display on a terminal, plain lines anywhere else.
+"""What one sees while a model trains: a live display on a terminal, plain lines anywhere else.
 
     TrainDisplay(limits)      display(event) for every event of a run
-    PrepareDisplay()          display(done, finished, total) for every task of data preparation: a `tasks.OnDone`
 
-Both are context managers, write to stderr (stdout is for results) and share `_Screen`, which knows the two ways of showing.
-`_TrainState` keeps the figures and draws them; events only change numbers, and rich's thread draws a few times a second, so that
-a step costs microseconds. All foreign text goes through `printable`. A display never ends a run: when its terminal is gone it is silent.
+Events only change numbers; rich's thread draws them a few times a second, so a step costs microseconds. All foreign text goes through
+`printable`. `screen.py` knows the two ways of showing, `prepare_display.py` is the same for data preparation.
 """
 
 from __future__ import annotations
 
 import math
-import os
-import sys
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
-from rich.console import Console, ConsoleOptions, RenderableType
-from rich.live import Live
+from rich.console import Console, ConsoleOptions
 from rich.text import Text
 
+from tilth.cli.screen import Clock, Screen
 from tilth.cli.tables import (
     LABEL_WIDTH,
-    METRICS,
     bar,
     brief_count,
     count,
@@ -35,7 +28,7 @@ from tilth.cli.tables import (
     flat,
     grid,
     labelled,
-    metric_value,
+    metrics_line,
     percent,
     plural,
     printable,
@@ -44,22 +37,9 @@ from tilth.cli.tables import (
     sparkline,
 )
 from tilth.core.rundir import CheckpointRecord, EvaluationRecord, Event, Message, SampleRecord, StepRecord
-from tilth.core.tasks import Done
 
-REFRESH_PER_SECOND = 4
-"""Drawing holds Python's lock for about a millisecond, which a training loop on a CPU would notice at higher rates."""
 FIRST_STEPS = 3
 _TREND = 40  # most characters of a sparkline
-_STAGES = {
-    "collect": "reading",
-    "clean": "cleaning",
-    "dedup": "deduplicating",
-    "tokenizer": "tokenizer",
-    "encode": "encoding",
-}
-_AFTER = {"collect": "cleaning", "dedup": "tokenizer", "tokenizer": "encoding", "encode": "putting together"}
-
-Clock = Callable[[], float]
 
 
 @dataclass(frozen=True)
@@ -75,58 +55,6 @@ class Limits:
     total_steps: int | None = None
     hours: float | None = None
     seconds_before: float = 0.0
-
-
-class _Console(Console):
-    """stderr. rich would leave by SystemExit when the reader of a pipe is gone; a run outlives whoever watches it."""
-
-    def __init__(self) -> None:
-        # FORCE_COLOR makes rich take a file for a terminal: colours may go into a log, cursor movements must not.
-        super().__init__(stderr=True, force_interactive=sys.stderr.isatty())
-
-    def on_broken_pipe(self) -> None:
-        self.quiet = True
-
-
-class _Screen:
-    """Where lines go: above a live drawing, or one after the other.
-
-    Args:
-        plain: lines only; None: unless the console is a terminal that can move its cursor and nobody's CI log.
-    """
-
-    def __init__(self, drawing: RenderableType, console: Console | None, plain: bool | None) -> None:
-        self.console = console or _Console()
-        if plain is None:
-            plain = not self.console.is_interactive or bool(os.environ.get("CI"))
-        self.plain = plain
-        # stdout is left alone: where it is a file, what is printed there must not end on the terminal.
-        self._live = None if plain else self._make_live(drawing)
-
-    def _make_live(self, drawing: RenderableType) -> Live:
-        return Live(
-            drawing,
-            console=self.console,
-            refresh_per_second=REFRESH_PER_SECOND,
-            redirect_stdout=sys.stdout.isatty(),
-        )
-
-    def start(self) -> None:
-        if self._live:
-            self._live.start(refresh=True)
-
-    def stop(self) -> None:
-        """Leaves the last state of the drawing where it is."""
-        if self._live:
-            with suppress(OSError):
-                self._live.stop()
-
-    def say(self, text: Text | str) -> None:
-        """Puts a line (a block of lines, on a terminal) into the scrollback; a plain one is never broken or cut."""
-        try:
-            self.console.print(Text(text) if isinstance(text, str) else text, soft_wrap=self.plain)
-        except OSError:  # the terminal is gone
-            self.console.quiet = True
 
 
 class _Smooth:
@@ -176,7 +104,7 @@ class _TrainState:
     validation: EvaluationRecord | None = None
     best: EvaluationRecord | None = None
     checkpoint: tuple[int, float] | None = None
-    warnings: list[str] = field(default_factory=list)
+    warnings: tuple[int, str] = (0, "")  # how many, and the last
 
     @property
     def now(self) -> float:
@@ -202,7 +130,7 @@ class _TrainState:
         elif isinstance(event, CheckpointRecord):
             self.checkpoint = (event.step, self.clock())
         elif isinstance(event, Message) and event.level != "info":
-            self.warnings.append(flat(event.text))
+            self.warnings = (self.warnings[0] + 1, flat(event.text))
 
     def share(self) -> float | None:
         """How much of the run is done, by the limit that is nearest; None when it is open-ended."""
@@ -214,14 +142,14 @@ class _TrainState:
         return min(1.0, max(shares)) if shares else None
 
     def eta(self) -> float | None:
-        """Seconds to the limit that comes first, evaluations and checkpoints included; None when unknown."""
+        """Seconds to the limit that comes first (less than none when late), evaluations included; None when unknown."""
         left = []
         if self.limits.total_steps and self.last:
             steps = self.limits.total_steps - self.last.step
             left.append(steps * self._step_seconds() - (self.now - self.last_at))
         if self.limits.hours:
             left.append(self.limits.hours * 3600 - self._trained())
-        return max(0.0, min(left)) if left else None
+        return min(left) if left else None
 
     def _trained(self) -> float:
         return self.limits.seconds_before + (self.now - self.first_at + self.first.seconds if self.first else 0.0)
@@ -245,8 +173,9 @@ class _TrainState:
             yield self._loss(width, ascii_only)
         yield from self._validation(width)
         yield from grid([*self._cells(), *self._saved()], width)
-        if warnings := list(self.warnings):
-            yield Text(f"{'warnings':<{LABEL_WIDTH}}{len(warnings)}, the last: {warnings[-1]}", "yellow")
+        warnings, last = self.warnings
+        if warnings:
+            yield Text(f"{'warnings':<{LABEL_WIDTH}}{warnings}, the last: {last}", "yellow")
 
     def _loss(self, width: int, ascii_only: bool) -> Text:
         line = labelled("loss", f"{self.loss.value:.4f}  ")
@@ -275,7 +204,7 @@ class _TrainState:
 
     @staticmethod
     def _figures(record: EvaluationRecord, names: Sequence[str]) -> str:
-        return f"{_metrics(record, names).removeprefix('loss ')}  step {count(record.step)}"
+        return f"{metrics_line(record.metrics, names).removeprefix('loss ')}  step {count(record.step)}"
 
     def _cells(self) -> Iterator[tuple[str, str]]:
         record, eta = self.last, self.eta()
@@ -300,11 +229,6 @@ class _TrainState:
         yield "saved", f"{duration(self.now - at)} ago"
 
 
-def _metrics(record: EvaluationRecord, names: Sequence[str]) -> str:
-    shown = (name for name in names if name in record.metrics)
-    return "  ".join(f"{METRICS[name][0]} {metric_value(name, record.metrics[name])}" for name in shown)
-
-
 class TrainDisplay:
     """Shows a run while it goes; `display(event)` for every event, from the thread that trains.
 
@@ -325,7 +249,7 @@ class TrainDisplay:
         clock: Clock = time.monotonic,
     ) -> None:
         self._state = _TrainState(limits, clock, started=clock())
-        self._screen = _Screen(self._state, console, plain)
+        self._screen = Screen(self._state, console, plain)
         self._metrics, self._clock = metrics, clock
         self._steps_said, self._said_step, self._said_at = 0, 0, -math.inf
 
@@ -365,10 +289,9 @@ class TrainDisplay:
 
     def _step_line(self, record: StepRecord) -> str:
         share, eta, total = self._state.share(), self._state.eta(), self._state.limits.total_steps
-        step = (
-            f"step {record.step}" + (f"/{total}" if total else "") + (f" {percent(share)}" if share is not None else "")
-        )
-        parts = [step, f"loss {record.loss:.4f}", f"lr {scientific(record.lr)}", f"grad {record.grad_norm:.3g}"]
+        where = f"step {record.step}" + (f"/{total}" if total else "")
+        where += "" if share is None else f" {percent(share)}"
+        parts = [where, f"loss {record.loss:.4f}", f"lr {scientific(record.lr)}", f"grad {record.grad_norm:.3g}"]
         parts.append(f"{brief_count(record.tokens_per_second)} tok/s")
         parts += [f"mfu {percent(record.mfu)}"] if record.mfu is not None else []
         parts += [f"skipped {record.skipped}"] if record.skipped else []
@@ -379,14 +302,13 @@ class TrainDisplay:
         where = f"step {event.step}  "
         match event:
             case EvaluationRecord():
-                best = "  best so far" if event.best else ""
-                return f"{where}validation  {_metrics(event, self._metrics)}{best}"
+                best = "  best" if event.best else ""
+                return f"{where}validation  {metrics_line(event.metrics, self._metrics)}{best}"
             case CheckpointRecord():
                 return f"{where}checkpoint {printable(event.path)}" if self._screen.plain else None
             case Message():
-                return Text(
-                    f"{where}{flat(event.level)}: {flat(event.text)}", "" if event.level == "info" else "yellow"
-                )
+                style = "" if event.level == "info" else "yellow"
+                return Text(f"{where}{flat(event.level)}: {flat(event.text)}", style)
             case SampleRecord():
                 return f"{where}sample  {printable(event.text)}" if self._screen.plain else _sample(event)
         return None
@@ -398,112 +320,3 @@ def _sample(record: SampleRecord) -> Text:
     given = record.prompt if record.text.startswith(record.prompt) else ""
     text.append("\n" + printable(given, lines=True), "not bold dim")
     return text.append(printable(record.text[len(given) :], lines=True) + "\n", "not bold")
-
-
-@dataclass
-class _Stage:
-    """A stage of data preparation: the tasks that are done, and what their facts add up to."""
-
-    kind: str
-    started: float
-    total: int = 0
-    finished: int = 0
-    reused: int = 0
-    ended: float | None = None
-    facts: Counter[str] = field(default_factory=Counter)
-    tokenizer: str = ""
-
-    def take(self, done: Done, finished: int, total: int, now: float) -> None:
-        """Takes a task's facts over."""
-        self.finished, self.total = finished, total
-        self.reused += done.reused
-        facts = _facts(done.facts)
-        self.facts.update(facts)
-        if not done.reused:
-            self.facts["new_bytes"] += facts["text_bytes"]
-        self.tokenizer = str(done.facts.get("kind_of_tokenizer", ""))
-        self.ended = now if finished == total else None
-
-    def line(self, now: float) -> str:
-        """The stage in one line: counts, rate, time."""
-        passed = (now if self.ended is None else self.ended) - self.started
-        parts = [*self._counts()]
-        if self.facts["new_bytes"] and passed >= 0.1:
-            parts.append(f"{size(self.facts['new_bytes'] / passed)}/s")
-        tasks = "" if self.ended is not None else f"{self.finished}/{self.total} "
-        again = "done before" if self.reused == self.total else f"{self.reused} of {self.total} done before"
-        parts.append(duration(passed) + (f" ({again})" if self.reused else ""))
-        return f"{_STAGES.get(self.kind, printable(self.kind)):<14} {tasks}{', '.join(parts)}"
-
-    def _counts(self) -> Iterator[str]:
-        facts, dropped = self.facts, self.facts["dropped"]
-        if self.kind == "dedup":
-            yield f"{plural(dropped, 'document')} dropped"
-            return
-        if facts["documents"]:
-            yield plural(facts["documents"], "document")
-        if facts["text_bytes"]:
-            yield size(facts["text_bytes"])
-        if facts["tokens"]:
-            yield plural(facts["tokens"], "token")
-        if facts["vocab_size"]:
-            yield f"{printable(self.tokenizer)}, {count(facts['vocab_size'])} ids"
-        if dropped:
-            yield f"{count(dropped)} dropped"
-
-
-def _facts(facts: dict[str, Any]) -> Counter[str]:
-    """The sums over a task's facts, which stand in its parts (collect), its splits (encode) or in itself."""
-    inner = [*facts.get("parts", ()), *(facts[split] for split in ("train", "validation") if split in facts)]
-    sums = Counter({"vocab_size": facts.get("vocab_size", 0)})
-    for place in inner or [facts]:
-        sums.update({key: place.get(key, 0) for key in ("documents", "text_bytes", "tokens")})
-    sums["dropped"] = sum(facts.get("rules", {}).get("dropped", {}).values())
-    return sums
-
-
-class PrepareDisplay:
-    """Shows data preparation, a line for each stage; `display(done, finished, total)` after every task.
-
-    Args: as those of `TrainDisplay`.
-    """
-
-    def __init__(
-        self, console: Console | None = None, plain: bool | None = None, clock: Clock = time.monotonic
-    ) -> None:
-        self._stages: list[_Stage] = []
-        self._clock = clock
-        self._since = clock()
-        self._over = False
-        self._screen = _Screen(self, console, plain)
-
-    def __enter__(self) -> Self:
-        self._since = self._clock()
-        self._screen.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._over = True
-        self._screen.stop()
-
-    def __call__(self, done: Done, finished: int, total: int) -> None:
-        """Shows a finished task; a `tasks.OnDone`."""
-        now = self._clock()
-        stage = self._stages[-1] if self._stages else None
-        if stage is None or stage.ended is not None:
-            stage = _Stage(done.task.kind, self._since)
-            self._stages = [*self._stages, stage]
-        stage.take(done, finished, total, now)
-        if stage.ended is not None:
-            self._since = now
-            if self._screen.plain:
-                self._screen.say(stage.line(now))
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
-        now, stages = self._clock(), self._stages
-        lines = [stage.line(now) for stage in stages]
-        if not self._over and (not stages or stages[-1].ended is not None):
-            name = _AFTER.get(stages[-1].kind, "next stage") if stages else "reading"
-            lines.append(f"{name:<14} {duration(now - self._since)}")
-        for line in lines:
-            yield Text(line, no_wrap=True, overflow="ellipsis")

@@ -7,7 +7,7 @@
     metrics_table(metrics)  figures of an evaluation, each with what it means
     result_table(result)    how a run ended
 
-The tables are rich renderables; nothing is printed here. What comes from outside goes in as `Text`, never as rich markup.
+The tables are rich renderables; nothing is printed here. What comes from outside goes in as `Text`, never as markup.
 """
 
 from __future__ import annotations
@@ -173,6 +173,12 @@ def metric_value(name: str, value: float) -> str:
     if name == "tokens":
         return count(int(value))
     return f"{value:,.2f}" if name == "perplexity" else f"{value:.4f}"
+
+
+def metrics_line(metrics: Mapping[str, float], names: Sequence[str]) -> str:
+    """Those of `names` that are there, in one line: loss 2.3074  bits/byte 3.3289."""
+    shown = (name for name in names if name in metrics)
+    return "  ".join(f"{METRICS.get(name, (name,))[0]} {metric_value(name, metrics[name])}" for name in shown)
 
 
 def dataset_table(facts: Mapping[str, Any]) -> RenderableType:

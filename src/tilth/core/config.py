@@ -14,7 +14,6 @@ import difflib
 import hashlib
 import json
 import re
-import types
 import typing
 from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
@@ -196,9 +195,10 @@ def _known_keys(config_class: type[Config], loc: tuple[int | str, ...]) -> set[s
 
 
 def _config_classes(annotation: Any) -> list[type[Config]]:
-    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
-        return [annotation] if issubclass(annotation, Config) else []
-    return [found for argument in typing.get_args(annotation) for found in _config_classes(argument)]
+    arguments = typing.get_args(annotation)
+    if arguments:
+        return [found for argument in arguments for found in _config_classes(argument)]
+    return [annotation] if isinstance(annotation, type) and issubclass(annotation, Config) else []
 
 
 def _yaml_type(value: Any) -> str:

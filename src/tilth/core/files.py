@@ -251,10 +251,15 @@ def safe_join(root: Path, *parts: str) -> Path:
 
 
 class FolderLock:
-    """Holds a folder for one process; released by the system when the process ends, however it ends."""
+    """Holds a folder for one process; released by the system when the process ends, however it ends.
 
-    def __init__(self, folder: Path, what: str) -> None:
-        self.path, self.what = folder / ".lock", what
+    Args:
+        what: how messages call the folder.
+        wait: wait until the folder is free, instead of a StorageError that names the process that holds it.
+    """
+
+    def __init__(self, folder: Path, what: str, *, wait: bool = False) -> None:
+        self.path, self.what, self.wait = folder / ".lock", what, wait
         self._file: Any = None
 
     def __enter__(self) -> FolderLock:
@@ -262,7 +267,7 @@ class FolderLock:
             disk.make_folder(self.path.parent)
             self._file = self.path.open("a+")
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._file, fcntl.LOCK_EX | (0 if self.wait else fcntl.LOCK_NB))
         except OSError:
             self._file.seek(0)
             owner = self._file.read().strip() or "unknown"

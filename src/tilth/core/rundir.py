@@ -155,6 +155,13 @@ class RunFolder:
         """All step records."""
         return [StepRecord(**line) for line in _lines(self.path / "steps.jsonl")]
 
+    def last_step(self) -> int:
+        """The last step that was recorded; 0 for a run that has none."""
+        step = 0
+        for line in _lines(self.path / "steps.jsonl"):
+            step = line["step"]
+        return step
+
     def events(self, kind: str) -> list[dict[str, Any]]:
         """All events of a kind: `evaluation`, `sample`, `checkpoint` or `message`."""
         return [line for line in _lines(self.path / "events.jsonl") if line["kind"] == kind]

@@ -138,13 +138,14 @@ def _run_in_processes(tasks: list[tuple[int, Task]], workspace: Path, workers: i
 @contextlib.contextmanager
 def _without_main() -> Iterator[None]:
     """Hides the main module from spawned workers: they need nothing of it, and running a user's script again would be a fault."""
-    main = sys.modules["__main__"]
-    hidden = {name: main.__dict__.pop(name) for name in ("__file__", "__spec__") if name in main.__dict__}
-    main.__spec__ = None
+    names: dict[str, Any] = vars(sys.modules["__main__"])
+    hidden = {name: names.pop(name) for name in ("__file__", "__spec__") if name in names}
+    names["__spec__"] = None
     try:
         yield
     finally:
-        main.__dict__.update(hidden)
+        for name, value in hidden.items():
+            names[name] = value
 
 
 def _start_worker(parent: int) -> None:

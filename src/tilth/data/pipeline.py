@@ -69,7 +69,7 @@ def prepare(
         [_encode_task(part, done, dedup, trained, shop.workers) for part, done in zip(divided, cleaned, strict=True)]
     )
     _both_splits(config.split, encoded)
-    stages_done = {"read": collected, "clean": cleaned, "deduplicate": [dedup] if dedup else []}
+    stages_done = {"read": collected, "clean": cleaned, "deduplicate": [dedup] if dedup else [], "split": encoded}
     return assemble(shop.workspace, name, stages_done, trained, encoded)
 
 

@@ -3,7 +3,7 @@
     collect    files of one source -> part-00000.parquet …       (documents)       + ledger.parquet
     clean      one part            -> docs.parquet, digests.parquet                + ledger.parquet
     dedup      all digests         -> drops.parquet              (part, row)       + ledger.parquet
-    encode     one cleaned part    -> train/, validation/        (a shard each)
+    encode     one cleaned part    -> train/, validation/        (a shard each)    + ledger.parquet
 
 `pipeline.py` strings them together. A function's version stands beside it: raise it when the same input gives other bytes.
 """
@@ -199,12 +199,18 @@ class SplitPlan:
     train_characters: int = 0
 
     def divide(self, documents: Iterable[Document]) -> Iterator[tuple[str, Document]]:
-        """Each document with the name of its split; one that the cut goes through comes as two."""
-        left = self.train_characters
+        """Each document with the name of its split: `train`, `validation`, or `twin`.
+
+        A group goes to one side whole. Of a held-out group the first document is measured; the others hold the same text once more, and
+        are neither trained on nor measured. A document that the tail's cut goes through comes as two.
+        """
+        left, measured = self.train_characters, set[str]()
         for document in documents:
             if self.share is not None:
-                held_out = derive_seed(self.seed, f"split/{document.source}/{document.group}") / 2**63 < self.share
-                yield ("validation" if held_out else "train"), document
+                group = f"{document.source}/{document.group}"
+                held_out = derive_seed(self.seed, f"split/{group}") / 2**63 < self.share
+                yield ("twin" if group in measured else "validation") if held_out else "train", document
+                measured.update([group] if held_out else [])
                 continue
             head, left = min(left, len(document.text)), max(0, left - len(document.text))
             if head:
@@ -245,7 +251,9 @@ def encode(folder: Path, part: CleanedPart, tokenizer_folder: Path, threads: int
             documents = _encoded(part.split(split), tokenizer, pool, threads, unknown)
             facts[split] = write_shard(folder / split, documents, tokenizer.vocab_size, tokenizer.fingerprint)
             facts[split]["unknown_characters"] = sum(unknown.values())
-    return facts
+    twins = [Verdict(d.doc_id, "split", "held_out_twin", "dropped", d.group) for d in part.split("twin")]
+    _write_ledger(folder, twins)
+    return {**facts, "rules": count_rules(twins)}
 
 
 def _encoded(

@@ -6,7 +6,8 @@
     smooth(values, window)                            exponential moving average
     linear_axis / log_axis                            round limits and readable ticks
 
-A plot is 1000 x 1000 units that the page stretches to its width; tick labels are text beside it, so that they stay readable on a phone.
+A plot is 1000 x 1000 units, stretched to the width of the page; tick labels are text beside it, so that they stay
+readable on a phone.
 """
 
 from __future__ import annotations
@@ -113,7 +114,7 @@ def line_chart(
     return Chart(
         key=key,
         title=title,
-        unit=f"{unit}, logarithmic scale" if wide else unit,
+        unit=f"{unit}, log scale" if wide else unit,
         note=note,
         x=_step_axis(last),
         y=y,
@@ -123,6 +124,13 @@ def line_chart(
         rows=rows,
         left_out=sum(len(line.points) for line in lines) - sum(len(line.points) for line in kept),
     )
+
+
+def number(value: float) -> str:
+    """Four significant digits, whole above 10,000: `1.904`, `0.0001`, `27,220`."""
+    if not math.isfinite(value):
+        return "not a number"
+    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
 
 
 def finite(points: Iterable[Point]) -> list[Point]:
@@ -147,7 +155,7 @@ def _value(point: Point) -> float:
 
 
 def smooth(values: Sequence[float], window: int) -> list[float]:
-    """Exponential moving average over about `window` values, corrected at its start; what is not finite does not enter it."""
+    """Exponential moving average over about `window` values, corrected at its start; only finite values enter it."""
     share, total, weight, result = 2.0 / (window + 1), 0.0, 0.0, []
     for value in values:
         if math.isfinite(value):
@@ -159,8 +167,8 @@ def smooth(values: Sequence[float], window: int) -> list[float]:
 
 def evenly(count: int, most: int) -> list[int]:
     """At most `most` of the numbers 0 … count - 1, evenly spread, the first and the last among them."""
-    if count <= most:
-        return list(range(count))
+    if count <= most or most < 2:
+        return list(range(min(count, most)))
     return [round(n * (count - 1) / (most - 1)) for n in range(most)]
 
 
@@ -171,7 +179,7 @@ def linear_axis(low: float, high: float, intervals: int) -> Axis:
         low, high = (low - room if low else 0.0), high + room
     step = _round_step((high - low) / intervals)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    label = _labeller(step)
+    label = _labeller(step, max(abs(low), abs(high)))
     ticks = tuple(Tick(100 * (n - first) / (last - first), label(n * step)) for n in range(first, last + 1))
     return Axis(first * step, last * step, ticks)
 
@@ -188,25 +196,31 @@ def log_axis(low: float, high: float) -> Axis:
 def _step_axis(last: float) -> Axis:
     """From 0 to the last step exactly: a run should fill its plot."""
     step = max(1.0, _round_step(last / 4))
-    label = _labeller(step)
+    label = _labeller(step, last)
     ticks = tuple(Tick(100 * n * step / last, label(n * step)) for n in range(int(last / step + 1e-9) + 1))
     return Axis(0.0, last, ticks)
 
 
 def _round_step(rough: float) -> float:
-    power = 10.0 ** math.floor(math.log10(rough))
+    power = 10.0 ** _power(rough)
     return next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * (1 - 1e-9))
 
 
-def _labeller(step: float) -> Callable[[float], str]:
-    """How the values of an axis are written, all of them with as many decimals as their step needs."""
+def _labeller(step: float, largest: float) -> Callable[[float], str]:
+    """How the values of an axis are written, all of them with as many digits as tell them apart."""
     for size, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if step >= size:
-            return lambda value: f"{value / size:g}{suffix}" if value else "0"
-    decimals = max(0, -math.floor(math.log10(step) + 1e-9))
+            return lambda value: f"{value / size:,.12g}{suffix}" if value else "0"
+    decimals = max(0, -_power(step))
     if decimals > 4:
-        return lambda value: f"{value:.0e}".replace("e-0", "e-") if value else "0"
+        digits = max(0, _power(largest) - _power(step))
+        return lambda value: f"{value:.{digits}e}".replace("e-0", "e-") if value else "0"
     return lambda value: f"{value:,.{decimals}f}"
+
+
+def _power(value: float) -> int:
+    """The exponent of ten of a value."""
+    return math.floor(math.log10(value) + 1e-9)
 
 
 def _draw(line: Line, x: Axis, y: Axis) -> Drawn:
@@ -221,11 +235,11 @@ def _draw(line: Line, x: Axis, y: Axis) -> Drawn:
 def _in_words(line: Line) -> str:
     (first, start), (last, end) = line.points[0], line.points[-1]
     if len(line.points) == 1:
-        return f"{line.name}: {start:.4g} at step {first:,.0f}"
+        return f"{line.name}: {number(start)} at step {first:,.0f}"
     low, high = min(line.points, key=_value), max(line.points, key=_value)
     return (
-        f"{line.name}: {start:.4g} at step {first:,.0f}, {end:.4g} at step {last:,.0f}; "
-        f"lowest {low[1]:.4g} (step {low[0]:,.0f}), highest {high[1]:.4g} (step {high[0]:,.0f})"
+        f"{line.name}: {number(start)} at step {first:,.0f}, {number(end)} at step {last:,.0f}; "
+        f"lowest {number(low[1])} (step {low[0]:,.0f}), highest {number(high[1])} (step {high[0]:,.0f})"
     )
 
 
@@ -237,41 +251,37 @@ def _table(lines: Sequence[Line]) -> tuple[tuple[str, ...], tuple[tuple[str, ...
     by_step = [dict(line.points) for line in curves]
     steps = [x for x, _ in curves[0].points]
     chosen = [steps[n] for n in evenly(len(steps), _TABLE_ROWS)]
-    rows = [(f"{x:,.0f}", *(f"{values[x]:.4g}" if x in values else "–" for values in by_step)) for x in chosen]
+    rows = [(f"{x:,.0f}", *(number(values[x]) if x in values else "–" for values in by_step)) for x in chosen]
     return ("step", *(line.name for line in curves)), tuple(rows)
 
 
 def training_charts(steps: Sequence[StepRecord], validation: Sequence[Point]) -> list[Chart]:
     """The charts of a run: loss, learning rate, gradient norm, speed; those that have nothing to show are left out."""
-    loss = [*_curves(steps, "loss", "training"), Line("validation", "marks", validation)]
-    grad_norm = _curves(steps, "grad_norm", "gradient norm")
+    loss = [*_curves(steps, "loss", "training, "), Line("validation", "marks", validation)]
+    grad_norm, speed = _curves(steps, "grad_norm"), _curves(steps, "tokens_per_second")
     charts = [
         line_chart("loss", "Loss", "nats per token", loss),
-        line_chart(
-            "lr", "Learning rate", "size of a step", [_curve(steps, "lr", "learning rate")], _LR_NOTE, zero=True
-        ),
-        line_chart("grad", "Gradient norm", "length of the gradient", grad_norm, _GRAD_NOTE, zero=True, log=True),
-        line_chart(
-            "speed", "Speed", "tokens per second", _curves(steps, "tokens_per_second", "speed"), _SPEED_NOTE, zero=True
-        ),
+        line_chart("lr", "Learning rate", "size of a step", [_curve(steps, "lr", "each step")], _LR_NOTE, zero=True),
+        line_chart("grad", "Gradient norm", "length", grad_norm, _GRAD_NOTE, zero=True, log=True),
+        line_chart("speed", "Speed", "tokens per second", speed, _SPEED_NOTE, zero=True),
     ]
     return [chart for chart in charts if chart]
 
 
-_LR_NOTE = "How far a step may move the parameters: it rises, then falls, as the schedule says."
+_LR_NOTE = "How far a step may move the parameters. The schedule in the recipe sets it."
 _GRAD_NOTE = "How strongly the text of a step pulls at the parameters. Sudden peaks are a sign of trouble."
-_SPEED_NOTE = "Dips show where the machine was busy with something else."
+_SPEED_NOTE = "Dips often mean that the machine was busy with something else."
 
 
 def _curve(steps: Sequence[StepRecord], field: str, name: str) -> Line:
     return Line(name, "smooth", [(step.step, float(getattr(step, field))) for step in steps])
 
 
-def _curves(steps: Sequence[StepRecord], field: str, name: str) -> list[Line]:
-    """A field over the steps and its moving average over 2% of them, 10 at least; the field alone where that is all there is."""
-    line, window = _curve(steps, field, name), max(10, len(steps) // 50)
+def _curves(steps: Sequence[StepRecord], field: str, prefix: str = "") -> list[Line]:
+    """A field over the steps, and its moving average over 2% of them (10 at least) where there are enough of them."""
+    line, window = _curve(steps, field, f"{prefix}each step"), max(10, len(steps) // 50)
     if len(steps) < 2 * window:
         return [line]
     average = smooth([value for _, value in line.points], window)
     averaged = [(point[0], value) for point, value in zip(line.points, average, strict=True)]
-    return [Line(name, "raw", line.points), Line(f"{name}, mean of ~{window:,} steps", "smooth", averaged)]
+    return [Line(line.name, "raw", line.points), Line(f"{prefix}mean of ~{window:,} steps", "smooth", averaged)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,9 @@ def prepare_data(
         on_done: called after each task, with how many are done of how many.
     """
     shop = Workshop(workspace, workers or usable_cpus(), on_done)
-    with FolderLock(workspace, "the workspace"):
+    # Under torchrun every process comes here: the first does the work, the others wait and find it done.
+    together = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    with FolderLock(workspace, "the workspace", wait=together):
         return prepare(recipe.data, recipe.tokenizer, recipe.name, base or Path(), shop, recipe.train.seed)
 
 

@@ -2,11 +2,11 @@
 
     write_report(run, extra) -> Path
 
-    read     what the run and its dataset left behind, into `Records`; no tensor is needed for it, so torch is not imported
+    read     what the run and its dataset left behind, into `Records`; no tensor is needed, so torch is not imported
     view     one short function per part of the page, from records to numbers; the prose stands in the template
     render   report.html.jinja, with all that comes from data escaped
 
-The page is one file, without scripts, fonts or pictures from elsewhere, and under a megabyte: what is cut short says so on the page.
+The page is one file with nothing from elsewhere in it, and stays under a megabyte: what is cut short says so there.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from tilth.core.errors import DataError, TilthError
 from tilth.core.files import read_json, write_file
 from tilth.core.rundir import RunFolder, StepRecord
 from tilth.data.dataset import open_dataset
-from tilth.jobs.charts import evenly, training_charts
+from tilth.jobs.charts import evenly, number, training_charts
 from tilth.model.config import ModelConfig, parameter_count
 
 # With every character escaped (six bytes at most) all of these together stay under a megabyte.
-MOST_SAMPLES = 20
+MOST_SAMPLES = 12
 MOST_ROWS = 60
 SAMPLE_CHARACTERS = 1500
 LINE_CHARACTERS = 300
@@ -42,6 +42,8 @@ RECIPE_CHARACTERS = 20_000
 
 ItemT = TypeVar("ItemT")
 _UNITS = {"char": "character", "byte": "byte"}
+# Control characters as pictures: what the model wrote must be seen, and must not steer the page.
+_VISIBLE = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {127: 0x2421}
 _BEFORE_READING = ("list/", "read/")  # what these rules drop was never counted as a document read
 
 
@@ -65,10 +67,10 @@ class Records:
 
     @property
     def final(self) -> dict[str, Any] | None:
-        """The evaluation of the weights that the run leaves: the last one, or the best where the recipe keeps the best."""
+        """The evaluation of the weights that the run leaves: the last, or the best where the recipe keeps that."""
         every = self.events["evaluation"]
         best = [event for event in every if event["best"]] if self.setting("train", "final") == "best" else []
-        return (best or every or [None])[-1]
+        return next(reversed(best or every), None)
 
     @property
     def last_step(self) -> int:
@@ -92,11 +94,12 @@ def write_report(run: Path, extra: dict[str, Any] | None = None) -> Path:
     """Writes RUN/report.html from the records of a run, finished or not, and returns its path.
 
     Args:
-        extra: what the records do not hold, each key optional: `xz_bits_per_byte` (of the validation text), `next_steps` (commands),
-            `environment` (as of `fingerprint_environment`; otherwise the newest checkpoint's), `parameters`.
+        extra: what the records do not hold, each key optional: `xz_bits_per_byte` (of the validation text),
+            `next_steps` (commands), `environment` (as of `fingerprint_environment`; otherwise the newest checkpoint's),
+            `parameters`.
     """
-    html = _template().render(_view(_read(run), extra or {}))
-    # The solidus as a reference: a URL in a recipe or a sample is shown as it is, and the file still holds no network address.
+    html = _template().render(_view(_read(run), extra or {})).translate(_VISIBLE)
+    # Slashes as references: a URL in a recipe or a sample is shown as it is, and the file holds no network address.
     page = html.replace("://", ":&#47;&#47;").encode("utf-8", "replace")
     write_file(run / "report.html", page)
     return run / "report.html"
@@ -153,7 +156,7 @@ def _view(records: Records, extra: Mapping[str, Any]) -> dict[str, Any]:
         "best": min(events["evaluation"], key=_loss, default=None),
         "charts": training_charts(records.steps, [(e["step"], _loss(e)) for e in events["evaluation"]]),
         "evaluations": few(events["evaluation"], MOST_ROWS),
-        "samples": few(events["sample"], MOST_SAMPLES),
+        "samples": _samples(events["sample"]),
         "data": _data(records.data),
         "work": _work(records.steps),
         "recipe": yaml.safe_dump(records.recipe, sort_keys=False, allow_unicode=True),
@@ -161,8 +164,8 @@ def _view(records: Records, extra: Mapping[str, Any]) -> dict[str, Any]:
         "precision": _precision(events["message"]),
         "checkpoints": few(events["checkpoint"], MOST_ROWS),
         "warnings": [event for event in events["message"] if event["level"] != "info"],
-        "messages": few(events["message"], MOST_ROWS),
-        "commands": _commands(records.run, extra.get("next_steps") or []),
+        "messages": _messages(events["message"]),
+        "commands": _commands(records, extra.get("next_steps") or []),
         "limits": {
             "sample": SAMPLE_CHARACTERS,
             "line": LINE_CHARACTERS,
@@ -179,6 +182,16 @@ def _loss(evaluation: Mapping[str, Any]) -> float:
 def few(items: Sequence[ItemT], most: int) -> list[ItemT]:
     """At most `most` of the items, from the first to the last."""
     return [items[n] for n in evenly(len(items), most)]
+
+
+def _samples(samples: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Whole steps from the first to the last, so that each prompt is seen at each of them."""
+    by_step: dict[int, list[dict[str, Any]]] = {}
+    for sample in samples:
+        by_step.setdefault(sample["step"], []).append(sample)
+    prompts = max(map(len, by_step.values()), default=1)
+    chosen = few(list(by_step.values()), max(2, MOST_SAMPLES // prompts))
+    return [sample for group in chosen for sample in few(group, MOST_SAMPLES // len(chosen))]
 
 
 def _sources(records: Records) -> str:
@@ -209,18 +222,13 @@ def _data(facts: Mapping[str, Any] | None) -> dict[str, Any] | None:
     if facts is None:
         return None
     changed, dropped = facts["rules"]["changed"], facts["rules"]["dropped"]
-    rules = [(*_stage_and_rule(key), changed.get(key, 0), dropped.get(key, 0)) for key in sorted({*changed, *dropped})]
+    rules = [(*key.split("/", 1), changed.get(key, 0), dropped.get(key, 0)) for key in sorted({*changed, *dropped})]
     read = facts["read"]["documents"]
     kept = read - sum(n for key, n in dropped.items() if not key.startswith(_BEFORE_READING))
     splits, total = facts["splits"], Counter[str]()
     for split in splits.values():
         total.update(split)
     return {**facts, "rules": rules, "kept": kept, "splits": splits, "total": total, "cut": total["documents"] - kept}
-
-
-def _stage_and_rule(key: str) -> tuple[str, str]:
-    stage, _, rule = key.partition("/")
-    return stage, rule
 
 
 def _work(steps: Sequence[StepRecord]) -> dict[str, Any] | None:
@@ -241,13 +249,20 @@ def _work(steps: Sequence[StepRecord]) -> dict[str, Any] | None:
 def _environment(run: Path, extra: Mapping[str, Any]) -> dict[str, Any]:
     """The machine and its software: as given, or as the newest checkpoint whose state can be read has it."""
     if extra.get("environment"):
-        return dict(extra["environment"])
+        return {"packages": {}, **extra["environment"]}
     for state in sorted((run / "checkpoints").glob("step-*/state.json"), reverse=True):
         try:
-            return dict(read_json(state)["identity"]["environment"])
+            return {"packages": {}, **read_json(state)["identity"]["environment"]}
         except (TilthError, KeyError, TypeError):
             continue
-    return {}
+    return {"packages": {}}
+
+
+def _messages(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """At most MOST_ROWS of them, warnings before information, in the order in which they were said."""
+    warnings = few([m for m in messages if m["level"] != "info"], MOST_ROWS)
+    rest = few([m for m in messages if m["level"] == "info"], MOST_ROWS - len(warnings))
+    return sorted([*warnings, *rest], key=lambda message: int(message["step"]))
 
 
 def _precision(messages: Sequence[Mapping[str, Any]]) -> str | None:
@@ -256,11 +271,14 @@ def _precision(messages: Sequence[Mapping[str, Any]]) -> str | None:
     return said[-1] if said else None
 
 
-def _commands(run: Path, asked: Sequence[str]) -> list[str]:
+def _commands(records: Records, asked: Sequence[str]) -> list[str]:
     """How to go on: the commands that were asked for, and the two that always help."""
-    folder = shlex.quote(str(run))
-    usual = [f'tilth generate {folder} --prompt "Once upon a time"', f"tilth evaluate {folder}"]
-    return [*asked, *(command for command in usual if not any(a.startswith(command[:14]) for a in asked))]
+    folder = shlex.quote(str(records.run))
+    prompts = [sample["prompt"].strip() for sample in records.events["sample"][-1:]]
+    prompt = next((p for p in prompts if p.isprintable() and 0 < len(p) < 80), "The")
+    usual = [f"tilth generate {folder} --prompt {shlex.quote(prompt)}", f"tilth evaluate {folder}"]
+    known = {tuple(command.split()[:2]) for command in asked}
+    return [*asked, *(command for command in usual if tuple(command.split()[:2]) not in known)]
 
 
 def _template() -> jinja2.Template:
@@ -268,15 +286,8 @@ def _template() -> jinja2.Template:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {
-        "count": count,
-        "number": number,
-        "rough": rough,
-        "duration": duration,
-        "size": size,
-        "visible": visible,
-        "clip": clip,
-    }
+    filters = (count, number, rough, duration, size, clip)
+    environment.filters |= {function.__name__: function for function in filters} | {"ln": math.log}
     return environment.from_string(text)
 
 
@@ -285,26 +296,17 @@ def count(value: float, noun: str = "") -> str:
     return f"{value:,}" + (f" {noun}{'' if value == 1 else 's'}" if noun else "")
 
 
-def number(value: float) -> str:
-    """Four significant digits, whole above 10,000: `1.904`, `0.0001`, `27,220`."""
-    if not math.isfinite(value):
-        return "not a number"
-    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
-
-
 def rough(value: float) -> str:
     """In words: `0.81 million`."""
-    for unit, name in ((1e12, "trillion"), (1e9, "billion"), (1e5, "million")):
-        if value >= unit:
-            return (
-                f"{value / max(unit, 1e6):.2g} {name}" if value < 100 * max(unit, 1e6) else f"{value / unit:.0f} {name}"
-            )
+    for unit, name in ((1e12, "trillion"), (1e9, "billion"), (1e6, "million")):
+        if value >= unit or (name == "million" and value >= unit / 10):
+            return f"{value / unit:.3g} {name}"
     return f"{value:,}"
 
 
 def duration(seconds: float) -> str:
     """`41.2 s`, `2 min 42 s`, `3 h 05 min`."""
-    if seconds < 60:
+    if round(seconds, 1) < 60:
         return f"{seconds:.1f} s"
     whole = round(seconds)
     if whole < 3600:
@@ -316,13 +318,9 @@ def size(value: float) -> str:
     """`664 MB`: powers of 1,000."""
     for unit, name in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
         if value >= unit:
-            return f"{value / unit:.3g} {name}"
+            scaled = value / unit
+            return f"{scaled:.{2 if scaled < 10 else 1 if scaled < 100 else 0}f} {name}"
     return f"{value:.0f} bytes"
-
-
-def visible(text: str) -> str:
-    """Control characters as pictures (U+2400 …): what the model wrote must be seen, and must not steer the page."""
-    return "".join(chr(0x2400 + ord(c)) if c < " " and c not in "\n\t" else c for c in text)
 
 
 def clip(text: str, most: int) -> tuple[str, int]:

@@ -30,6 +30,7 @@ from tilth.model.precision import Precision, make_scaler, resolve_precision
 from tilth.model.transformer import Transformer, build
 from tilth.tokenizer import Tokenizer
 from tilth.train.optim import make_optimizer
+from tilth.train.stopping import Stopping
 from tilth.train.trainer import Parts, Trainer
 
 Emit = Callable[[Event], None]
@@ -171,6 +172,13 @@ def batch_rows(recipe: Recipe, stream: TokenStream) -> int:
     """Rows of the global batch."""
     context, batch = recipe.model.context_length, recipe.train.batch_tokens
     return max(1, stream.tokens // context) if batch == "all" else batch // context
+
+
+def planned_steps(recipe: Recipe, dataset: Dataset) -> int | None:
+    """How many steps the run takes at most, or None when only the clock or a metric ends it."""
+    stream, context = dataset.stream("train"), recipe.model.context_length
+    epoch_tokens = stream.tokens // context * context
+    return Stopping(recipe.train, batch_rows(recipe, stream) * context, epoch_tokens).total_steps
 
 
 def choose_micro_rows(recipe: Recipe, config: ModelConfig, share: int) -> int:

@@ -82,4 +82,5 @@ class Attention(nn.Module):
         return F.dropout(projected, dropout, self.training) if dropout else projected
 
     def _heads(self, x_BTX: Tensor) -> Tensor:
-        return x_BTX.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+        batch, time, _ = x_BTX.shape
+        return x_BTX.view(batch, time, -1, self.head_dim).transpose(1, 2)

@@ -1,0 +1,89 @@
+"""Jobs with their displays: what several commands share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from tilth.cli.prepare_display import PrepareDisplay
+from tilth.cli.tables import dataset_table, metrics_table, printable, result_table
+from tilth.core.files import read_json
+
+if TYPE_CHECKING:
+    from tilth.data.dataset import Dataset
+    from tilth.generate.text import TextOptions
+    from tilth.jobs.load import LanguageModel
+    from tilth.jobs.recipe import Recipe
+
+
+def is_main_process() -> bool:
+    """False in all but one of the processes that torchrun starts: they do not speak."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def prepare_shown(recipe: Recipe, workspace: Path, workers: int | None) -> Dataset:
+    """Prepares the data and shows it."""
+    from tilth.jobs.prepare import prepare_data
+
+    if not is_main_process():
+        return prepare_data(recipe, workspace, workers)
+    with PrepareDisplay() as display:
+        return prepare_data(recipe, workspace, workers, on_done=display)
+
+
+def train_shown(recipe: Recipe, dataset: Dataset, run: Path) -> dict[str, Any]:
+    """Trains and shows it."""
+    from tilth.cli.display import Limits, TrainDisplay
+    from tilth.jobs.train import planned_steps, train_model
+
+    if not is_main_process():
+        return train_model(recipe, dataset, run)
+    limits = Limits(planned_steps(recipe, dataset), recipe.train.hours, seconds_before(run))
+    with TrainDisplay(limits, metrics=recipe.evaluate.metrics) as display:
+        return train_model(recipe, dataset, run, display)
+
+
+def seconds_before(run: Path) -> float:
+    """How long the run has trained so far, for the display's clock."""
+    newest = max((run / "checkpoints").glob("step-*/state.json"), default=None)
+    return float(read_json(newest)["progress"]["seconds"]) if newest else 0.0
+
+
+def print_dataset(dataset: Dataset) -> None:
+    """Counts by stage and rule, to standard output."""
+    _print(dataset_table(dataset.facts))
+
+
+def print_result(result: Mapping[str, Any]) -> None:
+    """How a run ended, and what to type next."""
+    _print(result_table(result))
+    run = result["run"]
+    print(f'next:  tilth generate {run} --prompt "…"\n       tilth evaluate {run}')
+
+
+def print_metrics(metrics: Mapping[str, float]) -> None:
+    """Figures with what they mean."""
+    _print(metrics_table(metrics))
+
+
+def _print(renderable: Any) -> None:
+    Console().print(renderable)
+
+
+def stream_generated(language_model: LanguageModel, prompt: str, options: TextOptions) -> None:
+    """One sample is printed as it is written, several when they are whole."""
+    from tilth.generate.text import generate_texts, stream_texts
+
+    model, tokenizer = language_model.model, language_model.tokenizer
+    if options.samples == 1:
+        print(prompt, end="", flush=True)
+        for _, piece in stream_texts(model, tokenizer, prompt, options):
+            print(printable(piece, lines=True), end="", flush=True)
+        print()
+        return
+    for number, text in enumerate(generate_texts(model, tokenizer, prompt, options), 1):
+        print(f"--- {number} of {options.samples}\n{prompt}{printable(text, lines=True)}")

@@ -1,0 +1,198 @@
+import io
+import math
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console, RenderableType
+
+from tilth.cli.tables import (
+    METRICS,
+    bar,
+    brief_count,
+    count,
+    dataset_table,
+    duration,
+    flat,
+    grid,
+    metrics_line,
+    metrics_table,
+    percent,
+    plural,
+    printable,
+    result_table,
+    scientific,
+    size,
+    sparkline,
+)
+
+
+def split(documents: int, tokens: int, text_bytes: int, unknown: int = 0) -> dict[str, int]:
+    return {"documents": documents, "tokens": tokens, "text_bytes": text_bytes, "unknown_characters": unknown}
+
+
+FACTS = {
+    "vocab_size": 512,
+    "read": {"documents": 1200, "text_bytes": 12_345_678},
+    "rules": {
+        "changed": {"clean/whitespace": 700},
+        "dropped": {"clean/[bold]short": 50, "deduplicate/exact_duplicate": 150, "list/hidden": 3, "read/empty": 4},
+    },
+    "splits": {"train": split(900, 4_000_000, 10_000_000), "validation": split(100, 500_000, 1_000_000)},
+}
+
+
+def rendered(renderable: RenderableType, width: int = 80) -> list[str]:
+    out = io.StringIO()
+    Console(file=out, width=width).print(renderable)
+    lines = [line.rstrip() for line in out.getvalue().splitlines()]
+    assert max(map(len, lines)) <= width
+    return lines
+
+
+def row(lines: list[str], start: str) -> list[str]:
+    """The cells of the only line that starts so."""
+    (line,) = [line for line in lines if line.strip().startswith(start)]
+    return line.strip().removeprefix(start).split()
+
+
+def test_numbers_are_written_one_way() -> None:
+    assert [count(0), count(1234567)] == ["0", "1,234,567"]
+    assert [size(512), size(999), size(12_345_678), size(999_999), size(5 * 10**15)] == [
+        "512 B",
+        "999 B",
+        "12.3 MB",
+        "1.00 MB",
+        "5.00 PB",
+    ]
+    assert [duration(s) for s in (-1, 0, 58.9, 3723, 90000)] == ["0:00", "0:00", "0:58", "1:02:03", "1d 01:00:00"]
+    assert scientific(0.00032) == "3.2e-04"
+    assert [brief_count(n) for n in (9_999_999, 12_345_678, 4.56e9, 7.891e12)] == [
+        "9,999,999",
+        "12.3 M",
+        "4.56 B",
+        "7.89 T",
+    ]
+    assert [plural(1, "document"), plural(2000, "document")] == ["1 document", "2,000 documents"]
+
+
+@given(st.integers(1, 10**6), st.data())
+def test_percent_says_100_only_when_all_is_done(total: int, data: st.DataObject) -> None:
+    done = data.draw(st.integers(0, total))
+    assert (percent(done / total) == "100.0%") == (done == total)
+    assert percent(done / total) == f"{done * 1000 // total / 10:.1f}%"
+
+
+@given(st.text())
+def test_printable_text_holds_nothing_that_a_terminal_obeys(text: str) -> None:
+    for shown in (printable(text), printable(text, lines=True).replace("\n", "")):
+        assert not [c for c in shown if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp")]
+        assert not set(shown) & set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f")
+        shown.encode()
+
+
+def test_what_is_harmless_stays_as_it_is() -> None:
+    text = "[bold]naïve 日本\u3000語 \u00a0 می\u200cخواهم 👩\u200d🚀 \\n"
+    assert printable(text) == text
+    assert printable("a\tb\x1b[2J\x9b\r\n\ud800") == "a\\tb\\x1b[2J\\x9b\\r\\n\\ud800"
+    assert printable("a\u2028\u2029\x85b") == "a\\u2028\\u2029\\x85b"
+    assert printable("a\nb", lines=True) == "a\nb"
+    assert flat("bad\n  remedy:\x07 x") == "bad remedy:\\x07 x"
+
+
+@given(st.lists(st.floats(-1e9, 1e9), max_size=50), st.integers(0, 40), st.booleans())
+def test_a_sparkline_is_monotone_in_its_values(values: list[float], width: int, ascii_only: bool) -> None:
+    marks = "_.-=+*#" if ascii_only else "▁▂▃▄▅▆▇█"
+    line = sparkline(values, width, ascii_only)
+    shown = values[-width:] if width else []
+    assert len(line) == len(shown)
+    heights = [marks.index(mark) for mark in line]
+    by_value = [height for _, height in sorted(zip(shown, heights, strict=True))]
+    assert by_value == sorted(by_value)
+    if len(set(shown)) > 1 and max(shown) - min(shown) > 1e-6:
+        assert (min(heights), max(heights)) == (0, len(marks) - 1)
+
+
+def test_a_falling_loss_falls_from_the_highest_to_the_lowest_bar() -> None:
+    assert sparkline([8, 7, 6, 5, 4, 3, 2, 1], 8) == "█▇▆▅▄▃▂▁"
+    assert sparkline([5, 5], 8) == "▁▁" and sparkline([], 8) == ""
+
+
+def test_a_bar_is_filled_by_the_share() -> None:
+    assert bar(0.25, 8, ascii_only=True).plain == "##------"
+    assert bar(1.0, 8, ascii_only=True).plain == "########" and bar(0.0, 4).plain == "┈┈┈┈"
+
+
+@pytest.mark.parametrize(("width", "columns"), [(80, 3), (50, 2), (30, 1), (10, 1), (200, 3)])
+def test_a_grid_uses_the_width(width: int, columns: int) -> None:
+    lines = list(grid([(f"label{n}", "1") for n in range(6)], width))
+    assert len(lines) == 6 // columns and all(len(line) <= width for line in lines)
+
+
+def test_the_dataset_table_accounts_for_every_document() -> None:
+    lines = rendered(dataset_table(FACTS))
+    assert row(lines, "read") == ["1,200", "12.3", "MB"]
+    assert row(lines, "changed by clean/whitespace") == ["700"]
+    assert row(lines, "dropped by clean/[bold]short") == ["50"]
+    assert row(lines, "kept") == ["1,000", "11.0", "MB"]  # 1200 - 50 - 150: what was not read is not taken off
+    assert row(lines, "left out by list/hidden") == ["3"] and row(lines, "left out by read/empty") == ["4"]
+    assert row(lines, "train") == ["900", "4,000,000", "10.0", "MB", "2.50"]
+    assert "cut in two" not in "\n".join(lines) and "unknown" not in "\n".join(lines)
+    order = [line.split()[0] for line in lines if line and line.split()[0] in ("left", "read", "dropped", "kept")]
+    assert order == ["left", "left", "read", "dropped", "dropped", "kept"]
+
+
+def test_the_dataset_table_explains_a_cut_document_and_unknown_characters() -> None:
+    splits = {"train": split(1, 90, 90, unknown=2), "validation": split(1, 0, 0)}
+    facts = {**FACTS, "read": {"documents": 1, "text_bytes": 90}, "splits": splits}
+    facts["rules"] = {"changed": {}, "dropped": {}}
+    text = "\n".join(rendered(dataset_table(facts), 50))
+    assert "1 document cut in two" in text and "2 characters unknown" in text
+
+
+def test_the_metrics_table_explains_each_metric_to_a_newcomer() -> None:
+    metrics = {
+        "loss": 1.90424,
+        "perplexity": 6.7143,
+        "bits_per_byte": math.nan,
+        "accuracy": 0.43629,
+        "tokens": 111541.0,
+    }
+    lines = rendered(metrics_table(metrics), 200)
+    assert row(lines, "loss")[0] == "1.9042" and row(lines, "perplexity")[0] == "6.71"
+    assert row(lines, "bits/byte")[0] == "unknown" and row(lines, "accuracy")[0] == "43.6%"
+    assert row(lines, "tokens")[0] == "111,541"
+    assert all(METRICS[name][1] in "\n".join(lines) for name in metrics)
+    chosen = "\n".join(rendered(metrics_table(metrics, ["accuracy", "loss", "absent"]), 50))
+    assert chosen.index("accuracy") < chosen.index("loss") and "perplexity" not in chosen and "absent" not in chosen
+    assert metrics_line(metrics, ["accuracy", "loss", "absent"]) == "accuracy 43.6%  loss 1.9042"
+
+
+def test_every_metric_of_an_evaluation_has_an_explanation() -> None:
+    from dataclasses import fields
+
+    from tilth.evaluate.metrics import Metrics
+
+    assert {field.name for field in fields(Metrics)} == METRICS.keys()
+
+
+def test_the_result_table_says_how_the_run_ended() -> None:
+    result = {
+        "run": "runs/[red]x\x1b[2J",
+        "step": 2000,
+        "tokens": 1536000,
+        "train_loss": 1.80521,
+        "validation_loss": None,
+        "seconds": 161.659,
+        "stopped_by": "early_stopping",
+        "checkpoint": "runs/x/checkpoints/step-00002000",
+        "process": 1,
+    }
+    lines = rendered(result_table(result))
+    assert row(lines, "run folder") == ["runs/[red]x\\x1b[2J"]
+    assert row(lines, "steps done") == ["2,000"] and row(lines, "tokens seen") == ["1,536,000"]
+    assert row(lines, "training loss") == ["1.8052"] and row(lines, "time") == ["2:41"]
+    assert "no longer improved" in " ".join(row(lines, "ended because"))
+    assert not [line for line in lines if "validation loss" in line or "process" in line]
+    assert "step-00002000" in "".join(line.strip() for line in rendered(result_table(result), 40))

@@ -1,0 +1,108 @@
+"""kill -9 at random moments: what is resumed to its end equals what was never stopped, to the bit."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.jobs.helpers import SMALL, command, environment, hashes, last_json, tilth, write_recipe, write_texts
+
+pytestmark = pytest.mark.slow
+
+KILLS = 20
+
+
+def kill_after(words: list[str], cwd: Path, seconds: float) -> bool:
+    """Starts the command and kills it and its children after a while; False when it had ended by itself."""
+    process = subprocess.Popen(
+        words, cwd=cwd, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        return True
+    _, said = process.communicate()
+    assert process.returncode == 0, said
+    return False
+
+
+def run_killed(words: list[str], cwd: Path, low: float, high: float) -> int:
+    """Kills the command again and again at random moments; returns how often it was killed before it could end."""
+    draw = random.Random(11)
+    return sum(kill_after(words, cwd, draw.uniform(low, high)) for _ in range(KILLS))
+
+
+def test_prepare_killed_twenty_times(tmp_path: Path) -> None:
+    write_texts(tmp_path / "texts", documents=400)
+    (tmp_path / "more.jsonl").write_text("\n".join(f'{{"text": "line {n} of some text"}}' for n in range(20_000)))
+    recipe = write_recipe(
+        tmp_path / "r.yaml",
+        "texts",
+        data={"sources": [{"path": "texts"}, {"path": "more.jsonl"}], "shard_bytes": 65536},
+        tokenizer={"kind": "bpe", "vocab_size": 400},
+    )
+    whole = last_json(tilth("prepare", recipe, "--workspace", "whole", "--workers", "1", "--json", cwd=tmp_path))
+    words = command("prepare", recipe, "--workspace", "killed", "--workers", "2", "--json")
+    killed = run_killed(words, tmp_path, 0.4, 2.0)
+    assert killed >= 10, f"only {killed} of {KILLS} kills met a running process: make the work longer"
+    ended = last_json(tilth("prepare", recipe, "--workspace", "killed", "--workers", "2", "--json", cwd=tmp_path))
+    assert {**ended, "folder": ""} == {**whole, "folder": ""}
+    assert hashes(tmp_path / whole["folder"]) == hashes(tmp_path / ended["folder"])
+    # The workspace of a run that was never killed holds the same tasks, so nothing half-made passes for done.
+    for name, digest in hashes(tmp_path / "whole" / "tasks").items():
+        assert hashes(tmp_path / "killed" / "tasks")[name] == digest
+
+
+def test_train_killed_twenty_times(tmp_path: Path) -> None:
+    write_texts(tmp_path / "texts")
+    recipe = write_recipe(
+        tmp_path / "r.yaml",
+        "texts",
+        train={"steps": 400, "micro_batch": 4, "checkpoint": {"every_steps": 7}, "optimizer": {"lr": 3e-3}},
+        evaluate={"every": 40},
+    )
+    sets = [*SMALL, "model.dropout=0.2"]
+    whole = last_json(tilth("train", recipe, "--run", "whole", "--json", cwd=tmp_path, sets=sets))
+    assert whole["step"] == 400 and whole["tokens"] > 2 * 45_000, "the run crosses the end of an epoch"
+    words = command("train", recipe, "--run", "killed", "--json", sets=sets)
+    killed = run_killed(words, tmp_path, 2.0, 5.0)
+    assert killed >= 3, f"only {killed} of {KILLS} kills met a running process: make the run longer"
+    ended = last_json(tilth("train", recipe, "--run", "killed", "--json", cwd=tmp_path, sets=sets))
+    timed = ("run", "seconds", "checkpoint")
+    assert {k: v for k, v in ended.items() if k not in timed} == {k: v for k, v in whole.items() if k not in timed}
+    assert hashes(tmp_path / "whole" / "final") == hashes(tmp_path / "killed" / "final")
+    steps = [line.split(",")[0] for line in (tmp_path / "killed" / "steps.jsonl").read_text().splitlines()]
+    assert steps == [f'{{"step": {n}' for n in range(1, 401)], "each step is recorded once"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_says_how_to_go_on(tmp_path: Path, number: signal.Signals) -> None:
+    write_texts(tmp_path / "texts")
+    recipe = write_recipe(tmp_path / "r.yaml", "texts", train={"steps": 600, "checkpoint": {"every_steps": None}})
+    whole = last_json(tilth("train", recipe, "--run", "whole", "--json", cwd=tmp_path, sets=SMALL))
+    process = subprocess.Popen(
+        command("train", recipe, "--run", "stopped", sets=SMALL),
+        cwd=tmp_path,
+        env=environment(),
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    records = tmp_path / "stopped" / "steps.jsonl"
+    while not (records.exists() and records.read_text().count("\n") > 5):
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.02)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 75
+    assert f"{number.name} at step" in said and "everything is saved" in said and "type the same command" in said
+    ended = last_json(tilth("train", recipe, "--run", "stopped", "--json", cwd=tmp_path, sets=SMALL))
+    assert ended["train_loss"] == whole["train_loss"]
+    assert hashes(tmp_path / "whole" / "final") == hashes(tmp_path / "stopped" / "final")

@@ -1,0 +1,79 @@
+"""A tiny run put together by hand: dropout on, accumulation on, an epoch of a few steps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tests.data.helpers import make_stream
+from tilth.checkpoint.store import CheckpointStore
+from tilth.core.config import parse
+from tilth.core.rundir import Event
+from tilth.data.loader import Loader
+from tilth.distributed.runtime import Runtime
+from tilth.model.config import ModelConfig
+from tilth.model.precision import make_scaler
+from tilth.model.transformer import Transformer, build
+from tilth.train.config import TrainConfig
+from tilth.train.optim import make_optimizer
+from tilth.train.trainer import Parts, Trainer
+
+
+def train_config(**changes: Any) -> TrainConfig:
+    base = {
+        "steps": 10,
+        "schedule": {"name": "cosine", "warmup_steps": 3},
+        "checkpoint": {"every_steps": 1, "every_minutes": None, "keep": 100},
+        "optimizer": {"name": "adamw", "lr": 1e-2},
+    }
+    return parse(TrainConfig, {**base, **changes})
+
+
+def make_trainer(
+    folder: Path, config: TrainConfig | None = None, events: list[Event] | None = None, precision: Any = "fp32"
+) -> Trainer:
+    """A trainer over 130 tokens in rows of 8, 6 rows a step in micro-batches of 2: an epoch ends within every third step."""
+    config = config or train_config()
+    model = build(
+        ModelConfig(
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            hidden_size=16,
+            context_length=8,
+            vocab_size=130,
+            dropout=0.3,
+            norm="layernorm",
+            bias=True,
+        ),
+        config.seed,
+    )
+    runtime = Runtime(torch.device("cpu"))
+    parts = Parts(
+        model=model,
+        optimizer=make_optimizer(config.optimizer, model),
+        loader=Loader(make_stream(folder / "data", [[70, 60]]), 8, 6, config.seed, fingerprint="d"),
+        runtime=runtime,
+        store=CheckpointStore(folder / "checkpoints"),
+        precision=precision,
+        scaler=make_scaler(precision, runtime.device),
+        micro_rows=2,
+        emit=(events if events is not None else []).append,
+        evaluate=validation_of,
+        evaluate_every=4,
+    )
+    return Trainer(config, parts)
+
+
+def validation_of(model: Transformer) -> dict[str, float]:
+    """A figure that follows from the weights."""
+    return {"loss": float(model.embed_tokens.weight.detach().abs().mean())}
+
+
+def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in trainer.parts.model.state_dict().items()}
+
+
+def equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)

@@ -1,0 +1,138 @@
+"""A run that goes on after any checkpoint ends with the bits of the run that was never stopped; and the test can tell."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.train.helpers import equal, make_trainer, train_config, weights
+from tilth.checkpoint.store import Checkpoint
+from tilth.core.errors import CheckpointError, DivergedError
+from tilth.core.rundir import EvaluationRecord, Event, StepRecord
+
+OPTIMIZERS: list[dict[str, Any]] = [
+    {"optimizer": {"name": "adamw", "lr": 1e-2}},
+    {"optimizer": {"name": "sgd", "lr": 1e-1, "momentum": 0.9}},
+]
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> dict[str, torch.Tensor]:
+    trainer = make_trainer(tmp_path)
+    assert trainer.run() == "steps"
+    return weights(trainer)
+
+
+@pytest.mark.parametrize("options", OPTIMIZERS)
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_going_on_after_every_step_gives_the_same_bits(tmp_path: Path, options: dict[str, Any], precision: str) -> None:
+    config = train_config(**options)
+    events: list[Event] = []
+    first = make_trainer(tmp_path, config, events, precision)
+    first.run()
+    records = [without_times(e) for e in events if isinstance(e, StepRecord | EvaluationRecord)]
+    for step in range(1, 11):
+        again: list[Event] = []
+        trainer = make_trainer(tmp_path, config, again, precision)
+        trainer.restore(trainer.parts.store.at(step))
+        assert trainer.run() == "steps"
+        assert equal(weights(trainer), weights(first)), f"after step {step}"
+        told = [without_times(e) for e in again if isinstance(e, StepRecord | EvaluationRecord)]
+        assert told == [r for r in records if r["step"] > step]
+
+
+def without_times(event: StepRecord | EvaluationRecord) -> dict[str, Any]:
+    timed = ("seconds", "data_wait_seconds", "tokens_per_second", "memory_bytes")
+    return {key: value for key, value in dataclasses.asdict(event).items() if key not in timed}
+
+
+class Lacking(Checkpoint):
+    """A checkpoint from which one piece was left out (a negative control: resuming from it must not pass for the same)."""
+
+    piece = ""
+
+    def tensors(self, name: str) -> dict[str, torch.Tensor]:
+        kept = super().tensors(name)
+        if name == "model" and self.piece in kept:
+            kept[self.piece] = torch.zeros_like(kept[self.piece])
+        return {key: value for key, value in kept.items() if not key.endswith(f"|{self.piece}")}
+
+    def state(self) -> dict[str, Any]:
+        state = super().state()
+        if self.piece in state["progress"]:
+            state["progress"][self.piece] = type(state["progress"][self.piece])(0)
+        if self.piece in state["loader"]:
+            state["loader"][self.piece] = 0
+        if self.piece == "scaler":
+            state["scaler"] = {**state["scaler"], "scale": 2.0}
+        return state
+
+
+@pytest.mark.parametrize("piece", ["layers.0.mlp.up_proj.weight", "exp_avg", "exp_avg_sq", "step", "samples"])
+def test_leaving_a_piece_out_is_noticed(tmp_path: Path, whole: dict[str, torch.Tensor], piece: str) -> None:
+    trainer = make_trainer(tmp_path)
+    path = trainer.parts.store.at(5).path
+    lacking = type("Without", (Lacking,), {"piece": piece})(path, 5)
+    try:
+        trainer.restore(lacking)
+        trainer.run()
+    except (CheckpointError, KeyError, AssertionError):
+        return
+    assert not equal(weights(trainer), whole)
+
+
+def test_leaving_the_loss_scale_out_is_noticed(tmp_path: Path) -> None:
+    first = make_trainer(tmp_path, precision="fp16")
+    first.run()
+    trainer = make_trainer(tmp_path, precision="fp16")
+    trainer.restore(type("Without", (Lacking,), {"piece": "scaler"})(trainer.parts.store.at(5).path, 5))
+    trainer.run()
+    assert trainer.parts.scaler.get_scale() != first.parts.scaler.get_scale()
+
+
+def test_other_dropout_would_be_noticed(tmp_path: Path, whole: dict[str, torch.Tensor]) -> None:
+    trainer = make_trainer(tmp_path)
+    trainer.restore(trainer.parts.store.at(5))
+    trainer.config = trainer.config.model_copy(update={"seed": trainer.config.seed + 1})
+    trainer.run()
+    assert not equal(weights(trainer), whole)
+
+
+def test_early_stopping_goes_on_counting(tmp_path: Path) -> None:
+    options = {"steps": 100, "early_stopping": {"metric": "loss", "patience": 2}}
+    first = make_trainer(tmp_path, train_config(**options))
+    assert first.run() == "early_stopping"
+    end = first.progress.step
+    for step in (3, 4, 5, end):
+        trainer = make_trainer(tmp_path, train_config(**options))
+        trainer.restore(trainer.parts.store.at(step))
+        assert trainer.run() == "early_stopping" and trainer.progress.step == end
+        assert equal(weights(trainer), weights(first))
+    best = first.parts.store.best()
+    assert best is not None and best.step == first.progress.best_step
+
+
+def test_a_loss_that_is_no_number_stops_before_the_update(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, train_config(optimizer={"name": "sgd", "lr": 1e-2}))
+    trainer.config = trainer.config.model_copy(update={"steps": 100})
+    poisoned = trainer.parts.model.layers[0].mlp.up_proj  # type: ignore[union-attr]
+    original = trainer._update
+
+    def poison(batch: Any, first_sample: int) -> Any:
+        if trainer.progress.step == 6:
+            with torch.no_grad():
+                poisoned.weight[0, 0] = float("nan")  # type: ignore[index,operator]
+        return original(batch, first_sample)
+
+    trainer._update = poison  # type: ignore[method-assign]
+    with pytest.raises(DivergedError, match=r"step 7: loss nan.*on samples 36 to 41.*last checkpoint: step 6"):
+        trainer.run()
+    assert trainer.progress.step == 6 and caught_exit_code() == 5
+
+
+def caught_exit_code() -> int:
+    return DivergedError.exit_code
