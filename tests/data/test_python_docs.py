@@ -98,8 +98,8 @@ def test_a_small_library_is_read_to_the_letter(tmp_path: Path) -> None:
         ("topic:b", "about b"),
         ("source:pack/latin.py", "# -*- coding: latin-1 -*-\n# é\n"),
         ("source:plain.py", "x = 1\n"),
-        ("source:said.py", '"""Says."""\ndef f(a, /, b=1, *, c): "It is f."\ndef _g(): "hidden"\n'),
         ("doc:said", "said\n====\n\nSays.\n\nf(a, /, b=1, *, c)\n    It is f.\n"),
+        ("source:said.py", '"""Says."""\ndef f(a, /, b=1, *, c): "It is f."\ndef _g(): "hidden"\n'),
     ]
     dropped = {i.locator: o.verdicts[0].rule for i, o in found if o.document is None}
     assert dropped == {

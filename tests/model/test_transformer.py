@@ -139,3 +139,15 @@ def test_impossible_shapes_are_refused(data: dict[str, Any], said: str) -> None:
     with pytest.raises(RecipeError) as caught:
         parse(ModelConfig, data)
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("kv_heads", [1, 2, 4])
+@pytest.mark.parametrize("documents", [None, [[0, 0, 0, 1, 1, 2, 2, 2, 2], [0] * 9]])
+def test_short_bf16_products_equal_the_formula_within_bf16(kv_heads: int, documents: list[list[int]] | None) -> None:
+    generator = torch.Generator().manual_seed(1)
+    q = torch.randn(2, 4, 9, 8, generator=generator)
+    k, v = (torch.randn(2, kv_heads, 9, 8, generator=generator) for _ in range(2))
+    mask = None if documents is None else document_mask(torch.tensor(documents))
+    low = attend(q.bfloat16(), k.bfloat16(), v.bfloat16(), mask)
+    assert low.dtype == torch.bfloat16
+    torch.testing.assert_close(low.float(), reference_attention(q, k, v, mask), atol=0.04, rtol=0.02)

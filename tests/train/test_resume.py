@@ -17,6 +17,7 @@ from tilth.core.rundir import EvaluationRecord, Event, StepRecord
 OPTIMIZERS: list[dict[str, Any]] = [
     {"optimizer": {"name": "adamw", "lr": 1e-2}},
     {"optimizer": {"name": "sgd", "lr": 1e-1, "momentum": 0.9}},
+    {"optimizer": {"name": "muon", "lr": 1e-2}},
 ]
 
 

@@ -14,6 +14,7 @@ from tilth.distributed.runtime import Runtime
 from tilth.model.config import ModelConfig
 from tilth.model.precision import make_scaler, resolve_precision
 from tilth.model.transformer import Transformer, build
+from tilth.train.muon import orthogonalise
 from tilth.train.optim import OptimizerConfig, load_state_tensors, make_optimizer, set_learning_rate, state_tensors
 from tilth.train.step import accumulate, update
 
@@ -117,13 +118,48 @@ def test_optimizers_equal_torchs_plain_ones(
         torch.testing.assert_close(mine, other_weight, atol=1e-10, rtol=1e-8)
 
 
+def test_muon_equals_torchs_muon_and_adamw() -> None:
+    """torch's loops over parameters one by one; ours orthogonalises equal shapes together."""
+    ours, theirs = model(torch.float32, bias=True), model(torch.float32, bias=True)
+    optimizer = make_optimizer(OptimizerConfig(name="muon", lr=1e-2, weight_decay=0.3), ours)
+    named = list(theirs.named_parameters())
+    hidden = [p for n, p in named if p.dim() >= 2 and n.startswith("layers.")]
+    others = [p for n, p in named if p.dim() >= 2 and not n.startswith("layers.")]
+    vectors = [p for _, p in named if p.dim() < 2]
+    assert len(hidden) == 14 and others
+    groups = [{"params": others, "weight_decay": 0.3}, {"params": vectors, "weight_decay": 0.0}]
+    references = [
+        torch.optim.Muon(hidden, lr=1e-2, weight_decay=0.3, momentum=0.95, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(groups, lr=1e-2, betas=(0.9, 0.95)),
+    ]
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(4):
+        for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+            mine.grad = torch.randn(mine.shape, generator=generator)
+            other.grad = mine.grad.clone()
+        optimizer.step()
+        for reference in references:
+            reference.step()
+    for (name, mine), other in zip(ours.named_parameters(), theirs.named_parameters(), strict=True):
+        # Four updates of size 0.2 lr sqrt(64); products in bf16 round differently in a batch.
+        tolerance = 2e-3 if name.startswith("layers.") and mine.dim() == 2 else 1e-6
+        torch.testing.assert_close(mine, other[1], atol=tolerance, rtol=0, msg=lambda m, name=name: f"{name}: {m}")
+
+
+def test_orthogonalised_matrices_have_singular_values_near_one() -> None:
+    matrices = torch.randn(3, 24, 40, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for shaped in (matrices, matrices.mT):
+        values = torch.linalg.svdvals(orthogonalise(shaped))
+        assert values.min() > 0.6 and values.max() < 1.3
+
+
 def test_optimizer_state_comes_back_bit_for_bit() -> None:
     def train(net: Transformer, optimizer: torch.optim.Optimizer, steps: int) -> None:
         for step in range(steps):
             set_learning_rate(optimizer, 1e-2)
             update(net, optimizer, OFF, accumulate(net, ragged_batch(), 8, CPU, "fp32", OFF, seed=1, step=step), 1.0)
 
-    for name in ("adamw", "sgd"):
+    for name in ("adamw", "sgd", "muon"):
         config = OptimizerConfig(name=name)  # type: ignore[arg-type]
         first = model(torch.float32)
         optimizer = make_optimizer(config, first)

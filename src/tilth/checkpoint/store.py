@@ -1,11 +1,11 @@
 """Checkpoints that survive being killed: saved whole or not at all, and trusted only after every hash was compared.
 
     store.save(step, {"model": …, "optimizer": …}, state)     RUN/checkpoints/step-00000500/
-    store.latest()                                            the newest that verifies; bad ones are set aside by name, never deleted
-    store.prune(keep, protect)                                removes the older ones
+    store.latest()                                            the newest that verifies; bad ones are set aside by
+    name, never deleted store.prune(keep, protect)                                removes the older ones
 
-A checkpoint is `model.safetensors`, `optimizer.safetensors`, `state.json` and `manifest.json` (size and SHA-256 of each), written into a
-temporary folder beside its place, fsynced, renamed, and the parent fsynced.
+A checkpoint is `model.safetensors`, `optimizer.safetensors`, `state.json` and `manifest.json` (size and SHA-256 of
+each), written into a temporary folder beside its place, fsynced, renamed, and the parent fsynced.
 """
 
 from __future__ import annotations
@@ -50,7 +50,9 @@ class CheckpointStore:
         self.folder = folder
 
     def save(self, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: dict[str, Any]) -> Path:
-        """Saves durably; returns the folder. CheckpointError when the disk refuses: earlier checkpoints are untouched."""
+        """Saves durably; returns the folder. CheckpointError when the disk refuses: earlier checkpoints are
+        untouched.
+        """
         final = self._path(step)
         try:
             with new_folder(final, {"step": step}) as folder:

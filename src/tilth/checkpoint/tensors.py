@@ -1,4 +1,5 @@
-"""Tensors in safetensors files, streamed: no second copy of the model in memory, and the hash is of what was meant to be written.
+"""Tensors in safetensors files, streamed: no second copy of the model in memory, and the hash is of what was meant to
+be written.
 
 Reading goes through the safetensors library. Format: https://github.com/huggingface/safetensors#format.
 """
@@ -30,7 +31,9 @@ _DTYPES = {
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Writes (and fsyncs) a safetensors file. Names go in sorted order, the widest types first, so that all stay aligned."""
+    """Writes (and fsyncs) a safetensors file. Names go in sorted order, the widest types first, so that all stay
+    aligned.
+    """
     names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
     header, offset = {}, 0
     for name in names:
@@ -62,7 +65,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def load_model(model: torch.nn.Module, tensors: Mapping[str, Tensor], place: Path) -> None:
-    """Copies weights into `model`, all of them and no others; CheckpointError names what is missing, extra or of another shape."""
+    """Copies weights into `model`, all of them and no others; CheckpointError names what is missing, extra or of
+    another shape.
+    """
     own = model.state_dict()
     faults = [f"{name} is missing" for name in own if name not in tensors]
     faults += [f"{name} is unknown" for name in tensors if name not in own]

@@ -2,8 +2,9 @@
 
     TrainDisplay(limits)      display(event) for every event of a run
 
-Events only change numbers; rich's thread draws them a few times a second, so a step costs microseconds. All foreign text goes through
-`printable`. `screen.py` knows the two ways of showing, `prepare_display.py` is the same for data preparation.
+Events only change numbers; rich's thread draws them a few times a second, so a step costs microseconds. All foreign
+text goes through `printable`. `screen.py` knows the two ways of showing, `prepare_display.py` is the same for data
+preparation.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The command line: each command reads its options, runs one job and shows what came of it.
 
-Nothing heavy is imported before a command needs it, so that `--help` answers at once. What people read goes to standard error while a job
-runs; results go to standard output, and with `--json` the last line there is one JSON object.
+Nothing heavy is imported before a command needs it, so that `--help` answers at once. What people read goes to
+standard error while a job runs; results go to standard output, and with `--json` the last line there is one JSON
+object.
 """
 
 from __future__ import annotations

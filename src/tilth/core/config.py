@@ -74,7 +74,7 @@ _Loader.add_implicit_resolver(
 def parse_yaml(text: str, place: str) -> Any:
     """The value of a YAML text; `place` is named in the error."""
     try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 - _Loader is a SafeLoader
+        return yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{place}, line {mark.line + 1}, column {mark.column + 1}" if mark else place

@@ -154,8 +154,9 @@ def read_json(path: Path) -> Any:
 def new_folder(final: Path, facts: dict[str, Any] | None = None) -> Iterator[Path]:
     """A folder that appears at `final` whole or not at all.
 
-    The body fills a temporary folder beside `final` (and may add to `facts`); then every file is fsynced and hashed into the manifest,
-    the folder is renamed and its parent fsynced. When `final` exists by then, another process did the same work: ours is dropped.
+    The body fills a temporary folder beside `final` (and may add to `facts`); then every file is fsynced and hashed
+    into the manifest, the folder is renamed and its parent fsynced. When `final` exists by then, another process did
+    the same work: ours is dropped.
     """
     temporary = final.with_name(f".{final.name}.{os.getpid()}.tmp")
     with storage_errors(final):
@@ -171,7 +172,9 @@ def new_folder(final: Path, facts: dict[str, Any] | None = None) -> Iterator[Pat
 
 
 def commit_folder(temporary: Path, final: Path, facts: dict[str, Any] | None = None) -> None:
-    """Fsyncs and hashes all files of `temporary`, writes the manifest, renames the folder to `final`, fsyncs the parent."""
+    """Fsyncs and hashes all files of `temporary`, writes the manifest, renames the folder to `final`, fsyncs the
+    parent.
+    """
     write_manifest(temporary, facts)
     disk.sync_folder(temporary)
     try:
@@ -193,7 +196,9 @@ def write_manifest(folder: Path, facts: dict[str, Any] | None = None) -> None:
 
 
 def _sealed(content: dict[str, Any]) -> bytes:
-    """A manifest's bytes, with the hash of its own content in it: a flipped byte of the manifest itself is noticed too."""
+    """A manifest's bytes, with the hash of its own content in it: a flipped byte of the manifest itself is noticed
+    too.
+    """
     content = {key: value for key, value in content.items() if key != "seal"}
     text = json.dumps(content, indent=2, ensure_ascii=False)
     sealed = {**content, "seal": hashlib.sha256(text.encode()).hexdigest()}
@@ -241,7 +246,7 @@ def hash_file(path: Path) -> str:
 
 
 def safe_join(root: Path, *parts: str) -> Path:
-    """`root/parts…`, refused when it would leave `root` (a name from data or network must not choose where we write)."""
+    """`root/parts…`, refused when it would leave `root`: a name from data or network must not choose where we write."""
     joined = (root / Path(*parts)).resolve()
     if not joined.is_relative_to(root.resolve()):
         raise StorageError(

@@ -1,12 +1,13 @@
 """The run folder: what a training run leaves behind, and the records that it appends while it goes.
 
     RUN/recipe.json         the resolved recipe               RUN/data.json           the dataset it was trained on
-    RUN/steps.jsonl         one StepRecord a line             RUN/events.jsonl        evaluations, samples, checkpoints, messages
-    RUN/checkpoints/        to resume from                    RUN/final/              the model, ready to use
-    RUN/result.json         how the run ended                 RUN/report.html         the same, for people
+    RUN/steps.jsonl         one StepRecord a line             RUN/events.jsonl        evaluations, samples,
+    checkpoints, messages RUN/checkpoints/        to resume from                    RUN/final/              the model,
+    ready to use RUN/result.json         how the run ended                 RUN/report.html         the same, for
+    people
 
-Records are plain lines of JSON, appended at once, and cut back to the step from which a run goes on: a resumed run's files are those of
-a run that was never stopped (times apart).
+Records are plain lines of JSON, appended at once, and cut back to the step from which a run goes on: a resumed run's
+files are those of a run that was never stopped (times apart).
 """
 
 from __future__ import annotations
@@ -115,7 +116,7 @@ class RunFolder:
         if old_data is not None and old_data["fingerprint"] != dataset["fingerprint"]:
             raise CheckpointError(
                 f"the run folder {self.path} was trained on other data ({old_data['folder']}, now {dataset['folder']})",
-                "the text, or a file it came from, has changed: name another folder with --run, or bring the old text back",
+                "the text has changed: name another folder with --run, or bring the old text back",
             )
         write_json(self.path / "recipe.json", recipe)
         write_json(self.path / "data.json", dataset)

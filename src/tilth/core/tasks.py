@@ -1,8 +1,9 @@
 """Content-addressed tasks: done once, found again by what went into them, redone only when that changes.
 
-A `Task` is a function of its arguments alone that fills a folder. The folder's name carries the fingerprint of the function's version
-and of the identity of all inputs, so a finished task is recognised by its name, and a half-finished one has none. `run_tasks` runs what is
-missing, inline or in worker processes; results come back in the order of the tasks, and their bytes do not depend on who made them.
+A `Task` is a function of its arguments alone that fills a folder. The folder's name carries the fingerprint of the
+function's version and of the identity of all inputs, so a finished task is recognised by its name, and a
+half-finished one has none. `run_tasks` runs what is missing, inline or in worker processes; results come back in the
+order of the tasks, and their bytes do not depend on who made them.
 """
 
 from __future__ import annotations
@@ -137,7 +138,9 @@ def _run_in_processes(tasks: list[tuple[int, Task]], workspace: Path, workers: i
 
 @contextlib.contextmanager
 def _without_main() -> Iterator[None]:
-    """Hides the main module from spawned workers: they need nothing of it, and running a user's script again would be a fault."""
+    """Hides the main module from spawned workers: they need nothing of it, and running a user's script again would be
+    a fault.
+    """
     names: dict[str, Any] = vars(sys.modules["__main__"])
     hidden = {name: names.pop(name) for name in ("__file__", "__spec__") if name in names}
     names["__spec__"] = None

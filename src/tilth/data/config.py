@@ -17,8 +17,8 @@ class SplitConfig(Config):
     validation: float = Field(default=0.05, ge=0, lt=1)
     """The share that is held out: of the documents (`by: document`) or of the characters (`by: tail`)."""
     by: Literal["auto", "document", "tail"] = "auto"
-    """`document`: each document by a hash of its id; `tail`: the end of the text, in the order of the sources, cut where the share says;
-    `auto`: by document from 100 documents on, else the tail."""
+    """`document`: each document by a hash of its id; `tail`: the end of the text, in the order of the sources, cut
+    where the share says; `auto`: by document from 100 documents on, else the tail."""
 
 
 class DataConfig(Config):

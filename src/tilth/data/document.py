@@ -1,7 +1,7 @@
 """A document, what is said of it, and how both lie in Parquet.
 
-A `Document` gets its id once, at its source, from where it stands (never from when or by which worker it was read). Every stage that
-keeps, changes or drops a document says so in a `Verdict`: the rows of the ledger.
+A `Document` gets its id once, at its source, from where it stands (never from when or by which worker it was read).
+Every stage that keeps, changes or drops a document says so in a `Verdict`: the rows of the ledger.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """From a split's tokens to batches, in an order that is computed from (seed, epoch) and nothing else.
 
-Sample n of a run is window `permutation(epoch)(n mod N)` of epoch n // N, where an epoch cuts the ring of tokens, from a start drawn per
-epoch, into N = tokens // T windows of T tokens. A global batch is consecutive sample numbers; rank r of W takes its share of
-them, so the data seen does not depend on W. The loader's whole state is the number of samples consumed.
+Sample n of a run is window `permutation(epoch)(n mod N)` of epoch n // N, where an epoch cuts the ring of tokens,
+from a start drawn per epoch, into N = tokens // T windows of T tokens. A global batch is consecutive sample numbers;
+rank r of W takes its share of them, so the data seen does not depend on W. The loader's whole state is the number of
+samples consumed.
 
 Arrays here are numpy; the trainer makes tensors of them without a copy. Shapes: B rows, T tokens.
 """
@@ -88,8 +89,8 @@ class WindowSampler:
 def make_batch(stream: TokenStream, starts: Int64, context_length: int, samples: Int64, isolate: bool) -> Batch:
     """Windows of the stream as a batch; with `isolate`, documents are numbered and positions restart with each.
 
-    The end-of-text that ends a document is predicted inside it, and is read as the start of the next one: so every token is
-    predicted, the first of a document too, and no query ever sees another document's text.
+    The end-of-text that ends a document is predicted inside it, and is read as the start of the next one: so every
+    token is predicted, the first of a document too, and no query ever sees another document's text.
     """
     windows = np.stack([stream.read(int(start), context_length + 1) for start in starts])
     input_ids, labels = windows[:, :-1], windows[:, 1:]
@@ -229,8 +230,8 @@ def evaluation_batches(
 ) -> Iterator[Batch]:
     """A full pass: every token of the stream predicted exactly once, from non-overlapping windows of `context_length`.
 
-    The first window starts with end-of-text, so that the stream's first token is predicted too; the last is filled up with
-    positions that bear no loss.
+    The first window starts with end-of-text, so that the stream's first token is predicted too; the last is filled up
+    with positions that bear no loss.
     """
     total = stream.tokens
     windows = -(-total // context_length)

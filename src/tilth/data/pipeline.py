@@ -2,9 +2,11 @@
 
     prepare(config, tokenizer, name, workspace, …) -> Dataset
 
-    list -> collect (per group of files) -> clean (per part) -> dedup (all) -> split plan -> tokenizer -> encode (per part) -> dataset
+    list -> collect (per group of files) -> clean (per part) -> dedup (all) -> split plan -> tokenizer -> encode (per
+    part) -> dataset
 
-Only the plan is made here; all work is done in tasks, and each task's identity is made of the keys of the tasks before it.
+Only the plan is made here; all work is done in tasks, and each task's identity is made of the keys of the tasks
+before it.
 """
 
 from __future__ import annotations

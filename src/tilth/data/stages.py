@@ -5,7 +5,8 @@
     dedup      all digests         -> drops.parquet              (part, row)       + ledger.parquet
     encode     one cleaned part    -> train/, validation/        (a shard each)    + ledger.parquet
 
-`pipeline.py` strings them together. A function's version stands beside it: raise it when the same input gives other bytes.
+`pipeline.py` strings them together. A function's version stands beside it: raise it when the same input gives other
+bytes.
 """
 
 from __future__ import annotations
@@ -201,8 +202,9 @@ class SplitPlan:
     def divide(self, documents: Iterable[Document]) -> Iterator[tuple[str, Document]]:
         """Each document with the name of its split: `train`, `validation`, or `twin`.
 
-        A group goes to one side whole. Of a held-out group the first document is measured; the others hold the same text once more, and
-        are neither trained on nor measured. A document that the tail's cut goes through comes as two.
+        A group goes to one side whole. Of a held-out group the first document is measured; the others hold the same
+        text once more, and are neither trained on nor measured. A document that the tail's cut goes through comes as
+        two.
         """
         left, measured = self.train_characters, set[str]()
         for document in documents:

@@ -78,7 +78,9 @@ class Runtime:
 
 
 def start(device: DeviceName = "auto") -> Runtime:
-    """Picks the device, and joins the group of processes when `torchrun` set WORLD_SIZE (nccl on CUDA, gloo elsewhere)."""
+    """Picks the device, and joins the group of processes when `torchrun` set WORLD_SIZE (nccl on CUDA, gloo
+    elsewhere).
+    """
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     rank, local_rank = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
     chosen = pick_device(device)

@@ -13,7 +13,8 @@ class Metrics:
     Attributes:
         loss: mean negative log-likelihood of a token, in nats.
         perplexity: exp(loss).
-        bits_per_byte: all the pass's loss in bits over the UTF-8 bytes of the text; comparable between tokenizers and with compressors.
+        bits_per_byte: all the pass's loss in bits over the UTF-8 bytes of the text; comparable between tokenizers and
+            with compressors.
         accuracy: share of tokens that were the model's first choice.
         tokens: how many tokens were predicted (end-of-text included).
     """

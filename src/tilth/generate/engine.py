@@ -24,8 +24,8 @@ def generate_ids(
 ) -> Iterator[list[int | None]]:
     """The next id of every sample, one list per position; None where a sample has ended (after one of `stop_ids`).
 
-    A prompt longer than the context keeps its end. When the context is full, the last half of it is read again from position 0
-    and generation goes on from there.
+    A prompt longer than the context keeps its end. When the context is full, the last half of it is read again from
+    position 0 and generation goes on from there.
     """
     assert prompt_ids, "the caller starts an empty prompt with end-of-text"
     window = model.config.context_length

@@ -1,4 +1,6 @@
-"""From logits to the next token: temperature, top-k, top-p, and a draw that depends on (seed, sample, position) alone."""
+"""From logits to the next token: temperature, top-k, top-p, and a draw that depends on (seed, sample, position)
+alone.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ class SamplingConfig(Config):
 
 
 class Sampler:
-    """Draws tokens for `samples` sequences; each has a stream of its own, so that sample 3 is the same alone or among ten."""
+    """Draws tokens for `samples` sequences; each has a stream of its own, so that sample 3 is the same alone or among
+    ten.
+    """
 
     def __init__(self, config: SamplingConfig, samples: int) -> None:
         self.config = config
@@ -44,7 +48,9 @@ class Sampler:
 
 
 def candidates(logits_BV: Tensor, config: SamplingConfig) -> tuple[Tensor, Tensor]:
-    """Probabilities and ids [B, n] of the tokens that may be drawn, likeliest first, after temperature, top-k, then top-p."""
+    """Probabilities and ids [B, n] of the tokens that may be drawn, likeliest first, after temperature, top-k, then
+    top-p.
+    """
     values, ids = (logits_BV / config.temperature).sort(dim=-1, descending=True, stable=True)
     if config.top_k is not None:
         values, ids = values[:, : config.top_k], ids[:, : config.top_k]

@@ -26,8 +26,8 @@ def stream_texts(
 ) -> Iterator[tuple[int, str]]:
     """(sample, piece of text) as they come; a sample's pieces joined are its text.
 
-    An empty prompt begins a new document. Characters that several tokens make come when they are whole; what might be the start of a
-    stop string is held back until it is known.
+    An empty prompt begins a new document. Characters that several tokens make come when they are whole; what might be
+    the start of a stop string is held back until it is known.
     """
     was_training = model.training
     model.eval()

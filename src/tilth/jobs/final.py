@@ -41,14 +41,17 @@ def write_final(
         write_tensors(temporary / "model.safetensors", tensors)
         write_json(temporary / "config.json", plain_config(config))
         tokenizer.save(temporary)
-        # The old one goes only now; a kill in between leaves the checkpoint, from which the same command makes it again.
+        # The old one goes only now; a kill in between leaves the checkpoint, from which the same command makes it
+        # again.
         disk.remove(folder.final)
         commit_folder(temporary, folder.final, {"weights": recipe.train.final})
     return folder.final
 
 
 def write_identity(folder: RunFolder, config: ModelConfig, tokenizer: Tokenizer) -> None:
-    """Writes configuration and tokenizer into the run folder itself, so that its checkpoints can be used before it ends."""
+    """Writes configuration and tokenizer into the run folder itself, so that its checkpoints can be used before it
+    ends.
+    """
     write_json(folder.path / "config.json", plain_config(config))
     tokenizer.save(folder.path / "tokenizer")
 

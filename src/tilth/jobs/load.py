@@ -39,7 +39,9 @@ class LanguageModel:
 
     @torch.no_grad()
     def logits(self, ids: list[int]) -> npt.NDArray[np.float32]:
-        """Scores of the next token after each of `ids`, float32 [T, V]; DataError when there are more than the context holds."""
+        """Scores of the next token after each of `ids`, float32 [T, V]; DataError when there are more than the
+        context holds.
+        """
         if not 0 < len(ids) <= self.config.context_length:
             raise DataError(f"{len(ids)} ids; the model takes 1 to {self.config.context_length}", "give a part of them")
         device = self.model.embed_tokens.weight.device
@@ -68,7 +70,8 @@ def load(path: Path | str, which: Which = "final", device: DeviceName = "auto") 
     """The model of a run folder, or of a folder with model.safetensors, config.json and a tokenizer, verified.
 
     Args:
-        which: of a run folder: `final` (or the latest checkpoint, while the run has not ended), `latest`, `best`, or a step.
+        which: of a run folder: `final` (or the latest checkpoint, while the run has not ended), `latest`, `best`, or
+            a step.
     """
     path = Path(path)
     weights, about = _find(path, which)

@@ -2,8 +2,8 @@
 
     load_recipe(path, overrides) -> Recipe       defaults < preset < file < `--set a.b=c`
 
-Each section is a config class that stands beside the code it configures; this module nests them and holds what no section can check
-alone.
+Each section is a config class that stands beside the code it configures; this module nests them and holds what no
+section can check alone.
 """
 
 from __future__ import annotations
@@ -78,16 +78,15 @@ class Recipe(Config):
     @model_validator(mode="after")
     def _has_what_it_asks_for(self) -> Recipe:
         if self.train.early_stopping and not (self.evaluate.every and self.data.split.validation):
-            raise ValueError(
-                "train.early_stopping needs evaluations of a validation split | set evaluate.every and data.split.validation"
-            )
+            raise ValueError("train.early_stopping needs evaluations | set evaluate.every and data.split.validation")
         if self.train.final == "best" and not (self.data.split.validation and self.train.checkpoint.best):
             raise ValueError(
                 "train.final: best needs a validation split and train.checkpoint.best | set both, or final: last"
             )
         if self.train.early_stopping and self.train.early_stopping.metric not in self.evaluate.metrics:
             raise ValueError(
-                f"train.early_stopping.metric {self.train.early_stopping.metric} is not in evaluate.metrics | add it there"
+                f"train.early_stopping.metric {self.train.early_stopping.metric} is not measured | "
+                "add it to evaluate.metrics"
             )
         return self
 

@@ -184,8 +184,8 @@ def planned_steps(recipe: Recipe, dataset: Dataset) -> int | None:
 def choose_micro_rows(recipe: Recipe, config: ModelConfig, share: int) -> int:
     """Rows that go through the model at once: the recipe's, or by a bound on the memory of logits and activations.
 
-    `auto` keeps logits (fp32, with their gradient) under 512 MiB and one residual stream's activations under 1 GiB; larger micro-batches
-    gain nothing on a CPU.
+    `auto` keeps logits (fp32, with their gradient) under 512 MiB and one residual stream's activations under 1 GiB;
+    larger micro-batches gain nothing on a CPU.
     """
     if isinstance(recipe.train.micro_batch, int):
         return min(recipe.train.micro_batch, share)

@@ -38,7 +38,8 @@ def _shape(layers: int, heads: int, hidden: int, key_value_heads: int | None = N
     return shape | ({"num_key_value_heads": key_value_heads} if key_value_heads else {})
 
 
-# GPT-2: Radford et al. 2019, table 2. The llama presets are the Llama 2 architecture (Touvron et al. 2023) in small shapes.
+# GPT-2: Radford et al. 2019, table 2. The llama presets are the Llama 2 architecture (Touvron et al. 2023) in small
+# shapes.
 PRESETS: dict[str, dict[str, Any]] = {
     "gpt2": _GPT2 | _shape(12, 12, 768),
     "gpt2-medium": _GPT2 | _shape(24, 16, 1024),
@@ -66,7 +67,9 @@ class ModelConfig(Config):
     """Heads of keys and values (grouped-query attention, Ainslie et al. 2023). Left out: as many as attention heads."""
     hidden_size: int = Field(default=256, ge=1)
     intermediate_size: int | None = Field(default=None, ge=1)
-    """Width inside the MLP. Left out: 4 x hidden_size, and for swiglu 8/3 x hidden_size rounded up to a multiple of 64."""
+    """Width inside the MLP. Left out: 4 x hidden_size, and for swiglu 8/3 x hidden_size rounded up to a multiple of
+    64.
+    """
     position: Literal["learned", "rotary"] = "rotary"
     rope_theta: float = Field(default=10000.0, gt=0)
     norm: Literal["layernorm", "rmsnorm"] = "rmsnorm"
@@ -156,8 +159,8 @@ def parameter_count(config: ModelConfig) -> int:
 def flops_per_token(config: ModelConfig) -> float:
     """Model FLOPs to train on one token: 6 per matrix parameter and 12 x layers x hidden x context for attention.
 
-    Source: PaLM, appendix B (Chowdhery et al. 2022). Looked-up embeddings cost nothing, the output layer does; the causal half is not
-    subtracted, so that figures compare with other people's.
+    Source: PaLM, appendix B (Chowdhery et al. 2022). Looked-up embeddings cost nothing, the output layer does; the
+        causal half is not subtracted, so that figures compare with other people's.
     """
     looked_up = config.context_length * config.hidden_size if config.position == "learned" else 0
     looked_up += 0 if config.tie_word_embeddings else config.vocabulary * config.hidden_size

@@ -21,7 +21,7 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps)
+        return _for_products(F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps))
 
 
 class LayerNorm(nn.Module):
@@ -35,7 +35,13 @@ class LayerNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         bias = None if self.bias is None else self.bias.to(x.dtype)
-        return F.layer_norm(x, self.weight.shape, self.weight.to(x.dtype), bias, self.eps)
+        return _for_products(F.layer_norm(x, self.weight.shape, self.weight.to(x.dtype), bias, self.eps))
+
+
+def _for_products(x: Tensor) -> Tensor:
+    """A normed tensor is read by several products: under autocast it is cast once, here, and not once by each."""
+    device = x.device.type
+    return x.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else x
 
 
 def make_norm(config: ModelConfig) -> RMSNorm | LayerNorm:
@@ -46,7 +52,9 @@ def make_norm(config: ModelConfig) -> RMSNorm | LayerNorm:
 
 
 def rotary_tables(positions_BT: Tensor, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
-    """cos and sin [B, 1, T, N/2] (fp32) of RoPE (Su et al. 2021), computed once per forward pass and shared by all layers."""
+    """cos and sin [B, 1, T, N/2] (fp32) of RoPE (Su et al. 2021), computed once per forward pass and shared by all
+    layers.
+    """
     exponents = torch.arange(0, head_dim, 2, device=positions_BT.device, dtype=torch.float32) / head_dim
     angles = positions_BT[:, None, :, None].float() * theta**-exponents
     return angles.cos(), angles.sin()

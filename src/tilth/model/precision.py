@@ -1,6 +1,7 @@
 """In which precision the products run: chosen by measurement where the recipe says `auto`.
 
-Weights, gradients and optimizer state are always fp32 (fp64 in tests); bf16 and fp16 are autocast's. fp16 scales the loss.
+Weights, gradients and optimizer state are always fp32 (fp64 in tests); bf16 and fp16 are autocast's. fp16 scales the
+loss.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ import torch
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
-_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES: dict[str, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def resolve_precision(wanted: Precision, device: torch.device, rows: int, width: int, inner: int) -> Precision:
-    """The precision to run in. `auto`: bf16 where a product of the model's own shape is at least 1.3 times faster in it, else fp32.
+    """The precision to run in. `auto`: bf16 where a product of the model's own shape is at least 1.3 times faster in
+    it, else fp32.
 
     Args:
         rows, width, inner: the product [rows, width] x [width, inner], as the model's MLP does it.
@@ -45,9 +47,9 @@ def _product_seconds(rows: int, width: int, inner: int, dtype: torch.dtype) -> f
 
 def autocast(precision: Precision, device: torch.device) -> contextlib.AbstractContextManager[object]:
     """The context in which forward passes run."""
-    if precision not in _DTYPES:
+    if precision not in DTYPES:
         return contextlib.nullcontext()
-    return torch.autocast(device.type, _DTYPES[precision])
+    return torch.autocast(device.type, DTYPES[precision])
 
 
 def make_scaler(precision: Precision, device: torch.device) -> torch.amp.GradScaler:

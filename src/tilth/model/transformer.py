@@ -99,7 +99,8 @@ class Transformer(nn.Module):
 
     @torch.no_grad()
     def initialise(self, seed: int) -> None:
-        """GPT-2's initialisation: N(0, initializer_range), the two projections into the residual stream divided by sqrt(2 layers).
+        """GPT-2's initialisation: N(0, initializer_range), the two projections into the residual stream divided by
+        sqrt(2 layers).
 
         Source: Radford et al. 2019, section 2.3. Draws only from its own generator.
         """

@@ -8,8 +8,8 @@ from pydantic import Field, model_validator
 
 from tilth.core.config import Config
 from tilth.distributed.runtime import DeviceName
-from tilth.train.optim import OptimizerConfig
 from tilth.model.precision import Precision
+from tilth.train.optim import OptimizerConfig
 from tilth.train.schedule import ScheduleConfig
 
 
@@ -23,7 +23,9 @@ class EarlyStopping(Config):
 
 
 class Convergence(Config):
-    """Stops when the mean training loss of the last `window` steps is no longer better than that of the window before."""
+    """Stops when the mean training loss of the last `window` steps is no longer better than that of the window
+    before.
+    """
 
     window: int = Field(default=200, ge=2)
     tolerance: float = Field(default=1e-3, ge=0)
@@ -31,7 +33,9 @@ class Convergence(Config):
 
 
 class CheckpointConfig(Config):
-    """How often the run becomes durable, and how much is kept. A checkpoint is always written at the end and on a signal."""
+    """How often the run becomes durable, and how much is kept. A checkpoint is always written at the end and on a
+    signal.
+    """
 
     every_steps: int | None = Field(default=500, ge=1)
     every_minutes: float | None = Field(default=10.0, gt=0)

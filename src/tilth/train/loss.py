@@ -1,20 +1,84 @@
 """The loss: cross-entropy summed over valid labels, to be divided by the valid labels of the WHOLE global batch.
 
-Dividing each micro-batch by its own count and averaging weighs short rows too much: the fault of gradient accumulation that transformers
-had until late 2024. So the sum is what a micro-batch gives, and the count is known before its first forward pass.
-Shapes in names: B rows, T tokens, V vocabulary.
+Dividing each micro-batch by its own count and averaging weighs short rows too much: the fault of gradient
+accumulation that transformers had until late 2024. So the sum is what a micro-batch gives, and the count is known
+before its first forward pass.
+
+A large vocabulary makes the logits by far the largest tensor of a step. They are therefore made, used and forgotten
+in pieces that stay in the processor's cache, and the gradient is made on the way forward (the idea of Wijmans et al.
+2024, "Cut your losses"). Shapes in names: R rows x tokens, D hidden_size, V vocabulary.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tilth.model.precision import DTYPES, Precision
+
 IGNORE = -100
 
+PIECE = 1 << 21
+"""Logits that are held at a time (8 MiB in fp32). Measured on 2 cores at 2,048 tokens, 128 wide, 4,096 ids: 22 ms,
+whole 56 ms.
+"""
 
-def summed_loss(logits_BTV: Tensor, labels_BT: Tensor) -> Tensor:
-    """The sum of -log p(label) over valid labels, in fp32 at least (scalar, nats)."""
-    logits = logits_BTV if logits_BTV.dtype == torch.float64 else logits_BTV.float()
-    return F.cross_entropy(logits.flatten(0, 1), labels_BT.flatten(), ignore_index=IGNORE, reduction="sum")
+
+def summed_loss(hidden_BTD: Tensor, output_VD: Tensor, labels_BT: Tensor, precision: Precision = "fp32") -> Tensor:
+    """The sum of -log p(label) over valid labels, in fp32 at least (scalar, nats).
+
+    Args:
+        hidden_BTD: the model's output before the last product. output_VD: the output matrix.
+        precision: of that product.
+    """
+    dtype = DTYPES.get(precision, hidden_BTD.dtype)
+    hidden_RD, labels_R = hidden_BTD.flatten(0, 1).to(dtype), labels_BT.flatten()
+    if len(labels_R) * len(output_VD) <= PIECE:
+        logits = F.linear(hidden_RD, output_VD.to(dtype))
+        logits = logits if logits.dtype == torch.float64 else logits.float()
+        return F.cross_entropy(logits, labels_R, ignore_index=IGNORE, reduction="sum")
+    loss: Tensor = _PiecewiseLoss.apply(hidden_RD, output_VD.to(dtype), labels_R)  # type: ignore[no-untyped-call]
+    return loss
+
+
+class _PiecewiseLoss(torch.autograd.Function):
+    """The same number and gradients without ever holding all logits."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden_RD: Tensor, output_VD: Tensor, labels_R: Tensor) -> Tensor:
+        exact = torch.promote_types(hidden_RD.dtype, torch.float32)
+        total = torch.zeros((), dtype=exact, device=hidden_RD.device)
+        hidden_gradient = torch.empty_like(hidden_RD)
+        output_gradient = torch.zeros(output_VD.shape, dtype=exact, device=output_VD.device)
+        rows = max(64, PIECE // len(output_VD))
+        for start in range(0, len(hidden_RD), rows):
+            hidden, labels = hidden_RD[start : start + rows], labels_R[start : start + rows]
+            loss, gradient = _piece(F.linear(hidden, output_VD).to(exact), labels)
+            total += loss
+            gradient = gradient.to(hidden.dtype)
+            torch.mm(gradient, output_VD, out=hidden_gradient[start : start + rows])
+            output_gradient += gradient.T @ hidden
+        ctx.save_for_backward(hidden_gradient, output_gradient.to(output_VD.dtype))
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+        hidden_gradient, output_gradient = ctx.saved_tensors
+        (scale,) = gradients
+        return hidden_gradient * scale, output_gradient * scale, None
+
+
+def _piece(logits_RV: Tensor, labels_R: Tensor) -> tuple[Tensor, Tensor]:
+    """Summed loss of a piece, and its gradient by the logits: softmax - one-hot, zero where there is no label (in
+    place).
+    """
+    valid = labels_R != IGNORE
+    targets = labels_R.clamp(min=0)[:, None]
+    normaliser = logits_RV.logsumexp(-1, keepdim=True)
+    loss = ((normaliser - logits_RV.gather(1, targets))[:, 0] * valid).sum()
+    gradient = logits_RV.sub_(normaliser).exp_()
+    gradient.scatter_add_(1, targets, gradient.new_full(targets.shape, -1.0))
+    return loss, gradient.mul_(valid[:, None])

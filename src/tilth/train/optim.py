@@ -1,11 +1,11 @@
-"""Optimizers: which parameters decay, and torch's own AdamW (fused) and SGD over them.
+"""Optimizers: which parameters decay, and torch's own AdamW (fused) and SGD over them, or Muon.
 
 `state_tensors` / `load_state_tensors` turn an optimizer's state into named tensors and back, for safetensors.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -13,47 +13,71 @@ from torch import Tensor, nn
 
 from tilth.core.config import Config
 from tilth.core.errors import CheckpointError
+from tilth.train.muon import Muon
 
 
 class OptimizerConfig(Config):
-    """Which optimizer, with its constants. `gd` is plain full-batch gradient descent (with `batch_tokens: all`)."""
+    """Which optimizer, with its constants."""
 
-    name: Literal["adamw", "sgd", "gd"] = "adamw"
+    name: Literal["adamw", "muon", "sgd", "gd"] = "adamw"
+    """`muon`: Muon for the matrices of the layers, AdamW for the rest; `gd`: full-batch gradient descent (with
+    `batch_tokens: all`).
+    """
     lr: float = Field(default=1e-3, gt=0)
     """The peak learning rate."""
     weight_decay: float = Field(default=0.1, ge=0)
-    """Decoupled (adamw) or L2 (sgd, gd) decay of matrices; vectors (norms, biases) never decay."""
+    """Decoupled (adamw, muon) or L2 (sgd, gd) decay of matrices; vectors (norms, biases) never decay."""
     beta1: float = Field(default=0.9, ge=0, lt=1)
     beta2: float = Field(default=0.95, ge=0, lt=1)
     eps: float = Field(default=1e-8, gt=0)
-    momentum: float = Field(default=0.9, ge=0, lt=1)
+    momentum: float | None = Field(default=None, ge=0, lt=1)
+    """Left out: 0.9 for sgd, 0.95 for muon."""
     nesterov: bool = False
 
     @model_validator(mode="after")
     def _keys_belong(self) -> OptimizerConfig:
-        meaning = {"adamw": {"beta1", "beta2", "eps"}, "sgd": {"momentum", "nesterov"}, "gd": set()}
+        adam = {"beta1", "beta2", "eps"}
+        meaning = {"adamw": adam, "muon": {*adam, "momentum"}, "sgd": {"momentum", "nesterov"}, "gd": set()}
         for key in ("beta1", "beta2", "eps", "momentum", "nesterov"):
             # A resolved recipe names every key: only a value that is not the default was meant.
             if getattr(self, key) != type(self).model_fields[key].default and key not in meaning[self.name]:
                 raise ValueError(f"{key} has no meaning for {self.name} | remove it")
-        if self.nesterov and not self.momentum:
+        if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov needs momentum above 0 | set momentum: 0.9")
         return self
 
 
 def make_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Optimizer:
     """The optimizer over the trainable parameters of `model`: matrices decay, vectors do not."""
-    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    groups = [
-        {"params": [(n, p) for n, p in named if p.dim() >= 2], "weight_decay": config.weight_decay},
-        {"params": [(n, p) for n, p in named if p.dim() < 2], "weight_decay": 0.0},
-    ]
-    groups = [group for group in groups if group["params"]]
+    betas = (config.beta1, config.beta2)
+    if config.name == "muon":
+        momentum = 0.95 if config.momentum is None else config.momentum
+        groups = _groups(model, config.weight_decay, split_layers=True)
+        return Muon(groups, lr=config.lr, momentum=momentum, betas=betas, eps=config.eps)
+    groups = _groups(model, config.weight_decay, split_layers=False)
     if config.name == "adamw":
-        betas = (config.beta1, config.beta2)
         return torch.optim.AdamW(groups, lr=config.lr, betas=betas, eps=config.eps, fused=True)
-    momentum = config.momentum if config.name == "sgd" else 0.0
+    momentum = 0.9 if config.momentum is None else config.momentum
+    if config.name == "gd":
+        momentum = 0.0
     return torch.optim.SGD(groups, lr=config.lr, momentum=momentum, nesterov=config.nesterov, fused=True)
+
+
+def _groups(model: nn.Module, weight_decay: float, *, split_layers: bool) -> list[dict[str, Any]]:
+    """Parameter groups: vectors without decay, matrices with it; with `split_layers` those of the layers apart, for
+    Muon.
+    """
+    groups: dict[str, dict[str, Any]] = {
+        "layers": {"params": [], "weight_decay": weight_decay, "muon": True},
+        "matrices": {"params": [], "weight_decay": weight_decay},
+        "vectors": {"params": [], "weight_decay": 0.0},
+    }
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            hidden = split_layers and name.startswith("layers.")
+            kind = "vectors" if parameter.dim() < 2 else "layers" if hidden else "matrices"
+            groups[kind]["params"].append((name, parameter))
+    return [group for group in groups.values() if group["params"]]
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
@@ -91,5 +115,6 @@ def load_state_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str, Tens
                 f"optimizer state {key!r} {list(value.shape)} fits no parameter of this model",
                 "the checkpoint is of another model: use its recipe, or another run folder",
             )
-        # AdamW keeps its step counter on the CPU unless fused on an accelerator; the fused kernel wants it beside the parameter.
+        # AdamW keeps its step counter on the CPU unless fused on an accelerator; the fused kernel wants it beside the
+        # parameter.
         optimizer.state[parameter][slot] = value.to(parameter.device)

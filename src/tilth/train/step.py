@@ -1,7 +1,7 @@
 """One optimizer update: micro-batches in, one gradient of the whole global batch, one step.
 
-Every micro-batch adds (sum of its losses) / (valid labels of the GLOBAL batch), so the gradient does not depend on how the batch was cut
-or over how many processes it was spread.
+Every micro-batch adds (sum of its losses) / (valid labels of the GLOBAL batch), so the gradient does not depend on
+how the batch was cut or over how many processes it was spread.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from tilth.core.random import derive_seed
 from tilth.data.feed import Feed
 from tilth.data.loader import Batch
 from tilth.distributed.runtime import Runtime
+from tilth.model.precision import Precision
 from tilth.model.transformer import Transformer
 from tilth.train.loss import summed_loss
-from tilth.model.precision import Precision
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,8 @@ def accumulate(
     seed: int,
     step: int,
 ) -> Tensor:
-    """Adds the gradient of this process's share of the global batch to `.grad`; returns the global mean loss (scalar, nats).
+    """Adds the gradient of this process's share of the global batch to `.grad`; returns the global mean loss (scalar,
+    nats).
 
     Gradients are summed over all processes when this returns. `seed` and `step` say which dropout masks are drawn.
     """
@@ -61,7 +62,7 @@ def accumulate(
     for number, start in enumerate(range(0, len(batch.input_ids), micro_rows)):
         with seeded(device, derive_seed(seed, "dropout", step, number, runtime.rank)):
             feed = Feed.of(batch.rows(start, start + micro_rows), device)
-            loss = summed_loss(feed.logits(model, precision), feed.labels) / valid
+            loss = summed_loss(feed.hidden(model, precision), model.output_weight, feed.labels, precision) / valid
             scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         total += loss.detach().double()
     runtime.sum_all([p.grad for p in model.parameters() if p.grad is not None])

@@ -69,7 +69,9 @@ class Stopping:
         return "convergence" if self._converged(progress) else None
 
     def share_done(self, progress: Progress) -> float:
-        """How much of the run is done, 0 to 1: by steps, or by the clock where only hours are given (0 when open-ended)."""
+        """How much of the run is done, 0 to 1: by steps, or by the clock where only hours are given (0 when
+        open-ended).
+        """
         if self.total_steps:
             return progress.step / self.total_steps
         if self.config.hours:

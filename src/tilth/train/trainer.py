@@ -1,11 +1,12 @@
-"""The one training loop. It knows batches, steps, intervals and signals; what is done at an interval comes in as a callable.
+"""The one training loop. It knows batches, steps, intervals and signals; what is done at an interval comes in as a
+callable.
 
     trainer = Trainer(config, parts)          nothing is allocated here: the parts exist already
     trainer.restore(checkpoint)               goes on after a checkpoint, to the same bits
     trainer.run() -> stopped_by
 
-Order within a step, the same on every process: update, record, evaluate, sample, checkpoint. A checkpoint therefore holds all
-that the step changed, and a run resumed from it does what the other would have done.
+Order within a step, the same on every process: update, record, evaluate, sample, checkpoint. A checkpoint therefore
+holds all that the step changed, and a run resumed from it does what the other would have done.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ from tilth.core.errors import DivergedError, Stopped
 from tilth.core.rundir import CheckpointRecord, EvaluationRecord, Event, StepRecord
 from tilth.data.loader import Batch, Loader
 from tilth.distributed.runtime import Runtime
+from tilth.model.precision import Precision
 from tilth.model.transformer import Transformer
 from tilth.train.config import TrainConfig
 from tilth.train.optim import load_state_tensors, set_learning_rate, state_tensors
-from tilth.model.precision import Precision
 from tilth.train.schedule import learning_rate_share
 from tilth.train.signals import SignalFlag
 from tilth.train.step import StepResult, accumulate, update
@@ -38,7 +39,8 @@ from tilth.train.stopping import Progress, Stopping
 class Parts:
     """What a trainer works with, put together by the job.
 
-    `evaluate` gives validation metrics for the model as it is; `sample` makes whatever should be seen of it; `emit` receives every event.
+    `evaluate` gives validation metrics for the model as it is; `sample` makes whatever should be seen of it; `emit`
+    receives every event.
     """
 
     model: Transformer
@@ -89,7 +91,9 @@ class Trainer:
         return reason
 
     def _tick(self) -> None:
-        """Adds the time since the last tick to the run's; the clock is read once a step, so that a step has one answer."""
+        """Adds the time since the last tick to the run's; the clock is read once a step, so that a step has one
+        answer.
+        """
         now = time.perf_counter()
         # Clocks differ between processes, and all must stop at the same step.
         self.progress.seconds = self.parts.runtime.main_value(self.progress.seconds + now - self._ticked_at)
@@ -130,7 +134,7 @@ class Trainer:
             step=self.progress.step,
         )
         result = update(parts.model, parts.optimizer, parts.scaler, loss, self.config.grad_clip)
-        if not (result.skipped or result.loss == result.loss and abs(result.grad_norm) < float("inf")):
+        if not (result.skipped or (result.loss == result.loss and abs(result.grad_norm) < float("inf"))):
             raise self._diverged(result, first_sample)
         return result
 
@@ -138,8 +142,8 @@ class Trainer:
         last = first_sample + self.parts.loader.batch_rows - 1
         saved = f"step {self._saved_step}" if self._saved_step >= 0 else "none"
         return DivergedError(
-            f"step {self.progress.step + 1}: loss {result.loss}, gradient norm {result.grad_norm}, on samples {first_sample} "
-            f"to {last}; the update was not done (last checkpoint: {saved})",
+            f"step {self.progress.step + 1}: loss {result.loss}, gradient norm {result.grad_norm}, "
+            f"on samples {first_sample} to {last}; the update was not done (last checkpoint: {saved})",
             "lower train.optimizer.lr or lengthen train.schedule.warmup_steps; with precision bf16 or fp16 try fp32; "
             "then start another run with --run NEW_FOLDER",
         )

@@ -104,8 +104,8 @@ def _topics(intake: Intake, tree: ast.Module) -> Iterator[Outcome]:
 def _module(intake: Intake, name: str, text: str, tree: ast.Module) -> Iterator[Outcome]:
     intake.group = name  # its docstrings stand in its source: the two must not part into training and validation
     dotted = name.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
-    yield intake.from_text(f"source:{name}", text)
     documentation = reference(dotted, tree)
     if documentation:
         documentation, lone = without_surrogates(documentation, f"doc:{dotted}")  # a docstring may spell one
         yield intake.from_text(f"doc:{dotted}", documentation, *lone)
+    yield intake.from_text(f"source:{name}", text)

@@ -1,0 +1,56 @@
+# What people type here. `make help` lists it; every target installs what it needs into .venv first.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
+
+.PHONY: help install quickstart test test-fast check format clean
+
+help:
+	@echo 'make quickstart   text that came with Python becomes a small language model (about three minutes; ARGS=… for options)'
+	@echo 'make test         the whole test suite'
+	@echo 'make test-fast    the tests that take less than a few seconds each'
+	@echo 'make check        format, lint, types and layers'
+	@echo 'make format       puts source and tests into the format that check asks for'
+	@echo 'make install      .venv with the pinned software (the others do this when something is missing)'
+	@echo 'make clean        removes caches; leaves .venv, runs/ and work/ alone'
+	@echo 'PYTHON=python3.12 make …   chooses the interpreter of a new .venv (3.11 or newer)'
+
+install: $(STAMP)
+
+# The stamp is older than what it stands for when a pinned version or a dependency changed: the installation is then done again.
+# setuptools goes first, pinned, and builds without isolation: an isolated build would fetch whatever version is newest.
+$(STAMP): pyproject.toml constraints.txt | $(BIN)/python
+	@echo 'installing into $(VENV) (a minute or two the first time)'
+	$(PIP) install -c constraints.txt setuptools
+	$(PIP) install -c constraints.txt --no-build-isolation -e '.[dev]'
+	@touch $@
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tilth needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 …")'
+	$(PYTHON) -m venv $(VENV)
+
+quickstart: $(STAMP)
+	$(BIN)/tilth quickstart $(ARGS)
+
+test: $(STAMP)
+	$(BIN)/python -m pytest $(ARGS)
+
+test-fast: $(STAMP)
+	$(BIN)/python -m pytest -m 'not slow' $(ARGS)
+
+check: $(STAMP)
+	$(BIN)/ruff format --check src tests
+	$(BIN)/ruff check src tests
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/test_layers.py
+
+format: $(STAMP)
+	$(BIN)/ruff format src tests
+	$(BIN)/ruff check --fix-only src tests
+
+clean:
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,239 @@
+"""What the documents say is so: links lead somewhere, commands exist with their options, examples run, recipes load.
+
+The checkers are tried on planted faults as well: one that finds nothing would pass for a good document.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+
+from tests.jobs.helpers import write_texts
+from tilth.cli.main import app
+from tilth.core.config import load_yaml
+from tilth.jobs.recipe import load_recipe, load_shipped, shipped_recipes
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
+TRACKED = ("*.md", "*.txt", "*.toml", "Makefile", ".gitignore", ".gitattributes", ".ci/*", "docs/**/*", "recipes/*")
+SOURCES = ("src/**/*.py", "src/**/*.yaml", "src/**/*.jinja", "tests/**/*.py")
+
+_LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+_FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_INLINE = re.compile(r"`(tilth [^`\n]+)`")
+_IN_COMMENT = re.compile(r"#.*?(?:`|\s{2,})(tilth [^`\n]+)")
+# Places of one machine, and addresses that packages come from there: spelt apart, so that this file has none.
+_MACHINE = re.compile(
+    r"(?<![\w.])/(?:work/\w|root\b|tmp/|opt/)|find-links|index-url|://[^/\s]*pyp" + "i|file:///(?!etc)"
+)
+
+
+def anchors(text: str) -> set[str]:
+    """The names that GitHub gives the headings of a document."""
+    headings = re.findall(r"^#+ (.*)$", _FENCE.sub("", text), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def broken_links(document: Path, text: str) -> list[str]:
+    """Links that lead to no file, or to no heading of it; addresses in the network are left alone."""
+    broken = []
+    for link in _LINK.findall(_FENCE.sub("", text)):
+        if re.match(r"[a-z]+:", link):
+            continue
+        name, _, heading = link.partition("#")
+        target = document.parent / name if name else document
+        found = target.exists()
+        if found and heading:
+            found = heading in anchors(text if target == document else target.read_text("utf-8"))
+        if not found:
+            broken.append(link)
+    return broken
+
+
+def commands_in(text: str) -> Iterator[str]:
+    """Every `tilth …` of a document: lines of its code blocks (continued ones joined), and inline code."""
+    for language, block in _FENCE.findall(text):
+        if language in ("", "sh", "console", "bash"):
+            for line in block.replace("\\\n", " ").splitlines():
+                words = re.sub(r"^\s*\$?\s*|\s{2,}#.*$|^\s*torchrun .*-m (?=tilth )", "", line)
+                if words.startswith("tilth "):
+                    yield words
+    yield from _INLINE.findall(_FENCE.sub("", text))
+
+
+def command_fault(words: str) -> str:
+    """Why a command line as a document shows it is none; empty when it is one."""
+    if re.fullmatch(r"tilth (\w+\|)+\w+", words):
+        return next((fault for name in words[6:].split("|") if (fault := command_fault(f"tilth {name} --help"))), "")
+    name, *arguments = shlex.split(re.sub(r"[\[\]…]", " ", words))[1:]
+    if name in ("--help", "--version"):
+        return ""
+    command = typer.main.get_command(app).commands.get(name)  # type: ignore[attr-defined]
+    if command is None:
+        return f"{words!r}: there is no command {name!r}"
+    known = {word: parameter for parameter in command.params for word in parameter.opts if word.startswith("--")}
+    if not arguments or "--help" in arguments:
+        return ""
+    if set(arguments) <= known.keys():  # only named, as in `tilth prepare --json`
+        return ""
+    try:
+        command.make_context(name, [re.sub(r"^(N|SECONDS)$", "1", word) for word in arguments])
+    except Exception as error:  # whatever the parser calls it: the document is wrong
+        return f"{words!r}: {error}"
+    return ""
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_every_link_leads_somewhere(document: Path) -> None:
+    assert broken_links(document, document.read_text("utf-8")) == []
+
+
+def test_a_broken_link_is_found() -> None:
+    text = "# A title, plain\n[a](README.md) [b](#a-title-plain) [c](https://example.org/x) [d](no.md) [e](#none)"
+    assert broken_links(ROOT / "x.md", text + " [f](docs/nothing.md#x)") == ["no.md", "#none", "docs/nothing.md#x"]
+
+
+def test_every_command_that_is_shown_exists() -> None:
+    shown = [words for document in DOCUMENTS for words in commands_in(document.read_text("utf-8"))]
+    shown += [words for path in RECIPES for words in _IN_COMMENT.findall(path.read_text("utf-8"))]
+    names = {words.split()[1] for words in shown}
+    assert {"init", "train", "evaluate", "generate", "quickstart"} <= names, (
+        "the commands are not where this test looks"
+    )
+    assert [fault for words in shown if (fault := command_fault(words))] == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "tilth dance RUN",
+        "tilth train r.yaml --sat a=1",
+        "tilth train --run x",
+        "tilth generate RUN --top-k many",
+        "tilth train r.yaml one-too-many",
+        "tilth init|dance",
+    ],
+)
+def test_a_command_that_does_not_exist_is_found(words: str) -> None:
+    assert command_fault(words)
+    assert list(commands_in(f"```sh\n$ {words}   # so it goes\n```\nor `{words}`")) == [words, words]
+
+
+def test_the_makefile_has_every_target_that_is_shown() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    shown = {name for path in DOCUMENTS for name in re.findall(r"(?:`|^)make ([a-z-]+)", path.read_text("utf-8"), re.M)}
+    assert {"quickstart", "test", "check"} <= shown <= targets
+
+
+def test_the_python_example_of_the_readme_runs(tmp_path: Path) -> None:
+    blocks = [code for name, code in _FENCE.findall((ROOT / "README.md").read_text("utf-8")) if name == "python"]
+    assert len(blocks) == 1
+    recipe = load_yaml(ROOT / "recipes" / "my-text.yaml")
+    recipe["tokenizer"] = {"kind": "byte"}
+    recipe["model"] = {"preset": "llama-tiny", "num_hidden_layers": 1, "hidden_size": 32, "context_length": 16}
+    recipe["train"] |= {"batch_tokens": 256, "precision": "fp32", "device": "cpu"}
+    recipe["sample"]["max_new_tokens"] = 8
+    (tmp_path / "my-text.yaml").write_text(json.dumps(recipe))
+    texts = sorted(write_texts(tmp_path / "texts", documents=10).iterdir())
+    (tmp_path / "my-text.txt").write_text("\n".join(path.read_text() for path in texts))
+    words = [sys.executable, "-W", "error", "-c", blocks[0]]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "bits_per_byte=" in done.stdout
+    assert (tmp_path / "runs" / "my-text" / "final" / "model.safetensors").is_file()
+
+
+def test_the_recipe_of_the_readme_is_valid(tmp_path: Path) -> None:
+    blocks = [code for name, code in _FENCE.findall((ROOT / "README.md").read_text("utf-8")) if name == "yaml"]
+    assert blocks
+    for number, block in enumerate(blocks):
+        path = tmp_path / f"{number}.yaml"
+        path.write_text(block)
+        load_recipe(path)
+
+
+def test_every_shipped_recipe_loads() -> None:
+    assert {"my-text", "quickstart", "shakespeare-char", "shakespeare-char-cpu"} <= set(shipped_recipes())
+    assert shipped_recipes() == [path.stem for path in RECIPES]
+    for name in shipped_recipes():
+        assert load_shipped(name).name == name
+
+
+def shipped(name: str) -> dict[str, Any]:
+    return load_shipped(name).plain()
+
+
+def test_the_shakespeare_recipes_have_the_settings_of_nanogpt() -> None:
+    """nanoGPT's config/train_shakespeare_char.py, and the CPU variant of its README."""
+    shapes = {"shakespeare-char": (6, 6, 384, 256, 0.2), "shakespeare-char-cpu": (4, 4, 128, 64, 0.0)}
+    batches = {"shakespeare-char": (64 * 256, 5000), "shakespeare-char-cpu": (12 * 64, 2000)}
+    for name, shape in shapes.items():
+        recipe = shipped(name)
+        model, train = recipe["model"], recipe["train"]
+        keys = ("num_hidden_layers", "num_attention_heads", "hidden_size", "context_length", "dropout")
+        assert tuple(model[key] for key in keys) == shape
+        assert (train["batch_tokens"], train["steps"]) == batches[name]
+        assert (model["bias"], model["position"], train["optimizer"]["beta2"]) == (False, "learned", 0.99)
+        assert (train["optimizer"]["lr"], train["schedule"]["warmup_steps"], train["schedule"]["final"]) == (
+            1e-3,
+            100,
+            0.1,
+        )
+        assert (recipe["data"]["split"]["validation"], recipe["data"]["split"]["by"]) == (0.1, "tail")
+
+
+def test_quickstart_ends_by_the_clock_and_needs_no_network() -> None:
+    recipe = shipped("quickstart")
+    assert [source["builtin"] for source in recipe["data"]["sources"]] == ["python_docs"]
+    assert recipe["train"]["hours"] * 3600 < 120 and recipe["train"]["steps"] is None
+
+
+def test_no_file_names_a_machine() -> None:
+    files = sorted({path for pattern in (*TRACKED, *SOURCES) for path in ROOT.glob(pattern) if path.is_file()})
+    assert len(files) > 100, "the files are not where this test looks"
+    named = {
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
+        for path in files
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1)
+        if path != Path(__file__) and _MACHINE.search(line)
+    }
+    assert not named
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["see /work/main/x", "(/root/.cache)", "open('/tmp/a')", "--find-links x", "https://files.pyp" + "i.org/simple"],
+)
+def test_a_place_on_a_machine_is_found(line: str) -> None:
+    assert _MACHINE.search(line)
+    assert not _MACHINE.search("runs/ work/ a/tmp/b `--workspace work/x` file:///etc/passwd")
+
+
+def test_every_constraint_is_one_version() -> None:
+    lines = (ROOT / "constraints.txt").read_text("utf-8").splitlines()
+    pins = [line for line in lines if line and not line.startswith("#")]
+    assert len(pins) > 30
+    assert [line for line in pins if not re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][A-Za-z0-9.]*", line)] == []
+
+
+def test_every_dependency_is_pinned() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    wanted = [
+        *project["dependencies"],
+        *(name for extra in project["optional-dependencies"].values() for name in extra),
+    ]
+    pinned = dict(re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text("utf-8"), re.MULTILINE))
+    names = {name.lower() for name in pinned}
+    assert {re.split(r"[<>=!\[]", need)[0].lower() for need in wanted} <= names
+    assert pinned["torch"] == "2.13.0" and "setuptools" in pinned

@@ -1,0 +1,231 @@
+"""Imports point down: every import of every module against the table of layers; who imports torch; how long files are.
+
+The table is that of docs/architecture.md. A package imports from lines below its own only, never sideways. Imports in
+functions, under `if TYPE_CHECKING:` and relative ones count like any other. The checkers are tried on planted faults
+too: one that finds nothing would pass for clean code.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "tilth"
+
+LAYERS = (
+    ("core",),
+    ("tokenizer", "model", "distributed"),
+    ("data", "checkpoint", "generate", "diagnose"),
+    ("train", "evaluate", "export"),
+    ("jobs",),
+    ("serve", "dashboard"),
+    ("cli", "__init__", "__main__"),
+)
+LAYER = {package: number for number, packages in enumerate(LAYERS) for package in packages}
+TOP = ("__init__", "__main__")  # the doors: they may open the command line, which stands beside them
+
+WITHOUT_TORCH = ("core", "tokenizer", "data", "cli")
+TAKES_TORCH = {"data.feed"}
+LONGEST_FILE = 500
+FORBIDDEN_IMPORTS = {"transformers", "pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}
+FORBIDDEN_CALLS = {"eval", "exec", "torch.load", "torch.save"}
+
+
+def name_of(path: Path, root: Path = SOURCE) -> str:
+    """`data/feed.py` -> `data.feed`, `data/__init__.py` -> `data`, the package's own `__init__.py` -> `__init__`."""
+    parts = path.relative_to(root).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
+
+
+def is_package(name: str) -> bool:
+    return (SOURCE / Path(*name.split(".")) / "__init__.py").exists()
+
+
+def package_of(name: str) -> str:
+    """The package that relative imports of a module start from."""
+    if name in TOP:
+        return "tilth"
+    return f"tilth.{name}" if is_package(name) else f"tilth.{name}".rpartition(".")[0]
+
+
+def imported(tree: ast.AST, package: str) -> Iterator[tuple[int, str]]:
+    """(line, full dotted name) of everything that is imported anywhere in a module of `package`.
+
+    A name taken from a module counts as `module.name`, because it may be a module itself. One taken from tilth itself
+    is a public name, even where a package is called the same: `tilth.__init__.name`.
+    """
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                above = package.split(".")
+                base = ".".join([*above[: len(above) - node.level + 1], *([base] if base else [])])
+            base = "tilth.__init__" if base == "tilth" else base
+            yield from ((node.lineno, f"{base}.{alias.name}") for alias in node.names)
+
+
+def layer_faults(name: str, source: str) -> list[str]:
+    """Imports of the module `name` (its name below tilth) that do not point down."""
+    own = name.partition(".")[0]
+    if own not in LAYER:
+        return [f"{name}: the package {own!r} stands in no layer"]
+    faults = []
+    for line, target in imported(ast.parse(source), package_of(name)):
+        top, *below = target.split(".")
+        other = below[0] if below else "__init__"
+        door = own == "__main__" and other == "cli"
+        if top == "tilth" and other != own and not door and LAYER.get(other, len(LAYERS)) >= LAYER[own]:
+            faults.append(f"{name}:{line} imports {target}: {own} is in layer {LAYER[own]}, {other} is not below it")
+    return faults
+
+
+def modules() -> dict[str, str]:
+    """The source of every module by its name below tilth."""
+    return {name_of(path): path.read_text(encoding="utf-8") for path in sorted(SOURCE.rglob("*.py"))}
+
+
+def at_import(name: str, source: str) -> set[str]:
+    """What is imported when the module itself is: not inside functions, not under `if TYPE_CHECKING:`."""
+    found: set[str] = set()
+    waiting: list[ast.AST] = [ast.parse(source)]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            found |= {target for _, target in imported(node, package_of(name))}
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            waiting.extend(node.orelse)
+        elif not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            waiting.extend(ast.iter_child_nodes(node))
+    return found
+
+
+def import_graph(sources: dict[str, str]) -> dict[str, list[str]]:
+    """What each module imports when it is imported: modules of tilth by their names, and `torch`."""
+    graph = {}
+    for name, source in sources.items():
+        below = set()
+        for top, *parts in (target.split(".") for target in at_import(name, source)):
+            if top == "torch":
+                below.add("torch")
+            elif top == "tilth":
+                below |= {".".join(parts[:end]) for end in range(1, len(parts) + 1)} & sources.keys()
+        graph[name] = sorted(below - {name})
+    return graph
+
+
+def way_to_torch(name: str, graph: dict[str, list[str]]) -> list[str]:
+    """The shortest chain of modules by which importing `name` imports torch; empty when it does not."""
+    ways, seen = deque([[name]]), {name}
+    while ways:
+        way = ways.popleft()
+        for below in graph.get(way[-1], []):
+            if below == "torch":
+                return [*way, "torch"]
+            if below not in seen:
+                seen.add(below)
+                ways.append([*way, below])
+    return []
+
+
+def test_imports_point_down() -> None:
+    found = modules()
+    assert len(found) > 50, "the modules are not where this test looks"
+    assert not [fault for name, source in found.items() for fault in layer_faults(name, source)]
+
+
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        ("data.loader", "from tilth.checkpoint.store import Checkpoint"),
+        ("data.loader", "import tilth.train.step"),
+        ("data.loader", "def f():\n    def g():\n        from tilth.generate import text"),
+        (
+            "data.loader",
+            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from tilth.jobs.recipe import Recipe",
+        ),
+        ("data.loader", "from ..checkpoint import store"),
+        ("data.sources.files", "from ...generate.text import TextOptions"),
+        ("data.sources", "from ...jobs import recipe"),
+        ("data.loader", "from tilth import train"),
+        ("core.files", "from tilth import load"),
+        ("core.files", "import tilth"),
+        ("core.files", "import tilth.nowhere"),
+        ("cli.main", "from tilth import train"),
+        ("extra.module", "from tilth.core import files"),
+    ],
+)
+def test_a_planted_fault_is_found(name: str, source: str) -> None:
+    assert layer_faults(name, source)
+
+
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        ("data.loader", "from tilth.core.random import derive_seed\nimport numpy as np"),
+        ("data.loader", "from .shards import TokenStream\nfrom ..core import files"),
+        ("data.sources.files", "from . import streams\nfrom ..document import Document"),
+        ("data.sources", "from .config import SourceConfig\nfrom .. import document"),
+        ("jobs.train", "from tilth.train.trainer import Trainer"),
+        ("__main__", "from tilth.cli.main import main"),
+        ("__init__", "def f():\n    from tilth.jobs.api import train"),
+    ],
+)
+def test_what_is_allowed_is_let_through(name: str, source: str) -> None:
+    assert layer_faults(name, source) == []
+
+
+def test_torch_is_imported_only_by_what_needs_it() -> None:
+    graph = import_graph(modules())
+    light = [name for name in graph if name.partition(".")[0] in (*WITHOUT_TORCH, *TOP) and name not in TAKES_TORCH]
+    assert len(light) > 40, "the modules are not where this test looks"
+    ways = [" -> ".join(way) for name in light if (way := way_to_torch(name, graph))]
+    assert not ways
+    assert all(way_to_torch(name, graph) for name in TAKES_TORCH)
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        "import torch",
+        "from torch import nn",
+        "try:\n    import torch.nn\nexcept ImportError:\n    pass",
+        "class A:\n    import torch",
+        "from tilth.data import feed",
+        "from .feed import Feed",
+        "from tilth.data.feed import Feed",
+    ],
+)
+def test_a_planted_import_of_torch_is_found(planted: str) -> None:
+    sources = {"data.loader": planted, "data.feed": "import torch"}
+    assert way_to_torch("data.loader", import_graph(sources))
+    inside = "\n".join(f"    {line}" for line in planted.splitlines())
+    for harmless in (f"def f():\n{inside}", f"if TYPE_CHECKING:\n{inside}"):
+        assert way_to_torch("data.loader", import_graph({**sources, "data.loader": harmless})) == []
+
+
+def forbidden(source: str) -> list[str]:
+    """What no module of tilth does: another library's models, pickles, and code made from text."""
+    tree = ast.parse(source)
+    found = [target for _, target in imported(tree, "tilth") if target.partition(".")[0] in FORBIDDEN_IMPORTS]
+    calls = [ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    return found + [call for call in calls if call in FORBIDDEN_CALLS]
+
+
+def test_nothing_is_unpickled_or_evaluated() -> None:
+    assert not {name: found for name, source in modules().items() if (found := forbidden(source))}
+    for planted in ("def f():\n    import pickle", "from transformers import AutoModel", "torch.load(x)", "eval('1')"):
+        assert forbidden(planted)
+
+
+def test_no_file_is_longer_than_it_may_be() -> None:
+    files = [path for folder in ("src", "tests") for path in sorted((ROOT / folder).rglob("*.py"))]
+    lengths = {path.relative_to(ROOT).as_posix(): len(path.read_text("utf-8").splitlines()) for path in files}
+    assert max(lengths.values()) > 100, "the files are not where this test looks"
+    assert not {name: lines for name, lines in lengths.items() if lines > LONGEST_FILE}

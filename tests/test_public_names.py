@@ -1,0 +1,173 @@
+"""What scripts may rely on, written down once more: names, commands, exit codes and the keys of a recipe.
+
+A change here is a change for everyone who uses tilth: it belongs into CHANGELOG.md.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import typer.main
+
+import tilth
+from tilth.cli.main import app
+from tilth.core import errors
+from tilth.core.errors import TilthError
+from tilth.jobs.recipe import Recipe
+from tilth.train.config import TrainConfig
+
+HOMES = {
+    "Dataset": "tilth.data.dataset",
+    "LanguageModel": "tilth.jobs.load",
+    "Metrics": "tilth.evaluate.metrics",
+    "Recipe": "tilth.jobs.recipe",
+    "TilthError": "tilth.core.errors",
+    "evaluate": "tilth.jobs.api",
+    "load": "tilth.jobs.load",
+    "load_recipe": "tilth.jobs.recipe",
+    "make_recipe": "tilth.jobs.recipe",
+    "prepare": "tilth.jobs.api",
+    "train": "tilth.jobs.api",
+}
+COMMANDS = ["evaluate", "generate", "init", "prepare", "quickstart", "schema", "train"]
+OPTIONS = {
+    "evaluate": {"--data", "--checkpoint", "--json"},
+    "generate": {
+        "--prompt", "--max-new-tokens", "--temperature", "--top-k", "--top-p", "--seed", "--stop", "--samples",
+        "--checkpoint",
+    },
+    "init": {"--template"},
+    "prepare": {"--workspace", "--workers", "--set", "--json"},
+    "quickstart": {"--run", "--workspace", "--workers", "--minutes", "--steps"},
+    "schema": set(),
+    "train": {"--run", "--workspace", "--workers", "--set", "--json"},
+}  # fmt: skip
+EXIT_CODES = {
+    "TilthError": 1,
+    "RecipeError": 2,
+    "DataError": 3,
+    "IntegrityError": 3,
+    "StorageError": 3,
+    "CheckpointError": 4,
+    "DivergedError": 5,
+    "Stopped": 75,
+}
+RECIPE_KEYS = ["data", "evaluate", "model", "name", "sample", "tokenizer", "train"]
+TRAIN_KEYS = [
+    "batch_tokens", "checkpoint", "convergence", "device", "early_stopping", "epochs", "final", "grad_clip", "hours",
+    "micro_batch", "objective", "optimizer", "precision", "schedule", "seed", "steps", "tokens",
+]  # fmt: skip
+PARAMETERS = {
+    "evaluate": ["run", "data", "which"],
+    "load": ["path", "which", "device"],
+    "load_recipe": ["path", "overrides"],
+    "make_recipe": ["data", "overrides", "place"],
+    "prepare": ["recipe", "workspace", "workers"],
+    "train": ["recipe", "run", "workspace", "workers", "emit"],
+}
+
+
+def in_a_fresh_python(code: str) -> str:
+    """What a script prints; a warning in it is an error."""
+    words = [sys.executable, "-W", "error", "-c", code]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_public_names_are_these() -> None:
+    assert tilth.__all__ == sorted(HOMES)
+    assert set(HOMES) <= set(dir(tilth))
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = tilth.nothing  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", sorted(HOMES))
+def test_a_public_name_is_what_its_home_calls_so(name: str) -> None:
+    value = getattr(tilth, name)
+    assert not isinstance(value, ModuleType), f"tilth.{name} is the package of that name"
+    assert value is getattr(importlib.import_module(HOMES[name]), name)
+    assert value.__module__ == HOMES[name] and value.__doc__
+    if name in PARAMETERS:
+        assert list(inspect.signature(value).parameters) == PARAMETERS[name]
+
+
+def test_public_names_stay_what_they_are_when_packages_of_the_same_name_are_imported() -> None:
+    code = f"""
+import tilth, sys
+before = [getattr(tilth, name) for name in {sorted(HOMES)}]
+import tilth.train.step, tilth.evaluate.metrics, tilth.generate.text
+from tilth.train import optim
+from tilth import train, evaluate
+assert [getattr(tilth, name) for name in {sorted(HOMES)}] == before
+assert [train, evaluate] == [tilth.train, tilth.evaluate] and sys.modules["tilth.train"].__path__
+print([callable(value) for value in before].count(True))
+"""
+    assert in_a_fresh_python(code).strip() == str(len(HOMES))
+
+
+def test_importing_tilth_imports_nothing_heavy() -> None:
+    code = "import sys; before = set(sys.modules); import tilth; print(*sorted(set(sys.modules) - before))"
+    came = {name.partition(".")[0] for name in in_a_fresh_python(code).split()}
+    assert "tilth" in came
+    assert not came & {"torch", "numpy", "pyarrow", "pydantic", "yaml", "typer", "rich", "tiktoken", "tokenizers"}
+
+
+@pytest.mark.parametrize("words", [["--help"], ["train", "--help"]])
+def test_help_answers_at_once(words: list[str]) -> None:
+    seconds = []
+    for _ in range(5):  # the best of five: what else the machine does is no fault of tilth's
+        start = time.perf_counter()
+        done = subprocess.run([sys.executable, "-m", "tilth", *words], capture_output=True, text=True, timeout=60)
+        seconds.append(time.perf_counter() - start)
+        assert done.returncode == 0 and "Usage: " in done.stdout, done.stderr
+    assert min(seconds) < 0.3, seconds
+
+
+def test_the_commands_and_their_options_are_these() -> None:
+    group = typer.main.get_command(app)
+    assert sorted(group.commands) == COMMANDS  # type: ignore[attr-defined]
+    for name, command in group.commands.items():  # type: ignore[attr-defined]
+        options = {word for parameter in command.params for word in parameter.opts if word.startswith("--")}
+        assert options == OPTIONS[name], name
+        assert command.help, name
+
+
+def test_every_error_has_its_exit_code() -> None:
+    tree = {name: value for name, value in vars(errors).items() if inspect.isclass(value)}
+    assert {name: value.exit_code for name, value in tree.items()} == EXIT_CODES
+    assert all(issubclass(value, TilthError) for value in tree.values())
+    assert issubclass(errors.IntegrityError, errors.DataError)
+    drawn = errors.__doc__ or ""
+    assert all(name in drawn for name in EXIT_CODES)
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [(["train", "nothing.yaml"], 2), (["evaluate", "nothing"], 2), (["nothing"], 2), (["train"], 2)],
+)
+def test_a_fault_of_the_user_gives_its_exit_code_and_no_traceback(tmp_path: Path, words: list[str], code: int) -> None:
+    command = [sys.executable, "-W", "error", "-m", "tilth", *words]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_keys_of_a_recipe_are_these() -> None:
+    assert sorted(Recipe.model_fields) == RECIPE_KEYS
+    assert sorted(TrainConfig.model_fields) == TRAIN_KEYS
+
+
+def test_the_schema_is_json_schema_of_the_same_keys() -> None:
+    schema = json.loads(json.dumps(Recipe.model_json_schema()))
+    assert sorted(schema["properties"]) == RECIPE_KEYS and schema["additionalProperties"] is False
+    assert sorted(schema["$defs"]["TrainConfig"]["properties"]) == TRAIN_KEYS
