@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import typer.main
 
-from tests.jobs.helpers import write_texts
+from tests.jobs.helpers import environment, write_texts
 from tilth.cli.main import app
 from tilth.core.config import load_yaml
 from tilth.jobs.recipe import load_recipe, load_shipped, shipped_recipes
@@ -31,7 +31,8 @@ SOURCES = ("src/**/*.py", "src/**/*.yaml", "src/**/*.jinja", "tests/**/*.py")
 
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_INLINE = re.compile(r"`(tilth [^`\n]+)`")
+_INLINE = re.compile(r"`(tilth\s[^`]+)`")
+_PLACE = re.compile(r"`([\w/]+\.py):\s([\w.]+)`")
 _IN_COMMENT = re.compile(r"#.*?(?:`|\s{2,})(tilth [^`\n]+)")
 # Places of one machine, and addresses that packages come from there: spelt apart, so that this file has none.
 _MACHINE = re.compile(
@@ -53,7 +54,7 @@ def broken_links(document: Path, text: str) -> list[str]:
             continue
         name, _, heading = link.partition("#")
         target = document.parent / name if name else document
-        found = target.exists()
+        found = target == document or target.exists()
         if found and heading:
             found = heading in anchors(text if target == document else target.read_text("utf-8"))
         if not found:
@@ -69,7 +70,7 @@ def commands_in(text: str) -> Iterator[str]:
                 words = re.sub(r"^\s*\$?\s*|\s{2,}#.*$|^\s*torchrun .*-m (?=tilth )", "", line)
                 if words.startswith("tilth "):
                     yield words
-    yield from _INLINE.findall(_FENCE.sub("", text))
+    yield from (" ".join(words.split()) for words in _INLINE.findall(_FENCE.sub("", text)))
 
 
 def command_fault(words: str) -> str:
@@ -92,6 +93,26 @@ def command_fault(words: str) -> str:
     except Exception as error:  # whatever the parser calls it: the document is wrong
         return f"{words!r}: {error}"
     return ""
+
+
+def missing_places(text: str) -> list[str]:
+    """Of the places that a document names as `file.py: name`, those that are not in the source."""
+    missing = []
+    for file, name in _PLACE.findall(text):
+        paths = [path for path in (ROOT / "src").rglob("*.py") if f"/{path.as_posix()}".endswith(f"/{file}")]
+        sources = [path.read_text("utf-8") for path in paths]
+        parts = [rf"(?:def|class) {part}\b|^\s*{part}(?:: .*)? = " for part in name.split(".")]
+        if not any(all(re.search(part, source, re.MULTILINE) for part in parts) for source in sources):
+            missing.append(f"{file}: {name}")
+    return missing
+
+
+def test_every_place_in_the_code_that_is_named_exists() -> None:
+    texts = {path.name: path.read_text("utf-8") for path in DOCUMENTS}
+    assert sum(len(_PLACE.findall(text)) for text in texts.values()) > 20, "they are not where this test looks"
+    assert not {name: missing for name, text in texts.items() if (missing := missing_places(text))}
+    planted = "`core/nothing.py: f` `core/files.py: none_such` `files.py: FolderLock.nothing` `core/files.py: disk`"
+    assert len(missing_places(planted)) == 3
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
@@ -148,7 +169,7 @@ def test_the_python_example_of_the_readme_runs(tmp_path: Path) -> None:
     texts = sorted(write_texts(tmp_path / "texts", documents=10).iterdir())
     (tmp_path / "my-text.txt").write_text("\n".join(path.read_text() for path in texts))
     words = [sys.executable, "-W", "error", "-c", blocks[0]]
-    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(words, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "bits_per_byte=" in done.stdout
     assert (tmp_path / "runs" / "my-text" / "final" / "model.safetensors").is_file()
@@ -165,7 +186,7 @@ def test_the_recipe_of_the_readme_is_valid(tmp_path: Path) -> None:
 
 def test_every_shipped_recipe_loads() -> None:
     assert {"my-text", "quickstart", "shakespeare-char", "shakespeare-char-cpu"} <= set(shipped_recipes())
-    assert shipped_recipes() == [path.stem for path in RECIPES]
+    assert shipped_recipes() == sorted(path.stem for path in RECIPES)
     for name in shipped_recipes():
         assert load_shipped(name).name == name
 

@@ -87,7 +87,7 @@ def test_the_public_names_are_these() -> None:
     assert tilth.__all__ == sorted(HOMES)
     assert set(HOMES) <= set(dir(tilth))
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        _ = tilth.nothing  # type: ignore[attr-defined]
+        _ = tilth.nothing
 
 
 @pytest.mark.parametrize("name", sorted(HOMES))
@@ -143,8 +143,8 @@ def test_the_commands_and_their_options_are_these() -> None:
 
 def test_every_error_has_its_exit_code() -> None:
     tree = {name: value for name, value in vars(errors).items() if inspect.isclass(value)}
-    assert {name: value.exit_code for name, value in tree.items()} == EXIT_CODES
     assert all(issubclass(value, TilthError) for value in tree.values())
+    assert {name: getattr(value, "exit_code", None) for name, value in tree.items()} == EXIT_CODES
     assert issubclass(errors.IntegrityError, errors.DataError)
     drawn = errors.__doc__ or ""
     assert all(name in drawn for name in EXIT_CODES)

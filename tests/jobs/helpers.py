@@ -11,10 +11,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-WORDS = "the a soil seed grows in of and rain sun deep green field under then slow water root leaf stone wind".split()
+TEXT = "the a soil seed grows in of and rain sun deep green field under then slow water root leaf stone wind"
+WORDS = TEXT.split()
 
 SMALL = [
-    "model={preset: llama-tiny, num_hidden_layers: 1, num_attention_heads: 2, num_key_value_heads: 1, hidden_size: 32, context_length: 16}",
+    "model={preset: llama-tiny, num_hidden_layers: 1, num_attention_heads: 2, num_key_value_heads: 1, hidden_size: 32}",
+    "model.context_length=16",
     "train.batch_tokens=256",
     "train.precision=fp32",
     "tokenizer={kind: byte}",

@@ -1,8 +1,8 @@
 """Checkpoints that survive being killed: saved whole or not at all, and trusted only after every hash was compared.
 
-    store.save(step, {"model": …, "optimizer": …}, state)     RUN/checkpoints/step-00000500/
-    store.latest()                                            the newest that verifies; bad ones are set aside by
-    name, never deleted store.prune(keep, protect)                                removes the older ones
+    store.save(step, tensors, state)   RUN/checkpoints/step-00000500/
+    store.latest()                     the newest that verifies; bad ones are set aside by name, never deleted
+    store.prune(keep)                  removes the older ones, but for the best
 
 A checkpoint is `model.safetensors`, `optimizer.safetensors`, `state.json` and `manifest.json` (size and SHA-256 of
 each), written into a temporary folder beside its place, fsynced, renamed, and the parent fsynced.
@@ -50,9 +50,7 @@ class CheckpointStore:
         self.folder = folder
 
     def save(self, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: dict[str, Any]) -> Path:
-        """Saves durably; returns the folder. CheckpointError when the disk refuses: earlier checkpoints are
-        untouched.
-        """
+        """Saves durably; returns the folder. CheckpointError when the disk refuses: earlier ones are untouched."""
         final = self._path(step)
         try:
             with new_folder(final, {"step": step}) as folder:

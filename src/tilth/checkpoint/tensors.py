@@ -1,5 +1,4 @@
-"""Tensors in safetensors files, streamed: no second copy of the model in memory, and the hash is of what was meant to
-be written.
+"""Tensors in safetensors files, written as a stream: no second copy of the model in memory.
 
 Reading goes through the safetensors library. Format: https://github.com/huggingface/safetensors#format.
 """
@@ -31,9 +30,7 @@ _DTYPES = {
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Writes (and fsyncs) a safetensors file. Names go in sorted order, the widest types first, so that all stay
-    aligned.
-    """
+    """Writes and fsyncs a safetensors file: names sorted, the widest types first, so that all stay aligned."""
     names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
     header, offset = {}, 0
     for name in names:
@@ -65,9 +62,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def load_model(model: torch.nn.Module, tensors: Mapping[str, Tensor], place: Path) -> None:
-    """Copies weights into `model`, all of them and no others; CheckpointError names what is missing, extra or of
-    another shape.
-    """
+    """Copies weights into `model`, all and no others; CheckpointError names what is missing, extra or misshapen."""
     own = model.state_dict()
     faults = [f"{name} is missing" for name in own if name not in tensors]
     faults += [f"{name} is unknown" for name in tensors if name not in own]

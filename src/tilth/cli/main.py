@@ -7,8 +7,12 @@ object.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -174,15 +178,26 @@ def generate(
 
     values = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
     options = TextOptions(max_new_tokens, samples, tuple(stop or ()), parse(SamplingConfig, values, "generate"))
-    stream_generated(load(run, _which(checkpoint)), prompt, options)
+    with _reader_may_leave():
+        stream_generated(load(run, _which(checkpoint)), prompt, options)
 
 
 def _which(checkpoint: str) -> Any:
-    if checkpoint.isdigit():
+    if checkpoint.isascii() and checkpoint.isdigit():
         return int(checkpoint)
     if checkpoint not in ("final", "latest", "best"):
         raise RecipeError(f"--checkpoint {checkpoint!r} names no weights", "give final, latest, best or a step")
     return checkpoint
+
+
+@contextlib.contextmanager
+def _reader_may_leave() -> Iterator[None]:
+    """`tilth generate … | head` is no fault: what is still to be written goes nowhere."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _print_json(wanted: bool, value: Any) -> None:
@@ -194,14 +209,32 @@ def _print_json(wanted: bool, value: Any) -> None:
 def main() -> None:
     """The entry point: a user's fault prints message and remedy; anything else is a bug and shows its traceback."""
     try:
-        app()
+        with _signals_end_it():
+            app()
     except TilthError as error:
         sys.stdout.flush()
         print(f"tilth: {error.message}\n  remedy: {error.remedy}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("tilth: interrupted; what was finished is kept: type the same command to go on", file=sys.stderr)
+    except _Interrupted as interrupted:
+        print(f"tilth: {interrupted}: what was finished is kept", file=sys.stderr)
+        print("  remedy: type the same command to go on", file=sys.stderr)
         sys.exit(75)
-    except BrokenPipeError:  # `tilth generate … | head` is no fault
-        sys.stderr.close()
-        sys.exit(0)
+
+
+class _Interrupted(BaseException):
+    """A signal that came where nothing waits for it. Not KeyboardInterrupt, which typer answers by itself."""
+
+
+@contextlib.contextmanager
+def _signals_end_it() -> Iterator[None]:
+    """Ctrl-C and SIGTERM end any command in order, with exit code 75; training has handlers of its own."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise _Interrupted(signal.Signals(number).name)
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

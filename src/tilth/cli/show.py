@@ -11,6 +11,7 @@ from rich.console import Console
 
 from tilth.cli.prepare_display import PrepareDisplay
 from tilth.cli.tables import dataset_table, metrics_table, printable, result_table
+from tilth.core.errors import IntegrityError
 from tilth.core.files import read_json
 
 if TYPE_CHECKING:
@@ -49,8 +50,11 @@ def train_shown(recipe: Recipe, dataset: Dataset, run: Path) -> dict[str, Any]:
 
 def seconds_before(run: Path) -> float:
     """How long the run has trained so far, for the display's clock."""
-    newest = max((run / "checkpoints").glob("step-*/state.json"), default=None)
-    return float(read_json(newest)["progress"]["seconds"]) if newest else 0.0
+    try:
+        newest = max((run / "checkpoints").glob("step-*[0-9]/state.json"), default=None)
+        return float(read_json(newest)["progress"]["seconds"]) if newest else 0.0
+    except (IntegrityError, OSError, LookupError, TypeError, ValueError):
+        return 0.0  # a damaged checkpoint is not the display's affair
 
 
 def print_dataset(dataset: Dataset) -> None:

@@ -10,6 +10,7 @@ Each config class stands beside the code it configures and derives from `Config`
 
 from __future__ import annotations
 
+import copy
 import difflib
 import hashlib
 import json
@@ -30,7 +31,12 @@ class Config(BaseModel):
     """Base of all configuration: unknown keys and wrong types are refused, and nothing changes after it was checked."""
 
     model_config = ConfigDict(
-        extra="forbid", strict=True, frozen=True, validate_default=True, use_attribute_docstrings=True
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        validate_default=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
     )
 
 
@@ -44,6 +50,8 @@ class _Loader(yaml.SafeLoader):
         seen: set[Any] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                raise yaml.constructor.ConstructorError(None, None, f"{key!r} is no key", key_node.start_mark)
             if key in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key {key!r} stands twice", key_node.start_mark
@@ -102,7 +110,7 @@ def load_yaml(path: Path) -> dict[str, Any]:
 
 def apply_overrides(data: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
     """`data` with each `dotted.path=YAML value` put in; list items are named by their index."""
-    result: dict[str, Any] = json.loads(json.dumps(data))
+    result: dict[str, Any] = copy.deepcopy(dict(data))
     for override in overrides:
         path, separator, value = override.partition("=")
         if not separator or not path.strip():

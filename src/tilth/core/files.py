@@ -44,9 +44,10 @@ class Disk:
         return size, digest.hexdigest()
 
     def append(self, path: Path, data: bytes) -> None:
-        """Appends to a file in one write."""
+        """Appends to a file in one write, as long as there is room for it."""
         with path.open("ab", buffering=0) as file:
-            file.write(data)
+            while data:  # a disk that is nearly full takes a part of it, and says so only the next time
+                data = data[file.write(data) :]
 
     def truncate(self, path: Path, size: int) -> None:
         """Cuts a file to `size` bytes, durably."""
@@ -99,7 +100,11 @@ _DISK_FAULTS = {
     errno.EACCES,
     errno.EPERM,
     errno.EIO,
+    errno.EEXIST,
     errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
     errno.EFBIG,
 }
 
@@ -112,7 +117,7 @@ def storage_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in _DISK_FAULTS:
             raise
-        existing = next((p for p in [path, *path.parents] if p.exists()), Path("/"))
+        existing = next((p for p in [path, *path.parents] if os.path.exists(p)), Path("/"))  # noqa: PTH110 - never raises
         free = shutil.disk_usage(existing).free / 2**30
         raise StorageError(
             f"cannot write {error.filename or path}: {error.strerror} ({free:.2f} GiB free)",
@@ -171,10 +176,14 @@ def new_folder(final: Path, facts: dict[str, Any] | None = None) -> Iterator[Pat
             raise
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Removes what processes that were killed left half-made in `folder`; for whoever holds the folder's lock."""
+    for path in folder.glob(".*.tmp"):
+        disk.remove(path)
+
+
 def commit_folder(temporary: Path, final: Path, facts: dict[str, Any] | None = None) -> None:
-    """Fsyncs and hashes all files of `temporary`, writes the manifest, renames the folder to `final`, fsyncs the
-    parent.
-    """
+    """Fsyncs and hashes all files of `temporary`, writes the manifest, renames to `final`, fsyncs the parent."""
     write_manifest(temporary, facts)
     disk.sync_folder(temporary)
     try:
@@ -196,9 +205,7 @@ def write_manifest(folder: Path, facts: dict[str, Any] | None = None) -> None:
 
 
 def _sealed(content: dict[str, Any]) -> bytes:
-    """A manifest's bytes, with the hash of its own content in it: a flipped byte of the manifest itself is noticed
-    too.
-    """
+    """A manifest's bytes, with the hash of its own content in it: a flipped byte of the manifest is noticed too."""
     content = {key: value for key, value in content.items() if key != "seal"}
     text = json.dumps(content, indent=2, ensure_ascii=False)
     sealed = {**content, "seal": hashlib.sha256(text.encode()).hexdigest()}
@@ -217,7 +224,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             found = "missing" if size is None else f"{size} bytes"
             raise IntegrityError(
                 f"{path} is {found}; its manifest says {entry['size']} bytes",
-                "it was truncated or altered: make it again",
+                "it was truncated or altered: run the command that made it again",
             )
     return manifest
 
@@ -227,7 +234,7 @@ def verify_file(folder: Path, name: str, manifest: dict[str, Any]) -> None:
     if hash_file(folder / name) != manifest["files"][name]["sha256"]:
         raise IntegrityError(
             f"{folder / name} is not what was written: its SHA-256 differs from its manifest's",
-            "it was altered: make it again",
+            f"it was altered: remove {folder} and run the command that made it again",
         )
 
 

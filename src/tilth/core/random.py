@@ -27,7 +27,7 @@ class Permutation:
     """A keyed bijection on 0..size-1: a Feistel network on 2k bits with cycle-walking.
 
     Source: Black and Rogaway, "Ciphers with arbitrary finite domains" (2002). The domain is the smallest 4^k >= size,
-        so a walk takes fewer than four steps on average.
+    so a walk takes fewer than four steps on average.
     """
 
     def __init__(self, size: int, key: int) -> None:

@@ -1,10 +1,11 @@
 """The run folder: what a training run leaves behind, and the records that it appends while it goes.
 
     RUN/recipe.json         the resolved recipe               RUN/data.json           the dataset it was trained on
-    RUN/steps.jsonl         one StepRecord a line             RUN/events.jsonl        evaluations, samples,
-    checkpoints, messages RUN/checkpoints/        to resume from                    RUN/final/              the model,
-    ready to use RUN/result.json         how the run ended                 RUN/report.html         the same, for
-    people
+    RUN/steps.jsonl         one StepRecord a line
+    RUN/events.jsonl        evaluations, samples, checkpoints, messages
+    RUN/checkpoints/        to resume from
+    RUN/final/              the model, ready to use
+    RUN/result.json         how the run ended; RUN/report.html is the same, for people
 
 Records are plain lines of JSON, appended at once, and cut back to the step from which a run goes on: a resumed run's
 files are those of a run that was never stopped (times apart).

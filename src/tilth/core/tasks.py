@@ -23,7 +23,7 @@ from typing import Any
 
 from tilth.core.config import fingerprint
 from tilth.core.errors import DataError, IntegrityError
-from tilth.core.files import disk, new_folder, read_manifest
+from tilth.core.files import disk, new_folder, read_manifest, verify_manifest
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,14 @@ class Done:
 OnDone = Callable[[Done, int, int], None]
 
 
-def run_tasks(tasks: Sequence[Task], workspace: Path, workers: int = 1, on_done: OnDone | None = None) -> list[Done]:
-    """Runs what is not there yet; results stand in the order of `tasks`. A task's TilthError is raised as it is."""
+def run_tasks(
+    tasks: Sequence[Task], workspace: Path, workers: int = 1, on_done: OnDone | None = None, *, verify: bool = False
+) -> list[Done]:
+    """Runs what is not there yet; results stand in the order of `tasks`. A task's TilthError is raised as it is.
+
+    Args:
+        verify: compare the hashes of what is there, not its sizes alone; what was altered is made again.
+    """
     results: dict[int, Done] = {}
 
     def finish(index: int, done: Done) -> None:
@@ -78,7 +84,7 @@ def run_tasks(tasks: Sequence[Task], workspace: Path, workers: int = 1, on_done:
 
     missing = []
     for index, task in enumerate(tasks):
-        done = _find(task, workspace)
+        done = _find(task, workspace, verify)
         if done is None:
             missing.append(index)
         else:
@@ -92,12 +98,12 @@ def run_tasks(tasks: Sequence[Task], workspace: Path, workers: int = 1, on_done:
     return [results[index] for index in range(len(tasks))]
 
 
-def _find(task: Task, workspace: Path) -> Done | None:
+def _find(task: Task, workspace: Path, verify: bool = False) -> Done | None:
     folder = task.folder(workspace)
     if not folder.exists():
         return None
     try:
-        return Done(task, folder, read_manifest(folder), reused=True)
+        return Done(task, folder, (verify_manifest if verify else read_manifest)(folder), reused=True)
     except IntegrityError:
         disk.remove(folder)  # a derived result that is not whole: it is made again from its inputs
         return None
@@ -138,9 +144,7 @@ def _run_in_processes(tasks: list[tuple[int, Task]], workspace: Path, workers: i
 
 @contextlib.contextmanager
 def _without_main() -> Iterator[None]:
-    """Hides the main module from spawned workers: they need nothing of it, and running a user's script again would be
-    a fault.
-    """
+    """Hides the main module from spawned workers: they need nothing of it, and must not run a user's script again."""
     names: dict[str, Any] = vars(sys.modules["__main__"])
     hidden = {name: names.pop(name) for name in ("__file__", "__spec__") if name in names}
     names["__spec__"] = None

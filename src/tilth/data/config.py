@@ -16,6 +16,8 @@ class SplitConfig(Config):
 
     validation: float = Field(default=0.05, ge=0, lt=1)
     """The share that is held out: of the documents (`by: document`) or of the characters (`by: tail`)."""
+    seed: int = Field(default=0, ge=0)
+    """Draws the documents. Not the seed of training: runs with other seeds are measured on the same text."""
     by: Literal["auto", "document", "tail"] = "auto"
     """`document`: each document by a hash of its id; `tail`: the end of the text, in the order of the sources, cut
     where the share says; `auto`: by document from 100 documents on, else the tail."""

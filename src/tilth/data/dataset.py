@@ -22,7 +22,7 @@ from typing import Any
 from tilth.core.config import fingerprint
 from tilth.core.errors import DataError, IntegrityError
 from tilth.core.files import disk, new_folder, read_manifest
-from tilth.core.tasks import Done
+from tilth.core.tasks import Done, Task
 from tilth.data.shards import Shard, TokenStream
 from tilth.tokenizer import Tokenizer, load_tokenizer
 
@@ -45,12 +45,13 @@ class Dataset:
     @cached_property
     def tokenizer(self) -> Tokenizer:
         """The tokenizer that made its tokens; IntegrityError when the one in the folder is another."""
-        tokenizer = load_tokenizer(self.folder / "tokenizer")
+        remedy = f"remove {self.folder} and prepare the data again"
+        try:
+            tokenizer = load_tokenizer(self.folder / "tokenizer")
+        except IntegrityError as error:
+            raise IntegrityError(error.message, remedy) from error
         if tokenizer.fingerprint != self.facts["tokenizer"]:
-            raise IntegrityError(
-                f"{self.folder / 'tokenizer'} is not the tokenizer that made these shards",
-                f"remove {self.folder} and prepare the data again",
-            )
+            raise IntegrityError(f"{self.folder / 'tokenizer'} is not the tokenizer that made these shards", remedy)
         return tokenizer
 
     def stream(self, split: str) -> TokenStream:
@@ -71,13 +72,11 @@ def assemble(
     workspace: Path, name: str, stages: Mapping[str, Sequence[Done]], tokenizer: Done, encoded: Sequence[Done]
 ) -> Dataset:
     """Gathers what the tasks made into one folder, if it is not there yet, and opens it."""
-    identity = fingerprint([DATASET_VERSION, tokenizer.task.key, [done.task.key for done in encoded]])
-    final = workspace / "datasets" / f"{name}-{identity[:12]}"
-    if final.exists():
-        try:
-            return open_dataset(final)
-        except IntegrityError:
-            disk.remove(final)  # made of tasks' results, each of which is checked: it is gathered again
+    tasks = [done.task for done in encoded]
+    identity, final = _identity(tokenizer.task, tasks), dataset_folder(workspace, name, tokenizer.task, tasks)
+    if is_whole(final):
+        return open_dataset(final)
+    disk.remove(final)  # made of tasks' results, which were checked: it is gathered again
     with new_folder(final, _facts(identity, stages, tokenizer, encoded)) as folder:
         _link(tokenizer.folder, folder / "tokenizer", keep_manifest=False)
         for number, done in enumerate(encoded):
@@ -88,6 +87,23 @@ def assemble(
             for number, done in enumerate(results):
                 _link_file(done.folder / "ledger.parquet", folder / "ledger" / f"{stage}-{number:05d}.parquet")
     return open_dataset(final)
+
+
+def _identity(tokenizer: Task, encodings: Sequence[Task]) -> str:
+    return fingerprint([DATASET_VERSION, tokenizer.key, [task.key for task in encodings]])
+
+
+def dataset_folder(workspace: Path, name: str, tokenizer: Task, encodings: Sequence[Task]) -> Path:
+    """Where the dataset stands that these tasks make."""
+    return workspace / "datasets" / f"{name}-{_identity(tokenizer, encodings)[:12]}"
+
+
+def is_whole(folder: Path) -> bool:
+    """True when a dataset is there and none of its files is missing or of another size."""
+    try:
+        return folder.exists() and bool(open_dataset(folder))
+    except IntegrityError:
+        return False
 
 
 def open_dataset(folder: Path) -> Dataset:

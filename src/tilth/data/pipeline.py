@@ -2,8 +2,7 @@
 
     prepare(config, tokenizer, name, workspace, …) -> Dataset
 
-    list -> collect (per group of files) -> clean (per part) -> dedup (all) -> split plan -> tokenizer -> encode (per
-    part) -> dataset
+    list -> collect (group of files) -> clean (part) -> dedup (all) -> split plan -> tokenizer -> encode (part) -> dataset
 
 Only the plan is made here; all work is done in tasks, and each task's identity is made of the keys of the tasks
 before it.
@@ -21,7 +20,7 @@ from tilth.core.errors import DataError
 from tilth.core.tasks import Done, OnDone, Task, run_tasks
 from tilth.data import stages
 from tilth.data.config import DataConfig, SplitConfig
-from tilth.data.dataset import Dataset, assemble
+from tilth.data.dataset import Dataset, assemble, dataset_folder, is_whole
 from tilth.data.document import Verdict
 from tilth.data.sources import Input, SourceConfig, list_inputs
 from tilth.data.stages import CleanedPart, Part, SplitPlan
@@ -40,20 +39,17 @@ class Workshop:
     workers: int = 1
     on_done: OnDone | None = None
 
-    def run(self, tasks: Sequence[Task]) -> list[Done]:
-        """Runs what is missing of `tasks`."""
-        return run_tasks(tasks, self.workspace, self.workers, self.on_done)
+    def run(self, tasks: Sequence[Task], *, verify: bool = False) -> list[Done]:
+        """Runs what is missing of `tasks`; with `verify` also what was altered."""
+        return run_tasks(tasks, self.workspace, self.workers, self.on_done, verify=verify)
 
 
-def prepare(
-    config: DataConfig, tokenizer: TokenizerConfig, name: str, base: Path, shop: Workshop, seed: int
-) -> Dataset:
+def prepare(config: DataConfig, tokenizer: TokenizerConfig, name: str, base: Path, shop: Workshop) -> Dataset:
     """Takes the sources to shards, doing only what is not done yet, and opens the result.
 
     Args:
         name: what the dataset's folder is called.
         base: the folder that relative paths of sources start from.
-        seed: draws the validation documents.
     """
     collected = shop.run(_collect_tasks(config, base, shop.workspace))
     parts = [(done, part["file"]) for done in collected for part in done.facts["parts"]]
@@ -65,11 +61,11 @@ def prepare(
     cleaned = shop.run([_clean_task(config, done, name) for done, name in parts])
     dedup = shop.run([_dedup_task(cleaned)])[0] if config.deduplicate == "exact" else None
     _something_left(config, collected, cleaned, dedup)
-    divided = _divide(config.split, cleaned, dedup, seed)
-    trained = shop.run([_tokenizer_task(tokenizer, divided, cleaned, dedup)])[0]
-    encoded = shop.run(
-        [_encode_task(part, done, dedup, trained, shop.workers) for part, done in zip(divided, cleaned, strict=True)]
-    )
+    divided = _divide(config.split, cleaned, dedup)
+    trained = shop.run([_tokenizer_task(tokenizer, divided, cleaned, dedup)], verify=True)[0]
+    encodings = [_encode_task(part, d, dedup, trained, shop.workers) for part, d in zip(divided, cleaned, strict=True)]
+    # The dataset's files are links to these results: one that was altered must not be gathered again.
+    encoded = shop.run(encodings, verify=not is_whole(dataset_folder(shop.workspace, name, trained.task, encodings)))
     _both_splits(config.split, encoded)
     stages_done = {"read": collected, "clean": cleaned, "deduplicate": [dedup] if dedup else [], "split": encoded}
     return assemble(shop.workspace, name, stages_done, trained, encoded)
@@ -124,12 +120,12 @@ def _dedup_task(cleaned: Sequence[Done]) -> Task:
     return Task("dedup", stages.dedup, {"cleaned": [d.folder for d in cleaned]}, identity, stages.VERSIONS["dedup"])
 
 
-def _divide(split: SplitConfig, cleaned: Sequence[Done], dedup: Done | None, seed: int) -> list[CleanedPart]:
+def _divide(split: SplitConfig, cleaned: Sequence[Done], dedup: Done | None) -> list[CleanedPart]:
     drops = dedup.folder if dedup else None
     documents = sum(done.facts["documents"] for done in cleaned) - (dedup.facts["documents"] if dedup else 0)
     by_document = split.by == "document" or (split.by == "auto" and documents >= FEW_DOCUMENTS)
     if by_document:
-        plans = [SplitPlan(split.validation, seed)] * len(cleaned)
+        plans = [SplitPlan(split.validation, split.seed)] * len(cleaned)
     else:
         plans = _tail_plans(split.validation, cleaned, dedup)
     return [CleanedPart(d.folder, n, drops, plan) for n, (d, plan) in enumerate(zip(cleaned, plans, strict=True))]

@@ -2,10 +2,10 @@
 
 A shard is a folder:
 
-    tokens.bin      little-endian uint16, or uint32 when the vocabulary is larger than 65,535; each document ends with
-    end-of-text offsets.bin     int64, documents + 1: where each document starts in tokens.bin doc_ids.bin     16
-    bytes a document manifest.json   format version, counts, size and SHA-256 of each file, the tokenizer's
-    fingerprint
+    tokens.bin      little-endian uint16, uint32 for a vocabulary over 65,535; each document ends with end-of-text
+    offsets.bin     int64, documents + 1: where each document starts in tokens.bin
+    doc_ids.bin     16 bytes a document
+    manifest.json   format version, counts, size and SHA-256 of each file, the tokenizer's fingerprint
 
 `write_shard` streams documents in; `TokenStream` joins a split's shards into one sequence of tokens. Sizes are
 checked when a shard is opened, hashes when it is first touched.
@@ -160,8 +160,7 @@ class TokenStream:
     def document_numbers(self, start: int, count: int) -> npt.NDArray[np.int64]:
         """For `count` tokens from `start`: the number of the document that each belongs to, int64 [count].
 
-        Numbers go on rising when the ring closes, so that the end of a document and its start are never taken for one
-        piece.
+        Numbers go on rising when the ring closes: the end of a document and its start are never taken for one piece.
         """
         rounds, places = np.divmod(start + np.arange(count), self.tokens)
         numbers = np.searchsorted(self.document_starts(), places, side="right") - 1

@@ -21,6 +21,7 @@ def generate_ids(
     samples: int = 1,
     max_new_tokens: int = 200,
     stop_ids: Collection[int] = (),
+    vocab_size: int | None = None,
 ) -> Iterator[list[int | None]]:
     """The next id of every sample, one list per position; None where a sample has ended (after one of `stop_ids`).
 
@@ -39,7 +40,7 @@ def generate_ids(
             logits_BV = next_logits(model, context, cache)
         else:
             logits_BV = next_logits(model, history[:, -1:], cache)
-        ids = sampler(logits_BV)
+        ids = sampler(logits_BV[:, :vocab_size])
         history = torch.cat([history, ids[:, None]], dim=1)
         row = [None if over else int(i) for i, over in zip(ids.tolist(), ended, strict=True)]
         ended = [over or i in stop_ids for i, over in zip(row, ended, strict=True)]

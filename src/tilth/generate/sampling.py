@@ -51,7 +51,8 @@ def candidates(logits_BV: Tensor, config: SamplingConfig) -> tuple[Tensor, Tenso
     """Probabilities and ids [B, n] of the tokens that may be drawn, likeliest first, after temperature, top-k, then
     top-p.
     """
-    values, ids = (logits_BV / config.temperature).sort(dim=-1, descending=True, stable=True)
+    values, ids = logits_BV.sort(dim=-1, descending=True, stable=True)
+    values = (values - values[:, :1]) / config.temperature  # the largest is 0: no temperature is too small
     if config.top_k is not None:
         values, ids = values[:, : config.top_k], ids[:, : config.top_k]
     probabilities = values.softmax(-1)

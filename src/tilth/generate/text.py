@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from tilth.core.errors import RecipeError
 from tilth.generate.engine import generate_ids
 from tilth.generate.sampling import SamplingConfig
 from tilth.model.transformer import Transformer
@@ -19,6 +20,10 @@ class TextOptions:
     samples: int = 1
     stop: tuple[str, ...] = ()
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
+
+    def __post_init__(self) -> None:
+        if "" in self.stop:
+            raise RecipeError("a stop string is empty: it would end every text at once", "leave it out")
 
 
 def stream_texts(
@@ -40,6 +45,7 @@ def stream_texts(
         samples=options.samples,
         max_new_tokens=options.max_new_tokens,
         stop_ids={tokenizer.end_of_text},
+        vocab_size=tokenizer.vocab_size,
     )
     try:
         for row in ids:
@@ -81,9 +87,9 @@ class _Writer:
 
     def _release(self) -> str:
         """What cannot be part of a stop string any more."""
-        found = [place for stop in self._stop if (place := self._held.find(stop)) >= 0]
-        if found:
-            self.over, text, self._held = True, self._held[: min(found)], ""
+        found = [(at + len(stop), at) for stop in self._stop if (at := self._held.find(stop)) >= 0]
+        if found:  # the one that is whole first, however tokens cut the text
+            self.over, text, self._held = True, self._held[: min(found)[1]], ""
             return text
         keep = max((_overlap(self._held, stop) for stop in self._stop), default=0)
         text, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]

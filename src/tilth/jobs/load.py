@@ -44,6 +44,7 @@ class LanguageModel:
         """
         if not 0 < len(ids) <= self.config.context_length:
             raise DataError(f"{len(ids)} ids; the model takes 1 to {self.config.context_length}", "give a part of them")
+        self.tokenizer.decode_bytes(ids)  # DataError when one of them is no id
         device = self.model.embed_tokens.weight.device
         hidden = self.model(torch.tensor([ids], device=device))
         result: npt.NDArray[np.float32] = self.model.logits(hidden)[0].float().cpu().numpy()
@@ -76,7 +77,7 @@ def load(path: Path | str, which: Which = "final", device: DeviceName = "auto") 
     path = Path(path)
     weights, about = _find(path, which)
     try:
-        if (weights / "manifest.json").exists():
+        if weights != path or (weights / "manifest.json").exists():  # a folder from elsewhere may have none
             verify_manifest(weights)
     except IntegrityError as error:
         raise CheckpointError(error.message, "it was altered: use another checkpoint (--checkpoint latest)") from error

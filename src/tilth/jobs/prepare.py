@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tilth.core.environment import usable_cpus
-from tilth.core.files import FolderLock
+from tilth.core.files import FolderLock, remove_leftovers
 from tilth.core.tasks import OnDone
 from tilth.data.dataset import Dataset
 from tilth.data.pipeline import Workshop, prepare
@@ -35,7 +35,9 @@ def prepare_data(
     # Under torchrun every process comes here: the first does the work, the others wait and find it done.
     together = int(os.environ.get("WORLD_SIZE", "1")) > 1
     with FolderLock(workspace, "the workspace", wait=together):
-        return prepare(recipe.data, recipe.tokenizer, recipe.name, base or Path(), shop, recipe.train.seed)
+        for folder in ("tasks", "datasets"):
+            remove_leftovers(workspace / folder)
+        return prepare(recipe.data, recipe.tokenizer, recipe.name, base or Path(), shop)
 
 
 def summary(dataset: Dataset) -> dict[str, Any]:

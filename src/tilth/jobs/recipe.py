@@ -106,9 +106,9 @@ class Recipe(Config):
         return dumped
 
 
-def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
     """The recipe of a file, with `--set` overrides put in; RecipeError names every fault."""
-    return make_recipe(load_yaml(path), overrides, str(path))
+    return make_recipe(load_yaml(Path(path)), overrides, str(path))
 
 
 def make_recipe(data: dict[str, Any], overrides: Sequence[str] = (), place: str = "recipe") -> Recipe:

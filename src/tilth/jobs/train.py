@@ -15,7 +15,7 @@ from tilth.checkpoint.store import Checkpoint, CheckpointStore
 from tilth.core.config import fingerprint
 from tilth.core.environment import fingerprint_environment, peak_bf16_flops
 from tilth.core.errors import RecipeError
-from tilth.core.files import write_json
+from tilth.core.files import remove_leftovers, write_json
 from tilth.core.rundir import Event, Message, RunFolder, SampleRecord
 from tilth.data.dataset import Dataset
 from tilth.data.loader import Loader, evaluation_batches
@@ -49,6 +49,7 @@ def train_model(recipe: Recipe, dataset: Dataset, run: Path, emit: Emit | None =
         if not runtime.is_main:
             return _train(recipe, dataset, folder, runtime, _ignore)
         with folder.lock():
+            remove_leftovers(folder.path)
             return _train(recipe, dataset, folder, runtime, emit or _ignore)
     finally:
         runtime.stop()
@@ -60,14 +61,15 @@ def _ignore(event: Event) -> None:
 
 def _train(recipe: Recipe, dataset: Dataset, folder: RunFolder, runtime: Runtime, show: Emit) -> dict[str, Any]:
     model_config = complete_model(recipe.model, dataset.tokenizer)
+    loader = _make_loader(recipe, dataset, runtime)
     record = functools.partial(_record, folder, show) if runtime.is_main else _ignore
     store = CheckpointStore(folder.checkpoints)
     if runtime.is_main:
         changes = folder.claim(recipe.plain(), {"folder": str(dataset.folder), "fingerprint": dataset.fingerprint})
         write_identity(folder, model_config, dataset.tokenizer)
-    checkpoint = _latest(store, runtime, record)
+    checkpoint, warnings = _latest(store, runtime)
     environment = fingerprint_environment(torch.get_num_threads(), str(runtime.device))
-    parts = _build(recipe, model_config, dataset, runtime, store, checkpoint, record)
+    parts = _build(recipe, model_config, dataset, loader, runtime, store, checkpoint, record)
     parts.identity = {
         "recipe": fingerprint(recipe.plain()),
         "environment": environment,
@@ -78,9 +80,11 @@ def _train(recipe: Recipe, dataset: Dataset, folder: RunFolder, runtime: Runtime
         trainer.restore(checkpoint)
     if runtime.is_main:
         folder.rewind(trainer.progress.step)
+        for warning in warnings:
+            record(Message(trainer.progress.step, "warning", warning))
         for change in changes:
             record(Message(trainer.progress.step, "info", f"the recipe changed: {change}"))
-        _say_where(checkpoint, parts, record)
+        _say_where(checkpoint, trainer, record)
     stopped_by = trainer.run()
     if not runtime.is_main:
         return {}
@@ -100,17 +104,11 @@ def complete_model(config: ModelConfig, tokenizer: Tokenizer) -> ModelConfig:
     return config
 
 
-def _latest(store: CheckpointStore, runtime: Runtime, record: Emit) -> Checkpoint | None:
-    """The checkpoint to go on from; process 0 decides, and sets damaged ones aside before the others look."""
-    warnings: list[str] = []
-    if runtime.is_main:
-        checkpoint, warnings = store.latest()
+def _latest(store: CheckpointStore, runtime: Runtime) -> tuple[Checkpoint | None, list[str]]:
+    """The checkpoint to go on from, and a line on each damaged one; process 0 sets these aside before others look."""
+    found = store.latest() if runtime.is_main else None
     runtime.barrier()
-    if not runtime.is_main:
-        checkpoint, _ = store.latest()
-    for warning in warnings:
-        record(Message(0 if checkpoint is None else checkpoint.step, "warning", warning))
-    return checkpoint
+    return found or store.latest()
 
 
 def _record(folder: RunFolder, show: Emit, event: Event) -> None:
@@ -118,32 +116,38 @@ def _record(folder: RunFolder, show: Emit, event: Event) -> None:
     show(event)
 
 
-def _build(
-    recipe: Recipe,
-    config: ModelConfig,
-    dataset: Dataset,
-    runtime: Runtime,
-    store: CheckpointStore,
-    checkpoint: Checkpoint | None,
-    record: Emit,
-) -> Parts:
-    stream, train = dataset.stream("train"), recipe.train
+def _make_loader(recipe: Recipe, dataset: Dataset, runtime: Runtime) -> Loader:
+    """The loader; an error when text, context and batch do not fit comes here, before the run folder is claimed."""
+    stream, context = dataset.stream("train"), recipe.model.context_length
     rows = batch_rows(recipe, stream)
     if rows % runtime.world_size:
         raise RecipeError(
             f"train.batch_tokens gives {rows} rows, which {runtime.world_size} processes cannot share",
-            f"make train.batch_tokens a multiple of {runtime.world_size * config.context_length}",
+            f"make train.batch_tokens a multiple of {runtime.world_size * context}",
         )
-    loader = Loader(
+    return Loader(
         stream,
-        config.context_length,
+        context,
         rows,
-        train.seed,
+        recipe.train.seed,
         rank=runtime.rank,
         world_size=runtime.world_size,
         isolate=not recipe.data.cross_document_attention,
         fingerprint=dataset.fingerprint,
     )
+
+
+def _build(
+    recipe: Recipe,
+    config: ModelConfig,
+    dataset: Dataset,
+    loader: Loader,
+    runtime: Runtime,
+    store: CheckpointStore,
+    checkpoint: Checkpoint | None,
+    record: Emit,
+) -> Parts:
+    train, rows = recipe.train, loader.batch_rows
     kept = checkpoint.state() if checkpoint else {}
     micro_rows = kept.get("micro_rows") or choose_micro_rows(recipe, config, rows // runtime.world_size)
     tokens = micro_rows * config.context_length
@@ -234,7 +238,11 @@ def _samples(recipe: Recipe, tokenizer: Tokenizer, model: Transformer, step: int
     return events
 
 
-def _say_where(checkpoint: Checkpoint | None, parts: Parts, record: Emit) -> None:
+def _say_where(checkpoint: Checkpoint | None, trainer: Trainer, record: Emit) -> None:
+    parts, step = trainer.parts, trainer.progress.step
+    if over := trainer.stopping.reason(trainer.progress):
+        record(Message(step, "info", f"done: the run ended at step {step} (train.{over}); a longer one would go on"))
+        return
     text = f"{parts.precision} on {parts.runtime.device}, {parts.micro_rows} rows at once"
     if checkpoint is None:
         record(Message(0, "info", f"starting: {text}"))
@@ -246,7 +254,7 @@ def _say_where(checkpoint: Checkpoint | None, parts: Parts, record: Emit) -> Non
         if same
         else "other machine, versions, threads or processes: same samples, loss equal to rounding (T1)"
     )
-    record(Message(checkpoint.step, "info", f"going on after step {checkpoint.step}: {text}; {tier}"))
+    record(Message(step, "info", f"going on after step {step}: {text}; {tier}"))
 
 
 def _finish(folder: RunFolder, trainer: Trainer, stopped_by: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ holds all that the step changed, and a run resumed from it does what the other w
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -140,10 +141,16 @@ class Trainer:
 
     def _diverged(self, result: StepResult, first_sample: int) -> DivergedError:
         last = first_sample + self.parts.loader.batch_rows - 1
+        return self._lost(
+            f"loss {result.loss}, gradient norm {result.grad_norm}, on samples {first_sample} to {last}; "
+            "the update was not done",
+            self.progress.step + 1,
+        )
+
+    def _lost(self, what: str, step: int | None = None) -> DivergedError:
         saved = f"step {self._saved_step}" if self._saved_step >= 0 else "none"
         return DivergedError(
-            f"step {self.progress.step + 1}: loss {result.loss}, gradient norm {result.grad_norm}, "
-            f"on samples {first_sample} to {last}; the update was not done (last checkpoint: {saved})",
+            f"step {self.progress.step if step is None else step}: {what} (last checkpoint: {saved})",
             "lower train.optimizer.lr or lengthen train.schedule.warmup_steps; with precision bf16 or fp16 try fp32; "
             "then start another run with --run NEW_FOLDER",
         )
@@ -195,6 +202,8 @@ class Trainer:
             return False
         started = time.perf_counter()
         metrics = self.parts.evaluate(self.parts.model)
+        if not math.isfinite(metrics["loss"]):
+            raise self._lost(f"the validation loss is {metrics['loss']}")
         best = self.stopping.note_validation(self.progress, metrics)
         seconds = round(time.perf_counter() - started, 3)
         self.parts.emit(EvaluationRecord(self.progress.step, metrics, seconds, best))
@@ -222,7 +231,7 @@ class Trainer:
 
     def _stopped(self, signal: SignalFlag) -> Stopped:
         return Stopped(
-            f"{signal.received} at step {self.progress.step}: everything is saved",
+            f"{signal.received or 'a signal to another process'} at step {self.progress.step}: everything is saved",
             "type the same command to go on to the same result",
         )
 

@@ -1,0 +1,130 @@
+"""Run folders that are of another recipe, of other text, in use, not there, lost to a learning rate, or stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.jobs.conftest import Cli
+from tests.jobs.helpers import SMALL, command, environment, hashes, last_json, tilth, write_recipe, write_texts
+from tilth.core.files import FolderLock
+from tilth.core.rundir import RunFolder
+
+
+def test_a_run_folder_made_by_another_recipe(trained: Path, cli: Cli) -> None:
+    before = hashes(trained / "runs")
+    said = cli("train", "r.yaml", sets=[*SMALL, "train.seed=7", "model.dropout=0.5"])
+    said.fault(2, "runs/small was made by another recipe", "train.seed: 1 -> 7", "model.dropout: 0.0 -> 0.5", "--run")
+    assert hashes(trained / "runs") == before
+    assert cli("train", "r.yaml", "--run", "other", "--json", sets=[*SMALL, "train.seed=7"]).json()["run"] == "other"
+
+
+def test_a_run_folder_of_other_text(trained: Path, cli: Cli) -> None:
+    with (trained / "texts" / "0003.txt").open("a") as file:
+        file.write("one more sentence.\n")
+    before = hashes(trained / "runs")
+    cli("train", "r.yaml", sets=SMALL).fault(4, "trained on other data", "work/datasets/small-", "--run")
+    assert hashes(trained / "runs") == before
+
+
+def test_a_folder_that_is_in_use(trained: Path, cli: Cli) -> None:
+    with FolderLock(trained / "runs" / "small", "the run folder"):
+        cli("train", "r.yaml", sets=SMALL).fault(3, f"runs/small is in use by process {os.getpid()}", "another folder")
+    with FolderLock(trained / "work", "the workspace"):
+        cli("prepare", "r.yaml", sets=SMALL).fault(3, f"work is in use by process {os.getpid()}")
+    assert cli("train", "r.yaml", sets=SMALL).code == 0
+
+
+@pytest.mark.slow
+def test_two_processes_on_one_run_folder(trained: Path, cli: Cli) -> None:
+    words = command("train", "r.yaml", sets=[*SMALL, "train.steps=100000", "train.checkpoint.every_steps=50"])
+    first = subprocess.Popen(words, cwd=trained, env=environment(), stderr=subprocess.PIPE, text=True)
+    while (trained / "runs" / "small" / "steps.jsonl").read_text().count("\n") < 20:
+        assert first.poll() is None
+        time.sleep(0.05)
+    said = cli("train", "r.yaml", sets=[*SMALL, "train.steps=100000", "train.checkpoint.every_steps=50"])
+    said.fault(3, f"in use by process {first.pid}")
+    first.send_signal(signal.SIGTERM)
+    assert first.communicate(timeout=60)[1] and first.returncode == 75
+
+
+def test_a_run_folder_that_is_not_there(trained: Path, cli: Cli) -> None:
+    for job in ("generate", "evaluate"):
+        cli(job, "runs/smal").fault(2, "no run folder or model at runs/smal", "did you mean runs/small?")
+        cli(job, "nowhere/at/all").fault(2, "no run folder or model at nowhere/at/all", "tilth train RECIPE")
+        cli(job, "texts").fault(2, "texts holds no model", "made by `tilth train`")
+
+
+@pytest.mark.parametrize(
+    ("which", "code", "parts"),
+    [
+        ("frist", 2, ("--checkpoint 'frist' names no weights", "final, latest, best or a step")),
+        ("-3", 2, ("'-3'",)),
+        ("²", 2, ("'²'",)),
+        ("1.5", 2, ("'1.5'",)),
+        ("7", 4, ("no checkpoint of step 7", "choose one that exists: 4, 8, 12")),
+        ("99999999999", 4, ("no checkpoint of step 99999999999",)),
+    ],
+)
+def test_a_checkpoint_that_is_not_there(trained: Path, cli: Cli, which: str, code: int, parts: tuple[str, ...]) -> None:
+    cli("generate", "runs/small", f"--checkpoint={which}").fault(code, *parts)
+
+
+def test_a_loss_that_is_no_number(tmp_path: Path, cli: Cli) -> None:
+    write_texts(tmp_path / "texts", documents=20)
+    write_recipe(tmp_path / "r.yaml", "texts", train={"checkpoint": {"every_steps": 1, "keep": 9}})
+    sets = [*SMALL, "train.optimizer.lr=1e30", "train.schedule.warmup_steps=3"]
+    said = cli("train", "r.yaml", sets=sets)
+    said.fault(
+        5,
+        "step 2: loss ",
+        "gradient norm nan",
+        "on samples 16 to 31",
+        "last checkpoint: step 1",
+        "lower train.optimizer.lr",
+    )
+    assert [record.step for record in RunFolder(tmp_path / "runs" / "small").steps()] == [1]
+    kept = hashes(tmp_path / "runs" / "small" / "checkpoints")
+    assert cli("train", "r.yaml", sets=sets).code == 5
+    assert hashes(tmp_path / "runs" / "small" / "checkpoints") == kept
+    assert cli("generate", "runs/small", "--checkpoint", "1").code == 0
+
+
+def test_a_validation_loss_that_is_no_number(tmp_path: Path, cli: Cli) -> None:
+    """The last update can be the one that breaks the weights: no training loss tells of it."""
+    write_texts(tmp_path / "texts", documents=20)
+    write_recipe(tmp_path / "r.yaml", "texts")
+    gpt2 = "model={preset: gpt2, num_hidden_layers: 1, num_attention_heads: 2, hidden_size: 32, context_length: 16}"
+    sets = [*SMALL, gpt2, "train.optimizer.lr=1e38", "train.schedule.warmup_steps=0", "train.steps=1"]
+    said = cli("train", "r.yaml", "--json", sets=sets)
+    said.fault(5, "step 1: the validation loss is nan", "lower train.optimizer.lr")
+    assert not (tmp_path / "runs" / "small" / "final").exists()
+
+
+def rows(good: int, bad: int, text: str = "a row with some words in it, number") -> str:
+    lines = [json.dumps({"text": f"{text} {n}"}) for n in range(good)]
+    return "\n".join([*lines[:3], *(f"{{bad {n}" for n in range(bad)), *lines[3:]])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_preparing(tmp_path: Path, number: signal.Signals) -> None:
+    (tmp_path / "a.jsonl").write_text(rows(40_000, 0))
+    recipe = write_recipe(tmp_path / "r.yaml", "a.jsonl", tokenizer={"kind": "bpe", "vocab_size": 300})
+    process = subprocess.Popen(
+        command("prepare", recipe), cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
+    )
+    while not list(tmp_path.glob("work/tasks/*")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(number)
+    said = process.communicate(timeout=60)[1].decode()
+    assert process.returncode == 75 and "type the same command to go on" in said and "Traceback" not in said
+    last_json(tilth("prepare", recipe, "--json", cwd=tmp_path))
+    assert not list((tmp_path / "work").glob("*/.*.tmp")), "what was left half made is cleared away"

@@ -1,0 +1,147 @@
+"""Bytes that are not the bytes that were written: noticed, named, and made again or set aside; never used."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.jobs.conftest import Cli
+from tests.jobs.helpers import SMALL, hashes
+from tilth.core.files import read_manifest, write_manifest
+from tilth.core.rundir import RunFolder
+
+CHAR = [*SMALL[:-1], "tokenizer={kind: char}"]
+
+
+def flip(path: Path, place: int = -1) -> None:
+    """Changes one byte of a file in place (so that hard links see it too)."""
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+def shard_of(folder: Path, split: str = "train") -> Path:
+    return next((folder / "work" / "datasets").glob(f"*/{split}/shard-00000/tokens.bin"))
+
+
+def test_an_altered_shard(trained: Path, cli: Cli) -> None:
+    shutil.rmtree(trained / "runs")
+    whole = cli("train", "r.yaml", "--run", "whole", sets=SMALL)
+    assert whole.code == 0
+    shutil.rmtree(trained / "work")
+    cli("prepare", "r.yaml", sets=SMALL)
+    flip(shard_of(trained))
+    remedy = cli("train", "r.yaml", sets=SMALL).fault(3, "train/shard-00000/tokens.bin is not what was written")
+    # What the remedy says must help, though the dataset's files are links to the results of tasks.
+    shutil.rmtree(trained / remedy.split("remove ")[1].split(" and run")[0])
+    assert cli("train", "r.yaml", sets=SMALL).code == 0
+    assert hashes(trained / "runs" / "small" / "final") == hashes(trained / "whole" / "final")
+
+
+def test_an_altered_shard_of_validation(trained: Path, cli: Cli) -> None:
+    flip(shard_of(trained, "validation"), 100)
+    cli("evaluate", "runs/small").fault(3, "validation/shard-00000/tokens.bin is not what was written")
+
+
+def test_a_truncated_shard(trained: Path, cli: Cli) -> None:
+    for split in ("train", "validation"):
+        path = shard_of(trained, split)
+        path.write_bytes(path.read_bytes()[:-2])
+    cli("evaluate", "runs/small").fault(3, "tokens.bin is ", "its manifest says")
+    shutil.copytree(trained / "runs" / "small", trained / "before")
+    assert cli("train", "r.yaml", "--run", "again", sets=SMALL).code == 0, "what is derived is made again"
+    assert cli("evaluate", "runs/small").code == 0
+    assert hashes(trained / "again" / "final") == hashes(trained / "before" / "final")
+
+
+def test_another_tokenizer_in_the_dataset(trained: Path, cli: Cli) -> None:
+    cli("prepare", "r.yaml", "--workspace", "char", sets=CHAR)
+    dataset = next((trained / "work" / "datasets").iterdir())
+    other = next((trained / "char" / "datasets").iterdir())
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (dataset / "tokenizer" / name).unlink()
+        shutil.copy(other / "tokenizer" / name, dataset / "tokenizer" / name)
+    cli("evaluate", "runs/small").fault(3, "tokenizer", "manifest says")
+    assert cli("train", "r.yaml", "--run", "again", sets=SMALL).code == 0
+    assert hashes(trained / "again" / "final") == hashes(trained / "runs" / "small" / "final")
+
+
+def test_an_altered_tokenizer_in_the_dataset(trained: Path, cli: Cli) -> None:
+    path = next((trained / "work" / "datasets").glob("*/tokenizer/tokenizer.json"))
+    text = path.read_text()
+    altered = text.replace('"A": 65', '"A": 66', 1)
+    assert altered != text
+    path.write_text(altered)
+    message = cli("train", "r.yaml", "--run", "again", sets=SMALL).fault(
+        3, "tokenizer.json is not what", "remove work/"
+    )
+    shutil.rmtree(trained / message.split("remove ")[1].split(" and")[0])
+    assert cli("train", "r.yaml", "--run", "again", sets=SMALL).code == 0
+    assert hashes(trained / "again" / "final") == hashes(trained / "runs" / "small" / "final")
+
+
+def test_shards_of_another_tokenizer(trained: Path, cli: Cli) -> None:
+    """Shards whose own manifest is whole, but which another tokenizer made."""
+    cli("prepare", "r.yaml", "--workspace", "char", sets=CHAR)
+    dataset = next((trained / "work" / "datasets").iterdir())
+    other = next((trained / "char" / "datasets").iterdir())
+    facts = read_manifest(dataset)
+    shutil.rmtree(dataset / "train")
+    shutil.copytree(other / "train", dataset / "train")
+    write_manifest(dataset, facts)
+    cli("train", "r.yaml", "--run", "x", sets=SMALL).fault(3, "was made by another tokenizer", "257", "remove work/")
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("model.safetensors", "flip"),
+        ("optimizer.safetensors", "gone"),
+        ("state.json", "flip"),
+        ("state.json", "cut"),
+        ("manifest.json", "flip"),
+        ("manifest.json", "gone"),
+    ],
+)
+def test_a_damaged_checkpoint_is_set_aside(trained: Path, cli: Cli, name: str, damage: str) -> None:
+    run = trained / "runs" / "small"
+    path = run / "checkpoints" / "step-00000012" / name
+    if damage == "flip":
+        flip(path, len(path.read_bytes()) // 2)
+    elif damage == "cut":
+        path.write_bytes(path.read_bytes()[:20])
+    else:
+        path.unlink()
+    before = hashes(run / "final")
+    said = cli("train", "r.yaml", "--json", sets=SMALL)
+    assert said.code == 0, said.err
+    assert "step-00000012 is damaged" in said.err and "set aside as step-00000012.damaged" in said.err
+    assert "going on after step 8" in said.err
+    assert (run / "checkpoints" / "step-00000012.damaged").is_dir()
+    assert hashes(run / "final") == before, "it came to the same end"
+    assert any("set aside" in event["text"] for event in RunFolder(run).events("message")), "and it is on record"
+    assert cli("generate", "runs/small", "--checkpoint", "latest").code == 0
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json", "manifest.json"])
+def test_an_altered_final_model(trained: Path, cli: Cli, name: str) -> None:
+    flip(trained / "runs" / "small" / "final" / name, 40)
+    for job in ("generate", "evaluate"):
+        for path in ("runs/small", "runs/small/final"):
+            cli(job, path).fault(4, f"runs/small/final/{name}", "--checkpoint latest")
+        assert cli(job, "runs/small", "--checkpoint", "latest").code == 0
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json", "manifest.json"])
+def test_a_final_model_that_lacks_a_file(trained: Path, cli: Cli, name: str) -> None:
+    (trained / "runs" / "small" / "final" / name).unlink()
+    cli("generate", "runs/small").fault(4, name, "--checkpoint latest")
+
+
+def test_the_remedy_for_an_altered_final_model_is_to_train_again(trained: Path, cli: Cli) -> None:
+    before = hashes(trained / "runs" / "small" / "final")
+    flip(trained / "runs" / "small" / "final" / "model.safetensors", 400)
+    assert cli("train", "r.yaml", sets=SMALL).code == 0
+    assert hashes(trained / "runs" / "small" / "final") == before

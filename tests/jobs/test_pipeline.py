@@ -1,0 +1,276 @@
+"""Data preparation end to end: the same bytes for any number of workers, only what changed done again, every document
+accounted for, and the shards hold the text that was read."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from tests.jobs.helpers import hashes, write_texts
+from tilth.core.config import parse
+from tilth.core.tasks import Done
+from tilth.data.config import DataConfig
+from tilth.data.dataset import SPLITS, Dataset
+from tilth.data.document import Document, make_doc_id
+from tilth.data.pipeline import Workshop, prepare
+from tilth.data.stages import SplitPlan
+from tilth.tokenizer import TokenizerConfig
+
+
+def prepared(
+    base: Path,
+    data: dict[str, Any],
+    tokenizer: dict[str, Any] | None = None,
+    done: list[Done] | None = None,
+    workers: int = 1,
+    workspace: str = "work",
+    seed: int = 1,
+) -> Dataset:
+    """The dataset of a `data:` section; finished tasks go to `done`."""
+    on_done = None if done is None else (lambda task, finished, total: done.append(task))
+    shop = Workshop(base / workspace, workers, on_done)
+    config = parse(DataConfig, {"shard_bytes": 65536, **data}, "data")
+    return prepare(config, parse(TokenizerConfig, tokenizer or {"kind": "byte"}), "small", base, shop, seed)
+
+
+def texts_of(dataset: Dataset, split: str) -> list[str]:
+    """What the tokens of a split decode to, document by document."""
+    stream, tokenizer = dataset.stream(split), dataset.tokenizer
+    ids = stream.read(0, stream.tokens)
+    ends = np.flatnonzero(ids == tokenizer.end_of_text)
+    parts = np.split(ids, ends + 1)[:-1]
+    return [tokenizer.decode(part[:-1]) for part in parts]
+
+
+def ids_of(dataset: Dataset, split: str) -> list[str]:
+    return [shard.doc_id(n) for shard in dataset.stream(split).shards for n in range(shard.documents)]
+
+
+def ledger_of(dataset: Dataset) -> list[dict[str, str]]:
+    return [row for file in sorted((dataset.folder / "ledger").iterdir()) for row in pq.read_table(file).to_pylist()]
+
+
+def reused(done: list[Done]) -> dict[str, tuple[int, int]]:
+    """For each kind of task how many were found and how many were done."""
+    kinds = Counter((task.task.kind, task.reused) for task in done)
+    return {kind: (kinds[kind, True], kinds[kind, False]) for kind, _ in kinds}
+
+
+def write_many(folder: Path) -> None:
+    """Two sources: a folder of files and a file of rows, large enough for several shards each."""
+    write_texts(folder / "texts", documents=300)
+    rows = (f"row {n} of a table that goes on for quite a while, {'so ' * (n % 40)}it seems" for n in range(2000))
+    (folder / "rows.jsonl").write_text("\n".join(json.dumps({"text": row}) for row in rows))
+
+
+BOTH: dict[str, Any] = {"sources": [{"path": "texts"}, {"path": "rows.jsonl"}]}
+
+
+def test_any_number_of_workers_gives_the_same_bytes(tmp_path: Path) -> None:
+    write_many(tmp_path)
+    bpe = {"kind": "bpe", "vocab_size": 320}
+    one = prepared(tmp_path, BOTH, bpe, workspace="one")
+    two = prepared(tmp_path, BOTH, bpe, workspace="two", workers=2)
+    assert one.facts["shards"] >= 3
+    assert hashes(one.folder) == hashes(two.folder)
+    assert hashes(tmp_path / "one" / "tasks") == hashes(tmp_path / "two" / "tasks")
+
+
+def test_the_place_on_the_disk_changes_no_bit(tmp_path: Path) -> None:
+    for place in ("here", "there"):
+        write_texts(tmp_path / place / "texts", documents=20)
+    here, there = (prepared(tmp_path / place, {"sources": [{"path": "texts"}]}) for place in ("here", "there"))
+    assert hashes(here.folder) == hashes(there.folder)
+
+
+def test_nothing_is_done_twice(tmp_path: Path) -> None:
+    write_many(tmp_path)
+    first = prepared(tmp_path, BOTH)
+    before = hashes(tmp_path / "work")
+    done: list[Done] = []
+    again = prepared(tmp_path, BOTH, done=done, workers=2)
+    assert all(task.reused for task in done) and again.fingerprint == first.fingerprint
+    assert hashes(tmp_path / "work") == before
+
+
+@pytest.mark.parametrize(
+    ("change", "tokenizer", "again"),
+    [
+        ({"split": {"validation": 0.2}}, {"kind": "bpe", "vocab_size": 300}, {"tokenizer", "encode"}),
+        ({"split": {"validation": 0.2}}, {"kind": "byte"}, {"encode"}),
+        ({}, {"kind": "bpe", "vocab_size": 301}, {"tokenizer", "encode"}),
+        ({"deduplicate": "none"}, {"kind": "byte"}, {"encode"}),
+        ({"clean": ["strip"]}, {"kind": "byte"}, {"clean", "dedup", "encode"}),
+        ({"shard_bytes": 70_000}, {"kind": "byte"}, {"collect", "clean", "dedup", "encode"}),
+        ({"cross_document_attention": False}, {"kind": "byte"}, set()),
+    ],
+)
+def test_a_change_redoes_only_what_follows_it(
+    tmp_path: Path, change: dict[str, Any], tokenizer: dict[str, Any], again: set[str]
+) -> None:
+    write_many(tmp_path)
+    first = {"kind": "bpe", "vocab_size": 300} if tokenizer["kind"] == "bpe" else tokenizer
+    prepared(tmp_path, BOTH, first)
+    done: list[Done] = []
+    prepared(tmp_path, {**BOTH, **change}, tokenizer, done)
+    assert {kind for kind, (_, made) in reused(done).items() if made} == again
+
+
+def test_a_new_source_and_a_changed_file_redo_only_their_parts(tmp_path: Path) -> None:
+    write_many(tmp_path)
+    parts = prepared(tmp_path, BOTH).facts["shards"]
+    (tmp_path / "more.txt").write_text("A third source, which has only this one line of text in it.\n")
+    done: list[Done] = []
+    prepared(tmp_path, {"sources": [*BOTH["sources"], {"path": "more.txt"}]}, done=done)
+    found = reused(done)
+    assert found["collect"] == found["clean"] == (parts, 1) and found["tokenizer"] == (1, 0)
+    last = sorted((tmp_path / "texts").iterdir())[-1]
+    last.write_text(last.read_text() + "One more sentence in the last file.\n")
+    done.clear()
+    prepared(tmp_path, BOTH, done=done)
+    assert reused(done)["collect"][1] == 1 and reused(done)["clean"][1] == 1
+
+
+def test_exact_duplicates_go_and_the_ledger_names_the_one_that_stays(tmp_path: Path) -> None:
+    write_texts(tmp_path / "texts", documents=10)  # with copy.txt, which is 0000.txt
+    (tmp_path / "again.txt").write_text((tmp_path / "texts" / "0004.txt").read_text() + "\n\n\n")
+    data = {"sources": [{"path": "texts"}, {"path": "again.txt"}], "split": {"validation": 0}}
+    dataset = prepared(tmp_path, data)
+    dropped = {row["doc_id"]: row["value"] for row in ledger_of(dataset) if row["rule"] == "exact_duplicate"}
+    assert dropped == {
+        make_doc_id("texts", "texts/copy.txt"): make_doc_id("texts", "texts/0000.txt"),
+        make_doc_id("again.txt", "again.txt"): make_doc_id("texts", "texts/0004.txt"),  # equal after cleaning
+    }
+    assert len(texts_of(dataset, "train")) == 10
+    assert len(texts_of(prepared(tmp_path, {**data, "deduplicate": "none"}), "train")) == 12
+
+
+@pytest.mark.parametrize("share", [0.1, 0.25, 0.333, 0.9])
+def test_the_tail_is_cut_where_the_share_says(tmp_path: Path, share: float) -> None:
+    write_texts(tmp_path / "texts", documents=9)
+    (tmp_path / "texts" / "wide.txt").write_text("Ümläute, 文字 and 😀 are characters of several bytes.\n" * 9)
+    whole = "".join(path.read_text() for path in sorted((tmp_path / "texts").iterdir()))
+    data = {"sources": [{"path": "texts"}], "clean": "none", "deduplicate": "none"}
+    dataset = prepared(tmp_path, {**data, "split": {"validation": share, "by": "tail"}})
+    train, held_out = ("".join(texts_of(dataset, split)) for split in SPLITS)
+    assert train + held_out == whole
+    assert len(train) == int(len(whole) * (1 - share))
+
+
+def test_the_tail_is_cut_across_shards_and_after_duplicates(tmp_path: Path) -> None:
+    write_many(tmp_path)
+    (tmp_path / "rows.jsonl").write_text((tmp_path / "rows.jsonl").read_text() + "\n" + rows_again(tmp_path))
+    data = {**BOTH, "clean": "none", "split": {"validation": 0.4, "by": "tail"}}
+    dataset = prepared(tmp_path, data)
+    texts = [path.read_text() for path in sorted((tmp_path / "texts").iterdir()) if path.name != "copy.txt"]
+    rows = (json.loads(line)["text"] for line in (tmp_path / "rows.jsonl").read_text().splitlines())
+    whole = "".join([*texts, *dict.fromkeys(rows)])
+    train, held_out = ("".join(texts_of(dataset, split)) for split in SPLITS)
+    assert dataset.facts["shards"] >= 3 and train + held_out == whole
+    assert len(train) == int(len(whole) * 0.6)
+
+
+def rows_again(folder: Path) -> str:
+    return "\n".join((folder / "rows.jsonl").read_text().splitlines()[100:200])
+
+
+def test_drawn_documents_depend_on_their_ids_and_the_seed_alone(tmp_path: Path) -> None:
+    write_texts(tmp_path / "texts", documents=200)
+    data = {"sources": [{"path": "texts"}], "split": {"validation": 0.2, "by": "document"}}
+    held_out = set(ids_of(prepared(tmp_path, data), "validation"))
+    assert 20 <= len(held_out) <= 60
+    assert held_out.isdisjoint(ids_of(prepared(tmp_path, data), "train"))
+    for path in sorted((tmp_path / "texts").iterdir())[:50]:
+        path.unlink()
+    fewer = prepared(tmp_path, data)
+    assert set(ids_of(fewer, "validation")) <= held_out, "a document does not change sides when others go"
+    assert set(ids_of(prepared(tmp_path, data, seed=2), "validation")) != set(ids_of(fewer, "validation"))
+
+
+def test_a_group_is_never_divided_and_its_twins_are_counted(tmp_path: Path) -> None:
+    """The embedded documentation holds many texts twice: a module's source, and the reference made of it."""
+    documents = [
+        Document(f"{n:032x}", f"text {n}", "s", f"l{n}", meta={"group": f"g{n // 3}"} if n % 10 else {})
+        for n in range(3000)
+    ]
+    sides: dict[str, list[str]] = {}
+    for split, document in SplitPlan(0.3, seed=5).divide(documents):
+        sides.setdefault(document.group, []).append(split)
+    assert all(set(splits) in ({"train"}, {"validation"}, {"validation", "twin"}) for splits in sides.values())
+    assert all(splits.count("validation") <= 1 for splits in sides.values())
+    held_out = sum("validation" in splits for splits in sides.values())
+    assert 0.25 < held_out / len(sides) < 0.35
+    assert sum(splits.count("twin") for splits in sides.values()) > 300
+
+
+@pytest.mark.slow
+def test_every_document_is_accounted_for(tmp_path: Path) -> None:
+    write_many(tmp_path)
+    (tmp_path / "texts" / "short.txt").write_text("short")
+    (tmp_path / "texts" / "empty.txt").touch()
+    (tmp_path / "texts" / ".hidden.txt").write_text("never seen")
+    with (tmp_path / "rows.jsonl").open("a") as file:
+        file.write('\nno json\n{"other": 1}\n')
+    sources = [*BOTH["sources"], {"builtin": "python_docs"}]
+    dataset = prepared(tmp_path, {"sources": sources, "split": {"validation": 0.05}, "shard_bytes": 8 << 20}, workers=2)
+    rows, facts = ledger_of(dataset), dataset.facts
+    dropped = Counter(f"{row['stage']}/{row['rule']}" for row in rows if row["verdict"] == "dropped")
+    assert dict(sorted(dropped.items())) == facts["rules"]["dropped"]
+    changed = Counter(f"{row['stage']}/{row['rule']}" for row in rows if row["verdict"] == "changed")
+    assert dict(sorted(changed.items())) == facts["rules"]["changed"]
+    assert dropped["list/hidden"] == dropped["read/not_json"] == dropped["read/no_field"] == 1
+    # Python's own modules add to these.
+    assert dropped["read/empty"] >= 1 and dropped["clean/min_length"] >= 1 and dropped["split/held_out_twin"] > 10
+    after_reading = sum(n for rule, n in dropped.items() if rule.split("/")[0] not in ("list", "read"))
+    kept = [doc_id for split in SPLITS for doc_id in ids_of(dataset, split)]
+    assert facts["read"]["documents"] == len(kept) + after_reading
+    assert len(set(kept)) == len(kept) == sum(facts["splits"][split]["documents"] for split in SPLITS)
+    gone = [row["doc_id"] for row in rows if row["verdict"] == "dropped"]
+    assert len(set(gone)) == len(gone) and not set(gone) & set(kept), "a document has one end"
+
+
+@pytest.mark.parametrize("kind", ["byte", "char", "bpe"])
+def test_the_shards_hold_the_cleaned_text_in_order(tmp_path: Path, kind: str) -> None:
+    write_many(tmp_path)
+    (tmp_path / "texts" / "odd.txt").write_bytes("caf\xe9  \r\nand\t\ttabs \U0001f600\n\n\n\n\nend".encode())
+    data = {**BOTH, "split": {"validation": 0}}
+    dataset = prepared(tmp_path, data, {"kind": kind, "vocab_size": 400})
+    paths = [path for path in sorted((tmp_path / "texts").iterdir()) if path.name not in ("copy.txt", "odd.txt")]
+    texts = [path.read_text() for path in paths]
+    rows = [json.loads(line)["text"] for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+    odd = "café\nand\t\ttabs \U0001f600\n\n\nend"
+    assert texts_of(dataset, "train") == [*texts, odd, *dict.fromkeys(rows)]
+    assert dataset.facts["splits"]["train"]["text_bytes"] == sum(len(t.encode()) for t in [*texts, odd, *set(rows)])
+    assert dataset.facts["splits"]["train"]["unknown_characters"] == 0
+
+
+def test_a_vocabulary_beyond_65535_ids_gets_four_bytes_an_id(tmp_path: Path) -> None:
+    points = [code for code in range(0x3400, 0x20000) if not 0xD800 <= code <= 0xDFFF][:66_000]
+    text = "".join(map(chr, points))
+    (tmp_path / "wide.txt").write_text(text)
+    data = {"sources": [{"path": "wide.txt"}], "clean": "none", "split": {"validation": 0}}
+    dataset = prepared(tmp_path, data, {"kind": "char"})
+    shard = dataset.stream("train").shards[0]
+    assert dataset.tokenizer.vocab_size == 66_002 and shard.dtype == np.dtype("<u4")
+    assert texts_of(dataset, "train") == [text]
+    (tmp_path / "wide.txt").write_text(text[: 65_535 - 2])
+    shard = prepared(tmp_path, data, {"kind": "char"}).stream("train").shards[0]
+    assert shard.manifest["vocab_size"] == 65_535 and shard.dtype == np.dtype("<u2")
+
+
+def test_the_tokenizer_learns_from_the_training_split_alone(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a letter or two, again and again. " * 50 + "§" * 20)
+    data = {"sources": [{"path": "a.txt"}], "split": {"validation": 0.05, "by": "tail"}}
+    dataset = prepared(tmp_path, data, {"kind": "char"})
+    assert "§" not in dataset.tokenizer.decode(range(dataset.tokenizer.vocab_size - 2))
+    assert dataset.facts["splits"]["validation"]["unknown_characters"] == 20
+    assert dataset.facts["splits"]["train"]["unknown_characters"] == 0
+    bpe = prepared(tmp_path, data, {"kind": "bpe", "vocab_size": 400})
+    assert bpe.tokenizer.training["text_bytes"] == bpe.facts["splits"]["train"]["text_bytes"]
+    assert not any("§§".encode() in bpe.tokenizer.token_bytes(n) for n in range(bpe.tokenizer.vocab_size))
