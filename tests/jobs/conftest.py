@@ -8,14 +8,13 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import pytest
-import torch
 
 from tests.jobs.helpers import SMALL, write_recipe, write_texts
 from tilth.cli.main import main
@@ -64,15 +63,6 @@ def call(cwd: Path, *words: object, sets: Sequence[str] = ()) -> Said:
         sys.exit(0)
     code = ended.value.code
     return Said(code if isinstance(code, int) else 0, out.getvalue(), err.getvalue())
-
-
-@pytest.fixture(scope="session", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Models this small are slower on two threads, and many times slower beside other work."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -62,7 +62,7 @@ def quickstart(
     workers: Workers = None,
     minutes: Annotated[
         float | None,
-        typer.Option(min=0.01, help="How long to train in all; more than before goes on.  [default: 1.75]"),
+        typer.Option(min=0.01, help="How long to train in all; more than before goes on.  [default: 2]"),
     ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Train this many steps in all, instead of minutes.")] = None,
 ) -> None:

@@ -47,7 +47,7 @@ def next_steps(run: Path, result: dict[str, Any]) -> list[str]:
     longer = max(5, round(result["seconds"] / 60 * 3))
     extra = "" if run == Path("runs/quickstart") else f" --run {run}"
     return [
-        f"tilth generate {run} --prompt 'def '",
+        f"tilth generate {run} --prompt 'def'",
         f"tilth evaluate {run} --data README.md",
         f"tilth quickstart{extra} --minutes {longer}",
         "tilth init my-text.yaml",

@@ -52,11 +52,12 @@ def candidates(logits_BV: Tensor, config: SamplingConfig) -> tuple[Tensor, Tenso
     top-p.
     """
     values, ids = logits_BV.sort(dim=-1, descending=True, stable=True)
-    values = (values - values[:, :1]) / config.temperature  # the largest is 0: no temperature is too small
+    # The largest becomes 0, and so stays a number however small the temperature is.
+    values = (values - values[:, :1]) / max(config.temperature, torch.finfo(torch.float32).tiny)
     if config.top_k is not None:
         values, ids = values[:, : config.top_k], ids[:, : config.top_k]
     probabilities = values.softmax(-1)
-    if config.top_p is not None:
+    if config.top_p is not None and config.top_p < 1:  # rounding must not make `all` mean `nearly all`
         before = probabilities.cumsum(-1) - probabilities
         probabilities = probabilities.masked_fill(
             before >= config.top_p, 0.0

@@ -69,9 +69,10 @@ class Recipe(Config):
     def _batch_holds_samples(self) -> Recipe:
         batch, context = self.train.batch_tokens, self.model.context_length
         if isinstance(batch, int) and batch % context:
+            near = sorted({max(1, batch // context) * context, (batch // context + 1) * context})
             raise ValueError(
                 f"train.batch_tokens {batch} is not a multiple of model.context_length {context} | "
-                f"use {max(1, batch // context) * context} or {(batch // context + 1) * context}"
+                f"use {' or '.join(map(str, near))}"
             )
         return self
 

@@ -1,0 +1,123 @@
+"""The recipe as a whole: what its sections must agree on, what overrides what, and that it says everything."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tilth.core.config import deep_merge
+from tilth.core.errors import RecipeError
+from tilth.jobs.recipe import load_recipe, load_shipped, make_recipe, shipped_recipe, shipped_recipes
+from tilth.model.config import PRESETS
+
+BASE: dict[str, Any] = {
+    "name": "small",
+    "data": {"sources": [{"path": "a.txt"}]},
+    "model": {"context_length": 64},
+    "train": {"steps": 10, "batch_tokens": 128},
+}
+STOPPING = {"metric": "accuracy", "patience": 2}
+
+
+def test_the_base_of_these_tests_is_a_recipe() -> None:
+    recipe = make_recipe(BASE)
+    assert (recipe.train.steps, recipe.model.context_length, recipe.tokenizer.kind) == (10, 64, "bpe")
+
+
+@pytest.mark.parametrize(
+    ("change", "message", "remedy"),
+    [
+        ({"train": {"batch_tokens": 100}}, "100 is not a multiple of model.context_length 64", "use 64 or 128"),
+        ({"train": {"batch_tokens": 10}}, "batch_tokens 10 is not a multiple", "use 64"),
+        ({"train": {"batch_tokens": 0}}, "batch_tokens is 0", "a positive number"),
+        ({"train": {"batch_tokens": -64}}, "batch_tokens is -64", "a positive number"),
+        ({"train": {"micro_batch": 0}}, "micro_batch is 0", "or auto"),
+        ({"train": {"steps": None}}, "nothing ends this run", "give steps, tokens"),
+        ({"train": {"steps": None, "convergence": {}}}, "cosine needs to know how long", "give steps"),
+        ({"train": {"batch_tokens": "all"}}, "optimizer adamw with batch_tokens all", "together"),
+        ({"train": {"optimizer": {"name": "gd"}}}, "optimizer gd with batch_tokens 128", "together"),
+        ({"train": {"optimizer": {"momentum": 0.5}}}, "momentum has no meaning for adamw", "remove it"),
+        ({"train": {"optimizer": {"name": "sgd", "beta1": 0.5}}}, "beta1 has no meaning for sgd", "remove it"),
+        ({"train": {"schedule": {"decay_share": 0.5}}}, "decay_share has no meaning for cosine", "name: wsd"),
+        ({"train": {"early_stopping": {}}, "evaluate": {"every": None}}, "early_stopping needs", "evaluate.every"),
+        ({"train": {"early_stopping": {}}, "data": {"split": {"validation": 0}}}, "early_stopping needs", "validation"),
+        ({"train": {"early_stopping": STOPPING}, "evaluate": {"metrics": ["loss"]}}, "metric accuracy", "add it"),
+        ({"train": {"final": "best"}, "data": {"split": {"validation": 0}}}, "final: best needs", "final: last"),
+        ({"train": {"final": "best", "checkpoint": {"best": False}}}, "final: best needs", "final: last"),
+        ({"data": {"sources": [{"path": "a"}, {"path": "a"}]}}, "'a' stands twice", "another name"),
+        ({"data": {"sources": [{"path": "a", "name": "x"}, {"url": "x"}]}}, "not an http or https address", "https://"),
+        ({"data": {"split": {"validation": 1}}}, "data.split.validation: 1", "less than 1"),
+        ({"name": "a/b"}, "'a/b' cannot name a folder", "use letters"),
+        ({"name": ".hidden"}, "'.hidden' cannot name a folder", "use letters"),
+        ({"name": ""}, "'' cannot name a folder", "use letters"),
+        ({"name": "x" * 101}, "cannot name a folder", "use letters"),
+        ({"model": {"vocab_size": 100}}, "vocab_size 100 is smaller than tokenizer.", "leave model."),
+        ({"model": {"num_attention_heads": 4, "num_key_value_heads": 3}}, "not a multiple of num_key", "use one of"),
+        ({"model": {"hidden_size": 20}}, "rotary positions need an even head size", "position: learned"),
+        ({"sample": {"temperature": -1}}, "sample.temperature: -1", "greater than or equal to 0"),
+        ({"train": {"objective": "sft"}}, "train.objective: 'sft'", "causal_lm"),
+        ({"train": {"steps": 1.5}}, "train.steps: 1.5", "integer"),
+        ({"train": {"steps": True}}, "train.steps: True", "integer"),
+        ({"train": {"seed": -1}}, "train.seed: -1", "greater"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_meant_together_is_refused(change: dict[str, Any], message: str, remedy: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        make_recipe(deep_merge(BASE, change))
+    assert message in caught.value.message and remedy in caught.value.remedy
+
+
+def test_all_faults_are_named_at_once() -> None:
+    with pytest.raises(RecipeError) as caught:
+        make_recipe({"name": "x", "data": {"sources": []}, "train": {"stepps": 3, "seed": "one"}, "modl": {}})
+    for part in ("data.sources", "train.stepps: unknown key", "train.seed: 'one'", "modl: unknown key"):
+        assert part in caught.value.message
+    assert "did you mean `steps`?" in caught.value.remedy and "did you mean `model`?" in caught.value.remedy
+
+
+def test_defaults_give_way_to_the_preset_the_preset_to_the_file_and_the_file_to_set(tmp_path: Path) -> None:
+    file = tmp_path / "r.yaml"
+    train = {"steps": 10, "batch_tokens": 256}
+    file.write_text(json.dumps({**BASE, "train": train, "model": {}}))
+    default = load_recipe(file).model
+    assert (default.num_hidden_layers, default.activation, default.norm) == (4, "swiglu", "rmsnorm")
+    preset = {"preset": "gpt2", "context_length": 64}
+    file.write_text(json.dumps({**BASE, "model": preset}))
+    model = load_recipe(file).model
+    assert (model.num_hidden_layers, model.activation, model.norm) == (12, "gelu_tanh", "layernorm")
+    assert model.context_length == 64, "the file goes before the preset, which says 1024"
+    file.write_text(json.dumps({**BASE, "model": {**preset, "num_hidden_layers": 3}}))
+    assert load_recipe(file).model.num_hidden_layers == 3
+    assert load_recipe(file, ["model.num_hidden_layers=5"]).model.num_hidden_layers == 5
+    changed = load_recipe(file, ["model.preset=gpt2-medium"]).model
+    assert (changed.num_hidden_layers, changed.hidden_size) == (3, PRESETS["gpt2-medium"]["hidden_size"])
+    last = load_recipe(file, ["train.steps=7", "train.steps=9", "train.optimizer={lr: 1e-2}", "evaluate.every=null"])
+    assert (last.train.steps, last.train.optimizer.lr, last.evaluate.every) == (9, 0.01, None)
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_a_shipped_recipe_says_everything_when_it_is_resolved(name: str) -> None:
+    recipe = load_shipped(name)
+    plain = recipe.plain()
+    assert make_recipe(plain) == recipe
+    assert make_recipe(json.loads(json.dumps(plain))) == recipe, "as it comes back from the run folder"
+    assert make_recipe(yaml.safe_load(yaml.safe_dump(plain))) == recipe
+    assert recipe.name == name
+    assert make_recipe(plain, ["train.seed=99"]) != recipe, "the comparison can fail"
+
+
+@pytest.mark.parametrize("preset", sorted(PRESETS))
+def test_every_preset_survives_being_resolved(preset: str) -> None:
+    recipe = make_recipe(deep_merge(BASE, {"model": {"preset": preset}}))
+    assert make_recipe(recipe.plain()) == recipe
+
+
+def test_recipes_that_are_not_there_are_named() -> None:
+    assert shipped_recipes() == ["my-text", "quickstart", "shakespeare-char", "shakespeare-char-cpu"]
+    with pytest.raises(RecipeError) as caught:
+        shipped_recipe("nothing")
+    assert "quickstart" in caught.value.remedy
