@@ -145,7 +145,7 @@ def test_missing_and_truncated_files_are_noticed_and_none_is_deleted(tmp_path: P
         "step-00000002.damaged",
         "step-00000003.damaged",
     ]
-    with pytest.raises(CheckpointError, match="no checkpoint of step 3.*") as caught:
+    with pytest.raises(CheckpointError, match="no checkpoint of step 3") as caught:
         store.at(3)
     assert "choose one that exists: 1" in str(caught.value)
 

@@ -65,7 +65,7 @@ def test_a_full_disk_leaves_the_old_file_and_says_so(tmp_path: Path, monkeypatch
     files.write_file(path, b"old")
     for operation in (1, 2):
         monkeypatch.setattr(files, "disk", Failing(operation))
-        with pytest.raises(StorageError, match="No space left on device.*GiB free"):
+        with pytest.raises(StorageError, match=r"No space left on device.*GiB free"):
             files.write_file(path, b"new")
         assert path.read_bytes() == b"old"
         assert [p.name for p in tmp_path.iterdir()] == ["x"]

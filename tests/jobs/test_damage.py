@@ -31,7 +31,7 @@ def test_an_altered_shard(trained: Path, cli: Cli) -> None:
     whole = cli("train", "r.yaml", "--run", "whole", sets=SMALL)
     assert whole.code == 0
     shutil.rmtree(trained / "work")
-    cli("prepare", "r.yaml", sets=SMALL)
+    cli("prepare", "r.yaml", sets=SMALL)  # here the dataset's files are links to the results of tasks
     flip(shard_of(trained))
     remedy = cli("train", "r.yaml", sets=SMALL).fault(3, "train/shard-00000/tokens.bin is not what was written")
     # What the remedy says must help, though the dataset's files are links to the results of tasks.
@@ -69,6 +69,8 @@ def test_another_tokenizer_in_the_dataset(trained: Path, cli: Cli) -> None:
 
 
 def test_an_altered_tokenizer_in_the_dataset(trained: Path, cli: Cli) -> None:
+    shutil.rmtree(trained / "work")
+    cli("prepare", "r.yaml", sets=SMALL)  # here the dataset's files are links to the results of tasks
     path = next((trained / "work" / "datasets").glob("*/tokenizer/tokenizer.json"))
     text = path.read_text()
     altered = text.replace('"A": 65', '"A": 66', 1)

@@ -52,9 +52,8 @@ def small(folder: Path, **train: Any) -> Path:
     return write_recipe(folder / "r.yaml", "texts", train=train, evaluate={"every": 10, "batch_tokens": 64})
 
 
-@pytest.mark.parametrize("isolated", [False, True])
-def test_two_processes_do_what_one_does(tmp_path: Path, isolated: bool) -> None:
-    sets = [*SMALL, f"data.cross_document_attention={str(not isolated).lower()}"]
+def test_two_processes_do_what_one_does(tmp_path: Path) -> None:
+    sets = [*SMALL, "data.cross_document_attention=false"]
     recipe = small(tmp_path)
     alone = last_json(tilth("train", recipe, "--run", "alone", "--json", cwd=tmp_path, sets=sets))
     done = together("train", recipe, "--run", "shared", "--workspace", "other", "--json", cwd=tmp_path, sets=sets)
@@ -102,8 +101,8 @@ def test_killed_under_torchrun_it_goes_on(tmp_path: Path) -> None:
     assert shared["step"] == alone["step"] == 200
     assert [step["step"] for step in steps_of(tmp_path / "shared")] == list(range(1, 201))
     # After 200 steps rounding has had time to grow; the first steps still agree closely.
-    early = zip(steps_of(tmp_path / "alone")[:50], steps_of(tmp_path / "shared")[:50], strict=True)
-    assert all(two["loss"] == pytest.approx(one["loss"], abs=1e-4) for one, two in early)
+    early = zip(steps_of(tmp_path / "alone")[:25], steps_of(tmp_path / "shared")[:25], strict=True)
+    assert all(two["loss"] == pytest.approx(one["loss"], abs=1e-5) for one, two in early)
     assert shared["validation_loss"] == pytest.approx(alone["validation_loss"], abs=1e-2)
 
 

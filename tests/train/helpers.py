@@ -34,7 +34,9 @@ def train_config(**changes: Any) -> TrainConfig:
 def make_trainer(
     folder: Path, config: TrainConfig | None = None, events: list[Event] | None = None, precision: Any = "fp32"
 ) -> Trainer:
-    """A trainer over 130 tokens in rows of 8, 6 rows a step in micro-batches of 2: an epoch ends within every third step."""
+    """A trainer over 130 tokens in rows of 8, 6 rows a step in micro-batches of 2: an epoch ends within every third
+    step.
+    """
     config = config or train_config()
     model = build(
         ModelConfig(

@@ -1,4 +1,6 @@
-"""A run that goes on after any checkpoint ends with the bits of the run that was never stopped; and the test can tell."""
+"""A run that goes on after any checkpoint ends with the bits of the run that was never stopped; and the test can
+tell.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +54,9 @@ def without_times(event: StepRecord | EvaluationRecord) -> dict[str, Any]:
 
 
 class Lacking(Checkpoint):
-    """A checkpoint from which one piece was left out (a negative control: resuming from it must not pass for the same)."""
+    """A checkpoint from which one piece was left out (a negative control: resuming from it must not pass for the
+    same).
+    """
 
     piece = ""
 

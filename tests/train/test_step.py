@@ -1,4 +1,6 @@
-"""One update does not depend on how its batch was cut, equals torch's own optimizers, and is not done on a number that is none."""
+"""One update does not depend on how its batch was cut, equals torch's own optimizers, and is not done on a number
+that is none.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
     prepare(config, tokenizer, name, workspace, …) -> Dataset
 
-    list -> collect (group of files) -> clean (part) -> dedup (all) -> split plan -> tokenizer -> encode (part) -> dataset
+    list -> collect (group of files) -> clean (part) -> dedup (all) -> split -> tokenizer -> encode (part) -> dataset
 
 Only the plan is made here; all work is done in tasks, and each task's identity is made of the keys of the tasks
 before it.

@@ -26,7 +26,7 @@ _GPT2_LAYER = {
 
 
 def from_gpt2(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state of a GPT2LMHeadModel for a `gpt2` preset of the same shape (its output is tied: lm_head is left out)."""
+    """The state of a GPT2LMHeadModel for a `gpt2` preset of the same shape (its output is tied: no lm_head)."""
     ours = {}
     for name, tensor in state.items():
         if name in _GPT2_NAMES:

@@ -1,8 +1,8 @@
 """Muon: momentum whose matrices are made orthogonal before they are applied; AdamW for all that is no hidden matrix.
 
-Source: Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks", with the scale of Liu et al. 2025,
-"Muon is scalable for LLM training", section 2.2. Matrices of one shape are orthogonalised in one batch: on a CPU the
-products are small, and one call for each of them would cost more than the work.
+Source: Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks", with the scale of Liu et al.
+2025, "Muon is scalable for LLM training", section 2.2. Matrices of one shape are orthogonalised in one batch: on a CPU
+the products are small, and one call for each of them would cost more than the work.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ class Trainer:
         self._saved_at = self._ticked_at = time.perf_counter()
 
     def run(self) -> str:
-        """Trains to the end; returns what ended it. Stopped and DivergedError come with everything saved that can be."""
+        """Trains to the end; returns what ended it. Stopped and DivergedError come with all saved that can be."""
         parts = self.parts
         reason = self._reason()  # a restored run may be over already
         self._ticked_at = time.perf_counter()

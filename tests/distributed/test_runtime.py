@@ -1,0 +1,82 @@
+"""The few collectives: the identity in one process, sums over two; and which device a name means."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.jobs.helpers import environment
+from tilth.core.errors import RecipeError
+from tilth.distributed import runtime
+from tilth.distributed.runtime import Runtime, pick_device, start
+
+WORKER = """
+import torch
+from tilth.distributed.runtime import start
+group = start("cpu")
+rank = group.rank
+assert (group.world_size, group.is_main, group.device) == (2, rank == 0, torch.device("cpu"))
+own = torch.tensor([1.0, 2.0]) + 10 * rank
+assert group.sum(own) is own and own.tolist() == [12.0, 14.0]
+mixed = [torch.full((2, 3), 1.0 + rank), torch.full((4,), 2.0, dtype=torch.float64), torch.ones(1) * rank]
+strided = torch.arange(6.0).reshape(2, 3).t()
+group.sum_all([*mixed, strided])
+assert [tensor.unique().tolist() for tensor in mixed] == [[3.0], [4.0], [1.0]] and mixed[1].dtype == torch.float64
+assert torch.equal(strided, 2 * torch.arange(6.0).reshape(2, 3).t())
+assert group.any(rank == 1) and not group.any(False) and group.any(True)
+assert group.main_value(0.1 + rank) == 0.1, "a double survives the trip whole"
+group.barrier()
+group.stop()
+assert not torch.distributed.is_initialized()
+print("done", rank)
+"""
+
+
+def test_one_process_needs_no_group() -> None:
+    alone, tensor = Runtime(torch.device("cpu")), torch.ones(3)
+    assert alone.is_main and alone.sum(tensor) is tensor and tensor.tolist() == [1, 1, 1]
+    alone.sum_all([tensor])
+    assert alone.any(True) and not alone.any(False) and alone.main_value(0.3) == 0.3
+    alone.barrier()
+    alone.stop()
+    assert tensor.tolist() == [1, 1, 1]
+
+
+@pytest.mark.slow
+def test_two_processes_add_up_what_they_have(tmp_path: Path) -> None:
+    (tmp_path / "worker.py").write_text(WORKER)
+    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "worker.py"]
+    done = subprocess.run(words, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert sorted(done.stdout.split()) == ["0", "1", "done", "done"]
+
+
+def test_start_joins_no_group_without_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    assert start("cpu") == Runtime(torch.device("cpu"), 0, 1)
+    assert not torch.distributed.is_initialized()
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "expected"),
+    [(False, False, "cpu"), (False, True, "mps"), (True, False, "cuda"), (True, True, "cuda")],
+)
+def test_auto_is_the_best_device_that_is_there(
+    monkeypatch: pytest.MonkeyPatch, cuda: bool, mps: bool, expected: str
+) -> None:
+    monkeypatch.setattr(runtime.torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(runtime.torch.backends.mps, "is_available", lambda: mps)
+    assert pick_device("auto") == torch.device(expected)
+    assert pick_device("cpu") == torch.device("cpu")
+    for name, there in (("cuda", cuda), ("mps", mps)):
+        if there:
+            assert pick_device(name) == torch.device(name)  # type: ignore[arg-type]
+        else:
+            with pytest.raises(RecipeError, match=f"device: {name} is not available here") as caught:
+                pick_device(name)  # type: ignore[arg-type]
+            assert "train.device: auto" in caught.value.remedy
