@@ -40,6 +40,10 @@ def test_only_the_same_recipe_and_data_may_go_on(tmp_path: Path) -> None:
     run, data = RunFolder(tmp_path), {"folder": "d", "fingerprint": "f"}
     recipe = {"train": {"steps": 10, "seed": 1}, "evaluate": {"every": 5}}
     assert run.claim(recipe, data) == []
+    other = {"train": {"steps": 10, "seed": 5}, "evaluate": {"every": 5}}
+    assert run.claim(other, data) == [], "without a checkpoint nothing depends on the recipe yet"
+    assert run.claim(recipe, data) == []
+    (tmp_path / "checkpoints" / "step-00000001").mkdir(parents=True)
     longer = {"train": {"steps": 20, "seed": 1}, "evaluate": {"every": 4}}
     assert run.claim(longer, data) == ["evaluate.every: 5 -> 4", "train.steps: 10 -> 20"]
     with pytest.raises(RecipeError, match=r"train\.seed: 1 -> 2"):

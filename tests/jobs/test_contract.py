@@ -163,10 +163,10 @@ def test_the_records_of_steps(trained: Path) -> None:
         assert line["tokens"] == (number + 1) * 256
         assert line["loss"] > 0 and line["grad_norm"] > 0 and line["memory_bytes"] > 1 << 20
         assert line["mfu"] is None, "no peak is known here, and none is guessed"
-    # Warm-up over 2 steps, then the cosine from 1 to 0.1 over the run, written out here.
+    # nanoGPT's schedule, written out: a warm-up over 2 steps, then the cosine from 1 to 0.1 over the 10 that are left.
     for step, line in enumerate(lines):
-        cosine = 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * step / 12))
-        assert line["lr"] == pytest.approx(1e-3 * min(1, (step + 1) / 2) * cosine)
+        cosine = 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * (step - 2) / 10))
+        assert line["lr"] == pytest.approx(1e-3 * ((step + 1) / 3 if step < 2 else cosine))
 
 
 # Options

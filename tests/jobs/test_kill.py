@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -33,10 +35,16 @@ def kill_after(words: list[str], cwd: Path, seconds: float) -> bool:
     return False
 
 
-def run_killed(words: list[str], cwd: Path, low: float, high: float) -> int:
-    """Kills the command again and again at random moments; returns how often it was killed before it could end."""
-    draw = random.Random(11)
-    return sum(kill_after(words, cwd, draw.uniform(low, high)) for _ in range(KILLS))
+def kill_twenty_times(words: list[str], cwd: Path, low: float, high: float, ended: Callable[[], None]) -> None:
+    """Kills the command at random moments until twenty kills met it running; `ended` clears away what it finished."""
+    draw, killed, tries = random.Random(11), 0, 0
+    while killed < KILLS:
+        tries += 1
+        assert tries < 4 * KILLS, "it ends before it can be killed: make the work longer"
+        if kill_after(words, cwd, draw.uniform(low, high)):
+            killed += 1
+        else:
+            ended()
 
 
 def test_prepare_killed_twenty_times(tmp_path: Path) -> None:
@@ -50,11 +58,16 @@ def test_prepare_killed_twenty_times(tmp_path: Path) -> None:
     )
     whole = last_json(tilth("prepare", recipe, "--workspace", "whole", "--workers", "1", "--json", cwd=tmp_path))
     words = command("prepare", recipe, "--workspace", "killed", "--workers", "2", "--json")
-    killed = run_killed(words, tmp_path, 0.4, 2.0)
-    assert killed >= 10, f"only {killed} of {KILLS} kills met a running process: make the work longer"
+    expected = hashes(tmp_path / whole["folder"])
+
+    def ended_early() -> None:
+        assert hashes(tmp_path / "killed" / Path(whole["folder"]).relative_to("whole")) == expected
+        shutil.rmtree(tmp_path / "killed")
+
+    kill_twenty_times(words, tmp_path, 0.4, 2.0, ended_early)
     ended = last_json(tilth("prepare", recipe, "--workspace", "killed", "--workers", "2", "--json", cwd=tmp_path))
     assert {**ended, "folder": ""} == {**whole, "folder": ""}
-    assert hashes(tmp_path / whole["folder"]) == hashes(tmp_path / ended["folder"])
+    assert hashes(tmp_path / ended["folder"]) == expected
     # The workspace of a run that was never killed holds the same tasks, so nothing half-made passes for done.
     for name, digest in hashes(tmp_path / "whole" / "tasks").items():
         assert hashes(tmp_path / "killed" / "tasks")[name] == digest
@@ -72,8 +85,12 @@ def test_train_killed_twenty_times(tmp_path: Path) -> None:
     whole = last_json(tilth("train", recipe, "--run", "whole", "--json", cwd=tmp_path, sets=sets))
     assert whole["step"] == 400 and whole["tokens"] > 2 * 45_000, "the run crosses the end of an epoch"
     words = command("train", recipe, "--run", "killed", "--json", sets=sets)
-    killed = run_killed(words, tmp_path, 2.0, 5.0)
-    assert killed >= 3, f"only {killed} of {KILLS} kills met a running process: make the run longer"
+
+    def ended_early() -> None:
+        assert hashes(tmp_path / "whole" / "final") == hashes(tmp_path / "killed" / "final")
+        shutil.rmtree(tmp_path / "killed")
+
+    kill_twenty_times(words, tmp_path, 2.0, 5.0, ended_early)
     ended = last_json(tilth("train", recipe, "--run", "killed", "--json", cwd=tmp_path, sets=sets))
     timed = ("run", "seconds", "checkpoint")
     assert {k: v for k, v in ended.items() if k not in timed} == {k: v for k, v in whole.items() if k not in timed}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -16,7 +17,26 @@ from tilth.train.stopping import Progress, Stopping
 
 def shares(steps: int, **options: Any) -> list[float]:
     config = ScheduleConfig(**options)
-    return [learning_rate_share(config, step, step / steps) for step in range(steps)]
+    return [learning_rate_share(config, step, step / steps, steps) for step in range(steps)]
+
+
+def nanogpts(step: int, warmup: int, total: int, floor: float) -> float:
+    """nanoGPT's `get_lr` for a peak of 1, written anew: up, then a cosine over the steps that are left."""
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    return floor + 0.5 * (1 + math.cos(math.pi * (step - warmup) / (total - warmup))) * (1 - floor)
+
+
+@pytest.mark.parametrize(("warmup", "total"), [(100, 2000), (100, 200), (0, 30), (10, 12)])
+def test_warm_up_and_cosine_are_nanogpts(warmup: int, total: int) -> None:
+    expected = [nanogpts(step, warmup, total, 0.1) for step in range(total)]
+    assert shares(total, name="cosine", warmup_steps=warmup, final=0.1) == pytest.approx(expected)
+    assert max(expected) == 1.0, "the peak is reached"
+
+
+@pytest.mark.parametrize(("total", "warmup"), [(5, 0), (200, 20), (5000, 100), (None, 20)])
+def test_the_warm_up_fits_the_run_where_it_is_left_out(total: int | None, warmup: int) -> None:
+    assert ScheduleConfig().warmup(total) == warmup
 
 
 def test_cosine_equals_torchs_annealing() -> None:
@@ -32,12 +52,12 @@ def test_cosine_equals_torchs_annealing() -> None:
 
 def test_linear_and_constant_and_warm_up() -> None:
     assert shares(10, name="linear", warmup_steps=0, final=0.5) == pytest.approx([1 - 0.05 * s for s in range(10)])
-    assert shares(10, name="constant", warmup_steps=4) == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1, 1, 1, 1, 1])
+    assert shares(10, name="constant", warmup_steps=4) == pytest.approx([0.2, 0.4, 0.6, 0.8, 1, 1, 1, 1, 1, 1])
 
 
 def test_wsd_is_flat_then_falls() -> None:
-    curve = shares(10, name="wsd", warmup_steps=2, decay_share=0.5, final=0.0)
-    assert curve == pytest.approx([0.5, 1, 1, 1, 1, 1, 0.8, 0.6, 0.4, 0.2])
+    curve = shares(12, name="wsd", warmup_steps=2, decay_share=0.5, final=0.0)
+    assert curve == pytest.approx([1 / 3, 2 / 3, 1, 1, 1, 1, 1, 1, 0.8, 0.6, 0.4, 0.2])
 
 
 @pytest.mark.parametrize(

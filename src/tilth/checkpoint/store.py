@@ -20,7 +20,16 @@ from torch import Tensor
 
 from tilth.checkpoint.tensors import read_tensors, write_tensors
 from tilth.core.errors import CheckpointError, IntegrityError, StorageError
-from tilth.core.files import disk, new_folder, read_json, verify_manifest, write_json
+from tilth.core.files import (
+    disk,
+    new_folder,
+    read_json,
+    read_sealed,
+    storage_errors,
+    verify_manifest,
+    write_json,
+    write_sealed,
+)
 
 _NAME = re.compile(r"step-(\d{8,})")
 BEST = "best.json"
@@ -61,16 +70,20 @@ class CheckpointStore:
             raise CheckpointError(f"could not save step {step}: {error.message}", error.remedy) from error
         return final
 
-    def latest(self) -> tuple[Checkpoint | None, list[str]]:
-        """The newest checkpoint that verifies, and a line for each newer one that did not and was set aside."""
-        set_aside: list[str] = []
+    def latest(self, *, set_aside: bool = True) -> tuple[Checkpoint | None, list[str]]:
+        """The newest checkpoint that verifies, and a line for each newer one that did not.
+
+        Args:
+            set_aside: give the damaged ones another name; only for the one process that holds the run folder.
+        """
+        messages: list[str] = []
         for step, path in sorted(self._all(), reverse=True):
             try:
-                return self._verified(path, step), set_aside
+                return self._verified(path, step), messages
             except CheckpointError as error:
-                aside = self._set_aside(path)
-                set_aside.append(f"{error.message}; set aside as {aside.name}")
-        return None, set_aside
+                done = f"set aside as {self._set_aside(path).name}" if set_aside else "passed over"
+                messages.append(f"{error.message}; {done}")
+        return None, messages
 
     def at(self, step: int) -> Checkpoint:
         """The checkpoint of a step, verified; CheckpointError when there is none or it is damaged."""
@@ -83,18 +96,22 @@ class CheckpointStore:
         """The checkpoint with the best validation metric, verified; None before the first evaluation."""
         if not (self.folder / BEST).exists():
             return None
-        return self.at(read_json(self.folder / BEST)["step"])
+        return self.at(read_sealed(self.folder / BEST)["step"])
 
     def mark_best(self, step: int, metric: str, value: float) -> None:
         """Remembers that the checkpoint of `step` is the best so far."""
-        write_json(self.folder / BEST, {"step": step, "metric": metric, "value": value})
+        write_sealed(self.folder / BEST, {"step": step, "metric": metric, "value": value})
 
     def prune(self, keep: int) -> None:
         """Removes all but the newest `keep` checkpoints and the best; also what a kill left half-written."""
-        protected = {read_json(self.folder / BEST)["step"]} if (self.folder / BEST).exists() else set()
-        old = sorted(self._all())[:-keep]
-        for path in [path for step, path in old if step not in protected] + list(self.folder.glob(".step-*.tmp")):
-            disk.remove(path)
+        protected = {read_sealed(self.folder / BEST)["step"]} if (self.folder / BEST).exists() else set()
+        old = [path for step, path in sorted(self._all())[:-keep] if step not in protected]
+        with storage_errors(self.folder):
+            for path in old:
+                # Renamed first: whoever looks for checkpoints meanwhile sees it whole or not at all.
+                disk.rename(path, path.with_name(f".{path.name}.old.tmp"))
+            for path in [*self.folder.glob(".step-*.tmp"), *self.folder.glob(f".{BEST}.*.tmp")]:
+                disk.remove(path)
 
     def _verified(self, path: Path, step: int) -> Checkpoint:
         try:
@@ -108,8 +125,9 @@ class CheckpointStore:
         while aside.exists():
             number += 1
             aside = path.with_name(f"{path.name}.damaged-{number}")
-        disk.rename(path, aside)
-        disk.sync_folder(self.folder)
+        with storage_errors(path):
+            disk.rename(path, aside)
+            disk.sync_folder(self.folder)
         return aside
 
     def _path(self, step: int) -> Path:

@@ -64,7 +64,7 @@ class _Loader(yaml.SafeLoader):
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag not in _REPLACED]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    for _REPLACED in [("tag:yaml.org,2002:bool", "tag:yaml.org,2002:int", "tag:yaml.org,2002:float")]
+    for _REPLACED in [tuple(f"tag:yaml.org,2002:{kind}" for kind in ("bool", "int", "float", "timestamp"))]
 }
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
@@ -90,6 +90,8 @@ def parse_yaml(text: str, place: str) -> Any:
         raise RecipeError(
             f"{where}: this is not YAML: {problem}", "mend that line; `tilth init` writes a good example"
         ) from error
+    except RecursionError:
+        raise RecipeError(f"{place} is nested too deeply", "`tilth init` writes a good example") from None
 
 
 def load_yaml(path: Path) -> dict[str, Any]:

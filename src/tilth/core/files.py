@@ -67,6 +67,13 @@ class Disk:
         """Renames a file over an existing one, atomically."""
         old.replace(new)
 
+    def link(self, old: Path, new: Path) -> None:
+        """Gives a file a second name; a copy where the file system has no links."""
+        try:
+            os.link(old, new)
+        except OSError:
+            shutil.copyfile(old, new)
+
     def sync_file(self, path: Path) -> None:
         """Forces a file that a library wrote to disk."""
         self._sync(path)
@@ -142,7 +149,16 @@ def write_file(path: Path, data: bytes | Iterable[bytes | memoryview]) -> str:
 
 def write_json(path: Path, value: Any) -> str:
     """Writes a value as indented JSON, durably and atomically."""
-    return write_file(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+    # A lone surrogate (a path or an option that is not UTF-8) has no encoding; as an escape it has.
+    return write_file(path, (json.dumps(value, indent=2, ensure_ascii=not _encodable(value)) + "\n").encode())
+
+
+def _encodable(value: Any) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def read_json(path: Path) -> Any:
@@ -185,6 +201,8 @@ def remove_leftovers(folder: Path) -> None:
 def commit_folder(temporary: Path, final: Path, facts: dict[str, Any] | None = None) -> None:
     """Fsyncs and hashes all files of `temporary`, writes the manifest, renames to `final`, fsyncs the parent."""
     write_manifest(temporary, facts)
+    for folder in sorted(path for path in temporary.rglob("*") if path.is_dir()):
+        disk.sync_folder(folder)
     disk.sync_folder(temporary)
     try:
         disk.rename(temporary, final)
@@ -204,6 +222,19 @@ def write_manifest(folder: Path, facts: dict[str, Any] | None = None) -> None:
     write_file(folder / MANIFEST, _sealed({**(facts or {}), "files": files}))
 
 
+def write_sealed(path: Path, content: dict[str, Any]) -> None:
+    """Writes a mapping as JSON with the hash of its own content in it, durably and atomically."""
+    write_file(path, _sealed(content))
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+    """A mapping that `write_sealed` wrote; IntegrityError when one byte of the file differs."""
+    content = read_json(path)
+    if not isinstance(content, dict) or path.read_bytes() != _sealed(content):
+        raise IntegrityError(f"{path} is not what was written", "it was altered: make it again")
+    return content
+
+
 def _sealed(content: dict[str, Any]) -> bytes:
     """A manifest's bytes, with the hash of its own content in it: a flipped byte of the manifest is noticed too."""
     content = {key: value for key, value in content.items() if key != "seal"}
@@ -214,9 +245,7 @@ def _sealed(content: dict[str, Any]) -> bytes:
 
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a folder, with the sizes of its files checked; IntegrityError says what is wrong."""
-    manifest: dict[str, Any] = read_json(folder / MANIFEST)
-    if not isinstance(manifest, dict) or (folder / MANIFEST).read_bytes() != _sealed(manifest):
-        raise IntegrityError(f"{folder / MANIFEST} is not what was written", "it was altered: make the folder again")
+    manifest = read_sealed(folder / MANIFEST)
     for name, entry in manifest.get("files", {}).items():
         path = safe_join(folder, name)
         size = path.stat().st_size if path.is_file() else None

@@ -1,7 +1,7 @@
 """The run folder: what a training run leaves behind, and the records that it appends while it goes.
 
     RUN/recipe.json         the resolved recipe               RUN/data.json           the dataset it was trained on
-    RUN/steps.jsonl         one StepRecord a line
+    RUN/decisions.json      what was measured at the start    RUN/steps.jsonl         one StepRecord a line
     RUN/events.jsonl        evaluations, samples, checkpoints, messages
     RUN/checkpoints/        to resume from
     RUN/final/              the model, ready to use
@@ -15,14 +15,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tilth.core.config import differences
 from tilth.core.errors import CheckpointError, IntegrityError, RecipeError
-from tilth.core.files import FolderLock, disk, read_json, storage_errors, write_json
+from tilth.core.files import FolderLock, disk, read_json, read_sealed, storage_errors, write_json, write_sealed
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,8 @@ class StepRecord:
     step: int
     tokens: int
     loss: float
-    grad_norm: float
+    grad_norm: float | None
+    """Before clipping; None where it was not finite (fp16: the step was skipped)."""
     lr: float
     seconds: float
     data_wait_seconds: float
@@ -83,9 +84,12 @@ class Message:
 
 Event = StepRecord | EvaluationRecord | SampleRecord | CheckpointRecord | Message
 
-CHANGEABLE = ("train.steps", "train.tokens", "train.epochs", "train.hours", "train.early_stopping", "train.convergence")
-"""What may differ when a run goes on: how long it lasts. Anything else would make it another run."""
-CHANGEABLE_SECTIONS = ("evaluate.", "train.checkpoint.", "train.early_stopping.", "train.convergence.")
+CHANGEABLE = {
+    *("train.steps", "train.tokens", "train.epochs", "train.hours", "train.early_stopping", "train.convergence"),
+    *("train.final", "sample.every"),
+}
+"""What may differ when a run goes on: how long it lasts, what is shown and kept. The rest would make it another run."""
+CHANGEABLE_SECTIONS = ("evaluate.", "sample.", "train.checkpoint.", "train.early_stopping.", "train.convergence.")
 
 
 class RunFolder:
@@ -103,9 +107,11 @@ class RunFolder:
     def claim(self, recipe: dict[str, Any], dataset: dict[str, Any]) -> list[str]:
         """Writes the recipe of a new run, or compares it with the one that made this folder.
 
+        A folder that has no checkpoint yet is a new run: nothing in it depends on its recipe.
         Returns the differences that are allowed (a longer run, for example); RecipeError names the ones that are not.
         """
-        old = self.recipe() if (self.path / "recipe.json").exists() else None
+        begun = any(self.checkpoints.glob("step-*"))
+        old = self.recipe() if begun and (self.path / "recipe.json").exists() else None
         changes = differences(old, recipe) if old is not None else []
         refused = [change for change in changes if not _may_change(change)]
         if refused:
@@ -114,7 +120,7 @@ class RunFolder:
                 "name another folder with --run, or undo these changes",
             )
         old_data = read_json(self.path / "data.json") if (self.path / "data.json").exists() else None
-        if old_data is not None and old_data["fingerprint"] != dataset["fingerprint"]:
+        if begun and old_data is not None and old_data["fingerprint"] != dataset["fingerprint"]:
             raise CheckpointError(
                 f"the run folder {self.path} was trained on other data ({old_data['folder']}, now {dataset['folder']})",
                 "the text has changed: name another folder with --run, or bring the old text back",
@@ -122,6 +128,20 @@ class RunFolder:
         write_json(self.path / "recipe.json", recipe)
         write_json(self.path / "data.json", dataset)
         return changes
+
+    def decide(self, key: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """What was measured and decided when the run began, for the recipe and machine that `key` identifies."""
+        path = self.path / "decisions.json"
+        if not path.exists() or read_sealed(path)["key"] != key:
+            write_sealed(path, {"key": key, **make()})
+        return read_sealed(path)
+
+    def sync(self) -> None:
+        """Makes the records durable: a checkpoint must not outlive the records of its steps."""
+        for name in ("steps.jsonl", "events.jsonl"):
+            if (self.path / name).exists():
+                with storage_errors(self.path):
+                    disk.sync_file(self.path / name)
 
     def recipe(self) -> dict[str, Any]:
         """The resolved recipe of this run."""
@@ -138,7 +158,10 @@ class RunFolder:
         if not isinstance(event, StepRecord):
             line = {"kind": type(event).__name__.removesuffix("Record").lower(), **line}
         with storage_errors(self.path):
-            disk.append(self._file_of(event), (json.dumps(line, ensure_ascii=False) + "\n").encode())
+            disk.append(
+                self._file_of(event),
+                (json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8", "replace"),
+            )
 
     def _file_of(self, event: Event) -> Path:
         return self.path / ("steps.jsonl" if isinstance(event, StepRecord) else "events.jsonl")

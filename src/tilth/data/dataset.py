@@ -10,8 +10,6 @@ Its files are hard links to the results of tasks where the file system has them:
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -85,7 +83,7 @@ def assemble(
         disk.make_folder(folder / "ledger")
         for stage, results in stages.items():
             for number, done in enumerate(results):
-                _link_file(done.folder / "ledger.parquet", folder / "ledger" / f"{stage}-{number:05d}.parquet")
+                disk.link(done.folder / "ledger.parquet", folder / "ledger" / f"{stage}-{number:05d}.parquet")
     return open_dataset(final)
 
 
@@ -147,11 +145,4 @@ def _link(source: Path, target: Path, *, keep_manifest: bool) -> None:
     disk.make_folder(target)
     for path in sorted(source.iterdir()):
         if keep_manifest or path.name != "manifest.json":
-            _link_file(path, target / path.name)
-
-
-def _link_file(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another file system, or one without links
-        shutil.copyfile(source, target)
+            disk.link(path, target / path.name)

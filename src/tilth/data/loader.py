@@ -56,13 +56,13 @@ class Batch:
 class WindowSampler:
     """Which window of the stream each sample number is."""
 
-    def __init__(self, stream: TokenStream, context_length: int, seed: int) -> None:
+    def __init__(self, stream: TokenStream, context_length: int, seed: int, shift: bool = True) -> None:
         if stream.tokens <= context_length:
             raise DataError(
                 f"the training split has {stream.tokens} tokens; one sample needs {context_length + 1}",
                 f"give more text, or set model.context_length below {stream.tokens}",
             )
-        self.stream, self.context_length, self.seed = stream, context_length, seed
+        self.stream, self.context_length, self.seed, self.shifts = stream, context_length, seed, shift
         self.samples_per_epoch = stream.tokens // context_length
         self._epoch = -1
         self._permutation: Permutation | None = None
@@ -81,7 +81,7 @@ class WindowSampler:
     def _order(self, epoch: int) -> tuple[Permutation, int]:
         if epoch != self._epoch or self._permutation is None:
             self._permutation = Permutation(self.samples_per_epoch, derive_seed(self.seed, "order", epoch))
-            self._shift = derive_seed(self.seed, "shift", epoch) % self.stream.tokens
+            self._shift = derive_seed(self.seed, "shift", epoch) % self.stream.tokens if self.shifts else 0
             self._epoch = epoch
         return self._permutation, self._shift
 
@@ -109,6 +109,7 @@ class Loader:
     Args:
         batch_rows: rows of the global batch; a multiple of `world_size`.
         fingerprint: the identity of the dataset; a state of another one is refused.
+        same_windows: cut every epoch at the same places, so that full-batch descent has one objective.
     """
 
     def __init__(
@@ -122,10 +123,11 @@ class Loader:
         world_size: int = 1,
         isolate: bool = False,
         fingerprint: str = "",
+        same_windows: bool = False,
         prefetch: int = 4,
     ) -> None:
         assert batch_rows % world_size == 0, "the job refuses such a world size before this"
-        self.sampler = WindowSampler(stream, context_length, seed)
+        self.sampler = WindowSampler(stream, context_length, seed, shift=not same_windows)
         self.batch_rows, self.rank, self.world_size = batch_rows, rank, world_size
         self.isolate, self.fingerprint, self.prefetch = isolate, fingerprint, prefetch
         self.samples = 0

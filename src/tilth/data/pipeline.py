@@ -63,7 +63,8 @@ def prepare(config: DataConfig, tokenizer: TokenizerConfig, name: str, base: Pat
     _something_left(config, collected, cleaned, dedup)
     divided = _divide(config.split, cleaned, dedup)
     trained = shop.run([_tokenizer_task(tokenizer, divided, cleaned, dedup)], verify=True)[0]
-    encodings = [_encode_task(part, d, dedup, trained, shop.workers) for part, d in zip(divided, cleaned, strict=True)]
+    threads = max(1, shop.workers // len(divided))  # few parts: threads inside a task use the processors that are left
+    encodings = [_encode_task(part, d, dedup, trained, threads) for part, d in zip(divided, cleaned, strict=True)]
     # The dataset's files are links to these results: one that was altered must not be gathered again.
     encoded = shop.run(encodings, verify=not is_whole(dataset_folder(shop.workspace, name, trained.task, encodings)))
     _both_splits(config.split, encoded)
@@ -170,7 +171,7 @@ def _learn_tokenizer(folder: Path, config: TokenizerConfig, parts: Sequence[Clea
     return {"kind_of_tokenizer": config.kind, "vocab_size": tokenizer.vocab_size, "fingerprint": tokenizer.fingerprint}
 
 
-def _encode_task(part: CleanedPart, cleaned: Done, dedup: Done | None, tokenizer: Done, workers: int) -> Task:
+def _encode_task(part: CleanedPart, cleaned: Done, dedup: Done | None, tokenizer: Done, threads: int) -> Task:
     identity = {
         "cleaned": cleaned.task.key,
         "dedup": dedup.task.key if dedup else None,
@@ -178,7 +179,7 @@ def _encode_task(part: CleanedPart, cleaned: Done, dedup: Done | None, tokenizer
         "split": _plan_identity(part),
         "tokenizer": tokenizer.facts["fingerprint"],
     }
-    arguments = {"part": part, "tokenizer_folder": tokenizer.folder, "threads": workers}
+    arguments = {"part": part, "tokenizer_folder": tokenizer.folder, "threads": threads}
     return Task("encode", stages.encode, arguments, identity, stages.VERSIONS["encode"])
 
 

@@ -84,6 +84,10 @@ class Shard:
             raise DataError(
                 f"{folder} has shard format {version}; this tilth reads {FORMAT_VERSION}", "prepare the data again"
             )
+        if self.manifest.get("dtype") != token_dtype(self.manifest.get("vocab_size", 0)).name:
+            raise IntegrityError(
+                f"{folder}: its tokens cannot be {self.manifest.get('dtype')}", "prepare the data again"
+            )
         self.documents: int = self.manifest["documents"]
         self.tokens: int = self.manifest["tokens"]
         self.text_bytes: int = self.manifest["text_bytes"]

@@ -39,11 +39,19 @@ class Runtime:
             dist.all_reduce(tensor)
         return tensor
 
+    def sum_floats(self, values: list[float]) -> list[float]:
+        """The sums over all processes of a few numbers, in double precision (which mps, for one, does not have)."""
+        if self.world_size == 1:
+            return values
+        place = self.device if self.device.type == "cuda" else torch.device("cpu")
+        summed: list[float] = self.sum(torch.tensor(values, dtype=torch.float64, device=place)).tolist()
+        return summed
+
     def sum_all(self, tensors: list[Tensor]) -> None:
         """Sums many tensors over all processes, in place, with one message per dtype instead of one per tensor."""
         if self.world_size == 1:
             return
-        for dtype in {t.dtype for t in tensors}:
+        for dtype in dict.fromkeys(t.dtype for t in tensors):  # in one order on every process
             group = [t for t in tensors if t.dtype == dtype]
             flat = torch.cat([t.flatten() for t in group])
             dist.all_reduce(flat)
@@ -56,15 +64,13 @@ class Runtime:
         """True on every process when `flag` is true on one (a signal reaches processes at different steps)."""
         if self.world_size == 1:
             return flag
-        return bool(self.sum(torch.tensor(float(flag), device=self.device)) > 0)
+        return self.sum_floats([float(flag)])[0] > 0
 
     def main_value(self, value: float) -> float:
         """Process 0's value on every process: what is decided by a clock must be decided once."""
         if self.world_size == 1:
             return value
-        tensor = torch.tensor(value, dtype=torch.float64, device=self.device)
-        dist.broadcast(tensor, 0)
-        return float(tensor)
+        return self.sum_floats([value if self.is_main else 0.0])[0]
 
     def barrier(self) -> None:
         """Waits until every process is here."""

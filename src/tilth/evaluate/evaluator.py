@@ -11,8 +11,11 @@ from tilth.data.feed import Feed
 from tilth.data.loader import IGNORE, Batch
 from tilth.distributed.runtime import Runtime
 from tilth.evaluate.metrics import Metrics
-from tilth.model.precision import Precision
+from tilth.model.precision import Precision, autocast
 from tilth.model.transformer import Transformer
+
+PIECE = 1 << 21
+"""Logits that are held at a time; see train/loss.py for the measurement."""
 
 
 @torch.no_grad()
@@ -31,8 +34,7 @@ def evaluate(
         if number % runtime.world_size == runtime.rank:
             sums += _batch_sums(model, batch, runtime.device, precision)
     model.train(was_training)
-    sums = runtime.sum(sums.to(runtime.device)).cpu()
-    loss_sum, correct, tokens = sums.tolist()
+    loss_sum, correct, tokens = runtime.sum_floats(sums.tolist())
     if not tokens:
         raise DataError(
             "there is nothing to evaluate: the text has no tokens", "give a larger validation split, or --data FILE"
@@ -41,11 +43,17 @@ def evaluate(
 
 
 def _batch_sums(model: Transformer, batch: Batch, device: torch.device, precision: Precision) -> torch.Tensor:
+    """Summed loss, right first choices and tokens of a batch, from logits that are made in pieces, as in training."""
     feed = Feed.of(batch, device)
-    logits, labels = feed.logits(model, precision), feed.labels
-    valid = labels != IGNORE
-    losses = torch.nn.functional.cross_entropy(
-        logits.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORE, reduction="none"
-    )
-    correct = (logits.argmax(-1) == labels) & valid
-    return torch.stack([losses.double().sum(), correct.sum().double(), valid.sum().double()]).cpu()
+    hidden_RD, labels_R = feed.hidden(model, precision).flatten(0, 1), feed.labels.flatten()
+    rows = max(64, PIECE // len(model.output_weight))
+    sums = torch.zeros(3, dtype=torch.float64)
+    for start in range(0, len(labels_R), rows):
+        labels = labels_R[start : start + rows]
+        with autocast(precision, device):
+            logits = model.logits(hidden_RD[start : start + rows]).float()
+        losses = torch.nn.functional.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="none")
+        valid = labels != IGNORE
+        correct = (logits.argmax(-1) == labels) & valid
+        sums += torch.stack([losses.cpu().double().sum(), correct.cpu().double().sum(), valid.cpu().double().sum()])
+    return sums

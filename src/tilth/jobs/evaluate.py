@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tilth.core.config import parse
 from tilth.core.errors import CheckpointError, DataError
 from tilth.core.files import read_json
 from tilth.core.rundir import RunFolder
@@ -78,7 +79,7 @@ def _validation(path: Path) -> TokenStream:
 def encode_files(language_model: LanguageModel, recipe: Recipe, pattern: str, scratch: Path) -> TokenStream:
     """The text of a file, folder or glob as a stream of tokens in a scratch folder."""
     tokenizer, stages = language_model.tokenizer, build_stages(recipe.data.clean)
-    source = SourceConfig(path=pattern)
+    source = parse(SourceConfig, {"path": pattern}, "--data")
     end = np.array([tokenizer.end_of_text], np.uint32)
     texts = (
         cleaned.document

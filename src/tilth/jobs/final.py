@@ -41,10 +41,12 @@ def write_final(
         write_tensors(temporary / "model.safetensors", tensors)
         write_json(temporary / "config.json", plain_config(config))
         tokenizer.save(temporary)
-        # The old one goes only now; a kill in between leaves the checkpoint, from which the same command makes it
-        # again.
-        disk.remove(folder.final)
+        if folder.final.exists():  # it goes only when the new one is whole
+            old = folder.path / ".final.old.tmp"
+            disk.remove(old)
+            disk.rename(folder.final, old)
         commit_folder(temporary, folder.final, {"weights": recipe.train.final})
+        disk.remove(folder.path / ".final.old.tmp")
     return folder.final
 
 

@@ -109,6 +109,8 @@ def _find(path: Path, which: Which) -> tuple[Path, Path]:
     if (path / "recipe.json").exists():
         if which == "final" and (path / "final").is_dir():
             return path / "final", path / "final"
+        if which == "final" and (path / "result.json").exists():
+            raise CheckpointError(f"{path / 'final'} is missing", "type the command that trained it: it is made again")
         return _checkpoint(CheckpointStore(path / "checkpoints"), which).path, path
     if re.fullmatch(r"step-\d{8,}", path.name) and (path.parent.parent / "config.json").exists():
         return path, path.parent.parent
@@ -120,7 +122,7 @@ def _find(path: Path, which: Which) -> tuple[Path, Path]:
 def _checkpoint(store: CheckpointStore, which: Which) -> Checkpoint:
     if isinstance(which, int):
         return store.at(which)
-    checkpoint = store.best() if which == "best" else store.latest()[0]
+    checkpoint = store.best() if which == "best" else store.latest(set_aside=False)[0]
     if checkpoint is None:
         raise CheckpointError(f"no {which} checkpoint in {store.folder}", "train first: `tilth train RECIPE`")
     return checkpoint

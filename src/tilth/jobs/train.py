@@ -68,8 +68,12 @@ def _train(recipe: Recipe, dataset: Dataset, folder: RunFolder, runtime: Runtime
         changes = folder.claim(recipe.plain(), {"folder": str(dataset.folder), "fingerprint": dataset.fingerprint})
         write_identity(folder, model_config, dataset.tokenizer)
     checkpoint, warnings = _latest(store, runtime)
-    environment = fingerprint_environment(torch.get_num_threads(), str(runtime.device))
-    parts = _build(recipe, model_config, dataset, loader, runtime, store, checkpoint, record)
+    environment = fingerprint_environment(torch.get_num_threads(), _device_name(runtime))
+    decisions = _decisions(recipe, model_config, folder, loader, runtime, checkpoint)
+    parts = _build(recipe, model_config, dataset, loader, runtime, store, decisions, record)
+    parts.before_save = folder.sync
+    if checkpoint is None:
+        parts.model.initialise(recipe.train.seed)
     parts.identity = {
         "recipe": fingerprint(recipe.plain()),
         "environment": environment,
@@ -119,7 +123,7 @@ def _record(folder: RunFolder, show: Emit, event: Event) -> None:
 def _make_loader(recipe: Recipe, dataset: Dataset, runtime: Runtime) -> Loader:
     """The loader; an error when text, context and batch do not fit comes here, before the run folder is claimed."""
     stream, context = dataset.stream("train"), recipe.model.context_length
-    rows = batch_rows(recipe, stream)
+    rows, full = batch_rows(recipe, stream), recipe.train.batch_tokens == "all"
     if rows % runtime.world_size:
         raise RecipeError(
             f"train.batch_tokens gives {rows} rows, which {runtime.world_size} processes cannot share",
@@ -134,6 +138,8 @@ def _make_loader(recipe: Recipe, dataset: Dataset, runtime: Runtime) -> Loader:
         world_size=runtime.world_size,
         isolate=not recipe.data.cross_document_attention,
         fingerprint=dataset.fingerprint,
+        same_windows=full,
+        prefetch=1 if full else 4,
     )
 
 
@@ -144,15 +150,12 @@ def _build(
     loader: Loader,
     runtime: Runtime,
     store: CheckpointStore,
-    checkpoint: Checkpoint | None,
+    decisions: dict[str, Any],
     record: Emit,
 ) -> Parts:
     train, rows = recipe.train, loader.batch_rows
-    kept = checkpoint.state() if checkpoint else {}
-    micro_rows = kept.get("micro_rows") or choose_micro_rows(recipe, config, rows // runtime.world_size)
-    tokens = micro_rows * config.context_length
-    precision: Precision = kept.get("precision") or _agreed_precision(recipe, config, runtime, tokens)
-    model = build(config, None if checkpoint else train.seed, runtime.device)
+    precision: Precision = decisions["precision"]
+    model = build(config, None, runtime.device)
     return Parts(
         model=model,
         optimizer=make_optimizer(train.optimizer, model),
@@ -161,7 +164,7 @@ def _build(
         store=store,
         precision=precision,
         scaler=make_scaler(precision, runtime.device),
-        micro_rows=micro_rows,
+        micro_rows=decisions["micro_rows"],
         emit=record,
         evaluate=_evaluation(recipe, config, dataset, runtime, precision),
         evaluate_every=recipe.evaluate.every,
@@ -185,26 +188,54 @@ def planned_steps(recipe: Recipe, dataset: Dataset) -> int | None:
     return Stopping(recipe.train, batch_rows(recipe, stream) * context, epoch_tokens).total_steps
 
 
-def choose_micro_rows(recipe: Recipe, config: ModelConfig, share: int) -> int:
-    """Rows that go through the model at once: the recipe's, or by a bound on the memory of logits and activations.
+def _decisions(
+    recipe: Recipe,
+    config: ModelConfig,
+    folder: RunFolder,
+    loader: Loader,
+    runtime: Runtime,
+    checkpoint: Checkpoint | None,
+) -> dict[str, Any]:
+    """Micro-batch and precision: measured once, by process 0, and written down before the first step.
 
-    `auto` keeps logits (fp32, with their gradient) under 512 MiB and one residual stream's activations under 1 GiB;
-    larger micro-batches gain nothing on a CPU.
+    A run that is killed and begins anew must not measure, and perhaps decide, otherwise.
+    """
+    if checkpoint is not None:
+        state = checkpoint.state()
+        return {key: state[key] for key in ("micro_rows", "precision")}
+
+    def make() -> dict[str, Any]:
+        rows = choose_micro_rows(recipe, config, loader.batch_rows // runtime.world_size, runtime.device)
+        shape = (rows * config.context_length, config.hidden_size, config.mlp_size)
+        return {"micro_rows": rows, "precision": resolve_precision(recipe.train.precision, runtime.device, *shape)}
+
+    key = fingerprint([recipe.plain(), runtime.world_size, _device_name(runtime)])
+    if runtime.is_main:
+        folder.decide(key, make)
+    runtime.barrier()
+    return folder.decide(key, make)
+
+
+def choose_micro_rows(recipe: Recipe, config: ModelConfig, share: int, device: torch.device) -> int:
+    """Rows that go through the model at once: the recipe's, or as many as keep activations within a bound.
+
+    `auto` bounds them to 1 GiB (larger micro-batches gain nothing on a CPU), on CUDA to a quarter of its memory.
+    The logits do not count: they are never held whole.
     """
     if isinstance(recipe.train.micro_batch, int):
         return min(recipe.train.micro_batch, share)
-    row_logits = config.context_length * config.vocabulary * 4 * 3
-    row_activations = (
-        config.context_length * config.num_hidden_layers * (14 * config.hidden_size + 3 * config.mlp_size) * 4
-    )
-    return max(1, min(share, (512 << 20) // row_logits, (1 << 30) // row_activations))
+    bound = 1 << 30
+    if device.type == "cuda":
+        bound = torch.cuda.get_device_properties(device).total_memory // 4
+    width = 14 * config.hidden_size + 3 * config.mlp_size
+    row_bytes = config.context_length * config.num_hidden_layers * width * 4
+    return max(1, min(share, bound // row_bytes))
 
 
-def _agreed_precision(recipe: Recipe, config: ModelConfig, runtime: Runtime, tokens: int) -> Precision:
-    """Measured on process 0 and followed by all."""
-    names: list[Precision] = ["fp32", "bf16", "fp16"]
-    own = resolve_precision(recipe.train.precision, runtime.device, tokens, config.hidden_size, config.mlp_size)
-    return names[int(runtime.main_value(names.index(own)))]
+def _device_name(runtime: Runtime) -> str:
+    if runtime.device.type == "cuda":
+        return torch.cuda.get_device_name(runtime.device)
+    return runtime.device.type
 
 
 def _peak(runtime: Runtime) -> float | None:
@@ -244,11 +275,15 @@ def _say_where(checkpoint: Checkpoint | None, trainer: Trainer, record: Emit) ->
         record(Message(step, "info", f"done: the run ended at step {step} (train.{over}); a longer one would go on"))
         return
     text = f"{parts.precision} on {parts.runtime.device}, {parts.micro_rows} rows at once"
+    epochs = parts.loader.batch_rows / parts.loader.samples_per_epoch
+    if epochs > 1:
+        text += f"; one batch holds the training text {epochs:.1f} times: train.batch_tokens is larger than the text"
     if checkpoint is None:
         record(Message(0, "info", f"starting: {text}"))
         return
     before, now = checkpoint.state()["identity"], parts.identity
     same = before["environment"] == now["environment"] and before["world_size"] == now["world_size"]
+    same = same and parts.runtime.device.type == "cpu"  # elsewhere it has not been shown
     tier = (
         "same machine kind, versions and threads: bit-exact (T0)"
         if same

@@ -108,6 +108,8 @@ class ModelConfig(Config):
                 f"num_attention_heads {heads} is not a multiple of num_key_value_heads {kv} | "
                 f"use one of {[n for n in range(1, heads + 1) if heads % n == 0]} for num_key_value_heads"
             )
+        if self.position == "learned" and self.rope_theta != type(self).model_fields["rope_theta"].default:
+            raise ValueError("rope_theta has no meaning for learned positions | remove it, or set position: rotary")
         if self.position == "rotary" and self.head_dim % 2:
             raise ValueError(
                 f"rotary positions need an even head size, and hidden_size / num_attention_heads is {self.head_dim} | "

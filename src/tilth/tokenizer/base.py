@@ -75,6 +75,12 @@ class TokenizerConfig(Config):
 
     @model_validator(mode="after")
     def _room(self) -> TokenizerConfig:
+        if self.kind != "bpe":
+            fields = type(self).model_fields
+            for key in ("vocab_size", "pattern", "train_bytes"):
+                if getattr(self, key) != fields[key].default:
+                    raise ValueError(f"{key} has no meaning for kind: {self.kind} | remove it, or set kind: bpe")
+            return self
         least = 256 + 1 + len(self.special_tokens)
         if not least <= self.vocab_size <= LARGEST_VOCABULARY:
             raise ValueError(

@@ -7,11 +7,12 @@ how the batch was cut or over how many processes it was spread.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from tilth.core.random import derive_seed
 from tilth.data.feed import Feed
@@ -24,18 +25,30 @@ from tilth.train.loss import summed_loss
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """Loss per valid label (nats) and gradient norm before clipping, over the whole global batch."""
+    """Loss per valid label (nats) and gradient norm before clipping, over the whole global batch.
+
+    `updated` is false when loss or gradient was no finite number; `skipped` when it was fp16's scale that overflowed.
+    """
 
     loss: float
     grad_norm: float
+    updated: bool
     skipped: bool
 
 
 @contextlib.contextmanager
 def seeded(device: torch.device, seed: int) -> Iterator[None]:
     """Makes torch's implicit draws (dropout) follow from `seed`, and leaves the global generators as they were."""
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
+    if device.type == "mps":
+        before = torch.mps.get_rng_state()
+        try:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                yield
+        finally:
+            torch.mps.set_rng_state(before)
+        return
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield
 
@@ -50,27 +63,27 @@ def accumulate(
     *,
     seed: int,
     step: int,
-) -> Tensor:
-    """Adds the gradient of this process's share of the global batch to `.grad`; returns the global mean loss (scalar,
-    nats).
+) -> float:
+    """Adds the gradient of this process's share of the global batch to `.grad`; returns the global mean loss (nats).
 
     Gradients are summed over all processes when this returns. `seed` and `step` say which dropout masks are drawn.
     """
     device = runtime.device
-    valid = runtime.sum(torch.tensor(float(batch.valid_labels), device=device, dtype=torch.float64))
-    total = torch.zeros((), device=device, dtype=torch.float64)
+    (valid,) = runtime.sum_floats([float(batch.valid_labels)])
+    losses = []
     for number, start in enumerate(range(0, len(batch.input_ids), micro_rows)):
         with seeded(device, derive_seed(seed, "dropout", step, number, runtime.rank)):
             feed = Feed.of(batch.rows(start, start + micro_rows), device)
             loss = summed_loss(feed.hidden(model, precision), model.output_weight, feed.labels, precision) / valid
             scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        total += loss.detach().double()
+        losses.append(loss.detach())
     runtime.sum_all([p.grad for p in model.parameters() if p.grad is not None])
-    return runtime.sum(total)
+    (total,) = runtime.sum_floats([float(torch.stack(losses).cpu().double().sum())])
+    return total
 
 
 def update(
-    model: nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, loss: Tensor, clip: float | None
+    model: nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, loss: float, clip: float | None
 ) -> StepResult:
     """Clips, and steps unless loss or gradient is not finite; clears the gradients only when it stepped.
 
@@ -78,10 +91,10 @@ def update(
     """
     scaler.unscale_(optimizer)
     norm = nn.utils.clip_grad_norm_(model.parameters(), clip if clip is not None else float("inf"))
-    finite = bool(torch.isfinite(loss)) and bool(torch.isfinite(norm))
-    overflow = scaler.is_enabled() and bool(torch.isfinite(loss)) and not finite
+    finite = math.isfinite(loss) and bool(torch.isfinite(norm))
+    overflow = scaler.is_enabled() and math.isfinite(loss) and not finite
     if finite or overflow:
         scaler.step(optimizer)
         scaler.update()
         optimizer.zero_grad(set_to_none=True)
-    return StepResult(float(loss), float(norm), skipped=overflow)
+    return StepResult(loss, float(norm), updated=finite, skipped=overflow)

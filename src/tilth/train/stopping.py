@@ -22,8 +22,12 @@ class Progress:
     tokens: int = 0
     seconds: float = 0.0
     skipped: int = 0
+    skipped_in_a_row: int = 0
+    best_metric: str = "loss"
     best_value: float | None = None
     best_step: int = 0
+    reference_value: float | None = None
+    """The metric at the last gain that counted: what early stopping compares with."""
     evaluations_without_gain: int = 0
     losses: list[float] = field(default_factory=list)
     last_loss: float | None = None
@@ -88,13 +92,18 @@ class Stopping:
         """Remembers an evaluation; True when it is the best so far."""
         rule = self.config.early_stopping
         name, delta = (rule.metric, rule.min_delta) if rule else ("loss", 0.0)
-        value, best = metrics[name], progress.best_value
-        gain = math.inf if best is None else (value - best if name in HIGHER_IS_BETTER else best - value)
+        value = metrics[name]
         progress.last_validation = metrics
-        if gain > 0:
+        if progress.best_metric != name:  # the recipe's metric changed: the old one's values say nothing about it
+            progress.best_metric, progress.best_value, progress.reference_value = name, None, None
+        best = _gain(name, value, progress.best_value) > 0
+        if best:
             progress.best_value, progress.best_step = value, progress.step
-        progress.evaluations_without_gain = 0 if gain > delta else progress.evaluations_without_gain + 1
-        return gain > 0
+        if _gain(name, value, progress.reference_value) > delta:
+            progress.reference_value, progress.evaluations_without_gain = value, 0
+        else:
+            progress.evaluations_without_gain += 1
+        return best
 
     def _converged(self, progress: Progress) -> bool:
         rule = self.config.convergence
@@ -104,3 +113,9 @@ class Stopping:
             sum(part) / rule.window for part in (progress.losses[: rule.window], progress.losses[rule.window :])
         )
         return before - now < rule.tolerance * abs(before)
+
+
+def _gain(metric: str, value: float, before: float | None) -> float:
+    if before is None:
+        return math.inf
+    return value - before if metric in HIGHER_IS_BETTER else before - value

@@ -35,13 +35,15 @@ from tilth.train.signals import SignalFlag
 from tilth.train.step import StepResult, accumulate, update
 from tilth.train.stopping import Progress, Stopping
 
+_MOST_SKIPS = 50  # fp16: a scale that is halved so often and still overflows will not come right
+
 
 @dataclass
 class Parts:
     """What a trainer works with, put together by the job.
 
     `evaluate` gives validation metrics for the model as it is; `sample` makes whatever should be seen of it; `emit`
-    receives every event.
+    receives every event; `before_save` makes durable what a checkpoint refers to.
     """
 
     model: Transformer
@@ -53,6 +55,7 @@ class Parts:
     scaler: torch.amp.GradScaler
     micro_rows: int
     emit: Callable[[Event], None]
+    before_save: Callable[[], None] = lambda: None
     evaluate: Callable[[Transformer], dict[str, float]] | None = None
     evaluate_every: int | None = None
     sample: Callable[[Transformer, int], list[Event]] | None = None
@@ -106,7 +109,8 @@ class Trainer:
     def _step(self) -> str | None:
         started = time.perf_counter()
         parts, progress, config = self.parts, self.progress, self.config
-        share = learning_rate_share(config.schedule, progress.step, self.stopping.share_done(progress))
+        done, total = self.stopping.share_done(progress), self.stopping.total_steps
+        share = learning_rate_share(config.schedule, progress.step, done, total)
         set_learning_rate(parts.optimizer, config.optimizer.lr * share)
         first_sample = parts.loader.samples
         batch = parts.loader.next()
@@ -115,6 +119,7 @@ class Trainer:
         progress.step += 1
         progress.tokens += self.batch_tokens
         progress.skipped += result.skipped
+        progress.skipped_in_a_row = progress.skipped_in_a_row + 1 if result.skipped else 0
         self.stopping.note_loss(progress, result.loss)
         seconds = time.perf_counter() - started
         self._record(result, first_sample, config.optimizer.lr * share, seconds, waited)
@@ -135,7 +140,7 @@ class Trainer:
             step=self.progress.step,
         )
         result = update(parts.model, parts.optimizer, parts.scaler, loss, self.config.grad_clip)
-        if not (result.skipped or (result.loss == result.loss and abs(result.grad_norm) < float("inf"))):
+        if not (result.updated or result.skipped) or self.progress.skipped_in_a_row >= _MOST_SKIPS:
             raise self._diverged(result, first_sample)
         return result
 
@@ -163,7 +168,7 @@ class Trainer:
                 step=progress.step,
                 tokens=progress.tokens,
                 loss=result.loss,
-                grad_norm=result.grad_norm,
+                grad_norm=result.grad_norm if result.updated else None,
                 lr=lr,
                 seconds=round(seconds, 6),
                 data_wait_seconds=round(waited, 6),
@@ -215,6 +220,7 @@ class Trainer:
             return
         started = time.perf_counter()
         if parts.runtime.is_main:
+            parts.before_save()
             tensors = {"model": parts.model.state_dict(), "optimizer": state_tensors(parts.optimizer)}
             path = parts.store.save(step, tensors, self.state_dict())
             self._mark_best()
@@ -224,10 +230,10 @@ class Trainer:
         self._saved_step, self._saved_at = step, time.perf_counter()
 
     def _mark_best(self) -> None:
+        """Says which checkpoint is the best, from what the run knows; nothing where bests are not kept."""
         progress = self.progress
-        if progress.best_step == progress.step and progress.best_value is not None:
-            rule = self.config.early_stopping
-            self.parts.store.mark_best(progress.best_step, rule.metric if rule else "loss", progress.best_value)
+        if self.config.checkpoint.best and progress.best_value is not None:
+            self.parts.store.mark_best(progress.best_step, progress.best_metric, progress.best_value)
 
     def _stopped(self, signal: SignalFlag) -> Stopped:
         return Stopped(
@@ -256,7 +262,8 @@ class Trainer:
             parts.scaler.load_state_dict(state["scaler"])
         self.progress.load_state_dict(state["progress"])
         self._saved_step = self.progress.step
-        self._mark_best()
+        if parts.runtime.is_main:
+            self._mark_best()
 
 
 def _due(step: int, every: int | None) -> bool:
