@@ -32,7 +32,7 @@ assert group.main_value(0.1 + rank) == 0.1, "a double survives the trip whole"
 group.barrier()
 group.stop()
 assert not torch.distributed.is_initialized()
-print("done", rank)
+print("done")
 """
 
 
@@ -52,7 +52,7 @@ def test_two_processes_add_up_what_they_have(tmp_path: Path) -> None:
     words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "worker.py"]
     done = subprocess.run(words, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert sorted(done.stdout.split()) == ["0", "1", "done", "done"]
+    assert done.stdout.count("done") == 2
 
 
 def test_start_joins_no_group_without_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:

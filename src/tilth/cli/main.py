@@ -151,7 +151,7 @@ def evaluate(
     from tilth.cli.show import print_metrics
     from tilth.jobs.evaluate import evaluate_run
 
-    metrics = asdict(evaluate_run(run, data, _which(checkpoint)))
+    metrics = asdict(evaluate_run(run, data, _which(checkpoint), say=lambda note: print(note, file=sys.stderr)))
     print_metrics(metrics)
     _print_json(as_json, metrics)
 

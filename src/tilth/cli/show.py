@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,6 +84,9 @@ def stream_generated(language_model: LanguageModel, prompt: str, options: TextOp
     from tilth.generate.text import generate_texts, stream_texts
 
     model, tokenizer = language_model.model, language_model.tokenizer
+    if tokenizer.kind == "char" and (unknown := tokenizer.unknown_characters(prompt)):  # type: ignore[attr-defined]
+        shown = " ".join(map(repr, unknown))
+        print(f"the prompt has characters that the tokenizer does not know, such as {shown}", file=sys.stderr)
     if options.samples == 1:
         print(prompt, end="", flush=True)
         for _, piece in stream_texts(model, tokenizer, prompt, options):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,14 @@ from tilth.data.dataset import open_dataset
 from tilth.data.loader import evaluation_batches
 from tilth.data.shards import EncodedDocument, Shard, TokenStream, write_shard
 from tilth.data.sources import SourceConfig, list_inputs, read_input
+from tilth.data.stages import count_rules
 from tilth.distributed.runtime import Runtime
 from tilth.evaluate.evaluator import evaluate
 from tilth.evaluate.metrics import Metrics
 from tilth.jobs.load import LanguageModel, Which, load
 from tilth.jobs.recipe import Recipe, make_recipe
 from tilth.model.precision import Precision
+from tilth.tokenizer.hf_format import UNKNOWN
 
 
 def evaluate_run(
@@ -30,10 +33,12 @@ def evaluate_run(
     which: Which = "final",
     precision: Precision = "fp32",
     batch_tokens: int = 16384,
+    say: Callable[[str], None] | None = None,
 ) -> Metrics:
     """A deterministic full pass over the run's validation split, or over the text of `data` (a file, folder or glob).
 
-    Text from `data` is cleaned as the run's recipe says. The figures are of fp32 products unless asked otherwise.
+    Text from `data` is cleaned as the run's recipe says; `say` is told what was changed or left out of it. The
+    figures are of fp32 products unless asked otherwise.
     """
     language_model = load(run, which)
     recipe = make_recipe(RunFolder(_run_of(Path(run))).recipe())
@@ -41,7 +46,9 @@ def evaluate_run(
         if data is None:
             stream = _validation(Path(run))
         else:
-            stream = encode_files(language_model, recipe, str(data), Path(scratch))
+            stream, notes = encode_files(language_model, recipe, str(data), Path(scratch))
+            for note in notes if say else ():
+                say(note)  # type: ignore[misc]
         context = language_model.config.context_length
         batches = evaluation_batches(
             stream,
@@ -76,23 +83,34 @@ def _validation(path: Path) -> TokenStream:
     return stream
 
 
-def encode_files(language_model: LanguageModel, recipe: Recipe, pattern: str, scratch: Path) -> TokenStream:
-    """The text of a file, folder or glob as a stream of tokens in a scratch folder."""
+def encode_files(
+    language_model: LanguageModel, recipe: Recipe, pattern: str, scratch: Path
+) -> tuple[TokenStream, list[str]]:
+    """The text of a file, folder or glob as tokens in a scratch folder, and what was not taken as it was."""
     tokenizer, stages = language_model.tokenizer, build_stages(recipe.data.clean)
     source = parse(SourceConfig, {"path": pattern}, "--data")
     end = np.array([tokenizer.end_of_text], np.uint32)
-    texts = (
-        cleaned.document
-        for item in list_inputs(source, Path(), scratch)
-        for outcome in read_input(item, source)
-        if outcome.document is not None and (cleaned := clean(outcome.document, stages)).document is not None
-    )
-    documents = (
-        EncodedDocument(d.doc_id, np.concatenate([tokenizer.encode_array(d.text), end]), len(d.text.encode()))
-        for d in texts
-    )
-    write_shard(scratch / "shard", documents, tokenizer.vocab_size, tokenizer.fingerprint)
+    listing = list_inputs(source, Path(), scratch)
+    ledger = list(listing.skipped)
+
+    def documents() -> Iterator[EncodedDocument]:
+        for outcome in (outcome for item in listing for outcome in read_input(item, source)):
+            ledger.extend(outcome.verdicts)
+            cleaned = outcome if outcome.document is None else clean(outcome.document, stages)
+            ledger.extend(cleaned.verdicts if cleaned is not outcome else ())
+            if (document := cleaned.document) is not None:
+                tokens = np.concatenate([tokenizer.encode_array(document.text), end])
+                yield EncodedDocument(document.doc_id, tokens, len(document.text.encode()))
+
+    write_shard(scratch / "shard", documents(), tokenizer.vocab_size, tokenizer.fingerprint)
     stream = TokenStream([Shard(scratch / "shard")])
     if not stream.tokens:
         raise DataError(f"{pattern} holds no text to evaluate", "name a file with text in it")
-    return stream
+    notes = [
+        f"{pattern}: {verdict} by {rule}: {n}"
+        for verdict, rules in count_rules(ledger).items()
+        for rule, n in rules.items()
+    ]
+    unknown = tokenizer.special_tokens.get(UNKNOWN, -1)
+    unseen = sum(int((shard.read(0, shard.tokens) == unknown).sum()) for shard in stream.shards)
+    return stream, notes + ([f"{pattern}: {unseen} characters that the tokenizer does not know"] if unseen else [])

@@ -22,7 +22,9 @@ class SourceConfig(Config):
     """One source: exactly one of `path`, `url` and `builtin`, and how its text is read."""
 
     path: str | None = None
-    """A file, a folder (read with all that lies under it) or a glob such as `texts/**/*.md`; relative to the recipe."""
+    """A file, a folder (read with all that lies under it) or a glob such as `texts/**/*.md`; relative to the current
+    folder.
+    """
     url: str | None = None
     """An http or https address of one file; downloaded once, compared with `sha256`."""
     sha256: str | None = None
