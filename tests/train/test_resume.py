@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 import torch
 
-from tests.train.helpers import equal, make_trainer, train_config, weights
+from tests.train.helpers import equal, make_trainer, train_config, validation_of, weights
 from tilth.checkpoint.store import Checkpoint
 from tilth.core.errors import CheckpointError, DivergedError
 from tilth.core.rundir import EvaluationRecord, Event, StepRecord
+from tilth.train.stopping import Progress
+from tilth.train.trainer import Trainer
 
 OPTIMIZERS: list[dict[str, Any]] = [
     {"optimizer": {"name": "adamw", "lr": 1e-2}},
@@ -53,6 +55,10 @@ def without_times(event: StepRecord | EvaluationRecord) -> dict[str, Any]:
     return {key: value for key, value in dataclasses.asdict(event).items() if key not in timed}
 
 
+NOT_DECIDING = {"seconds", "skipped_in_a_row"}
+"""Times, which no two runs share, and a counter that is zero in every run that goes on well."""
+
+
 class Lacking(Checkpoint):
     """A checkpoint from which one piece was left out (a negative control: resuming from it must not pass for the
     same).
@@ -64,39 +70,73 @@ class Lacking(Checkpoint):
         kept = super().tensors(name)
         if name == "model" and self.piece in kept:
             kept[self.piece] = torch.zeros_like(kept[self.piece])
-        return {key: value for key, value in kept.items() if not key.endswith(f"|{self.piece}")}
+        return {key: value for key, value in kept.items() if f"optimizer.{key.rpartition('|')[2]}" != self.piece}
 
     def state(self) -> dict[str, Any]:
         state = super().state()
-        if self.piece in state["progress"]:
-            state["progress"][self.piece] = type(state["progress"][self.piece])(0)
-        if self.piece in state["loader"]:
-            state["loader"][self.piece] = 0
-        if self.piece == "scaler":
-            state["scaler"] = {**state["scaler"], "scale": 2.0}
+        section, _, key = self.piece.partition(".")
+        if section == "progress":
+            state["progress"][key] = getattr(Progress(), key)
+        elif section == "loader":
+            state["loader"][key] = 0
+        elif section == "scaler":
+            state["scaler"] = {**state["scaler"], key: {"scale": 2.0, "_growth_tracker": 0}[key]}
         return state
 
 
-@pytest.mark.parametrize("piece", ["layers.0.mlp.up_proj.weight", "exp_avg", "exp_avg_sq", "step", "samples"])
-def test_leaving_a_piece_out_is_noticed(tmp_path: Path, whole: dict[str, torch.Tensor], piece: str) -> None:
-    trainer = make_trainer(tmp_path)
-    path = trainer.parts.store.at(5).path
-    lacking = type("Without", (Lacking,), {"piece": piece})(path, 5)
+def eventful(folder: Path, optimizer: str) -> Trainer:
+    """A run in which every number of the saved state has left its beginning by step 9: fp16, skips, early stopping."""
+    options: dict[str, Any] = {
+        "steps": 14,
+        "optimizer": {"name": optimizer, "lr": 1e-2},
+        "early_stopping": {"metric": "accuracy", "patience": 50, "min_delta": 0.5},
+        "convergence": {"window": 50},
+    }
+    trainer = make_trainer(folder, train_config(**options), precision="fp16")
+    accuracy = {2: 2, 4: 3, 6: 2, 8: 1}
+    trainer.parts.evaluate = lambda model: {**validation_of(model), "accuracy": accuracy.get(trainer.progress.step, 2)}
+    trainer.parts.evaluate_every = 2
+    trainer.parts.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**18, growth_interval=3)
+    return trainer
+
+
+def outcome(trainer: Trainer) -> dict[str, Any]:
+    """All that a run leaves, times apart."""
+    kept = {key: value for key, value in trainer.progress.state_dict().items() if key != "seconds"}
+    best = trainer.parts.store.best()
+    scaler = trainer.parts.scaler.state_dict()
+    return {"progress": kept, "scaler": scaler, "best": best and best.step, "loader": trainer.parts.loader.state_dict()}
+
+
+PIECES = [
+    *("layers.0.mlp.up_proj.weight", "loader.samples", "scaler.scale", "scaler._growth_tracker"),
+    *(f"optimizer.{slot}" for slot in ("exp_avg", "exp_avg_sq", "step", "momentum_buffer")),
+    *(f"progress.{field.name}" for field in dataclasses.fields(Progress) if field.name not in NOT_DECIDING),
+]
+
+
+@pytest.mark.parametrize("piece", [*PIECES, "nothing"])
+def test_leaving_any_piece_out_is_noticed(tmp_path: Path, piece: str) -> None:
+    optimizer = "muon" if piece == "optimizer.momentum_buffer" else "adamw"
+    whole = eventful(tmp_path, optimizer)
+    whole.run()
+    expected, expected_weights = outcome(whole), weights(whole)
+    # Step 9 is in the middle; at 14 the run is over, and what the next step would overwrite is what it reports.
+    noticed = any(differs(tmp_path, optimizer, piece, step, expected, expected_weights) for step in (9, 14))
+    assert noticed == (piece != "nothing")
+
+
+def differs(
+    folder: Path, optimizer: str, piece: str, step: int, expected: dict[str, Any], expected_weights: dict[str, Any]
+) -> bool:
+    """Whether a run that goes on from a checkpoint without the piece fails, or ends otherwise."""
+    trainer = eventful(folder, optimizer)
     try:
-        trainer.restore(lacking)
+        trainer.restore(type("Without", (Lacking,), {"piece": piece})(trainer.parts.store.at(step).path, step))
         trainer.run()
-    except (CheckpointError, KeyError, AssertionError):
-        return
-    assert not equal(weights(trainer), whole)
-
-
-def test_leaving_the_loss_scale_out_is_noticed(tmp_path: Path) -> None:
-    first = make_trainer(tmp_path, precision="fp16")
-    first.run()
-    trainer = make_trainer(tmp_path, precision="fp16")
-    trainer.restore(type("Without", (Lacking,), {"piece": "scaler"})(trainer.parts.store.at(5).path, 5))
-    trainer.run()
-    assert trainer.parts.scaler.get_scale() != first.parts.scaler.get_scale()
+        return outcome(trainer) != expected or not equal(weights(trainer), expected_weights)
+    except (CheckpointError, DivergedError, KeyError):
+        return True
 
 
 def test_other_dropout_would_be_noticed(tmp_path: Path, whole: dict[str, torch.Tensor]) -> None:
