@@ -22,11 +22,16 @@ def generate_ids(
     max_new_tokens: int = 200,
     stop_ids: Collection[int] = (),
     vocab_size: int | None = None,
+    first_ids: Tensor | None = None,
 ) -> Iterator[list[int | None]]:
     """The next id of every sample, one list per position; None where a sample has ended (after one of `stop_ids`).
 
     A prompt longer than the context keeps its end. When the context is full, the last half of it is read again from
     position 0 and generation goes on from there.
+
+    Args:
+        vocab_size: ids from here on are padding of the model's vocabulary, and never drawn.
+        first_ids: the ids among which the first one is chosen; left out: all.
     """
     assert prompt_ids, "the caller starts an empty prompt with end-of-text"
     window = model.config.context_length
@@ -40,7 +45,11 @@ def generate_ids(
             logits_BV = next_logits(model, context, cache)
         else:
             logits_BV = next_logits(model, history[:, -1:], cache)
-        ids = sampler(logits_BV[:, :vocab_size])
+        logits_BV = logits_BV[:, :vocab_size]
+        if first_ids is not None:
+            chosen = logits_BV.new_full(logits_BV.shape, float("-inf"))
+            logits_BV, first_ids = chosen.index_copy(1, first_ids, logits_BV[:, first_ids]), None
+        ids = sampler(logits_BV)
         history = torch.cat([history, ids[:, None]], dim=1)
         row = [None if over else int(i) for i, over in zip(ids.tolist(), ended, strict=True)]
         ended = [over or i in stop_ids for i, over in zip(row, ended, strict=True)]

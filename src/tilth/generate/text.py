@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import torch
+
 from tilth.core.errors import RecipeError
 from tilth.generate.engine import generate_ids
 from tilth.generate.sampling import SamplingConfig
@@ -36,8 +38,8 @@ def stream_texts(
     """
     was_training = model.training
     model.eval()
-    writers = [_Writer(tokenizer, options.stop) for _ in range(options.samples)]
-    prompt_ids = tokenizer.encode(prompt) or [tokenizer.end_of_text]
+    prompt_ids, first_ids, given = _opening(tokenizer, prompt)
+    writers = [_Writer(tokenizer, options.stop, given) for _ in range(options.samples)]
     ids = generate_ids(
         model,
         prompt_ids,
@@ -46,6 +48,7 @@ def stream_texts(
         max_new_tokens=options.max_new_tokens,
         stop_ids={tokenizer.end_of_text},
         vocab_size=tokenizer.vocab_size,
+        first_ids=None if first_ids is None else torch.tensor(first_ids, device=model.output_weight.device),
     )
     try:
         for row in ids:
@@ -69,12 +72,34 @@ def generate_texts(model: Transformer, tokenizer: Tokenizer, prompt: str, option
     return texts
 
 
-class _Writer:
-    """One sample's tokens to text, up to its end."""
+def _opening(tokenizer: Tokenizer, prompt: str) -> tuple[list[int], list[int] | None, str]:
+    """The prompt's ids; the ids with which the answer may begin (None: any); the text that the answer repeats.
 
-    def __init__(self, tokenizer: Tokenizer, stop: tuple[str, ...]) -> None:
+    BPE keeps a space with the word after it. A prompt that ends in one would end in a token that the model has hardly
+    seen before a word, and it would answer as if none came: so the space is left to the answer, which must then begin
+    with it.
+    """
+    if tokenizer.kind == "bpe" and prompt.endswith(" ") and not prompt[:-1].endswith((" ", "\n", "\t")):
+        opens = [token for token in range(tokenizer.vocab_size) if _opens_word(tokenizer, token)]
+        if opens:
+            return tokenizer.encode(prompt[:-1]) or [tokenizer.end_of_text], opens, " "
+    return tokenizer.encode(prompt) or [tokenizer.end_of_text], None, ""
+
+
+def _opens_word(tokenizer: Tokenizer, token: int) -> bool:
+    """Whether a token is a space and something that is none."""
+    if token in tokenizer.special_tokens.values():
+        return False
+    text = tokenizer.token_bytes(token)
+    return text.startswith(b" ") and not text.isspace()
+
+
+class _Writer:
+    """One sample's tokens to text, up to its end; `given` is what the text begins with and was given already."""
+
+    def __init__(self, tokenizer: Tokenizer, stop: tuple[str, ...], given: str = "") -> None:
         self._decoder, self._stop, self._end = StreamDecoder(tokenizer), stop, tokenizer.end_of_text
-        self._held = ""
+        self._held, self._given = "", given
         self.over = False
 
     def push(self, token: int) -> str:
@@ -82,7 +107,10 @@ class _Writer:
             return ""
         if token == self._end:
             return self.flush()
-        self._held += self._decoder.push(token)
+        text = self._decoder.push(token)
+        if text and self._given:
+            text, self._given = text.removeprefix(self._given), ""
+        self._held += text
         return self._release()
 
     def _release(self) -> str:
