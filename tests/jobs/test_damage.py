@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -9,8 +10,10 @@ import pytest
 
 from tests.jobs.conftest import Cli
 from tests.jobs.helpers import SMALL, hashes
+from tilth.core.errors import CheckpointError
 from tilth.core.files import read_manifest, write_manifest
 from tilth.core.rundir import RunFolder
+from tilth.jobs.load import load
 
 CHAR = [*SMALL[:-1], "tokenizer={kind: char}"]
 
@@ -147,3 +150,13 @@ def test_the_remedy_for_an_altered_final_model_is_to_train_again(trained: Path, 
     flip(trained / "runs" / "small" / "final" / "model.safetensors", 400)
     assert cli("train", "r.yaml", sets=SMALL).code == 0
     assert hashes(trained / "runs" / "small" / "final") == before
+
+
+@pytest.mark.parametrize("claim", [{"hidden_size": 10**7}, {"num_hidden_layers": 10**9}, {"vocab_size": 10**12}])
+def test_a_configuration_that_claims_another_size_allocates_nothing(trained: Path, claim: dict[str, int]) -> None:
+    final = trained / "runs" / "small" / "final"
+    path = final / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **claim}))
+    write_manifest(final)
+    with pytest.raises(CheckpointError, match="the configuration beside .* and the file holds"):
+        load(final)

@@ -6,11 +6,12 @@ Reading goes through the safetensors library. Format: https://github.com/hugging
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -55,6 +56,17 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file, on the CPU; CheckpointError when it is missing or damaged."""
     try:
         return load_file(path)
+    except (FileNotFoundError, SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"cannot read {path}: {error}", "it is missing or damaged: use another checkpoint"
+        ) from error
+
+
+def count_elements(path: Path) -> int:
+    """How many numbers a safetensors file holds, by its header alone; CheckpointError when it is missing or damaged."""
+    try:
+        with safe_open(path, "pt") as file:
+            return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
     except (FileNotFoundError, SafetensorError, OSError) as error:
         raise CheckpointError(
             f"cannot read {path}: {error}", "it is missing or damaged: use another checkpoint"

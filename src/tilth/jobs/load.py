@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from tilth.checkpoint.store import Checkpoint, CheckpointStore
-from tilth.checkpoint.tensors import load_model, read_tensors
+from tilth.checkpoint.tensors import count_elements, load_model, read_tensors
 from tilth.core.config import parse
 from tilth.core.errors import CheckpointError, DataError, IntegrityError, RecipeError
 from tilth.core.files import read_json, verify_manifest
@@ -21,7 +21,7 @@ from tilth.distributed.runtime import DeviceName, pick_device
 from tilth.generate.sampling import SamplingConfig
 from tilth.generate.text import TextOptions, generate_texts
 from tilth.jobs.final import MODEL_TYPE
-from tilth.model.config import ModelConfig
+from tilth.model.config import ModelConfig, parameter_count
 from tilth.model.transformer import Transformer, build
 from tilth.tokenizer import Tokenizer, load_tokenizer
 
@@ -83,9 +83,20 @@ def load(path: Path | str, which: Which = "final", device: DeviceName = "auto") 
         raise CheckpointError(error.message, "it was altered: use another checkpoint (--checkpoint latest)") from error
     config = read_config(about / "config.json")
     tokenizer = load_tokenizer(about / "tokenizer" if (about / "tokenizer").is_dir() else about)
+    _fits(config, weights / "model.safetensors")
     model = build(config, None, pick_device(device))
     load_model(model, read_tensors(weights / "model.safetensors"), weights)
     return LanguageModel(model.eval(), tokenizer, config, weights)
+
+
+def _fits(config: ModelConfig, weights: Path) -> None:
+    """Before anything is allocated: a configuration may come from anywhere and claim a model of any size."""
+    claimed, held = parameter_count(config), count_elements(weights)
+    if claimed != held:
+        raise CheckpointError(
+            f"the configuration beside {weights} is of {claimed:,} parameters, and the file holds {held:,}",
+            "the two do not belong together: bring the config.json that was written with these weights",
+        )
 
 
 def read_config(path: Path) -> ModelConfig:
