@@ -158,5 +158,5 @@ def test_a_configuration_that_claims_another_size_allocates_nothing(trained: Pat
     path = final / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **claim}))
     write_manifest(final)
-    with pytest.raises(CheckpointError, match="the configuration beside .* and the file holds"):
+    with pytest.raises(CheckpointError, match=r"the configuration beside .* and the file holds"):
         load(final)

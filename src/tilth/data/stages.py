@@ -246,14 +246,15 @@ class CleanedPart:
 def encode(folder: Path, part: CleanedPart, tokenizer_folder: Path, threads: int) -> dict[str, Any]:
     """Writes the training and the validation shard of one part; facts by split."""
     tokenizer = load_tokenizer(tokenizer_folder)
+    divided = list(part.plan.divide(part.kept()))  # a part is of bounded size
     facts: dict[str, Any] = {}
     with ThreadPoolExecutor(threads) as pool:
         for split in ("train", "validation"):
             unknown: Counter[str] = Counter()
-            documents = _encoded(part.split(split), tokenizer, pool, threads, unknown)
+            documents = _encoded((d for name, d in divided if name == split), tokenizer, pool, threads, unknown)
             facts[split] = write_shard(folder / split, documents, tokenizer.vocab_size, tokenizer.fingerprint)
             facts[split]["unknown_characters"] = sum(unknown.values())
-    twins = [Verdict(d.doc_id, "split", "held_out_twin", "dropped", d.group) for d in part.split("twin")]
+    twins = [Verdict(d.doc_id, "split", "held_out_twin", "dropped", d.group) for name, d in divided if name == "twin"]
     _write_ledger(folder, twins)
     return {**facts, "rules": count_rules(twins)}
 

@@ -57,6 +57,7 @@ def train_model(recipe: Recipe, dataset: Dataset, run: Path, emit: Emit | None =
 
 def _ignore(event: Event) -> None:
     """Events of a run that nobody watches, or of a process that does not speak."""
+    del event
 
 
 def _train(recipe: Recipe, dataset: Dataset, folder: RunFolder, runtime: Runtime, show: Emit) -> dict[str, Any]:
@@ -294,7 +295,9 @@ def _say_where(checkpoint: Checkpoint | None, trainer: Trainer, record: Emit) ->
 
 def _finish(folder: RunFolder, trainer: Trainer, stopped_by: str) -> dict[str, Any]:
     progress = trainer.progress
-    validation = progress.last_validation
+    # What is told is told of the weights that became RUN/final.
+    best = trainer.config.final == "best"
+    validation = progress.best_validation if best else progress.last_validation
     result = {
         "run": str(folder.path),
         "step": progress.step,

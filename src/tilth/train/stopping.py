@@ -26,6 +26,7 @@ class Progress:
     best_metric: str = "loss"
     best_value: float | None = None
     best_step: int = 0
+    best_validation: dict[str, float] | None = None
     reference_value: float | None = None
     """The metric at the last gain that counted: what early stopping compares with."""
     evaluations_without_gain: int = 0
@@ -98,7 +99,7 @@ class Stopping:
             progress.best_metric, progress.best_value, progress.reference_value = name, None, None
         best = _gain(name, value, progress.best_value) > 0
         if best:
-            progress.best_value, progress.best_step = value, progress.step
+            progress.best_value, progress.best_step, progress.best_validation = value, progress.step, metrics
         if _gain(name, value, progress.reference_value) > delta:
             progress.reference_value, progress.evaluations_without_gain = value, 0
         else:
