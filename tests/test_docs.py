@@ -157,6 +157,7 @@ def test_the_makefile_has_every_target_that_is_shown() -> None:
     assert {"quickstart", "test", "check"} <= shown <= targets
 
 
+@pytest.mark.slow
 def test_the_python_example_of_the_readme_runs(tmp_path: Path) -> None:
     blocks = [code for name, code in _FENCE.findall((ROOT / "README.md").read_text("utf-8")) if name == "python"]
     assert len(blocks) == 1

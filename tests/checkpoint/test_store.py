@@ -66,6 +66,7 @@ def save_in_a_child_that_dies(folder: Path, operation: int, monkeypatch: pytest.
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
 
 
+@pytest.mark.slow
 def test_a_save_that_dies_at_any_operation_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = make_trainer(tmp_path)
     whole.run()

@@ -30,6 +30,7 @@ def documents(outcomes: list[Outcome]) -> dict[str, Document]:
     return {o.document.locator: o.document for o in outcomes if o.document}
 
 
+@pytest.mark.slow
 def test_it_is_a_corpus(outcomes: list[Outcome], documents: dict[str, Document]) -> None:
     size = Counter[str]()
     for locator, document in documents.items():

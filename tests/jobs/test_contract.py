@@ -313,6 +313,7 @@ def test_generate_stops_before_a_stop_string(trained: Path, cli: Cli) -> None:
     assert said.out == "the" + written[: written.index(stop)] + "\n"
 
 
+@pytest.mark.slow
 def test_generate_into_a_pipe_that_closes_early(trained: Path) -> None:
     words = command("generate", "runs/small", "--max-new-tokens", "4000", "--temperature", "1")
     process = subprocess.Popen(

@@ -71,6 +71,7 @@ def write_many(folder: Path) -> None:
 BOTH: dict[str, Any] = {"sources": [{"path": "texts"}, {"path": "rows.jsonl"}]}
 
 
+@pytest.mark.slow
 def test_any_number_of_workers_gives_the_same_bytes(tmp_path: Path) -> None:
     write_many(tmp_path)
     bpe = {"kind": "bpe", "vocab_size": 320}
@@ -98,6 +99,7 @@ def test_nothing_is_done_twice(tmp_path: Path) -> None:
     assert hashes(tmp_path / "work") == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "tokenizer", "again"),
     [
@@ -251,6 +253,7 @@ def test_the_shards_hold_the_cleaned_text_in_order(tmp_path: Path, kind: str) ->
     assert dataset.facts["splits"]["train"]["unknown_characters"] == 0
 
 
+@pytest.mark.slow
 def test_a_vocabulary_beyond_65535_ids_gets_four_bytes_an_id(tmp_path: Path) -> None:
     points = [code for code in range(0x3400, 0x20000) if not 0xD800 <= code <= 0xDFFF][:66_000]
     text = "".join(map(chr, points))

@@ -267,6 +267,7 @@ def test_values_that_are_no_numbers_are_left_out_and_counted(tmp_path: Path) -> 
     assert not re.search(r'd="[^"]*(nan|inf)', html)
 
 
+@pytest.mark.slow
 def test_a_huge_run_is_quick_and_small(tmp_path: Path) -> None:
     steps = [step(n, grad_norm=777.0 if n == 61_803 else 1 + n % 7 / 10) for n in range(1, 100_001)]
     long, events = '"' * 5000, list[Any]([Message(100_000, "warning", "<" * 5000)] * 100)

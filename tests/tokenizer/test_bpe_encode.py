@@ -80,6 +80,7 @@ def test_bytes_that_are_not_utf8_stand_apart() -> None:
     assert tokenizer.encode(b"it's " + b"\xff\xff" + "  é".encode()) == expected
 
 
+@pytest.mark.slow
 @settings(max_examples=400)
 @pytest.mark.parametrize("name", PATTERNS)
 @given(text=st.text(" \n\t\r\u00a0aé1.'s中", max_size=40))
@@ -92,6 +93,7 @@ def test_the_rule_for_runs_of_space_gives_the_ids_of_tiktoken(name: str, text: s
     assert by_rule == engine_of(tokenizer).encode_ordinary(text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("around", [("", ""), ("a.", "b"), ("a", ".")])
 @pytest.mark.parametrize("space", [" ", "\n", " \n", "\t "])
 def test_a_million_spaces(bpe: Tokenizer, space: str, around: tuple[str, str]) -> None:

@@ -66,6 +66,7 @@ def replaced(word: list[int], pair: tuple[int, int], token: int) -> list[int]:
     return result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pattern", ["gpt2", "gpt4"])
 def test_merges_are_those_of_hugging_face(corpus: list[str], pattern: PatternName) -> None:
     ours = spelled_pairs(learn(corpus, pattern, 4000))

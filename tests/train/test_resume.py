@@ -18,6 +18,8 @@ from tilth.core.rundir import EvaluationRecord, Event, StepRecord
 from tilth.train.stopping import Progress
 from tilth.train.trainer import Trainer
 
+pytestmark = pytest.mark.slow
+
 OPTIMIZERS: list[dict[str, Any]] = [
     {"optimizer": {"name": "adamw", "lr": 1e-2}},
     {"optimizer": {"name": "sgd", "lr": 1e-1, "momentum": 0.9}},

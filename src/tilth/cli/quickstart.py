@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from tilth.cli.show import prepare_shown, print_dataset, print_metrics, train_shown
+from tilth.cli.show import command_name, prepare_shown, print_dataset, print_metrics, train_shown
 from tilth.cli.tables import count, duration, printable
 from tilth.core.rundir import RunFolder
 
@@ -46,11 +46,12 @@ def next_steps(run: Path, result: dict[str, Any]) -> list[str]:
     """Commands that make sense now."""
     longer = max(5, round(result["seconds"] / 60 * 3))
     extra = "" if run == Path("runs/quickstart") else f" --run {run}"
+    tilth = command_name()
     return [
-        f"tilth generate {run} --prompt 'def'",
-        f"tilth evaluate {run} --data README.md",
-        f"tilth quickstart{extra} --minutes {longer}",
-        "tilth init my-text.yaml",
+        f"{tilth} generate {run} --prompt 'def'",
+        f"{tilth} evaluate {run} --data README.md",
+        f"{tilth} quickstart{extra} --minutes {longer}",
+        f"{tilth} init my-text.yaml",
     ]
 
 

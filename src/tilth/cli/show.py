@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,7 +35,11 @@ def prepare_shown(recipe: Recipe, workspace: Path, workers: int | None) -> Datas
     if not is_main_process():
         return prepare_data(recipe, workspace, workers)
     with PrepareDisplay() as display:
-        return prepare_data(recipe, workspace, workers, on_done=display)
+        dataset = prepare_data(recipe, workspace, workers, on_done=display)
+    asked, got = recipe.tokenizer.vocab_size, dataset.facts["vocab_size"]
+    if recipe.tokenizer.kind == "bpe" and got < asked:
+        print(f"the text gives {got:,} tokens, not {asked:,}: no further pair occurs twice", file=sys.stderr)
+    return dataset
 
 
 def train_shown(recipe: Recipe, dataset: Dataset, run: Path) -> dict[str, Any]:
@@ -58,6 +63,14 @@ def seconds_before(run: Path) -> float:
         return 0.0  # a damaged checkpoint is not the display's affair
 
 
+def command_name() -> str:
+    """How the command is typed here: by its name where that is found, else by its path."""
+    if shutil.which("tilth"):
+        return "tilth"
+    path = Path(sys.argv[0]).absolute()
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
 def print_dataset(dataset: Dataset) -> None:
     """Counts by stage and rule, to standard output."""
     _print(dataset_table(dataset.facts))
@@ -66,8 +79,8 @@ def print_dataset(dataset: Dataset) -> None:
 def print_result(result: Mapping[str, Any]) -> None:
     """How a run ended, and what to type next."""
     _print(result_table(result))
-    run = result["run"]
-    print(f'next:  tilth generate {run} --prompt "…"\n       tilth evaluate {run}')
+    run, tilth = result["run"], command_name()
+    print(f'next:  {tilth} generate {run} --prompt "…"\n       {tilth} evaluate {run}')
 
 
 def print_metrics(metrics: Mapping[str, float]) -> None:

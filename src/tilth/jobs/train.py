@@ -285,11 +285,11 @@ def _say_where(checkpoint: Checkpoint | None, trainer: Trainer, record: Emit) ->
     before, now = checkpoint.state()["identity"], parts.identity
     same = before["environment"] == now["environment"] and before["world_size"] == now["world_size"]
     same = same and parts.runtime.device.type == "cpu"  # elsewhere it has not been shown
-    tier = (
-        "same machine kind, versions and threads: bit-exact (T0)"
-        if same
-        else "other machine, versions, threads or processes: same samples, loss equal to rounding (T1)"
-    )
+    tier = "same machine kind, versions and threads: to the bits of a run that was not stopped"
+    if not same:
+        tier = "other machine, versions, threads or processes: same samples, other rounding"
+    if trainer.stopping.by_the_clock:
+        tier = "the clock ends this run, so no two are equal"
     record(Message(step, "info", f"going on after step {step}: {text}; {tier}"))
 
 

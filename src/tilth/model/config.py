@@ -101,7 +101,8 @@ class ModelConfig(Config):
         if self.hidden_size % heads:
             raise ValueError(
                 f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads {heads} | "
-                f"use {self.hidden_size // heads * heads or heads} or {(self.hidden_size // heads + 1) * heads}"
+                f"set hidden_size to {self.hidden_size // heads * heads or heads} or "
+                f"{(self.hidden_size // heads + 1) * heads}, or change num_attention_heads"
             )
         if heads % kv:
             raise ValueError(

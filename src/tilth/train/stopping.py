@@ -61,6 +61,11 @@ class Stopping:
         self.limits = {name: steps for name, steps in limits.items() if steps}
         self.total_steps = min(self.limits.values(), default=None)
 
+    @property
+    def by_the_clock(self) -> bool:
+        """Whether time decides what a step does: such a run is not repeatable, because clocks are not."""
+        return self.total_steps is None and self.config.hours is not None
+
     def reason(self, progress: Progress) -> str | None:
         """Why the run is over (the name of the limit), or None."""
         for name, steps in self.limits.items():

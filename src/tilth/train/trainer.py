@@ -238,7 +238,7 @@ class Trainer:
     def _stopped(self, signal: SignalFlag) -> Stopped:
         return Stopped(
             f"{signal.received or 'a signal to another process'} at step {self.progress.step}: everything is saved",
-            "type the same command to go on to the same result",
+            "type the same command to go on" + ("" if self.stopping.by_the_clock else " to the same result"),
         )
 
     def state_dict(self) -> dict[str, Any]:
