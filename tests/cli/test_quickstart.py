@@ -21,7 +21,10 @@ def test_quickstart_ends_well_says_so_again_and_goes_on(tmp_path: Path) -> None:
     report = (tmp_path / "runs" / "quickstart" / "report.html").read_text()
     assert all(f"{float(figure):.2f}" in report for figure in figures.groups()), "the report shows both figures"
     assert "http" not in report
-    assert "dropped by deduplicate/exact_duplicate" in first.stdout and "tilth generate runs/quickstart" in first.stdout
+    assert (
+        "dropped by deduplicate/exact_duplicate" in first.stdout
+        and "tilth generate runs/quickstart --prompt" in first.stdout
+    )
 
     started = time.perf_counter()
     again = tilth("quickstart", cwd=tmp_path, OMP_NUM_THREADS="2")

@@ -152,7 +152,10 @@ def test_too_many_rows_that_are_not_json_stop_the_run(tmp_path: Path, cli: Cli) 
         (["train.optimizer.lr=.nan"], ("train.optimizer.lr: nan",)),
         (["train.optimizer=2024-01-01"], ("train.optimizer: ", "2024")),
         (["model.hiden_size=8"], ("model.hiden_size: unknown key", "did you mean `hidden_size`?")),
-        (["model.hidden_size=30", "model.num_attention_heads=4"], ("hidden_size 30 is not a multiple", "set hidden_size to 28 or 32")),
+        (
+            ["model.hidden_size=30", "model.num_attention_heads=4"],
+            ("hidden_size 30 is not a multiple", "set hidden_size to 28 or 32"),
+        ),
         (["model.preset=gpt3"], ("there is no preset 'gpt3'", "did you mean 'gpt2'?")),
         (["data.sources=[]"], ("data.sources", "at least 1 item")),
         (["data.sources=[{path: a, url: b}]"], ("data.sources.0", "not an http")),

@@ -67,6 +67,8 @@ def command_name() -> str:
     """How the command is typed here: by its name where that is found, else by its path."""
     if shutil.which("tilth"):
         return "tilth"
+    if Path(sys.argv[0]).name == "__main__.py":
+        return "python -m tilth"
     path = Path(sys.argv[0]).absolute()
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
