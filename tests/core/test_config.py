@@ -71,7 +71,7 @@ def test_python_objects_in_yaml_are_refused() -> None:
         ({"inner": {"rat": 1.0}}, ["inner.rat: unknown key (its value is 1.0)", "did you mean `rate`?"]),
         ({"inner": {"zzz": 1}}, ["inner.zzz: unknown key", "known keys here: name, rate"]),
         ({"items": [{}, {"nam": "a"}]}, ["items.1.nam: unknown key", "did you mean `name`?"]),
-        ({"inner": {"rate": "fast"}}, ["inner.rate: 'fast' (a text) is not valid", "valid number"]),
+        ({"inner": {"rate": "fast"}}, ["inner.rate: 'fast' (a text) is not valid", "it must be a number"]),
         ({"count": True}, ["count: True (true/false) is not valid"]),
         ({"count": 1.0}, ["count: 1.0 (a number) is not valid"]),
         ({"inner": None}, ["inner: None (empty) is not valid"]),
@@ -83,6 +83,13 @@ def test_faults_name_path_value_and_remedy(data: dict[str, object], said: list[s
     for words in ["my.yaml", *said]:
         assert words in str(caught.value)
     assert caught.value.exit_code == 2
+
+
+def test_a_fault_of_the_command_line_is_told_as_one() -> None:
+    with pytest.raises(RecipeError) as caught:
+        parse(Outer, {"inner": {"rate": "x"}, "count": "x"}, "my.yaml", ["inner.rate=x"])
+    by_line = {line.split(": ")[0].strip(): line for line in caught.value.message.removeprefix("my.yaml: ").split("\n")}
+    assert "from --set inner.rate" in by_line["inner.rate"] and "--set" not in by_line["count"]
 
 
 def test_all_faults_are_told_at_once() -> None:

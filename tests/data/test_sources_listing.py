@@ -93,8 +93,11 @@ def test_every_file_left_out_has_a_verdict(tmp_path: Path) -> None:
 def test_folder_with_a_format_takes_that_format_only(tmp_path: Path) -> None:
     write(tmp_path / "data" / "a.jsonl")
     write(tmp_path / "data" / "b.csv")
+    write(tmp_path / "data" / "part_00")  # no suffix that says otherwise
+    write(tmp_path / "data" / "c.dump.gz")
     listing = listed(tmp_path, path="data", format="jsonl")
-    assert [item.locator for item in listing] == ["data/a.jsonl"]
+    taken = {item.locator: item.kind for item in listing}
+    assert taken == {"data/a.jsonl": "jsonl", "data/c.dump.gz": "jsonl", "data/part_00": "jsonl"}
     assert rules(listing) == {"data/b.csv": "other_format"}
 
 

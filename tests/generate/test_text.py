@@ -31,10 +31,15 @@ def pieces_of(samples: list[list[int]], stop: tuple[str, ...] = (), tokenizer: T
 
     options = TextOptions(samples=len(samples), stop=stop)
     pieces: list[list[str]] = [[] for _ in samples]
+    over: set[int] = set()
     with mock.patch.object(text_module, "generate_ids", scripted):
         for sample, piece in stream_texts(MODEL, tokenizer, "", options):
-            assert piece, "an empty piece is none"
+            assert sample not in over, "a piece after the sample's end"
+            if not piece:
+                over.add(sample)
+                continue
             pieces[sample].append(piece)
+    assert over == set(range(len(samples))), "every sample is told to have ended"
     return pieces
 
 

@@ -162,6 +162,7 @@ def test_the_tail_is_cut_where_the_share_says(tmp_path: Path, share: float) -> N
     train, held_out = ("".join(texts_of(dataset, split)) for split in SPLITS)
     assert train + held_out == whole
     assert len(train) == int(len(whole) * (1 - share))
+    assert dataset.facts["documents"] == dataset.facts["read"]["documents"], "one that is cut in two is counted once"
 
 
 def test_the_tail_is_cut_across_shards_and_after_duplicates(tmp_path: Path) -> None:

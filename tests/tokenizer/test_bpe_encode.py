@@ -61,6 +61,20 @@ def test_ids_are_those_of_the_definition(name: str, text: str) -> None:
 
 
 @pytest.mark.parametrize("name", PATTERNS)
+@given(text=st.text(st.sampled_from(TRICKY), max_size=60), size=st.integers(0, 9))
+def test_the_pieces_of_a_long_text_give_the_ids_of_the_whole(name: str, text: str, size: int) -> None:
+    pieces = SMALL[name].cut(text, size)
+    assert "".join(pieces) == text
+    assert [i for piece in pieces for i in engine_of(SMALL[name]).encode_ordinary(piece)] == SMALL[name].encode(text)
+
+
+def test_a_long_text_is_cut(bpe: Tokenizer, corpus: list[str]) -> None:
+    pieces = bpe.cut(corpus[1], 1000)
+    assert len(corpus[1]) / 1000 * 0.5 < len(pieces) <= len(corpus[1]) / 1000 + 1
+    assert [i for piece in pieces for i in bpe.encode(piece)] == bpe.encode(corpus[1])
+
+
+@pytest.mark.parametrize("name", PATTERNS)
 @given(data=st.binary() | texts.map(str.encode))
 def test_any_bytes_come_back(name: str, data: bytes) -> None:
     assert SMALL[name].decode_bytes(SMALL[name].encode(data)) == data

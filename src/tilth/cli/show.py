@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +82,7 @@ def print_result(result: Mapping[str, Any]) -> None:
     """How a run ended, and what to type next."""
     _print(result_table(result))
     run, tilth = result["run"], command_name()
+    print(f"curves and counts: {run}/report.html")
     print(f'next:  {tilth} generate {run} --prompt "…"\n       {tilth} evaluate {run}')
 
 
@@ -95,18 +96,34 @@ def _print(renderable: Any) -> None:
 
 
 def stream_generated(language_model: LanguageModel, prompt: str, options: TextOptions) -> None:
-    """One sample is printed as it is written, several when they are whole."""
-    from tilth.generate.text import generate_texts, stream_texts
+    """Prints samples in order, each as it is written: the first that has not ended goes out, later ones are held."""
+    from tilth.generate.text import stream_texts
 
     model, tokenizer = language_model.model, language_model.tokenizer
     if tokenizer.kind == "char" and (unknown := tokenizer.unknown_characters(prompt)):  # type: ignore[attr-defined]
         shown = " ".join(map(repr, unknown))
         print(f"the prompt has characters that the tokenizer does not know, such as {shown}", file=sys.stderr)
-    if options.samples == 1:
-        print(prompt, end="", flush=True)
-        for _, piece in stream_texts(model, tokenizer, prompt, options):
-            print(printable(piece, lines=True), end="", flush=True)
-        print()
-        return
-    for number, text in enumerate(generate_texts(model, tokenizer, prompt, options), 1):
-        print(f"--- {number} of {options.samples}\n{prompt}{printable(text, lines=True)}")
+    pieces = stream_texts(model, tokenizer, prompt, options)
+    for sample, piece in in_order(pieces):
+        heading = f"--- {sample + 1} of {options.samples}\n" if options.samples > 1 else ""
+        print(heading + prompt if piece is None else printable(piece, lines=True), end="", flush=True)
+
+
+def in_order(pieces: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str | None]]:
+    """What several samples write at once (an empty piece ends one), sample after sample: None opens each, then its
+    pieces as early as order allows, then a line's end.
+    """
+    held: dict[int, list[str]] = {}
+    current, opened = 0, False
+    for sample, piece in pieces:
+        held.setdefault(sample, []).append(piece)
+        while current in held:
+            if not opened:
+                yield current, None
+                opened = True
+            waiting = held.pop(current)
+            yield current, "".join(waiting)
+            if waiting[-1]:
+                break
+            yield current, "\n"
+            current, opened = current + 1, False

@@ -11,20 +11,18 @@ Each config class stands beside the code it configures and derives from `Config`
 from __future__ import annotations
 
 import copy
-import difflib
 import hashlib
 import json
 import re
-import typing
 from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic_core import ErrorDetails
 
 from tilth.core.errors import RecipeError
+from tilth.core.faults import fault, short
 
 
 class Config(BaseModel):
@@ -156,77 +154,22 @@ def deep_merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, An
     return merged
 
 
-def parse(config_class: type[ConfigT], data: Mapping[str, Any], place: str = "recipe") -> ConfigT:
-    """`data` as a checked `config_class`; RecipeError names every fault with its dotted path, value and remedy."""
+def parse(
+    config_class: type[ConfigT], data: Mapping[str, Any], place: str = "recipe", overridden: Iterable[str] = ()
+) -> ConfigT:
+    """`data` as a checked `config_class`; RecipeError names every fault with its dotted path, value and remedy.
+
+    Args:
+        overridden: the `--set` options that were put into `data`: a fault says so where it comes from one of them.
+    """
     try:
         return config_class.model_validate(data)
     except ValidationError as error:
-        faults = [_fault(config_class, detail) for detail in error.errors()]
-        faults = list(dict.fromkeys(faults))
-        lines = "\n  ".join(f"{message}" for message, _ in faults)
+        options = [override.partition("=")[0].strip() for override in overridden]
+        faults = list(dict.fromkeys(fault(config_class, detail, options) for detail in error.errors()))
+        lines = "\n  ".join(message for message, _ in faults)
         remedies = "; ".join(dict.fromkeys(remedy for _, remedy in faults))
         raise RecipeError(f"{place}: {lines}", remedies) from None
-
-
-def _fault(config_class: type[Config], detail: ErrorDetails) -> tuple[str, str]:
-    path = ".".join(str(part) for part in detail["loc"] if not _is_union_tag(part))
-    value, kind = detail["input"], detail["type"]
-    if kind == "extra_forbidden":
-        known = sorted(_known_keys(config_class, detail["loc"][:-1]))
-        close = difflib.get_close_matches(str(detail["loc"][-1]), known, n=1, cutoff=0.5)
-        remedy = f"did you mean `{close[0]}`?" if close else f"known keys here: {', '.join(known)}"
-        return f"{path}: unknown key (its value is {_short(value)})", f"{path}: {remedy}"
-    if kind == "missing":
-        return f"{path}: missing", f"add `{path}:`"
-    message = detail["msg"].removeprefix("Value error, ")
-    message, _, remedy = message.partition(" | ")  # our validators write "what is wrong | what to do"
-    at = f"{path}: " if path else ""
-    if kind == "value_error":
-        return f"{at}{message}", f"{at}{remedy or 'change the value'}"
-    return f"{at}{_short(value)} ({_yaml_type(value)}) is not valid: {message}", f"{at}{message}"
-
-
-def _is_union_tag(part: Any) -> bool:
-    # pydantic puts the branch of a union into the path ("function-wrap[...]", "constrained-str", a class name).
-    return isinstance(part, str) and (
-        not re.fullmatch(r"[a-z_][a-z0-9_\-]*", part) or part in {"str", "int", "float", "bool", "constrained-str"}
-    )
-
-
-def _known_keys(config_class: type[Config], loc: tuple[int | str, ...]) -> set[str]:
-    """The keys that may stand at `loc`, found by walking the annotations."""
-    candidates: list[type[Config]] = [config_class]
-    for part in loc:
-        if isinstance(part, int) or not any(part in c.model_fields for c in candidates):
-            continue
-        annotations = [c.model_fields[part].annotation for c in candidates if part in c.model_fields]
-        candidates = [inner for annotation in annotations for inner in _config_classes(annotation)]
-    return {name for candidate in candidates for name in candidate.model_fields}
-
-
-def _config_classes(annotation: Any) -> list[type[Config]]:
-    arguments = typing.get_args(annotation)
-    if arguments:
-        return [found for argument in arguments for found in _config_classes(argument)]
-    return [annotation] if isinstance(annotation, type) and issubclass(annotation, Config) else []
-
-
-def _yaml_type(value: Any) -> str:
-    names = {
-        bool: "true/false",
-        int: "an integer",
-        float: "a number",
-        str: "a text",
-        list: "a list",
-        dict: "a mapping",
-        type(None): "empty",
-    }
-    return names.get(type(value), type(value).__name__)
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def fingerprint(value: Any) -> str:
@@ -243,4 +186,4 @@ def differences(old: Any, new: Any, path: str = "") -> list[str]:
         return [
             line for key in keys for line in differences(old.get(key), new.get(key), f"{path}.{key}" if path else key)
         ]
-    return [] if old == new else [f"{path}: {_short(old)} -> {_short(new)}"]
+    return [] if old == new else [f"{path}: {short(old)} -> {short(new)}"]

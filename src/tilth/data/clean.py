@@ -169,7 +169,7 @@ def _checked(value: Any) -> Any:
     if isinstance(value, str):
         if value not in PRESETS:
             hint = _nearest(value, PRESETS)
-            raise ValueError(f"no preset is called {value!r} | {hint}, or write a list of stages: {', '.join(STAGES)}")
+            raise ValueError(f"no preset is called {value!r} | {hint} or write a list of stages: {', '.join(STAGES)}")
         return value
     if not isinstance(value, (list, tuple)):
         raise ValueError(f"{value!r} is neither a preset nor a list | write standard, none, or a list of stages")

@@ -11,15 +11,16 @@ bytes.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -40,8 +41,11 @@ from tilth.data.shards import EncodedDocument, write_shard
 from tilth.data.sources import Input, SourceConfig, read_input
 from tilth.tokenizer import Tokenizer, load_tokenizer
 
-VERSIONS = {"collect": 1, "clean": 1, "dedup": 1, "encode": 1}
+VERSIONS = {"collect": 1, "clean": 1, "dedup": 1, "encode": 2}
 _BATCH_BYTES = 4 << 20  # text that is held as Python objects at a time
+_UNIT_CHARACTERS = 1 << 17  # what a thread encodes at a time
+ItemT = TypeVar("ItemT")
+ResultT = TypeVar("ResultT")
 _DIGEST_SCHEMA = pa.schema(
     [("doc_id", pa.string()), ("digest", pa.binary(16)), ("characters", pa.int64()), ("text_bytes", pa.int64())]
 )
@@ -218,9 +222,14 @@ class SplitPlan:
             if head:
                 yield "train", replace(document, text=document.text[:head])
             if head < len(document.text):
-                cut = f"{document.locator}#characters={head}-"
+                cut = _rest_locator(document, head)
                 doc_id = make_doc_id(document.source, cut) if head else document.doc_id
                 yield "validation", replace(document, doc_id=doc_id, locator=cut, text=document.text[head:])
+
+
+def _rest_locator(document: Document, head: int) -> str:
+    """Where the rest of a document stands, of which the first `head` characters were cut off."""
+    return f"{document.locator}#characters={head}-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,10 +253,11 @@ class CleanedPart:
 
 
 def encode(folder: Path, part: CleanedPart, tokenizer_folder: Path, threads: int) -> dict[str, Any]:
-    """Writes the training and the validation shard of one part; facts by split."""
+    """Writes the training and the validation shard of one part; facts: by split, and how many documents are in both."""
     tokenizer = load_tokenizer(tokenizer_folder)
     divided = list(part.plan.divide(part.kept()))  # a part is of bounded size
-    facts: dict[str, Any] = {}
+    neighbours = pairwise(document for _, document in divided)
+    facts: dict[str, Any] = {"cut": sum(b.locator == _rest_locator(a, len(a.text)) for a, b in neighbours)}
     with ThreadPoolExecutor(threads) as pool:
         for split in ("train", "validation"):
             unknown: Counter[str] = Counter()
@@ -259,23 +269,64 @@ def encode(folder: Path, part: CleanedPart, tokenizer_folder: Path, threads: int
     return {**facts, "rules": count_rules(twins)}
 
 
+class _Piece(NamedTuple):
+    """A document's text, or one piece of a long one."""
+
+    document: Document
+    text: str
+    is_last: bool
+
+
 def _encoded(
     documents: Iterable[Document], tokenizer: Tokenizer, pool: ThreadPoolExecutor, threads: int, unknown: Counter[str]
 ) -> Iterator[EncodedDocument]:
-    """Encodes in threads (the BPE engine lets go of Python's lock), in order, a few documents ahead."""
-    dtype, end = np.uint32, np.array([tokenizer.end_of_text], np.uint32)
+    """Encodes in threads (the BPE engine lets go of Python's lock), in order, a few units of text ahead."""
+    end = np.array([tokenizer.end_of_text], np.uint32)
     unknown_id = tokenizer.special_tokens.get("<|unk|>")
 
-    def one(document: Document) -> EncodedDocument:
-        tokens = np.concatenate([tokenizer.encode_array(document.text), end]).astype(dtype, copy=False)
-        return EncodedDocument(document.doc_id, tokens, len(document.text.encode("utf-8", "surrogatepass")))
+    def one(unit: list[_Piece]) -> list[tuple[_Piece, npt.NDArray[np.uint32], int]]:
+        return [(p, tokenizer.encode_array(p.text), len(p.text.encode("utf-8", "surrogatepass"))) for p in unit]
 
-    stream = iter(documents)
-    while chunk := list(islice(stream, 64 * threads)):
-        for encoded in pool.map(one, chunk):
+    held: list[npt.NDArray[np.uint32]] = []
+    text_bytes = 0
+    for unit in _ahead(pool, one, _units(documents, tokenizer), 2 * threads):
+        for piece, tokens, size in unit:
             if unknown_id is not None:
-                unknown["characters"] += int((encoded.tokens == unknown_id).sum())
-            yield encoded
+                unknown["characters"] += int((tokens == unknown_id).sum())
+            held.append(tokens)
+            text_bytes += size
+            if piece.is_last:
+                yield EncodedDocument(piece.document.doc_id, np.concatenate([*held, end]), text_bytes)
+                held, text_bytes = [], 0
+
+
+def _units(documents: Iterable[Document], tokenizer: Tokenizer) -> Iterator[list[_Piece]]:
+    """Texts gathered, and long ones cut where that changes no token, to what is worth handing to a thread."""
+    unit: list[_Piece] = []
+    size = 0
+    for document in documents:
+        *first, last = tokenizer.cut(document.text, _UNIT_CHARACTERS)
+        for piece in (*(_Piece(document, text, False) for text in first), _Piece(document, last, True)):
+            unit.append(piece)
+            size += len(piece.text)
+            if size >= _UNIT_CHARACTERS:
+                yield unit
+                unit, size = [], 0
+    if unit:
+        yield unit
+
+
+def _ahead(
+    pool: ThreadPoolExecutor, function: Callable[[ItemT], ResultT], items: Iterable[ItemT], most: int
+) -> Iterator[ResultT]:
+    """`map` by a pool, in order, at most so many items ahead of what is asked for."""
+    waiting: deque[Future[ResultT]] = deque()
+    for item in items:
+        waiting.append(pool.submit(function, item))
+        if len(waiting) > most:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
 
 
 def count_rules(ledger: Iterable[Verdict]) -> dict[str, dict[str, int]]:

@@ -31,7 +31,7 @@ class TextOptions:
 def stream_texts(
     model: Transformer, tokenizer: Tokenizer, prompt: str, options: TextOptions
 ) -> Iterator[tuple[int, str]]:
-    """(sample, piece of text) as they come; a sample's pieces joined are its text.
+    """(sample, piece of text) as they come; a sample's pieces joined are its text. An empty piece ends a sample.
 
     An empty prompt begins a new document. Characters that several tokens make come when they are whole; what might be
     the start of a stop string is held back until it is known.
@@ -53,13 +53,12 @@ def stream_texts(
     try:
         for row in ids:
             for sample, (writer, token) in enumerate(zip(writers, row, strict=True)):
-                if token is not None and (piece := writer.push(token)):
-                    yield sample, piece
+                if token is not None:
+                    yield from ((sample, piece) for piece in writer.take(token))
             if all(writer.over for writer in writers):
                 break
         for sample, writer in enumerate(writers):
-            if piece := writer.flush():
-                yield sample, piece
+            yield from ((sample, piece) for piece in writer.take(tokenizer.end_of_text))
     finally:
         model.train(was_training)
 
@@ -102,11 +101,16 @@ class _Writer:
         self._held, self._given = "", given
         self.over = False
 
-    def push(self, token: int) -> str:
+    def take(self, token: int) -> list[str]:
+        """What one more token lets out; an empty piece behind it when the text is then over."""
         if self.over:
-            return ""
+            return []
+        piece = self._push(token)
+        return ([piece] if piece else []) + ([""] if self.over else [])
+
+    def _push(self, token: int) -> str:
         if token == self._end:
-            return self.flush()
+            return self._flush()
         text = self._decoder.push(token)
         if text and self._given:
             text, self._given = text.removeprefix(self._given), ""
@@ -123,9 +127,7 @@ class _Writer:
         text, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
         return text
 
-    def flush(self) -> str:
-        if self.over:
-            return ""
+    def _flush(self) -> str:
         self._held += self._decoder.flush()
         text = self._release()
         text, self._held = text + self._held, ""

@@ -140,6 +140,8 @@ def _checkpoint(store: CheckpointStore, which: Which) -> Checkpoint:
 
 
 def _nearest_folder(path: Path) -> str:
+    if path.suffix in (".yaml", ".yml") and path.is_file():
+        return f"a recipe stands there; name the folder of its run, runs/NAME, or train it first: tilth train {path}"
     there = [p.name for p in path.parent.iterdir() if p.is_dir()] if path.parent.is_dir() else []
     close = difflib.get_close_matches(path.name, there, n=1)
     return f"did you mean {path.parent / close[0]}?" if close else "train first: `tilth train RECIPE`"

@@ -114,7 +114,7 @@ def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
 
 def make_recipe(data: dict[str, Any], overrides: Sequence[str] = (), place: str = "recipe") -> Recipe:
     """A recipe from plain data (what a YAML file would hold)."""
-    return parse(Recipe, apply_overrides(data, overrides), place)
+    return parse(Recipe, apply_overrides(data, overrides), place, overrides)
 
 
 def shipped_recipe(name: str) -> str:

@@ -25,6 +25,7 @@ from tilth.evaluate.evaluator import evaluate
 from tilth.generate.text import TextOptions, generate_texts
 from tilth.jobs.final import write_final, write_identity
 from tilth.jobs.recipe import Recipe
+from tilth.jobs.report import write_report
 from tilth.model.config import ModelConfig, flops_per_token
 from tilth.model.precision import Precision, make_scaler, resolve_precision
 from tilth.model.transformer import Transformer, build
@@ -94,7 +95,9 @@ def _train(recipe: Recipe, dataset: Dataset, folder: RunFolder, runtime: Runtime
     if not runtime.is_main:
         return {}
     write_final(folder, recipe, model_config, dataset.tokenizer, parts.model, store)
-    return _finish(folder, trainer, stopped_by)
+    result = _finish(folder, trainer, stopped_by)
+    write_report(folder.path)
+    return result
 
 
 def complete_model(config: ModelConfig, tokenizer: Tokenizer) -> ModelConfig:

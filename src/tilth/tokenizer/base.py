@@ -117,6 +117,13 @@ class Tokenizer(ABC):
     def model_json(self) -> dict[str, Any]:
         """`model`, `pre_tokenizer` and `decoder` as Hugging Face's tokenizer.json has them, with the same ids."""
 
+    def cut(self, text: str, size: int) -> list[str]:
+        """`text` in pieces of at least about `size` characters whose ids, joined, are the ids of the whole; at least
+        one, and one alone where the kind of tokenizer gives no place to cut.
+        """
+        del size
+        return [text]
+
     @property
     def pattern(self) -> PatternName | None:
         """The name of the pattern that cuts text before merging; None where text is not cut."""

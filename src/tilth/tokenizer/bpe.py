@@ -33,6 +33,8 @@ from tilth.tokenizer.patterns import MARK, PATTERNS, SPACES, PatternName, space_
 from tilth.tokenizer.pretokens import count_pretokens
 
 LONG_RUN = 100_000  # white spaces; tiktoken's regex engine gives up at a million
+# Letters that are letters in every version of Unicode; text without them (Chinese, say) stays in one piece.
+_BORDER = re.compile("[0-9A-Za-zÀ-ÖØ-öø-ÿΑ-ΡΣ-Ωα-ωА-я](?=[ \n])")
 _NOT_UTF8 = re.compile("([\udc80-\udcff]+)")  # as `surrogateescape` decodes them
 
 
@@ -74,6 +76,16 @@ class BpeTokenizer(Tokenizer):
     def pattern(self) -> PatternName:
         """The name of the pattern that cuts text."""
         return self._pattern
+
+    def cut(self, text: str, size: int) -> list[str]:
+        """Cuts between a letter or digit and a white space: no pretoken of any pattern goes over that place, and what
+        is matched after it does not depend on what stands before.
+        """
+        pieces, start = [], 0
+        while len(text) - start > size and (found := _BORDER.search(text, start + size)):
+            pieces.append(text[start : found.end()])
+            start = found.end()
+        return [*pieces, text[start:]]
 
     def encode_array(self, text: str | bytes) -> npt.NDArray[np.uint32]:
         """The ids of a text or of any bytes."""

@@ -73,9 +73,9 @@ def _from_folder(config: SourceConfig, folder: Path) -> Listing:
     taken = []
     for path in found:
         kind = kind_of(path.name)
-        if kind is None:
+        if kind is None and config.format == "auto":
             skip(path, "unknown_suffix", f"its suffix is {path.suffix or 'missing'}")
-        elif config.format not in ("auto", kind):
+        elif config.format not in ("auto", kind) and kind is not None:
             skip(path, "other_format", f"the recipe asks for {config.format}")
         else:
             taken.append(_input(config, path, _locator(config, path, folder), explicit=False))
