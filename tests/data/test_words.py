@@ -1,0 +1,80 @@
+"""Words by tables and prefix sums, against words by regular expressions and dictionaries."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+
+import numpy as np
+import regex
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from tilth.data.words import batches, find_words, ngrams
+
+WORD = regex.compile(
+    r"[[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}]&&[\p{L}\p{N}]]"
+    r"|(?:(?![[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}]&&[\p{L}\p{N}]])"
+    r"[\p{L}\p{N}\p{M}])+",
+    regex.V1,
+)
+LETTERS = "aAbß Éé,.\n-_'x1２Σσς漢字かなไทยİıﬁ\u0301\U0001d400\U0001f600"
+find_words([""])  # the tables are made at the first call, which would miss hypothesis' deadline
+texts = st.lists(st.text(st.sampled_from(LETTERS) | st.characters(), max_size=30), max_size=5)
+
+
+def spelled(word: str) -> str:
+    """The letters that count, one for each code point of the word."""
+    return "".join(unicodedata.normalize("NFKD", c)[0].lower()[0].replace("ς", "σ") for c in word)
+
+
+def words_by_regex(text: str) -> list[tuple[int, int, str]]:
+    return [(m.start(), m.end(), spelled(m.group())) for m in WORD.finditer(text)]
+
+
+@given(texts)
+@example(["", "a", "", "a\nb", ""])
+@example(["lone \ud800 surrogate", "it's"])
+def test_words_stand_where_the_expression_finds_them(given_texts: Sequence[str]) -> None:
+    found = find_words(given_texts)
+    spelling: dict[int, str] = {}
+    for number, text in enumerate(given_texts):
+        span = slice(found.offsets[number], found.offsets[number + 1])
+        expected = words_by_regex(text)
+        assert list(zip(found.starts[span], found.ends[span], strict=True)) == [(a, b) for a, b, _ in expected]
+        for value, (_, _, word) in zip(found.hashes[span].tolist(), expected, strict=True):
+            assert spelling.setdefault(value, word) == word, "two words share a hash"
+    assert len(set(spelling.values())) == len(spelling), "one word has two hashes"
+
+
+def test_a_word_has_the_same_hash_wherever_it_stands() -> None:
+    texts = ["soil", "Soil, SOIL!", "x" * 5000 + " soil", "the sóil"]
+    hashes = find_words(texts)
+    last = [hashes.hashes[end - 1] for end in hashes.offsets[1:]]
+    assert len(set(last)) == 1
+
+
+@given(st.lists(st.lists(st.sampled_from("abc"), max_size=7), max_size=4), st.integers(1, 5))
+def test_ngrams_are_those_of_a_window(docs: list[list[str]], n: int) -> None:
+    found = ngrams(find_words([" ".join(words) for words in docs]), n)
+    meaning: dict[int, tuple[str, ...]] = {}
+    for number, words in enumerate(docs):
+        span = found.hashes[found.offsets[number] : found.offsets[number + 1]].tolist()
+        expected = [tuple(words[i : i + n]) for i in range(len(words) - n + 1)] or ([tuple(words)] if words else [])
+        assert len(span) == len(expected)
+        for value, gram in zip(span, expected, strict=True):
+            assert meaning.setdefault(value, gram) == gram
+    assert len(set(meaning.values())) == len(meaning)
+
+
+def test_many_different_words_do_not_collide() -> None:
+    texts = [" ".join(f"w{i:x}" for i in range(start, start + 50_000)) for start in range(0, 400_000, 50_000)]
+    hashes = np.concatenate([find_words(batch).hashes for batch in batches(texts, 1000)])
+    assert len(np.unique(hashes)) == len(hashes) == 400_000
+    low = np.unique(hashes & np.uint64(0xFFFFFFFF))
+    assert len(low) > 400_000 - 60, "the low half is as random as the whole: 19 collisions are expected"
+
+
+def test_batches_keep_order_and_size() -> None:
+    assert list(batches(["aa", "b", "ccc", "", "d"], 3)) == [["aa", "b"], ["ccc"], ["", "d"]]
+    assert list(batches([])) == []
