@@ -175,7 +175,7 @@ def test_long_runs_take_linear_time() -> None:
         (["min_lenght"], "stage 1: no stage is called 'min_lenght'", "did you mean `min_length`?"),
         (["strip", {"unicode": {"form": "NFX"}}], "stage 2 (unicode)", "NFC"),
         ([{"min_length": {"character": 3}}], "character: unknown key", "did you mean `characters`?"),
-        ([{"min_length": {"characters": 0}}], "characters", "greater than or equal to 1"),
+        ([{"min_length": {"characters": 0}}], "characters", "at least 1"),
         ([{"strip": {}, "controls": {}}], "is not one stage", "- name"),
         ([{"min_length": 3}], "3 is not a mapping", "{option: value}"),
         (7, "neither a preset nor a list", "standard, none"),

@@ -31,7 +31,7 @@ SHA = "0123456789abcdef" * 4
         ({"url": "http://host:port/a.txt", "sha256": SHA}, "not an address", "https://host/file"),
         ({"builtin": "python"}, "builtin: 'python'", "python_docs"),
         ({"path": "a.txt", "name": ""}, "name: it is empty", "leave the key out"),
-        ({"path": "a.txt", "max_bad_rows": 2}, "max_bad_rows: 2", "less than or equal to 1"),
+        ({"path": "a.txt", "max_bad_rows": 2}, "max_bad_rows: 2", "at most 1"),
         ({"path": "a.txt", "feild": "x"}, "feild: unknown key", "field"),
     ],
 )

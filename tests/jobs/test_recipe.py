@@ -50,7 +50,7 @@ def test_the_base_of_these_tests_is_a_recipe() -> None:
         ({"train": {"final": "best", "checkpoint": {"best": False}}}, "final: best needs", "final: last"),
         ({"data": {"sources": [{"path": "a"}, {"path": "a"}]}}, "'a' stands twice", "another name"),
         ({"data": {"sources": [{"path": "a", "name": "x"}, {"url": "x"}]}}, "not an http or https address", "https://"),
-        ({"data": {"split": {"validation": 1}}}, "data.split.validation: 1", "less than 1"),
+        ({"data": {"split": {"validation": 1}}}, "data.split.validation: 1", "below 1"),
         ({"name": "a/b"}, "'a/b' cannot name a folder", "use letters"),
         ({"name": ".hidden"}, "'.hidden' cannot name a folder", "use letters"),
         ({"name": ""}, "'' cannot name a folder", "use letters"),
@@ -58,11 +58,11 @@ def test_the_base_of_these_tests_is_a_recipe() -> None:
         ({"model": {"vocab_size": 100}}, "vocab_size 100 is smaller than tokenizer.", "leave model."),
         ({"model": {"num_attention_heads": 4, "num_key_value_heads": 3}}, "not a multiple of num_key", "use one of"),
         ({"model": {"hidden_size": 20}}, "rotary positions need an even head size", "position: learned"),
-        ({"sample": {"temperature": -1}}, "sample.temperature: -1", "greater than or equal to 0"),
+        ({"sample": {"temperature": -1}}, "sample.temperature: -1", "at least 0"),
         ({"train": {"objective": "sft"}}, "train.objective: 'sft'", "causal_lm"),
         ({"train": {"steps": 1.5}}, "train.steps: 1.5", "integer"),
         ({"train": {"steps": True}}, "train.steps: True", "integer"),
-        ({"train": {"seed": -1}}, "train.seed: -1", "greater"),
+        ({"train": {"seed": -1}}, "train.seed: -1", "at least 0"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_meant_together_is_refused(change: dict[str, Any], message: str, remedy: str) -> None:
