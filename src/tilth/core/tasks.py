@@ -1,28 +1,30 @@
 """Content-addressed tasks: done once, found again by what went into them, redone only when that changes.
 
-A `Task` is a function of its arguments alone that fills a folder. The folder's name carries the fingerprint of the
-function's version and of the identity of all inputs, so a finished task is recognised by its name, and a
-half-finished one has none. `run_tasks` runs what is missing, inline or in worker processes; results come back in the
-order of the tasks, and their bytes do not depend on who made them.
+    Task                  a function of its arguments alone that fills a folder
+    run_tasks(tasks)      runs what is missing of tasks that do not depend on each other
+    run_chains(chains)    runs what is missing of chains of tasks, each of which takes up what the one before it gives
+
+A task's folder carries the fingerprint of the function's version and of the identity of all inputs in its name, so a
+finished task is recognised by its name, and a half-finished one has none. Where it lies is known before it is run. Who
+runs it (executors.py) decides nothing about the bytes, and results come back in the order of the plan.
+
+The functions of a chain are generators: `function(folder, items, **arguments)` gives items on to the next task, and
+returns its facts. So one pass over the input makes all folders of a chain. `items` is None for the first that is
+missing: it then reads what the folder before it holds.
 """
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import multiprocessing
-import os
-import signal
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tilth.core.config import fingerprint
-from tilth.core.errors import DataError, IntegrityError
+from tilth.core.errors import IntegrityError
+from tilth.core.executors import Executor, Inline
 from tilth.core.files import disk, new_folder, read_manifest, verify_manifest
 
 
@@ -32,14 +34,15 @@ class Task:
 
     Attributes:
         kind: the function's name in the workspace, for example `clean`.
-        function: a module-level function (folder, **arguments) -> facts, which go into the folder's manifest.
+        function: a module-level function (folder, **arguments) -> facts, which go into the folder's manifest; in a
+            chain a generator function (folder, items, **arguments) that returns them.
         arguments: what it is called with.
         identity: plain data that decides the result: configuration and hashes of inputs, no paths and no times.
         version: raised when the function's result changes for the same identity.
     """
 
     kind: str
-    function: Callable[..., dict[str, Any]]
+    function: Callable[..., Any]
     arguments: dict[str, Any]
     identity: Any
     version: int = 1
@@ -65,37 +68,71 @@ class Done:
 
 
 OnDone = Callable[[Done, int, int], None]
+"""Called with each finished task, how many of its kind are finished, and how many there are."""
 
 
 def run_tasks(
-    tasks: Sequence[Task], workspace: Path, workers: int = 1, on_done: OnDone | None = None, *, verify: bool = False
+    tasks: Sequence[Task],
+    workspace: Path,
+    executor: Executor | None = None,
+    on_done: OnDone | None = None,
+    *,
+    verify: bool = False,
 ) -> list[Done]:
-    """Runs what is not there yet; results stand in the order of `tasks`. A task's TilthError is raised as it is.
+    """Runs what is not there yet of tasks that do not depend on each other; results stand in their order.
+
+    A task's TilthError is raised as it is.
 
     Args:
+        executor: who does the work (default: this process).
         verify: compare the hashes of what is there, not its sizes alone; what was altered is made again.
     """
-    results: dict[int, Done] = {}
+    singles = _Plan([[task] for task in tasks], workspace, on_done)
+    return [done for chain in singles.run(executor or Inline(), run_one, verify) for done in chain]
 
-    def finish(index: int, done: Done) -> None:
-        results[index] = done
-        if on_done is not None:
-            on_done(done, len(results), len(tasks))
 
-    missing = []
-    for index, task in enumerate(tasks):
-        done = _find(task, workspace, verify)
-        if done is None:
-            missing.append(index)
-        else:
-            finish(index, done)
-    workers = min(workers, len(missing))
-    run = _run_inline if workers <= 1 else _run_in_processes
-    for index in run([(index, tasks[index]) for index in missing], workspace, workers):
-        done = _find(tasks[index], workspace)
-        assert done is not None, "a task that ended well has left its folder"
-        finish(index, Done(done.task, done.folder, done.facts, reused=False))
-    return [results[index] for index in range(len(tasks))]
+def run_chains(
+    chains: Sequence[Sequence[Task]], workspace: Path, executor: Executor | None = None, on_done: OnDone | None = None
+) -> list[list[Done]]:
+    """Runs what is not there yet of chains that do not depend on each other; results stand as the tasks do.
+
+    Of a chain everything from the first missing task on is made, in one pass.
+    """
+    return _Plan(chains, workspace, on_done).run(executor or Inline(), run_chain, verify=False)
+
+
+class _Plan:
+    """Chains of tasks, and how many of each kind are finished."""
+
+    def __init__(self, chains: Sequence[Sequence[Task]], workspace: Path, on_done: OnDone | None) -> None:
+        self.chains, self.workspace, self.on_done = chains, workspace, on_done
+        self.totals = Counter(task.kind for chain in chains for task in chain)
+        self.finished: Counter[str] = Counter()
+        self.results: list[list[Done]] = [[] for _ in chains]
+
+    def run(self, executor: Executor, function: Callable[..., None], verify: bool) -> list[list[Done]]:
+        there = [self._there(chain, verify) for chain in self.chains]
+        missing = [index for index, chain in enumerate(self.chains) if there[index] < len(chain)]
+        for index in sorted(set(range(len(self.chains))) - set(missing)):
+            self._finish(index, there[index])
+        jobs = [(list(self.chains[index][there[index] :]), self.workspace) for index in missing]
+        for place in executor.run(function, jobs):
+            self._finish(missing[place], there[missing[place]])
+        return self.results
+
+    def _there(self, chain: Sequence[Task], verify: bool) -> int:
+        """How many tasks at the beginning of a chain are done."""
+        missing = (n for n, task in enumerate(chain) if _find(task, self.workspace, verify) is None)
+        return next(missing, len(chain))
+
+    def _finish(self, index: int, reused: int) -> None:
+        for number, task in enumerate(self.chains[index]):
+            done = _find(task, self.workspace)
+            assert done is not None, "a task that ended well has left its folder"
+            self.results[index].append(Done(task, done.folder, done.facts, number < reused))
+            self.finished[task.kind] += 1
+            if self.on_done is not None:
+                self.on_done(self.results[index][-1], self.finished[task.kind], self.totals[task.kind])
 
 
 def _find(task: Task, workspace: Path, verify: bool = False) -> Done | None:
@@ -109,56 +146,29 @@ def _find(task: Task, workspace: Path, verify: bool = False) -> Done | None:
         return None
 
 
-def _run_one(task: Task, workspace: Path) -> None:
-    facts: dict[str, Any] = {"kind": task.kind, "key": task.key}
+def run_one(tasks: Sequence[Task], workspace: Path) -> None:
+    """What an executor runs for a task that stands alone."""
+    [task] = tasks
+    facts = _first_facts(task)
     with new_folder(task.folder(workspace), facts) as folder:
         facts.update(task.function(folder, **task.arguments))
 
 
-def _run_inline(tasks: list[tuple[int, Task]], workspace: Path, workers: int) -> Iterator[int]:
-    for index, task in tasks:
-        _run_one(task, workspace)
-        yield index
+def run_chain(tasks: Sequence[Task], workspace: Path) -> None:
+    """What an executor runs for the missing end of a chain."""
+    with ExitStack() as folders:
+        items: Iterator[Any] | None = None
+        for task in tasks:
+            facts = _first_facts(task)
+            folder = folders.enter_context(new_folder(task.folder(workspace), facts))
+            items = _with_facts(task.function(folder, items, **task.arguments), facts)
+        for _ in items or ():
+            pass
 
 
-def _run_in_processes(tasks: list[tuple[int, Task]], workspace: Path, workers: int) -> Iterator[int]:
-    # spawn, not fork: the parent may hold threads (Arrow, BLAS), and a forked lock never opens again.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(os.getpid(),)) as pool:
-        with _without_main():
-            futures: dict[Future[None], int] = {pool.submit(_run_one, task, workspace): index for index, task in tasks}
-        try:
-            while futures:
-                finished, _ = wait(futures, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    future.result()
-                    yield futures.pop(future)
-        except BrokenProcessPool:
-            raise DataError(
-                "a worker process ended without a word (killed, or out of memory)",
-                "type the same command to go on: finished tasks are kept; with less memory use --workers 1",
-            ) from None
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+def _first_facts(task: Task) -> dict[str, Any]:
+    return {"kind": task.kind, "key": task.key}
 
 
-@contextlib.contextmanager
-def _without_main() -> Iterator[None]:
-    """Hides the main module from spawned workers: they need nothing of it, and must not run a user's script again."""
-    names: dict[str, Any] = vars(sys.modules["__main__"])
-    hidden = {name: names.pop(name) for name in ("__file__", "__spec__") if name in names}
-    names["__spec__"] = None
-    try:
-        yield
-    finally:
-        for name, value in hidden.items():
-            names[name] = value
-
-
-def _start_worker(parent: int) -> None:
-    """A worker leaves Ctrl-C to its parent, and does not outlive it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-        if os.getppid() != parent:  # it died before we asked
-            os._exit(1)
+def _with_facts(items: Generator[Any, None, dict[str, Any]], facts: dict[str, Any]) -> Iterator[Any]:
+    facts.update((yield from items))

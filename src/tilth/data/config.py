@@ -7,20 +7,41 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from tilth.core.config import Config
-from tilth.data.clean import CleanStages
+from tilth.data.dedup import NearConfig
 from tilth.data.sources import SourceConfig
+from tilth.data.stages import CleanStages
 
 
 class SplitConfig(Config):
-    """Which text is held out for validation."""
+    """Which text is held out: for validation, and for a test at the very end."""
 
     validation: float = Field(default=0.05, ge=0, lt=1)
     """The share that is held out: of the documents (`by: document`) or of the characters (`by: tail`)."""
+    test: float = Field(default=0, ge=0, lt=1)
+    """The share that is held out besides, and that training never looks at."""
     seed: int = Field(default=0, ge=0)
     """Draws the documents. Not the seed of training: runs with other seeds are measured on the same text."""
     by: Literal["auto", "document", "tail"] = "auto"
     """`document`: each document by a hash of its id; `tail`: the end of the text, in the order of the sources, cut
     where the share says; `auto`: by document from 100 documents on, else the tail."""
+
+    @model_validator(mode="after")
+    def _leaves_some(self) -> SplitConfig:
+        if self.validation + self.test >= 1:
+            raise ValueError(
+                f"validation {self.validation:g} and test {self.test:g} leave nothing to train on | make them smaller"
+            )
+        return self
+
+    @property
+    def held_out(self) -> tuple[tuple[str, float], ...]:
+        """The splits that are not for training, with their shares."""
+        return (("validation", self.validation), *((("test", self.test),) if self.test else ()))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All splits."""
+        return ("train", *(name for name, _ in self.held_out))
 
 
 class DataConfig(Config):
@@ -28,12 +49,24 @@ class DataConfig(Config):
 
     sources: list[SourceConfig] = Field(min_length=1)
     clean: CleanStages = "standard"
-    deduplicate: Literal["exact", "none"] = "exact"
+    deduplicate: Literal["none", "exact", "near"] | NearConfig = "exact"
+    """Which documents go because others hold the same text: `exact`, the same to the letter; `near`, nearly the same
+    (and the exact ones); or `near` with options of its own."""
     split: SplitConfig = SplitConfig()
     shard_bytes: int = Field(default=32 << 20, ge=1 << 16)
     """Bytes of text that make a shard: part of the plan, never derived from the number of workers."""
     cross_document_attention: bool = True
     """False: attention and positions start anew at every document."""
+
+    @property
+    def near(self) -> NearConfig:
+        """How near-duplicates are found."""
+        return self.deduplicate if isinstance(self.deduplicate, NearConfig) else NearConfig()
+
+    @property
+    def drops_near(self) -> bool:
+        """Whether near-duplicates go."""
+        return self.deduplicate == "near" or isinstance(self.deduplicate, NearConfig)
 
     @model_validator(mode="after")
     def _names_differ(self) -> DataConfig:

@@ -2,7 +2,8 @@
 
     DATASET/manifest.json       identity, counts by rule, tokens by split, hash of every file
     DATASET/tokenizer/          tokenizer.json and its configuration
-    DATASET/train/shard-00000/  shards, and the same under validation/
+    DATASET/train/shard-00000/  token shards, and the same under validation/ (and test/)
+    DATASET/documents/train/    the documents that these shards hold (Parquet), and the same for the other splits
     DATASET/ledger/             what each stage did to each document (Parquet)
 
 Its files are hard links to the results of tasks where the file system has them: nothing lies on the disk twice.
@@ -24,8 +25,7 @@ from tilth.core.tasks import Done, Task
 from tilth.data.shards import Shard, TokenStream
 from tilth.tokenizer import Tokenizer, load_tokenizer
 
-DATASET_VERSION = 1
-SPLITS = ("train", "validation")
+DATASET_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,12 @@ class Dataset:
 
 
 def assemble(
-    workspace: Path, name: str, stages: Mapping[str, Sequence[Done]], tokenizer: Done, encoded: Sequence[Done]
+    workspace: Path,
+    name: str,
+    stages: Mapping[str, Sequence[Done]],
+    tokenizer: Done,
+    encoded: Sequence[Done],
+    splits: Sequence[str],
 ) -> Dataset:
     """Gathers what the tasks made into one folder, if it is not there yet, and opens it."""
     tasks = [done.task for done in encoded]
@@ -75,11 +80,14 @@ def assemble(
     if is_whole(final):
         return open_dataset(final)
     disk.remove(final)  # made of tasks' results, which were checked: it is gathered again
-    with new_folder(final, _facts(identity, stages, tokenizer, encoded)) as folder:
+    with new_folder(final, _facts(identity, stages, tokenizer, encoded, splits)) as folder:
         _link(tokenizer.folder, folder / "tokenizer", keep_manifest=False)
-        for number, done in enumerate(encoded):
-            for split in SPLITS:
+        for split in splits:
+            disk.make_folder(folder / "documents" / split)
+            for number, done in enumerate(encoded):
                 _link(done.folder / split, folder / split / f"shard-{number:05d}", keep_manifest=True)
+                documents = done.folder / "documents" / f"{split}.parquet"
+                disk.link(documents, folder / "documents" / split / f"part-{number:05d}.parquet")
         disk.make_folder(folder / "ledger")
         for stage, results in stages.items():
             for number, done in enumerate(results):
@@ -118,13 +126,17 @@ def open_dataset(folder: Path) -> Dataset:
 
 
 def _facts(
-    identity: str, stages: Mapping[str, Sequence[Done]], tokenizer: Done, encoded: Sequence[Done]
+    identity: str,
+    stages: Mapping[str, Sequence[Done]],
+    tokenizer: Done,
+    encoded: Sequence[Done],
+    names: Sequence[str],
 ) -> dict[str, Any]:
     counted = {verdict: Counter[str]() for verdict in ("changed", "dropped")}
     for done in (done for results in stages.values() for done in results):
         for verdict, rules in done.facts["rules"].items():
             counted[verdict].update(rules)
-    splits = {split: {key: sum(done.facts[split][key] for done in encoded) for key in _SUMMED} for split in SPLITS}
+    splits = {split: {key: sum(done.facts[split][key] for done in encoded) for key in _SUMMED} for split in names}
     read = [part for done in stages["read"] for part in done.facts["parts"]]
     return {
         "dataset_version": DATASET_VERSION,

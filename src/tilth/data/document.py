@@ -90,15 +90,10 @@ def documents_table(documents: Iterable[Document]) -> pa.Table:
     )
 
 
-def ledger_table(verdicts: Iterable[Verdict]) -> pa.Table:
-    """Verdicts as an Arrow table of `LEDGER_SCHEMA`."""
-    rows = list(verdicts)
-    return pa.table({name: [getattr(v, name) for v in rows] for name in LEDGER_SCHEMA.names}, schema=LEDGER_SCHEMA)
-
-
-def read_documents(path: Path) -> Iterator[Document]:
-    """The documents of a Parquet file, in its order, a batch in memory at a time."""
+def read_batches(path: Path) -> Iterator[list[Document]]:
+    """The documents of a Parquet file, in its order, a row group in memory at a time."""
     with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=1024):
-            for row in batch.to_pylist():
-                yield Document(**{**row, "meta": json.loads(row["meta"])})
+        for group in range(file.num_row_groups):
+            columns = file.read_row_group(group, columns=DOCUMENT_SCHEMA.names).to_pydict()
+            columns["meta"] = [json.loads(meta) for meta in columns["meta"]]
+            yield list(map(Document, *(columns[name] for name in DOCUMENT_SCHEMA.names)))

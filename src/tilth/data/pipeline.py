@@ -1,8 +1,9 @@
-"""From sources to a dataset: the stages strung together as content-addressed tasks.
+"""From sources to a dataset: the plan, of content-addressed tasks.
 
-    prepare(config, tokenizer, name, workspace, …) -> Dataset
+    prepare(config, tokenizer, name, base, shop) -> Dataset
 
-    list -> collect (group of files) -> clean (part) -> dedup (all) -> split -> tokenizer -> encode (part) -> dataset
+    list -> collect (group of files) -> stages, digests, signatures (a chain for each part) -> exact -> near -> split
+         -> tokenizer -> encode (part) -> dataset
 
 Only the plan is made here; all work is done in tasks, and each task's identity is made of the keys of the tasks
 before it.
@@ -12,18 +13,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tilth.core.errors import DataError
-from tilth.core.tasks import Done, OnDone, Task, run_tasks
-from tilth.data import stages
+from tilth.core.executors import Executor, Inline
+from tilth.core.tasks import Done, OnDone, Task, run_chains, run_tasks
 from tilth.data.config import DataConfig, SplitConfig
 from tilth.data.dataset import Dataset, assemble, dataset_folder, is_whole
 from tilth.data.document import Verdict
+from tilth.data.minhash import MinHashConfig
 from tilth.data.sources import Input, SourceConfig, list_inputs
-from tilth.data.stages import CleanedPart, Part, SplitPlan
+from tilth.data.stages import Stage, build_stages
+from tilth.data.tasks import cleaning, collect, dedup, encode
+from tilth.data.tasks.parts import Part
+from tilth.data.tasks.split import CleanedPart, SplitPlan
 from tilth.tokenizer import TokenizerConfig, train_tokenizer
 
 _TOKENIZER_VERSION = 1
@@ -36,12 +41,57 @@ class Workshop:
     """Where and how tasks run."""
 
     workspace: Path
-    workers: int = 1
+    executor: Executor = field(default_factory=Inline)
     on_done: OnDone | None = None
 
     def run(self, tasks: Sequence[Task], *, verify: bool = False) -> list[Done]:
         """Runs what is missing of `tasks`; with `verify` also what was altered."""
-        return run_tasks(tasks, self.workspace, self.workers, self.on_done, verify=verify)
+        return run_tasks(tasks, self.workspace, self.executor, self.on_done, verify=verify)
+
+    def run_one(self, task: Task, *, verify: bool = False) -> Done:
+        """Runs a task, if it is missing."""
+        return self.run([task], verify=verify)[0]
+
+    def run_chains(self, chains: Sequence[Sequence[Task]]) -> list[list[Done]]:
+        """Runs what is missing of chains."""
+        return run_chains(chains, self.workspace, self.executor, self.on_done)
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """A part after all stages, and what it is compared by."""
+
+    part: Part
+    stages: tuple[Done, ...]
+    digests: Done
+    signatures: Done | None
+
+    @property
+    def key(self) -> str:
+        """The identity of its documents."""
+        return self.digests.task.key
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What deduplication found: documents that stood before, and near-duplicates."""
+
+    exact: Done | None = None
+    near: Done | None = None
+    drops_near: bool = False
+
+    @property
+    def done(self) -> list[Done]:
+        """The tasks that dropped documents."""
+        return [done for done in (self.exact, self.near) if done is not None]
+
+    def total(self, key: str) -> int:
+        """Documents, characters or bytes that were dropped."""
+        return sum(done.facts[key] for done in self.done)
+
+    def identity(self) -> list[str]:
+        """What decides which documents stay, and which stay together."""
+        return [done.task.key for done in self.done]
 
 
 def prepare(config: DataConfig, tokenizer: TokenizerConfig, name: str, base: Path, shop: Workshop) -> Dataset:
@@ -58,18 +108,25 @@ def prepare(config: DataConfig, tokenizer: TokenizerConfig, name: str, base: Pat
             f"no document is left after reading {_names(config)}: {_rules([d.facts for d in collected])}",
             "check that the files hold text, and the source's field and format",
         )
-    cleaned = shop.run([_clean_task(config, done, name) for done, name in parts])
-    dedup = shop.run([_dedup_task(cleaned)])[0] if config.deduplicate == "exact" else None
-    _something_left(config, collected, cleaned, dedup)
-    divided = _divide(config.split, cleaned, dedup)
-    trained = shop.run([_tokenizer_task(tokenizer, divided, cleaned, dedup)], verify=True)[0]
-    threads = max(1, shop.workers // len(divided))  # few parts: threads inside a task use the processors that are left
-    encodings = [_encode_task(part, d, dedup, trained, threads) for part, d in zip(divided, cleaned, strict=True)]
+    cleaned = _clean(config, parts, shop)
+    _something_left(config, collected, cleaned)
+    compared = _compare(config, cleaned, shop)
+    divided = _divide(config.split, cleaned, compared)
+    trained = shop.run_one(_tokenizer_task(tokenizer, divided, cleaned, compared), verify=True)
+    # Few parts: threads inside a task use the processors that are left.
+    threads = max(1, shop.executor.workers // len(divided))
+    encodings = [_encode_task(part, c, config.split, compared, trained, threads)
+                 for part, c in zip(divided, cleaned, strict=True)]
     # The dataset's files are links to these results: one that was altered must not be gathered again.
     encoded = shop.run(encodings, verify=not is_whole(dataset_folder(shop.workspace, name, trained.task, encodings)))
-    _both_splits(config.split, encoded)
-    stages_done = {"read": collected, "clean": cleaned, "deduplicate": [dedup] if dedup else [], "split": encoded}
-    return assemble(shop.workspace, name, stages_done, trained, encoded)
+    _every_split(config.split, encoded)
+    stages = {
+        "read": collected,
+        "clean": [done for part in cleaned for done in part.stages],
+        "deduplicate": compared.done,
+        "split": encoded,
+    }
+    return assemble(shop.workspace, name, stages, trained, encoded, config.split.names)
 
 
 def _collect_tasks(config: DataConfig, base: Path, workspace: Path) -> list[Task]:
@@ -106,58 +163,145 @@ def _collect_task(source: SourceConfig, group: list[Input], skipped: Sequence[Ve
         "skipped": [[v.doc_id, v.rule, v.detail] for v in skipped],
         "part_bytes": part_bytes,
     }
-    return Task("collect", stages.collect, arguments, identity, stages.VERSIONS["collect"])
+    return Task("collect", collect.collect, arguments, identity, collect.VERSION)
 
 
-def _clean_task(config: DataConfig, collected: Done, name: str) -> Task:
-    dumped = config.model_dump(mode="json")["clean"]
-    arguments = {"part": Part(collected.folder, name), "stages": config.clean}
-    identity = {"collected": collected.task.key, "part": name, "stages": dumped}
-    return Task("clean", stages.clean_part, arguments, identity, stages.VERSIONS["clean"])
+def _clean(config: DataConfig, parts: Sequence[tuple[Done, str]], shop: Workshop) -> list[Cleaned]:
+    """Each part through all stages, in one pass where nothing of it was done before."""
+    stages = build_stages(config.clean)
+    wanted = config.near if config.drops_near or _draws(config.split) else None
+    chains = [_chain(stages, wanted, done, name, shop.workspace) for done, name in parts]
+    cleaned = []
+    for (collected, name), chain in zip(parts, shop.run_chains(chains), strict=True):
+        of_stages, (digested, *signed) = tuple(chain[: len(stages)]), chain[len(stages) :]
+        part = Part(collected.folder, name, tuple(done.folder for done in of_stages))
+        cleaned.append(Cleaned(part, of_stages, digested, signed[0] if signed else None))
+    return cleaned
 
 
-def _dedup_task(cleaned: Sequence[Done]) -> Task:
-    identity = {"cleaned": [done.task.key for done in cleaned]}
-    return Task("dedup", stages.dedup, {"cleaned": [d.folder for d in cleaned]}, identity, stages.VERSIONS["dedup"])
+def _chain(stages: Sequence[Stage], near: MinHashConfig | None, collected: Done, name: str, workspace: Path) -> list[Task]:
+    chain: list[Task] = []
+    part, before = Part(collected.folder, name), f"{collected.task.key}/{name}"
+
+    def add(kind: str, function: Any, identity: Any, **arguments: Any) -> None:
+        task = Task(kind, function, {"part": part, **arguments}, [before, identity], cleaning.VERSIONS[kind])
+        chain.append(task)
+
+    for stage in stages:
+        add("clean", cleaning.clean, stage.identity(), stage=stage)
+        part, before = Part(part.folder, name, (*part.stages, chain[-1].folder(workspace))), chain[-1].key
+    add("digest", cleaning.digests, None)
+    if near is not None:
+        config = MinHashConfig(**{key: getattr(near, key) for key in MinHashConfig.model_fields})
+        add("signature", cleaning.signatures, config.model_dump(mode="json"), config=config)
+    return chain
 
 
-def _divide(split: SplitConfig, cleaned: Sequence[Done], dedup: Done | None) -> list[CleanedPart]:
-    drops = dedup.folder if dedup else None
-    documents = sum(done.facts["documents"] for done in cleaned) - (dedup.facts["documents"] if dedup else 0)
-    by_document = split.by == "document" or (split.by == "auto" and documents >= FEW_DOCUMENTS)
-    if by_document:
-        plans = [SplitPlan(split.validation, split.seed)] * len(cleaned)
+def _draws(split: SplitConfig) -> bool:
+    """Whether documents may be drawn into splits: near-duplicates then have to be known, to be kept together."""
+    return split.by != "tail" and any(share for _, share in split.held_out)
+
+
+def _by_document(split: SplitConfig, documents: int) -> bool:
+    return split.by == "document" or (split.by == "auto" and documents >= FEW_DOCUMENTS)
+
+
+def _compare(config: DataConfig, cleaned: Sequence[Cleaned], shop: Workshop) -> Compared:
+    """Documents that hold the same text, and nearly the same."""
+    digests = [part.digests for part in cleaned]
+    exact = shop.run_one(_exact_task(digests)) if config.deduplicate != "none" else None
+    documents = sum(done.facts["documents"] for done in digests) - (exact.facts["documents"] if exact else 0)
+    draws = _draws(config.split) and _by_document(config.split, documents)
+    if not (config.drops_near or draws):
+        return Compared(exact)
+    near = config.near
+    listed = shop.run_one(_candidates_task(cleaned, exact, near))
+    shingled = shop.run([_shingles_task(part, n, listed, near) for n, part in enumerate(cleaned)])
+    return Compared(exact, shop.run_one(_near_task(cleaned, exact, listed, shingled, near, config.drops_near)))
+
+
+def _exact_task(digests: Sequence[Done]) -> Task:
+    identity = [done.task.key for done in digests]
+    return Task("exact", dedup.exact, {"digests": [d.folder for d in digests]}, identity, dedup.VERSIONS["exact"])
+
+
+def _candidates_task(cleaned: Sequence[Cleaned], exact: Done | None, config: Any) -> Task:
+    signed = [part.signatures for part in cleaned if part.signatures is not None]
+    identity = [[done.task.key for done in signed], exact.task.key if exact else None, config.keep]
+    arguments = {
+        "digests": [part.digests.folder for part in cleaned],
+        "signatures": [done.folder for done in signed],
+        "drops": exact.folder if exact else None,
+        "config": config,
+    }
+    return Task("candidates", dedup.candidates, arguments, identity, dedup.VERSIONS["candidates"])
+
+
+def _shingles_task(part: Cleaned, number: int, listed: Done, config: MinHashConfig) -> Task:
+    arguments = {"part": part.part, "number": number, "pairs": listed.folder, "config": config}
+    identity = [part.key, number, listed.task.key, config.ngram]
+    return Task("shingles", dedup.shingles, arguments, identity, dedup.VERSIONS["shingles"])
+
+
+def _near_task(
+    cleaned: Sequence[Cleaned], exact: Done | None, listed: Done, shingled: Sequence[Done], config: Any, drop: bool
+) -> Task:
+    identity = [listed.task.key, config.model_dump(mode="json"), drop]
+    arguments = {
+        "digests": [part.digests.folder for part in cleaned],
+        "pairs": listed.folder,
+        "shingled": [done.folder for done in shingled],
+        "drops": exact.folder if exact else None,
+        "config": config,
+        "drop": drop,
+    }
+    return Task("near", dedup.near, arguments, identity, dedup.VERSIONS["near"])
+
+
+def _divide(split: SplitConfig, cleaned: Sequence[Cleaned], compared: Compared) -> list[CleanedPart]:
+    documents = sum(part.digests.facts["documents"] for part in cleaned) - compared.total("documents")
+    if _by_document(split, documents):
+        plans = [SplitPlan(split.held_out, split.seed)] * len(cleaned)
     else:
-        plans = _tail_plans(split.validation, cleaned, dedup)
-    return [CleanedPart(d.folder, n, drops, plan) for n, (d, plan) in enumerate(zip(cleaned, plans, strict=True))]
+        plans = _tail_plans(split, cleaned, compared)
+    drops = tuple(done.folder for done in compared.done)
+    groups = compared.near.folder if compared.near else None
+    return [CleanedPart(c.part, n, drops, groups, plan) for n, (c, plan) in enumerate(zip(cleaned, plans, strict=True))]
 
 
-def _tail_plans(share: float, cleaned: Sequence[Done], dedup: Done | None) -> list[SplitPlan]:
-    """Cuts the characters that are kept, all parts in a row, at the share: int(n * (1 - share)), as nanoGPT does."""
+def _tail_plans(split: SplitConfig, cleaned: Sequence[Cleaned], compared: Compared) -> list[SplitPlan]:
+    """Cuts the characters that are kept, all parts in a row, at the shares: int(n * (1 - share)), as nanoGPT does."""
+    drops, dropped_any = tuple(done.folder for done in compared.done), compared.total("documents") > 0
     sizes = []
-    for number, done in enumerate(cleaned):
-        part = CleanedPart(done.folder, number, dedup.folder if dedup else None, SplitPlan(None))
-        dropped_any = dedup is not None and dedup.facts["documents"]
-        sizes.append(sum(len(d.text) for d in part.kept()) if dropped_any else done.facts["characters"])
-    left, plans = int(sum(sizes) * (1 - share)), []
+    for number, part in enumerate(cleaned):
+        whole = CleanedPart(part.part, number, drops, None, SplitPlan(None))
+        sizes.append(
+            sum(len(document.text) for document, _ in whole.kept()) if dropped_any else part.digests.facts["characters"]
+        )
+    total, held_out = sum(sizes), [share for _, share in split.held_out]
+    ends = [int(total * (1 - sum(held_out[n:]))) for n in range(len(held_out))] + [total]
+    plans, start = [], 0
     for size in sizes:
-        plans.append(SplitPlan(None, train_characters=min(left, size)))
-        left -= min(left, size)
+        stop = start + size
+        borders = [start, *(min(max(end, start), stop) for end in ends)]
+        pairs = zip(split.names, borders[:-1], borders[1:], strict=True)
+        plans.append(SplitPlan(None, characters=tuple((name, high - low) for name, low, high in pairs)))
+        start = stop
     return plans
 
 
 def _plan_identity(part: CleanedPart) -> list[Any]:
-    return [part.plan.share, part.plan.seed, part.plan.train_characters]
+    return [part.plan.shares, part.plan.seed, part.plan.characters]
 
 
 def _tokenizer_task(
-    config: TokenizerConfig, divided: Sequence[CleanedPart], cleaned: Sequence[Done], dedup: Done | None
+    config: TokenizerConfig, divided: Sequence[CleanedPart], cleaned: Sequence[Cleaned], compared: Compared
 ) -> Task:
     identity: dict[str, Any] = {"tokenizer": config.model_dump(mode="json")}
     if config.kind != "byte":  # bytes are the same whatever the text
         identity |= {
-            "cleaned": [done.task.key for done in cleaned],
-            "dedup": dedup.task.key if dedup else None,
+            "cleaned": [part.key for part in cleaned],
+            "compared": compared.identity(),
             "split": [_plan_identity(part) for part in divided],
         }
     return Task("tokenizer", _learn_tokenizer, {"config": config, "parts": list(divided)}, identity, _TOKENIZER_VERSION)
@@ -171,32 +315,36 @@ def _learn_tokenizer(folder: Path, config: TokenizerConfig, parts: Sequence[Clea
     return {"kind_of_tokenizer": config.kind, "vocab_size": tokenizer.vocab_size, "fingerprint": tokenizer.fingerprint}
 
 
-def _encode_task(part: CleanedPart, cleaned: Done, dedup: Done | None, tokenizer: Done, threads: int) -> Task:
+def _encode_task(
+    part: CleanedPart, cleaned: Cleaned, split: SplitConfig, compared: Compared, tokenizer: Done, threads: int
+) -> Task:
     identity = {
-        "cleaned": cleaned.task.key,
-        "dedup": dedup.task.key if dedup else None,
+        "cleaned": cleaned.key,
+        "compared": compared.identity(),
         "part": part.number,
-        "split": _plan_identity(part),
+        "split": [_plan_identity(part), split.names],
         "tokenizer": tokenizer.facts["fingerprint"],
     }
-    arguments = {"part": part, "tokenizer_folder": tokenizer.folder, "threads": threads}
-    return Task("encode", stages.encode, arguments, identity, stages.VERSIONS["encode"])
+    arguments = {"part": part, "splits": split.names, "tokenizer_folder": tokenizer.folder, "threads": threads}
+    return Task("encode", encode.encode, arguments, identity, encode.VERSION)
 
 
-def _something_left(config: DataConfig, collected: Sequence[Done], cleaned: Sequence[Done], dedup: Done | None) -> None:
-    if not sum(done.facts["documents"] for done in cleaned):
-        facts = [done.facts for done in (*collected, *cleaned)]
+def _something_left(config: DataConfig, collected: Sequence[Done], cleaned: Sequence[Cleaned]) -> None:
+    if not sum(part.digests.facts["documents"] for part in cleaned):
+        facts = [done.facts for done in (*collected, *(done for part in cleaned for done in part.stages))]
         raise DataError(
             f"no document is left of {_names(config)}: {_rules(facts)}",
             "look at these rules: data.clean names the stages and their options",
         )
 
 
-def _both_splits(split: SplitConfig, encoded: Sequence[Done]) -> None:
-    documents = {name: sum(done.facts[name]["documents"] for done in encoded) for name in ("train", "validation")}
-    if not documents["train"] or (split.validation and not documents["validation"]):
+def _every_split(split: SplitConfig, encoded: Sequence[Done]) -> None:
+    documents = {name: sum(done.facts[name]["documents"] for done in encoded) for name in split.names}
+    shares = {"train": 1.0, **dict(split.held_out)}
+    if any(share and not documents[name] for name, share in shares.items()):
+        counted = ", ".join(f"{n} {'training' if name == 'train' else name}" for name, n in documents.items())
         raise DataError(
-            f"the split leaves {documents['train']} training and {documents['validation']} validation documents",
+            f"the split leaves {' and '.join(counted.rsplit(', ', 1))} documents",
             "change data.split.validation, or set data.split.by: tail to cut the text instead of drawing documents",
         )
 

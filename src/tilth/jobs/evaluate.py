@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,12 +13,11 @@ from tilth.core.config import parse
 from tilth.core.errors import CheckpointError, DataError
 from tilth.core.files import read_json
 from tilth.core.rundir import RunFolder
-from tilth.data.clean import build_stages, clean
 from tilth.data.dataset import open_dataset
 from tilth.data.loader import evaluation_batches
 from tilth.data.shards import EncodedDocument, Shard, TokenStream, write_shard
 from tilth.data.sources import SourceConfig, list_inputs, read_input
-from tilth.data.stages import count_rules
+from tilth.data.stages import Outcomes, build_stages, clean
 from tilth.distributed.runtime import Runtime
 from tilth.evaluate.evaluator import evaluate
 from tilth.evaluate.metrics import Metrics
@@ -96,9 +96,9 @@ def encode_files(
     def documents() -> Iterator[EncodedDocument]:
         for outcome in (outcome for item in listing for outcome in read_input(item, source)):
             ledger.extend(outcome.verdicts)
-            cleaned = outcome if outcome.document is None else clean(outcome.document, stages)
-            ledger.extend(cleaned.verdicts if cleaned is not outcome else ())
-            if (document := cleaned.document) is not None:
+            left = clean(outcome.document, stages) if outcome.document is not None else Outcomes(())
+            ledger.extend(left.verdicts)
+            for document in left.documents:
                 tokens = np.concatenate([tokenizer.encode_array(document.text), end])
                 yield EncodedDocument(document.doc_id, tokens, len(document.text.encode()))
 
@@ -106,11 +106,8 @@ def encode_files(
     stream = TokenStream([Shard(scratch / "shard")])
     if not stream.tokens:
         raise DataError(f"{pattern} holds no text to evaluate", "name a file with text in it")
-    notes = [
-        f"{pattern}: {verdict} by {rule}: {n}"
-        for verdict, rules in count_rules(ledger).items()
-        for rule, n in rules.items()
-    ]
+    counts = Counter((verdict.verdict, f"{verdict.stage}/{verdict.rule}") for verdict in ledger)
+    notes = [f"{pattern}: {verdict} by {rule}: {n}" for (verdict, rule), n in sorted(counts.items())]
     unknown = tokenizer.special_tokens.get(UNKNOWN, -1)
     unseen = sum(int((shard.read(0, shard.tokens) == unknown).sum()) for shard in stream.shards)
     return stream, notes + ([f"{pattern}: {unseen} characters that the tokenizer does not know"] if unseen else [])

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tilth.core.environment import usable_cpus
+from tilth.core.executors import ExecutorName, open_executor
 from tilth.core.files import FolderLock, remove_leftovers
 from tilth.core.tasks import OnDone
 from tilth.data.dataset import Dataset
@@ -22,6 +23,7 @@ def prepare_data(
     workers: int | None = None,
     base: Path | None = None,
     on_done: OnDone | None = None,
+    executor: ExecutorName = "processes",
 ) -> Dataset:
     """Makes the dataset of a recipe, or opens it when nothing changed since it was made.
 
@@ -30,14 +32,18 @@ def prepare_data(
         workers: processes (default: one for each processor). The result does not depend on it.
         base: where relative paths of sources start (default: the current folder).
         on_done: called after each task, with how many are done of how many.
+        executor: `processes` of this machine, or `ray`: a cluster whose nodes all see the workspace and the sources.
     """
-    shop = Workshop(workspace, workers or usable_cpus(), on_done)
     # Under torchrun every process comes here: the first does the work, the others wait and find it done.
     together = int(os.environ.get("WORLD_SIZE", "1")) > 1
     with FolderLock(workspace, "the workspace", wait=together):
         for folder in ("tasks", "datasets"):
             remove_leftovers(workspace / folder)
-        return prepare(recipe.data, recipe.tokenizer, recipe.name, base or Path(), shop)
+        place, root = workspace, base or Path()
+        if executor == "ray":  # its workers start in another folder
+            place, root = place.absolute(), root.absolute()
+        with open_executor(executor, workers or usable_cpus()) as opened:
+            return prepare(recipe.data, recipe.tokenizer, recipe.name, root, Workshop(place, opened, on_done))
 
 
 def summary(dataset: Dataset) -> dict[str, Any]:

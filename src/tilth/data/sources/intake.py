@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tilth.data.document import Document, Outcome, Verdict, make_doc_id
 from tilth.data.sources.config import SourceConfig
@@ -32,8 +32,9 @@ class Intake:
     def __init__(self, item: Input, config: SourceConfig) -> None:
         self.item, self.config = item, config
         self.license = config.license
-        self.group: str | None = None
-        """What its documents belong to: a group is never divided between training and validation."""
+        self.meta: dict[str, Any] = {}
+        """What is known of all its documents: `group`, which is never divided between training and validation; `twin`,
+        where the documents of a group hold one another's text."""
         self._of_the_file: list[Note] = []
         self._outcomes = 0
 
@@ -67,8 +68,7 @@ class Intake:
         if not text or text.isspace():
             return self._dropped(locator, [*said, Note("empty", "0", f"{locator}: no text")])
         doc_id = make_doc_id(self.item.source, locator)
-        meta = {} if self.group is None else {"group": self.group}
-        document = Document(doc_id, text, self.item.source, locator, self.license, meta)
+        document = Document(doc_id, text, self.item.source, locator, self.license, dict(self.meta))
         return self._outcome(document, doc_id, said)
 
     def drop(self, locator: str, note: Note) -> Outcome:

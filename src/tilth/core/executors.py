@@ -1,0 +1,202 @@
+"""Who runs tasks: this process, worker processes, or a Ray cluster. None of them decides anything about the result.
+
+    with open_executor("processes", workers=4) as executor:
+        for index in executor.run(function, [arguments, …]):
+            …                                   # calls end in any order; each gives its index when it has ended
+
+`function` is a module-level function, its arguments can be pickled between processes of the same software, and what it
+makes it leaves on a disk that all workers share. An error that it raises is raised here as it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, Literal, Self, final
+
+from tilth.core.errors import DataError, RecipeError
+
+ExecutorName = Literal["processes", "ray"]
+Call = Callable[..., None]
+
+
+class Executor(ABC):
+    """Runs calls that do not depend on each other; a context, whose end lets go of all it holds."""
+
+    def __init__(self, workers: int = 1) -> None:
+        self.workers = workers
+
+    @abstractmethod
+    def run(self, function: Call, arguments: Sequence[tuple[Any, ...]]) -> Iterator[int]:
+        """Calls `function` once for each of `arguments`; gives the index of each call that has ended."""
+
+    def close(self) -> None:
+        """Lets go of workers."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def open_executor(name: ExecutorName, workers: int) -> Executor:
+    """The executor of a name; RecipeError when it cannot be had here."""
+    if name == "ray":
+        return RayCluster(workers)
+    return Processes(workers) if workers > 1 else Inline()
+
+
+@final
+class Inline(Executor):
+    """This process, one call after another."""
+
+    def run(self, function: Call, arguments: Sequence[tuple[Any, ...]]) -> Iterator[int]:
+        """Calls in order."""
+        for index, values in enumerate(arguments):
+            function(*values)
+            yield index
+
+
+@final
+class Processes(Executor):
+    """Worker processes of this machine, started when there is work for two, and kept until `close`."""
+
+    def __init__(self, workers: int) -> None:
+        super().__init__(workers)
+        self._pool: ProcessPoolExecutor | None = None
+
+    def run(self, function: Call, arguments: Sequence[tuple[Any, ...]]) -> Iterator[int]:
+        """Calls in as many processes as there are workers; a single call is made here."""
+        if len(arguments) <= 1:
+            yield from Inline().run(function, arguments)
+            return
+        futures: dict[Future[None], int] = {}
+        try:
+            with _without_main():
+                pool = self._started()
+                futures = {pool.submit(function, *values): index for index, values in enumerate(arguments)}
+            while futures:
+                finished, _ = wait(futures, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    future.result()
+                    yield futures.pop(future)
+        except BrokenProcessPool:
+            self.close()
+            raise DataError(
+                "a worker process ended without a word (killed, or out of memory)",
+                "type the same command to go on: finished tasks are kept; with less memory use --workers 1",
+            ) from None
+        finally:
+            for future in futures:
+                future.cancel()
+
+    def _started(self) -> ProcessPoolExecutor:
+        if self._pool is None:
+            # spawn, not fork: the parent may hold threads (Arrow, BLAS), and a forked lock never opens again.
+            context = multiprocessing.get_context("spawn")
+            parent = (os.getpid(),)
+            self._pool = ProcessPoolExecutor(
+                self.workers, mp_context=context, initializer=_start_worker, initargs=parent
+            )
+        return self._pool
+
+    def close(self) -> None:
+        """Waits for the calls that are running, and ends the processes."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool = None
+
+
+@contextlib.contextmanager
+def _without_main() -> Iterator[None]:
+    """Hides the main module from spawned workers: they need nothing of it, and must not run a user's script again."""
+    names: dict[str, Any] = vars(sys.modules["__main__"])
+    hidden = {name: names.pop(name) for name in ("__file__", "__spec__") if name in names}
+    names["__spec__"] = None
+    try:
+        yield
+    finally:
+        for name, value in hidden.items():
+            names[name] = value
+
+
+def _start_worker(parent: int) -> None:
+    """A worker leaves Ctrl-C to its parent, and does not outlive it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        if os.getppid() != parent:  # it died before we asked
+            os._exit(1)
+
+
+@final
+class RayCluster(Executor):
+    """A Ray cluster: the one that RAY_ADDRESS names, else one that is started on this machine.
+
+    Every node must see the workspace under the same path, and have the same tilth installed.
+    """
+
+    def __init__(self, workers: int) -> None:
+        super().__init__(workers)
+        try:
+            import ray
+        except ImportError:
+            raise RecipeError(
+                "--executor ray needs Ray, which is not installed",
+                "install it with `pip install 'tilth[cluster]'`, or use --executor processes",
+            ) from None
+        self._ray: Any = ray
+        self._ours = not ray.is_initialized()
+        if self._ours:
+            address = os.environ.get("RAY_ADDRESS")
+            here: dict[str, Any] = {} if address else {"num_cpus": workers, "include_dashboard": False}
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR", **here)
+
+    def run(self, function: Call, arguments: Sequence[tuple[Any, ...]]) -> Iterator[int]:
+        """Calls as Ray tasks of one processor each. A node that is lost is Ray's to replace: a call may be made again."""
+        ray = self._ray
+        remote = ray.remote(num_cpus=1, max_retries=3)(_told)
+        waiting = {remote.remote(function, values): index for index, values in enumerate(arguments)}
+        try:
+            while waiting:
+                [finished], _ = ray.wait(list(waiting), num_returns=1)
+                error = self._result(finished)
+                if error is not None:
+                    raise error
+                yield waiting.pop(finished)
+        finally:
+            for reference in waiting:
+                ray.cancel(reference, force=True)
+
+    def _result(self, reference: Any) -> BaseException | None:
+        try:
+            result: BaseException | None = self._ray.get(reference)
+        except self._ray.exceptions.RayError as error:
+            raise DataError(
+                f"Ray could not finish a task: {type(error).__name__}: {str(error).splitlines()[0]}",
+                "look at the cluster (`ray status`), then type the same command: finished tasks are kept",
+            ) from error
+        return result
+
+    def close(self) -> None:
+        """Leaves the cluster, and ends it when it was started here."""
+        if self._ours:
+            self._ray.shutdown()
+
+
+def _told(function: Call, values: tuple[Any, ...]) -> BaseException | None:
+    """The error of a call as a value: Ray would wrap one that is raised, and lose which it was."""
+    try:
+        function(*values)
+    except Exception as error:
+        return error
+    return None

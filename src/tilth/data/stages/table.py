@@ -1,0 +1,102 @@
+"""The table of all stages, the presets, and how a recipe's `clean:` is checked.
+
+    clean: none | standard | a list of stages, each `name` or `name: {option: value}`
+
+A new stage is a `Kind` in the table of its module, which is joined to `STAGES` here.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, WithJsonSchema
+
+from tilth.core.config import Config, parse
+from tilth.core.errors import RecipeError
+from tilth.data.stages.base import Kind
+from tilth.data.stages.text import TEXT_STAGES
+
+STAGES: dict[str, Kind] = {**TEXT_STAGES}
+PRESETS: dict[str, tuple[str, ...]] = {"none": (), "standard": tuple(TEXT_STAGES)}
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A stage with its options."""
+
+    name: str
+    options: Config
+
+    @property
+    def kind(self) -> Kind:
+        """What it does."""
+        return STAGES[self.name]
+
+    def identity(self) -> list[Any]:
+        """What decides its results: name, version and options."""
+        return [self.name, self.kind.version, self.options.model_dump(mode="json")]
+
+
+def _checked(value: Any) -> Any:
+    """A preset's name as it is; a list with every stage and option checked and written out."""
+    if isinstance(value, str):
+        if value not in PRESETS:
+            hint = _nearest(value, PRESETS)
+            raise ValueError(f"no preset is called {value!r} | {hint} or write a list of stages: {', '.join(STAGES)}")
+        return value
+    if not isinstance(value, (list, tuple)):
+        raise ValueError(f"{value!r} is neither a preset nor a list | write {', '.join(PRESETS)}, or a list of stages")
+    return tuple(checked for n, entry in enumerate(value, 1) for checked in _checked_entry(entry, n))
+
+
+def _checked_entry(entry: Any, position: int) -> list[dict[str, dict[str, Any]]]:
+    """One entry written out; the name of a preset stands for all its stages."""
+    if isinstance(entry, str):
+        if entry in PRESETS:
+            return [checked for name in PRESETS[entry] for checked in _checked_entry(name, position)]
+        entry = {entry: {}}
+    if not isinstance(entry, dict) or len(entry) != 1:
+        raise ValueError(
+            f"stage {position}: {entry!r} is not one stage | write `- name` or `- name: {{option: value}}`"
+        )
+    ((name, options),) = entry.items()
+    if name not in STAGES:
+        raise ValueError(f"stage {position}: no stage is called {name!r} | {_nearest(str(name), STAGES)}")
+    if options is not None and not isinstance(options, dict):
+        raise ValueError(f"stage {position} ({name}): {options!r} is not a mapping | write {{option: value}}")
+    try:
+        parsed = parse(STAGES[name].options, options or {}, f"stage {position} ({name})")
+    except RecipeError as error:
+        raise ValueError(f"{error.message} | {error.remedy}") from None
+    return [{name: parsed.model_dump(mode="json")}]
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"did you mean `{close[0]}`?" if close else f"known: {', '.join(known)}"
+
+
+def _json_schema() -> dict[str, Any]:
+    """For editors and forms: the presets, or a list of stages with their options."""
+    options = {name: kind.options.model_json_schema() for name, kind in STAGES.items()}
+    one: dict[str, Any] = {"type": "object", "properties": options, "additionalProperties": False}
+    one |= {"minProperties": 1, "maxProperties": 1}
+    names = {"enum": [*PRESETS, *STAGES]}
+    return {"anyOf": [{"enum": list(PRESETS)}, {"type": "array", "items": {"anyOf": [names, one]}}]}
+
+
+CleanStages = Annotated[
+    Literal["none", "standard"] | tuple[dict[str, dict[str, Any]], ...],
+    BeforeValidator(_checked),
+    WithJsonSchema(_json_schema()),
+]
+"""The type of a recipe's `clean:`; its value: a preset's name, or `{name: options}` for each stage, all written out."""
+
+
+def build_stages(value: str | Iterable[dict[str, dict[str, Any]]]) -> tuple[Stage, ...]:
+    """The stages that a checked `CleanStages` value means, in order."""
+    entries = [{name: {}} for name in PRESETS[value]] if isinstance(value, str) else value
+    return tuple(Stage(name, parse(STAGES[name].options, options)) for entry in entries for name, options in entry.items())

@@ -1,0 +1,91 @@
+"""The chain that a part goes through, in one pass: each stage of `clean:`, then what deduplication compares.
+
+    clean      a stage          -> edits.parquet, ledger.parquet
+    digest     whole texts      -> digests.parquet        (doc_id, source, locator, digest, group, sizes)
+    signature  near-duplicates  -> signatures.parquet     (bands: a hash for each)
+
+All are generator functions (folder, batches, …): documents go through them, and what they return are their facts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tilth.data.dedup import DIGEST_BYTES, digest
+from tilth.data.document import Document
+from tilth.data.minhash import MinHash, MinHashConfig
+from tilth.data.stages import Stage, run_stage
+from tilth.data.tasks.parts import Batch, EditWriter, LedgerWriter, Part
+
+VERSIONS = {"clean": 2, "digest": 1, "signature": 1}
+DIGESTS, SIGNATURES = "digests.parquet", "signatures.parquet"
+_DIGEST_SCHEMA = pa.schema(
+    [
+        ("doc_id", pa.string()),
+        ("source", pa.dictionary(pa.int32(), pa.string())),
+        ("locator", pa.string()),
+        ("digest", pa.binary(DIGEST_BYTES)),
+        ("group", pa.string()),  # null: it belongs to no other
+        ("characters", pa.int64()),
+        ("text_bytes", pa.int64()),
+    ]
+)
+
+Facts = dict[str, Any]
+Link = Generator[Batch, None, Facts]
+
+
+def clean(folder: Path, batches: Iterator[Batch] | None, part: Part, stage: Stage) -> Link:
+    """Runs a stage; facts: `rules`."""
+    with EditWriter(folder) as edits, LedgerWriter(folder) as ledger:
+        for batch in part.batches() if batches is None else batches:
+            left: Batch = []
+            for document, outcome in zip(batch, run_stage(stage, batch), strict=True):
+                edits.add(document, outcome.documents)
+                ledger.add(outcome.verdicts)
+                left += outcome.documents
+            yield left
+    return {"stage": stage.name, "rules": ledger.rules}
+
+
+def digests(folder: Path, batches: Iterator[Batch] | None, part: Part) -> Link:
+    """The size and the digest of every text; facts: documents, characters and bytes that are left."""
+    documents = characters = text_bytes = 0
+    with pq.ParquetWriter(folder / DIGESTS, _DIGEST_SCHEMA, compression="zstd") as file:
+        for batch in part.batches() if batches is None else batches:
+            rows = [_measures(document) for document in batch]
+            documents += len(rows)
+            characters += sum(row[5] for row in rows)
+            text_bytes += sum(row[6] for row in rows)
+            if rows:
+                file.write_table(_table(rows))
+            yield batch
+    return {"documents": documents, "characters": characters, "text_bytes": text_bytes, "rules": {}}
+
+
+def _measures(document: Document) -> tuple[Any, ...]:
+    text = document.text
+    group = None if document.group == document.doc_id else document.group
+    return document.doc_id, document.source, document.locator, digest(text), group, len(text), len(text.encode())
+
+
+def _table(rows: list[tuple[Any, ...]]) -> pa.Table:
+    return pa.table([list(column) for column in zip(*rows, strict=True)], schema=_DIGEST_SCHEMA)
+
+
+def signatures(folder: Path, batches: Iterator[Batch] | None, part: Part, config: MinHashConfig) -> Link:
+    """A hash of each band of every text's MinHash signature."""
+    hasher = MinHash(config)
+    schema = pa.schema([(f"band_{n}", pa.uint64()) for n in range(config.bands)])
+    with pq.ParquetWriter(folder / SIGNATURES, schema, compression="none", use_dictionary=False) as file:
+        for batch in part.batches() if batches is None else batches:
+            bands = hasher.bands([document.text for document in batch])
+            file.write_table(pa.table([np.ascontiguousarray(column) for column in bands.T], schema=schema))
+            yield batch
+    return {"rules": {}}

@@ -1,0 +1,63 @@
+"""The task that reads: files of one source to parts of about the same size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tilth.data.document import Document, Verdict
+from tilth.data.sources import Input, SourceConfig, read_input
+from tilth.data.tasks.parts import DocumentWriter, LedgerWriter
+
+VERSION = 2
+
+
+def collect(
+    folder: Path, source: SourceConfig, inputs: Sequence[Input], skipped: Sequence[Verdict], part_bytes: int
+) -> dict[str, Any]:
+    """Reads files into parts of about `part_bytes` of text; facts: `parts` [{file, documents, text_bytes}], `rules`."""
+    parts = _Parts(folder, part_bytes)
+    with LedgerWriter(folder) as ledger, parts:
+        ledger.add(skipped)
+        for item in inputs:
+            for outcome in read_input(item, source):
+                ledger.add(outcome.verdicts)
+                if outcome.document is not None:
+                    parts.add(outcome.document)
+    return {"parts": parts.facts, "rules": ledger.rules}
+
+
+class _Parts:
+    """A file of documents after the other, a new one when one is full."""
+
+    def __init__(self, folder: Path, part_bytes: int) -> None:
+        self._folder, self._part_bytes = folder, part_bytes
+        self._writer: DocumentWriter | None = None
+        self.facts: list[dict[str, Any]] = []
+
+    def add(self, document: Document) -> None:
+        if self._writer is None:
+            self._writer = DocumentWriter(self._folder / self._name)
+        self._writer.add(document)
+        if self._writer.text_bytes >= self._part_bytes:
+            self._end()
+
+    @property
+    def _name(self) -> str:
+        return f"part-{len(self.facts):05d}.parquet"
+
+    def _end(self) -> None:
+        if self._writer is not None:
+            with self._writer as writer:
+                writer.flush()
+            facts = {"file": self._name, "documents": writer.documents, "text_bytes": writer.text_bytes}
+            self.facts.append(facts)
+            self._writer = None
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: object, at: object) -> None:
+        if error is None:
+            self._end()

@@ -1,0 +1,245 @@
+"""The tasks that compare documents with each other, over all parts.
+
+    exact         digests              -> drops.parquet      (part, row, kept): the text stood before, as `kept`
+    candidates    signatures           -> pairs.bin          pairs of documents to compare; rows-NNNNN.bin for each part
+    shingles      one part             -> the sets of n-grams of its candidates
+    near          pairs, shingles      -> drops.parquet, groups.parquet
+
+A document's number is its place in all parts, end to end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tilth.core.errors import DataError
+from tilth.core.files import read_manifest, verify_file
+from tilth.data import minhash
+from tilth.data.dedup import DIGEST, F64, I64, NearConfig, choose, components, first_of_each, preference
+from tilth.data.document import Verdict
+from tilth.data.minhash import MinHashConfig
+from tilth.data.tasks.cleaning import DIGESTS, SIGNATURES
+from tilth.data.tasks.parts import LedgerWriter, Part, verified_table
+
+VERSIONS = {"exact": 1, "candidates": 1, "shingles": 1, "near": 1}
+DROPS, GROUPS = "drops.parquet", "groups.parquet"
+_JUDGED_FROM = 20  # dropped documents; a share of fewer says little
+_SHOWN = 5
+
+
+def exact(folder: Path, digests: Sequence[Path]) -> dict[str, Any]:
+    """Finds documents whose text stood before."""
+    table = _Corpus(digests)
+    first = first_of_each(table.digests())
+    dropped = np.flatnonzero(first != np.arange(len(first)))
+    ids = table.column("doc_id").to_pylist()
+    verdicts = (Verdict(ids[i], "deduplicate", "exact_duplicate", "dropped", ids[first[i]]) for i in dropped)
+    return _write_drops(folder, table, dropped, first[dropped], verdicts)
+
+
+def candidates(
+    folder: Path, digests: Sequence[Path], signatures: Sequence[Path], drops: Path | None, config: NearConfig
+) -> dict[str, Any]:
+    """Pairs of documents that share a band of their signatures, exact duplicates left out."""
+    table = _Corpus(digests)
+    gone = table.dropped(drops)
+    bands = np.concatenate([_bands(path) for path in signatures])
+    bands[gone] = 0
+    places = preference(table.sizes("characters"), table.column("doc_id").to_pylist(), config.keep)
+    pairs = minhash.candidates(bands, places)
+    pairs.tofile(folder / "pairs.bin")
+    wanted = np.unique(pairs)
+    for part, (start, stop) in enumerate(table.ranges()):
+        own = wanted[(wanted >= start) & (wanted < stop)] - start
+        own.tofile(folder / f"rows-{part:05d}.bin")
+    return {"pairs": len(pairs), "candidates": len(wanted), "rules": {}}
+
+
+def _bands(folder: Path) -> minhash.U64:
+    table = verified_table(folder, SIGNATURES)
+    return np.stack([np.asarray(column) for column in table.columns], axis=1)
+
+
+def shingles(folder: Path, part: Part, number: int, pairs: Path, config: MinHashConfig) -> dict[str, Any]:
+    """The n-grams of the documents of a part that stand in a pair."""
+    rows = set(_array(pairs, f"rows-{number:05d}.bin", np.int64).tolist())
+    offsets, row = [0], 0
+    with (folder / "hashes.bin").open("wb") as file:
+        for batch in part.batches() if rows else ():
+            texts = [document.text for n, document in enumerate(batch, row) if n in rows]
+            row += len(batch)
+            for hashes in minhash.shingles(texts, config.ngram):
+                file.write(hashes.tobytes())
+                offsets.append(offsets[-1] + len(hashes))
+    np.array(offsets, np.int64).tofile(folder / "offsets.bin")
+    return {"candidates": len(rows), "rules": {}}
+
+
+def near(
+    folder: Path,
+    digests: Sequence[Path],
+    pairs: Path,
+    shingled: Sequence[Path],
+    drops: Path | None,
+    config: NearConfig,
+    drop: bool,
+) -> dict[str, Any]:
+    """Compares candidates, and says which documents go (where `drop`) and which belong together.
+
+    Together belong near-duplicates, documents of one group, and what exact duplicates of either were; over any number
+    of steps. A split never parts them.
+    """
+    table = _Corpus(digests)
+    compared = _array(pairs, "pairs.bin", np.int64).reshape(-1, 2)
+    similarities = _similarities(compared, pairs, shingled, table)
+    close = similarities >= config.threshold
+    found, similarities = compared[close], similarities[close]
+    ids = table.column("doc_id").to_pylist()
+    together = components(np.concatenate([found, table.ties(), table.exact_pairs(drops)]), len(ids))
+    stays_for, values = np.arange(len(ids)), np.ones(len(ids))
+    if drop:
+        places = preference(table.sizes("characters"), ids, config.keep)
+        stays_for, values = choose(found, similarities, places)
+    dropped = np.flatnonzero(stays_for != np.arange(len(ids)))
+    if drop:
+        _refuse_emptying(table, dropped, stays_for, values, config)
+    _write_groups(folder, table, together, {*dropped.tolist(), *table.dropped(drops).tolist()}, ids)
+    verdicts = (
+        Verdict(ids[i], "deduplicate", "near_duplicate", "dropped", f"{values[i]:.3f}", ids[stays_for[i]])
+        for i in dropped
+    )
+    facts = _write_drops(folder, table, dropped, stays_for[dropped], verdicts)
+    return {**facts, "pairs": len(close), "near_pairs": len(found), "kept_for": len(set(stays_for[dropped].tolist()))}
+
+
+def _similarities(pairs: I64, listed: Path, shingled: Sequence[Path], table: _Corpus) -> F64:
+    sets = [_Shingles(path) for path in shingled]
+    rows = [_array(listed, f"rows-{part:05d}.bin", np.int64) for part in range(len(shingled))]
+    owner = np.searchsorted(table.starts, pairs, side="right") - 1
+    places = np.empty_like(pairs)
+    for part, own in enumerate(rows):
+        here = owner == part
+        places[here] = np.searchsorted(own, pairs[here] - table.starts[part])
+    values = np.empty(len(pairs))
+    for n, ((a, b), (i, j)) in enumerate(zip(owner.tolist(), places.tolist(), strict=True)):
+        values[n] = minhash.jaccard(sets[a].of(i), sets[b].of(j))
+    return values
+
+
+class _Shingles:
+    """The sets that a `shingles` task left, mapped into memory."""
+
+    def __init__(self, folder: Path) -> None:
+        self._offsets = _array(folder, "offsets.bin", np.int64).tolist()
+        self._hashes = _array(folder, "hashes.bin", np.uint64)
+
+    def of(self, place: int) -> minhash.U64:
+        return self._hashes[self._offsets[place] : self._offsets[place + 1]]
+
+
+def _array(folder: Path, name: str, dtype: Any) -> Any:
+    verify_file(folder, name, read_manifest(folder))
+    path = folder / name
+    return np.memmap(path, dtype, mode="r") if path.stat().st_size else np.empty(0, dtype)
+
+
+class _Corpus:
+    """What is known of every document of all parts, end to end."""
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        tables = [verified_table(folder, DIGESTS) for folder in folders]
+        self._table = pa.concat_tables(tables).unify_dictionaries()
+        self.starts = np.cumsum([0, *(len(table) for table in tables)])[:-1]
+        self._ends = [*self.starts[1:].tolist(), len(self._table)]
+
+    def column(self, name: str) -> Any:
+        return self._table[name]
+
+    def sizes(self, name: str) -> I64:
+        return np.asarray(self._table[name])
+
+    def digests(self) -> Any:
+        return np.frombuffer(b"".join(self._table["digest"].to_pylist()), dtype=DIGEST)
+
+    def ranges(self) -> Iterator[tuple[int, int]]:
+        return zip(self.starts.tolist(), self._ends, strict=True)
+
+    def dropped(self, folder: Path | None) -> I64:
+        """The numbers of the documents that an earlier task dropped."""
+        if folder is None:
+            return np.empty(0, np.int64)
+        table = verified_table(folder, DROPS)
+        return self.starts[np.asarray(table["part"])] + np.asarray(table["row"])
+
+    def ties(self) -> I64:
+        """Pairs that tie the documents of a group to its first one [P, 2]."""
+        grouped = np.flatnonzero(np.asarray(self._table["group"].is_valid()))
+        rows = self._table.select(["source", "group"]).take(grouped).to_pylist()
+        first: dict[tuple[str, str], int] = {}
+        pairs = [(first.setdefault((row["source"], row["group"]), n), n) for n, row in zip(grouped, rows, strict=True)]
+        return np.array(pairs, np.int64).reshape(-1, 2)
+
+    def exact_pairs(self, folder: Path | None) -> I64:
+        """Exact duplicates, each with the one that stays [P, 2]."""
+        gone = self.dropped(folder)
+        kept = np.asarray(verified_table(folder, DROPS)["kept"]) if folder else gone
+        return np.stack([kept, gone], axis=1)
+
+    def places(self, numbers: I64) -> tuple[I64, I64]:
+        """The part and the row of documents."""
+        parts = np.searchsorted(self.starts, numbers, side="right") - 1
+        return parts, numbers - self.starts[parts]
+
+
+def _write_drops(
+    folder: Path, table: _Corpus, dropped: I64, kept: I64, verdicts: Iterator[Verdict]
+) -> dict[str, Any]:
+    part, row = table.places(dropped)
+    pq.write_table(pa.table({"part": part, "row": row, "kept": kept}), folder / DROPS)
+    with LedgerWriter(folder) as ledger:
+        ledger.add(verdicts)
+    sizes = {name: int(table.sizes(name)[dropped].sum()) for name in ("characters", "text_bytes")}
+    return {"documents": len(dropped), **sizes, "rules": ledger.rules}
+
+
+def _write_groups(folder: Path, table: _Corpus, together: I64, dropped: set[int], ids: list[str]) -> None:
+    """Documents that stay and belong together: (part, row, group), the group named by one of its documents' ids."""
+    members: dict[int, list[int]] = {}
+    for number in np.flatnonzero(np.bincount(together, minlength=len(ids))[together] > 1).tolist():
+        if number not in dropped:
+            members.setdefault(int(together[number]), []).append(number)
+    several = [(n, min(ids[m] for m in group)) for group in members.values() if len(group) > 1 for n in group]
+    several.sort()
+    part, row = table.places(np.array([n for n, _ in several], np.int64))
+    pq.write_table(pa.table({"part": part, "row": row, "group": [name for _, name in several]}), folder / GROUPS)
+
+
+def _refuse_emptying(table: _Corpus, dropped: I64, stays_for: I64, values: F64, config: NearConfig) -> None:
+    sources = table.column("source").combine_chunks()
+    codes, names = np.asarray(sources.indices), sources.dictionary.to_pylist()
+    had, lost = (np.bincount(codes[which], minlength=len(names)) for which in (slice(None), dropped))
+    for code in np.flatnonzero((lost >= _JUDGED_FROM) & (lost > config.most_of_a_source * had)).tolist():
+        own = dropped[codes[dropped] == code]
+        raise DataError(
+            f"near-deduplication would drop {lost[code]:,} of {had[code]:,} documents of source {names[code]}. "
+            f"The largest clusters: {_clusters(table, own, stays_for, values)}",
+            "look at these documents; if they are near-duplicates, raise data.deduplicate.most_of_a_source "
+            f"(now {config.most_of_a_source:g}), else raise data.deduplicate.threshold (now {config.threshold:g})",
+        )
+
+
+def _clusters(table: _Corpus, dropped: I64, stays_for: I64, values: F64) -> str:
+    locators = table.column("locator")
+    kept, sizes = np.unique(stays_for[dropped], return_counts=True)
+    shown = []
+    for number, size in sorted(zip(kept.tolist(), sizes.tolist(), strict=True), key=lambda pair: -pair[1])[:_SHOWN]:
+        own = dropped[stays_for[dropped] == number][:3]
+        examples = ", ".join(f"{locators[int(n)].as_py()} ({values[n]:.2f})" for n in own)
+        shown.append(f"{size:,} like {locators[number].as_py()}, such as {examples}")
+    return "; ".join(shown)

@@ -1,0 +1,226 @@
+"""Parts of the corpus on disk: documents, and what stages changed of them.
+
+    Part                a file of documents, and the folders of the stages that it went through
+    DocumentWriter      documents to Parquet, a row group for every few megabytes
+    EditWriter          what a stage changed: edits.parquet
+    LedgerWriter        verdicts to ledger.parquet, counted by rule
+
+A stage leaves no copy of the corpus, only its edits: a part is read by putting them in, stage after stage, while the
+documents stream by. `edits.parquet` has a row (number, doc_id, locator, text, meta) for each document that the stage
+changed, `number` being its place in what the stage before it left. What is null stayed as it was; all null means
+dropped; several rows of one number are the pieces that a document became.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tilth.core.files import read_manifest, verify_file
+from tilth.data.document import DOCUMENT_SCHEMA, LEDGER_SCHEMA, Document, Verdict, documents_table, read_batches
+
+BATCH_BYTES = 4 << 20
+"""Text that is held as Python objects at a time."""
+EDITS, LEDGER = "edits.parquet", "ledger.parquet"
+_VERDICTS_HELD = 20_000
+_EDIT_SCHEMA = pa.schema(
+    [
+        pa.field("number", pa.int64(), nullable=False),
+        pa.field("doc_id", pa.string()),
+        pa.field("locator", pa.string()),
+        pa.field("text", pa.large_string()),
+        pa.field("meta", pa.string()),
+    ]
+)
+
+Batch = list[Document]
+
+
+class Edit(NamedTuple):
+    """One row of edits.parquet."""
+
+    number: int
+    doc_id: str | None
+    locator: str | None
+    text: str | None
+    meta: str | None
+
+    def apply(self, document: Document) -> Document | None:
+        """The document as the stage left it; None when it dropped it."""
+        values = {"doc_id": self.doc_id, "locator": self.locator, "text": self.text}
+        changed: dict[str, Any] = {name: value for name, value in values.items() if value is not None}
+        if self.meta is not None:
+            changed["meta"] = json.loads(self.meta)
+        return replace(document, **changed) if changed else None
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A file of documents inside a task's folder, and the stages that it went through since."""
+
+    folder: Path
+    name: str
+    stages: tuple[Path, ...] = ()
+
+    def batches(self) -> Iterator[Batch]:
+        """Its documents in lists of a few megabytes, after the hash of each file was compared with its manifest's."""
+        batches = read_batches(_verified(self.folder, self.name))
+        for stage in self.stages:
+            batches = edited(batches, _edits(_verified(stage, EDITS)))
+        return batches
+
+    def documents(self) -> Iterator[Document]:
+        """Its documents, one by one."""
+        return (document for batch in self.batches() for document in batch)
+
+
+def edited(batches: Iterable[Batch], edits: Iterator[Edit]) -> Iterator[Batch]:
+    """Documents with a stage's edits put in."""
+    number, ahead = 0, next(edits, None)
+    for batch in batches:
+        left: Batch = []
+        for document in batch:
+            if ahead is None or ahead.number != number:
+                left.append(document)
+            while ahead is not None and ahead.number == number:
+                changed = ahead.apply(document)
+                left += [changed] if changed is not None else []
+                ahead = next(edits, None)
+            number += 1
+        yield left
+
+
+def _edits(path: Path) -> Iterator[Edit]:
+    with pq.ParquetFile(path) as file:
+        for group in range(file.num_row_groups):
+            columns = file.read_row_group(group).to_pydict()
+            yield from map(Edit, *(columns[name] for name in _EDIT_SCHEMA.names))
+
+
+def _verified(folder: Path, name: str) -> Path:
+    verify_file(folder, name, read_manifest(folder))
+    return folder / name
+
+
+def verified_table(folder: Path, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """A Parquet file of a task's folder, after its hash was compared with the manifest's."""
+    return pq.read_table(_verified(folder, name), columns=columns)
+
+
+class _TableWriter:
+    """Rows to a Parquet file, a row group at a time; a context that closes it."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self._schema = schema
+        self._file = pq.ParquetWriter(path, schema, compression="zstd")
+
+    def flush(self) -> None:
+        """Writes what is held."""
+
+    def write(self, table: pa.Table) -> None:
+        """Writes a row group."""
+        if table.num_rows:
+            self._file.write_table(table)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if error is None:
+            self.flush()
+        self._file.close()
+
+
+class DocumentWriter(_TableWriter):
+    """Documents to Parquet."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, DOCUMENT_SCHEMA)
+        self._rows: list[Document] = []
+        self._held = 0
+        self.documents = self.text_bytes = 0
+
+    def add(self, document: Document) -> None:
+        """One more document."""
+        self._rows.append(document)
+        self._held += len(document.text)
+        if self._held >= BATCH_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Writes what is held."""
+        self.write(documents_table(self._rows))
+        self.documents += len(self._rows)
+        self.text_bytes += sum(len(row.text.encode()) for row in self._rows)
+        self._rows, self._held = [], 0
+
+
+class EditWriter(_TableWriter):
+    """What a stage changed, document after document."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder / EDITS, _EDIT_SCHEMA)
+        self._rows: list[Edit] = []
+        self._held = self._number = 0
+
+    def add(self, before: Document, after: Sequence[Document]) -> None:
+        """The next document, and what the stage left of it."""
+        if not after:
+            self._rows.append(Edit(self._number, None, None, None, None))
+        elif len(after) > 1 or after[0] is not before:
+            self._rows += [self._edit(before, document) for document in after]
+            self._held += sum(len(document.text) for document in after)
+        self._number += 1
+        if self._held >= BATCH_BYTES or len(self._rows) >= _VERDICTS_HELD:
+            self.flush()
+
+    def _edit(self, before: Document, after: Document) -> Edit:
+        meta = None if after.meta == before.meta else json.dumps(after.meta, sort_keys=True, ensure_ascii=False)
+        pairs = ((before.doc_id, after.doc_id), (before.locator, after.locator), (before.text, after.text))
+        doc_id, locator, text = (None if old == new else new for old, new in pairs)
+        if (doc_id, locator, text, meta) == (None, None, None, None):
+            text = after.text  # a row without any change would read as a drop
+        return Edit(self._number, doc_id, locator, text, meta)
+
+    def flush(self) -> None:
+        """Writes what is held."""
+        columns = [list(column) for column in zip(*self._rows, strict=True)] or [[]] * len(_EDIT_SCHEMA)
+        self.write(pa.table(columns, schema=_EDIT_SCHEMA))
+        self._rows, self._held = [], 0
+
+
+class LedgerWriter(_TableWriter):
+    """Verdicts to ledger.parquet; `rules` counts them: {verdict: {stage/rule: n}}, sorted."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder / LEDGER, LEDGER_SCHEMA)
+        self._rows: list[Verdict] = []
+        self._counts: dict[str, Counter[str]] = {"changed": Counter(), "dropped": Counter()}
+
+    def add(self, verdicts: Iterable[Verdict]) -> None:
+        """More verdicts."""
+        for verdict in verdicts:
+            self._rows.append(verdict)
+            if verdict.verdict in self._counts:
+                self._counts[verdict.verdict][f"{verdict.stage}/{verdict.rule}"] += 1
+        if len(self._rows) >= _VERDICTS_HELD:
+            self.flush()
+
+    def flush(self) -> None:
+        """Writes what is held."""
+        rows, self._rows = self._rows, []
+        columns = {name: [getattr(row, name) for row in rows] for name in LEDGER_SCHEMA.names}
+        self.write(pa.table(columns, schema=LEDGER_SCHEMA))
+
+    @property
+    def rules(self) -> dict[str, dict[str, int]]:
+        """How many documents each rule changed and dropped so far."""
+        return {name: dict(sorted(counter.items())) for name, counter in self._counts.items()}
