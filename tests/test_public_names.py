@@ -45,7 +45,7 @@ OPTIONS = {
         "--checkpoint",
     },
     "init": {"--template"},
-    "prepare": {"--workspace", "--workers", "--set", "--json"},
+    "prepare": {"--workspace", "--executor", "--workers", "--set", "--json"},
     "quickstart": {"--run", "--workspace", "--workers", "--minutes", "--steps"},
     "schema": set(),
     "train": {"--run", "--workspace", "--workers", "--set", "--json"},

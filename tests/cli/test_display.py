@@ -395,8 +395,9 @@ def prepared(show: Callable[[Done, int, int], None], clock: Clock, reused: bool 
     rules = {"changed": {"clean/x": 9}, "dropped": {"clean/short": 4, "clean/long": 1}}
     stages = [
         [done("collect", reused, parts=parts(10**6, 2 * 10**6)), done("collect", reused, parts=parts(10**6))],
-        [done("clean", reused, documents=8, text_bytes=800_000, rules=rules)] * 3,
-        [done("dedup", documents=2, text_bytes=5, rules={"dropped": {"deduplicate/exact_duplicate": 2}})],
+        [done("clean", reused, stage="strip", rules=rules)] * 3,
+        [done("digest", reused, documents=8, text_bytes=800_000)] * 3,
+        [done("exact", documents=2, text_bytes=5, rules={"dropped": {"deduplicate/exact_duplicate": 2}}, parts=["a"])],
         [done("tokenizer", kind_of_tokenizer="bpe", vocab_size=8192)],
         [done("encode", train=half, validation={"documents": 1, "text_bytes": 100_000, "tokens": 30_000})],
     ]
@@ -412,7 +413,7 @@ def test_preparation_is_one_plain_line_a_stage() -> None:
         prepared(show, clock)
     assert out.getvalue().splitlines() == [
         "reading        30 documents, 4.00 MB, 2.00 MB/s, 0:02",
-        "cleaning       24 documents, 2.40 MB, 15 dropped, 800 kB/s, 0:03",
+        "cleaning       24 documents, 2.40 MB, 15 dropped, 400 kB/s, 0:06",
         "deduplicating  2 documents dropped, 0:01",
         "tokenizer      bpe, 8,192 ids, 0:01",
         "encoding       10 documents, 1.00 MB, 330,000 tokens, 1.00 MB/s, 0:01",
@@ -423,12 +424,12 @@ def test_what_was_done_before_is_said_so_and_has_no_rate() -> None:
     clock, out = Clock(), io.StringIO()
     with PrepareDisplay(Console(file=out, width=80), plain=True, clock=clock) as show:
         prepared(show, clock, reused=True)
-        show(done("clean", True, documents=1, text_bytes=10**6), 1, 2)
+        show(done("digest", True, documents=1, text_bytes=10**6), 1, 2)
         clock.now += 2
-        show(done("clean", False, documents=1, text_bytes=10**6), 2, 2)
+        show(done("digest", False, documents=1, text_bytes=10**6), 2, 2)
     lines = out.getvalue().splitlines()
     assert lines[0] == "reading        30 documents, 4.00 MB, 0:02 (done before)"
-    assert lines[1].endswith("15 dropped, 0:03 (done before)") and "before" not in lines[2]
+    assert lines[1].endswith("15 dropped, 0:06 (done before)") and "before" not in lines[2]
     assert lines[5] == "cleaning       2 documents, 2.00 MB, 500 kB/s, 0:02 (1 of 2 done before)"
 
 
@@ -443,18 +444,31 @@ def test_preparation_on_a_terminal_shows_the_stage_that_runs() -> None:
         clock.now += 3
         assert now() == ["reading        0:03"]
         show(done("collect", parts=parts(10**6)), 1, 4)
-        assert now() == ["reading        1/4 10 documents, 1.00 MB, 333 kB/s, 0:03"]
+        assert now() == ["reading        1/4 10 documents, 1.00 MB, 333 kB/s, 0:03, 0:09 to go"]
         show(done("collect", parts=parts(10**6)), 4, 4)
         clock.now += 5
-        assert now() == ["reading        20 documents, 2.00 MB, 667 kB/s, 0:03", "cleaning       0:05"]
-        show(done("clean", documents=7), 1, 1)
-        assert now()[-1] == "next stage     0:00"
+        assert now() == ["reading        20 documents, 2.00 MB, 667 kB/s, 0:03", "next           0:05"]
+        show(done("digest", documents=7), 1, 1)
+        assert now()[-1] == "next           0:00"
     assert len(now()) == 2  # nothing runs any more
     lines = re.split(r"[\r\n]", ESCAPE.sub("", out.getvalue()))
     assert max(map(cell_len, lines)) <= 50 and any("7 documents" in line for line in lines)
 
 
 def test_every_stage_of_the_pipeline_has_a_plain_name() -> None:
-    from tilth.data.stages import VERSIONS
+    from tilth.data.tasks import cleaning, dedup
 
-    assert {*VERSIONS, "tokenizer"} == prepare_display._STAGES.keys()
+    assert {*cleaning.VERSIONS, *dedup.VERSIONS, "collect", "tokenizer", "encode"} == prepare_display._LINE_OF.keys()
+
+
+def test_long_preparation_tells_how_far_it_is_where_nothing_can_be_drawn() -> None:
+    clock, out = Clock(), io.StringIO()
+    with PrepareDisplay(Console(file=out, width=80), plain=True, clock=clock) as show:
+        for finished in range(1, 5):
+            clock.now += 20
+            show(done("collect", parts=parts(10**6)), finished, 10)
+    assert out.getvalue().splitlines() == [
+        "reading        2/10 20 documents, 2.00 MB, 50.0 kB/s, 0:40, 2:40 to go",
+        "reading        4/10 40 documents, 4.00 MB, 50.0 kB/s, 1:20, 2:00 to go",
+        "reading        4/10 40 documents, 4.00 MB, 50.0 kB/s, 1:20, 2:00 to go",
+    ]

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tilth.core.errors import DataError
+from tilth.core.executors import Executor, ExecutorName, Inline, Processes, open_executor
 from tilth.core.files import hash_file
-from tilth.core.tasks import Done, Task, run_tasks
+from tilth.core.tasks import Done, Task, run_chains, run_tasks
 
 
 def double(folder: Path, number: int, log: str) -> dict[str, Any]:
@@ -64,7 +66,8 @@ def test_processes_give_the_same_bytes_in_the_same_order(tmp_path: Path) -> None
         seen.append((finished, total))
 
     one = run_tasks(tasks(tmp_path / "l1", range(5)), tmp_path / "one")
-    two = run_tasks(tasks(tmp_path / "l2", range(5)), tmp_path / "two", workers=2, on_done=watch)
+    with Processes(2) as executor:
+        two = run_tasks(tasks(tmp_path / "l2", range(5)), tmp_path / "two", executor, watch)
     assert [d.folder.name for d in one] == [d.folder.name for d in two]
     for a, b in zip(one, two, strict=True):
         assert {p.name: hash_file(p) for p in a.folder.iterdir()} == {p.name: hash_file(p) for p in b.folder.iterdir()}
@@ -72,10 +75,10 @@ def test_processes_give_the_same_bytes_in_the_same_order(tmp_path: Path) -> None
     assert str(os.getpid()) not in (tmp_path / "l2").read_text(), "the work was done by others"
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_tasks_error_comes_back_as_it_is(tmp_path: Path, workers: int) -> None:
-    with pytest.raises(DataError, match="the value 7 is bad") as caught:
-        run_tasks([Task("refuse", refuse, {}, n) for n in range(2)], tmp_path, workers)
+@pytest.mark.parametrize("executor", [Inline(), Processes(2)])
+def test_a_tasks_error_comes_back_as_it_is(tmp_path: Path, executor: Executor) -> None:
+    with executor, pytest.raises(DataError, match="the value 7 is bad") as caught:
+        run_tasks([Task("refuse", refuse, {}, n) for n in range(2)], tmp_path, executor)
     assert caught.value.remedy == "use 8"
     assert not list(tmp_path.glob("tasks/*")), "nothing half-made is left"
 
@@ -84,6 +87,87 @@ def test_a_killed_worker_is_told_and_finished_work_is_kept(tmp_path: Path) -> No
     log = tmp_path / "log"
     run_tasks(tasks(log, range(2)), tmp_path)
     bad = [Task("die", die, {}, n) for n in range(2)]
-    with pytest.raises(DataError, match="a worker process ended"):
-        run_tasks([*tasks(log, range(2)), *bad], tmp_path, workers=2)
+    with Processes(2) as executor, pytest.raises(DataError, match="a worker process ended"):
+        run_tasks([*tasks(log, range(2)), *bad], tmp_path, executor)
     assert all(done.reused for done in run_tasks(tasks(log, range(2)), tmp_path))
+
+
+def count(folder: Path, items: Iterator[int] | None, most: int, log: str) -> Generator[int, None, dict[str, Any]]:
+    """The first link of a chain: numbers."""
+    with Path(log).open("a") as file:
+        file.write("count\n")
+    (folder / "most.txt").write_text(str(most))
+    yield from range(most)
+    return {"most": most}
+
+
+def add(
+    folder: Path, items: Iterator[int] | None, before: list[Path], number: int, log: str
+) -> Generator[int, None, dict[str, Any]]:
+    """A further link: each number plus `number`; on its own it reads what the links before it left."""
+    with Path(log).open("a") as file:
+        file.write(f"add {number}\n")
+    if items is None:
+        most, *added = before
+        shift = sum(int((path / "added.txt").read_text()) for path in added)
+        items = iter(range(shift, shift + int((most / "most.txt").read_text())))
+    total = 0
+    (folder / "added.txt").write_text(str(number))
+    for item in items:
+        total += item + number
+        yield item + number
+    return {"total": total}
+
+
+def chain(workspace: Path, log: Path, most: int, numbers: list[int]) -> list[Task]:
+    tasks = [Task("count", count, {"most": most, "log": str(log)}, most)]
+    for number in numbers:
+        before = [task.folder(workspace) for task in tasks]
+        arguments = {"before": before, "number": number, "log": str(log)}
+        tasks.append(Task("add", add, arguments, [tasks[-1].key, number]))
+    return tasks
+
+
+def test_a_chain_is_one_pass_and_only_its_end_is_done_again(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    first = run_chains([chain(tmp_path, log, 4, [10, 20])], tmp_path)[0]
+    assert [done.facts.get("total") for done in first] == [None, 46, 126]
+    assert not any(done.reused for done in first)
+    log.unlink()
+    changed = run_chains([chain(tmp_path, log, 4, [10, 30])], tmp_path)[0]
+    assert [done.reused for done in changed] == [True, True, False]
+    assert changed[-1].facts["total"] == 166 and log.read_text() == "add 30\n"
+
+
+def test_a_chain_that_fails_leaves_nothing_half_made(tmp_path: Path) -> None:
+    tasks = chain(tmp_path, tmp_path / "log", 4, [10])
+    bad = Task("fail", fail, {}, [tasks[-1].key])
+    with pytest.raises(DataError, match="item 11 is bad"):
+        run_chains([[*tasks, bad]], tmp_path)
+    assert not list((tmp_path / "tasks").iterdir())
+
+
+def fail(folder: Path, items: Iterator[int]) -> Generator[int, None, dict[str, Any]]:
+    for item in items:
+        if item == 11:
+            raise DataError("item 11 is bad", "leave it out")
+        yield item
+    return {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["processes", "ray"])
+def test_every_executor_gives_the_same_bytes_and_errors(tmp_path: Path, name: ExecutorName) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    log = tmp_path / "log"
+    run_chains([chain(here, log, n, [n, 2]) for n in range(1, 5)], here)
+    seen: list[tuple[str, int, int]] = []
+    with open_executor(name, 2) as executor:
+        tasks = [chain(there, log, n, [n, 2]) for n in range(1, 5)]
+        run_chains(tasks, there, executor, lambda done, n, total: seen.append((done.task.kind, n, total)))
+        with pytest.raises(DataError, match="the value 7 is bad") as caught:
+            run_tasks([Task("refuse", refuse, {}, n) for n in range(2)], there, executor)
+    assert caught.value.remedy == "use 8"
+    both = [{p.relative_to(root): hash_file(p) for p in root.rglob("*") if p.is_file()} for root in (here, there)]
+    assert both[0] == both[1] and len(both[0]) > 20
+    assert ("count", 4, 4) in seen and ("add", 8, 8) in seen

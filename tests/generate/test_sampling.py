@@ -9,7 +9,8 @@ from torch import Tensor
 from transformers.generation.logits_process import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from tilth.core.config import parse
-from tilth.generate.sampling import Sampler, SamplingConfig, candidates
+from tilth.generate.config import SamplingConfig
+from tilth.generate.sampling import Sampler, candidates
 
 
 def logits(rows: int = 8, vocab: int = 50, seed: int = 0, spread: float = 3.0) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 
 from tests.generate.helpers import random_model
 from tests.jobs.helpers import WORDS
-from tilth.generate.sampling import SamplingConfig
+from tilth.generate.config import SamplingConfig
 from tilth.generate.text import TextOptions, generate_texts, stream_texts
 from tilth.tokenizer import Tokenizer, TokenizerConfig, train_tokenizer
 

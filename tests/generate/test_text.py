@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.generate.helpers import random_model
 from tilth.core.errors import RecipeError
 from tilth.generate import text as text_module
-from tilth.generate.sampling import SamplingConfig
+from tilth.generate.config import SamplingConfig
 from tilth.generate.text import TextOptions, generate_texts, stream_texts
 from tilth.tokenizer import Tokenizer, TokenizerConfig, train_tokenizer
 

@@ -14,12 +14,14 @@ import pytest
 
 from tests.jobs.helpers import hashes, write_texts
 from tilth.core.config import parse
+from tilth.core.executors import ExecutorName, open_executor
 from tilth.core.tasks import Done
 from tilth.data.config import DataConfig
-from tilth.data.dataset import SPLITS, Dataset
+from tilth.data.dataset import Dataset
 from tilth.data.document import Document, make_doc_id
 from tilth.data.pipeline import Workshop, prepare
-from tilth.data.stages import SplitPlan
+from tilth.data.stages import PRESETS
+from tilth.data.tasks.split import SplitPlan
 from tilth.tokenizer import TokenizerConfig
 
 
@@ -30,12 +32,14 @@ def prepared(
     done: list[Done] | None = None,
     workers: int = 1,
     workspace: str = "work",
+    executor: ExecutorName = "processes",
 ) -> Dataset:
     """The dataset of a `data:` section; finished tasks go to `done`."""
     on_done = None if done is None else (lambda task, finished, total: done.append(task))
-    shop = Workshop(base / workspace, workers, on_done)
     config = parse(DataConfig, {"shard_bytes": 65536, **data}, "data")
-    return prepare(config, parse(TokenizerConfig, tokenizer or {"kind": "byte"}), "small", base, shop)
+    with open_executor(executor, workers) as opened:
+        shop = Workshop(base / workspace, opened, on_done)
+        return prepare(config, parse(TokenizerConfig, tokenizer or {"kind": "byte"}), "small", base, shop)
 
 
 def texts_of(dataset: Dataset, split: str) -> list[str]:
@@ -77,9 +81,10 @@ def test_any_number_of_workers_gives_the_same_bytes(tmp_path: Path) -> None:
     bpe = {"kind": "bpe", "vocab_size": 320}
     one = prepared(tmp_path, BOTH, bpe, workspace="one")
     two = prepared(tmp_path, BOTH, bpe, workspace="two", workers=2)
+    ray = prepared(tmp_path, BOTH, bpe, workspace="ray", workers=2, executor="ray")
     assert one.facts["shards"] >= 3
-    assert hashes(one.folder) == hashes(two.folder)
-    assert hashes(tmp_path / "one" / "tasks") == hashes(tmp_path / "two" / "tasks")
+    assert hashes(one.folder) == hashes(two.folder) == hashes(ray.folder)
+    assert hashes(tmp_path / "one/tasks") == hashes(tmp_path / "two/tasks") == hashes(tmp_path / "ray/tasks")
 
 
 def test_the_place_on_the_disk_changes_no_bit(tmp_path: Path) -> None:
@@ -99,6 +104,9 @@ def test_nothing_is_done_twice(tmp_path: Path) -> None:
     assert hashes(tmp_path / "work") == before
 
 
+COMPARE = ("digest", "signature", "exact", "candidates", "shingles", "near")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "tokenizer", "again"),
@@ -106,9 +114,9 @@ def test_nothing_is_done_twice(tmp_path: Path) -> None:
         ({"split": {"validation": 0.2}}, {"kind": "bpe", "vocab_size": 300}, {"tokenizer", "encode"}),
         ({"split": {"validation": 0.2}}, {"kind": "byte"}, {"encode"}),
         ({}, {"kind": "bpe", "vocab_size": 301}, {"tokenizer", "encode"}),
-        ({"deduplicate": "none"}, {"kind": "byte"}, {"encode"}),
-        ({"clean": ["strip"]}, {"kind": "byte"}, {"clean", "dedup", "encode"}),
-        ({"shard_bytes": 70_000}, {"kind": "byte"}, {"collect", "clean", "dedup", "encode"}),
+        ({"deduplicate": "none"}, {"kind": "byte"}, {"candidates", "shingles", "near", "encode"}),
+        ({"clean": ["strip"]}, {"kind": "byte"}, {"clean", *COMPARE, "encode"}),
+        ({"shard_bytes": 70_000}, {"kind": "byte"}, {"collect", "clean", *COMPARE, "encode"}),
         ({"cross_document_attention": False}, {"kind": "byte"}, set()),
     ],
 )
@@ -130,12 +138,26 @@ def test_a_new_source_and_a_changed_file_redo_only_their_parts(tmp_path: Path) -
     done: list[Done] = []
     prepared(tmp_path, {"sources": [*BOTH["sources"], {"path": "more.txt"}]}, done=done)
     found = reused(done)
-    assert found["collect"] == found["clean"] == (parts, 1) and found["tokenizer"] == (1, 0)
+    assert found["collect"] == found["digest"] == found["signature"] == (parts, 1) and found["tokenizer"] == (1, 0)
+    assert found["clean"] == (parts * len(PRESETS["standard"]), len(PRESETS["standard"]))
+    assert found["encode"] == found["shingles"] == (parts, 1), "what was found of other parts did not change"
     last = sorted((tmp_path / "texts").iterdir())[-1]
     last.write_text(last.read_text() + "One more sentence in the last file.\n")
     done.clear()
     prepared(tmp_path, BOTH, done=done)
-    assert reused(done)["collect"][1] == 1 and reused(done)["clean"][1] == 1
+    assert reused(done)["collect"][1] == reused(done)["digest"][1] == 1
+
+
+def test_one_other_stage_redoes_only_what_follows_it(tmp_path: Path) -> None:
+    write_many(tmp_path)
+    clean = ["newlines", "strip", {"min_length": {"characters": 20}}]
+    parts = prepared(tmp_path, {**BOTH, "clean": clean}).facts["shards"]
+    done: list[Done] = []
+    changed = [*clean[:2], {"min_length": {"characters": 60}}]
+    other = prepared(tmp_path, {**BOTH, "clean": changed}, done=done)
+    assert reused(done)["clean"] == (2 * parts, parts) and reused(done)["collect"] == (parts, 0)
+    alone = prepared(tmp_path, {**BOTH, "clean": changed}, workspace="alone")
+    assert hashes(other.folder) == hashes(alone.folder), "taken up in the midst, or done in one pass: the same bytes"
 
 
 def test_exact_duplicates_go_and_the_ledger_names_the_one_that_stays(tmp_path: Path) -> None:
@@ -159,7 +181,7 @@ def test_the_tail_is_cut_where_the_share_says(tmp_path: Path, share: float) -> N
     whole = "".join(path.read_text() for path in sorted((tmp_path / "texts").iterdir()))
     data = {"sources": [{"path": "texts"}], "clean": "none", "deduplicate": "none"}
     dataset = prepared(tmp_path, {**data, "split": {"validation": share, "by": "tail"}})
-    train, held_out = ("".join(texts_of(dataset, split)) for split in SPLITS)
+    train, held_out = ("".join(texts_of(dataset, split)) for split in ("train", "validation"))
     assert train + held_out == whole
     assert len(train) == int(len(whole) * (1 - share))
     assert dataset.facts["documents"] == dataset.facts["read"]["documents"], "one that is cut in two is counted once"
@@ -173,7 +195,7 @@ def test_the_tail_is_cut_across_shards_and_after_duplicates(tmp_path: Path) -> N
     texts = [path.read_text() for path in sorted((tmp_path / "texts").iterdir()) if path.name != "copy.txt"]
     rows = (json.loads(line)["text"] for line in (tmp_path / "rows.jsonl").read_text().splitlines())
     whole = "".join([*texts, *dict.fromkeys(rows)])
-    train, held_out = ("".join(texts_of(dataset, split)) for split in SPLITS)
+    train, held_out = ("".join(texts_of(dataset, split)) for split in ("train", "validation"))
     assert dataset.facts["shards"] >= 3 and train + held_out == whole
     assert len(train) == int(len(whole) * 0.6)
 
@@ -200,11 +222,12 @@ def test_drawn_documents_depend_on_their_ids_and_the_seed_alone(tmp_path: Path) 
 def test_a_group_is_never_divided_and_its_twins_are_counted(tmp_path: Path) -> None:
     """The embedded documentation holds many texts twice: a module's source, and the reference made of it."""
     documents = [
-        Document(f"{n:032x}", f"text {n}", "s", f"l{n}", meta={"group": f"g{n // 3}"} if n % 10 else {})
+        Document(f"{n:032x}", f"text {n}", "s", f"l{n}", meta={"group": f"g{n // 3}", "twin": True} if n % 10 else {})
         for n in range(3000)
     ]
     sides: dict[str, list[str]] = {}
-    for split, document in SplitPlan(0.3, seed=5).divide(documents):
+    plan = SplitPlan((("validation", 0.3),), seed=5)
+    for split, document in plan.divide((document, document.group) for document in documents):
         sides.setdefault(document.group, []).append(split)
     assert all(set(splits) in ({"train"}, {"validation"}, {"validation", "twin"}) for splits in sides.values())
     assert all(splits.count("validation") <= 1 for splits in sides.values())
@@ -232,9 +255,9 @@ def test_every_document_is_accounted_for(tmp_path: Path) -> None:
     # Python's own modules add to these.
     assert dropped["read/empty"] >= 1 and dropped["clean/min_length"] >= 1 and dropped["split/held_out_twin"] > 10
     after_reading = sum(n for rule, n in dropped.items() if rule.split("/")[0] not in ("list", "read"))
-    kept = [doc_id for split in SPLITS for doc_id in ids_of(dataset, split)]
+    kept = [doc_id for split in ("train", "validation") for doc_id in ids_of(dataset, split)]
     assert facts["read"]["documents"] == len(kept) + after_reading
-    assert len(set(kept)) == len(kept) == sum(facts["splits"][split]["documents"] for split in SPLITS)
+    assert len(set(kept)) == len(kept) == sum(facts["splits"][split]["documents"] for split in ("train", "validation"))
     gone = [row["doc_id"] for row in rows if row["verdict"] == "dropped"]
     assert len(set(gone)) == len(gone) and not set(gone) & set(kept), "a document has one end"
 

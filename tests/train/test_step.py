@@ -16,8 +16,9 @@ from tilth.distributed.runtime import Runtime
 from tilth.model.config import ModelConfig
 from tilth.model.precision import make_scaler, resolve_precision
 from tilth.model.transformer import Transformer, build
+from tilth.train.config import OptimizerConfig
 from tilth.train.muon import orthogonalise
-from tilth.train.optim import OptimizerConfig, load_state_tensors, make_optimizer, set_learning_rate, state_tensors
+from tilth.train.optim import load_state_tensors, make_optimizer, set_learning_rate, state_tensors
 from tilth.train.step import accumulate, update
 
 CPU = Runtime(torch.device("cpu"))

@@ -40,6 +40,13 @@ Workspace = Annotated[Path, typer.Option(metavar="DIR", help="Where prepared dat
 Workers = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Processes that prepare.  [default: one a processor]")
 ]
+ExecutorOption = Annotated[
+    Literal["processes", "ray"],
+    typer.Option(
+        "--executor",
+        help="Who prepares: processes of this machine, or a Ray cluster (RAY_ADDRESS, else one started here).",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
 CheckpointOption = Annotated[
     str, typer.Option("--checkpoint", metavar="WHICH", help="Which weights: final, latest, best or a step.")
@@ -102,6 +109,7 @@ def prepare(
     recipe: RecipePath,
     workspace: Workspace = Path("work"),
     workers: Workers = None,
+    executor: ExecutorOption = "processes",
     sets: Sets = None,
     as_json: Json = False,
 ) -> None:
@@ -110,7 +118,7 @@ def prepare(
     from tilth.jobs.prepare import summary
     from tilth.jobs.recipe import load_recipe
 
-    dataset = prepare_shown(load_recipe(recipe, sets or ()), workspace, workers)
+    dataset = prepare_shown(load_recipe(recipe, sets or ()), workspace, workers, executor)
     print_dataset(dataset)
     _print_json(as_json, summary(dataset))
 
@@ -174,7 +182,7 @@ def generate(
     """Write text with a trained model."""
     from tilth.cli.show import stream_generated
     from tilth.core.config import parse
-    from tilth.generate.sampling import SamplingConfig
+    from tilth.generate.config import SamplingConfig
     from tilth.generate.text import TextOptions
     from tilth.jobs.load import load
 

@@ -1,4 +1,4 @@
-"""What one sees while data is prepared: a line for each stage, with counts, rate and time."""
+"""What one sees while data is prepared: a line for each stretch of the way, with counts, rate, time and time to go."""
 
 from __future__ import annotations
 
@@ -16,24 +16,26 @@ from tilth.cli.screen import Clock, Screen
 from tilth.cli.tables import count, duration, plural, printable, size
 from tilth.core.tasks import Done
 
-_STAGES = {
-    "collect": "reading",
-    "clean": "cleaning",
-    "dedup": "deduplicating",
-    "tokenizer": "tokenizer",
-    "encode": "encoding",
+_LINES = {
+    "reading": ("collect",),
+    "cleaning": ("clean", "digest", "signature"),
+    "deduplicating": ("exact", "candidates", "shingles", "near"),
+    "tokenizer": ("tokenizer",),
+    "encoding": ("encode",),
 }
-_AFTER = {"collect": "cleaning", "dedup": "tokenizer", "tokenizer": "encoding", "encode": "putting together"}
+_LINE_OF = {kind: name for name, kinds in _LINES.items() for kind in kinds}
+_PLAIN_EVERY = 30.0
+"""Seconds between lines on work that takes long, where nothing can be drawn."""
 
 
 @dataclass
-class _Stage:
-    """A stage of data preparation: the tasks that are done, and what their facts add up to."""
+class _Line:
+    """A stretch of data preparation: the tasks that are done, and what their facts add up to."""
 
-    kind: str
+    name: str
     started: float
-    total: int = 0
-    finished: int = 0
+    totals: dict[str, int] = field(default_factory=dict)
+    finished: dict[str, int] = field(default_factory=dict)
     reused: int = 0
     ended: float | None = None
     facts: Counter[str] = field(default_factory=Counter)
@@ -41,29 +43,34 @@ class _Stage:
 
     def take(self, done: Done, finished: int, total: int, now: float) -> None:
         """Takes a task's facts over."""
-        self.finished, self.total = finished, total
+        self.finished[done.task.kind], self.totals[done.task.kind] = finished, total
         self.reused += done.reused
         facts = _facts(done.facts)
         self.facts.update(facts)
-        if not done.reused and self.kind != "dedup":  # whose bytes are those that it drops
+        if not done.reused:
             self.facts["new_bytes"] += facts["text_bytes"]
         self.tokenizer = str(done.facts.get("kind_of_tokenizer", ""))
-        self.ended = now if finished == total else None
+        self.ended = now if self.finished == self.totals else None
 
     def line(self, now: float) -> str:
-        """The stage in one line: counts, rate, time."""
+        """The stretch in one line: counts, rate, time."""
         passed = (now if self.ended is None else self.ended) - self.started
+        done, total = sum(self.finished.values()), sum(self.totals.values())
         parts = [*self._counts()]
-        if self.facts["new_bytes"] and passed >= 0.1:
+        if self.facts["new_bytes"] and passed >= 0.1 and self.name != "deduplicating":  # whose bytes are what it drops
             parts.append(f"{size(self.facts['new_bytes'] / passed)}/s")
-        tasks = "" if self.ended is not None else f"{self.finished}/{self.total} "
-        again = "done before" if self.reused == self.total else f"{self.reused} of {self.total} done before"
-        parts.append(duration(passed) + (f" ({again})" if self.reused else ""))
-        return f"{_STAGES.get(self.kind, printable(self.kind)):<14} {tasks}{', '.join(parts)}"
+        tasks = "" if self.ended is not None else f"{done}/{total} "
+        again = "done before" if self.reused == total else f"{self.reused} of {total} done before"
+        parts.append(duration(passed) + (f" ({again})" if self.reused else "") + self._to_go(passed, done, total))
+        return f"{self.name:<14} {tasks}{', '.join(parts)}"
+
+    def _to_go(self, passed: float, done: int, total: int) -> str:
+        new = done - self.reused
+        return f", {duration(passed / new * (total - done))} to go" if new and done < total else ""
 
     def _counts(self) -> Iterator[str]:
         facts, dropped = self.facts, self.facts["dropped"]
-        if self.kind == "dedup":
+        if self.name == "deduplicating":
             yield f"{plural(dropped, 'document')} dropped"
             return
         if facts["documents"]:
@@ -80,7 +87,8 @@ class _Stage:
 
 def _facts(facts: dict[str, Any]) -> Counter[str]:
     """The sums over a task's facts, which stand in its parts (collect), its splits (encode) or in itself."""
-    inner = [*facts.get("parts", ()), *(facts[split] for split in ("train", "validation") if split in facts)]
+    splits = (facts[split] for split in ("train", "validation", "test") if split in facts)
+    inner = [*(part for part in facts.get("parts", ()) if isinstance(part, dict)), *splits]
     sums = Counter({"vocab_size": facts.get("vocab_size", 0)})
     for place in inner or [facts]:
         sums.update({key: place.get(key, 0) for key in ("documents", "text_bytes", "tokens")})
@@ -89,42 +97,51 @@ def _facts(facts: dict[str, Any]) -> Counter[str]:
 
 
 class PrepareDisplay:
-    """Shows data preparation, a line for each stage; `display(done, finished, total)` after every task.
+    """Shows data preparation, a line for each stretch; `display(done, finished, total)` after every task.
 
     Its arguments are those of `TrainDisplay`.
     """
 
     def __init__(self, console: Console | None = None, plain: bool | None = None, clock: Clock = time.monotonic):
-        self._stages: list[_Stage] = []
-        self._clock, self._since, self._over = clock, clock(), False
+        self._lines: list[_Line] = []
+        self._clock, self._over = clock, False
+        self._since = self._said = clock()
         self._screen = Screen(self, console, plain)
 
     def __enter__(self) -> Self:
-        self._since = self._clock()
+        self._since = self._said = self._clock()
         self._screen.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._over = True
+        self._end_line()
         self._screen.stop()
 
     def __call__(self, done: Done, finished: int, total: int) -> None:
         """Shows a finished task; a `tasks.OnDone`."""
-        now = self._clock()
-        stage = self._stages[-1] if self._stages else None
-        if stage is None or stage.ended is not None:
-            stage = _Stage(done.task.kind, self._since)
-            self._stages = [*self._stages, stage]
-        stage.take(done, finished, total, now)
-        if stage.ended is not None:
+        now, name = self._clock(), _LINE_OF.get(done.task.kind, printable(done.task.kind))
+        if not self._lines or self._lines[-1].name != name:
+            self._end_line()
+            self._lines = [*self._lines, _Line(name, self._since)]
+        line = self._lines[-1]
+        line.take(done, finished, total, now)
+        if line.ended is not None:
             self._since = now
-            if self._screen.plain:
-                self._screen.say(stage.line(now))
+        elif self._screen.plain and now - self._said >= _PLAIN_EVERY:
+            self._screen.say(line.line(now))
+            self._said = now
+
+    def _end_line(self) -> None:
+        """Says the last line of what is over: only what follows shows that nothing more of it comes."""
+        if self._lines and self._screen.plain:
+            self._screen.say(self._lines[-1].line(self._clock()))
+            self._said = self._clock()
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
-        now, stages = self._clock(), self._stages
-        lines = [stage.line(now) for stage in stages]
-        if not self._over and (not stages or stages[-1].ended is not None):
-            name = _AFTER.get(stages[-1].kind, "next stage") if stages else "reading"
-            lines.append(f"{name:<14} {duration(now - self._since)}")
-        yield from map(Text, lines)
+        now, lines = self._clock(), [*self._lines]
+        shown = [line.line(now) for line in lines]
+        if not self._over and (not lines or lines[-1].ended is not None):
+            waiting = "reading" if not lines else "next"
+            shown.append(f"{waiting:<14} {duration(now - self._since)}")
+        yield from map(Text, shown)

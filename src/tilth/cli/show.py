@@ -17,6 +17,7 @@ from tilth.core.errors import IntegrityError
 from tilth.core.files import read_json
 
 if TYPE_CHECKING:
+    from tilth.core.executors import ExecutorName
     from tilth.data.dataset import Dataset
     from tilth.generate.text import TextOptions
     from tilth.jobs.load import LanguageModel
@@ -28,14 +29,16 @@ def is_main_process() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
-def prepare_shown(recipe: Recipe, workspace: Path, workers: int | None) -> Dataset:
+def prepare_shown(
+    recipe: Recipe, workspace: Path, workers: int | None, executor: ExecutorName = "processes"
+) -> Dataset:
     """Prepares the data and shows it."""
     from tilth.jobs.prepare import prepare_data
 
     if not is_main_process():
-        return prepare_data(recipe, workspace, workers)
+        return prepare_data(recipe, workspace, workers, executor=executor)
     with PrepareDisplay() as display:
-        dataset = prepare_data(recipe, workspace, workers, on_done=display)
+        dataset = prepare_data(recipe, workspace, workers, on_done=display, executor=executor)
     asked, got = recipe.tokenizer.vocab_size, dataset.facts["vocab_size"]
     if recipe.tokenizer.kind == "bpe" and got < asked:
         print(f"the text gives {got:,} tokens, not {asked:,}: no further pair occurs twice", file=sys.stderr)

@@ -12,7 +12,10 @@ import re
 import resource
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 _PACKAGES = ("tilth", "torch", "numpy", "pyarrow", "tokenizers", "tiktoken", "safetensors")
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import logging
 import multiprocessing
 import os
 import signal
@@ -38,6 +39,7 @@ class Executor(ABC):
     def run(self, function: Call, arguments: Sequence[tuple[Any, ...]]) -> Iterator[int]:
         """Calls `function` once for each of `arguments`; gives the index of each call that has ended."""
 
+    @abstractmethod
     def close(self) -> None:
         """Lets go of workers."""
 
@@ -64,6 +66,9 @@ class Inline(Executor):
         for index, values in enumerate(arguments):
             function(*values)
             yield index
+
+    def close(self) -> None:
+        """Nothing is held."""
 
 
 @final
@@ -159,10 +164,10 @@ class RayCluster(Executor):
         if self._ours:
             address = os.environ.get("RAY_ADDRESS")
             here: dict[str, Any] = {} if address else {"num_cpus": workers, "include_dashboard": False}
-            ray.init(address=address, log_to_driver=False, logging_level="ERROR", **here)
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **here)
 
     def run(self, function: Call, arguments: Sequence[tuple[Any, ...]]) -> Iterator[int]:
-        """Calls as Ray tasks of one processor each. A node that is lost is Ray's to replace: a call may be made again."""
+        """Calls as Ray tasks of one processor each; those of a node that is lost are made again elsewhere."""
         ray = self._ray
         remote = ray.remote(num_cpus=1, max_retries=3)(_told)
         waiting = {remote.remote(function, values): index for index, values in enumerate(arguments)}

@@ -31,8 +31,9 @@ F64 = npt.NDArray[np.float64]
 class NearConfig(MinHashConfig):
     """How near-duplicates are found, and what becomes of them."""
 
-    threshold: float = Field(default=0.8, gt=0, le=1)
-    """The Jaccard similarity of the word n-grams from which on two documents are near-duplicates."""
+    threshold: float = Field(default=0.75, gt=0, le=1)
+    """The Jaccard similarity of the word n-grams from which on two documents are near-duplicates; 0.75 as FineWeb means
+    (Penedo et al. 2024, section 3.4)."""
     keep: Literal["longest", "first"] = "longest"
     """Which one stays: the longest (of equally long ones that with the smaller id), or the first in the order of the
     sources."""

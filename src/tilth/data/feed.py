@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tilth.core.environment import Precision
 from tilth.data.loader import Batch
 from tilth.model.attention import document_mask
-from tilth.model.precision import Precision, autocast
+from tilth.model.precision import autocast
 from tilth.model.transformer import Transformer
 
 

@@ -1,6 +1,6 @@
 """MinHash: which texts may be near-duplicates, found without comparing all with all.
 
-    MinHash(config).bands(texts) -> [D, bands]     a hash of each band of every text's signature
+    MinHash(config).bands(texts) -> [D, keys]      a hash of each band of every text's signature
     candidates(bands, priority) -> [P, 2]          pairs of texts that share a band
     shingles(texts, n) -> [sorted hashes]          what the real similarity is computed from
     jaccard(a, b) -> float
@@ -9,7 +9,8 @@ A signature holds, for each of bands x rows hash functions, the smallest hash ov
 agree in one with the probability of their Jaccard similarity J (Broder 1997). Cut into bands of `rows`, two texts share
 a whole band with probability 1 - (1 - J^rows)^bands (Leskovec, Rajaraman and Ullman, "Mining of Massive Datasets",
 3.4): 92% at J = 0.8 for 14 x 8. What shares a band is a candidate, no more: whoever drops a text compares the real
-similarity first.
+similarity first. That makes it cheap to look at more candidates: the same signature is cut into bands several times,
+each time in another order of its hashes (92% become 99% with three cuts, no hash is computed twice).
 
 The hash functions are (a_i x + b_i) mod 2^64 with odd a_i, of which the high half counts (Dietzfelbinger et al. 1997),
 over the hashes of n-grams that `words.py` makes.
@@ -24,7 +25,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from tilth.core.config import Config
-from tilth.core.random import derive_seed
+from tilth.core.random import Permutation, derive_seed
 from tilth.data import words
 from tilth.data.words import I64, U64
 
@@ -41,6 +42,13 @@ class MinHashConfig(Config):
     """More bands find less similar texts, and more pairs that are none."""
     rows: int = Field(default=8, ge=1, le=64)
     """Hashes to a band: more make candidates rarer and surer."""
+    cuts: int = Field(default=3, ge=1, le=16)
+    """How often a signature is cut into bands, each time in another order."""
+
+    @property
+    def keys(self) -> int:
+        """Bands of all cuts."""
+        return self.bands * self.cuts
 
 
 class MinHash:
@@ -51,20 +59,28 @@ class MinHash:
         functions = config.bands * config.rows
         self._factors = np.array([derive_seed(0, "minhash/a", n) * 2 + 1 for n in range(functions)], np.uint64)
         self._offsets = np.array([derive_seed(0, "minhash/b", n) * 2 for n in range(functions)], np.uint64)
+        orders = (Permutation(functions, derive_seed(0, "minhash/cut", cut)) for cut in range(1, config.cuts))
+        self._orders = [np.arange(functions), *(order(np.arange(functions)) for order in orders)]
 
     def bands(self, texts: Sequence[str]) -> U64:
-        """A hash of each band [D, bands]; a text without a word has bands that no other shares."""
-        parts = [self._bands(words.ngrams(words.find_words(batch), self.config.ngram)) for batch in words.batches(texts)]
-        return np.concatenate(parts) if parts else np.empty((0, self.config.bands), np.uint64)
+        """A hash of each band of each cut [D, keys]; 0 in all of a text without a word, which is like no other."""
+        parts = [
+            self._bands(words.ngrams(words.find_words(batch), self.config.ngram)) for batch in words.batches(texts)
+        ]
+        return np.concatenate(parts) if parts else np.empty((0, self.config.keys), np.uint64)
 
     def _bands(self, grams: words.Ngrams) -> U64:
-        bands, rows = self.config.bands, self.config.rows
-        signature = self._signature(grams).reshape(-1, bands, rows).astype(np.uint64)
-        hashes = np.full(signature.shape[:2], 0, np.uint64)
-        for row in range(rows):
-            hashes = words.mix(hashes ^ signature[:, :, row])
-        empty = np.flatnonzero(np.diff(grams.offsets) == 0)
-        hashes[empty] = 0  # marks a text that is like no other; see `candidates`
+        signature = self._signature(grams)
+        cuts = [self._cut(signature[:, order]) for order in self._orders]
+        hashes = np.concatenate(cuts, axis=1)
+        hashes[np.flatnonzero(np.diff(grams.offsets) == 0)] = 0
+        return hashes
+
+    def _cut(self, signature: npt.NDArray[np.uint32]) -> U64:
+        rows = signature.reshape(-1, self.config.bands, self.config.rows).astype(np.uint64)
+        hashes = np.zeros(rows.shape[:2], np.uint64)
+        for row in range(self.config.rows):
+            hashes = words.mix(hashes ^ rows[:, :, row])
         return hashes
 
     def _signature(self, grams: words.Ngrams) -> npt.NDArray[np.uint32]:
@@ -94,7 +110,7 @@ def candidates(bands: U64, priority: npt.NDArray[np.int64]) -> I64:
     """Pairs of texts (a, b) that share a band, int64 [P, 2], each once, a before b in `priority`.
 
     Args:
-        bands: [D, bands] as `MinHash.bands` gives them.
+        bands: [D, keys] as `MinHash.bands` gives them.
         priority: the place of each text in the order in which texts are preferred [D]; a permutation.
 
     Of texts that share a band all pairs are given, where they are not more than 64; else each with the first, and

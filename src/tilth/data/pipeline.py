@@ -78,7 +78,6 @@ class Compared:
 
     exact: Done | None = None
     near: Done | None = None
-    drops_near: bool = False
 
     @property
     def done(self) -> list[Done]:
@@ -89,9 +88,9 @@ class Compared:
         """Documents, characters or bytes that were dropped."""
         return sum(done.facts[key] for done in self.done)
 
-    def identity(self) -> list[str]:
-        """What decides which documents stay, and which stay together."""
-        return [done.task.key for done in self.done]
+    def identity(self, part: int) -> list[str]:
+        """What decides which documents of a part stay, and which stay together: the same when another part changed."""
+        return [done.facts["parts"][part] for done in self.done]
 
 
 def prepare(config: DataConfig, tokenizer: TokenizerConfig, name: str, base: Path, shop: Workshop) -> Dataset:
@@ -115,8 +114,10 @@ def prepare(config: DataConfig, tokenizer: TokenizerConfig, name: str, base: Pat
     trained = shop.run_one(_tokenizer_task(tokenizer, divided, cleaned, compared), verify=True)
     # Few parts: threads inside a task use the processors that are left.
     threads = max(1, shop.executor.workers // len(divided))
-    encodings = [_encode_task(part, c, config.split, compared, trained, threads)
-                 for part, c in zip(divided, cleaned, strict=True)]
+    encodings = [
+        _encode_task(part, c, config.split, compared, trained, threads)
+        for part, c in zip(divided, cleaned, strict=True)
+    ]
     # The dataset's files are links to these results: one that was altered must not be gathered again.
     encoded = shop.run(encodings, verify=not is_whole(dataset_folder(shop.workspace, name, trained.task, encodings)))
     _every_split(config.split, encoded)
@@ -179,7 +180,9 @@ def _clean(config: DataConfig, parts: Sequence[tuple[Done, str]], shop: Workshop
     return cleaned
 
 
-def _chain(stages: Sequence[Stage], near: MinHashConfig | None, collected: Done, name: str, workspace: Path) -> list[Task]:
+def _chain(
+    stages: Sequence[Stage], near: MinHashConfig | None, collected: Done, name: str, workspace: Path
+) -> list[Task]:
     chain: list[Task] = []
     part, before = Part(collected.folder, name), f"{collected.task.key}/{name}"
 
@@ -239,7 +242,7 @@ def _candidates_task(cleaned: Sequence[Cleaned], exact: Done | None, config: Any
 
 def _shingles_task(part: Cleaned, number: int, listed: Done, config: MinHashConfig) -> Task:
     arguments = {"part": part.part, "number": number, "pairs": listed.folder, "config": config}
-    identity = [part.key, number, listed.task.key, config.ngram]
+    identity = [part.key, listed.facts["parts"][number], config.ngram]
     return Task("shingles", dedup.shingles, arguments, identity, dedup.VERSIONS["shingles"])
 
 
@@ -301,7 +304,7 @@ def _tokenizer_task(
     if config.kind != "byte":  # bytes are the same whatever the text
         identity |= {
             "cleaned": [part.key for part in cleaned],
-            "compared": compared.identity(),
+            "compared": [compared.identity(n) for n in range(len(cleaned))],
             "split": [_plan_identity(part) for part in divided],
         }
     return Task("tokenizer", _learn_tokenizer, {"config": config, "parts": list(divided)}, identity, _TOKENIZER_VERSION)
@@ -320,8 +323,7 @@ def _encode_task(
 ) -> Task:
     identity = {
         "cleaned": cleaned.key,
-        "compared": compared.identity(),
-        "part": part.number,
+        "compared": compared.identity(part.number),
         "split": [_plan_identity(part), split.names],
         "tokenizer": tokenizer.facts["fingerprint"],
     }

@@ -127,7 +127,8 @@ def _tables() -> tuple[npt.NDArray[np.uint8], U64]:
     """For each code point: gap, letter, or a letter that is a word alone; and its random number, the same for letters
     that differ by case, accent or compatibility form only.
     """
-    plane = "".join(map(chr, [*range(0xD800), *range(0xE000, _CODES)]))
+    # All planes that hold letters or marks; the others are empty or private.
+    plane = "".join(map(chr, [*range(0xD800), *range(0xE000, 0x40000), *range(0xE0000, 0xE0200)]))
     classes = np.zeros(_CODES, np.uint8)
     for pattern, kind in ((_LETTERS, _LETTER), (_ALONE_SCRIPTS, _ALONE)):
         for match in pattern.finditer(plane):
@@ -135,16 +136,13 @@ def _tables() -> tuple[npt.NDArray[np.uint8], U64]:
             classes[first : last + 1] = kind
     classes[0xD800:0xE000] = _GAP
     folded = np.arange(_CODES, dtype=np.uint64)
-    for code in [*range(0x80, 0xAC00), *range(0xD7A4, 0xD800), *range(0xF900, 0x10000), *range(0x1D400, 0x1D800)]:
-        folded[code] = _fold(chr(code))
+    codes = [*range(0x80, 0xAC00), *range(0xD7A4, 0xD800), *range(0xF900, 0x10000), *range(0x1D400, 0x1D800)]
+    # All at once; the separator is no letter, so that none is treated as the end of a word.
+    plain = unicodedata.normalize("NFKD", "\0".join(map(chr, codes))).lower().split("\0")
+    folded[codes] = [ord(letters[0]) for letters in plain]
     folded[ord("A") : ord("Z") + 1] += np.uint64(32)
+    folded[ord("ς")] = ord("σ")
     return classes, mix(folded)
-
-
-def _fold(character: str) -> int:
-    """The code point of the plain small letter that a letter stands for."""
-    base = unicodedata.normalize("NFKD", character)[0].lower()[0]
-    return ord("σ") if base == "ς" else ord(base)
 
 
 _held_powers: list[tuple[U64, U64]] = []

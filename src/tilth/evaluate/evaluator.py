@@ -6,12 +6,13 @@ from collections.abc import Iterable
 
 import torch
 
+from tilth.core.environment import Precision
 from tilth.core.errors import DataError
 from tilth.data.feed import Feed
 from tilth.data.loader import IGNORE, Batch
 from tilth.distributed.runtime import Runtime
 from tilth.evaluate.metrics import Metrics
-from tilth.model.precision import Precision, autocast
+from tilth.model.precision import autocast
 from tilth.model.transformer import Transformer
 
 PIECE = 1 << 21

@@ -7,7 +7,8 @@ from collections.abc import Collection, Iterator
 import torch
 from torch import Tensor
 
-from tilth.generate.sampling import Sampler, SamplingConfig
+from tilth.generate.config import SamplingConfig
+from tilth.generate.sampling import Sampler
 from tilth.model.kv_cache import KVCache
 from tilth.model.transformer import Transformer
 

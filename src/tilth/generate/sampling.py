@@ -6,23 +6,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from tilth.core.config import Config
 from tilth.core.random import derive_seed
-
-
-class SamplingConfig(Config):
-    """How the next token is chosen."""
-
-    temperature: float = Field(default=0.8, ge=0)
-    """0 takes the likeliest token always (greedy)."""
-    top_k: int | None = Field(default=None, ge=1)
-    """Choose among the k likeliest."""
-    top_p: float | None = Field(default=None, gt=0, le=1)
-    """Choose among the likeliest that together hold this probability (Holtzman et al. 2020)."""
-    seed: int = Field(default=1, ge=0)
+from tilth.generate.config import SamplingConfig
 
 
 class Sampler:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import torch
 
 from tilth.core.errors import RecipeError
+from tilth.generate.config import SamplingConfig
 from tilth.generate.engine import generate_ids
-from tilth.generate.sampling import SamplingConfig
 from tilth.model.transformer import Transformer
 from tilth.tokenizer import StreamDecoder, Tokenizer
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from tilth.core.config import parse
+from tilth.core.environment import Precision
 from tilth.core.errors import CheckpointError, DataError
 from tilth.core.files import read_json
 from tilth.core.rundir import RunFolder
@@ -23,7 +24,6 @@ from tilth.evaluate.evaluator import evaluate
 from tilth.evaluate.metrics import Metrics
 from tilth.jobs.load import LanguageModel, Which, load
 from tilth.jobs.recipe import Recipe, make_recipe
-from tilth.model.precision import Precision
 from tilth.tokenizer.hf_format import UNKNOWN
 
 

@@ -15,10 +15,11 @@ import torch
 from tilth.checkpoint.store import Checkpoint, CheckpointStore
 from tilth.checkpoint.tensors import count_elements, load_model, read_tensors
 from tilth.core.config import parse
+from tilth.core.environment import DeviceName
 from tilth.core.errors import CheckpointError, DataError, IntegrityError, RecipeError
 from tilth.core.files import read_json, verify_manifest
-from tilth.distributed.runtime import DeviceName, pick_device
-from tilth.generate.sampling import SamplingConfig
+from tilth.distributed.runtime import pick_device
+from tilth.generate.config import SamplingConfig
 from tilth.generate.text import TextOptions, generate_texts
 from tilth.jobs.final import MODEL_TYPE
 from tilth.model.config import ModelConfig, parameter_count

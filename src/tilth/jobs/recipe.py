@@ -19,7 +19,7 @@ from pydantic import Field, field_validator, model_validator
 from tilth.core.config import Config, apply_overrides, load_yaml, parse, parse_yaml
 from tilth.core.errors import RecipeError
 from tilth.data.config import DataConfig
-from tilth.generate.sampling import SamplingConfig
+from tilth.generate.config import SamplingConfig
 from tilth.model.config import ModelConfig
 from tilth.tokenizer import TokenizerConfig
 from tilth.train.config import TrainConfig

@@ -13,7 +13,7 @@ import torch
 
 from tilth.checkpoint.store import Checkpoint, CheckpointStore
 from tilth.core.config import fingerprint
-from tilth.core.environment import fingerprint_environment, peak_bf16_flops
+from tilth.core.environment import Precision, fingerprint_environment, peak_bf16_flops
 from tilth.core.errors import RecipeError
 from tilth.core.files import remove_leftovers, write_json
 from tilth.core.rundir import Event, Message, RunFolder, SampleRecord
@@ -27,7 +27,7 @@ from tilth.jobs.final import write_final, write_identity
 from tilth.jobs.recipe import Recipe
 from tilth.jobs.report import write_report
 from tilth.model.config import ModelConfig, flops_per_token
-from tilth.model.precision import Precision, make_scaler, resolve_precision
+from tilth.model.precision import make_scaler, resolve_precision
 from tilth.model.transformer import Transformer, build
 from tilth.tokenizer import Tokenizer
 from tilth.train.optim import make_optimizer

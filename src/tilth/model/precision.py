@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import time
-from typing import Literal
 
 import torch
 
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
+from tilth.core.environment import Precision
 
 DTYPES: dict[str, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
 

@@ -7,10 +7,39 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from tilth.core.config import Config
-from tilth.distributed.runtime import DeviceName
-from tilth.model.precision import Precision
-from tilth.train.optim import OptimizerConfig
+from tilth.core.environment import DeviceName, Precision
 from tilth.train.schedule import ScheduleConfig
+
+
+class OptimizerConfig(Config):
+    """Which optimizer, with its constants."""
+
+    name: Literal["adamw", "muon", "sgd", "gd"] = "adamw"
+    """`muon`: Muon for the matrices of the layers, AdamW for the rest; `gd`: full-batch gradient descent (with
+    `batch_tokens: all`).
+    """
+    lr: float = Field(default=1e-3, gt=0)
+    """The peak learning rate."""
+    weight_decay: float = Field(default=0.1, ge=0)
+    """Decoupled (adamw, muon) or L2 (sgd, gd) decay of matrices; vectors (norms, biases) never decay."""
+    beta1: float = Field(default=0.9, ge=0, lt=1)
+    beta2: float = Field(default=0.95, ge=0, lt=1)
+    eps: float = Field(default=1e-8, gt=0)
+    momentum: float | None = Field(default=None, ge=0, lt=1)
+    """Left out: 0.9 for sgd, 0.95 for muon."""
+    nesterov: bool = False
+
+    @model_validator(mode="after")
+    def _keys_belong(self) -> OptimizerConfig:
+        adam = {"beta1", "beta2", "eps"}
+        meaning = {"adamw": adam, "muon": {*adam, "momentum"}, "sgd": {"momentum", "nesterov"}, "gd": set()}
+        for key in ("beta1", "beta2", "eps", "momentum", "nesterov"):
+            # A resolved recipe names every key: only a value that is not the default was meant.
+            if getattr(self, key) != type(self).model_fields[key].default and key not in meaning[self.name]:
+                raise ValueError(f"{key} has no meaning for {self.name} | remove it")
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov needs momentum above 0 | set momentum: 0.9")
+        return self
 
 
 class EarlyStopping(Config):

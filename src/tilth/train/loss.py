@@ -17,7 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tilth.model.precision import DTYPES, Precision
+from tilth.core.environment import Precision
+from tilth.model.precision import DTYPES
 
 IGNORE = -100
 

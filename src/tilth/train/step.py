@@ -14,11 +14,11 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from tilth.core.environment import Precision
 from tilth.core.random import derive_seed
 from tilth.data.feed import Feed
 from tilth.data.loader import Batch
 from tilth.distributed.runtime import Runtime
-from tilth.model.precision import Precision
 from tilth.model.transformer import Transformer
 from tilth.train.loss import summed_loss
 

@@ -21,12 +21,11 @@ import torch
 
 from tilth.checkpoint.store import Checkpoint, CheckpointStore
 from tilth.checkpoint.tensors import load_model
-from tilth.core.environment import peak_memory_bytes
+from tilth.core.environment import Precision, peak_memory_bytes
 from tilth.core.errors import DivergedError, Stopped
 from tilth.core.rundir import CheckpointRecord, EvaluationRecord, Event, StepRecord
 from tilth.data.loader import Batch, Loader
 from tilth.distributed.runtime import Runtime
-from tilth.model.precision import Precision
 from tilth.model.transformer import Transformer
 from tilth.train.config import TrainConfig
 from tilth.train.optim import load_state_tensors, set_learning_rate, state_tensors

@@ -1,7 +1,7 @@
 """A stage over documents: what it leaves of each, and a verdict on each that it changed or dropped.
 
-    run_stage(stage, documents) -> [Outcomes]      one for each document, in order
-    clean(document, stages) -> (documents, verdicts)   all stages over one document
+run_stage(stage, documents) -> [Outcomes]      one for each document, in order
+clean(document, stages) -> (documents, verdicts)   all stages over one document
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ def run_stage(stage: Stage, documents: Sequence[Document]) -> list[Outcomes]:
 
 def clean(document: Document, stages: Iterable[Stage]) -> Outcomes:
     """What all stages, one after another, leave of a document."""
-    documents, verdicts = (document,), list[Verdict]()
+    documents: tuple[Document, ...] = (document,)
+    verdicts: list[Verdict] = []
     for stage in stages:
         outcomes = run_stage(stage, documents)
         documents = tuple(left for outcome in outcomes for left in outcome.documents)

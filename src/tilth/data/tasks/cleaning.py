@@ -82,7 +82,7 @@ def _table(rows: list[tuple[Any, ...]]) -> pa.Table:
 def signatures(folder: Path, batches: Iterator[Batch] | None, part: Part, config: MinHashConfig) -> Link:
     """A hash of each band of every text's MinHash signature."""
     hasher = MinHash(config)
-    schema = pa.schema([(f"band_{n}", pa.uint64()) for n in range(config.bands)])
+    schema = pa.schema([(f"band_{n}", pa.uint64()) for n in range(config.keys)])
     with pq.ParquetWriter(folder / SIGNATURES, schema, compression="none", use_dictionary=False) as file:
         for batch in part.batches() if batches is None else batches:
             bands = hasher.bands([document.text for document in batch])

@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tilth.core.config import fingerprint
 from tilth.core.errors import DataError
 from tilth.core.files import read_manifest, verify_file
 from tilth.data import minhash
@@ -26,6 +27,7 @@ from tilth.data.document import Verdict
 from tilth.data.minhash import MinHashConfig
 from tilth.data.tasks.cleaning import DIGESTS, SIGNATURES
 from tilth.data.tasks.parts import LedgerWriter, Part, verified_table
+from tilth.data.words import U64
 
 VERSIONS = {"exact": 1, "candidates": 1, "shingles": 1, "near": 1}
 DROPS, GROUPS = "drops.parquet", "groups.parquet"
@@ -55,13 +57,15 @@ def candidates(
     pairs = minhash.candidates(bands, places)
     pairs.tofile(folder / "pairs.bin")
     wanted = np.unique(pairs)
-    for part, (start, stop) in enumerate(table.ranges()):
-        own = wanted[(wanted >= start) & (wanted < stop)] - start
+    parts, rows = table.places(wanted)
+    listed = table.split(parts, rows)
+    for part, own in enumerate(listed):
         own.tofile(folder / f"rows-{part:05d}.bin")
-    return {"pairs": len(pairs), "candidates": len(wanted), "rules": {}}
+    identities = [fingerprint(own.tolist()) for own in listed]
+    return {"pairs": len(pairs), "candidates": len(wanted), "parts": identities, "rules": {}}
 
 
-def _bands(folder: Path) -> minhash.U64:
+def _bands(folder: Path) -> U64:
     table = verified_table(folder, SIGNATURES)
     return np.stack([np.asarray(column) for column in table.columns], axis=1)
 
@@ -109,13 +113,14 @@ def near(
     dropped = np.flatnonzero(stays_for != np.arange(len(ids)))
     if drop:
         _refuse_emptying(table, dropped, stays_for, values, config)
-    _write_groups(folder, table, together, {*dropped.tolist(), *table.dropped(drops).tolist()}, ids)
+    groups = _write_groups(folder, table, together, {*dropped.tolist(), *table.dropped(drops).tolist()}, ids)
     verdicts = (
         Verdict(ids[i], "deduplicate", "near_duplicate", "dropped", f"{values[i]:.3f}", ids[stays_for[i]])
         for i in dropped
     )
     facts = _write_drops(folder, table, dropped, stays_for[dropped], verdicts)
-    return {**facts, "pairs": len(close), "near_pairs": len(found), "kept_for": len(set(stays_for[dropped].tolist()))}
+    parts = [fingerprint([drop, group]) for drop, group in zip(facts["parts"], groups, strict=True)]
+    return {**facts, "parts": parts, "pairs": len(close), "near_pairs": len(found)}
 
 
 def _similarities(pairs: I64, listed: Path, shingled: Sequence[Path], table: _Corpus) -> F64:
@@ -139,8 +144,9 @@ class _Shingles:
         self._offsets = _array(folder, "offsets.bin", np.int64).tolist()
         self._hashes = _array(folder, "hashes.bin", np.uint64)
 
-    def of(self, place: int) -> minhash.U64:
-        return self._hashes[self._offsets[place] : self._offsets[place + 1]]
+    def of(self, place: int) -> U64:
+        hashes: U64 = self._hashes[self._offsets[place] : self._offsets[place + 1]]
+        return hashes
 
 
 def _array(folder: Path, name: str, dtype: Any) -> Any:
@@ -156,7 +162,6 @@ class _Corpus:
         tables = [verified_table(folder, DIGESTS) for folder in folders]
         self._table = pa.concat_tables(tables).unify_dictionaries()
         self.starts = np.cumsum([0, *(len(table) for table in tables)])[:-1]
-        self._ends = [*self.starts[1:].tolist(), len(self._table)]
 
     def column(self, name: str) -> Any:
         return self._table[name]
@@ -167,22 +172,23 @@ class _Corpus:
     def digests(self) -> Any:
         return np.frombuffer(b"".join(self._table["digest"].to_pylist()), dtype=DIGEST)
 
-    def ranges(self) -> Iterator[tuple[int, int]]:
-        return zip(self.starts.tolist(), self._ends, strict=True)
-
     def dropped(self, folder: Path | None) -> I64:
         """The numbers of the documents that an earlier task dropped."""
         if folder is None:
             return np.empty(0, np.int64)
         table = verified_table(folder, DROPS)
-        return self.starts[np.asarray(table["part"])] + np.asarray(table["row"])
+        numbers: I64 = self.starts[np.asarray(table["part"])] + np.asarray(table["row"])
+        return numbers
 
     def ties(self) -> I64:
         """Pairs that tie the documents of a group to its first one [P, 2]."""
         grouped = np.flatnonzero(np.asarray(self._table["group"].is_valid()))
         rows = self._table.select(["source", "group"]).take(grouped).to_pylist()
         first: dict[tuple[str, str], int] = {}
-        pairs = [(first.setdefault((row["source"], row["group"]), n), n) for n, row in zip(grouped, rows, strict=True)]
+        pairs = [
+            (first.setdefault((row["source"], row["group"]), n), n)
+            for n, row in zip(grouped.tolist(), rows, strict=True)
+        ]
         return np.array(pairs, np.int64).reshape(-1, 2)
 
     def exact_pairs(self, folder: Path | None) -> I64:
@@ -191,25 +197,32 @@ class _Corpus:
         kept = np.asarray(verified_table(folder, DROPS)["kept"]) if folder else gone
         return np.stack([kept, gone], axis=1)
 
+    def split(self, parts: I64, values: I64) -> list[I64]:
+        """Values that belong to parts, in the order of parts, as one array for each part."""
+        return np.split(values, np.searchsorted(parts, np.arange(1, len(self.starts))))
+
     def places(self, numbers: I64) -> tuple[I64, I64]:
         """The part and the row of documents."""
         parts = np.searchsorted(self.starts, numbers, side="right") - 1
         return parts, numbers - self.starts[parts]
 
 
-def _write_drops(
-    folder: Path, table: _Corpus, dropped: I64, kept: I64, verdicts: Iterator[Verdict]
-) -> dict[str, Any]:
+def _write_drops(folder: Path, table: _Corpus, dropped: I64, kept: I64, verdicts: Iterator[Verdict]) -> dict[str, Any]:
+    """Writes which documents go, `dropped` in rising order; facts: sizes, and for each part what decides its rest."""
     part, row = table.places(dropped)
     pq.write_table(pa.table({"part": part, "row": row, "kept": kept}), folder / DROPS)
     with LedgerWriter(folder) as ledger:
         ledger.add(verdicts)
     sizes = {name: int(table.sizes(name)[dropped].sum()) for name in ("characters", "text_bytes")}
-    return {"documents": len(dropped), **sizes, "rules": ledger.rules}
+    own = [fingerprint(rows.tolist()) for rows in table.split(part, row)]
+    return {"documents": len(dropped), **sizes, "parts": own, "rules": ledger.rules}
 
 
-def _write_groups(folder: Path, table: _Corpus, together: I64, dropped: set[int], ids: list[str]) -> None:
-    """Documents that stay and belong together: (part, row, group), the group named by one of its documents' ids."""
+def _write_groups(folder: Path, table: _Corpus, together: I64, dropped: set[int], ids: list[str]) -> list[str]:
+    """Documents that stay and belong together: (part, row, group), the group named by one of its documents' ids.
+
+    Returns a fingerprint of those of each part.
+    """
     members: dict[int, list[int]] = {}
     for number in np.flatnonzero(np.bincount(together, minlength=len(ids))[together] > 1).tolist():
         if number not in dropped:
@@ -217,7 +230,10 @@ def _write_groups(folder: Path, table: _Corpus, together: I64, dropped: set[int]
     several = [(n, min(ids[m] for m in group)) for group in members.values() if len(group) > 1 for n in group]
     several.sort()
     part, row = table.places(np.array([n for n, _ in several], np.int64))
-    pq.write_table(pa.table({"part": part, "row": row, "group": [name for _, name in several]}), folder / GROUPS)
+    names = [name for _, name in several]
+    pq.write_table(pa.table({"part": part, "row": row, "group": names}), folder / GROUPS)
+    named = table.split(part, np.arange(len(names)))
+    return [fingerprint([[int(row[n]), names[n]] for n in own]) for own in named]
 
 
 def _refuse_emptying(table: _Corpus, dropped: I64, stays_for: I64, values: F64, config: NearConfig) -> None:

@@ -1,7 +1,7 @@
 """Which document is for training, which is held out: by document, or by the end of the text.
 
-    SplitPlan.divide(documents)    each with the name of its split
-    CleanedPart                    a cleaned part with what deduplication and the split make of it
+SplitPlan.divide(documents)    each with the name of its split
+CleanedPart                    a cleaned part with what deduplication and the split make of it
 """
 
 from __future__ import annotations
@@ -57,18 +57,16 @@ class SplitPlan:
             yield split, document
 
     def _cut(self, documents: Iterable[Grouped]) -> Iterator[tuple[str, Document]]:
-        room = [[split, left] for split, left in self.characters if left]
+        room = iter([(split, size) for split, size in self.characters if size])
+        split, left = next(room, ("train", 0))
         for document, _ in documents:
             start = 0
             while start < len(document.text):
-                assert room, "the plan has room for every character"
-                split, left = room[0]
+                if not left:
+                    split, left = next(room)  # the plan has room for every character
                 stop = min(len(document.text), start + left)
                 yield split, _span(document, start, stop)
-                room[0][1] = left - (stop - start)
-                if not room[0][1]:
-                    room.pop(0)
-                start = stop
+                start, left = stop, left - (stop - start)
 
 
 def side(seed: int, group: str, shares: Sequence[tuple[str, float]]) -> str:

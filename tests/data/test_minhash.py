@@ -1,0 +1,78 @@
+"""MinHash against the definition: real Jaccard similarities, the probability of a shared band, every pair of a band."""
+
+from __future__ import annotations
+
+import itertools
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.data.planted import planted, words_of
+from tilth.data.minhash import MinHash, MinHashConfig, candidates, jaccard, shingles
+
+shingles(["the tables are made at the first call, which would miss the deadline"], 1)
+small_sets = st.lists(st.sampled_from(list("abcdefgh")), max_size=12)
+
+
+def ngram_set(words: list[str], n: int) -> set[tuple[str, ...]]:
+    if 0 < len(words) < n:
+        return {tuple(words)}
+    return {tuple(words[i : i + n]) for i in range(len(words) - n + 1)}
+
+
+@given(small_sets, small_sets, st.integers(1, 4))
+def test_similarity_is_that_of_the_sets_of_ngrams(a: list[str], b: list[str], n: int) -> None:
+    x, y = ngram_set(a, n), ngram_set(b, n)
+    first, second = shingles([" ".join(a), " ".join(b)], n)
+    expected = len(x & y) / len(x | y) if x and y else 0.0
+    assert jaccard(first, second) == jaccard(second, first) == pytest.approx(expected)
+
+
+def test_signatures_do_not_depend_on_the_batch() -> None:
+    texts = [" ".join(words_of(random.Random(n), 50 + 97 * n % 400)) for n in range(120)] + ["", "two words"]
+    hasher = MinHash(MinHashConfig())
+    whole = hasher.bands(texts)
+    assert (whole == np.concatenate([hasher.bands([text]) for text in texts])).all()
+    assert (whole == hasher.bands(["x " * 300_000, *texts])[1:]).all(), "a block that ends within a text"
+
+
+@pytest.mark.parametrize("similarity", [0.5, 0.6, 0.7, 0.8, 0.9])
+def test_the_share_that_is_found_is_the_one_of_the_formula(similarity: float) -> None:
+    config = MinHashConfig(cuts=1)
+    pairs = [planted(random.Random(n), similarity, config.ngram) for n in range(400)]
+    measured = [jaccard(*shingles(pair, config.ngram)) for pair in pairs]
+    assert np.mean(measured) == pytest.approx(similarity, abs=0.02)
+    hasher = MinHash(config)
+    first, second = (hasher.bands([pair[side] for pair in pairs]) for side in (0, 1))
+    found = (first == second).any(axis=1).mean()
+    expected = np.mean([1 - (1 - j**config.rows) ** config.bands for j in measured])
+    # Five standard deviations of a mean of 400 draws.
+    assert found == pytest.approx(expected, abs=5 * np.sqrt(expected * (1 - expected) / 400) + 0.005)
+    first, second = (MinHash(MinHashConfig()).bands([pair[side] for pair in pairs]) for side in (0, 1))
+    assert found <= (first == second).any(axis=1).mean(), "more cuts of the same signature only find more"
+    if similarity == 0.8:
+        assert (first == second).any(axis=1).mean() > 0.97
+
+
+@given(st.lists(st.lists(st.integers(0, 3), min_size=2, max_size=2), max_size=12), st.randoms())
+def test_candidates_are_the_pairs_that_share_a_band(rows: list[list[int]], draw: random.Random) -> None:
+    bands = np.array(rows, np.uint64).reshape(-1, 2)
+    places = list(range(len(rows)))
+    draw.shuffle(places)
+    found = {tuple(pair) for pair in candidates(bands, np.array(places, np.int64)).tolist()}
+    expected = {
+        (i, j) if places[i] < places[j] else (j, i)
+        for i, j in itertools.combinations(range(len(rows)), 2)
+        if any(a == b and a for a, b in zip(rows[i], rows[j], strict=True))  # 0: a text without words is like no other
+    }
+    assert found == expected
+
+
+def test_a_band_that_very_many_share_does_not_give_all_pairs() -> None:
+    bands = np.full((5000, 1), 7, np.uint64)
+    pairs = candidates(bands, np.arange(5000))
+    assert len(pairs) < 5000 * 33 + 5000
+    assert {int(b) for a, b in pairs if a == 0} == set(range(1, 5000)), "each is compared with the preferred one"
