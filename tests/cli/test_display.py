@@ -458,7 +458,14 @@ def test_preparation_on_a_terminal_shows_the_stage_that_runs() -> None:
 def test_every_stage_of_the_pipeline_has_a_plain_name() -> None:
     from tilth.data.tasks import cleaning, dedup
 
-    assert {*cleaning.VERSIONS, *dedup.VERSIONS, "collect", "tokenizer", "encode"} == prepare_display._LINE_OF.keys()
+    assert {
+        *cleaning.VERSIONS,
+        *dedup.VERSIONS,
+        "collect",
+        "assign",
+        "tokenizer",
+        "encode",
+    } == prepare_display._LINE_OF.keys()
 
 
 def test_long_preparation_tells_how_far_it_is_where_nothing_can_be_drawn() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tilth.data.shards import EncodedDocument, Shard, TokenStream, write_shard
+from tilth.data.shards import Shard, TokenStream, encoded_document, write_shard
 
 
 def write_documents(folder: Path, lengths: list[int], vocab_size: int = 1000, first: int = 0) -> Shard:
@@ -14,7 +14,7 @@ def write_documents(folder: Path, lengths: list[int], vocab_size: int = 1000, fi
     documents, place = [], first
     for number, length in enumerate(lengths):
         tokens = np.arange(place, place + length, dtype=np.uint32) % vocab_size
-        documents.append(EncodedDocument(f"{first + number:032x}", tokens, text_bytes=length))
+        documents.append(encoded_document(f"{first + number:032x}", tokens, text_bytes=length))
         place += length
     write_shard(folder, documents, vocab_size, "tokenizer")
     return Shard(folder)

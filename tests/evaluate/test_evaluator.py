@@ -13,7 +13,7 @@ import torch
 from tests.generate.helpers import random_model
 from tilth.core.errors import DataError
 from tilth.data.loader import evaluation_batches
-from tilth.data.shards import EncodedDocument, Shard, TokenStream, write_shard
+from tilth.data.shards import Shard, TokenStream, encoded_document, write_shard
 from tilth.distributed.runtime import Runtime
 from tilth.evaluate.evaluator import evaluate
 from tilth.evaluate.metrics import Metrics
@@ -31,7 +31,7 @@ def write_stream(folder: Path, lengths: list[int], shards: int = 1) -> tuple[Tok
     made = []
     for number in range(shards):
         mine = documents[number * len(documents) // shards : (number + 1) * len(documents) // shards]
-        encoded = [EncodedDocument(f"{n:032x}", np.array(ids, np.uint32), len(ids) - 1) for n, ids in enumerate(mine)]
+        encoded = [encoded_document(f"{n:032x}", np.array(ids, np.uint32), len(ids) - 1) for n, ids in enumerate(mine)]
         write_shard(folder / str(number), encoded, 257, "tokenizer")
         made.append(Shard(folder / str(number)))
     return TokenStream(made), documents

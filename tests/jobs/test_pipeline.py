@@ -18,10 +18,9 @@ from tilth.core.executors import ExecutorName, open_executor
 from tilth.core.tasks import Done
 from tilth.data.config import DataConfig
 from tilth.data.dataset import Dataset
-from tilth.data.document import Document, make_doc_id
+from tilth.data.document import make_doc_id
 from tilth.data.pipeline import Workshop, prepare
 from tilth.data.stages import PRESETS
-from tilth.data.tasks.split import SplitPlan
 from tilth.tokenizer import TokenizerConfig
 
 
@@ -104,17 +103,17 @@ def test_nothing_is_done_twice(tmp_path: Path) -> None:
     assert hashes(tmp_path / "work") == before
 
 
-COMPARE = ("digest", "signature", "exact", "candidates", "shingles", "near")
+COMPARE = ("digest", "signature", "exact", "candidates", "shingles", "near", "assign")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "tokenizer", "again"),
     [
-        ({"split": {"validation": 0.2}}, {"kind": "bpe", "vocab_size": 300}, {"tokenizer", "encode"}),
-        ({"split": {"validation": 0.2}}, {"kind": "byte"}, {"encode"}),
+        ({"split": {"validation": 0.2}}, {"kind": "bpe", "vocab_size": 300}, {"assign", "tokenizer", "encode"}),
+        ({"split": {"validation": 0.2}}, {"kind": "byte"}, {"assign", "encode"}),
         ({}, {"kind": "bpe", "vocab_size": 301}, {"tokenizer", "encode"}),
-        ({"deduplicate": "none"}, {"kind": "byte"}, {"candidates", "shingles", "near", "encode"}),
+        ({"deduplicate": "none"}, {"kind": "byte"}, {"candidates", "shingles", "near", "assign", "encode"}),
         ({"clean": ["strip"]}, {"kind": "byte"}, {"clean", *COMPARE, "encode"}),
         ({"shard_bytes": 70_000}, {"kind": "byte"}, {"collect", "clean", *COMPARE, "encode"}),
         ({"cross_document_attention": False}, {"kind": "byte"}, set()),
@@ -221,19 +220,19 @@ def test_drawn_documents_depend_on_their_ids_and_the_seed_alone(tmp_path: Path) 
 
 def test_a_group_is_never_divided_and_its_twins_are_counted(tmp_path: Path) -> None:
     """The embedded documentation holds many texts twice: a module's source, and the reference made of it."""
-    documents = [
-        Document(f"{n:032x}", f"text {n}", "s", f"l{n}", meta={"group": f"g{n // 3}", "twin": True} if n % 10 else {})
-        for n in range(3000)
-    ]
+    data = {"sources": [{"builtin": "python_docs"}], "split": {"validation": 0.3, "by": "document", "seed": 5}}
+    dataset = prepared(tmp_path, {**data, "shard_bytes": 1 << 20})
     sides: dict[str, list[str]] = {}
-    plan = SplitPlan((("validation", 0.3),), seed=5)
-    for split, document in plan.divide((document, document.group) for document in documents):
-        sides.setdefault(document.group, []).append(split)
-    assert all(set(splits) in ({"train"}, {"validation"}, {"validation", "twin"}) for splits in sides.values())
-    assert all(splits.count("validation") <= 1 for splits in sides.values())
+    for split in ("train", "validation"):
+        for file in sorted((dataset.folder / "documents" / split).iterdir()):
+            for row in pq.read_table(file).to_pylist():
+                group = json.loads(row["meta"]).get("group", row["doc_id"])
+                sides.setdefault(group, []).append(split)
+    assert all(set(splits) == {"train"} or splits == ["validation"] for splits in sides.values())
     held_out = sum("validation" in splits for splits in sides.values())
     assert 0.25 < held_out / len(sides) < 0.35
-    assert sum(splits.count("twin") for splits in sides.values()) > 300
+    twins = [row for row in ledger_of(dataset) if row["rule"] == "held_out_twin"]
+    assert len(twins) == dataset.facts["rules"]["dropped"]["split/held_out_twin"] > 100
 
 
 @pytest.mark.slow

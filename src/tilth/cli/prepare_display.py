@@ -19,7 +19,7 @@ from tilth.core.tasks import Done
 _LINES = {
     "reading": ("collect",),
     "cleaning": ("clean", "digest", "signature"),
-    "deduplicating": ("exact", "candidates", "shingles", "near"),
+    "deduplicating": ("exact", "candidates", "shingles", "near", "assign"),
     "tokenizer": ("tokenizer",),
     "encoding": ("encode",),
 }

@@ -32,6 +32,9 @@ Call = Callable[..., None]
 class Executor(ABC):
     """Runs calls that do not depend on each other; a context, whose end lets go of all it holds."""
 
+    tasks_may_fork = False
+    """Whether a task that runs alone may start processes of its own."""
+
     def __init__(self, workers: int = 1) -> None:
         self.workers = workers
 
@@ -75,6 +78,8 @@ class Inline(Executor):
 class Processes(Executor):
     """Worker processes of this machine, started when there is work for two, and kept until `close`."""
 
+    tasks_may_fork = True
+
     def __init__(self, workers: int) -> None:
         super().__init__(workers)
         self._pool: ProcessPoolExecutor | None = None
@@ -86,7 +91,7 @@ class Processes(Executor):
             return
         futures: dict[Future[None], int] = {}
         try:
-            with _without_main():
+            with without_main():
                 pool = self._started()
                 futures = {pool.submit(function, *values): index for index, values in enumerate(arguments)}
             while futures:
@@ -122,7 +127,7 @@ class Processes(Executor):
 
 
 @contextlib.contextmanager
-def _without_main() -> Iterator[None]:
+def without_main() -> Iterator[None]:
     """Hides the main module from spawned workers: they need nothing of it, and must not run a user's script again."""
     names: dict[str, Any] = vars(sys.modules["__main__"])
     hidden = {name: names.pop(name) for name in ("__file__", "__spec__") if name in names}

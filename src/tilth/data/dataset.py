@@ -146,7 +146,7 @@ def _facts(
         "shards": len(encoded),
         "read": {key: sum(part[key] for part in read) for key in ("documents", "text_bytes")},
         "rules": {verdict: dict(sorted(rules.items())) for verdict, rules in counted.items()},
-        "documents": sum(split["documents"] for split in splits.values()) - sum(done.facts["cut"] for done in encoded),
+        "documents": sum(split["documents"] for split in splits.values()) - stages["split"][0].facts["cut"],
         "splits": splits,
     }
 

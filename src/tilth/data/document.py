@@ -84,7 +84,7 @@ def documents_table(documents: Iterable[Document]) -> pa.Table:
             "source": [d.source for d in rows],
             "locator": [d.locator for d in rows],
             "license": [d.license for d in rows],
-            "meta": [json.dumps(d.meta, sort_keys=True, ensure_ascii=False) for d in rows],
+            "meta": [json.dumps(d.meta, sort_keys=True, ensure_ascii=False) if d.meta else "{}" for d in rows],
         },
         schema=DOCUMENT_SCHEMA,
     )
@@ -95,5 +95,5 @@ def read_batches(path: Path) -> Iterator[list[Document]]:
     with pq.ParquetFile(path) as file:
         for group in range(file.num_row_groups):
             columns = file.read_row_group(group, columns=DOCUMENT_SCHEMA.names).to_pydict()
-            columns["meta"] = [json.loads(meta) for meta in columns["meta"]]
+            columns["meta"] = [json.loads(meta) if meta != "{}" else {} for meta in columns["meta"]]
             yield list(map(Document, *(columns[name] for name in DOCUMENT_SCHEMA.names)))

@@ -130,22 +130,23 @@ def _sharing(hashes: U64) -> I64:
     ordered = hashes[order]
     borders = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1], [True]]))
     sizes = np.diff(borders)
+    several = np.flatnonzero(sizes > 1)
+    several = several[ordered[borders[several]] != 0]
+    starts, sizes = borders[several], sizes[several]
     found = []
-    for start, size in zip(borders[:-1][sizes > 1], sizes[sizes > 1], strict=True):
-        if ordered[start]:
-            found.append(_pairs(order[start : start + size], len(hashes)))
+    for size in np.unique(sizes).tolist():
+        members = order[starts[sizes == size][:, None] + np.arange(size)]  # [texts that share, size]
+        groups = np.split(members, range(_ALL_PAIRS, size, _ALL_PAIRS), axis=1)
+        found += [_pairs(group, len(hashes)) for group in groups]
+        if size > _ALL_PAIRS:
+            found.append((members[:, :1] * len(hashes) + members[:, 1:]).ravel())
     return np.concatenate(found) if found else np.empty(0, np.int64)
 
 
 def _pairs(members: I64, total: int) -> I64:
-    pairs = []
-    for start in range(0, len(members), _ALL_PAIRS):
-        group = members[start : start + _ALL_PAIRS]
-        first, second = np.triu_indices(len(group), 1)
-        pairs.append(group[first] * total + group[second])
-    if len(members) > _ALL_PAIRS:
-        pairs.append(members[0] * total + members[1:])
-    return np.concatenate(pairs)
+    """All pairs of each row of `members`."""
+    first, second = np.triu_indices(members.shape[1], 1)
+    return (members[:, first] * total + members[:, second]).ravel()
 
 
 def shingles(texts: Sequence[str], n: int) -> list[U64]:

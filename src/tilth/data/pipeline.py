@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +26,13 @@ from tilth.data.document import Verdict
 from tilth.data.minhash import MinHashConfig
 from tilth.data.sources import Input, SourceConfig, list_inputs
 from tilth.data.stages import Stage, build_stages
-from tilth.data.tasks import cleaning, collect, dedup, encode
+from tilth.data.tasks import cleaning, collect, dedup, encode, split
 from tilth.data.tasks.parts import Part
-from tilth.data.tasks.split import CleanedPart, SplitPlan
+from tilth.data.tasks.split import AssignedPart, SplitPlan
 from tilth.tokenizer import TokenizerConfig, train_tokenizer
 
 _TOKENIZER_VERSION = 1
+_MANY_PARTS = 3  # of text: the tokenizer then learns in several processes, which take a second to start
 FEW_DOCUMENTS = 100
 """Below this many documents `split.by: auto` cuts the text instead of drawing documents."""
 
@@ -88,10 +89,6 @@ class Compared:
         """Documents, characters or bytes that were dropped."""
         return sum(done.facts[key] for done in self.done)
 
-    def identity(self, part: int) -> list[str]:
-        """What decides which documents of a part stay, and which stay together: the same when another part changed."""
-        return [done.facts["parts"][part] for done in self.done]
-
 
 def prepare(config: DataConfig, tokenizer: TokenizerConfig, name: str, base: Path, shop: Workshop) -> Dataset:
     """Takes the sources to shards, doing only what is not done yet, and opens the result.
@@ -110,22 +107,22 @@ def prepare(config: DataConfig, tokenizer: TokenizerConfig, name: str, base: Pat
     cleaned = _clean(config, parts, shop)
     _something_left(config, collected, cleaned)
     compared = _compare(config, cleaned, shop)
-    divided = _divide(config.split, cleaned, compared)
-    trained = shop.run_one(_tokenizer_task(tokenizer, divided, cleaned, compared), verify=True)
-    # Few parts: threads inside a task use the processors that are left.
-    threads = max(1, shop.executor.workers // len(divided))
-    encodings = [
-        _encode_task(part, c, config.split, compared, trained, threads)
-        for part, c in zip(divided, cleaned, strict=True)
-    ]
+    assigned = _assign(config.split, cleaned, compared, shop)
+    _every_split(config.split, assigned)
+    divided = [AssignedPart(part.part, n, assigned.folder, config.split.names) for n, part in enumerate(cleaned)]
+    workers = shop.executor.workers
+    sharing = workers if shop.executor.tasks_may_fork and len(divided) >= _MANY_PARTS else 1
+    trained = shop.run_one(_tokenizer_task(tokenizer, divided, cleaned, assigned, sharing), verify=True)
+    threads = max(1, workers // len(divided))  # few parts: threads inside a task use the processors that are left
+    pairs = zip(divided, cleaned, strict=True)
+    encodings = [_encode_task(part, c, assigned, trained, threads) for part, c in pairs]
     # The dataset's files are links to these results: one that was altered must not be gathered again.
     encoded = shop.run(encodings, verify=not is_whole(dataset_folder(shop.workspace, name, trained.task, encodings)))
-    _every_split(config.split, encoded)
     stages = {
         "read": collected,
         "clean": [done for part in cleaned for done in part.stages],
         "deduplicate": compared.done,
-        "split": encoded,
+        "split": [assigned],
     }
     return assemble(shop.workspace, name, stages, trained, encoded, config.split.names)
 
@@ -200,13 +197,13 @@ def _chain(
     return chain
 
 
-def _draws(split: SplitConfig) -> bool:
+def _draws(config: SplitConfig) -> bool:
     """Whether documents may be drawn into splits: near-duplicates then have to be known, to be kept together."""
-    return split.by != "tail" and any(share for _, share in split.held_out)
+    return config.by != "tail" and any(share for _, share in config.held_out)
 
 
-def _by_document(split: SplitConfig, documents: int) -> bool:
-    return split.by == "document" or (split.by == "auto" and documents >= FEW_DOCUMENTS)
+def _by_document(config: SplitConfig, documents: int) -> bool:
+    return config.by == "document" or (config.by == "auto" and documents >= FEW_DOCUMENTS)
 
 
 def _compare(config: DataConfig, cleaned: Sequence[Cleaned], shop: Workshop) -> Compared:
@@ -261,73 +258,48 @@ def _near_task(
     return Task("near", dedup.near, arguments, identity, dedup.VERSIONS["near"])
 
 
-def _divide(split: SplitConfig, cleaned: Sequence[Cleaned], compared: Compared) -> list[CleanedPart]:
+def _assign(config: SplitConfig, cleaned: Sequence[Cleaned], compared: Compared, shop: Workshop) -> Done:
+    """Every document to its split."""
     documents = sum(part.digests.facts["documents"] for part in cleaned) - compared.total("documents")
-    if _by_document(split, documents):
-        plans = [SplitPlan(split.held_out, split.seed)] * len(cleaned)
-    else:
-        plans = _tail_plans(split, cleaned, compared)
-    drops = tuple(done.folder for done in compared.done)
-    groups = compared.near.folder if compared.near else None
-    return [CleanedPart(c.part, n, drops, groups, plan) for n, (c, plan) in enumerate(zip(cleaned, plans, strict=True))]
-
-
-def _tail_plans(split: SplitConfig, cleaned: Sequence[Cleaned], compared: Compared) -> list[SplitPlan]:
-    """Cuts the characters that are kept, all parts in a row, at the shares: int(n * (1 - share)), as nanoGPT does."""
-    drops, dropped_any = tuple(done.folder for done in compared.done), compared.total("documents") > 0
-    sizes = []
-    for number, part in enumerate(cleaned):
-        whole = CleanedPart(part.part, number, drops, None, SplitPlan(None))
-        sizes.append(
-            sum(len(document.text) for document, _ in whole.kept()) if dropped_any else part.digests.facts["characters"]
-        )
-    total, held_out = sum(sizes), [share for _, share in split.held_out]
-    ends = [int(total * (1 - sum(held_out[n:]))) for n in range(len(held_out))] + [total]
-    plans, start = [], 0
-    for size in sizes:
-        stop = start + size
-        borders = [start, *(min(max(end, start), stop) for end in ends)]
-        pairs = zip(split.names, borders[:-1], borders[1:], strict=True)
-        plans.append(SplitPlan(None, characters=tuple((name, high - low) for name, low, high in pairs)))
-        start = stop
-    return plans
-
-
-def _plan_identity(part: CleanedPart) -> list[Any]:
-    return [part.plan.shares, part.plan.seed, part.plan.characters]
+    shares = tuple(share for _, share in config.held_out)
+    plan = SplitPlan(config.names, shares, _by_document(config, documents), config.seed)
+    arguments = {
+        "digests": [part.digests.folder for part in cleaned],
+        "drops": [done.folder for done in compared.done],
+        "groups": compared.near.folder if compared.near else None,
+        "plan": plan,
+    }
+    identity = [[part.digests.task.key for part in cleaned], [done.task.key for done in compared.done], astuple(plan)]
+    return shop.run_one(Task("assign", split.assign, arguments, identity, split.VERSION))
 
 
 def _tokenizer_task(
-    config: TokenizerConfig, divided: Sequence[CleanedPart], cleaned: Sequence[Cleaned], compared: Compared
+    config: TokenizerConfig, parts: Sequence[AssignedPart], cleaned: Sequence[Cleaned], assigned: Done, workers: int
 ) -> Task:
     identity: dict[str, Any] = {"tokenizer": config.model_dump(mode="json")}
     if config.kind != "byte":  # bytes are the same whatever the text
-        identity |= {
-            "cleaned": [part.key for part in cleaned],
-            "compared": [compared.identity(n) for n in range(len(cleaned))],
-            "split": [_plan_identity(part) for part in divided],
-        }
-    return Task("tokenizer", _learn_tokenizer, {"config": config, "parts": list(divided)}, identity, _TOKENIZER_VERSION)
+        identity |= {"cleaned": [part.key for part in cleaned], "assigned": assigned.facts["parts"]}
+    arguments = {"config": config, "parts": list(parts), "workers": workers}
+    return Task("tokenizer", _learn_tokenizer, arguments, identity, _TOKENIZER_VERSION)
 
 
-def _learn_tokenizer(folder: Path, config: TokenizerConfig, parts: Sequence[CleanedPart]) -> dict[str, Any]:
+def _learn_tokenizer(
+    folder: Path, config: TokenizerConfig, parts: Sequence[AssignedPart], workers: int
+) -> dict[str, Any]:
     """Learns from the training split alone: what is held out stays unseen."""
     texts = (document.text for part in parts for document in part.split("train"))
-    tokenizer = train_tokenizer(config, texts)
+    tokenizer = train_tokenizer(config, texts, workers)
     tokenizer.save(folder)
     return {"kind_of_tokenizer": config.kind, "vocab_size": tokenizer.vocab_size, "fingerprint": tokenizer.fingerprint}
 
 
-def _encode_task(
-    part: CleanedPart, cleaned: Cleaned, split: SplitConfig, compared: Compared, tokenizer: Done, threads: int
-) -> Task:
+def _encode_task(part: AssignedPart, cleaned: Cleaned, assigned: Done, tokenizer: Done, threads: int) -> Task:
     identity = {
         "cleaned": cleaned.key,
-        "compared": compared.identity(part.number),
-        "split": [_plan_identity(part), split.names],
+        "assigned": [part.names, assigned.facts["parts"][part.number]],
         "tokenizer": tokenizer.facts["fingerprint"],
     }
-    arguments = {"part": part, "splits": split.names, "tokenizer_folder": tokenizer.folder, "threads": threads}
+    arguments = {"part": part, "splits": part.names, "tokenizer_folder": tokenizer.folder, "threads": threads}
     return Task("encode", encode.encode, arguments, identity, encode.VERSION)
 
 
@@ -340,9 +312,9 @@ def _something_left(config: DataConfig, collected: Sequence[Done], cleaned: Sequ
         )
 
 
-def _every_split(split: SplitConfig, encoded: Sequence[Done]) -> None:
-    documents = {name: sum(done.facts[name]["documents"] for done in encoded) for name in split.names}
-    shares = {"train": 1.0, **dict(split.held_out)}
+def _every_split(config: SplitConfig, assigned: Done) -> None:
+    documents = assigned.facts["split_documents"]
+    shares = {"train": 1.0, **dict(config.held_out)}
     if any(share and not documents[name] for name, share in shares.items()):
         counted = ", ".join(f"{n} {'training' if name == 'train' else name}" for name, n in documents.items())
         raise DataError(

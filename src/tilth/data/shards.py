@@ -13,7 +13,7 @@ checked when a shard is opened, hashes when it is first touched.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,36 +34,52 @@ def token_dtype(vocab_size: int) -> np.dtype[Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class EncodedDocument:
-    """The tokens of one document (its end-of-text included) and the bytes of its text in UTF-8."""
+class EncodedDocuments:
+    """Tokens of documents in a row.
 
-    doc_id: str
+    Attributes:
+        doc_ids: of the documents that end in these tokens.
+        ends: where each of them ends, its end-of-text included, int64 [n]; what follows the last one belongs to a
+            document that goes on in the next piece.
+        tokens: of all.
+        text_bytes: of their text in UTF-8.
+    """
+
+    doc_ids: Sequence[str]
+    ends: npt.NDArray[np.int64]
     tokens: Tokens
     text_bytes: int
 
 
+def encoded_document(doc_id: str, tokens: Tokens, text_bytes: int) -> EncodedDocuments:
+    """One document, whole."""
+    return EncodedDocuments([doc_id], np.array([len(tokens)], np.int64), tokens, text_bytes)
+
+
 def write_shard(
-    folder: Path, documents: Iterable[EncodedDocument], vocab_size: int, tokenizer_fingerprint: str
+    folder: Path, documents: Iterable[EncodedDocuments], vocab_size: int, tokenizer_fingerprint: str
 ) -> dict[str, Any]:
     """Writes a shard into the (temporary) `folder` as documents arrive; returns its manifest's facts."""
-    dtype, offsets, doc_ids, text_bytes = token_dtype(vocab_size), [0], [], 0
+    dtype, offsets, doc_ids = token_dtype(vocab_size), [np.zeros(1, np.int64)], list[bytes]()
+    tokens = text_bytes = 0
 
     def chunks() -> Iterator[memoryview]:
-        nonlocal text_bytes
-        for document in documents:
-            offsets.append(offsets[-1] + len(document.tokens))
-            doc_ids.append(bytes.fromhex(document.doc_id))
-            text_bytes += document.text_bytes
-            yield np.ascontiguousarray(document.tokens, dtype=dtype).data.cast("B")
+        nonlocal tokens, text_bytes
+        for piece in documents:
+            offsets.append(piece.ends + tokens)
+            doc_ids.append(bytes.fromhex("".join(piece.doc_ids)))
+            tokens += len(piece.tokens)
+            text_bytes += piece.text_bytes
+            yield np.ascontiguousarray(piece.tokens, dtype=dtype).data.cast("B")
 
     disk.make_folder(folder)
     disk.write(folder / "tokens.bin", chunks())
-    disk.write(folder / "offsets.bin", [np.asarray(offsets, dtype="<i8").tobytes()])
+    disk.write(folder / "offsets.bin", [np.concatenate(offsets).astype("<i8").tobytes()])
     disk.write(folder / "doc_ids.bin", [b"".join(doc_ids)])
     facts = {
         "format_version": FORMAT_VERSION,
-        "documents": len(doc_ids),
-        "tokens": offsets[-1],
+        "documents": sum(map(len, offsets)) - 1,
+        "tokens": tokens,
         "text_bytes": text_bytes,
         "dtype": dtype.name,
         "vocab_size": vocab_size,

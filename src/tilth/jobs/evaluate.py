@@ -16,7 +16,7 @@ from tilth.core.files import read_json
 from tilth.core.rundir import RunFolder
 from tilth.data.dataset import open_dataset
 from tilth.data.loader import evaluation_batches
-from tilth.data.shards import EncodedDocument, Shard, TokenStream, write_shard
+from tilth.data.shards import EncodedDocuments, Shard, TokenStream, encoded_document, write_shard
 from tilth.data.sources import SourceConfig, list_inputs, read_input
 from tilth.data.stages import Outcomes, build_stages, clean
 from tilth.distributed.runtime import Runtime
@@ -93,14 +93,14 @@ def encode_files(
     listing = list_inputs(source, Path(), scratch)
     ledger = list(listing.skipped)
 
-    def documents() -> Iterator[EncodedDocument]:
+    def documents() -> Iterator[EncodedDocuments]:
         for outcome in (outcome for item in listing for outcome in read_input(item, source)):
             ledger.extend(outcome.verdicts)
             left = clean(outcome.document, stages) if outcome.document is not None else Outcomes(())
             ledger.extend(left.verdicts)
             for document in left.documents:
                 tokens = np.concatenate([tokenizer.encode_array(document.text), end])
-                yield EncodedDocument(document.doc_id, tokens, len(document.text.encode()))
+                yield encoded_document(document.doc_id, tokens, len(document.text.encode()))
 
     write_shard(scratch / "shard", documents(), tokenizer.vocab_size, tokenizer.fingerprint)
     stream = TokenStream([Shard(scratch / "shard")])

@@ -124,6 +124,12 @@ class Tokenizer(ABC):
         del size
         return [text]
 
+    def encode_documents(self, texts: Sequence[str]) -> npt.NDArray[np.uint32]:
+        """The ids of many texts in a row, end-of-text after each."""
+        end = np.array([self.end_of_text], np.uint32)
+        parts = [part for text in texts for part in (self.encode_array(text), end)]
+        return np.concatenate(parts) if parts else np.empty(0, np.uint32)
+
     @property
     def pattern(self) -> PatternName | None:
         """The name of the pattern that cuts text before merging; None where text is not cut."""

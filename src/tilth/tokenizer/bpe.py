@@ -94,6 +94,20 @@ class BpeTokenizer(Tokenizer):
         except UnicodeError:
             return self._encode_broken(text_bytes(text))
 
+    def encode_documents(self, texts: Sequence[str]) -> npt.NDArray[np.uint32]:
+        """The ids of many texts in a row, end-of-text after each: one call of the engine, whatever their number.
+
+        End-of-text stands between them as its name, which the engine is told to take for the token; so no text may hold
+        that name here.
+        """
+        if any(END_OF_TEXT in text for text in texts):
+            return super().encode_documents(texts)
+        try:
+            joined = END_OF_TEXT.join([*texts, ""])
+            return self._engine.encode_to_numpy(joined, allowed_special={END_OF_TEXT}).copy()
+        except ValueError:  # lone surrogates, very long runs of white space
+            return super().encode_documents(texts)
+
     def _encode_text(self, text: str) -> npt.NDArray[np.uint32]:
         try:
             return self._engine.encode_to_numpy(text, disallowed_special=()).copy()  # the engine's buffer is read-only

@@ -45,6 +45,12 @@ class CharTokenizer(Tokenizer):
         """How many characters of a text become `<|unk|>`."""
         return int(np.count_nonzero(self.encode_array(text) == self.special_tokens[UNKNOWN]))
 
+    def encode_documents(self, texts: Sequence[str]) -> npt.NDArray[np.uint32]:
+        """The ids of many texts in a row, end-of-text after each."""
+        ids = self.encode_array("\n".join([*texts, ""]))
+        ids[np.cumsum([len(text) + 1 for text in texts], dtype=np.int64) - 1] = self.end_of_text
+        return ids
+
     def unknown_characters(self, text: str | bytes, limit: int = 5) -> list[str]:
         """The first `limit` different characters of a text that become `<|unk|>`, in order of appearance."""
         points = _code_points(text)[self.encode_array(text) == self.special_tokens[UNKNOWN]]

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field
 
+from tilth.core.executors import without_main
 from tilth.tokenizer.patterns import SAFE_CUT, PatternName, compiled
 
 LONGEST = 1024
@@ -137,7 +138,8 @@ def _count_in_processes(blocks: Iterable[list[str]], pattern: PatternName, worke
     waiting: deque[Future[Counter[str]]] = deque()
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         for block in blocks:
-            waiting.append(pool.submit(_count_block, block, pattern))
+            with without_main():
+                waiting.append(pool.submit(_count_block, block, pattern))
             if len(waiting) > 2 * workers:
                 yield waiting.popleft().result()
         while waiting:

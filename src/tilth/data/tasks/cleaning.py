@@ -1,7 +1,7 @@
 """The chain that a part goes through, in one pass: each stage of `clean:`, then what deduplication compares.
 
     clean      a stage          -> edits.parquet, ledger.parquet
-    digest     whole texts      -> digests.parquet        (doc_id, source, locator, digest, group, sizes)
+    digest     whole texts      -> digests.parquet        (doc_id, source, locator, digest, …)
     signature  near-duplicates  -> signatures.parquet     (bands: a hash for each)
 
 All are generator functions (folder, batches, …): documents go through them, and what they return are their facts.
@@ -23,7 +23,7 @@ from tilth.data.minhash import MinHash, MinHashConfig
 from tilth.data.stages import Stage, run_stage
 from tilth.data.tasks.parts import Batch, EditWriter, LedgerWriter, Part
 
-VERSIONS = {"clean": 2, "digest": 1, "signature": 1}
+VERSIONS = {"clean": 2, "digest": 2, "signature": 1}
 DIGESTS, SIGNATURES = "digests.parquet", "signatures.parquet"
 _DIGEST_SCHEMA = pa.schema(
     [
@@ -32,6 +32,8 @@ _DIGEST_SCHEMA = pa.schema(
         ("locator", pa.string()),
         ("digest", pa.binary(DIGEST_BYTES)),
         ("group", pa.string()),  # null: it belongs to no other
+        ("part_of", pa.string()),  # null: it is no piece of a document that was cut up
+        ("twin", pa.bool_()),
         ("characters", pa.int64()),
         ("text_bytes", pa.int64()),
     ]
@@ -61,8 +63,8 @@ def digests(folder: Path, batches: Iterator[Batch] | None, part: Part) -> Link:
         for batch in part.batches() if batches is None else batches:
             rows = [_measures(document) for document in batch]
             documents += len(rows)
-            characters += sum(row[5] for row in rows)
-            text_bytes += sum(row[6] for row in rows)
+            characters += sum(row[7] for row in rows)
+            text_bytes += sum(row[8] for row in rows)
             if rows:
                 file.write_table(_table(rows))
             yield batch
@@ -72,7 +74,9 @@ def digests(folder: Path, batches: Iterator[Batch] | None, part: Part) -> Link:
 def _measures(document: Document) -> tuple[Any, ...]:
     text = document.text
     group = None if document.group == document.doc_id else document.group
-    return document.doc_id, document.source, document.locator, digest(text), group, len(text), len(text.encode())
+    part_of, twin = document.meta.get("part_of"), bool(document.meta.get("twin"))
+    sizes = len(text), len(text.encode())
+    return document.doc_id, document.source, document.locator, digest(text), group, part_of, twin, *sizes
 
 
 def _table(rows: list[tuple[Any, ...]]) -> pa.Table:

@@ -20,24 +20,24 @@ import pyarrow.parquet as pq
 
 from tilth.core.config import fingerprint
 from tilth.core.errors import DataError
-from tilth.core.files import read_manifest, verify_file
 from tilth.data import minhash
-from tilth.data.dedup import DIGEST, F64, I64, NearConfig, choose, components, first_of_each, preference
+from tilth.data.dedup import F64, I64, NearConfig, choose, components, first_of_each, preference
 from tilth.data.document import Verdict
 from tilth.data.minhash import MinHashConfig
-from tilth.data.tasks.cleaning import DIGESTS, SIGNATURES
-from tilth.data.tasks.parts import LedgerWriter, Part, verified_table
+from tilth.data.tasks.cleaning import SIGNATURES
+from tilth.data.tasks.corpus import DROPS, Corpus
+from tilth.data.tasks.parts import LedgerWriter, Part, verified_array, verified_table
 from tilth.data.words import U64
 
 VERSIONS = {"exact": 1, "candidates": 1, "shingles": 1, "near": 1}
-DROPS, GROUPS = "drops.parquet", "groups.parquet"
+GROUPS = "groups.parquet"
 _JUDGED_FROM = 20  # dropped documents; a share of fewer says little
 _SHOWN = 5
 
 
 def exact(folder: Path, digests: Sequence[Path]) -> dict[str, Any]:
     """Finds documents whose text stood before."""
-    table = _Corpus(digests)
+    table = Corpus(digests)
     first = first_of_each(table.digests())
     dropped = np.flatnonzero(first != np.arange(len(first)))
     ids = table.column("doc_id").to_pylist()
@@ -49,7 +49,7 @@ def candidates(
     folder: Path, digests: Sequence[Path], signatures: Sequence[Path], drops: Path | None, config: NearConfig
 ) -> dict[str, Any]:
     """Pairs of documents that share a band of their signatures, exact duplicates left out."""
-    table = _Corpus(digests)
+    table = Corpus(digests)
     gone = table.dropped(drops)
     bands = np.concatenate([_bands(path) for path in signatures])
     bands[gone] = 0
@@ -72,7 +72,7 @@ def _bands(folder: Path) -> U64:
 
 def shingles(folder: Path, part: Part, number: int, pairs: Path, config: MinHashConfig) -> dict[str, Any]:
     """The n-grams of the documents of a part that stand in a pair."""
-    rows = set(_array(pairs, f"rows-{number:05d}.bin", np.int64).tolist())
+    rows = set(verified_array(pairs, f"rows-{number:05d}.bin", np.int64).tolist())
     offsets, row = [0], 0
     with (folder / "hashes.bin").open("wb") as file:
         for batch in part.batches() if rows else ():
@@ -99,8 +99,8 @@ def near(
     Together belong near-duplicates, documents of one group, and what exact duplicates of either were; over any number
     of steps. A split never parts them.
     """
-    table = _Corpus(digests)
-    compared = _array(pairs, "pairs.bin", np.int64).reshape(-1, 2)
+    table = Corpus(digests)
+    compared = verified_array(pairs, "pairs.bin", np.int64).reshape(-1, 2)
     similarities = _similarities(compared, pairs, shingled, table)
     close = similarities >= config.threshold
     found, similarities = compared[close], similarities[close]
@@ -123,9 +123,9 @@ def near(
     return {**facts, "parts": parts, "pairs": len(close), "near_pairs": len(found)}
 
 
-def _similarities(pairs: I64, listed: Path, shingled: Sequence[Path], table: _Corpus) -> F64:
+def _similarities(pairs: I64, listed: Path, shingled: Sequence[Path], table: Corpus) -> F64:
     sets = [_Shingles(path) for path in shingled]
-    rows = [_array(listed, f"rows-{part:05d}.bin", np.int64) for part in range(len(shingled))]
+    rows = [verified_array(listed, f"rows-{part:05d}.bin", np.int64) for part in range(len(shingled))]
     owner = np.searchsorted(table.starts, pairs, side="right") - 1
     places = np.empty_like(pairs)
     for part, own in enumerate(rows):
@@ -141,73 +141,15 @@ class _Shingles:
     """The sets that a `shingles` task left, mapped into memory."""
 
     def __init__(self, folder: Path) -> None:
-        self._offsets = _array(folder, "offsets.bin", np.int64).tolist()
-        self._hashes = _array(folder, "hashes.bin", np.uint64)
+        self._offsets = verified_array(folder, "offsets.bin", np.int64).tolist()
+        self._hashes = verified_array(folder, "hashes.bin", np.uint64)
 
     def of(self, place: int) -> U64:
         hashes: U64 = self._hashes[self._offsets[place] : self._offsets[place + 1]]
         return hashes
 
 
-def _array(folder: Path, name: str, dtype: Any) -> Any:
-    verify_file(folder, name, read_manifest(folder))
-    path = folder / name
-    return np.memmap(path, dtype, mode="r") if path.stat().st_size else np.empty(0, dtype)
-
-
-class _Corpus:
-    """What is known of every document of all parts, end to end."""
-
-    def __init__(self, folders: Sequence[Path]) -> None:
-        tables = [verified_table(folder, DIGESTS) for folder in folders]
-        self._table = pa.concat_tables(tables).unify_dictionaries()
-        self.starts = np.cumsum([0, *(len(table) for table in tables)])[:-1]
-
-    def column(self, name: str) -> Any:
-        return self._table[name]
-
-    def sizes(self, name: str) -> I64:
-        return np.asarray(self._table[name])
-
-    def digests(self) -> Any:
-        return np.frombuffer(b"".join(self._table["digest"].to_pylist()), dtype=DIGEST)
-
-    def dropped(self, folder: Path | None) -> I64:
-        """The numbers of the documents that an earlier task dropped."""
-        if folder is None:
-            return np.empty(0, np.int64)
-        table = verified_table(folder, DROPS)
-        numbers: I64 = self.starts[np.asarray(table["part"])] + np.asarray(table["row"])
-        return numbers
-
-    def ties(self) -> I64:
-        """Pairs that tie the documents of a group to its first one [P, 2]."""
-        grouped = np.flatnonzero(np.asarray(self._table["group"].is_valid()))
-        rows = self._table.select(["source", "group"]).take(grouped).to_pylist()
-        first: dict[tuple[str, str], int] = {}
-        pairs = [
-            (first.setdefault((row["source"], row["group"]), n), n)
-            for n, row in zip(grouped.tolist(), rows, strict=True)
-        ]
-        return np.array(pairs, np.int64).reshape(-1, 2)
-
-    def exact_pairs(self, folder: Path | None) -> I64:
-        """Exact duplicates, each with the one that stays [P, 2]."""
-        gone = self.dropped(folder)
-        kept = np.asarray(verified_table(folder, DROPS)["kept"]) if folder else gone
-        return np.stack([kept, gone], axis=1)
-
-    def split(self, parts: I64, values: I64) -> list[I64]:
-        """Values that belong to parts, in the order of parts, as one array for each part."""
-        return np.split(values, np.searchsorted(parts, np.arange(1, len(self.starts))))
-
-    def places(self, numbers: I64) -> tuple[I64, I64]:
-        """The part and the row of documents."""
-        parts = np.searchsorted(self.starts, numbers, side="right") - 1
-        return parts, numbers - self.starts[parts]
-
-
-def _write_drops(folder: Path, table: _Corpus, dropped: I64, kept: I64, verdicts: Iterator[Verdict]) -> dict[str, Any]:
+def _write_drops(folder: Path, table: Corpus, dropped: I64, kept: I64, verdicts: Iterator[Verdict]) -> dict[str, Any]:
     """Writes which documents go, `dropped` in rising order; facts: sizes, and for each part what decides its rest."""
     part, row = table.places(dropped)
     pq.write_table(pa.table({"part": part, "row": row, "kept": kept}), folder / DROPS)
@@ -218,7 +160,7 @@ def _write_drops(folder: Path, table: _Corpus, dropped: I64, kept: I64, verdicts
     return {"documents": len(dropped), **sizes, "parts": own, "rules": ledger.rules}
 
 
-def _write_groups(folder: Path, table: _Corpus, together: I64, dropped: set[int], ids: list[str]) -> list[str]:
+def _write_groups(folder: Path, table: Corpus, together: I64, dropped: set[int], ids: list[str]) -> list[str]:
     """Documents that stay and belong together: (part, row, group), the group named by one of its documents' ids.
 
     Returns a fingerprint of those of each part.
@@ -236,7 +178,7 @@ def _write_groups(folder: Path, table: _Corpus, together: I64, dropped: set[int]
     return [fingerprint([[int(row[n]), names[n]] for n in own]) for own in named]
 
 
-def _refuse_emptying(table: _Corpus, dropped: I64, stays_for: I64, values: F64, config: NearConfig) -> None:
+def _refuse_emptying(table: Corpus, dropped: I64, stays_for: I64, values: F64, config: NearConfig) -> None:
     sources = table.column("source").combine_chunks()
     codes, names = np.asarray(sources.indices), sources.dictionary.to_pylist()
     had, lost = (np.bincount(codes[which], minlength=len(names)) for which in (slice(None), dropped))
@@ -250,7 +192,7 @@ def _refuse_emptying(table: _Corpus, dropped: I64, stays_for: I64, values: F64, 
         )
 
 
-def _clusters(table: _Corpus, dropped: I64, stays_for: I64, values: F64) -> str:
+def _clusters(table: Corpus, dropped: I64, stays_for: I64, values: F64) -> str:
     locators = table.column("locator")
     kept, sizes = np.unique(stays_for[dropped], return_counts=True)
     shown = []

@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from tilth.core.files import disk
-from tilth.data.document import Document, Verdict
-from tilth.data.shards import EncodedDocument, write_shard
-from tilth.data.tasks.parts import DocumentWriter, LedgerWriter
-from tilth.data.tasks.split import TWIN, CleanedPart
+from tilth.data.document import Document
+from tilth.data.shards import EncodedDocuments, write_shard
+from tilth.data.tasks.parts import DocumentWriter
+from tilth.data.tasks.split import AssignedPart
 from tilth.tokenizer import Tokenizer, load_tokenizer
+from tilth.tokenizer.hf_format import UNKNOWN
 
 VERSION = 3
 _UNIT_CHARACTERS = 1 << 17  # what a thread encodes at a time
@@ -26,81 +25,74 @@ ResultT = TypeVar("ResultT")
 
 
 def encode(
-    folder: Path, part: CleanedPart, splits: Sequence[str], tokenizer_folder: Path, threads: int
+    folder: Path, part: AssignedPart, splits: Sequence[str], tokenizer_folder: Path, threads: int
 ) -> dict[str, Any]:
-    """Writes documents and shard of each split of one part; facts: by split, and how many documents are in several."""
+    """Writes documents and shard of each split of one part; facts: by split."""
     tokenizer = load_tokenizer(tokenizer_folder)
-    divided = list(part.divided())  # a part is of bounded size
-    neighbours = pairwise(document.locator for _, document in divided)
-    facts: dict[str, Any] = {"cut": sum(_is_rest(b, a) for a, b in neighbours)}
+    facts: dict[str, Any] = {}
     with ThreadPoolExecutor(threads) as pool:
-        for split in splits:
-            own = [document for name, document in divided if name == split]
-            _write_documents(folder / "documents" / f"{split}.parquet", own)
+        for split in splits:  # each reads the part anew: never more of it in memory than a batch
+            documents = _written(part.split(split), folder / "documents" / f"{split}.parquet")
             unknown: Counter[str] = Counter()
-            documents = _encoded(own, tokenizer, pool, threads, unknown)
-            facts[split] = write_shard(folder / split, documents, tokenizer.vocab_size, tokenizer.fingerprint)
+            encoded = _encoded(documents, tokenizer, pool, threads, unknown)
+            facts[split] = write_shard(folder / split, encoded, tokenizer.vocab_size, tokenizer.fingerprint)
             facts[split]["unknown_characters"] = sum(unknown.values())
-    with LedgerWriter(folder) as ledger:
-        ledger.add(Verdict(d.doc_id, "split", "held_out_twin", "dropped", d.group) for s, d in divided if s == TWIN)
-    return {**facts, "rules": ledger.rules}
+    return {**facts, "rules": {}}
 
 
-def _is_rest(locator: str, before: str) -> bool:
-    return locator.startswith(f"{before.partition('#characters=')[0]}#characters=") and locator.endswith("-")
-
-
-def _write_documents(path: Path, documents: Iterable[Document]) -> None:
+def _written(documents: Iterable[Document], path: Path) -> Iterator[Document]:
+    """Documents, written to Parquet as they pass."""
     disk.make_folder(path.parent)
     with DocumentWriter(path) as writer:
         for document in documents:
             writer.add(document)
+            yield document
 
 
-class _Piece(NamedTuple):
-    """A document's text, or one piece of a long one."""
+class _Unit(NamedTuple):
+    """What a thread encodes at a time: whole documents, or a piece of a long one."""
 
-    document: Document
-    text: str
-    is_last: bool
+    texts: list[str]
+    doc_ids: list[str]
+    """Of the documents that end here; none while a long one goes on."""
 
 
 def _encoded(
     documents: Iterable[Document], tokenizer: Tokenizer, pool: ThreadPoolExecutor, threads: int, unknown: Counter[str]
-) -> Iterator[EncodedDocument]:
+) -> Iterator[EncodedDocuments]:
     """Encodes in threads (the BPE engine lets go of Python's lock), in order, a few units of text ahead."""
-    end = np.array([tokenizer.end_of_text], np.uint32)
-    unknown_id = tokenizer.special_tokens.get("<|unk|>")
+    unknown_id = tokenizer.special_tokens.get(UNKNOWN)
 
-    def one(unit: list[_Piece]) -> list[tuple[_Piece, npt.NDArray[np.uint32], int]]:
-        return [(p, tokenizer.encode_array(p.text), len(p.text.encode("utf-8", "surrogatepass"))) for p in unit]
+    def one(unit: _Unit) -> EncodedDocuments:
+        whole = bool(unit.doc_ids)
+        tokens = tokenizer.encode_documents(unit.texts) if whole else tokenizer.encode_array(unit.texts[0])
+        ends = np.flatnonzero(tokens == tokenizer.end_of_text) + 1  # which no text can produce
+        return EncodedDocuments(unit.doc_ids, ends, tokens, len("".join(unit.texts).encode("utf-8", "surrogatepass")))
 
-    held: list[npt.NDArray[np.uint32]] = []
-    text_bytes = 0
-    for unit in _ahead(pool, one, _units(documents, tokenizer), 2 * threads):
-        for piece, tokens, size in unit:
-            if unknown_id is not None:
-                unknown["characters"] += int((tokens == unknown_id).sum())
-            held.append(tokens)
-            text_bytes += size
-            if piece.is_last:
-                yield EncodedDocument(piece.document.doc_id, np.concatenate([*held, end]), text_bytes)
-                held, text_bytes = [], 0
+    for encoded in _ahead(pool, one, _units(documents, tokenizer), 2 * threads):
+        if unknown_id is not None:
+            unknown["characters"] += int((encoded.tokens == unknown_id).sum())
+        yield encoded
 
 
-def _units(documents: Iterable[Document], tokenizer: Tokenizer) -> Iterator[list[_Piece]]:
+def _units(documents: Iterable[Document], tokenizer: Tokenizer) -> Iterator[_Unit]:
     """Texts gathered, and long ones cut where that changes no token, to what is worth handing to a thread."""
-    unit: list[_Piece] = []
-    size = 0
+    unit, size = _Unit([], []), 0
     for document in documents:
-        *first, last = tokenizer.cut(document.text, _UNIT_CHARACTERS)
-        for piece in (*(_Piece(document, text, False) for text in first), _Piece(document, last, True)):
-            unit.append(piece)
-            size += len(piece.text)
-            if size >= _UNIT_CHARACTERS:
+        text = document.text
+        if len(text) > _UNIT_CHARACTERS:
+            if unit.texts:
                 yield unit
-                unit, size = [], 0
-    if unit:
+                unit, size = _Unit([], []), 0
+            *first, text = tokenizer.cut(text, _UNIT_CHARACTERS)
+            yield from (_Unit([piece], []) for piece in first)
+        unit.texts.append(text)
+        unit.doc_ids.append(document.doc_id)
+        size += len(text)
+        if size >= _UNIT_CHARACTERS:
+            yield unit
+            unit, size = _Unit([], []), 0
+    if unit.texts:
         yield unit
 
 

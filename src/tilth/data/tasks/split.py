@@ -1,142 +1,181 @@
-"""Which document is for training, which is held out: by document, or by the end of the text.
+"""Which document is for training and which is held out: by document, or by the end of the text.
 
-SplitPlan.divide(documents)    each with the name of its split
-CleanedPart                    a cleaned part with what deduplication and the split make of it
+    assign         all digests -> sides-NNNNN.bin (a split's number for each document of a part), cuts.json
+    AssignedPart   the documents of a part, split by split
+
+Nothing is read but what the digests say of each document; texts are only touched by whoever uses a split.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from tilth.core.config import fingerprint
+from tilth.core.files import read_json, write_json
 from tilth.core.random import derive_seed
-from tilth.data.document import Document, make_doc_id
-from tilth.data.tasks.dedup import DROPS, GROUPS
-from tilth.data.tasks.parts import Part, verified_table
+from tilth.data.document import Document, Verdict, make_doc_id
+from tilth.data.tasks.corpus import Corpus
+from tilth.data.tasks.dedup import GROUPS
+from tilth.data.tasks.parts import LedgerWriter, Part, verified_array, verified_table
 
-TWIN = "twin"
-Grouped = tuple[Document, str]
-"""A document, and the group that it must not be parted from."""
+VERSION = 1
+DROPPED, TWIN, CUT = 255, 254, 253
+"""In the place of a split's number: dropped by deduplication; dropped as a twin; in several splits, see cuts.json."""
+Sides = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
 class SplitPlan:
-    """How one cleaned part is divided.
+    """How the corpus is divided.
 
     Attributes:
-        shares: by document: the split of each held-out share, of documents (of groups); None: the text is cut instead.
-        seed: of the hash that chooses them.
-        characters: by tail: how many characters of this part, after deduplication, are for each split, in this order.
+        names: the splits, `train` first.
+        shares: of those that are held out, in their order: of the documents (of groups), or of the characters.
+        by_document: False: the text is cut at the shares, in the order of the sources, as nanoGPT does.
+        seed: of the hash that draws documents.
     """
 
-    shares: tuple[tuple[str, float], ...] | None
+    names: tuple[str, ...]
+    shares: tuple[float, ...]
+    by_document: bool
     seed: int = 0
-    characters: tuple[tuple[str, int], ...] = ()
-
-    def divide(self, documents: Iterable[Grouped]) -> Iterator[tuple[str, Document]]:
-        """Each document with the name of its split, or `twin`.
-
-        A group goes to one side whole. Where its documents hold one another's text (`meta.twin`), the first of a
-        held-out group is measured, and the others are neither trained on nor measured. A document that the tail's cut
-        goes through comes as two.
-        """
-        return self._draw(documents, self.shares) if self.shares is not None else self._cut(documents)
-
-    def _draw(
-        self, documents: Iterable[Grouped], shares: Sequence[tuple[str, float]]
-    ) -> Iterator[tuple[str, Document]]:
-        measured: dict[str, str] = {}
-        for document, group in documents:
-            split = side(self.seed, group, shares)
-            owner = str(document.meta.get("part_of", document.doc_id))
-            if split != "train" and measured.setdefault(group, owner) != owner and document.meta.get("twin"):
-                split = TWIN
-            yield split, document
-
-    def _cut(self, documents: Iterable[Grouped]) -> Iterator[tuple[str, Document]]:
-        room = iter([(split, size) for split, size in self.characters if size])
-        split, left = next(room, ("train", 0))
-        for document, _ in documents:
-            start = 0
-            while start < len(document.text):
-                if not left:
-                    split, left = next(room)  # the plan has room for every character
-                stop = min(len(document.text), start + left)
-                yield split, _span(document, start, stop)
-                start, left = stop, left - (stop - start)
 
 
-def side(seed: int, group: str, shares: Sequence[tuple[str, float]]) -> str:
-    """The split of a group: `train`, or that whose share a hash of the group falls into."""
+def assign(
+    folder: Path, digests: Sequence[Path], drops: Sequence[Path], groups: Path | None, plan: SplitPlan
+) -> dict[str, Any]:
+    """Gives every document its split; facts: documents of each split, and for each part what decides its splits.
+
+    By document a group goes to one side whole. Where its documents hold one another's text (`meta.twin`), the first of
+    a held-out group is measured, and the others are neither trained on nor measured. By tail, a document that a cut
+    goes through is in both splits, a piece in each.
+    """
+    corpus = Corpus(digests)
+    kept = np.ones(len(corpus), bool)
+    for path in drops:
+        kept[corpus.dropped(path)] = False
+    sides, cuts = _draw(corpus, kept, groups, plan) if plan.by_document else _cut(corpus, kept, plan)
+    sides[~kept] = DROPPED
+    identities = _write(folder, corpus, sides, cuts)
+    twins = np.flatnonzero(sides == TWIN)
+    with LedgerWriter(folder) as ledger:
+        rows = corpus.rows(twins, ("doc_id", "group"))
+        ledger.add(Verdict(row["doc_id"], "split", "held_out_twin", "dropped", row["group"]) for row in rows)
+    counts = {name: int((sides == n).sum()) for n, name in enumerate(plan.names)}
+    for name, _, _ in itertools.chain.from_iterable(cuts.values()):
+        counts[name] += 1
+    cut = sum(len(pieces) - 1 for pieces in cuts.values())
+    return {"split_documents": counts, "cut": cut, "parts": identities, "rules": ledger.rules}
+
+
+Cuts = dict[int, list[tuple[str, int, int]]]
+"""Of a document's number: (split, start, stop) of each of its pieces, in characters."""
+
+
+def _draw(corpus: Corpus, kept: npt.NDArray[np.bool_], groups: Path | None, plan: SplitPlan) -> tuple[Sides, Cuts]:
+    names = corpus.groups(groups and verified_table(groups, GROUPS))
+    drawn: dict[str, int] = {}
+    sides = np.empty(len(names), np.uint8)
+    for number, name in enumerate(names):
+        if name not in drawn:
+            drawn[name] = side(plan.seed, name, plan.shares)
+        sides[number] = drawn[name]
+    held_out = np.flatnonzero((sides > 0) & kept & corpus.flags("twin"))
+    owners: dict[str, str] = {}
+    for number, row in zip(held_out.tolist(), corpus.rows(held_out, ("doc_id", "part_of")), strict=True):
+        owner = row["part_of"] or row["doc_id"]
+        if owners.setdefault(names[number], owner) != owner:
+            sides[number] = TWIN
+    return sides, {}
+
+
+def side(seed: int, group: str, shares: Sequence[float]) -> int:
+    """The number of a group's split: 0, or that of the held-out share that a hash of the group falls into."""
+    if not any(shares):
+        return 0
     drawn, low = derive_seed(seed, f"split/{group}") / 2**63, 0.0
-    for split, share in shares:
+    for number, share in enumerate(shares, 1):
         low += share
         if drawn < low:
-            return split
-    return "train"
+            return number
+    return 0
 
 
-def _span(document: Document, start: int, stop: int) -> Document:
-    """A piece of a document; its beginning keeps the id, so that a document that is not cut is itself."""
-    if (start, stop) == (0, len(document.text)):
-        return document
-    if start == 0:
-        return replace(document, text=document.text[:stop])
-    locator = rest_locator(document.locator, start)
-    return replace(
-        document, doc_id=make_doc_id(document.source, locator), locator=locator, text=document.text[start:stop]
-    )
+def _cut(corpus: Corpus, kept: npt.NDArray[np.bool_], plan: SplitPlan) -> tuple[Sides, Cuts]:
+    """Cuts the characters that are kept, all parts in a row, at the shares: int(n * (1 - share)), as nanoGPT does."""
+    stops = np.cumsum(np.where(kept, corpus.sizes("characters"), 0))
+    total = int(stops[-1]) if len(stops) else 0
+    borders = [int(total * (1 - sum(plan.shares[n:]))) for n in range(len(plan.shares))]
+    starts = np.concatenate([[0], stops[:-1]])
+    sides = np.searchsorted(borders, starts, side="right").astype(np.uint8)
+    cuts: Cuts = {}
+    for number in sorted({int(np.searchsorted(stops, border, side="right")) for border in borders if border < total}):
+        inside = [border for border in borders if starts[number] < border < stops[number]]
+        if inside:
+            first, start = int(sides[number]), int(starts[number])
+            edges = itertools.pairwise([start, *inside, int(stops[number])])
+            cuts[number] = [(plan.names[first + n], low - start, high - start) for n, (low, high) in enumerate(edges)]
+            sides[number] = CUT
+    return sides, cuts
 
 
-def rest_locator(locator: str, start: int) -> str:
-    """Where the rest of a document stands, of which `start` characters were cut off."""
-    return f"{locator}#characters={start}-"
+def _write(folder: Path, corpus: Corpus, sides: Sides, cuts: Cuts) -> list[str]:
+    """Writes the splits of each part; returns what decides them, a fingerprint for each part."""
+    identities = []
+    placed: dict[int, dict[str, Any]] = {}
+    for number, pieces in cuts.items():
+        part, row = (int(values[0]) for values in corpus.places(np.array([number])))
+        placed.setdefault(part, {})[str(row)] = [list(piece) for piece in pieces]
+    write_json(folder / "cuts.json", placed)
+    for part, own in enumerate(corpus.by_part(sides)):
+        own.tofile(folder / f"sides-{part:05d}.bin")
+        identities.append(fingerprint([own.tobytes().hex(), placed.get(part)]))
+    return identities
 
 
 @dataclass(frozen=True, slots=True)
-class CleanedPart:
-    """A cleaned part with what deduplication and the split make of it.
+class AssignedPart:
+    """A cleaned part with the split of each of its documents.
 
     Attributes:
         part: its documents.
         number: its place among the parts.
-        drops: folders of the tasks whose drops.parquet says which rows go.
-        groups: the folder of the task whose groups.parquet says which documents belong together.
+        folder: of the task that assigned them.
+        names: of the splits.
     """
 
     part: Part
     number: int
-    drops: tuple[Path, ...]
-    groups: Path | None
-    plan: SplitPlan
-
-    def kept(self) -> Iterator[Grouped]:
-        """Its documents without the duplicates."""
-        dropped = {row for folder in self.drops for row in self._rows(folder, DROPS)}
-        groups = self._groups()
-        for row, document in enumerate(self.part.documents()):
-            if row not in dropped:
-                yield document, groups.get(row, f"{document.source}/{document.group}")
-
-    def divided(self) -> Iterator[tuple[str, Document]]:
-        """Its documents, each with the name of its split, or `twin`."""
-        return self.plan.divide(self.kept())
+    folder: Path
+    names: tuple[str, ...]
 
     def split(self, name: str) -> Iterator[Document]:
         """The documents of one split."""
-        return (document for split, document in self.divided() if split == name)
+        sides: Sides = verified_array(self.folder, f"sides-{self.number:05d}.bin", np.uint8)
+        cuts = read_json(self.folder / "cuts.json").get(str(self.number), {})
+        wanted, row = self.names.index(name), 0
+        for batch in self.part.batches():
+            own = sides[row : row + len(batch)]
+            for place in np.flatnonzero((own == wanted) | (own == CUT)).tolist():
+                if own[place] == wanted:
+                    yield batch[place]
+                else:
+                    pieces = cuts[str(row + place)]
+                    yield from (_span(batch[place], low, high) for split, low, high in pieces if split == name)
+            row += len(batch)
 
-    def _rows(self, folder: Path, name: str) -> list[int]:
-        table = verified_table(folder, name)
-        own: list[int] = np.asarray(table["row"])[np.asarray(table["part"]) == self.number].tolist()
-        return own
 
-    def _groups(self) -> dict[int, str]:
-        if self.groups is None:
-            return {}
-        table = verified_table(self.groups, GROUPS)
-        rows = table.filter(np.asarray(table["part"]) == self.number)
-        return dict(zip(rows["row"].to_pylist(), rows["group"].to_pylist(), strict=True))
+def _span(document: Document, start: int, stop: int) -> Document:
+    """A piece of a document; its beginning keeps the id."""
+    if start == 0:
+        return replace(document, text=document.text[:stop])
+    locator = f"{document.locator}#characters={start}-"
+    doc_id = make_doc_id(document.source, locator)
+    return replace(document, doc_id=doc_id, locator=locator, text=document.text[start:stop])
