@@ -2,6 +2,8 @@
 
     with Extractor("html", ExtractConfig()) as extractor:
         extractor.extract(raw, locator) -> Extracted(text, title, date, license, faults)
+    with Extractors(ExtractConfig()) as extractors:
+        extractors.of("html"), extractors.of("pdf")       one of each, made when it is first asked for
 
     config.py        the recipe's `extract:`: deadline, memory, size, what of a page is kept
     result.py        Extracted and Fault
@@ -18,7 +20,7 @@ killed, its document is dropped with the rule that says so, and the next documen
 from __future__ import annotations
 
 from tilth.data.extract.config import ExtractConfig
-from tilth.data.extract.extractor import Extractor
+from tilth.data.extract.extractor import Extractor, Extractors
 from tilth.data.extract.result import Extracted, Fault
 
-__all__ = ["ExtractConfig", "Extracted", "Extractor", "Fault"]
+__all__ = ["ExtractConfig", "Extracted", "Extractor", "Extractors", "Fault"]

@@ -96,6 +96,27 @@ class Extractor:
         return found
 
 
+class Extractors:
+    """One extractor of each kind, made when it is first asked for; close them, or use it as a context manager."""
+
+    def __init__(self, options: ExtractConfig | None = None) -> None:
+        self.options = options or ExtractConfig()
+        self._made: dict[Kind, Extractor] = {}
+
+    def of(self, kind: Kind) -> Extractor:
+        """The extractor of this kind; RecipeError as for `Extractor`."""
+        if kind not in self._made:
+            self._made[kind] = Extractor(kind, self.options)
+        return self._made[kind]
+
+    def __enter__(self) -> Extractors:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for extractor in self._made.values():
+            extractor.close()
+
+
 class _Worker:
     """One process that parses, ready to be given documents."""
 
