@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from tilth.data.document import Document, Verdict
+from tilth.data.extract import Extractors
 from tilth.data.sources import Input, SourceConfig, read_input
 from tilth.data.tasks.parts import DocumentWriter, LedgerWriter
 
-VERSION = 2
+VERSION = 3
 
 
 def collect(
@@ -18,10 +19,10 @@ def collect(
 ) -> dict[str, Any]:
     """Reads files into parts of about `part_bytes` of text; facts: `parts` [{file, documents, text_bytes}], `rules`."""
     parts = _Parts(folder, part_bytes)
-    with LedgerWriter(folder) as ledger, parts:
+    with Extractors(source.extract) as extractors, LedgerWriter(folder) as ledger, parts:
         ledger.add(skipped)
         for item in inputs:
-            for outcome in read_input(item, source):
+            for outcome in read_input(item, source, extractors):
                 ledger.add(outcome.verdicts)
                 if outcome.document is not None:
                     parts.add(outcome.document)

@@ -1,0 +1,147 @@
+"""Rows of Parquet: the columns that are asked for, a few hundred rows in memory at a time.
+
+    read_parquet(intake, file)
+
+A file with another schema is refused with the names of the columns that it has; one that is damaged keeps what was read
+before. Texts that are not UTF-8 (Arrow does not check what a file claims) are counted like those of any other file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tilth.core.errors import DataError
+from tilth.data.document import Outcome
+from tilth.data.sources import streams
+from tilth.data.sources.intake import Intake, Note
+from tilth.data.sources.rows import Tally, shaped, too_long
+from tilth.data.sources.shapes import Shape, shape_of
+
+_BATCH_ROWS = 256
+_LARGEST_BATCH = 512 << 20
+_AT_ONCE = 8 << 20  # bytes of a batch that become Python objects together
+_LARGEST_ROW_GROUP = 2 << 30  # bytes, unpacked, of the columns that are read: a group is unpacked a column at a time
+
+
+def read_parquet(intake: Intake, file: BinaryIO) -> Iterator[Outcome]:
+    """The outcomes of a Parquet file, row by row."""
+    tally, shape, place = Tally(intake), shape_of(intake.config), intake.item.locator
+    number = text = 0
+    try:
+        size = file.seek(0, 2)
+        for row in _rows(file, _columns(intake, shape, _schema(file))):
+            number += 1
+            outcome = _row(tally, shape, row, f"{place}#row={number}")
+            text += len(outcome.document.text) if outcome.document is not None else 0
+            if text > streams.BOMB_BYTES and text > streams.BOMB_RATIO * size:
+                raise _Refused("bomb", f"{text} characters of text out of {size} bytes")
+            yield outcome
+    except _Refused as error:
+        yield tally.bad(place, Note(error.rule, "", f"{place}: {error.why}"))
+    except (OSError, pa.ArrowException) as error:
+        yield tally.bad(f"{place}#row={number + 1}", Note("damaged", "", f"{place}, row {number + 1}: {_short(error)}"))
+    tally.judge()
+
+
+class _Refused(Exception):  # noqa: N818 - a verdict on its way
+    def __init__(self, rule: str, why: str) -> None:
+        super().__init__(rule, why)
+        self.rule, self.why = rule, why
+
+
+def _schema(file: BinaryIO) -> pa.Schema:
+    file.seek(0)
+    return pq.read_schema(file)
+
+
+def _columns(intake: Intake, shape: Shape, schema: pa.Schema) -> list[str]:
+    missing = [name for name in shape.columns if name not in schema.names]
+    wanted = [name for name in dict.fromkeys([*shape.columns, *shape.optional]) if name in schema.names]
+    twice = [name for name in wanted if schema.names.count(name) > 1]
+    shown = ", ".join(f"{field.name!r} ({field.type})" for field in list(schema)[:20]) or "none"
+    if twice:
+        why = f"two columns are called {twice[0]!r}"
+    elif missing:
+        why = f"no column {missing[0]!r}; the columns are {shown}"
+    else:
+        return wanted
+    if intake.config.max_bad_rows == 1:
+        raise _Refused("other_schema", why)
+    raise DataError(
+        f"{intake.item.path}: {why}",
+        "name the column that holds the text with `field:`, or several with `template:` or `map:`; "
+        "`max_bad_rows: 1` counts such files and goes on",
+    )
+
+
+def _rows(file: BinaryIO, columns: list[str]) -> Iterator[dict[str, Any]]:
+    """Rows as Python has them, of the columns that are asked for."""
+    file.seek(0)
+    with pq.ParquetFile(file) as parquet:
+        sizes = [_batch_rows(parquet.metadata.row_group(n), n, columns) for n in range(parquet.num_row_groups)]
+        for group, rows in enumerate(sizes):  # a batch over two groups would be lost with the second
+            for batch in parquet.iter_batches(batch_size=rows, row_groups=[group], columns=columns):
+                columns_of_values = [_values(column) for column in batch.columns]
+                for values in zip(*columns_of_values, strict=True):
+                    yield dict(zip(batch.schema.names, values, strict=True))
+
+
+def _batch_rows(group: Any, number: int, columns: list[str]) -> int:
+    """How many rows of a row group are read at a time.
+
+    A text that stands in a dictionary is stored once and read for each row: a batch must fit even if each of its rows
+    is as long as the whole dictionary can be.
+    """
+    parts = [group.column(index) for index in range(group.num_columns)]
+    parts = [part for part in parts if part.path_in_schema.split(".")[0] in columns]
+    size = sum(part.total_uncompressed_size for part in parts)
+    if size > _LARGEST_ROW_GROUP:
+        raise _Refused("too_large", f"row group {number + 1} takes {size} bytes, more than {_LARGEST_ROW_GROUP}")
+    longest = max((part.total_uncompressed_size for part in parts if part.has_dictionary_page), default=1)
+    return min(max(_LARGEST_BATCH // max(longest, 1), 1), _BATCH_ROWS)
+
+
+def _values(column: pa.Array) -> Iterable[Any]:
+    """A batch's values: at once when they are small, else one by one, for as Python objects they are larger still."""
+    if column.nbytes <= _AT_ONCE:
+        with contextlib.suppress(UnicodeDecodeError):
+            return list(column.to_pylist())
+    return (_value(column, index) for index in range(len(column)))
+
+
+def _value(column: pa.Array, index: int) -> Any:
+    """A value as Python has it; a text that is no UTF-8 as bytes, something nested that is too large as its length."""
+    if pa.types.is_nested(column.type) and (size := column.slice(index, 1).nbytes) > streams.LONGEST_LINE:
+        return _TooLong(size)
+    scalar = column[index]
+    if pa.types.is_dictionary(column.type):
+        scalar = scalar.value if scalar.is_valid else pa.scalar(None)
+    try:
+        return scalar.as_py()
+    except UnicodeDecodeError:
+        return scalar.as_buffer().to_pybytes() if hasattr(scalar, "as_buffer") else None
+
+
+class _TooLong(int):
+    pass
+
+
+def _row(tally: Tally, shape: Shape, row: dict[str, Any], locator: str) -> Outcome:
+    notes: list[Note] = []
+    for name, value in row.items():
+        length = value if isinstance(value, _TooLong) else len(value) if isinstance(value, (str, bytes)) else 0
+        if length > streams.LONGEST_LINE:
+            return tally.bad(locator, too_long(locator, length))
+        if isinstance(value, bytes):
+            row[name], faults = tally.intake.decode(value, f"{locator}, {name!r}")
+            notes += faults
+    return shaped(tally, shape, row, locator, *notes)
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
