@@ -7,8 +7,9 @@ order mark), says each of these in a verdict of the stage `read`, and drops what
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tilth.data.document import Document, Outcome, Verdict, make_doc_id
 from tilth.data.sources.config import SourceConfig
@@ -56,8 +57,15 @@ class Intake:
         text, faults = self.decode(raw, locator)
         return self.from_text(locator, text, *notes, *faults)
 
-    def from_text(self, locator: str, text: str, *notes: Note) -> Outcome:
-        """The document that `text` is, or why it is none."""
+    def from_text(
+        self, locator: str, text: str, *notes: Note, meta: Mapping[str, Any] | None = None, license: str | None = None
+    ) -> Outcome:
+        """The document that `text` is, or why it is none.
+
+        Args:
+            meta: what else is known of it.
+            license: what it says of itself; the recipe's goes before.
+        """
         said = list(notes)
         if self.config.invalid_utf8 == "drop" and any(note.rule == "invalid_utf8" for note in said):
             return self._dropped(locator, sorted(said, key=lambda note: note.rule == "invalid_utf8"))
@@ -67,13 +75,17 @@ class Intake:
         if not text or text.isspace():
             return self._dropped(locator, [*said, Note("empty", "0", f"{locator}: no text")])
         doc_id = make_doc_id(self.item.source, locator)
-        meta = {} if self.group is None else {"group": self.group}
-        document = Document(doc_id, text, self.item.source, locator, self.license, meta)
+        known = {**(meta or {}), **({} if self.group is None else {"group": self.group})}
+        document = Document(doc_id, text, self.item.source, locator, self.license or license, known)
         return self._outcome(document, doc_id, said)
 
     def drop(self, locator: str, note: Note) -> Outcome:
         """No document stands at `locator`, for the reason that `note` gives."""
         return self._dropped(locator, [note])
+
+    def drop_all(self, locator: str, notes: list[Note]) -> Outcome:
+        """No document stands at `locator`; the last note is the reason, those before it say what was found as well."""
+        return self._dropped(locator, notes)
 
     def rest(self) -> list[Outcome]:
         """To be called at the end: a file that gave no outcome at all is an empty one."""
