@@ -3,6 +3,7 @@
     read_input(item, config) -> Iterator[Outcome]
         text, markdown, python    a document is the file, a paragraph or a line
         jsonl, csv                a document is a row: see rows.py
+        warc                      a document is a record: see web/documents.py
         topics, module            the embedded Python documentation: see python_docs.py
 
 Memory stays bounded by the longest line or the largest block (see streams.py). Locators: `path` for a whole file,
@@ -13,6 +14,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
+from typing import Literal
 
 from tilth.data.document import Outcome
 from tilth.data.sources import python_docs, streams
@@ -20,6 +23,7 @@ from tilth.data.sources.config import SourceConfig
 from tilth.data.sources.inputs import Input
 from tilth.data.sources.intake import Intake, Note
 from tilth.data.sources.rows import read_csv, read_jsonl, too_long
+from tilth.data.sources.web.documents import Parser, read_warc
 
 
 def read_input(item: Input, config: SourceConfig) -> Iterator[Outcome]:
@@ -32,6 +36,9 @@ def read_input(item: Input, config: SourceConfig) -> Iterator[Outcome]:
     intake = Intake(item, config)
     if item.kind in ("topics", "module"):
         yield from python_docs.read(intake)
+        return
+    if item.kind == "warc":
+        yield from read_warc(intake, _open_parser)
         return
     text = streams.as_utf8(streams.read_pieces(item))
     if text.bom:
@@ -47,6 +54,12 @@ def read_input(item: Input, config: SourceConfig) -> Iterator[Outcome]:
     else:
         yield from _lines(intake, text.pieces)
     yield from intake.rest()
+
+
+def _open_parser(kind: Literal["html", "pdf"]) -> AbstractContextManager[Parser]:
+    from tilth.data.extract import Extractor
+
+    return Extractor(kind)
 
 
 def _whole(intake: Intake, text: streams.Utf8) -> Iterator[Outcome]:

@@ -9,7 +9,7 @@ from typing import Literal
 
 from tilth.data.document import Verdict
 
-Kind = Literal["text", "markdown", "python", "jsonl", "csv", "topics", "module"]
+Kind = Literal["text", "markdown", "python", "jsonl", "csv", "warc", "topics", "module"]
 
 KINDS: dict[str, Kind] = {
     ".txt": "text",
@@ -22,6 +22,8 @@ KINDS: dict[str, Kind] = {
     ".ndjson": "jsonl",
     ".csv": "csv",
     ".tsv": "csv",
+    ".warc": "warc",
+    ".wet": "warc",
 }
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 KNOWN_SUFFIXES = f"{', '.join(sorted(KINDS))}, each also with {' or '.join(COMPRESSIONS)}"

@@ -10,7 +10,7 @@ RFC 9309: a robots.txt that is not there allows everything, one that cannot be h
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -29,7 +29,6 @@ LONGEST_WAIT = 300.0
 """Seconds that a host may ask for (Retry-After, Crawl-delay) before its pages are given up."""
 ROBOTS_BYTES = 500 << 10
 _SITEMAP_BYTES = 50 << 20  # sitemaps.org
-_ERROR_BYTES = 64 << 10
 _BUSY = {429, 503}
 _TRY_AGAIN = {408, 425, 429, 500, 502, 503, 504}
 REDIRECTS = {301, 302, 303, 307, 308}
@@ -54,7 +53,9 @@ class Robots:
         if self._rules is not None and not self._rules.can_fetch(url, AGENT):
             return Fault("robots", "", "its robots.txt forbids it")
         if self.delay > LONGEST_WAIT:
-            return Fault("crawl_delay", f"{self.delay:g}", f"its robots.txt asks for {self.delay:g} seconds between pages")
+            return Fault(
+                "crawl_delay", f"{self.delay:g}", f"its robots.txt asks for {self.delay:g} seconds between pages"
+            )
         return None
 
     @property
@@ -86,7 +87,7 @@ class Courier:
         self._free_at[host] = max(time.monotonic() + delay, self._free_at.get(host, 0.0))
 
     def robots(self, origin: str) -> dict[str, Any]:
-        """The event for a host's robots.txt: `state` is `there` (with `text`), `absent` or `unknown` (with the rule)."""
+        """The event for a robots.txt: `state` is `there` (with `text`), `absent` or `unknown` (with the rule)."""
         url = f"{origin}/robots.txt"
         try:
             for _ in range(MOST_REDIRECTS + 1):
@@ -119,24 +120,13 @@ class Courier:
     def _ask(
         self, url: str, limits: Limits, validators: Mapping[str, str] | None = None, wanted: Wanted = lambda *_: None
     ) -> Answer:
-        """One answer, after as many attempts as may help."""
-        for attempt in range(1, ATTEMPTS + 1):
-            last = attempt == ATTEMPTS
-            wait_until(self._free_at.get(host_of(url), 0.0))
-            try:
-                answer = self._once(url, limits, validators or {}, wanted)
-            except Fault as fault:
-                if last or not fault.again:
-                    raise
-                wait = BACKOFF * 2 ** (attempt - 1)
-            else:
-                wait = retry_after(answer) or BACKOFF * 2 ** (attempt - 1)
-                if last or answer.status not in _TRY_AGAIN or wait > LONGEST_WAIT:
-                    return answer
-            self._free_at[host_of(url)] = max(time.monotonic() + wait, self._free_at.get(host_of(url), 0.0))
-        raise AssertionError("the last attempt returns or raises")
+        def pause(seconds: float) -> None:
+            self._free_at[host_of(url)] = max(time.monotonic() + seconds, self._free_at.get(host_of(url), 0.0))
+
+        return patiently(lambda: self._once(url, limits, validators or {}, wanted), pause)
 
     def _once(self, url: str, limits: Limits, validators: Mapping[str, str], wanted: Wanted) -> Answer:
+        wait_until(self._free_at.get(host_of(url), 0.0))
         private = self._config.allow_private and host_of(url) in self._named
         headers = {**self._headers, **validators}
         try:
@@ -145,8 +135,29 @@ class Courier:
             self.touched(url)
 
 
+def patiently(once: Callable[[], Answer], pause: Callable[[float], None]) -> Answer:
+    """One answer, after as many attempts as may help; `pause` is told how long to wait before the next.
+
+    Raises:
+        Fault: of the last attempt, or of one that no other can better.
+    """
+    for attempt in range(1, ATTEMPTS + 1):
+        wait = BACKOFF * 2 ** (attempt - 1)
+        try:
+            answer = once()
+        except Fault as fault:
+            if attempt == ATTEMPTS or not fault.again:
+                raise
+        else:
+            wait = retry_after(answer) or wait
+            if attempt == ATTEMPTS or answer.status not in _TRY_AGAIN or wait > LONGEST_WAIT:
+                return answer
+        pause(wait)
+    raise AssertionError("the last attempt returns or raises")
+
+
 def _robots_event(origin: str, answer: Answer) -> dict[str, Any]:
-    if answer.status in REDIRECTS or 400 <= answer.status < 500 and answer.status not in _BUSY:
+    if answer.status in REDIRECTS or (400 <= answer.status < 500 and answer.status not in _BUSY):
         return {"robots": origin, "state": "absent", "status": answer.status}  # RFC 9309, sections 2.3.1.2 and 2.3.1.3
     if answer.status != 200:
         return _unknown(origin, "robots_unavailable", f"the server answers {answer.status}")
@@ -170,5 +181,3 @@ def retry_after(answer: Answer) -> float:
         return max(parsedate_to_datetime(value).timestamp() - time.time(), 0.0)
     except ValueError:
         return 0.0
-
-

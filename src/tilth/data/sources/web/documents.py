@@ -17,7 +17,7 @@ import codecs
 import contextlib
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from tilth.core.errors import DataError
 from tilth.core.files import hash_file
@@ -26,8 +26,9 @@ from tilth.data.sources.intake import Intake, Note
 from tilth.data.sources.web.http_message import TooLargeError, content_type, parse_response
 from tilth.data.sources.web.warc import Broken, Record, read_records
 
+Kind = Literal["html", "pdf"]
 LARGEST_PAGE = 64 << 20  # decompressed
-_PARSED = {"text/html": "html", "application/xhtml+xml": "html", "application/pdf": "pdf"}
+_PARSED: dict[str, Kind] = {"text/html": "html", "application/xhtml+xml": "html", "application/pdf": "pdf"}
 _NOT_ON_THE_WEB = {"utf-7", "idna", "punycode", "unicode_escape", "raw_unicode_escape", "unicode-escape", "undefined"}
 _DESCRIBES = {"request", "metadata", "warcinfo", "continuation"}
 
@@ -54,7 +55,7 @@ class Parser(Protocol):
         """The page's text, or the faults that say why there is none."""
 
 
-OpenParser = Callable[[str], contextlib.AbstractContextManager[Parser]]
+OpenParser = Callable[[Kind], contextlib.AbstractContextManager[Parser]]
 """A parser for `html` or `pdf`; opened when the first such page comes."""
 
 
@@ -85,7 +86,7 @@ class _Reader:
 
     def __init__(self, intake: Intake, open_parser: OpenParser) -> None:
         self._intake, self._open_parser = intake, open_parser
-        self._parsers: dict[str, Parser] = {}
+        self._parsers: dict[Kind, Parser] = {}
         self._closing = contextlib.ExitStack()
         self._seen: set[bytes] = set()
         self._revisits: dict[str, tuple[str, Note]] = {}  # by the record that each refers to
@@ -150,7 +151,7 @@ class _Reader:
         return self._intake.drop(locator, Note("content_type", kind, why))
 
     def _extracted(
-        self, kind: str, raw: bytes, locator: str, charset: str | None, meta: dict[str, Any], notes: list[Note]
+        self, kind: Kind, raw: bytes, locator: str, charset: str | None, meta: dict[str, Any], notes: list[Note]
     ) -> Outcome:
         if kind not in self._parsers:
             self._parsers[kind] = self._closing.enter_context(self._open_parser(kind))

@@ -82,15 +82,20 @@ class Frontier:
             self._now, self._later = deque(_in_turns(self._later)), []
         return self._now.popleft() if self._now else None
 
+    def knows(self, url: str) -> bool:
+        """Whether a URL was seen before."""
+        return _key(url) in self._seen
+
     def note_new(self, url: str) -> bool:
         """Whether a URL was never seen before; afterwards it was."""
-        key = hashlib.blake2b(url.encode("utf-8", "surrogatepass"), digest_size=12).digest()
-        new = key not in self._seen
-        self._seen.add(key)
+        new = not self.knows(url)
+        self._seen.add(_key(url))
         return new
 
     def add(self, found_on: Entry, url: str, kind: Kind) -> None:
         """Takes a new URL in, or says in `fates` why not. Entries of a sitemap belong to the present level."""
+        if not self.note_new(url):
+            return
         listed = found_on.kind == "sitemap"
         level = 0 if listed and kind != "sitemap" else found_on.level + 1
         entry = Entry(url, level, kind)
@@ -130,6 +135,10 @@ class Frontier:
         if entry.level > deepest:
             return Fate(url, "over_depth", str(entry.level), where)
         return None
+
+
+def _key(url: str) -> bytes:
+    return hashlib.blake2b(url.encode("utf-8", "surrogatepass"), digest_size=12).digest()
 
 
 def _in_turns(entries: Iterable[Entry]) -> list[Entry]:

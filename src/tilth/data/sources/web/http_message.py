@@ -1,8 +1,8 @@
 """HTTP messages as WARC keeps them: head and body, and the body's codings undone, bounded.
 
-    parse_response(block) -> Response     status, headers, body; ValueError when it is none
-    Response.payload(limit)               without chunks and compression; ValueError, TooLargeError
-    decompressed(body, coding, limit)     gzip, deflate, br, zstd
+parse_response(block) -> Response     status, headers, body; ValueError when it is none
+Response.payload(limit)               without chunks and compression; ValueError, TooLargeError
+decompressed(body, coding, limit)     gzip, deflate, br, zstd
 """
 
 from __future__ import annotations

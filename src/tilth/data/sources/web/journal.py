@@ -60,8 +60,8 @@ class Journal:
 
     def flush(self) -> None:
         """Writes what is held, durably."""
-        assert self._earlier is None
         if self._held:
+            assert self._earlier is None  # else it would stand before what is still to be given out
             text = "".join(json.dumps(event, separators=(",", ":")) + "\n" for event in self._held)
             disk.append(self.path, text.encode())
             disk.sync_file(self.path)
