@@ -134,12 +134,17 @@ def _glimpse(file: BinaryIO, offset: int) -> str:
     file.seek(offset)
     start = file.read(1 << 12)
     if start.startswith(_GZIP):
-        try:
-            start = zlib.decompressobj(31).decompress(start, 1 << 12)
-        except zlib.error:
-            return ""
+        start = _as_far_as_it_goes(start)
     found = re.search(rb"^WARC-Target-URI:\s*<?([^\s>]{1,2000})", start, re.IGNORECASE | re.MULTILINE)
     return found[1].decode("utf-8", "replace") if found and _VERSION.match(start) else ""
+
+
+def _as_far_as_it_goes(packed: bytes) -> bytes:
+    inflate, out = zlib.decompressobj(31), b""
+    with contextlib.suppress(zlib.error):
+        for at in range(0, len(packed), 64):  # what comes with the fault is lost: so in small bites
+            out += inflate.decompress(packed[at : at + 64], _PIECE)
+    return out
 
 
 class _BrokenError(Exception):
@@ -155,7 +160,8 @@ def _next_record(source: _Plain | _Members) -> Record | Broken | None:
     head = source.peek(_LONGEST_HEAD)
     if not head:
         return None
-    end = _HEAD_END.search(head)
+    while (end := _HEAD_END.search(head)) is None and len(head) < _LONGEST_HEAD and source.go_on():
+        head = source.peek(_LONGEST_HEAD)
     if not _VERSION.match(head) or end is None:
         raise _BrokenError("no_record", offset, f"no record begins with {head[:20]!r}")
     headers = _fields(head[: end.start()])
@@ -224,6 +230,10 @@ class _Plain:
         while size and (taken := len(self.take(min(size, _PIECE)))):
             size -= taken
 
+    def go_on(self) -> bool:
+        """Whether there is more where `peek` ended: not here."""
+        return False
+
     def _more(self) -> bytes:
         return self._file.read(_PIECE)
 
@@ -258,11 +268,13 @@ class _Members:
         self._ended = False  # a member ended, and the next was not begun
 
     def begin(self) -> int:
-        while not self._held:
-            self._ended = False
-            if not self.peek(1) and not self._ended:
-                break  # the end of the file; an empty member is none
-        self._began = self._member
+        try:
+            while not self._held:
+                self._ended = False
+                if not self.peek(1) and not self._ended:
+                    break  # the end of the file; an empty member is none
+        finally:
+            self._began = self._member  # also of one that cannot be begun: what is looked for then lies behind it
         return self._began
 
     def peek(self, size: int) -> bytes:
@@ -273,7 +285,7 @@ class _Members:
     def take(self, size: int) -> bytes:
         pieces = [self._take_some(size)]
         left = size - len(pieces[0])
-        while left and self._go_on():
+        while left and self.go_on():
             pieces.append(self._take_some(left))
             left -= len(pieces[-1])
         return b"".join(pieces)
@@ -283,15 +295,16 @@ class _Members:
         del self._held[: len(taken)]
         return taken
 
-    def _go_on(self) -> bool:
+    def go_on(self) -> bool:
         """Begins the next member, for a record that one does not hold: the file was packed in blocks of another kind.
 
         Not when a record begins there: then this one is shorter than it says.
         """
         if not self._ended:
             return False
-        self._ended = False
-        return bool(self.peek(1)) and not _VERSION.match(self.peek(16))
+        self._ended, before = False, len(self._held)
+        start = self.peek(before + 16)[before:]
+        return bool(start) and not _VERSION.match(start)
 
     def skip(self, size: int) -> None:
         while size and (taken := len(self.take(min(size, _PIECE)))):
