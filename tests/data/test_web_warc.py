@@ -143,8 +143,12 @@ def test_a_record_shorter_than_it_says_does_not_take_the_next_with_it() -> None:
 def test_large_records_and_bombs_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(warc, "LARGEST_RECORD", 1 << 20)
     monkeypatch.setattr(warc, "_BOMB_BYTES", 4 << 20)
-    large = gzip.compress(b"WARC/1.1\r\nWARC-Target-URI: http://l/\r\nContent-Length: 2000000\r\n\r\n" + bytes(2_000_000))
-    bomb = gzip.compress(b"WARC/1.1\r\nWARC-Target-URI: http://b/\r\nContent-Length: 9000000\r\n\r\n" + bytes(9_000_000))
+    large = gzip.compress(
+        b"WARC/1.1\r\nWARC-Target-URI: http://l/\r\nContent-Length: 2000000\r\n\r\n" + bytes(2_000_000)
+    )
+    bomb = gzip.compress(
+        b"WARC/1.1\r\nWARC-Target-URI: http://b/\r\nContent-Length: 9000000\r\n\r\n" + bytes(9_000_000)
+    )
     found = records(response(0)[1] + large + bomb + response(1)[1])
     assert urls(found) == ["http://host/0", "http://host/1"]
     assert [(one.rule, one.url) for one in found if isinstance(one, Broken)][:1] == [("too_large", "http://l/")]
@@ -171,7 +175,12 @@ def test_codings_are_undone_and_bounded() -> None:
         with pytest.raises(TooLargeError):
             decompressed(packed, coding, 1000)
     assert decompressed(text, "gzip", 10_000) == text  # a crawler unpacked it and kept the header
-    for coding, packed in {"gzip": gzip.compress(text)[:-20], "zstd": zstd[:-9], "br": b"\xff" * 9, "rot13": b""}.items():
+    for coding, packed in {
+        "gzip": gzip.compress(text)[:-20],
+        "zstd": zstd[:-9],
+        "br": b"\xff" * 9,
+        "rot13": b"",
+    }.items():
         with pytest.raises(ValueError, match=r"damaged|cut off|not known"):
             decompressed(packed, coding, 10_000)
 

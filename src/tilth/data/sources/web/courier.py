@@ -49,7 +49,9 @@ class Robots:
         """Why a page may not be fetched."""
         state = self._event["state"]
         if state == "unknown":  # RFC 9309, section 2.3.1.4
-            return Fault(self._event["rule"], "robots.txt", f"its robots.txt cannot be had: {self._event['detail']}")
+            return Fault(
+                self._event["rule"], self._event["value"], f"its robots.txt cannot be had: {self._event['detail']}"
+            )
         if self._rules is not None and not self._rules.can_fetch(url, AGENT):
             return Fault("robots", "", "its robots.txt forbids it")
         if self.delay > LONGEST_WAIT:
@@ -98,7 +100,7 @@ class Courier:
                 url = target
             return _robots_event(origin, answer)
         except Fault as fault:
-            return _unknown(origin, fault.rule, fault.detail)
+            return _unknown(origin, fault.rule, fault.value, fault.detail)
 
     def page(self, entry: Entry, validators: Mapping[str, str]) -> Answer:
         """A page or sitemap, as the server gave it.
@@ -160,16 +162,17 @@ def _robots_event(origin: str, answer: Answer) -> dict[str, Any]:
     if answer.status in REDIRECTS or (400 <= answer.status < 500 and answer.status not in _BUSY):
         return {"robots": origin, "state": "absent", "status": answer.status}  # RFC 9309, sections 2.3.1.2 and 2.3.1.3
     if answer.status != 200:
-        return _unknown(origin, "robots_unavailable", f"the server answers {answer.status}")
+        return _unknown(origin, "robots_unavailable", str(answer.status), f"the server answers {answer.status}")
     try:
         raw = decompressed(answer.body, answer.header("content-encoding"), ROBOTS_BYTES)
     except (TooLargeError, ValueError) as error:
-        return _unknown(origin, "robots_unavailable", str(error) or f"more than {ROBOTS_BYTES} bytes when decompressed")
+        why = str(error) or f"more than {ROBOTS_BYTES} bytes when decompressed"
+        return _unknown(origin, "robots_unavailable", "", why)
     return {"robots": origin, "state": "there", "text": raw.decode("utf-8-sig", "replace")}
 
 
-def _unknown(origin: str, rule: str, detail: str) -> dict[str, Any]:
-    return {"robots": origin, "state": "unknown", "rule": rule, "detail": detail}
+def _unknown(origin: str, rule: str, value: str, detail: str) -> dict[str, Any]:
+    return {"robots": origin, "state": "unknown", "rule": rule, "value": value, "detail": detail}
 
 
 def retry_after(answer: Answer) -> float:
