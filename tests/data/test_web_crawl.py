@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 from warcio.archiveiterator import ArchiveIterator
 
-from tests.data.web_site import Handler, Site, open_plain, serving
+from tests.data.web_site import Handler, Site, plain_parser_of, serving
 from tilth.core.config import parse
 from tilth.core.errors import DataError, IntegrityError, RecipeError
 from tilth.data.document import Document
@@ -65,7 +65,7 @@ def fates(listing: Listing, site: Site) -> dict[str, str]:
 
 
 def read(listing: Listing) -> list[Document]:
-    outcomes = [one for item in listing for one in read_warc(Intake(item, SourceConfig(path="x")), open_plain)]
+    outcomes = [one for item in listing for one in read_warc(Intake(item, SourceConfig(path="x")), plain_parser_of)]
     assert all(one.document for one in outcomes)
     return [one.document for one in outcomes if one.document]
 
@@ -108,7 +108,7 @@ def test_a_finished_crawl_is_read_again_without_the_server(tmp_path: Path) -> No
     assert crawled(site, tmp_path, delay=9.0, contact="https://example.org/bot") == first  # politeness is no identity
     assert len(read(first)) == 2
     (tmp_path / "downloads").rename(tmp_path / "elsewhere")
-    with pytest.raises(DataError, match="brought no page: .*: unreachable"):
+    with pytest.raises(DataError, match=r"brought no page: .*: unreachable"):
         crawled(site, tmp_path)
     page = next((tmp_path / "elsewhere").glob("crawl-*/pages-00000.warc.gz"))
     page.write_bytes(page.read_bytes()[:-1] + b"\xff")
@@ -212,7 +212,7 @@ def test_a_name_with_one_private_address_is_refused_and_the_address_looked_at_is
         exchange.socket, "create_connection", lambda address, timeout: (_ for _ in ()).throw(OSError(address))
     )
     answers[:] = [["93.184.216.34"], ["127.0.0.1"]]
-    with pytest.raises(exchange.Fault, match="93.184.216.34"):
+    with pytest.raises(exchange.Fault, match=r"93\.184\.216\.34"):
         exchange.exchange("http://rebinding.example/", {}, exchange.Limits(1, 1, 100))
     assert answers == [["127.0.0.1"]]
 
@@ -431,7 +431,7 @@ def big_site(site: Site) -> int:
     draw = random.Random(0)
     count = 60
     for number in range(count):
-        targets = draw.sample(range(count), 5) + [(number + 1) % count]
+        targets = [*draw.sample(range(count), 5), (number + 1) % count]
         site.html(f"/{number}", f"<p>{number}" + "".join(f'<a href="/{target}">x</a>' for target in targets))
     site.html("/", '<a href="/0">x</a>')
     site.pages["/7"] = 302, {"Location": "/9"}, b""

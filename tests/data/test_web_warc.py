@@ -16,7 +16,7 @@ from warcio.archiveiterator import ArchiveIterator
 from warcio.statusandheaders import StatusAndHeaders
 from warcio.warcwriter import WARCWriter
 
-from tests.data.web_site import PlainParser, open_plain
+from tests.data.web_site import PlainParser, plain_parser_of
 from tilth.core.errors import DataError
 from tilth.core.files import hash_file
 from tilth.data.document import Document, Verdict
@@ -187,7 +187,7 @@ def test_codings_are_undone_and_bounded() -> None:
 
 def outcomes(path: Path, name: str = "a.warc.gz") -> tuple[list[Document], list[Verdict]]:
     item = Input("s", "warc", path, name, path.stat().st_size, hash_file(path))
-    found = list(read_warc(Intake(item, SourceConfig(path="x")), open_plain))
+    found = list(read_warc(Intake(item, SourceConfig(path="x")), plain_parser_of))
     return [one.document for one in found if one.document], [v for one in found for v in one.verdicts]
 
 
@@ -252,7 +252,7 @@ def test_a_file_that_changed_is_refused_and_one_without_records_says_so(tmp_path
     item = Input("s", "warc", path, "a.warc", path.stat().st_size, hash_file(path))
     path.write_bytes(gzip.decompress(response(1)[1]))
     with pytest.raises(DataError, match="changed while it was used"):
-        list(read_warc(Intake(item, SourceConfig(path="x")), open_plain))
+        list(read_warc(Intake(item, SourceConfig(path="x")), plain_parser_of))
 
 
 def test_a_wet_file_opens_no_parser(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 Page = tuple[int, dict[str, str], bytes] | Callable[["Handler"], None]
 
@@ -92,12 +92,6 @@ class PlainParser:
 
     opened: list[str] = []
 
-    def __enter__(self) -> PlainParser:
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        pass
-
     def extract(self, raw: bytes, locator: str, *, charset: str | None = None) -> Found:
         text = raw.decode(charset or "utf-8", "replace")
         if "broken" in text:
@@ -106,6 +100,6 @@ class PlainParser:
         return Found(re.sub(r"<title>.*?</title>|<[^>]*>", "", text), title[1] if title else None)
 
 
-def open_plain(kind: str) -> PlainParser:
+def plain_parser_of(kind: str) -> PlainParser:
     PlainParser.opened.append(kind)
     return PlainParser()

@@ -12,18 +12,19 @@ Memory stays bounded by the longest line or the largest block (see streams.py). 
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager
-from typing import Literal
+from contextlib import ExitStack
 
 from tilth.data.document import Outcome
+from tilth.data.extract import Extractor
 from tilth.data.sources import python_docs, streams
 from tilth.data.sources.config import SourceConfig
 from tilth.data.sources.inputs import Input
 from tilth.data.sources.intake import Intake, Note
 from tilth.data.sources.rows import read_csv, read_jsonl, too_long
-from tilth.data.sources.web.documents import Parser, read_warc
+from tilth.data.sources.web.documents import read_warc
 
 
 def read_input(item: Input, config: SourceConfig) -> Iterator[Outcome]:
@@ -38,7 +39,7 @@ def read_input(item: Input, config: SourceConfig) -> Iterator[Outcome]:
         yield from python_docs.read(intake)
         return
     if item.kind == "warc":
-        yield from read_warc(intake, _open_parser)
+        yield from _warc(intake)
         return
     text = streams.as_utf8(streams.read_pieces(item))
     if text.bom:
@@ -56,10 +57,9 @@ def read_input(item: Input, config: SourceConfig) -> Iterator[Outcome]:
     yield from intake.rest()
 
 
-def _open_parser(kind: Literal["html", "pdf"]) -> AbstractContextManager[Parser]:
-    from tilth.data.extract import Extractor
-
-    return Extractor(kind)
+def _warc(intake: Intake) -> Iterator[Outcome]:
+    with ExitStack() as stack:
+        yield from read_warc(intake, functools.cache(lambda kind: stack.enter_context(Extractor(kind))))
 
 
 def _whole(intake: Intake, text: streams.Utf8) -> Iterator[Outcome]:

@@ -79,13 +79,9 @@ class Intake:
         document = Document(doc_id, text, self.item.source, locator, self.license or license, known)
         return self._outcome(document, doc_id, said)
 
-    def drop(self, locator: str, note: Note) -> Outcome:
-        """No document stands at `locator`, for the reason that `note` gives."""
-        return self._dropped(locator, [note])
-
-    def drop_all(self, locator: str, notes: list[Note]) -> Outcome:
-        """No document stands at `locator`; the last note is the reason, those before it say what was found as well."""
-        return self._dropped(locator, notes)
+    def drop(self, locator: str, *notes: Note) -> Outcome:
+        """No document stands at `locator`, for the reason that the last of `notes` gives."""
+        return self._dropped(locator, list(notes))
 
     def rest(self) -> list[Outcome]:
         """To be called at the end: a file that gave no outcome at all is an empty one."""

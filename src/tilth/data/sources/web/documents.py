@@ -1,6 +1,6 @@
 """WARC records to documents.
 
-    read_warc(intake, open_parser) -> Iterator[Outcome]
+    read_warc(intake, parser_of) -> Iterator[Outcome]
 
     response      an HTTP answer with status 200: HTML and PDF go through the extraction seam, text is taken as it is
     resource      the same without HTTP
@@ -14,7 +14,6 @@ A document's locator is its target address; a further record of the same address
 from __future__ import annotations
 
 import codecs
-import contextlib
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, Protocol
@@ -55,11 +54,11 @@ class Parser(Protocol):
         """The page's text, or the faults that say why there is none."""
 
 
-OpenParser = Callable[[Kind], contextlib.AbstractContextManager[Parser]]
-"""A parser for `html` or `pdf`; opened when the first such page comes."""
+ParserOf = Callable[[Kind], Parser]
+"""The parser for `html` or `pdf`; asked for when such a page comes, so that a WET file needs none."""
 
 
-def read_warc(intake: Intake, open_parser: OpenParser) -> Iterator[Outcome]:
+def read_warc(intake: Intake, parser_of: ParserOf) -> Iterator[Outcome]:
     """The outcomes of one WARC or WET file, in its order.
 
     Raises:
@@ -72,10 +71,11 @@ def read_warc(intake: Intake, open_parser: OpenParser) -> Iterator[Outcome]:
                 f"{item.path} changed while it was used: its SHA-256 was {item.sha256} ({item.size} bytes)",
                 "let nothing write into the source, then type the same command",
             )
-        with item.path.open("rb") as file, _Reader(intake, open_parser) as reader:
+        reader = _Reader(intake, parser_of)
+        with item.path.open("rb") as file:
             for found in read_records(file):
                 yield from reader.outcomes(found)
-            yield from reader.unresolved()
+        yield from reader.unresolved()
     except OSError as error:
         reason = error.strerror or str(error)
         raise DataError(f"cannot read {item.path}: {reason}", "check that the file is there and readable") from error
@@ -84,18 +84,10 @@ def read_warc(intake: Intake, open_parser: OpenParser) -> Iterator[Outcome]:
 class _Reader:
     """Takes the records of one file in their order."""
 
-    def __init__(self, intake: Intake, open_parser: OpenParser) -> None:
-        self._intake, self._open_parser = intake, open_parser
-        self._parsers: dict[Kind, Parser] = {}
-        self._closing = contextlib.ExitStack()
+    def __init__(self, intake: Intake, parser_of: ParserOf) -> None:
+        self._intake, self._parser_of = intake, parser_of
         self._seen: set[bytes] = set()
         self._revisits: dict[str, tuple[str, Note]] = {}  # by the record that each refers to
-
-    def __enter__(self) -> _Reader:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._closing.close()
 
     def outcomes(self, found: Record | Broken) -> Iterator[Outcome]:
         """What one record gives: mostly one outcome, none for a record that describes another."""
@@ -153,14 +145,12 @@ class _Reader:
     def _extracted(
         self, kind: Kind, raw: bytes, locator: str, charset: str | None, meta: dict[str, Any], notes: list[Note]
     ) -> Outcome:
-        if kind not in self._parsers:
-            self._parsers[kind] = self._closing.enter_context(self._open_parser(kind))
-        page = self._parsers[kind].extract(raw, locator, charset=charset)
+        page = self._parser_of(kind).extract(raw, locator, charset=charset)
         said = [*notes, *(Note(*fault) for fault in page.faults)]
         if page.text is None:
             assert page.faults
-            return self._intake.drop_all(locator, said)
-        stated = {"title": page.title, "published": page.date}
+            return self._intake.drop(locator, *said)
+        stated = {"title": page.title, "published": page.date}  # `date` is when it was fetched
         meta |= {key: value for key, value in stated.items() if value}
         return self._intake.from_text(locator, page.text, *said, meta=meta, license=page.license)
 
