@@ -222,7 +222,7 @@ def test_responses_become_documents_and_the_rest_is_named(tmp_path: Path) -> Non
         f"http://host/0 {DATE}": "once more",
         "http://host/wet": "from a WET file €",
     }
-    assert found[0].meta == {"url": "http://host/0", "date": DATE, "content_type": "text/html", "title": "T0"}
+    assert found[0].meta == {"url": "http://host/0", "fetched": DATE, "content_type": "text/html", "title": "T0"}
     assert [(v.rule, v.verdict) for v in verdicts] == [
         ("status", "dropped"),
         ("content_type", "dropped"),

@@ -9,6 +9,7 @@
     intake.py        bytes to documents: decoding, NULs, surrogates, emptiness, and the verdicts on them
     rows.py          JSON Lines and CSV; csv_records.py parses CSV
     url.py           one file by http, resumed and verified
+    web/             crawls and Common Crawl, kept as WARC; WARC to documents
     python_docs.py   the embedded default; docstrings.py makes its reference pages
 
 A reader is a function from an `Intake` and pieces of bytes to outcomes; `read_input` chooses it by the input's kind.

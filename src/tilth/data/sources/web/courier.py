@@ -39,7 +39,7 @@ class Robots:
 
     def __init__(self, event: Mapping[str, Any]) -> None:
         try:
-            from protego import Protego  # type: ignore[import-untyped, unused-ignore]
+            from protego import Protego
         except ImportError:
             raise RecipeError("crawling needs protego, which is not installed", "pip install 'tilth[web]'") from None
         self._event = event

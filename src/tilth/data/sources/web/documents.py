@@ -8,6 +8,7 @@
     revisit       the text is elsewhere: said so, unless the record that it refers to follows in this file
     the rest      (request, metadata, warcinfo) describes, and is no document
 
+`meta` has `url`, `fetched` (WARC-Date) and `content_type`; of a page also `title` and `date`, where it states them.
 A document's locator is its target address; a further record of the same address in one file gets its date behind it.
 """
 
@@ -133,7 +134,7 @@ class _Reader:
         if isinstance(payload, Note):
             return self._intake.drop(locator, payload)
         kind, charset, raw = payload
-        meta = {"url": record.url, "date": record.headers.get("warc-date", ""), "content_type": kind}
+        meta = {"url": record.url, "fetched": record.headers.get("warc-date", ""), "content_type": kind}
         if kind in _PARSED:
             return self._extracted(_PARSED[kind], raw, locator, charset, meta, notes)
         if kind.startswith("text/"):
@@ -150,7 +151,7 @@ class _Reader:
         if page.text is None:
             assert page.faults
             return self._intake.drop(locator, *said)
-        stated = {"title": page.title, "published": page.date}  # `date` is when it was fetched
+        stated = {"title": page.title, "date": page.date}
         meta |= {key: value for key, value in stated.items() if value}
         return self._intake.from_text(locator, page.text, *said, meta=meta, license=page.license)
 

@@ -42,7 +42,7 @@ class _Hrefs:
 def page_links(raw: bytes, url: str) -> list[str]:
     """The web addresses that an HTML page links to, at most `MOST_LINKS` and one more."""
     try:
-        from lxml import etree  # type: ignore[import-untyped, unused-ignore]
+        from lxml import etree
     except ImportError:
         raise RecipeError("crawling needs lxml, which is not installed", "pip install 'tilth[web]'") from None
     target = _Hrefs()
