@@ -27,8 +27,10 @@ from tilth.core.errors import DataError, IntegrityError, RecipeError
 from tilth.data.document import Document
 from tilth.data.sources import Listing, SourceConfig, list_inputs
 from tilth.data.sources.intake import Intake
-from tilth.data.sources.web import courier, exchange, links
+from tilth.data.sources.web import archive, courier, exchange, links
+from tilth.data.sources.web.config import CrawlConfig
 from tilth.data.sources.web.documents import read_warc
+from tilth.data.sources.web.frontier import Frontier
 
 CONTACT = "someone@example.org"
 
@@ -395,6 +397,42 @@ def test_sitemaps_and_lists(site: Site, tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("ftp://x\n")
     with pytest.raises(DataError, match=r"list.txt:1: 'ftp://x' is no http"):
         crawled(site, tmp_path, start=None, urls="list.txt")
+
+
+def test_a_hostile_sitemap_costs_no_more_than_its_length() -> None:
+    began = time.monotonic()
+    for part in (b"<url ", b"<url" + b" " * 900, b"<loc>", b"<loc>" + b"x" * 4000, b"<sitemap>"):
+        assert links.sitemap_links(b"<" + part * ((8 << 20) // len(part))) == ([], [])
+    assert time.monotonic() - began < 5
+    assert links.sitemap_links(b"http://h/1\nnothing\nhttp://h/2\n") == (["http://h/1", "http://h/2"], [])
+
+
+def test_hosts_take_turns_and_levels_follow_one_another() -> None:
+    starts = ["http://a/1", "http://a/2", "http://a/3", "http://b/1"]
+    frontier = Frontier(CrawlConfig(start=starts, sitemaps=["http://c/map"], contact=CONTACT), ["http://b/2"])
+    order = []
+    while (entry := frontier.next()) is not None:
+        order.append((entry.url, entry.level))
+        if entry.url == "http://a/1":
+            frontier.add(entry, "http://a/4", "page")
+            frontier.add(entry, "http://b/1", "page")
+            assert frontier.redirect(entry, "http://a/5") is None
+    assert order == [
+        ("http://c/map", 0),
+        *((f"http://{name}", 0) for name in ("a/1", "a/5", "b/1", "a/2", "b/2", "a/3")),
+        ("http://a/4", 1),
+    ]
+
+
+def test_pages_lie_in_several_files_in_the_order_of_urls(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive, "SEGMENT", 3000)
+    big_site(site)
+    listing = crawled(site, tmp_path, depth=99)
+    assert len(listing) > 5
+    locators = [one.locator for one in read(listing)]
+    assert locators == sorted(locators) and len(locators) == 60
 
 
 def test_a_second_visit_asks_only_for_what_changed(site: Site, tmp_path: Path) -> None:

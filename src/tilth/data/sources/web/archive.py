@@ -130,11 +130,13 @@ def _chunks(first: bytes, archive: Archive, places: Iterable[Place]) -> Iterator
 
 def _groups(places: Sequence[tuple[str, Place]]) -> Iterator[list[tuple[str, Place]]]:
     group: list[tuple[str, Place]] = []
+    size = 0
     for item in places:
         group.append(item)
-        if sum(place.size for _, place in group) >= SEGMENT:
+        size += item[1].size
+        if size >= SEGMENT:
             yield group
-            group = []
+            group, size = [], 0
     if group:
         yield group
 

@@ -19,7 +19,7 @@ from tilth.data.sources.web.urls import normalize
 
 MOST_LINKS = 10_000
 """Of one page; a page with more of them is a trap, or a list that wants to be given as `urls`."""
-_ENTRY = re.compile(rb"<(url|sitemap)\b[^>]{0,1000}>|<loc>([^<]{1,4000})</loc>", re.IGNORECASE)
+_ENTRY = re.compile(rb"<(url|sitemap)\b[^<>]{0,1000}>|<loc>([^<]{1,4000})</loc>", re.IGNORECASE)
 
 
 class _Hrefs:
