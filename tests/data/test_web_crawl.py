@@ -3,16 +3,9 @@
 from __future__ import annotations
 
 import gzip
-import json
-import os
-import random
 import re
 import resource
 import shutil
-import signal
-import subprocess
-import sys
-import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +14,7 @@ from typing import Any
 import pytest
 from warcio.archiveiterator import ArchiveIterator
 
-from tests.data.web_site import Handler, Site, plain_parser_of, serving
+from tests.data.web_site import Handler, Site, big_site, plain_parser_of, serving
 from tilth.core.config import parse
 from tilth.core.errors import DataError, IntegrityError, RecipeError
 from tilth.data.document import Document
@@ -463,59 +456,6 @@ def test_a_second_visit_asks_only_for_what_changed(site: Site, tmp_path: Path) -
     third = crawled(site, tmp_path, recrawl=2)
     assert fates(third, site) == dict.fromkeys(("/", "/same", "/new"), "not_modified 304")
     assert [one.text for one in read(third)] == [one.text for one in second]
-
-
-def big_site(site: Site) -> int:
-    draw = random.Random(0)
-    count = 60
-    for number in range(count):
-        targets = [*draw.sample(range(count), 5), (number + 1) % count]
-        site.html(f"/{number}", f"<p>{number}" + "".join(f'<a href="/{target}">x</a>' for target in targets))
-    site.html("/", '<a href="/0">x</a>')
-    site.pages["/7"] = 302, {"Location": "/9"}, b""
-    return count
-
-
-CHILD = """
-    import sys
-    from pathlib import Path
-    from tilth.data.sources.web.config import CrawlConfig
-    from tilth.data.sources.web.crawl import crawl
-    config = CrawlConfig(start=[sys.argv[1]], contact="a@b.org", delay=0.01, depth=99, max_pages=50, allow_private=True)
-    crawl(config, Path(), Path(sys.argv[2]))
-"""
-
-
-def test_killed_again_and_again_it_ends_with_the_same_pages(site: Site, tmp_path: Path) -> None:
-    big_site(site)
-    command = [sys.executable, "-c", textwrap.dedent(CHILD), site.url]
-    subprocess.run([*command, str(tmp_path / "whole")], check=True, env=os.environ)
-    expected = sorted(site.seen)
-    assert len(set(expected)) == len(expected)
-    site.seen.clear()
-    kills = 0
-    draw = random.Random(1)
-    while True:
-        child = subprocess.Popen([*command, str(tmp_path / "killed")], env=os.environ)
-        seen, until = len(site.seen), draw.randrange(4, 25)
-        while child.poll() is None and len(site.seen) - seen < until:
-            time.sleep(0.002)
-        if child.poll() is not None:
-            break
-        child.send_signal(signal.SIGKILL)
-        child.wait()
-        kills += 1
-    assert child.returncode == 0 and kills >= 3
-    assert sorted(set(site.seen)) == expected
-    assert len(site.seen) - len(expected) <= kills  # what was under way at a kill
-    whole, killed = (next((tmp_path / name).glob("crawl-*-0")) for name in ("whole", "killed"))
-
-    def rows(folder: Path) -> list[Any]:
-        lines = map(json.loads, (folder / "fates.jsonl").read_text().splitlines())
-        return [(row["url"], row["rule"], row["value"], row["detail"]) for row in lines]
-
-    assert rows(whole) == rows(killed) and len(rows(whole)) > 55
-    assert [path.name for path in (tmp_path / "killed").iterdir() if path.name != ".lock"] == [killed.name]
 
 
 def test_what_cannot_be_meant_is_refused() -> None:

@@ -1,13 +1,19 @@
-"""The crawler on a disk that fails at every operation, and over TLS."""
+"""The crawler killed, on a disk that fails at every operation, and over TLS."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import json
+import os
+import random
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
+import sys
+import textwrap
 import threading
 import time
 from collections.abc import Iterator
@@ -16,7 +22,7 @@ from typing import Any
 
 import pytest
 
-from tests.data.web_site import Site, plain_parser_of, serving
+from tests.data.web_site import Site, big_site, plain_parser_of, serving
 from tilth.core import files
 from tilth.core.errors import StorageError
 from tilth.data.sources import SourceConfig
@@ -102,6 +108,53 @@ def test_a_disk_that_fails_at_any_operation_costs_no_page(
         assert not list(folder.glob("*.work")) and not list(folder.glob(".*.tmp")), operation
         shutil.rmtree(folder)
     assert operation > 25
+
+
+CHILD = """
+    import sys
+    from pathlib import Path
+    from tilth.data.sources.web.config import CrawlConfig
+    from tilth.data.sources.web.crawl import crawl
+    config = CrawlConfig(start=[sys.argv[1]], contact="a@b.org", delay=0.01, depth=99, max_pages=50, allow_private=True)
+    crawl(config, Path(), Path(sys.argv[2]))
+"""
+
+
+def test_killed_again_and_again_it_ends_with_the_same_pages(tmp_path: Path) -> None:
+    with serving(Site()) as site:
+        kill_and_compare(site, tmp_path)
+
+
+def kill_and_compare(site: Site, tmp_path: Path) -> None:
+    big_site(site)
+    command = [sys.executable, "-c", textwrap.dedent(CHILD), site.url]
+    subprocess.run([*command, str(tmp_path / "whole")], check=True, env=os.environ)
+    expected = sorted(site.seen)
+    assert len(set(expected)) == len(expected)
+    site.seen.clear()
+    kills = 0
+    draw = random.Random(1)
+    while True:
+        child = subprocess.Popen([*command, str(tmp_path / "killed")], env=os.environ)
+        seen, until = len(site.seen), draw.randrange(4, 25)
+        while child.poll() is None and len(site.seen) - seen < until:
+            time.sleep(0.002)
+        if child.poll() is not None:
+            break
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        kills += 1
+    assert child.returncode == 0 and kills >= 3
+    assert sorted(set(site.seen)) == expected
+    assert len(site.seen) - len(expected) <= kills  # what was under way at a kill
+    whole, killed = (next((tmp_path / name).glob("crawl-*-0")) for name in ("whole", "killed"))
+
+    def rows(folder: Path) -> list[Any]:
+        lines = map(json.loads, (folder / "fates.jsonl").read_text().splitlines())
+        return [(row["url"], row["rule"], row["value"], row["detail"]) for row in lines]
+
+    assert rows(whole) == rows(killed) and len(rows(whole)) > 55
+    assert [path.name for path in (tmp_path / "killed").iterdir() if path.name != ".lock"] == [killed.name]
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="makes its certificate with openssl")

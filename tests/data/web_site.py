@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import re
 import threading
 import time
@@ -77,6 +78,17 @@ def serving(site: Site) -> Iterator[Site]:
         site.shutdown()
         site.server_close()
         thread.join()
+
+
+def big_site(site: Site) -> None:
+    """Sixty pages that link to one another at random, reachable from one another."""
+    draw = random.Random(0)
+    count = 60
+    for number in range(count):
+        targets = [*draw.sample(range(count), 5), (number + 1) % count]
+        site.html(f"/{number}", f"<p>{number}" + "".join(f'<a href="/{target}">x</a>' for target in targets))
+    site.html("/", '<a href="/0">x</a>')
+    site.pages["/7"] = 302, {"Location": "/9"}, b""
 
 
 class Found(NamedTuple):
