@@ -12,9 +12,10 @@ import pytest
 from tests.data.pdfs import make_pdf
 from tilth.core.config import parse
 from tilth.core.errors import RecipeError
-from tilth.data import extract, stages
+from tilth.data import extract
 from tilth.data.document import Outcome
 from tilth.data.sources import SourceConfig, list_inputs, read_input
+from tilth.data.tasks import collect
 
 pytest.importorskip("trafilatura")
 pytest.importorskip("pypdfium2")
@@ -78,7 +79,7 @@ def test_a_task_reads_many_pages_with_one_process(pages: Path, monkeypatch: pyte
         (pages / "pages" / f"more{n}.html").write_text(PAGE.format(title=n, text=WORDS))
     (pages / "out").mkdir()
     inputs = list(list_inputs(source(), pages, pages))
-    facts = stages.collect(pages / "out", source(), inputs, [], 1 << 20)
+    facts = collect.collect(pages / "out", source(), inputs, [], 1 << 20)
     assert facts["parts"][0]["documents"] == 13 and facts["rules"]["dropped"]["read/broken"] == 1
     assert [kind for kind, _ in started] == ["html", "pdf"]
     table = pq.read_table(pages / "out" / "part-00000.parquet").to_pylist()

@@ -199,7 +199,7 @@ def dataset_table(facts: Mapping[str, Any]) -> RenderableType:
 
 def _is_before_reading(rule: str) -> bool:
     """Whether what the rule drops never became a document, and is not in the number that was read."""
-    return rule.partition("/")[0] in ("list", "read")
+    return rule.partition("/")[0] in ("list", "fetch", "read")
 
 
 def _add_rules(table: Table, verdict: str, rules: Mapping[str, int]) -> None:

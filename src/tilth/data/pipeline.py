@@ -25,6 +25,7 @@ from tilth.data.dataset import Dataset, assemble, dataset_folder, is_whole
 from tilth.data.document import Verdict
 from tilth.data.minhash import MinHashConfig
 from tilth.data.sources import Input, SourceConfig, list_inputs
+from tilth.data.sources.config import ORIGINS
 from tilth.data.stages import Stage, build_stages
 from tilth.data.tasks import cleaning, collect, dedup, encode, split
 from tilth.data.tasks.parts import Part
@@ -156,7 +157,7 @@ def _collect_task(source: SourceConfig, group: list[Input], skipped: Sequence[Ve
     arguments = {"source": source, "inputs": group, "skipped": skipped, "part_bytes": part_bytes}
     identity = {
         # Where the text comes from is in the inputs; what is done with it is in these.
-        "source": source.model_dump(mode="json", exclude={"path", "url", "sha256"}),
+        "source": source.model_dump(mode="json", exclude=set(ORIGINS) - {"builtin"} | {"sha256"}),
         "inputs": [item.identity() for item in group],
         "skipped": [[v.doc_id, v.rule, v.detail] for v in skipped],
         "part_bytes": part_bytes,

@@ -11,6 +11,7 @@
     rows.py          JSON Lines, CSV and JSON; csv_records.py parses CSV, json_rows.py cuts JSON; parquet_rows.py
     shapes.py        rows to texts: a column, a template, a conversation
     url.py           one file by http, resumed and verified
+    web/             crawls and Common Crawl, kept as WARC; WARC to documents
     python_docs.py   the embedded default; docstrings.py makes its reference pages
 
 A reader is a function from an `Intake` and pieces of bytes to outcomes; `read_input` chooses it by the input's kind.

@@ -16,8 +16,10 @@ from pydantic import Field, field_validator, model_validator
 from tilth.core.config import Config
 from tilth.data.extract.config import ExtractConfig
 from tilth.data.sources.shapes import RowMap, template_columns
+from tilth.data.sources.web.config import CommonCrawlConfig, CrawlConfig
 
 GLOB_CHARACTERS = frozenset("*?[")
+ORIGINS = ("path", "url", "builtin", "crawl", "common_crawl")
 
 
 class SourceConfig(Config):
@@ -33,13 +35,17 @@ class SourceConfig(Config):
     """SHA-256 (64 hex digits) of the file at `url`."""
     builtin: Literal["python_docs"] | None = None
     """`python_docs`: the language reference, docstrings and sources of the Python that runs tilth; needs no network."""
+    crawl: CrawlConfig | None = None
+    """Pages of the web, fetched politely and kept as WARC."""
+    common_crawl: CommonCrawlConfig | None = None
+    """WARC or WET files of Common Crawl, whole or single records."""
     name: str | None = None
     """What the documents are filed under; by default the path, address or built-in as it is written here."""
     license: str | None = None
     """The licence of the texts, such as `CC-BY-4.0`; written on each document."""
-    format: Literal["auto", "text", "markdown", "python", "code", "jsonl", "csv", "json", "parquet", "html", "pdf"] = (
-        "auto"
-    )
+    format: Literal[
+        "auto", "text", "markdown", "python", "code", "jsonl", "csv", "json", "parquet", "html", "pdf", "warc"
+    ] = "auto"
     """How to read the files (in an archive: those in it); `auto` goes by their suffix."""
     field: str = "text"
     """The key (JSON) or column (CSV, Parquet) that holds the text."""
@@ -111,10 +117,10 @@ class SourceConfig(Config):
 
     @model_validator(mode="after")
     def _one_origin(self) -> SourceConfig:
-        given = [key for key in ("path", "url", "builtin") if getattr(self, key) is not None]
+        given = [key for key in ORIGINS if getattr(self, key) is not None]
         if len(given) != 1:
             found = " and ".join(given) or "none of them"
-            raise ValueError(f"a source has one of path, url and builtin; here: {found} | keep exactly one")
+            raise ValueError(f"a source has one of {', '.join(ORIGINS)}; here: {found} | keep exactly one")
         if self.url is not None and self.sha256 is None:
             raise ValueError("a url needs its sha256 | add `sha256:` with what `sha256sum FILE` prints")
         if self.url is None and self.sha256 is not None:
@@ -134,6 +140,8 @@ class SourceConfig(Config):
         """`name`, or one made from what the recipe says; never from where recipe or data lie on this machine."""
         if self.name is not None:
             return self.name
+        if web := self.crawl or self.common_crawl:
+            return web.title
         if self.url is not None:
             parts = urlsplit(self.url)
             return f"{parts.netloc}{parts.path}"

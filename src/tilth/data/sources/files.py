@@ -4,6 +4,7 @@
         text, markdown, python, code   a document is the file, a paragraph or a line
         jsonl, csv, json, parquet      a document is a row: see rows.py, parquet_rows.py, shapes.py
         html, pdf                      a document is what extraction makes of the file: see data/extract
+        warc                           a document is a record: see web/documents.py
         zip, tar                       each file in it, by these same readers: see archives.py
         topics, module                 the embedded Python documentation: see python_docs.py
 
@@ -30,6 +31,7 @@ from tilth.data.sources.intake import Intake, Note
 from tilth.data.sources.languages import LANGUAGES
 from tilth.data.sources.parquet_rows import read_parquet
 from tilth.data.sources.rows import read_csv, read_json, read_jsonl, too_long
+from tilth.data.sources.web.documents import read_warc
 
 
 def read_input(item: Input, config: SourceConfig, extractors: Extractors | None = None) -> Iterator[Outcome]:
@@ -49,6 +51,8 @@ def read_input(item: Input, config: SourceConfig, extractors: Extractors | None 
             yield from python_docs.read(intake)
         elif item.kind in ARCHIVES:
             yield from _archive(intake, on_disk(item), extractors)
+        elif item.kind == "warc":
+            yield from read_warc(intake, extractors.of)
         else:
             try:
                 yield from _file(intake, on_disk(item), extractors)

@@ -27,8 +27,8 @@ class Intake:
         self.item, self.config = item, config
         self.license = config.license
         self.meta: dict[str, Any] = {}
-        """What is known of all its documents: the language of code; `group`, which is never divided between training and
-        validation; `twin`, where the documents of a group hold one another's text."""
+        """What is known of all its documents: the language of code; `group`, which is never divided between training
+        and validation; `twin`, where the documents of a group hold one another's text."""
         self._of_the_file: list[Note] = []
         self._outcomes = 0
 

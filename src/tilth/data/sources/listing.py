@@ -6,6 +6,7 @@
         path: a glob       what it matches; `**` goes through folders
         url                the file, downloaded into `downloads` and compared with its SHA-256
         builtin            the embedded collection
+        crawl, common_crawl    pages of the web, brought to `downloads`: see web/
 
 What is skipped comes back as verdicts of the stage `list`, so that the ledger can answer "why is this file not in?".
 """
@@ -26,6 +27,7 @@ from tilth.data.sources import python_docs
 from tilth.data.sources.config import GLOB_CHARACTERS, SourceConfig
 from tilth.data.sources.inputs import ARCHIVES, KNOWN_SUFFIXES, Input, Kind, Listing, kind_of
 from tilth.data.sources.url import fetch
+from tilth.data.sources.web.listing import list_web
 
 
 def list_inputs(config: SourceConfig, base: Path, downloads: Path) -> Listing:
@@ -41,9 +43,11 @@ def list_inputs(config: SourceConfig, base: Path, downloads: Path) -> Listing:
     """
     if config.builtin == "python_docs":
         return Listing(tuple(python_docs.list_modules(config.source_name)))
+    if config.crawl is not None or config.common_crawl is not None:
+        return list_web(config, base, downloads)
     if config.url is not None:
         return Listing((_from_url(config, config.url, downloads),))
-    assert config.path is not None  # the config has exactly one of the three
+    assert config.path is not None  # the config has exactly one origin
     path = base / Path(config.path).expanduser()
     if path.is_dir():
         return _from_folder(config, path)
@@ -177,7 +181,7 @@ def _skip(config: SourceConfig, locator: str, rule: str, detail: str) -> Verdict
 def _unknown_suffix(config: SourceConfig, name: str) -> DataError:
     return DataError(
         f"source {config.source_name}: the suffix of {name} is not known",
-        "write `format:` (text, markdown, code, jsonl, csv, json, parquet, html, pdf), or use a known suffix: "
+        "write `format:` (text, markdown, code, jsonl, csv, json, parquet, html, pdf, warc), or use a known suffix: "
         f"{KNOWN_SUFFIXES}",
     )
 

@@ -52,10 +52,10 @@ def fetch(url: str, sha256: str, folder: Path) -> Path:
         return target
     with FolderLock(folder, "the download folder"), storage_errors(target):
         part = target.with_name(f"{target.name}.part")
-        _complete(url, part)
+        complete(url, part)
         if hash_file(part) != sha256:  # it may be two versions glued together: once more, from the first byte
             _start_over(part)
-            _complete(url, part)
+            complete(url, part)
         _accept(url, part, target, sha256)
     return target
 
@@ -83,8 +83,8 @@ def _accept(url: str, part: Path, target: Path, sha256: str) -> None:
     )
 
 
-def _complete(url: str, part: Path) -> None:
-    """Brings `part` to its full length, in as many attempts as bring something new."""
+def complete(url: str, part: Path) -> None:
+    """Brings `part` to its full length, in as many attempts as bring something new; its hash is for the caller."""
     best, failures = _size(part), 0
     while True:
         try:

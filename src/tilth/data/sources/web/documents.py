@@ -1,0 +1,194 @@
+"""WARC records to documents.
+
+    read_warc(intake, parser_of) -> Iterator[Outcome]
+
+    response      an HTTP answer with status 200: HTML and PDF go through the extraction seam, text is taken as it is
+    resource      the same without HTTP
+    conversion    plain text, as in WET files
+    revisit       the text is elsewhere: said so, unless the record that it refers to follows in this file
+    the rest      (request, metadata, warcinfo) describes, and is no document
+
+`meta` has `url`, `fetched` (WARC-Date) and `content_type`; of a page also `title` and `date`, where it states them.
+A document's locator is its target address; a further record of the same address in one file gets its date behind it.
+"""
+
+from __future__ import annotations
+
+import codecs
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal, Protocol
+
+from tilth.core.errors import DataError
+from tilth.core.files import hash_file
+from tilth.data.document import Outcome
+from tilth.data.sources.intake import Intake, Note
+from tilth.data.sources.web.http_message import TooLargeError, content_type, parse_response
+from tilth.data.sources.web.warc import Broken, Record, read_records
+
+Kind = Literal["html", "pdf"]
+LARGEST_PAGE = 64 << 20  # decompressed
+_PARSED: dict[str, Kind] = {"text/html": "html", "application/xhtml+xml": "html", "application/pdf": "pdf"}
+_NOT_ON_THE_WEB = {"utf-7", "idna", "punycode", "unicode_escape", "raw_unicode_escape", "unicode-escape", "undefined"}
+_DESCRIBES = {"request", "metadata", "warcinfo", "continuation"}
+
+
+class Page(Protocol):
+    """What extraction gives: `tilth.data.extract.Extracted`."""
+
+    @property
+    def text(self) -> str | None: ...
+    @property
+    def title(self) -> str | None: ...
+    @property
+    def date(self) -> str | None: ...
+    @property
+    def license(self) -> str | None: ...
+    @property
+    def faults(self) -> Sequence[tuple[str, str, str]]: ...
+
+
+class Parser(Protocol):
+    """What extracts pages: `tilth.data.extract.Extractor`."""
+
+    def extract(self, raw: bytes, locator: str, *, charset: str | None = None) -> Page:
+        """The page's text, or the faults that say why there is none."""
+
+
+ParserOf = Callable[[Kind], Parser]
+"""The parser for `html` or `pdf`; asked for when such a page comes, so that a WET file needs none."""
+
+
+def read_warc(intake: Intake, parser_of: ParserOf) -> Iterator[Outcome]:
+    """The outcomes of one WARC or WET file, in its order.
+
+    Raises:
+        DataError: the file is not the one that was listed, or cannot be read.
+    """
+    item = intake.item
+    try:
+        if (item.path.stat().st_size, hash_file(item.path)) != (item.size, item.sha256):
+            raise DataError(
+                f"{item.path} changed while it was used: its SHA-256 was {item.sha256} ({item.size} bytes)",
+                "let nothing write into the source, then type the same command",
+            )
+        reader = _Reader(intake, parser_of)
+        with item.path.open("rb") as file:
+            for found in read_records(file):
+                yield from reader.outcomes(found)
+        yield from reader.unresolved()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise DataError(f"cannot read {item.path}: {reason}", "check that the file is there and readable") from error
+
+
+class _Reader:
+    """Takes the records of one file in their order."""
+
+    def __init__(self, intake: Intake, parser_of: ParserOf) -> None:
+        self._intake, self._parser_of = intake, parser_of
+        self._seen: set[bytes] = set()
+        self._revisits: dict[str, tuple[str, Note]] = {}  # by the record that each refers to
+
+    def outcomes(self, found: Record | Broken) -> Iterator[Outcome]:
+        """What one record gives: mostly one outcome, none for a record that describes another."""
+        if isinstance(found, Broken):
+            place = f"{self._intake.item.locator}#byte={found.offset}"
+            name = f", {found.url}" if found.url else ""
+            yield self._intake.drop(place, Note(f"warc_{found.rule}", "", f"{place}{name}: {found.detail}"))
+        elif fault := found.digest_fault():
+            locator = self._locator(found)
+            yield self._intake.drop(locator, Note("warc_digest", "", f"{locator}: damaged: {fault}"))
+        elif found.kind == "revisit":
+            locator, earlier = self._locator(found), found.headers.get("warc-refers-to", found.url)
+            when = found.headers.get("warc-refers-to-date", "an earlier crawl")
+            why = Note("revisit", when, f"{locator}: the same as at {when}, which is not in this file")
+            self._revisits[earlier] = locator, why
+        elif found.kind not in _DESCRIBES:
+            self._revisits.pop(found.headers.get("warc-record-id", ""), None)
+            yield self._outcome(found, self._locator(found))
+
+    def unresolved(self) -> Iterator[Outcome]:
+        """The revisits whose record did not follow, and a word on a file without any record."""
+        for locator, note in self._revisits.values():
+            yield self._intake.drop(locator, note)
+        yield from self._intake.rest()
+
+    def _locator(self, record: Record) -> str:
+        if not record.url:
+            return f"{self._intake.item.locator}#byte={record.offset}"
+        date = record.headers.get("warc-date", "")
+        for locator in (record.url, f"{record.url} {date}", f"{record.url} {date} #byte={record.offset}"):
+            key = hashlib.blake2b(locator.encode("utf-8", "surrogatepass"), digest_size=12).digest()
+            if record.kind == "revisit" or key not in self._seen:
+                break
+        if record.kind != "revisit":
+            self._seen.add(key)
+        return locator
+
+    def _outcome(self, record: Record, locator: str) -> Outcome:
+        notes = []
+        if cut := record.headers.get("warc-truncated"):
+            notes.append(Note("warc_truncated", cut, f"{locator}: whoever fetched it cut it off ({cut})"))
+        payload = _payload(record, locator)
+        if isinstance(payload, Note):
+            return self._intake.drop(locator, payload)
+        kind, charset, raw = payload
+        meta = {"url": record.url, "fetched": record.headers.get("warc-date", ""), "content_type": kind}
+        if kind in _PARSED:
+            return self._extracted(_PARSED[kind], raw, locator, charset, meta, notes)
+        if kind.startswith("text/"):
+            text, faults = self._decoded(raw, charset, locator)
+            return self._intake.from_text(locator, text, *notes, *faults, meta=meta)
+        why = f"{locator}: no text can be had from {kind or 'a page without a type'}"
+        return self._intake.drop(locator, Note("content_type", kind, why))
+
+    def _extracted(
+        self, kind: Kind, raw: bytes, locator: str, charset: str | None, meta: dict[str, Any], notes: list[Note]
+    ) -> Outcome:
+        page = self._parser_of(kind).extract(raw, locator, charset=charset)
+        said = [*notes, *(Note(*fault) for fault in page.faults)]
+        if page.text is None:
+            assert page.faults
+            return self._intake.drop(locator, *said)
+        stated = {"title": page.title, "date": page.date}
+        meta |= {key: value for key, value in stated.items() if value}
+        return self._intake.from_text(locator, page.text, *said, meta=meta, license=page.license)
+
+    def _decoded(self, raw: bytes, charset: str | None, locator: str) -> tuple[str, list[Note]]:
+        name = _text_encoding(charset)
+        if name in ("utf-8", "ascii"):
+            return self._intake.decode(raw.removeprefix(codecs.BOM_UTF8), locator)
+        text = raw.decode(name, "replace")
+        return text, [Note("charset", name, f"{locator}: recoded from {name}")]
+
+
+def _text_encoding(charset: str | None) -> str:
+    """Python's name of a charset of texts; UTF-8 where none is stated, or none of that name is known."""
+    try:
+        name = codecs.lookup(charset or "utf-8").name
+        b"".decode(name)  # LookupError for those that are no encodings of text
+    except (LookupError, ValueError):
+        return "utf-8"
+    return "utf-8" if name in _NOT_ON_THE_WEB else name
+
+
+def _payload(record: Record, locator: str) -> tuple[str, str | None, bytes] | Note:
+    """`(content type, charset, bytes)` of a record, or why there is nothing to read."""
+    if record.kind == "conversion":
+        return "text/plain", None, record.block
+    if record.kind == "resource":
+        return *content_type(record.headers.get("content-type", "")), record.block
+    if record.kind != "response":
+        return Note("warc_kind", record.kind, f"{locator}: a record of the kind {record.kind!r}")
+    if not record.headers.get("content-type", "application/http").lower().startswith("application/http"):
+        return Note("not_http", "", f"{locator}: not an answer over HTTP ({record.headers['content-type']})")
+    try:
+        response = parse_response(record.block)
+        if response.status != 200:
+            return Note("status", str(response.status), f"{locator}: the server answered {response.status}")
+        return *content_type(response.header("content-type")), response.payload(LARGEST_PAGE)
+    except TooLargeError:
+        return Note("too_large", "", f"{locator}: more than {LARGEST_PAGE} bytes when it is decompressed")
+    except ValueError as error:
+        return Note("bad_response", "", f"{locator}: {error}")

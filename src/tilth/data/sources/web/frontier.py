@@ -1,0 +1,152 @@
+"""Which URL is next, and why one is not: decided from the recipe and from what came before, never from the clock.
+
+Pages are taken level by level (links away from the start), and within a level the hosts take turns, so that a crawl of
+several hosts waits for none of them longer than it must, and its order, and with it what `max_pages` leaves, is the
+same on every run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter, deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from tilth.data.sources.web.config import CrawlConfig
+from tilth.data.sources.web.urls import LONGEST_URL, host_of
+
+Kind = Literal["page", "single", "sitemap"]
+MOST_REDIRECTS = 5
+MOST_SITEMAP_LEVELS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A URL that will be asked for.
+
+    Attributes:
+        level: links away from the start; of a sitemap: how deep in indexes it is listed.
+        kind: `page` (its links are followed), `single` (they are not), or `sitemap`.
+        hops: redirects that led here.
+        named: the recipe names it, or it stands where a named one redirected to.
+    """
+
+    url: str
+    level: int = 0
+    kind: Kind = "page"
+    hops: int = 0
+    named: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """What became of a URL: a rule of the stage `fetch`."""
+
+    url: str
+    rule: str
+    value: str = ""
+    detail: str = ""
+
+
+class Frontier:
+    """The URLs to come. Iterate with `next`; offer what is found with `add` and `redirect`."""
+
+    def __init__(self, config: CrawlConfig, singles: Iterable[str]) -> None:
+        self._config = config
+        self._include = [re.compile(pattern) for pattern in config.include]
+        self._exclude = [re.compile(pattern) for pattern in config.exclude]
+        self._now: deque[Entry] = deque()
+        self._later: list[Entry] = []
+        self._seen: set[bytes] = set()
+        self.hosts: set[str] = set()
+        self.fates: list[Fate] = []
+        """Of URLs that are not asked for."""
+        for url in config.sitemaps:
+            self._name(Entry(url, kind="sitemap", named=True))
+        for url in config.start:
+            self._name(Entry(url, named=True))
+        for url in singles:
+            self._name(Entry(url, kind="single", named=True))
+        self._now = deque(_in_turns(self._now))
+
+    def _name(self, entry: Entry) -> None:
+        self.hosts.add(host_of(entry.url))
+        if self.note_new(entry.url):
+            self._now.append(entry)
+
+    def next(self) -> Entry | None:
+        """The next URL; None at the end."""
+        if not self._now:
+            self._now, self._later = deque(_in_turns(self._later)), []
+        return self._now.popleft() if self._now else None
+
+    def knows(self, url: str) -> bool:
+        """Whether a URL was seen before."""
+        return _key(url) in self._seen
+
+    def note_new(self, url: str) -> bool:
+        """Whether a URL was never seen before; afterwards it was."""
+        new = not self.knows(url)
+        self._seen.add(_key(url))
+        return new
+
+    def add(self, found_on: Entry, url: str, kind: Kind) -> None:
+        """Takes a new URL in, or says in `fates` why not. Entries of a sitemap belong to the present level."""
+        if not self.note_new(url):
+            return
+        listed = found_on.kind == "sitemap"
+        level = 0 if listed and kind != "sitemap" else found_on.level + 1
+        entry = Entry(url, level, kind)
+        if fate := self._refused(entry, found_on):
+            self.fates.append(fate)
+        else:
+            (self._now if listed else self._later).append(entry)
+
+    def redirect(self, entry: Entry, url: str) -> Fate | None:
+        """Takes in where a URL redirects to, at once; what is wrong with it is said of the one that redirects."""
+        if entry.hops >= MOST_REDIRECTS:
+            return Fate(entry.url, "too_many_redirects", url, f"{entry.hops} redirects led here; not followed to {url}")
+        if entry.named:
+            self.hosts.add(host_of(url))
+        if self.note_new(url):
+            target = Entry(url, entry.level, entry.kind, entry.hops + 1, entry.named)
+            if not entry.named and (fate := self._refused(target, entry)):
+                self.fates.append(fate)
+            else:
+                self._now.appendleft(target)
+        return None
+
+    def _refused(self, entry: Entry, found_on: Entry) -> Fate | None:
+        config, url = self._config, entry.url
+        where = f"found on {found_on.url}"
+        if len(url) > LONGEST_URL:
+            return Fate(url[:LONGEST_URL], "too_long_url", str(len(url)), where)
+        if config.same_host and host_of(url) not in self.hosts:
+            return Fate(url, "off_site", host_of(url), where)
+        if entry.kind != "sitemap":
+            for pattern in self._exclude:
+                if pattern.search(url):
+                    return Fate(url, "excluded", pattern.pattern, where)
+            if self._include and not any(pattern.search(url) for pattern in self._include):
+                return Fate(url, "not_included", "", where)
+        deepest = MOST_SITEMAP_LEVELS if entry.kind == "sitemap" else config.depth
+        if entry.level > deepest:
+            return Fate(url, "over_depth", str(entry.level), where)
+        return None
+
+
+def _key(url: str) -> bytes:
+    return hashlib.blake2b(url.encode("utf-8", "surrogatepass"), digest_size=12).digest()
+
+
+def _in_turns(entries: Iterable[Entry]) -> list[Entry]:
+    """The first of each host, then the second of each …; sitemaps first: they name pages of this level."""
+    turns: Counter[tuple[bool, str]] = Counter()
+    keyed = []
+    for number, entry in enumerate(entries):
+        page, host = entry.kind != "sitemap", host_of(entry.url)
+        keyed.append((page, turns[page, host], number, entry))
+        turns[page, host] += 1
+    return [entry for *_, entry in sorted(keyed, key=lambda key: key[:3])]

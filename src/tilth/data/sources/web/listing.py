@@ -1,0 +1,56 @@
+"""A source on the web as a listing: brought here first, then files like any other, and a verdict on every URL.
+
+list_web(config, base, downloads) -> Listing
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from tilth.core.files import hash_file, read_manifest
+from tilth.data.document import Verdict, make_doc_id
+from tilth.data.sources.config import SourceConfig
+from tilth.data.sources.inputs import Input, Listing
+from tilth.data.sources.web.archive import FATES, read_fates
+from tilth.data.sources.web.common_crawl import bring_files, bring_records
+from tilth.data.sources.web.crawl import KEPT, crawl
+
+
+def list_web(config: SourceConfig, base: Path, downloads: Path) -> Listing:
+    """The files of a `crawl` or `common_crawl` source, and what became of each URL (stage `fetch`).
+
+    Raises:
+        DataError: nothing came, or the network is gone.
+        IntegrityError: what came earlier was altered.
+    """
+    if config.crawl is not None:
+        return _from_folder(config, crawl(config.crawl, base, downloads))
+    web = config.common_crawl
+    assert web is not None
+    if web.index is not None:
+        return _from_folder(config, bring_records(web, base / Path(web.index).expanduser(), downloads))
+    found = bring_files(web, base, downloads)
+    inputs = (
+        Input(config.source_name, "warc", path, name, path.stat().st_size, hash_file(path)) for name, path in found
+    )
+    return Listing(tuple(sorted(inputs, key=lambda item: item.locator)))
+
+
+def _from_folder(config: SourceConfig, folder: Path) -> Listing:
+    files = read_manifest(folder)["files"]
+    inputs = [
+        Input(config.source_name, "warc", folder / name, name, entry["size"], entry["sha256"])
+        for name, entry in sorted(files.items())
+        if name != FATES and not name.startswith("other-")
+    ]
+    return Listing(tuple(inputs), tuple(_verdicts(config.source_name, read_fates(folder))))
+
+
+def _verdicts(source: str, fates: Iterator[dict[str, Any]]) -> Iterator[Verdict]:
+    for fate in fates:
+        verdict: Literal["kept", "dropped"] = "kept" if fate["rule"] in KEPT else "dropped"
+        detail = f"{fate['url']}: {fate['detail']}" if fate["detail"] else fate["url"]
+        doc_id = make_doc_id(source, fate["url"])
+        yield Verdict(doc_id, "fetch", fate["rule"], verdict, fate["value"], detail)
