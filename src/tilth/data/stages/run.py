@@ -1,7 +1,7 @@
 """A stage over documents: what it leaves of each, and a verdict on each that it changed or dropped.
 
-    run_stage(stage, documents) -> [Outcomes]      one for each document, in order
-    clean(document, stages) -> (documents, verdicts)   all stages over one document
+run_stage(stage, documents) -> [Outcomes]      one for each document, in order
+clean(document, stages) -> (documents, verdicts)   all stages over one document
 """
 
 from __future__ import annotations

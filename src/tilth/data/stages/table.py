@@ -99,4 +99,6 @@ CleanStages = Annotated[
 def build_stages(value: str | Iterable[dict[str, dict[str, Any]]]) -> tuple[Stage, ...]:
     """The stages that a checked `CleanStages` value means, in order."""
     entries = [{name: {}} for name in PRESETS[value]] if isinstance(value, str) else value
-    return tuple(Stage(name, parse(STAGES[name].options, options)) for entry in entries for name, options in entry.items())
+    return tuple(
+        Stage(name, parse(STAGES[name].options, options)) for entry in entries for name, options in entry.items()
+    )
