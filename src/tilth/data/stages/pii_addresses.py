@@ -10,11 +10,12 @@ hosts that belong to nobody (example.com, .org, .net; .example, .test, .invalid,
 
 IPv4. Four numbers up to 255 without leading zeros, no part of a longer number or name, that can be reached from the
 internet (the registry of IANA's special addresses is left alone: private, loopback, link-local, documentation,
-multicast …). Taken for a version or a section number, and left alone: four single digits (1.2.3.4, and with it the
-public resolver 8.8.8.8), a last part of 0, what follows a word such as `version`, `v` or `release` or a sign such as
-`==`, and object identifiers that begin with 2.5.4 or 2.5.29.
+multicast …). Taken for a version or a section number, and left alone: three single digits first (1.2.3.44, and with it
+the public resolver 8.8.8.8), a last part of 0, what follows a word such as `version`, `v` or `release`, or a sign such
+as `==`, and object identifiers that begin with 2.5.29.
 
-IPv6. Written out or with `::`, in 2000::/3 less documentation (2001:db8::/32, 3fff::/20); `a::b` of C++ is not.
+IPv6. Written out or with `::`, in 2000::/3 less documentation (2001:db8::/32, 3fff::/20); neither `a::b` of C++ nor
+a prefix that ends with `::`.
 
 With `everything`, private, loopback and link-local addresses count too; documentation's never do.
 """
@@ -32,18 +33,21 @@ _HOST = re.compile(
     r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.){1,8}([A-Za-z]{2,18})(?![\w@-]|\.[A-Za-z0-9])", re.ASCII
 )
 _NOBODY = re.compile(r"(?:.*\.)?(?:example\.(?:com|org|net)|example|test|invalid|localhost)", re.IGNORECASE)
+_SUFFIXES = ("md", "py", "sh")  # Moldova, Paraguay, Saint Helena; and `patch@module.py`
 _SERVICES = ("git", "hg", "svn")
-_TLD_NAMES = """com org net edu gov mil int info biz name pro aero coop museum mobi jobs travel tel cat asia app dev cloud online
-    shop site xyz tech store blog email club live news agency group company solutions services systems digital media
-    network software design studio academy school university health care bank finance legal law today world life space
-    website page link global international berlin hamburg koeln bayern wien paris london amsterdam nyc tokyo moscow
-    ac ad ae af ag ai al am ao aq ar as at au aw ax az ba bb bd be bf bg bh bi bj bm bn bo br bs bt bw by bz ca cc cd cf
-    cg ch ci ck cl cm cn co cr cu cv cw cx cy cz de dj dk dm do dz ec ee eg er es et eu fi fj fk fm fo fr ga gd ge gf gg
-    gh gi gl gm gn gp gq gr gs gt gu gw gy hk hm hn hr ht hu id ie il im in io iq ir is it je jm jo jp ke kg kh ki km kn
-    kp kr kw ky kz la lb lc li lk lr ls lt lu lv ly ma mc md me mg mh mk ml mm mn mo mp mq mr ms mt mu mv mw mx my mz na
-    nc ne nf ng ni nl no np nr nu nz om pa pe pf pg ph pk pl pm pn pr ps pt pw py qa re ro rs ru rw sa sb sc sd se sg sh
-    si sk sl sm sn so sr ss st su sv sx sy sz tc td tf tg th tj tk tl tm tn to tr tt tv tw tz ua ug uk us uy uz va vc ve
-    vg vi vn vu wf ws ye yt za zm zw"""
+_TLD_NAMES = """
+    com org net edu gov mil int info biz name pro aero coop museum mobi jobs travel tel cat asia app dev cloud
+    online shop site xyz tech store blog email club live news agency group company solutions services systems
+    digital media network software design studio academy school university health care bank finance legal law today
+    world life space website page link global international berlin hamburg koeln bayern wien paris london amsterdam
+    nyc tokyo moscow ac ad ae af ag ai al am ao aq ar as at au aw ax az ba bb bd be bf bg bh bi bj bm bn bo br bs bt
+    bw by bz ca cc cd cf cg ch ci ck cl cm cn co cr cu cv cw cx cy cz de dj dk dm do dz ec ee eg er es et eu fi fj
+    fk fm fo fr ga gd ge gf gg gh gi gl gm gn gp gq gr gs gt gu gw gy hk hm hn hr ht hu id ie il im in io iq ir is
+    it je jm jo jp ke kg kh ki km kn kp kr kw ky kz la lb lc li lk lr ls lt lu lv ly ma mc md me mg mh mk ml mm mn
+    mo mp mq mr ms mt mu mv mw mx my mz na nc ne nf ng ni nl no np nr nu nz om pa pe pf pg ph pk pl pm pn pr ps pt
+    pw py qa re ro rs ru rw sa sb sc sd se sg sh si sk sl sm sn so sr ss st su sv sx sy sz tc td tf tg th tj tk tl
+    tm tn to tr tt tv tw tz ua ug uk us uy uz va vc ve vg vi vn vu wf ws ye yt za zm zw
+"""
 _TLDS = frozenset(_TLD_NAMES.split())
 
 
@@ -62,7 +66,9 @@ def find_emails(view: View) -> Iterator[Span]:
 def _is_email(name: str, host: re.Match[str]) -> bool:
     if name[-1] == "." or ".." in name or name in _SERVICES:
         return False
-    return host[1].lower() in _TLDS and not _NOBODY.fullmatch(host[0])
+    last = host[1].lower()
+    is_file = last in _SUFFIXES and host[0].count(".") == 1
+    return last in _TLDS and not is_file and not _NOBODY.fullmatch(host[0])
 
 
 # Fixed here, not asked of `ipaddress`, whose own list changed between patches of Python.
@@ -80,9 +86,10 @@ _PRIVATE_6 = (IPv6Network("fc00::/7"), IPv6Network("fe80::/10"), IPv6Network("::
 
 _DOTTED = re.compile(rb"0\.0{1,3}\.0{1,3}\.0")
 _PART = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
-_IPV4 = re.compile(rf"{_PART}(?:\.{_PART}){{3}}(?![\w]|\.\d|-[A-Za-z])", re.ASCII)
+_IPV4 = re.compile(rf"{_PART}(?:\.{_PART}){{3}}(?!\w|\.\d|\.in-addr|-[A-Za-z])", re.ASCII)
+_LIKE_A_VERSION = re.compile(r"\d\.\d\.\d\.|.*\.0\Z|2\.5\.29\.", re.ASCII)
 _VERSION = re.compile(
-    r"(?:\b(?:v|ver|versions?|releases?|revision|rev|build|firmware|section|sect?|chapter|clause|oid|rfc)|[=<>~^!]=|§)"
+    r"(?:\b(?:v|ver|versions?|releases?|revision|rev|build|firmware|sections?|sect?|chapter|clause|oid|rfc)|[=<>~^!]=|§)"
     r"[\s:.,(\"'=]*\Z",
     re.IGNORECASE,
 )
@@ -116,7 +123,7 @@ def _stands_alone(text: str, start: int) -> bool:
 
 
 def _is_address(found: str, everything: bool) -> bool:
-    if len(found) == 7 or found.endswith(".0") or found.startswith(("2.5.4.", "2.5.29.")):
+    if _LIKE_A_VERSION.match(found):
         return False
     address = IPv4Address(found)
     left_alone = _NOWHERE + _DOCUMENTATION + (() if everything else _PRIVATE)
@@ -144,6 +151,6 @@ def _is_address_6(found: str, everything: bool) -> bool:
         address = IPv6Address(found)
     except AddressValueError:
         return False
-    if any(address in network for network in _DOCUMENTATION_6):
+    if found.endswith("::") or any(address in network for network in _DOCUMENTATION_6):
         return False
     return address in _GLOBAL_6 or (everything and any(address in network for network in _PRIVATE_6))

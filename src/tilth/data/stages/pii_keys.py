@@ -22,9 +22,9 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
-from tilth.data.stages.pii_view import Span, View, before
+from tilth.data.stages.pii_view import Span, View, before, long_runs
 
-_RUN = re.compile(b"0" * 16 + b"+")  # sixteen literal bytes: the engine leaps over what cannot begin with them
+_SHORTEST = 16
 _PIECE = re.compile(r"[^/+]+")
 _KNOWN = re.compile(
     r"(?:AKIA|ASIA)[A-Z0-9]{16}"
@@ -61,9 +61,10 @@ _LONGEST_PEM = 1 << 16
 def find_keys(view: View) -> Iterator[Span]:
     """Keys and tokens."""
     yield from _find_pem(view.text)
-    for run in _RUN.finditer(view.tokens):
-        start, end = run.span()
-        if b"0" in view.classes[start:end]:  # of all that is long, few names hold a digit
+    if not view.mixed:
+        return
+    for start, end in long_runs(view, _SHORTEST):
+        if b"a0" in view.classes[start:end]:  # of all that is long, few names hold a digit
             yield from _in_run(view.text, start, end)
 
 

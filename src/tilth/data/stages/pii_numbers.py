@@ -22,7 +22,6 @@ from typing import Any
 from tilth.core.errors import RecipeError
 from tilth.data.stages.pii_view import Span, View, before, is_word
 
-_NUMBER = re.compile(rb"0(?:[-.]{0,3}0){6,}")
 _CARD = re.compile(
     r"(?<![\w.,+])(?<!\w-)(?:\d{13,19}|\d{4}([ -])\d{4}\1\d{4}\1\d{4}(?:\1\d{1,3})?|\d{4}([ -])\d{6}\2\d{4,5})"
     r"(?![\w+]|[.,-]\d|[ -]?\d{4}\b)",
@@ -33,9 +32,9 @@ _LUHN = str.maketrans("0123456789", "0246813579")
 
 def find_cards(view: View) -> Iterator[Span]:
     """Payment cards."""
-    for number in _NUMBER.finditer(view.classes):
-        if number.end() - number.start() >= 13:
-            for found in _CARD.finditer(view.text, number.start(), number.end() + 2):
+    for start, end in view.numbers:
+        if end - start >= 13:
+            for found in _CARD.finditer(view.text, start, end + 2):
                 if is_card(re.sub("[ -]", "", found[0])):
                     yield found.span()
 
@@ -90,14 +89,14 @@ _IBAN_PIECE = re.compile("[ \xa0-]?([0-9A-Z])", re.ASCII)
 
 def find_ibans(view: View) -> Iterator[Span]:
     """International bank account numbers, with single blanks or hyphens anywhere between their letters."""
-    start = view.classes.find(b"AA00")
+    start = view.classes.find(b"aa00") if view.mixed else -1
     while start >= 0:
         length = _IBAN_LENGTHS.get(view.text[start : start + 2])
         if length and not is_word(view.text, start - 1):
             end = _end_of_iban(view.text, start, length)
             if end and not is_word(view.text, end):
                 yield start, end
-        start = view.classes.find(b"AA00", start + 1)
+        start = view.classes.find(b"aa00", start + 1)
 
 
 def _end_of_iban(text: str, start: int, length: int) -> int:
@@ -118,7 +117,7 @@ def is_iban(letters: str) -> bool:
     return int("".join(str(int(letter, 36)) for letter in letters[4:] + letters[:4])) % 97 == 1
 
 
-_INTERNATIONAL = re.compile(r"\+\d[\d .()/\xa0-]{5,22}\d", re.ASCII)
+_INTERNATIONAL = re.compile(r"\+(?!\d+\.\d+(?![ .()/\xa0-]?\d))\d[\d .()/\xa0-]{5,22}\d\d", re.ASCII)  # not +12345.678
 _AMERICAN = re.compile(
     r"(?<![\w.+/-])(?<!\d )(?:1[-. ])?(?:\([2-9]\d\d\) ?[2-9]\d\d[-. ]\d{4}|[2-9]\d\d([-.])[2-9]\d\d\1\d{4})"
     r"(?![\w/]|[-.]\d| \d{2})",
@@ -136,8 +135,7 @@ _FICTION = re.compile(r"(?!\+(?!1)).*555\D?01\d\d\Z", re.ASCII)
 def find_phones(view: View, regions: Sequence[str]) -> Iterator[Span]:
     """Telephone numbers; `regions` (ISO 3166, such as US) are those whose numbers are known without a +."""
     american = "US" in regions or "CA" in regions
-    for number in _NUMBER.finditer(view.classes):
-        start, end = number.start(), number.end()
+    for start, end in view.numbers:
         if view.text[start - 1 : start] == "(":
             start -= 1
         found = _international(view.text, start, end)
@@ -153,7 +151,6 @@ def _international(text: str, start: int, end: int) -> Span | None:
     plus = start - 1 if text[start - 1 : start] == "+" else -1
     found = _INTERNATIONAL.match(text, plus, end) if plus >= 0 and not is_word(text, plus - 1) else None
     return _valid_part(text, found.span(), None) if found and not _FICTION.match(found[0]) else None
-    found = _INTERNATIONAL.match(text, plus, end) if plus >= 0 and not is_word(text, plus - 1) else None
 
 
 def _valid_part(text: str, span: Span, region: str | None) -> Span | None:
