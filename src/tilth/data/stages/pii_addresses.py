@@ -10,9 +10,9 @@ hosts that belong to nobody (example.com, .org, .net; .example, .test, .invalid,
 
 IPv4. Four numbers up to 255 without leading zeros, no part of a longer number or name, that can be reached from the
 internet (the registry of IANA's special addresses is left alone: private, loopback, link-local, documentation,
-multicast …). Taken for a version or a section number, and left alone: three single digits first (1.2.3.44, and with it
-the public resolver 8.8.8.8), a last part of 0, what follows a word such as `version`, `v` or `release`, or a sign such
-as `==`, and object identifiers that begin with 2.5.29.
+multicast …). Taken for a version or a section number, and left alone: two single digits first (1.2.33.44; the public
+resolver 8.8.8.8 too), a last part of 0, what follows a word such as `version`, `v` or `release`, or a sign such as
+`==`, and object identifiers that begin with 2.5.29.
 
 IPv6. Written out or with `::`, in 2000::/3 less documentation (2001:db8::/32, 3fff::/20); neither `a::b` of C++ nor
 a prefix that ends with `::`.
@@ -87,13 +87,14 @@ _PRIVATE_6 = (IPv6Network("fc00::/7"), IPv6Network("fe80::/10"), IPv6Network("::
 _DOTTED = re.compile(rb"0\.0{1,3}\.0{1,3}\.0")
 _PART = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
 _IPV4 = re.compile(rf"{_PART}(?:\.{_PART}){{3}}(?!\w|\.\d|\.in-addr|-[A-Za-z])", re.ASCII)
-_LIKE_A_VERSION = re.compile(r"\d\.\d\.\d\.|.*\.0\Z|2\.5\.29\.", re.ASCII)
+_LIKE_A_VERSION = re.compile(r"\d\.\d\.|.*\.0\Z|2\.5\.29\.", re.ASCII)
 _VERSION = re.compile(
     r"(?:\b(?:v|ver|versions?|releases?|revision|rev|build|firmware|sections?|sect?|chapter|clause|oid|rfc)|[=<>~^!]=|§)"
     r"[\s:.,(\"'=]*\Z",
     re.IGNORECASE,
 )
 _COLONS = re.compile(r":[0-9A-Fa-f]{0,4}:")
+_HEX_DIGITS = tuple("0123456789abcdefABCDEF")
 _HEX_AND_COLONS = "0123456789abcdefABCDEF:"
 
 
@@ -133,7 +134,8 @@ def _is_address(found: str, everything: bool) -> bool:
 def _find_ipv6(text: str, everything: bool) -> Iterator[Span]:
     end = 0
     for colons in _COLONS.finditer(text):
-        if colons.start() < end:
+        previous = text[colons.start() - 1 : colons.start()]
+        if colons.start() < end or not (everything or previous in _HEX_DIGITS):  # `::` of C++ and Rust
             continue
         near = max(0, colons.start() - 40)
         head = text[near : colons.start()]

@@ -9,7 +9,8 @@ BEGIN to END, with at least 40 characters of Base64 in a row.
 Known by their name: a value of at least 20 letters, digits and _ - / + that is given to something called a token, a
 secret, a password, a passphrase, a credential or an api/access/private/… key, and that looks random: at least two
 digits and a letter, the kind of character (small, capital, digit, sign) changing at every fourth place or more often,
-and at least 3 bits of entropy in a character.
+and at least 3 bits of entropy in a character. Neither a UUID nor the
+token of the next page opens anything.
 
 Left alone is what was made up to be shown: what holds `example`, or fewer than eight different characters.
 """
@@ -44,12 +45,16 @@ _AFTER = {  # what stands before the run, and how the run and what follows it th
 _JWT = re.compile(r"eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}", re.ASCII)
 _NAMED = re.compile(
     r"(?:(?:api|access|secret|private|auth|client|app|signing|encryption|storage|account|shared|master|license)"
-    r"[_\- ]?key|token|secret|passw(?:or)?d|passphrase|credentials?|pwd)(?:[_-]?(?:id|value|str|string))?"
+    r"[_\- ]?key|(?<!next)(?<!page)(?<!lock)(?<!next[_-])(?<!page[_-])(?<!lock[_-])token|secret|passw(?:or)?d"
+    r"|passphrase|credentials?|pwd)(?:[_-]?(?:id|value|str|string))?"
     r"[\"'\])]?\s*(?:=>|:=|=|:)\s*(?:[rbuf]?[\"'])?\Z"
     r"|\bauthorization\W{1,4}(?:bearer|token|basic)\s\Z|\bbearer\s\Z",
     re.IGNORECASE,
 )
-_SHORTEST_VALUE = 20
+_FIRST = "AGeghnprswx"  # what a key of those forms begins with
+_OPENING = tuple("\"'=: \t>")  # what can stand before a value
+_UUID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
+_SHORTEST_VALUE, _LONGEST_VALUE = 20, 4096
 _FEWEST_BITS = 3.0
 
 _BEGIN = "-----BEGIN "
@@ -69,13 +74,13 @@ def find_keys(view: View) -> Iterator[Span]:
 
 
 def _in_run(text: str, start: int, end: int) -> Iterator[Span]:
-    run = text[start:end]
-    named = _named(text, start, end) or _after(text, start)
-    if named:
-        yield named
+    previous = text[start - 1 : start]
+    whole = _after(text, start) if previous == "." else _named(text, start, end) if previous in _OPENING else None
+    if whole:
+        yield whole
         return
-    for piece in _PIECE.finditer(run):
-        found = _known(text, start + piece.start(), start + piece.end())
+    for piece in _PIECE.finditer(text, start, end):
+        found = _known(text, *piece.span()) if text[piece.start()] in _FIRST else None
         if found:
             yield found
 
@@ -101,7 +106,11 @@ def _after(text: str, start: int) -> Span | None:
 
 def _named(text: str, start: int, end: int) -> Span | None:
     value = text[start:end]
-    if len(value) < _SHORTEST_VALUE or text[end : end + 1] in (".", "(", "["):  # an attribute or a call is no value
+    if not _SHORTEST_VALUE <= len(value) <= _LONGEST_VALUE or text[end : end + 1] in (
+        ".",
+        "(",
+        "[",
+    ):  # an attribute or a call is no value
         return None
     if not _NAMED.search(before(text, start, 64)) or not _looks_random(value):
         return None
@@ -112,7 +121,7 @@ def _named(text: str, start: int, end: int) -> Span | None:
 
 def _looks_random(value: str) -> bool:
     digits = sum(map(str.isdigit, value))
-    if digits < 2 or digits == len(value) or _made_up(value):
+    if digits < 2 or digits == len(value) or _made_up(value) or _UUID.fullmatch(value):
         return False
     kinds = [2 if c.isdigit() else 1 if c.isupper() else 0 if c.islower() else 3 for c in value]
     changes = sum(a != b for a, b in itertools.pairwise(kinds))
