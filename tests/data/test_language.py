@@ -29,7 +29,8 @@ CODE = {
     "C": "#include <stdio.h>\n\nint main(int argc, char **argv)\n{\n    for (int i = 0; i < argc; i++)\n"
     '        printf("%s\\n", argv[i]);\n    return 0;\n}\n',
     "Python": "import os\n\n\ndef walk(path):\n    for name in os.listdir(path):\n"
-    "        full = os.path.join(path, name)\n        if os.path.isdir(full):\n            walk(full)\n        else:\n            found[full] = os.stat(full)\n",
+    "        full = os.path.join(path, name)\n"
+    "        if os.path.isdir(full):\n            walk(full)\n        else:\n            found[full] = os.stat(full)\n",
     "JSON": '{"name": "x", "version": [1, 2], "scripts": {"test": "jest", "build": "tsc"},\n "private": true,\n}\n' * 3,
     "CSS": "a:hover {\n  color: #fff;\n  margin: 0 auto;\n}\n.menu > li {\n  display: none;\n  float: left;\n}\n",
 }

@@ -5,7 +5,7 @@
     find_phones(view, regions)   numbers that exist by the plans of numbering that `phonenumbers` knows
 
 Card numbers stand in one piece, or in groups as they are printed (4-4-4-4, 4-6-5 …) with one blank or hyphen between
-all of them. One in a hundred of long random numbers passes all that: it is masked too.
+all of them. Of random numbers of 16 digits 2 in 100 pass all that, and are masked too.
 
 Telephone numbers, of three kinds: international with a +, valid in their country; North American in their usual form
 ((212) 555-7890, 212-555-7890, 212.555.7890), where `regions` names US or CA; and any that follow a word such as `tel`,
