@@ -7,15 +7,17 @@ import subprocess
 import sys
 import sysconfig
 from pathlib import Path
+from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tilth.core.config import parse
 from tilth.core.errors import RecipeError
 from tilth.data.document import Document
 from tilth.data.stages import language as module
+from tilth.data.stages import language_model
 from tilth.data.stages.base import Result
 from tilth.data.stages.language import LANGUAGE_STAGES, LANGUAGES, LanguageOptions, detect, is_code, language, sample_of
 
@@ -36,33 +38,46 @@ CODE = {
 }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def package() -> Any:
+    """The package itself, to compare with; and the model is loaded, which no test's deadline allows for."""
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    language_model.load()
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+
+
 def made(text: str, **options: object) -> Result:
-    return language(text, parse(LanguageOptions, options))
+    return language([text], parse(LanguageOptions, options))[0]
+
+
+def found_in(text: str) -> tuple[str, float]:
+    return detect([text])[0]
 
 
 @pytest.mark.parametrize("code", sorted(ARTICLE))
 def test_a_paragraph_is_enough(code: str) -> None:
-    found, score = detect(ARTICLE[code])
+    found, score = found_in(ARTICLE[code])
     assert found in (code, *CLOSE.get(code, ())) and score > 0.5
 
 
 def test_a_few_words_are_mostly_enough() -> None:
     scraps = [(code, text[at : at + 50]) for code, text in ARTICLE.items() for at in range(0, len(text) - 50, 25)]
-    right = sum(detect(scrap)[0] == code for code, scrap in scraps)
+    right = sum(found_in(scrap)[0] == code for code, scrap in scraps)
     assert len(scraps) > 100 and right / len(scraps) > 0.93, f"{right} of {len(scraps)}"
 
 
 def test_what_is_sure_is_right() -> None:
     scraps = [(code, text[at : at + 50]) for code, text in ARTICLE.items() for at in range(0, len(text) - 50, 25)]
-    sure = [(code, found) for code, scrap in scraps for found, score in [detect(scrap)] if score > 0.7]
+    sure = [(code, found) for code, scrap in scraps for found, score in [found_in(scrap)] if score > 0.7]
     assert len(sure) > 0.8 * len(scraps)
     assert sum(code == found for code, found in sure) / len(sure) > 0.99
 
 
 @pytest.mark.parametrize("name", sorted(CODE))
 def test_code_is_no_language(name: str) -> None:
-    assert detect(CODE[name]) == ("und", 0.0)
-    assert detect(CODE[name] * 50) == ("und", 0.0)
+    assert found_in(CODE[name]) == ("und", 0.0)
+    assert found_in(CODE[name] * 50) == ("und", 0.0)
 
 
 def test_most_modules_of_python_are_code_and_no_prose_is() -> None:
@@ -76,16 +91,16 @@ def test_most_modules_of_python_are_code_and_no_prose_is() -> None:
     "text", ["", "Hello!", "12345 67890 --- 55.3 %", "Ein kurzer Satz.", "\ud800" * 50, "\n" * 3000]
 )
 def test_scraps_are_of_no_language(text: str) -> None:
-    assert detect(text) == ("und", 0.0)
+    assert found_in(text) == ("und", 0.0)
 
 
 def test_what_no_language_is_written_like_is_unknown() -> None:
-    assert detect("qx zvbk wjfp qqtz kkrv xzwq pplm vbnz qwxj zzkt fgvq " * 5)[0] == "und"
+    assert found_in("qx zvbk wjfp qqtz kkrv xzwq pplm vbnz qwxj zzkt fgvq " * 5)[0] == "und"
 
 
 def test_a_foreign_header_decides_nothing() -> None:
     for code in ("de", "ru", "ja", "tr"):
-        assert detect(HEADER + ARTICLE[code] * 20)[0] == code
+        assert found_in(HEADER + ARTICLE[code] * 20)[0] == code
 
 
 def test_of_a_long_text_eight_pieces_are_read() -> None:
@@ -120,7 +135,7 @@ def test_what_is_not_wanted_goes_with_what_it_was() -> None:
 
 def test_too_low_a_score_is_unknown() -> None:
     scrap = "hotel radio taxi bar internet"
-    found, score = detect(scrap)
+    found, score = found_in(scrap)
     assert found != "und" and score < 1
     assert made(scrap, min_score=score).meta["language"] == found
     assert made(scrap, min_score=score + 0.001).meta == {"language": "und", "language_score": score}
@@ -142,12 +157,28 @@ def test_wrong_options_say_what_and_how(options: dict[str, object], message: str
     assert message in caught.value.message and remedy in caught.value.remedy
 
 
-def test_the_languages_are_those_of_the_model() -> None:
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier
-
-    labels = LanguageIdentifier.from_model_file(MODEL_FILE).labels
-    assert {module._CODES.get(label, label) for label in labels} - {"und"} == LANGUAGES
+def test_the_languages_are_those_of_the_model(package: Any) -> None:
+    assert {module._CODES.get(label, label) for label in package.labels} - {"und"} == LANGUAGES
     assert not {code for code in LANGUAGES if len(code) not in (2, 3)}
+
+
+ODD = st.text(st.sampled_from("aeiountsr ,.éßЖя中あ\ud800\0A") | st.characters(), max_size=300)
+
+
+@given(st.lists(ODD | st.sampled_from(sorted(ARTICLE.values())), min_size=1, max_size=6))
+@example([""])
+@example(["", "ALL IN CAPITALS", "e\u0301 not normalised"])
+def test_the_answers_are_those_of_the_package(package: Any, texts: list[str]) -> None:
+    expected = [package.classify(text) for text in texts]
+    for (label, score), (their_label, their_score) in zip(language_model.classify(texts), expected, strict=True):
+        assert score == pytest.approx(their_score, abs=1e-4)
+        assert label == their_label or score < 0.5  # two that are as likely: the last bit decides
+
+
+def test_more_texts_than_are_taken_at_once() -> None:
+    texts = [text[n:] for text in ARTICLE.values() for n in range(20)]
+    assert len(texts) > 512
+    assert language_model.classify(texts)[600:610] == language_model.classify(texts[600:610])
 
 
 def test_neighbours_in_the_batch_change_nothing() -> None:
@@ -160,25 +191,24 @@ def test_neighbours_in_the_batch_change_nothing() -> None:
 
 @given(st.text())
 def test_any_text_has_an_answer(text: str) -> None:
-    found, score = detect(text * 3)
+    found, score = found_in(text * 3)
     assert found in LANGUAGES | {"und"} and 0 <= score <= 1
 
 
 def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "py3langid.langid", None)
-    module._model.cache_clear()
+    monkeypatch.setattr(language_model, "load", language_model.load.__wrapped__)
     with pytest.raises(RecipeError, match="py3langid") as caught:
-        detect(ARTICLE["en"])
-    module._model.cache_clear()
+        found_in(ARTICLE["en"])
     assert "pip install 'tilth[web]'" in caught.value.remedy
 
 
 def test_another_process_finds_the_same() -> None:
     code = (
         "import sys; from tilth.data.stages.language import detect\n"
-        "for line in sys.stdin.buffer.read().decode().splitlines(): print(*detect(line.split('\\t')[1]))"
+        "for line in sys.stdin.buffer.read().decode().splitlines(): print(*detect([line.split('\\t')[1]])[0])"
     )
     text = (Path(__file__).parent / "human_rights.tsv").read_bytes()
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], input=text, capture_output=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.decode().splitlines() == [" ".join(map(str, detect(text))) for text in ARTICLE.values()]
+    assert done.stdout.decode().splitlines() == [" ".join(map(str, found_in(text))) for text in ARTICLE.values()]

@@ -1,15 +1,16 @@
 """The stage `language`: which language a document is written in; dropping those that are not wanted.
 
-    detect(text) -> (language, score)     what is found, whatever the options
-    language(text, options) -> Result     what the stage makes of it
+    detect(texts) -> [(language, score)]       what is found, whatever the options
+    language(texts, options) -> [Result]       what the stage makes of it
 
 The model comes inside its package (py3langid: a naive Bayes classifier over bytes, Lui and Baldwin 2012); nothing is
-downloaded. It looks at 1,000 characters at most: a longer text shows it eight pieces of 125, the first from its
-beginning, the last from its end, the others at equal distances between, so that a foreign header decides nothing.
-What is found is an ISO 639-1 code, or one of three letters where that standard has none; Chinese and Arabic are one
-language each. `und`, with score 0, is a sample with fewer than 20 letters, and code: at least 4 in 100 of its bytes
-(white space apart) are one of {}();=_$\\&<> and at least 4 in 10 of its lines begin or end as those of programs do.
-`und`, with its score, is also what the model calls no language at all, and what scores less than `min_score`.
+downloaded; language_model.py runs it. It looks at 1,000 characters at most: a longer text shows it eight pieces of 125,
+the first from its beginning, the last from its end, the others at equal distances between, so that a foreign header
+decides nothing. What is found is an ISO 639-1 code, or one of three letters where that standard has none; Chinese and
+Arabic are one language each. `und`, with score 0, is a sample with fewer than 20 letters, and code: at least 4 in 100
+of its bytes (white space apart) are one of {}();=_$\\&<> and at least 4 in 10 of its lines begin or end as those of
+programs do. `und`, with its score, is also what the model calls no language at all, and what scores less than
+`min_score`.
 
 Every document gets `meta.language` and `meta.language_score`. One that is dropped has the verdict `language/fr`, where
 `fr` is what was found, and its score as the value. Scores have three decimals: the last bits of the model's sums may
@@ -19,14 +20,14 @@ differ from one kind of processor to another.
 from __future__ import annotations
 
 import re
-from functools import cache
-from typing import Literal, Protocol
+from collections.abc import Sequence
+from typing import Literal
 
 from pydantic import Field, field_validator
 
 from tilth.core.config import Config
-from tilth.core.errors import RecipeError
-from tilth.data.stages.base import Kind, Result, each
+from tilth.data.stages.base import Kind, Result, together
+from tilth.data.stages.language_model import classify
 
 UNKNOWN = "und"
 _ALL = """af am an ar as az ba be bg bn br bs ca crh cs cy da de dz el en eo es et eu fa ff fi fo fr fy ga gd gl gn gom
@@ -76,13 +77,12 @@ class LanguageOptions(Config):
         return tuple(sorted(set(keep)))
 
 
-class _Model(Protocol):
-    def classify(self, text: str) -> tuple[str, float]: ...
+def language(texts: Sequence[str], options: LanguageOptions) -> list[Result]:
+    """Each document with its language, or dropped; value: the score."""
+    return [_result(text, *found, options) for text, found in zip(texts, detect(texts), strict=True)]
 
 
-def language(text: str, options: LanguageOptions) -> Result:
-    """The document with its language, or dropped; value: the score."""
-    found, score = detect(text)
+def _result(text: str, found: str, score: float, options: LanguageOptions) -> Result:
     if score < options.min_score:
         found = UNKNOWN
     wanted = options.unknown == "keep" if found == UNKNOWN else not options.keep or found in options.keep
@@ -90,13 +90,19 @@ def language(text: str, options: LanguageOptions) -> Result:
     return Result(text if wanted else None, score, f"language/{found}", meta=meta)
 
 
-def detect(text: str) -> tuple[str, float]:
-    """The language and how sure the model is of it (0 to 1); `und` and 0 for code and for very short texts."""
-    sample = sample_of(text)
-    if sum(map(str.isalpha, sample)) < _FEWEST_LETTERS or is_code(sample):
-        return UNKNOWN, 0.0
-    code, score = _model().classify(sample)
-    return _CODES.get(code, code), round(score, 3)
+def detect(texts: Sequence[str]) -> list[tuple[str, float]]:
+    """The language of each text and how sure the model is of it (0 to 1); `und` and 0 for code and very short texts."""
+    samples = list(map(sample_of, texts))
+    readable = [n for n, sample in enumerate(samples) if _has_letters(sample) and not is_code(sample)]
+    found = [(UNKNOWN, 0.0)] * len(samples)
+    for n, (label, score) in zip(readable, classify([samples[n] for n in readable]), strict=True):
+        found[n] = (_CODES.get(label, label), round(score, 3))
+    return found
+
+
+def _has_letters(sample: str) -> bool:
+    most = sum(map(str.isalpha, sample[:100]))  # enough to know, mostly
+    return most >= _FEWEST_LETTERS or sum(map(str.isalpha, sample)) >= _FEWEST_LETTERS
 
 
 def sample_of(text: str) -> str:
@@ -116,17 +122,4 @@ def is_code(sample: str) -> bool:
     return sum(_LINE_OF_CODE.match(line) is not None for line in lines) >= _LINES_OF_CODE * len(lines)
 
 
-@cache
-def _model() -> _Model:
-    """The model, loaded once in a process (a second, 120 MB)."""
-    try:
-        from py3langid.langid import MODEL_FILE, LanguageIdentifier  # type: ignore[import-untyped]
-    except ImportError:
-        raise RecipeError(
-            "the stage `language` needs py3langid, which is not installed", "pip install 'tilth[web]'"
-        ) from None
-    model: _Model = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
-    return model
-
-
-LANGUAGE_STAGES: dict[str, Kind] = {"language": Kind(LanguageOptions, each(language))}
+LANGUAGE_STAGES: dict[str, Kind] = {"language": Kind(LanguageOptions, together(language))}
