@@ -5,8 +5,8 @@
 The model (Lui and Baldwin 2012) is a finite automaton over bytes that tells which n-grams of a list occur in a text,
 and a naive Bayes classifier over how often. The package walks through one text after another, a byte at a time in
 Python. Here all texts take a step at once, as one operation over arrays, which is four times as fast; a test compares
-the answers with the package's own. The release of the package is held (below 0.5), for its arrays are not its public face.
-Texts do not touch one another: each has its own state and its own sum.
+the answers with the package's own. The release of the package is held (below 0.5), for its arrays are not its public
+face. Texts do not touch one another: each has its own state and its own sum.
 """
 
 from __future__ import annotations
