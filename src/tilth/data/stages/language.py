@@ -1,0 +1,125 @@
+"""The stage `language`: which language a document is written in; dropping those that are not wanted.
+
+    detect(texts) -> [(language, score)]       what is found, whatever the options
+    language(texts, options) -> [Result]       what the stage makes of it
+
+The model comes inside its package (py3langid: a naive Bayes classifier over bytes, Lui and Baldwin 2012); nothing is
+downloaded; language_model.py runs it. It looks at 1,000 characters at most: a longer text shows it eight pieces of 125,
+the first from its beginning, the last from its end, the others at equal distances between, so that a foreign header
+decides nothing. What is found is an ISO 639-1 code, or one of three letters where that standard has none; Chinese and
+Arabic are one language each. `und`, with score 0, is a sample with fewer than 20 letters, and code: at least 4 in 100
+of its bytes (white space apart) are one of {}();=_$\\&<> and at least 4 in 10 of its lines begin or end as those of
+programs do. `und`, with its score, is also what the model calls no language at all, and what scores less than
+`min_score`.
+
+Every document gets `meta.language` and `meta.language_score`. One that is dropped has the verdict `language/fr`, where
+`fr` is what was found, and its score as the value. Scores have three decimals: the last bits of the model's sums may
+differ from one kind of processor to another.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from tilth.core.config import Config
+from tilth.data.stages.base import Kind, Result, together
+from tilth.data.stages.language_model import classify
+
+UNKNOWN = "und"
+_ALL = """af am an ar as az ba be bg bn br bs ca crh cs cy da de dz el en eo es et eu fa ff fi fo fr fy ga gd gl gn gom
+    grc gu ha he hi hr ht hu hy id ig is it ja jv ka kab ki kk km kn ko ku ky la lb lg lij ln lo lt ltg lv mg mk ml mn
+    mr ms mt my ne nl nn no nso oc om or pa pcm pl ps pt qu ro ru rw sa se si sk sl sn so sq sr st sv sw ta te tg th tk
+    tl tr tt ug uk ur uz vec vi vo wa xh yo zh zu ace bcl ext gcf gcr guw"""
+LANGUAGES = frozenset(_ALL.split())
+"""All that can be found, apart from `und`."""
+
+# The model tells some languages apart that share one code of ISO 639-1, and writes `zxx` for what is no language.
+_CODES = {
+    "zxx": UNKNOWN, "yue": "zh", "wuu": "zh", "arz": "ar", "ary": "ar", "gug": "gn", "fuv": "ff", "uzs": "uz",
+    "sdh": "ku", "hbo": "he", "kik": "ki",
+}  # fmt: skip
+_PIECES, _PIECE = 8, 125
+_FEWEST_LETTERS = 20
+_MARKS = b"{}();=_$\\&<>"
+_MARKS_OF_CODE, _LINES_OF_CODE = 0.04, 0.4
+_LINE_OF_CODE = re.compile(
+    r"[^\S\n]*(?:(?:#include|import|from [\w.]+ import|def|class|return|\*)\b|@\w|//|/\*|\*|#|[}\])])"
+    r"|.*[;{}(),:=\\\[\]>][^\S\n]*$"
+)
+
+
+class LanguageOptions(Config):
+    """Options of `language`."""
+
+    keep: tuple[str, ...] = ()
+    """The languages that are kept, as codes of ISO 639-1 such as `en`; empty: all of them."""
+    min_score: float = Field(default=0.5, ge=0, le=1)
+    """What scores less counts as unknown (`und`)."""
+    unknown: Literal["keep", "drop"] = "keep"
+    """What becomes of documents whose language is unknown: short ones, code, and what scores too low."""
+
+    @field_validator("keep", mode="before")
+    @classmethod
+    def _a_list(cls, keep: object) -> object:
+        return tuple(keep) if isinstance(keep, list) else keep
+
+    @field_validator("keep")
+    @classmethod
+    def _known(cls, keep: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = [code for code in keep if code not in LANGUAGES]
+        if unknown:
+            known = ", ".join(sorted(LANGUAGES))
+            raise ValueError(f"no language is called {', '.join(map(repr, unknown))} | write codes such as: {known}")
+        return tuple(sorted(set(keep)))
+
+
+def language(texts: Sequence[str], options: LanguageOptions) -> list[Result]:
+    """Each document with its language, or dropped; value: the score."""
+    return [_result(text, *found, options) for text, found in zip(texts, detect(texts), strict=True)]
+
+
+def _result(text: str, found: str, score: float, options: LanguageOptions) -> Result:
+    if score < options.min_score:
+        found = UNKNOWN
+    wanted = options.unknown == "keep" if found == UNKNOWN else not options.keep or found in options.keep
+    meta = {"language": found, "language_score": score}
+    return Result(text if wanted else None, score, f"language/{found}", meta=meta)
+
+
+def detect(texts: Sequence[str]) -> list[tuple[str, float]]:
+    """The language of each text and how sure the model is of it (0 to 1); `und` and 0 for code and very short texts."""
+    samples = list(map(sample_of, texts))
+    readable = [n for n, sample in enumerate(samples) if _has_letters(sample) and not is_code(sample)]
+    found = [(UNKNOWN, 0.0)] * len(samples)
+    for n, (label, score) in zip(readable, classify([samples[n] for n in readable]), strict=True):
+        found[n] = (_CODES.get(label, label), round(score, 3))
+    return found
+
+
+def _has_letters(sample: str) -> bool:
+    most = sum(map(str.isalpha, sample[:100]))  # enough to know, mostly
+    return most >= _FEWEST_LETTERS or sum(map(str.isalpha, sample)) >= _FEWEST_LETTERS
+
+
+def sample_of(text: str) -> str:
+    """The text itself, or eight pieces of it, a line end between them."""
+    if len(text) <= _PIECES * _PIECE:
+        return text
+    last = len(text) - _PIECE
+    return "\n".join(text[start : start + _PIECE] for start in (n * last // (_PIECES - 1) for n in range(_PIECES)))
+
+
+def is_code(sample: str) -> bool:
+    """Whether marks and lines are those of a program."""
+    visible = sample.encode("utf-8", "surrogatepass").translate(None, b" \t\n\r")
+    if len(visible) - len(visible.translate(None, _MARKS)) < _MARKS_OF_CODE * len(visible):
+        return False
+    lines = [line for line in sample.split("\n") if line and not line.isspace()]
+    return sum(_LINE_OF_CODE.match(line) is not None for line in lines) >= _LINES_OF_CODE * len(lines)
+
+
+LANGUAGE_STAGES: dict[str, Kind] = {"language": Kind(LanguageOptions, together(language))}

@@ -1,0 +1,158 @@
+"""E-mail and internet addresses in a text.
+
+    find_emails(view)             name@host.tld
+    find_ips(view, everything)    IPv4 and IPv6
+
+E-mail. The part before the @ is made of letters, digits and . _ % + - (ASCII and Latin), the host of labels, and the
+last label is a country's or one of the common generic ones: `x@self.weight` is matrix multiplication. Left alone are
+hosts that belong to nobody (example.com, .org, .net; .example, .test, .invalid, .localhost: RFC 2606 and 6761) and
+`git@host`, which names a service.
+
+IPv4. Four numbers up to 255 without leading zeros, no part of a longer number or name, that can be reached from the
+internet (the registry of IANA's special addresses is left alone: private, loopback, link-local, documentation,
+multicast …). Taken for a version or a section number, and left alone: two single digits first (1.2.33.44; the public
+resolver 8.8.8.8 too), a last part of 0, what follows a word such as `version`, `v` or `release`, or a sign such as
+`==`, and object identifiers that begin with 2.5.29.
+
+IPv6. Written out or with `::`, in 2000::/3 less documentation (2001:db8::/32, 3fff::/20); neither `a::b` of C++ nor
+a prefix that ends with `::`.
+
+With `everything`, private, loopback and link-local addresses count too; documentation's never do.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+from tilth.data.stages.pii_view import Span, View, before, is_word
+
+_LOCAL = re.compile(r"[\wÀ-ɏ.%+-]{1,64}\Z", re.ASCII)
+_HOST = re.compile(
+    r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.){1,8}([A-Za-z]{2,18})(?![\w@-]|\.[A-Za-z0-9])", re.ASCII
+)
+_NOBODY = re.compile(r"(?:.*\.)?(?:example\.(?:com|org|net)|example|test|invalid|localhost)", re.IGNORECASE)
+_SUFFIXES = ("md", "py", "sh")  # Moldova, Paraguay, Saint Helena; and `patch@module.py`
+_SERVICES = ("git", "hg", "svn")
+_TLD_NAMES = """
+    com org net edu gov mil int info biz name pro aero coop museum mobi jobs travel tel cat asia app dev cloud
+    online shop site xyz tech store blog email club live news agency group company solutions services systems
+    digital media network software design studio academy school university health care bank finance legal law today
+    world life space website page link global international berlin hamburg koeln bayern wien paris london amsterdam
+    nyc tokyo moscow ac ad ae af ag ai al am ao aq ar as at au aw ax az ba bb bd be bf bg bh bi bj bm bn bo br bs bt
+    bw by bz ca cc cd cf cg ch ci ck cl cm cn co cr cu cv cw cx cy cz de dj dk dm do dz ec ee eg er es et eu fi fj
+    fk fm fo fr ga gd ge gf gg gh gi gl gm gn gp gq gr gs gt gu gw gy hk hm hn hr ht hu id ie il im in io iq ir is
+    it je jm jo jp ke kg kh ki km kn kp kr kw ky kz la lb lc li lk lr ls lt lu lv ly ma mc md me mg mh mk ml mm mn
+    mo mp mq mr ms mt mu mv mw mx my mz na nc ne nf ng ni nl no np nr nu nz om pa pe pf pg ph pk pl pm pn pr ps pt
+    pw py qa re ro rs ru rw sa sb sc sd se sg sh si sk sl sm sn so sr ss st su sv sx sy sz tc td tf tg th tj tk tl
+    tm tn to tr tt tv tw tz ua ug uk us uy uz va vc ve vg vi vn vu wf ws ye yt za zm zw
+"""
+_TLDS = frozenset(_TLD_NAMES.split())
+
+
+def find_emails(view: View) -> Iterator[Span]:
+    """E-mail addresses, from their @ outwards."""
+    text = view.text
+    at = text.find("@")
+    while at >= 0:
+        host = _HOST.match(text, at + 1)
+        local = _LOCAL.search(text[max(0, at - 64) : at]) if host else None
+        if host and local and (name := local.group().lstrip(".%+-")) and _is_email(name, host):
+            yield at - len(name), host.end()
+        at = text.find("@", at + 1)
+
+
+def _is_email(name: str, host: re.Match[str]) -> bool:
+    if name[-1] == "." or ".." in name or name in _SERVICES:
+        return False
+    last = host[1].lower()
+    is_file = last in _SUFFIXES and host[0].count(".") == 1
+    return last in _TLDS and not is_file and not _NOBODY.fullmatch(host[0])
+
+
+# Fixed here, not asked of `ipaddress`, whose own list changed between patches of Python.
+_NOWHERE = tuple(map(IPv4Network, ("0.0.0.0/8", "192.0.0.0/24", "192.88.99.0/24", "198.18.0.0/15", "224.0.0.0/3")))
+_DOCUMENTATION = tuple(map(IPv4Network, ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24")))
+_PRIVATE = tuple(
+    map(
+        IPv4Network,
+        ("10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16"),
+    )
+)
+_GLOBAL_6 = IPv6Network("2000::/3")
+_DOCUMENTATION_6 = (IPv6Network("2001:db8::/32"), IPv6Network("3fff::/20"))
+_PRIVATE_6 = (IPv6Network("fc00::/7"), IPv6Network("fe80::/10"), IPv6Network("::1/128"))
+
+_DOTTED = re.compile(rb"0\.0{1,3}\.0{1,3}\.0")
+_PART = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
+_IPV4 = re.compile(rf"{_PART}(?:\.{_PART}){{3}}(?!\w|\.\d|\.in-addr|-[A-Za-z])", re.ASCII)
+_LIKE_A_VERSION = re.compile(r"\d\.\d\.|.*\.0\Z|2\.5\.29\.", re.ASCII)
+_VERSION = re.compile(
+    r"(?:\b(?:v|ver|versions?|releases?|revision|rev|build|firmware|sections?|sect?|chapter|clause|oid|rfc)|[=<>~^!]=|§)"
+    r"[\s:.,(\"'=]*\Z",
+    re.IGNORECASE,
+)
+_COLONS = re.compile(r":[0-9A-Fa-f]{0,4}:")
+_HEX_DIGITS = tuple("0123456789abcdefABCDEF")
+_HEX_AND_COLONS = "0123456789abcdefABCDEF:"
+
+
+def find_ips(view: View, everything: bool = False) -> Iterator[Span]:
+    """IPv4 and IPv6 addresses; `everything` adds those of private networks."""
+    yield from _find_ipv4(view, everything)
+    yield from _find_ipv6(view.text, everything)
+
+
+def _find_ipv4(view: View, everything: bool) -> Iterator[Span]:
+    text, classes = view.text, view.classes
+    for dotted in _DOTTED.finditer(classes):
+        start = dotted.start()
+        while start and classes[start - 1 : start] == b"0":
+            start -= 1
+        found = _IPV4.match(text, start)
+        if found and _stands_alone(text, start) and _is_address(found[0], everything):
+            yield found.span()
+
+
+def _stands_alone(text: str, start: int) -> bool:
+    """Neither the rest of a longer number or name, nor a version: `package-1.2.3.4`, `version 1.2.3.14`."""
+    previous = text[start - 1 : start]
+    if is_word(text, start - 1) or previous == "." or (previous == "-" and is_word(text, start - 2)):
+        return False
+    return not _VERSION.search(before(text, start, 24))
+
+
+def _is_address(found: str, everything: bool) -> bool:
+    if _LIKE_A_VERSION.match(found):
+        return False
+    address = IPv4Address(found)
+    left_alone = _NOWHERE + _DOCUMENTATION + (() if everything else _PRIVATE)
+    return not any(address in network for network in left_alone)
+
+
+def _find_ipv6(text: str, everything: bool) -> Iterator[Span]:
+    end = 0
+    for colons in _COLONS.finditer(text):
+        previous = text[colons.start() - 1 : colons.start()]
+        if colons.start() < end or not (everything or previous in _HEX_DIGITS):  # `::` of C++ and Rust
+            continue
+        near = max(0, colons.start() - 40)
+        head = text[near : colons.start()]
+        start = near + len(head.rstrip(_HEX_AND_COLONS))
+        tail = text[colons.start() : colons.start() + 40]
+        end = colons.start() + len(tail) - len(tail.lstrip(_HEX_AND_COLONS))
+        if text[end - 1] == ":" and text[end - 2] != ":":  # punctuation, as in `from 2a00::1: refused`
+            end -= 1
+        if not (is_word(text, start - 1) or is_word(text, end)) and _is_address_6(text[start:end], everything):
+            yield start, end
+
+
+def _is_address_6(found: str, everything: bool) -> bool:
+    try:
+        address = IPv6Address(found)
+    except AddressValueError:
+        return False
+    if found.endswith("::") or any(address in network for network in _DOCUMENTATION_6):
+        return False
+    return address in _GLOBAL_6 or (everything and any(address in network for network in _PRIVATE_6))

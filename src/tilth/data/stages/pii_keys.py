@@ -1,0 +1,163 @@
+"""Keys and tokens in a text: what opens something, and must not be learned by heart.
+
+    find_keys(view)
+
+Known by their form: keys of AWS (AKIA…, ASIA…), GitHub, GitLab, Slack (tokens and web hooks), Google, OpenAI and those
+who write theirs alike (sk-…), Stripe, SendGrid, Hugging Face, npm, PyPI; JSON Web Tokens; private keys in PEM, from
+BEGIN to END, with at least 40 characters of Base64 in a row.
+
+Known by their name: a value of at least 20 letters, digits and _ - / + that is given to something called a token, a
+secret, a password, a passphrase, a credential or an api/access/private/… key, and that looks random: at least two
+digits and a letter, the kind of character (small, capital, digit, sign) changing at every fourth place or more often,
+and at least 3 bits of entropy in a character. Neither a UUID nor the
+token of the next page opens anything.
+
+Left alone is what was made up to be shown: what holds `example`, or fewer than eight different characters.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator
+
+from tilth.data.stages.pii_view import Span, View, before, long_runs
+
+_SHORTEST = 16
+_PIECE = re.compile(r"[^/+]+")
+_KNOWN = re.compile(
+    r"(?:AKIA|ASIA)[A-Z0-9]{16}"
+    r"|gh[pousr]_[A-Za-z0-9]{36,}|github_pat_\w{60,}|glpat-[\w-]{20,}"
+    r"|xox[abeoprs]-[\w-]{10,}"
+    r"|AIza[\w-]{35}|GOCSPX-[\w-]{28}"
+    r"|[rs]k_(?:live|test)_[A-Za-z0-9]{16,}|whsec_[A-Za-z0-9]{24,}"
+    r"|hf_[A-Za-z0-9]{34,}|npm_[A-Za-z0-9]{36}|pypi-[\w-]{50,}",
+    re.ASCII,
+)
+_SK = re.compile(r"sk-(?=[\w-]*[a-z])(?=[\w-]*[A-Z])(?=[\w-]*\d)[\w-]{20,}", re.ASCII)
+_AFTER = {  # what stands before the run, and how the run and what follows it then look
+    "SG.": re.compile(r"[\w-]{22}\.[\w-]{43}(?![\w-])", re.ASCII),
+    "ya29.": re.compile(r"[\w-]{20,}", re.ASCII),
+    "hooks.slack.": re.compile(r"com/services/T\w+/B\w+/\w{20,}", re.ASCII),
+}
+_JWT = re.compile(r"eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}", re.ASCII)
+_NAMED = re.compile(
+    r"(?:(?:api|access|secret|private|auth|client|app|signing|encryption|storage|account|shared|master|license)"
+    r"[_\- ]?key|(?<!next)(?<!page)(?<!lock)(?<!next[_-])(?<!page[_-])(?<!lock[_-])token|secret|passw(?:or)?d"
+    r"|passphrase|credentials?|pwd)(?:[_-]?(?:id|value|str|string))?"
+    r"[\"'\])]?\s*(?:=>|:=|=|:)\s*(?:[rbuf]?[\"'])?\Z"
+    r"|\bauthorization\W{1,4}(?:bearer|token|basic)\s\Z|\bbearer\s\Z",
+    re.IGNORECASE,
+)
+_FIRST = "AGeghnprswx"  # what a key of those forms begins with
+_OPENING = tuple("\"'=: \t>")  # what can stand before a value
+_UUID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
+_SHORTEST_VALUE, _LONGEST_VALUE = 20, 4096
+_FEWEST_BITS = 3.0
+
+_BEGIN = "-----BEGIN "
+_PEM = re.compile(r"-----BEGIN (?:[A-Z0-9]{2,12} ){0,3}PRIVATE KEY(?: BLOCK)?-----")
+_BODY = re.compile(r"[A-Za-z0-9+/]{40}")
+_LONGEST_PEM = 1 << 16
+
+
+def find_keys(view: View) -> Iterator[Span]:
+    """Keys and tokens."""
+    yield from _find_pem(view.text)
+    if not view.mixed:
+        return
+    for start, end in long_runs(view, _SHORTEST):
+        if b"a0" in view.classes[start:end]:  # of all that is long, few names hold a digit
+            yield from _in_run(view.text, start, end)
+
+
+def _in_run(text: str, start: int, end: int) -> Iterator[Span]:
+    previous = text[start - 1 : start]
+    whole = _after(text, start) if previous == "." else _named(text, start, end) if previous in _OPENING else None
+    if whole:
+        yield whole
+        return
+    for piece in _PIECE.finditer(text, start, end):
+        found = _known(text, *piece.span()) if text[piece.start()] in _FIRST else None
+        if found:
+            yield found
+
+
+def _known(text: str, start: int, end: int) -> Span | None:
+    piece = text[start:end]
+    if piece.startswith("eyJ"):
+        token = _JWT.match(text, start)
+        return token.span() if token else None
+    if (_KNOWN.fullmatch(piece) or _SK.fullmatch(piece)) and not _made_up(piece):
+        return start, end
+    return None
+
+
+def _after(text: str, start: int) -> Span | None:
+    for head, form in _AFTER.items():
+        if text.endswith(head, 0, start):
+            found = form.match(text, start)
+            if found and not _made_up(found[0]):
+                return start - len(head), found.end()
+    return None
+
+
+def _named(text: str, start: int, end: int) -> Span | None:
+    value = text[start:end]
+    if not _SHORTEST_VALUE <= len(value) <= _LONGEST_VALUE or text[end : end + 1] in (
+        ".",
+        "(",
+        "[",
+    ):  # an attribute or a call is no value
+        return None
+    if not _NAMED.search(before(text, start, 64)) or not _looks_random(value):
+        return None
+    while text[end : end + 1] == "=":  # Base64 is padded
+        end += 1
+    return start, end
+
+
+def _looks_random(value: str) -> bool:
+    digits = sum(map(str.isdigit, value))
+    if digits < 2 or digits == len(value) or _made_up(value) or _UUID.fullmatch(value):
+        return False
+    kinds = [2 if c.isdigit() else 1 if c.isupper() else 0 if c.islower() else 3 for c in value]
+    changes = sum(a != b for a, b in itertools.pairwise(kinds))
+    return 4 * changes >= len(value) and _entropy(value) >= _FEWEST_BITS
+
+
+def _entropy(value: str) -> float:
+    """Bits in a character, by how often each occurs (Shannon 1948)."""
+    return -sum(n / len(value) * math.log2(n / len(value)) for n in Counter(value).values())
+
+
+def _made_up(value: str) -> bool:
+    return "example" in value.lower() or len(set(value)) < 8
+
+
+def _find_pem(text: str) -> Iterator[Span]:
+    start = text.find(_BEGIN)
+    while start >= 0:
+        head = _PEM.match(text, start)
+        end = _end_of_pem(text, head) if head else 0
+        if end:
+            yield start, end
+        start = text.find(_BEGIN, max(end, start + 1))
+
+
+def _end_of_pem(text: str, head: re.Match[str]) -> int:
+    """Where a private key ends: after its END, or where the Base64 stops when it was cut off; 0: it is not there."""
+    tail = head[0].replace("BEGIN", "END")
+    found = text.find(tail, head.end(), head.end() + _LONGEST_PEM)
+    end = found + len(tail) if found >= 0 else head.end() + _length_of_base64(text, head.end())
+    return end if _BODY.search(text, head.end(), end) else 0
+
+
+_BASE64 = re.compile(r"(?:\s{0,8}[A-Za-z0-9+/=]{16,})*")
+
+
+def _length_of_base64(text: str, start: int) -> int:
+    found = _BASE64.match(text, start, start + _LONGEST_PEM)
+    return len(found[0]) if found else 0
