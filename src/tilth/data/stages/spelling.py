@@ -38,8 +38,6 @@ _LONGEST = 32  # letters; longer runs are no words
 class SpellingOptions(Config):
     """Options of `spelling`."""
 
-    language: Literal["en"] = "en"
-    """The dictionary's."""
     edit_distance: Literal[1, 2] = 1
     """Letters that may be wrong: one changed, missing, too many, or two that changed places; or two such faults."""
     min_letters: int = Field(default=5, ge=3)
