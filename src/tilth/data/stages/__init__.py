@@ -3,7 +3,15 @@
 table.py      all stages by name, presets, how `clean:` is checked
 base.py       what a stage is
 run.py        a stage over documents: verdicts, pieces, what was changed
+repair.py     text that was decoded wrongly
 text.py       characters, line ends, white space, length
+repeats.py    lines and paragraphs that a document repeats
+rules.py      a user's regular expressions; patterns.py and ready_rules.py hold them
+spelling.py   slips
+language.py   which language, by the model in language_model.py
+pii*.py       what belongs to one person or opens one door
+cut.py        long documents in pieces, at borders that sentences.py finds
+optional.py   libraries that come with an extra
 """
 
 from __future__ import annotations

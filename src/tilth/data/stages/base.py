@@ -51,6 +51,8 @@ class Kind:
     options: type[Config]
     run: Run
     version: int = 1
+    libraries: tuple[str, ...] = ()
+    """Packages whose version decides the result too."""
 
 
 class NoOptions(Config):

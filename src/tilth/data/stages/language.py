@@ -122,4 +122,4 @@ def is_code(sample: str) -> bool:
     return sum(_LINE_OF_CODE.match(line) is not None for line in lines) >= _LINES_OF_CODE * len(lines)
 
 
-LANGUAGE_STAGES: dict[str, Kind] = {"language": Kind(LanguageOptions, together(language))}
+LANGUAGE_STAGES: dict[str, Kind] = {"language": Kind(LanguageOptions, together(language), libraries=("py3langid",))}

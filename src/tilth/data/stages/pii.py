@@ -158,4 +158,4 @@ def _compiled(allow: tuple[str, ...]) -> tuple[re.Pattern[str], ...]:
     return tuple(map(re.compile, allow))
 
 
-PII_STAGES: dict[str, Kind] = {"pii": Kind(PiiOptions, each(pii))}
+PII_STAGES: dict[str, Kind] = {"pii": Kind(PiiOptions, each(pii), libraries=("phonenumberslite",))}

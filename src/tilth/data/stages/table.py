@@ -15,11 +15,28 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, WithJsonSchema
 
 from tilth.core.config import Config, parse
+from tilth.core.environment import installed_version
 from tilth.core.errors import RecipeError
 from tilth.data.stages.base import Kind
+from tilth.data.stages.cut import CUT_STAGES
+from tilth.data.stages.language import LANGUAGE_STAGES
+from tilth.data.stages.pii import PII_STAGES
+from tilth.data.stages.repair import REPAIR_STAGES
+from tilth.data.stages.repeats import REPEAT_STAGES
+from tilth.data.stages.rules import RULE_STAGES
+from tilth.data.stages.spelling import SPELLING_STAGES
 from tilth.data.stages.text import TEXT_STAGES
 
-STAGES: dict[str, Kind] = {**TEXT_STAGES}
+STAGES: dict[str, Kind] = {
+    **REPAIR_STAGES,
+    **TEXT_STAGES,
+    **REPEAT_STAGES,
+    **RULE_STAGES,
+    **SPELLING_STAGES,
+    **LANGUAGE_STAGES,
+    **PII_STAGES,
+    **CUT_STAGES,
+}
 PRESETS: dict[str, tuple[str, ...]] = {"none": (), "standard": tuple(TEXT_STAGES)}
 
 
@@ -36,8 +53,9 @@ class Stage:
         return STAGES[self.name]
 
     def identity(self) -> list[Any]:
-        """What decides its results: name, version and options."""
-        return [self.name, self.kind.version, self.options.model_dump(mode="json")]
+        """What decides its results: name, version, options, and the versions of the libraries that do the work."""
+        versions = {library: installed_version(library) for library in self.kind.libraries}
+        return [self.name, self.kind.version, self.options.model_dump(mode="json"), versions]
 
 
 def _checked(value: Any) -> Any:
@@ -81,11 +99,28 @@ def _nearest(name: str, known: Iterable[str]) -> str:
 
 def _json_schema() -> dict[str, Any]:
     """For editors and forms: the presets, or a list of stages with their options."""
-    options = {name: kind.options.model_json_schema() for name, kind in STAGES.items()}
+    options = {name: _inlined(kind.options.model_json_schema()) for name, kind in STAGES.items()}
     one: dict[str, Any] = {"type": "object", "properties": options, "additionalProperties": False}
     one |= {"minProperties": 1, "maxProperties": 1}
     names = {"enum": [*PRESETS, *STAGES]}
     return {"anyOf": [{"enum": list(PRESETS)}, {"type": "array", "items": {"anyOf": [names, one]}}]}
+
+
+def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
+    """A schema with what it refers to written in its place: inside another schema its `$defs` would not be found."""
+    definitions = schema.get("$defs", {})
+
+    def inline(node: Any) -> Any:
+        if isinstance(node, list):
+            return [inline(item) for item in node]
+        if not isinstance(node, dict):
+            return node
+        if isinstance(reference := node.get("$ref"), str):
+            return inline(definitions[reference.rpartition("/")[2]])
+        return {key: inline(value) for key, value in node.items() if key != "$defs"}
+
+    inlined: dict[str, Any] = inline(schema)
+    return inlined
 
 
 CleanStages = Annotated[
