@@ -17,9 +17,10 @@ from pydantic import BeforeValidator, WithJsonSchema
 from tilth.core.config import Config, parse
 from tilth.core.errors import RecipeError
 from tilth.data.stages.base import Kind
+from tilth.data.stages.filters import FILTER_STAGES
 from tilth.data.stages.text import TEXT_STAGES
 
-STAGES: dict[str, Kind] = {**TEXT_STAGES}
+STAGES: dict[str, Kind] = {**TEXT_STAGES, **FILTER_STAGES}
 PRESETS: dict[str, tuple[str, ...]] = {"none": (), "standard": tuple(TEXT_STAGES)}
 
 
@@ -99,4 +100,6 @@ CleanStages = Annotated[
 def build_stages(value: str | Iterable[dict[str, dict[str, Any]]]) -> tuple[Stage, ...]:
     """The stages that a checked `CleanStages` value means, in order."""
     entries = [{name: {}} for name in PRESETS[value]] if isinstance(value, str) else value
-    return tuple(Stage(name, parse(STAGES[name].options, options)) for entry in entries for name, options in entry.items())
+    return tuple(
+        Stage(name, parse(STAGES[name].options, options)) for entry in entries for name, options in entry.items()
+    )
