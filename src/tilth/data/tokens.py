@@ -187,9 +187,10 @@ def _split_inside(marks: _Marks, codes: U32, kinds: U8, is_start: Bool, inner: B
     parts &= ~_in_address(marks, codes, kinds)
     is_start[marks.at[parts]] = True
     is_start[marks.at[parts] + 1] = True
-    dash = inner & (marks.code == ord("-"))  # `a--b`
-    is_start[marks.at[dash & ((before & LETTER) != 0) & (codes[marks.at + 1] == ord("-"))]] = True
-    is_start[marks.at[dash & ((after & LETTER) != 0) & (codes[marks.at - 1] == ord("-"))] + 1] = True
+    double = inner & (marks.code == ord("-")) & (codes[marks.at + 1] == ord("-"))  # `word--word`
+    double &= ((before & LETTER) != 0) & ((kinds[marks.at + 2] & LETTER) != 0)
+    is_start[marks.at[double]] = True
+    is_start[marks.at[double] + 2] = True
 
 
 def _in_address(marks: _Marks, codes: U32, kinds: U8) -> Bool:

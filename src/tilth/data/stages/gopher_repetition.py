@@ -18,7 +18,6 @@ few per cent of the text. The walk is done only where even all duplicate n-grams
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -30,7 +29,6 @@ from tilth.data.stages.rules import Array, FirstBroken, Limit, in_pieces
 from tilth.data.tokens import find_tokens, token_hashes
 from tilth.data.words import I64, U64, mix
 
-_PARAGRAPH = re.compile(r"\n{2,}")
 _BASE = np.uint64(0xD1342543DE82EF95)  # odd: a polynomial in it loses nothing mod 2^64
 _TOP, _DUPLICATE = range(2, 5), range(5, 11)
 
@@ -69,7 +67,7 @@ class GopherRepetitionOptions(Config):
 def repetition(texts: Sequence[str], options: GopherRepetitionOptions) -> list[Result]:
     """Drops what repeats itself; value: the share that broke the rule."""
     found = FirstBroken("gopher_repetition", texts)
-    paragraphs = [_repeats(_PARAGRAPH.split(text.strip()), len(text)) for text in texts]
+    paragraphs = [_repeats(_paragraphs(text), len(text)) for text in texts]
     lines = [_repeats(_lines(text), len(text)) for text in texts]
     for name, shares in (("paragraph", np.array(paragraphs)), ("line", np.array(lines))):
         for rule, values in ((f"duplicate_{name}s", shares[:, 0]), (f"duplicate_{name}_characters", shares[:, 1])):
@@ -78,6 +76,11 @@ def repetition(texts: Sequence[str], options: GopherRepetitionOptions) -> list[R
     if len(left):
         _ngram_rules(found, left, [texts[d] for d in left.tolist()], options)
     return found.results()
+
+
+def _paragraphs(text: str) -> list[str]:
+    """What stands between blank lines; of an odd number of line feeds one is left over in front."""
+    return [piece.lstrip("\n") for piece in text.strip().split("\n\n") if piece]
 
 
 def _lines(text: str) -> list[str]:
@@ -125,15 +128,17 @@ def _ngram_rules(found: FirstBroken, which: I64, texts: Sequence[str], options: 
         fits = (at + n <= offsets[text_of[at] + 1]) & found.alive[which[text_of[at]]]
         at = at[fits]
         left = _repeated(at, runs[fits] * _BASE + hashes[at + n - 1])
-        values = np.zeros(len(found.alive))
-        if n in _TOP:
-            rule = f"top_{n}_gram"
-            values[which] = _top(left, n, offsets, text_of, reach) / size
-        else:
-            rule = f"duplicate_{n}_grams"
-            limit = getattr(options, rule)
-            values[which] = _duplicate(left, n, text_of, reach, np.inf if limit is None else limit * size) / size
-        found.above(rule, values, getattr(options, rule))
+        rule = f"top_{n}_gram" if n in _TOP else f"duplicate_{n}_grams"
+        limit = getattr(options, rule)
+        if limit is not None:
+            values = np.zeros(len(found.alive))
+            measured = (
+                _top(left, n, offsets, text_of, reach)
+                if n in _TOP
+                else (_duplicate(left, n, text_of, reach, limit * size))
+            )
+            values[which] = measured / size
+            found.above(rule, values, limit)
         at, runs = left.at, left.hashes
 
 
@@ -157,7 +162,8 @@ def _repeated(at: I64, hashes: U64) -> _Repeated:
 
 def _may_repeat(hashes: U64) -> Array:
     """Which hashes share their top bits with another: all that stand twice, and a few more. Sorting them costs more."""
-    buckets = (hashes >> np.uint64(44)).astype(np.int64)
+    bits = max(8, len(hashes).bit_length() + 2)  # four buckets or more for a hash
+    buckets = (hashes >> np.uint64(64 - bits)).astype(np.int64)
     taken: Array = np.bincount(buckets, minlength=1)[buckets] > 1
     return taken
 
@@ -180,11 +186,11 @@ def _top(left: _Repeated, n: int, offsets: I64, text_of: I64, reach: I64) -> Arr
     return characters
 
 
-def _duplicate(left: _Repeated, n: int, text_of: I64, reach: I64, limit: Array | float) -> Array:
+def _duplicate(left: _Repeated, n: int, text_of: I64, reach: I64, limit: Array) -> Array:
     """For each text, the characters of n-grams that stood before; 0 where they cannot be more than `limit`."""
     again = left.at[~left.first]
     until = np.minimum(again + n, np.concatenate([again[1:], [len(text_of)]]))
-    texts = len(limit) if isinstance(limit, np.ndarray) else 0
+    texts = len(limit)
     covered = np.bincount(text_of[again], reach[until] - reach[again], texts)[:texts]
     values = np.zeros(texts)
     edges = np.searchsorted(text_of[left.at], np.arange(texts + 1))
