@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import random
+import re
 import sysconfig
 from collections.abc import Sequence
 from functools import cache
@@ -18,6 +19,12 @@ from typing import Any
 import pytest
 from datatrove.data import Document as Page
 from datatrove.pipeline import filters as peer
+from datatrove.pipeline.filters.gopher_repetition_filter import (
+    find_all_duplicate,
+    find_duplicates,
+    find_top_duplicate,
+    get_n_grams,
+)
 from datatrove.utils.word_tokenizers import SpaCyTokenizer
 
 from tilth.data.document import Document
@@ -84,8 +91,8 @@ def corpus() -> tuple[str, ...]:
     pages += [_spam(r, spam) for _ in range(60)]
     pages += ["\n".join(r.choice(("- ", "• ", "")) + r.choice(prose)[:60] for _ in range(20)) for _ in range(20)]
     pages += ["\n".join("- " + line[:80] for line in r.sample(prose, 12)) for _ in range(5)]
-    pages += [" ".join(r.choices([*spam, "#", "antidisestablishment"], (1,) * 12 + (k, 5 - k), k=80)) for k in range(6)]
-    pages += [" ".join(r.choices([*spam, "supercalifragilistic"], (1,) * 12 + (k,), k=80)) for k in range(0, 30, 2)]
+    pages += [" ".join(r.choices([*spam, "#", "antidisestablishment"], (1,) * 13 + (k, 5 - k), k=80)) for k in range(6)]
+    pages += [" ".join(r.choices([*spam, "supercalifragilistic"], (1,) * 13 + (k,), k=80)) for k in range(0, 30, 2)]
     pages += [r.choice(prose)[:n] + r.choice((".", "", "...")) for n in range(60, 600, 12)]
     pages += [text * n for text in FOREIGN for n in (1, 3, 30)]
     pages += ["", " \n", "word", "\n\nword\n", "one\rtwo\x85three\u2028four.", "Lorem ipsum is here. " * 9]
@@ -149,6 +156,29 @@ def test_the_rules_are_the_same_for_every_document(stage: str) -> None:
     assert different == []
     rules = {rule for rule, _ in mine}
     assert "" in rules and len(rules) >= {"gopher_quality": 6, "gopher_repetition": 6, "c4": 3, "fineweb": 4}[stage]
+
+
+def share(rule: str, text: str, words: list[str]) -> float:
+    """What datatrove's own functions measure for a rule of `gopher_repetition`."""
+    number = int("".join(filter(str.isdigit, rule)) or 0)
+    if rule.startswith("top"):
+        return find_top_duplicate(get_n_grams(words, number)) / len(text)
+    if number:
+        return find_all_duplicate(words, number) / len(text)
+    pieces = re.split(r"\n{2,}", text.strip()) if "paragraph" in rule else re.split(r"\n+", text)
+    again, characters = find_duplicates(pieces)
+    return characters / len(text) if rule.endswith("characters") else again / len(pieces)
+
+
+def test_the_values_of_repetition_are_those_that_they_measure() -> None:
+    texts = [text for text in corpus() if text]
+    kind, tokens = FILTER_STAGES["gopher_repetition"], OwnTokens("en")
+    results = kind.run([Document("", text, "", "") for text in texts], kind.options())
+    dropped = [(text, result) for text, result in zip(texts, results, strict=True) if result.text is None]
+    assert len(dropped) > 100
+    for text, result in dropped:
+        expected = share(result.rule.partition("/")[2], text, tokens.word_tokenize(text))
+        assert result.value == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.slow

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tilth.data.tokens import find_tokens, sentence_terminals, token_hashes
+from tilth.data.tokens import CHARACTERS, find_tokens, sentence_terminals, token_hashes
 
 find_tokens([""])  # the tables are made at the first call, which would miss hypothesis' deadline
 MARKS = st.text(st.sampled_from("ab Z9.,-'’()\"#…/:=+%$<\n\u0301漢é"), max_size=30)
@@ -69,6 +71,11 @@ def test_tokens_do_not_depend_on_the_batch(texts: list[str]) -> None:
 def test_long_runs_take_linear_time() -> None:
     for text in ("(" * 2_000_000, "." * 2_000_000 + "a", "a-" * 1_000_000, "'" * 1_000_000 + "s", "://" * 500_000):
         find_tokens([text])
+
+
+def test_there_are_no_characters_where_the_table_is_not_filled() -> None:
+    outside = set(range(0x110000)).difference(*CHARACTERS)
+    assert {unicodedata.category(chr(code))[0] for code in outside} == {"C"}
 
 
 def test_sentences_end_with_marks_of_all_scripts() -> None:

@@ -37,6 +37,9 @@ Bool = npt.NDArray[np.bool_]
 SPACE, LEAD, TAIL, LETTER, DIGIT, UPPER, LOWER, SOUND = (np.uint8(1 << bit) for bit in range(8))
 """What a character can be: white space; split off in front, at the end; a letter; 0 to 9; capital; small; no mark."""
 
+CHARACTERS = (range(0x40000), range(0xE0000, 0xE1000))
+"""Where Unicode has characters; what lies outside is unassigned or private, and a mark like any other symbol."""
+
 _MARK_CATEGORIES = ("P", "S", "C")
 _NEVER_SPLIT = set("-/\\@.~^|")
 _LEAD_TOO = set("=<>`´+")
@@ -242,8 +245,8 @@ def _join_dots(dots: I64, codes: U32, kinds: U8, seen: Bool, is_start: Bool) -> 
 def _kinds() -> U8:
     """What each code point is."""
     table = np.zeros(0x110000, np.uint8)
-    for code in range(0x110000):
-        table[code] = _kind(chr(code))
+    for codes in CHARACTERS:
+        table[codes.start : codes.stop] = [_kind(chr(code)) for code in codes]
     return table
 
 
