@@ -199,9 +199,9 @@ def _split_inside(marks: _Marks, codes: U32, kinds: U8, is_start: Bool, inner: B
 def _in_address(marks: _Marks, codes: U32, kinds: U8) -> Bool:
     """Which marks stand between white spaces together with `://`."""
     at = marks.at
-    scheme = (marks.code == ord(":")) & (codes[at + 1] == ord("/")) & (codes[at + 2] == ord("/"))
+    scheme: Bool = (marks.code == ord(":")) & (codes[at + 1] == ord("/")) & (codes[at + 2] == ord("/"))
     if not scheme.any():
-        return scheme
+        return np.zeros(len(at), np.bool_)
     spaces = np.flatnonzero((kinds & SPACE) != 0)
     between = np.searchsorted(spaces, at)
     inside: Bool = np.isin(between, between[scheme])
