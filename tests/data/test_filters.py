@@ -18,7 +18,7 @@ from tilth.data.document import Document
 from tilth.data.stages.base import Result
 from tilth.data.stages.filters import FILTER_STAGES
 from tilth.data.stages.gopher_quality import GopherQualityOptions
-from tilth.data.stages.rules import in_pieces
+from tilth.data.stages.limits import in_pieces
 from tilth.data.stages.run import run_stage
 from tilth.data.stages.table import CleanStages, build_stages
 

@@ -41,7 +41,7 @@ from pydantic import BeforeValidator, Field
 
 from tilth.core.config import Config
 from tilth.data.stages.base import Kind, Result
-from tilth.data.stages.rules import in_pieces
+from tilth.data.stages.limits import in_pieces
 from tilth.data.tokens import SOUND, find_tokens, sentence_terminals
 
 ENDS = (".", "?", "!", '"', "'")

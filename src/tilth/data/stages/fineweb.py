@@ -23,7 +23,7 @@ from pydantic import Field
 
 from tilth.core.config import Config
 from tilth.data.stages.base import Kind, Result
-from tilth.data.stages.rules import FirstBroken, Limit, in_pieces, ratio
+from tilth.data.stages.limits import FirstBroken, Limit, in_pieces, ratio
 from tilth.data.tokens import find_tokens, sentence_terminals
 
 

@@ -25,7 +25,7 @@ from pydantic import AfterValidator, Field
 
 from tilth.core.config import Config
 from tilth.data.stages.base import Kind, Result
-from tilth.data.stages.rules import Array, FirstBroken, Limit, in_pieces, per_text, ratio
+from tilth.data.stages.limits import Array, FirstBroken, Limit, in_pieces, per_text, ratio
 from tilth.data.tokens import LETTER, SOUND, Tokens, find_tokens
 
 ELLIPSES = ("...", "…")

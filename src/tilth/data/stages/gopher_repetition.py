@@ -25,7 +25,7 @@ import numpy as np
 
 from tilth.core.config import Config
 from tilth.data.stages.base import Kind, Result
-from tilth.data.stages.rules import Array, FirstBroken, Limit, in_pieces
+from tilth.data.stages.limits import Array, FirstBroken, Limit, in_pieces
 from tilth.data.tokens import find_tokens, token_hashes
 from tilth.data.words import I64, U64, mix
 
