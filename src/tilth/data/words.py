@@ -2,6 +2,7 @@
 
     find_words(texts) -> Words        words of a batch: 64-bit hashes, and where each stands in its text
     ngrams(words, n) -> Ngrams        hashes of every n words in a row
+    hash_spans(values, starts, ends)  the hash that both are made of
 
 A word is a run of letters, digits and combining marks; in scripts that write no spaces (Han, kana, Thai …) every letter
 is one. Case, accents and compatibility forms do not count, nor does what stands between words: `Café,` and `cafe`
@@ -85,15 +86,20 @@ def find_words(texts: Sequence[str]) -> Words:
     after = np.concatenate([kind[1:], [np.uint8(_GAP)]]) if len(kind) else kind
     is_end = (kind != _GAP) & ((after != _LETTER) | (kind == _ALONE))
     starts, ends = np.flatnonzero(is_start), np.flatnonzero(is_end) + 1
-    power, inverse = _powers(len(codes))
-    sums = np.zeros(len(codes) + 1, np.uint64)
-    np.cumsum(values[codes] * power, out=sums[1:])
-    hashes = mix((sums[ends] - sums[starts]) * inverse[starts])
+    hashes = hash_spans(values[codes], starts, ends)
     lengths = np.fromiter(map(len, texts), np.int64, len(texts))
     text_starts = np.concatenate([[0], np.cumsum(lengths + 1)])
     offsets = np.searchsorted(starts, text_starts).astype(np.int64)
     own = np.repeat(text_starts[:-1], np.diff(offsets))
     return Words(hashes, offsets, starts - own, ends - own)
+
+
+def hash_spans(values: U64, starts: I64, ends: I64) -> U64:
+    """A hash of each span of a sequence, whose members are given as random numbers: equal spans have equal hashes."""
+    power, inverse = _powers(len(values))
+    sums = np.zeros(len(values) + 1, np.uint64)
+    np.cumsum(values * power, out=sums[1:])
+    return mix((sums[ends] - sums[starts]) * inverse[starts])
 
 
 def ngrams(words: Words, n: int) -> Ngrams:

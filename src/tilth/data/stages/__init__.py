@@ -9,6 +9,7 @@ repeats.py    lines and paragraphs that a document repeats
 rules.py      a user's regular expressions; patterns.py and ready_rules.py hold them
 spelling.py   slips
 language.py   which language, by the model in language_model.py
+filters.py    the published quality filters, Gopher, C4, FineWeb; limits.py holds what they share
 pii*.py       what belongs to one person or opens one door
 cut.py        long documents in pieces, at borders that sentences.py finds
 optional.py   libraries that come with an extra

@@ -1,0 +1,318 @@
+"""Quality filters, rule by rule: one document that breaks just that rule, and one just inside its limit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from string import ascii_lowercase
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tilth.core.config import Config, parse
+from tilth.core.errors import RecipeError
+from tilth.data.document import Document
+from tilth.data.stages.base import Result
+from tilth.data.stages.filters import FILTER_STAGES
+from tilth.data.stages.gopher_quality import GopherQualityOptions
+from tilth.data.stages.limits import in_pieces
+from tilth.data.stages.run import run_stage
+from tilth.data.stages.table import CleanStages, build_stages
+
+LIMITS = {
+    "gopher_repetition/duplicate_5_grams": 0.15,
+    "gopher_repetition/duplicate_6_grams": 0.14,
+    "gopher_repetition/duplicate_7_grams": 0.13,
+    "gopher_repetition/duplicate_8_grams": 0.12,
+    "gopher_repetition/duplicate_9_grams": 0.11,
+    "gopher_repetition/duplicate_10_grams": 0.10,
+}
+
+
+def results(stage: str, texts: list[str], **options: object) -> list[Result]:
+    kind = FILTER_STAGES[stage]
+    documents = [Document(str(n), text, "source", "place") for n, text in enumerate(texts)]
+    return kind.run(documents, parse(kind.options, options))
+
+
+def verdict(text: str, stage: str, **options: object) -> tuple[str, float]:
+    """Rule and value of a dropped document; ("", 0) for one that is kept as it is."""
+    (result,) = results(stage, [text], **options)
+    if result.text is not None:
+        assert result.text == text and not result.also
+        return "", 0
+    return result.rule, result.value
+
+
+def words(count: int, length: int = 5, first: int = 0) -> list[str]:
+    """So many different words."""
+    letters = product(ascii_lowercase, repeat=length)
+    made: Iterator[str] = ("".join(word) for word in letters)
+    return [word for n, word in zip(range(count + first), made, strict=False) if n >= first]
+
+
+def quality_cases() -> Iterator[tuple[str, str, str, float]]:
+    """(rule, document inside, document that breaks it, the figure)"""
+    stop = ["the", "of"]
+    yield "too_few_words", " ".join(stop + words(48)), " ".join(stop + words(47)) + " - • !", 49
+    yield "too_many_words", " ".join(stop + words(99_998)), " ".join(stop + words(99_999)), 100_001
+    short = [*stop, *words(58, 3, first=100)]
+    yield "words_too_short", " ".join([*short[:-1], "four"]), " ".join(short), 179 / 60
+    long = [*stop, *words(43, 10), *words(14, 11)]
+    yield "words_too_long", " ".join([*long, "a" * 11]), " ".join([*long, "a" * 12]), 601 / 60
+    yield "too_many_hashes", " ".join(stop + words(88) + ["#"] * 10), " ".join(stop + words(87) + ["#"] * 11), 0.11
+    dots = ["...", "…"] * 5
+    inside, outside = stop + dots + words(88), [*stop, *dots, "...", *words(87)]
+    yield "too_many_ellipses", " ".join(inside), " ".join(outside), 0.11
+    lines = [" ".join(["•" if n % 2 else "-", *stop, *words(5, first=5 * n)]) for n in range(10)]
+    yield "too_many_bullets", "\n".join([*lines[:9], "the end"]), "\n  ".join(lines), 1.0
+    lines = [" ".join([*stop, *words(5, first=5 * n)]) for n in range(10)]
+    ended = [line + ("..." if n % 2 else "… ") for n, line in enumerate(lines[:4])]
+    yield "too_many_ellipsis_lines", "\n".join(ended[:3] + lines[3:]), "\n".join(ended + lines[4:]), 0.4
+    numbers = [f"{n}" for n in range(1000, 1021)]
+    alphabetic = [" ".join(stop + words(78) + numbers[:20]), " ".join(stop + words(77) + numbers)]
+    yield "too_few_alphabetic_words", alphabetic[0], alphabetic[1], 0.79
+    yield "too_few_stop_words", " ".join(["the", "of", *words(60)]), " ".join(["the", "the", "Of", *words(60)]), 1
+
+
+def of_length(text: str, length: int) -> str:
+    """`text` and then words that stand once, so many characters in all."""
+    room = length - len(text) - 1
+    count = max(1, room // 9)  # words of eight letters, the last one longer
+    filler = " ".join(words(count, 8, first=1000))
+    return f"{text} {filler}{'z' * (room - len(filler))}"
+
+
+def duplicate_grams(n: int, limit: float) -> tuple[str, str]:
+    """Five phrases of n words, each twice, in a text just long enough, and in one a letter shorter."""
+    parts = words(10, 6)
+    phrases = [" ".join(words(n, 4, first=n * (k % 5))) for k in range(10)]
+    text = " ".join(f"{part} {phrase}" for part, phrase in zip(parts, phrases, strict=True))
+    enough = math.ceil(5 * 4 * n / limit)
+    return of_length(text, enough), of_length(text, enough - 1)
+
+
+def top_gram(n: int, limit: float, times: int = 12) -> tuple[str, str, int]:
+    phrase = " ".join(words(n, 4))
+    text = " ".join(f"{word} {phrase}" for word in words(times, 6))
+    enough = math.ceil(times * (5 * n - 1) / limit)
+    return of_length(text, enough), of_length(text, enough - 1), enough
+
+
+def repetition_cases() -> Iterator[tuple[str, str, str, float]]:
+    long = [" ".join(words(8, 6, first=8 * n)) for n in range(8)]
+    for name, gap in (("paragraphs", "\n\n"), ("lines", "\n")):
+        inside, outside = [*long[:6], *["ok"] * 4], [*long[:5], *["ok"] * 5]
+        yield f"duplicate_{name}", gap.join(inside), gap.join(outside), 0.4
+    for name, gap in (("paragraph", "\n\n"), ("line", "\n")):
+        block = "x" * 100
+        start = "another" + gap + of_length("a", 500 - 207 - 3 * len(gap))
+        texts = [gap.join([start, block, block]), gap.join([start[:-2], block + "x", block + "x"])]
+        assert list(map(len, texts)) == [500, 500]
+        yield f"duplicate_{name}_characters", texts[0], texts[1], 101 / 500
+    for n, limit in ((2, 0.20), (3, 0.18), (4, 0.16)):
+        inside_, outside_, enough = top_gram(n, limit)
+        yield f"top_{n}_gram", inside_, outside_, 12 * (5 * n - 1) / (enough - 1)
+    for rule, limit in LIMITS.items():
+        n = int(rule.split("_")[2])
+        within, beyond = duplicate_grams(n, limit)
+        yield rule.split("/")[1], within, beyond, 5 * 4 * n / len(beyond)
+
+
+def fineweb_cases() -> Iterator[tuple[str, str, str, float]]:
+    lines = [" ".join(words(6, 7, first=6 * n)) for n in range(25)]
+    yield "no_text", "One line that is longer than short.", " \n\t\n", 0
+    ended = [line + mark for line, mark in zip(lines, ".?!", strict=False)]
+    yield "few_ended_lines", "\n".join(ended + lines[3:]), "\n".join(ended[:2] + lines[2:]), 0.08
+    short = [f"{n:02} {'x' * 26}." for n in range(67)]
+    assert {len(line) for line in short} == {30}
+    full = [" ".join(words(6, 7, first=6 * n)) for n in range(33)]
+    yield "short_lines", "\n".join(short + full), "\n".join([*short, "99", *full[1:]]), 0.68
+    single = ["y" * 9 + ".", "y" * 9 + "."]
+    rest = [" ".join(words(20, 8, first=20 * n)) + "." for n in range(5)]
+    room = 1000 - sum(map(len, rest)) - 20
+    inside, outside = [*rest, "z" * room, *single], [*rest, "z" * (room - 1), *single]
+    yield "duplicate_characters", "\n".join(inside), "\n".join(outside), 10 / 999
+    twenty = [" ".join(words(10, 4, first=10 * n)) for n in range(2)]
+    assert len(" ".join(twenty).split()) == 20
+    yield "new_lines", ("\n" * 6).join(twenty) + "", ("\n" * 7).join(twenty), 0.35
+
+
+CASES = [
+    (stage, *case)
+    for stage, cases in (
+        ("gopher_quality", quality_cases),
+        ("gopher_repetition", repetition_cases),
+        ("fineweb", fineweb_cases),
+    )
+    for case in cases()
+]
+
+
+@pytest.mark.parametrize(("stage", "rule", "inside", "outside", "value"), CASES, ids=[f"{c[0]}/{c[1]}" for c in CASES])
+def test_each_rule_drops_what_breaks_it_and_nothing_less(
+    stage: str, rule: str, inside: str, outside: str, value: float
+) -> None:
+    options = {"min_ended_lines": None} if rule == "new_lines" else {}
+    assert verdict(inside, stage, **options) == ("", 0)
+    assert verdict(outside, stage, **options) == (f"{stage}/{rule}", pytest.approx(value))
+
+
+def test_null_switches_a_rule_off() -> None:
+    for stage, rule, _, outside, _ in CASES:
+        options = FILTER_STAGES[stage].options
+        off = {name: None for name, field in options.model_fields.items() if isinstance(field.default, int | float)} | (
+            {"short_line": 30} if stage == "fineweb" else {}
+        )
+        if rule != "no_text":
+            assert verdict(outside, stage, **off) == ("", 0), rule
+
+
+def test_each_stage_has_a_case_for_each_of_its_rules() -> None:
+    assert len({case[1] for case in CASES if case[0] == "gopher_quality"}) == 10
+    assert len({case[1] for case in CASES if case[0] == "gopher_repetition"}) == 13
+    assert len({case[1] for case in CASES if case[0] == "fineweb"}) == 5
+
+
+SENTENCES = [f"This is sentence number {word} here." for word in ("one", "two", "three", "four", "five")]
+
+
+@pytest.mark.parametrize(
+    ("line", "rule"),
+    [
+        ("no end of this line", "c4/no_end"),
+        ("three dots at the end...", "c4/no_end"),
+        ("Two words.", "c4/few_words"),
+        ("Please enable JavaScript to see this.", "c4/javascript"),
+        ("Read our Privacy Policy before you go.", "c4/policy"),
+        ("By this you accept the Terms of Use.", "c4/policy"),
+        (f"A long {'x' * 1001} word.", "c4/long_word"),
+    ],
+)
+def test_c4_removes_lines_and_says_how_many(line: str, rule: str) -> None:
+    (result,) = results("c4", ["\n".join([*SENTENCES[:2], line, *SENTENCES[2:], line])])
+    assert result.text == "\n".join(SENTENCES)
+    assert (result.rule, result.value, result.also) == (rule, 2, ())
+
+
+@pytest.mark.parametrize(
+    "line",
+    ['He said "so".', "Is that so?", "So it is!", "It 'is so'", f"A long {'x' * 1000} word.", "It has three words."],
+)
+def test_c4_keeps_lines_just_inside(line: str) -> None:
+    assert verdict("\n".join([line, *SENTENCES]), "c4") == ("", 0)
+
+
+@pytest.mark.parametrize(
+    ("line", "rule", "value"),
+    [
+        ("Here is Lorem Ipsum for you.", "c4/lorem_ipsum", 6),
+        ("The function { is open.", "c4/curly_bracket", 6),
+    ],
+)
+def test_c4_drops_documents(line: str, rule: str, value: int) -> None:
+    assert verdict("\n".join([*SENTENCES, line]), "c4") == (rule, value)
+    broken = line.removesuffix(".")  # it goes for its end before it is asked for anything else
+    (result,) = results("c4", ["\n".join([*SENTENCES, broken])])
+    assert (result.text, result.rule) == ("\n".join(SENTENCES), "c4/no_end")
+
+
+@pytest.mark.parametrize(
+    ("text", "sentences"),
+    [
+        ("One is here. Two is here. Three is here. Four is here.", 4),
+        ("Dr. J. Smith of the U.S. paid 3.14 dollars, e.g. to me.", 1),
+        ("What is that?! He said so. (Really.) And then?", 4),
+        ("\n".join(SENTENCES[:4]), 4),
+        ("No sentence at all", 0),
+    ],
+)
+def test_c4_counts_sentences(text: str, sentences: int) -> None:
+    assert verdict(text, "c4") == ("c4/few_sentences", sentences)
+    if sentences:
+        assert verdict(text, "c4", min_sentences=sentences) == ("", 0)
+
+
+def test_c4_takes_citations_out_and_names_every_change() -> None:
+    text = "\n\n".join(["A fact.[1][edit] ", "A fact that stands here.[2]", *SENTENCES, "menu"])
+    (result,) = results("c4", [text])
+    assert result.text == "\n".join(["A fact that stands here.", *SENTENCES])
+    assert {(result.rule, result.value), *result.also} == {("c4/few_words", 1), ("c4/citations", 1), ("c4/no_end", 1)}
+    (result,) = results("c4", ["\n\n".join(SENTENCES) + " \n"])
+    assert (result.text, result.rule, result.value) == ("\n".join(SENTENCES), "c4/margins", 6)
+
+
+def test_c4_switches() -> None:
+    text = "lorem ipsum { javascript privacy policy [1]"
+    assert verdict(text, "c4")[0] == "c4/few_sentences"
+    off = {"lorem_ipsum": False, "curly_bracket": False, "javascript": False, "policy": [], "citations": False}
+    assert verdict(text, "c4", ends=None, min_sentences=1, **off) == ("", 0)
+    assert verdict(text, "c4", ends=None, min_sentences=1, lorem_ipsum=False, javascript=False)[0] == "c4/curly_bracket"
+
+
+def test_bad_words_come_from_a_file_and_are_part_of_the_options(tmp_path: Path) -> None:
+    path = tmp_path / "bad.txt"
+    path.write_text("Mud\n\nvery bad\n", "utf-8")
+    text = "\n".join([*SENTENCES, "MUD is very bad, muddy is not."])
+    assert verdict(text, "c4") == ("", 0)
+    assert verdict(text, "c4", bad_words=str(path)) == ("c4/bad_words", 2)
+    options = parse(FILTER_STAGES["c4"].options, {"bad_words": str(path)})
+    plain = options.model_dump(mode="json")
+    path.unlink()
+    assert plain["bad_words"] == ["mud", "very bad"]
+    assert parse(FILTER_STAGES["c4"].options, plain) == options
+    with pytest.raises(RecipeError, match="cannot read the word list"):
+        parse(FILTER_STAGES["c4"].options, {"bad_words": str(path)})
+    path.write_text("\n", "utf-8")
+    with pytest.raises(RecipeError, match="is empty"):
+        parse(FILTER_STAGES["c4"].options, {"bad_words": str(path)})
+
+
+@pytest.mark.parametrize("options", [{"stop_words": ["two words"]}, {"bullets": ["--"]}, {"min_words": -1}])
+def test_options_that_cannot_be_meant_are_refused(options: dict[str, object]) -> None:
+    with pytest.raises(RecipeError):
+        parse(GopherQualityOptions, options)
+
+
+class Recipe(Config):
+    clean: CleanStages
+
+
+def test_filters_are_stages_of_a_recipe() -> None:
+    recipe = parse(Recipe, {"clean": [*FILTER_STAGES, {"gopher_quality": {"min_words": None}}]})
+    assert parse(Recipe, recipe.model_dump(mode="json")) == recipe
+    stage = build_stages(recipe.clean)[0]
+    (outcome,) = run_stage(stage, [Document("id", "Too short.", "source", "place")])
+    assert outcome.documents == ()
+    (said,) = outcome.verdicts
+    assert (said.rule, said.verdict, said.value) == ("gopher_quality/too_few_words", "dropped", "2")
+
+
+PIECES = st.sampled_from(
+    [case[3] for case in CASES if len(case[3]) < 3000] + ["", "\n", "word", "{ lorem ipsum.", *SENTENCES]
+)
+TEXTS = st.lists(st.one_of(PIECES, st.lists(PIECES, max_size=3).map("\n\n".join), st.text(max_size=40)), max_size=6)
+
+
+@given(TEXTS)
+def test_a_document_does_not_depend_on_its_neighbours(texts: list[str]) -> None:
+    for stage in FILTER_STAGES:
+        together = results(stage, texts)
+        alone = [result for text in texts for result in results(stage, [text])]
+        assert together == alone
+        assert results(stage, texts[::-1]) == together[::-1]
+
+
+def test_a_batch_is_looked_at_in_pieces() -> None:
+    sizes: list[int] = []
+
+    def look(texts: list[str], options: object) -> list[Result]:
+        sizes.append(len(texts))
+        return [Result(text) for text in texts]
+
+    documents = [Document("", "x" * 400_000, "", "") for _ in range(7)]
+    assert len(in_pieces(look)(documents, None)) == 7  # type: ignore[arg-type]
+    assert sizes == [3, 3, 1]
