@@ -14,12 +14,14 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 
 from tilth.core.config import Config
+from tilth.data.sources.hub_config import HubConfig
 
 GLOB_CHARACTERS = frozenset("*?[")
+ORIGINS = ("path", "url", "builtin", "hub")
 
 
 class SourceConfig(Config):
-    """One source: exactly one of `path`, `url` and `builtin`, and how its text is read."""
+    """One source: exactly one of `ORIGINS`, and how its text is read."""
 
     path: str | None = None
     """A file, a folder (read with all that lies under it) or a glob such as `texts/**/*.md`; relative to the current
@@ -31,11 +33,13 @@ class SourceConfig(Config):
     """SHA-256 (64 hex digits) of the file at `url`."""
     builtin: Literal["python_docs"] | None = None
     """`python_docs`: the language reference, docstrings and sources of the Python that runs tilth; needs no network."""
+    hub: HubConfig | None = None
+    """A data set of Hugging Face: `ORG/NAME` on the hub, or `folder:`; with `revision`, `config`, `split`, `files`."""
     name: str | None = None
     """What the documents are filed under; by default the path, address or built-in as it is written here."""
     license: str | None = None
     """The licence of the texts, such as `CC-BY-4.0`; written on each document."""
-    format: Literal["auto", "text", "markdown", "python", "jsonl", "csv"] = "auto"
+    format: Literal["auto", "text", "markdown", "python", "jsonl", "csv", "arrow", "parquet"] = "auto"
     """How to read the files; `auto` goes by their suffix."""
     field: str = "text"
     """The key (JSON Lines) or column (CSV) that holds the text."""
@@ -90,10 +94,10 @@ class SourceConfig(Config):
 
     @model_validator(mode="after")
     def _one_origin(self) -> SourceConfig:
-        given = [key for key in ("path", "url", "builtin") if getattr(self, key) is not None]
+        given = [key for key in ORIGINS if getattr(self, key) is not None]
         if len(given) != 1:
             found = " and ".join(given) or "none of them"
-            raise ValueError(f"a source has one of path, url and builtin; here: {found} | keep exactly one")
+            raise ValueError(f"a source has one of {', '.join(ORIGINS)}; here: {found} | keep exactly one")
         if self.url is not None and self.sha256 is None:
             raise ValueError("a url needs its sha256 | add `sha256:` with what `sha256sum FILE` prints")
         if self.url is None and self.sha256 is not None:
@@ -108,6 +112,8 @@ class SourceConfig(Config):
         if self.url is not None:
             parts = urlsplit(self.url)
             return f"{parts.netloc}{parts.path}"
+        if self.hub is not None:
+            return self.hub.name
         return self.path_prefix or self.builtin or _last_name(self.path or "")
 
     @property

@@ -3,6 +3,8 @@
     read_input(item, config) -> Iterator[Outcome]
         text, markdown, python    a document is the file, a paragraph or a line
         jsonl, csv                a document is a row: see rows.py
+        arrow, parquet            a document is a row: see arrow_rows.py
+        hub_stream                a Parquet file that is not on this machine: see hub_stream.py
         topics, module            the embedded Python documentation: see python_docs.py
 
 Memory stays bounded by the longest line or the largest block (see streams.py). Locators: `path` for a whole file,
@@ -12,14 +14,23 @@ Memory stays bounded by the longest line or the largest block (see streams.py). 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from tilth.data.document import Outcome
 from tilth.data.sources import python_docs, streams
+from tilth.data.sources.arrow_rows import read_arrow, read_parquet
 from tilth.data.sources.config import SourceConfig
+from tilth.data.sources.hub_stream import read_hub_stream
 from tilth.data.sources.inputs import Input
 from tilth.data.sources.intake import Intake, Note
 from tilth.data.sources.rows import read_csv, read_jsonl, too_long
+
+_WHOLE_FILE_READERS: dict[str, Callable[[Intake], Iterator[Outcome]]] = {
+    # formats that are not read from their beginning to their end, or have a shape of their own
+    "arrow": read_arrow,
+    "parquet": read_parquet,
+    "hub_stream": read_hub_stream,
+}
 
 
 def read_input(item: Input, config: SourceConfig) -> Iterator[Outcome]:
@@ -30,6 +41,10 @@ def read_input(item: Input, config: SourceConfig) -> Iterator[Outcome]:
             has more unusable rows than `config.max_bad_rows` allows. Outcomes may have been given out before.
     """
     intake = Intake(item, config)
+    if item.kind in _WHOLE_FILE_READERS:
+        yield from _WHOLE_FILE_READERS[item.kind](intake)
+        yield from intake.rest()
+        return
     if item.kind in ("topics", "module"):
         yield from python_docs.read(intake)
         return

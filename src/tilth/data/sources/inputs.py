@@ -9,7 +9,20 @@ from typing import Literal
 
 from tilth.data.document import Verdict
 
-Kind = Literal["text", "markdown", "python", "jsonl", "csv", "topics", "module"]
+Kind = Literal[
+    "text",
+    "markdown",
+    "python",
+    "jsonl",
+    "csv",
+    "topics",
+    "module",
+    "arrow",
+    "parquet",
+    "hub_stream",
+    "synthetic_documents",
+    "synthetic_pairs",
+]
 
 KINDS: dict[str, Kind] = {
     ".txt": "text",
@@ -22,6 +35,8 @@ KINDS: dict[str, Kind] = {
     ".ndjson": "jsonl",
     ".csv": "csv",
     ".tsv": "csv",
+    ".arrow": "arrow",
+    ".parquet": "parquet",
 }
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 KNOWN_SUFFIXES = f"{', '.join(sorted(KINDS))}, each also with {' or '.join(COMPRESSIONS)}"

@@ -6,6 +6,7 @@
         path: a glob       what it matches; `**` goes through folders
         url                the file, downloaded into `downloads` and compared with its SHA-256
         builtin            the embedded collection
+        hub                a data set of Hugging Face: see hub.py
 
 What is skipped comes back as verdicts of the stage `list`, so that the ledger can answer "why is this file not in?".
 """
@@ -23,6 +24,7 @@ from tilth.core.files import hash_file
 from tilth.data.document import Verdict, make_doc_id
 from tilth.data.sources import python_docs
 from tilth.data.sources.config import GLOB_CHARACTERS, SourceConfig
+from tilth.data.sources.hub import list_hub
 from tilth.data.sources.inputs import KNOWN_SUFFIXES, Input, Kind, Listing, kind_of
 from tilth.data.sources.url import fetch
 
@@ -42,7 +44,9 @@ def list_inputs(config: SourceConfig, base: Path, downloads: Path) -> Listing:
         return Listing(tuple(python_docs.list_modules(config.source_name)))
     if config.url is not None:
         return Listing((_from_url(config, config.url, downloads),))
-    assert config.path is not None  # the config has exactly one of the three
+    if config.hub is not None:
+        return list_hub(config, base, downloads)
+    assert config.path is not None  # the config has exactly one of them
     path = base / Path(config.path).expanduser()
     if path.is_dir():
         return _from_folder(config, path)
