@@ -4,7 +4,7 @@
     read_parquet(intake)              Parquet
     read_parquet_file(intake, file)   the same, from whatever has it open
 
-Only the column that is wanted is read, a few rows at a time. Rows are counted from 1: `path:row`. Text stays bytes
+Only the column that is wanted is read, a few rows at a time. Rows are counted from 1: `path#row=1`. Text stays bytes
 until `Intake` decodes it, so that one wrong byte costs one row, not the file.
 """
 
@@ -90,7 +90,7 @@ def _rows(intake: Intake, batches: Iterator[pa.RecordBatch]) -> Iterator[Outcome
         for start in range(0, batch.num_rows, _ROWS):
             for raw in _values(batch.column(0).slice(start, _ROWS)):
                 row += 1
-                locator = f"{intake.item.locator}:{row}"
+                locator = f"{intake.item.locator}#row={row}"
                 if raw is None:
                     yield tally.bad(locator, Note("not_text", "null", f"{locator}: the cell holds no value"))
                 elif len(raw) > streams.LONGEST_LINE:

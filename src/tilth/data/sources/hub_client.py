@@ -201,9 +201,10 @@ def _quiet() -> Any:
 
 def _library() -> Any:
     try:
-        import huggingface_hub
+        for part in ("constants", "errors", "file_download", "utils"):  # it loads its parts when they are asked for
+            importlib.import_module(f"huggingface_hub.{part}")
     except ImportError:
         raise RecipeError(
             "a source `hub:` from the hub needs the package huggingface_hub", "pip install 'tilth[hub]'"
         ) from None
-    return huggingface_hub
+    return importlib.import_module("huggingface_hub")

@@ -193,7 +193,7 @@ def _split(splits: dict[str, list[str]], wanted: str | None, place: str) -> list
 
 
 def _of_one_kind(names: Sequence[str], given: Kind | None, place: str) -> Choice:
-    kinds = {name: kind for name in names if (kind := kind_of(name)) is not None}
+    kinds = {name: found for name in names if (found := kind_of(name)) is not None}
     if given is not None and given not in kinds.values():
         return Choice(tuple(names), given)  # `format:` knows better than suffixes
     if not kinds:
@@ -201,8 +201,8 @@ def _of_one_kind(names: Sequence[str], given: Kind | None, place: str) -> Choice
             f"{place}: none of these files can be read: {_some(names)}",
             f"write `format:`, use the hub's own conversion with `revision: {_CONVERTED}`, or name other `files:`",
         )
-    counts = Counter(kinds.values())
-    kind = given or min(counts, key=lambda known: (-counts[known], known))
+    counts: Counter[Kind] = Counter(kinds.values())
+    kind = given if given is not None else min(counts, key=lambda known: (-counts[known], known))
     chosen = tuple(name for name in names if kinds.get(name) == kind)
     return Choice(chosen, kind, tuple(name for name in names if name not in set(chosen)))
 

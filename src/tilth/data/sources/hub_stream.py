@@ -31,6 +31,11 @@ PIECE = 4 << 20
 ATTEMPTS = 5
 BACKOFF = 0.5
 _TIMEOUT = 30.0
+_TRY_AGAIN = {408, 429, 500, 502, 503, 504}
+
+
+class _AttemptError(Exception):
+    """An attempt failed in a way that another may not."""
 
 
 def read_hub_stream(intake: Intake) -> Iterator[Outcome]:
@@ -101,7 +106,7 @@ class RangeFile(io.RawIOBase):
                 for piece in self._answer(start + before, end):
                     data += piece
                 fault = "the answer is short"
-            except (httpx2.NetworkError, httpx2.RemoteProtocolError, httpx2.TimeoutException) as error:
+            except (_AttemptError, httpx2.NetworkError, httpx2.RemoteProtocolError, httpx2.TimeoutException) as error:
                 fault = str(error) or type(error).__name__
             failures = 0 if len(data) > before else failures + 1
             if failures >= ATTEMPTS:
@@ -116,9 +121,10 @@ class RangeFile(io.RawIOBase):
     def _answer(self, start: int, end: int) -> Iterator[bytes]:
         utils: Any = importlib.import_module("huggingface_hub.utils")
         headers = {**self._headers, "Range": f"bytes={start}-{end - 1}", "Accept-Encoding": "identity"}
-        with utils.http_stream_backoff(
-            "GET", self.address, headers=headers, timeout=_TIMEOUT, max_retries=2
-        ) as response:
+        # Not the library's own retrying stream: it cannot be left in the middle of a body.
+        with utils.get_session().stream("GET", self.address, headers=headers, timeout=_TIMEOUT) as response:
+            if response.status_code in _TRY_AGAIN:
+                raise _AttemptError(f"the hub answers {response.status_code}")
             utils.hf_raise_for_status(response)
             said = response.headers.get("Content-Range", "")
             match = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+|\*)", said.strip())
