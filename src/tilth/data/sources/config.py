@@ -15,9 +15,10 @@ from pydantic import Field, field_validator, model_validator
 
 from tilth.core.config import Config
 from tilth.data.sources.hub_config import HubConfig
+from tilth.data.sources.synthetic.config import SyntheticConfig
 
 GLOB_CHARACTERS = frozenset("*?[")
-ORIGINS = ("path", "url", "builtin", "hub")
+ORIGINS = ("path", "url", "builtin", "hub", "synthetic")
 
 
 class SourceConfig(Config):
@@ -35,6 +36,8 @@ class SourceConfig(Config):
     """`python_docs`: the language reference, docstrings and sources of the Python that runs tilth; needs no network."""
     hub: HubConfig | None = None
     """A data set of Hugging Face: `ORG/NAME` on the hub, or `folder:`; with `revision`, `config`, `split`, `files`."""
+    synthetic: SyntheticConfig | None = None
+    """Documents, or pairs of question and answer, that a model writes."""
     name: str | None = None
     """What the documents are filed under; by default the path, address or built-in as it is written here."""
     license: str | None = None
@@ -114,6 +117,8 @@ class SourceConfig(Config):
             return f"{parts.netloc}{parts.path}"
         if self.hub is not None:
             return self.hub.name
+        if self.synthetic is not None:
+            return self.synthetic.title
         return self.path_prefix or self.builtin or _last_name(self.path or "")
 
     @property

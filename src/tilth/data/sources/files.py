@@ -5,6 +5,7 @@
         jsonl, csv                a document is a row: see rows.py
         arrow, parquet            a document is a row: see arrow_rows.py
         hub_stream                a Parquet file that is not on this machine: see hub_stream.py
+        synthetic_…               what a model wrote: see synthetic/answers.py
         topics, module            the embedded Python documentation: see python_docs.py
 
 Memory stays bounded by the longest line or the largest block (see streams.py). Locators: `path` for a whole file,
@@ -24,12 +25,15 @@ from tilth.data.sources.hub_stream import read_hub_stream
 from tilth.data.sources.inputs import Input
 from tilth.data.sources.intake import Intake, Note
 from tilth.data.sources.rows import read_csv, read_jsonl, too_long
+from tilth.data.sources.synthetic.answers import read_synthetic
 
 _WHOLE_FILE_READERS: dict[str, Callable[[Intake], Iterator[Outcome]]] = {
     # formats that are not read from their beginning to their end, or have a shape of their own
     "arrow": read_arrow,
     "parquet": read_parquet,
     "hub_stream": read_hub_stream,
+    "synthetic_documents": read_synthetic,
+    "synthetic_pairs": read_synthetic,
 }
 
 

@@ -8,7 +8,7 @@
     dataset, streaming   no file comes; hub_stream.py reads what is wanted of each when its turn comes
     folder               what `save_to_disk` wrote (Arrow files), or files laid out as on the hub
 
-hub_layout.py says which files are meant, hub_client.py talks to the hub. Locators are `ORG/NAME/path/of/the/file#row=1`:
+hub_layout.py says which files are meant, hub_client.py talks to the hub. Locators are `ORG/NAME/path/in/it#row=1`:
 another commit with the same file gives the same documents. The commit stands in the ledger (stage `list`, rule `hub`).
 """
 
