@@ -58,8 +58,9 @@ def test_the_most_frequent_kind_is_the_data_set() -> None:
     assert (choice.names, choice.kind, choice.others) == (("a.csv", "b.csv"), "csv", ("notes.txt",))
     given_ = choose(["a.csv", "b.csv", "notes.txt"], Card(), config, "text", "org/set@main")
     assert (given_.names, given_.others) == (("notes.txt",), ("a.csv", "b.csv"))
-    with pytest.raises(DataError, match=r"none of these files can be read: a\.zip") as caught:
-        choose(["a.zip"], Card(), config, None, "org/set@main")
+    assert choose(["a.csv", "x.py", "y.py"], Card(), config, None, "org/set@main").names == ("a.csv",)
+    with pytest.raises(DataError, match=r"none of these files can be read: a\.bin") as caught:
+        choose(["a.bin"], Card(), config, None, "org/set@main")
     assert "refs/convert/parquet" in caught.value.remedy
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,11 @@ def texts(outcomes: list[Outcome]) -> dict[str, str]:
 
 
 def said(outcomes: list[Outcome]) -> list[tuple[str, str]]:
-    return [(v.rule, v.detail.split(":")[0].rpartition("#row=")[2]) for o in outcomes for v in o.verdicts]
+    return [
+        (v.rule, re.split("#row=|, row ", v.detail)[1].split(":")[0].split(",")[0])
+        for o in outcomes
+        for v in o.verdicts
+    ]
 
 
 def write(path: Path, table: pa.Table, form: str) -> None:
@@ -82,7 +87,7 @@ def test_offsets_that_point_nowhere(tmp_path: Path) -> None:
     offsets = struct.pack("<3i", 0, 1, 3)
     assert raw.count(offsets) == 1
     (tmp_path / "a.arrow").write_bytes(raw.replace(offsets, struct.pack("<3i", 0, 1, 1 << 30)))
-    with pytest.raises(DataError, match="no whole Arrow file"):
+    with pytest.raises(DataError, match=r"1 of 1 rows cannot be used.*\(damaged\)"):
         read(tmp_path, "a.arrow")
 
 
@@ -94,7 +99,7 @@ def test_columns_that_are_not_there_or_hold_no_text(tmp_path: Path, name: str) -
     ) as caught:
         read(tmp_path, name)
     assert "field:" in caught.value.remedy
-    with pytest.raises(DataError, match="'n' holds int64, not texts"):
+    with pytest.raises(DataError, match="'n' holds int, not a text"):
         read(tmp_path, name, field="n")
     assert texts(read(tmp_path, name, field="body")) == {"1": "x"}
 
@@ -110,8 +115,27 @@ def test_a_file_that_is_cut_off(tmp_path: Path, name: str, cut: int) -> None:
         with pa.ipc.new_file(sink, table.schema) as writer:
             writer.write_table(table)
     (tmp_path / name).write_bytes(sink.getvalue()[:cut])
-    with pytest.raises(DataError, match=r"no whole (Arrow|Parquet) file"):
+    with pytest.raises(DataError, match=r"1 of 1 rows cannot be used.*\(damaged\)"):
         read(tmp_path, name)
+
+
+def test_a_stream_that_is_cut_off_keeps_what_was_read(tmp_path: Path) -> None:
+    write(tmp_path / "a.arrow", pa.table({"text": [f"row {i}" for i in range(1000)]}), "stream")
+    raw = (tmp_path / "a.arrow").read_bytes()
+    (tmp_path / "a.arrow").write_bytes(raw[: len(raw) * 3 // 4])
+    outcomes = read(tmp_path, "a.arrow")
+    rows = len(texts(outcomes))
+    assert 600 < rows < 900 and said(outcomes) == [("damaged", str(rows + 1))]
+
+
+def test_templates_and_conversations(tmp_path: Path) -> None:
+    rows = {"q": ["Why?"], "a": ["So."], "chat": [[{"role": "user", "content": "Hi"}]], "unused": [b"x" * 1000]}
+    write(tmp_path / "a.arrow", pa.table(rows), "file")
+    assert texts(read(tmp_path, "a.arrow", template="{q} {a}")) == {"1": "Why? So."}
+    (pair,) = read(tmp_path, "a.arrow", map={"prompt": "q", "completion": "a"})
+    assert pair.document and [m["content"] for m in pair.document.meta["messages"]] == ["Why?", "So."]
+    (chat,) = read(tmp_path, "a.arrow", map={"messages": "chat"})
+    assert chat.document and chat.document.meta["messages"] == [{"role": "user", "content": "Hi"}]
 
 
 def test_a_cell_beyond_what_is_held_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

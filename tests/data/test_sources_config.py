@@ -33,6 +33,17 @@ SHA = "0123456789abcdef" * 4
         ({"path": "a.txt", "name": ""}, "name: it is empty", "leave the key out"),
         ({"path": "a.txt", "max_bad_rows": 2}, "max_bad_rows: 2", "at most 1"),
         ({"path": "a.txt", "feild": "x"}, "feild: unknown key", "field"),
+        ({"path": "a.csv", "template": "no column"}, "'no column' names no column", "{column}"),
+        ({"path": "a.csv", "template": "{a!r}"}, "holds {column} and nothing else", "take formats"),
+        ({"path": "a.csv", "template": "{a:>9}"}, "holds {column} and nothing else", "take formats"),
+        ({"path": "a.csv", "template": "{}"}, "holds {column} and nothing else", "take formats"),
+        ({"path": "a.csv", "template": "{0}"}, "holds {column} and nothing else", "take formats"),
+        ({"path": "a.csv", "template": "{a"}, "template: '{a':", "for a brace"),
+        ({"path": "a.csv", "template": "{a}", "field": "b"}, "field and template say the same", "keep one"),
+        ({"path": "a.csv", "map": {"prompt": "a"}}, "prompt and completion, or messages", "name those"),
+        ({"path": "a.csv", "map": {"prompt": "a", "messages": "b"}}, "prompt and completion, or messages", "name"),
+        ({"path": "a.csv", "map": {"prompt": "{a!r}", "completion": "b"}}, "and nothing else", "take formats"),
+        ({"path": "a.html", "extract": {"seconds": 0}}, "extract.seconds: 0", "above 0"),
     ],
 )
 def test_faults_name_value_and_remedy(data: dict[str, Any], message: str, remedy: str) -> None:

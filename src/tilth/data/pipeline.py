@@ -101,7 +101,7 @@ def _collect_task(source: SourceConfig, group: list[Input], skipped: Sequence[Ve
     arguments = {"source": source, "inputs": group, "skipped": skipped, "part_bytes": part_bytes}
     identity = {
         # Where the text comes from is in the inputs; what is done with it is in these.
-        "source": source.model_dump(mode="json", exclude={"path", "url", "sha256"}),
+        "source": source.model_dump(mode="json", exclude={"path", "url", "sha256", "hub", "synthetic", "deeplake"}),
         "inputs": [item.identity() for item in group],
         "skipped": [[v.doc_id, v.rule, v.detail] for v in skipped],
         "part_bytes": part_bytes,

@@ -37,11 +37,12 @@ from tilth.data.document import (
     make_doc_id,
     read_documents,
 )
+from tilth.data.extract import Extractors
 from tilth.data.shards import EncodedDocument, write_shard
 from tilth.data.sources import Input, SourceConfig, read_input
 from tilth.tokenizer import Tokenizer, load_tokenizer
 
-VERSIONS = {"collect": 1, "clean": 1, "dedup": 1, "encode": 2}
+VERSIONS = {"collect": 2, "clean": 1, "dedup": 1, "encode": 2}
 _BATCH_BYTES = 4 << 20  # text that is held as Python objects at a time
 _UNIT_CHARACTERS = 1 << 17  # what a thread encodes at a time
 ItemT = TypeVar("ItemT")
@@ -70,11 +71,12 @@ def collect(
     """Reads files into parts of about `part_bytes` of text; facts: `parts` [{file, documents, text_bytes}], `rules`."""
     ledger = list(skipped)
     writer = _PartWriter(folder, part_bytes)
-    for item in inputs:
-        for outcome in read_input(item, source):
-            ledger += outcome.verdicts
-            if outcome.document is not None:
-                writer.add(outcome.document)
+    with Extractors(source.extract) as extractors:
+        for item in inputs:
+            for outcome in read_input(item, source, extractors):
+                ledger += outcome.verdicts
+                if outcome.document is not None:
+                    writer.add(outcome.document)
     writer.close()
     _write_ledger(folder, ledger)
     return {"parts": writer.parts, "rules": count_rules(ledger)}

@@ -4,10 +4,12 @@
     list_inputs(config, base, downloads)      listing.py       its files, sorted and hashed
     read_input(item, config)                  files.py         a file's documents and verdicts, as a stream
 
-    inputs.py        Input and Listing; which suffix is which reader
-    streams.py       bytes in pieces: plain, gzip, zstd; byte order marks; whole lines
-    intake.py        bytes to documents: decoding, NULs, surrogates, emptiness, and the verdicts on them
-    rows.py          JSON Lines and CSV; csv_records.py parses CSV
+    inputs.py        Input and Listing; which suffix is which reader; languages.py: which is which language of code
+    streams.py       bytes in pieces: plain, gzip, zstd, bzip2, xz; byte order marks; whole lines
+    content.py       the bytes of a file on disk or in an archive; archives.py: the files in zip and tar
+    intake.py        bytes to documents: decoding, NULs, surrogates, emptiness, and the verdicts on them (notes.py)
+    rows.py          JSON Lines, CSV and JSON; csv_records.py parses CSV, json_rows.py cuts JSON; parquet_rows.py
+    shapes.py        rows to texts: a column, a template, a conversation
     url.py           one file by http, resumed and verified
     python_docs.py   the embedded default; docstrings.py makes its reference pages
 

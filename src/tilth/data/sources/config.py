@@ -14,7 +14,9 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 
 from tilth.core.config import Config
+from tilth.data.extract.config import ExtractConfig
 from tilth.data.sources.hub_config import HubConfig
+from tilth.data.sources.shapes import RowMap, template_columns
 from tilth.data.sources.synthetic.config import SyntheticConfig
 
 GLOB_CHARACTERS = frozenset("*?[")
@@ -42,10 +44,22 @@ class SourceConfig(Config):
     """What the documents are filed under; by default the path, address or built-in as it is written here."""
     license: str | None = None
     """The licence of the texts, such as `CC-BY-4.0`; written on each document."""
-    format: Literal["auto", "text", "markdown", "python", "jsonl", "csv", "arrow", "parquet"] = "auto"
-    """How to read the files; `auto` goes by their suffix."""
+    format: Literal[
+        "auto", "text", "markdown", "python", "code", "jsonl", "csv", "json", "parquet", "arrow", "html", "pdf"
+    ] = "auto"
+    """How to read the files (in an archive: those in it); `auto` goes by their suffix."""
     field: str = "text"
-    """The key (JSON Lines) or column (CSV) that holds the text."""
+    """The key (JSON) or column (CSV, Parquet) that holds the text."""
+    template: str | None = None
+    """The text of a row from several columns, such as `"{title}\\n\\n{body}"`; instead of `field`."""
+    map: RowMap | None = None
+    """The columns that make a conversation: `{prompt: question, completion: answer}` or `{messages: conversations}`;
+    instead of `field`.
+    """
+    records: str | None = None
+    """Where the rows stand in a JSON file that is one object, such as `data.items`."""
+    extract: ExtractConfig = ExtractConfig()
+    """How HTML and PDF become text."""
     document: Literal["file", "paragraph", "line"] = "file"
     """What is one document in a text file."""
     invalid_utf8: Literal["replace", "drop"] = "replace"
@@ -88,7 +102,14 @@ class SourceConfig(Config):
             raise ValueError(f"{sha256!r} is not 64 hex digits | give what `sha256sum FILE` prints")
         return sha256 if sha256 is None else sha256.lower()
 
-    @field_validator("name", "field")
+    @field_validator("template")
+    @classmethod
+    def _template_is_one(cls, template: str | None) -> str | None:
+        if template is not None:
+            template_columns(template)
+        return template
+
+    @field_validator("name", "field", "records")
     @classmethod
     def _text_is_there(cls, value: str | None) -> str | None:
         if value is not None and not value.strip():
@@ -105,6 +126,14 @@ class SourceConfig(Config):
             raise ValueError("a url needs its sha256 | add `sha256:` with what `sha256sum FILE` prints")
         if self.url is None and self.sha256 is not None:
             raise ValueError("sha256 is for a url | remove it, or name the `url:`")
+        return self
+
+    @model_validator(mode="after")
+    def _one_shape(self) -> SourceConfig:
+        given = [key for key in ("field", "template", "map") if key in self.model_fields_set]
+        given = [key for key in given if getattr(self, key) is not None]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} say the same thing | keep one of them")
         return self
 
     @property

@@ -1,71 +1,161 @@
 """Reads one input, as a stream: bytes in, outcomes (documents and verdicts) out.
 
     read_input(item, config) -> Iterator[Outcome]
-        text, markdown, python    a document is the file, a paragraph or a line
-        jsonl, csv                a document is a row: see rows.py
-        arrow, parquet            a document is a row: see arrow_rows.py
-        hub_stream                a Parquet file that is not on this machine: see hub_stream.py
-        synthetic_…               what a model wrote: see synthetic/answers.py
-        topics, module            the embedded Python documentation: see python_docs.py
+        text, markdown, python, code   a document is the file, a paragraph or a line
+        jsonl, csv, json, parquet      a document is a row: see rows.py, parquet_rows.py, shapes.py
+        arrow                          rows as well: see arrow_rows.py
+        html, pdf                      a document is what extraction makes of the file: see data/extract
+        zip, tar                       each file in it, by these same readers: see archives.py
+        hub_stream                     a Parquet file that is not on this machine: see hub_stream.py
+        synthetic_…                    what a model wrote: see synthetic/answers.py
+        topics, module                 the embedded Python documentation: see python_docs.py
 
 Memory stays bounded by the longest line or the largest block (see streams.py). Locators: `path` for a whole file,
-`path#bytes=a-b` (first and last byte, as HTTP counts them) for a part of a large one, `path:line` for the rest.
+`path#bytes=a-b` (first and last byte, as HTTP counts them) for a part of a large one, `path#row=n` for a row of JSON or
+Parquet, `path:line` for the rest; `archive.zip!inner/path` for a file in an archive.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
 
 from tilth.data.document import Outcome
-from tilth.data.sources import python_docs, streams
-from tilth.data.sources.arrow_rows import read_arrow, read_parquet
+from tilth.data.extract import Extractors
+from tilth.data.sources import archives, python_docs, streams
+from tilth.data.sources.arrow_rows import read_arrow
 from tilth.data.sources.config import SourceConfig
+from tilth.data.sources.content import Content, gathered, in_archive, on_disk
 from tilth.data.sources.hub_stream import read_hub_stream
-from tilth.data.sources.inputs import Input
+from tilth.data.sources.inputs import ARCHIVES, Input, kind_of, split_suffixes
 from tilth.data.sources.intake import Intake, Note
-from tilth.data.sources.rows import read_csv, read_jsonl, too_long
+from tilth.data.sources.languages import LANGUAGES
+from tilth.data.sources.parquet_rows import read_parquet
+from tilth.data.sources.rows import read_csv, read_json, read_jsonl, too_long
 from tilth.data.sources.synthetic.answers import read_synthetic
 
-_WHOLE_FILE_READERS: dict[str, Callable[[Intake], Iterator[Outcome]]] = {
-    # formats that are not read from their beginning to their end, or have a shape of their own
-    "arrow": read_arrow,
-    "parquet": read_parquet,
+_OPEN_THEMSELVES: dict[str, Callable[[Intake], Iterator[Outcome]]] = {
     "hub_stream": read_hub_stream,
     "synthetic_documents": read_synthetic,
     "synthetic_pairs": read_synthetic,
+    "topics": python_docs.read,
+    "module": python_docs.read,
 }
 
 
-def read_input(item: Input, config: SourceConfig) -> Iterator[Outcome]:
+def read_input(item: Input, config: SourceConfig, extractors: Extractors | None = None) -> Iterator[Outcome]:
     """What one file of a source holds, in its order: the same for the same bytes, always.
+
+    Args:
+        extractors: processes that parse HTML and PDF, to be used for several files; by default its own.
 
     Raises:
         DataError: the file cannot be opened, changed since it was listed, is truncated or damaged, lacks the column, or
             has more unusable rows than `config.max_bad_rows` allows. Outcomes may have been given out before.
     """
     intake = Intake(item, config)
-    if item.kind in _WHOLE_FILE_READERS:
-        yield from _WHOLE_FILE_READERS[item.kind](intake)
-        yield from intake.rest()
-        return
-    if item.kind in ("topics", "module"):
-        yield from python_docs.read(intake)
-        return
-    text = streams.as_utf8(streams.read_pieces(item))
-    if text.bom:
-        intake.note_file(Note("bom", text.bom, f"{item.locator}: byte order mark removed"))
-    if item.kind == "jsonl":
+    with contextlib.ExitStack() as stack:
+        extractors = extractors or stack.enter_context(Extractors(config.extract))
+        if item.kind in _OPEN_THEMSELVES:
+            yield from _OPEN_THEMSELVES[item.kind](intake)
+        elif item.kind in ARCHIVES:
+            yield from _archive(intake, on_disk(item), extractors)
+        else:
+            try:
+                yield from _file(intake, on_disk(item), extractors)
+            except streams.BombError as error:
+                yield intake.drop(item.locator, Note(error.rule, "", error.message))
+
+
+def _file(intake: Intake, content: Content, extractors: Extractors) -> Iterator[Outcome]:
+    kind = intake.item.kind
+    if kind in ("python", "code"):
+        language = LANGUAGES.get(split_suffixes(intake.item.path.name)[0], "python" if kind == "python" else "")
+        intake.meta = {"language": language} if language else {}
+    if kind == "html" or kind == "pdf":
+        yield _extracted(intake, content, extractors)
+    elif kind == "parquet" or kind == "arrow":
+        with content.whole() as file:
+            yield from read_parquet(intake, file) if kind == "parquet" else read_arrow(intake, file)
+    else:
+        text = streams.as_utf8(content.pieces)
+        if text.bom:
+            intake.note_file(Note("bom", text.bom, f"{intake.item.locator}: byte order mark removed"))
+        yield from _text(intake, text)
+    yield from intake.rest()
+
+
+def _text(intake: Intake, text: streams.Utf8) -> Iterator[Outcome]:
+    kind, document = intake.item.kind, intake.config.document
+    if kind == "jsonl":
         yield from read_jsonl(intake, text.pieces)
-    elif item.kind == "csv":
+    elif kind == "csv":
         yield from read_csv(intake, text.pieces)
-    elif config.document == "file":
+    elif kind == "json":
+        yield from read_json(intake, text.pieces)
+    elif document == "file":
         yield from _whole(intake, text)
-    elif config.document == "paragraph":
+    elif document == "paragraph":
         yield from _paragraphs(intake, text.pieces)
     else:
         yield from _lines(intake, text.pieces)
-    yield from intake.rest()
+
+
+def _extracted(intake: Intake, content: Content, extractors: Extractors) -> Outcome:
+    """A page or PDF as a document; `meta` has its title and date where it states them."""
+    item, most = intake.item, intake.config.extract.max_bytes
+    raw = gathered(content.pieces, most)
+    if isinstance(raw, int):
+        return intake.drop(item.locator, Note("too_large", str(raw), f"{item.locator}: {raw} bytes, more than {most}"))
+    found = extractors.of("html" if item.kind == "html" else "pdf").extract(raw, item.locator)
+    notes = [Note(*fault) for fault in found.faults]
+    if found.text is None:
+        return intake.drop(item.locator, *notes)
+    meta = {key: value for key, value in (("title", found.title), ("date", found.date)) if value}
+    return intake.from_text(item.locator, found.text, *notes, meta=meta, license=found.license)
+
+
+def _archive(intake: Intake, content: Content, extractors: Extractors) -> Iterator[Outcome]:
+    """The files of an archive; what is not read of it is said by name."""
+    place, empty = intake.item.locator, True
+    try:
+        for entry in archives.entries(intake.item, content):
+            empty = False
+            yield from _entry(intake, entry, extractors)
+    except archives.ArchiveError as error:
+        yield intake.drop(place, Note(error.rule, "", f"{place}: {error.why}"))
+    except streams.PackedError as error:
+        yield intake.drop(place, Note(error.rule, "", error.message))
+    if empty:
+        yield from intake.rest()
+
+
+def _entry(outer: Intake, entry: archives.Entry, extractors: Extractors) -> Iterator[Outcome]:
+    config, locator = outer.config, f"{outer.item.locator}!{entry.name}"
+    kind = kind_of(entry.name)
+    refused = entry.refused
+    if refused is None and kind in ARCHIVES:
+        refused = Note("nested_archive", "", "an archive in an archive")
+    elif refused is None and kind is None and config.format == "auto":
+        refused = Note("unknown_suffix", "", f"its suffix is {Path(entry.name).suffix or 'missing'}")
+    elif refused is None and kind is not None and config.format not in ("auto", kind):
+        refused = Note("other_format", "", f"the recipe asks for {config.format}")
+    if refused is not None:
+        yield outer.drop(locator, refused._replace(detail=f"{locator}: {refused.detail}"))
+        return
+    chosen = kind if config.format == "auto" else config.format
+    assert chosen is not None
+    path = Path(f"{outer.item.path}!{entry.name}")  # for what messages call it, and for its suffix
+    inner = Intake(replace(outer.item, kind=chosen, path=path, locator=locator), config)
+    try:
+        yield from _file(inner, in_archive(entry.name, entry.pieces), extractors)
+    except archives.ArchiveError as error:
+        yield inner.drop(locator, Note(error.rule, "", f"{locator}: {error.why}"))
+    except streams.PackedError as error:
+        yield inner.drop(locator, Note(error.rule, "", f"{locator}: {error.message}"))
 
 
 def _whole(intake: Intake, text: streams.Utf8) -> Iterator[Outcome]:

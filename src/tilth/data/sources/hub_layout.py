@@ -30,6 +30,7 @@ _KEYWORDS = {
 }
 _APART = r"[-._ 0-9]"  # what may stand around a split's name in a file's or folder's name
 _NOT_DATA = {"README.md", "config.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
+_DATA_KINDS = {"parquet", "arrow", "jsonl", "json", "csv", "text", "zip", "tar"}  # before what lies about beside data
 _CONVERTED = "refs/convert/parquet"
 
 
@@ -193,7 +194,8 @@ def _split(splits: dict[str, list[str]], wanted: str | None, place: str) -> list
 
 
 def _of_one_kind(names: Sequence[str], given: Kind | None, place: str) -> Choice:
-    kinds = {name: found for name in names if (found := kind_of(name)) is not None}
+    known = {name: found for name in names if (found := kind_of(name)) is not None}
+    kinds = {name: found for name, found in known.items() if found in _DATA_KINDS} or known
     if given is not None and given not in kinds.values():
         return Choice(tuple(names), given)  # `format:` knows better than suffixes
     if not kinds:
@@ -202,7 +204,7 @@ def _of_one_kind(names: Sequence[str], given: Kind | None, place: str) -> Choice
             f"write `format:`, use the hub's own conversion with `revision: {_CONVERTED}`, or name other `files:`",
         )
     counts: Counter[Kind] = Counter(kinds.values())
-    kind = given if given is not None else min(counts, key=lambda known: (-counts[known], known))
+    kind = given if given is not None else min(counts, key=lambda each: (-counts[each], each))
     chosen = tuple(name for name in names if kinds.get(name) == kind)
     return Choice(chosen, kind, tuple(name for name in names if name not in set(chosen)))
 

@@ -15,17 +15,14 @@ import io
 import re
 import time
 from collections.abc import Iterator
-from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import Any, BinaryIO, cast
 
 from tilth.core.errors import DataError
 from tilth.core.files import read_json
 from tilth.data.document import Outcome
-from tilth.data.sources.arrow_rows import read_parquet_file
 from tilth.data.sources.hub_client import Hub
 from tilth.data.sources.intake import Intake
+from tilth.data.sources.parquet_rows import read_parquet
 
 PIECE = 4 << 20
 ATTEMPTS = 5
@@ -46,20 +43,19 @@ def read_hub_stream(intake: Intake) -> Iterator[Outcome]:
     """
     note = read_json(intake.item.path)
     hub = Hub(note["dataset"])
-    with hub.errors(note["commit"]):
-        remote = RangeFile(hub.address(note["name"], note["commit"]), intake.item.size, hub.headers())
-        try:
-            yield from read_parquet_file(intake, pq.ParquetFile(pa.PythonFile(remote, mode="r"), pre_buffer=False))
-        except pa.ArrowInvalid as error:
-            raise DataError(f"{intake.item.locator} is no Parquet file: {error}", "name other files") from error
+    with RangeFile(hub, note["name"], note["commit"], intake.item.size) as remote:
+        yield from read_parquet(intake, cast(BinaryIO, remote))
 
 
 class RangeFile(io.RawIOBase):
-    """A file behind an address as a seekable stream; holds one piece of it."""
+    """A file on the hub as a seekable stream; holds one piece of it. All its errors are `DataError`s: one of the
+    network must not pass for damage of the file, which is counted and lets the rest go on.
+    """
 
-    def __init__(self, address: str, size: int, headers: dict[str, str]) -> None:
+    def __init__(self, hub: Hub, name: str, commit: str, size: int) -> None:
         super().__init__()
-        self.address, self.size, self._headers = address, size, headers
+        self.address, self.size = hub.address(name, commit), size
+        self._hub, self._commit = hub, commit
         self._at = self._first = 0
         self._piece = b""
 
@@ -97,16 +93,15 @@ class RangeFile(io.RawIOBase):
 
     def _fetch(self, start: int, end: int) -> bytes:
         """Bytes [start, end), the missing ones asked for again when the connection breaks."""
-        import httpx2
-
         data, failures = bytearray(), 0
         while len(data) < end - start:
             before = len(data)
             try:
-                for piece in self._answer(start + before, end):
-                    data += piece
+                with self._hub.errors(self._commit):
+                    for piece in self._answer(start + before, end):
+                        data += piece
                 fault = "the answer is short"
-            except (_AttemptError, httpx2.NetworkError, httpx2.RemoteProtocolError, httpx2.TimeoutException) as error:
+            except _AttemptError as error:
                 fault = str(error) or type(error).__name__
             failures = 0 if len(data) > before else failures + 1
             if failures >= ATTEMPTS:
@@ -119,8 +114,16 @@ class RangeFile(io.RawIOBase):
         return bytes(data)
 
     def _answer(self, start: int, end: int) -> Iterator[bytes]:
+        import httpx2
+
+        try:
+            yield from self._range(start, end)
+        except (httpx2.NetworkError, httpx2.RemoteProtocolError, httpx2.TimeoutException) as error:
+            raise _AttemptError(str(error) or type(error).__name__) from error
+
+    def _range(self, start: int, end: int) -> Iterator[bytes]:
         utils: Any = importlib.import_module("huggingface_hub.utils")
-        headers = {**self._headers, "Range": f"bytes={start}-{end - 1}", "Accept-Encoding": "identity"}
+        headers = {**self._hub.headers(), "Range": f"bytes={start}-{end - 1}", "Accept-Encoding": "identity"}
         # Not the library's own retrying stream: it cannot be left in the middle of a body.
         with utils.get_session().stream("GET", self.address, headers=headers, timeout=_TIMEOUT) as response:
             if response.status_code in _TRY_AGAIN:

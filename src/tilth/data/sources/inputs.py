@@ -8,17 +8,24 @@ from pathlib import Path
 from typing import Literal
 
 from tilth.data.document import Verdict
+from tilth.data.sources.languages import LANGUAGES
 
 Kind = Literal[
     "text",
     "markdown",
     "python",
+    "code",
     "jsonl",
     "csv",
+    "json",
+    "parquet",
+    "html",
+    "pdf",
+    "zip",
+    "tar",
     "topics",
     "module",
     "arrow",
-    "parquet",
     "hub_stream",
     "synthetic_documents",
     "synthetic_pairs",
@@ -35,11 +42,23 @@ KINDS: dict[str, Kind] = {
     ".ndjson": "jsonl",
     ".csv": "csv",
     ".tsv": "csv",
-    ".arrow": "arrow",
+    ".json": "json",
     ".parquet": "parquet",
+    ".arrow": "arrow",
+    ".html": "html",
+    ".htm": "html",
+    ".xhtml": "html",
+    ".pdf": "pdf",
+    ".zip": "zip",
+    ".tar": "tar",
+    **dict.fromkeys(LANGUAGES, "code"),
 }
-COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
-KNOWN_SUFFIXES = f"{', '.join(sorted(KINDS))}, each also with {' or '.join(COMPRESSIONS)}"
+ARCHIVES = ("zip", "tar")
+COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".xz": "xz"}
+_SHORT = {".tgz": ".gz", ".tzst": ".zst", ".tbz2": ".bz2", ".txz": ".xz"}
+KNOWN_SUFFIXES = (
+    f"{', '.join(sorted(KINDS.keys() - LANGUAGES.keys()))} and those of code, each also with {', '.join(COMPRESSIONS)}"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +109,8 @@ class Listing:
 def split_suffixes(name: str) -> tuple[str, str]:
     """`(suffix, compression suffix)` of a file name in lower case: `A.TXT.gz` -> `(".txt", ".gz")`."""
     path = Path(name.lower())
+    if path.suffix in _SHORT:
+        return ".tar", _SHORT[path.suffix]
     compression = path.suffix if path.suffix in COMPRESSIONS else ""
     return (Path(path.stem).suffix if compression else path.suffix), compression
 

@@ -6,24 +6,18 @@ order mark), says each of these in a verdict of the stage `read`, and drops what
 
 from __future__ import annotations
 
-import re
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any
 
 from tilth.data.document import Document, Outcome, Verdict, make_doc_id
 from tilth.data.sources.config import SourceConfig
 from tilth.data.sources.inputs import Input
+from tilth.data.sources.notes import Note, without_surrogates
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
+__all__ = ["Intake", "Note", "without_surrogates"]
+
 _REPLACEMENT = "\ufffd".encode()
-
-
-class Note(NamedTuple):
-    """One thing that reading changed: the rule, how much of it, and where."""
-
-    rule: str
-    value: str = ""
-    detail: str = ""
 
 
 class Intake:
@@ -32,6 +26,8 @@ class Intake:
     def __init__(self, item: Input, config: SourceConfig) -> None:
         self.item, self.config = item, config
         self.license = config.license
+        self.meta: dict[str, Any] = {}
+        """What is known of all its documents, such as the language of code."""
         self.group: str | None = None
         """What its documents belong to: a group is never divided between training and validation."""
         self._of_the_file: list[Note] = []
@@ -56,8 +52,15 @@ class Intake:
         text, faults = self.decode(raw, locator)
         return self.from_text(locator, text, *notes, *faults)
 
-    def from_text(self, locator: str, text: str, *notes: Note) -> Outcome:
-        """The document that `text` is, or why it is none."""
+    def from_text(
+        self, locator: str, text: str, *notes: Note, meta: Mapping[str, Any] | None = None, license: str | None = None
+    ) -> Outcome:
+        """The document that `text` is, or why it is none.
+
+        Args:
+            meta: what is known of this document alone.
+            license: the one it states itself; the recipe's comes first.
+        """
         said = list(notes)
         if self.config.invalid_utf8 == "drop" and any(note.rule == "invalid_utf8" for note in said):
             return self._dropped(locator, sorted(said, key=lambda note: note.rule == "invalid_utf8"))
@@ -67,13 +70,13 @@ class Intake:
         if not text or text.isspace():
             return self._dropped(locator, [*said, Note("empty", "0", f"{locator}: no text")])
         doc_id = make_doc_id(self.item.source, locator)
-        meta = {} if self.group is None else {"group": self.group}
-        document = Document(doc_id, text, self.item.source, locator, self.license, meta)
+        known = {**self.meta, **(meta or {}), **({} if self.group is None else {"group": self.group})}
+        document = Document(doc_id, text, self.item.source, locator, self.license or license, known)
         return self._outcome(document, doc_id, said)
 
-    def drop(self, locator: str, note: Note) -> Outcome:
-        """No document stands at `locator`, for the reason that `note` gives."""
-        return self._dropped(locator, [note])
+    def drop(self, locator: str, *notes: Note) -> Outcome:
+        """No document stands at `locator`, for the reason that the last of `notes` gives."""
+        return self._dropped(locator, list(notes))
 
     def rest(self) -> list[Outcome]:
         """To be called at the end: a file that gave no outcome at all is an empty one."""
@@ -91,9 +94,3 @@ class Intake:
         if document is None:
             verdicts[-1] = replace(verdicts[-1], verdict="dropped")  # the last rule is the one that dropped it
         return Outcome(document, tuple(verdicts))
-
-
-def without_surrogates(text: str, locator: str) -> tuple[str, list[Note]]:
-    """Text without lone surrogates, which JSON can spell (`\\ud800`) and no encoding can write."""
-    text, count = _SURROGATE.subn("\ufffd", text)
-    return text, [Note("surrogate", str(count), f"{locator}: lone surrogates became U+FFFD")] if count else []

@@ -26,7 +26,7 @@ from tilth.data.document import Verdict, make_doc_id
 from tilth.data.sources import python_docs
 from tilth.data.sources.config import GLOB_CHARACTERS, SourceConfig
 from tilth.data.sources.hub import list_hub
-from tilth.data.sources.inputs import KNOWN_SUFFIXES, Input, Kind, Listing, kind_of
+from tilth.data.sources.inputs import ARCHIVES, KNOWN_SUFFIXES, Input, Kind, Listing, kind_of
 from tilth.data.sources.synthetic.listing import list_synthetic
 from tilth.data.sources.url import fetch
 
@@ -83,7 +83,7 @@ def _from_folder(config: SourceConfig, folder: Path) -> Listing:
         kind = kind_of(path.name)
         if kind is None and config.format == "auto":
             skip(path, "unknown_suffix", f"its suffix is {path.suffix or 'missing'}")
-        elif config.format not in ("auto", kind) and kind is not None:
+        elif config.format not in ("auto", kind) and kind is not None and kind not in ARCHIVES:
             skip(path, "other_format", f"the recipe asks for {config.format}")
         else:
             taken.append(_input(config, path, _locator(config, path, folder), explicit=False))
@@ -161,7 +161,9 @@ def _posix(path: PurePosixPath) -> str:
 
 def _input(config: SourceConfig, path: Path, locator: str, *, explicit: bool) -> Input:
     """The file as an `Input`; a file named one by one must have a known suffix, or a `format:`."""
-    kind: Kind | None = kind_of(path.name) if config.format == "auto" else config.format
+    kind: Kind | None = kind_of(path.name)
+    if config.format != "auto" and kind not in ARCHIVES:
+        kind = config.format
     if kind is None:
         assert explicit  # folders and globs have passed over unknown suffixes before
         raise _unknown_suffix(config, str(path))
@@ -181,7 +183,8 @@ def _skip(config: SourceConfig, locator: str, rule: str, detail: str) -> Verdict
 def _unknown_suffix(config: SourceConfig, name: str) -> DataError:
     return DataError(
         f"source {config.source_name}: the suffix of {name} is not known",
-        f"write `format:` (text, markdown, python, jsonl, csv), or use a known suffix: {KNOWN_SUFFIXES}",
+        "write `format:` (text, markdown, code, jsonl, csv, json, parquet, arrow, html, pdf), or use a known suffix: "
+        f"{KNOWN_SUFFIXES}",
     )
 
 

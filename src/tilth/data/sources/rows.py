@@ -1,6 +1,7 @@
-"""Files of rows, JSON Lines and CSV: one row, one document, and a count of the rows that are none.
+"""Files of rows, JSON Lines, JSON and CSV: one row, one document, and a count of the rows that are none.
 
     read_jsonl(intake, pieces)       one JSON object a line
+    read_json(intake, pieces)        a list of objects or texts, objects one after another, or a list inside an object
     read_csv(intake, pieces)         comma or tab separated, with quoted cells that may hold line ends
 
 A row that cannot be used is dropped with its rule and its place, and the rest goes on; when too many cannot, the file
@@ -10,14 +11,16 @@ is not what the recipe thinks, and `Tally` stops the run.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from tilth.core.errors import DataError
 from tilth.data.document import Outcome
-from tilth.data.sources import streams
+from tilth.data.sources import json_rows, streams
 from tilth.data.sources.csv_records import Record, records
 from tilth.data.sources.inputs import split_suffixes
-from tilth.data.sources.intake import Intake, Note, without_surrogates
+from tilth.data.sources.intake import Intake, Note
+from tilth.data.sources.shapes import Shape, shape_of
 
 _JUDGED_FROM = 100  # rows; a share of fewer says little
 _JUDGED_EVERY = 10_000
@@ -27,7 +30,7 @@ class Tally:
     """Counts rows, good and bad, and raises when the bad ones are too many."""
 
     def __init__(self, intake: Intake) -> None:
-        self._intake = intake
+        self.intake = intake
         self._rows = 0
         self._bad: list[Note] = []  # the first few
         self._bad_rows = 0
@@ -44,7 +47,7 @@ class Tally:
         if len(self._bad) < 3:
             self._bad.append(note)
         self._look()
-        return self._intake.drop(locator, note)
+        return self.intake.drop(locator, note)
 
     def _look(self) -> None:
         # The share is judged at the file's end; now and then before, so that a large wrong file stops early.
@@ -53,21 +56,21 @@ class Tally:
 
     def judge(self) -> None:
         """Raises DataError when all rows are bad, or more than `max_bad_rows` of at least 100."""
-        limit = self._intake.config.max_bad_rows
+        limit = self.intake.config.max_bad_rows
         too_many = self._rows >= _JUDGED_FROM and self._bad_rows > limit * self._rows
         if not too_many and not (self._rows and self._bad_rows == self._rows and limit < 1):
             return
         first = "; ".join(f"{note.detail} ({note.rule})" for note in self._bad)
         raise DataError(
-            f"{self._intake.item.path}: {self._bad_rows} of {self._rows} rows cannot be used. The first: {first}",
-            f"check `format:` and `field: {self._intake.config.field}`, mend the file, or raise `max_bad_rows:` "
+            f"{self.intake.item.path}: {self._bad_rows} of {self._rows} rows cannot be used. The first: {first}",
+            f"check `format:` and `field: {self.intake.config.field}`, mend the file, or raise `max_bad_rows:` "
             f"(now {limit:g})",
         )
 
 
 def read_jsonl(intake: Intake, pieces: Iterable[bytes]) -> Iterator[Outcome]:
     """The outcomes of a JSON Lines file, line by line."""
-    tally = Tally(intake)
+    tally, shape = Tally(intake), shape_of(intake.config)
     for number, line in streams.lines(pieces):
         locator = f"{intake.item.locator}:{number}"
         if isinstance(line, int):
@@ -76,32 +79,56 @@ def read_jsonl(intake: Intake, pieces: Iterable[bytes]) -> Iterator[Outcome]:
             tally.good()
             yield intake.drop(locator, Note("empty", "0", f"{locator}: no text"))
         else:
-            text, notes = intake.decode(line, locator)
-            found = _field(text, intake.config.field, locator)
-            if isinstance(found, Note):
-                yield tally.bad(locator, found)
-                continue
-            tally.good()
-            found, lone = without_surrogates(found, locator)
-            yield intake.from_text(locator, found, *notes, *lone)
+            yield _json_row(tally, shape, line, locator)
     tally.judge()
 
 
-def _field(line: str, field: str, locator: str) -> str | Note:
-    """The text that a JSON line holds, or why it holds none."""
+def read_json(intake: Intake, pieces: Iterable[bytes]) -> Iterator[Outcome]:
+    """The outcomes of a JSON file: the items of a list (or of the list at `records`), or one object."""
+    tally, shape, number = Tally(intake), shape_of(intake.config), 0
+    path = tuple(intake.config.records.split(".")) if intake.config.records else ()
+    found = json_rows.rows(pieces, path)
+    while True:
+        locator = f"{intake.item.locator}#row={number + 1}"
+        try:
+            row = next(found, None)
+        except json_rows.MalformedError as error:
+            yield tally.bad(locator, Note("not_json", "", f"{locator}: {error}; what follows is not read"))
+            break
+        if row is None:
+            break
+        number += 1
+        if isinstance(row, int):
+            yield tally.bad(locator, too_long(locator, row))
+        else:
+            yield _json_row(tally, shape, row, locator)
+    if path and not number:
+        place = intake.item.locator
+        yield tally.bad(place, Note("no_records", "", f"{place}: nothing stands at {intake.config.records!r}"))
+    tally.judge()
+
+
+def _json_row(tally: Tally, shape: Shape, raw: bytes, locator: str) -> Outcome:
+    text, notes = tally.intake.decode(raw, locator)
     try:
-        value = json.loads(line)
+        value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        return Note("not_json", "", f"{locator}: {str(error) or 'nested too deep'}")
+        return tally.bad(locator, Note("not_json", "", f"{locator}: {str(error) or 'nested too deep'}"))
+    if isinstance(value, str) and tally.intake.item.kind == "json" and len(shape.columns) == 1:
+        value = {shape.columns[0]: value}  # a list of texts
     if not isinstance(value, dict):
-        return Note("no_field", type(value).__name__, f"{locator}: the line holds {type(value).__name__}, no keys")
-    if field not in value:
-        keys = ", ".join(map(repr, list(value)[:8])) or "none"
-        return Note("no_field", "", f"{locator}: no {field!r}; the keys are {keys}")
-    if not isinstance(value[field], str):
-        kind = type(value[field]).__name__
-        return Note("not_text", kind, f"{locator}: {field!r} holds {kind}, not a text")
-    return str(value[field])
+        kind = type(value).__name__
+        return tally.bad(locator, Note("no_field", kind, f"{locator}: it holds {kind}, no keys"))
+    return shaped(tally, shape, value, locator, *notes)
+
+
+def shaped(tally: Tally, shape: Shape, row: Mapping[str, Any], locator: str, *notes: Note) -> Outcome:
+    """The outcome of one row with its columns."""
+    made = shape.make(row, locator)
+    if isinstance(made, Note):
+        return tally.bad(locator, made)
+    tally.good()
+    return tally.intake.from_text(locator, made.text, *notes, *made.notes, meta=made.meta)
 
 
 def read_csv(intake: Intake, pieces: Iterable[bytes]) -> Iterator[Outcome]:
@@ -111,8 +138,9 @@ def read_csv(intake: Intake, pieces: Iterable[bytes]) -> Iterator[Outcome]:
     header = next(rows, None)
     if header is None:
         return
-    columns = _columns(intake, header)
-    column = columns.index(intake.config.field)
+    shape = shape_of(intake.config)
+    columns = _columns(intake, header, shape)
+    only = columns.index(shape.columns[0]) if intake.config.template is None and intake.config.map is None else None
     tally = Tally(intake)
     for record in rows:
         locator = f"{intake.item.locator}:{record.line}"
@@ -125,24 +153,33 @@ def read_csv(intake: Intake, pieces: Iterable[bytes]) -> Iterator[Outcome]:
         fault = _fault(record, len(columns), locator)
         if fault is not None:
             yield tally.bad(locator, fault)
-        else:
+        elif only is not None or not record.cells:
             tally.good()
-            yield intake.from_bytes(locator, record.cells[column] if record.cells else b"")
+            yield intake.from_bytes(locator, record.cells[only or 0] if record.cells else b"")
+        else:
+            wanted = {*shape.columns, *shape.optional}
+            cells = zip(columns, record.cells, strict=True)
+            found = {name: intake.decode(cell, f"{locator}, {name!r}") for name, cell in cells if name in wanted}
+            notes = [note for _, faults in found.values() for note in faults]
+            yield shaped(tally, shape, {name: text for name, (text, _) in found.items()}, locator, *notes)
     tally.judge()
 
 
-def _columns(intake: Intake, header: Record) -> list[str]:
-    field, path = intake.config.field, intake.item.path
+def _columns(intake: Intake, header: Record, shape: Shape) -> list[str]:
+    path = intake.item.path
     columns = [cell.decode("utf-8", "replace").strip() for cell in header.cells]
-    if columns.count(field) == 1:
+    wanted = [*shape.columns, *shape.optional]
+    twice = [name for name in wanted if columns.count(name) > 1]
+    if twice:
+        raise DataError(f"{path}:{header.line}: two columns are called {twice[0]!r}", "rename one of them in the file")
+    missing = [name for name in shape.columns if name not in columns]
+    if not missing:
         return columns
     shown = ", ".join(map(repr, columns[:20])) or "none"
-    if field in columns:
-        raise DataError(f"{path}:{header.line}: two columns are called {field!r}", "rename one of them in the file")
     semicolons = "; the cells look separated by ';', which must be ',' (or a tab in a .tsv)" if ";" in shown else ""
     raise DataError(
-        f"{path}:{header.line}: no column {field!r}; the columns are {shown}",
-        f"name the column that holds the text with `field:`{semicolons}",
+        f"{path}:{header.line}: no column {missing[0]!r}; the columns are {shown}",
+        f"name the column that holds the text with `field:`, or several with `template:` or `map:`{semicolons}",
     )
 
 

@@ -1,6 +1,7 @@
 """The bytes of a file in pieces, whatever it is packed in, and never more of them in memory than a piece.
 
-read_pieces(item)            bytes of an `Input`: plain, gzip or zstd, checked against its SHA-256 at the end
+read_pieces(item)            bytes of an `Input`: plain, gzip, zstd, bzip2 or xz, checked against its SHA-256 at the end
+unpacked(pieces, codec)      the same for pieces that come from elsewhere
 as_utf8(pieces)              the same as UTF-8: byte order mark taken off, UTF-16 and UTF-32 recoded
 whole_lines(pieces)          the same, cut at line borders only; a line beyond the limit is left out and measured
 blocks(pieces)               the same, in blocks of up to 16 MiB
@@ -10,11 +11,13 @@ lines(pieces)                the same, line by line, numbered from 1
 from __future__ import annotations
 
 import codecs
+import contextlib
 import hashlib
 import itertools
+import lzma
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 import pyarrow as pa
 
@@ -26,8 +29,15 @@ LONGEST_LINE = 64 << 20
 LARGEST_BLOCK = 16 << 20
 
 # Text packs 3 to 20 times; gzip cannot exceed 1032 times, zstd can reach thirty thousand. Judged from 1 GiB on.
-_BOMB_BYTES, _BOMB_RATIO = 1 << 30, 500
-_MAGIC = {b"\x1f\x8b\x08": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
+BOMB_BYTES, BOMB_RATIO = 1 << 30, 500
+_XZ_MEMORY = 256 << 20  # bytes that unpacking may take; `xz -9` asks for 65 MiB
+_MAGIC = {
+    b"\x1f\x8b\x08": "gzip",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"\xfd7zXZ\0": "xz",
+    **{b"BZh%d1AY&SY" % level: "bz2" for level in range(1, 10)},
+}
+_TESTERS = {"gzip": "gzip", "zstd": "zstd", "bz2": "bzip2", "xz": "xz"}
 _BOMS = [  # UTF-32's begins with UTF-16's: the longer first
     (codecs.BOM_UTF32_LE, "utf-32-le"),
     (codecs.BOM_UTF32_BE, "utf-32-be"),
@@ -35,6 +45,26 @@ _BOMS = [  # UTF-32's begins with UTF-16's: the longer first
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 ]
+
+
+class PackedError(DataError):
+    """Packed data that is cut off or damaged; what came before was read."""
+
+    rule = "damaged"
+
+
+class BombError(PackedError):
+    """Packed data that grows beyond all reason; what came before was read."""
+
+    rule = "bomb"
+
+
+class _Source(Protocol):
+    """What is unpacked: bytes, and how many of them were taken."""
+
+    position: int
+
+    def read(self, size: int) -> bytes: ...
 
 
 class _HashedFile:
@@ -58,61 +88,133 @@ class _HashedFile:
         self.closed = True
 
 
+class Pieces:
+    """Pieces as something to read from."""
+
+    closed = False
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces, self._rest, self.position = pieces, b"", 0
+
+    def read(self, size: int) -> bytes:
+        if not self._rest:
+            self._rest = next(self._pieces, b"")
+        piece, self._rest = self._rest[:size], self._rest[size:]
+        self.position += len(piece)
+        return piece
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@contextlib.contextmanager
+def opened(item: Input) -> Iterator[BinaryIO]:
+    """A file of a source; DataError when it cannot be opened or read."""
+    try:
+        with item.path.open("rb") as file:
+            yield file
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise DataError(f"cannot read {item.path}: {reason}", "check that the file is there and readable") from error
+
+
 def read_pieces(item: Input) -> Iterator[bytes]:
     """The decompressed bytes of a file, at most `PIECE` at a time.
 
     Raises:
-        DataError: it cannot be opened, is truncated or damaged (names file and offset), is a decompression bomb, or is
-            not the file that was listed (size and SHA-256 differ: it changed since).
+        DataError: it cannot be opened, or is not the file that was listed (size and SHA-256 differ: it changed since).
+        PackedError: it is truncated or damaged (names file and offset).
+        BombError: it is a decompression bomb.
     """
-    try:
-        with item.path.open("rb") as file:
-            codec = COMPRESSIONS.get(split_suffixes(item.path.name)[1]) or _codec_of(file)
-            hashed = _HashedFile(file)
-            yield from _decompressed(item, hashed, codec) if codec else iter(lambda: hashed.read(PIECE), b"")
-            while hashed.read(PIECE):
-                pass
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise DataError(f"cannot read {item.path}: {reason}", "check that the file is there and readable") from error
+    with opened(item) as file:
+        codec = COMPRESSIONS.get(split_suffixes(item.path.name)[1]) or _codec_of(file)
+        hashed = _HashedFile(file)
+        if codec:
+            yield from _decompressed(hashed, codec, str(item.path), f" of {item.size}")
+        else:
+            yield from iter(lambda: hashed.read(PIECE), b"")
+        while hashed.read(PIECE):
+            pass
     if (hashed.position, hashed.hexdigest()) != (item.size, item.sha256):
-        raise DataError(
-            f"{item.path} changed while it was used: its SHA-256 is {hashed.hexdigest()} ({hashed.position} bytes), "
-            f"it was {item.sha256} ({item.size} bytes)",
-            "let nothing write into the source, then type the same command",
-        )
+        raise changed(item, hashed.position, hashed.hexdigest())
+
+
+def hash_of(file: BinaryIO) -> tuple[int, str]:
+    """Size and SHA-256 of an open file."""
+    hashed = _HashedFile(file)
+    while hashed.read(PIECE):
+        pass
+    return hashed.position, hashed.hexdigest()
+
+
+def changed(item: Input, size: int | None = None, sha256: str = "") -> DataError:
+    """The error that says that a file is not the one that was listed."""
+    now = (
+        f": its SHA-256 is {sha256} ({size} bytes), it was {item.sha256} ({item.size} bytes)"
+        if size is not None
+        else ""
+    )
+    return DataError(
+        f"{item.path} changed while it was used{now}", "let nothing write into the source, then type the same command"
+    )
+
+
+def unpacked(pieces: Iterator[bytes], codec: str, name: str) -> Iterator[bytes]:
+    """The decompressed bytes of pieces; PackedError and BombError as for `read_pieces`."""
+    return _decompressed(Pieces(pieces), codec, name)
 
 
 def _codec_of(file: BinaryIO) -> str | None:
     """Packed files without the suffix are known by their first bytes, which no text begins with."""
-    start = file.read(4)
+    start = file.read(max(map(len, _MAGIC)))
     file.seek(0)
     return next((codec for magic, codec in _MAGIC.items() if start.startswith(magic)), None)
 
 
-def _decompressed(item: Input, hashed: _HashedFile, codec: str) -> Iterator[bytes]:
+def _decompressed(source: _Source, codec: str, name: str, of: str = "") -> Iterator[bytes]:
+    out = 0
+    pieces = _xz(source) if codec == "xz" else _by_arrow(source, codec)
+    while True:
+        try:
+            piece = next(pieces, b"")
+        except (OSError, lzma.LZMAError, EOFError) as error:
+            raise PackedError(
+                f"{name}: its {codec} data is cut off or damaged near byte {source.position}{of} "
+                f"(after {out} bytes of text): {error}",
+                f"get the file again, and test it with `{_TESTERS[codec]} -t`",
+            ) from error
+        if not piece:
+            return
+        out += len(piece)
+        if out > BOMB_BYTES and out > BOMB_RATIO * source.position:
+            raise BombError(
+                f"{name} grows more than {BOMB_RATIO} times on decompression ({out} bytes so far)",
+                "text does not: look at the file; if it is meant, decompress it yourself",
+            )
+        yield piece
+
+
+def _by_arrow(source: _Source, codec: str) -> Iterator[bytes]:
     # Arrow's stream is bounded piece by piece, reads one member after another and, unlike zstandard's own reader,
     # says so when the file ends in the midst of one.
-    out = 0
-    with pa.PythonFile(hashed, mode="r") as raw, pa.CompressedInputStream(raw, codec) as stream:
-        while True:
-            try:
-                piece = stream.read(PIECE)
-            except OSError as error:
-                raise DataError(
-                    f"{item.path}: its {codec} data is cut off or damaged near byte {hashed.position} of {item.size} "
-                    f"(after {out} bytes of text): {error}",
-                    f"get the file again, and test it with `{'gzip' if codec == 'gzip' else 'zstd'} -t`",
-                ) from error
-            if not piece:
-                return
-            out += len(piece)
-            if out > _BOMB_BYTES and out > _BOMB_RATIO * hashed.position:
-                raise DataError(
-                    f"{item.path} grows more than {_BOMB_RATIO} times on decompression ({out} bytes so far)",
-                    "text does not: look at the file; if it is meant, decompress it yourself",
-                )
-            yield piece
+    with pa.PythonFile(source, mode="r") as raw, pa.CompressedInputStream(raw, codec) as stream:
+        yield from iter(lambda: stream.read(PIECE), b"")
+
+
+def _xz(source: _Source) -> Iterator[bytes]:
+    """Streams of xz one after another, with padding between them; Arrow does not know the format."""
+    given = source.read(PIECE)
+    while given:
+        unpacker = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)
+        while not unpacker.eof:
+            if unpacker.needs_input and not given and not (given := source.read(PIECE)):
+                raise EOFError("the end is missing")
+            if piece := unpacker.decompress(given, PIECE):
+                yield piece
+            given = b""
+        given = unpacker.unused_data.lstrip(b"\0")
+        while not given and (more := source.read(PIECE)):
+            given = more.lstrip(b"\0")
 
 
 @dataclass(frozen=True, slots=True)

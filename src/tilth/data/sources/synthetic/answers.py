@@ -15,13 +15,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 from tilth.core.errors import DataError
 from tilth.data.document import Outcome
 from tilth.data.sources import streams
 from tilth.data.sources.intake import Intake, Note, without_surrogates
+from tilth.data.sources.shapes import rendered
 
 _REFUSALS = {"content_filter", "refusal", "safety"}
 _FENCE = re.compile(r"\A\s*```[a-zA-Z]*\s*\n(.*?)\n?\s*```\s*\Z", re.DOTALL)
@@ -54,7 +54,7 @@ def _answer(intake: Intake, row: dict[str, Any], *, pairs: bool) -> Iterator[Out
     text, notes = without_surrogates(row["content"], locator)
     if row["finish_reason"] == "length":
         notes.append(Note("cut_off", "", f"{locator}: it ends where the limit of tokens did"))
-    yield _with_meta(intake.from_text(locator, text, *notes), meta)
+    yield intake.from_text(locator, text, *notes, meta=meta)
 
 
 def _fault(row: dict[str, Any], locator: str) -> Note | None:
@@ -92,8 +92,7 @@ def _pairs(intake: Intake, content: str, locator: str, meta: dict[str, Any]) -> 
             continue
         (question, q_notes), (answer, a_notes) = (without_surrogates(t.replace("\0", ""), place) for t in texts)
         messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-        text = "\n\n".join(f"{message['role']}: {message['content']}" for message in messages)
-        yield _with_meta(intake.from_text(place, text, *q_notes, *a_notes), {**meta, "messages": messages})
+        yield intake.from_text(place, rendered(messages), *q_notes, *a_notes, meta={**meta, "messages": messages})
 
 
 def _parsed(content: str) -> list[Any]:
@@ -108,9 +107,3 @@ def _parsed(content: str) -> list[Any]:
         lists = [item for item in value.values() if isinstance(item, list)]
         return lists[0] if len(lists) == 1 else [value] if {"question", "answer"} <= value.keys() else []
     return value if isinstance(value, list) else []
-
-
-def _with_meta(outcome: Outcome, meta: dict[str, Any]) -> Outcome:
-    if outcome.document is None:
-        return outcome
-    return replace(outcome, document=replace(outcome.document, meta={**meta, **outcome.document.meta}))

@@ -20,7 +20,9 @@ class SeedDocuments(Config):
 
     path: str
     """A file, a folder or a glob, as in a source's `path`."""
-    format: Literal["auto", "text", "markdown", "python", "jsonl", "csv", "arrow", "parquet"] = "auto"
+    format: Literal[
+        "auto", "text", "markdown", "python", "code", "jsonl", "csv", "json", "parquet", "arrow", "html", "pdf"
+    ] = "auto"
     """How to read them; `auto` goes by their suffix."""
     field: str = "text"
     """The key or column that holds the text."""

@@ -1,0 +1,105 @@
+"""Which encoding a page is in, by what it says, never by a guess.
+
+    decode(raw, stated) -> (text, faults)
+
+First its byte order mark, then what the server said (`stated`), then its `<meta charset>`, then UTF-8: the order of the
+WHATWG Encoding and HTML standards. Labels mean what browsers take them for (`iso-8859-1` is windows-1252).
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+
+from tilth.data.extract.result import Fault
+
+_PRESCAN = 4096  # the standard asks for 1024, pages put scripts before it
+_BOMS = [(codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be")]
+_META = re.compile(rb"<meta\b[^>]*?\bcharset\s*=\s*[\"']?\s*([A-Za-z0-9_.:\-]{1,40})", re.IGNORECASE)
+_XML = re.compile(rb"\s*<\?xml\b[^>]*?\bencoding\s*=\s*[\"']([A-Za-z0-9_.:\-]{1,40})", re.IGNORECASE)
+_COMMENT = re.compile(rb"<!--.*?-->", re.DOTALL)
+
+# What Python calls an encoding -> the one that browsers use for it. Others (utf-7, unicode_escape, idna …) are refused:
+# Python knows more text encodings than a page may be in, and some of them run over what looks like plain ASCII.
+_ENCODINGS = {
+    "ascii": "cp1252",
+    "iso8859-1": "cp1252",
+    "cp1252": "cp1252",
+    "iso8859-9": "cp1254",
+    "cp1254": "cp1254",
+    "iso8859-11": "cp874",
+    "tis-620": "cp874",
+    "cp874": "cp874",
+    "gb2312": "gb18030",
+    "gbk": "gb18030",
+    "gb18030": "gb18030",
+    "hz": "hz",
+    "big5": "big5hkscs",
+    "big5hkscs": "big5hkscs",
+    "shift_jis": "cp932",
+    "cp932": "cp932",
+    "euc_jp": "euc_jp",
+    "iso2022_jp": "iso2022_jp",
+    "euc_kr": "cp949",
+    "cp949": "cp949",
+    "koi8-r": "koi8-r",
+    "koi8-u": "koi8-u",
+    "mac-roman": "mac-roman",
+    "mac-cyrillic": "mac-cyrillic",
+    "cp866": "cp866",
+    "utf-8": "utf-8",
+    # A tag that could be read as ASCII was not written in UTF-16: the page is something else (HTML standard, 13.2.3.2).
+    "utf-16": "utf-8",
+    "utf-16-le": "utf-8",
+    "utf-16-be": "utf-8",
+    **{f"iso8859-{part}": f"iso8859-{part}" for part in (2, 3, 4, 5, 6, 7, 8, 10, 13, 14, 15, 16)},
+    **{f"cp125{page}": f"cp125{page}" for page in (0, 1, 3, 5, 6, 7, 8)},
+}
+_ALIASES = {"x-sjis": "cp932", "x-gbk": "gb18030", "x-euc-jp": "euc_jp", "x-mac-cyrillic": "mac-cyrillic"}
+
+
+def decode(raw: bytes, stated: str | None = None) -> tuple[str, list[Fault]]:
+    """The text of a page, and what had to be changed for it: `bom`, `charset`, `unknown_charset`, `invalid_utf8`."""
+    for mark, encoding in _BOMS:
+        if raw.startswith(mark):
+            text, bad = _decoded(raw[len(mark) :], encoding)
+            return text, [Fault("bom", encoding, "byte order mark removed"), *bad]
+    faults: list[Fault] = []
+    for label in (stated, _declared(raw)):
+        if not label:
+            continue
+        encoding = encoding_of(label) or ""
+        if encoding:
+            text, bad = _decoded(raw, encoding)
+            said = [] if encoding == "utf-8" else [Fault("charset", encoding, f"recoded from {encoding}")]
+            return text, [*faults, *said, *bad]
+        faults.append(Fault("unknown_charset", label[:40], f"{label[:40]!r} is no encoding of pages"))
+    text, bad = _decoded(raw, "utf-8")
+    return text, [*faults, *bad]
+
+
+def encoding_of(label: str) -> str | None:
+    """Python's name for the encoding that a browser takes for `label`; None when it knows none."""
+    label = label.strip().lower()
+    try:
+        found = _ALIASES.get(label) or codecs.lookup(label).name
+    except (LookupError, ValueError):  # ValueError: a NUL in the label
+        return None
+    return found if found in _ALIASES.values() else _ENCODINGS.get(found)
+
+
+def _declared(raw: bytes) -> str:
+    start = _COMMENT.sub(b"", raw[:_PRESCAN])
+    found = _META.search(start) or _XML.match(start)
+    return found[1].decode("ascii") if found else ""
+
+
+def _decoded(raw: bytes, encoding: str) -> tuple[str, list[Fault]]:
+    try:
+        return raw.decode(encoding), []
+    except UnicodeDecodeError as error:
+        text = raw.decode(encoding, "replace")
+        # Those that stand in the data as such are no faults; only UTF-8 and UTF-16 (and GB 18030) can spell it.
+        written = raw.decode(encoding, "ignore").count("\ufffd")
+        bad = text.count("\ufffd") - written
+        return text, [Fault("invalid_utf8", str(bad), f"not {encoding}; the first at byte {error.start}")]

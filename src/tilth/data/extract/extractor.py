@@ -1,0 +1,208 @@
+"""The parent's side of extraction: one worker process, watched, killed and replaced.
+
+A document that kills its worker is dropped with `timeout`, `memory` or `crashed`. What it asked for is judged in a
+process that has seen no other document: one that failed in a used worker is tried once more in a fresh one, so that the
+outcome does not depend on what came before it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from typing import Any, Literal
+
+from tilth.core.errors import RecipeError, StorageError
+from tilth.data.extract.channel import Channel, ChannelClosedError, LateError
+from tilth.data.extract.config import ExtractConfig
+from tilth.data.extract.result import Extracted, Fault
+
+Kind = Literal["html", "pdf"]
+
+_NEEDS = {"html": ("trafilatura", "web"), "pdf": ("pypdfium2", "pdf")}
+_START_SECONDS = 120.0
+_PATIENCE = 10  # seconds on the clock for one of processor time: a busy machine is no fault of the document
+_GRACE = 5.0
+_LONGEST_STATED = 1000  # characters of a title
+_LONGEST_ANSWER = 1 << 30
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class Extractor:
+    """Extracts documents of one kind, one after another; close it, or use it as a context manager.
+
+    Not for several threads at a time: each takes its own, and with it a process of its own.
+    """
+
+    def __init__(self, kind: Kind, options: ExtractConfig | None = None) -> None:
+        """Starts nothing yet.
+
+        Raises:
+            RecipeError: the library that parses this kind is not installed.
+        """
+        library, extra = _NEEDS[kind]
+        if importlib.util.find_spec(library) is None:
+            raise RecipeError(
+                f"reading {kind.upper()} needs {library}, which is not installed", f"pip install 'tilth[{extra}]'"
+            )
+        self.kind, self.options = kind, options or ExtractConfig()
+        self._worker: _Worker | None = None
+
+    def __enter__(self) -> Extractor:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the worker."""
+        if self._worker is not None:
+            self._worker.kill()
+            self._worker = None
+
+    @property
+    def pid(self) -> int | None:
+        """The worker's process id, where there is one."""
+        return self._worker.process.pid if self._worker is not None else None
+
+    def extract(self, raw: bytes, locator: str, *, charset: str | None = None) -> Extracted:
+        """The text of one document, or why there is none; always an answer, within ten times `seconds`.
+
+        Args:
+            raw: the file's bytes.
+            locator: what the details of faults call it.
+            charset: the encoding that a server stated for a page.
+        """
+        if len(raw) > self.options.max_bytes:
+            why = f"{len(raw)} bytes, more than {self.options.max_bytes}"
+            return _named(Extracted(None, faults=(Fault("too_large", str(len(raw)), why),)), locator)
+        used = self._worker is not None
+        found = self._try(raw, charset)
+        if used and found.text is None and found.faults[-1].rule in ("memory", "crashed"):
+            found = self._try(raw, charset)
+        return _named(found, locator)
+
+    def _try(self, raw: bytes, charset: str | None) -> Extracted:
+        if self._worker is None:
+            self._worker = _Worker(self.kind, self.options.memory)
+        found = self._worker.parse(raw, {**self.options.model_dump(), "charset": charset})
+        if found.text is None and found.faults[-1].rule in ("memory", "crashed", "timeout"):
+            self.close()
+        return found
+
+
+class Extractors:
+    """One extractor of each kind, made when it is first asked for; close them, or use it as a context manager."""
+
+    def __init__(self, options: ExtractConfig | None = None) -> None:
+        self.options = options or ExtractConfig()
+        self._made: dict[Kind, Extractor] = {}
+
+    def of(self, kind: Kind) -> Extractor:
+        """The extractor of this kind; RecipeError as for `Extractor`."""
+        if kind not in self._made:
+            self._made[kind] = Extractor(kind, self.options)
+        return self._made[kind]
+
+    def __enter__(self) -> Extractors:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for extractor in self._made.values():
+            extractor.close()
+
+
+class _Worker:
+    """One process that parses, ready to be given documents."""
+
+    def __init__(self, kind: Kind, memory: int) -> None:
+        path = os.pathsep.join(place for place in sys.path if place)
+        # The same hashes of texts in each process, or the order of sets would differ; dates without a time zone.
+        settings = {"PYTHONPATH": path, "PYTHONHASHSEED": "0", "TZ": "UTC", "PYTHONIOENCODING": "utf-8"}
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "tilth.data.extract.worker"],  # -P: nothing is imported from where one stands
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, **settings},
+            process_group=0,  # Ctrl-C is for the parent, which then ends it
+        )
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self._channel = Channel(self.process.stdout.fileno(), self.process.stdin.fileno(), _LONGEST_ANSWER)
+        deadline = time.monotonic() + _START_SECONDS
+        try:
+            self._channel.send({"kind": kind, "memory": memory}, deadline=deadline)
+            self._channel.receive(deadline)
+        except (LateError, ChannelClosedError):
+            self.kill()
+            raise StorageError(
+                f"the process that reads {kind.upper()} does not start (exit status {self.process.returncode})",
+                f"see what `{sys.executable} -P -m tilth.data.extract.worker </dev/null` says, and raise `memory:` "
+                f"(now {memory}) if it is low",
+            ) from None
+
+    def parse(self, raw: bytes, options: dict[str, Any]) -> Extracted:
+        """The answer to one document, or the fault that says how the process ended."""
+        deadline = time.monotonic() + options["seconds"] * _PATIENCE
+        try:
+            self._channel.send(options, raw, deadline)
+            return _answer(*self._channel.receive(deadline))
+        except LateError:
+            self.kill()
+            why = f"no answer within {options['seconds'] * _PATIENCE:g} seconds"
+        except ChannelClosedError:
+            self.kill(_GRACE)  # its pipes close a moment before its status, which says more than our kill, is there
+            status = self.process.returncode
+            if status != -signal.SIGPROF:
+                return Extracted(None, faults=(Fault("crashed", str(status), f"the parser died: {_ending(status)}"),))
+            why = f"more than {options['seconds']:g} seconds of processor time"
+        return Extracted(None, faults=(Fault("timeout", f"{options['seconds']:g}", why),))
+
+    def kill(self, grace: float = 0.0) -> None:
+        """Ends the process, whatever it does, and waits until it is gone; first `grace` seconds for its own end."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(grace)
+        self.process.kill()
+        self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+
+def _answer(header: dict[str, Any], body: bytes) -> Extracted:
+    """The worker's message as a result; ChannelClosedError when it is none: a document may have its hand in it."""
+    try:
+        faults = tuple(Fault(*(str(part) for part in fault)) for fault in header["faults"])
+        title, date, license = (_stated(header[key]) for key in ("title", "date", "license"))
+        text = body.decode("utf-8", "surrogatepass") if header["text"] is True else None
+    except (KeyError, TypeError, ValueError) as error:
+        raise ChannelClosedError from error
+    if text is None and not faults:
+        raise ChannelClosedError
+    if text and (lone := len(_SURROGATE.findall(text))):  # no encoding can write them
+        text = _SURROGATE.sub("\ufffd", text)
+        faults = (*faults, Fault("surrogate", str(lone), "lone surrogates became U+FFFD"))
+    return Extracted(text, title, date, license, faults)
+
+
+def _stated(value: object) -> str | None:
+    text = _SURROGATE.sub("\ufffd", str(value)).replace("\0", "").strip() if value is not None else ""
+    return text[:_LONGEST_STATED] or None
+
+
+def _ending(status: int) -> str:
+    try:
+        return f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+    except ValueError:
+        return f"exit status {status}"
+
+
+def _named(found: Extracted, locator: str) -> Extracted:
+    """The same, with the document's place in front of each detail."""
+    faults = (Fault(fault.rule, fault.value, f"{locator}: {fault.detail}") for fault in found.faults)
+    return found._replace(faults=tuple(faults))

@@ -1,0 +1,106 @@
+"""The main text of an HTML page, by trafilatura; runs in the worker only.
+
+Settings are fixed so that the same page gives the same text on any day: a date is taken where the page states it
+(trafilatura would search the text, and refuses dates after today), and no memory of earlier pages is used.
+
+The page is parsed here, not by trafilatura: at 256 levels, or at a text of 10 MB, its parser stops, and it goes on with
+what came before as if that were the page.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from tilth.data.extract.charset import decode
+from tilth.data.extract.result import Extracted, Fault
+
+_DATES = {"original_date": True, "extensive_search": False, "min_date": "1990-01-01", "max_date": "2100-01-01"}
+_NO_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+
+
+def parse(raw: bytes, options: dict[str, Any]) -> Extracted:
+    """The page's main text, title, date and licence; `empty` when there is no text, `too_deep` for a hostile tree."""
+    text, faults = decode(raw, options["charset"])
+    tree = _tree(text)
+    if isinstance(tree, Fault):
+        return Extracted(None, faults=(*faults, tree))
+    found = _found(tree, options)
+    parts = (found.text, found.comments if options["comments"] else None) if found is not None else ()
+    main = "\n\n".join(part for part in parts if part)
+    if found is None or not main.strip():
+        return Extracted(None, faults=(*faults, Fault("empty", "0", "no main text")))
+    return Extracted(main, _line(found.title), _line(found.date), _line(found.license), tuple(faults))
+
+
+def _tree(text: str) -> Any:
+    """The page as lxml's tree, or why there is none."""
+    from lxml import etree, html
+
+    parser = html.HTMLParser(
+        encoding="utf-8",
+        huge_tree=True,  # libxml2 still stops at 2048 levels
+        collect_ids=False,
+        default_doctype=False,
+        remove_comments=True,
+        remove_pis=True,
+    )
+    try:
+        tree = html.document_fromstring(_NO_XML.sub("", text).encode(), parser=parser)
+    except etree.ParserError:  # nothing in it
+        return Fault("empty", "0", "no main text")
+    except etree.XMLSyntaxError as error:
+        if error.code == etree.ErrorTypes.ERR_NO_MEMORY:
+            raise MemoryError from error
+        raise
+    if any(error.type == etree.ErrorTypes.ERR_RESOURCE_LIMIT for error in parser.error_log):
+        return Fault("too_deep", "", "nested too deeply for the parser")
+    return tree
+
+
+def _found(tree: Any, options: dict[str, Any]) -> Any:
+    import trafilatura
+
+    with _memory_errors_noticed():
+        return trafilatura.bare_extraction(
+            tree,
+            favor_precision=options["favor"] == "precision",
+            favor_recall=options["favor"] == "recall",
+            include_comments=options["comments"],
+            include_tables=options["tables"],
+            include_images=False,
+            include_formatting=False,
+            include_links=False,
+            deduplicate=False,
+            with_metadata=True,
+            date_extraction_params=dict(_DATES),
+        )
+
+
+class _Swallowed(logging.Handler):
+    """Notices when trafilatura goes on after an error that must not be passed over: memory that was refused."""
+
+    memory = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.memory |= isinstance(record.args, tuple) and any(isinstance(arg, MemoryError) for arg in record.args)
+
+
+@contextlib.contextmanager
+def _memory_errors_noticed() -> Iterator[None]:
+    handler, logger = _Swallowed(logging.WARNING), logging.getLogger("trafilatura")
+    logger.addHandler(handler)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+    if handler.memory:
+        raise MemoryError
+
+
+def _line(text: str | None) -> str | None:
+    return " ".join(text.split()) or None if text else None

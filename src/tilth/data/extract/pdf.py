@@ -1,0 +1,76 @@
+"""The text of a PDF, page by page, by PDFium (pypdfium2); runs in the worker only.
+
+Lines end where they end on the page; a word that was divided at a line's end is put together where the PDF marks the
+hyphen as one (PDFium gives U+FFFE or U+0002 there). A scan without a text layer has no text: `empty`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from tilth.data.extract.result import Extracted, Fault
+
+_DIVIDED = re.compile("[\ufffe\x02]\n?")
+_DATE = re.compile(r"(?:D:)?(\d{4})(\d\d)?(\d\d)?")
+_PASSWORD = 4  # FPDF_ERR_PASSWORD
+
+
+class _TooLargeError(Exception):
+    pass
+
+
+def parse(raw: bytes, options: dict[str, Any]) -> Extracted:
+    """The text of all pages; `encrypted`, `broken` or `empty` when there is none, `broken_page` for each lost page."""
+    import pypdfium2
+
+    if not raw.strip():
+        return Extracted(None, faults=(Fault("empty", "0", "no bytes"),))
+    try:
+        document = pypdfium2.PdfDocument(raw)
+    except pypdfium2.PdfiumError as error:
+        if error.err_code == _PASSWORD:
+            return Extracted(None, faults=(Fault("encrypted", "", "it needs a password"),))
+        return Extracted(None, faults=(Fault("broken", "", str(error)),))
+    try:
+        pages, faults = _pages(document, options["max_bytes"])
+        meta = document.get_metadata_dict()
+        count = len(document)
+    except _TooLargeError:
+        return Extracted(None, faults=(Fault("too_large", "", f"more than {options['max_bytes']} bytes of text"),))
+    finally:
+        document.close()
+    text = "\n\n".join(page for page in pages if page)
+    if not text:
+        return Extracted(None, faults=(*faults, Fault("empty", "0", f"no text on {count} pages")))
+    title = " ".join(meta["Title"].replace("\0", "").split()) or None
+    return Extracted(text, title, _date(meta["CreationDate"]), None, tuple(faults))
+
+
+def _pages(document: Any, most: int) -> tuple[list[str], list[Fault]]:
+    import pypdfium2
+
+    pages: list[str] = []
+    faults: list[Fault] = []
+    size = 0
+    for number in range(len(document)):
+        try:
+            page = document[number]
+            place = page.get_textpage()
+            text = place.get_text_bounded()
+            place.close()
+            page.close()
+        except pypdfium2.PdfiumError as error:
+            faults.append(Fault("broken_page", str(number + 1), f"page {number + 1}: {error}"))
+            continue
+        pages.append(_DIVIDED.sub("", text.replace("\r\n", "\n")).strip())
+        size += len(text)
+        if size > most:
+            raise _TooLargeError
+    return pages, faults
+
+
+def _date(stated: str) -> str | None:
+    """`D:20240131…` -> `2024-01-31`, as much of it as is there."""
+    found = _DATE.match(stated)
+    return "-".join(part for part in found.groups() if part) if found else None

@@ -1,0 +1,166 @@
+"""The rows of a JSON file, one at a time: cut out of the bytes, so that a file of any size fits.
+
+    rows(pieces, path) -> bytes of one row, or the length of one that is too long
+
+        [row, row, …]                          its items
+        row row …                              values one after another (one object, or one on each line)
+        {"data": {"items": [row, …]}}          with the path ("data", "items")
+
+This finds borders only; each row is then parsed by Python's `json`, which says what is wrong inside of it. Where the
+borders themselves are wrong (a comma that is missing, an end that never comes) nothing after can be trusted:
+`MalformedError` names the byte.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+
+from tilth.data.sources import streams
+
+# A string, a bracket, a comma, a colon, or what stands for itself (a number, true, false, null). A quote by itself is a
+# string whose end is not here yet. Possessive, so that no input makes the engine try twice.
+_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[\]{},:"]|[^\s\[\]{},:"]++', re.DOTALL)
+_OPEN, _CLOSE = b"[{", b"]}"
+
+
+class MalformedError(Exception):
+    """The structure is broken; the message says where and how."""
+
+
+def rows(pieces: Iterable[bytes], path: tuple[str, ...] = ()) -> Iterator[bytes | int]:
+    """The rows of a file; see above.
+
+    Raises:
+        MalformedError: the file is no JSON from here on.
+    """
+    tokens = _Tokens(pieces)
+    while token := tokens.next():
+        yield from _rows_of(tokens, token, path)
+
+
+def _rows_of(tokens: _Tokens, first: bytes, path: tuple[str, ...]) -> Iterator[bytes | int]:
+    if not path:
+        if first == b"[":
+            yield from _items(tokens)
+        else:
+            yield tokens.value(first)
+    elif first == b"{":
+        for key, value in _members(tokens):
+            if key == path[0]:
+                yield from _rows_of(tokens, value, path[1:])
+            else:
+                tokens.value(value, keep=False)
+    else:
+        tokens.value(first, keep=False)
+
+
+def _items(tokens: _Tokens) -> Iterator[bytes | int]:
+    token = tokens.next()
+    while token != b"]":
+        yield tokens.value(token)
+        token = tokens.expect(b",", b"]")
+        if token == b",":
+            token = tokens.next()
+
+
+def _members(tokens: _Tokens) -> Iterator[tuple[str, bytes]]:
+    """`(key, first token of its value)`; the value is to be taken before the next."""
+    token = tokens.next()
+    while token != b"}":
+        if not token.startswith(b'"'):
+            raise MalformedError(f"a key must stand at byte {tokens.place()}")
+        try:
+            key = str(json.loads(token))
+        except ValueError:
+            key = ""  # a wrong escape: no path names it
+        tokens.expect(b":")
+        yield key, tokens.next()
+        token = tokens.expect(b",", b"}")
+        if token == b",":
+            token = tokens.next()
+
+
+class _Tokens:
+    """Tokens out of pieces; what has been passed is forgotten."""
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self._pieces = iter(pieces)
+        self._data, self._at, self._gone, self._ended = b"", 0, 0, False
+        self._kept: bytearray | None = None  # the value that is being cut out
+        self._size = 0  # of it, what is beyond `LONGEST_LINE` too
+        self._start = 0
+
+    def place(self) -> int:
+        """The offset in the file up to which tokens were taken."""
+        return self._gone + self._start
+
+    def next(self) -> bytes:
+        """The next token; empty at the end of the file."""
+        while True:
+            found = _TOKEN.search(self._data, self._at)
+            whole = found is not None and (found.end() < len(self._data) or found[0][:1] in b'"[]{},:')
+            if found is not None and whole and found[0] != b'"':
+                return self._take(found)
+            if self._ended:
+                if found is not None and found[0] != b'"':
+                    return self._take(found)
+                if found is not None:
+                    raise MalformedError(f"the string at byte {self._gone + found.start()} has no end")
+                self._pass(len(self._data))
+                self._start = self._at
+                return b""
+            self._more(found)
+
+    def expect(self, *allowed: bytes) -> bytes:
+        """The next token, which must be one of these."""
+        token = self.next()
+        if token not in allowed:
+            wanted = " or ".join(repr(one.decode()) for one in allowed)
+            shown = repr(token[:20].decode("utf-8", "replace")) if token else "the file's end"
+            raise MalformedError(f"{wanted} must stand at byte {self.place()}, not {shown}")
+        return token
+
+    def value(self, first: bytes, *, keep: bool = True) -> bytes | int:
+        """The value that begins with the token just taken: its bytes, or its length when it is too long (or not kept).
+
+        Raises:
+            MalformedError: no value begins with it, or its end never comes.
+        """
+        if not first or first in (b",", b":", b"]", b"}"):
+            shown = repr(first.decode()) if first else "the file's end"
+            raise MalformedError(f"a value must stand at byte {self.place()}, not {shown}")
+        begun = self.place()
+        self._kept, self._size = bytearray(first) if keep else None, len(first)
+        depth = 1 if first in _OPEN else 0
+        while depth:
+            token = self.next()
+            if not token:
+                raise MalformedError(f"the value at byte {begun} has no end")
+            if len(token) == 1:
+                depth += (token in _OPEN) - (token in _CLOSE)
+        kept, self._kept = self._kept, None
+        return bytes(kept) if kept is not None and self._size <= streams.LONGEST_LINE else self._size
+
+    def _take(self, found: re.Match[bytes]) -> bytes:
+        self._pass(found.end())
+        self._start = found.start()
+        return found[0]
+
+    def _pass(self, end: int) -> None:
+        """Goes on to `end`; what is passed belongs to the value that is being cut out."""
+        self._size += end - self._at
+        if self._kept is not None and self._size <= streams.LONGEST_LINE:
+            self._kept += self._data[self._at : end]
+        self._at = end
+
+    def _more(self, found: re.Match[bytes] | None) -> None:
+        """One more piece behind what is not yet taken."""
+        keep = len(self._data) if found is None else found.start()
+        self._pass(keep)
+        if len(self._data) - keep > streams.LONGEST_LINE:
+            raise MalformedError(f"the string at byte {self._gone + keep} is longer than {streams.LONGEST_LINE} bytes")
+        piece = next(self._pieces, b"")
+        self._gone += keep
+        self._data, self._at, self._ended = self._data[keep:] + piece, 0, not piece

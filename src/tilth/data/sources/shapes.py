@@ -1,0 +1,286 @@
+"""From a row (columns and values) to text: one column, a template over several, or a conversation.
+
+    shape_of(config) -> Shape
+        field       the text in one column
+        template    "{title}\\n\\n{body}" over the columns
+        map         {prompt, completion} or {messages}: a conversation, kept in `meta.messages` as [{role, content}],
+                    with "role: content" blocks as the text
+    shape.columns                     what it needs of a row
+    shape.make(row, locator)          Made, or the Note that says why the row cannot be used
+
+The same for CSV, JSON Lines, JSON and Parquet. A template names columns and nothing else: no attributes, no indices, no
+formats, so that neither a recipe nor a row can reach anything behind a value.
+"""
+
+from __future__ import annotations
+
+import json
+import string
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pydantic import model_validator
+
+from tilth.core.config import Config
+from tilth.data.sources.notes import Note, without_surrogates
+
+if TYPE_CHECKING:
+    from tilth.data.sources.config import SourceConfig
+
+# OpenAI's names, and those of ShareGPT. Others are refused: a chat template would not know them.
+_ROLES = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "human": "user",
+    "assistant": "assistant",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "model": "assistant",
+    "tool": "tool",
+    "function": "tool",
+    "observation": "tool",
+}
+
+
+class RowMap(Config):
+    """Which columns make a conversation: `prompt` and `completion`, or `messages`."""
+
+    prompt: str | None = None
+    """The column, or a template over columns, with what the user says."""
+    completion: str | None = None
+    """The column, or a template over columns, with the answer."""
+    messages: str | None = None
+    """The column with a list of messages, as `{role, content}` (OpenAI) or `{from, value}` (ShareGPT), or such a list
+    as JSON text.
+    """
+    system: str | None = None
+    """The column, or a template over columns, with what stands before the conversation; it may be missing or empty."""
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> RowMap:
+        pair = self.prompt is not None and self.completion is not None
+        if pair == (self.messages is not None) or (not pair and (self.prompt or self.completion)):
+            raise ValueError("a map has prompt and completion, or messages | name those columns")
+        for value in (self.prompt, self.completion, self.system):
+            if value is not None:
+                template_columns(as_template(value))
+        return self
+
+
+class Made(NamedTuple):
+    """The text of a row, what belongs into the document's `meta`, and what had to be changed."""
+
+    text: str
+    meta: dict[str, Any]
+    notes: list[Note]
+
+
+class Shape(ABC):
+    """How rows become texts."""
+
+    columns: tuple[str, ...]
+    """The columns that a row must have."""
+    optional: tuple[str, ...] = ()
+    """Columns that are used where they are."""
+
+    @abstractmethod
+    def make(self, row: Mapping[str, Any], locator: str) -> Made | Note:
+        """The text of a row, or why it has none."""
+
+
+def shape_of(config: SourceConfig) -> Shape:
+    """The shape that a source's entry in the recipe asks for."""
+    if config.template is not None:
+        return _Template(config.template)
+    if config.map is None:
+        return _Field(config.field)
+    return _Messages(config.map) if config.map.messages is not None else _Pair(config.map)
+
+
+def template_columns(template: str) -> tuple[str, ...]:
+    """The columns that a template names, in their order; ValueError (`what | remedy`) when it is none."""
+    columns = []
+    try:
+        parts = list(string.Formatter().parse(template))
+    except ValueError as error:
+        raise ValueError(f"{template!r}: {error} | write {{column}}, and {{{{ or }}}} for a brace") from None
+    for _, name, spec, conversion in parts:
+        if name is None:
+            continue
+        if spec or conversion or not name.strip() or name.isdigit() or set(name) & set("{}"):
+            raise ValueError(
+                f"{template!r}: a template holds {{column}} and nothing else | take formats and numbers out"
+            )
+        columns.append(name)
+    if not columns:
+        raise ValueError(f"{template!r} names no column | write {{column}} where its value shall stand")
+    return tuple(dict.fromkeys(columns))
+
+
+def as_template(value: str) -> str:
+    """A column's name as the template that gives its value; a template as it is."""
+    return value if "{" in value else f"{{{value}}}"
+
+
+class _Field(Shape):
+    def __init__(self, field: str) -> None:
+        self.columns = (field,)
+
+    def make(self, row: Mapping[str, Any], locator: str) -> Made | Note:
+        (field,) = self.columns
+        if field not in row:
+            return _missing(field, row, locator)
+        if not isinstance(row[field], str):
+            return _not_text(field, row[field], locator)
+        text, notes = without_surrogates(row[field], locator)
+        return Made(text, {}, notes)
+
+
+class _Template(Shape):
+    def __init__(self, template: str) -> None:
+        self.template, self.columns = template, template_columns(template)
+
+    def make(self, row: Mapping[str, Any], locator: str) -> Made | Note:
+        filled = _filled(self.template, row, locator)
+        if isinstance(filled, Note):
+            return filled
+        text, notes = without_surrogates(filled, locator)
+        return Made(text, {}, notes)
+
+
+class _Conversation(Shape):
+    def __init__(self, mapping: RowMap) -> None:
+        self.map = mapping
+        self.optional = template_columns(as_template(mapping.system)) if mapping.system else ()
+
+    def make(self, row: Mapping[str, Any], locator: str) -> Made | Note:
+        found = self._messages(row, locator)
+        if isinstance(found, Note):
+            return found
+        messages = [*self._system(row, locator), *found]
+        text, notes = without_surrogates(rendered(messages), locator)
+        clean = [{role: _plain(value) for role, value in message.items()} for message in messages]
+        return Made(text, {"messages": clean}, notes)
+
+    def _system(self, row: Mapping[str, Any], locator: str) -> list[dict[str, str]]:
+        if self.map.system is None:
+            return []
+        filled = _filled(as_template(self.map.system), row, locator)
+        return [] if isinstance(filled, Note) or not filled.strip() else [{"role": "system", "content": filled}]
+
+    @abstractmethod
+    def _messages(self, row: Mapping[str, Any], locator: str) -> list[dict[str, str]] | Note:
+        """The messages of a row."""
+
+
+class _Pair(_Conversation):
+    def __init__(self, mapping: RowMap) -> None:
+        super().__init__(mapping)
+        self._parts = [(role, as_template(getattr(mapping, key) or "")) for role, key in _PAIR]
+        named = (column for _, template in self._parts for column in template_columns(template))
+        self.columns = tuple(dict.fromkeys(named))
+
+    def _messages(self, row: Mapping[str, Any], locator: str) -> list[dict[str, str]] | Note:
+        messages = []
+        for role, template in self._parts:
+            filled = _filled(template, row, locator)
+            if isinstance(filled, Note):
+                return filled
+            if not filled.strip():
+                return Note("empty_turn", role, f"{locator}: nothing is said by the {role}")
+            messages.append({"role": role, "content": filled})
+        return messages
+
+
+_PAIR = (("user", "prompt"), ("assistant", "completion"))
+
+
+class _Messages(_Conversation):
+    def __init__(self, mapping: RowMap) -> None:
+        super().__init__(mapping)
+        self.columns = (mapping.messages or "",)
+
+    def _messages(self, row: Mapping[str, Any], locator: str) -> list[dict[str, str]] | Note:
+        (column,) = self.columns
+        if column not in row:
+            return _missing(column, row, locator)
+        value = row[column]
+        if isinstance(value, str):
+            try:
+                value = json.loads(value)
+            except (ValueError, RecursionError):
+                return Note("not_messages", "str", f"{locator}: {column!r} holds a text that is no JSON")
+        if not isinstance(value, list):
+            kind = type(value).__name__
+            return Note("not_messages", kind, f"{locator}: {column!r} holds {kind}, not a list of messages")
+        messages = []
+        for number, item in enumerate(value, 1):
+            message = _message(item, f"{locator}: message {number}")
+            if isinstance(message, Note):
+                return message
+            messages.append(message)
+        return messages
+
+
+def _message(item: Any, place: str) -> dict[str, str] | Note:
+    if not isinstance(item, dict):
+        return Note("not_messages", type(item).__name__, f"{place} is {type(item).__name__}, not role and content")
+    names = next(((a, b) for a, b in (("role", "content"), ("from", "value")) if a in item and b in item), None)
+    if names is None:
+        keys = ", ".join(map(repr, list(item)[:8])) or "none"
+        return Note("not_messages", "", f"{place} has neither role and content nor from and value; its keys are {keys}")
+    role = _ROLES.get(str(item[names[0]]).strip().lower())
+    if role is None:
+        return Note("unknown_role", str(item[names[0]])[:40], f"{place} is by {str(item[names[0]])[:40]!r}")
+    content = _content(item[names[1]])
+    if content is None:
+        kind = type(item[names[1]]).__name__
+        return Note("not_messages", kind, f"{place} holds {kind}, not a text")
+    return {"role": role, "content": content}
+
+
+def _content(value: Any) -> str | None:
+    """A message's text; OpenAI's list of parts when all of them are text."""
+    if isinstance(value, list):
+        parts = [part.get("text") if isinstance(part, dict) and part.get("type") == "text" else None for part in value]
+        texts = [part for part in parts if isinstance(part, str)]
+        return "".join(texts) if texts and len(texts) == len(parts) else None
+    return value if isinstance(value, str) else None
+
+
+def rendered(messages: list[dict[str, str]]) -> str:
+    """A conversation as people read it: `role: content`, an empty line between."""
+    if not any(message["content"].strip() for message in messages):
+        return ""
+    return "\n\n".join(f"{message['role']}: {message['content']}" for message in messages)
+
+
+def _filled(template: str, row: Mapping[str, Any], locator: str) -> str | Note:
+    out = []
+    for literal, name, _, _ in string.Formatter().parse(template):
+        out.append(literal)
+        if name is None:
+            continue
+        if name not in row:
+            return _missing(name, row, locator)
+        value = row[name]
+        if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+            return _not_text(name, value, locator)
+        out.append(value if isinstance(value, str) else repr(value))
+    return "".join(out)
+
+
+def _plain(text: str) -> str:
+    return without_surrogates(text, "")[0].replace("\0", "")
+
+
+def _missing(name: str, row: Mapping[str, Any], locator: str) -> Note:
+    keys = ", ".join(map(repr, list(row)[:8])) or "none"
+    return Note("no_field", "", f"{locator}: no {name!r}; the keys are {keys}")
+
+
+def _not_text(name: str, value: Any, locator: str) -> Note:
+    kind = type(value).__name__
+    return Note("not_text", kind, f"{locator}: {name!r} holds {kind}, not a text")

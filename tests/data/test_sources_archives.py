@@ -1,0 +1,319 @@
+"""Archives: the same documents as from files; what is refused in them, and bombs."""
+
+from __future__ import annotations
+
+import bz2
+import contextlib
+import gzip
+import io
+import lzma
+import tarfile
+import tracemalloc
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import zstandard
+
+from tests.data.pdfs import make_pdf
+from tilth.core.config import parse
+from tilth.core.errors import DataError
+from tilth.data.document import Outcome
+from tilth.data.sources import SourceConfig, archives, list_inputs, read_input, streams
+
+
+def parquet(values: list[str]) -> bytes:
+    file = io.BytesIO()
+    pq.write_table(pa.table({"text": values}), file)
+    return file.getvalue()
+
+
+FILES = {
+    "a.txt": "Grüße\n".encode(),
+    "deep/er/b.md": b"# Title\n",
+    "rows.jsonl": b'{"text": "one"}\n{"text": "two"}\n',
+    "rows.tsv": b"id\ttext\n1\tcell, one\n",
+    "rows.json": b'["x", "y"]',
+    "rows.parquet": parquet(["p", "q"]),
+    "packed.txt.gz": gzip.compress(b"packed\n"),
+    "prog.rs": b"fn main() {}\n",
+}
+
+
+def make_zip(files: dict[str, bytes]) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return file.getvalue()
+
+
+def make_tar(files: dict[str, bytes], add: Callable[[tarfile.TarFile], None] = lambda archive: None) -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as archive:
+        for name, data in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+        add(archive)
+    return file.getvalue()
+
+
+PACKERS: dict[str, Callable[[bytes], bytes]] = {
+    ".tar": bytes,
+    ".tar.gz": gzip.compress,
+    ".tgz": gzip.compress,
+    ".tar.bz2": bz2.compress,
+    ".tar.xz": lzma.compress,
+    ".tar.zst": zstandard.ZstdCompressor().compress,
+}
+
+
+def read(path: Path, raw: bytes | None = None, **data: Any) -> list[Outcome]:
+    if raw is not None:
+        path.write_bytes(raw)
+    config = parse(SourceConfig, {"path": path.name, **data})
+    return [o for item in list_inputs(config, path.parent, path.parent) for o in read_input(item, config)]
+
+
+def texts(outcomes: list[Outcome]) -> dict[str, str]:
+    return {o.document.locator: o.document.text for o in outcomes if o.document}
+
+
+def dropped(outcomes: list[Outcome]) -> list[tuple[str, str]]:
+    """(rule, where) of each drop."""
+    found = [v for o in outcomes for v in o.verdicts if v.verdict == "dropped"]
+    return [(v.rule, v.detail.split(": ")[0]) for v in found]
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> dict[str, str]:
+    """What the files give outside of an archive."""
+    folder = tmp_path / "plain"
+    for name, data in FILES.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+    return {place.removeprefix("plain/"): text for place, text in texts(read(folder)).items()}
+
+
+@pytest.mark.parametrize("suffix", [".zip", *PACKERS])
+def test_files_in_an_archive_read_as_those_outside(tmp_path: Path, plain: dict[str, str], suffix: str) -> None:
+    raw = make_zip(FILES) if suffix == ".zip" else PACKERS[suffix](make_tar(FILES))
+    outcomes = read(tmp_path / f"a{suffix}", raw)
+    assert texts(outcomes) == {f"a{suffix}!{place}": text for place, text in plain.items()}
+    assert len(plain) == 11 and dropped(outcomes) == []
+    code = next(o.document for o in outcomes if o.document and o.document.locator.endswith(".rs"))
+    assert code.meta == {"language": "rust"}
+
+
+def test_a_format_is_meant_for_the_files_in_it(tmp_path: Path) -> None:
+    raw = make_zip({"a": b'{"text": "x"}', "b.txt": b"no row"})
+    outcomes = read(tmp_path / "a.zip", raw, format="jsonl")
+    assert texts(outcomes) == {"a.zip!a:1": "x"}
+    assert dropped(outcomes) == [("other_format", "a.zip!b.txt")]
+
+
+def test_pages_and_pdfs_in_an_archive(tmp_path: Path) -> None:
+    pytest.importorskip("trafilatura")
+    pytest.importorskip("pypdfium2")
+    page = b"<html><head><title>T</title></head><body><p>A page with some words in it.</p></body></html>"
+    deep = b"<html><body>" + b"<div>" * 100_000
+    files = {"a.html": page, "deep.htm": deep, "b.pdf": make_pdf(["words"], title="P"), "c.pdf": b"%PDF-1.4 broken"}
+    outcomes = read(tmp_path / "a.zip", make_zip(files))
+    assert texts(outcomes) == {"a.zip!a.html": "A page with some words in it.", "a.zip!b.pdf": "words"}
+    assert dropped(outcomes) == [("too_deep", "a.zip!deep.htm"), ("broken", "a.zip!c.pdf")]
+    assert [o.document.meta.get("title") for o in outcomes if o.document] == ["T", "P"]
+
+
+EVIL = ["../up.txt", "/abs.txt", "a/../../up.txt", "C:\\win.txt", "..\\up.txt", "\\abs.txt", "//host/x.txt"]
+
+
+@pytest.mark.parametrize("name", EVIL)
+@pytest.mark.parametrize("suffix", [".zip", ".tar"])
+def test_names_that_lead_out_are_refused_and_named(tmp_path: Path, name: str, suffix: str) -> None:
+    inside = tmp_path / "in" / "side"
+    inside.mkdir(parents=True)
+    files = {name: b"evil", "good.txt": b"good"}
+    outcomes = read(inside / f"a{suffix}", make_zip(files) if suffix == ".zip" else make_tar(files))
+    assert texts(outcomes) == {f"a{suffix}!good.txt": "good"}
+    assert [rule for rule, _ in dropped(outcomes)] == ["unsafe_name"]
+    assert name in outcomes[0].verdicts[0].detail
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [f"a{suffix}"]
+
+
+def test_links_devices_hidden_and_double_names_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "secret.txt").write_text("secret")
+
+    def add(archive: tarfile.TarFile) -> None:
+        for name, kind in (
+            ("soft.txt", tarfile.SYMTYPE),
+            ("hard.txt", tarfile.LNKTYPE),
+            ("pipe.txt", tarfile.FIFOTYPE),
+            ("null.txt", tarfile.CHRTYPE),
+            ("folder", tarfile.DIRTYPE),
+        ):
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, str(tmp_path / "secret.txt")
+            archive.addfile(info)
+        for name in (".hidden/a.txt", "__MACOSX/a.txt", "./a.txt", "a.bin", "b.zip", "last.txt"):
+            info = tarfile.TarInfo(name)
+            info.size = 4
+            archive.addfile(info, io.BytesIO(b"data"))
+
+    outcomes = read(tmp_path / "a.tar", make_tar({"a.txt": b"first"}, add))
+    assert texts(outcomes) == {"a.tar!a.txt": "first", "a.tar!last.txt": "data"}
+    assert dropped(outcomes) == [
+        ("link", "a.tar!soft.txt"),
+        ("link", "a.tar!hard.txt"),
+        ("device", "a.tar!pipe.txt"),
+        ("device", "a.tar!null.txt"),
+        ("hidden", "a.tar!.hidden/a.txt"),
+        ("hidden", "a.tar!__MACOSX/a.txt"),
+        ("duplicate_name", "a.tar!a.txt"),
+        ("unknown_suffix", "a.tar!a.bin"),
+        ("nested_archive", "a.tar!b.zip"),
+    ]
+
+
+def test_a_link_in_a_zip_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        info = zipfile.ZipInfo("link.txt")
+        info.create_system, info.external_attr = 3, 0o120777 << 16
+        archive.writestr(info, "/etc/passwd")
+        archive.writestr(zipfile.ZipInfo("lzma.txt"), "x" * 99, zipfile.ZIP_LZMA)
+    assert dropped(read(tmp_path / "a.zip")) == [("link", "a.zip!link.txt"), ("unsupported", "a.zip!lzma.txt")]
+
+
+def test_an_encrypted_entry_is_refused(tmp_path: Path) -> None:
+    raw = bytearray(make_zip({"a.txt": b"words"}))
+    raw[6] |= 1  # the flags of the local header, and of the directory
+    raw[raw.index(b"PK\x01\x02") + 8] |= 1
+    assert dropped(read(tmp_path / "a.zip", bytes(raw))) == [("encrypted", "a.zip!a.txt")]
+
+
+@pytest.fixture
+def small_bombs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(streams, "BOMB_BYTES", 10_000_000)
+    monkeypatch.setattr(archives, "_ENTRY_BOMB", 5_000_000)
+    yield
+
+
+@pytest.mark.usefixtures("small_bombs")
+def test_a_zip_bomb_is_not_unpacked(tmp_path: Path) -> None:
+    one = make_zip({"good.txt": b"good", "bomb.txt": b"\n" * 9_000_000})
+    tracemalloc.start()
+    outcomes = read(tmp_path / "one.zip", one)
+    many = read(tmp_path / "many.zip", make_zip({f"{n}.txt": b"\n" * 4_000_000 for n in range(5)}))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert texts(outcomes) == {"one.zip!good.txt": "good"}
+    assert dropped(outcomes) == [("bomb", "one.zip!bomb.txt")]
+    assert texts(many) == {} and dropped(many) == [("bomb", "many.zip")]
+    assert peak < 30_000_000  # 9 MB are what making it takes
+
+
+@pytest.mark.usefixtures("small_bombs")
+@pytest.mark.parametrize("suffix", [".tar.gz", ".tar.zst", ".tar.bz2", ".tar.xz"])
+def test_a_packed_tar_bomb_is_stopped(tmp_path: Path, suffix: str) -> None:
+    raw = PACKERS[suffix](make_tar({"good.txt": b"good", "bomb.bin": b"\0" * 30_000_000, "late.txt": b"late"}))
+    outcomes = read(tmp_path / f"a{suffix}", raw)
+    assert texts(outcomes) == {f"a{suffix}!good.txt": "good"}
+    assert [rule for rule, _ in dropped(outcomes)] == ["unknown_suffix", "bomb"]
+
+
+@pytest.mark.usefixtures("small_bombs")
+def test_a_bomb_packed_in_an_entry_is_left_out_and_the_rest_read(tmp_path: Path) -> None:
+    files = {"bomb.txt.zst": zstandard.ZstdCompressor().compress(b"\n" * 40_000_000), "good.txt": b"good"}
+    outcomes = read(tmp_path / "a.zip", make_zip(files))
+    assert texts(outcomes) == {"a.zip!good.txt": "good"}
+    assert dropped(outcomes) == [("bomb", "a.zip!bomb.txt.zst")]
+
+
+def test_too_many_files_are_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archives, "MOST_FILES", 3)
+    outcomes = read(tmp_path / "a.tar", make_tar({f"{n}.txt": b"x" for n in range(5)}))
+    assert len(texts(outcomes)) == 3 and dropped(outcomes) == [("too_many_files", "a.tar")]
+
+
+def test_a_header_that_would_fill_memory_is_refused(tmp_path: Path) -> None:
+    huge = {"comment": "x" * 200_000}
+
+    def add(archive: tarfile.TarFile) -> None:
+        info = tarfile.TarInfo("long.txt")
+        info.pax_headers = huge
+        archive.addfile(info)
+
+    outcomes = read(tmp_path / "a.tar", make_tar({"good.txt": b"good"}, add))
+    assert texts(outcomes) == {"a.tar!good.txt": "good"}
+    assert dropped(outcomes) == [("damaged", "a.tar")] and "a header of" in outcomes[1].verdicts[0].detail
+
+
+def test_a_tar_cut_anywhere_loses_nothing_silently(tmp_path: Path) -> None:
+    files = {f"{n}.txt": f"text {n} ".encode() * 100 for n in range(5)}
+    raw = make_tar(files)
+    for cut in range(0, 7 * 1024, 300):
+        outcomes = read(tmp_path / "a.tar", raw[:cut])
+        whole = len(texts(outcomes))
+        complete = cut >= 5 * 1536 or cut % 1536 == 0  # at a border between entries nothing tells that more came
+        assert whole == min(cut // 1536, 5) or (whole, cut) == (5, cut)
+        assert bool(dropped(outcomes)) == (not complete or cut == 0)
+
+
+def test_a_tar_with_garbage_between_entries_is_damaged(tmp_path: Path) -> None:
+    raw = bytearray(make_tar({"a.txt": b"a", "b.txt": b"b", "c.txt": b"c"}))
+    raw[1024:1124] = b"x" * 100  # the second header: Python's tarfile takes that for the end
+    with tarfile.open(fileobj=io.BytesIO(raw)) as archive:
+        assert archive.getnames() == ["a.txt"]
+    outcomes = read(tmp_path / "a.tar", bytes(raw))
+    assert texts(outcomes) == {"a.tar!a.txt": "a"} and dropped(outcomes) == [("damaged", "a.tar")]
+
+
+@pytest.mark.parametrize("raw", [b"", b"PK\x03\x04 and no more", b"no archive at all " * 100])
+@pytest.mark.parametrize("suffix", [".zip", ".tar"])
+def test_what_is_no_archive_is_named(tmp_path: Path, raw: bytes, suffix: str) -> None:
+    assert [rule for rule, _ in dropped(read(tmp_path / f"a{suffix}", raw))] == ["damaged"]
+
+
+def test_a_damaged_zip_entry_is_left_out_and_the_rest_read(tmp_path: Path) -> None:
+    raw = bytearray(make_zip({"a.txt": b"some words " * 50, "b.txt": b"b"}))
+    raw[raw.index(b"a.txt") + 8] ^= 0xFF
+    outcomes = read(tmp_path / "a.zip", bytes(raw))
+    assert texts(outcomes) == {"a.zip!b.txt": "b"}
+    assert dropped(outcomes) == [("damaged", "a.zip!a.txt")]
+
+
+@pytest.mark.parametrize("suffix", [".tar.gz", ".tar.zst", ".tar.xz"])
+def test_a_cut_packed_tar_keeps_what_came_before(tmp_path: Path, suffix: str) -> None:
+    raw = PACKERS[suffix](make_tar({f"{n}.txt": f"{n * 7919}".encode() * 2000 for n in range(300)}))
+    outcomes = read(tmp_path / f"a{suffix}", raw[: len(raw) * 2 // 3])
+    assert 0 < len(texts(outcomes)) < 300
+    assert dropped(outcomes)[-1][0] == "damaged"
+
+
+def test_an_empty_archive_is_said(tmp_path: Path) -> None:
+    assert [rule for rule, _ in dropped(read(tmp_path / "a.zip", make_zip({})))] == ["empty"]
+    assert [rule for rule, _ in dropped(read(tmp_path / "a.tar", make_tar({})))] == ["empty"]
+
+
+def test_an_archive_that_changed_since_it_was_listed_is_refused(tmp_path: Path) -> None:
+    for name, make in (("a.zip", make_zip), ("a.tar", make_tar)):
+        (tmp_path / name).write_bytes(make({"a.txt": b"before"}))
+        config = parse(SourceConfig, {"path": name})
+        (item,) = list_inputs(config, tmp_path, tmp_path)
+        (tmp_path / name).write_bytes(make({"a.txt": b"after!"}))
+        with pytest.raises(DataError, match="changed while it was used"):
+            list(read_input(item, config))
+
+
+def test_any_damage_to_an_archive_is_counted_or_harmless(tmp_path: Path) -> None:
+    files = {"a.txt": b"words " * 40, "b.jsonl": b'{"text": "x"}\n' * 9}
+    for name, raw in (("a.zip", make_zip(files)), ("a.tar", make_tar(files))):
+        for at in range(0, min(len(raw), 3000), 7):
+            changed = bytearray(raw)
+            changed[at] ^= 0x55
+            with contextlib.suppress(DataError):  # rows that are no longer JSON
+                assert read(tmp_path / name, bytes(changed))

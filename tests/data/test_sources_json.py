@@ -1,0 +1,130 @@
+"""JSON files: lists, objects one after another, a list inside an object; cut anywhere, and broken."""
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tilth.core.config import parse
+from tilth.core.errors import DataError
+from tilth.data.document import Outcome
+from tilth.data.sources import SourceConfig, list_inputs, read_input, streams
+from tilth.data.sources.json_rows import MalformedError, rows
+
+
+def read(folder: Path, raw: str | bytes, **data: Any) -> list[Outcome]:
+    (folder / "a.json").write_bytes(raw if isinstance(raw, bytes) else raw.encode())
+    config = parse(SourceConfig, {"path": "a.json", "max_bad_rows": 1, **data})
+    return [o for item in list_inputs(config, folder, folder) for o in read_input(item, config)]
+
+
+def texts(outcomes: list[Outcome]) -> dict[str, str]:
+    return {o.document.locator: o.document.text for o in outcomes if o.document}
+
+
+def rules(outcomes: list[Outcome]) -> list[str]:
+    return [v.rule for o in outcomes for v in o.verdicts]
+
+
+def test_the_shapes_of_a_file(tmp_path: Path) -> None:
+    two = [{"text": 'a, ]}\\"'}, {"text": "b"}]
+    expected = {"a.json#row=1": 'a, ]}\\"', "a.json#row=2": "b"}
+    assert texts(read(tmp_path, json.dumps(two))) == expected
+    assert texts(read(tmp_path, "\ufeff" + json.dumps(two, indent=4))) == expected
+    assert texts(read(tmp_path, json.dumps(two).encode("utf-16"))) == expected
+    assert texts(read(tmp_path, "\n".join(map(json.dumps, two)))) == expected
+    assert texts(read(tmp_path, json.dumps([row["text"] for row in two]))) == expected
+    inside = json.dumps({"meta": [{"text": "no"}], "data": {"n": 1, "items": two}})
+    assert texts(read(tmp_path, inside, records="data.items")) == expected
+    assert texts(read(tmp_path, json.dumps(two[1]))) == {"a.json#row=1": "b"}
+    assert texts(read(tmp_path, json.dumps({"row": two[1]}), records="row")) == {"a.json#row=1": "b"}
+    assert rules(read(tmp_path, "[]")) == ["empty"] == rules(read(tmp_path, " "))
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(st.sampled_from('a"\\[]{},: é\n')),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(st.sampled_from('k"\\:{'), max_size=2), inner),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=300)
+@given(st.lists(VALUES, max_size=5), st.sampled_from([None, 1]), st.integers(1, 9), st.booleans())
+def test_rows_are_those_of_the_json_module(values: list[Any], indent: int | None, piece: int, ascii: bool) -> None:
+    raw = json.dumps(values, indent=indent, ensure_ascii=ascii).encode()
+    pieces = [raw[i : i + piece] for i in range(0, len(raw), piece)]
+    assert [json.loads(row) for row in rows(pieces) if isinstance(row, bytes)] == values
+    wrapped = b'{"a": [1, {"b": 2}], "x": {"y":' + raw + b"}}"
+    assert [json.loads(row) for row in rows([wrapped], ("x", "y")) if isinstance(row, bytes)] == values
+
+
+@settings(max_examples=300)
+@given(st.text(st.sampled_from('[]{}",: \\a1'), max_size=30), st.integers(1, 5))
+def test_any_text_gives_rows_or_a_fault_and_the_same_for_any_pieces(text: str, piece: int) -> None:
+    def outcome(pieces: list[bytes]) -> list[Any]:
+        found: list[Any] = []
+        try:
+            found += rows(pieces)
+        except MalformedError as error:
+            found.append(str(error))
+        return found
+
+    raw = text.encode()
+    assert outcome([raw]) == outcome([raw[i : i + piece] for i in range(0, len(raw), piece)])
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return
+    assert [json.loads(row) for row in rows([raw])] == (value if isinstance(value, list) else [value])
+
+
+@pytest.mark.parametrize(
+    ("raw", "good", "rule", "detail"),
+    [
+        ('[{"text": "a"}, {"text": "b"', 1, "not_json", "the value at byte 16 has no end"),
+        ('[{"text": "a"}, {"text": "b', 1, "not_json", "the string at byte 25 has no end"),
+        ('[{"text": "a"} {"text": "b"}]', 1, "not_json", "',' or ']' must stand at byte 15, not '{'"),
+        ('[{"text": "a"}', 1, "not_json", "',' or ']' must stand at byte 14, not the file's end"),
+        ('[{"text": "a"}, {"text" "b"}, {"text": "c"}]', 2, "not_json", "Expecting ':' delimiter"),
+        ('[{"text": "a"}, 7, {"txt": 1}]', 1, "no_field", "it holds int, no keys"),
+        ("[" * 100_000, 0, "not_json", "has no end"),
+        ("[" * 100_000 + "]" * 100_000, 0, "not_json", "a.json#row=1"),
+        ("no json at all", 0, "not_json", "Expecting value"),
+    ],
+)
+def test_broken_files_keep_what_is_whole_and_name_the_place(
+    tmp_path: Path, raw: str, good: int, rule: str, detail: str
+) -> None:
+    outcomes = read(tmp_path, raw)
+    assert len(texts(outcomes)) == good
+    bad = [v for o in outcomes for v in o.verdicts]
+    assert bad[0].rule == rule and detail in bad[0].detail
+
+
+def test_a_path_that_leads_nowhere_is_said(tmp_path: Path) -> None:
+    (outcome,) = read(tmp_path, '{"data": {"rows": []}}', records="data.items")
+    assert outcome.verdicts[0].rule == "no_records" and "'data.items'" in outcome.verdicts[0].detail
+    with pytest.raises(DataError, match=r"nothing stands at 'data.items'"):
+        read(tmp_path, '{"data": [1]}', records="data.items", max_bad_rows=0.01)
+
+
+def test_a_row_beyond_the_limit_is_left_out_and_memory_stays_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "LONGEST_LINE", 1000)
+    raw = json.dumps([{"text": "a"}, {"text": ["x"] * 1000}, {"text": "c"}])
+    outcomes = read(tmp_path, raw)
+    assert texts(outcomes) == {"a.json#row=1": "a", "a.json#row=3": "c"}
+    assert rules(outcomes) == ["too_long"]
+    item = json.dumps({"text": "words " * 50}).encode() + b","
+    tracemalloc.start()
+    count = sum(1 for _ in rows(piece for piece in [b"[", *[item * 1000] * 100, b"1]"]))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert count == 100_001 and peak < 4 << 20

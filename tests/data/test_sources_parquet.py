@@ -1,0 +1,122 @@
+"""Parquet: streamed rows, other schemas, damage, and what Arrow does not check."""
+
+from __future__ import annotations
+
+import gzip
+import io
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tilth.core.config import parse
+from tilth.core.errors import DataError
+from tilth.data.document import Outcome
+from tilth.data.sources import SourceConfig, list_inputs, parquet_rows, read_input, streams
+
+
+def read(path: Path, **data: Any) -> list[Outcome]:
+    config = parse(SourceConfig, {"path": path.name, **data})
+    return [o for item in list_inputs(config, path.parent, path.parent) for o in read_input(item, config)]
+
+
+def written(path: Path, table: pa.Table, **options: Any) -> Path:
+    pq.write_table(table, path, **options)
+    return path
+
+
+def rules(outcomes: list[Outcome]) -> list[tuple[str, str]]:
+    return [(v.rule, v.verdict) for o in outcomes for v in o.verdicts]
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())])
+def test_rows_are_those_of_pyarrow(tmp_path: Path, kind: pa.DataType) -> None:
+    values = [f"text {n % 700} é" for n in range(2000)]
+    table = pa.table({"id": range(2000), "text": pa.array(values).cast(kind), "other": [None] * 2000})
+    outcomes = read(written(tmp_path / "a.parquet", table, row_group_size=300))
+    assert [o.document.text for o in outcomes if o.document] == pq.read_table(tmp_path / "a.parquet")[
+        "text"
+    ].to_pylist()
+    assert outcomes[299].document is not None and outcomes[299].document.locator == "a.parquet#row=300"
+    assert rules(outcomes) == []
+
+
+def test_rows_without_a_text_are_counted(tmp_path: Path) -> None:
+    table = pa.table({"text": ["a", None, "", "b"]})
+    assert rules(read(written(tmp_path / "a.parquet", table))) == [("not_text", "dropped"), ("empty", "dropped")]
+    numbers = written(tmp_path / "b.parquet", pa.table({"text": [1, 2]}))
+    with pytest.raises(DataError, match=r"2 of 2 rows cannot be used.*holds int"):
+        read(numbers)
+
+
+def test_another_schema_is_named_with_its_columns(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.parquet", pa.table({"content": ["a"], "n": [1]}))
+    with pytest.raises(DataError, match=r"no column 'text'; the columns are 'content' \(string\), 'n' \(int64\)") as e:
+        read(path)
+    assert "field:" in e.value.remedy
+    counted = read(path, max_bad_rows=1)
+    assert rules(counted) == [("other_schema", "dropped")] and "'content'" in counted[0].verdicts[0].detail
+    assert read(path, field="content")[0].document is not None
+
+
+@pytest.mark.parametrize("raw", [b"", b"PAR1", b"PAR1 and no more PAR1", b"text " * 1000])
+def test_what_is_no_parquet_is_named(tmp_path: Path, raw: bytes) -> None:
+    (tmp_path / "a.parquet").write_bytes(raw)
+    assert rules(read(tmp_path / "a.parquet", max_bad_rows=1)) == [("damaged", "dropped")]
+
+
+def test_a_damaged_file_keeps_what_came_before(tmp_path: Path) -> None:
+    table = pa.table({"text": [f"text number {n}" for n in range(4000)]})
+    path = written(tmp_path / "a.parquet", table, row_group_size=1000, use_dictionary=False, compression="zstd")
+    raw = bytearray(path.read_bytes())
+    start = pq.ParquetFile(path).metadata.row_group(2).column(0).data_page_offset
+    raw[start : start + 200] = bytes(200)
+    path.write_bytes(raw)
+    outcomes = read(path, max_bad_rows=1)
+    assert sum(o.document is not None for o in outcomes) == 2000
+    assert rules(outcomes) == [("damaged", "dropped")]
+
+
+def test_text_that_is_not_utf8_is_counted_row_by_row(tmp_path: Path) -> None:
+    column = pa.Array.from_buffers(pa.string(), 3, pa.array([b"good", b"b\xffad", b"fine"], pa.binary()).buffers())
+    outcomes = read(written(tmp_path / "a.parquet", pa.table({"text": column})))
+    assert [o.document.text for o in outcomes if o.document] == ["good", "b\ufffdad", "fine"]
+    assert rules(outcomes) == [("invalid_utf8", "changed")]
+
+
+def test_a_long_text_in_each_row_is_held_once_and_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "BOMB_BYTES", 20_000_000)
+    table = pa.table({"text": pa.DictionaryArray.from_arrays(pa.array([0] * 5000), ["x" * 1_000_000])})
+    path = written(tmp_path / "a.parquet", table, compression="zstd")
+    assert path.stat().st_size < 20_000
+    before = pa.total_allocated_bytes()
+    count, verdicts, most = 0, [], 0
+    config = parse(SourceConfig, {"path": "a.parquet", "max_bad_rows": 1})
+    for item in list_inputs(config, tmp_path, tmp_path):
+        for outcome in read_input(item, config):
+            count += outcome.document is not None
+            verdicts += outcome.verdicts
+            most = max(most, pa.total_allocated_bytes() - before)
+    assert count == 20 and [v.rule for v in verdicts] == ["bomb"]
+    assert most < 50_000_000
+
+
+def test_a_row_group_that_would_fill_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet_rows, "_LARGEST_ROW_GROUP", 1000)
+    path = written(tmp_path / "a.parquet", pa.table({"text": ["a" * 2000]}))
+    assert rules(read(path, max_bad_rows=1)) == [("too_large", "dropped")]
+
+
+def test_a_packed_or_changed_parquet(tmp_path: Path) -> None:
+    file = io.BytesIO()
+    pq.write_table(pa.table({"text": ["a"]}), file)
+    (tmp_path / "a.parquet.gz").write_bytes(gzip.compress(file.getvalue()))
+    assert read(tmp_path / "a.parquet.gz")[0].document is not None
+    path = written(tmp_path / "b.parquet", pa.table({"text": ["a"]}))
+    config = parse(SourceConfig, {"path": "b.parquet"})
+    (item,) = list_inputs(config, tmp_path, tmp_path)
+    written(path, pa.table({"text": ["b"]}))
+    with pytest.raises(DataError, match=r"b\.parquet changed"):
+        list(read_input(item, config))
