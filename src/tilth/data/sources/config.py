@@ -20,7 +20,7 @@ from tilth.data.sources.shapes import RowMap, template_columns
 from tilth.data.sources.synthetic.config import SyntheticConfig
 
 GLOB_CHARACTERS = frozenset("*?[")
-ORIGINS = ("path", "url", "builtin", "hub", "synthetic")
+ORIGINS = ("path", "url", "builtin", "hub", "deeplake", "synthetic")
 
 
 class SourceConfig(Config):
@@ -38,6 +38,8 @@ class SourceConfig(Config):
     """`python_docs`: the language reference, docstrings and sources of the Python that runs tilth; needs no network."""
     hub: HubConfig | None = None
     """A data set of Hugging Face: `ORG/NAME` on the hub, or `folder:`; with `revision`, `config`, `split`, `files`."""
+    deeplake: str | None = None
+    """The folder of a Deep Lake data set; `field`, `template` or `map` say which of its columns are wanted."""
     synthetic: SyntheticConfig | None = None
     """Documents, or pairs of question and answer, that a model writes."""
     name: str | None = None
@@ -95,6 +97,13 @@ class SourceConfig(Config):
             raise ValueError("the address carries a user name or password | download the file and use `path:`")
         return url
 
+    @field_validator("deeplake")
+    @classmethod
+    def _deeplake_is_here(cls, folder: str | None) -> str | None:
+        if folder is not None and (not folder.strip() or "\0" in folder or "://" in folder):
+            raise ValueError(f"{folder!r} is no folder | bring the data set here by `deeplake.copy(FROM, TO)`")
+        return folder
+
     @field_validator("sha256")
     @classmethod
     def _sha256_is_hex(cls, sha256: str | None) -> str | None:
@@ -146,6 +155,8 @@ class SourceConfig(Config):
             return f"{parts.netloc}{parts.path}"
         if self.hub is not None:
             return self.hub.name
+        if self.deeplake is not None:
+            return _last_name(self.deeplake)
         if self.synthetic is not None:
             return self.synthetic.title
         return self.path_prefix or self.builtin or _last_name(self.path or "")

@@ -7,6 +7,7 @@
         url                the file, downloaded into `downloads` and compared with its SHA-256
         builtin            the embedded collection
         hub                a data set of Hugging Face: see hub.py
+        deeplake           a data set of Deep Lake: see deeplake.py
         synthetic          what a model was asked for: see synthetic/
 
 What is skipped comes back as verdicts of the stage `list`, so that the ledger can answer "why is this file not in?".
@@ -25,6 +26,7 @@ from tilth.core.files import hash_file
 from tilth.data.document import Verdict, make_doc_id
 from tilth.data.sources import python_docs
 from tilth.data.sources.config import GLOB_CHARACTERS, SourceConfig
+from tilth.data.sources.deeplake import list_deeplake
 from tilth.data.sources.hub import list_hub
 from tilth.data.sources.inputs import ARCHIVES, KNOWN_SUFFIXES, Input, Kind, Listing, kind_of
 from tilth.data.sources.synthetic.listing import list_synthetic
@@ -48,6 +50,8 @@ def list_inputs(config: SourceConfig, base: Path, downloads: Path) -> Listing:
         return Listing((_from_url(config, config.url, downloads),))
     if config.hub is not None:
         return list_hub(config, base, downloads)
+    if config.deeplake is not None:
+        return list_deeplake(config, base, downloads)
     if config.synthetic is not None:
         return list_synthetic(config, base, downloads)
     assert config.path is not None  # the config has exactly one of them
