@@ -20,7 +20,7 @@ killed, its document is dropped with the rule that says so, and the next documen
 from __future__ import annotations
 
 from tilth.data.extract.config import ExtractConfig
-from tilth.data.extract.extractor import Extractor, Extractors
+from tilth.data.extract.extractor import Extractor, Extractors, require
 from tilth.data.extract.result import Extracted, Fault
 
-__all__ = ["ExtractConfig", "Extracted", "Extractor", "Extractors", "Fault"]
+__all__ = ["ExtractConfig", "Extracted", "Extractor", "Extractors", "Fault", "require"]

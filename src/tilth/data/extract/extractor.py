@@ -33,6 +33,15 @@ _LONGEST_ANSWER = 1 << 30
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
+def require(kind: str) -> None:
+    """RecipeError when the library that parses files of this kind is not installed; other kinds need none."""
+    library, extra = _NEEDS.get(kind, ("json", ""))
+    if importlib.util.find_spec(library) is None:
+        raise RecipeError(
+            f"reading {kind.upper()} needs {library}, which is not installed", f"pip install 'tilth[{extra}]'"
+        )
+
+
 class Extractor:
     """Extracts documents of one kind, one after another; close it, or use it as a context manager.
 
@@ -45,11 +54,7 @@ class Extractor:
         Raises:
             RecipeError: the library that parses this kind is not installed.
         """
-        library, extra = _NEEDS[kind]
-        if importlib.util.find_spec(library) is None:
-            raise RecipeError(
-                f"reading {kind.upper()} needs {library}, which is not installed", f"pip install 'tilth[{extra}]'"
-            )
+        require(kind)
         self.kind, self.options = kind, options or ExtractConfig()
         self._worker: _Worker | None = None
 

@@ -15,9 +15,10 @@ import pyarrow as pa
 
 from tilth.data.document import Outcome
 from tilth.data.sources.intake import Intake
-from tilth.data.sources.parquet_rows import read_columns, value_at
+from tilth.data.sources.parquet_rows import read_columns, values_of
 
 _MAGIC = b"ARROW1"
+_ROWS = 256  # that become Python objects together
 
 
 def read_arrow(intake: Intake, file: BinaryIO) -> Iterator[Outcome]:
@@ -37,12 +38,15 @@ def _open(file: BinaryIO, fields: list[int] | None = None) -> Any:
     return pa.ipc.open_file(file, options=options) if is_file else pa.ipc.open_stream(file, options=options)
 
 
-def _rows(file: BinaryIO, schema: pa.Schema, columns: list[str]) -> Iterator[dict[str, Any]]:
-    reader = _open(file, [schema.get_field_index(name) for name in columns])
-    for batch in _batches(reader):
-        read = {name: _checked(batch.column(name)) for name in batch.schema.names}
-        for index in range(batch.num_rows):
-            yield {name: value_at(column, index) for name, column in read.items()}
+def _rows(file: BinaryIO, columns: list[str]) -> Iterator[dict[str, Any]]:
+    schema = _schema(file)
+    for batch in _batches(_open(file, [schema.get_field_index(name) for name in columns])):
+        names = batch.schema.names
+        checked = [_checked(batch.column(name)) for name in names]
+        for start in range(0, batch.num_rows, _ROWS):
+            parts = [values_of(column.slice(start, _ROWS)) for column in checked]
+            for values in zip(*parts, strict=True):
+                yield dict(zip(names, values, strict=True))
 
 
 def _batches(reader: Any) -> Iterator[pa.RecordBatch]:

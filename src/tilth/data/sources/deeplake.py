@@ -1,4 +1,4 @@
-"""Deep Lake data sets on this machine: the columns that are asked for become a Parquet file, which is read like any other.
+"""Deep Lake data sets on this machine: the columns that are asked for become a Parquet file, which is read as such.
 
     list_deeplake(config, base, downloads) -> Listing
 
@@ -46,7 +46,9 @@ def list_deeplake(config: SourceConfig, base: Path, downloads: Path) -> Listing:
         )
     shape = shape_of(config)
     columns = [*dict.fromkeys([*shape.columns, *shape.optional])]
-    state = {path.relative_to(folder).as_posix(): hash_file(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+    state = {
+        path.relative_to(folder).as_posix(): hash_file(path) for path in sorted(folder.rglob("*")) if path.is_file()
+    }
     store = downloads / "deeplake"
     final = store / fingerprint({"state": state, "columns": columns})[:32]
     with FolderLock(store, "the folder of exported data sets"):
@@ -83,4 +85,6 @@ def _export(config: SourceConfig, folder: Path, file: Path, columns: list[str]) 
 
 def _environment() -> dict[str, str]:
     kept = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy") and "TOKEN" not in k.upper()}
-    return kept | {name: _NOWHERE for kind in ("http", "https", "all") for name in (f"{kind}_proxy", f"{kind.upper()}_PROXY")}
+    return kept | {
+        name: _NOWHERE for kind in ("http", "https", "all") for name in (f"{kind}_proxy", f"{kind.upper()}_PROXY")
+    }

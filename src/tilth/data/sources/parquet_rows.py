@@ -9,7 +9,8 @@ before. Texts that are not UTF-8 (Arrow does not check what a file claims) are c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO
 
 import pyarrow as pa
@@ -23,10 +24,12 @@ from tilth.data.sources.rows import Tally, shaped, too_long
 from tilth.data.sources.shapes import Shape, shape_of
 
 _BATCH_ROWS = 256
+_LARGEST_BATCH = 128 << 20
+_AT_ONCE = 8 << 20  # bytes of a batch that become Python objects together
 _LARGEST_ROW_GROUP = 2 << 30  # bytes, unpacked, of the columns that are read: a group is unpacked a column at a time
 
 SchemaOf = Callable[[BinaryIO], pa.Schema]
-RowsOf = Callable[[BinaryIO, pa.Schema, list[str]], Iterator[dict[str, Any]]]
+RowsOf = Callable[[BinaryIO, list[str]], Iterator[dict[str, Any]]]
 
 
 def read_parquet(intake: Intake, file: BinaryIO) -> Iterator[Outcome]:
@@ -45,9 +48,7 @@ def read_columns(intake: Intake, file: BinaryIO, schema_of: SchemaOf, rows_of: R
     number = text = 0
     try:
         size = file.seek(0, 2)
-        schema = schema_of(file)
-        columns = _columns(intake, shape, schema)
-        for row in rows_of(file, schema, columns):
+        for row in rows_of(file, _columns(intake, shape, schema_of(file))):
             number += 1
             outcome = _row(tally, shape, row, f"{place}#row={number}")
             text += len(outcome.document.text) if outcome.document is not None else 0
@@ -92,30 +93,42 @@ def _columns(intake: Intake, shape: Shape, schema: pa.Schema) -> list[str]:
     )
 
 
-def _refuse_bombs(parquet: pq.ParquetFile, columns: list[str]) -> None:
-    for number in range(parquet.metadata.num_row_groups):
-        group = parquet.metadata.row_group(number)
-        parts = (group.column(index) for index in range(group.num_columns))
-        size = sum(part.total_uncompressed_size for part in parts if part.path_in_schema.split(".")[0] in columns)
-        if size > _LARGEST_ROW_GROUP:
-            raise _Refused("too_large", f"row group {number + 1} takes {size} bytes, more than {_LARGEST_ROW_GROUP}")
-
-
-def _rows(file: BinaryIO, schema: pa.Schema, columns: list[str]) -> Iterator[dict[str, Any]]:
-    """Rows one by one: a batch of them as Python objects could be far larger than what it was made from."""
-    # Text as dictionaries, so that a long one that stands in each row is held once.
-    texts = [field.name for field in schema if pa.types.is_string(field.type) or pa.types.is_large_string(field.type)]
+def _rows(file: BinaryIO, columns: list[str]) -> Iterator[dict[str, Any]]:
+    """Rows as Python has them, of the columns that are asked for."""
     file.seek(0)
-    with pq.ParquetFile(file, read_dictionary=texts) as parquet:
-        _refuse_bombs(parquet, columns)
-        for group in range(parquet.metadata.num_row_groups):  # a batch over two would be lost with the second
-            for batch in parquet.iter_batches(batch_size=_BATCH_ROWS, row_groups=[group], columns=columns):
-                names = batch.schema.names
-                for index in range(batch.num_rows):
-                    yield {name: value_at(column, index) for name, column in zip(names, batch.columns, strict=True)}
+    with pq.ParquetFile(file) as parquet:
+        sizes = [_batch_rows(parquet.metadata.row_group(n), n, columns) for n in range(parquet.num_row_groups)]
+        for group, rows in enumerate(sizes):  # a batch over two groups would be lost with the second
+            for batch in parquet.iter_batches(batch_size=rows, row_groups=[group], columns=columns):
+                columns_of_values = [values_of(column) for column in batch.columns]
+                for values in zip(*columns_of_values, strict=True):
+                    yield dict(zip(batch.schema.names, values, strict=True))
 
 
-def value_at(column: pa.Array, index: int) -> Any:
+def _batch_rows(group: Any, number: int, columns: list[str]) -> int:
+    """How many rows of a row group are read at a time.
+
+    A text that stands in a dictionary is stored once and read for each row: a batch must fit even if each of its rows
+    is as long as the whole dictionary can be.
+    """
+    parts = [group.column(index) for index in range(group.num_columns)]
+    parts = [part for part in parts if part.path_in_schema.split(".")[0] in columns]
+    size = sum(part.total_uncompressed_size for part in parts)
+    if size > _LARGEST_ROW_GROUP:
+        raise _Refused("too_large", f"row group {number + 1} takes {size} bytes, more than {_LARGEST_ROW_GROUP}")
+    longest = max((part.total_uncompressed_size for part in parts if part.has_dictionary_page), default=1)
+    return min(max(_LARGEST_BATCH // max(longest, 1), 1), _BATCH_ROWS)
+
+
+def values_of(column: pa.Array) -> Iterable[Any]:
+    """A batch's values: at once when they are small, else one by one, for as Python objects they are larger still."""
+    if column.nbytes <= _AT_ONCE:
+        with contextlib.suppress(UnicodeDecodeError):
+            return list(column.to_pylist())
+    return (_value(column, index) for index in range(len(column)))
+
+
+def _value(column: pa.Array, index: int) -> Any:
     """A value as Python has it; a text that is no UTF-8 as bytes, something nested that is too large as its length."""
     if pa.types.is_nested(column.type) and (size := column.slice(index, 1).nbytes) > streams.LONGEST_LINE:
         return _TooLong(size)

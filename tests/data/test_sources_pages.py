@@ -1,0 +1,92 @@
+"""HTML and PDF as files of a source: one process for many files, and what a document knows of itself."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.data.pdfs import make_pdf
+from tilth.core.config import parse
+from tilth.core.errors import RecipeError
+from tilth.data import extract, stages
+from tilth.data.document import Outcome
+from tilth.data.sources import SourceConfig, list_inputs, read_input
+
+pytest.importorskip("trafilatura")
+pytest.importorskip("pypdfium2")
+
+PAGE = """<html><head><title>{title}</title><meta name="date" content="2020-01-02"></head><body><p>{text}</p>
+<a rel="license" href="https://creativecommons.org/licenses/by/4.0/">CC BY</a></body></html>"""
+WORDS = "A page about one thing, and enough of it to be more than a menu."
+
+
+def source(**data: Any) -> SourceConfig:
+    return parse(SourceConfig, {"path": "pages", **data})
+
+
+def read(folder: Path, config: SourceConfig) -> list[Outcome]:
+    with extract.Extractors(config.extract) as extractors:
+        return [o for item in list_inputs(config, folder, folder) for o in read_input(item, config, extractors)]
+
+
+@pytest.fixture
+def pages(tmp_path: Path) -> Path:
+    folder = tmp_path / "pages"
+    folder.mkdir()
+    (folder / "a.html").write_text(PAGE.format(title="Größe", text=WORDS), encoding="cp1252")
+    (folder / "b.htm").write_text(PAGE.format(title="B", text=WORDS))
+    (folder / "c.pdf").write_bytes(make_pdf([WORDS], title="A paper"))
+    (folder / "d.pdf").write_bytes(b"broken")
+    (folder / "e.xhtml").write_text("")
+    return tmp_path
+
+
+def test_pages_and_pdfs_are_documents_that_know_title_date_and_licence(pages: Path) -> None:
+    a, b, c, d, e = read(pages, source())
+    assert a.document and b.document and c.document
+    assert a.document.meta == {"title": "Gr\ufffd\ufffde", "date": "2020-01-02"}  # it does not say what it is in
+    assert [(v.rule, v.value, v.verdict) for v in a.verdicts] == [("invalid_utf8", "2", "changed")]
+    assert b.document.license == "CC BY 4.0" and b.document.locator == "pages/b.htm"
+    assert c.document.text == WORDS and c.document.meta == {"title": "A paper", "date": "2024-01-31"}
+    assert [(o.verdicts[-1].rule, o.verdicts[-1].verdict) for o in (d, e)] == [
+        ("broken", "dropped"),
+        ("empty", "dropped"),
+    ]
+
+
+def test_the_recipe_s_licence_and_choices_come_first(pages: Path) -> None:
+    outcomes = read(pages, source(license="private", invalid_utf8="drop", extract={"max_bytes": 400}))
+    assert [o.document.license for o in outcomes if o.document] == ["private"]
+    rules = [o.verdicts[-1].rule for o in outcomes if o.document is None]
+    assert rules == ["invalid_utf8", "too_large", "broken", "empty"]
+
+
+def test_a_task_reads_many_pages_with_one_process(pages: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = []
+    begin = extract.extractor._Worker.__init__
+
+    def counted(self: Any, *arguments: Any) -> None:
+        started.append(arguments)
+        begin(self, *arguments)
+
+    monkeypatch.setattr(extract.extractor._Worker, "__init__", counted)
+    for n in range(10):
+        (pages / "pages" / f"more{n}.html").write_text(PAGE.format(title=n, text=WORDS))
+    (pages / "out").mkdir()
+    inputs = list(list_inputs(source(), pages, pages))
+    facts = stages.collect(pages / "out", source(), inputs, [], 1 << 20)
+    assert facts["parts"][0]["documents"] == 13 and facts["rules"]["dropped"]["read/broken"] == 1
+    assert [kind for kind, _ in started] == ["html", "pdf"]
+    table = pq.read_table(pages / "out" / "part-00000.parquet").to_pylist()
+    assert json.loads(table[-1]["meta"])["title"] == "9"
+
+
+def test_a_missing_library_is_said_before_anything_is_read(pages: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extract.extractor.importlib.util, "find_spec", lambda name: None if name == "pypdfium2" else 1)
+    with pytest.raises(RecipeError) as caught:
+        list_inputs(source(), pages, pages)
+    assert caught.value.remedy == "pip install 'tilth[pdf]'"
