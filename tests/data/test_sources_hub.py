@@ -142,6 +142,14 @@ def test_a_damaged_file_is_fetched_again(hub: HubServer, tmp_path: Path) -> None
     assert len(hub.bytes_asked()) == asked + 1
 
 
+def test_a_broken_download_goes_on_where_it_broke(hub: HubServer, tmp_path: Path) -> None:
+    hub.plan = ["well", "drop"]  # the card, then the first file
+    assert len(texts(read(tmp_path))) == 50
+    ranges = [seen.range for seen in hub.bytes_asked() if "train-00000" in seen.path]
+    size = len(hub.files["data/train-00000-of-00002.parquet"])
+    assert ranges == [None, f"bytes={size // 2}-"]
+
+
 def test_offline_with_the_note_and_without(hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     got = texts(read(tmp_path))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)

@@ -1,6 +1,6 @@
 """Sends the requests that have no answer yet, several at a time, and stops where stopping is right.
 
-    ask(config, prompts, store, key) -> Asked
+    ask(config, prompts, store, budget, key) -> str      why the last of those that failed did
 
 Before each attempt: it fits below the cost cap (else those under way are waited for, and then all stops, with the
 arithmetic), it is its turn by both rates, and `sent` is on disk. A failed attempt is repeated up to `ATTEMPTS` times,
@@ -12,13 +12,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 
 from tilth.core.errors import DataError
 from tilth.core.random import derive_seed
-from tilth.data.sources.synthetic.budget import Budget, Pacer, Tokens
+from tilth.data.sources.synthetic.budget import Budget, Tokens
 from tilth.data.sources.synthetic.config import SyntheticConfig
 from tilth.data.sources.synthetic.endpoint import Answer, Endpoint, FailedError
+from tilth.data.sources.synthetic.pacer import Pacer
 from tilth.data.sources.synthetic.prompts import Prompt
 from tilth.data.sources.synthetic.store import Store
 
@@ -34,15 +34,7 @@ _ALL_REJECTED = 5  # requests that the server refused, with no answer at all so 
 _MESSAGE_TOKENS = 32  # what a chat template may put around a message, generously
 
 
-@dataclass(slots=True)
-class Asked:
-    """What is still missing after all that could be asked was asked, and why."""
-
-    missing: list[int] = field(default_factory=list)
-    last: str = ""
-
-
-def ask(config: SyntheticConfig, prompts: Iterator[Prompt], store: Store, budget: Budget, key: str | None) -> Asked:
+def ask(config: SyntheticConfig, prompts: Iterator[Prompt], store: Store, budget: Budget, key: str | None) -> str:
     """Brings the answers to `prompts` into the store.
 
     Raises:
@@ -60,7 +52,7 @@ def ask(config: SyntheticConfig, prompts: Iterator[Prompt], store: Store, budget
 
 async def _ask(
     config: SyntheticConfig, prompts: Iterator[Prompt], store: Store, budget: Budget, key: str | None
-) -> Asked:
+) -> str:
     async with Endpoint(config, key) as endpoint:
         desk = _Desk(config, store, budget, endpoint)
         try:
@@ -71,7 +63,7 @@ async def _ask(
             raise errors.exceptions[0] from None
         if desk.stop is not None:
             raise desk.stop
-        return desk.asked
+        return desk.last
 
 
 def bound_of(prompt: Prompt, config: SyntheticConfig) -> Tokens:
@@ -91,7 +83,7 @@ class _Desk:
         self._order, self._settled = asyncio.Lock(), asyncio.Condition()
         self._resume_at = clock()
         self._hopeless = self._rejected = 0
-        self.asked = Asked()
+        self.last = ""
         self.stop: DataError | None = None
 
     async def work(self, prompts: Iterator[Prompt]) -> None:
@@ -119,7 +111,7 @@ class _Desk:
             except FailedError as error:
                 used = None if error.paid else Tokens()
                 self._store.failed(prompt.number, str(error), used)
-                self.asked.last = str(error)
+                self.last = str(error)
                 wait = self._wait(error, prompt.number, attempt)
             finally:
                 self._budget.settle(bound, bound if used is None else used)
@@ -128,7 +120,7 @@ class _Desk:
             if self.stop is not None:
                 return
             await asyncio.sleep(wait)
-        self._give_up(prompt.number)
+        self._give_up()
 
     async def _its_turn(self, bound: Tokens) -> None:
         async with self._order, self._settled:  # in order: a cheap request does not overtake one that must wait
@@ -168,9 +160,8 @@ class _Desk:
                     "check `model:`, `max_tokens_key:` and `extra:`",
                 )
             if not self._store.done:  # not kept yet: with nothing answered the fault is the recipe's, rather
-                self.asked.missing.append(prompt.number)
-                self.asked.last = f"it answers {answer.status}: {answer.content}"
-                self._store.failed(prompt.number, self.asked.last, Tokens())
+                self.last = f"it answers {answer.status}: {answer.content}"
+                self._store.failed(prompt.number, self.last, Tokens())
                 return
         self._store.answered(prompt.number, used, content)
 
@@ -187,12 +178,11 @@ class _Desk:
         self._resume_at = max(self._resume_at, self._clock() + error.wait)
         return error.wait
 
-    def _give_up(self, number: int) -> None:
-        self.asked.missing.append(number)
+    def _give_up(self) -> None:
         self._hopeless += 1
         if self._hopeless >= _HOPELESS:
             raise DataError(
                 f"{self._config.base_url}: {_HOPELESS} requests in a row failed {ATTEMPTS} times each, at last with: "
-                f"{self.asked.last}",
+                f"{self.last}",
                 "check the endpoint; the same command goes on, the answers that came are kept",
             )

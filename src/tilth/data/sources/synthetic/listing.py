@@ -21,7 +21,6 @@ from tilth.core.files import FolderLock, hash_file, read_sealed, write_sealed
 from tilth.data.document import Verdict, make_doc_id
 from tilth.data.sources.config import SourceConfig
 from tilth.data.sources.inputs import Input, Kind, Listing
-from tilth.data.sources.synthetic.asking import Asked, ask
 from tilth.data.sources.synthetic.budget import Budget
 from tilth.data.sources.synthetic.config import SeedDocuments, SyntheticConfig
 from tilth.data.sources.synthetic.prompts import AS_PAIRS, Prompt, Seed, prompts, template_hash
@@ -65,11 +64,15 @@ def _fill(config: SyntheticConfig, seeds: _Seeds, folder: Path, path: Path) -> s
     done = store.done
     open_prompts = (prompt for prompt in prompts(config, seeds.read) if prompt.number not in done)
     first = next(open_prompts, None)
-    asked = Asked() if first is None else ask(config, _from(first, open_prompts), store, budget, _key(config))
+    last = ""
+    if first is not None:
+        from tilth.data.sources.synthetic.asking import ask  # asyncio takes its time to load
+
+        last = ask(config, _from(first, open_prompts), store, budget, _key(config))
     missing = sum(number not in store.done for number in range(config.requests))
     if missing > config.max_missing * config.requests:
         raise DataError(
-            f"{missing} of {config.requests} requests to {config.base_url} have no answer; the last: {asked.last}",
+            f"{missing} of {config.requests} requests to {config.base_url} have no answer; the last: {last}",
             f"type the same command to ask for them again, or raise `max_missing:` (now {config.max_missing:g})",
         )
     provenance = {"endpoint": config.host, "asked_model": config.model, "prompt": template_hash(config)}
