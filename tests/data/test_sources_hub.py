@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -143,11 +144,12 @@ def test_a_damaged_file_is_fetched_again(hub: HubServer, tmp_path: Path) -> None
 
 
 def test_a_broken_download_goes_on_where_it_broke(hub: HubServer, tmp_path: Path) -> None:
-    hub.plan = ["well", "drop"]  # the card, then the first file
-    assert len(texts(read(tmp_path))) == 50
-    ranges = [seen.range for seen in hub.bytes_asked() if "train-00000" in seen.path]
-    size = len(hub.files["data/train-00000-of-00002.parquet"])
-    assert ranges == [None, f"bytes={size // 2}-"]
+    text = "".join(f'{{"text": "{i:0200d}"}}\n' for i in range(120_000)).encode()
+    hub.files, hub.plan = {"train.jsonl": text}, ["drop", "drop"]
+    (item,) = listed(tmp_path)[0]
+    assert item.path.read_bytes() == text
+    starts = [int((seen.range or "bytes=0-").removeprefix("bytes=").rstrip("-")) for seen in hub.bytes_asked()]
+    assert len(starts) == 3 and 0 == starts[0] < starts[1] <= starts[2]  # the library keeps pieces of 10 MiB
 
 
 def test_offline_with_the_note_and_without(hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,6 +226,13 @@ def test_code_is_refused_and_a_way_shown(hub: HubServer, tmp_path: Path) -> None
         read(tmp_path)
     assert "revision: refs/convert/parquet" in caught.value.remedy
     assert list(texts(read(tmp_path, {"dataset": "org/set", "files": ["raw.jsonl"]})).values()) == ["x"]
+
+
+def test_without_the_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub.constants", None)
+    with pytest.raises(RecipeError, match="needs the package huggingface_hub") as caught:
+        read(tmp_path)
+    assert caught.value.remedy == "pip install 'tilth[hub]'"
 
 
 def test_streaming_gives_the_same_documents_and_keeps_no_file(hub: HubServer, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -428,9 +429,14 @@ def test_recipes_that_cannot_be_meant(server: ChatServer, keys: dict[str, Any], 
         parse(SourceConfig, entry(server, **keys))
 
 
-def test_in_a_notebook_whose_loop_is_running(server: ChatServer, tmp_path: Path) -> None:
-    import asyncio
+def test_without_the_library(server: ChatServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "httpx2", None)
+    with pytest.raises(RecipeError, match="needs httpx2") as caught:
+        read(server, tmp_path)
+    assert caught.value.remedy == "pip install 'tilth[synthetic]'"
 
+
+def test_in_a_notebook_whose_loop_is_running(server: ChatServer, tmp_path: Path) -> None:
     async def cell() -> int:
         return len(texts(read(server, tmp_path)))
 
