@@ -244,6 +244,11 @@ def test_a_pdf_gives_its_pages(pdf: Extractor) -> None:
     )
 
 
+def test_words_divided_at_a_line_s_end_are_put_together_and_counted(pdf: Extractor) -> None:
+    found = pdf.extract(make_pdf(["an exam-\nple of 1990-\n1995"]), "a.pdf")
+    assert found.text == "an example of 1990-\n1995" and rules(found) == [("hyphen", "1")]
+
+
 @pytest.mark.parametrize(
     ("raw", "rule"),
     [

@@ -107,6 +107,13 @@ def test_broken_files_keep_what_is_whole_and_name_the_place(
     assert bad[0].rule == rule and detail in bad[0].detail
 
 
+def test_an_object_by_itself_stops_no_run_and_a_list_of_others_does(tmp_path: Path) -> None:
+    for raw, rule in (('{"name": "package", "version": 1}', "no_field"), ("{ // settings\n}", "not_json")):
+        assert rules(read(tmp_path, raw, max_bad_rows=0.01)) == [rule]
+    with pytest.raises(DataError, match=r"2 of 2 rows cannot be used"):
+        read(tmp_path, '[{"name": "a"}, {"name": "b"}]', max_bad_rows=0.01)
+
+
 def test_a_path_that_leads_nowhere_is_said(tmp_path: Path) -> None:
     (outcome,) = read(tmp_path, '{"data": {"rows": []}}', records="data.items")
     assert outcome.verdicts[0].rule == "no_records" and "'data.items'" in outcome.verdicts[0].detail

@@ -1,7 +1,8 @@
 """The text of a PDF, page by page, by PDFium (pypdfium2); runs in the worker only.
 
-Lines end where they end on the page; a word that was divided at a line's end is put together where the PDF marks the
-hyphen as one (PDFium gives U+FFFE or U+0002 there). A scan without a text layer has no text: `empty`.
+Lines end where they end on the page. A hyphen between letters at a line's end, for which PDFium gives U+0002 or U+FFFE,
+is taken for that of a divided word and removed (`hyphen` counts them; a compound divided there loses its own). A scan
+without a text layer has no text: `empty`.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def _pages(document: Any, most: int) -> tuple[list[str], list[Fault]]:
 
     pages: list[str] = []
     faults: list[Fault] = []
-    size = 0
+    size = divided = 0
     for number in range(len(document)):
         try:
             page = document[number]
@@ -63,10 +64,14 @@ def _pages(document: Any, most: int) -> tuple[list[str], list[Fault]]:
         except pypdfium2.PdfiumError as error:
             faults.append(Fault("broken_page", str(number + 1), f"page {number + 1}: {error}"))
             continue
-        pages.append(_DIVIDED.sub("", text.replace("\r\n", "\n")).strip())
+        text, joined = _DIVIDED.subn("", text.replace("\r\n", "\n"))
+        divided += joined
+        pages.append(text.strip())
         size += len(text)
         if size > most:
             raise _TooLargeError
+    if divided:
+        faults.append(Fault("hyphen", str(divided), "words divided at a line's end were put together"))
     return pages, faults
 
 

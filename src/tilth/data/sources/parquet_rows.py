@@ -24,7 +24,7 @@ from tilth.data.sources.rows import Tally, shaped, too_long
 from tilth.data.sources.shapes import Shape, shape_of
 
 _BATCH_ROWS = 256
-_LARGEST_BATCH = 128 << 20
+_LARGEST_BATCH = 512 << 20
 _AT_ONCE = 8 << 20  # bytes of a batch that become Python objects together
 _LARGEST_ROW_GROUP = 2 << 30  # bytes, unpacked, of the columns that are read: a group is unpacked a column at a time
 
