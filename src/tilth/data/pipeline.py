@@ -23,6 +23,7 @@ from tilth.data.config import DataConfig, SplitConfig
 from tilth.data.dataset import Dataset, assemble, dataset_folder, is_whole
 from tilth.data.document import Verdict
 from tilth.data.sources import Input, SourceConfig, list_inputs
+from tilth.data.sources.config import ORIGINS
 from tilth.data.stages import CleanedPart, Part, SplitPlan
 from tilth.tokenizer import TokenizerConfig, train_tokenizer
 
@@ -101,7 +102,7 @@ def _collect_task(source: SourceConfig, group: list[Input], skipped: Sequence[Ve
     arguments = {"source": source, "inputs": group, "skipped": skipped, "part_bytes": part_bytes}
     identity = {
         # Where the text comes from is in the inputs; what is done with it is in these.
-        "source": source.model_dump(mode="json", exclude={"path", "url", "sha256", "hub", "synthetic", "deeplake"}),
+        "source": source.model_dump(mode="json", exclude=set(ORIGINS) - {"builtin"} | {"sha256"}),
         "inputs": [item.identity() for item in group],
         "skipped": [[v.doc_id, v.rule, v.detail] for v in skipped],
         "part_bytes": part_bytes,
