@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from asyncio import sleep
 from collections import deque
 from collections.abc import Callable
 
@@ -24,7 +25,7 @@ class Pacer:
             while self._taken and self._sum + amount > self._limit:
                 wait = self._taken[0][0] + self._seconds - self._clock()
                 if wait > 0:
-                    await asyncio.sleep(wait)
+                    await sleep(wait)
                 self._forget()
             self._forget()
             self._taken.append((self._clock(), amount))
