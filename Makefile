@@ -25,7 +25,7 @@ install: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt | $(BIN)/python
 	@echo 'installing into $(VENV) (a minute or two the first time)'
 	$(PIP) install -c constraints.txt setuptools
-	$(PIP) install -c constraints.txt --no-build-isolation -e '.[dev,cluster,pdf,spelling,web]'
+	$(PIP) install -c constraints.txt --no-build-isolation -e '.[dev,cluster,deeplake,hub,pdf,spelling,synthetic,web]'
 	@touch $@
 
 $(BIN)/python:

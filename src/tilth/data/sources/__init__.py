@@ -10,6 +10,10 @@
     intake.py        bytes to documents: decoding, NULs, surrogates, emptiness, and the verdicts on them (notes.py)
     rows.py          JSON Lines, CSV and JSON; csv_records.py parses CSV, json_rows.py cuts JSON; parquet_rows.py
     shapes.py        rows to texts: a column, a template, a conversation
+    arrow_rows.py    Arrow files, read as parquet_rows.py reads Parquet
+    hub.py           data sets of Hugging Face: hub_layout.py (which files), hub_client.py (the hub), hub_stream.py
+    deeplake.py      data sets of Deep Lake, exported by deeplake_export.py, a program of its own
+    synthetic/       what a model was asked for
     url.py           one file by http, resumed and verified
     web/             crawls and Common Crawl, kept as WARC; WARC to documents
     python_docs.py   the embedded default; docstrings.py makes its reference pages

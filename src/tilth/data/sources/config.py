@@ -15,15 +15,17 @@ from pydantic import Field, field_validator, model_validator
 
 from tilth.core.config import Config
 from tilth.data.extract.config import ExtractConfig
+from tilth.data.sources.hub_config import HubConfig
 from tilth.data.sources.shapes import RowMap, template_columns
+from tilth.data.sources.synthetic.config import SyntheticConfig
 from tilth.data.sources.web.config import CommonCrawlConfig, CrawlConfig
 
 GLOB_CHARACTERS = frozenset("*?[")
-ORIGINS = ("path", "url", "builtin", "crawl", "common_crawl")
+ORIGINS = ("path", "url", "builtin", "crawl", "common_crawl", "hub", "deeplake", "synthetic")
 
 
 class SourceConfig(Config):
-    """One source: exactly one of `path`, `url` and `builtin`, and how its text is read."""
+    """One source: exactly one of `ORIGINS`, and how its text is read."""
 
     path: str | None = None
     """A file, a folder (read with all that lies under it) or a glob such as `texts/**/*.md`; relative to the current
@@ -39,12 +41,18 @@ class SourceConfig(Config):
     """Pages of the web, fetched politely and kept as WARC."""
     common_crawl: CommonCrawlConfig | None = None
     """WARC or WET files of Common Crawl, whole or single records."""
+    hub: HubConfig | None = None
+    """A data set of Hugging Face: `ORG/NAME` on the hub, or `folder:`; with `revision`, `config`, `split`, `files`."""
+    deeplake: str | None = None
+    """The folder of a Deep Lake data set; `field`, `template` or `map` say which of its columns are wanted."""
+    synthetic: SyntheticConfig | None = None
+    """Documents, or pairs of question and answer, that a model writes."""
     name: str | None = None
     """What the documents are filed under; by default the path, address or built-in as it is written here."""
     license: str | None = None
     """The licence of the texts, such as `CC-BY-4.0`; written on each document."""
     format: Literal[
-        "auto", "text", "markdown", "python", "code", "jsonl", "csv", "json", "parquet", "html", "pdf", "warc"
+        "auto", "text", "markdown", "python", "code", "jsonl", "csv", "json", "parquet", "arrow", "html", "pdf", "warc"
     ] = "auto"
     """How to read the files (in an archive: those in it); `auto` goes by their suffix."""
     field: str = "text"
@@ -93,6 +101,13 @@ class SourceConfig(Config):
             # It would be copied into the ledger, the run folder and every document's locator.
             raise ValueError("the address carries a user name or password | download the file and use `path:`")
         return url
+
+    @field_validator("deeplake")
+    @classmethod
+    def _deeplake_is_here(cls, folder: str | None) -> str | None:
+        if folder is not None and (not folder.strip() or "\0" in folder or "://" in folder):
+            raise ValueError(f"{folder!r} is no folder | bring the data set here by `deeplake.copy(FROM, TO)`")
+        return folder
 
     @field_validator("sha256")
     @classmethod
@@ -145,6 +160,12 @@ class SourceConfig(Config):
         if self.url is not None:
             parts = urlsplit(self.url)
             return f"{parts.netloc}{parts.path}"
+        if self.hub is not None:
+            return self.hub.name
+        if self.deeplake is not None:
+            return _last_name(self.deeplake)
+        if self.synthetic is not None:
+            return self.synthetic.title
         return self.path_prefix or self.builtin or _last_name(self.path or "")
 
     @property

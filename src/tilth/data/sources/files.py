@@ -3,9 +3,12 @@
     read_input(item, config) -> Iterator[Outcome]
         text, markdown, python, code   a document is the file, a paragraph or a line
         jsonl, csv, json, parquet      a document is a row: see rows.py, parquet_rows.py, shapes.py
+        arrow                          rows as well: see arrow_rows.py
         html, pdf                      a document is what extraction makes of the file: see data/extract
         warc                           a document is a record: see web/documents.py
         zip, tar                       each file in it, by these same readers: see archives.py
+        hub_stream                     a Parquet file that is not on this machine: see hub_stream.py
+        synthetic_…                    what a model wrote: see synthetic/answers.py
         topics, module                 the embedded Python documentation: see python_docs.py
 
 Memory stays bounded by the longest line or the largest block (see streams.py). Locators: `path` for a whole file,
@@ -17,21 +20,32 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from tilth.data.document import Outcome
 from tilth.data.extract import Extractors
 from tilth.data.sources import archives, python_docs, streams
+from tilth.data.sources.arrow_rows import read_arrow
 from tilth.data.sources.config import SourceConfig
 from tilth.data.sources.content import Content, gathered, in_archive, on_disk
+from tilth.data.sources.hub_stream import read_hub_stream
 from tilth.data.sources.inputs import ARCHIVES, Input, kind_of, split_suffixes
 from tilth.data.sources.intake import Intake, Note
 from tilth.data.sources.languages import LANGUAGES
 from tilth.data.sources.parquet_rows import read_parquet
 from tilth.data.sources.rows import read_csv, read_json, read_jsonl, too_long
+from tilth.data.sources.synthetic.answers import read_synthetic
 from tilth.data.sources.web.documents import read_warc
+
+_OPEN_THEMSELVES: dict[str, Callable[[Intake], Iterator[Outcome]]] = {
+    "hub_stream": read_hub_stream,
+    "synthetic_documents": read_synthetic,
+    "synthetic_pairs": read_synthetic,
+    "topics": python_docs.read,
+    "module": python_docs.read,
+}
 
 
 def read_input(item: Input, config: SourceConfig, extractors: Extractors | None = None) -> Iterator[Outcome]:
@@ -47,8 +61,8 @@ def read_input(item: Input, config: SourceConfig, extractors: Extractors | None 
     intake = Intake(item, config)
     with contextlib.ExitStack() as stack:
         extractors = extractors or stack.enter_context(Extractors(config.extract))
-        if item.kind in ("topics", "module"):
-            yield from python_docs.read(intake)
+        if item.kind in _OPEN_THEMSELVES:
+            yield from _OPEN_THEMSELVES[item.kind](intake)
         elif item.kind in ARCHIVES:
             yield from _archive(intake, on_disk(item), extractors)
         elif item.kind == "warc":
@@ -67,9 +81,9 @@ def _file(intake: Intake, content: Content, extractors: Extractors) -> Iterator[
         intake.meta = {"language": language} if language else {}
     if kind == "html" or kind == "pdf":
         yield _extracted(intake, content, extractors)
-    elif kind == "parquet":
+    elif kind == "parquet" or kind == "arrow":
         with content.whole() as file:
-            yield from read_parquet(intake, file)
+            yield from read_parquet(intake, file) if kind == "parquet" else read_arrow(intake, file)
     else:
         text = streams.as_utf8(content.pieces)
         if text.bom:

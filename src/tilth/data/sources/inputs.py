@@ -26,6 +26,10 @@ Kind = Literal[
     "tar",
     "topics",
     "module",
+    "arrow",
+    "hub_stream",
+    "synthetic_documents",
+    "synthetic_pairs",
 ]
 
 KINDS: dict[str, Kind] = {
@@ -41,6 +45,7 @@ KINDS: dict[str, Kind] = {
     ".tsv": "csv",
     ".json": "json",
     ".parquet": "parquet",
+    ".arrow": "arrow",
     ".html": "html",
     ".htm": "html",
     ".xhtml": "html",

@@ -7,6 +7,9 @@
         url                the file, downloaded into `downloads` and compared with its SHA-256
         builtin            the embedded collection
         crawl, common_crawl    pages of the web, brought to `downloads`: see web/
+        hub                a data set of Hugging Face: see hub.py
+        deeplake           a data set of Deep Lake: see deeplake.py
+        synthetic          what a model was asked for: see synthetic/
 
 What is skipped comes back as verdicts of the stage `list`, so that the ledger can answer "why is this file not in?".
 """
@@ -25,7 +28,10 @@ from tilth.data.document import Verdict, make_doc_id
 from tilth.data.extract import require
 from tilth.data.sources import python_docs
 from tilth.data.sources.config import GLOB_CHARACTERS, SourceConfig
+from tilth.data.sources.deeplake import list_deeplake
+from tilth.data.sources.hub import list_hub
 from tilth.data.sources.inputs import ARCHIVES, KNOWN_SUFFIXES, Input, Kind, Listing, kind_of
+from tilth.data.sources.synthetic.listing import list_synthetic
 from tilth.data.sources.url import fetch
 from tilth.data.sources.web.listing import list_web
 
@@ -47,7 +53,13 @@ def list_inputs(config: SourceConfig, base: Path, downloads: Path) -> Listing:
         return list_web(config, base, downloads)
     if config.url is not None:
         return Listing((_from_url(config, config.url, downloads),))
-    assert config.path is not None  # the config has exactly one origin
+    if config.hub is not None:
+        return list_hub(config, base, downloads)
+    if config.deeplake is not None:
+        return list_deeplake(config, base, downloads)
+    if config.synthetic is not None:
+        return list_synthetic(config, base, downloads)
+    assert config.path is not None  # the config has exactly one of them
     path = base / Path(config.path).expanduser()
     if path.is_dir():
         return _from_folder(config, path)
@@ -181,8 +193,8 @@ def _skip(config: SourceConfig, locator: str, rule: str, detail: str) -> Verdict
 def _unknown_suffix(config: SourceConfig, name: str) -> DataError:
     return DataError(
         f"source {config.source_name}: the suffix of {name} is not known",
-        "write `format:` (text, markdown, code, jsonl, csv, json, parquet, html, pdf, warc), or use a known suffix: "
-        f"{KNOWN_SUFFIXES}",
+        "write `format:` (text, markdown, code, jsonl, csv, json, parquet, arrow, html, pdf, warc), or use a known "
+        f"suffix: {KNOWN_SUFFIXES}",
     )
 
 

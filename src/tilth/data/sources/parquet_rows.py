@@ -1,6 +1,7 @@
 """Rows of Parquet: the columns that are asked for, a few hundred rows in memory at a time.
 
     read_parquet(intake, file)
+    read_columns(intake, file, …)     the same for another format that has columns
 
 A file with another schema is refused with the names of the columns that it has; one that is damaged keeps what was read
 before. Texts that are not UTF-8 (Arrow does not check what a file claims) are counted like those of any other file.
@@ -9,7 +10,7 @@ before. Texts that are not UTF-8 (Arrow does not check what a file claims) are c
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO
 
 import pyarrow as pa
@@ -27,14 +28,27 @@ _LARGEST_BATCH = 512 << 20
 _AT_ONCE = 8 << 20  # bytes of a batch that become Python objects together
 _LARGEST_ROW_GROUP = 2 << 30  # bytes, unpacked, of the columns that are read: a group is unpacked a column at a time
 
+SchemaOf = Callable[[BinaryIO], pa.Schema]
+RowsOf = Callable[[BinaryIO, list[str]], Iterator[dict[str, Any]]]
+
 
 def read_parquet(intake: Intake, file: BinaryIO) -> Iterator[Outcome]:
     """The outcomes of a Parquet file, row by row."""
+    yield from read_columns(intake, file, _schema, _rows)
+
+
+def read_columns(intake: Intake, file: BinaryIO, schema_of: SchemaOf, rows_of: RowsOf) -> Iterator[Outcome]:
+    """The outcomes of a file of Arrow's kinds, row by row.
+
+    Args:
+        schema_of: what columns the file has.
+        rows_of: its rows, with those columns that are named.
+    """
     tally, shape, place = Tally(intake), shape_of(intake.config), intake.item.locator
     number = text = 0
     try:
         size = file.seek(0, 2)
-        for row in _rows(file, _columns(intake, shape, _schema(file))):
+        for row in rows_of(file, _columns(intake, shape, schema_of(file))):
             number += 1
             outcome = _row(tally, shape, row, f"{place}#row={number}")
             text += len(outcome.document.text) if outcome.document is not None else 0
@@ -86,7 +100,7 @@ def _rows(file: BinaryIO, columns: list[str]) -> Iterator[dict[str, Any]]:
         sizes = [_batch_rows(parquet.metadata.row_group(n), n, columns) for n in range(parquet.num_row_groups)]
         for group, rows in enumerate(sizes):  # a batch over two groups would be lost with the second
             for batch in parquet.iter_batches(batch_size=rows, row_groups=[group], columns=columns):
-                columns_of_values = [_values(column) for column in batch.columns]
+                columns_of_values = [values_of(column) for column in batch.columns]
                 for values in zip(*columns_of_values, strict=True):
                     yield dict(zip(batch.schema.names, values, strict=True))
 
@@ -106,7 +120,7 @@ def _batch_rows(group: Any, number: int, columns: list[str]) -> int:
     return min(max(_LARGEST_BATCH // max(longest, 1), 1), _BATCH_ROWS)
 
 
-def _values(column: pa.Array) -> Iterable[Any]:
+def values_of(column: pa.Array) -> Iterable[Any]:
     """A batch's values: at once when they are small, else one by one, for as Python objects they are larger still."""
     if column.nbytes <= _AT_ONCE:
         with contextlib.suppress(UnicodeDecodeError):

@@ -43,8 +43,8 @@ _TEXT = tuple(name for name in TEXT_STAGES if name != "min_length")
 PRESETS: dict[str, tuple[str | dict[str, dict[str, Any]], ...]] = {
     "none": (),
     "standard": tuple(TEXT_STAGES),
-    # For English pages, in the order of FineWeb's own pipeline (Penedo et al. 2024); `c4` without its rule on how lines
-    # end, which they found to cost more than it gains. `repair` comes first: what it mends looks like control characters.
+    # For English pages, in the order of FineWeb's own pipeline (Penedo et al. 2024), like theirs without C4's rule on
+    # how lines end, which takes too much. `repair` comes first: what it mends looks like control characters.
     "web": (
         "repair",
         *_TEXT,

@@ -1,0 +1,109 @@
+"""The fixed file of a synthetic source as documents: a pure function of its bytes.
+
+    read_synthetic(intake)
+
+make: documents    an answer is a document
+make: pairs        an answer holds a JSON list of {question, answer}; each is a document with `meta.messages`
+
+Each answer that gives none, or not what was asked for, is a verdict of the stage `read`: `no_answer` (all attempts
+failed), `rejected` (the endpoint refused the request), `refused` (the model or its filter did), `empty`, `not_pairs`,
+`bad_pair`; `cut_off` says that a document was ended by the limit of tokens. `meta.provenance` says who wrote it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from tilth.core.errors import DataError
+from tilth.data.document import Outcome
+from tilth.data.sources import streams
+from tilth.data.sources.intake import Intake, Note, without_surrogates
+from tilth.data.sources.shapes import rendered
+
+_REFUSALS = {"content_filter", "refusal", "safety"}
+_FENCE = re.compile(r"\A\s*```[a-zA-Z]*\s*\n(.*?)\n?\s*```\s*\Z", re.DOTALL)
+
+
+def read_synthetic(intake: Intake) -> Iterator[Outcome]:
+    """The outcomes of a file of answers."""
+    pairs = intake.item.kind == "synthetic_pairs"
+    for number, line in streams.lines(streams.read_pieces(intake.item)):
+        try:
+            row = json.loads(line) if isinstance(line, bytes) else None
+        except ValueError:
+            row = None
+        if not isinstance(row, dict):
+            raise DataError(f"{intake.item.path}, line {number}, is not what was written", "remove that file")
+        yield from _answer(intake, row, pairs=pairs)
+
+
+def _answer(intake: Intake, row: dict[str, Any], *, pairs: bool) -> Iterator[Outcome]:
+    locator = f"{intake.item.locator}#request={row['number'] + 1}"
+    if (fault := _fault(row, locator)) is not None:
+        yield intake.drop(locator, fault)
+        return
+    meta = {"provenance": _provenance(row)}
+    group = row["group"] or (locator if pairs else None)  # one answer's pairs are about the same
+    intake.meta = {"group": group} if group else {}
+    if pairs:
+        yield from _pairs(intake, row["content"], locator, meta)
+        return
+    text, notes = without_surrogates(row["content"], locator)
+    if row["finish_reason"] == "length":
+        notes.append(Note("cut_off", "", f"{locator}: it ends where the limit of tokens did"))
+    yield intake.from_text(locator, text, *notes, meta=meta)
+
+
+def _fault(row: dict[str, Any], locator: str) -> Note | None:
+    """Why an answer is none."""
+    if row["status"] is None:
+        return Note("no_answer", "", f"{locator}: all attempts failed")
+    if row["status"] != 200:
+        return Note(
+            "rejected", str(row["status"]), f"{locator}: the endpoint answered {row['status']}: {row['content']}"
+        )
+    if row["finish_reason"] in _REFUSALS:
+        return Note("refused", row["finish_reason"], f"{locator}: the answer ends by {row['finish_reason']}")
+    return None
+
+
+def _provenance(row: dict[str, Any]) -> dict[str, Any]:
+    said = {"endpoint", "asked_model", "model", "prompt", "seed", "finish_reason", "usage", "time"}
+    return {"request": row["number"] + 1, **{key: row[key] for key in sorted(said)}}
+
+
+def _pairs(intake: Intake, content: str, locator: str, meta: dict[str, Any]) -> Iterator[Outcome]:
+    if not content.strip():
+        yield intake.drop(locator, Note("empty", "0", f"{locator}: no text"))
+        return
+    found = _parsed(content)
+    if not found:
+        yield intake.drop(locator, Note("not_pairs", "", f"{locator}: no JSON list of pairs: {content[:60]!r}"))
+        return
+    for number, pair in enumerate(found, 1):
+        place = f"{locator},pair={number}"
+        turns = [pair.get(key) if isinstance(pair, dict) else None for key in ("question", "answer")]
+        texts = [turn for turn in turns if isinstance(turn, str) and turn.strip()]
+        if len(texts) < 2:
+            yield intake.drop(place, Note("bad_pair", "", f"{place}: no question and answer that are texts"))
+            continue
+        (question, q_notes), (answer, a_notes) = (without_surrogates(t.replace("\0", ""), place) for t in texts)
+        messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+        yield intake.from_text(place, rendered(messages), *q_notes, *a_notes, meta={**meta, "messages": messages})
+
+
+def _parsed(content: str) -> list[Any]:
+    """The items of an answer's JSON, also in a code fence, or as the one list in an object."""
+    if match := _FENCE.match(content):
+        content = match[1]
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError):
+        return []
+    if isinstance(value, dict):
+        lists = [item for item in value.values() if isinstance(item, list)]
+        return lists[0] if len(lists) == 1 else [value] if {"question", "answer"} <= value.keys() else []
+    return value if isinstance(value, list) else []
