@@ -5,6 +5,7 @@
     DATASET/train/shard-00000/  token shards, and the same under validation/ (and test/)
     DATASET/documents/train/    the documents that these shards hold (Parquet), and the same for the other splits
     DATASET/ledger/             what each stage did to each document (Parquet)
+    DATASET/examples/           some of those documents, before and after (Parquet)
 
 Its files are hard links to the results of tasks where the file system has them: nothing lies on the disk twice.
 """
@@ -88,10 +89,12 @@ def assemble(
                 _link(done.folder / split, folder / split / f"shard-{number:05d}", keep_manifest=True)
                 documents = done.folder / "documents" / f"{split}.parquet"
                 disk.link(documents, folder / "documents" / split / f"part-{number:05d}.parquet")
-        disk.make_folder(folder / "ledger")
-        for stage, results in stages.items():
-            for number, done in enumerate(results):
-                disk.link(done.folder / "ledger.parquet", folder / "ledger" / f"{stage}-{number:05d}.parquet")
+        for kind in ("ledger", "examples"):
+            disk.make_folder(folder / kind)
+            for stage, results in stages.items():
+                for number, done in enumerate(results):
+                    if (done.folder / f"{kind}.parquet").exists():
+                        disk.link(done.folder / f"{kind}.parquet", folder / kind / f"{stage}-{number:05d}.parquet")
     return open_dataset(final)
 
 

@@ -1,6 +1,6 @@
 """The chain that a part goes through, in one pass: each stage of `clean:`, then what deduplication compares.
 
-    clean      a stage          -> edits.parquet, ledger.parquet
+    clean      a stage          -> edits.parquet, ledger.parquet, examples.parquet
     digest     whole texts      -> digests.parquet        (doc_id, source, locator, digest, …)
     signature  near-duplicates  -> signatures.parquet     (bands: a hash for each)
 
@@ -21,9 +21,10 @@ from tilth.data.dedup import DIGEST_BYTES, digest
 from tilth.data.document import Document
 from tilth.data.minhash import MinHash, MinHashConfig
 from tilth.data.stages import Stage, run_stage
+from tilth.data.tasks.examples import Examples
 from tilth.data.tasks.parts import Batch, EditWriter, LedgerWriter, Part
 
-VERSIONS = {"clean": 2, "digest": 2, "signature": 1}
+VERSIONS = {"clean": 3, "digest": 2, "signature": 1}
 DIGESTS, SIGNATURES = "digests.parquet", "signatures.parquet"
 _DIGEST_SCHEMA = pa.schema(
     [
@@ -45,14 +46,17 @@ Link = Generator[Batch, None, Facts]
 
 def clean(folder: Path, batches: Iterator[Batch] | None, part: Part, stage: Stage) -> Link:
     """Runs a stage; facts: `rules`."""
+    examples = Examples()
     with EditWriter(folder) as edits, LedgerWriter(folder) as ledger:
         for batch in part.batches() if batches is None else batches:
             left: Batch = []
             for document, outcome in zip(batch, run_stage(stage, batch), strict=True):
                 edits.add(document, outcome.documents)
+                examples.add(document, *outcome)
                 ledger.add(outcome.verdicts)
                 left += outcome.documents
             yield left
+    examples.write(folder)
     return {"stage": stage.name, "rules": ledger.rules}
 
 
