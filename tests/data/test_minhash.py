@@ -62,7 +62,7 @@ def test_candidates_are_the_pairs_that_share_a_band(rows: list[list[int]], draw:
     bands = np.array(rows, np.uint64).reshape(-1, 2)
     places = list(range(len(rows)))
     draw.shuffle(places)
-    found = {tuple(pair) for pair in candidates(bands, np.array(places, np.int64)).tolist()}
+    found = {tuple(pair) for pair in candidates(bands.T, np.array(places, np.int64)).tolist()}
     expected = {
         (i, j) if places[i] < places[j] else (j, i)
         for i, j in itertools.combinations(range(len(rows)), 2)
@@ -73,6 +73,6 @@ def test_candidates_are_the_pairs_that_share_a_band(rows: list[list[int]], draw:
 
 def test_a_band_that_very_many_share_does_not_give_all_pairs() -> None:
     bands = np.full((5000, 1), 7, np.uint64)
-    pairs = candidates(bands, np.arange(5000))
+    pairs = candidates(bands.T, np.arange(5000))
     assert len(pairs) < 5000 * 33 + 5000
     assert {int(b) for a, b in pairs if a == 0} == set(range(1, 5000)), "each is compared with the preferred one"

@@ -18,7 +18,7 @@ over the hashes of n-grams that `words.py` makes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -106,11 +106,12 @@ def _blocks(grams: words.Ngrams) -> Iterator[tuple[I64, U64, I64]]:
         yield filled[first:last], grams.hashes[start:stop], np.maximum(starts[first:last] - start, 0)
 
 
-def candidates(bands: U64, priority: npt.NDArray[np.int64]) -> I64:
+def candidates(bands: Iterable[U64], priority: npt.NDArray[np.int64]) -> I64:
     """Pairs of texts (a, b) that share a band, int64 [P, 2], each once, a before b in `priority`.
 
     Args:
-        bands: [D, keys] as `MinHash.bands` gives them.
+        bands: of each band the hashes of all texts [D], as `MinHash.bands` gives them; 0 is like no other. One is in
+            memory at a time.
         priority: the place of each text in the order in which texts are preferred [D]; a permutation.
 
     Of texts that share a band all pairs are given, where they are not more than 64; else each with the first, and
@@ -118,9 +119,10 @@ def candidates(bands: U64, priority: npt.NDArray[np.int64]) -> I64:
     """
     ranked = np.empty(len(priority), np.int64)
     ranked[priority] = np.arange(len(priority))
-    pairs = [_sharing(bands[ranked, band]) for band in range(bands.shape[1])]
-    joined = np.concatenate([np.empty(0, np.int64), *pairs])
-    first, second = np.divmod(np.unique(joined), max(1, len(bands)))
+    pairs = np.empty(0, np.int64)
+    for hashes in bands:
+        pairs = np.union1d(pairs, _sharing(hashes[ranked]))
+    first, second = np.divmod(pairs, max(1, len(priority)))
     return np.stack([ranked[first], ranked[second]], axis=1)
 
 

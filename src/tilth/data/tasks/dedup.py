@@ -51,10 +51,8 @@ def candidates(
     """Pairs of documents that share a band of their signatures, exact duplicates left out."""
     table = Corpus(digests)
     gone = table.dropped(drops)
-    bands = np.concatenate([_bands(path) for path in signatures])
-    bands[gone] = 0
     places = preference(table.sizes("characters"), table.column("doc_id").to_pylist(), config.keep)
-    pairs = minhash.candidates(bands, places)
+    pairs = minhash.candidates(_bands(signatures, config.keys, gone), places)
     pairs.tofile(folder / "pairs.bin")
     wanted = np.unique(pairs)
     parts, rows = table.places(wanted)
@@ -65,9 +63,13 @@ def candidates(
     return {"pairs": len(pairs), "candidates": len(wanted), "parts": identities, "rules": {}}
 
 
-def _bands(folder: Path) -> U64:
-    table = verified_table(folder, SIGNATURES)
-    return np.stack([np.asarray(column) for column in table.columns], axis=1)
+def _bands(folders: Sequence[Path], keys: int, gone: I64) -> Iterator[U64]:
+    """Band by band the hashes of all documents; those that are gone are like no other."""
+    for name in (f"band_{key}" for key in range(keys)):
+        columns = [np.asarray(verified_table(folder, SIGNATURES, [name])[name]) for folder in folders]
+        hashes = np.concatenate(columns)
+        hashes[gone] = 0
+        yield hashes
 
 
 def shingles(folder: Path, part: Part, number: int, pairs: Path, config: MinHashConfig) -> dict[str, Any]:

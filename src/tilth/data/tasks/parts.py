@@ -163,11 +163,16 @@ class DocumentWriter(_TableWriter):
         if self._held >= BATCH_BYTES:
             self.flush()
 
+    def add_all(self, documents: Batch) -> None:
+        """A batch, which becomes a row group."""
+        self._rows += documents
+        self.flush()
+
     def flush(self) -> None:
         """Writes what is held."""
         self.write(documents_table(self._rows))
         self.documents += len(self._rows)
-        self.text_bytes += sum(len(row.text.encode()) for row in self._rows)
+        self.text_bytes += len("".join([row.text for row in self._rows]).encode())
         self._rows, self._held = [], 0
 
 

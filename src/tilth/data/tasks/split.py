@@ -23,7 +23,7 @@ from tilth.core.random import derive_seed
 from tilth.data.document import Document, Verdict, make_doc_id
 from tilth.data.tasks.corpus import Corpus
 from tilth.data.tasks.dedup import GROUPS
-from tilth.data.tasks.parts import LedgerWriter, Part, verified_array, verified_table
+from tilth.data.tasks.parts import Batch, LedgerWriter, Part, verified_array, verified_table
 
 VERSION = 1
 DROPPED, TWIN, CUT = 255, 254, 253
@@ -158,18 +158,33 @@ class AssignedPart:
 
     def split(self, name: str) -> Iterator[Document]:
         """The documents of one split."""
+        return (document for batch in self.batches(name) for document in batch)
+
+    def batches(self, name: str) -> Iterator[Batch]:
+        """The documents of one split, in the part's batches; nothing is read when it has none."""
         sides: Sides = verified_array(self.folder, f"sides-{self.number:05d}.bin", np.uint8)
         cuts = read_json(self.folder / "cuts.json").get(str(self.number), {})
         wanted, row = self.names.index(name), 0
-        for batch in self.part.batches():
+        for batch in self.part.batches() if ((sides == wanted) | (sides == CUT)).any() else ():
             own = sides[row : row + len(batch)]
-            for place in np.flatnonzero((own == wanted) | (own == CUT)).tolist():
-                if own[place] == wanted:
-                    yield batch[place]
-                else:
-                    pieces = cuts[str(row + place)]
-                    yield from (_span(batch[place], low, high) for split, low, high in pieces if split == name)
+            places = np.flatnonzero((own == wanted) | (own == CUT)).tolist()
+            whole = len(places) == len(batch) and not cuts
+            yield (
+                batch
+                if whole
+                else [
+                    document
+                    for place in places
+                    for document in self._pieces(batch[place], cuts.get(str(row + place)), name)
+                ]
+            )
             row += len(batch)
+
+    @staticmethod
+    def _pieces(document: Document, pieces: list[tuple[str, int, int]] | None, name: str) -> list[Document]:
+        if pieces is None:
+            return [document]
+        return [_span(document, low, high) for split, low, high in pieces if split == name]
 
 
 def _span(document: Document, start: int, stop: int) -> Document:
