@@ -139,7 +139,8 @@ class Trainer:
             step=self.progress.step,
         )
         result = update(parts.model, parts.optimizer, parts.scaler, loss, self.config.grad_clip)
-        if not (result.updated or result.skipped) or self.progress.skipped_in_a_row >= _MOST_SKIPS:
+        stuck = result.skipped and self.progress.skipped_in_a_row >= _MOST_SKIPS
+        if stuck or not (result.updated or result.skipped):
             raise self._diverged(result, first_sample)
         return result
 
