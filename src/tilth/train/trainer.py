@@ -22,7 +22,7 @@ import torch
 from tilth.checkpoint.store import Checkpoint, CheckpointStore
 from tilth.checkpoint.tensors import load_model
 from tilth.core.environment import Precision, peak_memory_bytes
-from tilth.core.errors import DivergedError, Stopped
+from tilth.core.errors import Aborted, DivergedError, Stopped
 from tilth.core.rundir import CheckpointRecord, EvaluationRecord, Event, StepRecord
 from tilth.data.loader import Batch, Loader
 from tilth.distributed.runtime import Runtime
@@ -78,7 +78,9 @@ class Trainer:
         self._saved_at = self._ticked_at = time.perf_counter()
 
     def run(self) -> str:
-        """Trains to the end; returns what ended it. Stopped and DivergedError come with all saved that can be."""
+        """Trains to the end; returns what ended it. Stopped and DivergedError come with all saved that can be; Aborted
+        with nothing saved since the last checkpoint.
+        """
         parts = self.parts
         reason = self._reason()  # a restored run may be over already
         self._ticked_at = time.perf_counter()
@@ -89,6 +91,8 @@ class Trainer:
                     if reason is None and parts.runtime.any(signal.received is not None):
                         self._save()
                         raise self._stopped(signal)
+        except KeyboardInterrupt:
+            raise self._aborted() from None
         finally:
             parts.loader.close()
         return reason
@@ -153,9 +157,8 @@ class Trainer:
         )
 
     def _lost(self, what: str, step: int | None = None) -> DivergedError:
-        saved = f"step {self._saved_step}" if self._saved_step >= 0 else "none"
         return DivergedError(
-            f"step {self.progress.step if step is None else step}: {what} (last checkpoint: {saved})",
+            f"step {self.progress.step if step is None else step}: {what} (last checkpoint: {self._last_saved()})",
             "lower train.optimizer.lr or lengthen train.schedule.warmup_steps; with precision bf16 or fp16 try fp32; "
             "then start another run with --run NEW_FOLDER",
         )
@@ -240,6 +243,15 @@ class Trainer:
             f"{signal.received or 'a signal to another process'} at step {self.progress.step}: everything is saved",
             "type the same command to go on" + ("" if self.stopping.by_the_clock else " to the same result"),
         )
+
+    def _aborted(self) -> Aborted:
+        return Aborted(
+            f"a second Ctrl-C at step {self.progress.step}: stopped at once (last checkpoint: {self._last_saved()})",
+            "type the same command to go on after the last checkpoint; a single Ctrl-C finishes the step and saves it",
+        )
+
+    def _last_saved(self) -> str:
+        return f"step {self._saved_step}" if self._saved_step >= 0 else "none"
 
     def state_dict(self) -> dict[str, Any]:
         """All that decides what comes next, beside weights and optimizer tensors."""
