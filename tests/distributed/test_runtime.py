@@ -46,6 +46,13 @@ def test_one_process_needs_no_group() -> None:
     assert tensor.tolist() == [1, 1, 1]
 
 
+def test_memory_is_that_of_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: asked.append(device) or 12345)
+    assert Runtime(torch.device("cuda", 1)).peak_memory_bytes() == 12345 and asked == [torch.device("cuda", 1)]
+    assert Runtime(torch.device("cpu")).peak_memory_bytes() > 1 << 24, "what the process has held"
+
+
 @pytest.mark.slow
 def test_two_processes_add_up_what_they_have(tmp_path: Path) -> None:
     (tmp_path / "worker.py").write_text(WORKER)

@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from tilth.core.environment import DeviceName
+from tilth.core.environment import DeviceName, peak_memory_bytes
 from tilth.core.errors import RecipeError
 
 
@@ -30,6 +30,12 @@ class Runtime:
     def is_main(self) -> bool:
         """True in the one process that writes files and speaks."""
         return self.rank == 0
+
+    def peak_memory_bytes(self) -> int:
+        """The most memory that this process has held: of the GPU on CUDA, of the machine elsewhere."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device)
+        return peak_memory_bytes()
 
     def sum(self, tensor: Tensor) -> Tensor:
         """The sum over all processes, in place."""

@@ -13,7 +13,7 @@ import torch
 
 from tilth.checkpoint.store import Checkpoint, CheckpointStore
 from tilth.core.config import fingerprint
-from tilth.core.environment import Precision, fingerprint_environment, peak_bf16_flops
+from tilth.core.environment import Precision, fingerprint_environment, peak_flops
 from tilth.core.errors import RecipeError
 from tilth.core.files import remove_leftovers, write_json
 from tilth.core.rundir import Event, Message, RunFolder, SampleRecord
@@ -175,7 +175,7 @@ def _build(
         sample=functools.partial(_samples, recipe, dataset.tokenizer),
         sample_every=recipe.sample.every,
         flops_per_step=flops_per_token(config) * rows * config.context_length,
-        peak_flops=_peak(runtime),
+        peak_flops=peak_flops(_device_name(runtime), precision),
     )
 
 
@@ -240,12 +240,6 @@ def _device_name(runtime: Runtime) -> str:
     if runtime.device.type == "cuda":
         return torch.cuda.get_device_name(runtime.device)
     return runtime.device.type
-
-
-def _peak(runtime: Runtime) -> float | None:
-    if runtime.device.type != "cuda":
-        return None
-    return peak_bf16_flops(torch.cuda.get_device_name(runtime.device))
 
 
 def _evaluation(

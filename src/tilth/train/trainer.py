@@ -21,7 +21,7 @@ import torch
 
 from tilth.checkpoint.store import Checkpoint, CheckpointStore
 from tilth.checkpoint.tensors import load_model
-from tilth.core.environment import Precision, peak_memory_bytes
+from tilth.core.environment import Precision
 from tilth.core.errors import Aborted, DivergedError, Stopped
 from tilth.core.rundir import CheckpointRecord, EvaluationRecord, Event, StepRecord
 from tilth.data.loader import Batch, Loader
@@ -177,7 +177,7 @@ class Trainer:
                 data_wait_seconds=round(waited, 6),
                 tokens_per_second=round(self.batch_tokens / seconds, 1),
                 mfu=None if peak is None else parts.flops_per_step / seconds / (peak * parts.runtime.world_size),
-                memory_bytes=peak_memory_bytes(),
+                memory_bytes=parts.runtime.peak_memory_bytes(),
                 skipped=progress.skipped,
                 first_sample=first_sample,
                 last_sample=first_sample + parts.loader.batch_rows - 1,
