@@ -28,8 +28,9 @@ group.sum_all([*mixed, strided])
 assert [tensor.unique().tolist() for tensor in mixed] == [[3.0], [4.0], [1.0]] and mixed[1].dtype == torch.float64
 assert torch.equal(strided, 2 * torch.arange(6.0).reshape(2, 3).t())
 assert group.any(rank == 1) and not group.any(False) and group.any(True)
-assert group.main_value(0.1 + rank) == 0.1, "a double survives the trip whole"
-group.barrier()
+assert group.from_main(lambda: 0.1 + rank) == 0.1, "a double survives the trip whole"
+for long in ("", "short", "ü" * 506, "ü" * 507, "x" * 100_000):
+    assert group.from_main(lambda: [long, {"rank": rank}, None]) == [long, {"rank": 0}, None]
 group.stop()
 assert not torch.distributed.is_initialized()
 print("done")
@@ -40,8 +41,7 @@ def test_one_process_needs_no_group() -> None:
     alone, tensor = Runtime(torch.device("cpu")), torch.ones(3)
     assert alone.is_main and alone.sum(tensor) is tensor and tensor.tolist() == [1, 1, 1]
     alone.sum_all([tensor])
-    assert alone.any(True) and not alone.any(False) and alone.main_value(0.3) == 0.3
-    alone.barrier()
+    assert alone.any(True) and not alone.any(False) and alone.from_main(lambda: (0.3,)) == (0.3,)
     alone.stop()
     assert tensor.tolist() == [1, 1, 1]
 

@@ -7,6 +7,7 @@
     ├── StorageError       3   the disk refused: full, read-only, gone
     ├── CheckpointError    4   no checkpoint that verifies, or one from another recipe
     ├── DivergedError      5   the loss is no longer a number
+    ├── PeerError          6   another process of this run failed, is gone or does not answer
     ├── Stopped           75   a signal came; the state is saved and the same command goes on
     └── Aborted          130   a second Ctrl-C came; what was done since the last checkpoint is not saved
 
@@ -26,6 +27,8 @@ class TilthError(Exception):
     """
 
     exit_code = 1
+    told = False
+    """Whether another process has said already what is wrong."""
 
     def __init__(self, message: str, remedy: str) -> None:
         super().__init__(message, remedy)  # both, so that the error survives the trip back from a worker process
@@ -68,6 +71,12 @@ class DivergedError(TilthError):
     """The loss or the gradient is no longer a finite number."""
 
     exit_code = 5
+
+
+class PeerError(TilthError):
+    """Another process of this run failed (this one then leaves with its exit code), is gone, or does not answer."""
+
+    exit_code = 6
 
 
 class Stopped(TilthError):  # noqa: N818 - not a fault: a signal came, and everything is saved

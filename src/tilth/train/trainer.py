@@ -42,7 +42,7 @@ class Parts:
     """What a trainer works with, put together by the job.
 
     `evaluate` gives validation metrics for the model as it is; `sample` makes whatever should be seen of it; `emit`
-    receives every event; `before_save` makes durable what a checkpoint refers to.
+    receives every event, in process 0; `before_save` makes durable what a checkpoint refers to.
     """
 
     model: Transformer
@@ -93,18 +93,19 @@ class Trainer:
                         raise self._stopped(signal)
         except KeyboardInterrupt:
             raise self._aborted() from None
+        except (Stopped, DivergedError) as error:
+            error.told = not parts.runtime.is_main  # all processes raise it after the same step, and one tells of it
+            raise
         finally:
             parts.loader.close()
         return reason
 
-    def _tick(self) -> None:
-        """Adds the time since the last tick to the run's; the clock is read once a step, so that a step has one
-        answer.
-        """
+    def _tick(self) -> float:
+        """The run's seconds until now; the clock is read once a step, so that a step has one answer."""
         now = time.perf_counter()
-        # Clocks differ between processes, and all must stop at the same step.
-        self.progress.seconds = self.parts.runtime.main_value(self.progress.seconds + now - self._ticked_at)
+        seconds = self.progress.seconds + now - self._ticked_at
         self._ticked_at = now
+        return seconds
 
     def _reason(self) -> str | None:
         return self.stopping.reason(self.progress)
@@ -125,8 +126,12 @@ class Trainer:
         progress.skipped_in_a_row = progress.skipped_in_a_row + 1 if result.skipped else 0
         self.stopping.note_loss(progress, result.loss)
         seconds = time.perf_counter() - started
-        self._record(result, first_sample, config.optimizer.lr * share, seconds, waited)
-        self._tick()
+
+        def record() -> float:
+            self._record(result, first_sample, config.optimizer.lr * share, seconds, waited)
+            return self._tick()
+
+        progress.seconds = parts.runtime.from_main(record)  # clocks differ, and all must stop at the same step
         return self._intervals()
 
     def _update(self, batch: Batch, first_sample: int) -> StepResult:
@@ -191,12 +196,16 @@ class Trainer:
         if reason or _due(step, parts.evaluate_every):
             best = self._evaluate()
             reason = reason or self._reason()
-        if parts.sample and parts.runtime.is_main and (reason or _due(step, parts.sample_every)):
-            for event in parts.sample(parts.model, step):
-                parts.emit(event)
+        if parts.sample and (reason or _due(step, parts.sample_every)):
+            parts.runtime.from_main(self._sample)
         if reason or (best and self.config.checkpoint.best) or self._checkpoint_due():
             self._save()
         return reason
+
+    def _sample(self) -> None:
+        assert self.parts.sample
+        for event in self.parts.sample(self.parts.model, self.progress.step):
+            self.parts.emit(event)
 
     def _checkpoint_due(self) -> bool:
         plan = self.config.checkpoint
@@ -214,23 +223,23 @@ class Trainer:
             raise self._lost(f"the validation loss is {metrics['loss']}")
         best = self.stopping.note_validation(self.progress, metrics)
         seconds = round(time.perf_counter() - started, 3)
-        self.parts.emit(EvaluationRecord(self.progress.step, metrics, seconds, best))
+        record = EvaluationRecord(self.progress.step, metrics, seconds, best)
+        self.parts.runtime.from_main(lambda: self.parts.emit(record))
         return best
 
     def _save(self) -> None:
-        step, parts = self.progress.step, self.parts
-        if step == self._saved_step:
-            return
-        started = time.perf_counter()
-        if parts.runtime.is_main:
-            parts.before_save()
-            tensors = {"model": parts.model.state_dict(), "optimizer": state_tensors(parts.optimizer)}
-            path = parts.store.save(step, tensors, self.state_dict())
-            self._mark_best()
-            parts.store.prune(self.config.checkpoint.keep)
-            parts.emit(CheckpointRecord(step, str(path), round(time.perf_counter() - started, 3)))
-        parts.runtime.barrier()
-        self._saved_step, self._saved_at = step, time.perf_counter()
+        if self.progress.step != self._saved_step:
+            self.parts.runtime.from_main(self._write)
+            self._saved_step, self._saved_at = self.progress.step, time.perf_counter()
+
+    def _write(self) -> None:
+        started, step, parts = time.perf_counter(), self.progress.step, self.parts
+        parts.before_save()
+        tensors = {"model": parts.model.state_dict(), "optimizer": state_tensors(parts.optimizer)}
+        path = parts.store.save(step, tensors, self.state_dict())
+        self._mark_best()
+        parts.store.prune(self.config.checkpoint.keep)
+        parts.emit(CheckpointRecord(step, str(path), round(time.perf_counter() - started, 3)))
 
     def _mark_best(self) -> None:
         """Says which checkpoint is the best, from what the run knows; nothing where bests are not kept."""
@@ -274,8 +283,7 @@ class Trainer:
             parts.scaler.load_state_dict(state["scaler"])
         self.progress.load_state_dict(state["progress"])
         self._saved_step = self.progress.step
-        if parts.runtime.is_main:
-            self._mark_best()
+        parts.runtime.from_main(self._mark_best)
 
 
 def _due(step: int, every: int | None) -> bool:
