@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -60,6 +61,33 @@ def test_two_processes_add_up_what_they_have(tmp_path: Path) -> None:
     done = subprocess.run(words, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("done") == 2
+
+
+HANGS = """
+import sys, time, datetime
+from tilth.core.errors import PeerError
+from tilth.distributed import runtime
+runtime.PATIENCE = datetime.timedelta(seconds=2)
+group = runtime.start("cpu")
+assert group.any(True)
+if group.rank == 1:
+    time.sleep(100)
+started = time.monotonic()
+try:
+    group.any(True)
+except PeerError as error:
+    print(f"{error} after {time.monotonic() - started:.0f} s", flush=True)
+    sys.exit(error.exit_code)
+"""
+
+
+@pytest.mark.slow
+def test_a_process_that_does_not_answer_is_waited_for_so_long_and_no_longer(tmp_path: Path) -> None:
+    (tmp_path / "worker.py").write_text(HANGS)
+    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "worker.py"]
+    done = subprocess.run(words, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=90)
+    assert "another process of this run is gone, or did not answer for 0:00:02" in done.stdout
+    assert re.search(r"after [1-9] s", done.stdout) and re.search(r"exitcode\s*: 6", done.stderr), done.stdout
 
 
 def test_start_joins_no_group_without_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:

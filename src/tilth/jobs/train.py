@@ -337,4 +337,5 @@ def _is_kept(folder: RunFolder, result: dict[str, Any]) -> bool:
         before = read_json(folder.path / "result.json")
     except IntegrityError:
         return False
-    return {**before, "process": None} == {**result, "process": None} and (folder.path / "report.html").exists()
+    same = isinstance(before, dict) and {**before, "process": None} == {**result, "process": None}
+    return same and (folder.path / "report.html").exists()
