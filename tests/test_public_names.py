@@ -58,7 +58,9 @@ EXIT_CODES = {
     "StorageError": 3,
     "CheckpointError": 4,
     "DivergedError": 5,
+    "PeerError": 6,
     "Stopped": 75,
+    "Aborted": 130,
 }
 RECIPE_KEYS = ["data", "evaluate", "model", "name", "sample", "tokenizer", "train"]
 TRAIN_KEYS = [

@@ -223,7 +223,8 @@ def main() -> None:
             app()
     except TilthError as error:
         sys.stdout.flush()
-        print(f"tilth: {error.message}\n  remedy: {error.remedy}", file=sys.stderr)
+        if not error.told:
+            print(f"tilth: {error.message}\n  remedy: {error.remedy}", file=sys.stderr)
         sys.exit(error.exit_code)
     except _Interrupted as interrupted:
         print(f"tilth: {interrupted}: what was finished is kept", file=sys.stderr)

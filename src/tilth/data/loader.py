@@ -107,7 +107,7 @@ class Loader:
     """This rank's share of each global batch, made ahead of time by a thread that draws no random number.
 
     Args:
-        batch_rows: rows of the global batch; a multiple of `world_size`.
+        batch_rows: rows of the global batch, `world_size` at least; shares differ by one row where it is no multiple.
         fingerprint: the identity of the dataset; a state of another one is refused.
         same_windows: cut every epoch at the same places, so that full-batch descent has one objective.
     """
@@ -126,7 +126,7 @@ class Loader:
         same_windows: bool = False,
         prefetch: int = 4,
     ) -> None:
-        assert batch_rows % world_size == 0, "the job refuses such a world size before this"
+        assert batch_rows >= world_size, "the job refuses such a world size before this"
         self.sampler = WindowSampler(stream, context_length, seed, shift=not same_windows)
         self.batch_rows, self.rank, self.world_size = batch_rows, rank, world_size
         self.isolate, self.fingerprint, self.prefetch = isolate, fingerprint, prefetch
@@ -144,7 +144,7 @@ class Loader:
         return self.samples // self.samples_per_epoch
 
     def next(self) -> Batch:
-        """This rank's rows of the next global batch [batch_rows / world_size, T]."""
+        """This rank's rows of the next global batch [about batch_rows / world_size, T]."""
         if self._worker is None:
             self._worker = _Prefetcher(self._batches(self.samples), self.prefetch)
         batch = self._worker.get()
@@ -152,9 +152,9 @@ class Loader:
         return batch
 
     def _batches(self, first: int) -> Iterator[Batch]:
-        share = self.batch_rows // self.world_size
+        begin, end = (n * self.batch_rows // self.world_size for n in (self.rank, self.rank + 1))
         while True:
-            samples = first + self.rank * share + np.arange(share, dtype=np.int64)
+            samples = first + np.arange(begin, end, dtype=np.int64)
             starts = self.sampler.starts(samples)
             yield make_batch(self.sampler.stream, starts, self.sampler.context_length, samples, self.isolate)
             first += self.batch_rows

@@ -67,9 +67,12 @@ class Records:
 
     @property
     def final(self) -> dict[str, Any] | None:
-        """The evaluation of the weights that the run leaves: the last, or the best where the recipe keeps that."""
+        """The evaluation of the weights that the run leaves: the last, or the best where the recipe keeps that (and
+        the run could).
+        """
         every = self.events["evaluation"]
-        best = [event for event in every if event["best"]] if self.setting("train", "final") == "best" else []
+        kind = ((self.ended or {}).get("weights") or {}).get("kind") or self.setting("train", "final")
+        best = [event for event in every if event["best"]] if kind == "best" else []
         return next(reversed(best or every), None)
 
     @property
