@@ -33,6 +33,8 @@ VERSIONS = {"exact": 1, "candidates": 1, "shingles": 1, "near": 1}
 GROUPS = "groups.parquet"
 _JUDGED_FROM = 20  # dropped documents; a share of fewer says little
 _SHOWN = 5
+_SMALL = 64  # n-grams of a pair: so few are compared faster many pairs at a time than pair by pair
+_CHUNK = 20_000  # pairs
 
 
 def exact(folder: Path, digests: Sequence[Path]) -> dict[str, Any]:
@@ -103,7 +105,7 @@ def near(
     """
     table = Corpus(digests)
     compared = verified_array(pairs, "pairs.bin", np.int64).reshape(-1, 2)
-    similarities = _similarities(compared, pairs, shingled, table)
+    similarities = _similarities(compared, pairs, shingled, table, config.threshold)
     close = similarities >= config.threshold
     found, similarities = compared[close], similarities[close]
     ids = table.column("doc_id").to_pylist()
@@ -125,30 +127,47 @@ def near(
     return {**facts, "parts": parts, "pairs": len(close), "near_pairs": len(found)}
 
 
-def _similarities(pairs: I64, listed: Path, shingled: Sequence[Path], table: Corpus) -> F64:
-    sets = [_Shingles(path) for path in shingled]
+def _similarities(pairs: I64, listed: Path, shingled: Sequence[Path], corpus: Corpus, threshold: float) -> F64:
+    """The Jaccard similarity of each pair; 0 where the sizes of the two sets say that it is below the threshold."""
     rows = [verified_array(listed, f"rows-{part:05d}.bin", np.int64) for part in range(len(shingled))]
-    owner = np.searchsorted(table.starts, pairs, side="right") - 1
-    places = np.empty_like(pairs)
+    sets = [_Shingles(path) for path in shingled]
+    parts, places = corpus.places(pairs)
     for part, own in enumerate(rows):
-        here = owner == part
-        places[here] = np.searchsorted(own, pairs[here] - table.starts[part])
-    values = np.empty(len(pairs))
-    for n, ((a, b), (i, j)) in enumerate(zip(owner.tolist(), places.tolist(), strict=True)):
-        values[n] = minhash.jaccard(sets[a].of(i), sets[b].of(j))
-    return values
+        here = parts == part
+        places[here] = np.searchsorted(own, places[here])
+    sizes = np.empty_like(pairs)
+    for part, one in enumerate(sets):
+        here = parts == part
+        sizes[here] = one.sizes[places[here]]
+    # |A and B| is at most the smaller size, |A or B| at least the larger.
+    possible = sizes.min(axis=1) >= threshold * np.maximum(sizes.max(axis=1), 1)
+    common = np.zeros(len(pairs), np.int64)
+    small = possible & (sizes.sum(axis=1) <= _SMALL) & (parts[:, 0] == parts[:, 1])
+    for part, one in enumerate(sets):
+        for chunk in _chunks(np.flatnonzero(small & (parts[:, 0] == part))):
+            common[chunk] = minhash.common_counts(one.hashes, one.starts[places[chunk]], sizes[chunk])
+    rest = np.flatnonzero(possible & ~small)
+    for n, (a, b), (i, j) in zip(rest.tolist(), parts[rest].tolist(), places[rest].tolist(), strict=True):
+        common[n] = minhash.common_count(sets[a].of(i), sets[b].of(j))
+    similarities: F64 = common / np.maximum(sizes.sum(axis=1) - common, 1)
+    return similarities
+
+
+def _chunks(numbers: I64) -> list[I64]:
+    return np.split(numbers, range(_CHUNK, len(numbers), _CHUNK))
 
 
 class _Shingles:
     """The sets that a `shingles` task left, mapped into memory."""
 
     def __init__(self, folder: Path) -> None:
-        self._offsets = verified_array(folder, "offsets.bin", np.int64).tolist()
-        self._hashes = verified_array(folder, "hashes.bin", np.uint64)
+        offsets: I64 = verified_array(folder, "offsets.bin", np.int64)
+        self.starts, self.sizes = offsets[:-1], np.diff(offsets)
+        self.hashes: U64 = verified_array(folder, "hashes.bin", np.uint64)
+        self._offsets = offsets.tolist()
 
     def of(self, place: int) -> U64:
-        hashes: U64 = self._hashes[self._offsets[place] : self._offsets[place + 1]]
-        return hashes
+        return self.hashes[self._offsets[place] : self._offsets[place + 1]]
 
 
 def _write_drops(folder: Path, table: Corpus, dropped: I64, kept: I64, verdicts: Iterator[Verdict]) -> dict[str, Any]:
