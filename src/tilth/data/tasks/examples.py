@@ -63,12 +63,13 @@ class Examples:
 
 def _row(example: _Example) -> tuple[str | int | None, ...]:
     verdict, document = example.verdict, example.before
-    before, after = _around_the_change(document.text, example.after)
+    before, after = around_the_change(document.text, example.after)
     about = (verdict.stage, verdict.rule, verdict.verdict, verdict.value)
     return (*about, document.doc_id, document.source, document.locator, before, after, len(document.text))
 
 
-def _around_the_change(before: str, after: str | None) -> tuple[str, str | None]:
+def around_the_change(before: str, after: str | None) -> tuple[str, str | None]:
+    """Both texts clipped, from a little before the first place where they differ."""
     if after is None:
         return before[:CHARACTERS], None
     same = next(
