@@ -24,7 +24,7 @@ from typing import Any
 
 from tilth.core.config import fingerprint
 from tilth.core.errors import DataError, IntegrityError
-from tilth.core.files import disk, new_folder, read_manifest, write_json
+from tilth.core.files import disk, new_folder, read_json, read_manifest, verify_file, write_json
 from tilth.core.tasks import Done, Task
 from tilth.data.flow import dropped_bytes, flow, read_by_source
 from tilth.data.shards import Shard, TokenStream
@@ -56,6 +56,13 @@ class Dataset:
         if tokenizer.fingerprint != self.facts["tokenizer"]:
             raise IntegrityError(f"{self.folder / 'tokenizer'} is not the tokenizer that made these shards", remedy)
         return tokenizer
+
+    @cached_property
+    def origins(self) -> list[dict[str, Any]]:
+        """Of each part the names of the tasks that it went through: {collected: [task, file], stages: [task]}."""
+        verify_file(self.folder, "origins.json", self.facts)
+        origins: list[dict[str, Any]] = read_json(self.folder / "origins.json")
+        return origins
 
     def stream(self, split: str) -> TokenStream:
         """The tokens of a split; IntegrityError when a shard was made with another tokenizer."""
