@@ -1,8 +1,8 @@
 """What was left after each stage, and what was read of each source: from the facts that tasks leave.
 
-    flow(stages, parts)      documents and bytes after reading, after each stage of `clean:`, and after what follows
-    dropped_bytes(stages)    bytes that each rule dropped
-    read_by_source(read)     documents and bytes that each source gave
+flow(stages, parts)      documents and bytes after reading, after each stage of `clean:`, and after what follows
+dropped_bytes(stages)    bytes that each rule dropped
+read_by_source(read)     documents and bytes that each source gave
 """
 
 from __future__ import annotations

@@ -173,10 +173,13 @@ def _seen(dataset: Dataset, run: Path, spans: Sequence[Facts]) -> Facts:
         for span in spans:
             if span["split"] != "train":
                 continue
-            samples, tokens = sampler.samples_of(*span["in_stream"], epoch)
+            first, stop = span["in_stream"]
+            samples, tokens = sampler.samples_of(first, stop, epoch)
             samples, tokens = samples[samples < done], tokens[samples < done]
             starts, places = sampler.starts(samples), np.searchsorted(last_of_steps, samples)
-            for sample, start, count, place in zip(*(v.tolist() for v in (samples, starts, tokens, places)), strict=True):
+            for sample, start, count, place in zip(
+                *(v.tolist() for v in (samples, starts, tokens, places)), strict=True
+            ):
                 own = steps.setdefault(records[place].step, {"tokens": 0, "windows": []})
                 own["tokens"] += count
                 own["windows"].append({"sample": sample, "epoch": epoch, "start": start, "tokens": count})

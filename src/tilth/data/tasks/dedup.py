@@ -178,7 +178,9 @@ def _write_clusters(folder: Path, table: Corpus, dropped: I64, stays_for: I64, v
             values_of = table.column(column).take(numbers)
             columns[role + name] = values_of.cast(pa.string())
     pq.write_table(
-        pa.table({**columns, "similarity": values[gone]}, schema=_CLUSTERS_SCHEMA), folder / CLUSTERS, compression="zstd"
+        pa.table({**columns, "similarity": values[gone]}, schema=_CLUSTERS_SCHEMA),
+        folder / CLUSTERS,
+        compression="zstd",
     )
 
 
