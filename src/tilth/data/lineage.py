@@ -1,4 +1,4 @@
-"""One document's text on its way through the stages of `clean:`, put together from what each stage left in the workspace.
+"""One document's text on its way through the stages of `clean:`, from what each of them left in the workspace.
 
     follow(tasks, origin, trail) -> [Change]     what each stage made of it; LookupError when a task is no longer there
 

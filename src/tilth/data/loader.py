@@ -92,7 +92,8 @@ class WindowSampler:
         start = (first - 1 - shift) % tokens  # counted from the first token that the epoch predicts
         end = start + min(stop - first, tokens)
         pieces = [(start, min(end, tokens)), (0, end - tokens)]  # the second where they go round the ring's end
-        windows, counts = (np.concatenate(arrays) for arrays in zip(*(_overlaps(*p, length) for p in pieces)))
+        (before, some), (after, others) = (_overlaps(*piece, length) for piece in pieces)
+        windows, counts = np.concatenate([before, after]), np.concatenate([some, others])
         inside = windows < self.samples_per_epoch
         windows, which = np.unique(windows[inside], return_inverse=True)
         sums = np.bincount(which, weights=counts[inside], minlength=len(windows)).astype(np.int64)

@@ -16,9 +16,8 @@ from markupsafe import Markup
 
 from tilth.jobs.charts import number
 
-# Control characters and overrides of direction as pictures: what stands in data must be seen, and not steer the page.
+# Control characters as pictures: what stands in data must be seen, and must not steer the page.
 _VISIBLE = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {127: 0x2421}
-_VISIBLE |= dict.fromkeys((*range(0x202A, 0x202F), *range(0x2066, 0x206A)), 0xFFFD)
 
 
 class Page:
