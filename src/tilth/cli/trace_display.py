@@ -17,11 +17,12 @@ from rich.table import Table
 from rich.text import Text
 
 from tilth.cli.tables import count, percent, plural, printable, size
-from tilth.jobs.data_page import differences
+from tilth.jobs.data_page import STEP_NAMES, differences
 
 ROWS = 20
 TEXT_CHARACTERS = 400
-_SHORTER = 48
+_MARKS = {"gone": ("[-", "-]", "red"), "came": ("{+", "+}", "green"), "cut": ("", "", "dim")}
+"""Around what went and what came, as wdiff has it: without colours one must see it too."""
 
 
 def print_document(traced: Mapping[str, Any]) -> None:
@@ -86,13 +87,10 @@ def _texts(verdict: Mapping[str, Any]) -> Table:
         if (left := verdict["characters"] - TEXT_CHARACTERS) > 0:
             text.append(f" … {plural(left, 'character')} more", style="dim")
     else:
-        styles = {"gone": "red strike", "came": "green", "cut": "dim"}
-        for span in differences(verdict["before"], verdict["after"]):
-            if len(text) > 2 * TEXT_CHARACTERS:
-                text.append(" …", style="dim")
-                break
+        for span in differences(verdict["before"], verdict["after"], 2 * TEXT_CHARACTERS):
             shown = f" … {plural(int(span.text), 'character')} … " if span.kind == "cut" else span.text
-            text.append(printable(shown, lines=True), style=styles.get(span.kind, ""))
+            before, after, style = _MARKS.get(span.kind, ("", "", ""))
+            text.append(f"{before}{printable(shown, lines=True)}{after}", style=style)
     table = Table.grid(padding=(0, 1))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
@@ -180,7 +178,7 @@ def _flow(flow: Sequence[Mapping[str, Any]]) -> RenderableType:
     for step in flow:
         gone = before - step["documents"]
         took = "" if not gone else f"{-gone:+,}"
-        name = step["name"] if step["stage"] in ("read", "clean") else f"{step['stage']}: {step['name']}"
+        name = STEP_NAMES.get(step["name"], step["name"])
         table.add_row(Text(printable(name)), count(step["documents"]), size(step["text_bytes"]), Text(took, "red"))
         before = step["documents"]
     return table
@@ -221,7 +219,9 @@ def _splits_of(splits: Mapping[str, Mapping[str, int]]) -> RenderableType:
 
 
 def _lengths(lengths: Mapping[str, Any]) -> RenderableType:
-    table = _table("lengths in tokens", *((percent(float(share)), "right") for share in lengths["quantiles"]))
+    names = {"0.0": "shortest", "0.5": "half below", "1.0": "longest"}
+    columns = [(names.get(share, f"{100 * float(share):g}% below"), "right") for share in lengths["quantiles"]]
+    table = _table("lengths in tokens", *columns)
     table.add_row(*(count(int(value)) for value in lengths["quantiles"].values()))
     return table
 

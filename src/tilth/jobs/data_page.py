@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from tilth.data.tasks.examples import CHARACTERS
 from tilth.jobs.page import Page
 
 # With every character escaped (six bytes at most) all of these together stay under two megabytes.
@@ -27,6 +28,9 @@ _AROUND = 70  # equal characters that stay beside a difference
 _WORDS = re.compile(r"\n|[^\S\n]+|\w+|[^\w\s]")
 # What a mark is put on must be seen: an end of line, a space at one, a character that has no width.
 _SEEN = {ord("\n"): "↵\n", ord("\t"): "→\t", ord("\r"): "␍", 0xA0: "⍽", 0x200B: "·", 0xFEFF: "·", 0xAD: "·"}
+
+STEP_NAMES = {"exact": "exact duplicates", "near": "near-duplicates", "assign": "split"}
+"""What steps are called that have no name in the recipe."""
 
 Examples = Mapping[tuple[str, str, str], Sequence[Mapping[str, Any]]]
 
@@ -67,6 +71,7 @@ def _steps(flow: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         steps.append(
             {
                 **step,
+                "name": STEP_NAMES.get(step["name"], step["name"]),
                 "gone": before["documents"] - step["documents"],
                 "gone_bytes": before["text_bytes"] - step["text_bytes"],
                 "share": _share(step["documents"], flow[0]["documents"]),
@@ -100,18 +105,22 @@ def _example(example: Mapping[str, Any]) -> dict[str, Any]:
         spans = [Span("same", before[:DROPPED_CHARACTERS])]
         spans += [Span("cut", str(left))] if (left := example["characters"] - DROPPED_CHARACTERS) > 0 else []
     else:
-        spans = differences(before[:CHANGED_CHARACTERS], after[:CHANGED_CHARACTERS])
+        spans = differences(before, after, CHANGED_CHARACTERS)
     return {**example, "spans": spans}
 
 
-def differences(before: str, after: str) -> list[Span]:
-    """What went and what came, word by word, between what is the same.
+def differences(before: str, after: str, most: int) -> list[Span]:
+    """What went and what came, word by word, between what is the same, in the first `most` characters of both.
 
     White space inside a difference is made visible.
     """
-    old, new = _WORDS.findall(before), _WORDS.findall(after)
+    old, new = _WORDS.findall(before[:most]), _WORDS.findall(after[:most])
+    changes = difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes()
+    cut_short = min(most, CHARACTERS) <= max(len(before), len(after))
+    if cut_short and len(changes) > 2 and changes[-1][0] != "equal":
+        changes.pop()  # the two ends are of different places of the text
     spans: list[Span] = []
-    for kind, a, b, c, d in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+    for kind, a, b, c, d in changes:
         if kind == "equal":
             spans += _shortened("".join(old[a:b]), first=a == 0, last=b == len(old))
         else:

@@ -75,19 +75,25 @@ def write_page(dataset: Dataset, figures: Figures, path: Path) -> Path:
 
 
 def _rules(facts: Mapping[str, Any]) -> list[Figures]:
-    """What each rule did, in the order of the stages."""
+    """What each rule did, in the order in which documents meet them."""
     changed, dropped = (facts["rules"][verdict] for verdict in ("changed", "dropped"))
-    order = ["list", "fetch", *dict.fromkeys(step["stage"] for step in facts["flow"])]
+    stages = ["list", "fetch", *dict.fromkeys(step["stage"] for step in facts["flow"])]
+    names = [step["name"] for step in facts["flow"]]
+
+    def place(key: str) -> tuple[int, int, str]:
+        stage, _, rule = key.partition("/")
+        return _place(stages, stage), _place(names, rule.partition("/")[0]), key
+
     rules = []
-    for key in sorted({*changed, *dropped}, key=lambda key: (_place(order, key.partition("/")[0]), key)):
+    for key in sorted({*changed, *dropped}, key=place):
         stage, _, rule = key.partition("/")
         numbers = {"changed": changed.get(key, 0), "dropped": dropped.get(key, 0)}
         rules.append({"stage": stage, "rule": rule, **numbers, "dropped_bytes": facts["dropped_bytes"].get(key)})
     return rules
 
 
-def _place(order: Sequence[str], stage: str) -> int:
-    return order.index(stage) if stage in order else len(order)
+def _place(order: Sequence[str], name: str) -> int:
+    return order.index(name) if name in order else len(order)
 
 
 def _measure(dataset: Dataset) -> Figures:
