@@ -19,9 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 
 from tilth.data.dataset import Dataset
 from tilth.data.document import make_doc_id
+from tilth.data.tasks.dedup import CLUSTERS_SCHEMA
+from tilth.data.tasks.examples import EXAMPLES_SCHEMA
 
 MEMORY = "1GB"
 NEAREST = 5
@@ -77,19 +80,23 @@ class Ledger:
 
     def __init__(self, dataset: Dataset, connection: duckdb.DuckDBPyConnection) -> None:
         self.dataset, self._connection = dataset, connection
-        for name, pattern in (("ledger", "*"), ("documents", "*/*"), ("index", "*"), ("examples", "*")):
+        for name, pattern in (("ledger", "*"), ("documents", "*/*"), ("index", "*")):
             self._view(f"{name}_files", dataset.folder.resolve() / name, pattern)
+        self._view("examples", dataset.folder.resolve() / "examples", "*", EXAMPLES_SCHEMA)
+        self._view("clusters", dataset.folder.resolve() / "clusters", "*", CLUSTERS_SCHEMA)
         for view in (_LEDGER, _DOCUMENTS, _INDEXED):
             connection.execute(view)
-        self.has_clusters = any((dataset.folder / "clusters").iterdir())
-        if self.has_clusters:
-            self._view("clusters", dataset.folder.resolve() / "clusters", "*")
         order = list(dict.fromkeys(step["stage"] for step in dataset.facts["flow"]))
         self._phases = {name: number for number, name in enumerate(order)}
 
-    def _view(self, name: str, folder: Path, pattern: str) -> None:
-        # A file's name is a pattern to DuckDB: brackets and stars in a folder's name are put in brackets.
-        files = [re.sub(r"([*?\[\]])", r"[\1]", str(path)) for path in sorted(folder.glob(f"{pattern}.parquet"))]
+    def _view(self, name: str, folder: Path, pattern: str, schema: pa.Schema = None) -> None:
+        """Files as one table; where there may be none, `schema` says what they would hold."""
+        # A file's name could be read as a pattern; one that is there is taken as it is.
+        files = [str(path) for path in sorted(folder.glob(f"{pattern}.parquet"))]
+        if not files:
+            columns = ", ".join(f"NULL AS {column}" for column in schema.names)
+            self._connection.execute(f"CREATE VIEW {name} AS SELECT {columns} WHERE false")
+            return
         self._connection.read_parquet(files, file_row_number=True, filename=True).create_view(name)
 
     def rows(self, query: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
@@ -167,11 +174,11 @@ class Ledger:
 
     def placed(self, doc_ids: Iterable[str]) -> list[dict[str, Any]]:
         """Where documents stand in the splits: split, part and row."""
-        return self.rows(
-            "SELECT doc_id, locator, license, meta, split, part, row FROM documents WHERE doc_id IN ? "
-            "ORDER BY part, row",
-            [list(doc_ids)],
+        rows = self.rows(
+            "SELECT doc_id, locator, license, meta, split, part, row FROM documents WHERE doc_id IN ?", [list(doc_ids)]
         )
+        order = list(self.dataset.facts["splits"])
+        return sorted(rows, key=lambda row: (order.index(row["split"]), row["part"], row["row"]))
 
     def pieces(self, source: str, locator: str) -> list[dict[str, Any]]:
         """What a document was cut into, by a stage or by the split: id and locator, in the order of the text."""
@@ -196,7 +203,7 @@ class Ledger:
     def examples(self, doc_ids: Iterable[str]) -> list[dict[str, Any]]:
         """Texts before and after, where the documents are among those that were kept as examples."""
         return self.rows(
-            "SELECT doc_id, stage, rule, verdict, before, after, characters FROM examples_files WHERE doc_id IN ?",
+            "SELECT doc_id, stage, rule, verdict, before, after, characters FROM examples WHERE doc_id IN ?",
             [list(doc_ids)],
         )
 

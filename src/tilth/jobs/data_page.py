@@ -1,7 +1,7 @@
 """The page of a dataset: from the figures of data_report.py to shares, bars and marked differences.
 
 render(figures, examples) -> bytes      the page; prose stands in data_report.html.jinja, its look in page.css
-differences(before, after)              one text with what went and what came marked, long equal stretches cut short
+differences(before, after, most)        one text with what went and what came marked, long equal stretches cut short
 """
 
 from __future__ import annotations

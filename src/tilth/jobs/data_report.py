@@ -149,8 +149,6 @@ def _lengths(tokens: npt.NDArray[np.int64]) -> Figures:
 
 def _clusters(ledger: Ledger) -> Figures:
     """Near-duplicates that went, by the document that stays for them."""
-    if not ledger.has_clusters:
-        return {"clusters": 0, "documents": 0, "sizes": [], "largest": []}
     sizes = ledger.rows(
         "SELECT members, count(*) AS clusters FROM (SELECT count(*) AS members FROM clusters GROUP BY kept) "
         "GROUP BY members ORDER BY members"
@@ -177,7 +175,7 @@ def _clusters(ledger: Ledger) -> Figures:
 def _examples(ledger: Ledger) -> dict[tuple[str, str, str], list[Figures]]:
     """Of each (stage, rule, verdict) the examples with the smallest ids."""
     rows = ledger.rows(
-        "SELECT stage, rule, verdict, value, doc_id, source, locator, before, after, characters FROM examples_files "
+        "SELECT stage, rule, verdict, value, doc_id, source, locator, before, after, characters FROM examples "
         "QUALIFY row_number() OVER (PARTITION BY stage, rule, verdict ORDER BY doc_id, value) <= ? "
         "ORDER BY stage, rule, verdict, doc_id, value",
         [EXAMPLES_OF_A_RULE],

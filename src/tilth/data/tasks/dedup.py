@@ -31,7 +31,7 @@ from tilth.data.words import U64
 
 VERSIONS = {"exact": 2, "candidates": 1, "shingles": 1, "near": 2}
 GROUPS, CLUSTERS = "groups.parquet", "clusters.parquet"
-_CLUSTERS_SCHEMA = pa.schema(
+CLUSTERS_SCHEMA = pa.schema(
     [
         *((f"{role}{name}", pa.string()) for role in ("kept", "member") for name in ("", "_source", "_locator")),
         ("similarity", pa.float64()),
@@ -178,7 +178,7 @@ def _write_clusters(folder: Path, table: Corpus, dropped: I64, stays_for: I64, v
             values_of = table.column(column).take(numbers)
             columns[role + name] = values_of.cast(pa.string())
     pq.write_table(
-        pa.table({**columns, "similarity": values[gone]}, schema=_CLUSTERS_SCHEMA),
+        pa.table({**columns, "similarity": values[gone]}, schema=CLUSTERS_SCHEMA),
         folder / CLUSTERS,
         compression="zstd",
     )
