@@ -44,7 +44,7 @@ class Span(NamedTuple):
 
 def render(figures: Mapping[str, Any], examples: Examples) -> bytes:
     """The page of a dataset, under two megabytes whatever the data."""
-    flow, splits = figures["flow"], figures["splits"]
+    flow, splits, sources = figures["flow"], figures["splits"], _bars(figures["sources"])
     view = {
         **figures,
         "name": figures["folder"].rstrip("/").rpartition("/")[2],
@@ -54,7 +54,7 @@ def render(figures: Mapping[str, Any], examples: Examples) -> bytes:
         "rules": _rules(figures["rules"], examples),
         "all_rules": len(figures["rules"]),
         "histogram": _histogram(figures["lengths"]["histogram"]),
-        "source_bars": _bars(figures["sources"]),
+        "source_bars": [{**own, "cut": own["documents"] > own["read"]["documents"]} for own in sources],
         "language_bars": _bars(figures["languages"]),
         "split_bars": _bars(splits),
         "commands": _commands(figures),
