@@ -21,7 +21,7 @@ from tilth.core.errors import DataError
 from tilth.core.executors import Executor, Inline
 from tilth.core.tasks import Done, OnDone, Task, run_chains, run_tasks
 from tilth.data.config import DataConfig, SplitConfig
-from tilth.data.dataset import Dataset, assemble, dataset_folder, is_whole
+from tilth.data.dataset import Dataset, Origin, assemble, dataset_folder, is_whole
 from tilth.data.document import Verdict
 from tilth.data.minhash import MinHashConfig
 from tilth.data.sources import Input, SourceConfig, list_inputs
@@ -125,7 +125,12 @@ def prepare(config: DataConfig, tokenizer: TokenizerConfig, name: str, base: Pat
         "deduplicate": compared.done,
         "split": [assigned],
     }
-    return assemble(shop.workspace, name, stages, trained, encoded, config.split.names)
+    origins = [Origin(c.part.folder / c.part.name, c.part.stages, c.digests.folder) for c in cleaned]
+    recipe = {
+        "data": config.model_dump(mode="json", exclude_none=True),
+        "tokenizer": tokenizer.model_dump(mode="json", exclude_none=True),
+    }
+    return assemble(shop.workspace, name, stages, trained, encoded, config.split.names, origins, recipe)
 
 
 def _collect_tasks(config: DataConfig, base: Path, workspace: Path) -> list[Task]:

@@ -9,6 +9,7 @@ All are generator functions (folder, batches, …): documents go through them, a
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from tilth.data.stages import Stage, run_stage
 from tilth.data.tasks.examples import Examples
 from tilth.data.tasks.parts import Batch, EditWriter, LedgerWriter, Part
 
-VERSIONS = {"clean": 3, "digest": 2, "signature": 1}
+VERSIONS = {"clean": 4, "digest": 2, "signature": 1}
 DIGESTS, SIGNATURES = "digests.parquet", "signatures.parquet"
 _DIGEST_SCHEMA = pa.schema(
     [
@@ -45,8 +46,8 @@ Link = Generator[Batch, None, Facts]
 
 
 def clean(folder: Path, batches: Iterator[Batch] | None, part: Part, stage: Stage) -> Link:
-    """Runs a stage; facts: `rules`."""
-    examples = Examples()
+    """Runs a stage; facts: `rules`, documents and bytes that are left, bytes that each rule dropped."""
+    examples, left_over, dropped = Examples(), Counter[str](), Counter[str]()
     with EditWriter(folder) as edits, LedgerWriter(folder) as ledger:
         for batch in part.batches() if batches is None else batches:
             left: Batch = []
@@ -55,9 +56,20 @@ def clean(folder: Path, batches: Iterator[Batch] | None, part: Part, stage: Stag
                 examples.add(document, *outcome)
                 ledger.add(outcome.verdicts)
                 left += outcome.documents
+                if not outcome.documents:
+                    verdict = outcome.verdicts[-1]
+                    dropped[f"{verdict.stage}/{verdict.rule}"] += utf8_size(document.text)
+            left_over["documents"] += len(left)
+            left_over["text_bytes"] += sum(utf8_size(document.text) for document in left)
             yield left
     examples.write(folder)
-    return {"stage": stage.name, "rules": ledger.rules}
+    sizes = {name: left_over[name] for name in ("documents", "text_bytes")}
+    return {"stage": stage.name, **sizes, "dropped_bytes": dict(sorted(dropped.items())), "rules": ledger.rules}
+
+
+def utf8_size(text: str) -> int:
+    """Bytes of a text in UTF-8."""
+    return len(text) if text.isascii() else len(text.encode())  # which is known of an ASCII text without looking
 
 
 def digests(folder: Path, batches: Iterator[Batch] | None, part: Part) -> Link:
@@ -79,7 +91,7 @@ def _measures(document: Document) -> tuple[Any, ...]:
     text = document.text
     group = None if document.group == document.doc_id else document.group
     part_of, twin = document.meta.get("part_of"), bool(document.meta.get("twin"))
-    sizes = len(text), len(text.encode())
+    sizes = len(text), utf8_size(text)
     return document.doc_id, document.source, document.locator, digest(text), group, part_of, twin, *sizes
 
 

@@ -3,7 +3,7 @@
     exact         digests              -> drops.parquet      (part, row, kept): the text stood before, as `kept`
     candidates    signatures           -> pairs.bin          pairs of documents to compare; rows-NNNNN.bin for each part
     shingles      one part             -> the sets of n-grams of its candidates
-    near          pairs, shingles      -> drops.parquet, groups.parquet
+    near          pairs, shingles      -> drops.parquet, groups.parquet, clusters.parquet: what went, and for which
 
 A document's number is its place in all parts, end to end.
 """
@@ -29,8 +29,14 @@ from tilth.data.tasks.corpus import DROPS, Corpus
 from tilth.data.tasks.parts import LedgerWriter, Part, verified_array, verified_table
 from tilth.data.words import U64
 
-VERSIONS = {"exact": 1, "candidates": 1, "shingles": 1, "near": 1}
-GROUPS = "groups.parquet"
+VERSIONS = {"exact": 2, "candidates": 1, "shingles": 1, "near": 2}
+GROUPS, CLUSTERS = "groups.parquet", "clusters.parquet"
+CLUSTERS_SCHEMA = pa.schema(
+    [
+        *((f"{role}{name}", pa.string()) for role in ("kept", "member") for name in ("", "_source", "_locator")),
+        ("similarity", pa.float64()),
+    ]
+)
 _JUDGED_FROM = 20  # dropped documents; a share of fewer says little
 _SHOWN = 5
 _SMALL = 64  # n-grams of a pair: so few are compared faster many pairs at a time than pair by pair
@@ -118,6 +124,7 @@ def near(
     if drop:
         _refuse_emptying(table, dropped, stays_for, values, config)
     groups = _write_groups(folder, table, together, {*dropped.tolist(), *table.dropped(drops).tolist()}, ids)
+    _write_clusters(folder, table, dropped, stays_for, values)
     verdicts = (
         Verdict(ids[i], "deduplicate", "near_duplicate", "dropped", f"{values[i]:.3f}", ids[stays_for[i]])
         for i in dropped
@@ -178,7 +185,24 @@ def _write_drops(folder: Path, table: Corpus, dropped: I64, kept: I64, verdicts:
         ledger.add(verdicts)
     sizes = {name: int(table.sizes(name)[dropped].sum()) for name in ("characters", "text_bytes")}
     own = [fingerprint(rows.tolist()) for rows in table.split(part, row)]
-    return {"documents": len(dropped), **sizes, "parts": own, "rules": ledger.rules}
+    bytes_by_rule = dict.fromkeys(ledger.rules["dropped"], sizes["text_bytes"])  # of which there is one at most
+    return {"documents": len(dropped), **sizes, "parts": own, "dropped_bytes": bytes_by_rule, "rules": ledger.rules}
+
+
+def _write_clusters(folder: Path, table: Corpus, dropped: I64, stays_for: I64, values: F64) -> None:
+    """Near-duplicates that go, each beside the one that stays for it; by the latter, the most similar first."""
+    order = np.lexsort((dropped, -values[dropped], stays_for[dropped]))
+    gone = dropped[order]
+    columns: dict[str, Any] = {}
+    for role, numbers in (("kept", stays_for[gone]), ("member", gone)):
+        for name, column in (("", "doc_id"), ("_source", "source"), ("_locator", "locator")):
+            values_of = table.column(column).take(numbers)
+            columns[role + name] = values_of.cast(pa.string())
+    pq.write_table(
+        pa.table({**columns, "similarity": values[gone]}, schema=CLUSTERS_SCHEMA),
+        folder / CLUSTERS,
+        compression="zstd",
+    )
 
 
 def _write_groups(folder: Path, table: Corpus, together: I64, dropped: set[int], ids: list[str]) -> list[str]:

@@ -25,7 +25,7 @@ from tilth.data.tasks.corpus import Corpus
 from tilth.data.tasks.dedup import GROUPS
 from tilth.data.tasks.parts import Batch, LedgerWriter, Part, verified_array, verified_table
 
-VERSION = 1
+VERSION = 2
 DROPPED, TWIN, CUT = 255, 254, 253
 """In the place of a split's number: dropped by deduplication; dropped as a twin; in several splits, see cuts.json."""
 Sides = npt.NDArray[np.uint8]
@@ -68,11 +68,18 @@ def assign(
     with LedgerWriter(folder) as ledger:
         rows = corpus.rows(twins, ("doc_id", "group"))
         ledger.add(Verdict(row["doc_id"], "split", "held_out_twin", "dropped", row["group"]) for row in rows)
+    bytes_of_twins = int(corpus.sizes("text_bytes")[twins].sum())
     counts = {name: int((sides == n).sum()) for n, name in enumerate(plan.names)}
     for name, _, _ in itertools.chain.from_iterable(cuts.values()):
         counts[name] += 1
     cut = sum(len(pieces) - 1 for pieces in cuts.values())
-    return {"split_documents": counts, "cut": cut, "parts": identities, "rules": ledger.rules}
+    return {
+        "split_documents": counts,
+        "cut": cut,
+        "parts": identities,
+        "dropped_bytes": dict.fromkeys(ledger.rules["dropped"], bytes_of_twins),
+        "rules": ledger.rules,
+    }
 
 
 Cuts = dict[int, list[tuple[str, int, int]]]
