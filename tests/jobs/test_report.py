@@ -228,7 +228,7 @@ def test_a_run_of_one_step_or_none_without_validation_samples_or_data(tmp_path: 
 
 def test_another_dataset_in_its_place_is_not_described(run: Path) -> None:
     write_json(run / "data.json", {**json.loads((run / "data.json").read_text()), "fingerprint": "0" * 64})
-    assert "now holds another dataset" in page_of(run).text and "5,210" not in page_of(run).text
+    assert "is not the dataset that" in page_of(run).text and "5,210" not in page_of(run).text
 
 
 def test_a_result_that_the_run_has_outgrown_is_not_its_end(run: Path) -> None:

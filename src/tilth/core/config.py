@@ -22,7 +22,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tilth.core.errors import RecipeError
-from tilth.core.faults import fault, short
+from tilth.core.faults import dotted_path, fault, short
 
 
 class Config(BaseModel):
@@ -171,6 +171,16 @@ def parse(
         lines = "\n  ".join(message for message, _ in faults)
         remedies = "; ".join(dict.fromkeys(remedy for _, remedy in faults))
         raise RecipeError(f"{place}: {lines}", remedies) from None
+
+
+def unknown_keys(config_class: type[Config], data: Mapping[str, Any]) -> list[str]:
+    """The dotted paths of the keys of `data` that the schema does not have."""
+    try:
+        config_class.model_validate(data)
+    except ValidationError as error:
+        extra = [detail for detail in error.errors() if detail["type"] == "extra_forbidden"]
+        return list(dict.fromkeys(dotted_path(config_class, detail) for detail in extra))
+    return []
 
 
 def fingerprint(value: Any) -> str:

@@ -41,7 +41,7 @@ _YAML_TYPES = {
 
 def fault(config_class: type[BaseModel], detail: ErrorDetails, overridden: Sequence[str] = ()) -> tuple[str, str]:
     """(message, remedy) of one fault; `overridden` are the paths that were given on the command line."""
-    path = _path(config_class, detail)
+    path = dotted_path(config_class, detail)
     option = next((o for o in overridden if path == o or path.startswith(f"{o}.") or o.startswith(f"{path}.")), None)
     source = f" (from --set {option})" if option and path else ""
     value, kind = detail["input"], detail["type"]
@@ -75,7 +75,7 @@ def short(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def _path(config_class: type[BaseModel], detail: ErrorDetails) -> str:
+def dotted_path(config_class: type[BaseModel], detail: ErrorDetails) -> str:
     """The dotted path of a fault, without the branches of unions that pydantic puts into it ("function-wrap[...]", a
     class name).
     """

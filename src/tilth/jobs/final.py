@@ -12,6 +12,7 @@ from tilth.core.errors import CheckpointError
 from tilth.core.files import commit_folder, disk, storage_errors, write_json
 from tilth.core.rundir import RunFolder
 from tilth.jobs.recipe import Recipe
+from tilth.jobs.runs import reading_habits
 from tilth.model.config import ModelConfig
 from tilth.model.transformer import Transformer
 from tilth.tokenizer import Tokenizer
@@ -45,7 +46,7 @@ def write_final(
             old = folder.path / ".final.old.tmp"
             disk.remove(old)
             disk.rename(folder.final, old)
-        commit_folder(temporary, folder.final, {"weights": recipe.train.final})
+        commit_folder(temporary, folder.final, {"weights": recipe.train.final, "habits": reading_habits(recipe.data)})
         disk.remove(folder.path / ".final.old.tmp")
     return folder.final
 

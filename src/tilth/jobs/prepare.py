@@ -37,8 +37,8 @@ def prepare_data(
     # Under torchrun every process comes here: the first does the work, the others wait and find it done.
     together = int(os.environ.get("WORLD_SIZE", "1")) > 1
     with FolderLock(workspace, "the workspace", wait=together):
-        for folder in ("tasks", "datasets"):
-            remove_leftovers(workspace / folder)
+        remove_leftovers(workspace / "tasks", r"[a-z_]+-[0-9a-f]{20}")
+        remove_leftovers(workspace / "datasets", r"[A-Za-z0-9][A-Za-z0-9._-]*-[0-9a-f]{12}")
         place, root = workspace, base or Path()
         if executor == "ray":  # its workers start in another folder
             place, root = place.absolute(), root.absolute()

@@ -14,8 +14,8 @@ import torch
 from tilth.checkpoint.store import Checkpoint, CheckpointStore
 from tilth.core.config import fingerprint
 from tilth.core.environment import Precision, fingerprint_environment, peak_bf16_flops
-from tilth.core.errors import RecipeError
-from tilth.core.files import remove_leftovers, write_json
+from tilth.core.errors import CheckpointError, RecipeError
+from tilth.core.files import write_json
 from tilth.core.rundir import Event, Message, RunFolder, SampleRecord
 from tilth.data.dataset import Dataset
 from tilth.data.loader import Loader, evaluation_batches
@@ -26,6 +26,7 @@ from tilth.generate.text import TextOptions, generate_texts
 from tilth.jobs.final import write_final, write_identity
 from tilth.jobs.recipe import Recipe
 from tilth.jobs.report import write_report
+from tilth.jobs.runs import dataset_facts, stored_recipe
 from tilth.model.config import ModelConfig, flops_per_token
 from tilth.model.precision import make_scaler, resolve_precision
 from tilth.model.transformer import Transformer, build
@@ -49,8 +50,9 @@ def train_model(recipe: Recipe, dataset: Dataset, run: Path, emit: Emit | None =
     try:
         if not runtime.is_main:
             return _train(recipe, dataset, folder, runtime, _ignore)
+        folder.check()
         with folder.lock():
-            remove_leftovers(folder.path)
+            folder.remove_leftovers()
             return _train(recipe, dataset, folder, runtime, emit or _ignore)
     finally:
         runtime.stop()
@@ -66,10 +68,15 @@ def _train(recipe: Recipe, dataset: Dataset, folder: RunFolder, runtime: Runtime
     loader = _make_loader(recipe, dataset, runtime)
     record = functools.partial(_record, folder, show) if runtime.is_main else _ignore
     store = CheckpointStore(folder.checkpoints)
+    changes: list[str] = []
     if runtime.is_main:
-        changes = folder.claim(recipe.plain(), {"folder": str(dataset.folder), "fingerprint": dataset.fingerprint})
+        facts = dataset_facts(dataset, folder.path)
+        begun = folder.begun
+        changes = folder.claim(recipe.plain(), facts, lambda _: stored_recipe(folder).plain())
         write_identity(folder, model_config, dataset.tokenizer)
     checkpoint, warnings = _latest(store, runtime)
+    if runtime.is_main and checkpoint is None and begun:
+        _nothing_is_lost(folder)
     environment = fingerprint_environment(torch.get_num_threads(), _device_name(runtime))
     decisions = _decisions(recipe, model_config, folder, loader, runtime, checkpoint)
     parts = _build(recipe, model_config, dataset, loader, runtime, store, decisions, record)
@@ -80,16 +87,16 @@ def _train(recipe: Recipe, dataset: Dataset, folder: RunFolder, runtime: Runtime
         "recipe": fingerprint(recipe.plain()),
         "environment": environment,
         "world_size": runtime.world_size,
+        "asked": _asked(recipe),
     }
+    parts.identity["changed"] = _changed(recipe, parts, checkpoint, changes)
     trainer = Trainer(recipe.train, parts)
     if checkpoint is not None:
         trainer.restore(checkpoint)
     if runtime.is_main:
-        folder.rewind(trainer.progress.step)
-        for warning in warnings:
-            record(Message(trainer.progress.step, "warning", warning))
-        for change in changes:
-            record(Message(trainer.progress.step, "info", f"the recipe changed: {change}"))
+        again = folder.last_step() - trainer.progress.step
+        warnings += folder.rewind(trainer.progress.step)
+        _say_before(trainer, record, warnings, changes, again)
         _say_where(checkpoint, trainer, record)
     stopped_by = trainer.run()
     if not runtime.is_main:
@@ -98,6 +105,15 @@ def _train(recipe: Recipe, dataset: Dataset, folder: RunFolder, runtime: Runtime
     result = _finish(folder, trainer, stopped_by)
     write_report(folder.path)
     return result
+
+
+def _nothing_is_lost(folder: RunFolder) -> None:
+    """A finished run without one checkpoint would be trained anew, and its model replaced: not unasked."""
+    if folder.final.exists() and not any(folder.checkpoints.glob("step-*")):
+        raise CheckpointError(
+            f"the run in {folder.path} has a final model, and its checkpoints are gone: there is nothing to go on from",
+            f"use {folder.final} as it is; to train anew, name another folder with --run, or remove this one",
+        )
 
 
 def complete_model(config: ModelConfig, tokenizer: Tokenizer) -> ModelConfig:
@@ -204,20 +220,48 @@ def _decisions(
 
     A run that is killed and begins anew must not measure, and perhaps decide, otherwise.
     """
-    if checkpoint is not None:
-        state = checkpoint.state()
-        return {key: state[key] for key in ("micro_rows", "precision")}
+    kept = _kept_decisions(recipe, checkpoint)
+    if kept.keys() == _ASKED_BY.keys():
+        return kept
 
     def make() -> dict[str, Any]:
-        rows = choose_micro_rows(recipe, config, loader.batch_rows // runtime.world_size, runtime.device)
-        shape = (rows * config.context_length, config.hidden_size, config.mlp_size)
-        return {"micro_rows": rows, "precision": resolve_precision(recipe.train.precision, runtime.device, *shape)}
+        rows = kept.get("micro_rows")
+        if rows is None:
+            rows = choose_micro_rows(recipe, config, loader.batch_rows // runtime.world_size, runtime.device)
+        precision, shape = kept.get("precision"), (rows * config.context_length, config.hidden_size, config.mlp_size)
+        if precision is None:
+            precision = resolve_precision(recipe.train.precision, runtime.device, *shape)
+        return {"micro_rows": rows, "precision": precision}
 
-    key = fingerprint([recipe.plain(), runtime.world_size, _device_name(runtime)])
+    key = fingerprint([recipe.plain(), runtime.world_size, _device_name(runtime), kept])
     if runtime.is_main:
         folder.decide(key, make)
     runtime.barrier()
     return folder.decide(key, make)
+
+
+_ASKED_BY = {"micro_rows": "micro_batch", "precision": "precision"}
+"""What is decided at the start, and the key of the recipe that asks for it."""
+
+
+def _asked(recipe: Recipe) -> dict[str, Any]:
+    return {key: getattr(recipe.train, key) for key in ("device", *_ASKED_BY.values())}
+
+
+def _kept_decisions(recipe: Recipe, checkpoint: Checkpoint | None) -> dict[str, Any]:
+    """The decisions of a checkpoint that the recipe has not opened again: by asking for something else, or for `auto`
+    on another device.
+    """
+    if checkpoint is None:
+        return {}
+    state, now = checkpoint.state(), _asked(recipe)
+    before = state["identity"].get("asked", now)
+    moved = before["device"] != now["device"]
+    kept = {}
+    for decision, key in _ASKED_BY.items():
+        if before[key] == now[key] and not (moved and now[key] == "auto"):
+            kept[decision] = state[decision]
+    return kept
 
 
 def choose_micro_rows(recipe: Recipe, config: ModelConfig, share: int, device: torch.device) -> int:
@@ -273,6 +317,57 @@ def _samples(recipe: Recipe, tokenizer: Tokenizer, model: Transformer, step: int
     return events
 
 
+_ROUNDING = ("train.micro_batch", "train.device", "train.precision")
+_LIMITS = ("train.steps", "train.tokens", "train.epochs", "train.hours", "train.early_stopping", "train.convergence")
+
+
+def _changed(recipe: Recipe, parts: Parts, checkpoint: Checkpoint | None, changes: list[str]) -> list[str]:
+    """What has changed since the run began, on this or an earlier going on: `rounding`, `limits`."""
+    if checkpoint is None:
+        return []
+    before, now = checkpoint.state()["identity"], parts.identity
+    found = set(before.get("changed", []))
+    same = before["environment"] == now["environment"] and before["world_size"] == now["world_size"]
+    keys = [change.partition(":")[0] for change in changes]
+    if not same or any(key.startswith(_ROUNDING) for key in keys):
+        found.add("rounding")
+    judged = (*_LIMITS, *(("evaluate.",) if recipe.train.early_stopping else ()))
+    if any(key.startswith(judged) for key in keys):
+        found.add("limits")
+    return sorted(found)
+
+
+def _tier(trainer: Trainer) -> str:
+    """What can be promised of a run that goes on (docs/architecture.md, Determinism)."""
+    changed = trainer.parts.identity["changed"]
+    if trainer.stopping.by_the_clock:
+        return "the clock ends this run, so no two are equal"
+    if "limits" in changed:
+        return (
+            "its limits changed on the way, and the schedule is planned by them: no run from the start is equal to it"
+        )
+    if changed or trainer.parts.runtime.device.type != "cpu":  # on other devices more has not been shown
+        return (
+            "tier T1 (other machine, versions, threads, processes, micro-batch, device or precision): "
+            "same samples, other rounding"
+        )
+    return "tier T0 (same machine kind, versions and threads): to the bits of a run that was not stopped"
+
+
+def _say_before(trainer: Trainer, record: Emit, warnings: list[str], changes: list[str], again: int) -> None:
+    step, total = trainer.progress.step, trainer.stopping.total_steps
+    for warning in warnings:
+        record(Message(step, "warning", warning))
+    for change in changes:
+        record(Message(step, "info", f"the recipe changed: {change}"))
+    if again > 0:
+        record(Message(step, "info", f"{again} recorded steps came after the last checkpoint: they are done again"))
+    warmup = trainer.config.schedule.warmup(total)
+    if total is not None and warmup >= total:
+        text = f"train.schedule.warmup_steps {warmup} is all of the {total} steps: the learning rate never reaches lr"
+        record(Message(step, "warning", text))
+
+
 def _say_where(checkpoint: Checkpoint | None, trainer: Trainer, record: Emit) -> None:
     parts, step = trainer.parts, trainer.progress.step
     if over := trainer.stopping.reason(trainer.progress):
@@ -285,15 +380,7 @@ def _say_where(checkpoint: Checkpoint | None, trainer: Trainer, record: Emit) ->
     if checkpoint is None:
         record(Message(0, "info", f"starting: {text}"))
         return
-    before, now = checkpoint.state()["identity"], parts.identity
-    same = before["environment"] == now["environment"] and before["world_size"] == now["world_size"]
-    same = same and parts.runtime.device.type == "cpu"  # elsewhere it has not been shown
-    tier = "same machine kind, versions and threads: to the bits of a run that was not stopped"
-    if not same:
-        tier = "other machine, versions, threads or processes: same samples, other rounding"
-    if trainer.stopping.by_the_clock:
-        tier = "the clock ends this run, so no two are equal"
-    record(Message(step, "info", f"going on after step {step}: {text}; {tier}"))
+    record(Message(step, "info", f"going on after step {step}: {text}; {_tier(trainer)}"))
 
 
 def _finish(folder: RunFolder, trainer: Trainer, stopped_by: str) -> dict[str, Any]:
