@@ -7,14 +7,13 @@ One process works the same without a group: every collective is then the identit
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from tilth.core.environment import DeviceName
+from tilth.core.environment import DeviceName, launched
 from tilth.core.errors import RecipeError
 
 
@@ -85,11 +84,11 @@ def start(device: DeviceName = "auto") -> Runtime:
     """Picks the device, and joins the group of processes when `torchrun` set WORLD_SIZE (nccl on CUDA, gloo
     elsewhere).
     """
-    world_size = int(os.environ.get("WORLD_SIZE", "1"))
-    rank, local_rank = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
+    launch = launched()
+    rank, world_size = launch.rank, launch.world_size
     chosen = pick_device(device)
     if chosen.type == "cuda":
-        chosen = torch.device("cuda", local_rank)
+        chosen = torch.device("cuda", launch.local_rank)
         torch.cuda.set_device(chosen)
     if world_size > 1:
         dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", rank=rank, world_size=world_size)

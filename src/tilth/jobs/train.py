@@ -89,7 +89,7 @@ def _train(recipe: Recipe, dataset: Dataset, folder: RunFolder, runtime: Runtime
         "world_size": runtime.world_size,
         "asked": _asked(recipe),
     }
-    parts.identity["changed"] = _changed(recipe, parts, checkpoint, changes)
+    parts.identity["changed"] = _changed(parts.identity, checkpoint)
     trainer = Trainer(recipe.train, parts)
     if checkpoint is not None:
         trainer.restore(checkpoint)
@@ -242,10 +242,17 @@ def _decisions(
 
 _ASKED_BY = {"micro_rows": "micro_batch", "precision": "precision"}
 """What is decided at the start, and the key of the recipe that asks for it."""
+_ROUNDING = ("device", "micro_batch", "precision")
+_LIMITS = ("steps", "tokens", "epochs", "hours", "early_stopping", "convergence")
 
 
 def _asked(recipe: Recipe) -> dict[str, Any]:
-    return {key: getattr(recipe.train, key) for key in ("device", *_ASKED_BY.values())}
+    """What may change while a run goes on, and does so to its weights: kept with every checkpoint."""
+    plain = recipe.plain()
+    asked = {key: plain["train"][key] for key in (*_ROUNDING, *_LIMITS)}
+    if recipe.train.early_stopping:  # it counts evaluations
+        asked["early_stopping"]["every"] = recipe.evaluate.every
+    return asked
 
 
 def _kept_decisions(recipe: Recipe, checkpoint: Checkpoint | None) -> dict[str, Any]:
@@ -317,23 +324,17 @@ def _samples(recipe: Recipe, tokenizer: Tokenizer, model: Transformer, step: int
     return events
 
 
-_ROUNDING = ("train.micro_batch", "train.device", "train.precision")
-_LIMITS = ("train.steps", "train.tokens", "train.epochs", "train.hours", "train.early_stopping", "train.convergence")
-
-
-def _changed(recipe: Recipe, parts: Parts, checkpoint: Checkpoint | None, changes: list[str]) -> list[str]:
-    """What has changed since the run began, on this or an earlier going on: `rounding`, `limits`."""
+def _changed(now: dict[str, Any], checkpoint: Checkpoint | None) -> list[str]:
+    """What has changed since the run began, now or on an earlier going on: `rounding`, `limits`."""
     if checkpoint is None:
         return []
-    before, now = checkpoint.state()["identity"], parts.identity
-    found = set(before.get("changed", []))
-    same = before["environment"] == now["environment"] and before["world_size"] == now["world_size"]
-    keys = [change.partition(":")[0] for change in changes]
-    if not same or any(key.startswith(_ROUNDING) for key in keys):
+    before = checkpoint.state()["identity"]
+    found, asked = set(before.get("changed", [])), before.get("asked", now["asked"])
+    if before["environment"] != now["environment"] or before["world_size"] != now["world_size"]:
         found.add("rounding")
-    judged = (*_LIMITS, *(("evaluate.",) if recipe.train.early_stopping else ()))
-    if any(key.startswith(judged) for key in keys):
-        found.add("limits")
+    for kind, keys in (("rounding", _ROUNDING), ("limits", _LIMITS)):
+        if any(asked[key] != now["asked"][key] for key in keys):
+            found.add(kind)
     return sorted(found)
 
 
