@@ -9,10 +9,20 @@ from pathlib import Path
 import pytest
 
 from tests.jobs.helpers import tilth
+from tilth.cli.quickstart import next_steps
 
-pytestmark = pytest.mark.slow
+
+def test_the_next_steps_can_be_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run, result = Path("runs/quickstart"), {"seconds": 100.0}
+    assert not any("--data" in command for command in next_steps(run, result)), "there is no text here"
+    (tmp_path / "my notes.md").write_text("soil")
+    assert any("--data 'my notes.md'" in command for command in next_steps(run, result))
+    (tmp_path / "README.md").write_text("rain")
+    assert any("--data README.md" in command for command in next_steps(run, result))
 
 
+@pytest.mark.slow
 def test_quickstart_ends_well_says_so_again_and_goes_on(tmp_path: Path) -> None:
     first = tilth("quickstart", "--steps", "3", cwd=tmp_path, OMP_NUM_THREADS="2")
     assert first.returncode == 0, first.stderr

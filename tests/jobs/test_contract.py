@@ -146,6 +146,7 @@ def test_transformers_reads_the_tokenizer_and_gives_the_same_ids(tmp_path: Path,
     sets = [
         *SMALL,
         "train.steps=1",
+        "train.schedule.warmup_steps=0",
         "tokenizer={kind: bpe, vocab_size: 300}" if kind == "bpe" else f"tokenizer={{kind: {kind}}}",
     ]
     assert cli("train", "r.yaml", sets=sets).code == 0

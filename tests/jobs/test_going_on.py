@@ -142,6 +142,19 @@ def test_rows_precision_and_device_may_change(
     assert going_on(again) == going_on(only) and "the recipe changed" not in again.err
 
 
+def test_a_warm_up_as_long_as_the_run_is_told(tmp_path: Path, cli: Cli) -> None:
+    """By epochs its length is known only when the text is."""
+    write_texts(tmp_path / "texts", documents=3)
+    write_recipe(tmp_path / "r.yaml", "texts")
+    length = ["train.steps=null", "train.epochs=1", "train.batch_tokens=1024"]
+    said = cli("train", "r.yaml", sets=[*SMALL, *length, "train.schedule.warmup_steps=500"])
+    assert said.code == 0 and "warning: train.schedule.warmup_steps 500 is all of the" in said.err
+    assert (
+        "warmup"
+        not in cli("train", "r.yaml", "--run", "x", sets=[*SMALL, *length, "train.schedule.warmup_steps=1"]).err
+    )
+
+
 # Another tilth
 
 

@@ -22,6 +22,9 @@ BASE: dict[str, Any] = {
 STOPPING = {"metric": "accuracy", "patience": 2}
 
 
+BYTES = {"kind": "byte", "special_tokens": ["<|mask|>"]}
+
+
 def merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     """`base` with the keys of `over` put in, section by section."""
     both = {key: merged(base[key], over[key]) for key in base.keys() & over.keys() if isinstance(over[key], dict)}
@@ -50,7 +53,12 @@ def test_the_base_of_these_tests_is_a_recipe() -> None:
         ({"train": {"schedule": {"decay_share": 0.5}}}, "decay_share has no meaning for cosine", "name: wsd"),
         ({"train": {"early_stopping": {}}, "evaluate": {"every": None}}, "early_stopping needs", "evaluate.every"),
         ({"train": {"early_stopping": {}}, "data": {"split": {"validation": 0}}}, "early_stopping needs", "validation"),
-        ({"train": {"early_stopping": STOPPING}, "evaluate": {"metrics": ["loss"]}}, "metric accuracy", "add it"),
+        ({"evaluate": {"metrics": []}}, "evaluate.metrics: []", "at least 1 item"),
+        ({"train": {"schedule": {"warmup_steps": 11}}}, "longer than the run, which has 10 steps", "leave"),
+        ({"train": {"steps": None, "tokens": 300, "schedule": {"warmup_steps": 4}}}, "has 3 steps", "leave"),
+        ({"model": {"vocab_size": 256}, "tokenizer": {"kind": "byte"}}, "vocab_size 256 is smaller", "leave model."),
+        ({"model": {"vocab_size": 257}, "tokenizer": BYTES}, "tokenizer.kind byte: 258", "leave model."),
+        ({"model": {"vocab_size": 2}, "tokenizer": {"kind": "char"}}, "tokenizer.kind char: 3", "leave model."),
         ({"train": {"final": "best"}, "data": {"split": {"validation": 0}}}, "final: best needs", "final: last"),
         ({"train": {"final": "best", "checkpoint": {"best": False}}}, "final: best needs", "final: last"),
         ({"data": {"sources": [{"path": "a"}, {"path": "a"}]}}, "'a' stands twice", "another name"),
@@ -74,6 +82,19 @@ def test_what_cannot_be_meant_together_is_refused(change: dict[str, Any], messag
     with pytest.raises(RecipeError) as caught:
         make_recipe(merged(BASE, change))
     assert message in caught.value.message and remedy in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"train": {"early_stopping": STOPPING}, "evaluate": {"metrics": ["loss"]}},  # shown or not, it is measured
+        {"train": {"schedule": {"warmup_steps": 10}}},
+        {"train": {"steps": None, "epochs": 1.0, "schedule": {"warmup_steps": 10_000}}},  # how many steps is not known
+        {"model": {"vocab_size": 258}, "tokenizer": BYTES},
+    ],
+)
+def test_what_can_be_meant_is_taken(change: dict[str, Any]) -> None:
+    make_recipe(merged(BASE, change))
 
 
 def test_all_faults_are_named_at_once() -> None:

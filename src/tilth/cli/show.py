@@ -78,7 +78,7 @@ def command_name() -> str:
 
 def print_dataset(dataset: Dataset) -> None:
     """Counts by stage and rule, to standard output."""
-    _print(dataset_table(dataset.facts))
+    _print(dataset_table(dataset.facts, dataset.tokenizer.training))
 
 
 def print_result(result: Mapping[str, Any]) -> None:

@@ -125,9 +125,11 @@ class RunFolder:
 
     def check(self) -> None:
         """RecipeError when the folder holds things that are no run's: what a run writes must not mix with them."""
-        if not self.path.is_dir() or (self.path / "recipe.json").exists():
-            return
-        others = sorted(p.name for p in self.path.iterdir() if p.name != ".lock" and not is_leftover(p.name, _NAMES))
+        with storage_errors(self.path):
+            if not self.path.is_dir() or (self.path / "recipe.json").exists():
+                return
+            names = [path.name for path in self.path.iterdir()]
+        others = sorted(name for name in names if name != ".lock" and not is_leftover(name, _NAMES))
         if others:
             shown = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
             raise RecipeError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -109,6 +110,19 @@ class TrainConfig(Config):
         if self.schedule.name != "constant" and not known_length:
             raise ValueError(
                 f"schedule {self.schedule.name} needs to know how long the run is | give steps, tokens, epochs or hours"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _warm_up_fits(self) -> TrainConfig:
+        limits = [self.steps] if self.steps else []
+        if self.tokens and isinstance(self.batch_tokens, int) and self.batch_tokens > 0:
+            limits.append(math.ceil(self.tokens / self.batch_tokens))
+        warmup = self.schedule.warmup_steps
+        if warmup and limits and warmup > min(limits):
+            raise ValueError(
+                f"schedule.warmup_steps {warmup} is longer than the run, which has {min(limits)} steps: the learning "
+                "rate would never reach lr | leave warmup_steps out: it then follows from the run's length"
             )
         return self
 
