@@ -29,7 +29,7 @@ def test_quickstart_ends_well_says_so_again_and_goes_on(tmp_path: Path) -> None:
     figures = re.search(r"this model (\d\.\d+), (?:more|fewer) than xz -9e with (\d\.\d+)", first.stdout)
     assert figures is not None, first.stdout
     report = (tmp_path / "runs" / "quickstart" / "report.html").read_text()
-    assert all(f"{float(figure):.2f}" in report for figure in figures.groups()), "the report shows both figures"
+    assert all(figure in report for figure in figures.groups()), "the report shows both figures"
     assert "http" not in report
     assert (
         "dropped by deduplicate/exact_duplicate" in first.stdout
