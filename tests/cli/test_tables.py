@@ -151,6 +151,23 @@ def test_the_dataset_table_explains_a_cut_document_and_unknown_characters() -> N
     assert "1 document cut in two" in text and "2 characters unknown" in text
 
 
+def test_the_dataset_table_says_what_the_tokenizer_did_not_learn_from() -> None:
+    splits = {"train": {"documents": 9, "tokens": 500, "text_bytes": 400_000_000, "unknown_characters": 0}}
+    facts = {**FACTS, "splits": splits}
+    training = {
+        "stopped_at_limit": 1,
+        "bytes_read": 100_000_000,
+        "long_pretokens": 2,
+        "long_bytes": 5000,
+        "surrogates": 1,
+    }
+    text = " ".join("\n".join(rendered(dataset_table(facts, training), 200)).split())
+    assert "learned from the first 100 MB of 400 MB of training text, 25.0% (tokenizer.train_bytes)" in text
+    assert "did not learn from 2 overlong words (5.00 kB)" in text and "did not learn from 1 lone surrogate" in text
+    learned_all = {"stopped_at_limit": 0, "bytes_read": 400_000_000, "long_pretokens": 0, "long_bytes": 0}
+    assert "learn" not in "".join(rendered(dataset_table(facts, learned_all)))
+
+
 def test_the_metrics_table_explains_each_metric_to_a_newcomer() -> None:
     metrics = {
         "loss": 1.90424,

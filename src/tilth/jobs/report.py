@@ -26,11 +26,11 @@ import jinja2
 import yaml
 
 from tilth.core.config import parse
-from tilth.core.errors import DataError, TilthError
+from tilth.core.errors import TilthError
 from tilth.core.files import read_json, write_file
 from tilth.core.rundir import RunFolder, StepRecord
-from tilth.data.dataset import open_dataset
 from tilth.jobs.charts import evenly, number, training_charts
+from tilth.jobs.runs import dataset_of
 from tilth.model.config import ModelConfig, parameter_count
 
 # With every character escaped (six bytes at most) all of these together stay under a megabyte.
@@ -128,10 +128,7 @@ def _read(run: Path) -> Records:
 
 def _read_data(run: Path) -> tuple[dict[str, Any] | None, str]:
     try:
-        named = read_json(run / "data.json")
-        dataset = open_dataset(Path(named["folder"]))
-        if dataset.fingerprint != named["fingerprint"]:
-            raise DataError(f"{dataset.folder} now holds another dataset", "prepare the data again")
+        dataset = dataset_of(run)
     except TilthError as error:
         return None, error.message
     return dataset.facts, ""
