@@ -39,7 +39,7 @@ HOMES = {
 }
 COMMANDS = ["evaluate", "generate", "init", "prepare", "quickstart", "report", "schema", "trace", "train"]
 OPTIONS = {
-    "evaluate": {"--data", "--checkpoint", "--json"},
+    "evaluate": {"--data", "--format", "--field", "--checkpoint", "--json"},
     "generate": {
         "--prompt", "--max-new-tokens", "--temperature", "--top-k", "--top-p", "--seed", "--stop", "--samples",
         "--checkpoint",
@@ -70,7 +70,7 @@ TRAIN_KEYS = [
     "micro_batch", "objective", "optimizer", "precision", "schedule", "seed", "steps", "tokens",
 ]  # fmt: skip
 PARAMETERS = {
-    "evaluate": ["run", "data", "which"],
+    "evaluate": ["run", "data", "which", "format", "field"],
     "load": ["path", "which", "device"],
     "load_recipe": ["path", "overrides"],
     "make_recipe": ["data", "overrides", "place"],

@@ -34,6 +34,7 @@ def split(documents: int, tokens: int, text_bytes: int, unknown: int = 0) -> dic
 
 FACTS = {
     "vocab_size": 512,
+    "documents": 1000,
     "read": {"documents": 1200, "text_bytes": 12_345_678},
     "rules": {
         "changed": {"clean/whitespace": 700},
@@ -145,10 +146,27 @@ def test_the_dataset_table_accounts_for_every_document() -> None:
 
 def test_the_dataset_table_explains_a_cut_document_and_unknown_characters() -> None:
     splits = {"train": split(1, 90, 90, unknown=2), "validation": split(1, 0, 0)}
-    facts = {**FACTS, "read": {"documents": 1, "text_bytes": 90}, "splits": splits}
+    facts = {**FACTS, "documents": 1, "read": {"documents": 1, "text_bytes": 90}, "splits": splits}
     facts["rules"] = {"changed": {}, "dropped": {}}
     text = "\n".join(rendered(dataset_table(facts), 50))
     assert "1 document cut in two" in text and "2 characters unknown" in text
+
+
+def test_the_dataset_table_says_what_the_tokenizer_did_not_learn_from() -> None:
+    splits = {"train": {"documents": 9, "tokens": 500, "text_bytes": 400_000_000, "unknown_characters": 0}}
+    facts = {**FACTS, "splits": splits}
+    training = {
+        "stopped_at_limit": 1,
+        "bytes_read": 100_000_000,
+        "long_pretokens": 2,
+        "long_bytes": 5000,
+        "surrogates": 1,
+    }
+    text = " ".join("\n".join(rendered(dataset_table(facts, training), 200)).split())
+    assert "learned from the first 100 MB of 400 MB of training text, 25.0% (tokenizer.train_bytes)" in text
+    assert "did not learn from 2 overlong words (5.00 kB)" in text and "did not learn from 1 lone surrogate" in text
+    learned_all = {"stopped_at_limit": 0, "bytes_read": 400_000_000, "long_pretokens": 0, "long_bytes": 0}
+    assert "learn" not in "".join(rendered(dataset_table(facts, learned_all)))
 
 
 def test_the_metrics_table_explains_each_metric_to_a_newcomer() -> None:

@@ -9,7 +9,6 @@ import pytest
 from tilth.core.config import (
     Config,
     apply_overrides,
-    deep_merge,
     differences,
     fingerprint,
     load_yaml,
@@ -28,6 +27,7 @@ class Outer(Config):
     inner: Inner = Inner()
     items: list[Inner] = []
     count: int | None = None
+    either: str | Inner = "x"
 
 
 @pytest.mark.parametrize(
@@ -39,6 +39,11 @@ class Outer(Config):
         ("-1.", -1.0),
         ("1_000", 1000),
         ("007", 7),
+        ("0100", 100),
+        ("08", 8),
+        ("-010", -10),
+        ("+0_10", 10),
+        ("010.5", 10.5),
         ("on", "on"),
         ("yes", "yes"),
         ("true", True),
@@ -52,6 +57,12 @@ class Outer(Config):
 def test_yaml_scalars_mean_what_people_expect(text: str, value: object) -> None:
     parsed = parse_yaml(text, "here")
     assert parsed == value and type(parsed) is type(value)
+
+
+@pytest.mark.parametrize("text", ["9" * 5000, "!!int abc"])
+def test_an_integer_that_is_none_is_refused_with_its_place(text: str) -> None:
+    with pytest.raises(RecipeError, match=r"here, line 1, column 1.*is no integer"):
+        parse_yaml(text, "here")
 
 
 def test_a_key_twice_is_refused_with_its_line(tmp_path: Path) -> None:
@@ -71,6 +82,13 @@ def test_python_objects_in_yaml_are_refused() -> None:
         ({"inner": {"rat": 1.0}}, ["inner.rat: unknown key (its value is 1.0)", "did you mean `rate`?"]),
         ({"inner": {"zzz": 1}}, ["inner.zzz: unknown key", "known keys here: name, rate"]),
         ({"items": [{}, {"nam": "a"}]}, ["items.1.nam: unknown key", "did you mean `name`?"]),
+        ({"Inner": {}}, ["Inner: unknown key", "did you mean `inner`?"]),
+        ({"inner": {"Rate": 1.0}}, ["inner.Rate: unknown key", "did you mean `rate`?"]),
+        ({"inner": {"float": 1.0}}, ["inner.float: unknown key", "known keys here: name, rate"]),
+        ({"inner": {"the name": "a"}}, ["inner.the name: unknown key", "did you mean `name`?"]),
+        ({"either": {"Name": "a"}}, ["either.Name: unknown key", "did you mean `name`?"]),
+        ({"rate": 1.0}, ["rate: unknown key", "did you mean `inner.rate`?"]),
+        ({"rates": 1.0}, ["rates: unknown key", "did you mean `inner.rate`?"]),
         ({"inner": {"rate": "fast"}}, ["inner.rate: 'fast' (a text) is not valid", "it must be a number"]),
         ({"count": True}, ["count: True (true/false) is not valid"]),
         ({"count": 1.0}, ["count: 1.0 (a number) is not valid"]),
@@ -124,7 +142,5 @@ def test_fingerprint_is_of_values_not_of_their_order() -> None:
     assert fingerprint({"a": 1}) == "015abd7f5cc57a2dd94b7590f04ad8084273905ee33ec5cebeae62276a97f862"
 
 
-def test_merge_and_differences() -> None:
-    merged = deep_merge({"a": {"b": 1, "c": 2}, "l": [1]}, {"a": {"b": 3}, "l": [2]})
-    assert merged == {"a": {"b": 3, "c": 2}, "l": [2]}
+def test_differences() -> None:
     assert differences({"a": {"b": 1}, "x": 1}, {"a": {"b": 2}, "x": 1}) == ["a.b: 1 -> 2"]

@@ -32,8 +32,92 @@ def test_records_come_back_and_a_torn_line_does_not(tmp_path: Path) -> None:
 
 def test_a_damaged_line_is_named(tmp_path: Path) -> None:
     (tmp_path / "events.jsonl").write_text('{"kind": "message", "step": 1}\nnot json\n')
-    with pytest.raises(IntegrityError, match=r"events\.jsonl:2"):
+    with pytest.raises(IntegrityError, match=r"events\.jsonl:2") as caught:
         RunFolder(tmp_path).events("message")
+    assert "the command that trained it" in caught.value.remedy
+    (tmp_path / "steps.jsonl").write_text('{"step": 1}\n')
+    with pytest.raises(IntegrityError, match="no record of a step"):
+        RunFolder(tmp_path).steps()
+
+
+@pytest.mark.parametrize("bad", [b"not json\n", b"\x00\xff\n", b"\n", b"[]\n", b'{"step": "4"}\n', b'{"loss": 1}\n'])
+def test_a_damaged_line_takes_no_other_with_it(tmp_path: Path, bad: bytes) -> None:
+    run = RunFolder(tmp_path)
+    for number in range(1, 13):
+        run.record(step(number))
+        run.record(Message(number, "info", "x"))
+    path = tmp_path / "steps.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    damaged = b"".join([lines[0], bad, *lines[2:]]) + b'{"step": 13, "lo'
+    path.write_bytes(damaged)
+    assert run.last_step() == 12
+    (said,) = run.rewind(11)
+    assert "steps.jsonl: line 2 cannot be read" in said and "steps.jsonl.damaged" in said
+    assert [record.step for record in run.steps()] == [1, *range(3, 12)]
+    assert (tmp_path / "steps.jsonl.damaged").read_bytes() == damaged
+    assert len(run.events("message")) == 11
+    assert run.rewind(11) == [], "said once"
+    path.write_bytes(bad + path.read_bytes())
+    assert "steps.jsonl.damaged-1" in run.rewind(11)[0], "what was kept before stays"
+    assert len(run.steps()) == 10
+
+
+def test_a_damaged_line_of_steps_that_are_done_again_is_no_loss(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    for number in range(1, 5):
+        run.record(step(number))
+    with (tmp_path / "steps.jsonl").open("a") as file:
+        file.write("not json\n")
+    assert run.rewind(3) == []
+    assert [record.step for record in run.steps()] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("trace", ["checkpoints/step-00000001.damaged/", "final/", "result.json", "steps.jsonl"])
+def test_whatever_training_left_belongs_to_its_recipe(tmp_path: Path, trace: str) -> None:
+    run, data = RunFolder(tmp_path), {"folder": "d", "fingerprint": "f"}
+    run.claim({"seed": 1}, data)
+    assert not run.begun and run.claim({"seed": 2}, data) == []
+    if trace.endswith("/"):
+        (tmp_path / trace).mkdir(parents=True)
+    else:
+        (tmp_path / trace).write_text("{}\n")
+    assert run.begun
+    with pytest.raises(RecipeError, match="seed: 2 -> 3"):
+        run.claim({"seed": 3}, data)
+
+
+def test_a_run_of_an_older_tilth_goes_on(tmp_path: Path) -> None:
+    run, data = RunFolder(tmp_path), {"folder": "d", "fingerprint": "f"}
+    run.claim({"train": {"seed": 1}}, data)
+    run.record(step(1))
+    now = {"train": {"seed": 1, "new_option": 0.5}}
+    assert run.claim(now, data, lambda old: {"train": {"new_option": 0.5, **old["train"]}}) == []
+    with pytest.raises(RecipeError, match=r"train\.new_option: 0\.5 -> 0\.7"):
+        run.claim({"train": {"seed": 1, "new_option": 0.7}}, data)
+
+
+def test_a_folder_of_other_things_is_no_place_for_a_run(tmp_path: Path) -> None:
+    RunFolder(tmp_path / "new").check()
+    run = RunFolder(tmp_path)
+    run.check()
+    for name in (".lock", ".recipe.json.123.tmp"):
+        (tmp_path / name).write_text("")
+        run.check()
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(RecipeError, match=r"not empty: it holds notes\.txt") as caught:
+        run.check()
+    assert "--run" in caught.value.remedy
+    (tmp_path / "recipe.json").write_text("{}")
+    run.check()
+
+
+def test_only_what_tilth_left_half_made_is_removed(tmp_path: Path) -> None:
+    ours = [".steps.jsonl.7.tmp", ".recipe.json.12.tmp", ".final.99.tmp", ".final.old.tmp", ".report.html.1.tmp"]
+    theirs = [".mine.tmp", ".notes.12.tmp", ".recipe.json.x.tmp", ".recipe.json.tmp", ".xrecipe.json.1.tmp", "a.tmp"]
+    for name in [*ours, *theirs]:
+        (tmp_path / name).mkdir()
+    RunFolder(tmp_path).remove_leftovers()
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(theirs)
 
 
 def test_only_the_same_recipe_and_data_may_go_on(tmp_path: Path) -> None:

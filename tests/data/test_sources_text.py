@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import re
 import tracemalloc
 import zlib
 from collections.abc import Iterator
@@ -88,7 +89,34 @@ def test_invalid_utf8_is_replaced_counted_and_placed(tmp_path: Path) -> None:
     assert outcome.document is not None and outcome.document.text == "good �� bad � end"
     (verdict,) = outcome.verdicts
     assert (verdict.stage, verdict.rule, verdict.verdict, verdict.value) == ("read", "invalid_utf8", "changed", "3")
-    assert verdict.detail == "a.txt: the first at byte 5"
+    assert verdict.detail == "a.txt: the first at byte 5 of the file"
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("document", ["file", "line", "paragraph"])
+@pytest.mark.parametrize("block", [1 << 20, 16])
+def test_the_first_bad_byte_is_where_it_is_said_to_be(
+    tmp_path: Path, mark: bytes, document: str, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "LARGEST_BLOCK", block)
+    for body in (b"ab\xffcd\nef gh ij\nkl mn op\nqr\n", b"ab cd\nef gh ij\nkl mn\xff op\nqr\n"):
+        raw = mark + body
+        details = [v.detail for o in read_bytes(tmp_path, raw, document=document) for v in o.verdicts]
+        (detail,) = [detail for detail in details if "the first at" in detail]
+        byte, of = re.search(r"the first at byte (\d+) of (.*)$", detail).groups()  # type: ignore[union-attr]
+        place = detail.partition(": ")[0]
+        if of == "what begins there":  # at the start of that line
+            line = int(place.rpartition(":")[2])
+            start = len(b"".join(raw.splitlines(keepends=True)[: line - 1]))
+        else:
+            start = 0
+        assert raw[start + int(byte)] == 0xFF, detail
+
+
+def test_the_first_bad_byte_of_a_recoded_text_is_said_to_be_of_that(tmp_path: Path) -> None:
+    raw = b"\xff\xfe" + "a".encode("utf-16-le") + "\ud800".encode("utf-16-le", "surrogatepass") + b"b\0"
+    (outcome,) = read_bytes(tmp_path, raw)
+    assert outcome.verdicts[-1].detail == "a.txt: the first at byte 1 of the file, as UTF-8 (it is utf-16-le)"
 
 
 def test_invalid_utf8_is_dropped_when_the_recipe_says_so(tmp_path: Path) -> None:
@@ -233,7 +261,7 @@ def test_lines_are_documents(tmp_path: Path) -> None:
     outcomes = read_bytes(tmp_path, b"\xef\xbb\xbfone\r\n\n thr\xffee", document="line")
     assert texts(outcomes) == {"a.txt:1": "one", "a.txt:3": " thr�ee"}
     assert said(outcomes) == [("bom", "changed", "utf-8"), ("empty", "dropped", "0"), ("invalid_utf8", "changed", "1")]
-    assert outcomes[2].verdicts[0].detail == "a.txt:3: the first at byte 4"
+    assert outcomes[2].verdicts[0].detail == "a.txt:3: the first at byte 4 of what begins there"
 
 
 def test_paragraphs_are_documents(tmp_path: Path) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import ipaddress
 import json
 import socketserver
 import threading
+import time
+from collections import namedtuple
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -70,11 +74,23 @@ class Handler(BaseHTTPRequestHandler):
         headers["Content-Length"] = str(len(part))
         if what == "drop":
             part = part[: len(part) // 2]
+        if what == "trickle":
+            return self._trickle(part, status, headers)
+        if what == "unsaid":
+            del headers["Content-Length"]
         if what == "nothing":
             part = b""
         if what == "more":  # announces less than the file has
             headers["Content-Length"] = str(len(part) // 3)
         return self._answer(status, part, headers)
+
+    def _trickle(self, part: bytes, status: int, headers: dict[str, str]) -> None:
+        self._answer(status, b"", headers)
+        with contextlib.suppress(OSError):  # the other side has gone
+            for place in range(200):
+                self.wfile.write(part[place : place + 1])
+                self.wfile.flush()
+                time.sleep(0.005)
 
     def _answer(self, status: int, body: bytes, headers: dict[str, str]) -> None:
         self.send_response(status)
@@ -249,6 +265,74 @@ def test_redirects_stay_on_http(server: Server, tmp_path: Path, target: str) -> 
     server.plan = [f"to {target}"]
     with pytest.raises(DataError, match=r"(?i)redirect"):
         fetch(server, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "169.254.169.254", "10.1.2.3", "2130706433"]
+)
+def test_a_redirect_may_not_lead_into_the_private_network(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    resolve = url._addresses
+    public = [ipaddress.ip_address("93.184.215.14")]
+    monkeypatch.setattr(url, "_addresses", lambda name: public if name == "localhost" else resolve(name))
+    server.plan = ["to /other", f"to http://{host}:{server.server_address[1]}/secret"]
+    with pytest.raises(DataError, match="this machine or its private network"):
+        url.fetch(f"http://localhost:{server.server_address[1]}/data/corpus.txt", SHA, tmp_path)
+    assert [path for path, _, _ in server.seen] == ["/data/corpus.txt", "/other"]
+
+
+def test_a_private_address_that_the_recipe_names_may_lead_to_another(server: Server, tmp_path: Path) -> None:
+    server.plan = [f"to http://localhost:{server.server_address[1]}/other"]
+    assert fetch(server, tmp_path).read_bytes() == BODY
+
+
+def free(monkeypatch: pytest.MonkeyPatch, *figures: int) -> None:
+    """The disk's free bytes as they are asked for, one time after the other."""
+    left = list(figures)
+    usage = namedtuple("usage", ["free"])
+    monkeypatch.setattr(url.shutil, "disk_usage", lambda _: usage(left.pop(0) if len(left) > 1 else left[0]))
+
+
+def test_a_file_that_the_disk_has_no_room_for_is_refused_at_once(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        free(patch, url.RESERVE + len(BODY) - 1)
+        with pytest.raises(StorageError, match=f"no room for .*: {len(BODY):,} bytes more"):
+            fetch(server, tmp_path)
+    assert len(server.seen) == 1 and part_size(tmp_path) == 0
+    with monkeypatch.context() as patch:
+        free(patch, url.RESERVE + len(BODY))
+        assert fetch(server, tmp_path).read_bytes() == BODY
+
+
+def part_size(folder: Path) -> int:
+    return (folder / f"{SHA[:16]}-corpus.txt.part").stat().st_size
+
+
+def test_what_comes_of_an_unknown_length_leaves_the_reserve(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.plan = ["unsaid", "unsaid"]
+    with monkeypatch.context() as patch:
+        patch.setattr(url, "_PIECE", 4096)
+        free(patch, *([url.RESERVE + 4096] * 3), url.RESERVE)
+        with pytest.raises(StorageError, match="no room for"):
+            fetch(server, tmp_path)
+    assert 0 < part_size(tmp_path) <= 3 * 4096
+    assert fetch(server, tmp_path).read_bytes() == BODY
+
+
+def test_a_trickle_is_no_download(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(url, "WATCHED", 0.05)
+    monkeypatch.setattr(url, "LEAST_RATE", 100_000)
+    server.plan = ["trickle"] * 50
+    with pytest.raises(DataError, match=r"only \d+ bytes came in .*after 6 attempts"):
+        fetch(server, tmp_path)
+    assert len(server.seen) == 6, "the bytes that came now and then were no progress"
+    server.plan = ["trickle", "trickle"]
+    assert fetch(server, tmp_path).read_bytes() == BODY, "two slow attempts do not end it"
 
 
 def test_two_processes_do_not_write_one_file(server: Server, tmp_path: Path) -> None:

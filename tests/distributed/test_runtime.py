@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from tests.jobs.helpers import environment
+from tilth.core.environment import launched
 from tilth.core.errors import RecipeError
 from tilth.distributed import runtime
 from tilth.distributed.runtime import Runtime, pick_device, start
@@ -95,6 +96,27 @@ def test_start_joins_no_group_without_torchrun(monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.delenv(name, raising=False)
     assert start("cpu") == Runtime(torch.device("cpu"), 0, 1)
     assert not torch.distributed.is_initialized()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"WORLD_SIZE": "2"}, "WORLD_SIZE=2, and no RANK or MASTER_ADDR or MASTER_PORT"),
+        ({"WORLD_SIZE": "2", "RANK": "0"}, "no MASTER_ADDR"),
+        ({"WORLD_SIZE": "two"}, "WORLD_SIZE is 'two'"),
+        ({"RANK": "-1"}, "RANK is '-1'"),
+        ({"RANK": "1"}, "RANK=1, and WORLD_SIZE=1"),
+    ],
+)
+def test_a_launch_that_cannot_be_meant(monkeypatch: pytest.MonkeyPatch, given: dict[str, str], said: str) -> None:
+    for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    for look in (start, launched):
+        with pytest.raises(RecipeError, match=said) as caught:
+            look()
+        assert "torchrun" in caught.value.remedy
 
 
 @pytest.mark.parametrize(

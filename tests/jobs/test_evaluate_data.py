@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import json
+import shutil
 from pathlib import Path
 
 import pytest
 
+from tests.jobs.conftest import Cli, Said
 from tests.jobs.helpers import SMALL, tilth, write_recipe, write_texts
+from tilth.core.files import disk
 
 
 @pytest.mark.slow
@@ -30,3 +35,82 @@ def test_what_is_not_taken_as_it_is_is_said(tmp_path: Path) -> None:
     assert written.returncode == 0 and "'ß'" in written.stderr
     refused = tilth("evaluate", "run", "--data", "", cwd=tmp_path)
     assert refused.returncode == 2 and "path" in refused.stderr and "Traceback" not in refused.stderr
+
+
+LINE = "the sun and the rain on the green field, deep under the slow stone and water"
+
+
+def evaluated(said: Said) -> int:
+    return int(said.json()["tokens"])
+
+
+def test_format_and_field_can_be_said(trained: Path, cli: Cli) -> None:
+    (trained / "a.log").write_text(LINE + "\n")
+    (trained / "b.jsonl").write_text(json.dumps({"body": LINE}) + "\n")
+    cli("evaluate", "runs/small", "--data", "a.log").fault(3, "suffix of a.log is not known", "--format and --field")
+    cli("evaluate", "runs/small", "--data", "b.jsonl").fault(3, "no 'text'", "--format and --field")
+    read = cli("evaluate", "runs/small", "--data", "a.log", "--format", "text", "--json")
+    assert evaluated(read) == len(LINE) + 2
+    read = cli("evaluate", "runs/small", "--data", "b.jsonl", "--field", "body", "--json")
+    assert evaluated(read) == len(LINE) + 1
+    cli("evaluate", "runs/small", "--field", "body").fault(2, "field without data", "--data FILE")
+    cli("evaluate", "runs/small", "--data", "a.log", "--format", "txet").fault(2, "format: 'txet'", "`text`")
+
+
+def test_format_and_field_are_the_recipe_s_where_that_is_plain(tmp_path: Path, cli: Cli) -> None:
+    rows = "".join(json.dumps({"body": f"{LINE} {n}"}) + "\n" for n in range(30))
+    for name in ("a.log", "b.log"):
+        (tmp_path / name).write_text(rows)
+    (tmp_path / "c.txt").write_text(LINE)
+    write_recipe(tmp_path / "r.yaml", "a.log", train={"steps": 2, "schedule": {"warmup_steps": 0}})
+    sets = [*SMALL, "data.sources=[{path: a.log, format: jsonl, field: body}]"]
+    assert cli("train", "r.yaml", sets=sets).code == 0
+    assert evaluated(cli("evaluate", "runs/small", "--data", "b.log", "--json")) == sum(
+        len(f"{LINE} {n}") + 1 for n in range(30)
+    )
+    assert evaluated(cli("evaluate", "runs/small", "--data", "c.txt", "--json")) == len(LINE) + 1, "its suffix says it"
+
+
+def test_rows_are_taken_as_the_recipe_took_them(tmp_path: Path, cli: Cli) -> None:
+    """A template over columns, and rows that stand somewhere in a JSON file: also for a copy of the model."""
+    rows = [{"title": f"T{n}", "body": LINE} for n in range(30)]
+    for name in ("a.json", "b.json"):
+        (tmp_path / name).write_text(json.dumps({"data": {"items": rows}}))
+    (tmp_path / "c.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_recipe(tmp_path / "r.yaml", "a.json", train={"steps": 2, "schedule": {"warmup_steps": 0}})
+    source = {"path": "a.json", "template": "{title}: {body}", "records": "data.items"}
+    assert cli("train", "r.yaml", sets=[*SMALL, f"data.sources={json.dumps([source])}"]).code == 0
+    expected = sum(len(f"T{n}: {LINE}") + 1 for n in range(30))
+    assert evaluated(cli("evaluate", "runs/small", "--data", "b.json", "--json")) == expected
+    shutil.copytree(tmp_path / "runs" / "small" / "final", tmp_path / "copy")
+    assert evaluated(cli("evaluate", "copy", "--data", "c.jsonl", "--json")) == expected
+    read = cli("evaluate", "copy", "--data", "c.jsonl", "--field", "body", "--json")
+    assert evaluated(read) == 30 * (len(LINE) + 1), "what is asked for comes first"
+
+
+def test_a_copy_of_the_final_model_is_evaluated_on_a_file(trained: Path, cli: Cli) -> None:
+    text = f"{LINE}   \r\n\r\n\r\n\r\n{LINE}\r\n"
+    (trained / "a.txt").write_text(text, newline="")
+    there = cli("evaluate", "runs/small", "--data", "a.txt", "--json")
+    assert evaluated(there) < len(text), "it is cleaned"
+    shutil.copytree(trained / "runs" / "small" / "final", trained / "copy")
+    copied = cli("evaluate", "copy", "--data", "a.txt", "--json")
+    assert copied.json() == there.json() and copied.err == there.err
+    cli("evaluate", "copy").fault(4, "copy is not in a run folder", "--data FILE")
+    (trained / "copy" / "manifest.json").unlink()
+    bare = cli("evaluate", "copy", "--data", "a.txt", "--json")
+    assert bare.json() == there.json() and "copy does not say how its text was cleaned: `clean: standard`" in bare.err
+
+
+def test_no_room_for_temporary_files(trained: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    (trained / "a.txt").write_text(LINE)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(disk, "write", full)
+        cli("evaluate", "runs/small", "--data", "a.txt").fault(3, "No space left on device", "TMPDIR=")
+    with monkeypatch.context() as patch:
+        patch.setattr("tempfile.mkdtemp", full)
+        cli("evaluate", "runs/small", "--data", "a.txt").fault(3, "No space left on device", "TMPDIR=")

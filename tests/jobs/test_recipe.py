@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import yaml
 
-from tilth.core.config import deep_merge
 from tilth.core.errors import RecipeError
 from tilth.jobs.recipe import load_recipe, load_shipped, make_recipe, shipped_recipe, shipped_recipes
 from tilth.model.config import PRESETS
@@ -21,6 +20,15 @@ BASE: dict[str, Any] = {
     "train": {"steps": 10, "batch_tokens": 128},
 }
 STOPPING = {"metric": "accuracy", "patience": 2}
+
+
+BYTES = {"kind": "byte", "special_tokens": ["<|mask|>"]}
+
+
+def merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`base` with the keys of `over` put in, section by section."""
+    both = {key: merged(base[key], over[key]) for key in base.keys() & over.keys() if isinstance(over[key], dict)}
+    return {**base, **over, **both}
 
 
 def test_the_base_of_these_tests_is_a_recipe() -> None:
@@ -45,7 +53,10 @@ def test_the_base_of_these_tests_is_a_recipe() -> None:
         ({"train": {"schedule": {"decay_share": 0.5}}}, "decay_share has no meaning for cosine", "name: wsd"),
         ({"train": {"early_stopping": {}}, "evaluate": {"every": None}}, "early_stopping needs", "evaluate.every"),
         ({"train": {"early_stopping": {}}, "data": {"split": {"validation": 0}}}, "early_stopping needs", "validation"),
-        ({"train": {"early_stopping": STOPPING}, "evaluate": {"metrics": ["loss"]}}, "metric accuracy", "add it"),
+        ({"evaluate": {"metrics": []}}, "evaluate.metrics: []", "at least 1 item"),
+        ({"model": {"vocab_size": 256}, "tokenizer": {"kind": "byte"}}, "vocab_size 256 is smaller", "leave model."),
+        ({"model": {"vocab_size": 257}, "tokenizer": BYTES}, "tokenizer.kind byte: 258", "leave model."),
+        ({"model": {"vocab_size": 2}, "tokenizer": {"kind": "char"}}, "tokenizer.kind char: 3", "leave model."),
         ({"train": {"final": "best"}, "data": {"split": {"validation": 0}}}, "final: best needs", "final: last"),
         ({"train": {"final": "best", "checkpoint": {"best": False}}}, "final: best needs", "final: last"),
         ({"data": {"sources": [{"path": "a"}, {"path": "a"}]}}, "'a' stands twice", "another name"),
@@ -67,8 +78,20 @@ def test_the_base_of_these_tests_is_a_recipe() -> None:
 )  # fmt: skip
 def test_what_cannot_be_meant_together_is_refused(change: dict[str, Any], message: str, remedy: str) -> None:
     with pytest.raises(RecipeError) as caught:
-        make_recipe(deep_merge(BASE, change))
+        make_recipe(merged(BASE, change))
     assert message in caught.value.message and remedy in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"train": {"early_stopping": STOPPING}, "evaluate": {"metrics": ["loss"]}},  # shown or not, it is measured
+        {"train": {"schedule": {"warmup_steps": 10_000}}},  # a run that is cut short: a warning when it starts
+        {"model": {"vocab_size": 258}, "tokenizer": BYTES},
+    ],
+)
+def test_what_can_be_meant_is_taken(change: dict[str, Any]) -> None:
+    make_recipe(merged(BASE, change))
 
 
 @pytest.mark.parametrize(
@@ -86,7 +109,7 @@ def test_plain_descent_is_plain_unless_the_recipe_says_otherwise(
     optimizer: dict[str, Any], decay: float, clip: float | None
 ) -> None:
     batch = {"batch_tokens": "all"} if optimizer.get("name") == "gd" else {}
-    recipe = make_recipe(deep_merge(BASE, {"train": {"optimizer": optimizer, **batch}}))
+    recipe = make_recipe(merged(BASE, {"train": {"optimizer": optimizer, **batch}}))
     assert (recipe.train.optimizer.weight_decay, recipe.train.grad_clip) == (decay, clip)
     assert make_recipe(recipe.plain()) == recipe, "as it comes back from the run folder"
     given = make_recipe(recipe.plain(), ["train.grad_clip=0.5", "train.optimizer.weight_decay=0.3"])
@@ -99,6 +122,45 @@ def test_all_faults_are_named_at_once() -> None:
     for part in ("data.sources", "train.stepps: unknown key", "train.seed: 'one'", "modl: unknown key"):
         assert part in caught.value.message
     assert "did you mean `steps`?" in caught.value.remedy and "did you mean `model`?" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("change", "path", "meant"),
+    [
+        ({"Data": {}}, "Data", "data"),
+        ({"model": {"hiddenSize": 8}}, "model.hiddenSize", "hidden_size"),
+        ({"model": {"n_layers": 8}}, "model.n_layers", "num_hidden_layers"),
+        ({"train": {"LR": 1}}, "train.LR", "train.optimizer.lr"),
+        ({"train": {"learning_rate": 1}}, "train.learning_rate", "train.optimizer.lr"),
+        ({"train": {"learning rate": 1}}, "train.learning rate", "train.optimizer.lr"),
+        ({"learning_rate": 1}, "learning_rate", "train.optimizer.lr"),
+        ({"train": {"warmup_steps": 1}}, "train.warmup_steps", "train.schedule.warmup_steps"),
+        ({"train": {"optimizer": {"grad_clip": 1}}}, "train.optimizer.grad_clip", "train.grad_clip"),
+        ({"path": "a.txt"}, "path", "data.sources.0.path"),
+        ({"data": {"sources": [{"path": "a", "Field": "b"}]}}, "data.sources.0.Field", "field"),
+    ],
+)
+def test_an_unknown_key_is_named_whole_with_the_one_that_was_meant(
+    change: dict[str, Any], path: str, meant: str
+) -> None:
+    with pytest.raises(RecipeError) as caught:
+        make_recipe(merged(BASE, change))
+    assert f"recipe: {path}: unknown key" in caught.value.message
+    assert caught.value.remedy == f"{path}: did you mean `{meant}`?"
+
+
+def test_an_unknown_key_like_nothing_lists_the_known_ones() -> None:
+    with pytest.raises(RecipeError) as caught:
+        make_recipe(merged(BASE, {"train": {"float": 1}}))
+    assert (
+        "train.float: unknown key" in caught.value.message and "train.float: known keys here: " in caught.value.remedy
+    )
+
+
+@pytest.mark.parametrize("preset", [["a"], {"name": "gpt2"}, 2])
+def test_a_preset_that_is_no_name_is_refused(preset: object) -> None:
+    with pytest.raises(RecipeError, match=r"model\.preset: .* it must be a text"):
+        make_recipe(merged(BASE, {"model": {"preset": preset}}))
 
 
 def test_defaults_give_way_to_the_preset_the_preset_to_the_file_and_the_file_to_set(tmp_path: Path) -> None:
@@ -132,9 +194,24 @@ def test_a_shipped_recipe_says_everything_when_it_is_resolved(name: str) -> None
     assert make_recipe(plain, ["train.seed=99"]) != recipe, "the comparison can fail"
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        {"path": "a.csv", "template": "{a}: {b}"},
+        {"path": "a.csv", "map": {"prompt": "a", "completion": "b"}},
+        {"path": "a.json", "map": {"messages": "m"}, "records": "data"},
+        {"hub": "org/name", "field": "body"},
+        {"common_crawl": {"index": "records.jsonl"}},
+    ],
+)
+def test_every_kind_of_source_survives_being_resolved(source: dict[str, Any]) -> None:
+    recipe = make_recipe(merged(BASE, {"data": {"sources": [source]}}))
+    assert make_recipe(recipe.plain()) == recipe, "as it comes back from the run folder"
+
+
 @pytest.mark.parametrize("preset", sorted(PRESETS))
 def test_every_preset_survives_being_resolved(preset: str) -> None:
-    recipe = make_recipe(deep_merge(BASE, {"model": {"preset": preset}}))
+    recipe = make_recipe(merged(BASE, {"model": {"preset": preset}}))
     assert make_recipe(recipe.plain()) == recipe
 
 

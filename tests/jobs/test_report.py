@@ -39,6 +39,7 @@ DROPPED = {"clean/min_length": 17, "deduplicate/exact_duplicate": 204, "list/not
 TRAIN = {"documents": 4501, "tokens": 8_123_456, "text_bytes": 8_000_000, "unknown_characters": 0}
 VALIDATION = {"documents": 488, "tokens": 654_321, "text_bytes": 640_000, "unknown_characters": 9}
 FACTS: dict[str, Any] = {"dataset_version": DATASET_VERSION, "fingerprint": "f" * 64, "vocab_size": 67} | {
+    "documents": 4989,
     "read": {"documents": 5210, "text_bytes": 9_000_000},
     "rules": {"changed": {"clean/blank_lines": 321}, "dropped": DROPPED},
     "splits": {"train": TRAIN, "validation": VALIDATION},
@@ -229,7 +230,7 @@ def test_a_run_of_one_step_or_none_without_validation_samples_or_data(tmp_path: 
 
 def test_another_dataset_in_its_place_is_not_described(run: Path) -> None:
     write_json(run / "data.json", {**json.loads((run / "data.json").read_text()), "fingerprint": "0" * 64})
-    assert "now holds another dataset" in page_of(run).text and "5,210" not in page_of(run).text
+    assert "is not the dataset that" in page_of(run).text and "5,210" not in page_of(run).text
 
 
 def test_a_result_that_the_run_has_outgrown_is_not_its_end(run: Path) -> None:

@@ -27,7 +27,7 @@ def loaded_by_transformers(tokenizer: Tokenizer, folder: Path, known: dict[str, 
 
 
 def ids_of(other: Any, text: str) -> list[int]:
-    ids: list[int] = other(text, split_special_tokens=True)["input_ids"]
+    ids: list[int] = other(text)["input_ids"]  # by default, as people call it
     return ids
 
 

@@ -22,9 +22,11 @@ from tilth.checkpoint.tensors import read_tensors, write_tensors
 from tilth.core.errors import CheckpointError, IntegrityError, StorageError
 from tilth.core.files import (
     disk,
+    free_name,
     new_folder,
     read_json,
     read_sealed,
+    remove_leftovers,
     storage_errors,
     verify_manifest,
     write_json,
@@ -115,8 +117,7 @@ class CheckpointStore:
             for path in old:
                 # Renamed first: whoever looks for checkpoints meanwhile sees it whole or not at all.
                 disk.rename(path, path.with_name(f".{path.name}.old.tmp"))
-            for path in [*self.folder.glob(".step-*.tmp"), *self.folder.glob(f".{BEST}.*.tmp")]:
-                disk.remove(path)
+        remove_leftovers(self.folder, rf"{_NAME.pattern}|{re.escape(BEST)}")
 
     def _verified(self, path: Path, step: int) -> Checkpoint:
         try:
@@ -126,10 +127,7 @@ class CheckpointStore:
         return Checkpoint(path, step)
 
     def _set_aside(self, path: Path) -> Path:
-        number, aside = 0, path.with_name(f"{path.name}.damaged")
-        while aside.exists():
-            number += 1
-            aside = path.with_name(f"{path.name}.damaged-{number}")
+        aside = free_name(path, "damaged")
         with storage_errors(path):
             disk.rename(path, aside)
             disk.sync_folder(self.folder)

@@ -8,6 +8,7 @@ object.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import signal
@@ -138,13 +139,17 @@ def train(
 ) -> None:
     """Prepare what is missing, train, evaluate; stopped or killed, the same command goes on."""
     from tilth.cli.show import prepare_shown, print_result, train_shown
+    from tilth.core.rundir import RunFolder
     from tilth.distributed.runtime import pick_device
     from tilth.jobs.recipe import load_recipe
 
     loaded = load_recipe(recipe, sets or ())
-    pick_device(loaded.train.device)  # a device that is not there is told before hours of preparation
+    folder = run or Path("runs") / loaded.name
+    # What would end it after hours of preparation is told before them.
+    pick_device(loaded.train.device)
+    RunFolder(folder).check()
     dataset = prepare_shown(loaded, workspace, workers)
-    result = train_shown(loaded, dataset, run or Path("runs") / loaded.name)
+    result = train_shown(loaded, dataset, folder)
     if result:  # under torchrun only process 0 has one
         print_result(result)
         _print_json(as_json, result)
@@ -156,6 +161,12 @@ def evaluate(
     data: Annotated[
         str | None, typer.Option(metavar="FILE", help="Text to evaluate on (a file, folder or glob).")
     ] = None,
+    format_: Annotated[
+        str | None, typer.Option("--format", help="How to read FILE.  [default: by its suffix, or as the run's text]")
+    ] = None,
+    field: Annotated[
+        str | None, typer.Option(help="Which key or column of FILE holds the text.  [default: as the run's text]")
+    ] = None,
     checkpoint: CheckpointOption = "final",
     as_json: Json = False,
 ) -> None:
@@ -165,7 +176,9 @@ def evaluate(
     from tilth.cli.show import print_metrics
     from tilth.jobs.evaluate import evaluate_run
 
-    metrics = asdict(evaluate_run(run, data, _which(checkpoint), say=lambda note: print(note, file=sys.stderr)))
+    reading = {key: value for key, value in (("format", format_), ("field", field)) if value is not None}
+    say = functools.partial(print, file=sys.stderr)
+    metrics = asdict(evaluate_run(run, data, _which(checkpoint), say=say, reading=reading))
     print_metrics(metrics)
     _print_json(as_json, metrics)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ def run_quickstart(run: Path, workspace: Path, workers: int | None, minutes: flo
     from tilth.jobs.quickstart import quickstart_recipe, xz_bits_per_byte
     from tilth.jobs.report import write_report
 
+    RunFolder(run).check()
     recipe = quickstart_recipe(run, minutes, steps)
     before = RunFolder(run).last_step()
     print("tilth quickstart: the text that came with Python becomes a small language model of your own.\n", flush=True)
@@ -46,13 +48,19 @@ def next_steps(run: Path, result: dict[str, Any]) -> list[str]:
     """Commands that make sense now."""
     longer = max(5, round(result["seconds"] / 60 * 3))
     extra = "" if run == Path("runs/quickstart") else f" --run {run}"
-    tilth = command_name()
+    tilth, text = command_name(), _text_here()
     return [
         f"{tilth} generate {run} --prompt 'def'",
-        f"{tilth} evaluate {run} --data README.md",
+        f"{tilth} evaluate {run}" + (f" --data {shlex.quote(text)}" if text else ""),
         f"{tilth} quickstart{extra} --minutes {longer}",
         f"{tilth} init my-text.yaml",
     ]
+
+
+def _text_here() -> str:
+    """A text in the current folder that the model has not seen; empty where there is none."""
+    there = sorted(p.name for p in Path().glob("*.md") if p.is_file() and p.stat().st_size)
+    return min(there, key=lambda name: name != "README.md", default="")
 
 
 def _say(number: str, text: str) -> None:

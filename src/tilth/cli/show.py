@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,6 +12,7 @@ from rich.console import Console
 
 from tilth.cli.prepare_display import PrepareDisplay
 from tilth.cli.tables import dataset_table, metrics_table, printable, result_table
+from tilth.core.environment import launched
 from tilth.core.errors import IntegrityError
 from tilth.core.files import read_json
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 def is_main_process() -> bool:
     """False in all but one of the processes that torchrun starts: they do not speak."""
-    return int(os.environ.get("RANK", "0")) == 0
+    return launched().rank == 0
 
 
 def prepare_shown(
@@ -78,7 +78,7 @@ def command_name() -> str:
 
 def print_dataset(dataset: Dataset) -> None:
     """Counts by stage and rule, to standard output."""
-    _print(dataset_table(dataset.facts))
+    _print(dataset_table(dataset.facts, dataset.tokenizer.training))
 
 
 def print_result(result: Mapping[str, Any]) -> None:

@@ -181,8 +181,12 @@ def metrics_line(metrics: Mapping[str, float], names: Sequence[str]) -> str:
     return "  ".join(f"{METRICS.get(name, (name,))[0]} {metric_value(name, metrics[name])}" for name in shown)
 
 
-def dataset_table(facts: Mapping[str, Any]) -> RenderableType:
-    """What became of the documents, rule by rule, and what the splits hold; `facts` are a Dataset's."""
+def dataset_table(facts: Mapping[str, Any], training: Mapping[str, int] | None = None) -> RenderableType:
+    """What became of the documents, rule by rule, and what the splits hold; `facts` are a Dataset's.
+
+    Args:
+        training: what the tokenizer learned from, as it remembers it.
+    """
     read, rules = facts["read"], facts["rules"]
     table = _table("documents", ("what happened", "left"), ("documents", "right"), ("text", "right"))
     early = {rule: n for rule, n in rules["dropped"].items() if _is_before_reading(rule)}
@@ -191,10 +195,10 @@ def dataset_table(facts: Mapping[str, Any]) -> RenderableType:
     table.add_row("read", count(read["documents"]), size(read["text_bytes"]), style="bold")
     _add_rules(table, "changed", rules["changed"])
     _add_rules(table, "dropped", late)
-    kept = read["documents"] - sum(late.values())
+    kept = facts["documents"]  # not what was read less what was dropped: a stage may cut documents up
     kept_bytes = sum(split["text_bytes"] for split in facts["splits"].values())
     table.add_row("kept", count(kept), size(kept_bytes), style="bold")
-    return Group(table, Text(), _splits_table(facts, kept))
+    return Group(table, Text(), _splits_table(facts, kept, training or {}))
 
 
 def _is_before_reading(rule: str) -> bool:
@@ -207,7 +211,7 @@ def _add_rules(table: Table, verdict: str, rules: Mapping[str, int]) -> None:
         table.add_row(Text(f"  {verdict} by {printable(rule)}"), count(documents), "")
 
 
-def _splits_table(facts: Mapping[str, Any], kept: int) -> Table:
+def _splits_table(facts: Mapping[str, Any], kept: int, training: Mapping[str, int]) -> Table:
     columns = (("split", "left"), ("documents", "right"), ("tokens", "right"), ("text", "right"))
     table = _table("splits", *columns, ("bytes/\ntoken", "right"))
     splits = facts["splits"]
@@ -215,7 +219,7 @@ def _splits_table(facts: Mapping[str, Any], kept: int) -> Table:
         per_token = f"{split['text_bytes'] / split['tokens']:.2f}" if split["tokens"] else ""
         numbers = (count(split["documents"]), count(split["tokens"]), size(split["text_bytes"]), per_token)
         table.add_row(Text(printable(name)), *numbers)
-    table.caption = Text("\n".join(_remarks(facts, kept)))
+    table.caption = Text("\n".join([*_remarks(facts, kept), *_not_learned_from(facts, training)]))
     return table
 
 
@@ -228,6 +232,23 @@ def _remarks(facts: Mapping[str, Any], kept: int) -> list[str]:
     unknown = sum(split["unknown_characters"] for split in splits)
     if unknown:
         remarks.append(f"{plural(unknown, 'character')} unknown to the tokenizer")
+    return remarks
+
+
+def _not_learned_from(facts: Mapping[str, Any], training: Mapping[str, int]) -> list[str]:
+    """The text that the tokenizer was not trained on, though it was there."""
+    remarks = []
+    if training.get("stopped_at_limit"):
+        read, there = training["bytes_read"], facts["splits"]["train"]["text_bytes"]
+        remarks.append(
+            f"the tokenizer learned from the first {size(read)} of {size(there)} of training text, "
+            f"{percent(read / there)} (tokenizer.train_bytes)"
+        )
+    if words := training.get("long_pretokens", 0):
+        much = size(training["long_bytes"])
+        remarks.append(f"the tokenizer did not learn from {plural(words, 'overlong word')} ({much})")
+    if lone := training.get("surrogates", 0):
+        remarks.append(f"the tokenizer did not learn from {plural(lone, 'lone surrogate')}")
     return remarks
 
 

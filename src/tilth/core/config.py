@@ -22,7 +22,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tilth.core.errors import RecipeError
-from tilth.core.faults import fault, short
+from tilth.core.faults import dotted_path, fault, short
 
 
 class Config(BaseModel):
@@ -58,11 +58,12 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-# PyYAML follows YAML 1.1, in which `1e-3` is a string (no dot), `on` is true and `1:30` is ninety: each a silent fault.
+# PyYAML follows YAML 1.1, in which `1e-3` is a string (no dot), `on` is true, `1:30` is ninety and `0100` is octal:
+# each a silent fault.
+_REPLACED = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("bool", "int", "float", "timestamp"))
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag not in _REPLACED]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    for _REPLACED in [tuple(f"tag:yaml.org,2002:{kind}" for kind in ("bool", "int", "float", "timestamp"))]
 }
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
@@ -75,6 +76,17 @@ _Loader.add_implicit_resolver(
     ),
     list("-+0123456789."),
 )
+
+
+def _decimal(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
+    text = str(loader.construct_scalar(node))
+    try:
+        return int(text.replace("_", ""), 10)
+    except ValueError:  # more digits than Python converts, or `!!int` on a text
+        raise yaml.constructor.ConstructorError(None, None, f"{short(text)} is no integer", node.start_mark) from None
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _decimal)
 
 
 def parse_yaml(text: str, place: str) -> Any:
@@ -143,17 +155,6 @@ def _assign(node: Any, keys: list[str], value: Any, override: str) -> None:
     _assign(child, rest, value, override)
 
 
-def deep_merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with the keys of `over` put in, mapping by mapping; lists are replaced whole."""
-    merged = dict(base)
-    for key, value in over.items():
-        if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
-            merged[key] = deep_merge(merged[key], value)
-        else:
-            merged[key] = value
-    return merged
-
-
 def parse(
     config_class: type[ConfigT], data: Mapping[str, Any], place: str = "recipe", overridden: Iterable[str] = ()
 ) -> ConfigT:
@@ -170,6 +171,16 @@ def parse(
         lines = "\n  ".join(message for message, _ in faults)
         remedies = "; ".join(dict.fromkeys(remedy for _, remedy in faults))
         raise RecipeError(f"{place}: {lines}", remedies) from None
+
+
+def unknown_keys(config_class: type[Config], data: Mapping[str, Any]) -> list[str]:
+    """The dotted paths of the keys of `data` that the schema does not have."""
+    try:
+        config_class.model_validate(data)
+    except ValidationError as error:
+        extra = [detail for detail in error.errors() if detail["type"] == "extra_forbidden"]
+        return list(dict.fromkeys(dotted_path(config_class, detail) for detail in extra))
+    return []
 
 
 def fingerprint(value: Any) -> str:

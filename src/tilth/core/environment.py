@@ -11,8 +11,11 @@ import platform
 import re
 import resource
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+from tilth.core.errors import RecipeError
 
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
@@ -94,6 +97,33 @@ def peak_memory_bytes() -> int:
     """The most memory that this process has held (resident)."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """Which of how many processes this one is, over all machines and on its own."""
+
+    rank: int = 0
+    local_rank: int = 0
+    world_size: int = 1
+
+
+def launched() -> Launch:
+    """What `torchrun` says in the environment; one process alone where it says nothing. RecipeError when that cannot be
+    meant.
+    """
+    numbers = {name: os.environ.get(name) for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE")}
+    remedy = "start several processes with torchrun, or unset WORLD_SIZE, RANK and LOCAL_RANK"
+    for name, text in numbers.items():
+        if text is not None and not (text.isascii() and text.isdigit()):
+            raise RecipeError(f"the environment's {name} is {text!r}, which is no number", remedy)
+    rank, local_rank, world_size = (int(text or default) for text, default in zip(numbers.values(), "001", strict=True))
+    missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
+    if world_size > 1 and missing:
+        raise RecipeError(f"the environment has WORLD_SIZE={world_size}, and no {' or '.join(missing)}", remedy)
+    if rank >= max(1, world_size):
+        raise RecipeError(f"the environment has RANK={rank}, and WORLD_SIZE={world_size}", remedy)
+    return Launch(rank, local_rank, world_size)
 
 
 def usable_cpus() -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pydantic import BaseModel
@@ -41,13 +41,12 @@ _YAML_TYPES = {
 
 def fault(config_class: type[BaseModel], detail: ErrorDetails, overridden: Sequence[str] = ()) -> tuple[str, str]:
     """(message, remedy) of one fault; `overridden` are the paths that were given on the command line."""
-    path = ".".join(str(part) for part in detail["loc"] if not _is_union_tag(part))
+    path = dotted_path(config_class, detail)
     option = next((o for o in overridden if path == o or path.startswith(f"{o}.") or o.startswith(f"{path}.")), None)
     source = f" (from --set {option})" if option and path else ""
     value, kind = detail["input"], detail["type"]
     if kind == "extra_forbidden":
-        known = sorted(_known_keys(config_class, detail["loc"][:-1]))
-        remedy = _nearest(str(detail["loc"][-1]), known) or f"known keys here: {', '.join(known)}"
+        remedy = _nearest_key(config_class, path, sorted(_known_keys(config_class, detail["loc"][:-1])))
         return f"{path}: unknown key (its value is {short(value)}){source}", f"{path}: {remedy}"
     if kind == "missing":
         return f"{path}: missing", f"add `{path}:`"
@@ -76,21 +75,77 @@ def short(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def _is_union_tag(part: Any) -> bool:
-    # pydantic puts the branch of a union into the path ("function-wrap[...]", "constrained-str", a class name).
-    return isinstance(part, str) and (
-        not re.fullmatch(r"[a-z_][a-z0-9_\-]*", part) or part in {"str", "int", "float", "bool", "constrained-str"}
-    )
+def dotted_path(config_class: type[BaseModel], detail: ErrorDetails) -> str:
+    """The dotted path of a fault, without the branches of unions that pydantic puts into it ("function-wrap[...]", a
+    class name).
+    """
+    loc, kept = detail["loc"], []
+    candidates = [config_class]
+    for place, part in enumerate(loc):
+        is_unknown_key = detail["type"] == "extra_forbidden" and place == len(loc) - 1
+        if not isinstance(part, str) or is_unknown_key:
+            kept.append(str(part))
+        elif below := _below(candidates, part):
+            kept.append(part)
+            candidates = below[0]
+        elif not _looks_like_union_tag(part):
+            kept.append(part)
+    return ".".join(kept)
+
+
+def _looks_like_union_tag(part: str) -> bool:
+    return not re.fullmatch(r"[a-z_][a-z0-9_\-]*", part) or part in {"str", "int", "float", "bool", "constrained-str"}
+
+
+def _nearest_key(config_class: type[BaseModel], path: str, known: Sequence[str]) -> str:
+    """What the writer of an unknown key may have meant: a key beside it, else one anywhere in the schema."""
+    section, _, key = path.rpartition(".")
+    everywhere = [place for place in _all_paths(config_class) if place not in {f"{section}.{k}" for k in known}]
+    everywhere.sort(key=lambda place: not place.startswith(f"{section}."))  # below this section before elsewhere
+    here = {name: name for name in known}
+    there = {place.rpartition(".")[2]: place for place in reversed(everywhere)}  # of equal names the first stays
+    for names in (here, there):
+        if same := next((names[name] for name in names if _same(key, name)), ""):
+            return f"did you mean `{same}`?"
+    for names, cutoff in ((here, 0.75), (there, 0.75), (here, 0.5)):
+        if close := difflib.get_close_matches(_plain(key), names, n=1, cutoff=cutoff):
+            return f"did you mean `{names[close[0]]}`?"
+    return f"known keys here: {', '.join(known)}"
+
+
+def _plain(key: str) -> str:
+    """`hiddenSize`, `Hidden Size` and `hidden-size` as `hidden_size`."""
+    return re.sub(r"[\s\-]+", "_", re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", key).strip()).lower()
+
+
+def _same(key: str, name: str) -> bool:
+    """Whether a key is a known one in another dress, or spells it out (`learning_rate` for `lr`)."""
+    plain = _plain(key)
+    initials = "".join(word[0] for word in plain.split("_") if word)
+    return plain == name or (len(initials) > 1 and initials == name)
+
+
+def _all_paths(config_class: type[BaseModel], prefix: str = "", depth: int = 6) -> Iterator[str]:
+    """The dotted path of every key of the schema, section by section; the first item stands for those of a list."""
+    for name, field in config_class.model_fields.items() if depth else ():
+        yield f"{prefix}{name}"
+        item = "0." if typing.get_origin(field.annotation) is list else ""
+        for inner in _config_classes(field.annotation):
+            yield from _all_paths(inner, f"{prefix}{name}.{item}", depth - 1)
+
+
+def _below(candidates: Sequence[type[BaseModel]], part: str) -> list[list[type[BaseModel]]]:
+    """The config classes that a key of the candidates leads to, as the one item of a list; empty when it is no key."""
+    annotations = [c.model_fields[part].annotation for c in candidates if part in c.model_fields]
+    return [[inner for annotation in annotations for inner in _config_classes(annotation)]] if annotations else []
 
 
 def _known_keys(config_class: type[BaseModel], loc: tuple[int | str, ...]) -> set[str]:
     """The keys that may stand at `loc`, found by walking the annotations."""
     candidates: list[type[BaseModel]] = [config_class]
     for part in loc:
-        if isinstance(part, int) or not any(part in c.model_fields for c in candidates):
-            continue
-        annotations = [c.model_fields[part].annotation for c in candidates if part in c.model_fields]
-        candidates = [inner for annotation in annotations for inner in _config_classes(annotation)]
+        if isinstance(part, str) and (below := _below(candidates, part)):
+            candidates = below[0]
     return {name for candidate in candidates for name in candidate.model_fields}
 
 

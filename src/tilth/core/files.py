@@ -17,6 +17,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -192,10 +193,31 @@ def new_folder(final: Path, facts: dict[str, Any] | None = None) -> Iterator[Pat
             raise
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Removes what processes that were killed left half-made in `folder`; for whoever holds the folder's lock."""
-    for path in folder.glob(".*.tmp"):
-        disk.remove(path)
+def is_leftover(name: str, of: str) -> bool:
+    """Whether a file name is that of something half-made, or half-removed, by this module: `.NAME.PID.tmp`, where NAME
+    matches the pattern `of`.
+    """
+    return re.fullmatch(rf"\.(?:{of})\.(?:\d+|old)\.tmp", name) is not None
+
+
+def remove_leftovers(folder: Path, of: str) -> None:
+    """Removes what processes that were killed left half-made in `folder`; for whoever holds the folder's lock.
+
+    Args:
+        of: a pattern of the names that tilth writes there. What is called otherwise is not ours, and stays.
+    """
+    with storage_errors(folder):
+        for path in [path for path in folder.glob(".*.tmp") if is_leftover(path.name, of)]:
+            disk.remove(path)
+
+
+def free_name(path: Path, suffix: str) -> Path:
+    """`NAME.suffix` beside `path`, or `NAME.suffix-1` and so on where that is taken."""
+    number, aside = 0, path.with_name(f"{path.name}.{suffix}")
+    while aside.exists():
+        number += 1
+        aside = path.with_name(f"{path.name}.{suffix}-{number}")
+    return aside
 
 
 def commit_folder(temporary: Path, final: Path, facts: dict[str, Any] | None = None) -> None:

@@ -3,6 +3,7 @@
     RUN/recipe.json         the resolved recipe               RUN/data.json           the dataset it was trained on
     RUN/decisions.json      what was measured at the start    RUN/steps.jsonl         one StepRecord a line
     RUN/events.jsonl        evaluations, samples, checkpoints, messages
+    RUN/*.jsonl.damaged     records as they were before a line that cannot be read was left out of them
     RUN/checkpoints/        to resume from
     RUN/final/              the model, ready to use
     RUN/result.json         how the run ended; RUN/report.html is the same, for people
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +24,19 @@ from typing import Any
 
 from tilth.core.config import differences
 from tilth.core.errors import CheckpointError, IntegrityError, RecipeError
-from tilth.core.files import FolderLock, disk, read_json, read_sealed, storage_errors, write_json, write_sealed
+from tilth.core.files import (
+    FolderLock,
+    disk,
+    free_name,
+    is_leftover,
+    read_json,
+    read_sealed,
+    remove_leftovers,
+    storage_errors,
+    write_file,
+    write_json,
+    write_sealed,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +101,13 @@ Event = StepRecord | EvaluationRecord | SampleRecord | CheckpointRecord | Messag
 CHANGEABLE = {
     *("train.steps", "train.tokens", "train.epochs", "train.hours", "train.early_stopping", "train.convergence"),
     *("train.final", "sample.every"),
+    *("train.micro_batch", "train.device", "train.precision"),
 }
-"""What may differ when a run goes on: how long it lasts, what is shown and kept. The rest would make it another run."""
+"""What may differ when a run goes on: how long it lasts, what is shown and kept, and what only rounds otherwise. The
+rest would make it another run."""
+_RECORDS = ("steps.jsonl", "events.jsonl")
+_FILES = ("recipe", "data", "decisions", "config", "result", "xz")
+_NAMES = "|".join([*(rf"{name}\.json" for name in _FILES), *map(re.escape, _RECORDS), r"report\.html", "final"])
 CHANGEABLE_SECTIONS = ("evaluate.", "sample.", "train.checkpoint.", "train.early_stopping.", "train.convergence.")
 
 
@@ -104,14 +123,48 @@ class RunFolder:
         """A context in which no other process can use this folder."""
         return FolderLock(self.path, "the run folder")
 
-    def claim(self, recipe: dict[str, Any], dataset: dict[str, Any]) -> list[str]:
+    def check(self) -> None:
+        """RecipeError when the folder holds things that are no run's: what a run writes must not mix with them."""
+        with storage_errors(self.path):
+            if not self.path.is_dir() or (self.path / "recipe.json").exists():
+                return
+            names = [path.name for path in self.path.iterdir()]
+        others = sorted(name for name in names if name != ".lock" and not is_leftover(name, _NAMES))
+        if others:
+            shown = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
+            raise RecipeError(
+                f"{self.path} is not a run folder, and not empty: it holds {shown}",
+                "name a new folder, or an empty one, with --run",
+            )
+
+    def remove_leftovers(self) -> None:
+        """Removes what a killed process left half-made here; for whoever holds the lock."""
+        remove_leftovers(self.path, _NAMES)
+        remove_leftovers(self.path / "tokenizer", r"tokenizer(?:_config)?\.json")
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything was trained here: a step that was recorded, a checkpoint (damaged or not), a final model."""
+        records = self.path / "steps.jsonl"
+        trained = self.final.exists() or (self.path / "result.json").exists() or any(self.checkpoints.glob("step-*"))
+        return trained or (records.exists() and records.stat().st_size > 0)
+
+    def claim(
+        self,
+        recipe: dict[str, Any],
+        dataset: dict[str, Any],
+        resolve: Callable[[dict[str, Any]], dict[str, Any]] = dict,
+    ) -> list[str]:
         """Writes the recipe of a new run, or compares it with the one that made this folder.
 
-        A folder that has no checkpoint yet is a new run: nothing in it depends on its recipe.
+        A folder in which nothing was trained yet is a new run: nothing in it depends on its recipe.
         Returns the differences that are allowed (a longer run, for example); RecipeError names the ones that are not.
+
+        Args:
+            resolve: brings the recipe that lies here to today's schema; what it did not know has today's default.
         """
-        begun = any(self.checkpoints.glob("step-*"))
-        old = self.recipe() if begun and (self.path / "recipe.json").exists() else None
+        begun = self.begun
+        old = resolve(self.recipe()) if begun and (self.path / "recipe.json").exists() else None
         changes = differences(old, recipe) if old is not None else []
         refused = [change for change in changes if not _may_change(change)]
         if refused:
@@ -138,7 +191,7 @@ class RunFolder:
 
     def sync(self) -> None:
         """Makes the records durable: a checkpoint must not outlive the records of its steps."""
-        for name in ("steps.jsonl", "events.jsonl"):
+        for name in _RECORDS:
             if (self.path / name).exists():
                 with storage_errors(self.path):
                     disk.sync_file(self.path / name)
@@ -166,26 +219,45 @@ class RunFolder:
     def _file_of(self, event: Event) -> Path:
         return self.path / ("steps.jsonl" if isinstance(event, StepRecord) else "events.jsonl")
 
-    def rewind(self, step: int) -> None:
-        """Forgets what was recorded after `step`: those steps will be done again."""
-        for name in ("steps.jsonl", "events.jsonl"):
-            path = self.path / name
-            if path.exists():
-                kept = _bytes_up_to(path, step)
-                if kept != path.stat().st_size:
-                    with storage_errors(path):
-                        disk.truncate(path, kept)
+    def rewind(self, step: int) -> list[str]:
+        """Forgets what was recorded after `step`: those steps will be done again.
+
+        A line that cannot be read does not take others with it: it is left out, and the file as it was stays beside the
+        new one. Returns a line on each file in which that happened. Only a last line without its end, which a killed
+        process never finished, goes without a word.
+        """
+        return [said for name in _RECORDS if (said := self._rewind(self.path / name, step))]
+
+    def _rewind(self, path: Path, step: int) -> str:
+        if not path.exists():
+            return ""
+        size, bad = _up_to(path, step)
+        with storage_errors(path):
+            if not bad:
+                if size != path.stat().st_size:
+                    disk.truncate(path, size)
+                return ""
+            aside = free_name(path, "damaged")
+            disk.link(path, aside)
+            write_file(path, (line for line in _first_lines(path, size) if _step_of(line) is not None))
+        lines = ", ".join(map(str, bad[:5])) + (f" and {len(bad) - 5} more" if len(bad) > 5 else "")
+        return f"{path.name}: line {lines} cannot be read and is left out; the file as it was is kept as {aside.name}"
 
     def steps(self) -> list[StepRecord]:
         """All step records."""
-        return [StepRecord(**line) for line in _lines(self.path / "steps.jsonl")]
+        path = self.path / "steps.jsonl"
+        try:
+            return [StepRecord(**line) for line in _lines(path)]
+        except TypeError as error:
+            raise IntegrityError(f"{path} holds a line that is no record of a step: {error}", _MEND) from None
 
     def last_step(self) -> int:
-        """The last step that was recorded; 0 for a run that has none."""
-        step = 0
-        for line in _lines(self.path / "steps.jsonl"):
-            step = line["step"]
-        return step
+        """The last step that was recorded and can be read; 0 for a run that has none."""
+        path = self.path / "steps.jsonl"
+        if not path.exists():
+            return 0
+        with path.open("rb") as file:
+            return max((step for line in file if (step := _step_of(line)) is not None), default=0)
 
     def events(self, kind: str) -> list[dict[str, Any]]:
         """All events of a kind: `evaluation`, `sample`, `checkpoint` or `message`."""
@@ -197,28 +269,48 @@ def _may_change(change: str) -> bool:
     return key in CHANGEABLE or key.startswith(CHANGEABLE_SECTIONS)
 
 
-def _bytes_up_to(path: Path, step: int) -> int:
-    """Bytes of the leading lines that are whole and not after `step`."""
-    size = 0
+def _up_to(path: Path, step: int) -> tuple[int, list[int]]:
+    """Bytes of the lines up to the first that is after `step`, and the numbers of those among them that cannot be
+    read.
+    """
+    size, bad = 0, []
     with path.open("rb") as file:
-        for line in file:
-            try:
-                if not line.endswith(b"\n") or json.loads(line)["step"] > step:
-                    break
-            except (ValueError, KeyError, TypeError):
+        for number, line in enumerate(file, 1):
+            found = _step_of(line)
+            # Without its end the process was killed while it wrote: that record was never whole.
+            if not line.endswith(b"\n") or (found is not None and found > step):
                 break
+            if found is None:
+                bad.append(number)
             size += len(line)
-    return size
+    return size, bad
+
+
+def _first_lines(path: Path, size: int) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while file.tell() < size:
+            yield file.readline()
+
+
+def _step_of(line: bytes) -> int | None:
+    """The step of a record; None for a line that is none."""
+    try:
+        step = json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError, IndexError):
+        return None
+    return step if isinstance(step, int) else None
+
+
+_MEND = "type the command that trained it: it leaves that line out, and keeps the file as it was beside it"
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
     if not path.exists():
         return
-    with path.open(encoding="utf-8") as file:
+    with path.open("rb") as file:
         for number, line in enumerate(file, 1):
-            if not line.endswith("\n"):
+            if not line.endswith(b"\n"):
                 return  # the process was killed while it wrote: that record was never whole
-            try:
-                yield json.loads(line)
-            except ValueError:
-                raise IntegrityError(f"{path}:{number} is not JSON", "remove that line, or restore the file") from None
+            if _step_of(line) is None:
+                raise IntegrityError(f"{path}:{number} is no record that tilth wrote", _MEND)
+            yield json.loads(line)

@@ -38,8 +38,3 @@ class Feed:
         """The model's hidden states [B, T, D], products in `precision`."""
         with autocast(precision, self.input_ids.device):
             return model(self.input_ids, self.positions, self.mask)  # type: ignore[no-any-return]
-
-    def logits(self, model: Transformer, precision: Precision) -> Tensor:
-        """The model's logits [B, T, V], products in `precision`."""
-        with autocast(precision, self.input_ids.device):
-            return model.logits(model(self.input_ids, self.positions, self.mask))

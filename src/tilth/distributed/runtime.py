@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -23,7 +22,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from tilth.core.environment import DeviceName, peak_memory_bytes
+from tilth.core.environment import DeviceName, launched, peak_memory_bytes
 from tilth.core.errors import PeerError, RecipeError
 
 PlainT = TypeVar("PlainT")
@@ -156,11 +155,11 @@ def start(device: DeviceName = "auto") -> Runtime:
     """Picks the device, and joins the group of processes when `torchrun` set WORLD_SIZE (nccl on CUDA, gloo
     elsewhere).
     """
-    world_size = int(os.environ.get("WORLD_SIZE", "1"))
-    rank, local_rank = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
+    launch = launched()
+    rank, world_size = launch.rank, launch.world_size
     chosen = pick_device(device)
     if chosen.type == "cuda":
-        chosen = torch.device("cuda", local_rank)
+        chosen = torch.device("cuda", launch.local_rank)
         torch.cuda.set_device(chosen)
     if world_size > 1:
         backend = "nccl" if chosen.type == "cuda" else "gloo"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tilth.core.rundir import Event
+from tilth.core.rundir import Event, RunFolder
 from tilth.data.dataset import Dataset
 from tilth.evaluate.metrics import Metrics
 from tilth.jobs.evaluate import evaluate_run
@@ -37,9 +37,23 @@ def train(
     Returns:
         run, step, tokens, train_loss, validation_loss, seconds, stopped_by, checkpoint.
     """
-    return train_model(recipe, prepare(recipe, workspace, workers), Path(run or Path("runs") / recipe.name), emit)
+    folder = Path(run or Path("runs") / recipe.name)
+    RunFolder(folder).check()  # before hours of preparation
+    return train_model(recipe, prepare(recipe, workspace, workers), folder, emit)
 
 
-def evaluate(run: Path | str, data: Path | str | None = None, which: Which = "final") -> Metrics:
-    """Loss, perplexity, bits per byte and accuracy on the run's validation split, or on the text of `data`."""
-    return evaluate_run(run, data, which)
+def evaluate(
+    run: Path | str,
+    data: Path | str | None = None,
+    which: Which = "final",
+    format: str | None = None,
+    field: str | None = None,
+) -> Metrics:
+    """Loss, perplexity, bits per byte and accuracy on the run's validation split, or on the text of `data`.
+
+    Args:
+        format: how to read `data`, and
+        field: which key or column of it holds the text; by default as the run's sources were read, or by suffix.
+    """
+    reading = {key: value for key, value in (("format", format), ("field", field)) if value is not None}
+    return evaluate_run(run, data, which, reading=reading)

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from tilth.core.config import parse
 from tilth.core.environment import Precision
-from tilth.core.errors import CheckpointError, DataError
-from tilth.core.files import read_json
+from tilth.core.errors import CheckpointError, DataError, RecipeError, StorageError
+from tilth.core.files import MANIFEST, read_manifest, storage_errors
 from tilth.core.rundir import RunFolder
-from tilth.data.dataset import open_dataset
+from tilth.data.config import DataConfig
 from tilth.data.loader import evaluation_batches
 from tilth.data.shards import EncodedDocuments, Shard, TokenStream, encoded_document, write_shard
 from tilth.data.sources import SourceConfig, list_inputs, read_input
+from tilth.data.sources.inputs import kind_of
 from tilth.data.stages import Outcomes, build_stages, clean
 from tilth.distributed.runtime import Runtime
 from tilth.evaluate.evaluator import evaluate
 from tilth.evaluate.metrics import Metrics
 from tilth.jobs.load import LanguageModel, Which, load
-from tilth.jobs.recipe import Recipe, make_recipe
+from tilth.jobs.runs import dataset_of, reading_habits, run_of, stored_recipe
 from tilth.tokenizer.hf_format import UNKNOWN
 
 
@@ -34,61 +38,114 @@ def evaluate_run(
     precision: Precision = "fp32",
     batch_tokens: int = 16384,
     say: Callable[[str], None] | None = None,
+    reading: dict[str, str] | None = None,
 ) -> Metrics:
     """A deterministic full pass over the run's validation split, or over the text of `data` (a file, folder or glob).
 
     Text from `data` is cleaned as the run's recipe says; `say` is told what was changed or left out of it. The
     figures are of fp32 products unless asked otherwise.
+
+    Args:
+        run: a run folder, or one with a model in it (RUN/final, or a copy of it: `data` is needed then).
+        reading: `format` and `field` of `data`; what is not given is the recipe's where that is plain.
     """
+    if reading and data is None:
+        raise RecipeError(f"{' and '.join(reading)} without data to read", "name the text too: --data FILE")
     language_model = load(run, which)
-    recipe = make_recipe(RunFolder(_run_of(Path(run))).recipe())
-    with tempfile.TemporaryDirectory(prefix="tilth-evaluate-") as scratch:
+    place = run_of(Path(run))
+    habits, note = _habits(place, language_model.path)
+    say = say or _nobody
+    with _scratch() as scratch:
         if data is None:
-            stream = _validation(Path(run))
+            stream = _validation(place, Path(run))
         else:
-            stream, notes = encode_files(language_model, recipe, str(data), Path(scratch))
-            for note in notes if say else ():
-                say(note)  # type: ignore[misc]
+            source = _source(str(data), habits, reading or {})
+            stream, notes = encode_files(language_model, habits["clean"], source, scratch)
+            for line in [*([note] if note else []), *notes]:
+                say(line)
         context = language_model.config.context_length
         batches = evaluation_batches(
             stream,
             context,
             max(1, batch_tokens // context),
             language_model.tokenizer.end_of_text,
-            not recipe.data.cross_document_attention,
+            not habits["cross_document_attention"],
         )
         runtime = Runtime(language_model.model.embed_tokens.weight.device)
         return evaluate(language_model.model, batches, stream.text_bytes, runtime, precision)
 
 
-def _run_of(path: Path) -> Path:
-    """The run folder that `path` is, or stands in (RUN/final, RUN/checkpoints/step-…)."""
-    for folder in (path, path.parent, path.parent.parent):
-        if (folder / "recipe.json").exists():
-            return folder
-    raise CheckpointError(f"{path} is not in a run folder", "name a folder made by `tilth train`")
+def _nobody(line: str) -> None:
+    del line
 
 
-def _validation(path: Path) -> TokenStream:
-    run = _run_of(path)
-    facts = read_json(run / "data.json")
-    dataset = open_dataset(Path(facts["folder"]))
-    if dataset.fingerprint != facts["fingerprint"]:
-        raise DataError(
-            f"{dataset.folder} is not the dataset that {run} was trained on", "evaluate a file: --data FILE"
+@contextlib.contextmanager
+def _scratch() -> Iterator[Path]:
+    """A temporary folder; StorageError when the disk has no room for it or for what is put there."""
+    remedy = "make room there, or name another folder for temporary files: TMPDIR=FOLDER"
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="tilth-evaluate-")
+    except OSError as error:
+        raise StorageError(f"cannot make a temporary folder: {error.strerror}", remedy) from error
+    with folder as path:
+        try:
+            with storage_errors(Path(path)):
+                yield Path(path)
+        except StorageError as error:
+            raise StorageError(error.message, remedy) from error
+
+
+def _habits(run: Path | None, model: Path) -> tuple[dict[str, Any], str]:
+    """How the model's text was read and cleaned (`reading_habits`), and a note where nothing tells."""
+    if run is not None:
+        return reading_habits(stored_recipe(RunFolder(run)).data), ""
+    facts = read_manifest(model) if (model / MANIFEST).exists() else {}
+    if isinstance(facts.get("habits"), dict):
+        return facts["habits"], ""
+    habits = reading_habits(DataConfig(sources=[SourceConfig(path="-")]))
+    return habits, f"{model} does not say how its text was cleaned: `clean: {habits['clean']}` is taken"
+
+
+def _source(pattern: str, habits: Mapping[str, Any], reading: Mapping[str, str]) -> SourceConfig:
+    """`--data` as a source. The recipe's format is for files whose suffix says nothing."""
+    rows = dict(habits["rows"])
+    if "field" in reading:  # it says the same thing as these
+        rows = {key: value for key, value in rows.items() if key not in ("template", "map")}
+    given = {**rows, **reading}
+    if kind_of(pattern) is None:
+        given = {"format": habits["format"], **given}
+    return parse(SourceConfig, {"path": pattern, **given}, "--data")
+
+
+def _validation(run: Path | None, path: Path) -> TokenStream:
+    if run is None:
+        raise CheckpointError(
+            f"{path} is not in a run folder: there is no validation split to measure it on",
+            "name a folder made by `tilth train`, or evaluate a file: --data FILE",
         )
-    stream = dataset.stream("validation")
+    stream = dataset_of(run).stream("validation")
     if not stream.tokens:
         raise DataError(f"the dataset of {run} has no validation split", "evaluate a file: --data FILE")
     return stream
 
 
 def encode_files(
-    language_model: LanguageModel, recipe: Recipe, pattern: str, scratch: Path
+    language_model: LanguageModel, clean_by: Any, source: SourceConfig, scratch: Path
 ) -> tuple[TokenStream, list[str]]:
     """The text of a file, folder or glob as tokens in a scratch folder, and what was not taken as it was."""
-    tokenizer, stages = language_model.tokenizer, build_stages(recipe.data.clean)
-    source = parse(SourceConfig, {"path": pattern}, "--data")
+    try:
+        return _encode_files(language_model, clean_by, source, scratch)
+    except DataError as error:
+        if re.search(r"`(format|field):", error.remedy):  # written for recipes
+            raise type(error)(error.message, f"{error.remedy}; here these are --format and --field") from None
+        raise
+
+
+def _encode_files(
+    language_model: LanguageModel, clean_by: Any, source: SourceConfig, scratch: Path
+) -> tuple[TokenStream, list[str]]:
+    tokenizer, stages = language_model.tokenizer, build_stages(clean_by)
+    pattern = source.path
     end = np.array([tokenizer.end_of_text], np.uint32)
     listing = list_inputs(source, Path(), scratch)
     ledger = list(listing.skipped)

@@ -1,7 +1,8 @@
 """The model that a run ends with: `RUN/final/`, whole in itself.
 
 Its manifest says which weights it holds (`weights`: last or best, `step`), for which end of the run (`end`) and wish of
-the recipe (`asked`) it was written: what is still so need not be written again.
+the recipe (`asked`) it was written: what is still so need not be written again. `habits` say how further text for it
+has to be read and cleaned.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from tilth.checkpoint.tensors import write_tensors
 from tilth.core.errors import CheckpointError, TilthError
 from tilth.core.files import commit_folder, disk, storage_errors, verify_manifest, write_json
 from tilth.core.rundir import RunFolder
+from tilth.jobs.recipe import Recipe
+from tilth.jobs.runs import reading_habits
 from tilth.model.config import ModelConfig
 from tilth.tokenizer import Tokenizer
 from tilth.train.stopping import Progress
@@ -73,12 +76,13 @@ def standing_final(folder: RunFolder, asked: str, end: int) -> dict[str, Any] | 
 
 
 def write_final(
-    folder: RunFolder, asked: str, end: int, weights: FinalWeights, config: ModelConfig, tokenizer: Tokenizer
+    folder: RunFolder, recipe: Recipe, end: int, weights: FinalWeights, config: ModelConfig, tokenizer: Tokenizer
 ) -> dict[str, Any]:
     """Writes weights, configuration and tokenizer, in place of what an earlier end of this run left there; returns the
     facts of its manifest.
     """
-    facts = {"weights": weights.kind, "step": weights.step, "asked": asked, "end": end}
+    facts = {"weights": weights.kind, "step": weights.step, "asked": recipe.train.final, "end": end}
+    facts["habits"] = reading_habits(recipe.data)
     temporary = folder.path / f".final.{os.getpid()}.tmp"
     with storage_errors(temporary):
         disk.remove(temporary)

@@ -10,9 +10,9 @@ import re
 from pathlib import Path
 
 from tilth.core.config import load_yaml
-from tilth.core.errors import DataError, RecipeError
-from tilth.core.files import read_json
+from tilth.core.errors import RecipeError
 from tilth.data.dataset import Dataset, open_dataset
+from tilth.jobs.runs import dataset_of
 
 _MARK = re.compile(r"-[0-9a-f]{12}$")
 
@@ -26,21 +26,13 @@ def locate_data(what: Path | str, workspace: Path) -> tuple[Dataset, Path | None
     """
     path = Path(what)
     if (path / "data.json").is_file():
-        return _of_run(path), path
+        return dataset_of(path), path
     if path.is_dir():
         return open_dataset(path), None
     name = str(what)
     if path.suffix in (".yaml", ".yml"):
         name = str(load_yaml(path).get("name"))
     return open_dataset(_newest(name, workspace / "datasets")), None
-
-
-def _of_run(run: Path) -> Dataset:
-    named = read_json(run / "data.json")
-    dataset = open_dataset(Path(named["folder"]))
-    if dataset.fingerprint != named["fingerprint"]:
-        raise DataError(f"{dataset.folder} now holds another dataset than {run} was trained on", "prepare it again")
-    return dataset
 
 
 def _newest(name: str, folder: Path) -> Path:

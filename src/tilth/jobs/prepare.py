@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
-from tilth.core.environment import usable_cpus
+from tilth.core.environment import launched, usable_cpus
 from tilth.core.executors import ExecutorName, open_executor
 from tilth.core.files import FolderLock, remove_leftovers
 from tilth.core.tasks import OnDone
@@ -35,10 +34,10 @@ def prepare_data(
         executor: `processes` of this machine, or `ray`: a cluster whose nodes all see the workspace and the sources.
     """
     # Under torchrun every process comes here: the first does the work, the others wait and find it done.
-    together = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    together = launched().world_size > 1
     with FolderLock(workspace, "the workspace", wait=together):
-        for folder in ("tasks", "datasets"):
-            remove_leftovers(workspace / folder)
+        remove_leftovers(workspace / "tasks", r"[a-z_]+-[0-9a-f]{20}")
+        remove_leftovers(workspace / "datasets", r"[A-Za-z0-9][A-Za-z0-9._-]*-[0-9a-f]{12}")
         place, root = workspace, base or Path()
         if executor == "ray":  # its workers start in another folder
             place, root = place.absolute(), root.absolute()

@@ -6,28 +6,32 @@ import lzma
 from pathlib import Path
 
 from tilth.core.files import read_json, write_json
+from tilth.core.rundir import RunFolder
 from tilth.data.dataset import Dataset
-from tilth.jobs.recipe import Recipe, load_shipped
+from tilth.jobs.recipe import Recipe, load_shipped, make_recipe
+from tilth.jobs.runs import stored_recipe
 
 RECIPE = "quickstart"
 
 
 def quickstart_recipe(run: Path, minutes: float | None, steps: int | None) -> Recipe:
-    """The shipped recipe with the length that is asked for, or that the run already has."""
+    """The recipe that the run folder was begun with, else the shipped one, with the length that is asked for.
+
+    A run that was begun with another tilth goes on as it was, whatever recipe is shipped by now.
+    """
+    overrides: list[str] = []
     if steps is not None:
         overrides = ["train.hours=null", f"train.steps={steps}"]
     elif minutes is not None:
         overrides = [f"train.hours={minutes / 60}"]
-    else:
-        overrides = _length_of(run)
-    return load_shipped(RECIPE, overrides)
-
-
-def _length_of(run: Path) -> list[str]:
+    shipped, folder = load_shipped(RECIPE, overrides), RunFolder(run)
     if not (run / "recipe.json").exists():
-        return []
-    train = read_json(run / "recipe.json")["train"]
-    return [f"train.hours={_yaml(train['hours'])}", f"train.steps={_yaml(train['steps'])}"]
+        return shipped
+    stored = stored_recipe(folder)
+    if folder.begun and (stored.name, stored.data.sources) == (shipped.name, shipped.data.sources):
+        return make_recipe(stored.plain(), overrides, str(run / "recipe.json"))
+    length = [f"train.{key}={_yaml(getattr(stored.train, key))}" for key in ("hours", "steps")]
+    return load_shipped(RECIPE, overrides or length)
 
 
 def _yaml(value: float | None) -> str:

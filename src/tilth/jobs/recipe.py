@@ -32,8 +32,8 @@ class EvaluateConfig(Config):
 
     every: int | None = Field(default=250, ge=1)
     """Steps between evaluations; one is made at the end besides. `null`: only at the end."""
-    metrics: list[Metric] = ["loss", "perplexity", "bits_per_byte", "accuracy"]
-    """Which of the metrics are shown."""
+    metrics: list[Metric] = Field(default=["loss", "perplexity", "bits_per_byte", "accuracy"], min_length=1)
+    """Which of the metrics are shown; all are measured."""
     batch_tokens: int = Field(default=16384, ge=1)
     """Tokens that go through the model at once."""
 
@@ -84,19 +84,19 @@ class Recipe(Config):
             raise ValueError(
                 "train.final: best needs a validation split and train.checkpoint.best | set both, or final: last"
             )
-        if self.train.early_stopping and self.train.early_stopping.metric not in self.evaluate.metrics:
-            raise ValueError(
-                f"train.early_stopping.metric {self.train.early_stopping.metric} is not measured | "
-                "add it to evaluate.metrics"
-            )
         return self
 
     @model_validator(mode="after")
     def _vocabulary_fits(self) -> Recipe:
-        size, tokenizer = self.model.vocab_size, self.tokenizer
-        if size is not None and tokenizer.kind == "bpe" and size < tokenizer.vocab_size:
+        size, least = self.model.vocab_size, self.tokenizer.least_ids
+        if size is not None and size < least:
+            of = {
+                "bpe": "tokenizer.vocab_size",
+                "byte": "the ids of tokenizer.kind byte:",
+                "char": "any tokenizer.kind char:",
+            }
             raise ValueError(
-                f"model.vocab_size {size} is smaller than tokenizer.vocab_size {tokenizer.vocab_size} | "
+                f"model.vocab_size {size} is smaller than {of[self.tokenizer.kind]} {least} | "
                 "leave model.vocab_size out: it is then the tokenizer's"
             )
         return self

@@ -24,12 +24,12 @@ from typing import Any, TypeVar
 import yaml
 
 from tilth.core.config import parse
-from tilth.core.errors import DataError, TilthError
+from tilth.core.errors import TilthError
 from tilth.core.files import read_json, write_file
 from tilth.core.rundir import RunFolder, StepRecord
-from tilth.data.dataset import open_dataset
 from tilth.jobs.charts import evenly, training_charts
 from tilth.jobs.page import Page
+from tilth.jobs.runs import dataset_of
 from tilth.model.config import ModelConfig, parameter_count
 
 # With every character escaped (six bytes at most) all of these together stay under a megabyte.
@@ -41,7 +41,6 @@ RECIPE_CHARACTERS = 20_000
 
 ItemT = TypeVar("ItemT")
 _UNITS = {"char": "character", "byte": "byte"}
-_BEFORE_READING = ("list/", "read/")  # what these rules drop was never counted as a document read
 
 
 @dataclass(frozen=True)
@@ -123,10 +122,7 @@ def _read(run: Path) -> Records:
 
 def _read_data(run: Path) -> tuple[dict[str, Any] | None, str]:
     try:
-        named = read_json(run / "data.json")
-        dataset = open_dataset(Path(named["folder"]))
-        if dataset.fingerprint != named["fingerprint"]:
-            raise DataError(f"{dataset.folder} now holds another dataset", "prepare the data again")
+        dataset = dataset_of(run)
     except TilthError as error:
         return None, error.message
     return dataset.facts, ""
@@ -221,8 +217,7 @@ def _data(facts: Mapping[str, Any] | None) -> dict[str, Any] | None:
         return None
     changed, dropped = facts["rules"]["changed"], facts["rules"]["dropped"]
     rules = [(*key.split("/", 1), changed.get(key, 0), dropped.get(key, 0)) for key in sorted({*changed, *dropped})]
-    read = facts["read"]["documents"]
-    kept = read - sum(n for key, n in dropped.items() if not key.startswith(_BEFORE_READING))
+    kept = facts["documents"]
     splits, total = facts["splits"], Counter[str]()
     for split in splits.values():
         total.update(split)

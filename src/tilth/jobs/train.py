@@ -15,8 +15,8 @@ import torch
 from tilth.checkpoint.store import Checkpoint, CheckpointStore
 from tilth.core.config import fingerprint
 from tilth.core.environment import Precision, fingerprint_environment, peak_flops
-from tilth.core.errors import IntegrityError, RecipeError
-from tilth.core.files import read_json, remove_leftovers, write_json
+from tilth.core.errors import CheckpointError, IntegrityError, RecipeError
+from tilth.core.files import read_json, write_json
 from tilth.core.rundir import Event, Message, RunFolder, SampleRecord
 from tilth.data.dataset import Dataset
 from tilth.data.loader import Loader, evaluation_batches
@@ -27,6 +27,7 @@ from tilth.generate.text import TextOptions, generate_texts
 from tilth.jobs.final import choose_weights, standing_final, write_final, write_identity
 from tilth.jobs.recipe import Recipe
 from tilth.jobs.report import write_report
+from tilth.jobs.runs import dataset_facts, stored_recipe
 from tilth.model.config import ModelConfig, flops_per_token
 from tilth.model.precision import make_scaler, resolve_precision
 from tilth.model.transformer import Transformer, build
@@ -54,8 +55,9 @@ def train_model(recipe: Recipe, dataset: Dataset, run: Path, emit: Emit | None =
 
 
 def _hold(folder: RunFolder, stack: contextlib.ExitStack) -> None:
+    folder.check()
     stack.enter_context(folder.lock())
-    remove_leftovers(folder.path)
+    folder.remove_leftovers()
 
 
 def _record(folder: RunFolder, show: Emit | None, event: Event) -> None:
@@ -80,31 +82,42 @@ def _train(recipe: Recipe, dataset: Dataset, folder: RunFolder, runtime: Runtime
         "recipe": fingerprint(recipe.plain()),
         "environment": fingerprint_environment(torch.get_num_threads(), _device_name(runtime)),
         "world_size": runtime.world_size,
+        "asked": _asked(recipe),
     }
+    parts.identity["changed"] = _changed(parts.identity, checkpoint)
     trainer = Trainer(recipe.train, parts)
     if checkpoint is not None:
         trainer.restore(checkpoint)
 
     def begin() -> None:
-        folder.rewind(trainer.progress.step)
-        for warning in warnings:
-            record(Message(trainer.progress.step, "warning", warning))
-        for change in changes:
-            record(Message(trainer.progress.step, "info", f"the recipe changed: {change}"))
+        again = folder.last_step() - trainer.progress.step
+        said = [*warnings, *folder.rewind(trainer.progress.step)]
+        _say_before(trainer, record, said, changes, again)
         _say_where(checkpoint, trainer, record)
 
     runtime.from_main(begin)
     idle = trainer.stopping.reason(trainer.progress) is not None
     stopped_by = trainer.run()
-    result = runtime.from_main(lambda: _end(folder, trainer, stopped_by, idle, model_config, dataset.tokenizer))
+    result = runtime.from_main(lambda: _end(folder, recipe, trainer, stopped_by, idle, model_config, dataset.tokenizer))
     return result if runtime.is_main else {}
 
 
 def _claim(folder: RunFolder, recipe: Recipe, dataset: Dataset, config: ModelConfig) -> list[str]:
     """Makes the folder this run's; returns what changed in its recipe since it began."""
-    changes = folder.claim(recipe.plain(), {"folder": str(dataset.folder), "fingerprint": dataset.fingerprint})
+    facts = dataset_facts(dataset, folder.path)
+    changes = folder.claim(recipe.plain(), facts, lambda _: stored_recipe(folder).plain())
+    _nothing_is_lost(folder)
     write_identity(folder, config, dataset.tokenizer)
     return changes
+
+
+def _nothing_is_lost(folder: RunFolder) -> None:
+    """A finished run without one checkpoint would be trained anew, and its model replaced: not unasked."""
+    if folder.final.exists() and not any(folder.checkpoints.glob("step-*")):
+        raise CheckpointError(
+            f"the run in {folder.path} has a final model, and its checkpoints are gone: there is nothing to go on from",
+            f"use {folder.final} as it is; to train anew, name another folder with --run, or remove this one",
+        )
 
 
 def complete_model(config: ModelConfig, tokenizer: Tokenizer) -> ModelConfig:
@@ -217,17 +230,52 @@ def _decisions(
 
     A run that is killed and begins anew must not measure, and perhaps decide, otherwise.
     """
-    if checkpoint is not None:
-        state = checkpoint.state()
-        return {key: state[key] for key in ("micro_rows", "precision")}
+    kept = _kept_decisions(recipe, checkpoint)
+    if kept.keys() == _ASKED_BY.keys():
+        return kept
 
     def make() -> dict[str, Any]:
-        rows = choose_micro_rows(recipe, config, -(-loader.batch_rows // runtime.world_size), runtime.device)
-        shape = (rows * config.context_length, config.hidden_size, config.mlp_size)
-        return {"micro_rows": rows, "precision": resolve_precision(recipe.train.precision, runtime.device, *shape)}
+        rows = kept.get("micro_rows")
+        if rows is None:
+            rows = choose_micro_rows(recipe, config, -(-loader.batch_rows // runtime.world_size), runtime.device)
+        precision, shape = kept.get("precision"), (rows * config.context_length, config.hidden_size, config.mlp_size)
+        if precision is None:
+            precision = resolve_precision(recipe.train.precision, runtime.device, *shape)
+        return {"micro_rows": rows, "precision": precision}
 
-    key = fingerprint([recipe.plain(), runtime.world_size, _device_name(runtime)])
+    key = fingerprint([recipe.plain(), runtime.world_size, _device_name(runtime), kept])
     return runtime.from_main(lambda: folder.decide(key, make))
+
+
+_ASKED_BY = {"micro_rows": "micro_batch", "precision": "precision"}
+"""What is decided at the start, and the key of the recipe that asks for it."""
+_ROUNDING = ("device", "micro_batch", "precision")
+_LIMITS = ("steps", "tokens", "epochs", "hours", "early_stopping", "convergence")
+
+
+def _asked(recipe: Recipe) -> dict[str, Any]:
+    """What may change while a run goes on, and does so to its weights: kept with every checkpoint."""
+    plain = recipe.plain()
+    asked = {key: plain["train"][key] for key in (*_ROUNDING, *_LIMITS)}
+    if recipe.train.early_stopping:  # it counts evaluations
+        asked["early_stopping"]["every"] = recipe.evaluate.every
+    return asked
+
+
+def _kept_decisions(recipe: Recipe, checkpoint: Checkpoint | None) -> dict[str, Any]:
+    """The decisions of a checkpoint that the recipe has not opened again: by asking for something else, or for `auto`
+    on another device.
+    """
+    if checkpoint is None:
+        return {}
+    state, now = checkpoint.state(), _asked(recipe)
+    before = state["identity"].get("asked", now)
+    moved = before["device"] != now["device"]
+    kept = {}
+    for decision, key in _ASKED_BY.items():
+        if before[key] == now[key] and not (moved and now[key] == "auto"):
+            kept[decision] = state[decision]
+    return kept
 
 
 def choose_micro_rows(recipe: Recipe, config: ModelConfig, share: int, device: torch.device) -> int:
@@ -277,6 +325,52 @@ def _samples(recipe: Recipe, tokenizer: Tokenizer, model: Transformer, step: int
     return events
 
 
+def _changed(now: dict[str, Any], checkpoint: Checkpoint | None) -> list[str]:
+    """What has changed since the run began, now or on an earlier going on: `rounding`, `limits`."""
+    if checkpoint is None:
+        return []
+    before = checkpoint.state()["identity"]
+    found, asked = set(before.get("changed", [])), before.get("asked", now["asked"])
+    if before["environment"] != now["environment"] or before["world_size"] != now["world_size"]:
+        found.add("rounding")
+    for kind, keys in (("rounding", _ROUNDING), ("limits", _LIMITS)):
+        if any(asked[key] != now["asked"][key] for key in keys):
+            found.add(kind)
+    return sorted(found)
+
+
+def _tier(trainer: Trainer) -> str:
+    """What can be promised of a run that goes on (docs/architecture.md, Determinism)."""
+    changed = trainer.parts.identity["changed"]
+    if trainer.stopping.by_the_clock:
+        return "the clock ends this run, so no two are equal"
+    if "limits" in changed:
+        return (
+            "its limits changed on the way, and the schedule is planned by them: no run from the start is equal to it"
+        )
+    if changed or trainer.parts.runtime.device.type != "cpu":  # on other devices more has not been shown
+        return (
+            "tier T1 (other machine, versions, threads, processes, micro-batch, device or precision): "
+            "same samples, other rounding"
+        )
+    return "tier T0 (same machine kind, versions and threads): to the bits of a run that was not stopped"
+
+
+def _say_before(trainer: Trainer, record: Emit, warnings: list[str], changes: list[str], again: int) -> None:
+    step, total = trainer.progress.step, trainer.stopping.total_steps
+    for warning in warnings:
+        record(Message(step, "warning", warning))
+    for change in changes:
+        record(Message(step, "info", f"the recipe changed: {change}"))
+    if again > 0:
+        record(Message(step, "info", f"{again} recorded steps came after the last checkpoint: they are done again"))
+    warmup = trainer.config.schedule.warmup(total)
+    if total is not None and warmup >= total:
+        longer = "longer than" if warmup > total else "as long as"
+        text = f"the warm-up of {warmup} steps is {longer} the run of {total}: the rate never reaches its peak"
+        record(Message(step, "warning", f"{text}; train.schedule.warmup_steps sets it"))
+
+
 def _say_where(checkpoint: Checkpoint | None, trainer: Trainer, record: Emit) -> None:
     parts, step = trainer.parts, trainer.progress.step
     if over := trainer.stopping.reason(trainer.progress):
@@ -289,29 +383,27 @@ def _say_where(checkpoint: Checkpoint | None, trainer: Trainer, record: Emit) ->
     if checkpoint is None:
         record(Message(0, "info", f"starting: {text}"))
         return
-    before, now = checkpoint.state()["identity"], parts.identity
-    same = before["environment"] == now["environment"] and before["world_size"] == now["world_size"]
-    same = same and parts.runtime.device.type == "cpu"  # elsewhere it has not been shown
-    tier = "same machine kind, versions and threads: to the bits of a run that was not stopped"
-    if not same:
-        tier = "other machine, versions, threads or processes: same samples, other rounding"
-    if trainer.stopping.by_the_clock:
-        tier = "the clock ends this run, so no two are equal"
-    record(Message(step, "info", f"going on after step {step}: {text}; {tier}"))
+    record(Message(step, "info", f"going on after step {step}: {text}; {_tier(trainer)}"))
 
 
 def _end(
-    folder: RunFolder, trainer: Trainer, stopped_by: str, idle: bool, config: ModelConfig, tokenizer: Tokenizer
+    folder: RunFolder,
+    recipe: Recipe,
+    trainer: Trainer,
+    stopped_by: str,
+    idle: bool,
+    config: ModelConfig,
+    tokenizer: Tokenizer,
 ) -> dict[str, Any]:
     """Writes final model, result and report; a run that was over already (`idle`) keeps those that are still true."""
-    parts, progress, asked = trainer.parts, trainer.progress, trainer.config.final
+    parts, progress, asked = trainer.parts, trainer.progress, recipe.train.final
     facts = standing_final(folder, asked, progress.step) if idle else None
     stands = facts is not None
     if facts is None:
         weights = choose_weights(asked, progress, parts.model.state_dict(), parts.store)
         if weights.warning:
             parts.emit(Message(progress.step, "warning", weights.warning))
-        facts = write_final(folder, asked, progress.step, weights, config, tokenizer)
+        facts = write_final(folder, recipe, progress.step, weights, config, tokenizer)
     # What is told is told of the weights that became RUN/final.
     validation = progress.best_validation if facts["weights"] == "best" else progress.last_validation
     result = {

@@ -87,10 +87,10 @@ class ModelConfig(Config):
     @classmethod
     def _start_from_preset(cls, data: Any) -> Any:
         name = data.get("preset") if isinstance(data, dict) else None
-        if name is None:
+        if not isinstance(name, str):  # none is given, or what is none: its type is refused like any other
             return data
         if name not in PRESETS:
-            close = difflib.get_close_matches(str(name), PRESETS, n=1)
+            close = difflib.get_close_matches(name, PRESETS, n=1)
             hint = f"did you mean {close[0]!r}? " if close else ""
             raise ValueError(f"preset: there is no preset {name!r} | {hint}presets are {', '.join(PRESETS)}")
         return {**PRESETS[name], **data}

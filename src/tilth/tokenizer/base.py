@@ -48,6 +48,14 @@ class TokenizerConfig(Config):
     special_tokens: list[str] = Field(default_factory=list)
     """Names of further special tokens besides `<|endoftext|>`, for example `<|mask|>` for masked language models."""
 
+    @property
+    def least_ids(self) -> int:
+        """How many ids the tokenizer has at least, as far as that is known before training; for byte, exactly."""
+        if self.kind == "bpe":
+            return self.vocab_size
+        built_in = 257 if self.kind == "byte" else 3  # 256 bytes and end-of-text; a character, unknown, end-of-text
+        return built_in + len(self.special_tokens)
+
     @field_validator("train_bytes")
     @classmethod
     def _some_text(cls, value: int) -> int:

@@ -1,7 +1,7 @@
 """One id per character: the sorted characters of the training text, then the special tokens.
 
 Tiny Shakespeare gets ids 0 to 64 in the order that nanoGPT gives them. Characters that training did not see become
-`<|unk|>`: `count_unknown` and `unknown_characters` say how many and which, so that nothing is lost silently.
+`<|unk|>`; `unknown_characters` says which.
 """
 
 from __future__ import annotations
@@ -40,10 +40,6 @@ class CharTokenizer(Tokenizer):
     def encode_array(self, text: str | bytes) -> npt.NDArray[np.uint32]:
         """The ids of a text, one per character."""
         return self._id_of.take(_code_points(text), mode="clip")
-
-    def count_unknown(self, text: str | bytes) -> int:
-        """How many characters of a text become `<|unk|>`."""
-        return int(np.count_nonzero(self.encode_array(text) == self.special_tokens[UNKNOWN]))
 
     def encode_documents(self, texts: Sequence[str]) -> npt.NDArray[np.uint32]:
         """The ids of many texts in a row, end-of-text after each."""

@@ -108,6 +108,7 @@ def _config_file(tokenizer: Tokenizer) -> dict[str, Any]:
         "tokenizer_class": "PreTrainedTokenizerFast",
         **known,
         "clean_up_tokenization_spaces": False,
+        "split_special_tokens": True,  # else transformers makes an id of "<|endoftext|>" in a text
         "tilth": {
             "format": FORMAT,
             "kind": tokenizer.kind,

@@ -279,7 +279,7 @@ class Trainer:
         parts.loader.load_state_dict(state["loader"])
         load_model(parts.model, checkpoint.tensors("model"), checkpoint.path)
         load_state_tensors(parts.optimizer, checkpoint.tensors("optimizer"))
-        if parts.scaler.is_enabled():
+        if parts.scaler.is_enabled() and state["scaler"]:  # empty where another precision was used until now
             parts.scaler.load_state_dict(state["scaler"])
         self.progress.load_state_dict(state["progress"])
         self._saved_step = self.progress.step

@@ -144,8 +144,9 @@ class SourceConfig(Config):
 
     @model_validator(mode="after")
     def _one_shape(self) -> SourceConfig:
-        given = [key for key in ("field", "template", "map") if key in self.model_fields_set]
-        given = [key for key in given if getattr(self, key) is not None]
+        # As default it says nothing: a resolved recipe, as it lies in a run folder, has every key.
+        fields = type(self).model_fields
+        given = [key for key in ("field", "template", "map") if getattr(self, key) != fields[key].default]
         if len(given) > 1:
             raise ValueError(f"{' and '.join(given)} say the same thing | keep one of them")
         return self

@@ -6,6 +6,8 @@ order mark), says each of these in a verdict of the stage `read`, and drops what
 
 from __future__ import annotations
 
+import codecs
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -17,6 +19,7 @@ from tilth.data.sources.notes import Note, without_surrogates
 
 __all__ = ["Intake", "Note", "without_surrogates"]
 
+_PART = re.compile(r"#bytes=(\d+)-\d+$")  # of a large file: files.py counts from the file's start
 _REPLACEMENT = "\ufffd".encode()
 
 
@@ -30,10 +33,13 @@ class Intake:
         """What is known of all its documents: the language of code; `group`, which is never divided between training
         and validation; `twin`, where the documents of a group hold one another's text."""
         self._of_the_file: list[Note] = []
+        self._mark = ""  # the encoding of the byte order mark that was taken off
         self._outcomes = 0
 
     def note_file(self, note: Note) -> None:
         """Something about the file as a whole; it is said of its first document."""
+        if note.rule == "bom":
+            self._mark = note.value
         self._of_the_file.append(note)
 
     def decode(self, raw: bytes, place: str) -> tuple[str, list[Note]]:
@@ -44,7 +50,21 @@ class Intake:
             text = raw.decode("utf-8", "replace")
             # 0xEF is never a continuation byte, so each EF BF BD in the data is a U+FFFD that someone wrote.
             bad = text.count("\ufffd") - raw.count(_REPLACEMENT)
-            return text, [Note("invalid_utf8", str(bad), f"{place}: the first at byte {error.start}")]
+            return text, [Note("invalid_utf8", str(bad), f"{place}: the first at {self._where(place, error.start)}")]
+
+    def _where(self, place: str, byte: int) -> str:
+        """A byte (from 0) of what stands at a place, as one finds it: counted from the file's start where that is
+        known.
+        """
+        name = self.item.locator
+        part = _PART.search(place) if place != name else None
+        if part:
+            byte += int(part[1])
+        elif self._mark == "utf-8" and place in (name, f"{name}:1"):
+            byte += len(codecs.BOM_UTF8)
+        of = "the file" if part or place == name else "what begins there"
+        recoded = f", as UTF-8 (it is {self._mark})" if self._mark not in ("", "utf-8") else ""
+        return f"byte {byte} of {of}{recoded}"
 
     def from_bytes(self, locator: str, raw: bytes, *notes: Note) -> Outcome:
         """The document that `raw` is, or why it is none."""

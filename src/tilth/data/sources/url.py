@@ -5,12 +5,18 @@
 What has come lies in `<file>.part` with a note of the server's version of it (`<file>.part.json`); after a kill or a
 broken connection the next attempt asks for the rest (Range, If-Range: RFC 9110, sections 13.1.5 and 14). The file gets
 its name only when its SHA-256 is the one that the recipe gives, so a server that mixes versions cannot do harm.
+
+A server cannot fill the disk (`RESERVE` stays free), nor hold the run up by a trickle (`LEAST_RATE`), nor send it on to
+an address of the private network that the recipe did not name.
 """
 
 from __future__ import annotations
 
 import http.client
+import ipaddress
 import re
+import shutil
+import socket
 import time
 import urllib.error
 import urllib.request
@@ -20,11 +26,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from tilth.core.errors import DataError, IntegrityError
+from tilth.core.errors import DataError, IntegrityError, StorageError
 from tilth.core.files import FolderLock, disk, hash_file, read_json, storage_errors, write_json
 
 TIMEOUT = 30.0  # seconds without a byte
-ATTEMPTS = 6  # without one more byte than ever before
+ATTEMPTS = 6  # without progress worth the name
+RESERVE = 256 << 20  # bytes of the disk that a download leaves free
+LEAST_RATE = 1 << 10  # bytes a second, over `WATCHED` seconds; a slower server counts as one that failed
+WATCHED = 60.0
 BACKOFF = 0.5  # seconds before the second attempt; doubled for each further one
 _PIECE = 1 << 20
 _REDIRECTS = 5
@@ -44,8 +53,9 @@ def fetch(url: str, sha256: str, folder: Path) -> Path:
         folder: made when missing; one process at a time downloads into it.
 
     Raises:
-        DataError: the server refuses, never sends all of it, or sends another file (which is set aside, never used).
-        StorageError: the disk refuses, or another process downloads into the folder.
+        DataError: the server refuses, never sends all of it, sends it too slowly, or sends another file (which is set
+            aside, never used).
+        StorageError: the disk refuses or has no room for it, or another process downloads into the folder.
     """
     target = folder / _file_name(url, sha256)
     if target.is_file() and hash_file(target) == sha256:
@@ -87,10 +97,13 @@ def complete(url: str, part: Path) -> None:
     """Brings `part` to its full length, in as many attempts as bring something new; its hash is for the caller."""
     best, failures = _size(part), 0
     while True:
+        started = time.monotonic()
         try:
             return _attempt(url, part)
         except _AttemptError as error:
-            failures = 0 if _size(part) > best else failures + 1
+            # A byte now and then is no progress: it could go on for years.
+            least = LEAST_RATE * (time.monotonic() - started)
+            failures = 0 if _size(part) - best > least else failures + 1
             best = max(best, _size(part))
             if failures >= ATTEMPTS:
                 raise DataError(
@@ -117,7 +130,9 @@ def _attempt(url: str, part: Path) -> None:
         return
     with response:
         total = _place(response, part, start)
+        _room_for(url, part, 0 if total is None else total - _size(part))
         for piece in _body(response):
+            _room_for(url, part, len(piece))
             disk.append(part, piece)
     found = _size(part)
     if total is not None and found != total:
@@ -125,13 +140,29 @@ def _attempt(url: str, part: Path) -> None:
         raise _AttemptError(f"the server announced {total} bytes, and {found} came")
 
 
+def _room_for(url: str, part: Path, size: int) -> None:
+    """StorageError when so many bytes more would leave less than the reserve."""
+    free = shutil.disk_usage(part.parent).free
+    if size > free - RESERVE:
+        raise StorageError(
+            f"no room for {url} in {part.parent}: {size:,} bytes more, {free:,} are free, and {RESERVE:,} stay free",
+            "make room or choose another folder, then type the same command: what has come is kept",
+        )
+
+
 def _body(response: Any) -> Iterator[bytes]:
+    since, came = time.monotonic(), 0
     while True:
         with _network_errors():  # around the network alone: an error of the disk must not look like one of its
             piece = response.read1(_PIECE)  # what is there, so that a kill loses no more than what is under way
         if not piece:
             return
         yield piece
+        came += len(piece)
+        if (watched := time.monotonic() - since) >= WATCHED:
+            if came < LEAST_RATE * watched:
+                raise _AttemptError(f"only {came} bytes came in {watched:.0f} seconds")
+            since, came = time.monotonic(), 0
 
 
 @contextmanager
@@ -197,7 +228,30 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
                 f"{req.full_url} redirects to {newurl}, which is not {allowed}",
                 "name the final address in the recipe",
             )
+        if _is_private(newurl) and not _is_private(f"//{req.origin_req_host}"):
+            fp.close()
+            raise DataError(
+                f"{req.full_url} redirects to {newurl}, which is an address of this machine or its private network",
+                "if that is meant, name the final address in the recipe",
+            )
         return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _is_private(url: str) -> bool:
+    """Whether the host of an address is this machine, or one that only a private network reaches. What has no address
+    here (behind a proxy, say) counts as public: nothing of ours can be reached by it.
+    """
+    addresses = _addresses(urlsplit(url).hostname or "")
+    return any(not address.is_global or address.is_multicast for address in addresses)
+
+
+def _addresses(host: str) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]:
+    try:
+        found = {str(entry[4][0]).partition("%")[0] for entry in socket.getaddrinfo(host, None)}
+    except (OSError, UnicodeError):
+        return []
+    addresses = [ipaddress.ip_address(text) for text in sorted(found)]
+    return [getattr(address, "ipv4_mapped", None) or address for address in addresses]
 
 
 def _size(part: Path) -> int:

@@ -134,7 +134,7 @@ def bring_records(config: CommonCrawlConfig, index: Path, folder: Path) -> Path:
     final = folder / f"records-{key}"
     work = folder / f"{final.name}.work"
     with FolderLock(folder, "the download folder"), storage_errors(final):
-        remove_leftovers(folder)
+        remove_leftovers(folder, r"records-[0-9a-f]{16}")
         if not final.exists():
             disk.make_folder(work)
             _bring_all(config, ranges, work, final)

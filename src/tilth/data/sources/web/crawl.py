@@ -55,7 +55,7 @@ def crawl(config: CrawlConfig, base: Path, folder: Path) -> Path:
     final = folder / _name(config, singles, config.recrawl)
     work = folder / f"{final.name}.work"
     with FolderLock(folder, "the download folder"), storage_errors(final):
-        remove_leftovers(folder)
+        remove_leftovers(folder, r"crawl-[0-9a-f]{16}-\d+")
         if not final.exists():
             before = [folder / _name(config, singles, number) for number in range(config.recrawl - 1, -1, -1)]
             earlier = next((path for path in before if path.exists()), None)

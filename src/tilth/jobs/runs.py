@@ -1,0 +1,114 @@
+"""What lies in a run folder, as today's tilth reads it; no torch.
+
+run_of(path)              the run folder that a path is, or stands in
+stored_recipe(folder)     the recipe of a run under today's schema: what it did not know has today's default
+dataset_facts(dataset, run)    what RUN/data.json holds
+dataset_of(run)           the dataset that a run was trained on, wherever the two lie by now
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from tilth.core.config import unknown_keys
+from tilth.core.errors import DataError, IntegrityError, RecipeError
+from tilth.core.files import read_json
+from tilth.core.rundir import RunFolder
+from tilth.data.config import DataConfig
+from tilth.data.dataset import Dataset, open_dataset
+from tilth.data.sources import SourceConfig
+from tilth.data.sources.inputs import kind_of
+from tilth.jobs.recipe import Recipe, make_recipe
+
+_ROWS = ("jsonl", "csv", "json", "parquet", "arrow")
+_ROW_KEYS = ("field", "template", "map", "records")
+
+
+def run_of(path: Path) -> Path | None:
+    """The run folder that `path` is, or stands in (RUN/final, RUN/checkpoints/step-…); None when it is in none."""
+    return next((f for f in (path, path.parent, path.parent.parent) if (f / "recipe.json").exists()), None)
+
+
+def stored_recipe(folder: RunFolder) -> Recipe:
+    """The recipe of a run. RecipeError names what this tilth cannot read of it, and which tilth wrote it."""
+    data, place = folder.recipe(), folder.path / "recipe.json"
+    if unknown := unknown_keys(Recipe, data):
+        raise RecipeError(
+            f"{place} has keys that {_this_tilth()} does not know: {', '.join(unknown)}; {_maker(folder)} wrote it",
+            "use the tilth that made the run; or, if these keys say nothing that matters to you, take them out of the "
+            "file; a copy of its final/ folder can be used without the recipe",
+        )
+    try:
+        return make_recipe(data, place=str(place))
+    except RecipeError as error:
+        raise RecipeError(
+            f"{error.message} ({_maker(folder)} wrote it; this is {_this_tilth()})",
+            f"use the tilth that made the run, or mend the file: {error.remedy}",
+        ) from None
+
+
+def _this_tilth() -> str:
+    return f"tilth {importlib.metadata.version('tilth')}"
+
+
+def _maker(folder: RunFolder) -> str:
+    """Which tilth made a run, as its newest checkpoint tells."""
+    for state in sorted(folder.checkpoints.glob("step-*[0-9]/state.json"), reverse=True):
+        try:
+            return f"tilth {read_json(state)['identity']['environment']['packages']['tilth']}"
+        except (IntegrityError, LookupError, TypeError):
+            continue  # a damaged checkpoint: another may tell
+    return "an older or newer tilth"
+
+
+def dataset_facts(dataset: Dataset, run: Path) -> dict[str, Any]:
+    """What a run remembers of its dataset: where it lies, from the root and from the run folder, and what it is."""
+    place = dataset.folder.absolute()
+    beside = os.path.relpath(place.resolve(), run.resolve())
+    return {"folder": str(place), "from_run": beside, "fingerprint": dataset.fingerprint}
+
+
+def dataset_of(run: Path) -> Dataset:
+    """The dataset that a run was trained on: beside the run, where both moved or were copied together, or where it
+    lay.
+    """
+    facts = read_json(run / "data.json")
+    places = [*([run / facts["from_run"]] if "from_run" in facts else []), Path(facts["folder"])]
+    found = [open_dataset(place) for place in places if place.is_dir()] or [open_dataset(places[-1])]
+    for dataset in found:
+        if dataset.fingerprint == facts["fingerprint"]:
+            return dataset
+    raise DataError(
+        f"{found[0].folder} is not the dataset that {run} was trained on",
+        "prepare the data again, or evaluate a file: --data FILE",
+    )
+
+
+def reading_habits(data: DataConfig) -> dict[str, Any]:
+    """How further text for the same model has to be read and cleaned; the format, and what is taken of a row, where all
+    sources agree.
+    """
+    formats = {source.format for source in data.sources}
+    rows = [_taken(source) for source in data.sources if _holds_rows(source)]
+    return {
+        "clean": data.model_dump(mode="json")["clean"],
+        "cross_document_attention": data.cross_document_attention,
+        "format": formats.pop() if len(formats) == 1 else "auto",
+        "rows": rows[0] if rows and all(row == rows[0] for row in rows) else {},
+    }
+
+
+def _taken(source: SourceConfig) -> dict[str, Any]:
+    """`field`, `template` or `map`, and `records`, where they are not the default."""
+    return source.model_dump(mode="json", include=set(_ROW_KEYS), exclude_defaults=True)
+
+
+def _holds_rows(source: SourceConfig) -> bool:
+    if source.format != "auto":
+        return source.format in _ROWS
+    name = urlsplit(source.url).path if source.url else source.path or ""
+    return kind_of(name) in _ROWS or bool(_taken(source))
