@@ -74,14 +74,20 @@ def assemble(
     tokenizer: Done,
     encoded: Sequence[Done],
     splits: Sequence[str],
+    more: Mapping[str, Any] | None = None,
 ) -> Dataset:
-    """Gathers what the tasks made into one folder, if it is not there yet, and opens it."""
+    """Gathers what the tasks made into one folder, if it is not there yet, and opens it.
+
+    Args:
+        more: further facts for its manifest.
+    """
     tasks = [done.task for done in encoded]
     identity, final = _identity(tokenizer.task, tasks), dataset_folder(workspace, name, tokenizer.task, tasks)
-    if is_whole(final):
+    if is_whole(final, more):
         return open_dataset(final)
     disk.remove(final)  # made of tasks' results, which were checked: it is gathered again
-    with new_folder(final, _facts(identity, stages, tokenizer, encoded, splits)) as folder:
+    facts = {**_facts(identity, stages, tokenizer, encoded, splits), **(more or {})}
+    with new_folder(final, facts) as folder:
         _link(tokenizer.folder, folder / "tokenizer", keep_manifest=False)
         for split in splits:
             disk.make_folder(folder / "documents" / split)
@@ -107,10 +113,13 @@ def dataset_folder(workspace: Path, name: str, tokenizer: Task, encodings: Seque
     return workspace / "datasets" / f"{name}-{_identity(tokenizer, encodings)[:12]}"
 
 
-def is_whole(folder: Path) -> bool:
-    """True when a dataset is there and none of its files is missing or of another size."""
+def is_whole(folder: Path, more: Mapping[str, Any] | None = None) -> bool:
+    """True when a dataset is there, none of its files is missing or of another size, and it says `more`.
+
+    What it says besides may change when its tokens do not: it is then gathered again, under the same name.
+    """
     try:
-        return folder.exists() and bool(open_dataset(folder))
+        return folder.exists() and open_dataset(folder).facts.items() >= dict(more or {}).items()
     except IntegrityError:
         return False
 

@@ -26,8 +26,11 @@ from tilth.data.tasks.dedup import GROUPS
 from tilth.data.tasks.parts import LedgerWriter, Part, verified_array, verified_table
 
 VERSION = 1
-DROPPED, TWIN, CUT = 255, 254, 253
-"""In the place of a split's number: dropped by deduplication; dropped as a twin; in several splits, see cuts.json."""
+DROPPED, TWIN, CUT, LEAKED = 255, 254, 253, 252
+"""In the place of a split's number: dropped by deduplication; dropped as a twin; in several splits, see cuts.json;
+dropped because it holds what is held out."""
+REMOVED = "removed.json"
+"""What is cut out of training documents: {part: {row: [[start, end], …]}}, in characters of what is in training."""
 Sides = npt.NDArray[np.uint8]
 
 
@@ -158,6 +161,15 @@ class AssignedPart:
 
     def split(self, name: str) -> Iterator[Document]:
         """The documents of one split."""
+        removed: dict[str, Any] = {}
+        if name == self.names[0] and (self.folder / REMOVED).exists():
+            removed = read_json(self.folder / REMOVED).get(str(self.number), {})
+        for row, document in self.rows(name):
+            spans = removed.get(str(row)) if removed else None
+            yield document if spans is None else replace(document, text=without(document.text, spans))
+
+    def rows(self, name: str) -> Iterator[tuple[int, Document]]:
+        """The documents of one split, as they were divided, each with its row in the part."""
         sides: Sides = verified_array(self.folder, f"sides-{self.number:05d}.bin", np.uint8)
         cuts = read_json(self.folder / "cuts.json").get(str(self.number), {})
         wanted, row = self.names.index(name), 0
@@ -165,11 +177,18 @@ class AssignedPart:
             own = sides[row : row + len(batch)]
             for place in np.flatnonzero((own == wanted) | (own == CUT)).tolist():
                 if own[place] == wanted:
-                    yield batch[place]
+                    yield row + place, batch[place]
                 else:
                     pieces = cuts[str(row + place)]
-                    yield from (_span(batch[place], low, high) for split, low, high in pieces if split == name)
+                    own_pieces = (_span(batch[place], low, high) for split, low, high in pieces if split == name)
+                    yield from ((row + place, piece) for piece in own_pieces)
             row += len(batch)
+
+
+def without(text: str, spans: Sequence[Sequence[int]]) -> str:
+    """A text without some spans of it, which are in order and do not overlap."""
+    edges = [0, *itertools.chain.from_iterable(spans), len(text)]
+    return "".join(text[start:end] for start, end in zip(edges[::2], edges[1::2], strict=True))
 
 
 def _span(document: Document, start: int, stop: int) -> Document:
