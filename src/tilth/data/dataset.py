@@ -74,7 +74,7 @@ def assemble(
     tokenizer: Done,
     encoded: Sequence[Done],
     splits: Sequence[str],
-    more: Mapping[str, Any] | None = None,
+    more: Mapping[str, Any],
 ) -> Dataset:
     """Gathers what the tasks made into one folder, if it is not there yet, and opens it.
 
@@ -86,7 +86,7 @@ def assemble(
     if is_whole(final, more):
         return open_dataset(final)
     disk.remove(final)  # made of tasks' results, which were checked: it is gathered again
-    facts = {**_facts(identity, stages, tokenizer, encoded, splits), **(more or {})}
+    facts = {**_facts(identity, stages, tokenizer, encoded, splits), **more}
     with new_folder(final, facts) as folder:
         _link(tokenizer.folder, folder / "tokenizer", keep_manifest=False)
         for split in splits:
@@ -113,13 +113,13 @@ def dataset_folder(workspace: Path, name: str, tokenizer: Task, encodings: Seque
     return workspace / "datasets" / f"{name}-{_identity(tokenizer, encodings)[:12]}"
 
 
-def is_whole(folder: Path, more: Mapping[str, Any] | None = None) -> bool:
+def is_whole(folder: Path, more: Mapping[str, Any]) -> bool:
     """True when a dataset is there, none of its files is missing or of another size, and it says `more`.
 
     What it says besides may change when its tokens do not: it is then gathered again, under the same name.
     """
     try:
-        return folder.exists() and open_dataset(folder).facts.items() >= dict(more or {}).items()
+        return folder.exists() and open_dataset(folder).facts.items() >= more.items()
     except IntegrityError:
         return False
 

@@ -10,8 +10,9 @@ them, an n-gram that comes again in the passage not counted. An item is in a doc
 `share` of the item's words, or `words` of them. Words covered, and not n-grams: one word that was replaced breaks n
 n-grams, but leaves all other words of a longer run covered.
 
-An item of fewer words than an n-gram is found as a whole: all its words in a row. One of fewer than `shortest` words is
-not looked for: every text would hold it.
+Short items are compared by shorter runs, or one replaced word would hide them: those of fewer than 4 n-grams' words by
+n-grams of `shortest` words, those of fewer than twice `shortest` as a whole. Items of fewer than `shortest` words are
+not looked for: every text would hold them.
 
 An index takes 12 bytes for each word of the items (a 64-bit hash, a 32-bit owner), and 2 to 4 for the bits that most
 words of a document are turned away by.
@@ -38,7 +39,8 @@ BITS = npt.NDArray[np.uint8]
 GAP = 50
 """Words of a document that may lie between two n-grams of a passage."""
 OWNERS = 16
-"""Items that an n-gram is counted for, the first ones: a question asked of a hundred items makes no hundred findings."""
+"""Items that an n-gram is counted for, the first ones: what a hundred items share makes no hundred findings."""
+_LONG = 4  # n-grams: an item of fewer words is short
 _BITS_AN_ENTRY = 16  # of the filter: one other n-gram in 16 passes it, and is then looked up
 _HITS_AT_ONCE = 100_000
 
@@ -56,19 +58,19 @@ class DecontaminateConfig(Config):
     validation: bool = True
     """Whether training documents go that hold text of the validation and test splits."""
     ngram: int = Field(default=13, ge=4, le=50)
-    """Words in a row that are compared as one; 13 as Brown et al. 2020 (appendix C)."""
+    """Words in a row that are compared as one, of longer items; 13 as Brown et al. 2020 (appendix C)."""
     share: float = Field(default=0.5, gt=0, le=1)
     """The share of an item's words that a document holds it by."""
     words: int = Field(default=50, ge=1)
     """So many words of it are enough, however long the item."""
     shortest: int = Field(default=8, ge=1)
-    """Items of fewer words are not looked for (and counted); 8 as Brown et al."""
+    """Items of fewer words are not looked for (and counted), short ones by so many words in a row; 8 as Brown et al."""
     action: Literal["drop", "cut"] = "drop"
     """`drop`: the training document goes; `cut`: the passage goes, and what stands around it."""
     margin: int = Field(default=200, ge=0)
     """Characters on each side of a passage that go with it (`cut`)."""
     common: int = Field(default=10, ge=1)
-    """N-grams of held-out documents that stand in more training documents than this are no evidence: licences, menus."""
+    """N-grams of held-out text that stand in more training documents than this are no evidence: licences, menus."""
     most_of_training: float = Field(default=0.5, gt=0, le=1)
     """The run stops when held-out text would cost more than this share of the training documents (and at least 20)."""
 
@@ -136,27 +138,34 @@ def find_grams(found: Words, length: int) -> tuple[I64, U64]:
     return at, words.hash_spans(found.hashes, at, at + length)
 
 
-def item_grams(texts: Sequence[str], first: int, ngram: int, shortest: int) -> tuple[Grams, I64]:
-    """The n-grams of items, sorted, and how many words of each item they cover (all, but where it repeats itself).
+def item_grams(texts: Sequence[str], first: int, ngram: int, shortest: int) -> tuple[Grams, I64, I64]:
+    """The n-grams of items, sorted; how many words of each item they cover (all, but where it repeats itself), and how
+    many words make an n-gram of it.
 
     Args:
         first: the number of the first item.
     """
     found = words.find_words(texts)
     sizes = np.diff(found.offsets)
-    at, hashes = find_grams(found, ngram)
-    owners = np.searchsorted(found.offsets, at, side="right") - 1
-    long = sizes >= ngram
-    sizes[long] = _covered(*_fresh(owners, hashes, at, np.full(len(at), ngram)), len(texts))[long]
-    wanted = sizes[owners] >= shortest
-    all_hashes, all_owners = [hashes[wanted]], [owners[wanted]]
-    for length in range(shortest, ngram):
-        whole = np.flatnonzero(sizes == length)
-        whole = whole[~long[whole]]
-        start = found.offsets[whole]
-        all_hashes.append(words.hash_spans(found.hashes, start, start + length))
-        all_owners.append(whole)
-    return sorted_grams(np.concatenate(all_hashes), np.concatenate(all_owners) + first), sizes
+    widths = gram_widths(sizes, ngram, shortest)
+    hashes, owners = [np.empty(0, np.uint64)], [np.empty(0, np.int64)]
+    for width in np.unique(widths[widths > 0]).tolist():
+        at, own_hashes = find_grams(found, width)
+        own = np.searchsorted(found.offsets, at, side="right") - 1
+        wanted = widths[own] == width
+        at, own_hashes, own = at[wanted], own_hashes[wanted], own[wanted]
+        covered = _covered(*_fresh(own, own_hashes, at, np.full(len(at), width)), len(texts))
+        sizes = np.where(widths == width, covered, sizes)
+        hashes.append(own_hashes)
+        owners.append(own)
+    return sorted_grams(np.concatenate(hashes), np.concatenate(owners) + first), sizes, widths
+
+
+def gram_widths(sizes: I64, ngram: int, shortest: int) -> I64:
+    """How many words make an n-gram of items of so many words; 0 where an item is not looked for."""
+    short = np.where(sizes < 2 * shortest, sizes, shortest)
+    widths = np.where(sizes < _LONG * ngram, np.minimum(short, ngram), ngram)
+    return np.where(sizes >= shortest, widths, 0)
 
 
 def sorted_grams(hashes: U64, owners: I64 | U32) -> Grams:
@@ -200,14 +209,12 @@ class Index:
         grams: sorted by hash, then by owner.
         bits: the filter.
         sizes: words of each item [items].
-        ngram: words of an n-gram.
-        shortest: items of fewer words have none.
+        widths: words of an n-gram of each item [items].
     """
 
-    def __init__(self, grams: Grams, bits: BITS, sizes: I64, ngram: int, shortest: int) -> None:
+    def __init__(self, grams: Grams, bits: BITS, sizes: I64, widths: I64) -> None:
         self.grams, self.sizes, self._bits = grams, sizes, bits
-        short = np.unique(sizes[(sizes >= shortest) & (sizes < ngram)]).tolist()
-        self._widths = [*short, ngram] if (sizes >= ngram).any() else short
+        self._widths = np.unique(widths[widths > 0]).tolist()
 
     def find(self, texts: Sequence[str]) -> Hits:
         """Where texts hold n-grams of items, in the order of rows and, for each width, of places."""
@@ -217,10 +224,7 @@ class Index:
             for width in self._widths:
                 found.append(self._of_width(of_batch, width, row))
             row += len(batch)
-        empty = np.empty(0, np.int64)
-        return Hits(*(np.concatenate([empty, *columns]) for columns in zip(*found, strict=True))) if found else (
-            Hits(*[empty] * len(Hits._fields))
-        )
+        return Hits(*_end_to_end(found, len(Hits._fields)))
 
     def _of_width(self, found: Words, width: int, first_row: int) -> Hits:
         at, hashes = find_grams(found, width)
@@ -250,22 +254,22 @@ def passages(hits: Hits, index: Index, least: I64, gap: int) -> Passages:
         gap: the farthest that the first words of two n-grams of a passage may be apart.
     """
     found = [_passages(chunk, index, least, gap) for chunk in _chunks(hits)]
+    return Passages(*_end_to_end(found, len(Passages._fields)))
+
+
+def _end_to_end(tables: Sequence[tuple[I64, ...]], columns: int) -> list[I64]:
+    """Columns of several tables, one after another."""
     empty = np.empty(0, np.int64)
-    return Passages(*(np.concatenate([empty, *columns]) for columns in zip(*found, strict=True))) if found else (
-        Passages(*[empty] * len(Passages._fields))
-    )
+    return [np.concatenate([empty, *(table[n] for table in tables)]) for n in range(columns)]
 
 
 def _chunks(hits: Hits) -> Iterator[Hits]:
     """Hits in pieces of whole rows, so that what they are spread out to stays bounded."""
     ordered = hits.where(np.argsort(hits.rows, kind="stable"))
-    start = 0
-    while start < len(ordered.rows):
-        last = ordered.rows[min(start + _HITS_AT_ONCE, len(ordered.rows)) - 1]
-        first_of_last = int(np.searchsorted(ordered.rows, last))
-        stop = first_of_last if first_of_last > start and start + _HITS_AT_ONCE < len(ordered.rows) else (
-            int(np.searchsorted(ordered.rows, last, side="right"))
-        )
+    start, total = 0, len(ordered.rows)
+    while start < total:
+        row = ordered.rows[min(start + _HITS_AT_ONCE, total) - 1]
+        stop = int(np.searchsorted(ordered.rows, row, side="right"))  # a document with more goes alone
         yield ordered.where(slice(start, stop))
         start = stop
 
@@ -302,4 +306,5 @@ def _covered(number: I64, places: I64, widths: I64, total: int) -> I64:
     following = np.full(len(places), np.iinfo(np.int64).max)
     same = number[1:] == number[:-1]
     following[:-1][same] = np.diff(places)[same]
-    return np.bincount(number, np.minimum(widths, following), total).astype(np.int64)
+    covered: I64 = np.bincount(number, np.minimum(widths, following), total).astype(np.int64)
+    return covered

@@ -1,4 +1,4 @@
-"""The tasks of shared lines and of decontamination, as the pipeline plans them: what each is made of decides its name."""
+"""The tasks of shared lines and of decontamination, as the pipeline plans them: what decides the name of each."""
 
 from __future__ import annotations
 
@@ -78,11 +78,10 @@ def held_out_index_task(runs: Sequence[Done]) -> Task:
     return _task("held_out_index", items.held_out_index, arguments, identity, items.VERSIONS)
 
 
-def hits_task(part: AssignedPart, key: str, index: Done, config: DecontaminateConfig) -> Task:
+def hits_task(part: AssignedPart, key: str, index: Done) -> Task:
     """Where the training documents of a part hold them."""
-    arguments = {"part": part, "index": index.folder, "config": config}
-    identity = [key, index.task.key, config.ngram, config.shortest]
-    return _task("hits", leaks.hits, arguments, identity, leaks.VERSIONS)
+    arguments = {"part": part, "index": index.folder}
+    return _task("hits", leaks.hits, arguments, [key, index.task.key], leaks.VERSIONS)
 
 
 def leaks_task(

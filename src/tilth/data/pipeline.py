@@ -29,7 +29,7 @@ from tilth.data.document import Verdict
 from tilth.data.minhash import MinHashConfig
 from tilth.data.sources import Input, SourceConfig, list_inputs
 from tilth.data.sources.config import ORIGINS
-from tilth.data.stages import Stage, build_stages
+from tilth.data.stages import build_stages
 from tilth.data.tasks import cleaning, collect, dedup, encode, split
 from tilth.data.tasks.parts import Part
 from tilth.data.tasks.split import AssignedPart, SplitPlan
@@ -141,7 +141,7 @@ def prepare(config: DataConfig, tokenizer: TokenizerConfig, name: str, base: Pat
     pairs = zip(divided, cleaned, strict=True)
     encodings = [_encode_task(part, c, assigned, trained, threads) for part, c in pairs]
     # The dataset's files are links to these results: one that was altered must not be gathered again.
-    more = {"decontamination": apart.facts} if apart.facts else {}
+    more = {"decontamination": apart.facts}
     folder = dataset_folder(shop.workspace, name, trained.task, encodings)
     encoded = shop.run(encodings, verify=not is_whole(folder, more))
     stages = {
@@ -369,7 +369,7 @@ def _keep_apart(
     pairs = list(zip(divided, keys, strict=True))
     runs = shop.run([leak_plan.held_out_task(part, key, wanted) for part, key in pairs])
     index = shop.run_one(leak_plan.held_out_index_task(runs))
-    found = shop.run([leak_plan.hits_task(part, key, index, wanted) for part, key in pairs])
+    found = shop.run([leak_plan.hits_task(part, key, index) for part, key in pairs])
     digests = [part.digests for part in cleaned]
     leaks = shop.run_one(leak_plan.leaks_task(digests, assigned, config.split.names, index, found, wanted))
     measured = shop.run_one(leak_plan.recall_task(index, divided, keys, leaks, wanted))

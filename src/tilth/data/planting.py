@@ -1,8 +1,8 @@
 """How well leaks are found: items are planted into copies of real documents, and looked for.
 
-    PLANTED                                   the ways in which an item is planted
-    measure(find, items, hosts) -> recall     {caught: {kind: [planted, found]}, false_alarms: {kind: [looked at, found]}}
-    excerpt(item_id, text)                    what is planted of a long item
+    PLANTED                            the ways in which an item is planted
+    measure(find, items, hosts)        {planted, caught: {kind: [planted, found]}, false_alarms: {kind: [of, found]}}
+    excerpt(item_id, text)             what is planted of a long item
 
 Everything is drawn from hashes of the items' ids: the same items and documents give the same figures.
 """
@@ -129,12 +129,13 @@ def measure(find: Callable[[Sequence[str]], Sequence[bool]], items: Sequence[Ite
     hosts = [host[:HOST_CHARACTERS] for host in hosts]
     flagged = find(hosts)
     clean = [host for host, found in zip(hosts, flagged, strict=True) if not found]
-    caught, alarms = {}, {"unplanted": [len(hosts), sum(map(bool, flagged))]}
+    caught: dict[str, list[int]] = {}
+    alarms = {"unplanted": [len(hosts), sum(map(bool, flagged))]}
     for kinds, counts in ((PLANTED, caught), (_DECOYS, alarms)):
         for kind, plant in kinds.items():
             texts = [_planted(kind, plant, item, clean) for item in items] if clean else []
             counts[kind] = [len(texts), int(np.count_nonzero(find(texts)))]
-    return {"items": len(items), "caught": caught, "false_alarms": alarms}
+    return {"planted": len(items), "caught": caught, "false_alarms": alarms}
 
 
 def _planted(kind: str, plant: Plant, item: Item, hosts: Sequence[str]) -> str:

@@ -2,8 +2,8 @@
 
     merged(keys, columns) -> pieces      each the rows of all runs whose keys lie in one range, sorted by key
 
-The keys are hashes, and so spread evenly: cut at equal steps of 2^64, the ranges are of about the same size. Runs may be
-arrays that are mapped into memory; of each only the range that is merged is touched.
+The keys are hashes, and so spread evenly: cut at equal steps of 2^64, the ranges are of about the same size. Runs may
+be arrays that are mapped into memory; of each only the range that is merged is touched.
 """
 
 from __future__ import annotations

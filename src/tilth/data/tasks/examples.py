@@ -44,9 +44,7 @@ class Examples:
     def __init__(self) -> None:
         self._held: dict[tuple[str, str], list[_Example]] = {}
 
-    def add(
-        self, before: Document, after: Sequence[Document], verdicts: Sequence[Verdict], *, around: int = 0
-    ) -> None:
+    def add(self, before: Document, after: Sequence[Document], verdicts: Sequence[Verdict], *, around: int = 0) -> None:
         """A document, what the stage left of it, and why; of a dropped one the part from about `around` is shown."""
         for verdict in verdicts:
             held = self._held.setdefault((verdict.rule, verdict.verdict), [])

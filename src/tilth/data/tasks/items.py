@@ -1,13 +1,13 @@
 """The tasks that index what a model will be measured by.
 
-    evaluation_items   files of evaluation items      -> an index, a sample of the items
-    held_out_items     a part's held-out documents    -> their n-grams, sorted
-    held_out_index     those of all parts             -> an index, a sample
+evaluation_items   files of evaluation items      -> an index, a sample of the items
+held_out_items     a part's held-out documents    -> their n-grams, sorted
+held_out_index     those of all parts             -> an index, a sample
 
-    grams.bin owners.bin     n-grams sorted by hash, and the item of each
-    filter.bin               bits that turn away most of what is in no item
-    items.parquet            (item_id, locator, words), in the order of their numbers
-    sample.parquet           (item_id, text): what recall is measured with
+grams.bin owners.bin     n-grams sorted by hash, and the item of each
+filter.bin               bits that turn away most of what is in no item
+items.parquet            (item_id, locator, words, width of an n-gram), in the order of their numbers
+sample.parquet           (item_id, text): what recall is measured with
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ import pyarrow.parquet as pq
 from tilth.core.errors import DataError
 from tilth.data import words
 from tilth.data.decontaminate import (
-    DecontaminateConfig,
     Grams,
     Index,
     capped,
@@ -68,9 +67,7 @@ def evaluation_items(
     return {**facts, "left_out": dict(sorted(left_out.items())), "rules": {}}
 
 
-def _documents(
-    item: Input, source: SourceConfig, extractors: Extractors, left_out: Counter[str]
-) -> Iterable[Document]:
+def _documents(item: Input, source: SourceConfig, extractors: Extractors, left_out: Counter[str]) -> Iterable[Document]:
     for outcome in read_input(item, source, extractors):
         left_out.update(f"{v.stage}/{v.rule}" for v in outcome.verdicts if v.verdict == "dropped")
         if outcome.document is not None:
@@ -95,16 +92,16 @@ def held_out_index(folder: Path, runs: Sequence[Path]) -> dict[str, Any]:
     entries = _write_grams(folder, grams, first_items, indexed=True)
     rows = [Item(**row) for row in pa.concat_tables(samples).to_pylist()]
     _write_sample(folder, rows)
-    sizes = pa.concat_tables(tables)["words"].to_numpy()
-    return {"items": len(sizes), "ngrams": entries, "rules": {}}
+    items = sum(int((np.asarray(table["width"]) > 0).sum()) for table in tables)
+    return {"items": items, "ngrams": entries, "rules": {}}
 
 
-def open_index(folder: Path, config: DecontaminateConfig) -> Index:
+def open_index(folder: Path) -> Index:
     """The index that a task left."""
     grams = Grams(verified_array(folder, GRAMS, np.uint64), verified_array(folder, OWNERS, np.uint32))
-    sizes = np.asarray(verified_table(folder, ITEMS, ["words"])["words"])
+    table = verified_table(folder, ITEMS, ["words", "width"])
     bits = np.array(verified_array(folder, FILTER, np.uint8))
-    return Index(grams, bits, sizes, config.ngram, config.shortest)
+    return Index(grams, bits, np.asarray(table["words"]), np.asarray(table["width"]))
 
 
 def item_names(folder: Path, numbers: Iterable[int]) -> list[str]:
@@ -126,6 +123,7 @@ class _Gathered:
         self._runs: list[Grams] = []
         self._names: list[tuple[str, str]] = []
         self._sizes: list[I64] = []
+        self._widths: list[I64] = []
         self._sample: list[Item] = []
 
     def add(self, documents: Iterable[Document]) -> None:
@@ -143,26 +141,31 @@ class _Gathered:
     def _take(self, held: Sequence[Document]) -> None:
         if not held:
             return
-        grams, sizes = item_grams([document.text for document in held], len(self._names), self._ngram, self._shortest)
+        texts = [document.text for document in held]
+        grams, sizes, widths = item_grams(texts, len(self._names), self._ngram, self._shortest)
         self._runs.append(grams)
         self._sizes.append(sizes)
+        self._widths.append(widths)
         self._names += [(document.doc_id, document.locator) for document in held]
-        found = zip(held, (sizes >= self._shortest).tolist(), strict=True)
+        found = zip(held, (widths > 0).tolist(), strict=True)
         self._sample += [Item(document.doc_id, document.text) for document, wanted in found if wanted]
         self._sample = [Item(item.item_id, excerpt(*item)) for item in _smallest(self._sample)]
 
     def write(self, *, indexed: bool) -> dict[str, Any]:
         """Writes an index, or what is merged into one."""
-        sizes = np.concatenate([np.empty(0, np.int64), *self._sizes])
-        columns = {"item_id": [i for i, _ in self._names], "locator": [p for _, p in self._names], "words": sizes}
+        sizes, widths = (np.concatenate([np.empty(0, np.int64), *own]) for own in (self._sizes, self._widths))
+        ids, locators = [doc_id for doc_id, _ in self._names], [locator for _, locator in self._names]
+        columns = {"item_id": ids, "locator": locators, "words": sizes, "width": widths}
         pq.write_table(pa.table(columns, schema=_ITEM_SCHEMA), self._folder / ITEMS)
         _write_sample(self._folder, self._sample)
         entries = _write_grams(self._folder, self._runs, np.zeros(len(self._runs), np.int64), indexed=indexed)
-        looked_for = int((sizes >= self._shortest).sum())
-        return {"items": looked_for, "too_short": len(sizes) - looked_for, "ngrams": entries}
+        looked_for = int((widths > 0).sum())
+        return {"items": looked_for, "too_short": len(widths) - looked_for, "ngrams": entries}
 
 
-_ITEM_SCHEMA = pa.schema([("item_id", pa.string()), ("locator", pa.string()), ("words", pa.int64())])
+_ITEM_SCHEMA = pa.schema(
+    [("item_id", pa.string()), ("locator", pa.string()), ("words", pa.int64()), ("width", pa.int64())]
+)
 _SAMPLE_SCHEMA = pa.schema([("item_id", pa.string()), ("text", pa.large_string())])
 
 

@@ -72,7 +72,7 @@ def decontaminate(
     folder: Path, batches: Iterator[Batch] | None, part: Part, index: Path, config: DecontaminateConfig
 ) -> Generator[Batch, None, dict[str, Any]]:
     """Takes out what holds an evaluation item; facts: `rules`."""
-    detector, examples = Detector(open_index(index, config), config), Examples()
+    detector, examples = Detector(open_index(index), config), Examples()
     with EditWriter(folder) as edits, LedgerWriter(folder) as ledger:
         for batch in part.batches() if batches is None else batches:
             found = detector.find([document.text for document in batch])
@@ -80,7 +80,7 @@ def decontaminate(
             judged = {finding.row: finding for finding in _findings(found, sizes, index, config)}
             left: Batch = []
             for row, document in enumerate(batch):
-                after = (document,)
+                after: tuple[Document, ...] = (document,)
                 if row in judged:
                     after = judged[row].apply(document)
                     verdicts = [judged[row].verdict(document.doc_id, "evaluation_item")]
@@ -143,9 +143,9 @@ def _joined(found: Passages, size: int, margin: int) -> list[tuple[int, int]]:
     return spans
 
 
-def hits(folder: Path, part: AssignedPart, index: Path, config: DecontaminateConfig) -> dict[str, Any]:
+def hits(folder: Path, part: AssignedPart, index: Path) -> dict[str, Any]:
     """Where the training documents of a part hold n-grams of what is held out."""
-    looked_into = open_index(index, config)
+    looked_into = open_index(index)
     count = 0
     with (folder / HITS).open("wb") as file:
         for rows, texts in _row_batches(part.rows(part.names[0])):
@@ -186,7 +186,7 @@ def leaks(
     corpus, cuts = Corpus(digests), read_json(assigned / "cuts.json")
     common = _common([_hits(path) for path in found], config.common)
     common.tofile(folder / COMMON)
-    detector = Detector(open_index(index, config), config, common)
+    detector = Detector(open_index(index), config, common)
     removed: dict[str, dict[str, list[tuple[int, int]]]] = {}
     identities, in_training, gone = [], 0, 0
     with LedgerWriter(folder) as ledger:
@@ -273,7 +273,7 @@ def recall(
         leaked: what `leaks` left, for the n-grams that are no evidence.
     """
     common = verified_array(leaked, COMMON, np.int64) if leaked is not None else None
-    detector = Detector(open_index(index, config), config, common)
+    detector = Detector(open_index(index), config, common)
     each = -(-MOST_HOSTS // max(1, len(hosts)))
     texts = [text for part in hosts for text in itertools.islice(_hosts(part), each)]
     return {**measure(detector.flags, sample_of(index), texts), "rules": {}}
