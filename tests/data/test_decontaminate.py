@@ -1,4 +1,4 @@
-"""Items in documents: arrays against the rule written out over words and sets; recall, and detectors that are broken."""
+"""Items in documents: arrays against the rule written out over words and sets; recall, also of broken detectors."""
 
 from __future__ import annotations
 
@@ -56,9 +56,7 @@ def index_of(items: Sequence[str], ngram: int, shortest: int, run: int = 3) -> I
 def width_of(size: int, ngram: int, shortest: int) -> int:
     if size < shortest:
         return 0
-    if size >= 4 * ngram:
-        return ngram
-    return min(ngram, size if size < 2 * shortest else shortest)
+    return ngram if size >= 4 * ngram else min(ngram, shortest)
 
 
 def cover(words_: Sequence[str], allowed: set[tuple[str, ...]], width: int, gap: int) -> list[tuple[int, int, int]]:
@@ -96,7 +94,7 @@ def by_hand(
                 continue
             allowed = {tuple(own[p : p + width]) for p in range(len(own) - width + 1)}
             size = sum(covered for *_, covered in cover(own, allowed, width, len(own)))
-            least = min(-(-size * share // 1), most)
+            least = size if size < 2 * shortest else min(-(-size * share // 1), most)
             found += [
                 (row, number, first, last)
                 for first, last, covered in cover(text.split(), allowed, width, gap)
@@ -116,7 +114,7 @@ def test_items_are_found_where_the_rule_says(
 ) -> None:
     gap = 5
     index = index_of(given_items, ngram, shortest)
-    least = needed(index.sizes, share, most)
+    least = needed(index.sizes, share, most, shortest)
     found = passages(index.find(given_texts), index, least, gap)
     rows = [
         (row, item, len(given_texts[row][:start].split()), len(given_texts[row][:end].split()) - 1)
@@ -132,7 +130,7 @@ def test_pieces_of_hits_give_what_all_together_give(
     given_items: list[str], given_texts: list[str], at_once: int
 ) -> None:
     index = index_of(given_items, 2, 2)
-    hits, least = index.find(given_texts), needed(index.sizes, 0.5, 50)
+    hits, least = index.find(given_texts), needed(index.sizes, 0.5, 50, 2)
     whole = passages(hits, index, least, 5)
     before, decontaminate._HITS_AT_ONCE = decontaminate._HITS_AT_ONCE, at_once
     try:

@@ -10,9 +10,9 @@ them, an n-gram that comes again in the passage not counted. An item is in a doc
 `share` of the item's words, or `words` of them. Words covered, and not n-grams: one word that was replaced breaks n
 n-grams, but leaves all other words of a longer run covered.
 
-Short items are compared by shorter runs, or one replaced word would hide them: those of fewer than 4 n-grams' words by
-n-grams of `shortest` words, those of fewer than twice `shortest` as a whole. Items of fewer than `shortest` words are
-not looked for: every text would hold them.
+Short items, of less than four n-grams' words, are compared by runs of `shortest` words, or one replaced word would hide
+them. Those of fewer than twice `shortest` must be covered whole: half of them is a common phrase. Items of fewer than
+`shortest` words are not looked for: every text would hold them.
 
 An index takes 12 bytes for each word of the items (a 64-bit hash, a 32-bit owner), and 2 to 4 for the bits that most
 words of a document are turned away by.
@@ -152,7 +152,7 @@ def item_grams(texts: Sequence[str], first: int, ngram: int, shortest: int) -> t
     for width in np.unique(widths[widths > 0]).tolist():
         at, own_hashes = find_grams(found, width)
         own = np.searchsorted(found.offsets, at, side="right") - 1
-        wanted = widths[own] == width
+        wanted = np.flatnonzero(widths[own] == width)
         at, own_hashes, own = at[wanted], own_hashes[wanted], own[wanted]
         covered = _covered(*_fresh(own, own_hashes, at, np.full(len(at), width)), len(texts))
         sizes = np.where(widths == width, covered, sizes)
@@ -163,8 +163,7 @@ def item_grams(texts: Sequence[str], first: int, ngram: int, shortest: int) -> t
 
 def gram_widths(sizes: I64, ngram: int, shortest: int) -> I64:
     """How many words make an n-gram of items of so many words; 0 where an item is not looked for."""
-    short = np.where(sizes < 2 * shortest, sizes, shortest)
-    widths = np.where(sizes < _LONG * ngram, np.minimum(short, ngram), ngram)
+    widths = np.where(sizes < _LONG * ngram, min(shortest, ngram), ngram)
     return np.where(sizes >= shortest, widths, 0)
 
 
@@ -194,7 +193,7 @@ def empty_filter(entries: int) -> BITS:
 
 def fill_filter(bits: BITS, hashes: U64) -> None:
     """Sets the bits of hashes."""
-    slots = np.unique(_slots(bits, hashes))
+    slots = _slots(bits, hashes)
     np.bitwise_or.at(bits, slots >> np.uint64(3), np.uint8(1) << (slots & np.uint64(7)).astype(np.uint8))
 
 
@@ -240,9 +239,10 @@ class Index:
         return Hits(first_row + rows, places, widths, found.starts[at], found.ends[at + width - 1], low)
 
 
-def needed(sizes: I64, share: float, most: int) -> I64:
+def needed(sizes: I64, share: float, most: int, shortest: int) -> I64:
     """How many words of each item make a document hold it."""
-    return np.minimum(np.ceil(sizes * share), most).astype(np.int64)
+    long = np.minimum(np.ceil(sizes * share), most)
+    return np.where(sizes < 2 * shortest, sizes, long).astype(np.int64)
 
 
 def passages(hits: Hits, index: Index, least: I64, gap: int) -> Passages:
@@ -306,5 +306,5 @@ def _covered(number: I64, places: I64, widths: I64, total: int) -> I64:
     following = np.full(len(places), np.iinfo(np.int64).max)
     same = number[1:] == number[:-1]
     following[:-1][same] = np.diff(places)[same]
-    covered: I64 = np.bincount(number, np.minimum(widths, following), total).astype(np.int64)
-    return covered
+    covered = np.bincount(number, np.minimum(widths, following), total)
+    return np.asarray(covered, np.int64)

@@ -63,7 +63,7 @@ def decontaminate_task(part: Part, before: str, index: Done, config: Decontamina
 
 def _rule(config: DecontaminateConfig) -> dict[str, Any]:
     """What decides about a document, once the items are known."""
-    return {key: getattr(config, key) for key in ("ngram", "share", "words", "action", "margin")}
+    return {key: getattr(config, key) for key in ("ngram", "share", "words", "shortest", "action", "margin")}
 
 
 def held_out_task(part: AssignedPart, key: str, config: DecontaminateConfig) -> Task:

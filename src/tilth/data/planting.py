@@ -27,6 +27,7 @@ LONGEST = 400
 HOST_CHARACTERS = 4000
 HOST_WORDS = 20
 """A document of fewer words is no host."""
+_EXCERPT_CHARACTERS = 12 * LONGEST
 _ONE_IN = 20
 _MARKS = ".,;:!?"
 _SPACE = re.compile(r"\s+")
@@ -103,13 +104,17 @@ _DECOYS: dict[str, Plant] = {"shuffled": _shuffled}
 
 def excerpt(item_id: str, text: str) -> str:
     """The whole of an item, or of a long one as many words as are planted, from a place that its id draws."""
-    if len(text) <= LONGEST:
-        return text
+    drawn = derive_seed(0, f"plant/excerpt/{item_id}")
+    if len(text) > _EXCERPT_CHARACTERS:  # not to look for words in all of it
+        start = drawn % (len(text) - _EXCERPT_CHARACTERS)
+        space = _SPACE.search(text, start)
+        start = space.end() if space else start
+        text = text[start : start + _EXCERPT_CHARACTERS]
     found = find_words([text])
     spare = len(found.starts) - LONGEST
     if spare <= 0:
         return text
-    first = derive_seed(0, f"plant/excerpt/{item_id}") % (spare + 1)
+    first = drawn % (spare + 1)
     return text[found.starts[first] : found.ends[first + LONGEST - 1]]
 
 

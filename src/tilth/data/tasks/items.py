@@ -147,9 +147,8 @@ class _Gathered:
         self._sizes.append(sizes)
         self._widths.append(widths)
         self._names += [(document.doc_id, document.locator) for document in held]
-        found = zip(held, (widths > 0).tolist(), strict=True)
-        self._sample += [Item(document.doc_id, document.text) for document, wanted in found if wanted]
-        self._sample = [Item(item.item_id, excerpt(*item)) for item in _smallest(self._sample)]
+        found = [Item(held[n].doc_id, held[n].text) for n in np.flatnonzero(widths).tolist()]
+        self._sample = _smallest([*self._sample, *(Item(i, excerpt(i, text)) for i, text in _smallest(found))])
 
     def write(self, *, indexed: bool) -> dict[str, Any]:
         """Writes an index, or what is merged into one."""

@@ -49,7 +49,7 @@ class Detector:
     """
 
     def __init__(self, index: Index, config: DecontaminateConfig, common: I64 | None = None) -> None:
-        self._index, self._least = index, needed(index.sizes, config.share, config.words)
+        self._index, self._least = index, needed(index.sizes, config.share, config.words, config.shortest)
         self._gap, self._common = config.ngram + GAP, common
 
     def find(self, texts: Sequence[str]) -> Passages:
