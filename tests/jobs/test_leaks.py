@@ -124,6 +124,12 @@ def test_training_documents_that_hold_held_out_text_go(tmp_path: Path) -> None:
     assert dataset.facts["read"]["documents"] == total + len(rows) == dataset.facts["documents"] + len(rows)
     facts = dataset.facts["decontamination"]["held_out"]
     assert facts["caught"]["verbatim"] == facts["caught"]["case"] == [facts["planted"]] * 2
+    examples = [row for file in (dataset.folder / "examples").glob("decon*") for row in pq.read_table(file).to_pylist()]
+    assert {row["doc_id"] for row in examples} == set(sorted(row["doc_id"] for row in rows)[:4])
+    for row in examples:
+        item = next(made["detail"].split()[0] for made in rows if made["doc_id"] == row["doc_id"])
+        quoted = dict(zip(ids_of(dataset, "validation"), texts_of(dataset, "validation"), strict=True))[item]
+        assert " ".join(quoted.lower().split()[-20:]) in " ".join(row["before"].lower().split()), "the passage is shown"
     left = " ".join(texts_of(dataset, "train")).lower().split()
     for text in texts_of(dataset, "validation"):
         words = text.lower().split()

@@ -87,7 +87,7 @@ def hits_task(part: AssignedPart, key: str, index: Done) -> Task:
 def leaks_task(
     digests: Sequence[Done],
     assigned: Done,
-    names: Sequence[str],
+    parts: Sequence[AssignedPart],
     index: Done,
     found: Sequence[Done],
     config: DecontaminateConfig,
@@ -95,8 +95,7 @@ def leaks_task(
     """Which training documents go."""
     arguments = {
         "digests": [done.folder for done in digests],
-        "assigned": assigned.folder,
-        "names": tuple(names),
+        "parts": list(parts),
         "index": index.folder,
         "found": [done.folder for done in found],
         "config": config,

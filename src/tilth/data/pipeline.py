@@ -371,7 +371,7 @@ def _keep_apart(
     index = shop.run_one(leak_plan.held_out_index_task(runs))
     found = shop.run([leak_plan.hits_task(part, key, index) for part, key in pairs])
     digests = [part.digests for part in cleaned]
-    leaks = shop.run_one(leak_plan.leaks_task(digests, assigned, config.split.names, index, found, wanted))
+    leaks = shop.run_one(leak_plan.leaks_task(digests, assigned, divided, index, found, wanted))
     measured = shop.run_one(leak_plan.recall_task(index, divided, keys, leaks, wanted))
     too_short = sum(done.facts["too_short"] for done in runs)
     facts["held_out"] = {**_plain(index), "too_short": too_short, "common": leaks.facts["common"], **_plain(measured)}

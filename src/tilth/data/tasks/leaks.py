@@ -28,7 +28,7 @@ from tilth.data.dedup import I64
 from tilth.data.document import Document, Verdict
 from tilth.data.planting import HOST_WORDS, MOST_HOSTS, measure
 from tilth.data.tasks.corpus import Corpus
-from tilth.data.tasks.examples import Examples
+from tilth.data.tasks.examples import OF_EACH, Examples
 from tilth.data.tasks.items import item_names, open_index, sample_of
 from tilth.data.tasks.parts import Batch, EditWriter, LedgerWriter, Part, verified_array
 from tilth.data.tasks.split import CUT, LEAKED, REMOVED, AssignedPart, Sides, without
@@ -176,42 +176,69 @@ def _row_batches(documents: Iterable[tuple[int, Document]]) -> Iterator[tuple[li
 def leaks(
     folder: Path,
     digests: Sequence[Path],
-    assigned: Path,
-    names: Sequence[str],
+    parts: Sequence[AssignedPart],
     index: Path,
     found: Sequence[Path],
     config: DecontaminateConfig,
 ) -> dict[str, Any]:
     """Takes what holds held-out text out of training; facts: those of `assign` that changed, and `common` n-grams."""
+    assigned, training = parts[0].folder, parts[0].names[0]
     corpus, cuts = Corpus(digests), read_json(assigned / "cuts.json")
     common = _common([_hits(path) for path in found], config.common)
     common.tofile(folder / COMMON)
     detector = Detector(open_index(index), config, common)
     removed: dict[str, dict[str, list[tuple[int, int]]]] = {}
+    shown: list[_Shown] = []
     identities, in_training, gone = [], 0, 0
     with LedgerWriter(folder) as ledger:
         for part, path in enumerate(found):
             sides: Sides = np.array(verified_array(assigned, f"sides-{part:05d}.bin", np.uint8))
             own_cuts = cuts.get(str(part), {})
-            in_training += int((sides == 0).sum()) + sum(p[0] == names[0] for row in own_cuts.values() for p in row)
+            in_training += int((sides == 0).sum()) + sum(p[0] == training for row in own_cuts.values() for p in row)
             judged = detector.judge(_hits(path))
             rows = np.unique(judged.rows)
-            sizes = _sizes(corpus, part, rows, own_cuts, names[0])
+            sizes = _sizes(corpus, part, rows, own_cuts, training)
             ids = corpus.rows(corpus.starts[part] + rows, ("doc_id",))
             own: dict[str, list[tuple[int, int]]] = {}
             findings = list(_findings(judged, sizes, index, config))
             for finding, row in zip(findings, ids, strict=True):
                 if finding.spans:
                     own[str(finding.row)] = finding.spans
-                ledger.add([_settle(finding, row["doc_id"], sides)])
+                verdict = _settle(finding, row["doc_id"], sides)
+                ledger.add([verdict])
+                shown.append((part, finding, verdict))
+            shown = _few(shown)
             gone += int((sides == LEAKED).sum())
             sides.tofile(folder / f"sides-{part:05d}.bin")
             removed |= {str(part): own} if own else {}
             identities.append(fingerprint([sides.tobytes().hex(), own_cuts or None, *([own] if own else [])]))
+    _write_examples(folder, parts, shown)
     write_json(folder / "cuts.json", cuts)
     write_json(folder / REMOVED, removed)
     _refuse_emptying(gone, in_training, config)
     return {"left": in_training - gone, "common": len(common), "parts": identities, "rules": ledger.rules}
+
+
+_Shown = tuple[int, _Finding, Verdict]
+
+
+def _few(shown: Iterable[_Shown]) -> list[_Shown]:
+    """Of each verdict those with the smallest ids: what `Examples` would keep, before texts are read."""
+    ordered = sorted(shown, key=lambda one: one[2].doc_id)
+    kinds = ("dropped", "changed", "kept")
+    return [one for kind in kinds for one in [own for own in ordered if own[2].verdict == kind][:OF_EACH]]
+
+
+def _write_examples(folder: Path, parts: Sequence[AssignedPart], shown: Sequence[_Shown]) -> None:
+    """Reads the parts that examples lie in, no others."""
+    examples = Examples()
+    for part in sorted({part for part, _, _ in shown}):
+        own = {finding.row: (finding, verdict) for number, finding, verdict in shown if number == part}
+        for row, document in parts[part].rows(parts[part].names[0]):
+            if row in own:
+                finding, verdict = own[row]
+                examples.add(document, finding.apply(document), [verdict], around=finding.start)
+    examples.write(folder)
 
 
 def _hits(path: Path) -> Hits:
