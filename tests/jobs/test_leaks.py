@@ -98,7 +98,7 @@ def leaky(folder: Path, action: str = "drop", **split: Any) -> tuple[Any, dict[s
     """A dataset in which every held-out text of one source stands in a document of another; that by its id."""
     write_rows(folder / "rows.jsonl", [{"text": text_of(n)} for n in range(200)])
     plain = prepared(folder, {"sources": [{"path": "rows.jsonl"}], "split": {"validation": 0.1, **split}})
-    held_out = texts_of(plain, "validation")
+    held_out = [text for name in plain.facts["splits"] if name != "train" for text in texts_of(plain, name)]
     quotes = [text_of(900 + n, 100) + text.title() + text_of(950 + n, 100) for n, text in enumerate(held_out)]
     write_rows(folder / "quotes.jsonl", [{"text": quote} for quote in quotes])
     data = {
@@ -189,6 +189,22 @@ def test_what_many_training_documents_hold_is_no_leak(tmp_path: Path) -> None:
     assert "shared_lines" in refused.value.remedy
     off = prepared(tmp_path, {**data, "decontaminate": {"common": 1000, "validation": False}})
     assert off.facts["decontamination"] == {}
+
+
+def test_held_out_documents_too_short_to_be_looked_for_are_counted(tmp_path: Path) -> None:
+    write_rows(tmp_path / "rows.jsonl", [{"text": f"only a few words, number {n}"} for n in range(200)])
+    dataset = prepared(tmp_path, {"sources": [{"path": "rows.jsonl"}], "split": {"validation": 0.1}})
+    facts = dataset.facts["decontamination"]["held_out"]
+    assert facts["items"] == facts["planted"] == 0
+    assert facts["too_short"] == dataset.facts["splits"]["validation"]["documents"] > 5
+
+
+def test_the_test_split_is_kept_apart_too(tmp_path: Path) -> None:
+    dataset, quoting = leaky(tmp_path, by="document", test=0.1)
+    held_out = {*ids_of(dataset, "validation"), *ids_of(dataset, "test")}
+    found_in = {row["detail"].split()[0] for row in of_stage(dataset, "decontaminate")}
+    assert found_in <= held_out and found_in & set(ids_of(dataset, "test"))
+    assert set(quoting) - held_out <= {row["doc_id"] for row in of_stage(dataset, "decontaminate")}
 
 
 def test_evaluation_files_without_an_item_stop_the_run(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ import numpy as np
 
 from tilth.core.config import fingerprint
 from tilth.core.errors import DataError
-from tilth.core.files import read_json, write_json
+from tilth.core.files import read_json, read_manifest, write_json
 from tilth.data import words
 from tilth.data.decontaminate import GAP, DecontaminateConfig, Hits, Index, Passages, needed, passages
 from tilth.data.dedup import I64
@@ -181,7 +181,7 @@ def leaks(
     found: Sequence[Path],
     config: DecontaminateConfig,
 ) -> dict[str, Any]:
-    """Takes what holds held-out text out of training; facts: those of `assign` that changed, and `common` n-grams."""
+    """Takes what holds held-out text out of training; facts: as those of `assign`, and `common`: n-grams."""
     assigned, training = parts[0].folder, parts[0].names[0]
     corpus, cuts = Corpus(digests), read_json(assigned / "cuts.json")
     common = _common([_hits(path) for path in found], config.common)
@@ -216,7 +216,10 @@ def leaks(
     write_json(folder / "cuts.json", cuts)
     write_json(folder / REMOVED, removed)
     _refuse_emptying(gone, in_training, config)
-    return {"left": in_training - gone, "common": len(common), "parts": identities, "rules": ledger.rules}
+    before = read_manifest(assigned)
+    documents = {**before["split_documents"], training: in_training - gone}
+    facts = {"split_documents": documents, "cut": before["cut"], "parts": identities, "rules": ledger.rules}
+    return {**facts, "common": len(common)}
 
 
 _Shown = tuple[int, _Finding, Verdict]
