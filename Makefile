@@ -42,14 +42,14 @@ test-fast: $(STAMP)
 	$(BIN)/python -m pytest -m 'not slow' $(ARGS)
 
 check: $(STAMP)
-	$(BIN)/ruff format --check src tests
-	$(BIN)/ruff check src tests
+	$(BIN)/ruff format --check src tests benchmarks .ci
+	$(BIN)/ruff check src tests benchmarks .ci
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_layers.py
 
 format: $(STAMP)
-	$(BIN)/ruff format src tests
-	$(BIN)/ruff check --fix-only src tests
+	$(BIN)/ruff format src tests benchmarks .ci
+	$(BIN)/ruff check --fix-only src tests benchmarks .ci
 
 clean:
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

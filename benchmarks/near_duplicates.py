@@ -1,12 +1,12 @@
 """Near-deduplication end to end, tilth beside datatrove: documents a second, what each finds, what each drops wrongly.
 
-    python benchmarks/near_duplicates.py --peer-python PATH     (a Python that has datatrove[processing]; default: this one)
+    python benchmarks/near_duplicates.py [--peer-python PATH]     (a Python with datatrove[processing] and orjson)
 
-The corpus is cut from the sources of the Python that runs this, with near-duplicates planted at known Jaccard
-similarities: runs of words in the middle of a document written anew. Both get the same JSON Lines, word 5-grams and
-14 bands of 8 hashes, and both processors; whole processes are timed, one after the other in turn, from JSON Lines to the
-documents that stay (tilth writes token shards besides). Words of the truth are runs of letters and digits, lower case;
-neither system's own.
+The corpus is cut from the sources of the Python that runs this and of its packages, with near-duplicates planted at
+known Jaccard similarities: runs of words in the middle of a document written anew. Both get the same JSON Lines, word
+5-grams and 14 bands of 8 hashes, and both processors; whole processes are timed, one after the other in turn, from JSON
+Lines to the documents that stay (tilth writes token shards besides). Words of the truth are runs of letters and digits,
+lower case; neither system's own.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ Shingles = frozenset[tuple[str, ...]]
 
 
 def texts(count: int) -> Iterator[str]:
-    """Pieces of Python's sources of about 2 kB."""
-    folder = Path(sysconfig.get_path("stdlib"))
-    given = 0
-    for path in sorted(folder.rglob("*.py")):
-        if {"test", "tests", "site-packages", "dist-packages", "encodings"} & set(path.parts):
-            continue
-        text = path.read_text(encoding="utf-8", errors="replace")
-        for start in range(0, len(text) - DOCUMENT // 2, DOCUMENT):
-            yield text[start : start + DOCUMENT]
-            given += 1
-            if given == count:
-                return
-    raise SystemExit(f"Python's sources give {given} documents only: use --documents {given}")
+    """Pieces of about 2 kB of the sources of Python, and of the packages that are installed beside it."""
+    given, left_out = 0, {"test", "tests", "encodings", "site-packages"}
+    for folder in (Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib")):
+        for path in sorted(folder.rglob("*.py")):
+            if left_out & set(path.relative_to(folder).parts):
+                continue
+            text = path.read_text(encoding="utf-8", errors="replace")
+            for start in range(0, len(text) - DOCUMENT // 2, DOCUMENT):
+                yield text[start : start + DOCUMENT]
+                given += 1
+                if given == count:
+                    return
+    raise SystemExit(f"these sources give {given} documents only: use --documents {given}")
 
 
 def shingles(text: str) -> Shingles:
@@ -181,7 +181,7 @@ def main() -> None:
             seconds["tilth"].append(run_tilth(corpus, ours))
             seconds["datatrove"].append(run_datatrove(corpus, theirs, options.peer_python))
         size = corpus.stat().st_size / 1e6
-        print(f"{len(rows):,} documents, {size:.1f} MB, {len(pairs):,} planted; word {NGRAM}-grams, 14 x 8, 2 processes")
+        print(f"{len(rows):,} documents, {size:.1f} MB, {len(pairs):,} planted; word {NGRAM}-grams, 14 x 8, 2 workers")
         for name, times in seconds.items():
             median = statistics.median(times)
             spread = f"{min(times):.1f} to {max(times):.1f} s"

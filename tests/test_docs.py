@@ -21,6 +21,8 @@ import typer.main
 from tests.jobs.helpers import environment, write_texts
 from tilth.cli.main import app
 from tilth.core.config import load_yaml
+from tilth.data.sources.config import ORIGINS
+from tilth.data.stages import PRESETS, STAGES
 from tilth.jobs.recipe import load_recipe, load_shipped, shipped_recipes
 
 ROOT = Path(__file__).parents[1]
@@ -218,6 +220,13 @@ def test_quickstart_ends_by_the_clock_and_needs_no_network() -> None:
     recipe = shipped("quickstart")
     assert [source["builtin"] for source in recipe["data"]["sources"]] == ["python_docs"]
     assert recipe["train"]["hours"] * 3600 < 121 and recipe["train"]["steps"] is None
+
+
+def test_the_guide_to_data_names_every_stage_and_every_origin() -> None:
+    guide = (ROOT / "docs" / "data.md").read_text("utf-8")
+    named = set(re.findall(r"`(\w+)[:`]", guide))
+    assert not {*STAGES, *PRESETS, *ORIGINS} - named
+    assert not {"gopher", "nothing"} & named, "the pattern finds anything"
 
 
 def test_no_file_names_a_machine() -> None:

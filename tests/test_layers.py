@@ -33,6 +33,8 @@ WITHOUT_TORCH = ("core", "tokenizer", "data", "cli")
 ALSO_WITHOUT_TORCH = {
     "jobs.recipe",
     "jobs.prepare",
+    "jobs.trace",
+    "jobs.data_report",
 }  # reading a recipe and preparing data must not take seconds to begin
 TAKES_TORCH = {"data.feed"}
 LONGEST_FILE = 500

@@ -37,7 +37,7 @@ HOMES = {
     "prepare": "tilth.jobs.api",
     "train": "tilth.jobs.api",
 }
-COMMANDS = ["evaluate", "generate", "init", "prepare", "quickstart", "schema", "train"]
+COMMANDS = ["evaluate", "generate", "init", "prepare", "quickstart", "report", "schema", "trace", "train"]
 OPTIONS = {
     "evaluate": {"--data", "--checkpoint", "--json"},
     "generate": {
@@ -47,7 +47,9 @@ OPTIONS = {
     "init": {"--template"},
     "prepare": {"--workspace", "--executor", "--workers", "--set", "--json"},
     "quickstart": {"--run", "--workspace", "--workers", "--minutes", "--steps"},
+    "report": {"--html", "--workspace", "--json"},
     "schema": set(),
+    "trace": {"--doc", "--step", "--workspace", "--json"},
     "train": {"--run", "--workspace", "--workers", "--set", "--json"},
 }  # fmt: skip
 EXIT_CODES = {
@@ -58,7 +60,9 @@ EXIT_CODES = {
     "StorageError": 3,
     "CheckpointError": 4,
     "DivergedError": 5,
+    "PeerError": 6,
     "Stopped": 75,
+    "Aborted": 130,
 }
 RECIPE_KEYS = ["data", "evaluate", "model", "name", "sample", "tokenizer", "train"]
 TRAIN_KEYS = [

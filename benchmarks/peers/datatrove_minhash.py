@@ -1,6 +1,6 @@
 """datatrove's MinHash deduplication of a JSON Lines file, as its own example has it: four steps, two tasks.
 
-    python datatrove_minhash.py CORPUS FOLDER     leaves FOLDER/kept/*.jsonl
+python datatrove_minhash.py CORPUS FOLDER     leaves FOLDER/kept/*.jsonl
 """
 
 from __future__ import annotations

@@ -113,6 +113,15 @@ def test_plain_lines_name_mfu_and_skipped_steps_where_there_are_any() -> None:
     assert "mfu 41.2%  skipped 2  eta unknown" in watched.lines[0] and watched.lines[0].startswith("step 7  loss")
 
 
+def test_a_step_whose_gradient_overflowed_says_so_in_both_modes() -> None:
+    overflowed = step(7, grad_norm=None, skipped=1)
+    watched = Watched(Limits(), plain=True)
+    with watched.show:
+        watched.feed(overflowed)
+    assert "grad overflow  22,477 tok/s  skipped 1" in watched.lines[0]
+    assert figure(final(Limits(), overflowed), "grad norm") == "overflow"
+
+
 def test_plain_step_lines_come_at_growing_intervals_and_end_with_the_last_step() -> None:
     watched = Watched(Limits(20_000), plain=True)
     with watched.show:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
+import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.jobs.helpers import tilth
+from tests.jobs.helpers import command, environment, tilth
+from tilth.core.rundir import RunFolder
 
 pytestmark = pytest.mark.slow
 
@@ -37,3 +42,51 @@ def test_quickstart_ends_well_says_so_again_and_goes_on(tmp_path: Path) -> None:
     assert "train.steps: 3 -> 5" in further.stderr
     steps = (tmp_path / "runs" / "quickstart" / "steps.jsonl").read_text().splitlines()
     assert len(steps) == 5
+
+
+def interrupted(folder: Path, number: signal.Signals, reached: Callable[[], bool]) -> tuple[int, str]:
+    """Starts the quickstart and sends it a signal, as a terminal does (to all its processes), once it got so far."""
+    process = subprocess.Popen(
+        command("quickstart", "--steps", "30"),
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    while not reached():
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.01)
+    os.killpg(process.pid, number)
+    said = process.communicate(timeout=60)[1]
+    return process.returncode, said
+
+
+def test_quickstart_interrupted_while_preparing_and_while_training_goes_on_to_the_end(tmp_path: Path) -> None:
+    tasks, run = tmp_path / "work" / "tasks", RunFolder(tmp_path / "runs" / "quickstart")
+
+    def prepared(more: int) -> Callable[[], bool]:
+        """Whether so many more tasks have been finished."""
+        enough = len(list(tasks.glob("[!.]*"))) + more
+        return lambda: len(list(tasks.glob("[!.]*"))) >= enough
+
+    def trained(more: int) -> Callable[[], bool]:
+        enough = run.last_step() + more
+        return lambda: run.last_step() >= enough
+
+    code, said = interrupted(tmp_path, signal.SIGINT, prepared(1))
+    assert code == 75 and "type the same command to go on" in said and "Traceback" not in said
+    assert not run.path.exists(), "it was still preparing"
+    assert interrupted(tmp_path, signal.SIGKILL, prepared(1))[0] == -signal.SIGKILL
+    assert not run.path.exists()
+    code, said = interrupted(tmp_path, signal.SIGINT, trained(3))
+    assert code == 75 and "SIGINT at step" in said and "everything is saved" in said
+    saved = run.last_step()
+    assert interrupted(tmp_path, signal.SIGKILL, trained(3))[0] == -signal.SIGKILL
+    ended = tilth("quickstart", "--steps", "30", cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    went_on = re.search(r"going on after step (\d+)", ended.stderr)
+    assert went_on and int(went_on[1]) >= saved
+    assert [record.step for record in run.steps()] == list(range(1, 31))
+    assert (run.path / "report.html").exists() and "What to type next" in ended.stdout

@@ -45,3 +45,10 @@ def test_seeds_are_written_down_once() -> None:
     # A changed formula would change the order of every run that was ever started: raise ORDER_VERSION with it.
     assert Permutation(10, 7)(np.arange(10)).tolist() == [4, 6, 8, 1, 9, 5, 7, 3, 0, 2]
     assert derive_seed(1, "dropout", 2, 3) == 8472169242287285429
+
+
+@given(st.integers(1, 3000), st.integers(0, 2**63 - 1))
+def test_the_inverse_finds_the_number_that_went_to_each_place(size: int, key: int) -> None:
+    permutation, numbers = Permutation(size, key), np.arange(size)
+    assert (permutation.inverse(permutation(numbers)) == numbers).all()
+    assert (permutation(permutation.inverse(numbers)) == numbers).all()

@@ -44,12 +44,13 @@ def test_labels_are_the_next_tokens(stream: TokenStream) -> None:
     assert batch.input_ids.shape == (6, 8) and batch.sample_ids.tolist() == list(range(6))
 
 
-@pytest.mark.parametrize("world_size", [2, 3])
+@pytest.mark.parametrize("world_size", [2, 3, 4, 5, 6])
 def test_ranks_share_the_batch_that_one_process_sees(stream: TokenStream, world_size: int) -> None:
     alone = loader(stream)
     ranks = [loader(stream, rank=r, world_size=world_size) for r in range(world_size)]
     for _ in range(9):  # across the end of an epoch
         whole, parts = alone.next(), [rank.next() for rank in ranks]
+        assert {len(p.input_ids) for p in parts} <= {6 // world_size, -(-6 // world_size)}, "nearly even shares"
         assert np.array_equal(whole.input_ids, np.concatenate([p.input_ids for p in parts]))
         assert np.array_equal(whole.sample_ids, np.concatenate([p.sample_ids for p in parts]))
     for reader in (alone, *ranks):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -28,8 +29,9 @@ group.sum_all([*mixed, strided])
 assert [tensor.unique().tolist() for tensor in mixed] == [[3.0], [4.0], [1.0]] and mixed[1].dtype == torch.float64
 assert torch.equal(strided, 2 * torch.arange(6.0).reshape(2, 3).t())
 assert group.any(rank == 1) and not group.any(False) and group.any(True)
-assert group.main_value(0.1 + rank) == 0.1, "a double survives the trip whole"
-group.barrier()
+assert group.from_main(lambda: 0.1 + rank) == 0.1, "a double survives the trip whole"
+for long in ("", "short", "ü" * 506, "ü" * 507, "x" * 100_000):
+    assert group.from_main(lambda: [long, {"rank": rank}, None]) == [long, {"rank": 0}, None]
 group.stop()
 assert not torch.distributed.is_initialized()
 print("done")
@@ -40,10 +42,16 @@ def test_one_process_needs_no_group() -> None:
     alone, tensor = Runtime(torch.device("cpu")), torch.ones(3)
     assert alone.is_main and alone.sum(tensor) is tensor and tensor.tolist() == [1, 1, 1]
     alone.sum_all([tensor])
-    assert alone.any(True) and not alone.any(False) and alone.main_value(0.3) == 0.3
-    alone.barrier()
+    assert alone.any(True) and not alone.any(False) and alone.from_main(lambda: (0.3,)) == (0.3,)
     alone.stop()
     assert tensor.tolist() == [1, 1, 1]
+
+
+def test_memory_is_that_of_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: asked.append(device) or 12345)
+    assert Runtime(torch.device("cuda", 1)).peak_memory_bytes() == 12345 and asked == [torch.device("cuda", 1)]
+    assert Runtime(torch.device("cpu")).peak_memory_bytes() > 1 << 24, "what the process has held"
 
 
 @pytest.mark.slow
@@ -53,6 +61,33 @@ def test_two_processes_add_up_what_they_have(tmp_path: Path) -> None:
     done = subprocess.run(words, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("done") == 2
+
+
+HANGS = """
+import sys, time, datetime
+from tilth.core.errors import PeerError
+from tilth.distributed import runtime
+runtime.PATIENCE = datetime.timedelta(seconds=2)
+group = runtime.start("cpu")
+assert group.any(True)
+if group.rank == 1:
+    time.sleep(100)
+started = time.monotonic()
+try:
+    group.any(True)
+except PeerError as error:
+    print(f"{error} after {time.monotonic() - started:.0f} s", flush=True)
+    sys.exit(error.exit_code)
+"""
+
+
+@pytest.mark.slow
+def test_a_process_that_does_not_answer_is_waited_for_so_long_and_no_longer(tmp_path: Path) -> None:
+    (tmp_path / "worker.py").write_text(HANGS)
+    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "worker.py"]
+    done = subprocess.run(words, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=90)
+    assert "another process of this run is gone, or did not answer for 0:00:02" in done.stdout
+    assert re.search(r"after [1-9] s", done.stdout) and re.search(r"exitcode\s*: 6", done.stderr), done.stdout
 
 
 def test_start_joins_no_group_without_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,9 +12,15 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from tests.jobs.conftest import Cli, Said
 from tests.jobs.helpers import SMALL, command, environment, write_recipe, write_texts
+from tilth.core.errors import RecipeError
+from tilth.data.dataset import open_dataset
+from tilth.distributed.runtime import Runtime
+from tilth.jobs.recipe import load_recipe
+from tilth.jobs.train import _make_loader
 
 PYTHON = sys.executable
 CHAR = [*SMALL[:-1], "tokenizer={kind: char}"]
@@ -234,6 +240,26 @@ def test_a_vocabulary_larger_than_the_tokenizers_is_padding(tmp_path: Path, cli:
     sets = [*SMALL, "model.vocab_size=5000"]
     assert cli("train", "r.yaml", "--json", sets=sets).json()["step"] == 12
     assert cli("generate", "runs/small", "--temperature", "5").code == 0
+
+
+@pytest.mark.parametrize(
+    ("batch", "processes", "parts"),
+    [
+        (["train.batch_tokens=32"], 3, ("2 rows of 16 tokens, fewer than the 3 processes", "start 2 processes", "48")),
+        (["train.batch_tokens=16"], 2, ("1 row of 16 tokens", "start 1 process at most", "train.batch_tokens to 32")),
+        (
+            ["train.batch_tokens=all", "train.optimizer.name=gd"],
+            10**6,
+            ("train.batch_tokens all gives", "processes at most, or give more text"),
+        ),
+    ],
+)
+def test_fewer_rows_than_processes(trained: Path, batch: list[str], processes: int, parts: tuple[str, ...]) -> None:
+    recipe = load_recipe(trained / "r.yaml", [*SMALL, *batch])
+    dataset = open_dataset(next((trained / "work" / "datasets").iterdir()))
+    with pytest.raises(RecipeError) as caught:
+        _make_loader(recipe, dataset, Runtime(torch.device("cpu"), 0, processes))
+    assert all(part in str(caught.value) for part in parts)
 
 
 def test_places_that_cannot_be_written(tmp_path: Path, cli: Cli) -> None:

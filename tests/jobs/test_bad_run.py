@@ -10,11 +10,13 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.jobs.conftest import Cli
 from tests.jobs.helpers import SMALL, command, environment, hashes, last_json, tilth, write_recipe, write_texts
 from tilth.core.files import FolderLock
 from tilth.core.rundir import RunFolder
+from tilth.jobs import train
 
 
 def test_a_run_folder_made_by_another_recipe(trained: Path, cli: Cli) -> None:
@@ -105,6 +107,22 @@ def test_a_validation_loss_that_is_no_number(tmp_path: Path, cli: Cli) -> None:
     said = cli("train", "r.yaml", "--json", sets=sets)
     said.fault(5, "step 1: the validation loss is nan", "lower train.optimizer.lr")
     assert not (tmp_path / "runs" / "small" / "final").exists()
+
+
+def test_fp16_gradients_that_overflow_are_skipped_told_and_gone_on_from(
+    tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_texts(tmp_path / "texts", documents=20)
+    write_recipe(tmp_path / "r.yaml", "texts")
+    # Much too large a scale: real fp16 gradients overflow until it has been halved often enough.
+    monkeypatch.setattr(train, "make_scaler", lambda *_: torch.amp.GradScaler("cpu", init_scale=2.0**24))
+    said = cli("train", "r.yaml", "--json", sets=[*SMALL, "train.precision=fp16"])
+    assert said.json()["step"] == 12 and "grad overflow" in said.err
+    records = RunFolder(tmp_path / "runs" / "small").steps()
+    skipped = [record for record in records if record.grad_norm is None]
+    assert 0 < len(skipped) == records[-1].skipped < 12
+    report = (tmp_path / "runs" / "small" / "report.html").read_text()
+    assert f"{len(skipped)} value{'s' if len(skipped) > 1 else ''} left out" in report
 
 
 def rows(good: int, bad: int, text: str = "a row with some words in it, number") -> str:

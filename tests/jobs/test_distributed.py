@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import resource
 import signal
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.jobs.helpers import SMALL, environment, last_json, tilth, write_recipe, write_texts
+from tilth.core.files import FolderLock
 
 pytestmark = pytest.mark.slow
 
@@ -68,15 +71,85 @@ def test_two_processes_do_what_one_does(tmp_path: Path) -> None:
     assert sum(event["kind"] == "evaluation" for event in events) == 3
 
 
-def test_a_batch_that_cannot_be_shared_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+UNEVEN = {
+    "fixed": ["train.batch_tokens=240"],
+    "all": ["train.batch_tokens=all", "train.optimizer={name: gd, lr: 0.5}", "train.micro_batch=64"],
+}
+
+
+@pytest.mark.parametrize("kind", UNEVEN)
+def test_uneven_shares_give_what_one_process_gives(tmp_path: Path, kind: str) -> None:
+    sets = [*SMALL, *UNEVEN[kind], "train.steps=4"]
     recipe = small(tmp_path)
-    done = together("train", recipe, cwd=tmp_path, sets=[*SMALL, "train.batch_tokens=240"])
-    assert done.returncode != 0
-    assert "train.batch_tokens gives 15 rows, which 2 processes cannot share" in done.stderr
-    assert "make train.batch_tokens a multiple of 32" in done.stderr
-    assert "exitcode  : 2" in done.stderr or "exitcode: 2" in done.stderr
-    assert not (tmp_path / "runs" / "small" / "recipe.json").exists()
-    assert together("train", recipe, cwd=tmp_path, sets=[*SMALL, "train.steps=2"]).returncode == 0
+    last_json(tilth("train", recipe, "--run", "alone", "--json", cwd=tmp_path, sets=sets))
+    assert (steps_of(tmp_path / "alone")[0]["last_sample"] + 1) % 2 == 1, "two cannot share it evenly"
+    last_json(together("train", recipe, "--run", "shared", "--json", cwd=tmp_path, sets=sets))
+    assert_same(tmp_path / "alone", tmp_path / "shared")
+
+
+def assert_quiet(done: subprocess.CompletedProcess[str], code: int, *parts: str) -> None:
+    """One process told what is wrong, and no other showed more than that it left, with the same exit code."""
+    assert done.returncode == 1, "torchrun's own, whatever the processes' was"
+    assert done.stderr.count("tilth: ") == 1 and all(part in done.stderr for part in parts), done.stderr
+    assert not re.search("gloo|RuntimeError|DistBackendError", done.stderr), done.stderr
+    codes = [int(number) for number in re.findall(r"exitcode\s*: (-?\d+)", done.stderr)]
+    assert code in codes and {*codes} <= {code, -signal.SIGTERM}, done.stderr  # torchrun may end the others first
+
+
+def test_a_fault_of_process_0_alone_ends_all_with_its_exit_code(trained: Path) -> None:
+    sets = [*SMALL, "train.steps=20"]
+    done = together("train", "r.yaml", cwd=trained, sets=[*sets, "train.seed=7"])
+    assert_quiet(done, 2, "made by another recipe: ", "train.seed: 1 -> 7", "--run")
+    with FolderLock(trained / "runs" / "small", "the run folder"):
+        done = together("train", "r.yaml", cwd=trained, sets=sets)
+    assert_quiet(done, 3, f"runs/small is in use by process {os.getpid()}")
+
+
+def test_a_full_disk_under_torchrun_ends_all_and_loses_nothing(trained: Path) -> None:
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))  # checkpoints of this model are larger
+
+    words = torchrun("train", "r.yaml", sets=[*SMALL, "train.steps=20"])
+    done = subprocess.run(
+        words, cwd=trained, env=environment(), capture_output=True, text=True, timeout=300, preexec_fn=limit
+    )
+    assert_quiet(done, 4, "could not save step 16", "cannot write", "type the same command")
+    damaged = trained / "runs" / "small" / "checkpoints" / "step-00000012" / "state.json"
+    damaged.write_text(damaged.read_text().replace("1", "2", 1))
+    done = together("train", "r.yaml", "--json", cwd=trained, sets=[*SMALL, "train.steps=20"])
+    assert last_json(done)["step"] == 20
+    assert done.stderr.count("set aside as step-00000012.damaged") == 1 and "going on after step 8" in done.stderr
+    assert len(list(damaged.parents[1].glob("*.damaged*"))) == 1, "by the one process that holds the folder"
+
+
+ALONE = """
+import os
+from tilth.cli import main
+from tilth.core.errors import DataError
+from tilth.data import loader
+made = loader.make_batch
+def fails(stream, starts, context_length, samples, isolate):
+    if os.environ["RANK"] == "1" and samples[0] > 100:
+        raise DataError("the planted fault", "remove it")
+    return made(stream, starts, context_length, samples, isolate)
+loader.make_batch = fails
+main.main()
+"""
+
+
+def test_a_process_that_fails_alone_leaves_no_other_waiting(trained: Path) -> None:
+    (trained / "alone.py").write_text(ALONE)
+    words = torchrun("train", "r.yaml", "--run", "other", sets=SMALL)
+    at = words.index("-m", 3)
+    words[at : at + 3] = ["--", "alone.py"]
+    done = subprocess.run(words, cwd=trained, env=environment(), capture_output=True, text=True, timeout=100)
+    assert done.returncode == 1
+    assert "tilth: the planted fault\n  remedy: remove it" in done.stderr
+    assert done.stderr.count("Traceback") == 1, "torchrun's own"
+    codes = {int(number) for number in re.findall(r"exitcode\s*: (-?\d+)", done.stderr)}
+    assert 3 in codes and codes <= {3, 6, -signal.SIGTERM}, done.stderr
+    if 6 in codes:
+        assert "another process of this run is gone" in done.stderr
 
 
 def test_killed_under_torchrun_it_goes_on(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from tilth.core.errors import DataError
 from tilth.core.tasks import Done
 from tilth.data.document import make_doc_id
 from tilth.data.planting import PLANTED
+from tilth.jobs.trace import trace_document
 
 
 def text_of(seed: int, count: int = 60) -> str:
@@ -124,7 +125,9 @@ def test_training_documents_that_hold_held_out_text_go(tmp_path: Path) -> None:
     assert dataset.facts["read"]["documents"] == total + len(rows) == dataset.facts["documents"] + len(rows)
     facts = dataset.facts["decontamination"]["held_out"]
     assert facts["caught"]["verbatim"] == facts["caught"]["case"] == [facts["planted"]] * 2
-    examples = [row for file in (dataset.folder / "examples").glob("decon*") for row in pq.read_table(file).to_pylist()]
+    examples = [
+        row for file in (dataset.folder / "examples").glob("leaks-*") for row in pq.read_table(file).to_pylist()
+    ]
     assert {row["doc_id"] for row in examples} == set(sorted(row["doc_id"] for row in rows)[:4])
     for row in examples:
         item = next(made["detail"].split()[0] for made in rows if made["doc_id"] == row["doc_id"])
@@ -311,6 +314,33 @@ def test_shared_lines_redo_only_the_parts_that_lose_others(tmp_path: Path) -> No
     assert reused(done)["lines"] == (parts + 1, 0), "the lines are counted once"
     alone = prepared(tmp_path, more, workspace="alone")
     assert hashes(together.folder) == hashes(alone.folder)
+
+
+def test_trace_shows_what_was_taken_out_of_a_document(tmp_path: Path) -> None:
+    write_corpus(tmp_path)
+    write_pages(tmp_path)
+    cut = {"against": AGAINST, "action": "cut", "margin": 0}
+    sources = [*DATA["sources"], *SHARED["sources"]]
+    data = {**DATA, "sources": sources, "clean": ["strip", "blank_lines"], "decontaminate": cut, "shared_lines": {}}
+    dataset = prepared(tmp_path, data)
+    [verdict] = trace_document(dataset, "a.jsonl:9")["verdicts"]
+    assert (verdict["rule"], verdict["step"]) == ("shared_lines", 2)
+    assert FOOTER in verdict["before"] + verdict["after"] and FOOTER not in verdict["after"]
+    [verdict] = trace_document(dataset, "rows.jsonl:41")["verdicts"]
+    assert (verdict["rule"], verdict["verdict"], verdict["step"]) == ("evaluation_item", "changed", 3)
+    assert verdict["after"].split()[:5] == text_of(40).split()[:5]
+    gone = trace_document(dataset, "rows.jsonl:61")
+    assert gone["verdicts"][-1]["verdict"] == "dropped" and gone["verdicts"][-1]["after"] is None
+    flow = [(step["stage"], step["name"]) for step in dataset.facts["flow"]]
+    assert flow[:5] == [
+        ("read", "read"),
+        ("clean", "strip"),
+        ("clean", "blank_lines"),
+        ("shared_lines", "shared_lines"),
+        ("decontaminate", "decontaminate"),
+    ]
+    assert dataset.facts["flow"][-1]["documents"] == dataset.facts["documents"]
+    assert set(dataset.facts["dropped_bytes"]) == set(dataset.facts["rules"]["dropped"])
 
 
 @pytest.mark.slow

@@ -71,6 +71,28 @@ def test_what_cannot_be_meant_together_is_refused(change: dict[str, Any], messag
     assert message in caught.value.message and remedy in caught.value.remedy
 
 
+@pytest.mark.parametrize(
+    ("optimizer", "decay", "clip"),
+    [
+        ({"name": "adamw"}, 0.1, 1.0),
+        ({"name": "muon"}, 0.1, 1.0),
+        ({"name": "sgd"}, 0.0, 1.0),
+        ({"name": "gd"}, 0.0, None),
+        ({"name": "gd", "weight_decay": 0.2}, 0.2, None),
+        ({}, 0.1, 1.0),
+    ],
+)
+def test_plain_descent_is_plain_unless_the_recipe_says_otherwise(
+    optimizer: dict[str, Any], decay: float, clip: float | None
+) -> None:
+    batch = {"batch_tokens": "all"} if optimizer.get("name") == "gd" else {}
+    recipe = make_recipe(deep_merge(BASE, {"train": {"optimizer": optimizer, **batch}}))
+    assert (recipe.train.optimizer.weight_decay, recipe.train.grad_clip) == (decay, clip)
+    assert make_recipe(recipe.plain()) == recipe, "as it comes back from the run folder"
+    given = make_recipe(recipe.plain(), ["train.grad_clip=0.5", "train.optimizer.weight_decay=0.3"])
+    assert (given.train.optimizer.weight_decay, given.train.grad_clip) == (0.3, 0.5)
+
+
 def test_all_faults_are_named_at_once() -> None:
     with pytest.raises(RecipeError) as caught:
         make_recipe({"name": "x", "data": {"sources": []}, "train": {"stepps": 3, "seed": "one"}, "modl": {}})

@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 
 from tilth.core.files import write_json, write_manifest
 from tilth.core.rundir import CheckpointRecord, EvaluationRecord, Message, RunFolder, SampleRecord, StepRecord
-from tilth.jobs import charts, report
+from tilth.data.dataset import DATASET_VERSION
+from tilth.jobs import charts, page
 from tilth.jobs.report import write_report
 
 VOID = {"meta", "link", "br", "hr", "img", "input", "wbr"}
@@ -37,7 +38,7 @@ PARAMETERS = 4 * (12 * 128 * 128 + 2 * 128) + 128 + (67 + 64) * 128  # layers, l
 DROPPED = {"clean/min_length": 17, "deduplicate/exact_duplicate": 204, "list/not_text": 3}
 TRAIN = {"documents": 4501, "tokens": 8_123_456, "text_bytes": 8_000_000, "unknown_characters": 0}
 VALIDATION = {"documents": 488, "tokens": 654_321, "text_bytes": 640_000, "unknown_characters": 9}
-FACTS: dict[str, Any] = {"dataset_version": 2, "fingerprint": "f" * 64, "vocab_size": 67} | {
+FACTS: dict[str, Any] = {"dataset_version": DATASET_VERSION, "fingerprint": "f" * 64, "vocab_size": 67} | {
     "read": {"documents": 5210, "text_bytes": 9_000_000},
     "rules": {"changed": {"clean/blank_lines": 321}, "dropped": DROPPED},
     "splits": {"train": TRAIN, "validation": VALIDATION},
@@ -261,9 +262,10 @@ def test_the_compressor_is_drawn_beside_the_model(run: Path, xz: float, said: st
 
 
 def test_values_that_are_no_numbers_are_left_out_and_counted(tmp_path: Path) -> None:
-    steps = [step(1), step(2, loss=math.nan, grad_norm=math.inf), step(3)]
+    skipped = step(4, grad_norm=None, skipped=1)  # fp16: the gradient overflowed
+    steps = [step(1), step(2, loss=math.nan, grad_norm=math.inf), step(3), skipped]
     html = write_report(make_run(tmp_path, [], steps)).read_text(encoding="utf-8")
-    assert html.count("1 value left out") == 2
+    assert html.count("1 value left out") == 1 and html.count("2 values left out") == 1
     assert not re.search(r'd="[^"]*(nan|inf)', html)
 
 
@@ -341,10 +343,10 @@ def test_ticks_and_points_stand_where_their_values_lie() -> None:
 
 
 def test_numbers_are_written_for_people() -> None:
-    times = [report.duration(seconds) for seconds in (41.23, 59.97, 161.659, 11_111)]
+    times = [page.duration(seconds) for seconds in (41.23, 59.97, 161.659, 11_111)]
     assert times == ["41.2 s", "1 min 00 s", "2 min 42 s", "3 h 05 min"]
-    words = [report.rough(value) for value in (4321, 804_352, 124_439_808, 7e9)]
+    words = [page.rough(value) for value in (4321, 804_352, 124_439_808, 7e9)]
     assert words == ["4,321", "0.804 million", "124 million", "7 billion"]
     numbers = [charts.number(value) for value in (1.90424, 27_220.1, 1e-5, math.nan)]
     assert numbers == ["1.904", "27,220", "1e-05", "not a number"]
-    assert [report.size(value) for value in (512, 1_003_854, 664_000_000)] == ["512 bytes", "1.00 MB", "664 MB"]
+    assert [page.size(value) for value in (512, 1_003_854, 664_000_000)] == ["512 bytes", "1.00 MB", "664 MB"]

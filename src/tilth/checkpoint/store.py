@@ -99,8 +99,13 @@ class CheckpointStore:
         return self.at(read_sealed(self.folder / BEST)["step"])
 
     def mark_best(self, step: int, metric: str, value: float) -> None:
-        """Remembers that the checkpoint of `step` is the best so far."""
-        write_sealed(self.folder / BEST, {"step": step, "metric": metric, "value": value})
+        """Remembers that the checkpoint of `step` is the best so far; a mark on one that is not there is taken away."""
+        mark = self.folder / BEST
+        if self._path(step).is_dir():
+            write_sealed(mark, {"step": step, "metric": metric, "value": value})
+        elif mark.exists() and not self._path(read_sealed(mark)["step"]).is_dir():
+            with storage_errors(mark):
+                disk.remove(mark)
 
     def prune(self, keep: int) -> None:
         """Removes all but the newest `keep` checkpoints and the best; also what a kill left half-written."""

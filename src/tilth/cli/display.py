@@ -214,7 +214,7 @@ class _TrainState:
         if record:
             yield "tokens", brief_count(record.tokens)
             yield "lr", scientific(record.lr)
-            yield "grad norm", f"{record.grad_norm:.3g}"
+            yield "grad norm", _norm(record)
             yield "skipped", plural(record.skipped, "step")
             yield "speed", f"{brief_count(self.speed.value)} tok/s"
             yield "MFU", "unknown" if record.mfu is None else percent(record.mfu)
@@ -292,7 +292,7 @@ class TrainDisplay:
         share, eta, total = self._state.share(), self._state.eta(), self._state.limits.total_steps
         where = f"step {record.step}" + (f"/{total}" if total else "")
         where += "" if share is None else f" {percent(share)}"
-        parts = [where, f"loss {record.loss:.4f}", f"lr {scientific(record.lr)}", f"grad {record.grad_norm:.3g}"]
+        parts = [where, f"loss {record.loss:.4f}", f"lr {scientific(record.lr)}", f"grad {_norm(record)}"]
         parts.append(f"{brief_count(record.tokens_per_second)} tok/s")
         parts += [f"mfu {percent(record.mfu)}"] if record.mfu is not None else []
         parts += [f"skipped {record.skipped}"] if record.skipped else []
@@ -313,6 +313,11 @@ class TrainDisplay:
             case SampleRecord():
                 return f"{where}sample  {printable(event.text)}" if self._screen.plain else _sample(event)
         return None
+
+
+def _norm(record: StepRecord) -> str:
+    """The gradient's norm; under fp16 a step whose gradient overflowed has none, and was skipped."""
+    return "overflow" if record.grad_norm is None else f"{record.grad_norm:.3g}"
 
 
 def _sample(record: SampleRecord) -> Text:

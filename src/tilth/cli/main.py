@@ -31,6 +31,10 @@ app = typer.Typer(
 
 RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A YAML recipe; `tilth init` writes one.")]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, for example runs/quickstart.")]
+DataArgument = Annotated[
+    str,
+    typer.Argument(metavar="DATA|RUN", help="A dataset's folder, a run's, or a recipe's name (its newest dataset)."),
+]
 Sets = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Changes one value of the recipe: train.steps=100."),
@@ -192,6 +196,58 @@ def generate(
         stream_generated(load(run, _which(checkpoint)), prompt, options)
 
 
+@app.command()
+def trace(
+    data: DataArgument,
+    doc: Annotated[
+        str | None, typer.Option(metavar="ID|URL|LOCATOR", help="What became of this document, and which steps saw it.")
+    ] = None,
+    step: Annotated[int | None, typer.Option(min=1, help="Which documents this step of a RUN saw.")] = None,
+    workspace: Workspace = Path("work"),
+    as_json: Json = False,
+) -> None:
+    """Follow a document from its source to the training steps, or a step back to its documents."""
+    from tilth.cli.trace_display import print_document, print_step
+    from tilth.jobs.locate import locate_data
+    from tilth.jobs.trace import trace_document, trace_step
+
+    if (doc is None) == (step is None):
+        raise RecipeError("tilth trace needs a document or a step", "give --doc ID|URL|LOCATOR, or --step N of a run")
+    dataset, run = locate_data(data, workspace)
+    if step is not None and run is None:
+        raise RecipeError(f"{data} is no run: only a run has steps", "name the folder of a run, for example runs/NAME")
+    with _reader_may_leave():
+        if doc is not None:
+            traced = trace_document(dataset, doc, run)
+            print_document(traced)
+        else:
+            assert run is not None and step is not None
+            traced = trace_step(dataset, run, step)
+            print_step(traced)
+        _print_json(as_json, traced)
+
+
+@app.command()
+def report(
+    data: DataArgument,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page for people, whole in itself.")] = None,
+    workspace: Workspace = Path("work"),
+    as_json: Json = False,
+) -> None:
+    """Show what a dataset is made of, and what each rule did to it."""
+    from tilth.cli.trace_display import print_report
+    from tilth.jobs.data_report import report_data, write_page
+    from tilth.jobs.locate import locate_data
+
+    dataset, _ = locate_data(data, workspace)
+    figures = report_data(dataset)
+    with _reader_may_leave():
+        print_report(figures)
+        if html is not None:
+            print(f"page: {write_page(dataset, figures, html)}", file=sys.stderr)
+        _print_json(as_json, figures)
+
+
 def _which(checkpoint: str) -> Any:
     if checkpoint.isascii() and checkpoint.isdigit():
         return int(checkpoint)
@@ -223,7 +279,8 @@ def main() -> None:
             app()
     except TilthError as error:
         sys.stdout.flush()
-        print(f"tilth: {error.message}\n  remedy: {error.remedy}", file=sys.stderr)
+        if not error.told:
+            print(f"tilth: {error.message}\n  remedy: {error.remedy}", file=sys.stderr)
         sys.exit(error.exit_code)
     except _Interrupted as interrupted:
         print(f"tilth: {interrupted}: what was finished is kept", file=sys.stderr)

@@ -19,8 +19,26 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 _PACKAGES = ("tilth", "torch", "numpy", "pyarrow", "tokenizers", "tiktoken", "safetensors")
 
-# Dense bf16 peak in FLOP/s, from the makers' data sheets (SXM parts).
-_PEAK_BF16 = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "B200": 2250e12, "L40S": 362e12, "RTX 4090": 165e12}
+# Peak FLOP/s of dense products, from the makers' data sheets, by the whole name that the driver gives: the same chip on
+# another board is slower. fp32 is without TF32, which torch leaves off; 16 bits are with sums in fp32.
+_HOPPER_SXM = {"fp32": 67e12, "bf16": 989.5e12, "fp16": 989.5e12}
+_A100 = {"fp32": 19.5e12, "bf16": 312e12, "fp16": 312e12}
+_PEAK_FLOPS: dict[str, dict[str, float]] = {
+    "NVIDIA H100 80GB HBM3": _HOPPER_SXM,
+    "NVIDIA H200": _HOPPER_SXM,
+    "NVIDIA H100 PCIe": {"fp32": 51e12, "bf16": 756.5e12, "fp16": 756.5e12},
+    "NVIDIA A100-SXM4-40GB": _A100,
+    "NVIDIA A100-SXM4-80GB": _A100,
+    "NVIDIA A100-PCIE-40GB": _A100,
+    "NVIDIA A100 80GB PCIe": _A100,
+    "NVIDIA L40S": {"fp32": 91.6e12, "bf16": 362e12, "fp16": 362e12},
+    "NVIDIA L4": {"fp32": 30.3e12, "bf16": 121e12, "fp16": 121e12},
+    "NVIDIA GeForce RTX 4090": {"fp32": 82.6e12, "bf16": 165.2e12, "fp16": 165.2e12},
+    "NVIDIA GeForce RTX 3090": {"fp32": 35.6e12, "bf16": 71e12, "fp16": 71e12},
+    "Tesla V100-SXM2-16GB": {"fp32": 15.7e12, "fp16": 125e12},
+    "Tesla V100-SXM2-32GB": {"fp32": 15.7e12, "fp16": 125e12},
+    "Tesla T4": {"fp32": 8.1e12, "fp16": 65e12},
+}
 
 
 def fingerprint_environment(threads: int, device: str) -> dict[str, Any]:
@@ -63,9 +81,13 @@ def installed_version(package: str) -> str | None:
         return None
 
 
-def peak_bf16_flops(device_name: str) -> float | None:
-    """The known dense bf16 peak of an accelerator, or None."""
-    return next((peak for name, peak in _PEAK_BF16.items() if name in device_name), None)
+def peak_flops(device_name: str, precision: Precision) -> float | None:
+    """The peak rate of an accelerator's products in a precision, FLOP/s; None where it is not known.
+
+    Args:
+        device_name: as `torch.cuda.get_device_name` gives it, whole.
+    """
+    return _PEAK_FLOPS.get(device_name, {}).get(precision)
 
 
 def peak_memory_bytes() -> int:

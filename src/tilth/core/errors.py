@@ -7,7 +7,9 @@
     ├── StorageError       3   the disk refused: full, read-only, gone
     ├── CheckpointError    4   no checkpoint that verifies, or one from another recipe
     ├── DivergedError      5   the loss is no longer a number
-    └── Stopped           75   a signal came; the state is saved and the same command goes on
+    ├── PeerError          6   another process of this run failed, is gone or does not answer
+    ├── Stopped           75   a signal came; the state is saved and the same command goes on
+    └── Aborted          130   a second Ctrl-C came; what was done since the last checkpoint is not saved
 
 The number is the process's exit code. Each error carries what is wrong (`message`: the value and the place) and what to
 do (`remedy`). Errors that are not in this tree are bugs of tilth, and the command line shows their traceback.
@@ -25,6 +27,8 @@ class TilthError(Exception):
     """
 
     exit_code = 1
+    told = False
+    """Whether another process has said already what is wrong."""
 
     def __init__(self, message: str, remedy: str) -> None:
         super().__init__(message, remedy)  # both, so that the error survives the trip back from a worker process
@@ -69,7 +73,19 @@ class DivergedError(TilthError):
     exit_code = 5
 
 
+class PeerError(TilthError):
+    """Another process of this run failed (this one then leaves with its exit code), is gone, or does not answer."""
+
+    exit_code = 6
+
+
 class Stopped(TilthError):  # noqa: N818 - not a fault: a signal came, and everything is saved
     """A signal asked the process to stop; the state is saved and can be resumed."""
 
     exit_code = 75
+
+
+class Aborted(TilthError):  # noqa: N818 - not a fault: someone could not wait
+    """A second Ctrl-C asked the process to stop at once; it is where its last checkpoint was."""
+
+    exit_code = 130

@@ -45,6 +45,23 @@ class Permutation:
             result[outside] = self._encrypt(result[outside])
         return result.astype(np.int64)
 
+    def inverse(self, places: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        """The numbers [n] that go to the given places [n]: `inverse(permutation(x))` is x."""
+        values = np.asarray(places, dtype=np.uint64)
+        assert values.size == 0 or int(values.max()) < self.size
+        result = self._decrypt(values)  # the same walk, backwards
+        while (outside := result >= np.uint64(self.size)).any():
+            result[outside] = self._decrypt(result[outside])
+        return result.astype(np.int64)
+
+    def _decrypt(self, values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+        bits = np.uint64(self._half_bits)
+        mask = np.uint64((1 << self._half_bits) - 1)
+        left, right = values >> bits, values & mask
+        for key in reversed(self._keys):
+            left, right = right ^ (_mix(left ^ key) & mask), left
+        return (left << bits) | right
+
     def _encrypt(self, values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
         bits = np.uint64(self._half_bits)
         mask = np.uint64((1 << self._half_bits) - 1)

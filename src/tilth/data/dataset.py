@@ -6,6 +6,9 @@
     DATASET/documents/train/    the documents that these shards hold (Parquet), and the same for the other splits
     DATASET/ledger/             what each stage did to each document (Parquet)
     DATASET/examples/           some of those documents, before and after (Parquet)
+    DATASET/clusters/           near-duplicates that went, each beside the one that stays (Parquet)
+    DATASET/index/              of every document that came through `clean:`, what it is without its text (Parquet)
+    DATASET/origins.json        the tasks that each part went through
 
 Its files are hard links to the results of tasks where the file system has them: nothing lies on the disk twice.
 """
@@ -21,12 +24,13 @@ from typing import Any
 
 from tilth.core.config import fingerprint
 from tilth.core.errors import DataError, IntegrityError
-from tilth.core.files import disk, new_folder, read_manifest
+from tilth.core.files import disk, new_folder, read_json, read_manifest, verify_file, write_json
 from tilth.core.tasks import Done, Task
+from tilth.data.flow import dropped_bytes, flow, read_by_source
 from tilth.data.shards import Shard, TokenStream
 from tilth.tokenizer import Tokenizer, load_tokenizer
 
-DATASET_VERSION = 2
+DATASET_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,13 @@ class Dataset:
             raise IntegrityError(f"{self.folder / 'tokenizer'} is not the tokenizer that made these shards", remedy)
         return tokenizer
 
+    @cached_property
+    def origins(self) -> list[dict[str, Any]]:
+        """Of each part the names of the tasks that it went through: {collected: [task, file], stages: [task]}."""
+        verify_file(self.folder, "origins.json", self.facts)
+        origins: list[dict[str, Any]] = read_json(self.folder / "origins.json")
+        return origins
+
     def stream(self, split: str) -> TokenStream:
         """The tokens of a split; IntegrityError when a shard was made with another tokenizer."""
         shards = [Shard(self.folder / split / f"shard-{n:05d}") for n in range(self.facts["shards"])]
@@ -74,11 +85,17 @@ def assemble(
     tokenizer: Done,
     encoded: Sequence[Done],
     splits: Sequence[str],
+    origins: Sequence[Origin],
+    recipe: Mapping[str, Any],
     more: Mapping[str, Any],
 ) -> Dataset:
     """Gathers what the tasks made into one folder, if it is not there yet, and opens it.
 
     Args:
+        stages: the tasks of each stage, in the order in which documents go through them.
+        origins: of each part, in the order of `encoded`.
+        recipe: the sections `data` and `tokenizer` that it was made by, for people to read; of several that make the
+            same dataset, the first.
         more: further facts for its manifest.
     """
     tasks = [done.task for done in encoded]
@@ -86,7 +103,7 @@ def assemble(
     if is_whole(final, more):
         return open_dataset(final)
     disk.remove(final)  # made of tasks' results, which were checked: it is gathered again
-    facts = {**_facts(identity, stages, tokenizer, encoded, splits), **more}
+    facts = {**_facts(identity, stages, tokenizer, encoded, splits), "recipe": recipe, **more}
     with new_folder(final, facts) as folder:
         _link(tokenizer.folder, folder / "tokenizer", keep_manifest=False)
         for split in splits:
@@ -95,13 +112,35 @@ def assemble(
                 _link(done.folder / split, folder / split / f"shard-{number:05d}", keep_manifest=True)
                 documents = done.folder / "documents" / f"{split}.parquet"
                 disk.link(documents, folder / "documents" / split / f"part-{number:05d}.parquet")
-        for kind in ("ledger", "examples"):
+        _write_origins(folder, origins)
+        for kind in ("ledger", "examples", "clusters"):
             disk.make_folder(folder / kind)
             for stage, results in stages.items():
                 for number, done in enumerate(results):
                     if (done.folder / f"{kind}.parquet").exists():
                         disk.link(done.folder / f"{kind}.parquet", folder / kind / f"{stage}-{number:05d}.parquet")
     return open_dataset(final)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a part went through: where its documents lay when they were read, its stages, and its digests."""
+
+    collected: Path
+    stages: tuple[Path, ...]
+    digests: Path
+
+
+def _write_origins(folder: Path, origins: Sequence[Origin]) -> None:
+    """Names of tasks, which are the same in any workspace, and a table of all documents."""
+    disk.make_folder(folder / "index")
+    for number, origin in enumerate(origins):
+        disk.link(origin.digests / "digests.parquet", folder / "index" / f"part-{number:05d}.parquet")
+    named = [
+        {"collected": [origin.collected.parent.name, origin.collected.name], "stages": [s.name for s in origin.stages]}
+        for origin in origins
+    ]
+    write_json(folder / "origins.json", named)
 
 
 def _identity(tokenizer: Task, encodings: Sequence[Task]) -> str:
@@ -157,7 +196,10 @@ def _facts(
         "vocab_size": tokenizer.facts["vocab_size"],
         "shards": len(encoded),
         "read": {key: sum(part[key] for part in read) for key in ("documents", "text_bytes")},
+        "sources": read_by_source(stages["read"]),
+        "flow": flow(stages, len(encoded)),
         "rules": {verdict: dict(sorted(rules.items())) for verdict, rules in counted.items()},
+        "dropped_bytes": dropped_bytes(stages),
         "documents": sum(split["documents"] for split in splits.values()) - stages["split"][0].facts["cut"],
         "splits": splits,
     }

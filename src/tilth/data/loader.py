@@ -78,12 +78,43 @@ class WindowSampler:
             result[chosen] = (permutation(inside[chosen]) * self.context_length + shift) % self.stream.tokens
         return result
 
+    def samples_of(self, first: int, stop: int, epoch: int) -> tuple[Int64, Int64]:
+        """Which samples of an epoch predict tokens first..stop of the stream, in the order in which they come.
+
+        The other way round than `starts`: window w of an epoch predicts the T tokens after its first one. Up to T - 1
+        tokens of the ring are in no window of an epoch.
+
+        Returns:
+            sample numbers, rising [n], and how many of these tokens each of them predicts [n].
+        """
+        permutation, shift = self._order(epoch)
+        tokens, length = self.stream.tokens, self.context_length
+        start = (first - 1 - shift) % tokens  # counted from the first token that the epoch predicts
+        end = start + min(stop - first, tokens)
+        pieces = [(start, min(end, tokens)), (0, end - tokens)]  # the second where they go round the ring's end
+        (before, some), (after, others) = (_overlaps(*piece, length) for piece in pieces)
+        windows, counts = np.concatenate([before, after]), np.concatenate([some, others])
+        inside = windows < self.samples_per_epoch
+        windows, which = np.unique(windows[inside], return_inverse=True)
+        sums = np.bincount(which, weights=counts[inside], minlength=len(windows)).astype(np.int64)
+        samples = permutation.inverse(windows) + epoch * self.samples_per_epoch
+        order = np.argsort(samples)
+        return samples[order], sums[order]
+
     def _order(self, epoch: int) -> tuple[Permutation, int]:
         if epoch != self._epoch or self._permutation is None:
             self._permutation = Permutation(self.samples_per_epoch, derive_seed(self.seed, "order", epoch))
             self._shift = derive_seed(self.seed, "shift", epoch) % self.stream.tokens if self.shifts else 0
             self._epoch = epoch
         return self._permutation, self._shift
+
+
+def _overlaps(start: int, stop: int, length: int) -> tuple[Int64, Int64]:
+    """The windows of `length` that start..stop touches, and how much of it lies in each."""
+    if stop <= start:
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    windows = np.arange(start // length, (stop - 1) // length + 1)
+    return windows, np.minimum(stop, (windows + 1) * length) - np.maximum(start, windows * length)
 
 
 def make_batch(stream: TokenStream, starts: Int64, context_length: int, samples: Int64, isolate: bool) -> Batch:
@@ -107,7 +138,7 @@ class Loader:
     """This rank's share of each global batch, made ahead of time by a thread that draws no random number.
 
     Args:
-        batch_rows: rows of the global batch; a multiple of `world_size`.
+        batch_rows: rows of the global batch, `world_size` at least; shares differ by one row where it is no multiple.
         fingerprint: the identity of the dataset; a state of another one is refused.
         same_windows: cut every epoch at the same places, so that full-batch descent has one objective.
     """
@@ -126,7 +157,7 @@ class Loader:
         same_windows: bool = False,
         prefetch: int = 4,
     ) -> None:
-        assert batch_rows % world_size == 0, "the job refuses such a world size before this"
+        assert batch_rows >= world_size, "the job refuses such a world size before this"
         self.sampler = WindowSampler(stream, context_length, seed, shift=not same_windows)
         self.batch_rows, self.rank, self.world_size = batch_rows, rank, world_size
         self.isolate, self.fingerprint, self.prefetch = isolate, fingerprint, prefetch
@@ -144,7 +175,7 @@ class Loader:
         return self.samples // self.samples_per_epoch
 
     def next(self) -> Batch:
-        """This rank's rows of the next global batch [batch_rows / world_size, T]."""
+        """This rank's rows of the next global batch [about batch_rows / world_size, T]."""
         if self._worker is None:
             self._worker = _Prefetcher(self._batches(self.samples), self.prefetch)
         batch = self._worker.get()
@@ -152,9 +183,9 @@ class Loader:
         return batch
 
     def _batches(self, first: int) -> Iterator[Batch]:
-        share = self.batch_rows // self.world_size
+        begin, end = (n * self.batch_rows // self.world_size for n in (self.rank, self.rank + 1))
         while True:
-            samples = first + self.rank * share + np.arange(share, dtype=np.int64)
+            samples = first + np.arange(begin, end, dtype=np.int64)
             starts = self.sampler.starts(samples)
             yield make_batch(self.sampler.stream, starts, self.sampler.context_length, samples, self.isolate)
             first += self.batch_rows

@@ -18,7 +18,7 @@ over the hashes of n-grams that `words.py` makes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +30,9 @@ from tilth.data import words
 from tilth.data.words import I64, U64
 
 _BLOCK = 1 << 16  # n-grams at a time: what is computed on stays in the cache
-_ALL_PAIRS = 64  # texts that share a band: so many are compared with each other, more with the first of them only
+_ALL_PAIRS = 64  # so many texts that share a band are all compared with each other; of more, each with the preferred
+_NEIGHBOURS = 4  # one and with so many neighbours: what very many share is boilerplate, and pairs would grow squarely
+_PAIRS_HELD = 1 << 24
 
 
 class MinHashConfig(Config):
@@ -106,21 +108,27 @@ def _blocks(grams: words.Ngrams) -> Iterator[tuple[I64, U64, I64]]:
         yield filled[first:last], grams.hashes[start:stop], np.maximum(starts[first:last] - start, 0)
 
 
-def candidates(bands: U64, priority: npt.NDArray[np.int64]) -> I64:
+def candidates(bands: Iterable[U64], priority: npt.NDArray[np.int64]) -> I64:
     """Pairs of texts (a, b) that share a band, int64 [P, 2], each once, a before b in `priority`.
 
     Args:
-        bands: [D, keys] as `MinHash.bands` gives them.
+        bands: of each band the hashes of all texts [D], as `MinHash.bands` gives them; 0 is like no other. One is in
+            memory at a time.
         priority: the place of each text in the order in which texts are preferred [D]; a permutation.
 
-    Of texts that share a band all pairs are given, where they are not more than 64; else each with the first, and
-    those of 64 neighbours in the order of priority.
+    Of texts that share a band all pairs are given, where they are not more than 64; else each with the first, and with
+    four neighbours in the order of priority.
     """
     ranked = np.empty(len(priority), np.int64)
     ranked[priority] = np.arange(len(priority))
-    pairs = [_sharing(bands[ranked, band]) for band in range(bands.shape[1])]
-    joined = np.concatenate([np.empty(0, np.int64), *pairs])
-    first, second = np.divmod(np.unique(joined), max(1, len(bands)))
+    held, size = [np.empty(0, np.int64)], 0
+    for hashes in bands:
+        held.append(_sharing(hashes[ranked]))
+        size += len(held[-1])
+        if size > _PAIRS_HELD:  # many bands give the same pairs
+            held = [np.unique(np.concatenate(held))]
+            size = len(held[0]) // 2  # what stays must not be sorted again for every band
+    first, second = np.divmod(np.unique(np.concatenate(held)), max(1, len(priority)))
     return np.stack([ranked[first], ranked[second]], axis=1)
 
 
@@ -135,18 +143,15 @@ def _sharing(hashes: U64) -> I64:
     starts, sizes = borders[several], sizes[several]
     found = []
     for size in np.unique(sizes).tolist():
-        members = order[starts[sizes == size][:, None] + np.arange(size)]  # [texts that share, size]
-        groups = np.split(members, range(_ALL_PAIRS, size, _ALL_PAIRS), axis=1)
-        found += [_pairs(group, len(hashes)) for group in groups]
-        if size > _ALL_PAIRS:
-            found.append((members[:, :1] * len(hashes) + members[:, 1:]).ravel())
+        members = order[starts[sizes == size][:, None] + np.arange(size)]  # [buckets, size]
+        if size <= _ALL_PAIRS:
+            first, second = np.triu_indices(size, 1)
+            found.append((members[:, first] * len(hashes) + members[:, second]).ravel())
+            continue
+        found.append((members[:, :1] * len(hashes) + members[:, 1:]).ravel())
+        for step in range(1, _NEIGHBOURS + 1):
+            found.append((members[:, :-step] * len(hashes) + members[:, step:]).ravel())
     return np.concatenate(found) if found else np.empty(0, np.int64)
-
-
-def _pairs(members: I64, total: int) -> I64:
-    """All pairs of each row of `members`."""
-    first, second = np.triu_indices(members.shape[1], 1)
-    return (members[:, first] * total + members[:, second]).ravel()
 
 
 def shingles(texts: Sequence[str], n: int) -> list[U64]:
@@ -160,9 +165,33 @@ def shingles(texts: Sequence[str], n: int) -> list[U64]:
 
 def jaccard(a: U64, b: U64) -> float:
     """|A and B| / |A or B| of two sorted sets of hashes; 0 for two empty ones."""
+    common = common_count(a, b)
+    return common / (len(a) + len(b) - common) if common else 0.0
+
+
+def common_count(a: U64, b: U64) -> int:
+    """|A and B| of two sorted sets of hashes."""
     if not len(a) or not len(b):
-        return 0.0
+        return 0
     small, large = (a, b) if len(a) <= len(b) else (b, a)
     places = np.minimum(np.searchsorted(large, small), len(large) - 1)
-    common = int(np.count_nonzero(large[places] == small))
-    return common / (len(a) + len(b) - common)
+    return int(np.count_nonzero(large[places] == small))
+
+
+def common_counts(hashes: U64, starts: I64, sizes: I64) -> I64:
+    """|A and B| of many pairs of small sets at once [P].
+
+    Args:
+        hashes: in which all sets lie.
+        starts, sizes: where the two sets of each pair lie [P, 2].
+    """
+    pairs, total = len(sizes), sizes.sum(axis=1)
+    own = np.repeat(np.arange(pairs), total)
+    flat_sizes = sizes.ravel()
+    begins = np.cumsum(flat_sizes) - flat_sizes
+    at = np.arange(int(total.sum())) + np.repeat(starts.ravel() - begins, flat_sizes)
+    # A hash of (pair, n-gram): what stands twice is common to the two sets of that pair, for within a set all differ.
+    keys = words.mix(hashes[at] ^ words.mix(own.astype(np.uint64)))
+    order = np.argsort(keys)
+    twice = keys[order[1:]] == keys[order[:-1]]
+    return np.bincount(own[order[1:][twice]], minlength=pairs)

@@ -24,7 +24,7 @@ from tilth.core.executors import Executor, Inline
 from tilth.core.tasks import Done, OnDone, Task, run_chains, run_tasks
 from tilth.data import leak_plan
 from tilth.data.config import DataConfig, SplitConfig
-from tilth.data.dataset import Dataset, assemble, dataset_folder, is_whole
+from tilth.data.dataset import Dataset, Origin, assemble, dataset_folder, is_whole
 from tilth.data.document import Verdict
 from tilth.data.minhash import MinHashConfig
 from tilth.data.sources import Input, SourceConfig, list_inputs
@@ -148,11 +148,17 @@ def prepare(config: DataConfig, tokenizer: TokenizerConfig, name: str, base: Pat
         "read": collected,
         "clean": _of_kind(cleaned, "clean"),
         "shared_lines": _of_kind(cleaned, "shared_lines"),
+        "decontaminate": _of_kind(cleaned, "decontaminate"),
         "deduplicate": compared.done,
         "split": [divide],
-        "decontaminate": [*_of_kind(cleaned, "decontaminate"), *([apart.leaks] if apart.leaks else [])],
+        "leaks": [apart.leaks] if apart.leaks else [],
     }
-    return assemble(shop.workspace, name, stages, trained, encoded, config.split.names, more)
+    origins = [Origin(c.part.folder / c.part.name, c.part.stages, c.digests.folder) for c in cleaned]
+    recipe = {
+        "data": config.model_dump(mode="json", exclude_none=True),
+        "tokenizer": tokenizer.model_dump(mode="json", exclude_none=True),
+    }
+    return assemble(shop.workspace, name, stages, trained, encoded, config.split.names, origins, recipe, more)
 
 
 def _collect_tasks(config: DataConfig, base: Path, workspace: Path) -> list[Task]:

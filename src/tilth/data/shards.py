@@ -177,6 +177,14 @@ class TokenStream:
             self._borders = np.concatenate(starts) if starts else np.empty(0, np.int64)
         return self._borders
 
+    def doc_id(self, number: int) -> str:
+        """The id (hex) of the number-th document of the stream."""
+        for shard in self.shards:
+            if number < shard.documents:
+                return shard.doc_id(number)
+            number -= shard.documents
+        raise IndexError(number)
+
     def document_numbers(self, start: int, count: int) -> npt.NDArray[np.int64]:
         """For `count` tokens from `start`: the number of the document that each belongs to, int64 [count].
 

@@ -3,19 +3,47 @@
     start(device) -> Runtime       joins the process group when `torchrun` started us, and picks the device
 
 One process works the same without a group: every collective is then the identity.
+
+No process waits for one that failed. What process 0 does alone goes through `from_main`, which tells the others how it
+ended; a process that fails anywhere else is missed by the others in their next collective, and never for longer than
+PATIENCE.
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from tilth.core.environment import DeviceName
-from tilth.core.errors import RecipeError
+from tilth.core.environment import DeviceName, peak_memory_bytes
+from tilth.core.errors import PeerError, RecipeError
+
+PlainT = TypeVar("PlainT")
+
+PATIENCE = timedelta(minutes=30)
+"""How long a process waits for the others: what one does alone (a checkpoint, a sample) may take minutes."""
+_ENVELOPE = 1024  # bytes of the first message from process 0, which is the only one where all fits into it
+
+
+@contextlib.contextmanager
+def _with_the_others() -> Iterator[None]:
+    """What torch says of a process that is gone, in words; its own message and exit code say why it went."""
+    try:
+        yield
+    except RuntimeError as error:
+        reason = str(error).partition("\n")[0]
+        raise PeerError(
+            f"another process of this run is gone, or did not answer for {PATIENCE} ({reason})",
+            "what it said itself is the cause: mend that, then type the same command to go on",
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -31,19 +59,30 @@ class Runtime:
         """True in the one process that writes files and speaks."""
         return self.rank == 0
 
+    def peak_memory_bytes(self) -> int:
+        """The most memory that this process has held: of the GPU on CUDA, of the machine elsewhere."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device)
+        return peak_memory_bytes()
+
     def sum(self, tensor: Tensor) -> Tensor:
         """The sum over all processes, in place."""
         if self.world_size > 1:
-            dist.all_reduce(tensor)
+            with _with_the_others():
+                dist.all_reduce(tensor)
         return tensor
 
     def sum_floats(self, values: list[float]) -> list[float]:
         """The sums over all processes of a few numbers, in double precision (which mps, for one, does not have)."""
         if self.world_size == 1:
             return values
-        place = self.device if self.device.type == "cuda" else torch.device("cpu")
-        summed: list[float] = self.sum(torch.tensor(values, dtype=torch.float64, device=place)).tolist()
+        summed: list[float] = self.sum(torch.tensor(values, dtype=torch.float64, device=self._mailbox)).tolist()
         return summed
+
+    @property
+    def _mailbox(self) -> torch.device:
+        """Where small messages lie: nccl takes them from the GPU only."""
+        return self.device if self.device.type == "cuda" else torch.device("cpu")
 
     def sum_all(self, tensors: list[Tensor]) -> None:
         """Sums many tensors over all processes, in place, with one message per dtype instead of one per tensor."""
@@ -51,8 +90,7 @@ class Runtime:
             return
         for dtype in dict.fromkeys(t.dtype for t in tensors):  # in one order on every process
             group = [t for t in tensors if t.dtype == dtype]
-            flat = torch.cat([t.flatten() for t in group])
-            dist.all_reduce(flat)
+            flat = self.sum(torch.cat([t.flatten() for t in group]))
             offset = 0
             for tensor in group:
                 tensor.copy_(flat[offset : offset + tensor.numel()].view_as(tensor))
@@ -64,16 +102,49 @@ class Runtime:
             return flag
         return self.sum_floats([float(flag)])[0] > 0
 
-    def main_value(self, value: float) -> float:
-        """Process 0's value on every process: what is decided by a clock must be decided once."""
-        if self.world_size == 1:
-            return value
-        return self.sum_floats([value if self.is_main else 0.0])[0]
+    def from_main(self, work: Callable[[], PlainT]) -> PlainT:
+        """Does `work` in process 0 and gives what it returns (plain data, as JSON has it) to every process.
 
-    def barrier(self) -> None:
-        """Waits until every process is here."""
-        if self.world_size > 1:
-            dist.barrier()
+        When it fails there, every other process leaves as well: with a PeerError that has the same exit code.
+        """
+        if self.world_size == 1:
+            return work()
+        if not self.is_main:
+            heard: PlainT = self._heard()
+            return heard
+        try:
+            value = work()
+        except BaseException as error:  # whatever it is, the others must not wait
+            with contextlib.suppress(PeerError):
+                self._tell({"exit_code": getattr(error, "exit_code", 1)})
+            raise
+        self._tell({"value": value})
+        return value
+
+    def _tell(self, letter: dict[str, Any]) -> None:
+        content = json.dumps(letter).encode()
+        whole = len(content).to_bytes(8, "little") + content
+        self._broadcast(torch.frombuffer(bytearray(whole[:_ENVELOPE].ljust(_ENVELOPE, b" ")), dtype=torch.uint8))
+        if len(whole) > _ENVELOPE:
+            self._broadcast(torch.frombuffer(bytearray(whole[_ENVELOPE:]), dtype=torch.uint8))
+
+    def _heard(self) -> Any:
+        first = self._broadcast(torch.empty(_ENVELOPE, dtype=torch.uint8))
+        length, content = int.from_bytes(first[:8], "little"), first[8:]
+        if length > len(content):
+            content += self._broadcast(torch.empty(length - len(content), dtype=torch.uint8))
+        letter = json.loads(content[:length])
+        if "value" in letter:
+            return letter["value"]
+        error = PeerError("process 0 of this run failed", "it says what to do")
+        error.exit_code, error.told = letter["exit_code"], True
+        raise error
+
+    def _broadcast(self, message: Tensor) -> bytes:
+        message = message.to(self._mailbox)
+        with _with_the_others():
+            dist.broadcast(message, 0)
+        return message.cpu().numpy().tobytes()
 
     def stop(self) -> None:
         """Leaves the process group."""
@@ -92,7 +163,9 @@ def start(device: DeviceName = "auto") -> Runtime:
         chosen = torch.device("cuda", local_rank)
         torch.cuda.set_device(chosen)
     if world_size > 1:
-        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", rank=rank, world_size=world_size)
+        backend = "nccl" if chosen.type == "cuda" else "gloo"
+        with _with_the_others():
+            dist.init_process_group(backend, rank=rank, world_size=world_size, timeout=PATIENCE)
     return Runtime(chosen, rank, world_size)
 
 

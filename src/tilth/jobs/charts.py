@@ -274,7 +274,9 @@ _SPEED_NOTE = "Dips often mean that the machine was busy with something else."
 
 
 def _curve(steps: Sequence[StepRecord], field: str, name: str) -> Line:
-    return Line(name, "smooth", [(step.step, float(getattr(step, field))) for step in steps])
+    values = ((step.step, getattr(step, field)) for step in steps)
+    # A skipped step has no gradient norm: not a number, which `line_chart` leaves out and counts.
+    return Line(name, "smooth", [(step, math.nan if value is None else float(value)) for step, value in values])
 
 
 def _curves(steps: Sequence[StepRecord], field: str, prefix: str = "") -> list[Line]:

@@ -1,53 +1,98 @@
-"""The model that a run ends with: `RUN/final/`, whole in itself."""
+"""The model that a run ends with: `RUN/final/`, whole in itself.
+
+Its manifest says which weights it holds (`weights`: last or best, `step`), for which end of the run (`end`) and wish of
+the recipe (`asked`) it was written: what is still so need not be written again.
+"""
 
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from tilth.checkpoint.store import CheckpointStore
+from torch import Tensor
+
+from tilth.checkpoint.store import Checkpoint, CheckpointStore
 from tilth.checkpoint.tensors import write_tensors
-from tilth.core.errors import CheckpointError
-from tilth.core.files import commit_folder, disk, storage_errors, write_json
+from tilth.core.errors import CheckpointError, TilthError
+from tilth.core.files import commit_folder, disk, storage_errors, verify_manifest, write_json
 from tilth.core.rundir import RunFolder
-from tilth.jobs.recipe import Recipe
 from tilth.model.config import ModelConfig
-from tilth.model.transformer import Transformer
 from tilth.tokenizer import Tokenizer
+from tilth.train.stopping import Progress
 
 MODEL_TYPE = "tilth"
 
 
+@dataclass(frozen=True)
+class FinalWeights:
+    """What a run ends with: the weights of `step`, and why they are not those that the recipe asks for."""
+
+    kind: str
+    step: int
+    tensors: Mapping[str, Tensor]
+    warning: str = ""
+
+
+def choose_weights(asked: str, progress: Progress, last: Mapping[str, Tensor], store: CheckpointStore) -> FinalWeights:
+    """The best weights where the recipe asks for them and they are there whole; else the last ones.
+
+    A run is not lost because its best checkpoint is: the warning says what became of it.
+    """
+    if asked != "best":
+        return FinalWeights("last", progress.step, last)
+    try:
+        best = _best(progress, store)
+        return FinalWeights("best", best.step, best.tensors("model"))
+    except TilthError as error:
+        warning = f"train.final is best, but {error.message}: the last weights, of step {progress.step}, become final/"
+        return FinalWeights("last", progress.step, last, warning)
+
+
+def _best(progress: Progress, store: CheckpointStore) -> Checkpoint:
+    if progress.best_value is None:
+        raise CheckpointError("there was no evaluation", "set evaluate.every")
+    best = store.best()
+    if best is None or best.step != progress.best_step:
+        raise CheckpointError(
+            f"the checkpoint of the best step, {progress.best_step}, was not kept", "set train.checkpoint.best: true"
+        )
+    return best
+
+
+def standing_final(folder: RunFolder, asked: str, end: int) -> dict[str, Any] | None:
+    """The facts of the final model that an earlier end of this run at step `end` left, verified; None when it is
+    damaged, gone or of another end.
+    """
+    try:
+        facts = verify_manifest(folder.final)
+    except TilthError:
+        return None
+    return facts if (facts.get("asked"), facts.get("end")) == (asked, end) else None
+
+
 def write_final(
-    folder: RunFolder,
-    recipe: Recipe,
-    config: ModelConfig,
-    tokenizer: Tokenizer,
-    model: Transformer,
-    store: CheckpointStore,
-) -> Path:
-    """Writes weights, configuration and tokenizer, in place of what an earlier end of this run left there."""
-    tensors = model.state_dict()
-    if recipe.train.final == "best":
-        best = store.best()
-        if best is None:
-            raise CheckpointError(f"{folder.path} has no best checkpoint", "set train.final: last, or evaluate.every")
-        tensors = best.tensors("model")
+    folder: RunFolder, asked: str, end: int, weights: FinalWeights, config: ModelConfig, tokenizer: Tokenizer
+) -> dict[str, Any]:
+    """Writes weights, configuration and tokenizer, in place of what an earlier end of this run left there; returns the
+    facts of its manifest.
+    """
+    facts = {"weights": weights.kind, "step": weights.step, "asked": asked, "end": end}
     temporary = folder.path / f".final.{os.getpid()}.tmp"
     with storage_errors(temporary):
         disk.remove(temporary)
         disk.make_folder(temporary)
-        write_tensors(temporary / "model.safetensors", tensors)
+        write_tensors(temporary / "model.safetensors", weights.tensors)
         write_json(temporary / "config.json", plain_config(config))
         tokenizer.save(temporary)
         if folder.final.exists():  # it goes only when the new one is whole
             old = folder.path / ".final.old.tmp"
             disk.remove(old)
             disk.rename(folder.final, old)
-        commit_folder(temporary, folder.final, {"weights": recipe.train.final})
+        commit_folder(temporary, folder.final, facts)
         disk.remove(folder.path / ".final.old.tmp")
-    return folder.final
+    return facts
 
 
 def write_identity(folder: RunFolder, config: ModelConfig, tokenizer: Tokenizer) -> None:

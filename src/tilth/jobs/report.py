@@ -18,11 +18,9 @@ import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
-import jinja2
 import yaml
 
 from tilth.core.config import parse
@@ -30,7 +28,8 @@ from tilth.core.errors import DataError, TilthError
 from tilth.core.files import read_json, write_file
 from tilth.core.rundir import RunFolder, StepRecord
 from tilth.data.dataset import open_dataset
-from tilth.jobs.charts import evenly, number, training_charts
+from tilth.jobs.charts import evenly, training_charts
+from tilth.jobs.page import Page
 from tilth.model.config import ModelConfig, parameter_count
 
 # With every character escaped (six bytes at most) all of these together stay under a megabyte.
@@ -42,8 +41,6 @@ RECIPE_CHARACTERS = 20_000
 
 ItemT = TypeVar("ItemT")
 _UNITS = {"char": "character", "byte": "byte"}
-# Control characters as pictures: what the model wrote must be seen, and must not steer the page.
-_VISIBLE = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {127: 0x2421}
 _BEFORE_READING = ("list/", "read/")  # what these rules drop was never counted as a document read
 
 
@@ -67,9 +64,12 @@ class Records:
 
     @property
     def final(self) -> dict[str, Any] | None:
-        """The evaluation of the weights that the run leaves: the last, or the best where the recipe keeps that."""
+        """The evaluation of the weights that the run leaves: the last, or the best where the recipe keeps that (and
+        the run could).
+        """
         every = self.events["evaluation"]
-        best = [event for event in every if event["best"]] if self.setting("train", "final") == "best" else []
+        kind = ((self.ended or {}).get("weights") or {}).get("kind") or self.setting("train", "final")
+        best = [event for event in every if event["best"]] if kind == "best" else []
         return next(reversed(best or every), None)
 
     @property
@@ -98,9 +98,7 @@ def write_report(run: Path, extra: dict[str, Any] | None = None) -> Path:
             `next_steps` (commands), `environment` (as of `fingerprint_environment`; otherwise the newest checkpoint's),
             `parameters`.
     """
-    html = _template().render(_view(_read(run), extra or {})).translate(_VISIBLE)
-    # Slashes as references: a URL in a recipe or a sample is shown as it is, and the file holds no network address.
-    page = html.replace("://", ":&#47;&#47;").encode("utf-8", "replace")
+    page = Page("report.html.jinja").render(_view(_read(run), extra or {}))
     write_file(run / "report.html", page)
     return run / "report.html"
 
@@ -279,50 +277,3 @@ def _commands(records: Records, asked: Sequence[str]) -> list[str]:
     usual = [f"tilth generate {folder} --prompt {shlex.quote(prompt)}", f"tilth evaluate {folder}"]
     known = {tuple(command.split()[:2]) for command in asked}
     return [*asked, *(command for command in usual if tuple(command.split()[:2]) not in known)]
-
-
-def _template() -> jinja2.Template:
-    text = (resources.files("tilth") / "jobs" / "report.html.jinja").read_text(encoding="utf-8")
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    filters = (count, number, rough, duration, size, clip)
-    environment.filters |= {function.__name__: function for function in filters} | {"ln": math.log}
-    return environment.from_string(text)
-
-
-def count(value: float, noun: str = "") -> str:
-    """`1,003,855`; with a noun `1 step`, `2,000 steps`."""
-    return f"{value:,}" + (f" {noun}{'' if value == 1 else 's'}" if noun else "")
-
-
-def rough(value: float) -> str:
-    """In words: `0.81 million`."""
-    for unit, name in ((1e12, "trillion"), (1e9, "billion"), (1e6, "million")):
-        if value >= unit or (name == "million" and value >= unit / 10):
-            return f"{value / unit:.3g} {name}"
-    return f"{value:,}"
-
-
-def duration(seconds: float) -> str:
-    """`41.2 s`, `2 min 42 s`, `3 h 05 min`."""
-    if round(seconds, 1) < 60:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600:,} h {whole % 3600 // 60:02d} min"
-
-
-def size(value: float) -> str:
-    """`664 MB`: powers of 1,000."""
-    for unit, name in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if value >= unit:
-            scaled = value / unit
-            return f"{scaled:.{2 if scaled < 10 else 1 if scaled < 100 else 0}f} {name}"
-    return f"{value:.0f} bytes"
-
-
-def clip(text: str, most: int) -> tuple[str, int]:
-    """The first `most` characters, and how many were left out."""
-    return text[:most], max(0, len(text) - most)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 from collections.abc import Callable
@@ -13,9 +14,9 @@ import torch
 
 from tilth.checkpoint.store import Checkpoint, CheckpointStore
 from tilth.core.config import fingerprint
-from tilth.core.environment import Precision, fingerprint_environment, peak_bf16_flops
-from tilth.core.errors import RecipeError
-from tilth.core.files import remove_leftovers, write_json
+from tilth.core.environment import Precision, fingerprint_environment, peak_flops
+from tilth.core.errors import IntegrityError, RecipeError
+from tilth.core.files import read_json, remove_leftovers, write_json
 from tilth.core.rundir import Event, Message, RunFolder, SampleRecord
 from tilth.data.dataset import Dataset
 from tilth.data.loader import Loader, evaluation_batches
@@ -23,7 +24,7 @@ from tilth.data.shards import TokenStream
 from tilth.distributed.runtime import Runtime, start
 from tilth.evaluate.evaluator import evaluate
 from tilth.generate.text import TextOptions, generate_texts
-from tilth.jobs.final import write_final, write_identity
+from tilth.jobs.final import choose_weights, standing_final, write_final, write_identity
 from tilth.jobs.recipe import Recipe
 from tilth.jobs.report import write_report
 from tilth.model.config import ModelConfig, flops_per_token
@@ -46,31 +47,30 @@ def train_model(recipe: Recipe, dataset: Dataset, run: Path, emit: Emit | None =
     """
     runtime = start(recipe.train.device)
     folder = RunFolder(run)
-    try:
-        if not runtime.is_main:
-            return _train(recipe, dataset, folder, runtime, _ignore)
-        with folder.lock():
-            remove_leftovers(folder.path)
-            return _train(recipe, dataset, folder, runtime, emit or _ignore)
-    finally:
-        runtime.stop()
+    with contextlib.ExitStack() as stack:
+        stack.callback(runtime.stop)
+        runtime.from_main(lambda: _hold(folder, stack))
+        return _train(recipe, dataset, folder, runtime, functools.partial(_record, folder, emit))
 
 
-def _ignore(event: Event) -> None:
-    """Events of a run that nobody watches, or of a process that does not speak."""
-    del event
+def _hold(folder: RunFolder, stack: contextlib.ExitStack) -> None:
+    stack.enter_context(folder.lock())
+    remove_leftovers(folder.path)
 
 
-def _train(recipe: Recipe, dataset: Dataset, folder: RunFolder, runtime: Runtime, show: Emit) -> dict[str, Any]:
+def _record(folder: RunFolder, show: Emit | None, event: Event) -> None:
+    folder.record(event)
+    if show:
+        show(event)
+
+
+def _train(recipe: Recipe, dataset: Dataset, folder: RunFolder, runtime: Runtime, record: Emit) -> dict[str, Any]:
+    """All processes come here. What process 0 alone does goes through `from_main`, so that none waits in vain."""
     model_config = complete_model(recipe.model, dataset.tokenizer)
     loader = _make_loader(recipe, dataset, runtime)
-    record = functools.partial(_record, folder, show) if runtime.is_main else _ignore
+    changes = runtime.from_main(lambda: _claim(folder, recipe, dataset, model_config))
     store = CheckpointStore(folder.checkpoints)
-    if runtime.is_main:
-        changes = folder.claim(recipe.plain(), {"folder": str(dataset.folder), "fingerprint": dataset.fingerprint})
-        write_identity(folder, model_config, dataset.tokenizer)
     checkpoint, warnings = _latest(store, runtime)
-    environment = fingerprint_environment(torch.get_num_threads(), _device_name(runtime))
     decisions = _decisions(recipe, model_config, folder, loader, runtime, checkpoint)
     parts = _build(recipe, model_config, dataset, loader, runtime, store, decisions, record)
     parts.before_save = folder.sync
@@ -78,26 +78,33 @@ def _train(recipe: Recipe, dataset: Dataset, folder: RunFolder, runtime: Runtime
         parts.model.initialise(recipe.train.seed)
     parts.identity = {
         "recipe": fingerprint(recipe.plain()),
-        "environment": environment,
+        "environment": fingerprint_environment(torch.get_num_threads(), _device_name(runtime)),
         "world_size": runtime.world_size,
     }
     trainer = Trainer(recipe.train, parts)
     if checkpoint is not None:
         trainer.restore(checkpoint)
-    if runtime.is_main:
+
+    def begin() -> None:
         folder.rewind(trainer.progress.step)
         for warning in warnings:
             record(Message(trainer.progress.step, "warning", warning))
         for change in changes:
             record(Message(trainer.progress.step, "info", f"the recipe changed: {change}"))
         _say_where(checkpoint, trainer, record)
+
+    runtime.from_main(begin)
+    idle = trainer.stopping.reason(trainer.progress) is not None
     stopped_by = trainer.run()
-    if not runtime.is_main:
-        return {}
-    write_final(folder, recipe, model_config, dataset.tokenizer, parts.model, store)
-    result = _finish(folder, trainer, stopped_by)
-    write_report(folder.path)
-    return result
+    result = runtime.from_main(lambda: _end(folder, trainer, stopped_by, idle, model_config, dataset.tokenizer))
+    return result if runtime.is_main else {}
+
+
+def _claim(folder: RunFolder, recipe: Recipe, dataset: Dataset, config: ModelConfig) -> list[str]:
+    """Makes the folder this run's; returns what changed in its recipe since it began."""
+    changes = folder.claim(recipe.plain(), {"folder": str(dataset.folder), "fingerprint": dataset.fingerprint})
+    write_identity(folder, config, dataset.tokenizer)
+    return changes
 
 
 def complete_model(config: ModelConfig, tokenizer: Tokenizer) -> ModelConfig:
@@ -113,25 +120,31 @@ def complete_model(config: ModelConfig, tokenizer: Tokenizer) -> ModelConfig:
 
 
 def _latest(store: CheckpointStore, runtime: Runtime) -> tuple[Checkpoint | None, list[str]]:
-    """The checkpoint to go on from, and a line on each damaged one; process 0 sets these aside before others look."""
-    found = store.latest() if runtime.is_main else None
-    runtime.barrier()
-    return found or store.latest()
+    """The checkpoint to go on from, and a line on each damaged one. Process 0, which holds the folder, looks for it and
+    sets damaged ones aside; the others take the one that it found.
+    """
 
+    found: list[Checkpoint | None] = []  # verified once: it may be large
 
-def _record(folder: RunFolder, show: Emit, event: Event) -> None:
-    folder.record(event)
-    show(event)
+    def look() -> tuple[int | None, list[str]]:
+        checkpoint, messages = store.latest()
+        found.append(checkpoint)
+        return checkpoint.step if checkpoint else None, messages
+
+    step, messages = runtime.from_main(look)
+    return found[0] if found else None if step is None else store.at(step), messages
 
 
 def _make_loader(recipe: Recipe, dataset: Dataset, runtime: Runtime) -> Loader:
     """The loader; an error when text, context and batch do not fit comes here, before the run folder is claimed."""
     stream, context = dataset.stream("train"), recipe.model.context_length
     rows, full = batch_rows(recipe, stream), recipe.train.batch_tokens == "all"
-    if rows % runtime.world_size:
+    if rows < runtime.world_size:
+        longer = "give more text" if full else f"set train.batch_tokens to {runtime.world_size * context} or more"
         raise RecipeError(
-            f"train.batch_tokens gives {rows} rows, which {runtime.world_size} processes cannot share",
-            f"make train.batch_tokens a multiple of {runtime.world_size * context}",
+            f"train.batch_tokens {recipe.train.batch_tokens} gives {rows} row{'s' if rows > 1 else ''} of "
+            f"{context} tokens, fewer than the {runtime.world_size} processes that share them",
+            f"start {rows} process{'es' if rows > 1 else ''} at most, or {longer}",
         )
     return Loader(
         stream,
@@ -175,7 +188,7 @@ def _build(
         sample=functools.partial(_samples, recipe, dataset.tokenizer),
         sample_every=recipe.sample.every,
         flops_per_step=flops_per_token(config) * rows * config.context_length,
-        peak_flops=_peak(runtime),
+        peak_flops=peak_flops(_device_name(runtime), precision),
     )
 
 
@@ -209,15 +222,12 @@ def _decisions(
         return {key: state[key] for key in ("micro_rows", "precision")}
 
     def make() -> dict[str, Any]:
-        rows = choose_micro_rows(recipe, config, loader.batch_rows // runtime.world_size, runtime.device)
+        rows = choose_micro_rows(recipe, config, -(-loader.batch_rows // runtime.world_size), runtime.device)
         shape = (rows * config.context_length, config.hidden_size, config.mlp_size)
         return {"micro_rows": rows, "precision": resolve_precision(recipe.train.precision, runtime.device, *shape)}
 
     key = fingerprint([recipe.plain(), runtime.world_size, _device_name(runtime)])
-    if runtime.is_main:
-        folder.decide(key, make)
-    runtime.barrier()
-    return folder.decide(key, make)
+    return runtime.from_main(lambda: folder.decide(key, make))
 
 
 def choose_micro_rows(recipe: Recipe, config: ModelConfig, share: int, device: torch.device) -> int:
@@ -240,12 +250,6 @@ def _device_name(runtime: Runtime) -> str:
     if runtime.device.type == "cuda":
         return torch.cuda.get_device_name(runtime.device)
     return runtime.device.type
-
-
-def _peak(runtime: Runtime) -> float | None:
-    if runtime.device.type != "cuda":
-        return None
-    return peak_bf16_flops(torch.cuda.get_device_name(runtime.device))
 
 
 def _evaluation(
@@ -296,11 +300,20 @@ def _say_where(checkpoint: Checkpoint | None, trainer: Trainer, record: Emit) ->
     record(Message(step, "info", f"going on after step {step}: {text}; {tier}"))
 
 
-def _finish(folder: RunFolder, trainer: Trainer, stopped_by: str) -> dict[str, Any]:
-    progress = trainer.progress
+def _end(
+    folder: RunFolder, trainer: Trainer, stopped_by: str, idle: bool, config: ModelConfig, tokenizer: Tokenizer
+) -> dict[str, Any]:
+    """Writes final model, result and report; a run that was over already (`idle`) keeps those that are still true."""
+    parts, progress, asked = trainer.parts, trainer.progress, trainer.config.final
+    facts = standing_final(folder, asked, progress.step) if idle else None
+    stands = facts is not None
+    if facts is None:
+        weights = choose_weights(asked, progress, parts.model.state_dict(), parts.store)
+        if weights.warning:
+            parts.emit(Message(progress.step, "warning", weights.warning))
+        facts = write_final(folder, asked, progress.step, weights, config, tokenizer)
     # What is told is told of the weights that became RUN/final.
-    best = trainer.config.final == "best"
-    validation = progress.best_validation if best else progress.last_validation
+    validation = progress.best_validation if facts["weights"] == "best" else progress.last_validation
     result = {
         "run": str(folder.path),
         "step": progress.step,
@@ -311,5 +324,18 @@ def _finish(folder: RunFolder, trainer: Trainer, stopped_by: str) -> dict[str, A
         "stopped_by": stopped_by,
         "checkpoint": str(folder.checkpoints / f"step-{progress.step:08d}"),
     }
-    write_json(folder.path / "result.json", {**result, "validation": validation, "process": os.getpid()})
+    kept = {**result, "validation": validation, "weights": {"kind": facts["weights"], "step": facts["step"]}}
+    if not (stands and _is_kept(folder, kept)):
+        write_json(folder.path / "result.json", {**kept, "process": os.getpid()})
+        write_report(folder.path)
     return result
+
+
+def _is_kept(folder: RunFolder, result: dict[str, Any]) -> bool:
+    """Whether result and report of an earlier end say the same."""
+    try:
+        before = read_json(folder.path / "result.json")
+    except IntegrityError:
+        return False
+    same = isinstance(before, dict) and {**before, "process": None} == {**result, "process": None}
+    return same and (folder.path / "report.html").exists()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -21,13 +21,21 @@ class OptimizerConfig(Config):
     lr: float = Field(default=1e-3, gt=0)
     """The peak learning rate."""
     weight_decay: float = Field(default=0.1, ge=0)
-    """Decoupled (adamw, muon) or L2 (sgd, gd) decay of matrices; vectors (norms, biases) never decay."""
+    """Decoupled (adamw, muon) or L2 (sgd, gd) decay of matrices; vectors (norms, biases) never decay. Left out: 0.1
+    for adamw and muon, 0 for sgd and gd.
+    """
     beta1: float = Field(default=0.9, ge=0, lt=1)
     beta2: float = Field(default=0.95, ge=0, lt=1)
     eps: float = Field(default=1e-8, gt=0)
     momentum: float | None = Field(default=None, ge=0, lt=1)
     """Left out: 0.9 for sgd, 0.95 for muon."""
     nesterov: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain_descent_does_not_decay(cls, data: Any) -> Any:
+        plain = isinstance(data, dict) and data.get("name") in ("sgd", "gd")
+        return {"weight_decay": 0.0, **data} if plain else data
 
     @model_validator(mode="after")
     def _keys_belong(self) -> OptimizerConfig:
@@ -93,13 +101,22 @@ class TrainConfig(Config):
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     grad_clip: float | None = Field(default=1.0, gt=0)
-    """The largest norm of the whole gradient; a longer one is scaled down to it."""
+    """The largest norm of the whole gradient; a longer one is scaled down to it. Left out: 1.0, and none for gd, whose
+    steps are the gradient's.
+    """
     precision: Precision = "auto"
     device: DeviceName = "auto"
     seed: int = Field(default=1, ge=0)
     checkpoint: CheckpointConfig = CheckpointConfig()
     final: Literal["last", "best"] = "last"
     """Which weights become RUN/final."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _full_batch_descent_is_not_clipped(cls, data: Any) -> Any:
+        optimizer = data.get("optimizer") if isinstance(data, dict) else None
+        name = optimizer.get("name") if isinstance(optimizer, dict) else getattr(optimizer, "name", None)
+        return {"grad_clip": None, **data} if name == "gd" else data
 
     @model_validator(mode="after")
     def _ends(self) -> TrainConfig:

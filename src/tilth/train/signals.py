@@ -1,4 +1,8 @@
-"""Ctrl-C and SIGTERM as a flag that the loop reads between two steps; a second Ctrl-C ends the process at once."""
+"""Ctrl-C and SIGTERM as a flag that the loop reads between two steps; a second Ctrl-C ends the run at once.
+
+Only a person can mean "at once": whoever sends SIGTERM (a scheduler, torchrun, systemd) may well send it again while a
+long step is being finished, and the run must be saved all the same.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +15,15 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class SignalFlag:
-    """While open, the first SIGINT or SIGTERM sets `received` (its name) instead of ending the process.
+    """While open, the first SIGINT or SIGTERM sets `received` (its name) instead of ending the process; a second
+    SIGINT raises KeyboardInterrupt wherever the loop is. A repeated SIGTERM changes nothing.
 
     Outside the main thread (a notebook's worker, a server) Python allows no handlers: the flag then stays unset.
     """
 
     def __init__(self) -> None:
         self.received: str | None = None
+        self._interrupts = 0
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> SignalFlag:
@@ -26,9 +32,10 @@ class SignalFlag:
         return self
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        if self.received is not None:
+        self.received = self.received or signal.Signals(number).name
+        self._interrupts += number == signal.SIGINT
+        if self._interrupts > 1:
             raise KeyboardInterrupt
-        self.received = signal.Signals(number).name
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():

@@ -21,8 +21,8 @@ import torch
 
 from tilth.checkpoint.store import Checkpoint, CheckpointStore
 from tilth.checkpoint.tensors import load_model
-from tilth.core.environment import Precision, peak_memory_bytes
-from tilth.core.errors import DivergedError, Stopped
+from tilth.core.environment import Precision
+from tilth.core.errors import Aborted, DivergedError, Stopped
 from tilth.core.rundir import CheckpointRecord, EvaluationRecord, Event, StepRecord
 from tilth.data.loader import Batch, Loader
 from tilth.distributed.runtime import Runtime
@@ -42,7 +42,7 @@ class Parts:
     """What a trainer works with, put together by the job.
 
     `evaluate` gives validation metrics for the model as it is; `sample` makes whatever should be seen of it; `emit`
-    receives every event; `before_save` makes durable what a checkpoint refers to.
+    receives every event, in process 0; `before_save` makes durable what a checkpoint refers to.
     """
 
     model: Transformer
@@ -78,7 +78,9 @@ class Trainer:
         self._saved_at = self._ticked_at = time.perf_counter()
 
     def run(self) -> str:
-        """Trains to the end; returns what ended it. Stopped and DivergedError come with all saved that can be."""
+        """Trains to the end; returns what ended it. Stopped and DivergedError come with all saved that can be; Aborted
+        with nothing saved since the last checkpoint.
+        """
         parts = self.parts
         reason = self._reason()  # a restored run may be over already
         self._ticked_at = time.perf_counter()
@@ -89,18 +91,21 @@ class Trainer:
                     if reason is None and parts.runtime.any(signal.received is not None):
                         self._save()
                         raise self._stopped(signal)
+        except KeyboardInterrupt:
+            raise self._aborted() from None
+        except (Stopped, DivergedError) as error:
+            error.told = not parts.runtime.is_main  # all processes raise it after the same step, and one tells of it
+            raise
         finally:
             parts.loader.close()
         return reason
 
-    def _tick(self) -> None:
-        """Adds the time since the last tick to the run's; the clock is read once a step, so that a step has one
-        answer.
-        """
+    def _tick(self) -> float:
+        """The run's seconds until now; the clock is read once a step, so that a step has one answer."""
         now = time.perf_counter()
-        # Clocks differ between processes, and all must stop at the same step.
-        self.progress.seconds = self.parts.runtime.main_value(self.progress.seconds + now - self._ticked_at)
+        seconds = self.progress.seconds + now - self._ticked_at
         self._ticked_at = now
+        return seconds
 
     def _reason(self) -> str | None:
         return self.stopping.reason(self.progress)
@@ -121,8 +126,12 @@ class Trainer:
         progress.skipped_in_a_row = progress.skipped_in_a_row + 1 if result.skipped else 0
         self.stopping.note_loss(progress, result.loss)
         seconds = time.perf_counter() - started
-        self._record(result, first_sample, config.optimizer.lr * share, seconds, waited)
-        self._tick()
+
+        def record() -> float:
+            self._record(result, first_sample, config.optimizer.lr * share, seconds, waited)
+            return self._tick()
+
+        progress.seconds = parts.runtime.from_main(record)  # clocks differ, and all must stop at the same step
         return self._intervals()
 
     def _update(self, batch: Batch, first_sample: int) -> StepResult:
@@ -139,7 +148,8 @@ class Trainer:
             step=self.progress.step,
         )
         result = update(parts.model, parts.optimizer, parts.scaler, loss, self.config.grad_clip)
-        if not (result.updated or result.skipped) or self.progress.skipped_in_a_row >= _MOST_SKIPS:
+        stuck = result.skipped and self.progress.skipped_in_a_row >= _MOST_SKIPS
+        if stuck or not (result.updated or result.skipped):
             raise self._diverged(result, first_sample)
         return result
 
@@ -152,9 +162,8 @@ class Trainer:
         )
 
     def _lost(self, what: str, step: int | None = None) -> DivergedError:
-        saved = f"step {self._saved_step}" if self._saved_step >= 0 else "none"
         return DivergedError(
-            f"step {self.progress.step if step is None else step}: {what} (last checkpoint: {saved})",
+            f"step {self.progress.step if step is None else step}: {what} (last checkpoint: {self._last_saved()})",
             "lower train.optimizer.lr or lengthen train.schedule.warmup_steps; with precision bf16 or fp16 try fp32; "
             "then start another run with --run NEW_FOLDER",
         )
@@ -173,7 +182,7 @@ class Trainer:
                 data_wait_seconds=round(waited, 6),
                 tokens_per_second=round(self.batch_tokens / seconds, 1),
                 mfu=None if peak is None else parts.flops_per_step / seconds / (peak * parts.runtime.world_size),
-                memory_bytes=peak_memory_bytes(),
+                memory_bytes=parts.runtime.peak_memory_bytes(),
                 skipped=progress.skipped,
                 first_sample=first_sample,
                 last_sample=first_sample + parts.loader.batch_rows - 1,
@@ -187,12 +196,16 @@ class Trainer:
         if reason or _due(step, parts.evaluate_every):
             best = self._evaluate()
             reason = reason or self._reason()
-        if parts.sample and parts.runtime.is_main and (reason or _due(step, parts.sample_every)):
-            for event in parts.sample(parts.model, step):
-                parts.emit(event)
+        if parts.sample and (reason or _due(step, parts.sample_every)):
+            parts.runtime.from_main(self._sample)
         if reason or (best and self.config.checkpoint.best) or self._checkpoint_due():
             self._save()
         return reason
+
+    def _sample(self) -> None:
+        assert self.parts.sample
+        for event in self.parts.sample(self.parts.model, self.progress.step):
+            self.parts.emit(event)
 
     def _checkpoint_due(self) -> bool:
         plan = self.config.checkpoint
@@ -210,23 +223,23 @@ class Trainer:
             raise self._lost(f"the validation loss is {metrics['loss']}")
         best = self.stopping.note_validation(self.progress, metrics)
         seconds = round(time.perf_counter() - started, 3)
-        self.parts.emit(EvaluationRecord(self.progress.step, metrics, seconds, best))
+        record = EvaluationRecord(self.progress.step, metrics, seconds, best)
+        self.parts.runtime.from_main(lambda: self.parts.emit(record))
         return best
 
     def _save(self) -> None:
-        step, parts = self.progress.step, self.parts
-        if step == self._saved_step:
-            return
-        started = time.perf_counter()
-        if parts.runtime.is_main:
-            parts.before_save()
-            tensors = {"model": parts.model.state_dict(), "optimizer": state_tensors(parts.optimizer)}
-            path = parts.store.save(step, tensors, self.state_dict())
-            self._mark_best()
-            parts.store.prune(self.config.checkpoint.keep)
-            parts.emit(CheckpointRecord(step, str(path), round(time.perf_counter() - started, 3)))
-        parts.runtime.barrier()
-        self._saved_step, self._saved_at = step, time.perf_counter()
+        if self.progress.step != self._saved_step:
+            self.parts.runtime.from_main(self._write)
+            self._saved_step, self._saved_at = self.progress.step, time.perf_counter()
+
+    def _write(self) -> None:
+        started, step, parts = time.perf_counter(), self.progress.step, self.parts
+        parts.before_save()
+        tensors = {"model": parts.model.state_dict(), "optimizer": state_tensors(parts.optimizer)}
+        path = parts.store.save(step, tensors, self.state_dict())
+        self._mark_best()
+        parts.store.prune(self.config.checkpoint.keep)
+        parts.emit(CheckpointRecord(step, str(path), round(time.perf_counter() - started, 3)))
 
     def _mark_best(self) -> None:
         """Says which checkpoint is the best, from what the run knows; nothing where bests are not kept."""
@@ -239,6 +252,15 @@ class Trainer:
             f"{signal.received or 'a signal to another process'} at step {self.progress.step}: everything is saved",
             "type the same command to go on" + ("" if self.stopping.by_the_clock else " to the same result"),
         )
+
+    def _aborted(self) -> Aborted:
+        return Aborted(
+            f"a second Ctrl-C at step {self.progress.step}: stopped at once (last checkpoint: {self._last_saved()})",
+            "type the same command to go on after the last checkpoint; a single Ctrl-C finishes the step and saves it",
+        )
+
+    def _last_saved(self) -> str:
+        return f"step {self._saved_step}" if self._saved_step >= 0 else "none"
 
     def state_dict(self) -> dict[str, Any]:
         """All that decides what comes next, beside weights and optimizer tensors."""
@@ -261,8 +283,7 @@ class Trainer:
             parts.scaler.load_state_dict(state["scaler"])
         self.progress.load_state_dict(state["progress"])
         self._saved_step = self.progress.step
-        if parts.runtime.is_main:
-            self._mark_best()
+        parts.runtime.from_main(self._mark_best)
 
 
 def _due(step: int, every: int | None) -> bool:

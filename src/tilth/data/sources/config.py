@@ -151,6 +151,14 @@ class SourceConfig(Config):
         return self
 
     @property
+    def wanted(self) -> str:
+        """The key that says what is taken of a row, as the recipe writes it."""
+        if self.map is not None:
+            columns = self.map.model_dump(exclude_none=True, exclude_defaults=True)
+            return f"map: {{{', '.join(f'{role}: {column}' for role, column in columns.items())}}}"
+        return f"template: {self.template}" if self.template is not None else f"field: {self.field}"
+
+    @property
     def source_name(self) -> str:
         """`name`, or one made from what the recipe says; never from where recipe or data lie on this machine."""
         if self.name is not None:

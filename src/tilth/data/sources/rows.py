@@ -60,11 +60,11 @@ class Tally:
         too_many = self._rows >= _JUDGED_FROM and self._bad_rows > limit * self._rows
         if not too_many and not (self._rows and self._bad_rows == self._rows and limit < 1):
             return
+        wanted = self.intake.config.wanted
         first = "; ".join(f"{note.detail} ({note.rule})" for note in self._bad)
         raise DataError(
             f"{self.intake.item.path}: {self._bad_rows} of {self._rows} rows cannot be used. The first: {first}",
-            f"check `format:` and `field: {self.intake.config.field}`, mend the file, or raise `max_bad_rows:` "
-            f"(now {limit:g})",
+            f"check `format:` and `{wanted}`, mend the file, or raise `max_bad_rows:` (now {limit:g})",
         )
 
 

@@ -41,6 +41,8 @@ def clean(document: Document, stages: Iterable[Stage]) -> Outcomes:
 
 def _outcomes(name: str, document: Document, result: Result) -> Outcomes:
     text, rule = result.text, result.rule or name
+    if text and text == document.text and not (result.also or result.meta or result.spans):
+        return Outcomes((document,))  # most documents of most stages
     if not text:  # a stage may also leave nothing over, and nothing is no document
         return Outcomes((), (_verdict(document, rule, "dropped", result.value),))
     changed = text != document.text or bool(result.spans)

@@ -9,7 +9,8 @@ All are generator functions (folder, batches, …): documents go through them, a
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections import Counter
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tilth.data.dedup import DIGEST_BYTES, digest
-from tilth.data.document import Document
+from tilth.data.document import Document, Verdict
 from tilth.data.minhash import MinHash, MinHashConfig
 from tilth.data.stages import Stage, run_stage
 from tilth.data.tasks.examples import Examples
 from tilth.data.tasks.parts import Batch, EditWriter, LedgerWriter, Part
 
-VERSIONS = {"clean": 3, "digest": 2, "signature": 1}
+VERSIONS = {"clean": 4, "digest": 2, "signature": 1}
 DIGESTS, SIGNATURES = "digests.parquet", "signatures.parquet"
 _DIGEST_SCHEMA = pa.schema(
     [
@@ -45,8 +46,8 @@ Link = Generator[Batch, None, Facts]
 
 
 def clean(folder: Path, batches: Iterator[Batch] | None, part: Part, stage: Stage) -> Link:
-    """Runs a stage; facts: `rules`."""
-    examples = Examples()
+    """Runs a stage; facts: `rules`, documents and bytes that are left, bytes that each rule dropped."""
+    examples, sizes = Examples(), LeftOver()
     with EditWriter(folder) as edits, LedgerWriter(folder) as ledger:
         for batch in part.batches() if batches is None else batches:
             left: Batch = []
@@ -55,9 +56,40 @@ def clean(folder: Path, batches: Iterator[Batch] | None, part: Part, stage: Stag
                 examples.add(document, *outcome)
                 ledger.add(outcome.verdicts)
                 left += outcome.documents
+                if not outcome.documents:
+                    sizes.went(document, outcome.documents, outcome.verdicts[-1])
+            sizes.left(left)
             yield left
     examples.write(folder)
-    return {"stage": stage.name, "rules": ledger.rules}
+    return {"stage": stage.name, **sizes.facts, "rules": ledger.rules}
+
+
+class LeftOver:
+    """What a stage leaves, and what each rule dropped; `facts`: documents and bytes, bytes that each rule dropped."""
+
+    def __init__(self) -> None:
+        self._left, self._dropped = Counter[str](), Counter[str]()
+
+    def went(self, document: Document, after: Sequence[Document], verdict: Verdict) -> None:
+        """A document that may have been dropped."""
+        if not after:
+            self._dropped[f"{verdict.stage}/{verdict.rule}"] += utf8_size(document.text)
+
+    def left(self, batch: Batch) -> None:
+        """What is left of a batch."""
+        self._left["documents"] += len(batch)
+        self._left["text_bytes"] += sum(utf8_size(document.text) for document in batch)
+
+    @property
+    def facts(self) -> Facts:
+        """As they stand in a manifest."""
+        sizes = {name: self._left[name] for name in ("documents", "text_bytes")}
+        return {**sizes, "dropped_bytes": dict(sorted(self._dropped.items()))}
+
+
+def utf8_size(text: str) -> int:
+    """Bytes of a text in UTF-8."""
+    return len(text) if text.isascii() else len(text.encode())  # which is known of an ASCII text without looking
 
 
 def digests(folder: Path, batches: Iterator[Batch] | None, part: Part) -> Link:
@@ -79,7 +111,7 @@ def _measures(document: Document) -> tuple[Any, ...]:
     text = document.text
     group = None if document.group == document.doc_id else document.group
     part_of, twin = document.meta.get("part_of"), bool(document.meta.get("twin"))
-    sizes = len(text), len(text.encode())
+    sizes = len(text), utf8_size(text)
     return document.doc_id, document.source, document.locator, digest(text), group, part_of, twin, *sizes
 
 

@@ -3,7 +3,7 @@
     exact         digests              -> drops.parquet      (part, row, kept): the text stood before, as `kept`
     candidates    signatures           -> pairs.bin          pairs of documents to compare; rows-NNNNN.bin for each part
     shingles      one part             -> the sets of n-grams of its candidates
-    near          pairs, shingles      -> drops.parquet, groups.parquet
+    near          pairs, shingles      -> drops.parquet, groups.parquet, clusters.parquet: what went, and for which
 
 A document's number is its place in all parts, end to end.
 """
@@ -29,10 +29,18 @@ from tilth.data.tasks.corpus import DROPS, Corpus
 from tilth.data.tasks.parts import LedgerWriter, Part, verified_array, verified_table
 from tilth.data.words import U64
 
-VERSIONS = {"exact": 1, "candidates": 1, "shingles": 1, "near": 1}
-GROUPS = "groups.parquet"
+VERSIONS = {"exact": 2, "candidates": 1, "shingles": 1, "near": 2}
+GROUPS, CLUSTERS = "groups.parquet", "clusters.parquet"
+CLUSTERS_SCHEMA = pa.schema(
+    [
+        *((f"{role}{name}", pa.string()) for role in ("kept", "member") for name in ("", "_source", "_locator")),
+        ("similarity", pa.float64()),
+    ]
+)
 _JUDGED_FROM = 20  # dropped documents; a share of fewer says little
 _SHOWN = 5
+_SMALL = 64  # n-grams of a pair: so few are compared faster many pairs at a time than pair by pair
+_CHUNK = 20_000  # pairs
 
 
 def exact(folder: Path, digests: Sequence[Path]) -> dict[str, Any]:
@@ -51,10 +59,8 @@ def candidates(
     """Pairs of documents that share a band of their signatures, exact duplicates left out."""
     table = Corpus(digests)
     gone = table.dropped(drops)
-    bands = np.concatenate([_bands(path) for path in signatures])
-    bands[gone] = 0
     places = preference(table.sizes("characters"), table.column("doc_id").to_pylist(), config.keep)
-    pairs = minhash.candidates(bands, places)
+    pairs = minhash.candidates(_bands(signatures, config.keys, gone), places)
     pairs.tofile(folder / "pairs.bin")
     wanted = np.unique(pairs)
     parts, rows = table.places(wanted)
@@ -65,9 +71,13 @@ def candidates(
     return {"pairs": len(pairs), "candidates": len(wanted), "parts": identities, "rules": {}}
 
 
-def _bands(folder: Path) -> U64:
-    table = verified_table(folder, SIGNATURES)
-    return np.stack([np.asarray(column) for column in table.columns], axis=1)
+def _bands(folders: Sequence[Path], keys: int, gone: I64) -> Iterator[U64]:
+    """Band by band the hashes of all documents; those that are gone are like no other."""
+    for name in (f"band_{key}" for key in range(keys)):
+        columns = [np.asarray(verified_table(folder, SIGNATURES, [name])[name]) for folder in folders]
+        hashes = np.concatenate(columns)
+        hashes[gone] = 0
+        yield hashes
 
 
 def shingles(folder: Path, part: Part, number: int, pairs: Path, config: MinHashConfig) -> dict[str, Any]:
@@ -101,7 +111,7 @@ def near(
     """
     table = Corpus(digests)
     compared = verified_array(pairs, "pairs.bin", np.int64).reshape(-1, 2)
-    similarities = _similarities(compared, pairs, shingled, table)
+    similarities = _similarities(compared, pairs, shingled, table, config.threshold)
     close = similarities >= config.threshold
     found, similarities = compared[close], similarities[close]
     ids = table.column("doc_id").to_pylist()
@@ -114,6 +124,7 @@ def near(
     if drop:
         _refuse_emptying(table, dropped, stays_for, values, config)
     groups = _write_groups(folder, table, together, {*dropped.tolist(), *table.dropped(drops).tolist()}, ids)
+    _write_clusters(folder, table, dropped, stays_for, values)
     verdicts = (
         Verdict(ids[i], "deduplicate", "near_duplicate", "dropped", f"{values[i]:.3f}", ids[stays_for[i]])
         for i in dropped
@@ -123,30 +134,47 @@ def near(
     return {**facts, "parts": parts, "pairs": len(close), "near_pairs": len(found)}
 
 
-def _similarities(pairs: I64, listed: Path, shingled: Sequence[Path], table: Corpus) -> F64:
-    sets = [_Shingles(path) for path in shingled]
+def _similarities(pairs: I64, listed: Path, shingled: Sequence[Path], corpus: Corpus, threshold: float) -> F64:
+    """The Jaccard similarity of each pair; 0 where the sizes of the two sets say that it is below the threshold."""
     rows = [verified_array(listed, f"rows-{part:05d}.bin", np.int64) for part in range(len(shingled))]
-    owner = np.searchsorted(table.starts, pairs, side="right") - 1
-    places = np.empty_like(pairs)
+    sets = [_Shingles(path) for path in shingled]
+    parts, places = corpus.places(pairs)
     for part, own in enumerate(rows):
-        here = owner == part
-        places[here] = np.searchsorted(own, pairs[here] - table.starts[part])
-    values = np.empty(len(pairs))
-    for n, ((a, b), (i, j)) in enumerate(zip(owner.tolist(), places.tolist(), strict=True)):
-        values[n] = minhash.jaccard(sets[a].of(i), sets[b].of(j))
-    return values
+        here = parts == part
+        places[here] = np.searchsorted(own, places[here])
+    sizes = np.empty_like(pairs)
+    for part, one in enumerate(sets):
+        here = parts == part
+        sizes[here] = one.sizes[places[here]]
+    # |A and B| is at most the smaller size, |A or B| at least the larger.
+    possible = sizes.min(axis=1) >= threshold * np.maximum(sizes.max(axis=1), 1)
+    common = np.zeros(len(pairs), np.int64)
+    small = possible & (sizes.sum(axis=1) <= _SMALL) & (parts[:, 0] == parts[:, 1])
+    for part, one in enumerate(sets):
+        for chunk in _chunks(np.flatnonzero(small & (parts[:, 0] == part))):
+            common[chunk] = minhash.common_counts(one.hashes, one.starts[places[chunk]], sizes[chunk])
+    rest = np.flatnonzero(possible & ~small)
+    for n, (a, b), (i, j) in zip(rest.tolist(), parts[rest].tolist(), places[rest].tolist(), strict=True):
+        common[n] = minhash.common_count(sets[a].of(i), sets[b].of(j))
+    similarities: F64 = common / np.maximum(sizes.sum(axis=1) - common, 1)
+    return similarities
+
+
+def _chunks(numbers: I64) -> list[I64]:
+    return np.split(numbers, range(_CHUNK, len(numbers), _CHUNK))
 
 
 class _Shingles:
     """The sets that a `shingles` task left, mapped into memory."""
 
     def __init__(self, folder: Path) -> None:
-        self._offsets = verified_array(folder, "offsets.bin", np.int64).tolist()
-        self._hashes = verified_array(folder, "hashes.bin", np.uint64)
+        offsets: I64 = verified_array(folder, "offsets.bin", np.int64)
+        self.starts, self.sizes = offsets[:-1], np.diff(offsets)
+        self.hashes: U64 = verified_array(folder, "hashes.bin", np.uint64)
+        self._offsets = offsets.tolist()
 
     def of(self, place: int) -> U64:
-        hashes: U64 = self._hashes[self._offsets[place] : self._offsets[place + 1]]
-        return hashes
+        return self.hashes[self._offsets[place] : self._offsets[place + 1]]
 
 
 def _write_drops(folder: Path, table: Corpus, dropped: I64, kept: I64, verdicts: Iterator[Verdict]) -> dict[str, Any]:
@@ -157,7 +185,24 @@ def _write_drops(folder: Path, table: Corpus, dropped: I64, kept: I64, verdicts:
         ledger.add(verdicts)
     sizes = {name: int(table.sizes(name)[dropped].sum()) for name in ("characters", "text_bytes")}
     own = [fingerprint(rows.tolist()) for rows in table.split(part, row)]
-    return {"documents": len(dropped), **sizes, "parts": own, "rules": ledger.rules}
+    bytes_by_rule = dict.fromkeys(ledger.rules["dropped"], sizes["text_bytes"])  # of which there is one at most
+    return {"documents": len(dropped), **sizes, "parts": own, "dropped_bytes": bytes_by_rule, "rules": ledger.rules}
+
+
+def _write_clusters(folder: Path, table: Corpus, dropped: I64, stays_for: I64, values: F64) -> None:
+    """Near-duplicates that go, each beside the one that stays for it; by the latter, the most similar first."""
+    order = np.lexsort((dropped, -values[dropped], stays_for[dropped]))
+    gone = dropped[order]
+    columns: dict[str, Any] = {}
+    for role, numbers in (("kept", stays_for[gone]), ("member", gone)):
+        for name, column in (("", "doc_id"), ("_source", "source"), ("_locator", "locator")):
+            values_of = table.column(column).take(numbers)
+            columns[role + name] = values_of.cast(pa.string())
+    pq.write_table(
+        pa.table({**columns, "similarity": values[gone]}, schema=CLUSTERS_SCHEMA),
+        folder / CLUSTERS,
+        compression="zstd",
+    )
 
 
 def _write_groups(folder: Path, table: Corpus, together: I64, dropped: set[int], ids: list[str]) -> list[str]:

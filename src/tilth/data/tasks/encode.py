@@ -13,7 +13,7 @@ import numpy as np
 from tilth.core.files import disk
 from tilth.data.document import Document
 from tilth.data.shards import EncodedDocuments, write_shard
-from tilth.data.tasks.parts import DocumentWriter
+from tilth.data.tasks.parts import Batch, DocumentWriter
 from tilth.data.tasks.split import AssignedPart
 from tilth.tokenizer import Tokenizer, load_tokenizer
 from tilth.tokenizer.hf_format import UNKNOWN
@@ -32,7 +32,7 @@ def encode(
     facts: dict[str, Any] = {}
     with ThreadPoolExecutor(threads) as pool:
         for split in splits:  # each reads the part anew: never more of it in memory than a batch
-            documents = _written(part.split(split), folder / "documents" / f"{split}.parquet")
+            documents = _written(part.batches(split), folder / "documents" / f"{split}.parquet")
             unknown: Counter[str] = Counter()
             encoded = _encoded(documents, tokenizer, pool, threads, unknown)
             facts[split] = write_shard(folder / split, encoded, tokenizer.vocab_size, tokenizer.fingerprint)
@@ -40,13 +40,13 @@ def encode(
     return {**facts, "rules": {}}
 
 
-def _written(documents: Iterable[Document], path: Path) -> Iterator[Document]:
+def _written(batches: Iterable[Batch], path: Path) -> Iterator[Document]:
     """Documents, written to Parquet as they pass."""
     disk.make_folder(path.parent)
     with DocumentWriter(path) as writer:
-        for document in documents:
-            writer.add(document)
-            yield document
+        for batch in batches:
+            writer.add_all(batch)
+            yield from batch
 
 
 class _Unit(NamedTuple):

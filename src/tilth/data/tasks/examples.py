@@ -20,7 +20,7 @@ EXAMPLES = "examples.parquet"
 OF_EACH = 4
 CHARACTERS = 1200
 _BEFORE_CHANGE = 200
-_SCHEMA = pa.schema(
+EXAMPLES_SCHEMA = pa.schema(
     [
         *((name, pa.string()) for name in ("stage", "rule", "verdict", "value", "doc_id", "source", "locator")),
         ("before", pa.large_string()),
@@ -58,18 +58,19 @@ class Examples:
     def write(self, folder: Path) -> None:
         """Writes them, rule by rule, the smallest id first."""
         rows = [_row(example) for _, held in sorted(self._held.items()) for example in sorted(held, reverse=True)]
-        columns = [list(column) for column in zip(*rows, strict=True)] or [[]] * len(_SCHEMA)
-        pq.write_table(pa.table(columns, schema=_SCHEMA), folder / EXAMPLES, compression="zstd")
+        columns = [list(column) for column in zip(*rows, strict=True)] or [[]] * len(EXAMPLES_SCHEMA)
+        pq.write_table(pa.table(columns, schema=EXAMPLES_SCHEMA), folder / EXAMPLES, compression="zstd")
 
 
 def _row(example: _Example) -> tuple[str | int | None, ...]:
     verdict, document = example.verdict, example.before
-    before, after = _around_the_change(document.text, example.after, example.around)
+    before, after = around_the_change(document.text, example.after, example.around)
     about = (verdict.stage, verdict.rule, verdict.verdict, verdict.value)
     return (*about, document.doc_id, document.source, document.locator, before, after, len(document.text))
 
 
-def _around_the_change(before: str, after: str | None, around: int) -> tuple[str, str | None]:
+def around_the_change(before: str, after: str | None, around: int = 0) -> tuple[str, str | None]:
+    """Both texts clipped, from a little before the first place where they differ; of a dropped one, before `around`."""
     if after is None:
         start = max(0, around - _BEFORE_CHANGE)
         return before[start : start + CHARACTERS], None

@@ -27,6 +27,7 @@ from tilth.data.decontaminate import GAP, DecontaminateConfig, Hits, Index, Pass
 from tilth.data.dedup import I64
 from tilth.data.document import Document, Verdict
 from tilth.data.planting import HOST_WORDS, MOST_HOSTS, measure
+from tilth.data.tasks.cleaning import LeftOver
 from tilth.data.tasks.corpus import Corpus
 from tilth.data.tasks.examples import OF_EACH, Examples
 from tilth.data.tasks.items import item_names, open_index, sample_of
@@ -71,13 +72,13 @@ class Detector:
 def decontaminate(
     folder: Path, batches: Iterator[Batch] | None, part: Part, index: Path, config: DecontaminateConfig
 ) -> Generator[Batch, None, dict[str, Any]]:
-    """Takes out what holds an evaluation item; facts: `rules`."""
-    detector, examples = Detector(open_index(index), config), Examples()
+    """Takes out what holds an evaluation item; facts: as those of a stage of `clean:`."""
+    detector, examples, sizes = Detector(open_index(index), config), Examples(), LeftOver()
     with EditWriter(folder) as edits, LedgerWriter(folder) as ledger:
         for batch in part.batches() if batches is None else batches:
             found = detector.find([document.text for document in batch])
-            sizes = {row: len(batch[row].text) for row in found.rows.tolist()}
-            judged = {finding.row: finding for finding in _findings(found, sizes, index, config)}
+            lengths = {row: len(batch[row].text) for row in found.rows.tolist()}
+            judged = {finding.row: finding for finding in _findings(found, lengths, index, config)}
             left: Batch = []
             for row, document in enumerate(batch):
                 after: tuple[Document, ...] = (document,)
@@ -86,11 +87,13 @@ def decontaminate(
                     verdicts = [judged[row].verdict(document.doc_id, "evaluation_item")]
                     ledger.add(verdicts)
                     examples.add(document, after, verdicts, around=judged[row].start)
+                    sizes.went(document, after, verdicts[0])
                 edits.add(document, after)
                 left += after
+            sizes.left(left)
             yield left
     examples.write(folder)
-    return {"stage": STAGE, "rules": ledger.rules}
+    return {"stage": STAGE, **sizes.facts, "rules": ledger.rules}
 
 
 class _Finding(NamedTuple):
@@ -189,7 +192,7 @@ def leaks(
     detector = Detector(open_index(index), config, common)
     removed: dict[str, dict[str, list[tuple[int, int]]]] = {}
     shown: list[_Shown] = []
-    identities, in_training, gone = [], 0, 0
+    identities, in_training, gone, bytes_gone = [], 0, 0, 0
     with LedgerWriter(folder) as ledger:
         for part, path in enumerate(found):
             sides: Sides = np.array(verified_array(assigned, f"sides-{part:05d}.bin", np.uint8))
@@ -208,7 +211,9 @@ def leaks(
                 ledger.add([verdict])
                 shown.append((part, finding, verdict))
             shown = _few(shown)
-            gone += int((sides == LEAKED).sum())
+            leaked = np.flatnonzero(sides == LEAKED)
+            gone += len(leaked)
+            bytes_gone += int(corpus.sizes("text_bytes")[corpus.starts[part] + leaked].sum())
             sides.tofile(folder / f"sides-{part:05d}.bin")
             removed |= {str(part): own} if own else {}
             identities.append(fingerprint([sides.tobytes().hex(), own_cuts or None, *([own] if own else [])]))
@@ -219,7 +224,8 @@ def leaks(
     before = read_manifest(assigned)
     documents = {**before["split_documents"], training: in_training - gone}
     facts = {"split_documents": documents, "cut": before["cut"], "parts": identities, "rules": ledger.rules}
-    return {**facts, "common": len(common)}
+    dropped_bytes = dict.fromkeys(ledger.rules["dropped"], bytes_gone)
+    return {**facts, "dropped_bytes": dropped_bytes, "common": len(common)}
 
 
 _Shown = tuple[int, _Finding, Verdict]

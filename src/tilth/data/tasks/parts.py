@@ -14,6 +14,7 @@ dropped; several rows of one number are the pieces that a document became.
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -123,13 +124,14 @@ def verified_array(folder: Path, name: str, dtype: Any) -> Any:
     return np.asarray(np.memmap(path, dtype, mode="r")) if path.stat().st_size else np.empty(0, dtype)
 
 
-class _TableWriter:
+class _TableWriter(ABC):
     """Rows to a Parquet file, a row group at a time; a context that closes it."""
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self._schema = schema
         self._file = pq.ParquetWriter(path, schema, compression="zstd")
 
+    @abstractmethod
     def flush(self) -> None:
         """Writes what is held."""
 
@@ -163,11 +165,16 @@ class DocumentWriter(_TableWriter):
         if self._held >= BATCH_BYTES:
             self.flush()
 
+    def add_all(self, documents: Batch) -> None:
+        """A batch, which becomes a row group."""
+        self._rows += documents
+        self.flush()
+
     def flush(self) -> None:
         """Writes what is held."""
         self.write(documents_table(self._rows))
         self.documents += len(self._rows)
-        self.text_bytes += sum(len(row.text.encode()) for row in self._rows)
+        self.text_bytes += len("".join([row.text for row in self._rows]).encode())
         self._rows, self._held = [], 0
 
 

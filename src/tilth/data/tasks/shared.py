@@ -22,6 +22,7 @@ from tilth.data import words
 from tilth.data.document import Document, Verdict
 from tilth.data.runs import merged
 from tilth.data.shared_lines import Pieces, SharedLinesConfig, find_pieces, remove
+from tilth.data.tasks.cleaning import LeftOver
 from tilth.data.tasks.examples import Examples
 from tilth.data.tasks.parts import Batch, EditWriter, LedgerWriter, Part, verified_array
 from tilth.data.words import I64, U64
@@ -110,10 +111,10 @@ def shared_lines(
     listed: Path,
     config: SharedLinesConfig,
 ) -> Link:
-    """Takes shared lines out of the documents of a part; facts: `rules`, and the lines and characters that went."""
+    """Takes shared lines out of the documents of a part; facts: as those of a stage of `clean:`, and the lines."""
     hashes_name, first_name = _names(number)
     hashes, first = verified_array(listed, hashes_name, np.uint64), verified_array(listed, first_name, np.int64)
-    examples, row, removed, characters = Examples(), 0, 0, 0
+    examples, sizes, row, removed = Examples(), LeftOver(), 0, 0
     with EditWriter(folder) as edits, LedgerWriter(folder) as ledger:
         for batch in part.batches() if batches is None else batches:
             gone = _gone(batch, row, hashes, first, config)
@@ -124,15 +125,16 @@ def shared_lines(
                     starts, ends = gone[place]
                     after, verdict = _without(document, starts, ends)
                     removed += len(starts)
-                    characters += len(document.text) - sum(len(kept.text) for kept in after)
+                    sizes.went(document, after, verdict)
                     ledger.add([verdict])
                     examples.add(document, after, [verdict])
                 edits.add(document, after)
                 left += after
             row += len(batch)
+            sizes.left(left)
             yield left
     examples.write(folder)
-    return {"stage": _RULE, "lines": removed, "characters": characters, "rules": ledger.rules}
+    return {"stage": _RULE, "lines": removed, **sizes.facts, "rules": ledger.rules}
 
 
 def _gone(

@@ -23,9 +23,9 @@ from tilth.core.random import derive_seed
 from tilth.data.document import Document, Verdict, make_doc_id
 from tilth.data.tasks.corpus import Corpus
 from tilth.data.tasks.dedup import GROUPS
-from tilth.data.tasks.parts import LedgerWriter, Part, verified_array, verified_table
+from tilth.data.tasks.parts import Batch, LedgerWriter, Part, verified_array, verified_table
 
-VERSION = 1
+VERSION = 2
 DROPPED, TWIN, CUT, LEAKED = 255, 254, 253, 252
 """In the place of a split's number: dropped by deduplication; dropped as a twin; in several splits, see cuts.json;
 dropped because it holds what is held out."""
@@ -71,11 +71,18 @@ def assign(
     with LedgerWriter(folder) as ledger:
         rows = corpus.rows(twins, ("doc_id", "group"))
         ledger.add(Verdict(row["doc_id"], "split", "held_out_twin", "dropped", row["group"]) for row in rows)
+    bytes_of_twins = int(corpus.sizes("text_bytes")[twins].sum())
     counts = {name: int((sides == n).sum()) for n, name in enumerate(plan.names)}
     for name, _, _ in itertools.chain.from_iterable(cuts.values()):
         counts[name] += 1
     cut = sum(len(pieces) - 1 for pieces in cuts.values())
-    return {"split_documents": counts, "cut": cut, "parts": identities, "rules": ledger.rules}
+    return {
+        "split_documents": counts,
+        "cut": cut,
+        "parts": identities,
+        "dropped_bytes": dict.fromkeys(ledger.rules["dropped"], bytes_of_twins),
+        "rules": ledger.rules,
+    }
 
 
 Cuts = dict[int, list[tuple[str, int, int]]]
@@ -161,34 +168,53 @@ class AssignedPart:
 
     def split(self, name: str) -> Iterator[Document]:
         """The documents of one split."""
+        return (document for batch in self.batches(name) for document in batch)
+
+    def batches(self, name: str) -> Iterator[Batch]:
+        """The documents of one split, in the part's batches; nothing is read when it has none."""
         removed: dict[str, Any] = {}
         if name == self.names[0] and (self.folder / REMOVED).exists():
             removed = read_json(self.folder / REMOVED).get(str(self.number), {})
-        for row, document in self.rows(name):
-            spans = removed.get(str(row)) if removed else None
-            yield document if spans is None else replace(document, text=without(document.text, spans))
+        for rows, batch in self._divided(name):
+            yield [_cut_out(d, removed.get(str(row))) for row, d in zip(rows, batch, strict=True)] if removed else batch
 
     def rows(self, name: str) -> Iterator[tuple[int, Document]]:
-        """The documents of one split, as they were divided, each with its row in the part."""
+        """The documents of one split as they were divided, each with its row in the part."""
+        return (pair for rows, batch in self._divided(name) for pair in zip(rows, batch, strict=True))
+
+    def _divided(self, name: str) -> Iterator[tuple[Sequence[int], Batch]]:
         sides: Sides = verified_array(self.folder, f"sides-{self.number:05d}.bin", np.uint8)
         cuts = read_json(self.folder / "cuts.json").get(str(self.number), {})
         wanted, row = self.names.index(name), 0
-        for batch in self.part.batches():
+        for batch in self.part.batches() if ((sides == wanted) | (sides == CUT)).any() else ():
             own = sides[row : row + len(batch)]
-            for place in np.flatnonzero((own == wanted) | (own == CUT)).tolist():
-                if own[place] == wanted:
-                    yield row + place, batch[place]
-                else:
-                    pieces = cuts[str(row + place)]
-                    own_pieces = (_span(batch[place], low, high) for split, low, high in pieces if split == name)
-                    yield from ((row + place, piece) for piece in own_pieces)
+            places = np.flatnonzero((own == wanted) | (own == CUT)).tolist()
+            if len(places) == len(batch) and not cuts:
+                yield range(row, row + len(batch)), batch
+            else:
+                pieces = [
+                    (row + place, document)
+                    for place in places
+                    for document in self._pieces(batch[place], cuts.get(str(row + place)), name)
+                ]
+                yield [number for number, _ in pieces], [document for _, document in pieces]
             row += len(batch)
+
+    @staticmethod
+    def _pieces(document: Document, pieces: list[tuple[str, int, int]] | None, name: str) -> list[Document]:
+        if pieces is None:
+            return [document]
+        return [_span(document, low, high) for split, low, high in pieces if split == name]
 
 
 def without(text: str, spans: Sequence[Sequence[int]]) -> str:
     """A text without some spans of it, which are in order and do not overlap."""
     edges = [0, *itertools.chain.from_iterable(spans), len(text)]
     return "".join(text[start:end] for start, end in zip(edges[::2], edges[1::2], strict=True))
+
+
+def _cut_out(document: Document, spans: Sequence[Sequence[int]] | None) -> Document:
+    return document if spans is None else replace(document, text=without(document.text, spans))
 
 
 def _span(document: Document, start: int, stop: int) -> Document:

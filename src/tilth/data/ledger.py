@@ -1,0 +1,224 @@
+"""The ledger of a dataset as a database to ask: DuckDB over its Parquet files, read only, without a network.
+
+    with open_ledger(dataset) as ledger:
+        ledger.find("notes/a.md")            the ids that an id, URL or locator names
+        ledger.verdicts(ids)                 every verdict on documents, in order
+        ledger.identity(doc_id)              source, locator and sizes
+        ledger.nearest("notes/b.md")         locators like it
+
+Views: `ledger` (with `place`, the order of stages), `documents` (id, locator …, with split, part and row; the text is
+there, and not touched unless asked for), `indexed` (every document that came through `clean:`), `examples`, `clusters`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from tilth.data.dataset import Dataset
+from tilth.data.document import make_doc_id
+from tilth.data.tasks.dedup import CLUSTERS_SCHEMA
+from tilth.data.tasks.examples import EXAMPLES_SCHEMA
+
+MEMORY = "1GB"
+NEAREST = 5
+_PIECE = re.compile(r"#characters=\d+-\d*$")
+_ID = re.compile(r"[0-9a-f]{32}")
+
+# The stage is the file's name up to its last dash, the number says in which order its tasks ran.
+_LEDGER = """
+    CREATE VIEW ledger AS
+    SELECT doc_id, stage, rule, verdict, value, detail, file_row_number AS row,
+           regexp_extract(filename, '([^/]*)-[0-9]+[.]parquet$', 1) AS phase,
+           regexp_extract(filename, '-([0-9]+)[.]parquet$', 1)::BIGINT AS task
+    FROM ledger_files
+"""
+_DOCUMENTS = """
+    CREATE VIEW documents AS
+    SELECT doc_id, text, source, locator, license, meta, file_row_number AS row,
+           regexp_extract(filename, '([^/]*)/part-[0-9]+[.]parquet$', 1) AS split,
+           regexp_extract(filename, '-([0-9]+)[.]parquet$', 1)::BIGINT AS part
+    FROM documents_files
+"""
+_INDEXED = """
+    CREATE VIEW indexed AS
+    SELECT doc_id, source::VARCHAR AS source, locator, "group", part_of, characters, text_bytes,
+           file_row_number AS row,
+           regexp_extract(filename, '-([0-9]+)[.]parquet$', 1)::BIGINT AS part
+    FROM index_files
+"""
+
+
+@contextmanager
+def open_ledger(dataset: Dataset) -> Iterator[Ledger]:
+    """The database of a dataset, which may read its folder and nothing else."""
+    connection = duckdb.connect(
+        config={
+            "memory_limit": MEMORY,
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+            "temp_directory": "",  # nothing that is asked here outgrows memory
+        }
+    )
+    try:
+        connection.execute("SET allowed_directories = ?", [[str(dataset.folder.resolve())]])
+        connection.execute("SET enable_external_access = false")
+        connection.execute("SET lock_configuration = true")
+        yield Ledger(dataset, connection)
+    finally:
+        connection.close()
+
+
+class Ledger:
+    """What is asked of a dataset; see `open_ledger`."""
+
+    def __init__(self, dataset: Dataset, connection: duckdb.DuckDBPyConnection) -> None:
+        self.dataset, self._connection = dataset, connection
+        for name, pattern in (("ledger", "*"), ("documents", "*/*"), ("index", "*")):
+            self._view(f"{name}_files", dataset.folder.resolve() / name, pattern)
+        self._view("examples", dataset.folder.resolve() / "examples", "*", EXAMPLES_SCHEMA)
+        self._view("clusters", dataset.folder.resolve() / "clusters", "*", CLUSTERS_SCHEMA)
+        for view in (_LEDGER, _DOCUMENTS, _INDEXED):
+            connection.execute(view)
+        order = list(dict.fromkeys(step["stage"] for step in dataset.facts["flow"]))
+        self._phases = {name: number for number, name in enumerate(order)}
+
+    def _view(self, name: str, folder: Path, pattern: str, schema: pa.Schema = None) -> None:
+        """Files as one table; where there may be none, `schema` says what they would hold."""
+        # A file's name could be read as a pattern; one that is there is taken as it is.
+        files = [str(path) for path in sorted(folder.glob(f"{pattern}.parquet"))]
+        if not files:
+            columns = ", ".join(f"NULL AS {column}" for column in schema.names)
+            self._connection.execute(f"CREATE VIEW {name} AS SELECT {columns} WHERE false")
+            return
+        self._connection.read_parquet(files, file_row_number=True, filename=True).create_view(name)
+
+    def rows(self, query: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
+        """The rows that a query gives, by the names of its columns."""
+        result = self._connection.execute(query, list(parameters))
+        names = [column[0] for column in result.description or ()]
+        return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
+
+    def find(self, name: str) -> list[str]:
+        """The ids of the documents that are called so: by id, or by a locator (path or URL), in any source."""
+        named = [name] if _ID.fullmatch(name) else [make_doc_id(source, name) for source in self.sources]
+        known = self.rows(
+            "SELECT doc_id FROM indexed WHERE doc_id IN ? UNION SELECT doc_id FROM documents WHERE doc_id IN ? "
+            "UNION SELECT doc_id FROM ledger WHERE doc_id IN ?",
+            [named] * 3,
+        )
+        return sorted(row["doc_id"] for row in known)
+
+    @property
+    def sources(self) -> list[str]:
+        """The names of the sources."""
+        return list(self.dataset.facts["sources"])
+
+    def nearest(self, name: str) -> list[str]:
+        """Locators that are like `name`: those that hold its last part first, then by similarity of spelling."""
+        last = name.rstrip("/").rpartition("/")[2] or name
+        rows = self.rows(
+            f"""
+            WITH known AS (
+                SELECT locator FROM indexed UNION SELECT locator FROM documents UNION
+                SELECT CASE WHEN phase = 'read' THEN regexp_replace(detail, ': .*', '', 's') ELSE detail END
+                FROM ledger WHERE phase IN ('read', 'clean') AND detail <> ''
+            )
+            SELECT locator FROM known ORDER BY contains(lower(locator), lower(?)) DESC,
+            jaro_winkler_similarity(lower(locator), lower(?)) DESC, locator LIMIT {NEAREST}
+            """,
+            [last, name],
+        )
+        return [row["locator"] for row in rows]
+
+    def verdicts(self, doc_ids: Iterable[str]) -> list[dict[str, Any]]:
+        """Every verdict on some documents, in the order in which they were given."""
+        rows = self.rows("SELECT * FROM ledger WHERE doc_id IN ?", [list(doc_ids)])
+        last = len(self._phases)
+        return sorted(rows, key=lambda row: (self._phases.get(row["phase"], last), row["task"], row["row"]))
+
+    def identity(self, doc_id: str) -> dict[str, Any]:
+        """Source, locator, sizes, part and row of a document; None what is not known, as of one that was dropped early.
+
+        The ledger alone names a locator in its details, and no source: the pair whose hash is the id is the right one.
+        """
+        found = self.rows("SELECT * FROM indexed WHERE doc_id = ?", [doc_id])
+        if found:
+            return found[0]
+        unknown = dict.fromkeys(("group", "part_of", "characters", "text_bytes", "row", "part"))
+        split = self.rows("SELECT doc_id, source, locator FROM documents WHERE doc_id = ?", [doc_id])
+        if split:
+            return {**unknown, **split[0]}
+        for row in self.verdicts([doc_id]):
+            for locator in _beginnings(row["detail"]):
+                for source in self.sources:
+                    if make_doc_id(source, locator) == doc_id:
+                        return {**unknown, "doc_id": doc_id, "source": source, "locator": locator}
+        return {**unknown, "doc_id": doc_id, "source": None, "locator": None}
+
+    def locators(self, doc_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """Source and locator of documents that came through `clean:` or into a split."""
+        wanted = list(doc_ids)
+        rows = self.rows(
+            "SELECT doc_id, source, locator FROM documents WHERE doc_id IN ? UNION ALL "
+            "SELECT doc_id, source, locator FROM indexed WHERE doc_id IN ?",
+            [wanted, wanted],
+        )
+        return {row["doc_id"]: row for row in rows}
+
+    def placed(self, doc_ids: Iterable[str]) -> list[dict[str, Any]]:
+        """Where documents stand in the splits: split, part and row."""
+        rows = self.rows(
+            "SELECT doc_id, locator, license, meta, split, part, row FROM documents WHERE doc_id IN ?", [list(doc_ids)]
+        )
+        order = list(self.dataset.facts["splits"])
+        return sorted(rows, key=lambda row: (order.index(row["split"]), row["part"], row["row"]))
+
+    def pieces(self, source: str, locator: str) -> list[dict[str, Any]]:
+        """What a document was cut into, by a stage or by the split: id and locator, in the order of the text."""
+        start = f"{locator}#characters="
+        rows = self.rows(
+            "SELECT DISTINCT doc_id, locator FROM (SELECT doc_id, source, locator FROM indexed UNION ALL "
+            "SELECT doc_id, source, locator FROM documents UNION ALL SELECT doc_id, ?, detail FROM ledger "
+            "WHERE phase = 'clean') WHERE source = ? AND starts_with(locator, ?) "
+            "ORDER BY regexp_extract(locator, '#characters=([0-9]+)', 1)::BIGINT, locator",
+            [source, source, start],
+        )
+        return [row for row in rows if make_doc_id(source, row["locator"]) == row["doc_id"]]  # a detail names no source
+
+    def gone_for(self, doc_id: str) -> list[dict[str, Any]]:
+        """The duplicates that a document stays for: id, rule and similarity (None: the same to the letter)."""
+        return self.rows(
+            "SELECT doc_id, rule, CASE WHEN detail = ? THEN value::DOUBLE END AS similarity FROM ledger "
+            "WHERE phase = 'deduplicate' AND (value = ? OR detail = ?) ORDER BY similarity DESC NULLS FIRST, doc_id",
+            [doc_id] * 3,
+        )
+
+    def examples(self, doc_ids: Iterable[str]) -> list[dict[str, Any]]:
+        """Texts before and after, where the documents are among those that were kept as examples."""
+        return self.rows(
+            "SELECT doc_id, stage, rule, verdict, before, after, characters FROM examples WHERE doc_id IN ?",
+            [list(doc_ids)],
+        )
+
+
+def wholes(source: str | None, locator: str | None) -> list[str]:
+    """The ids of the documents that one was cut from, the outermost first."""
+    ids: list[str] = []
+    while source is not None and locator is not None and (found := _PIECE.search(locator)):
+        locator = locator[: found.start()]
+        ids.insert(0, make_doc_id(source, locator))
+    return ids
+
+
+def _beginnings(detail: str) -> Iterator[str]:
+    """What a detail may begin with as a locator: all of it, and up to each `: `."""
+    yield detail
+    for found in re.finditer(": ", detail):
+        yield detail[: found.start()]

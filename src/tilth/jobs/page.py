@@ -1,0 +1,79 @@
+"""Pages for people: a template of this folder, with data put in that cannot break out of it.
+
+Page("report.html.jinja").render(view) -> bytes      one file, with nothing from elsewhere in it
+count  number  rough  duration  size  clip           how numbers and texts are written on a page
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from tilth.jobs.charts import number
+
+# Control characters as pictures: what stands in data must be seen, and must not steer the page.
+_VISIBLE = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {127: 0x2421}
+
+
+class Page:
+    """A template, and how it is filled in: all that comes from data is escaped."""
+
+    def __init__(self, name: str) -> None:
+        environment = jinja2.Environment(
+            autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        )
+        filters = (count, number, rough, duration, size, clip)
+        environment.filters |= {function.__name__: function for function in filters} | {"ln": math.log}
+        self._template = environment.from_string(_text(name))
+
+    def render(self, view: Mapping[str, Any]) -> bytes:
+        """The page, in UTF-8."""
+        html = self._template.render(style=Markup(_text("page.css")), **view).translate(_VISIBLE)
+        # Slashes as references: a URL in data is shown as it is, and the file holds no network address.
+        return html.replace("://", ":&#47;&#47;").encode("utf-8", "replace")
+
+
+def _text(name: str) -> str:
+    return (resources.files("tilth") / "jobs" / name).read_text(encoding="utf-8")
+
+
+def count(value: float, noun: str = "") -> str:
+    """`1,003,855`; with a noun `1 step`, `2,000 steps`."""
+    return f"{value:,}" + (f" {noun}{'' if value == 1 else 's'}" if noun else "")
+
+
+def rough(value: float) -> str:
+    """In words: `0.81 million`."""
+    for unit, name in ((1e12, "trillion"), (1e9, "billion"), (1e6, "million")):
+        if value >= unit or (name == "million" and value >= unit / 10):
+            return f"{value / unit:.3g} {name}"
+    return f"{value:,}"
+
+
+def duration(seconds: float) -> str:
+    """`41.2 s`, `2 min 42 s`, `3 h 05 min`."""
+    if round(seconds, 1) < 60:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600:,} h {whole % 3600 // 60:02d} min"
+
+
+def size(value: float) -> str:
+    """`664 MB`: powers of 1,000."""
+    for unit, name in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if value >= unit:
+            scaled = value / unit
+            return f"{scaled:.{2 if scaled < 10 else 1 if scaled < 100 else 0}f} {name}"
+    return f"{value:.0f} bytes"
+
+
+def clip(text: str, most: int) -> tuple[str, int]:
+    """The first `most` characters, and how many were left out."""
+    return text[:most], max(0, len(text) - most)

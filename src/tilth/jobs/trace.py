@@ -1,0 +1,244 @@
+"""The job behind `tilth trace`: what became of a document, and which documents a step saw.
+
+    trace_document(dataset, name, run) -> dict      verdicts, texts before and after, duplicates, splits, tokens, steps
+    trace_step(dataset, run, step) -> dict          the documents of a step
+
+Both answer with plain data, as `--json` prints it. A token is seen by the sample that predicts it: in each epoch by one
+at most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tilth.core.errors import DataError, RecipeError
+from tilth.core.rundir import RunFolder, StepRecord
+from tilth.data.dataset import Dataset
+from tilth.data.flow import BY_PART
+from tilth.data.ledger import Ledger, open_ledger, wholes
+from tilth.data.lineage import Change, follow
+from tilth.data.loader import WindowSampler
+from tilth.data.tasks.examples import around_the_change
+
+Facts = dict[str, Any]
+
+
+def trace_document(dataset: Dataset, name: str, run: Path | None = None) -> Facts:
+    """Everything that is known of a document.
+
+    Args:
+        name: its id, or its locator (a path or URL, as the source has it).
+        run: a run that was trained on the dataset: which of its steps saw the document is told too.
+    """
+    with open_ledger(dataset) as ledger:
+        doc_id = _only(ledger, name)
+        about = ledger.identity(doc_id)
+        above = wholes(about["source"], about["locator"])
+        pieces = ledger.pieces(about["source"], about["locator"]) if about["locator"] else []
+        rows = ledger.verdicts([*above, doc_id])
+        shown, edits = _verdicts(ledger, rows), _edits(dataset, about, [*above, doc_id], rows)
+        _add_texts(ledger, shown, edits, [*above, doc_id])
+        placed = ledger.placed([doc_id, *(piece["doc_id"] for piece in pieces)])
+        splits = _spans(dataset, placed)
+        return {
+            "document": {key: about[key] for key in ("doc_id", "source", "locator", "characters", "text_bytes")}
+            | {key: placed[0][key] if placed else None for key in ("license", "meta")},
+            "part_of": _named(ledger, above),
+            "pieces": [piece | {"fate": _fate(ledger, piece["doc_id"])} for piece in pieces],
+            "fate": _fate(ledger, doc_id, cut=bool(pieces)),
+            "verdicts": shown,
+            "texts_from": "tasks" if edits is not None else "examples",
+            "duplicates": _duplicates(ledger, doc_id, rows),
+            "splits": splits,
+            "run": None if run is None else _seen(dataset, run, splits),
+        }
+
+
+def _only(ledger: Ledger, name: str) -> str:
+    found = ledger.find(name)
+    if not found:
+        near = ledger.nearest(name)
+        remedy = f"did you mean {' or '.join(near)}?" if near else "this dataset knows no document at all"
+        raise DataError(f"no document of {ledger.dataset.folder} is called {name}", remedy)
+    if len(found) > 1:
+        named = (f"{about['doc_id']} (source {about['source']})" for about in map(ledger.identity, found))
+        raise RecipeError(f"{name} stands in {len(found)} sources", f"give one of these ids: {', '.join(named)}")
+    return found[0]
+
+
+def _named(ledger: Ledger, doc_ids: Iterable[str]) -> list[Facts]:
+    return [{key: about[key] for key in ("doc_id", "locator")} for about in map(ledger.identity, doc_ids)]
+
+
+def _fate(ledger: Ledger, doc_id: str, cut: bool = False) -> str:
+    """In a few words what became of a document."""
+    dropped = [row for row in ledger.verdicts([doc_id]) if row["verdict"] == "dropped"]
+    if dropped:
+        return f"dropped by {dropped[-1]['stage']}/{dropped[-1]['rule']}"
+    splits = [row["split"] for row in ledger.placed([doc_id])]
+    if cut:
+        return "cut into pieces"
+    return f"kept in {splits[0]}" if splits else "not kept"
+
+
+def _verdicts(ledger: Ledger, rows: Sequence[Facts]) -> list[Facts]:
+    keys = ("doc_id", "stage", "rule", "verdict", "value", "detail")
+    return [{key: row[key] for key in keys} | {"step": _stage_of(ledger.dataset, row)} for row in rows]
+
+
+def _stage_of(dataset: Dataset, row: Mapping[str, Any]) -> int | None:
+    """The place among the stages that edit of the one that gave a verdict."""
+    own = _editing(dataset, row["phase"])
+    return own[row["task"] % len(own)] if own else None
+
+
+def _editing(dataset: Dataset, phase: str) -> list[int]:
+    """The places of a phase's stages among all that edit."""
+    phases = [step["stage"] for step in dataset.facts["flow"] if step["stage"] in BY_PART]
+    return [place for place, name in enumerate(phases) if name == phase]
+
+
+def _edits(dataset: Dataset, about: Facts, trail: Sequence[str], rows: Sequence[Facts]) -> list[Change] | None:
+    """What stages made of the text, where the workspace's tasks are still there to tell."""
+    by_stages = (row["task"] // len(own) for row in rows if (own := _editing(dataset, row["phase"])))
+    part = next(by_stages, None) if about["part"] is None else about["part"]
+    if part is None:
+        return []
+    try:
+        return follow(dataset.folder.resolve().parent.parent / "tasks", dataset.origins[part], trail)
+    except LookupError:
+        return None
+
+
+def _add_texts(ledger: Ledger, verdicts: list[Facts], edits: Sequence[Change] | None, trail: Sequence[str]) -> None:
+    """Puts the texts before and after beside the first verdict of each stage, clipped around the change."""
+    by_stage = {change.stage: change for change in edits or ()}
+    kept = {} if edits is not None else {(row["doc_id"], row["rule"]): row for row in ledger.examples(trail)}
+    for verdict in verdicts:
+        change, example = by_stage.pop(verdict["step"], None), kept.get((verdict["doc_id"], verdict["rule"]))
+        if change is not None:
+            before, after = around_the_change(change.before, change.after)
+            verdict |= {"before": before, "after": after, "characters": len(change.before)}
+        elif example is not None:
+            verdict |= {key: example[key] for key in ("before", "after", "characters")}
+
+
+def _duplicates(ledger: Ledger, doc_id: str, rows: Sequence[Facts]) -> Facts:
+    """For which document it went, and which went for it; a similarity of None: the same to the letter."""
+    went = None
+    for row in rows:
+        if row["doc_id"] == doc_id and row["phase"] == "deduplicate" and row["verdict"] == "dropped":
+            exact = not row["detail"]
+            went = {"doc_id": row["value"] if exact else row["detail"], "rule": row["rule"]}
+            went["similarity"] = None if exact else float(row["value"])
+    gone = ledger.gone_for(doc_id)
+    known = ledger.locators([*(row["doc_id"] for row in gone), *([went["doc_id"]] if went else [])])
+    for row in [*gone, *([went] if went else [])]:
+        row |= {key: known.get(row["doc_id"], {}).get(key) for key in ("source", "locator")}
+    return {"went_for": went, "stays_for": gone}
+
+
+def _spans(dataset: Dataset, placed: Sequence[Facts]) -> list[Facts]:
+    """Where a document's tokens lie: in its shard, and in the stream that its split is."""
+    spans = []
+    for row in placed:
+        stream, first = dataset.stream(row["split"]), 0
+        for shard in stream.shards:
+            if shard.folder.name == f"shard-{row['part']:05d}":
+                inside = [int(shard.offsets[row["row"]]), int(shard.offsets[row["row"] + 1])]
+                spans.append(
+                    {
+                        "doc_id": row["doc_id"],
+                        "locator": row["locator"],
+                        "split": row["split"],
+                        "shard": f"{row['split']}/{shard.folder.name}",
+                        "tokens": inside[1] - inside[0],
+                        "in_shard": inside,
+                        "in_stream": [first + inside[0], first + inside[1]],
+                    }
+                )
+            first += shard.tokens
+    return spans
+
+
+def _seen(dataset: Dataset, run: Path, spans: Sequence[Facts]) -> Facts:
+    """The steps that saw tokens of a document, with their windows, in order."""
+    records, sampler = RunFolder(run).steps(), _sampler(dataset, run)
+    done = records[-1].last_sample + 1 if records else 0
+    last_of_steps = np.array([record.last_sample for record in records], np.int64)
+    steps: dict[int, Facts] = {}
+    epochs = -(-done // sampler.samples_per_epoch)
+    for epoch in range(epochs):
+        for span in spans:
+            if span["split"] != "train":
+                continue
+            first, stop = span["in_stream"]
+            samples, tokens = sampler.samples_of(first, stop, epoch)
+            samples, tokens = samples[samples < done], tokens[samples < done]
+            starts, places = sampler.starts(samples), np.searchsorted(last_of_steps, samples)
+            for sample, start, count, place in zip(
+                *(v.tolist() for v in (samples, starts, tokens, places)), strict=True
+            ):
+                own = steps.setdefault(records[place].step, {"tokens": 0, "windows": []})
+                own["tokens"] += count
+                own["windows"].append({"sample": sample, "epoch": epoch, "start": start, "tokens": count})
+    return {
+        "run": str(run),
+        "steps_done": len(records),
+        "epochs_done": done / sampler.samples_per_epoch,
+        "context_length": sampler.context_length,
+        "tokens": sum(own["tokens"] for own in steps.values()),
+        "steps": [{"step": step, **own} for step, own in sorted(steps.items())],
+    }
+
+
+def _sampler(dataset: Dataset, run: Path) -> WindowSampler:
+    """The order in which a run goes through its training text: all of it follows from the recipe."""
+    recipe = RunFolder(run).recipe()
+    same_windows = recipe["train"]["batch_tokens"] == "all"
+    return WindowSampler(
+        dataset.stream("train"), recipe["model"]["context_length"], recipe["train"]["seed"], shift=not same_windows
+    )
+
+
+def trace_step(dataset: Dataset, run: Path, step: int) -> Facts:
+    """The documents whose tokens a step of a run predicted, the largest share first."""
+    record = _record(run, step)
+    sampler = _sampler(dataset, run)
+    stream, length = sampler.stream, sampler.context_length
+    counts: dict[int, int] = {}
+    for start in sampler.starts(np.arange(record.first_sample, record.last_sample + 1)).tolist():
+        numbers = stream.document_numbers(start + 1, length) % stream.documents
+        for number, count in zip(*(v.tolist() for v in np.unique(numbers, return_counts=True)), strict=True):
+            counts[number] = counts.get(number, 0) + count
+    total = sum(counts.values())
+    ids = {number: stream.doc_id(number) for number in counts}
+    with open_ledger(dataset) as ledger:
+        known = ledger.locators(ids.values())
+    documents = [
+        {
+            "doc_id": ids[number],
+            "source": known[ids[number]]["source"],
+            "locator": known[ids[number]]["locator"],
+            "tokens": count,
+            "share": count / total,
+        }
+        for number, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    ]
+    samples = [record.first_sample, record.last_sample]
+    epochs = sorted({sample // sampler.samples_per_epoch for sample in samples})
+    about = {"run": str(run), "step": step, "samples": samples, "epochs": epochs, "loss": record.loss}
+    return {**about, "tokens": total, "documents": documents}
+
+
+def _record(run: Path, step: int) -> StepRecord:
+    records = RunFolder(run).steps()
+    for record in records:
+        if record.step == step:
+            return record
+    made = f"its steps are {records[0].step} to {records[-1].step}" if records else "it has not made a step yet"
+    raise RecipeError(f"{run} has no step {step}: {made}", "give one of those with --step")

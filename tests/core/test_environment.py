@@ -1,0 +1,40 @@
+"""Nothing is guessed: a device is known by its whole name, and a rate by the precision it is for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tilth.core.environment import peak_flops
+
+# From the data sheets of H100 and H200 (1,979 TFLOPS "with sparsity", of which half is dense), A100 and T4.
+KNOWN = [
+    ("NVIDIA H100 80GB HBM3", "bf16", 1979e12 / 2),
+    ("NVIDIA H100 80GB HBM3", "fp16", 1979e12 / 2),
+    ("NVIDIA H100 80GB HBM3", "fp32", 67e12),
+    ("NVIDIA H200", "bf16", 1979e12 / 2),
+    ("NVIDIA H100 PCIe", "bf16", 1513e12 / 2),
+    ("NVIDIA A100-SXM4-80GB", "bf16", 312e12),
+    ("NVIDIA A100-SXM4-80GB", "fp32", 19.5e12),
+    ("Tesla T4", "fp16", 65e12),
+]
+
+
+@pytest.mark.parametrize(("name", "precision", "rate"), KNOWN)
+def test_known_rates_are_those_of_the_data_sheets(name: str, precision: Any, rate: float) -> None:
+    assert peak_flops(name, precision) == pytest.approx(rate, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["NVIDIA H100", "NVIDIA H100 NVL", "NVIDIA GeForce RTX 4090 Laptop GPU", "NVIDIA H200 NVL", "cpu", "mps", ""],
+)
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_no_other_device_is_taken_for_one_of_them(name: str, precision: Any) -> None:
+    assert peak_flops(name, precision) is None
+
+
+def test_a_precision_that_a_device_has_no_rate_for_is_unknown() -> None:
+    assert peak_flops("Tesla T4", "bf16") is None
+    assert peak_flops("NVIDIA H200", "auto") is None

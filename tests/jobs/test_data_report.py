@@ -1,0 +1,179 @@
+"""The report of a dataset: figures against counts made by reading everything; a page that data cannot break out of."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import random
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.jobs.conftest import Cli
+from tests.jobs.helpers import WORDS, write_texts
+from tests.jobs.test_report import Page
+from tilth.core.config import parse
+from tilth.data.config import DataConfig
+from tilth.data.dataset import Dataset
+from tilth.data.document import read_batches
+from tilth.data.pipeline import Workshop, prepare
+from tilth.jobs import data_page
+from tilth.jobs.data_page import differences
+from tilth.jobs.data_report import report_data, write_page
+from tilth.tokenizer import TokenizerConfig
+
+HOSTILE = "</pre></style><script>alert(1)</script>{{ 7 * 7 }} <!-- https://evil.example/?a=b&c='\" \x1b[31m"
+CLEAN = ["strip", {"min_length": {"characters": 60}}, {"cut": {"characters": 600, "min_characters": 100}}]
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    base, draw = tmp_path_factory.mktemp("report"), random.Random(5)
+    write_texts(base / "texts", documents=80)
+    long = "".join(" ".join(draw.choices(WORDS, k=9)) + ".\n" for _ in range(9))
+    for number in range(4):
+        (base / "texts" / f"near-{number}.txt").write_text(f"{long}And {number} more.\n")
+    (base / "texts" / "short.txt").write_text(HOSTILE[:30])
+    (base / "texts" / ("odd " + HOSTILE.replace("/", "∕") + ".txt")).write_text(f"  {HOSTILE}\n" + long[:200] + "  \n")
+    (base / "texts" / "empty.txt").touch()
+    (base / "code").mkdir()
+    (base / "code" / "a.py").write_text("# a comment that is long enough\n" + "x = 1\n" * 60)
+    sources = [{"path": "texts"}, {"path": "code"}]
+    data = {"sources": sources, "clean": CLEAN, "deduplicate": "near", "split": {"validation": 0.1, "by": "tail"}}
+    config = parse(DataConfig, {"shard_bytes": 65536, **data}, "data")
+    return prepare(config, parse(TokenizerConfig, {"kind": "byte"}), "small", base, Workshop(base / "work"))
+
+
+def rows_of(dataset: Dataset) -> list[tuple[str, Any, int]]:
+    """(split, document, tokens) of everything that is left: its bytes, and an end-of-text."""
+    return [
+        (split, document, len(document.text.encode()) + 1)
+        for split in dataset.facts["splits"]
+        for path in sorted((dataset.folder / "documents" / split).iterdir())
+        for batch in read_batches(path)
+        for document in batch
+    ]
+
+
+def test_figures_equal_what_reading_everything_counts(dataset: Dataset) -> None:
+    figures, rows = report_data(dataset), rows_of(dataset)
+    for name, own in figures["sources"].items():
+        tokens = [tokens for _, document, tokens in rows if document.source == name]
+        assert (own["documents"], own["tokens"]) == (len(tokens), sum(tokens))
+    languages = Counter(document.meta.get("language", "not stated") for _, document, _ in rows)
+    assert {name: own["documents"] for name, own in figures["languages"].items()} == languages
+    assert languages["python"] >= 1, "code says what it is"
+    lengths = sorted(tokens for _, _, tokens in rows)
+    quantiles = figures["lengths"]["quantiles"]
+    assert (quantiles["0.0"], quantiles["1.0"]) == (lengths[0], lengths[-1])
+    assert quantiles["0.5"] == lengths[(len(lengths) + 1) // 2 - 1]
+    for own in figures["lengths"]["histogram"]:
+        inside = [tokens for tokens in lengths if own["from"] <= tokens < 2 * own["from"]]
+        assert (own["documents"], own["tokens"]) == (len(inside), sum(inside))
+    assert sum(own["documents"] for own in figures["lengths"]["histogram"]) == len(lengths)
+
+
+def test_the_flow_ends_with_what_is_left(dataset: Dataset) -> None:
+    flow, facts, rows = report_data(dataset)["flow"], dataset.facts, rows_of(dataset)
+    assert [step["name"] for step in flow] == ["read", "strip", "min_length", "cut", "exact", "near", "assign", "leaks"]
+    assert flow[0] == {"stage": "read", "name": "read", **facts["read"]}
+    assert flow[-1]["documents"] == facts["documents"]
+    assert flow[-1]["text_bytes"] == sum(tokens - 1 for _, _, tokens in rows)
+    dropped = facts["rules"]["dropped"]
+    sizes = {step["name"]: step["documents"] for step in flow}
+    assert sizes["strip"] - sizes["min_length"] == dropped["clean/min_length"] == 1
+    assert sizes["cut"] - sizes["exact"] == dropped["deduplicate/exact_duplicate"]
+    assert sizes["exact"] - sizes["near"] == dropped["deduplicate/near_duplicate"] >= 3
+    by_rule = {f"{rule['stage']}/{rule['rule']}": rule for rule in report_data(dataset)["rules"]}
+    assert by_rule["clean/min_length"]["dropped_bytes"] == len(HOSTILE[:30].strip().encode())
+    assert by_rule["read/empty"]["dropped_bytes"] is None
+
+
+def test_clusters_are_those_of_the_ledger(dataset: Dataset) -> None:
+    rows = [row for file in sorted((dataset.folder / "ledger").iterdir()) for row in pq.read_table(file).to_pylist()]
+    went = Counter(row["detail"] for row in rows if row["rule"] == "near_duplicate")
+    clusters = report_data(dataset)["clusters"]
+    assert {cluster["kept"]: cluster["members"] for cluster in clusters["largest"]} == went
+    assert clusters["clusters"] == len(went) and clusters["documents"] == sum(went.values())
+    largest = clusters["largest"][0]
+    assert largest["members"] == 3 and all(0.75 <= e["similarity"] < 1 for e in largest["examples"])
+    assert {e["locator"] for e in largest["examples"]} | {largest["locator"]} == {
+        f"texts/near-{number}.txt{piece}" for number in range(4) for piece in (largest["locator"].partition(".txt")[2],)
+    }
+
+
+def test_the_page_is_whole_and_says_the_figures(dataset: Dataset, tmp_path: Path) -> None:
+    figures = report_data(dataset)
+    html = write_page(dataset, figures, tmp_path / "page.html").read_text(encoding="utf-8")
+    page = Page(html)
+    assert not page.faults
+    assert "://" not in html and "\x1b" not in html and "<script" not in html
+    assert not [tag for tag, _ in page.tags if tag in ("script", "link", "img", "iframe")]
+    for value in (figures["documents"], figures["clusters"]["documents"], figures["flow"][0]["documents"]):
+        assert f"{value:,}" in page.text
+    assert "{{ 7 * 7 }}" in page.text and "texts/near-" in page.text
+    anchors = {str(attributes["href"])[1:] for tag, attributes in page.tags if tag == "a"}
+    assert anchors <= {str(attributes.get("id")) for _, attributes in page.tags}
+    recipe = next(pre for _, pre in page.texts if pre.startswith("data:"))
+    assert "min_characters: 100" in recipe and "kind: byte" in recipe
+
+
+def test_the_page_stays_small_whatever_the_data(dataset: Dataset) -> None:
+    figures = report_data(dataset)
+    figures["rules"] = [
+        {"stage": "clean", "rule": f"rule-{n}" + "&" * 999, "changed": n, "dropped": n, "dropped_bytes": n}
+        for n in range(500)
+    ]
+    figures["sources"] = {f"{n}" + "<" * 9999: figures["sources"]["texts"] for n in range(1000)}
+    figures["languages"] = {f"{n}" + "'" * 9999: {"documents": 1, "tokens": 1} for n in range(1000)}
+    example = {"stage": "clean", "verdict": "changed", "value": "'" * 999, "doc_id": "0" * 32, "source": "&" * 999}
+    example |= {"locator": "'" * 9999, "before": "'a" * 600, "after": "&b" * 600, "characters": 99999}
+    examples = {("clean", rule["rule"], "changed"): [example] * 3 for rule in figures["rules"]}
+    figures["recipe"] = {"data": "'" * 99_999}
+    largest = figures["clusters"]["largest"][0]
+    cluster = {**largest, "locator": "'" * 9999, "examples": [{**largest["examples"][0], "locator": "&" * 9999}] * 6}
+    figures["clusters"]["largest"] = [cluster] * 12
+    page = data_page.render(figures, examples)
+    assert len(page) < 2_000_000 and not Page(page.decode()).faults
+
+
+@given(st.text("ab \n.", max_size=300), st.text("ab \n.", max_size=300))
+def test_differences_hold_both_texts(before: str, after: str) -> None:
+    spans = differences(before, after, 10_000)
+    plain = str.maketrans({"·": " ", "↵": None})
+
+    def side(*kinds: str) -> int:
+        return sum(
+            int(span.text) if span.kind == "cut" else len(span.text.translate(plain))
+            for span in spans
+            if span.kind in (*kinds, "same", "cut")
+        )
+
+    assert side("gone") == len(before) and side("came") == len(after)
+    if before == after:
+        assert {span.kind for span in spans} <= {"same", "cut"}
+    else:
+        assert {"gone", "came"} & {span.kind for span in spans}
+    matcher = difflib.SequenceMatcher(None, before, after)
+    assert matcher.ratio() < 1 or before == after
+
+
+def test_the_end_of_clipped_texts_is_no_difference() -> None:
+    words = " ".join(np.random.default_rng(0).permutation(400).astype(str))
+    spans = differences("zero " + words, words, 700)
+    assert [span.kind for span in spans if span.kind in ("gone", "came")] == ["gone"]
+
+
+def test_the_command(cli: Cli, trained: Path) -> None:
+    figures = cli("report", "small", "--html", "page.html", "--json").json()
+    assert figures == cli("report", "runs/small", "--json").json()
+    assert figures["documents"] == 120 and (trained / "page.html").stat().st_size < 2_000_000
+    assert "exact duplicates" in cli("report", "small").out
+    assert json.loads(json.dumps(figures))["flow"][0]["documents"] == 121
+    cli("report", "elsewhere").fault(2, "elsewhere")

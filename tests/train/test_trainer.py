@@ -1,0 +1,73 @@
+"""What the loop does with steps that were skipped, and with signals that come within a step."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.train.helpers import make_trainer, train_config
+from tilth.core.errors import Aborted, DivergedError, Stopped
+from tilth.train.trainer import Trainer
+
+
+def signalled(trainer: Trainer, step: int, *numbers: int) -> Trainer:
+    """A trainer to whose process these signals come while a step is being done."""
+    original = trainer._update
+
+    def update(batch: Any, first_sample: int) -> Any:
+        if trainer.progress.step == step:
+            for number in numbers:
+                os.kill(os.getpid(), number)
+        return original(batch, first_sample)
+
+    trainer._update = update  # type: ignore[method-assign]
+    return trainer
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        (signal.SIGTERM,),
+        (signal.SIGTERM, signal.SIGTERM, signal.SIGTERM),
+        (signal.SIGINT, signal.SIGTERM),
+        (signal.SIGTERM, signal.SIGINT),
+    ],
+)
+def test_signals_within_a_step_let_it_end_and_save_it(tmp_path: Path, numbers: tuple[int, ...]) -> None:
+    config = train_config(checkpoint={"every_steps": None, "every_minutes": None})
+    trainer = signalled(make_trainer(tmp_path, config), 4, *numbers)
+    with pytest.raises(Stopped, match=f"{signal.Signals(numbers[0]).name} at step 5: everything is saved"):
+        trainer.run()
+    assert trainer.parts.store.at(5).state()["progress"]["step"] == 5
+
+
+def test_a_second_ctrl_c_stops_at_once_and_says_what_is_saved(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    trainer = signalled(make_trainer(tmp_path), 4, signal.SIGINT, signal.SIGINT)
+    with pytest.raises(
+        Aborted, match=r"a second Ctrl-C at step 4: stopped at once \(last checkpoint: step 4\)"
+    ) as said:
+        trainer.run()
+    assert said.value.exit_code == 130 and "type the same command" in said.value.remedy
+    assert trainer.parts.store.latest()[0].step == 4  # type: ignore[union-attr]
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_good_step_ends_a_row_of_skipped_ones_however_long(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, precision="fp16")
+    trainer.progress.skipped_in_a_row = 50
+    assert trainer.run() == "steps"
+    assert trainer.progress.skipped_in_a_row == 0
+
+
+def test_a_scale_that_will_not_come_right_ends_the_run(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, precision="fp16")
+    trainer.progress.skipped_in_a_row = 50
+    trainer.parts.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**60)
+    with pytest.raises(DivergedError, match=r"step 1: .*the update was not done"):
+        trainer.run()
