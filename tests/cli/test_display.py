@@ -465,11 +465,14 @@ def test_preparation_on_a_terminal_shows_the_stage_that_runs() -> None:
 
 
 def test_every_stage_of_the_pipeline_has_a_plain_name() -> None:
-    from tilth.data.tasks import cleaning, dedup
+    from tilth.data.tasks import cleaning, dedup, items, leaks, shared
 
     assert {
         *cleaning.VERSIONS,
         *dedup.VERSIONS,
+        *items.VERSIONS,
+        *leaks.VERSIONS,
+        *shared.VERSIONS,
         "collect",
         "assign",
         "tokenizer",

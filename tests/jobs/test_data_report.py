@@ -81,7 +81,7 @@ def test_figures_equal_what_reading_everything_counts(dataset: Dataset) -> None:
 
 def test_the_flow_ends_with_what_is_left(dataset: Dataset) -> None:
     flow, facts, rows = report_data(dataset)["flow"], dataset.facts, rows_of(dataset)
-    assert [step["name"] for step in flow] == ["read", "strip", "min_length", "cut", "exact", "near", "assign"]
+    assert [step["name"] for step in flow] == ["read", "strip", "min_length", "cut", "exact", "near", "assign", "leaks"]
     assert flow[0] == {"stage": "read", "name": "read", **facts["read"]}
     assert flow[-1]["documents"] == facts["documents"]
     assert flow[-1]["text_bytes"] == sum(tokens - 1 for _, _, tokens in rows)

@@ -18,8 +18,11 @@ from tilth.core.tasks import Done
 
 _LINES = {
     "reading": ("collect",),
-    "cleaning": ("clean", "digest", "signature"),
+    "items": ("items",),
+    "cleaning": ("clean", "lines", "shared_lines", "decontaminate", "digest", "signature"),
+    "shared lines": ("shared",),
     "deduplicating": ("exact", "candidates", "shingles", "near", "assign"),
+    "leaks": ("recall", "held_out", "held_out_index", "hits", "leaks"),
     "tokenizer": ("tokenizer",),
     "encoding": ("encode",),
 }

@@ -20,6 +20,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from tilth.cli.leak_table import leak_table
+
 LABEL_WIDTH = 11
 _CELL_WIDTH = 25  # the narrowest: a label and a figure
 _JOINERS = "\u200c\u200d"  # invisible, harmless, and needed to write Persian, Hindi and many emoji
@@ -198,7 +200,10 @@ def dataset_table(facts: Mapping[str, Any], training: Mapping[str, int] | None =
     kept = facts["documents"]  # not what was read less what was dropped: a stage may cut documents up
     kept_bytes = sum(split["text_bytes"] for split in facts["splits"].values())
     table.add_row("kept", count(kept), size(kept_bytes), style="bold")
-    return Group(table, Text(), _splits_table(facts, kept, training or {}))
+    shown: list[RenderableType] = [table, Text(), _splits_table(facts, kept, training or {})]
+    if leaks := leak_table(facts.get("decontamination", {})):
+        shown += [Text(), leaks]
+    return Group(*shown)
 
 
 def _is_before_reading(rule: str) -> bool:

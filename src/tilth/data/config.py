@@ -7,7 +7,9 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from tilth.core.config import Config
+from tilth.data.decontaminate import DecontaminateConfig
 from tilth.data.dedup import NearConfig
+from tilth.data.shared_lines import SharedLinesConfig
 from tilth.data.sources import SourceConfig
 from tilth.data.stages import CleanStages
 
@@ -52,6 +54,10 @@ class DataConfig(Config):
     deduplicate: Literal["none", "exact", "near"] | NearConfig = "exact"
     """Which documents go because others hold the same text: `exact`, the same to the letter; `near`, nearly the same
     (and the exact ones); or `near` with options of its own."""
+    shared_lines: SharedLinesConfig | None = None
+    """Lines that many documents hold, such as menus and licences, are taken out; `null`: they stay."""
+    decontaminate: DecontaminateConfig = DecontaminateConfig()
+    """Training text that holds what the model will be measured by, in files or in the other splits, goes."""
     split: SplitConfig = SplitConfig()
     shard_bytes: int = Field(default=32 << 20, ge=1 << 16)
     """Bytes of text that make a shard: part of the plan, never derived from the number of workers."""
@@ -67,6 +73,11 @@ class DataConfig(Config):
     def drops_near(self) -> bool:
         """Whether near-duplicates go."""
         return self.deduplicate == "near" or isinstance(self.deduplicate, NearConfig)
+
+    @property
+    def keeps_held_out_apart(self) -> bool:
+        """Whether training text that stands in another split goes."""
+        return self.decontaminate.validation and any(share for _, share in self.split.held_out)
 
     @model_validator(mode="after")
     def _names_differ(self) -> DataConfig:

@@ -87,6 +87,7 @@ def assemble(
     splits: Sequence[str],
     origins: Sequence[Origin],
     recipe: Mapping[str, Any],
+    more: Mapping[str, Any],
 ) -> Dataset:
     """Gathers what the tasks made into one folder, if it is not there yet, and opens it.
 
@@ -95,13 +96,14 @@ def assemble(
         origins: of each part, in the order of `encoded`.
         recipe: the sections `data` and `tokenizer` that it was made by, for people to read; of several that make the
             same dataset, the first.
+        more: further facts for its manifest.
     """
     tasks = [done.task for done in encoded]
     identity, final = _identity(tokenizer.task, tasks), dataset_folder(workspace, name, tokenizer.task, tasks)
-    if is_whole(final):
+    if is_whole(final, more):
         return open_dataset(final)
     disk.remove(final)  # made of tasks' results, which were checked: it is gathered again
-    facts = {**_facts(identity, stages, tokenizer, encoded, splits), "recipe": recipe}
+    facts = {**_facts(identity, stages, tokenizer, encoded, splits), "recipe": recipe, **more}
     with new_folder(final, facts) as folder:
         _link(tokenizer.folder, folder / "tokenizer", keep_manifest=False)
         for split in splits:
@@ -150,10 +152,13 @@ def dataset_folder(workspace: Path, name: str, tokenizer: Task, encodings: Seque
     return workspace / "datasets" / f"{name}-{_identity(tokenizer, encodings)[:12]}"
 
 
-def is_whole(folder: Path) -> bool:
-    """True when a dataset is there and none of its files is missing or of another size."""
+def is_whole(folder: Path, more: Mapping[str, Any]) -> bool:
+    """True when a dataset is there, none of its files is missing or of another size, and it says `more`.
+
+    What it says besides may change when its tokens do not: it is then gathered again, under the same name.
+    """
     try:
-        return folder.exists() and bool(open_dataset(folder))
+        return folder.exists() and open_dataset(folder).facts.items() >= more.items()
     except IntegrityError:
         return False
 

@@ -14,20 +14,22 @@ from typing import Any
 from tilth.core.tasks import Done
 
 SIZES = ("documents", "text_bytes")
+BY_PART = ("clean", "shared_lines", "decontaminate")
+"""The stages that edit: a task of each for every part, in this order."""
 
 
 def flow(stages: Mapping[str, Sequence[Done]], parts: int) -> list[dict[str, Any]]:
     """What is left after each step, as [{stage, name, documents, text_bytes}], from `read` on.
 
     Args:
-        stages: the tasks of each stage, in the order in which documents go through them; those of `clean` part by
-            part, as many of each part as there are stages in the recipe.
+        stages: the tasks of each stage, in the order in which documents go through them; those of `BY_PART` part by
+            part, as many of each part (of `clean` as there are stages in the recipe).
         parts: how many parts the corpus has.
     """
     left = {key: sum(part[key] for done in stages["read"] for part in done.facts["parts"]) for key in SIZES}
     steps = [{"stage": "read", "name": "read", **left}]
     for stage, results in stages.items():
-        if stage == "clean":
+        if stage in BY_PART:
             width = len(results) // parts
             for tasks in (results[place::width] for place in range(width)):
                 left = {key: sum(done.facts[key] for done in tasks) for key in SIZES}

@@ -3,7 +3,9 @@
     prepare(config, tokenizer, name, base, shop) -> Dataset
 
     list -> collect (group of files) -> stages, digests, signatures (a chain for each part) -> exact -> near -> split
-         -> tokenizer -> encode (part) -> dataset
+         -> leaks -> tokenizer -> encode (part) -> dataset
+
+Where `shared_lines` is asked for, the chains are cut in two: lines are counted in all parts before they go from one.
 
 Only the plan is made here; all work is done in tasks, and each task's identity is made of the keys of the tasks
 before it.
@@ -20,13 +22,14 @@ from typing import Any
 from tilth.core.errors import DataError
 from tilth.core.executors import Executor, Inline
 from tilth.core.tasks import Done, OnDone, Task, run_chains, run_tasks
+from tilth.data import leak_plan
 from tilth.data.config import DataConfig, SplitConfig
 from tilth.data.dataset import Dataset, Origin, assemble, dataset_folder, is_whole
 from tilth.data.document import Verdict
 from tilth.data.minhash import MinHashConfig
 from tilth.data.sources import Input, SourceConfig, list_inputs
 from tilth.data.sources.config import ORIGINS
-from tilth.data.stages import Stage, build_stages
+from tilth.data.stages import build_stages
 from tilth.data.tasks import cleaning, collect, dedup, encode, split
 from tilth.data.tasks.parts import Part
 from tilth.data.tasks.split import AssignedPart, SplitPlan
@@ -75,6 +78,21 @@ class Cleaned:
 
 
 @dataclass(frozen=True)
+class Apart:
+    """What keeps training apart from what the model will be measured by.
+
+    Attributes:
+        assigned: every document's split, what leaks taken out of training.
+        leaks: the task that took them out; None where nothing is held out.
+        facts: what the dataset's manifest says of it.
+    """
+
+    assigned: Done
+    leaks: Done | None
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Compared:
     """What deduplication found: documents that stood before, and near-duplicates."""
 
@@ -105,12 +123,17 @@ def prepare(config: DataConfig, tokenizer: TokenizerConfig, name: str, base: Pat
             f"no document is left after reading {_names(config)}: {_rules([d.facts for d in collected])}",
             "check that the files hold text, and the source's field and format",
         )
-    cleaned = _clean(config, parts, shop)
+    against = config.decontaminate.against
+    evaluation = leak_plan.items_task(config.decontaminate, base, shop.workspace / "downloads") if against else None
+    items = shop.run_one(evaluation) if evaluation else None
+    cleaned = _clean(config, parts, items, shop)
     _something_left(config, collected, cleaned)
     compared = _compare(config, cleaned, shop)
     assigned = _assign(config.split, cleaned, compared, shop)
     _every_split(config.split, assigned)
-    divided = [AssignedPart(part.part, n, assigned.folder, config.split.names) for n, part in enumerate(cleaned)]
+    apart = _keep_apart(config, cleaned, assigned, items, shop)
+    assigned, divide = apart.assigned, assigned
+    divided = _divided(config.split, cleaned, assigned)
     workers = shop.executor.workers
     sharing = workers if shop.executor.tasks_may_fork and len(divided) >= _MANY_PARTS else 1
     trained = shop.run_one(_tokenizer_task(tokenizer, divided, cleaned, assigned, sharing), verify=True)
@@ -118,19 +141,24 @@ def prepare(config: DataConfig, tokenizer: TokenizerConfig, name: str, base: Pat
     pairs = zip(divided, cleaned, strict=True)
     encodings = [_encode_task(part, c, assigned, trained, threads) for part, c in pairs]
     # The dataset's files are links to these results: one that was altered must not be gathered again.
-    encoded = shop.run(encodings, verify=not is_whole(dataset_folder(shop.workspace, name, trained.task, encodings)))
+    more = {"decontamination": apart.facts}
+    folder = dataset_folder(shop.workspace, name, trained.task, encodings)
+    encoded = shop.run(encodings, verify=not is_whole(folder, more))
     stages = {
         "read": collected,
-        "clean": [done for part in cleaned for done in part.stages],
+        "clean": _of_kind(cleaned, "clean"),
+        "shared_lines": _of_kind(cleaned, "shared_lines"),
+        "decontaminate": _of_kind(cleaned, "decontaminate"),
         "deduplicate": compared.done,
-        "split": [assigned],
+        "split": [divide],
+        "leaks": [apart.leaks] if apart.leaks else [],
     }
     origins = [Origin(c.part.folder / c.part.name, c.part.stages, c.digests.folder) for c in cleaned]
     recipe = {
         "data": config.model_dump(mode="json", exclude_none=True),
         "tokenizer": tokenizer.model_dump(mode="json", exclude_none=True),
     }
-    return assemble(shop.workspace, name, stages, trained, encoded, config.split.names, origins, recipe)
+    return assemble(shop.workspace, name, stages, trained, encoded, config.split.names, origins, recipe, more)
 
 
 def _collect_tasks(config: DataConfig, base: Path, workspace: Path) -> list[Task]:
@@ -170,37 +198,83 @@ def _collect_task(source: SourceConfig, group: list[Input], skipped: Sequence[Ve
     return Task("collect", collect.collect, arguments, identity, collect.VERSION)
 
 
-def _clean(config: DataConfig, parts: Sequence[tuple[Done, str]], shop: Workshop) -> list[Cleaned]:
+def _clean(config: DataConfig, parts: Sequence[tuple[Done, str]], items: Done | None, shop: Workshop) -> list[Cleaned]:
     """Each part through all stages, in one pass where nothing of it was done before."""
     stages = build_stages(config.clean)
     wanted = config.near if config.drops_near or _draws(config.split) else None
-    chains = [_chain(stages, wanted, done, name, shop.workspace) for done, name in parts]
-    cleaned = []
-    for (collected, name), chain in zip(parts, shop.run_chains(chains), strict=True):
-        of_stages, (digested, *signed) = tuple(chain[: len(stages)]), chain[len(stages) :]
-        part = Part(collected.folder, name, tuple(done.folder for done in of_stages))
-        cleaned.append(Cleaned(part, of_stages, digested, signed[0] if signed else None))
-    return cleaned
+    ways = [_Way(Part(done.folder, name), f"{done.task.key}/{name}", shop.workspace) for done, name in parts]
+    for way in ways:
+        for stage in stages:
+            way.edit(way.task("clean", cleaning.clean, stage.identity(), stage=stage))
+    if config.shared_lines is not None:
+        _share(config, ways, shop)
+    for way in ways:
+        if items is not None:
+            way.edit(leak_plan.decontaminate_task(way.part, way.before, items, config.decontaminate))
+        way.compare(wanted)
+    _run(ways, shop)
+    return [way.cleaned(signed=wanted is not None) for way in ways]
 
 
-def _chain(
-    stages: Sequence[Stage], near: MinHashConfig | None, collected: Done, name: str, workspace: Path
-) -> list[Task]:
-    chain: list[Task] = []
-    part, before = Part(collected.folder, name), f"{collected.task.key}/{name}"
+class _Way:
+    """What a part goes through: tasks that edit it, and others that look at what is left.
 
-    def add(kind: str, function: Any, identity: Any, **arguments: Any) -> None:
-        task = Task(kind, function, {"part": part, **arguments}, [before, identity], cleaning.VERSIONS[kind])
-        chain.append(task)
+    Attributes:
+        part, before: the part after what is planned so far, and the key of that.
+        chain: what is planned, and not run yet.
+        done: what was run.
+    """
 
-    for stage in stages:
-        add("clean", cleaning.clean, stage.identity(), stage=stage)
-        part, before = Part(part.folder, name, (*part.stages, chain[-1].folder(workspace))), chain[-1].key
-    add("digest", cleaning.digests, None)
-    if near is not None:
-        config = MinHashConfig(**{key: getattr(near, key) for key in MinHashConfig.model_fields})
-        add("signature", cleaning.signatures, config.model_dump(mode="json"), config=config)
-    return chain
+    def __init__(self, part: Part, before: str, workspace: Path) -> None:
+        self.part, self.before, self._workspace = part, before, workspace
+        self.chain: list[Task] = []
+        self.done: list[Done] = []
+
+    def task(self, kind: str, function: Any, identity: Any, **arguments: Any) -> Task:
+        """A task on the part as it is by then."""
+        whole = [self.before, identity]
+        return Task(kind, function, {"part": self.part, **arguments}, whole, cleaning.VERSIONS[kind])
+
+    def edit(self, task: Task) -> None:
+        """Plans a task that changes the part."""
+        self.chain.append(task)
+        stages = (*self.part.stages, task.folder(self._workspace))
+        self.part, self.before = Part(self.part.folder, self.part.name, stages), task.key
+
+    def compare(self, near: MinHashConfig | None) -> None:
+        """Plans what deduplication compares."""
+        self.chain.append(self.task("digest", cleaning.digests, None))
+        if near is not None:
+            config = MinHashConfig(**{key: getattr(near, key) for key in MinHashConfig.model_fields})
+            identity = config.model_dump(mode="json")
+            self.chain.append(self.task("signature", cleaning.signatures, identity, config=config))
+
+    def cleaned(self, *, signed: bool) -> Cleaned:
+        """The part at the end of its way."""
+        editing = tuple(done for done in self.done if done.folder in self.part.stages)
+        digested, *rest = self.done[-2:] if signed else self.done[-1:]
+        return Cleaned(self.part, editing, digested, rest[0] if rest else None)
+
+
+def _run(ways: Sequence[_Way], shop: Workshop) -> None:
+    for way, done in zip(ways, shop.run_chains([way.chain for way in ways]), strict=True):
+        way.done += done
+        way.chain = []
+
+
+def _share(config: DataConfig, ways: Sequence[_Way], shop: Workshop) -> None:
+    """Cuts the ways in two: lines are counted in all parts, before those that many documents share go from each."""
+    assert config.shared_lines is not None
+    for way in ways:
+        way.chain.append(leak_plan.lines_task(way.part, way.before, config.shared_lines))
+    _run(ways, shop)
+    listed = shop.run_one(leak_plan.shared_task([way.done[-1] for way in ways], config.shared_lines))
+    for number, way in enumerate(ways):
+        way.edit(leak_plan.shared_lines_task(way.part, way.before, number, listed, config.shared_lines))
+
+
+def _of_kind(cleaned: Sequence[Cleaned], kind: str) -> list[Done]:
+    return [done for part in cleaned for done in part.stages if done.task.kind == kind]
 
 
 def _draws(config: SplitConfig) -> bool:
@@ -277,6 +351,42 @@ def _assign(config: SplitConfig, cleaned: Sequence[Cleaned], compared: Compared,
     }
     identity = [[part.digests.task.key for part in cleaned], [done.task.key for done in compared.done], astuple(plan)]
     return shop.run_one(Task("assign", split.assign, arguments, identity, split.VERSION))
+
+
+def _divided(config: SplitConfig, cleaned: Sequence[Cleaned], assigned: Done) -> list[AssignedPart]:
+    return [AssignedPart(part.part, n, assigned.folder, config.names) for n, part in enumerate(cleaned)]
+
+
+def _keep_apart(
+    config: DataConfig, cleaned: Sequence[Cleaned], assigned: Done, items: Done | None, shop: Workshop
+) -> Apart:
+    """Takes out of training what is held out, and measures how well leaks are found."""
+    facts: dict[str, Any] = {}
+    wanted = config.decontaminate
+    if items is not None:
+        undecided = [Part(part.part.folder, part.part.name, part.part.stages[:-1]) for part in cleaned]
+        keys = [part.stages[-1].task.key for part in cleaned]
+        measured = shop.run_one(leak_plan.recall_task(items, undecided, keys, None, wanted))
+        facts["evaluation"] = {**_plain(items), **_plain(measured)}
+    if not config.keeps_held_out_apart:
+        return Apart(assigned, None, facts)
+    divided = _divided(config.split, cleaned, assigned)
+    keys = [f"{part.key}/{own}" for part, own in zip(cleaned, assigned.facts["parts"], strict=True)]
+    pairs = list(zip(divided, keys, strict=True))
+    runs = shop.run([leak_plan.held_out_task(part, key, wanted) for part, key in pairs])
+    index = shop.run_one(leak_plan.held_out_index_task(runs))
+    found = shop.run([leak_plan.hits_task(part, key, index) for part, key in pairs])
+    digests = [part.digests for part in cleaned]
+    leaks = shop.run_one(leak_plan.leaks_task(digests, assigned, divided, index, found, wanted))
+    measured = shop.run_one(leak_plan.recall_task(index, divided, keys, leaks, wanted))
+    too_short = sum(done.facts["too_short"] for done in runs)
+    facts["held_out"] = {**_plain(index), "too_short": too_short, "common": leaks.facts["common"], **_plain(measured)}
+    return Apart(leaks, leaks, facts)
+
+
+def _plain(done: Done) -> dict[str, Any]:
+    """What a task counted."""
+    return {key: value for key, value in done.facts.items() if key not in ("kind", "key", "rules", "files", "seal")}
 
 
 def _tokenizer_task(

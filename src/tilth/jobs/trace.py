@@ -18,6 +18,7 @@ import numpy as np
 from tilth.core.errors import DataError, RecipeError
 from tilth.core.rundir import RunFolder, StepRecord
 from tilth.data.dataset import Dataset
+from tilth.data.flow import BY_PART
 from tilth.data.ledger import Ledger, open_ledger, wholes
 from tilth.data.lineage import Change, follow
 from tilth.data.loader import WindowSampler
@@ -90,18 +91,20 @@ def _verdicts(ledger: Ledger, rows: Sequence[Facts]) -> list[Facts]:
 
 
 def _stage_of(dataset: Dataset, row: Mapping[str, Any]) -> int | None:
-    """The place among the stages of `clean:` of the one that gave a verdict."""
-    stages = _stages(dataset)
-    return row["task"] % len(stages) if row["phase"] == "clean" else None
+    """The place among the stages that edit of the one that gave a verdict."""
+    own = _editing(dataset, row["phase"])
+    return own[row["task"] % len(own)] if own else None
 
 
-def _stages(dataset: Dataset) -> list[str]:
-    return [step["name"] for step in dataset.facts["flow"] if step["stage"] == "clean"]
+def _editing(dataset: Dataset, phase: str) -> list[int]:
+    """The places of a phase's stages among all that edit."""
+    phases = [step["stage"] for step in dataset.facts["flow"] if step["stage"] in BY_PART]
+    return [place for place, name in enumerate(phases) if name == phase]
 
 
 def _edits(dataset: Dataset, about: Facts, trail: Sequence[str], rows: Sequence[Facts]) -> list[Change] | None:
     """What stages made of the text, where the workspace's tasks are still there to tell."""
-    by_stages = (row["task"] // len(_stages(dataset)) for row in rows if row["phase"] == "clean")
+    by_stages = (row["task"] // len(own) for row in rows if (own := _editing(dataset, row["phase"])))
     part = next(by_stages, None) if about["part"] is None else about["part"]
     if part is None:
         return []

@@ -123,14 +123,15 @@ def _but_code(function: Callable[[str, Any], Result]) -> Run:
 
     def run(documents: Sequence[Document], options: Options) -> list[Result]:
         return [
-            function(document.text, options) if options.code or not _is_code(document) else Result(document.text)
+            function(document.text, options) if options.code or not is_code(document) else Result(document.text)
             for document in documents
         ]
 
     return run
 
 
-def _is_code(document: Document) -> bool:
+def is_code(document: Document) -> bool:
+    """Whether a document is a source file, by the suffix in its locator."""
     return _SOURCE_FILE.search(document.locator) is not None
 
 

@@ -5,8 +5,11 @@
     examples.py  some documents of each rule, before and after
     collect.py   files of one source -> parts
     cleaning.py  a part -> what each stage changed, its digests, its signatures      (a chain: one pass makes them all)
+    shared.py    lines that many documents share -> what a part loses of them
+    items.py     evaluation files, or what the split holds out -> an index of n-grams
     dedup.py     all digests and signatures -> which documents go, and which belong together
     split.py     which document is for training, validation or test
+    leaks.py     a part, an index -> what of it holds an item; all parts -> what leaves training; measured recall
     encode.py    a part -> its documents and its token shards, by split
 
 Each function's version stands beside it: raise it when the same input gives other bytes.

@@ -10,7 +10,7 @@ All are generator functions (folder, batches, …): documents go through them, a
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tilth.data.dedup import DIGEST_BYTES, digest
-from tilth.data.document import Document
+from tilth.data.document import Document, Verdict
 from tilth.data.minhash import MinHash, MinHashConfig
 from tilth.data.stages import Stage, run_stage
 from tilth.data.tasks.examples import Examples
@@ -47,7 +47,7 @@ Link = Generator[Batch, None, Facts]
 
 def clean(folder: Path, batches: Iterator[Batch] | None, part: Part, stage: Stage) -> Link:
     """Runs a stage; facts: `rules`, documents and bytes that are left, bytes that each rule dropped."""
-    examples, left_over, dropped = Examples(), Counter[str](), Counter[str]()
+    examples, sizes = Examples(), LeftOver()
     with EditWriter(folder) as edits, LedgerWriter(folder) as ledger:
         for batch in part.batches() if batches is None else batches:
             left: Batch = []
@@ -57,14 +57,34 @@ def clean(folder: Path, batches: Iterator[Batch] | None, part: Part, stage: Stag
                 ledger.add(outcome.verdicts)
                 left += outcome.documents
                 if not outcome.documents:
-                    verdict = outcome.verdicts[-1]
-                    dropped[f"{verdict.stage}/{verdict.rule}"] += utf8_size(document.text)
-            left_over["documents"] += len(left)
-            left_over["text_bytes"] += sum(utf8_size(document.text) for document in left)
+                    sizes.went(document, outcome.documents, outcome.verdicts[-1])
+            sizes.left(left)
             yield left
     examples.write(folder)
-    sizes = {name: left_over[name] for name in ("documents", "text_bytes")}
-    return {"stage": stage.name, **sizes, "dropped_bytes": dict(sorted(dropped.items())), "rules": ledger.rules}
+    return {"stage": stage.name, **sizes.facts, "rules": ledger.rules}
+
+
+class LeftOver:
+    """What a stage leaves, and what each rule dropped; `facts`: documents and bytes, bytes that each rule dropped."""
+
+    def __init__(self) -> None:
+        self._left, self._dropped = Counter[str](), Counter[str]()
+
+    def went(self, document: Document, after: Sequence[Document], verdict: Verdict) -> None:
+        """A document that may have been dropped."""
+        if not after:
+            self._dropped[f"{verdict.stage}/{verdict.rule}"] += utf8_size(document.text)
+
+    def left(self, batch: Batch) -> None:
+        """What is left of a batch."""
+        self._left["documents"] += len(batch)
+        self._left["text_bytes"] += sum(utf8_size(document.text) for document in batch)
+
+    @property
+    def facts(self) -> Facts:
+        """As they stand in a manifest."""
+        sizes = {name: self._left[name] for name in ("documents", "text_bytes")}
+        return {**sizes, "dropped_bytes": dict(sorted(self._dropped.items()))}
 
 
 def utf8_size(text: str) -> int:

@@ -35,6 +35,7 @@ class _Example(NamedTuple):
     verdict: Verdict
     before: Document
     after: str | None
+    around: int  # of what was dropped: the character that mattered
 
 
 class Examples:
@@ -43,15 +44,15 @@ class Examples:
     def __init__(self) -> None:
         self._held: dict[tuple[str, str], list[_Example]] = {}
 
-    def add(self, before: Document, after: Sequence[Document], verdicts: Sequence[Verdict]) -> None:
-        """A document, what the stage left of it, and why."""
+    def add(self, before: Document, after: Sequence[Document], verdicts: Sequence[Verdict], *, around: int = 0) -> None:
+        """A document, what the stage left of it, and why; of a dropped one the part from about `around` is shown."""
         for verdict in verdicts:
             held = self._held.setdefault((verdict.rule, verdict.verdict), [])
             order = -int(before.doc_id, 16)
             if len(held) == OF_EACH and order <= held[0].order:
                 continue
             left = "\n".join(document.text for document in after) if after else None
-            example = _Example(order, verdict, before, left)
+            example = _Example(order, verdict, before, left, around)
             (heapq.heappush if len(held) < OF_EACH else heapq.heappushpop)(held, example)
 
     def write(self, folder: Path) -> None:
@@ -63,15 +64,16 @@ class Examples:
 
 def _row(example: _Example) -> tuple[str | int | None, ...]:
     verdict, document = example.verdict, example.before
-    before, after = around_the_change(document.text, example.after)
+    before, after = around_the_change(document.text, example.after, example.around)
     about = (verdict.stage, verdict.rule, verdict.verdict, verdict.value)
     return (*about, document.doc_id, document.source, document.locator, before, after, len(document.text))
 
 
-def around_the_change(before: str, after: str | None) -> tuple[str, str | None]:
-    """Both texts clipped, from a little before the first place where they differ."""
+def around_the_change(before: str, after: str | None, around: int = 0) -> tuple[str, str | None]:
+    """Both texts clipped, from a little before the first place where they differ; of a dropped one, before `around`."""
     if after is None:
-        return before[:CHARACTERS], None
+        start = max(0, around - _BEFORE_CHANGE)
+        return before[start : start + CHARACTERS], None
     same = next(
         (n for n, (a, b) in enumerate(zip(before, after, strict=False)) if a != b), min(len(before), len(after))
     )

@@ -26,8 +26,11 @@ from tilth.data.tasks.dedup import GROUPS
 from tilth.data.tasks.parts import Batch, LedgerWriter, Part, verified_array, verified_table
 
 VERSION = 2
-DROPPED, TWIN, CUT = 255, 254, 253
-"""In the place of a split's number: dropped by deduplication; dropped as a twin; in several splits, see cuts.json."""
+DROPPED, TWIN, CUT, LEAKED = 255, 254, 253, 252
+"""In the place of a split's number: dropped by deduplication; dropped as a twin; in several splits, see cuts.json;
+dropped because it holds what is held out."""
+REMOVED = "removed.json"
+"""What is cut out of training documents: {part: {row: [[start, end], …]}}, in characters of what is in training."""
 Sides = npt.NDArray[np.uint8]
 
 
@@ -169,22 +172,32 @@ class AssignedPart:
 
     def batches(self, name: str) -> Iterator[Batch]:
         """The documents of one split, in the part's batches; nothing is read when it has none."""
+        removed: dict[str, Any] = {}
+        if name == self.names[0] and (self.folder / REMOVED).exists():
+            removed = read_json(self.folder / REMOVED).get(str(self.number), {})
+        for rows, batch in self._divided(name):
+            yield [_cut_out(d, removed.get(str(row))) for row, d in zip(rows, batch, strict=True)] if removed else batch
+
+    def rows(self, name: str) -> Iterator[tuple[int, Document]]:
+        """The documents of one split as they were divided, each with its row in the part."""
+        return (pair for rows, batch in self._divided(name) for pair in zip(rows, batch, strict=True))
+
+    def _divided(self, name: str) -> Iterator[tuple[Sequence[int], Batch]]:
         sides: Sides = verified_array(self.folder, f"sides-{self.number:05d}.bin", np.uint8)
         cuts = read_json(self.folder / "cuts.json").get(str(self.number), {})
         wanted, row = self.names.index(name), 0
         for batch in self.part.batches() if ((sides == wanted) | (sides == CUT)).any() else ():
             own = sides[row : row + len(batch)]
             places = np.flatnonzero((own == wanted) | (own == CUT)).tolist()
-            whole = len(places) == len(batch) and not cuts
-            yield (
-                batch
-                if whole
-                else [
-                    document
+            if len(places) == len(batch) and not cuts:
+                yield range(row, row + len(batch)), batch
+            else:
+                pieces = [
+                    (row + place, document)
                     for place in places
                     for document in self._pieces(batch[place], cuts.get(str(row + place)), name)
                 ]
-            )
+                yield [number for number, _ in pieces], [document for _, document in pieces]
             row += len(batch)
 
     @staticmethod
@@ -192,6 +205,16 @@ class AssignedPart:
         if pieces is None:
             return [document]
         return [_span(document, low, high) for split, low, high in pieces if split == name]
+
+
+def without(text: str, spans: Sequence[Sequence[int]]) -> str:
+    """A text without some spans of it, which are in order and do not overlap."""
+    edges = [0, *itertools.chain.from_iterable(spans), len(text)]
+    return "".join(text[start:end] for start, end in zip(edges[::2], edges[1::2], strict=True))
+
+
+def _cut_out(document: Document, spans: Sequence[Sequence[int]] | None) -> Document:
+    return document if spans is None else replace(document, text=without(document.text, spans))
 
 
 def _span(document: Document, start: int, stop: int) -> Document:

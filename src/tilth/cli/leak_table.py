@@ -1,0 +1,46 @@
+"""What `tilth prepare` says of leaks: how many items were looked for, and how well planted ones are found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+_NAMES = {"evaluation": "evaluation items", "held_out": "held-out documents"}
+_KINDS = {
+    "verbatim": "as they are",
+    "rewrapped": "re-wrapped",
+    "embedded": "within a line",
+    "case": "other case",
+    "punctuation": "other punctuation",
+    "one_word_in_20": "one word in 20 replaced",
+}
+_ALARMS = {"unplanted": "found where nothing was planted", "shuffled": "found with their words in another order"}
+
+
+def leak_table(facts: Mapping[str, Any]) -> Table | None:
+    """Shares of planted items that were found; `facts` are those of the manifest's `decontamination`."""
+    columns = [(name, facts[key]) for key, name in _NAMES.items() if key in facts]
+    if not columns:
+        return None
+    table = Table(title="leaks", box=None, pad_edge=False, padding=(0, 2, 0, 0), title_justify="left")
+    table.title_style, table.caption_justify = "bold", "left"
+    table.add_column("planted items that were found", header_style="dim")
+    for name, _ in columns:
+        table.add_column(name, justify="right", header_style="dim")
+    for group, words in (("caught", _KINDS), ("false_alarms", _ALARMS)):
+        for kind, said in words.items():
+            cells = [own[group][kind] for _, own in columns]
+            table.add_row(said, *(f"{found:,} of {planted:,}" for planted, found in cells))
+    table.caption = Text("\n".join(_remarks(columns)))
+    return table
+
+
+def _remarks(columns: list[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
+    for name, own in columns:
+        short = f"; {own['too_short']:,} too short to be looked for" if own["too_short"] else ""
+        yield f"{own['items']:,} {name} looked for{short}"
+        if left_out := own.get("left_out"):
+            yield f"rows of evaluation files left out: {', '.join(f'{rule} {n:,}' for rule, n in left_out.items())}"

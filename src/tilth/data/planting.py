@@ -1,0 +1,148 @@
+"""How well leaks are found: items are planted into copies of real documents, and looked for.
+
+    PLANTED                            the ways in which an item is planted
+    measure(find, items, hosts)        {planted, caught: {kind: [planted, found]}, false_alarms: {kind: [of, found]}}
+    excerpt(item_id, text)             what is planted of a long item
+
+Everything is drawn from hashes of the items' ids: the same items and documents give the same figures.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import textwrap
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tilth.core.random import derive_seed
+from tilth.data.words import find_words
+
+MOST_ITEMS = 100
+MOST_HOSTS = 200
+LONGEST = 400
+"""Words that are planted of a longer item, from a place that is drawn."""
+HOST_CHARACTERS = 4000
+HOST_WORDS = 20
+"""A document of fewer words is no host."""
+_EXCERPT_CHARACTERS = 12 * LONGEST
+_ONE_IN = 20
+_MARKS = ".,;:!?"
+_SPACE = re.compile(r"\s+")
+_MARK = re.compile(r"[^\w\s]")
+
+
+class Item(NamedTuple):
+    """What is planted."""
+
+    item_id: str
+    text: str
+
+
+Plant = Callable[[str, str, random.Random], str]
+
+
+def _verbatim(text: str, host: str, draw: random.Random) -> str:
+    return _between_lines(text, host, draw)
+
+
+def _rewrapped(text: str, host: str, draw: random.Random) -> str:
+    lines = textwrap.wrap(_SPACE.sub(" ", text), draw.randint(30, 100))
+    return _between_lines("\n".join(f"    {line}" for line in lines), host, draw)
+
+
+def _embedded(text: str, host: str, draw: random.Random) -> str:
+    spaces = [match.start() for match in re.finditer(" ", host)] or [len(host)]
+    place = draw.choice(spaces)
+    return f"{host[:place]} {_SPACE.sub(' ', text).strip()} {host[place:]}"
+
+
+def _case(text: str, host: str, draw: random.Random) -> str:
+    return _between_lines(draw.choice([str.upper, str.lower, str.title])(text), host, draw)
+
+
+def _punctuation(text: str, host: str, draw: random.Random) -> str:
+    """Each mark becomes another or a space, and marks come in where there were none."""
+    other = _MARK.sub(lambda _: draw.choice(f"{_MARKS} "), text)
+    return _between_lines(re.sub(" ", lambda _: draw.choice(["  ", " ", ", ", " - "]), other), host, draw)
+
+
+def _replaced(text: str, host: str, draw: random.Random) -> str:
+    """One word in twenty is another, one at least."""
+    found = find_words([text])
+    spans = list(zip(found.starts.tolist(), found.ends.tolist(), strict=True))
+    for start, end in sorted(draw.sample(spans, max(1, round(len(spans) / _ONE_IN))), reverse=True):
+        text = f"{text[:start]}{draw.choice(('another', 'some', 'every', 'no'))}{text[end:]}"
+    return _between_lines(text, host, draw)
+
+
+def _shuffled(text: str, host: str, draw: random.Random) -> str:
+    """The item's words in another order: not the item."""
+    mixed = text.split()
+    draw.shuffle(mixed)
+    return _between_lines(" ".join(mixed), host, draw)
+
+
+def _between_lines(text: str, host: str, draw: random.Random) -> str:
+    ends = [0, *(match.end() for match in re.finditer("\n", host)), len(host)]
+    place = draw.choice(ends)
+    return f"{host[:place]}\n{text}\n{host[place:]}"
+
+
+PLANTED: dict[str, Plant] = {
+    "verbatim": _verbatim,
+    "rewrapped": _rewrapped,
+    "embedded": _embedded,
+    "case": _case,
+    "punctuation": _punctuation,
+    "one_word_in_20": _replaced,
+}
+_DECOYS: dict[str, Plant] = {"shuffled": _shuffled}
+
+
+def excerpt(item_id: str, text: str) -> str:
+    """The whole of an item, or of a long one as many words as are planted, from a place that its id draws."""
+    drawn = derive_seed(0, f"plant/excerpt/{item_id}")
+    if len(text) > _EXCERPT_CHARACTERS:  # not to look for words in all of it
+        start = drawn % (len(text) - _EXCERPT_CHARACTERS)
+        space = _SPACE.search(text, start)
+        start = space.end() if space else start
+        text = text[start : start + _EXCERPT_CHARACTERS]
+    found = find_words([text])
+    spare = len(found.starts) - LONGEST
+    if spare <= 0:
+        return text
+    first = drawn % (spare + 1)
+    return text[found.starts[first] : found.ends[first + LONGEST - 1]]
+
+
+def draw_order(item_id: str) -> int:
+    """Where an item stands in the order in which items are chosen for planting."""
+    return derive_seed(0, f"plant/{item_id}")
+
+
+def measure(find: Callable[[Sequence[str]], Sequence[bool]], items: Sequence[Item], hosts: Sequence[str]) -> Any:
+    """How many planted items are found, by the way in which they were planted, and what is found where none is.
+
+    Args:
+        find: whether each of some texts holds an item.
+        hosts: real documents. Those in which something is found as they are count as `unplanted` finds (a leak that
+            is real, or a false alarm) and get nothing planted.
+    """
+    hosts = [host[:HOST_CHARACTERS] for host in hosts]
+    flagged = find(hosts)
+    clean = [host for host, found in zip(hosts, flagged, strict=True) if not found]
+    caught: dict[str, list[int]] = {}
+    alarms = {"unplanted": [len(hosts), sum(map(bool, flagged))]}
+    for kinds, counts in ((PLANTED, caught), (_DECOYS, alarms)):
+        for kind, plant in kinds.items():
+            texts = [_planted(kind, plant, item, clean) for item in items] if clean else []
+            counts[kind] = [len(texts), int(np.count_nonzero(find(texts)))]
+    return {"planted": len(items), "caught": caught, "false_alarms": alarms}
+
+
+def _planted(kind: str, plant: Plant, item: Item, hosts: Sequence[str]) -> str:
+    draw = random.Random(derive_seed(0, f"plant/{kind}/{item.item_id}"))
+    return plant(item.text, draw.choice(hosts), draw)

@@ -1,0 +1,35 @@
+"""What the table of leaks says."""
+
+from __future__ import annotations
+
+from tests.cli.test_tables import FACTS, rendered, row
+from tilth.cli.leak_table import leak_table
+from tilth.cli.tables import dataset_table
+from tilth.data.planting import PLANTED, Item, measure
+
+
+def facts(found: int, **more: object) -> dict[str, object]:
+    """Those of a measurement in which so many of ten items are found."""
+    items = [Item(f"{n:032x}", f"item {n} of some words") for n in range(10)]
+    measured = measure(lambda texts: [f"item {n}" in text.lower() for n, text in enumerate(texts)], items, ["a b"])
+    caught = {kind: [10, found] for kind in measured["caught"]}
+    return {**measured, "caught": caught, "items": 1234, "too_short": 56, **more}
+
+
+def test_every_kind_is_shown_for_both() -> None:
+    both = {"evaluation": facts(9, left_out={"read/no_field": 2}), "held_out": facts(7)}
+    table = leak_table(both)
+    assert table is not None
+    lines = rendered(table)
+    assert sum("9 of 10" in line and "7 of 10" in line for line in lines) == len(PLANTED)
+    assert row(lines, "re-wrapped") == ["9", "of", "10", "7", "of", "10"]
+    assert "1,234 evaluation items looked for; 56 too short to be looked for" in lines
+    assert "rows of evaluation files left out: read/no_field 2" in lines
+
+
+def test_the_table_stands_under_that_of_the_splits_where_something_was_looked_for() -> None:
+    lines = rendered(dataset_table({**FACTS, "decontamination": {"held_out": facts(10)}}))
+    assert lines.index("leaks") > lines.index("splits")
+    assert row(lines, "as they are") == ["10", "of", "10"]
+    assert "leaks" not in rendered(dataset_table(FACTS))
+    assert "leaks" not in rendered(dataset_table({**FACTS, "decontamination": {}}))
