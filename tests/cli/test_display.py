@@ -491,3 +491,10 @@ def test_long_preparation_tells_how_far_it_is_where_nothing_can_be_drawn() -> No
         "reading        4/10 40 documents, 4.00 MB, 50.0 kB/s, 1:20, 2:00 to go",
         "reading        4/10 40 documents, 4.00 MB, 50.0 kB/s, 1:20, 2:00 to go",
     ]
+
+
+def test_documents_are_counted_once_however_many_stages_they_go_through() -> None:
+    sizes = {"documents": 7, "text_bytes": 700, "rules": {"dropped": {"clean/strip": 1}}}
+    stage, digests = prepare_display._facts({"stage": "strip", **sizes}), prepare_display._facts(sizes)
+    assert (stage["documents"], stage["text_bytes"], stage["dropped"]) == (0, 0, 1)
+    assert (digests["documents"], digests["text_bytes"]) == (7, 700)

@@ -93,7 +93,8 @@ def _facts(facts: dict[str, Any]) -> Counter[str]:
     splits = (facts[split] for split in ("train", "validation", "test") if split in facts)
     inner = [*(part for part in facts.get("parts", ()) if isinstance(part, dict)), *splits]
     sums = Counter({"vocab_size": facts.get("vocab_size", 0)})
-    for place in inner or [facts]:
+    once = [] if "stage" in facts else [facts]  # what a stage leaves is counted when all have run, by its digests
+    for place in inner or once:
         sums.update({key: place.get(key, 0) for key in ("documents", "text_bytes", "tokens")})
     sums["dropped"] = sum(facts.get("rules", {}).get("dropped", {}).values())
     return sums
