@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import shutil
@@ -74,6 +75,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     if not mounted or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=700k", "tmpfs", place]).returncode:
         pytest.skip("mounting a small disk needs root")
     yield place
+    gc.collect()  # the commands ran in this process: what they mapped into memory may hang in a cycle
     subprocess.run(["umount", place], check=True)
 
 
