@@ -314,4 +314,4 @@ def test_the_command(cli: Cli, trained: Path) -> None:
     (trained / "runs/small/data.json").write_text(
         json.dumps({**json.loads((trained / "runs/small/data.json").read_text()), "fingerprint": "0"})
     )
-    cli("trace", "runs/small", "--step", 3).fault(3, "another dataset")
+    cli("trace", "runs/small", "--step", 3).fault(3, "is not the dataset that")
