@@ -21,11 +21,12 @@ _LINES = {
     "items": ("items",),
     "cleaning": ("clean", "lines", "shared_lines", "decontaminate", "digest", "signature"),
     "shared lines": ("shared",),
-    "deduplicating": ("exact", "candidates", "shingles", "near", "assign"),
-    "leaks": ("recall", "held_out", "held_out_index", "hits", "leaks"),
+    "deduplicating": ("exact", "candidates", "shingles", "near"),
+    "dividing": ("assign", "recall", "held_out", "held_out_index", "hits", "leaks"),
     "tokenizer": ("tokenizer",),
     "encoding": ("encode",),
 }
+_COMPARING = ("deduplicating", "dividing")
 _LINE_OF = {kind: name for name, kinds in _LINES.items() for kind in kinds}
 _PLAIN_EVERY = 30.0
 """Seconds between lines on work that takes long, where nothing can be drawn."""
@@ -60,7 +61,7 @@ class _Line:
         passed = (now if self.ended is None else self.ended) - self.started
         done, total = sum(self.finished.values()), sum(self.totals.values())
         parts = [*self._counts()]
-        if self.facts["new_bytes"] and passed >= 0.1 and self.name != "deduplicating":  # whose bytes are what it drops
+        if self.facts["new_bytes"] and passed >= 0.1 and self.name not in _COMPARING:  # whose bytes are what they drop
             parts.append(f"{size(self.facts['new_bytes'] / passed)}/s")
         tasks = "" if self.ended is not None else f"{done}/{total} "
         again = "done before" if self.reused == total else f"{self.reused} of {total} done before"
@@ -73,7 +74,7 @@ class _Line:
 
     def _counts(self) -> Iterator[str]:
         facts, dropped = self.facts, self.facts["dropped"]
-        if self.name == "deduplicating":
+        if self.name in _COMPARING:
             yield f"{plural(dropped, 'document')} dropped"
             return
         if facts["documents"]:
