@@ -29,7 +29,7 @@ from tilth.data.tasks.corpus import DROPS, Corpus
 from tilth.data.tasks.parts import LedgerWriter, Part, verified_array, verified_table
 from tilth.data.words import U64
 
-VERSIONS = {"exact": 2, "candidates": 1, "shingles": 1, "near": 2}
+VERSIONS = {"exact": 2, "candidates": 1, "shingles": 1, "near": 3}
 GROUPS, CLUSTERS = "groups.parquet", "clusters.parquet"
 CLUSTERS_SCHEMA = pa.schema(
     [
@@ -123,7 +123,7 @@ def near(
     dropped = np.flatnonzero(stays_for != np.arange(len(ids)))
     if drop:
         _refuse_emptying(table, dropped, stays_for, values, config)
-    groups = _write_groups(folder, table, together, {*dropped.tolist(), *table.dropped(drops).tolist()}, ids)
+    groups = _write_groups(folder, table, together, {*dropped.tolist(), *table.dropped(drops).tolist()})
     _write_clusters(folder, table, dropped, stays_for, values)
     verdicts = (
         Verdict(ids[i], "deduplicate", "near_duplicate", "dropped", f"{values[i]:.3f}", ids[stays_for[i]])
@@ -205,17 +205,19 @@ def _write_clusters(folder: Path, table: Corpus, dropped: I64, stays_for: I64, v
     )
 
 
-def _write_groups(folder: Path, table: Corpus, together: I64, dropped: set[int], ids: list[str]) -> list[str]:
-    """Documents that stay and belong together: (part, row, group), the group named by one of its documents' ids.
+def _write_groups(folder: Path, table: Corpus, together: I64, dropped: set[int]) -> list[str]:
+    """Documents that stay and belong together beyond their own groups: (part, row, group).
 
-    Returns a fingerprint of those of each part.
+    The group is called by the first of the groups that it joins, so that most documents are drawn as they would be if
+    nothing were like them. Returns a fingerprint of those of each part.
     """
+    own_names = table.groups(None)
     members: dict[int, list[int]] = {}
-    for number in np.flatnonzero(np.bincount(together, minlength=len(ids))[together] > 1).tolist():
+    for number in np.flatnonzero(np.bincount(together, minlength=len(table))[together] > 1).tolist():
         if number not in dropped:
             members.setdefault(int(together[number]), []).append(number)
-    several = [(n, min(ids[m] for m in group)) for group in members.values() if len(group) > 1 for n in group]
-    several.sort()
+    joined = [(group, sorted({own_names[n] for n in group})) for group in members.values()]
+    several = sorted((n, names[0]) for group, names in joined if len(names) > 1 for n in group)
     part, row = table.places(np.array([n for n, _ in several], np.int64))
     names = [name for _, name in several]
     pq.write_table(pa.table({"part": part, "row": row, "group": names}), folder / GROUPS)
