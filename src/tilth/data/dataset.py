@@ -12,8 +12,10 @@ Its files are hard links to the results of tasks where the file system has them:
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,12 +23,12 @@ from typing import Any
 
 from tilth.core.config import fingerprint
 from tilth.core.errors import DataError, IntegrityError
-from tilth.core.files import disk, new_folder, read_manifest
+from tilth.core.files import MANIFEST, disk, new_folder, read_manifest, verify_manifest
 from tilth.core.tasks import Done, Task
 from tilth.data.shards import Shard, TokenStream
 from tilth.tokenizer import Tokenizer, load_tokenizer
 
-DATASET_VERSION = 2
+DATASET_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,24 @@ class Dataset:
             raise IntegrityError(f"{self.folder / 'tokenizer'} is not the tokenizer that made these shards", remedy)
         return tokenizer
 
-    def stream(self, split: str) -> TokenStream:
-        """The tokens of a split; IntegrityError when a shard was made with another tokenizer."""
-        shards = [Shard(self.folder / split / f"shard-{n:05d}") for n in range(self.facts["shards"])]
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keeps whoever tidies the workspace from removing it while it is read."""
+        with (self.folder / MANIFEST).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH)
+            yield
+
+    def stream(self, split: str, sources: Collection[str] | None = None) -> TokenStream:
+        """The tokens of a split, or what some of the sources have in it; IntegrityError when a shard was made with
+        another tokenizer.
+        """
+        wanted = [
+            number
+            for source in self.facts["sources"]
+            if sources is None or source["name"] in sources
+            for number in range(source["first_shard"], source["first_shard"] + source["shards"])
+        ]
+        shards = [Shard(self.folder / split / f"shard-{n:05d}") for n in wanted]
         for shard in shards:
             made_by = (shard.manifest["tokenizer"], shard.manifest["vocab_size"])
             if made_by != (self.tokenizer.fingerprint, self.tokenizer.vocab_size):
@@ -68,20 +85,26 @@ class Dataset:
 
 
 def assemble(
-    workspace: Path,
-    name: str,
+    final: Path,
     stages: Mapping[str, Sequence[Done]],
     tokenizer: Done,
     encoded: Sequence[Done],
     splits: Sequence[str],
+    tasks: Sequence[str],
+    *,
+    verify: bool = False,
 ) -> Dataset:
-    """Gathers what the tasks made into one folder, if it is not there yet, and opens it."""
-    tasks = [done.task for done in encoded]
-    identity, final = _identity(tokenizer.task, tasks), dataset_folder(workspace, name, tokenizer.task, tasks)
-    if is_whole(final):
+    """Gathers what the tasks made into the folder `final`, if it is not there yet, and opens it.
+
+    Args:
+        tasks: the names of the folders of all tasks that led here.
+        verify: compare the hash of every file of what is there.
+    """
+    if is_whole(final, verify=verify):
         return open_dataset(final)
     disk.remove(final)  # made of tasks' results, which were checked: it is gathered again
-    with new_folder(final, _facts(identity, stages, tokenizer, encoded, splits)) as folder:
+    facts = {**_facts(stages, tokenizer, encoded, splits), "tasks": list(tasks)}
+    with new_folder(final, facts) as folder:
         _link(tokenizer.folder, folder / "tokenizer", keep_manifest=False)
         for split in splits:
             disk.make_folder(folder / "documents" / split)
@@ -107,12 +130,18 @@ def dataset_folder(workspace: Path, name: str, tokenizer: Task, encodings: Seque
     return workspace / "datasets" / f"{name}-{_identity(tokenizer, encodings)[:12]}"
 
 
-def is_whole(folder: Path) -> bool:
-    """True when a dataset is there and none of its files is missing or of another size."""
+def is_whole(folder: Path, *, verify: bool = False) -> bool:
+    """True when a dataset is there and no file is missing or of another size, or with `verify` of another hash."""
     try:
-        return folder.exists() and bool(open_dataset(folder))
+        return folder.exists() and bool(verify_dataset(folder) if verify else open_dataset(folder))
     except IntegrityError:
         return False
+
+
+def verify_dataset(folder: Path) -> Dataset:
+    """A dataset, after the hash of every file in it was compared with its manifest's."""
+    verify_manifest(folder)
+    return open_dataset(folder)
 
 
 def open_dataset(folder: Path) -> Dataset:
@@ -129,7 +158,6 @@ def open_dataset(folder: Path) -> Dataset:
 
 
 def _facts(
-    identity: str,
     stages: Mapping[str, Sequence[Done]],
     tokenizer: Done,
     encoded: Sequence[Done],
@@ -143,7 +171,7 @@ def _facts(
     read = [part for done in stages["read"] for part in done.facts["parts"]]
     return {
         "dataset_version": DATASET_VERSION,
-        "fingerprint": identity,
+        "fingerprint": _identity(tokenizer.task, [done.task for done in encoded]),
         "tokenizer": tokenizer.facts["fingerprint"],
         "vocab_size": tokenizer.facts["vocab_size"],
         "shards": len(encoded),
@@ -151,7 +179,22 @@ def _facts(
         "rules": {verdict: dict(sorted(rules.items())) for verdict, rules in counted.items()},
         "documents": sum(split["documents"] for split in splits.values()) - stages["split"][0].facts["cut"],
         "splits": splits,
+        "sources": _of_sources(encoded, names),
     }
+
+
+def _of_sources(encoded: Sequence[Done], names: Sequence[str]) -> list[dict[str, Any]]:
+    """What each source has: its shards, which stand together, and what is in them, split by split."""
+    sources: list[dict[str, Any]] = []
+    for number, done in enumerate(encoded):
+        if not sources or sources[-1]["name"] != done.facts["source"]:
+            empty = {split: dict.fromkeys(_SUMMED, 0) for split in names}
+            sources.append({"name": done.facts["source"], "first_shard": number, "shards": 0, "splits": empty})
+        sources[-1]["shards"] += 1
+        for split in names:
+            for key in _SUMMED:
+                sources[-1]["splits"][split][key] += done.facts[split][key]
+    return sources
 
 
 _SUMMED = ("documents", "tokens", "text_bytes", "unknown_characters")

@@ -45,10 +45,15 @@ class Workshop:
     workspace: Path
     executor: Executor = field(default_factory=Inline)
     on_done: OnDone | None = None
+    verify: bool = False
+    """Compare the hashes of everything that is there, and make again what was altered."""
+    used: set[str] = field(default_factory=set)
+    """The names of the folders of all tasks that were run or found."""
 
     def run(self, tasks: Sequence[Task], *, verify: bool = False) -> list[Done]:
         """Runs what is missing of `tasks`; with `verify` also what was altered."""
-        return run_tasks(tasks, self.workspace, self.executor, self.on_done, verify=verify)
+        verify = verify or self.verify
+        return self._noted(run_tasks(tasks, self.workspace, self.executor, self.on_done, verify=verify))
 
     def run_one(self, task: Task, *, verify: bool = False) -> Done:
         """Runs a task, if it is missing."""
@@ -56,7 +61,12 @@ class Workshop:
 
     def run_chains(self, chains: Sequence[Sequence[Task]]) -> list[list[Done]]:
         """Runs what is missing of chains."""
-        return run_chains(chains, self.workspace, self.executor, self.on_done)
+        results = run_chains(chains, self.workspace, self.executor, self.on_done, verify=self.verify)
+        return [self._noted(chain) for chain in results]
+
+    def _noted(self, results: list[Done]) -> list[Done]:
+        self.used.update(done.folder.name for done in results)
+        return results
 
 
 @dataclass(frozen=True)
@@ -64,6 +74,7 @@ class Cleaned:
     """A part after all stages, and what it is compared by."""
 
     part: Part
+    source: str
     stages: tuple[Done, ...]
     digests: Done
     signatures: Done | None
@@ -118,14 +129,15 @@ def prepare(config: DataConfig, tokenizer: TokenizerConfig, name: str, base: Pat
     pairs = zip(divided, cleaned, strict=True)
     encodings = [_encode_task(part, c, assigned, trained, threads) for part, c in pairs]
     # The dataset's files are links to these results: one that was altered must not be gathered again.
-    encoded = shop.run(encodings, verify=not is_whole(dataset_folder(shop.workspace, name, trained.task, encodings)))
+    final = dataset_folder(shop.workspace, name, trained.task, encodings)
+    encoded = shop.run(encodings, verify=not is_whole(final, verify=shop.verify))
     stages = {
         "read": collected,
         "clean": [done for part in cleaned for done in part.stages],
         "deduplicate": compared.done,
         "split": [assigned],
     }
-    return assemble(shop.workspace, name, stages, trained, encoded, config.split.names)
+    return assemble(final, stages, trained, encoded, config.split.names, sorted(shop.used), verify=shop.verify)
 
 
 def _collect_tasks(config: DataConfig, base: Path, workspace: Path) -> list[Task]:
@@ -174,7 +186,8 @@ def _clean(config: DataConfig, parts: Sequence[tuple[Done, str]], shop: Workshop
     for (collected, name), chain in zip(parts, shop.run_chains(chains), strict=True):
         of_stages, (digested, *signed) = tuple(chain[: len(stages)]), chain[len(stages) :]
         part = Part(collected.folder, name, tuple(done.folder for done in of_stages))
-        cleaned.append(Cleaned(part, of_stages, digested, signed[0] if signed else None))
+        source = collected.task.arguments["source"].source_name
+        cleaned.append(Cleaned(part, source, of_stages, digested, signed[0] if signed else None))
     return cleaned
 
 
@@ -297,10 +310,12 @@ def _learn_tokenizer(
 def _encode_task(part: AssignedPart, cleaned: Cleaned, assigned: Done, tokenizer: Done, threads: int) -> Task:
     identity = {
         "cleaned": cleaned.key,
+        "source": cleaned.source,
         "assigned": [part.names, assigned.facts["parts"][part.number]],
         "tokenizer": tokenizer.facts["fingerprint"],
     }
-    arguments = {"part": part, "splits": part.names, "tokenizer_folder": tokenizer.folder, "threads": threads}
+    arguments: dict[str, Any] = {"part": part, "source": cleaned.source, "splits": part.names}
+    arguments |= {"tokenizer_folder": tokenizer.folder, "threads": threads}
     return Task("encode", encode.encode, arguments, identity, encode.VERSION)
 
 

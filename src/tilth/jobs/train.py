@@ -19,11 +19,13 @@ from tilth.core.files import remove_leftovers, write_json
 from tilth.core.rundir import Event, Message, RunFolder, SampleRecord
 from tilth.data.dataset import Dataset
 from tilth.data.loader import Loader, evaluation_batches
+from tilth.data.mixture import Mixture
 from tilth.data.shards import TokenStream
 from tilth.distributed.runtime import Runtime, start
 from tilth.evaluate.evaluator import evaluate
 from tilth.generate.text import TextOptions, generate_texts
 from tilth.jobs.final import write_final, write_identity
+from tilth.jobs.mixing import say_mixture, seen, tokens_of, training_tokens
 from tilth.jobs.recipe import Recipe
 from tilth.jobs.report import write_report
 from tilth.model.config import ModelConfig, flops_per_token
@@ -49,7 +51,7 @@ def train_model(recipe: Recipe, dataset: Dataset, run: Path, emit: Emit | None =
     try:
         if not runtime.is_main:
             return _train(recipe, dataset, folder, runtime, _ignore)
-        with folder.lock():
+        with folder.lock(), dataset.held():
             remove_leftovers(folder.path)
             return _train(recipe, dataset, folder, runtime, emit or _ignore)
     finally:
@@ -126,7 +128,7 @@ def _record(folder: RunFolder, show: Emit, event: Event) -> None:
 
 def _make_loader(recipe: Recipe, dataset: Dataset, runtime: Runtime) -> Loader:
     """The loader; an error when text, context and batch do not fit comes here, before the run folder is claimed."""
-    stream, context = dataset.stream("train"), recipe.model.context_length
+    stream, context = training_tokens(recipe, dataset), recipe.model.context_length
     rows, full = batch_rows(recipe, stream), recipe.train.batch_tokens == "all"
     if rows % runtime.world_size:
         raise RecipeError(
@@ -179,16 +181,16 @@ def _build(
     )
 
 
-def batch_rows(recipe: Recipe, stream: TokenStream) -> int:
+def batch_rows(recipe: Recipe, stream: TokenStream | Mixture) -> int:
     """Rows of the global batch."""
     context, batch = recipe.model.context_length, recipe.train.batch_tokens
-    return max(1, stream.tokens // context) if batch == "all" else batch // context
+    return max(1, tokens_of(stream) // context) if batch == "all" else batch // context
 
 
 def planned_steps(recipe: Recipe, dataset: Dataset) -> int | None:
     """How many steps the run takes at most, or None when only the clock or a metric ends it."""
-    stream, context = dataset.stream("train"), recipe.model.context_length
-    epoch_tokens = stream.tokens // context * context
+    stream, context = training_tokens(recipe, dataset), recipe.model.context_length
+    epoch_tokens = max(1, tokens_of(stream) // context) * context
     return Stopping(recipe.train, batch_rows(recipe, stream) * context, epoch_tokens).total_steps
 
 
@@ -282,6 +284,9 @@ def _say_where(checkpoint: Checkpoint | None, trainer: Trainer, record: Emit) ->
     epochs = parts.loader.batch_rows / parts.loader.samples_per_epoch
     if epochs > 1:
         text += f"; one batch holds the training text {epochs:.1f} times: train.batch_tokens is larger than the text"
+    steps = trainer.stopping.total_steps
+    if mixture := say_mixture(parts.loader.sampler, steps and steps * parts.loader.batch_rows):
+        record(Message(step, "info", mixture))
     if checkpoint is None:
         record(Message(0, "info", f"starting: {text}"))
         return
@@ -311,5 +316,7 @@ def _finish(folder: RunFolder, trainer: Trainer, stopped_by: str) -> dict[str, A
         "stopped_by": stopped_by,
         "checkpoint": str(folder.checkpoints / f"step-{progress.step:08d}"),
     }
+    if mixture := seen(trainer.parts.loader.sampler, trainer.parts.loader.samples):
+        result["mixture"] = mixture
     write_json(folder.path / "result.json", {**result, "validation": validation, "process": os.getpid()})
     return result
