@@ -133,14 +133,14 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Prepare what is missing, train, evaluate; stopped or killed, the same command goes on."""
-    from tilth.cli.show import prepare_shown, print_result, train_shown
+    from tilth.cli.show import print_result, ready_shown, train_shown
     from tilth.distributed.runtime import pick_device
     from tilth.jobs.recipe import load_recipe
 
     loaded = load_recipe(recipe, sets or ())
     pick_device(loaded.train.device)  # a device that is not there is told before hours of preparation
-    dataset = prepare_shown(loaded, workspace, workers)
-    result = train_shown(loaded, dataset, run or Path("runs") / loaded.name)
+    dataset, notes = ready_shown(loaded, workspace, workers)
+    result = train_shown(loaded, dataset, run or Path("runs") / loaded.name, notes)
     if result:  # under torchrun only process 0 has one
         print_result(result)
         _print_json(as_json, result)

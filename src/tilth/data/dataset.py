@@ -74,6 +74,7 @@ class Dataset:
         ]
         shards = [Shard(self.folder / split / f"shard-{n:05d}") for n in wanted]
         for shard in shards:
+            self._is_ours(shard)
             made_by = (shard.manifest["tokenizer"], shard.manifest["vocab_size"])
             if made_by != (self.tokenizer.fingerprint, self.tokenizer.vocab_size):
                 raise IntegrityError(
@@ -82,6 +83,16 @@ class Dataset:
                     f"remove {self.folder} and prepare the data again",
                 )
         return TokenStream(shards)
+
+    def _is_ours(self, shard: Shard) -> None:
+        """A shard's own manifest must say what the dataset's says of its files."""
+        place = shard.folder.relative_to(self.folder).as_posix()
+        for name, entry in shard.manifest["files"].items():
+            if self.facts["files"].get(f"{place}/{name}") != entry:
+                raise IntegrityError(
+                    f"{shard.folder / MANIFEST} is not of this dataset: it says otherwise of {name}",
+                    f"remove {self.folder} and prepare the data again",
+                )
 
 
 def assemble(
@@ -92,15 +103,15 @@ def assemble(
     splits: Sequence[str],
     tasks: Sequence[str],
     *,
-    verify: bool = False,
+    anew: bool = False,
 ) -> Dataset:
     """Gathers what the tasks made into the folder `final`, if it is not there yet, and opens it.
 
     Args:
         tasks: the names of the folders of all tasks that led here.
-        verify: compare the hash of every file of what is there.
+        anew: what stands there is not to be trusted.
     """
-    if is_whole(final, verify=verify):
+    if not anew and is_whole(final):
         return open_dataset(final)
     disk.remove(final)  # made of tasks' results, which were checked: it is gathered again
     facts = {**_facts(stages, tokenizer, encoded, splits), "tasks": list(tasks)}
@@ -130,18 +141,31 @@ def dataset_folder(workspace: Path, name: str, tokenizer: Task, encodings: Seque
     return workspace / "datasets" / f"{name}-{_identity(tokenizer, encodings)[:12]}"
 
 
-def is_whole(folder: Path, *, verify: bool = False) -> bool:
-    """True when a dataset is there and no file is missing or of another size, or with `verify` of another hash."""
+def is_whole(folder: Path) -> bool:
+    """True when a dataset is there and none of its files is missing or of another size."""
+    return damage(folder) is None
+
+
+def damage(folder: Path, *, verify: bool = False) -> str | None:
+    """What is wrong with a dataset: a file that is missing or of another size, with `verify` of another hash; empty
+    when it is not there, None when it is whole.
+    """
+    if not folder.exists():
+        return ""
     try:
-        return folder.exists() and bool(verify_dataset(folder) if verify else open_dataset(folder))
-    except IntegrityError:
-        return False
+        verify_dataset(folder) if verify else open_dataset(folder)
+    except DataError as error:  # an older version is none either
+        return error.message
+    return None
 
 
 def verify_dataset(folder: Path) -> Dataset:
-    """A dataset, after the hash of every file in it was compared with its manifest's."""
+    """A dataset, after the hash of every file in it was compared with its manifest's, or IntegrityError."""
     verify_manifest(folder)
-    return open_dataset(folder)
+    dataset = open_dataset(folder)
+    for split in dataset.facts["splits"]:
+        dataset.stream(split)  # each shard has a manifest of its own, sealed, which is in no other
+    return dataset
 
 
 def open_dataset(folder: Path) -> Dataset:

@@ -12,19 +12,20 @@ before it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tilth.core.config import fingerprint
 from tilth.core.errors import DataError
 from tilth.core.executors import Executor, Inline
 from tilth.core.tasks import Done, OnDone, Task, run_chains, run_tasks
 from tilth.data.config import DataConfig, SplitConfig
-from tilth.data.dataset import Dataset, assemble, dataset_folder, is_whole
+from tilth.data.dataset import DATASET_VERSION, Dataset, assemble, damage, dataset_folder
 from tilth.data.document import Verdict
 from tilth.data.minhash import MinHashConfig
-from tilth.data.sources import Input, SourceConfig, list_inputs
+from tilth.data.sources import Input, Listing, SourceConfig, list_inputs
 from tilth.data.sources.config import ORIGINS
 from tilth.data.stages import Stage, build_stages
 from tilth.data.tasks import cleaning, collect, dedup, encode, split
@@ -38,6 +39,29 @@ FEW_DOCUMENTS = 100
 """Below this many documents `split.by: auto` cuts the text instead of drawing documents."""
 
 
+VERSIONS = {
+    "collect": collect.VERSION,
+    **cleaning.VERSIONS,
+    **dedup.VERSIONS,
+    "assign": split.VERSION,
+    "tokenizer": _TOKENIZER_VERSION,
+    "encode": encode.VERSION,
+}
+"""Of every kind of task."""
+
+
+def decided_by(config: DataConfig, tokenizer: TokenizerConfig) -> str:
+    """The fingerprint of all that decides a dataset beside the files of its sources: what the recipe says, and the
+    versions of all that is done.
+    """
+    stages = [stage.identity() for stage in build_stages(config.clean)]
+    said = config.model_dump(mode="json", exclude=_NOT_OF_SHARDS), tokenizer.model_dump(mode="json")
+    return fingerprint([VERSIONS, DATASET_VERSION, stages, *said])
+
+
+_NOT_OF_SHARDS = {"mixture", "cross_document_attention"}
+
+
 @dataclass(frozen=True)
 class Workshop:
     """Where and how tasks run."""
@@ -47,6 +71,8 @@ class Workshop:
     on_done: OnDone | None = None
     verify: bool = False
     """Compare the hashes of everything that is there, and make again what was altered."""
+    say: Callable[[str], None] = lambda note: None
+    """Is told what should be known and is no error."""
     used: set[str] = field(default_factory=set)
     """The names of the folders of all tasks that were run or found."""
 
@@ -102,14 +128,24 @@ class Compared:
         return sum(done.facts[key] for done in self.done)
 
 
-def prepare(config: DataConfig, tokenizer: TokenizerConfig, name: str, base: Path, shop: Workshop) -> Dataset:
+def prepare(
+    config: DataConfig,
+    tokenizer: TokenizerConfig,
+    name: str,
+    base: Path,
+    shop: Workshop,
+    listings: Sequence[Listing] | None = None,
+) -> Dataset:
     """Takes the sources to shards, doing only what is not done yet, and opens the result.
 
     Args:
         name: what the dataset's folder is called.
         base: the folder that relative paths of sources start from.
+        listings: the files of each source, where they are known already.
     """
-    collected = shop.run(_collect_tasks(config, base, shop.workspace))
+    downloads = shop.workspace / "downloads"
+    found = listings or [list_inputs(source, base, downloads) for source in config.sources]
+    collected = shop.run(_collect_tasks(config, found))
     parts = [(done, part["file"]) for done in collected for part in done.facts["parts"]]
     if not parts:
         raise DataError(
@@ -130,20 +166,23 @@ def prepare(config: DataConfig, tokenizer: TokenizerConfig, name: str, base: Pat
     encodings = [_encode_task(part, c, assigned, trained, threads) for part, c in pairs]
     # The dataset's files are links to these results: one that was altered must not be gathered again.
     final = dataset_folder(shop.workspace, name, trained.task, encodings)
-    encoded = shop.run(encodings, verify=not is_whole(final, verify=shop.verify))
+    damaged = damage(final, verify=shop.verify)
+    if damaged:
+        shop.say(f"{damaged}; it is made again")
+    encoded = shop.run(encodings, verify=damaged is not None)
     stages = {
         "read": collected,
         "clean": [done for part in cleaned for done in part.stages],
         "deduplicate": compared.done,
         "split": [assigned],
     }
-    return assemble(final, stages, trained, encoded, config.split.names, sorted(shop.used), verify=shop.verify)
+    tasks = sorted(shop.used)
+    return assemble(final, stages, trained, encoded, config.split.names, tasks, anew=damaged is not None)
 
 
-def _collect_tasks(config: DataConfig, base: Path, workspace: Path) -> list[Task]:
+def _collect_tasks(config: DataConfig, listings: Sequence[Listing]) -> list[Task]:
     tasks = []
-    for source in config.sources:
-        listing = list_inputs(source, base, workspace / "downloads")
+    for source, listing in zip(config.sources, listings, strict=True):
         skipped = listing.skipped
         for group in _groups(listing.inputs, config.shard_bytes):
             tasks.append(_collect_task(source, group, skipped, config.shard_bytes))

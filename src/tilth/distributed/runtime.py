@@ -1,6 +1,7 @@
 """Where a process runs: its device, its rank, and the few collectives that training needs.
 
     start(device) -> Runtime       joins the process group when `torchrun` started us, and picks the device
+    told_by_main(key, make)        what process 0 makes, told to all
 
 One process works the same without a group: every collective is then the identity.
 """
@@ -8,7 +9,10 @@ One process works the same without a group: every collective is then the identit
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -81,6 +85,35 @@ class Runtime:
             dist.destroy_process_group()
 
 
+_STORES: list[Any] = []
+"""The store through which the processes of this launch find each other, once one was needed."""
+
+
+def _store() -> Any:
+    if not _STORES:
+        store, _, _ = next(dist.rendezvous("env://"))  # type: ignore[attr-defined]
+        _STORES.append(store)
+    return _STORES[0]
+
+
+def told_by_main(key: str, make: Callable[[], str]) -> str:
+    """What process 0 makes, on every process, however long it takes to make. Before `start` or after it.
+
+    It goes through the store and not through the group, whose messages may not take longer than some minutes.
+    """
+    store = dist.PrefixStore("tilth", _store())  # type: ignore[attr-defined]
+    if int(os.environ.get("RANK", "0")) == 0:
+        value = make()
+        store.set(key, value)
+        return value
+    while True:
+        try:
+            store.wait([key], timedelta(seconds=30))
+            return bytes(store.get(key)).decode()
+        except dist.DistStoreError:  # not yet; were process 0 dead, torchrun would end us too
+            continue
+
+
 def start(device: DeviceName = "auto") -> Runtime:
     """Picks the device, and joins the group of processes when `torchrun` set WORLD_SIZE (nccl on CUDA, gloo
     elsewhere).
@@ -92,7 +125,8 @@ def start(device: DeviceName = "auto") -> Runtime:
         chosen = torch.device("cuda", local_rank)
         torch.cuda.set_device(chosen)
     if world_size > 1:
-        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", rank=rank, world_size=world_size)
+        backend = "nccl" if chosen.type == "cuda" else "gloo"
+        dist.init_process_group(backend, store=_store(), rank=rank, world_size=world_size)
     return Runtime(chosen, rank, world_size)
 
 

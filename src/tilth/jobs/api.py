@@ -12,6 +12,7 @@ from tilth.evaluate.metrics import Metrics
 from tilth.jobs.evaluate import evaluate_run
 from tilth.jobs.load import Which
 from tilth.jobs.prepare import DEFAULT_WORKSPACE, prepare_data
+from tilth.jobs.ready import dataset_for_training
 from tilth.jobs.recipe import Recipe
 from tilth.jobs.train import train_model
 
@@ -37,7 +38,8 @@ def train(
     Returns:
         run, step, tokens, train_loss, validation_loss, seconds, stopped_by, checkpoint.
     """
-    return train_model(recipe, prepare(recipe, workspace, workers), Path(run or Path("runs") / recipe.name), emit)
+    dataset, notes = dataset_for_training(recipe, Path(workspace), workers)
+    return train_model(recipe, dataset, Path(run or Path("runs") / recipe.name), emit, notes)
 
 
 def evaluate(run: Path | str, data: Path | str | None = None, which: Which = "final") -> Metrics:

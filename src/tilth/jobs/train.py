@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -39,21 +39,24 @@ from tilth.train.trainer import Parts, Trainer
 Emit = Callable[[Event], None]
 
 
-def train_model(recipe: Recipe, dataset: Dataset, run: Path, emit: Emit | None = None) -> dict[str, Any]:
+def train_model(
+    recipe: Recipe, dataset: Dataset, run: Path, emit: Emit | None = None, notes: Sequence[str] = ()
+) -> dict[str, Any]:
     """Trains, resuming where `run` left off, and returns the result that `tilth train --json` prints.
 
     Args:
         run: the run folder; made by the same recipe and data, or new.
         emit: receives every event besides the run folder.
+        notes: what should stand in the run's records of how its data was had.
     """
     runtime = start(recipe.train.device)
     folder = RunFolder(run)
     try:
         if not runtime.is_main:
-            return _train(recipe, dataset, folder, runtime, _ignore)
+            return _train(recipe, dataset, folder, runtime, _ignore, ())
         with folder.lock(), dataset.held():
             remove_leftovers(folder.path)
-            return _train(recipe, dataset, folder, runtime, emit or _ignore)
+            return _train(recipe, dataset, folder, runtime, emit or _ignore, notes)
     finally:
         runtime.stop()
 
@@ -63,7 +66,9 @@ def _ignore(event: Event) -> None:
     del event
 
 
-def _train(recipe: Recipe, dataset: Dataset, folder: RunFolder, runtime: Runtime, show: Emit) -> dict[str, Any]:
+def _train(
+    recipe: Recipe, dataset: Dataset, folder: RunFolder, runtime: Runtime, show: Emit, notes: Sequence[str]
+) -> dict[str, Any]:
     model_config = complete_model(recipe.model, dataset.tokenizer)
     loader = _make_loader(recipe, dataset, runtime)
     record = functools.partial(_record, folder, show) if runtime.is_main else _ignore
@@ -88,7 +93,7 @@ def _train(recipe: Recipe, dataset: Dataset, folder: RunFolder, runtime: Runtime
         trainer.restore(checkpoint)
     if runtime.is_main:
         folder.rewind(trainer.progress.step)
-        for warning in warnings:
+        for warning in (*notes, *warnings):
             record(Message(trainer.progress.step, "warning", warning))
         for change in changes:
             record(Message(trainer.progress.step, "info", f"the recipe changed: {change}"))

@@ -22,6 +22,7 @@ from urllib.parse import unquote, urlsplit
 
 from tilth.core.errors import DataError, IntegrityError
 from tilth.core.files import FolderLock, disk, hash_file, read_json, storage_errors, write_json
+from tilth.data.sources.hashes import file_hash
 
 TIMEOUT = 30.0  # seconds without a byte
 ATTEMPTS = 6  # without one more byte than ever before
@@ -48,7 +49,7 @@ def fetch(url: str, sha256: str, folder: Path) -> Path:
         StorageError: the disk refuses, or another process downloads into the folder.
     """
     target = folder / _file_name(url, sha256)
-    if target.is_file() and hash_file(target) == sha256:
+    if target.is_file() and file_hash(target) == sha256:
         return target
     with FolderLock(folder, "the download folder"), storage_errors(target):
         part = target.with_name(f"{target.name}.part")
