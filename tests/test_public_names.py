@@ -45,7 +45,9 @@ OPTIONS = {
         "--checkpoint",
     },
     "init": {"--template"},
-    "prepare": {"--workspace", "--executor", "--workers", "--set", "--json"},
+    "prepare": {
+        "--workspace", "--executor", "--workers", "--verify", "--prune", "--prune-datasets", "--set", "--json",
+    },
     "quickstart": {"--run", "--workspace", "--workers", "--minutes", "--steps"},
     "schema": set(),
     "train": {"--run", "--workspace", "--workers", "--set", "--json"},

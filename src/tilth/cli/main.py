@@ -110,17 +110,29 @@ def prepare(
     workspace: Workspace = Path("work"),
     workers: Workers = None,
     executor: ExecutorOption = "processes",
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Compare every file with its hash; what was altered is made again.")
+    ] = False,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Then remove intermediate results that no dataset refers to.")
+    ] = False,
+    prune_datasets: Annotated[
+        bool, typer.Option("--prune-datasets", help="The same, and this recipe's older datasets before that.")
+    ] = False,
     sets: Sets = None,
     as_json: Json = False,
 ) -> None:
     """Take a recipe's sources to token shards: read, clean, deduplicate, split, tokenise."""
-    from tilth.cli.show import prepare_shown, print_dataset
+    from tilth.cli.show import prepare_shown, print_dataset, tidy_shown
     from tilth.jobs.prepare import summary
     from tilth.jobs.recipe import load_recipe
 
-    dataset = prepare_shown(load_recipe(recipe, sets or ()), workspace, workers, executor)
+    loaded = load_recipe(recipe, sets or ())
+    dataset = prepare_shown(loaded, workspace, workers, executor, verify=verify)
     print_dataset(dataset)
-    _print_json(as_json, summary(dataset))
+    wanted: Any = "datasets" if prune_datasets else "tasks" if prune else None
+    tidied = tidy_shown(loaded, recipe, workspace, dataset, wanted)
+    _print_json(as_json, summary(dataset) | (tidied.summary() if wanted else {}))
 
 
 @app.command()

@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from tilth.cli.prepare_display import PrepareDisplay
-from tilth.cli.tables import dataset_table, metrics_table, printable, result_table
+from tilth.cli.tables import dataset_table, metrics_table, plural, printable, result_table, size
 from tilth.core.errors import IntegrityError
 from tilth.core.files import read_json
 
 if TYPE_CHECKING:
     from tilth.core.executors import ExecutorName
     from tilth.data.dataset import Dataset
+    from tilth.data.tidying import Unneeded
     from tilth.generate.text import TextOptions
     from tilth.jobs.load import LanguageModel
     from tilth.jobs.recipe import Recipe
+    from tilth.jobs.tidy import Prune, Tidied
 
 
 def is_main_process() -> bool:
@@ -49,6 +51,29 @@ def prepare_shown(
         print(printable(note), file=sys.stderr)
     _say_vocabulary(recipe, dataset)
     return dataset
+
+
+def tidy_shown(recipe: Recipe, path: Path, workspace: Path, dataset: Dataset, wanted: Prune | None) -> Tidied:
+    """Says what the workspace holds that nothing needs, or what of it was removed."""
+    from tilth.jobs.tidy import tidy
+
+    tidied = tidy(workspace, recipe.name, dataset, wanted)
+    for item in tidied.used:
+        print(f"{printable(str(item.path))} stays: it is in use", file=sys.stderr)
+    if tidied.left:
+        print(
+            f"{_folders(tidied.left)} in {printable(str(workspace))} that no dataset refers to: "
+            f"{command_name()} prepare {printable(str(path))} --prune removes them",
+            file=sys.stderr,
+        )
+    elif wanted is not None:
+        print(f"removed: {_folders(tidied.gone)}", file=sys.stderr)
+    return tidied
+
+
+def _folders(items: Sequence[Unneeded]) -> str:
+    number = plural(len(items), "result") if items else "nothing"
+    return f"{number}, {size(sum(item.size for item in items))}"
 
 
 def ready_shown(recipe: Recipe, workspace: Path, workers: int | None) -> tuple[Dataset, list[str]]:

@@ -216,7 +216,7 @@ def commit_folder(temporary: Path, final: Path, facts: dict[str, Any] | None = N
 def write_manifest(folder: Path, facts: dict[str, Any] | None = None) -> None:
     """Writes `manifest.json`: `facts`, and size and SHA-256 of every other file (fsynced here)."""
     files = {}
-    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST):
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / MANIFEST):
         disk.sync_file(path)
         files[path.relative_to(folder).as_posix()] = {"size": path.stat().st_size, "sha256": hash_file(path)}
     write_file(folder / MANIFEST, _sealed({**(facts or {}), "files": files}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from tilth.core.environment import Precision
 from tilth.core.errors import CheckpointError, DataError
 from tilth.core.files import read_json
 from tilth.core.rundir import RunFolder
-from tilth.data.dataset import open_dataset
+from tilth.data.dataset import Dataset, open_dataset
 from tilth.data.loader import evaluation_batches
 from tilth.data.shards import EncodedDocuments, Shard, TokenStream, encoded_document, write_shard
 from tilth.data.sources import SourceConfig, list_inputs, read_input
@@ -42,9 +43,11 @@ def evaluate_run(
     """
     language_model = load(run, which)
     recipe = make_recipe(RunFolder(_run_of(Path(run))).recipe())
-    with tempfile.TemporaryDirectory(prefix="tilth-evaluate-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="tilth-evaluate-") as scratch, contextlib.ExitStack() as held:
         if data is None:
-            stream = _validation(Path(run))
+            dataset = _dataset(Path(run))
+            held.enter_context(dataset.held())
+            stream = _validation(dataset)
         else:
             stream, notes = encode_files(language_model, recipe, str(data), Path(scratch))
             for note in notes if say else ():
@@ -69,7 +72,8 @@ def _run_of(path: Path) -> Path:
     raise CheckpointError(f"{path} is not in a run folder", "name a folder made by `tilth train`")
 
 
-def _validation(path: Path) -> TokenStream:
+def _dataset(path: Path) -> Dataset:
+    """The dataset that a run was trained on."""
     run = _run_of(path)
     facts = read_json(run / "data.json")
     dataset = open_dataset(Path(facts["folder"]))
@@ -77,9 +81,13 @@ def _validation(path: Path) -> TokenStream:
         raise DataError(
             f"{dataset.folder} is not the dataset that {run} was trained on", "evaluate a file: --data FILE"
         )
+    return dataset
+
+
+def _validation(dataset: Dataset) -> TokenStream:
     stream = dataset.stream("validation")
     if not stream.tokens:
-        raise DataError(f"the dataset of {run} has no validation split", "evaluate a file: --data FILE")
+        raise DataError(f"the dataset {dataset.folder} has no validation split", "evaluate a file: --data FILE")
     return stream
 
 

@@ -74,7 +74,7 @@ def prepare_data(
         with open_executor(executor, workers or usable_cpus()) as opened:
             shop = Workshop(place, opened, on_done, verify, say)
             dataset = prepare(recipe.data, recipe.tokenizer, recipe.name, root, shop, listings)
-        _write_record(recipe, workspace, dataset, listings)
+        _write_record(recipe, workspace, dataset, listings, sorted(shop.used))
         return dataset
 
 
@@ -144,13 +144,16 @@ def _record_path(recipe: Recipe, workspace: Path) -> Path:
     return workspace / "prepared" / f"{recipe.name}-{key[:20]}.json"
 
 
-def _write_record(recipe: Recipe, workspace: Path, dataset: Dataset, listings: Sequence[Listing]) -> None:
+def _write_record(
+    recipe: Recipe, workspace: Path, dataset: Dataset, listings: Sequence[Listing], tasks: Sequence[str]
+) -> None:
     path = _record_path(recipe, workspace)
     content = {
         "version": _RECORD_VERSION,
         "dataset": dataset.folder.name,
         "held": _held(listings),
         "decided_by": decided_by(recipe.data, recipe.tokenizer),
+        "tasks": list(tasks),
     }
     before = _read_record(recipe, workspace)
     if before is None or any(before[key] != value for key, value in content.items()):
