@@ -16,7 +16,7 @@ import contextlib
 import fcntl
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ class Dataset:
 
     folder: Path
     facts: dict[str, Any]
+    _shards: dict[tuple[str, int], Shard] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def fingerprint(self) -> str:
@@ -72,18 +73,26 @@ class Dataset:
             if sources is None or source["name"] in sources
             for number in range(source["first_shard"], source["first_shard"] + source["shards"])
         ]
-        shards = [Shard(self.folder / split / f"shard-{n:05d}") for n in wanted]
-        for shard in shards:
-            # It is sealed, but that of another dataset would be whole too.
-            verify_file(self.folder, f"{shard.folder.relative_to(self.folder).as_posix()}/{MANIFEST}", self.facts)
-            made_by = (shard.manifest["tokenizer"], shard.manifest["vocab_size"])
-            if made_by != (self.tokenizer.fingerprint, self.tokenizer.vocab_size):
+        return TokenStream([self._shard(split, number) for number in wanted])
+
+    def _shard(self, split: str, number: int) -> Shard:
+        if (split, number) not in self._shards:
+            name = f"{split}/shard-{number:05d}"
+            shard = Shard(self.folder / name)
+            # Its manifest is sealed, but that of another dataset would be whole too.
+            verify_file(self.folder, f"{name}/{MANIFEST}", self.facts)
+            made_by, ours = (shard.manifest["tokenizer"], shard.manifest["vocab_size"]), self._tokenizer
+            if made_by != ours:
                 raise IntegrityError(
-                    f"{shard.folder} was made by another tokenizer ({made_by[1]} ids; this one has "
-                    f"{self.tokenizer.vocab_size})",
+                    f"{shard.folder} was made by another tokenizer ({made_by[1]} ids; this one has {ours[1]})",
                     f"remove {self.folder} and prepare the data again",
                 )
-        return TokenStream(shards)
+            self._shards[split, number] = shard
+        return self._shards[split, number]
+
+    @cached_property
+    def _tokenizer(self) -> tuple[str, int]:
+        return self.tokenizer.fingerprint, self.tokenizer.vocab_size
 
 
 def assemble(

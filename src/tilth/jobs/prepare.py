@@ -23,7 +23,7 @@ from tilth.core.errors import DataError, IntegrityError
 from tilth.core.executors import ExecutorName, open_executor
 from tilth.core.files import FolderLock, disk, read_sealed, remove_leftovers, storage_errors, write_sealed
 from tilth.core.tasks import OnDone
-from tilth.data.dataset import Dataset, is_whole, open_dataset
+from tilth.data.dataset import Dataset, open_dataset
 from tilth.data.pipeline import Workshop, decided_by, prepare
 from tilth.data.sources import Listing
 from tilth.data.sources.hashes import list_remembered
@@ -101,7 +101,9 @@ def find_prepared(recipe: Recipe, workspace: Path, base: Path | None = None) -> 
     if record is None:
         return None
     folder = workspace / "datasets" / record["dataset"]
-    if not is_whole(folder):
+    try:
+        dataset = open_dataset(folder)
+    except DataError:  # it is gone, damaged or of another version
         return None
     try:
         _still_here(recipe, base or Path(), workspace)
@@ -111,9 +113,9 @@ def find_prepared(recipe: Recipe, workspace: Path, base: Path | None = None) -> 
     except DataError as error:
         made = time.strftime("%Y-%m-%d %H:%M", time.localtime(record["time"]))
         note = f"the sources cannot be read ({error.message}): going on with {folder}, made of them on {made}"
-        return Prepared(open_dataset(folder), note)
+        return Prepared(dataset, note)
     same = held == record["held"] and record["decided_by"] == decided_by(recipe.data, recipe.tokenizer)
-    return Prepared(open_dataset(folder)) if same else None
+    return Prepared(dataset) if same else None
 
 
 def _still_here(recipe: Recipe, base: Path, workspace: Path) -> None:

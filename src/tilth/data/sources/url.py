@@ -48,7 +48,7 @@ def fetch(url: str, sha256: str, folder: Path) -> Path:
         DataError: the server refuses, never sends all of it, or sends another file (which is set aside, never used).
         StorageError: the disk refuses, or another process downloads into the folder.
     """
-    target = folder / _file_name(url, sha256)
+    target = folder / file_name(url, sha256)
     if target.is_file() and file_hash(target) == sha256:
         return target
     with FolderLock(folder, "the download folder"), storage_errors(target):
@@ -61,7 +61,7 @@ def fetch(url: str, sha256: str, folder: Path) -> Path:
     return target
 
 
-def _file_name(url: str, sha256: str) -> str:
+def file_name(url: str, sha256: str) -> str:
     name = unquote(urlsplit(url).path.rpartition("/")[2])
     # Only the tail is kept, so that a long name keeps its suffix.
     return f"{sha256[:16]}-{re.sub(r'[^A-Za-z0-9._-]', '_', name)[-100:] or 'file'}"
