@@ -46,7 +46,8 @@ OPTIONS = {
     },
     "init": {"--template"},
     "prepare": {
-        "--workspace", "--executor", "--workers", "--verify", "--prune", "--prune-datasets", "--set", "--json",
+        "--workspace", "--executor", "--workers", "--verify", "--prune", "--prune-datasets", "--dry-run", "--sample",
+        "--set", "--json",
     },
     "quickstart": {"--run", "--workspace", "--workers", "--minutes", "--steps"},
     "schema": set(),

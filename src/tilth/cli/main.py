@@ -119,6 +119,12 @@ def prepare(
     prune_datasets: Annotated[
         bool, typer.Option("--prune-datasets", help="The same, and this recipe's older datasets before that.")
     ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Make nothing: try a sample, and say what the whole would give.")
+    ] = False,
+    sample: Annotated[
+        str | None, typer.Option("--sample", metavar="SIZE", help="How much --dry-run tries.  [default: 32MB]")
+    ] = None,
     sets: Sets = None,
     as_json: Json = False,
 ) -> None:
@@ -128,6 +134,14 @@ def prepare(
     from tilth.jobs.recipe import load_recipe
 
     loaded = load_recipe(recipe, sets or ())
+    if dry_run:
+        from tilth.cli.forecast import forecast_shown, parse_size
+
+        forecast = forecast_shown(loaded, workspace, workers, executor, parse_size(sample or "32MB"))
+        _print_json(as_json, forecast.plain())
+        return
+    if sample is not None:
+        raise RecipeError("--sample is for --dry-run", "add --dry-run, or leave --sample out")
     dataset = prepare_shown(loaded, workspace, workers, executor, verify=verify)
     print_dataset(dataset)
     wanted: Any = "datasets" if prune_datasets else "tasks" if prune else None

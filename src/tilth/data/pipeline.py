@@ -152,18 +152,18 @@ def prepare(
             f"no document is left after reading {_names(config)}: {_rules([d.facts for d in collected])}",
             "check that the files hold text, and the source's field and format",
         )
-    cleaned = _clean(config, parts, shop)
+    cleaned = clean_parts(config, parts, shop)
     _something_left(config, collected, cleaned)
-    compared = _compare(config, cleaned, shop)
-    assigned = _assign(config.split, cleaned, compared, shop)
+    compared = compare_parts(config, cleaned, shop)
+    assigned = assign_splits(config.split, cleaned, compared, shop)
     _every_split(config.split, assigned)
     divided = [AssignedPart(part.part, n, assigned.folder, config.split.names) for n, part in enumerate(cleaned)]
     workers = shop.executor.workers
     sharing = workers if shop.executor.tasks_may_fork and len(divided) >= _MANY_PARTS else 1
-    trained = shop.run_one(_tokenizer_task(tokenizer, divided, cleaned, assigned, sharing), verify=True)
+    trained = shop.run_one(tokenizer_task(tokenizer, divided, cleaned, assigned, sharing), verify=True)
     threads = max(1, workers // len(divided))  # few parts: threads inside a task use the processors that are left
     pairs = zip(divided, cleaned, strict=True)
-    encodings = [_encode_task(part, c, assigned, trained, threads) for part, c in pairs]
+    encodings = [encode_task(part, c, assigned, trained, threads) for part, c in pairs]
     # The dataset's files are links to these results: one that was altered must not be gathered again.
     final = dataset_folder(shop.workspace, name, trained.task, encodings)
     damaged = damage(final, verify=shop.verify)
@@ -216,7 +216,7 @@ def _collect_task(source: SourceConfig, group: list[Input], skipped: Sequence[Ve
     return Task("collect", collect.collect, arguments, identity, collect.VERSION)
 
 
-def _clean(config: DataConfig, parts: Sequence[tuple[Done, str]], shop: Workshop) -> list[Cleaned]:
+def clean_parts(config: DataConfig, parts: Sequence[tuple[Done, str]], shop: Workshop) -> list[Cleaned]:
     """Each part through all stages, in one pass where nothing of it was done before."""
     stages = build_stages(config.clean)
     wanted = config.near if config.drops_near or _draws(config.split) else None
@@ -259,7 +259,7 @@ def _by_document(config: SplitConfig, documents: int) -> bool:
     return config.by == "document" or (config.by == "auto" and documents >= FEW_DOCUMENTS)
 
 
-def _compare(config: DataConfig, cleaned: Sequence[Cleaned], shop: Workshop) -> Compared:
+def compare_parts(config: DataConfig, cleaned: Sequence[Cleaned], shop: Workshop) -> Compared:
     """Documents that hold the same text, and nearly the same."""
     digests = [part.digests for part in cleaned]
     exact = shop.run_one(_exact_task(digests)) if config.deduplicate != "none" else None
@@ -311,7 +311,7 @@ def _near_task(
     return Task("near", dedup.near, arguments, identity, dedup.VERSIONS["near"])
 
 
-def _assign(config: SplitConfig, cleaned: Sequence[Cleaned], compared: Compared, shop: Workshop) -> Done:
+def assign_splits(config: SplitConfig, cleaned: Sequence[Cleaned], compared: Compared, shop: Workshop) -> Done:
     """Every document to its split."""
     documents = sum(part.digests.facts["documents"] for part in cleaned) - compared.total("documents")
     shares = tuple(share for _, share in config.held_out)
@@ -326,7 +326,7 @@ def _assign(config: SplitConfig, cleaned: Sequence[Cleaned], compared: Compared,
     return shop.run_one(Task("assign", split.assign, arguments, identity, split.VERSION))
 
 
-def _tokenizer_task(
+def tokenizer_task(
     config: TokenizerConfig, parts: Sequence[AssignedPart], cleaned: Sequence[Cleaned], assigned: Done, workers: int
 ) -> Task:
     identity: dict[str, Any] = {"tokenizer": config.model_dump(mode="json")}
@@ -346,7 +346,7 @@ def _learn_tokenizer(
     return {"kind_of_tokenizer": config.kind, "vocab_size": tokenizer.vocab_size, "fingerprint": tokenizer.fingerprint}
 
 
-def _encode_task(part: AssignedPart, cleaned: Cleaned, assigned: Done, tokenizer: Done, threads: int) -> Task:
+def encode_task(part: AssignedPart, cleaned: Cleaned, assigned: Done, tokenizer: Done, threads: int) -> Task:
     identity = {
         "cleaned": cleaned.key,
         "source": cleaned.source,

@@ -1,8 +1,8 @@
 """What a recipe would make of its sources, foretold from a sample of them.
 
-    units.py      what a sample is drawn from: whole files, and pieces of large ones
-    estimate.py   from a sample to the whole, with error bars; how duplicates grow
-    trial.py      the real tasks over the sample: foretell(config, tokenizer, …) -> Forecast
+units.py      what a sample is drawn from: whole files, and pieces of large ones
+estimate.py   from a sample to the whole, with error bars; how duplicates grow
+trial.py      the real tasks over the sample: foretell(config, tokenizer, …) -> Forecast
 """
 
 from __future__ import annotations

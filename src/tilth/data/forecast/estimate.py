@@ -33,7 +33,9 @@ class Estimate:
 
     def minus(self, other: Estimate) -> Estimate:
         """The difference, never below nothing; the widest that both intervals allow."""
-        return Estimate(*(max(0.0, x) for x in (self.value - other.value, self.low - other.high, self.high - other.low)))
+        return Estimate(
+            *(max(0.0, x) for x in (self.value - other.value, self.low - other.high, self.high - other.low))
+        )
 
     def times(self, other: Estimate) -> Estimate:
         """The product of two positive ones, the widest that both intervals allow."""
@@ -154,4 +156,5 @@ def _power(points: Sequence[tuple[float, float]]) -> float:
         return 1.0
     mean_x, mean_y = (sum(values) / len(logs) for values in zip(*logs, strict=True))
     across = sum((x - mean_x) ** 2 for x, _ in logs)
-    return min(2.0, max(1.0, sum((x - mean_x) * (y - mean_y) for x, y in logs) / across))
+    slope = sum((x - mean_x) * (y - mean_y) for x, y in logs) / across
+    return float(min(2.0, max(1.0, slope)))

@@ -62,6 +62,7 @@ def fetch(url: str, sha256: str, folder: Path) -> Path:
 
 
 def file_name(url: str, sha256: str) -> str:
+    """What a download is called."""
     name = unquote(urlsplit(url).path.rpartition("/")[2])
     # Only the tail is kept, so that a long name keeps its suffix.
     return f"{sha256[:16]}-{re.sub(r'[^A-Za-z0-9._-]', '_', name)[-100:] or 'file'}"
