@@ -5,9 +5,10 @@
     total(strata, name)          a quantity that grows with the text: a ratio estimate, its error by the jackknife
     grown(points, whole)         a quantity that grows faster, such as duplicates: its growth fitted
 
-Each source is a stratum of its own: its total is (bytes of the source) * (sum over groups) / (bytes they cover). The
-error comes from how the groups differ: each is left out once (delete-a-group jackknife; Wolter 2007, chapter 4), less
-what is known because it was sampled. Counts get at least the error that counting so few has (Poisson).
+Each kind of file of each source is a stratum of its own: its total is (bytes of its files) * (sum over groups) / (bytes
+that they cover). The error comes from how the groups differ: each is left out once (delete-a-group jackknife; Wolter
+2007, chapter 4), less what is known because it was sampled. Counts get at least the error that counting so few has
+(Poisson).
 """
 
 from __future__ import annotations
@@ -57,10 +58,10 @@ def exactly(number: float) -> Estimate:
 
 @dataclass
 class Stratum:
-    """What is known of one source.
+    """What is known of the files of one kind in one source.
 
     Attributes:
-        name: the source's. whole: the bytes of its files, as they lie on disk.
+        name: theirs. whole: the bytes of these files, as they lie on disk.
         covered: of each group of the sample, the bytes of files that it stands for.
         groups: of each group what was counted in it.
     """

@@ -15,17 +15,19 @@ from __future__ import annotations
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from tilth.core.errors import DataError
+from tilth.core.files import disk, hash_file
 from tilth.core.tasks import Done, Task
 from tilth.data import pipeline
 from tilth.data.config import DataConfig
 from tilth.data.forecast.estimate import Estimate, Growth, Stratum, exactly, grown, total
-from tilth.data.forecast.units import Found, Unit, cut, draw, look
+from tilth.data.forecast.units import Found, Unit, by_kind, cut, draw, look
 from tilth.data.pipeline import Cleaned, Compared, Workshop
+from tilth.data.sources import Input, SourceConfig
 from tilth.data.tasks import collect
 from tilth.data.tasks.split import AssignedPart
 from tilth.tokenizer import TokenizerConfig
@@ -105,9 +107,11 @@ def foretell(
 
 @dataclass
 class _Group:
-    """A part of the sample."""
+    """A part of the sample: of files of one source and kind, which are `whole` bytes in all."""
 
     source: int
+    kind: str
+    whole: int
     units: list[Unit]
     covered: int = 0
     collected: Done | None = None
@@ -120,7 +124,13 @@ def _drawn(found: Sequence[Found], terms: Terms) -> list[_Group]:
     groups = []
     for number, one in enumerate(found):
         budget = max(terms.sample_bytes * one.size // whole, least)
-        groups += [_Group(number, units) for units in draw(cut(one, budget), budget, terms.seed)]
+        for units in by_kind(cut(one, budget)):
+            size, kind = sum(unit.covered for unit in units), units[0].item.kind
+            files = {
+                unit.item.locator: unit.item.size for unit in units
+            }  # of a packed one only the beginning is a unit
+            drawn = draw(units, min(1.0, budget / max(1, one.size), budget / max(1, size)), terms.seed)
+            groups += [_Group(number, kind, sum(files.values()), own) for own in drawn]
     return groups
 
 
@@ -142,11 +152,15 @@ class _Trial:
         self.rates: list[float] = []
         """Of each go: seconds of one worker for a byte that is covered."""
         self.clock: dict[str, float] = {}
+        self.per_part = 0.0
         self.notes: list[str] = []
         (shop.workspace / "slices").mkdir(parents=True, exist_ok=True)
 
     def run(self) -> Forecast:
-        self._timed("start", lambda: list(self.shop.executor.run(_nothing, [()] * self.shop.executor.workers)))
+        self._timed("start", self._empty_parts)
+        began = time.perf_counter()
+        self._empty_parts()
+        self.per_part = time.perf_counter() - began  # for each worker one, at the same time
         self._goes()
         compared = self._compare()
         parts = self._parts(self.groups)
@@ -157,6 +171,18 @@ class _Trial:
         forecast = Forecast(self._sources(), self.shop.executor.workers, notes=self.notes)
         self._foretell(forecast, strata, compared, assigned, worse)
         return forecast
+
+    def _empty_parts(self) -> None:
+        """Parts with next to nothing in them, one for each worker: the first time they start, and load what tasks need;
+        after that they take the time that a part takes for being one.
+        """
+        source = SourceConfig(path="nothing", name=f"nothing {len(self.clock)}")
+        path = self.shop.workspace / "slices" / "nothing.txt"
+        disk.write(path, [b"Some words, so that there is one document in it that most stages leave alone.\n"])
+        item = Input(source.source_name, "text", path, "nothing", path.stat().st_size, hash_file(path))
+        numbered = [replace(item, locator=f"nothing-{n}") for n in range(self.shop.executor.workers)]
+        done = self.shop.run([_collect_task(source, [one]) for one in numbered])
+        pipeline.clean_parts(self.config, [(one, one.facts["parts"][0]["file"]) for one in done], self.shop)
 
     def _timed(self, name: str, run: Callable[[], Any]) -> Any:
         began = time.perf_counter()
@@ -189,8 +215,10 @@ class _Trial:
         parts = [(group.collected, group.collected.facts["parts"][0]["file"]) for group in read if group.collected]
         for group, cleaned in zip(read, pipeline.clean_parts(self.config, parts, self.shop), strict=True):
             group.cleaned = cleaned
-        busy = min(self.shop.executor.workers, len(go))
-        self.rates.append((time.perf_counter() - began) * busy / max(1, sum(group.covered for group in go)))
+        busy, took = min(self.shop.executor.workers, len(go)), time.perf_counter() - began
+        # At least a fifth was for the text: the time of an empty part is uncertain too.
+        work = max(took - self.per_part * len(go) / busy, took / 5)
+        self.rates.append(work * busy / max(1, sum(group.covered for group in go)))
         self.groups += go
 
     def _collect_task(self, group: _Group) -> Task:
@@ -200,9 +228,7 @@ class _Trial:
             item, covered = unit.make(self.shop.workspace / "slices")
             inputs.append(item)
             group.covered += covered
-        arguments = {"source": source, "inputs": inputs, "skipped": (), "part_bytes": _ONE_PART}
-        identity = [source.source_name, [item.identity() for item in inputs]]
-        return Task("collect", collect.collect, arguments, identity, collect.VERSION)
+        return _collect_task(source, inputs)
 
     def _parts(self, groups: Sequence[_Group]) -> list[Cleaned]:
         parts = [group.cleaned for group in groups if group.cleaned is not None]
@@ -259,13 +285,14 @@ class _Trial:
         return max(1.0, held_out / learned) if learned else 1.0
 
     def _strata(self, encoded: Sequence[Done]) -> list[Stratum]:
-        strata = [Stratum(one.source.source_name, one.size) for one in self.found]
+        strata: dict[tuple[int, str], Stratum] = {}
         done = iter(encoded)
         for group in self.groups:
-            stratum = strata[group.source]
+            name = f"{self.found[group.source].source.source_name} ({group.kind})"
+            stratum = strata.setdefault((group.source, group.kind), Stratum(name, group.whole))
             stratum.covered.append(group.covered)
             stratum.groups.append(_counted(group, next(done) if group.cleaned is not None else None))
-        return strata
+        return list(strata.values())
 
     def _sources(self) -> list[dict[str, Any]]:
         rows = []
@@ -294,13 +321,12 @@ class _Trial:
         for verdict in ("changed", "dropped"):
             rules = sorted(name.partition(":")[2] for name in names if name.startswith(f"{verdict}:"))
             forecast.rules[verdict] = {rule: total(strata, f"{verdict}:{rule}", counts=True) for rule in rules}
-        listed = Counter(
-            f"{verdict.stage}/{verdict.rule}"
-            for one in self.found
-            for verdict in one.skipped
-            if verdict.verdict == "dropped"
-        )
-        forecast.rules["dropped"] |= {rule: exactly(n) for rule, n in listed.items()}
+        skipped = (verdict for one in self.found for verdict in one.skipped if verdict.verdict == "dropped")
+        known = Counter(f"{verdict.stage}/{verdict.rule}" for verdict in skipped)
+        known["read/empty"] += sum(one.empty for one in self.found)
+        for rule, n in known.items():
+            if n:
+                forecast.rules["dropped"][rule] = forecast.rules["dropped"].get(rule, exactly(0)) + exactly(n)
         quantities = forecast.quantities
         for name in ("read_documents", "cleaned_documents"):
             quantities[name] = total(strata, name, counts=True)
@@ -357,7 +383,7 @@ class _Trial:
         parts = sum(max(1, -(-one.size // self.config.shard_bytes)) for one in self.found if one.inputs)
         busy = min(workers, parts)
         work = Estimate(*(rate * whole / busy for rate in (_mean(self.rates), min(self.rates), max(self.rates))))
-        in_turn = self.clock["encode"] * min(workers, len(self.groups)) * times / busy
+        in_turn = self.clock["encode"] * min(workers, len(self.groups)) * times / busy + self.per_part * parts / busy
         in_turn += self.clock["compare"] * times + self._tokenizer_seconds(times)
         rest = Estimate(in_turn, in_turn * (1 - _TIMES), in_turn * (1 + _TIMES))
         moved = Estimate(work.value, work.low * (1 - _TIMES), work.high * (1 + _TIMES))
@@ -372,16 +398,19 @@ class _Trial:
         return seconds + slope * (times - 1)
 
 
+def _collect_task(source: SourceConfig, inputs: Sequence[Input]) -> Task:
+    """All of these files as one part."""
+    arguments = {"source": source, "inputs": inputs, "skipped": (), "part_bytes": _ONE_PART}
+    identity = [source.source_name, [item.identity() for item in inputs]]
+    return Task("collect", collect.collect, arguments, identity, collect.VERSION)
+
+
 def _before(group: int, goes: int) -> bool:
     return any(group % 4 in own for own in _GOES[:goes])
 
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
-
-
-def _nothing() -> None:
-    """Lets workers start, and load what tasks need."""
 
 
 def _tokens(done: Done) -> int:

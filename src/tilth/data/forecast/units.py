@@ -1,8 +1,8 @@
 """What a sample is drawn from: whole files, and pieces of those that are larger than a piece.
 
-    find_units(source, base, workspace, budget) -> Found     nothing is downloaded, and no file is hashed for it
-    draw(found, size, seed) -> groups of units, source by source
-    unit.make(folder) -> Input                               the unit as a file that a reader takes
+    look(source, base, workspace) -> Found     nothing is downloaded, and no file is hashed for it
+    cut(found, budget) -> units; by_kind(units); draw(units, share, seed) -> groups of units
+    unit.make(folder) -> Input                 the unit as a file that a reader takes
 
 Lines can be cut anywhere (text, code, JSON Lines), packed ones and CSV only from the front, Parquet into row groups.
 A larger file of another kind is in the sample whole or not at all.
@@ -11,6 +11,7 @@ A larger file of another kind is in the sample whole or not at all.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,7 +30,7 @@ from tilth.data.sources.url import file_name
 SMALLEST = 64 << 10
 PIECES = 8
 """A piece of a file is at most this part of what is sampled of a source: so many are there to be compared, at least."""
-GROUPS = 16
+GROUPS = 8
 _LINES = ("text", "markdown", "code", "python", "jsonl")
 _UNPACKS = 8  # times at most: how much of a packed file is unpacked to read its beginning
 
@@ -124,12 +125,14 @@ class Found:
         source: the recipe's entry.
         inputs: its files. skipped: what its listing passed over.
         missing: why nothing of it, or not all, can be sampled.
+        empty: files without a byte, each of which will be dropped.
     """
 
     source: SourceConfig
     inputs: list[Input] = field(default_factory=list)
     skipped: tuple[Verdict, ...] = ()
     missing: list[str] = field(default_factory=list)
+    empty: int = 0
 
     @property
     def size(self) -> int:
@@ -146,6 +149,7 @@ def look(source: SourceConfig, base: Path, workspace: Path) -> Found:
     with hashing(lambda path: source.sha256 or ""):
         listing = list_inputs(source, base, workspace / "downloads")
     found.inputs, found.skipped = [item for item in listing if item.size], listing.skipped
+    found.empty = len(listing) - len(found.inputs)
     return found
 
 
@@ -202,15 +206,23 @@ def _row_groups(item: Input) -> Iterator[Unit]:
         yield Unit(item, number, number + 1, item.size * size // whole, number)
 
 
-def draw(units: list[Unit], budget: int, seed: int) -> list[list[Unit]]:
-    """Units of about `budget` bytes, in an order that depends on seed and names alone, dealt out to groups."""
-    order = sorted(units, key=lambda unit: (derive_seed(seed, f"forecast/{unit.order}"), unit.order))
-    chosen: list[Unit] = []
-    size = 0
-    for unit in order:
-        if size >= budget:
-            break
-        chosen.append(unit)
-        size += unit.covered
-    groups = min(GROUPS, len(chosen))
+def by_kind(units: list[Unit]) -> list[list[Unit]]:
+    """Units of the same kind of file, each kind apart: what a kind gives says nothing of another."""
+    kinds: dict[str, list[Unit]] = {}
+    for unit in units:
+        kinds.setdefault(unit.item.kind, []).append(unit)
+    return list(kinds.values())
+
+
+def draw(units: list[Unit], share: float, seed: int) -> list[list[Unit]]:
+    """A share of the units, dealt out to groups.
+
+    Every unit has the same odds. They are taken at even steps from the smallest to the largest, from a start that is
+    drawn, so that small and large files are in the sample, and in each group, as they are in the source.
+    """
+    ranked = sorted(units, key=lambda unit: (unit.covered, derive_seed(seed, f"forecast/{unit.order}"), unit.order))
+    number = min(len(ranked), max(1, math.ceil(len(ranked) * share)))
+    start = derive_seed(seed, f"forecast/{ranked[0].order}", number) / 2**63
+    chosen = [ranked[min(len(ranked) - 1, int((n + start) * len(ranked) / number))] for n in range(number)]
+    groups = min(GROUPS, number)
     return [chosen[n::groups] for n in range(groups)]
