@@ -88,7 +88,8 @@ class Stratum:
         if unknown <= 0 or not self.groups:
             return 0.0
         number, counted = len(self.groups), sum(group.get(name, 0) for group in self.groups)
-        by_counting = counted * (self.whole / sum(self.covered)) ** 2 if counts else 0.0
+        # Of what was not met once there may be three for each that was looked at (the rule of three): twice this error.
+        by_counting = (counted or 1.5**2) * (self.whole / sum(self.covered)) ** 2 if counts else 0.0
         if number == 1:
             return max(by_counting, self.ratio(name) ** 2) * unknown
         left_out = [self.ratio(name, n) for n in range(number)]

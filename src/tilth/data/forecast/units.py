@@ -84,7 +84,7 @@ class Unit:
             data = file.read(max(0, self.stop - file.tell()))
             data += file.readline()
         disk.write(path, [data])
-        return self.covered
+        return len(data)
 
     def _write_beginning(self, path: Path) -> int:
         taken = 0
