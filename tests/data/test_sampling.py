@@ -39,7 +39,7 @@ def loader(made: Mixture, rows: int = 12, **options: object) -> Loader:
 
 
 def rings_of(batch: Batch) -> list[int]:
-    return (batch.input_ids[:, 0] // 1000).tolist()
+    return [int(first) // 1000 for first in batch.input_ids[:, 0]]
 
 
 shares_lists = st.lists(st.one_of(st.integers(1, 9), st.integers(1, 10**8)), min_size=1, max_size=8)
