@@ -130,3 +130,14 @@ def test_the_documentation_of_python(tmp_path: Path) -> None:
     assert len(outside) <= 0.1 * len(pairs), outside
     disk = sum(path.stat().st_size for path in (tmp_path / "work" / "tasks").rglob("*") if path.is_file())
     assert forecast.quantities["disk_bytes"].low * 0.9 < disk < forecast.quantities["disk_bytes"].high * 1.1
+
+
+def test_what_a_sample_cannot_tell_is_left_out_and_said(tmp_path: Path) -> None:
+    write_recipe(tmp_path / "r.yaml", "texts", data={"sources": write_sources(tmp_path)})
+    asked = ["data.shared_lines={}", "data.decontaminate.against=[nowhere.txt]"]
+    forecast = forecast_data(load_recipe(tmp_path / "r.yaml", [*SMALL, *asked]), tmp_path / "work", 1, tmp_path)
+    said = [note for note in forecast.notes if "cannot be told from a sample" in note]
+    assert len(said) == 3 and "(data.decontaminate.against)" in "".join(said)
+    assert forecast.quantities["tokens"].value > 0
+    quiet = load_recipe(tmp_path / "r.yaml", [*SMALL, "data.decontaminate.validation=false"])
+    assert not any("cannot be told" in note for note in forecast_data(quiet, tmp_path / "work", 1, tmp_path).notes)

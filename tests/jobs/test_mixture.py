@@ -43,7 +43,7 @@ def test_a_mixture_is_said_and_reported_and_decides_no_shard(two: Path, cli: Cli
     assert code["tokens"] == pytest.approx(0.25 * 12 * 256, abs=16)
     assert code["epochs"] == pytest.approx(code["tokens"] / code["held_tokens"], rel=0.01)
     assert "mixture: code 0.25 (" in said.err and f"epochs of {code['held_tokens']:,} tokens)" in said.err
-    assert json.loads((two / "runs/small/data.json").read_text())["folder"] == before
+    assert json.loads((two / "runs/small/data.json").read_text())["folder"] == str(two / before)
     report = (two / "runs/small/report.html").read_text()
     assert "From code" in report and "25.0%" in report
 

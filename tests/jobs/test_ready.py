@@ -65,9 +65,25 @@ def test_what_has_changed_is_prepared(texts: Path, change: str) -> None:
 
 def test_every_kind_of_task_has_its_version_in_the_table(texts: Path) -> None:
     done: list[Done] = []
-    recipe = load_recipe(texts / "r.yaml", [*SMALL, "data.deduplicate=near"])
+    (texts / "items.txt").write_text("What no text of ours says, in more words than eight, so that it is an item.")
+    every = ["data.deduplicate=near", "data.shared_lines={}", "data.decontaminate.against=[items.txt]"]
+    recipe = load_recipe(texts / "r.yaml", [*SMALL, *every])
     prepare_data(recipe, texts / "work", workers=1, base=texts, on_done=lambda task, *_: done.append(task))
     assert {task.task.kind: task.task.version for task in done} == pipeline.VERSIONS
+
+
+def test_other_evaluation_files_are_noticed_and_their_tasks_kept(texts: Path, cli: Cli) -> None:
+    (texts / "items.txt").write_text("What no text of ours says, in more words than eight, so that it is an item.")
+    sets = [*SMALL, "data.decontaminate.against=[items.txt]", "data.shared_lines={}"]
+    recipe = load_recipe(texts / "r.yaml", sets)
+    first = prepare_data(recipe, texts / "work", workers=1, base=texts)
+    kinds = {name.split("-")[0] for name in first.facts["tasks"]}
+    assert kinds >= {"items", "decontaminate", "lines", "shared", "shared_lines", "leaks", "recall", "hits"}
+    assert cli("prepare", "r.yaml", "--prune", "--json", sets=sets).json()["removed"]["folders"] == 0
+    found = find_prepared(recipe, texts / "work", texts)
+    assert found is not None and found.dataset.folder == first.folder
+    (texts / "items.txt").write_text("Another item, which no text of ours holds either, of more than eight words too.")
+    assert find_prepared(recipe, texts / "work", texts) is None
 
 
 def test_what_decides_no_shard_asks_for_no_work(texts: Path) -> None:
@@ -135,11 +151,12 @@ def test_prune_removes_what_no_dataset_refers_to(texts: Path, cli: Cli) -> None:
     (downloads / "a.txt").write_text("kept")
     before = {path.name for path in (texts / "work" / "tasks").iterdir()}
     said = cli("prepare", "r.yaml", sets=SMALL)
-    assert "3 results, " in said.err and "prepare r.yaml --prune removes them" in said.err, said.err
+    assert "8 results, " in said.err and "prepare r.yaml --prune removes them" in said.err, said.err
     pruned = cli("prepare", "r.yaml", "--prune", "--json", sets=SMALL)
-    assert pruned.json()["removed"]["folders"] == 3 and pruned.json()["removed"]["bytes"] > 1000
+    assert pruned.json()["removed"]["folders"] == 8 and pruned.json()["removed"]["bytes"] > 1000
     after = {path.name for path in (texts / "work" / "tasks").iterdir()}
-    assert {name.split("-")[0] for name in before - after} == {"assign", "encode"} and after < before
+    gone = {"assign", "held_out", "held_out_index", "hits", "leaks", "recall", "encode"}
+    assert {name.split("-")[0] for name in before - after} == gone and after < before
     assert not (downloads / "a.txt.wrong").exists() and (downloads / "a.txt").exists()
     whole = hashes(texts / first.json()["folder"])
     done = cli("prepare", "r.yaml", sets=SMALL)

@@ -14,7 +14,7 @@ before it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,13 +23,11 @@ from tilth.core.config import fingerprint
 from tilth.core.errors import DataError
 from tilth.core.executors import Executor, Inline
 from tilth.core.tasks import Done, OnDone, Task, run_chains, run_tasks
-from tilth.data import leak_plan
+from tilth.data import collect_plan, leak_plan
 from tilth.data.config import DataConfig, SplitConfig
 from tilth.data.dataset import DATASET_VERSION, Dataset, Origin, assemble, damage, dataset_folder
-from tilth.data.document import Verdict
 from tilth.data.minhash import MinHashConfig
-from tilth.data.sources import Input, Listing, SourceConfig, list_inputs
-from tilth.data.sources.config import ORIGINS
+from tilth.data.sources import Listing, list_inputs
 from tilth.data.stages import build_stages
 from tilth.data.tasks import cleaning, collect, dedup, encode, split
 from tilth.data.tasks.parts import Part
@@ -167,7 +165,7 @@ def prepare(
     downloads = shop.workspace / "downloads"
     found = listings or [list_inputs(source, base, downloads) for source in config.sources]
     against = against or [list_inputs(source, base, downloads) for source in config.decontaminate.against]
-    collected = shop.run(_collect_tasks(config, found))
+    collected = shop.run(collect_plan.collect_tasks(config, found))
     parts = [(done, part["file"]) for done in collected for part in done.facts["parts"]]
     if not parts:
         raise DataError(
@@ -213,42 +211,6 @@ def prepare(
     }
     names, tasks, anew = config.split.names, sorted(shop.used), damaged is not None
     return assemble(final, stages, trained, encoded, names, tasks, origins, recipe, more, anew=anew)
-
-
-def _collect_tasks(config: DataConfig, listings: Sequence[Listing]) -> list[Task]:
-    tasks = []
-    for source, listing in zip(config.sources, listings, strict=True):
-        skipped = listing.skipped
-        for group in _groups(listing.inputs, config.shard_bytes):
-            tasks.append(_collect_task(source, group, skipped, config.shard_bytes))
-            skipped = ()
-    return tasks
-
-
-def _groups(inputs: Sequence[Input], group_bytes: int) -> Iterator[list[Input]]:
-    """Neighbouring files in groups of about `group_bytes`: the unit in which work is done and redone."""
-    group: list[Input] = []
-    size = 0
-    for item in inputs:
-        group.append(item)
-        size += item.size
-        if size >= group_bytes:
-            yield group
-            group, size = [], 0
-    if group:
-        yield group
-
-
-def _collect_task(source: SourceConfig, group: list[Input], skipped: Sequence[Verdict], part_bytes: int) -> Task:
-    arguments = {"source": source, "inputs": group, "skipped": skipped, "part_bytes": part_bytes}
-    identity = {
-        # Where the text comes from is in the inputs; what is done with it is in these.
-        "source": source.model_dump(mode="json", exclude=set(ORIGINS) - {"builtin"} | {"sha256"}),
-        "inputs": [item.identity() for item in group],
-        "skipped": [[v.doc_id, v.rule, v.detail] for v in skipped],
-        "part_bytes": part_bytes,
-    }
-    return Task("collect", collect.collect, arguments, identity, collect.VERSION)
 
 
 def clean_parts(

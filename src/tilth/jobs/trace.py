@@ -217,9 +217,11 @@ def _first(stream: TokenStream, span: Facts) -> list[int]:
 
 def _sampler(dataset: Dataset, run: Path) -> Sampler:
     """The order in which a run goes through its training text: all of it follows from the recipe."""
-    recipe = stored_recipe(RunFolder(run))
-    same_windows, length = recipe.train.batch_tokens == "all", recipe.model.context_length
-    return make_sampler(training_tokens(recipe, dataset), length, recipe.train.seed, same_windows=same_windows)
+    recipe = RunFolder(run).recipe()
+    mixed = recipe.get("data", {}).get("mixture") is not None
+    tokens = training_tokens(stored_recipe(RunFolder(run)), dataset) if mixed else dataset.stream("train")
+    same_windows = recipe["train"]["batch_tokens"] == "all"
+    return make_sampler(tokens, recipe["model"]["context_length"], recipe["train"]["seed"], same_windows=same_windows)
 
 
 def trace_step(dataset: Dataset, run: Path, step: int) -> Facts:

@@ -120,7 +120,7 @@ def _left_out(config: DataConfig) -> list[str]:
         ("decontaminate.validation", config.keeps_held_out_apart, "training text that stands in another split"),
     ]
     return [
-        f"{what} ({key}) cannot be told from a sample: what goes for that is not taken off, and its time not counted"
+        f"{what} (data.{key}) cannot be told from a sample: what goes for that is not taken off, nor its time counted"
         for key, asked, what in left_out
         if asked
     ]
