@@ -92,7 +92,7 @@ def test_a_source_is_seen_whole_in_each_of_its_epochs_and_each_epoch_is_another(
 
 
 @pytest.mark.parametrize("isolate", [False, True])
-@pytest.mark.parametrize("world_size", [2, 4])
+@pytest.mark.parametrize("world_size", [2, 4, 5, 7])
 def test_ranks_share_the_batch_that_one_process_sees(tmp_path: Path, world_size: int, isolate: bool) -> None:
     made = mixture(tmp_path)
     alone = loader(made, isolate=isolate)
