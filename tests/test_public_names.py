@@ -45,7 +45,10 @@ OPTIONS = {
         "--checkpoint",
     },
     "init": {"--template"},
-    "prepare": {"--workspace", "--executor", "--workers", "--set", "--json"},
+    "prepare": {
+        "--workspace", "--executor", "--workers", "--verify", "--prune", "--prune-datasets", "--dry-run", "--sample",
+        "--set", "--json",
+    },
     "quickstart": {"--run", "--workspace", "--workers", "--minutes", "--steps"},
     "report": {"--html", "--workspace", "--json"},
     "schema": set(),

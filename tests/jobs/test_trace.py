@@ -28,9 +28,13 @@ from tilth.data.document import make_doc_id
 from tilth.data.ledger import open_ledger
 from tilth.data.lineage import follow
 from tilth.data.loader import Loader
+from tilth.data.mixture import Mixture
 from tilth.data.pipeline import Workshop, prepare
+from tilth.data.shards import TokenStream
 from tilth.data.tasks.parts import Part
 from tilth.jobs.locate import locate_data
+from tilth.jobs.mixing import training_tokens
+from tilth.jobs.recipe import make_recipe
 from tilth.jobs.trace import trace_document, trace_step
 from tilth.tokenizer import TokenizerConfig
 
@@ -58,17 +62,27 @@ def marked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Dataset]:
     return base, made(base, "char", sources=sources, clean="none", split={"validation": 0.2, "by": "tail"})
 
 
-def replay(dataset: Dataset, run: Path, steps: int, same_windows: bool = False) -> dict[int, Counter[str]]:
+MIXTURE = {"source-1": {"weight": 0.6, "max_epochs": None}, "source-2": {"weight": 0.0}}
+
+
+def replay(
+    dataset: Dataset, run: Path, steps: int, same_windows: bool = False, mixture: dict[str, Any] | None = None
+) -> dict[int, Counter[str]]:
     """For each step how many tokens of each character it predicts, an end-of-text counted with what it ends; a run
     folder with the records of these steps is written besides.
     """
     stream, end = dataset.stream("train"), dataset.tokenizer.end_of_text
     rows = stream.tokens // CONTEXT if same_windows else ROWS
-    loader = Loader(stream, CONTEXT, rows, SEED, same_windows=same_windows)
+    recipe: dict[str, Any] = {"model": {"context_length": CONTEXT}, "train": {"seed": SEED}}
+    recipe["train"]["batch_tokens"] = "all" if same_windows else CONTEXT * rows
+    tokens: TokenStream | Mixture = stream
+    if mixture is not None:
+        recipe |= {"name": "small", "data": {**dataset.facts["recipe"]["data"], "mixture": mixture}}
+        recipe["train"]["steps"] = steps
+        tokens = training_tokens(make_recipe(recipe), dataset)
+    loader = Loader(tokens, CONTEXT, rows, SEED, same_windows=same_windows)
     folder, seen = RunFolder(run), dict[int, Counter[str]]()
     folder.path.mkdir()
-    recipe = {"model": {"context_length": CONTEXT}, "train": {"seed": SEED, "batch_tokens": CONTEXT * rows}}
-    recipe["train"]["batch_tokens"] = "all" if same_windows else CONTEXT * rows  # type: ignore[assignment]
     write_json(run / "recipe.json", recipe)
     write_json(run / "data.json", {"folder": str(dataset.folder), "fingerprint": dataset.fingerprint})
     for step in range(1, steps + 1):
@@ -81,13 +95,16 @@ def replay(dataset: Dataset, run: Path, steps: int, same_windows: bool = False) 
     return seen
 
 
-@pytest.mark.parametrize(("steps", "same_windows"), [(0, False), (1, False), (90, False), (5, True)])
+@pytest.mark.parametrize(
+    ("steps", "same_windows", "mixture"),
+    [(0, False, None), (1, False, None), (90, False, None), (5, True, None), (90, False, MIXTURE)],
+)
 def test_steps_and_documents_are_those_of_a_replay(
-    marked: tuple[Path, Dataset], tmp_path: Path, steps: int, same_windows: bool
+    marked: tuple[Path, Dataset], tmp_path: Path, steps: int, same_windows: bool, mixture: dict[str, Any] | None
 ) -> None:
     _, dataset = marked
     run = tmp_path / "run"
-    seen = replay(dataset, run, steps, same_windows)
+    seen = replay(dataset, run, steps, same_windows, mixture)
     for number in range(0, 40, 1 if steps == 90 else 7):
         traced = trace_document(dataset, f"source-{number // 15}/{number:02d}.txt", run)
         found = {step["step"]: step["tokens"] for step in traced["run"]["steps"]}

@@ -12,6 +12,8 @@ from tilth.checkpoint.store import CheckpointStore
 from tilth.core.config import parse
 from tilth.core.rundir import Event
 from tilth.data.loader import Loader
+from tilth.data.mixture import Mixture
+from tilth.data.shards import TokenStream
 from tilth.distributed.runtime import Runtime
 from tilth.model.config import ModelConfig
 from tilth.model.precision import make_scaler
@@ -32,10 +34,14 @@ def train_config(**changes: Any) -> TrainConfig:
 
 
 def make_trainer(
-    folder: Path, config: TrainConfig | None = None, events: list[Event] | None = None, precision: Any = "fp32"
+    folder: Path,
+    config: TrainConfig | None = None,
+    events: list[Event] | None = None,
+    precision: Any = "fp32",
+    tokens: TokenStream | Mixture | None = None,
 ) -> Trainer:
-    """A trainer over 130 tokens in rows of 8, 6 rows a step in micro-batches of 2: an epoch ends within every third
-    step.
+    """A trainer over 130 tokens (or those given) in rows of 8, 6 rows a step in micro-batches of 2: an epoch ends
+    within every third step.
     """
     config = config or train_config()
     model = build(
@@ -55,7 +61,7 @@ def make_trainer(
     parts = Parts(
         model=model,
         optimizer=make_optimizer(config.optimizer, model),
-        loader=Loader(make_stream(folder / "data", [[70, 60]]), 8, 6, config.seed, fingerprint="d"),
+        loader=Loader(tokens or make_stream(folder / "data", [[70, 60]]), 8, 6, config.seed, fingerprint="d"),
         runtime=runtime,
         store=CheckpointStore(folder / "checkpoints"),
         precision=precision,

@@ -115,17 +115,43 @@ def prepare(
     workspace: Workspace = Path("work"),
     workers: Workers = None,
     executor: ExecutorOption = "processes",
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Compare every file with its hash; what was altered is made again.")
+    ] = False,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Then remove intermediate results that no dataset refers to.")
+    ] = False,
+    prune_datasets: Annotated[
+        bool, typer.Option("--prune-datasets", help="The same, and this recipe's older datasets before that.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Make nothing: try a sample, and say what the whole would give.")
+    ] = False,
+    sample: Annotated[
+        str | None, typer.Option("--sample", metavar="SIZE", help="How much --dry-run tries.  [default: 32MB]")
+    ] = None,
     sets: Sets = None,
     as_json: Json = False,
 ) -> None:
     """Take a recipe's sources to token shards: read, clean, deduplicate, split, tokenise."""
-    from tilth.cli.show import prepare_shown, print_dataset
+    from tilth.cli.show import prepare_shown, print_dataset, tidy_shown
     from tilth.jobs.prepare import summary
     from tilth.jobs.recipe import load_recipe
 
-    dataset = prepare_shown(load_recipe(recipe, sets or ()), workspace, workers, executor)
+    loaded = load_recipe(recipe, sets or ())
+    if dry_run:
+        from tilth.cli.forecast import forecast_shown, parse_size
+
+        forecast = forecast_shown(loaded, workspace, workers, executor, parse_size(sample or "32MB"))
+        _print_json(as_json, forecast.plain())
+        return
+    if sample is not None:
+        raise RecipeError("--sample is for --dry-run", "add --dry-run, or leave --sample out")
+    dataset = prepare_shown(loaded, workspace, workers, executor, verify=verify)
     print_dataset(dataset)
-    _print_json(as_json, summary(dataset))
+    wanted: Any = "datasets" if prune_datasets else "tasks" if prune else None
+    tidied = tidy_shown(loaded, recipe, workspace, dataset, wanted)
+    _print_json(as_json, summary(dataset) | (tidied.summary() if wanted else {}))
 
 
 @app.command()
@@ -138,7 +164,7 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Prepare what is missing, train, evaluate; stopped or killed, the same command goes on."""
-    from tilth.cli.show import prepare_shown, print_result, train_shown
+    from tilth.cli.show import print_result, ready_shown, train_shown
     from tilth.core.rundir import RunFolder
     from tilth.distributed.runtime import pick_device
     from tilth.jobs.recipe import load_recipe
@@ -148,8 +174,8 @@ def train(
     # What would end it after hours of preparation is told before them.
     pick_device(loaded.train.device)
     RunFolder(folder).check()
-    dataset = prepare_shown(loaded, workspace, workers)
-    result = train_shown(loaded, dataset, folder)
+    dataset, notes = ready_shown(loaded, workspace, workers)
+    result = train_shown(loaded, dataset, folder, notes)
     if result:  # under torchrun only process 0 has one
         print_result(result)
         _print_json(as_json, result)

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from tilth.cli.show import command_name, prepare_shown, print_dataset, print_metrics, train_shown
+from tilth.cli.show import command_name, print_dataset, print_metrics, ready_shown, train_shown
 from tilth.cli.tables import count, duration, printable
 from tilth.core.rundir import RunFolder
 
@@ -23,10 +23,10 @@ def run_quickstart(run: Path, workspace: Path, workers: int | None, minutes: flo
     before = RunFolder(run).last_step()
     print("tilth quickstart: the text that came with Python becomes a small language model of your own.\n", flush=True)
     _say("1/4", "Text: collecting, cleaning, dividing and tokenising it")
-    dataset = prepare_shown(recipe, workspace, workers)
+    dataset, notes = ready_shown(recipe, workspace, workers)
     print_dataset(dataset)
     _say("2/4", "Training: the model learns to predict the next token")
-    result = train_shown(recipe, dataset, run)
+    result = train_shown(recipe, dataset, run, notes)
     done_before = result["step"] == before
     if done_before:
         print(f"It was done before: step {count(before)}, {duration(result['seconds'])} of training.")

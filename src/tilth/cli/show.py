@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from tilth.cli.prepare_display import PrepareDisplay
-from tilth.cli.tables import dataset_table, metrics_table, printable, result_table
+from tilth.cli.tables import dataset_table, metrics_table, plural, printable, result_table, size
 from tilth.core.environment import launched
 from tilth.core.errors import IntegrityError
 from tilth.core.files import read_json
@@ -19,9 +19,11 @@ from tilth.core.files import read_json
 if TYPE_CHECKING:
     from tilth.core.executors import ExecutorName
     from tilth.data.dataset import Dataset
+    from tilth.data.tidying import Unneeded
     from tilth.generate.text import TextOptions
     from tilth.jobs.load import LanguageModel
     from tilth.jobs.recipe import Recipe
+    from tilth.jobs.tidy import Prune, Tidied
 
 
 def is_main_process() -> bool:
@@ -30,22 +32,69 @@ def is_main_process() -> bool:
 
 
 def prepare_shown(
-    recipe: Recipe, workspace: Path, workers: int | None, executor: ExecutorName = "processes"
+    recipe: Recipe,
+    workspace: Path,
+    workers: int | None,
+    executor: ExecutorName = "processes",
+    *,
+    verify: bool = False,
 ) -> Dataset:
     """Prepares the data and shows it."""
     from tilth.jobs.prepare import prepare_data
 
-    if not is_main_process():
-        return prepare_data(recipe, workspace, workers, executor=executor)
+    notes: list[str] = []
     with PrepareDisplay() as display:
-        dataset = prepare_data(recipe, workspace, workers, on_done=display, executor=executor)
-    asked, got = recipe.tokenizer.vocab_size, dataset.facts["vocab_size"]
-    if recipe.tokenizer.kind == "bpe" and got < asked:
-        print(f"the text gives {got:,} tokens, not {asked:,}: no further pair occurs twice", file=sys.stderr)
+        dataset = prepare_data(
+            recipe, workspace, workers, on_done=display, executor=executor, verify=verify, say=notes.append
+        )
+    for note in notes:
+        print(printable(note), file=sys.stderr)
+    _say_vocabulary(recipe, dataset)
     return dataset
 
 
-def train_shown(recipe: Recipe, dataset: Dataset, run: Path) -> dict[str, Any]:
+def tidy_shown(recipe: Recipe, path: Path, workspace: Path, dataset: Dataset, wanted: Prune | None) -> Tidied:
+    """Says what the workspace holds that nothing needs, or what of it was removed."""
+    from tilth.jobs.tidy import tidy
+
+    tidied = tidy(workspace, recipe.name, dataset, wanted)
+    for item in tidied.used:
+        print(f"{printable(str(item.path))} stays: it is in use", file=sys.stderr)
+    if tidied.left:
+        print(
+            f"{_folders(tidied.left)} in {printable(str(workspace))} that no dataset refers to: "
+            f"{command_name()} prepare {printable(str(path))} --prune removes them",
+            file=sys.stderr,
+        )
+    elif wanted is not None:
+        print(f"removed: {_folders(tidied.gone)}", file=sys.stderr)
+    return tidied
+
+
+def _folders(items: Sequence[Unneeded]) -> str:
+    number = plural(len(items), "result") if items else "nothing"
+    return f"{number}, {size(sum(item.size for item in items))}"
+
+
+def ready_shown(recipe: Recipe, workspace: Path, workers: int | None) -> tuple[Dataset, list[str]]:
+    """The dataset to train on and what a run should know of it; what is missing is prepared and shown."""
+    from tilth.jobs.ready import dataset_for_training
+
+    if not is_main_process():
+        return dataset_for_training(recipe, workspace, workers)
+    with PrepareDisplay() as display:
+        dataset, notes = dataset_for_training(recipe, workspace, workers, on_done=display)
+    _say_vocabulary(recipe, dataset)
+    return dataset, notes
+
+
+def _say_vocabulary(recipe: Recipe, dataset: Dataset) -> None:
+    asked, got = recipe.tokenizer.vocab_size, dataset.facts["vocab_size"]
+    if recipe.tokenizer.kind == "bpe" and got < asked:
+        print(f"the text gives {got:,} tokens, not {asked:,}: no further pair occurs twice", file=sys.stderr)
+
+
+def train_shown(recipe: Recipe, dataset: Dataset, run: Path, notes: Sequence[str] = ()) -> dict[str, Any]:
     """Trains and shows it."""
     from tilth.cli.display import Limits, TrainDisplay
     from tilth.jobs.train import planned_steps, train_model
@@ -54,7 +103,7 @@ def train_shown(recipe: Recipe, dataset: Dataset, run: Path) -> dict[str, Any]:
         return train_model(recipe, dataset, run)
     limits = Limits(planned_steps(recipe, dataset), recipe.train.hours, seconds_before(run))
     with TrainDisplay(limits, metrics=recipe.evaluate.metrics) as display:
-        return train_model(recipe, dataset, run, display)
+        return train_model(recipe, dataset, run, display, notes)
 
 
 def seconds_before(run: Path) -> float:

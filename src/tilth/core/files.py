@@ -19,6 +19,7 @@ import json
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from tilth.core.errors import IntegrityError, StorageError
 
 MANIFEST = "manifest.json"
 _CHUNK = 1 << 20
+_SEAL_BYTES = len('\n  "seal": ""\n}\n') + 64
 
 
 class Disk:
@@ -238,7 +240,7 @@ def commit_folder(temporary: Path, final: Path, facts: dict[str, Any] | None = N
 def write_manifest(folder: Path, facts: dict[str, Any] | None = None) -> None:
     """Writes `manifest.json`: `facts`, and size and SHA-256 of every other file (fsynced here)."""
     files = {}
-    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST):
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / MANIFEST):
         disk.sync_file(path)
         files[path.relative_to(folder).as_posix()] = {"size": path.stat().st_size, "sha256": hash_file(path)}
     write_file(folder / MANIFEST, _sealed({**(facts or {}), "files": files}))
@@ -252,7 +254,7 @@ def write_sealed(path: Path, content: dict[str, Any]) -> None:
 def read_sealed(path: Path) -> dict[str, Any]:
     """A mapping that `write_sealed` wrote; IntegrityError when one byte of the file differs."""
     content = read_json(path)
-    if not isinstance(content, dict) or path.read_bytes() != _sealed(content):
+    if not isinstance(content, dict) or not _seal_holds(path.read_bytes()):
         raise IntegrityError(f"{path} is not what was written", "it was altered: make it again")
     return content
 
@@ -260,17 +262,27 @@ def read_sealed(path: Path) -> dict[str, Any]:
 def _sealed(content: dict[str, Any]) -> bytes:
     """A manifest's bytes, with the hash of its own content in it: a flipped byte of the manifest is noticed too."""
     content = {key: value for key, value in content.items() if key != "seal"}
-    text = json.dumps(content, indent=2, ensure_ascii=False)
-    sealed = {**content, "seal": hashlib.sha256(text.encode()).hexdigest()}
-    return (json.dumps(sealed, indent=2, ensure_ascii=False) + "\n").encode()
+    text = json.dumps(content, indent=2, ensure_ascii=False).encode()
+    begin = text.removesuffix(b"\n}") + b"," if content else b"{"
+    return b'%s\n  "seal": "%s"\n}\n' % (begin, hashlib.sha256(text).hexdigest().encode())
+
+
+def _seal_holds(data: bytes) -> bool:
+    """Whether these are the bytes of `_sealed`: by the bytes, for to write a large mapping once more takes seconds."""
+    match = re.fullmatch(rb'\n  "seal": "([0-9a-f]{64})"\n}\n', data[-_SEAL_BYTES:])
+    begin = data[:-_SEAL_BYTES]
+    if match is None or not begin.endswith((b",", b"{")):
+        return False
+    text = begin[:-1] + b"\n}" if begin.endswith(b",") else b"{}"
+    return hashlib.sha256(text).hexdigest().encode() == match[1]
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a folder, with the sizes of its files checked; IntegrityError says what is wrong."""
     manifest = read_sealed(folder / MANIFEST)
     for name, entry in manifest.get("files", {}).items():
-        path = safe_join(folder, name)
-        size = path.stat().st_size if path.is_file() else None
+        path = _inside(folder, name)
+        size = _file_size(path)
         if size != entry["size"]:
             found = "missing" if size is None else f"{size} bytes"
             raise IntegrityError(
@@ -278,6 +290,21 @@ def read_manifest(folder: Path) -> dict[str, Any]:
                 "it was truncated or altered: run the command that made it again",
             )
     return manifest
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """`safe_join` for names in a manifest, of which there may be many: no look at the disk."""
+    if name.startswith("/") or ".." in name.split("/"):
+        return safe_join(folder, name)
+    return folder / name
+
+
+def _file_size(path: Path) -> int | None:
+    try:
+        state = os.stat(path)  # noqa: PTH116 - half the time of Path.stat
+    except OSError:
+        return None
+    return state.st_size if stat.S_ISREG(state.st_mode) else None
 
 
 def verify_file(folder: Path, name: str, manifest: dict[str, Any]) -> None:

@@ -92,13 +92,18 @@ def run_tasks(
 
 
 def run_chains(
-    chains: Sequence[Sequence[Task]], workspace: Path, executor: Executor | None = None, on_done: OnDone | None = None
+    chains: Sequence[Sequence[Task]],
+    workspace: Path,
+    executor: Executor | None = None,
+    on_done: OnDone | None = None,
+    *,
+    verify: bool = False,
 ) -> list[list[Done]]:
     """Runs what is not there yet of chains that do not depend on each other; results stand as the tasks do.
 
     Of a chain everything from the first missing task on is made, in one pass.
     """
-    return _Plan(chains, workspace, on_done).run(executor or Inline(), run_chain, verify=False)
+    return _Plan(chains, workspace, on_done).run(executor or Inline(), run_chain, verify)
 
 
 class _Plan:

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from tilth.core.config import Config
 from tilth.data.decontaminate import DecontaminateConfig
 from tilth.data.dedup import NearConfig
+from tilth.data.mixture import MixtureEntry, check_names, check_weights
 from tilth.data.shared_lines import SharedLinesConfig
 from tilth.data.sources import SourceConfig
 from tilth.data.stages import CleanStages
@@ -61,6 +62,9 @@ class DataConfig(Config):
     split: SplitConfig = SplitConfig()
     shard_bytes: int = Field(default=32 << 20, ge=1 << 16)
     """Bytes of text that make a shard: part of the plan, never derived from the number of workers."""
+    mixture: dict[str, MixtureEntry] | None = None
+    """How much of training is from which source, by the source's name or a glob of names; null: each token once in
+    every epoch. It decides nothing about shards."""
     cross_document_attention: bool = True
     """False: attention and positions start anew at every document."""
 
@@ -85,4 +89,13 @@ class DataConfig(Config):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"sources: {twice[0]!r} stands twice | give one of them another name:")
+        return self
+
+    @model_validator(mode="after")
+    def _mixture_is_of_sources(self) -> DataConfig:
+        if self.mixture is not None:
+            if not self.mixture:
+                raise ValueError("mixture: it names no source | name one, or leave it out")
+            check_names(self.mixture, [source.source_name for source in self.sources])
+            check_weights(self.mixture)
         return self

@@ -15,22 +15,33 @@ Its files are hard links to the results of tasks where the file system has them:
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from tilth.core.config import fingerprint
 from tilth.core.errors import DataError, IntegrityError
-from tilth.core.files import disk, new_folder, read_json, read_manifest, verify_file, write_json
+from tilth.core.files import (
+    MANIFEST,
+    disk,
+    new_folder,
+    read_json,
+    read_manifest,
+    verify_file,
+    verify_manifest,
+    write_json,
+)
 from tilth.core.tasks import Done, Task
 from tilth.data.flow import dropped_bytes, flow, read_by_source
 from tilth.data.shards import Shard, TokenStream
 from tilth.tokenizer import Tokenizer, load_tokenizer
 
-DATASET_VERSION = 3
+DATASET_VERSION = 4
 
 
 @dataclass(frozen=True)
@@ -39,6 +50,7 @@ class Dataset:
 
     folder: Path
     facts: dict[str, Any]
+    _shards: dict[tuple[str, int], Shard] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def fingerprint(self) -> str:
@@ -64,46 +76,74 @@ class Dataset:
         origins: list[dict[str, Any]] = read_json(self.folder / "origins.json")
         return origins
 
-    def stream(self, split: str) -> TokenStream:
-        """The tokens of a split; IntegrityError when a shard was made with another tokenizer."""
-        shards = [Shard(self.folder / split / f"shard-{n:05d}") for n in range(self.facts["shards"])]
-        for shard in shards:
-            made_by = (shard.manifest["tokenizer"], shard.manifest["vocab_size"])
-            if made_by != (self.tokenizer.fingerprint, self.tokenizer.vocab_size):
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keeps whoever tidies the workspace from removing it while it is read."""
+        with (self.folder / MANIFEST).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH)
+            yield
+
+    def stream(self, split: str, sources: Collection[str] | None = None) -> TokenStream:
+        """The tokens of a split, or what some of the sources have in it; IntegrityError when a shard was made with
+        another tokenizer.
+        """
+        wanted = [
+            number
+            for source in self.facts["shards_by_source"]
+            if sources is None or source["name"] in sources
+            for number in range(source["first_shard"], source["first_shard"] + source["shards"])
+        ]
+        return TokenStream([self._shard(split, number) for number in wanted])
+
+    def _shard(self, split: str, number: int) -> Shard:
+        if (split, number) not in self._shards:
+            name = f"{split}/shard-{number:05d}"
+            shard = Shard(self.folder / name)
+            # Its manifest is sealed, but that of another dataset would be whole too.
+            verify_file(self.folder, f"{name}/{MANIFEST}", self.facts)
+            made_by, ours = (shard.manifest["tokenizer"], shard.manifest["vocab_size"]), self._tokenizer
+            if made_by != ours:
                 raise IntegrityError(
-                    f"{shard.folder} was made by another tokenizer ({made_by[1]} ids; this one has "
-                    f"{self.tokenizer.vocab_size})",
+                    f"{shard.folder} was made by another tokenizer ({made_by[1]} ids; this one has {ours[1]})",
                     f"remove {self.folder} and prepare the data again",
                 )
-        return TokenStream(shards)
+            self._shards[split, number] = shard
+        return self._shards[split, number]
+
+    @cached_property
+    def _tokenizer(self) -> tuple[str, int]:
+        return self.tokenizer.fingerprint, self.tokenizer.vocab_size
 
 
 def assemble(
-    workspace: Path,
-    name: str,
+    final: Path,
     stages: Mapping[str, Sequence[Done]],
     tokenizer: Done,
     encoded: Sequence[Done],
     splits: Sequence[str],
+    tasks: Sequence[str],
     origins: Sequence[Origin],
     recipe: Mapping[str, Any],
     more: Mapping[str, Any],
+    *,
+    anew: bool = False,
 ) -> Dataset:
-    """Gathers what the tasks made into one folder, if it is not there yet, and opens it.
+    """Gathers what the tasks made into the folder `final`, if it is not there yet, and opens it.
 
     Args:
         stages: the tasks of each stage, in the order in which documents go through them.
+        tasks: the names of the folders of all tasks that led here.
         origins: of each part, in the order of `encoded`.
         recipe: the sections `data` and `tokenizer` that it was made by, for people to read; of several that make the
             same dataset, the first.
         more: further facts for its manifest.
+        anew: what stands there is not to be trusted.
     """
-    tasks = [done.task for done in encoded]
-    identity, final = _identity(tokenizer.task, tasks), dataset_folder(workspace, name, tokenizer.task, tasks)
-    if is_whole(final, more):
+    if not anew and damage(final, more) is None:
         return open_dataset(final)
     disk.remove(final)  # made of tasks' results, which were checked: it is gathered again
-    facts = {**_facts(identity, stages, tokenizer, encoded, splits), "recipe": recipe, **more}
+    said = {"recipe": recipe, "tasks": list(tasks), **more}
+    facts = {**_facts(stages, tokenizer, encoded, splits), **said}
     with new_folder(final, facts) as folder:
         _link(tokenizer.folder, folder / "tokenizer", keep_manifest=False)
         for split in splits:
@@ -152,15 +192,25 @@ def dataset_folder(workspace: Path, name: str, tokenizer: Task, encodings: Seque
     return workspace / "datasets" / f"{name}-{_identity(tokenizer, encodings)[:12]}"
 
 
-def is_whole(folder: Path, more: Mapping[str, Any]) -> bool:
-    """True when a dataset is there, none of its files is missing or of another size, and it says `more`.
+def damage(folder: Path, more: Mapping[str, Any], *, verify: bool = False) -> str | None:
+    """What is wrong with a dataset: a file that is missing or of another size, with `verify` of another hash; None when
+    it is whole; empty when it is not there, or does not say `more`.
 
     What it says besides may change when its tokens do not: it is then gathered again, under the same name.
     """
+    if not folder.exists():
+        return ""
     try:
-        return folder.exists() and open_dataset(folder).facts.items() >= more.items()
-    except IntegrityError:
-        return False
+        dataset = verify_dataset(folder) if verify else open_dataset(folder)
+    except DataError as error:  # an older version is none either
+        return error.message
+    return None if dataset.facts.items() >= more.items() else ""
+
+
+def verify_dataset(folder: Path) -> Dataset:
+    """A dataset, after the hash of every file in it was compared with its manifest's, or IntegrityError."""
+    verify_manifest(folder)
+    return open_dataset(folder)
 
 
 def open_dataset(folder: Path) -> Dataset:
@@ -177,7 +227,6 @@ def open_dataset(folder: Path) -> Dataset:
 
 
 def _facts(
-    identity: str,
     stages: Mapping[str, Sequence[Done]],
     tokenizer: Done,
     encoded: Sequence[Done],
@@ -191,7 +240,7 @@ def _facts(
     read = [part for done in stages["read"] for part in done.facts["parts"]]
     return {
         "dataset_version": DATASET_VERSION,
-        "fingerprint": identity,
+        "fingerprint": _identity(tokenizer.task, [done.task for done in encoded]),
         "tokenizer": tokenizer.facts["fingerprint"],
         "vocab_size": tokenizer.facts["vocab_size"],
         "shards": len(encoded),
@@ -202,7 +251,22 @@ def _facts(
         "dropped_bytes": dropped_bytes(stages),
         "documents": sum(split["documents"] for split in splits.values()) - stages["split"][0].facts["cut"],
         "splits": splits,
+        "shards_by_source": _of_sources(encoded, names),
     }
+
+
+def _of_sources(encoded: Sequence[Done], names: Sequence[str]) -> list[dict[str, Any]]:
+    """What each source has: its shards, which stand together, and what is in them, split by split."""
+    sources: list[dict[str, Any]] = []
+    for number, done in enumerate(encoded):
+        if not sources or sources[-1]["name"] != done.facts["source"]:
+            empty = {split: dict.fromkeys(_SUMMED, 0) for split in names}
+            sources.append({"name": done.facts["source"], "first_shard": number, "shards": 0, "splits": empty})
+        sources[-1]["shards"] += 1
+        for split in names:
+            for key in _SUMMED:
+                sources[-1]["splits"][split][key] += done.facts[split][key]
+    return sources
 
 
 _SUMMED = ("documents", "tokens", "text_bytes", "unknown_characters")

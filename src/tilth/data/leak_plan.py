@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from tilth.core.tasks import Done, Task
 from tilth.data.decontaminate import DecontaminateConfig
 from tilth.data.shared_lines import SharedLinesConfig
-from tilth.data.sources import SourceConfig, list_inputs
+from tilth.data.sources import Listing, SourceConfig
 from tilth.data.sources.config import ORIGINS
 from tilth.data.tasks import items, leaks, shared
 from tilth.data.tasks.parts import Part
 from tilth.data.tasks.split import AssignedPart
 
+VERSIONS = {**items.VERSIONS, **leaks.VERSIONS, **shared.VERSIONS}
+"""Of every kind of these tasks."""
 _HOSTS = 3  # parts of which documents are planted into: the first, one in the middle, the last
 
 
@@ -38,13 +39,12 @@ def shared_lines_task(part: Part, before: str, number: int, listed: Done, config
     return _task("shared_lines", shared.shared_lines, arguments, identity, shared.VERSIONS)
 
 
-def items_task(config: DecontaminateConfig, base: Path, downloads: Path) -> Task:
-    """Indexes the evaluation files."""
+def items_task(config: DecontaminateConfig, listings: Sequence[Listing]) -> Task:
+    """Indexes the evaluation files; `listings` are those of each source of `config.against`."""
     sources, identity = [], []
-    for source in config.against:
-        inputs = list_inputs(source, base, downloads).inputs
-        sources.append((source, inputs))
-        identity.append([_read_as(source), [item.identity() for item in inputs]])
+    for source, listing in zip(config.against, listings, strict=True):
+        sources.append((source, listing.inputs))
+        identity.append([_read_as(source), [item.identity() for item in listing.inputs]])
     arguments = {"sources": sources, "ngram": config.ngram, "shortest": config.shortest}
     whole = [identity, config.ngram, config.shortest]
     return _task("items", items.evaluation_items, arguments, whole, items.VERSIONS)

@@ -1,7 +1,6 @@
 """From a split's tokens to batches, in an order that is computed from (seed, epoch) and nothing else.
 
-Sample n of a run is window `permutation(epoch)(n mod N)` of epoch n // N, where an epoch cuts the ring of tokens,
-from a start drawn per epoch, into N = tokens // T windows of T tokens. A global batch is consecutive sample numbers;
+Which window of the tokens sample n of a run is, sampling.py computes. A global batch is consecutive sample numbers;
 rank r of W takes its share of them, so the data seen does not depend on W. The loader's whole state is the number of
 samples consumed.
 
@@ -19,8 +18,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tilth.core.errors import CheckpointError, DataError
-from tilth.core.random import ORDER_VERSION, Permutation, derive_seed
+from tilth.core.errors import CheckpointError
+from tilth.data.mixture import Mixture
+from tilth.data.sampling import Windows, make_sampler
 from tilth.data.shards import TokenStream
 
 IGNORE = -100
@@ -53,70 +53,6 @@ class Batch:
         return int((self.labels != IGNORE).sum())
 
 
-class WindowSampler:
-    """Which window of the stream each sample number is."""
-
-    def __init__(self, stream: TokenStream, context_length: int, seed: int, shift: bool = True) -> None:
-        if stream.tokens <= context_length:
-            raise DataError(
-                f"the training split has {stream.tokens} tokens; one sample needs {context_length + 1}",
-                f"give more text, or set model.context_length below {stream.tokens}",
-            )
-        self.stream, self.context_length, self.seed, self.shifts = stream, context_length, seed, shift
-        self.samples_per_epoch = stream.tokens // context_length
-        self._epoch = -1
-        self._permutation: Permutation | None = None
-        self._shift = 0
-
-    def starts(self, samples: Int64) -> Int64:
-        """The first token of each sample number, int64 [n]."""
-        epochs, inside = np.divmod(samples, self.samples_per_epoch)
-        result = np.empty(len(samples), dtype=np.int64)
-        for epoch in np.unique(epochs):
-            chosen = epochs == epoch
-            permutation, shift = self._order(int(epoch))
-            result[chosen] = (permutation(inside[chosen]) * self.context_length + shift) % self.stream.tokens
-        return result
-
-    def samples_of(self, first: int, stop: int, epoch: int) -> tuple[Int64, Int64]:
-        """Which samples of an epoch predict tokens first..stop of the stream, in the order in which they come.
-
-        The other way round than `starts`: window w of an epoch predicts the T tokens after its first one. Up to T - 1
-        tokens of the ring are in no window of an epoch.
-
-        Returns:
-            sample numbers, rising [n], and how many of these tokens each of them predicts [n].
-        """
-        permutation, shift = self._order(epoch)
-        tokens, length = self.stream.tokens, self.context_length
-        start = (first - 1 - shift) % tokens  # counted from the first token that the epoch predicts
-        end = start + min(stop - first, tokens)
-        pieces = [(start, min(end, tokens)), (0, end - tokens)]  # the second where they go round the ring's end
-        (before, some), (after, others) = (_overlaps(*piece, length) for piece in pieces)
-        windows, counts = np.concatenate([before, after]), np.concatenate([some, others])
-        inside = windows < self.samples_per_epoch
-        windows, which = np.unique(windows[inside], return_inverse=True)
-        sums = np.bincount(which, weights=counts[inside], minlength=len(windows)).astype(np.int64)
-        samples = permutation.inverse(windows) + epoch * self.samples_per_epoch
-        order = np.argsort(samples)
-        return samples[order], sums[order]
-
-    def _order(self, epoch: int) -> tuple[Permutation, int]:
-        if epoch != self._epoch or self._permutation is None:
-            self._permutation = Permutation(self.samples_per_epoch, derive_seed(self.seed, "order", epoch))
-            self._shift = derive_seed(self.seed, "shift", epoch) % self.stream.tokens if self.shifts else 0
-            self._epoch = epoch
-        return self._permutation, self._shift
-
-
-def _overlaps(start: int, stop: int, length: int) -> tuple[Int64, Int64]:
-    """The windows of `length` that start..stop touches, and how much of it lies in each."""
-    if stop <= start:
-        return np.empty(0, np.int64), np.empty(0, np.int64)
-    windows = np.arange(start // length, (stop - 1) // length + 1)
-    return windows, np.minimum(stop, (windows + 1) * length) - np.maximum(start, windows * length)
-
-
 def make_batch(stream: TokenStream, starts: Int64, context_length: int, samples: Int64, isolate: bool) -> Batch:
     """Windows of the stream as a batch; with `isolate`, documents are numbered and positions restart with each.
 
@@ -134,10 +70,25 @@ def make_batch(stream: TokenStream, starts: Int64, context_length: int, samples:
     return Batch(input_ids, labels, samples, restarts.cumsum(axis=1, dtype=np.int32), positions)
 
 
+def gather(found: list[Windows], samples: Int64, context_length: int, isolate: bool) -> Batch:
+    """The samples as one batch, in their order, from the rings that they lie in."""
+    parts = [make_batch(ring.stream, ring.starts, context_length, samples[ring.rows], isolate) for ring in found]
+    if len(parts) == 1:
+        return parts[0]
+    places = np.argsort(np.concatenate([ring.rows for ring in found]))
+
+    def joined(name: str) -> Any:
+        arrays = [getattr(part, name) for part in parts]
+        return None if arrays[0] is None else np.concatenate(arrays)[places]
+
+    return Batch(*map(joined, ("input_ids", "labels", "sample_ids", "doc_ids", "positions")))
+
+
 class Loader:
     """This rank's share of each global batch, made ahead of time by a thread that draws no random number.
 
     Args:
+        stream: the tokens of a split, or a mixture of those of several sources.
         batch_rows: rows of the global batch, `world_size` at least; shares differ by one row where it is no multiple.
         fingerprint: the identity of the dataset; a state of another one is refused.
         same_windows: cut every epoch at the same places, so that full-batch descent has one objective.
@@ -145,7 +96,7 @@ class Loader:
 
     def __init__(
         self,
-        stream: TokenStream,
+        stream: TokenStream | Mixture,
         context_length: int,
         batch_rows: int,
         seed: int,
@@ -158,7 +109,7 @@ class Loader:
         prefetch: int = 4,
     ) -> None:
         assert batch_rows >= world_size, "the job refuses such a world size before this"
-        self.sampler = WindowSampler(stream, context_length, seed, shift=not same_windows)
+        self.sampler = make_sampler(stream, context_length, seed, same_windows=same_windows)
         self.batch_rows, self.rank, self.world_size = batch_rows, rank, world_size
         self.isolate, self.fingerprint, self.prefetch = isolate, fingerprint, prefetch
         self.samples = 0
@@ -186,8 +137,7 @@ class Loader:
         begin, end = (n * self.batch_rows // self.world_size for n in (self.rank, self.rank + 1))
         while True:
             samples = first + np.arange(begin, end, dtype=np.int64)
-            starts = self.sampler.starts(samples)
-            yield make_batch(self.sampler.stream, starts, self.sampler.context_length, samples, self.isolate)
+            yield gather(self.sampler.windows(samples), samples, self.sampler.context_length, self.isolate)
             first += self.batch_rows
 
     def close(self) -> None:
@@ -204,15 +154,16 @@ class Loader:
             "seed": self.sampler.seed,
             "context_length": self.sampler.context_length,
             "dataset": self.fingerprint,
-            "order_version": ORDER_VERSION,
+            **self.sampler.order(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on after `state`; CheckpointError says what changed when the order would be another."""
         here = self.state_dict()
-        changed = [key for key in here if key not in ("epoch", "samples") and here[key] != state[key]]
+        keys = sorted((here.keys() | state.keys()) - {"epoch", "samples"})
+        changed = [key for key in keys if here.get(key) != state.get(key)]
         if changed:
-            what = ", ".join(f"{key} {state[key]} -> {here[key]}" for key in changed)
+            what = ", ".join(f"{key} {state.get(key)} -> {here.get(key)}" for key in changed)
             raise CheckpointError(
                 f"the data is not what the checkpoint was trained on: {what}",
                 "use the recipe and the text of that run, or start another run with --run NEW_FOLDER",

@@ -14,21 +14,20 @@ before it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tilth.core.config import fingerprint
 from tilth.core.errors import DataError
 from tilth.core.executors import Executor, Inline
 from tilth.core.tasks import Done, OnDone, Task, run_chains, run_tasks
-from tilth.data import leak_plan
+from tilth.data import collect_plan, leak_plan
 from tilth.data.config import DataConfig, SplitConfig
-from tilth.data.dataset import Dataset, Origin, assemble, dataset_folder, is_whole
-from tilth.data.document import Verdict
+from tilth.data.dataset import DATASET_VERSION, Dataset, Origin, assemble, damage, dataset_folder
 from tilth.data.minhash import MinHashConfig
-from tilth.data.sources import Input, SourceConfig, list_inputs
-from tilth.data.sources.config import ORIGINS
+from tilth.data.sources import Listing, list_inputs
 from tilth.data.stages import build_stages
 from tilth.data.tasks import cleaning, collect, dedup, encode, split
 from tilth.data.tasks.parts import Part
@@ -41,6 +40,30 @@ FEW_DOCUMENTS = 100
 """Below this many documents `split.by: auto` cuts the text instead of drawing documents."""
 
 
+VERSIONS = {
+    "collect": collect.VERSION,
+    **cleaning.VERSIONS,
+    **dedup.VERSIONS,
+    "assign": split.VERSION,
+    **leak_plan.VERSIONS,
+    "tokenizer": _TOKENIZER_VERSION,
+    "encode": encode.VERSION,
+}
+"""Of every kind of task."""
+
+
+def decided_by(config: DataConfig, tokenizer: TokenizerConfig) -> str:
+    """The fingerprint of all that decides a dataset beside the files of its sources: what the recipe says, and the
+    versions of all that is done.
+    """
+    stages = [stage.identity() for stage in build_stages(config.clean)]
+    said = config.model_dump(mode="json", exclude=_NOT_OF_SHARDS), tokenizer.model_dump(mode="json")
+    return fingerprint([VERSIONS, DATASET_VERSION, stages, *said])
+
+
+_NOT_OF_SHARDS = {"mixture", "cross_document_attention"}
+
+
 @dataclass(frozen=True)
 class Workshop:
     """Where and how tasks run."""
@@ -48,10 +71,17 @@ class Workshop:
     workspace: Path
     executor: Executor = field(default_factory=Inline)
     on_done: OnDone | None = None
+    verify: bool = False
+    """Compare the hashes of everything that is there, and make again what was altered."""
+    say: Callable[[str], None] = lambda note: None
+    """Is told what should be known and is no error."""
+    used: set[str] = field(default_factory=set)
+    """The names of the folders of all tasks that were run or found."""
 
     def run(self, tasks: Sequence[Task], *, verify: bool = False) -> list[Done]:
         """Runs what is missing of `tasks`; with `verify` also what was altered."""
-        return run_tasks(tasks, self.workspace, self.executor, self.on_done, verify=verify)
+        verify = verify or self.verify
+        return self._noted(run_tasks(tasks, self.workspace, self.executor, self.on_done, verify=verify))
 
     def run_one(self, task: Task, *, verify: bool = False) -> Done:
         """Runs a task, if it is missing."""
@@ -59,7 +89,12 @@ class Workshop:
 
     def run_chains(self, chains: Sequence[Sequence[Task]]) -> list[list[Done]]:
         """Runs what is missing of chains."""
-        return run_chains(chains, self.workspace, self.executor, self.on_done)
+        results = run_chains(chains, self.workspace, self.executor, self.on_done, verify=self.verify)
+        return [self._noted(chain) for chain in results]
+
+    def _noted(self, results: list[Done]) -> list[Done]:
+        self.used.update(done.folder.name for done in results)
+        return results
 
 
 @dataclass(frozen=True)
@@ -67,6 +102,7 @@ class Cleaned:
     """A part after all stages, and what it is compared by."""
 
     part: Part
+    source: str
     stages: tuple[Done, ...]
     digests: Done
     signatures: Done | None
@@ -109,41 +145,56 @@ class Compared:
         return sum(done.facts[key] for done in self.done)
 
 
-def prepare(config: DataConfig, tokenizer: TokenizerConfig, name: str, base: Path, shop: Workshop) -> Dataset:
+def prepare(
+    config: DataConfig,
+    tokenizer: TokenizerConfig,
+    name: str,
+    base: Path,
+    shop: Workshop,
+    listings: Sequence[Listing] | None = None,
+    against: Sequence[Listing] | None = None,
+) -> Dataset:
     """Takes the sources to shards, doing only what is not done yet, and opens the result.
 
     Args:
         name: what the dataset's folder is called.
         base: the folder that relative paths of sources start from.
+        listings: the files of each source, where they are known already.
+        against: those of each of `decontaminate.against`.
     """
-    collected = shop.run(_collect_tasks(config, base, shop.workspace))
+    downloads = shop.workspace / "downloads"
+    found = listings or [list_inputs(source, base, downloads) for source in config.sources]
+    against = against or [list_inputs(source, base, downloads) for source in config.decontaminate.against]
+    collected = shop.run(collect_plan.collect_tasks(config, found))
     parts = [(done, part["file"]) for done in collected for part in done.facts["parts"]]
     if not parts:
         raise DataError(
             f"no document is left after reading {_names(config)}: {_rules([d.facts for d in collected])}",
             "check that the files hold text, and the source's field and format",
         )
-    against = config.decontaminate.against
-    evaluation = leak_plan.items_task(config.decontaminate, base, shop.workspace / "downloads") if against else None
+    evaluation = leak_plan.items_task(config.decontaminate, against) if config.decontaminate.against else None
     items = shop.run_one(evaluation) if evaluation else None
-    cleaned = _clean(config, parts, items, shop)
+    cleaned = clean_parts(config, parts, shop, items)
     _something_left(config, collected, cleaned)
-    compared = _compare(config, cleaned, shop)
-    assigned = _assign(config.split, cleaned, compared, shop)
+    compared = compare_parts(config, cleaned, shop)
+    assigned = assign_splits(config.split, cleaned, compared, shop)
     _every_split(config.split, assigned)
     apart = _keep_apart(config, cleaned, assigned, items, shop)
     assigned, divide = apart.assigned, assigned
     divided = _divided(config.split, cleaned, assigned)
     workers = shop.executor.workers
     sharing = workers if shop.executor.tasks_may_fork and len(divided) >= _MANY_PARTS else 1
-    trained = shop.run_one(_tokenizer_task(tokenizer, divided, cleaned, assigned, sharing), verify=True)
+    trained = shop.run_one(tokenizer_task(tokenizer, divided, cleaned, assigned, sharing), verify=True)
     threads = max(1, workers // len(divided))  # few parts: threads inside a task use the processors that are left
     pairs = zip(divided, cleaned, strict=True)
-    encodings = [_encode_task(part, c, assigned, trained, threads) for part, c in pairs]
+    encodings = [encode_task(part, c, assigned, trained, threads) for part, c in pairs]
     # The dataset's files are links to these results: one that was altered must not be gathered again.
     more = {"decontamination": apart.facts}
-    folder = dataset_folder(shop.workspace, name, trained.task, encodings)
-    encoded = shop.run(encodings, verify=not is_whole(folder, more))
+    final = dataset_folder(shop.workspace, name, trained.task, encodings)
+    damaged = damage(final, more, verify=shop.verify)
+    if damaged:
+        shop.say(f"{damaged}; it is made again")
+    encoded = shop.run(encodings, verify=damaged is not None)
     stages = {
         "read": collected,
         "clean": _of_kind(cleaned, "clean"),
@@ -158,51 +209,21 @@ def prepare(config: DataConfig, tokenizer: TokenizerConfig, name: str, base: Pat
         "data": config.model_dump(mode="json", exclude_none=True),
         "tokenizer": tokenizer.model_dump(mode="json", exclude_none=True),
     }
-    return assemble(shop.workspace, name, stages, trained, encoded, config.split.names, origins, recipe, more)
+    names, tasks, anew = config.split.names, sorted(shop.used), damaged is not None
+    return assemble(final, stages, trained, encoded, names, tasks, origins, recipe, more, anew=anew)
 
 
-def _collect_tasks(config: DataConfig, base: Path, workspace: Path) -> list[Task]:
-    tasks = []
-    for source in config.sources:
-        listing = list_inputs(source, base, workspace / "downloads")
-        skipped = listing.skipped
-        for group in _groups(listing.inputs, config.shard_bytes):
-            tasks.append(_collect_task(source, group, skipped, config.shard_bytes))
-            skipped = ()
-    return tasks
+def clean_parts(
+    config: DataConfig, parts: Sequence[tuple[Done, str]], shop: Workshop, items: Done | None = None
+) -> list[Cleaned]:
+    """Each part through all stages, in one pass where nothing of it was done before.
 
-
-def _groups(inputs: Sequence[Input], group_bytes: int) -> Iterator[list[Input]]:
-    """Neighbouring files in groups of about `group_bytes`: the unit in which work is done and redone."""
-    group: list[Input] = []
-    size = 0
-    for item in inputs:
-        group.append(item)
-        size += item.size
-        if size >= group_bytes:
-            yield group
-            group, size = [], 0
-    if group:
-        yield group
-
-
-def _collect_task(source: SourceConfig, group: list[Input], skipped: Sequence[Verdict], part_bytes: int) -> Task:
-    arguments = {"source": source, "inputs": group, "skipped": skipped, "part_bytes": part_bytes}
-    identity = {
-        # Where the text comes from is in the inputs; what is done with it is in these.
-        "source": source.model_dump(mode="json", exclude=set(ORIGINS) - {"builtin"} | {"sha256"}),
-        "inputs": [item.identity() for item in group],
-        "skipped": [[v.doc_id, v.rule, v.detail] for v in skipped],
-        "part_bytes": part_bytes,
-    }
-    return Task("collect", collect.collect, arguments, identity, collect.VERSION)
-
-
-def _clean(config: DataConfig, parts: Sequence[tuple[Done, str]], items: Done | None, shop: Workshop) -> list[Cleaned]:
-    """Each part through all stages, in one pass where nothing of it was done before."""
+    Args:
+        items: the index of the evaluation files, where there are some.
+    """
     stages = build_stages(config.clean)
     wanted = config.near if config.drops_near or _draws(config.split) else None
-    ways = [_Way(Part(done.folder, name), f"{done.task.key}/{name}", shop.workspace) for done, name in parts]
+    ways = [_Way(done, name, shop.workspace) for done, name in parts]
     for way in ways:
         for stage in stages:
             way.edit(way.task("clean", cleaning.clean, stage.identity(), stage=stage))
@@ -220,13 +241,16 @@ class _Way:
     """What a part goes through: tasks that edit it, and others that look at what is left.
 
     Attributes:
+        source: the name of the one that it is of.
         part, before: the part after what is planned so far, and the key of that.
         chain: what is planned, and not run yet.
         done: what was run.
     """
 
-    def __init__(self, part: Part, before: str, workspace: Path) -> None:
-        self.part, self.before, self._workspace = part, before, workspace
+    def __init__(self, collected: Done, name: str, workspace: Path) -> None:
+        self.part, self.before = Part(collected.folder, name), f"{collected.task.key}/{name}"
+        self._workspace = workspace
+        self.source: str = collected.task.arguments["source"].source_name
         self.chain: list[Task] = []
         self.done: list[Done] = []
 
@@ -253,7 +277,7 @@ class _Way:
         """The part at the end of its way."""
         editing = tuple(done for done in self.done if done.folder in self.part.stages)
         digested, *rest = self.done[-2:] if signed else self.done[-1:]
-        return Cleaned(self.part, editing, digested, rest[0] if rest else None)
+        return Cleaned(self.part, self.source, editing, digested, rest[0] if rest else None)
 
 
 def _run(ways: Sequence[_Way], shop: Workshop) -> None:
@@ -286,7 +310,7 @@ def _by_document(config: SplitConfig, documents: int) -> bool:
     return config.by == "document" or (config.by == "auto" and documents >= FEW_DOCUMENTS)
 
 
-def _compare(config: DataConfig, cleaned: Sequence[Cleaned], shop: Workshop) -> Compared:
+def compare_parts(config: DataConfig, cleaned: Sequence[Cleaned], shop: Workshop) -> Compared:
     """Documents that hold the same text, and nearly the same."""
     digests = [part.digests for part in cleaned]
     exact = shop.run_one(_exact_task(digests)) if config.deduplicate != "none" else None
@@ -338,7 +362,7 @@ def _near_task(
     return Task("near", dedup.near, arguments, identity, dedup.VERSIONS["near"])
 
 
-def _assign(config: SplitConfig, cleaned: Sequence[Cleaned], compared: Compared, shop: Workshop) -> Done:
+def assign_splits(config: SplitConfig, cleaned: Sequence[Cleaned], compared: Compared, shop: Workshop) -> Done:
     """Every document to its split."""
     documents = sum(part.digests.facts["documents"] for part in cleaned) - compared.total("documents")
     shares = tuple(share for _, share in config.held_out)
@@ -389,7 +413,7 @@ def _plain(done: Done) -> dict[str, Any]:
     return {key: value for key, value in done.facts.items() if key not in ("kind", "key", "rules", "files", "seal")}
 
 
-def _tokenizer_task(
+def tokenizer_task(
     config: TokenizerConfig, parts: Sequence[AssignedPart], cleaned: Sequence[Cleaned], assigned: Done, workers: int
 ) -> Task:
     identity: dict[str, Any] = {"tokenizer": config.model_dump(mode="json")}
@@ -409,13 +433,15 @@ def _learn_tokenizer(
     return {"kind_of_tokenizer": config.kind, "vocab_size": tokenizer.vocab_size, "fingerprint": tokenizer.fingerprint}
 
 
-def _encode_task(part: AssignedPart, cleaned: Cleaned, assigned: Done, tokenizer: Done, threads: int) -> Task:
+def encode_task(part: AssignedPart, cleaned: Cleaned, assigned: Done, tokenizer: Done, threads: int) -> Task:
     identity = {
         "cleaned": cleaned.key,
+        "source": cleaned.source,
         "assigned": [part.names, assigned.facts["parts"][part.number]],
         "tokenizer": tokenizer.facts["fingerprint"],
     }
-    arguments = {"part": part, "splits": part.names, "tokenizer_folder": tokenizer.folder, "threads": threads}
+    arguments: dict[str, Any] = {"part": part, "source": cleaned.source, "splits": part.names}
+    arguments |= {"tokenizer_folder": tokenizer.folder, "threads": threads}
     return Task("encode", encode.encode, arguments, identity, encode.VERSION)
 
 

@@ -5,10 +5,11 @@ A shard is a folder:
     tokens.bin      little-endian uint16, uint32 for a vocabulary over 65,535; each document ends with end-of-text
     offsets.bin     int64, documents + 1: where each document starts in tokens.bin
     doc_ids.bin     16 bytes a document
-    manifest.json   format version, counts, size and SHA-256 of each file, the tokenizer's fingerprint
+    manifest.json   format version, counts, size and SHA-256 of each file, the tokenizer's fingerprint, the source
 
 `write_shard` streams documents in; `TokenStream` joins a split's shards into one sequence of tokens. Sizes are
-checked when a shard is opened, hashes when it is first touched.
+checked when a shard is opened, hashes when it is first touched: those of all its files when tokens are read, those of
+offsets and ids when these are.
 """
 
 from __future__ import annotations
@@ -57,9 +58,17 @@ def encoded_document(doc_id: str, tokens: Tokens, text_bytes: int) -> EncodedDoc
 
 
 def write_shard(
-    folder: Path, documents: Iterable[EncodedDocuments], vocab_size: int, tokenizer_fingerprint: str
+    folder: Path,
+    documents: Iterable[EncodedDocuments],
+    vocab_size: int,
+    tokenizer_fingerprint: str,
+    source: str = "",
 ) -> dict[str, Any]:
-    """Writes a shard into the (temporary) `folder` as documents arrive; returns its manifest's facts."""
+    """Writes a shard into the (temporary) `folder` as documents arrive; returns its manifest's facts.
+
+    Args:
+        source: which all documents are from.
+    """
     dtype, offsets, doc_ids = token_dtype(vocab_size), [np.zeros(1, np.int64)], list[bytes]()
     tokens = text_bytes = 0
 
@@ -84,13 +93,14 @@ def write_shard(
         "dtype": dtype.name,
         "vocab_size": vocab_size,
         "tokenizer": tokenizer_fingerprint,
+        "source": source,
     }
     write_manifest(folder, facts)
     return facts
 
 
 class Shard:
-    """One shard, memory-mapped. Opening checks sizes and versions; the first read of each file checks its hash."""
+    """One shard, memory-mapped. Opening checks sizes and versions, the first read checks hashes."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -109,6 +119,7 @@ class Shard:
         self.text_bytes: int = self.manifest["text_bytes"]
         self.dtype = np.dtype(self.manifest["dtype"]).newbyteorder("<")
         self._maps: dict[str, npt.NDArray[Any]] = {}
+        self._verified: set[str] = set()
         self._check_counts()
 
     def _check_counts(self) -> None:
@@ -136,11 +147,19 @@ class Shard:
 
     def _map(self, name: str, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
         if name not in self._maps:
-            verify_file(self.folder, name, self.manifest)
+            self._verify(name)
             path = self.folder / name
             empty = path.stat().st_size == 0
             self._maps[name] = np.empty(0, dtype) if empty else np.memmap(path, dtype=dtype, mode="r")
         return self._maps[name]
+
+    def _verify(self, name: str) -> None:
+        """A shard with one bad file is no shard: the small ones are looked at with any, the tokens when they are read,
+        for they may be all that takes time."""
+        for file in (name, "offsets.bin", "doc_ids.bin"):
+            if file not in self._verified:
+                verify_file(self.folder, file, self.manifest)
+                self._verified.add(file)
 
 
 class TokenStream:

@@ -1,17 +1,19 @@
 """Where a process runs: its device, its rank, and the few collectives that training needs.
 
     start(device) -> Runtime       joins the process group when `torchrun` started us, and picks the device
+    long_from_main(work)           what process 0 makes, however long it takes, told to all
 
 One process works the same without a group: every collective is then the identity.
 
 No process waits for one that failed. What process 0 does alone goes through `from_main`, which tells the others how it
-ended; a process that fails anywhere else is missed by the others in their next collective, and never for longer than
-PATIENCE.
+ended (what may take hours, before there is a group, through `long_from_main`); a process that fails anywhere else is
+missed by the others in their next collective, and never for longer than PATIENCE.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -108,17 +110,7 @@ class Runtime:
         """
         if self.world_size == 1:
             return work()
-        if not self.is_main:
-            heard: PlainT = self._heard()
-            return heard
-        try:
-            value = work()
-        except BaseException as error:  # whatever it is, the others must not wait
-            with contextlib.suppress(PeerError):
-                self._tell({"exit_code": getattr(error, "exit_code", 1)})
-            raise
-        self._tell({"value": value})
-        return value
+        return _told(self.is_main, work, self._tell, self._heard)
 
     def _tell(self, letter: dict[str, Any]) -> None:
         content = json.dumps(letter).encode()
@@ -127,17 +119,13 @@ class Runtime:
         if len(whole) > _ENVELOPE:
             self._broadcast(torch.frombuffer(bytearray(whole[_ENVELOPE:]), dtype=torch.uint8))
 
-    def _heard(self) -> Any:
+    def _heard(self) -> dict[str, Any]:
         first = self._broadcast(torch.empty(_ENVELOPE, dtype=torch.uint8))
         length, content = int.from_bytes(first[:8], "little"), first[8:]
         if length > len(content):
             content += self._broadcast(torch.empty(length - len(content), dtype=torch.uint8))
-        letter = json.loads(content[:length])
-        if "value" in letter:
-            return letter["value"]
-        error = PeerError("process 0 of this run failed", "it says what to do")
-        error.exit_code, error.told = letter["exit_code"], True
-        raise error
+        letter: dict[str, Any] = json.loads(content[:length])
+        return letter
 
     def _broadcast(self, message: Tensor) -> bytes:
         message = message.to(self._mailbox)
@@ -149,6 +137,69 @@ class Runtime:
         """Leaves the process group."""
         if self.world_size > 1 and dist.is_initialized():
             dist.destroy_process_group()
+
+
+def _told(
+    is_main: bool,
+    work: Callable[[], PlainT],
+    tell: Callable[[dict[str, Any]], None],
+    hear: Callable[[], dict[str, Any]],
+) -> PlainT:
+    """Process 0 does the work and tells how it ended; the others hear of it."""
+    if not is_main:
+        letter = hear()
+        if "value" in letter:
+            value: PlainT = letter["value"]
+            return value
+        error = PeerError("process 0 of this run failed", "it says what to do")
+        error.exit_code, error.told = letter["exit_code"], True
+        raise error
+    try:
+        value = work()
+    except BaseException as error:  # whatever it is, the others must not wait
+        with contextlib.suppress(PeerError):
+            tell({"exit_code": getattr(error, "exit_code", 1)})
+        raise
+    tell({"value": value})
+    return value
+
+
+_STORES: list[Any] = []
+"""The store through which the processes of this launch find each other, once one was needed."""
+_PLACES = itertools.count()
+
+
+def _place(name: str) -> Any:
+    """A place of its own in that store: the same in every process, for all ask for as many before it."""
+    if not _STORES:
+        store, _, _ = next(dist.rendezvous("env://", timeout=PATIENCE))  # type: ignore[attr-defined]
+        _STORES.append(store)
+    return dist.PrefixStore(f"tilth/{name}/{next(_PLACES)}", _STORES[0])  # type: ignore[attr-defined]
+
+
+def long_from_main(work: Callable[[], PlainT]) -> PlainT:
+    """`Runtime.from_main` for what may take longer than PATIENCE; before `start` or after it.
+
+    It goes through the store and not through the group, whose messages may not take so long.
+    """
+    launch = launched()
+    if launch.world_size <= 1:
+        return work()
+    with _with_the_others():
+        store = _place("letter")
+
+    def tell(letter: dict[str, Any]) -> None:
+        with _with_the_others():
+            store.set("letter", json.dumps(letter))
+
+    def hear() -> dict[str, Any]:
+        while True:
+            with _with_the_others(), contextlib.suppress(dist.DistStoreError):  # not yet; who is gone is another error
+                store.wait(["letter"], timedelta(seconds=30))
+                letter: dict[str, Any] = json.loads(store.get("letter"))
+                return letter
+
+    return _told(launch.rank == 0, work, tell, hear)
 
 
 def start(device: DeviceName = "auto") -> Runtime:
@@ -164,7 +215,8 @@ def start(device: DeviceName = "auto") -> Runtime:
     if world_size > 1:
         backend = "nccl" if chosen.type == "cuda" else "gloo"
         with _with_the_others():
-            dist.init_process_group(backend, rank=rank, world_size=world_size, timeout=PATIENCE)
+            store = _place("group")
+            dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=PATIENCE)
     return Runtime(chosen, rank, world_size)
 
 

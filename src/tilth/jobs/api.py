@@ -12,6 +12,7 @@ from tilth.evaluate.metrics import Metrics
 from tilth.jobs.evaluate import evaluate_run
 from tilth.jobs.load import Which
 from tilth.jobs.prepare import DEFAULT_WORKSPACE, prepare_data
+from tilth.jobs.ready import dataset_for_training
 from tilth.jobs.recipe import Recipe
 from tilth.jobs.train import train_model
 
@@ -39,7 +40,8 @@ def train(
     """
     folder = Path(run or Path("runs") / recipe.name)
     RunFolder(folder).check()  # before hours of preparation
-    return train_model(recipe, prepare(recipe, workspace, workers), folder, emit)
+    dataset, notes = dataset_for_training(recipe, Path(workspace), workers)
+    return train_model(recipe, dataset, folder, emit, notes)
 
 
 def evaluate(

@@ -18,6 +18,7 @@ from tilth.core.errors import CheckpointError, DataError, RecipeError, StorageEr
 from tilth.core.files import MANIFEST, read_manifest, storage_errors
 from tilth.core.rundir import RunFolder
 from tilth.data.config import DataConfig
+from tilth.data.dataset import Dataset
 from tilth.data.loader import evaluation_batches
 from tilth.data.shards import EncodedDocuments, Shard, TokenStream, encoded_document, write_shard
 from tilth.data.sources import SourceConfig, list_inputs, read_input
@@ -55,9 +56,11 @@ def evaluate_run(
     place = run_of(Path(run))
     habits, note = _habits(place, language_model.path)
     say = say or _nobody
-    with _scratch() as scratch:
+    with _scratch() as scratch, contextlib.ExitStack() as held:
         if data is None:
-            stream = _validation(place, Path(run))
+            dataset = _dataset(place, Path(run))
+            held.enter_context(dataset.held())
+            stream = _validation(dataset)
         else:
             source = _source(str(data), habits, reading or {})
             stream, notes = encode_files(language_model, habits["clean"], source, scratch)
@@ -117,15 +120,20 @@ def _source(pattern: str, habits: Mapping[str, Any], reading: Mapping[str, str])
     return parse(SourceConfig, {"path": pattern, **given}, "--data")
 
 
-def _validation(run: Path | None, path: Path) -> TokenStream:
+def _dataset(run: Path | None, path: Path) -> Dataset:
+    """The dataset that a run was trained on."""
     if run is None:
         raise CheckpointError(
             f"{path} is not in a run folder: there is no validation split to measure it on",
             "name a folder made by `tilth train`, or evaluate a file: --data FILE",
         )
-    stream = dataset_of(run).stream("validation")
+    return dataset_of(run)
+
+
+def _validation(dataset: Dataset) -> TokenStream:
+    stream = dataset.stream("validation")
     if not stream.tokens:
-        raise DataError(f"the dataset of {run} has no validation split", "evaluate a file: --data FILE")
+        raise DataError(f"the dataset {dataset.folder} has no validation split", "evaluate a file: --data FILE")
     return stream
 
 

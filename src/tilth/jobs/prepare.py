@@ -1,19 +1,41 @@
-"""The job behind `tilth prepare`: a recipe's sources to a dataset."""
+"""The job behind `tilth prepare`: a recipe's sources to a dataset.
+
+    prepare_data(recipe, …) -> Dataset      does what is not done yet
+    find_prepared(recipe, …)                the dataset that a recipe led to before, if nothing has changed since
+    summary(dataset)                        what `--json` prints
+
+What a recipe led to is written down in `WORKSPACE/prepared/`: so that training needs neither the sources nor a look at
+all tasks. A record says which dataset it was, what the sources held, and what else decided it.
+"""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tilth.core.config import fingerprint
 from tilth.core.environment import launched, usable_cpus
+from tilth.core.errors import DataError, IntegrityError
 from tilth.core.executors import ExecutorName, open_executor
-from tilth.core.files import FolderLock, remove_leftovers
+from tilth.core.files import FolderLock, disk, read_sealed, remove_leftovers, storage_errors, write_sealed
 from tilth.core.tasks import OnDone
-from tilth.data.dataset import Dataset
-from tilth.data.pipeline import Workshop, prepare
+from tilth.data.dataset import Dataset, open_dataset
+from tilth.data.pipeline import Workshop, decided_by, prepare
+from tilth.data.sources import Listing
+from tilth.data.sources.hashes import list_remembered
 from tilth.jobs.recipe import Recipe
 
 DEFAULT_WORKSPACE = Path("work")
+Say = Callable[[str], None]
+_RECORD_VERSION = 1
+
+
+def _silent(note: str) -> None:
+    """For who does not listen."""
+    del note
 
 
 def prepare_data(
@@ -23,6 +45,9 @@ def prepare_data(
     base: Path | None = None,
     on_done: OnDone | None = None,
     executor: ExecutorName = "processes",
+    *,
+    verify: bool = False,
+    say: Say = _silent,
 ) -> Dataset:
     """Makes the dataset of a recipe, or opens it when nothing changed since it was made.
 
@@ -32,8 +57,11 @@ def prepare_data(
         base: where relative paths of sources start (default: the current folder).
         on_done: called after each task, with how many are done of how many.
         executor: `processes` of this machine, or `ray`: a cluster whose nodes all see the workspace and the sources.
+        verify: compare the hash of every file of the dataset, and of what it is made of; what was altered is made
+            again.
+        say: is told what should be known and is no error.
     """
-    # Under torchrun every process comes here: the first does the work, the others wait and find it done.
+    # Under torchrun every process may come here: one does the work, the others wait and find it done.
     together = launched().world_size > 1
     with FolderLock(workspace, "the workspace", wait=together):
         remove_leftovers(workspace / "tasks", r"[a-z_]+-[0-9a-f]{20}")
@@ -41,8 +69,113 @@ def prepare_data(
         place, root = workspace, base or Path()
         if executor == "ray":  # its workers start in another folder
             place, root = place.absolute(), root.absolute()
+        listings, against = _listings(recipe, root, place)
         with open_executor(executor, workers or usable_cpus()) as opened:
-            return prepare(recipe.data, recipe.tokenizer, recipe.name, root, Workshop(place, opened, on_done))
+            shop = Workshop(place, opened, on_done, verify, say)
+            dataset = prepare(recipe.data, recipe.tokenizer, recipe.name, root, shop, listings, against)
+        _write_record(recipe, workspace, dataset, _held(listings, against), sorted(shop.used))
+        return dataset
+
+
+def _listings(recipe: Recipe, base: Path, workspace: Path) -> tuple[list[Listing], list[Listing]]:
+    """The files of the sources, and those that training text is compared with."""
+    with storage_errors(workspace):
+        of_sources, against = (
+            [list_remembered(source, base, workspace) for source in sources]
+            for sources in (recipe.data.sources, recipe.data.decontaminate.against)
+        )
+    return of_sources, against
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A dataset that was found, and what should be known of how."""
+
+    dataset: Dataset
+    note: str = ""
+
+
+def find_prepared(recipe: Recipe, workspace: Path, base: Path | None = None) -> Prepared | None:
+    """The dataset that this recipe led to before, when its sources hold what they held then, or cannot be had any more.
+
+    Takes as long as it takes to list the sources, for files that are unchanged are not read: see
+    data/sources/hashes.py. None when there is no such dataset, or something has changed.
+    """
+    record = _read_record(recipe, workspace)
+    if record is None:
+        return None
+    folder = workspace / "datasets" / record["dataset"]
+    try:
+        dataset = open_dataset(folder)
+    except DataError:  # it is gone, damaged or of another version
+        return None
+    try:
+        _still_here(recipe, base or Path(), workspace)
+        held = _held(*_listings(recipe, base or Path(), workspace))
+    except IntegrityError:
+        raise
+    except DataError as error:
+        made = time.strftime("%Y-%m-%d %H:%M", time.localtime(record["time"]))
+        note = f"the sources cannot be read ({error.message}): going on with {folder}, made of them on {made}"
+        return Prepared(dataset, note)
+    same = held == record["held"] and record["decided_by"] == decided_by(recipe.data, recipe.tokenizer)
+    return Prepared(dataset) if same else None
+
+
+def _still_here(recipe: Recipe, base: Path, workspace: Path) -> None:
+    """DataError when listing a source would download all of it anew, only to find what is prepared already."""
+    for source in (*recipe.data.sources, *recipe.data.decontaminate.against):
+        remote = source.url or source.crawl or source.common_crawl or source.synthetic
+        if (remote or (source.hub and source.hub.dataset)) and not (workspace / "downloads").is_dir():
+            raise DataError(
+                f"source {source.source_name}: what was downloaded is gone from {workspace / 'downloads'}",
+                "`tilth prepare` downloads it again",
+            )
+
+
+def _held(*listings: Iterable[Listing]) -> str:
+    """The fingerprint of what sources hold, of each kind of them."""
+    return fingerprint(
+        [
+            [
+                [[item.identity() for item in listing], [[v.doc_id, v.rule, v.detail] for v in listing.skipped]]
+                for listing in of_kind
+            ]
+            for of_kind in listings
+        ]
+    )
+
+
+def _record_path(recipe: Recipe, workspace: Path) -> Path:
+    # No path of this machine, and no version: a workspace that was carried elsewhere without its sources still serves.
+    said = recipe.data.model_dump(mode="json", exclude={"mixture", "cross_document_attention"})
+    key = fingerprint([recipe.name, said, recipe.tokenizer.model_dump(mode="json")])
+    return workspace / "prepared" / f"{recipe.name}-{key[:20]}.json"
+
+
+def _write_record(recipe: Recipe, workspace: Path, dataset: Dataset, held: str, tasks: Sequence[str]) -> None:
+    path = _record_path(recipe, workspace)
+    content = {
+        "version": _RECORD_VERSION,
+        "dataset": dataset.folder.name,
+        "held": held,
+        "decided_by": decided_by(recipe.data, recipe.tokenizer),
+        "tasks": list(tasks),
+    }
+    before = _read_record(recipe, workspace)
+    if before is None or any(before[key] != value for key, value in content.items()):
+        with storage_errors(path):
+            disk.make_folder(path.parent)
+            write_sealed(path, {**content, "time": time.time()})
+
+
+def _read_record(recipe: Recipe, workspace: Path) -> dict[str, Any] | None:
+    path = _record_path(recipe, workspace)
+    try:
+        record = read_sealed(path) if path.is_file() else {}
+    except IntegrityError:
+        return None  # it saves time, and is made again
+    return record if record.get("version") == _RECORD_VERSION else None
 
 
 def summary(dataset: Dataset) -> dict[str, Any]:

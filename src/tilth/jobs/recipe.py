@@ -77,6 +77,14 @@ class Recipe(Config):
         return self
 
     @model_validator(mode="after")
+    def _mixture_has_steps(self) -> Recipe:
+        if self.data.mixture is not None and self.train.batch_tokens == "all":
+            raise ValueError(
+                "data.mixture with train.batch_tokens all, which sees every token in every step | remove one of them"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _has_what_it_asks_for(self) -> Recipe:
         if self.train.early_stopping and not (self.evaluate.every and self.data.split.validation):
             raise ValueError("train.early_stopping needs evaluations | set evaluate.every and data.split.validation")

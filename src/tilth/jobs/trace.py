@@ -9,7 +9,7 @@ at most.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,11 @@ from tilth.data.dataset import Dataset
 from tilth.data.flow import BY_PART
 from tilth.data.ledger import Ledger, open_ledger, wholes
 from tilth.data.lineage import Change, follow
-from tilth.data.loader import WindowSampler
+from tilth.data.sampling import Sampler, make_sampler
+from tilth.data.shards import TokenStream
 from tilth.data.tasks.examples import around_the_change
+from tilth.jobs.mixing import training_tokens
+from tilth.jobs.runs import stored_recipe
 
 Facts = dict[str, Any]
 
@@ -171,21 +174,12 @@ def _seen(dataset: Dataset, run: Path, spans: Sequence[Facts]) -> Facts:
     done = records[-1].last_sample + 1 if records else 0
     last_of_steps = np.array([record.last_sample for record in records], np.int64)
     steps: dict[int, Facts] = {}
-    epochs = -(-done // sampler.samples_per_epoch)
-    for epoch in range(epochs):
-        for span in spans:
-            if span["split"] != "train":
-                continue
-            first, stop = span["in_stream"]
-            samples, tokens = sampler.samples_of(first, stop, epoch)
-            samples, tokens = samples[samples < done], tokens[samples < done]
-            starts, places = sampler.starts(samples), np.searchsorted(last_of_steps, samples)
-            for sample, start, count, place in zip(
-                *(v.tolist() for v in (samples, starts, tokens, places)), strict=True
-            ):
-                own = steps.setdefault(records[place].step, {"tokens": 0, "windows": []})
-                own["tokens"] += count
-                own["windows"].append({"sample": sample, "epoch": epoch, "start": start, "tokens": count})
+    spans = [span for span in spans if span["split"] == "train"]
+    for window in _windows(sampler, spans, done):
+        place = int(np.searchsorted(last_of_steps, window["sample"]))
+        own = steps.setdefault(records[place].step, {"tokens": 0, "windows": []})
+        own["tokens"] += window["tokens"]
+        own["windows"].append(window)
     return {
         "run": str(run),
         "steps_done": len(records),
@@ -196,27 +190,54 @@ def _seen(dataset: Dataset, run: Path, spans: Sequence[Facts]) -> Facts:
     }
 
 
-def _sampler(dataset: Dataset, run: Path) -> WindowSampler:
+def _windows(sampler: Sampler, spans: Sequence[Facts], done: int) -> Iterator[Facts]:
+    """The windows among the first `done` samples that predict tokens of the spans. Of a mixture, epoch and start are
+    those of the ring that the document is in, which may be none.
+    """
+    for ring, (own, count) in enumerate(zip(sampler.rings, sampler.counts(done), strict=True)):
+        inside = [(first, first + span["tokens"]) for span in spans for first in _first(own.stream, span)]
+        for epoch in range(-(-count // own.samples_per_epoch)):
+            for first, stop in inside:
+                places, tokens = own.samples_of(first, stop, epoch)
+                places, tokens = places[places < count], tokens[places < count]
+                columns = (sampler.numbers(ring, places), own.starts(places), tokens)
+                for sample, start, n in zip(*(column.tolist() for column in columns), strict=True):
+                    yield {"sample": sample, "epoch": epoch, "start": start, "tokens": n}
+
+
+def _first(stream: TokenStream, span: Facts) -> list[int]:
+    """Where a span begins in a stream, if its shard is in it."""
+    before = 0
+    for shard in stream.shards:
+        if shard.folder.name == span["shard"].rpartition("/")[2]:
+            return [before + span["in_shard"][0]]
+        before += shard.tokens
+    return []
+
+
+def _sampler(dataset: Dataset, run: Path) -> Sampler:
     """The order in which a run goes through its training text: all of it follows from the recipe."""
     recipe = RunFolder(run).recipe()
+    mixed = recipe.get("data", {}).get("mixture") is not None
+    tokens = training_tokens(stored_recipe(RunFolder(run)), dataset) if mixed else dataset.stream("train")
     same_windows = recipe["train"]["batch_tokens"] == "all"
-    return WindowSampler(
-        dataset.stream("train"), recipe["model"]["context_length"], recipe["train"]["seed"], shift=not same_windows
-    )
+    return make_sampler(tokens, recipe["model"]["context_length"], recipe["train"]["seed"], same_windows=same_windows)
 
 
 def trace_step(dataset: Dataset, run: Path, step: int) -> Facts:
     """The documents whose tokens a step of a run predicted, the largest share first."""
     record = _record(run, step)
     sampler = _sampler(dataset, run)
-    stream, length = sampler.stream, sampler.context_length
-    counts: dict[int, int] = {}
-    for start in sampler.starts(np.arange(record.first_sample, record.last_sample + 1)).tolist():
-        numbers = stream.document_numbers(start + 1, length) % stream.documents
-        for number, count in zip(*(v.tolist() for v in np.unique(numbers, return_counts=True)), strict=True):
-            counts[number] = counts.get(number, 0) + count
+    counts: dict[tuple[int, int], int] = {}
+    ids: dict[tuple[int, int], str] = {}
+    for ring, windows in enumerate(sampler.windows(np.arange(record.first_sample, record.last_sample + 1))):
+        stream = windows.stream
+        for start in windows.starts.tolist():
+            numbers = stream.document_numbers(start + 1, sampler.context_length) % stream.documents
+            for number, count in zip(*(v.tolist() for v in np.unique(numbers, return_counts=True)), strict=True):
+                counts[ring, number] = counts.get((ring, number), 0) + count
+                ids[ring, number] = stream.doc_id(number)
     total = sum(counts.values())
-    ids = {number: stream.doc_id(number) for number in counts}
     with open_ledger(dataset) as ledger:
         known = ledger.locators(ids.values())
     documents = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,13 @@ from tilth.core.files import read_json, write_json
 from tilth.core.rundir import Event, Message, RunFolder, SampleRecord
 from tilth.data.dataset import Dataset
 from tilth.data.loader import Loader, evaluation_batches
+from tilth.data.mixture import Mixture
 from tilth.data.shards import TokenStream
 from tilth.distributed.runtime import Runtime, start
 from tilth.evaluate.evaluator import evaluate
 from tilth.generate.text import TextOptions, generate_texts
 from tilth.jobs.final import choose_weights, standing_final, write_final, write_identity
+from tilth.jobs.mixing import say_mixture, seen, tokens_of, training_tokens
 from tilth.jobs.recipe import Recipe
 from tilth.jobs.report import write_report
 from tilth.jobs.runs import dataset_facts, stored_recipe
@@ -39,24 +41,28 @@ from tilth.train.trainer import Parts, Trainer
 Emit = Callable[[Event], None]
 
 
-def train_model(recipe: Recipe, dataset: Dataset, run: Path, emit: Emit | None = None) -> dict[str, Any]:
+def train_model(
+    recipe: Recipe, dataset: Dataset, run: Path, emit: Emit | None = None, notes: Sequence[str] = ()
+) -> dict[str, Any]:
     """Trains, resuming where `run` left off, and returns the result that `tilth train --json` prints.
 
     Args:
         run: the run folder; made by the same recipe and data, or new.
         emit: receives every event besides the run folder.
+        notes: what should stand in the run's records of how its data was had.
     """
     runtime = start(recipe.train.device)
     folder = RunFolder(run)
     with contextlib.ExitStack() as stack:
         stack.callback(runtime.stop)
-        runtime.from_main(lambda: _hold(folder, stack))
-        return _train(recipe, dataset, folder, runtime, functools.partial(_record, folder, emit))
+        runtime.from_main(lambda: _hold(folder, dataset, stack))
+        return _train(recipe, dataset, folder, runtime, functools.partial(_record, folder, emit), notes)
 
 
-def _hold(folder: RunFolder, stack: contextlib.ExitStack) -> None:
+def _hold(folder: RunFolder, dataset: Dataset, stack: contextlib.ExitStack) -> None:
     folder.check()
     stack.enter_context(folder.lock())
+    stack.enter_context(dataset.held())
     folder.remove_leftovers()
 
 
@@ -66,7 +72,9 @@ def _record(folder: RunFolder, show: Emit | None, event: Event) -> None:
         show(event)
 
 
-def _train(recipe: Recipe, dataset: Dataset, folder: RunFolder, runtime: Runtime, record: Emit) -> dict[str, Any]:
+def _train(
+    recipe: Recipe, dataset: Dataset, folder: RunFolder, runtime: Runtime, record: Emit, notes: Sequence[str]
+) -> dict[str, Any]:
     """All processes come here. What process 0 alone does goes through `from_main`, so that none waits in vain."""
     model_config = complete_model(recipe.model, dataset.tokenizer)
     loader = _make_loader(recipe, dataset, runtime)
@@ -91,7 +99,7 @@ def _train(recipe: Recipe, dataset: Dataset, folder: RunFolder, runtime: Runtime
 
     def begin() -> None:
         again = folder.last_step() - trainer.progress.step
-        said = [*warnings, *folder.rewind(trainer.progress.step)]
+        said = [*notes, *warnings, *folder.rewind(trainer.progress.step)]
         _say_before(trainer, record, said, changes, again)
         _say_where(checkpoint, trainer, record)
 
@@ -150,7 +158,7 @@ def _latest(store: CheckpointStore, runtime: Runtime) -> tuple[Checkpoint | None
 
 def _make_loader(recipe: Recipe, dataset: Dataset, runtime: Runtime) -> Loader:
     """The loader; an error when text, context and batch do not fit comes here, before the run folder is claimed."""
-    stream, context = dataset.stream("train"), recipe.model.context_length
+    stream, context = training_tokens(recipe, dataset), recipe.model.context_length
     rows, full = batch_rows(recipe, stream), recipe.train.batch_tokens == "all"
     if rows < runtime.world_size:
         longer = "give more text" if full else f"set train.batch_tokens to {runtime.world_size * context} or more"
@@ -205,16 +213,16 @@ def _build(
     )
 
 
-def batch_rows(recipe: Recipe, stream: TokenStream) -> int:
+def batch_rows(recipe: Recipe, stream: TokenStream | Mixture) -> int:
     """Rows of the global batch."""
     context, batch = recipe.model.context_length, recipe.train.batch_tokens
-    return max(1, stream.tokens // context) if batch == "all" else batch // context
+    return max(1, tokens_of(stream) // context) if batch == "all" else batch // context
 
 
 def planned_steps(recipe: Recipe, dataset: Dataset) -> int | None:
     """How many steps the run takes at most, or None when only the clock or a metric ends it."""
-    stream, context = dataset.stream("train"), recipe.model.context_length
-    epoch_tokens = stream.tokens // context * context
+    stream, context = training_tokens(recipe, dataset), recipe.model.context_length
+    epoch_tokens = max(1, tokens_of(stream) // context) * context
     return Stopping(recipe.train, batch_rows(recipe, stream) * context, epoch_tokens).total_steps
 
 
@@ -380,6 +388,9 @@ def _say_where(checkpoint: Checkpoint | None, trainer: Trainer, record: Emit) ->
     epochs = parts.loader.batch_rows / parts.loader.samples_per_epoch
     if epochs > 1:
         text += f"; one batch holds the training text {epochs:.1f} times: train.batch_tokens is larger than the text"
+    steps = trainer.stopping.total_steps
+    if mixture := say_mixture(parts.loader.sampler, steps and steps * parts.loader.batch_rows):
+        record(Message(step, "info", mixture))
     if checkpoint is None:
         record(Message(0, "info", f"starting: {text}"))
         return
@@ -416,6 +427,8 @@ def _end(
         "stopped_by": stopped_by,
         "checkpoint": str(folder.checkpoints / f"step-{progress.step:08d}"),
     }
+    if mixture := seen(parts.loader.sampler, parts.loader.samples):
+        result["mixture"] = mixture
     kept = {**result, "validation": validation, "weights": {"kind": facts["weights"], "step": facts["step"]}}
     if not (stands and _is_kept(folder, kept)):
         write_json(folder.path / "result.json", {**kept, "process": os.getpid()})

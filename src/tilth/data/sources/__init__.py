@@ -4,6 +4,7 @@
     list_inputs(config, base, downloads)      listing.py       its files, sorted and hashed
     read_input(item, config)                  files.py         a file's documents and verdicts, as a stream
 
+    hashes.py        SHA-256 of files, remembered
     inputs.py        Input and Listing; which suffix is which reader; languages.py: which is which language of code
     streams.py       bytes in pieces: plain, gzip, zstd, bzip2, xz; byte order marks; whole lines
     content.py       the bytes of a file on disk or in an archive; archives.py: the files in zip and tar

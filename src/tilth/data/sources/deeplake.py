@@ -19,9 +19,10 @@ from typing import Any
 
 from tilth.core.config import fingerprint
 from tilth.core.errors import DataError, RecipeError
-from tilth.core.files import FolderLock, hash_file, new_folder, read_manifest
+from tilth.core.files import FolderLock, new_folder, read_manifest
 from tilth.data.document import Verdict, make_doc_id
 from tilth.data.sources.config import SourceConfig
+from tilth.data.sources.hashes import file_hash
 from tilth.data.sources.inputs import Input, Listing
 from tilth.data.sources.shapes import shape_of
 
@@ -47,7 +48,7 @@ def list_deeplake(config: SourceConfig, base: Path, downloads: Path) -> Listing:
     shape = shape_of(config)
     columns = [*dict.fromkeys([*shape.columns, *shape.optional])]
     state = {
-        path.relative_to(folder).as_posix(): hash_file(path) for path in sorted(folder.rglob("*")) if path.is_file()
+        path.relative_to(folder).as_posix(): file_hash(path) for path in sorted(folder.rglob("*")) if path.is_file()
     }
     store = downloads / "deeplake"
     final = store / fingerprint({"state": state, "columns": columns})[:32]

@@ -22,9 +22,10 @@ from typing import Any
 
 from tilth.core.config import fingerprint
 from tilth.core.errors import DataError, IntegrityError
-from tilth.core.files import FolderLock, hash_file, read_json, read_sealed, safe_join, write_json, write_sealed
+from tilth.core.files import FolderLock, read_json, read_sealed, safe_join, write_json, write_sealed
 from tilth.data.document import Verdict, make_doc_id
 from tilth.data.sources.config import SourceConfig
+from tilth.data.sources.hashes import file_hash
 from tilth.data.sources.hub_client import Hub, RemoteFile, is_whole
 from tilth.data.sources.hub_config import HubConfig
 from tilth.data.sources.hub_layout import Card, Choice, choose, read_card
@@ -111,7 +112,7 @@ class _Copy:
                 write_json(path, note)
             return Input(config.source_name, "hub_stream", path, locator, file.size, file.sha256)
         path = self.bring(file)
-        return Input(config.source_name, kind, path, locator, file.size, file.sha256 or hash_file(path))
+        return Input(config.source_name, kind, path, locator, file.size, file.sha256 or file_hash(path))
 
 
 def _card(copy: _Copy, readme: RemoteFile | None) -> Card:
@@ -141,7 +142,7 @@ def _from_folder(config: SourceConfig, hub: HubConfig, folder: Path) -> Listing:
         card = read_card(text[:_LONGEST_CARD], str(readme))
         choice, license_ = choose(names, card, hub, _given(config), hub.name), card.license
     inputs = [
-        Input(config.source_name, choice.kind, path, f"{hub.name}/{prefix}{name}", path.stat().st_size, hash_file(path))
+        Input(config.source_name, choice.kind, path, f"{hub.name}/{prefix}{name}", path.stat().st_size, file_hash(path))
         for name in choice.names
         for path in [safe_join(folder, name)]
     ]

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from tilth.core.errors import DataError, RecipeError
-from tilth.core.files import disk, hash_file, safe_join, storage_errors
+from tilth.core.files import disk, safe_join, storage_errors
+from tilth.data.sources.hashes import file_hash
 
 _TYPE = "dataset"
 
@@ -170,7 +171,7 @@ def is_whole(path: Path, file: RemoteFile) -> bool:
     """Whether a file has the size and the hash that the hub lists for it."""
     if not path.is_file() or path.stat().st_size != file.size:
         return False
-    return hash_file(path) == file.sha256 if file.sha256 else _git_sha1(path) == file.git_sha1
+    return file_hash(path) == file.sha256 if file.sha256 else _git_sha1(path) == file.git_sha1
 
 
 def _git_sha1(path: Path) -> str:

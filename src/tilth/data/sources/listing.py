@@ -23,12 +23,12 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from tilth.core.errors import DataError
-from tilth.core.files import hash_file
 from tilth.data.document import Verdict, make_doc_id
 from tilth.data.extract import require
 from tilth.data.sources import python_docs
 from tilth.data.sources.config import GLOB_CHARACTERS, SourceConfig
 from tilth.data.sources.deeplake import list_deeplake
+from tilth.data.sources.hashes import file_hash
 from tilth.data.sources.hub import list_hub
 from tilth.data.sources.inputs import ARCHIVES, KNOWN_SUFFIXES, Input, Kind, Listing, kind_of
 from tilth.data.sources.synthetic.listing import list_synthetic
@@ -178,7 +178,7 @@ def _input(config: SourceConfig, path: Path, locator: str, *, explicit: bool) ->
         raise _unknown_suffix(config, str(path))
     require(kind)  # now, and not when the first such file is read
     try:
-        return Input(config.source_name, kind, path, locator, path.stat().st_size, hash_file(path))
+        return Input(config.source_name, kind, path, locator, path.stat().st_size, file_hash(path))
     except OSError as error:
         raise DataError(
             f"source {config.source_name}: cannot read {path}: {error.strerror}",

@@ -28,6 +28,7 @@ from urllib.parse import unquote, urlsplit
 
 from tilth.core.errors import DataError, IntegrityError, StorageError
 from tilth.core.files import FolderLock, disk, hash_file, read_json, storage_errors, write_json
+from tilth.data.sources.hashes import file_hash
 
 TIMEOUT = 30.0  # seconds without a byte
 ATTEMPTS = 6  # without progress worth the name
@@ -57,8 +58,8 @@ def fetch(url: str, sha256: str, folder: Path) -> Path:
             aside, never used).
         StorageError: the disk refuses or has no room for it, or another process downloads into the folder.
     """
-    target = folder / _file_name(url, sha256)
-    if target.is_file() and hash_file(target) == sha256:
+    target = folder / file_name(url, sha256)
+    if target.is_file() and file_hash(target) == sha256:
         return target
     with FolderLock(folder, "the download folder"), storage_errors(target):
         part = target.with_name(f"{target.name}.part")
@@ -70,7 +71,8 @@ def fetch(url: str, sha256: str, folder: Path) -> Path:
     return target
 
 
-def _file_name(url: str, sha256: str) -> str:
+def file_name(url: str, sha256: str) -> str:
+    """What a download is called."""
     name = unquote(urlsplit(url).path.rpartition("/")[2])
     # Only the tail is kept, so that a long name keeps its suffix.
     return f"{sha256[:16]}-{re.sub(r'[^A-Za-z0-9._-]', '_', name)[-100:] or 'file'}"

@@ -18,16 +18,16 @@ from tilth.data.tasks.split import AssignedPart
 from tilth.tokenizer import Tokenizer, load_tokenizer
 from tilth.tokenizer.hf_format import UNKNOWN
 
-VERSION = 3
+VERSION = 4
 _UNIT_CHARACTERS = 1 << 17  # what a thread encodes at a time
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
 
 
 def encode(
-    folder: Path, part: AssignedPart, splits: Sequence[str], tokenizer_folder: Path, threads: int
+    folder: Path, part: AssignedPart, source: str, splits: Sequence[str], tokenizer_folder: Path, threads: int
 ) -> dict[str, Any]:
-    """Writes documents and shard of each split of one part; facts: by split."""
+    """Writes documents and shard of each split of one part, which is of one source; facts: by split."""
     tokenizer = load_tokenizer(tokenizer_folder)
     facts: dict[str, Any] = {}
     with ThreadPoolExecutor(threads) as pool:
@@ -35,9 +35,9 @@ def encode(
             documents = _written(part.batches(split), folder / "documents" / f"{split}.parquet")
             unknown: Counter[str] = Counter()
             encoded = _encoded(documents, tokenizer, pool, threads, unknown)
-            facts[split] = write_shard(folder / split, encoded, tokenizer.vocab_size, tokenizer.fingerprint)
+            facts[split] = write_shard(folder / split, encoded, tokenizer.vocab_size, tokenizer.fingerprint, source)
             facts[split]["unknown_characters"] = sum(unknown.values())
-    return {**facts, "rules": {}}
+    return {"source": source, **facts, "rules": {}}
 
 
 def _written(batches: Iterable[Batch], path: Path) -> Iterator[Document]:

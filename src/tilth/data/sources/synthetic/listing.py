@@ -20,6 +20,7 @@ from tilth.core.errors import DataError, RecipeError
 from tilth.core.files import FolderLock, hash_file, read_sealed, write_sealed
 from tilth.data.document import Verdict, make_doc_id
 from tilth.data.sources.config import SourceConfig
+from tilth.data.sources.hashes import file_hash
 from tilth.data.sources.inputs import Input, Kind, Listing
 from tilth.data.sources.synthetic.budget import Budget
 from tilth.data.sources.synthetic.config import SeedDocuments, SyntheticConfig
@@ -47,7 +48,7 @@ def list_synthetic(config: SourceConfig, base: Path, downloads: Path) -> Listing
     folder = downloads / "synthetic" / key[:32]
     with FolderLock(folder, "the folder of synthetic answers"):
         path, note = folder / f"answers-{wanted.requests}.jsonl", folder / f"answers-{wanted.requests}.json"
-        if not (note.is_file() and path.is_file() and hash_file(path) == read_sealed(note)["sha256"]):
+        if not (note.is_file() and path.is_file() and file_hash(path) == read_sealed(note)["sha256"]):
             said = _fill(wanted, seeds, folder, path)
             write_sealed(note, {"sha256": hash_file(path), "said": said})
         facts = read_sealed(note)

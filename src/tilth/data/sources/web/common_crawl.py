@@ -30,9 +30,9 @@ from tilth.core.files import (
     read_sealed,
     remove_leftovers,
     storage_errors,
-    verify_manifest,
     write_sealed,
 )
+from tilth.data.sources.hashes import file_hash, verify_folder
 from tilth.data.sources.inputs import kind_of
 from tilth.data.sources.url import complete
 from tilth.data.sources.web.archive import Archive, Place, write_fates
@@ -95,7 +95,7 @@ def _whole_file(url: str, folder: Path) -> Path:
     target = folder / f"{fingerprint(url)[:16]}-{name}"
     note = target.with_name(f"{target.name}.sha256.json")
     if note.is_file() and target.is_file():
-        if hash_file(target) != read_sealed(note)["sha256"]:
+        if file_hash(target) != read_sealed(note)["sha256"]:
             raise IntegrityError(f"{target} is not what came from {url}", "it was altered: remove it, and run again")
         return target
     with FolderLock(folder, "the download folder"), storage_errors(target):
@@ -139,7 +139,7 @@ def bring_records(config: CommonCrawlConfig, index: Path, folder: Path) -> Path:
             disk.make_folder(work)
             _bring_all(config, ranges, work, final)
         disk.remove(work)
-    verify_manifest(final)
+    verify_folder(final)
     return final
 
 

@@ -21,6 +21,7 @@ from typing import Any
 from tilth.core.config import fingerprint
 from tilth.core.errors import DataError
 from tilth.core.files import FolderLock, disk, new_folder, remove_leftovers, storage_errors, verify_manifest
+from tilth.data.sources.hashes import verify_folder
 from tilth.data.sources.web.archive import Archive, Place, answer_records, now, read_fates, write_fates, write_segments
 from tilth.data.sources.web.config import CrawlConfig
 from tilth.data.sources.web.courier import REDIRECTS, Courier, Robots
@@ -62,7 +63,7 @@ def crawl(config: CrawlConfig, base: Path, folder: Path) -> Path:
             disk.make_folder(work)
             _Crawl(config, singles, work, earlier).run(final)
         disk.remove(work)
-    verify_manifest(final)
+    verify_folder(final)
     return final
 
 

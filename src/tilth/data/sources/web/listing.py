@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from tilth.core.files import hash_file, read_manifest
+from tilth.core.files import read_manifest
 from tilth.data.document import Verdict, make_doc_id
 from tilth.data.sources.config import SourceConfig
+from tilth.data.sources.hashes import file_hash
 from tilth.data.sources.inputs import Input, Listing
 from tilth.data.sources.web.archive import FATES, read_fates
 from tilth.data.sources.web.common_crawl import bring_files, bring_records
@@ -33,7 +34,7 @@ def list_web(config: SourceConfig, base: Path, downloads: Path) -> Listing:
         return _from_folder(config, bring_records(web, base / Path(web.index).expanduser(), downloads))
     found = bring_files(web, base, downloads)
     inputs = (
-        Input(config.source_name, "warc", path, name, path.stat().st_size, hash_file(path)) for name, path in found
+        Input(config.source_name, "warc", path, name, path.stat().st_size, file_hash(path)) for name, path in found
     )
     return Listing(tuple(sorted(inputs, key=lambda item: item.locator)))
 

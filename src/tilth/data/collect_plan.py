@@ -1,0 +1,49 @@
+"""The tasks that read, as the pipeline plans them: which files go together, and what decides the name of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from tilth.core.tasks import Task
+from tilth.data.config import DataConfig
+from tilth.data.document import Verdict
+from tilth.data.sources import Input, Listing, SourceConfig
+from tilth.data.sources.config import ORIGINS
+from tilth.data.tasks import collect
+
+
+def collect_tasks(config: DataConfig, listings: Sequence[Listing]) -> list[Task]:
+    """A task for each group of files of each source; `listings` are those of the sources."""
+    tasks = []
+    for source, listing in zip(config.sources, listings, strict=True):
+        skipped = listing.skipped
+        for group in _groups(listing.inputs, config.shard_bytes):
+            tasks.append(_collect_task(source, group, skipped, config.shard_bytes))
+            skipped = ()
+    return tasks
+
+
+def _groups(inputs: Sequence[Input], group_bytes: int) -> Iterator[list[Input]]:
+    """Neighbouring files in groups of about `group_bytes`: the unit in which work is done and redone."""
+    group: list[Input] = []
+    size = 0
+    for item in inputs:
+        group.append(item)
+        size += item.size
+        if size >= group_bytes:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
+
+
+def _collect_task(source: SourceConfig, group: list[Input], skipped: Sequence[Verdict], part_bytes: int) -> Task:
+    arguments = {"source": source, "inputs": group, "skipped": skipped, "part_bytes": part_bytes}
+    identity = {
+        # Where the text comes from is in the inputs; what is done with it is in these.
+        "source": source.model_dump(mode="json", exclude=set(ORIGINS) - {"builtin"} | {"sha256"}),
+        "inputs": [item.identity() for item in group],
+        "skipped": [[v.doc_id, v.rule, v.detail] for v in skipped],
+        "part_bytes": part_bytes,
+    }
+    return Task("collect", collect.collect, arguments, identity, collect.VERSION)

@@ -1,0 +1,13 @@
+"""What a recipe would make of its sources, foretold from a sample of them.
+
+units.py      what a sample is drawn from: whole files, and pieces of large ones
+estimate.py   from a sample to the whole, with error bars; how duplicates grow
+trial.py      the real tasks over the sample: foretell(config, tokenizer, …) -> Forecast
+"""
+
+from __future__ import annotations
+
+from tilth.data.forecast.estimate import Estimate
+from tilth.data.forecast.trial import Forecast, Terms, foretell
+
+__all__ = ["Estimate", "Forecast", "Terms", "foretell"]

@@ -1,0 +1,162 @@
+"""From a sample to the whole.
+
+    Estimate                     a value with the ends of its 95% interval
+    Stratum                      the sample of one source: what its groups cover and hold
+    total(strata, name)          a quantity that grows with the text: a ratio estimate, its error by the jackknife
+    grown(points, whole)         a quantity that grows faster, such as duplicates: its growth fitted
+
+Each kind of file of each source is a stratum of its own: its total is (bytes of its files) * (sum over groups) / (bytes
+that they cover). The error comes from how the groups differ: each is left out once (delete-a-group jackknife; Wolter
+2007, chapter 4), less what is known because it was sampled. Counts get at least the error that counting so few has
+(Poisson).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+_Z = 1.96
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A value, and between what it lies with 95% odds."""
+
+    value: float
+    low: float
+    high: float
+
+    def __add__(self, other: Estimate) -> Estimate:
+        return Estimate(self.value + other.value, self.low + other.low, self.high + other.high)
+
+    def minus(self, other: Estimate) -> Estimate:
+        """The difference, never below nothing; the widest that both intervals allow."""
+        return Estimate(
+            *(max(0.0, x) for x in (self.value - other.value, self.low - other.high, self.high - other.low))
+        )
+
+    def times(self, other: Estimate) -> Estimate:
+        """The product of two positive ones, the widest that both intervals allow."""
+        return Estimate(self.value * other.value, self.low * other.low, self.high * other.high)
+
+    def plain(self) -> dict[str, float]:
+        """For JSON: whole numbers from 100 on."""
+        return {name: _rounded(getattr(self, name)) for name in ("value", "low", "high")}
+
+
+def _rounded(number: float) -> float:
+    return round(number) if number >= 100 else round(number, 3)
+
+
+def exactly(number: float) -> Estimate:
+    """What is known."""
+    return Estimate(number, number, number)
+
+
+@dataclass
+class Stratum:
+    """What is known of the files of one kind in one source.
+
+    Attributes:
+        name: theirs. whole: the bytes of these files, as they lie on disk.
+        covered: of each group of the sample, the bytes of files that it stands for.
+        groups: of each group what was counted in it.
+    """
+
+    name: str
+    whole: int
+    covered: list[int] = field(default_factory=list)
+    groups: list[dict[str, float]] = field(default_factory=list)
+
+    @property
+    def share(self) -> float:
+        """How much of the source was sampled."""
+        return min(1.0, sum(self.covered) / self.whole) if self.whole else 1.0
+
+    def ratio(self, name: str, without: int | None = None) -> float:
+        """The source's total of a quantity, by all groups or by all but one."""
+        kept = [n for n in range(len(self.groups)) if n != without]
+        covered = sum(self.covered[n] for n in kept)
+        return self.whole * sum(self.groups[n].get(name, 0) for n in kept) / covered if covered else 0.0
+
+    def variance(self, name: str, counts: bool) -> float:
+        """The squared error of `ratio`."""
+        unknown = 1 - self.share
+        if unknown <= 0 or not self.groups:
+            return 0.0
+        number, counted = len(self.groups), sum(group.get(name, 0) for group in self.groups)
+        # Of what was not met once there may be three for each that was looked at (the rule of three): twice this error.
+        by_counting = (counted or 1.5**2) * (self.whole / sum(self.covered)) ** 2 if counts else 0.0
+        if number == 1:
+            return max(by_counting, self.ratio(name) ** 2) * unknown
+        left_out = [self.ratio(name, n) for n in range(number)]
+        mean = sum(left_out) / number
+        spread = (number - 1) / number * sum((value - mean) ** 2 for value in left_out)
+        return max(spread, by_counting) * unknown
+
+
+def total(strata: Sequence[Stratum], name: str, *, counts: bool = False) -> Estimate:
+    """A quantity over all sources.
+
+    Args:
+        counts: it counts documents, each of which is there or is not.
+    """
+    value = sum(stratum.ratio(name) for stratum in strata)
+    error = math.sqrt(sum(stratum.variance(name, counts) for stratum in strata))
+    groups = [len(stratum.groups) - 1 for stratum in strata if stratum.share < 1]
+    width = _student(max(1, sum(groups))) * error
+    known = sum(sum(group.get(name, 0) for group in stratum.groups) for stratum in strata)
+    return Estimate(value, max(known, value - width), value + width)
+
+
+def _student(freedom: int) -> float:
+    """The 97.5% point of Student's t: Cornish and Fisher's expansion (Abramowitz and Stegun 26.7.5)."""
+    z = _Z
+    return z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """How a quantity grows with the number of documents: as their number to the power of `power`."""
+
+    estimate: Estimate
+    power: float
+    times: float
+    """How many times the sample the whole is."""
+
+    def plain(self) -> dict[str, Any]:
+        """For JSON."""
+        return {**self.estimate.plain(), "power": round(self.power, 2), "times": round(self.times, 2)}
+
+
+def grown(points: Sequence[tuple[float, float]], whole: float) -> Growth:
+    """What has grown to `whole` documents, from (documents, quantity) of sub-samples, the largest last.
+
+    Copies that stand beside their originals grow with the text (power 1). Those that lie anywhere are pairs, of which a
+    sample of a tenth has a hundredth (power 2). The power is fitted to the sub-samples; the interval reaches from power
+    1 to half a power more than the fitted one, and allows for how few were counted.
+    """
+    documents, found = points[-1]
+    times = max(1.0, whole / documents) if documents else 1.0
+    if times < 1.0005:
+        return Growth(exactly(found), 1.0, 1.0)
+    power = _power(points)
+    few = 2 * math.sqrt(found) if found else 0.0
+    most = (found + few) if found else 3.0  # none in the sample: fewer than three are expected (the rule of three)
+    highest = min(2.0, power + 0.5) if found else 2.0
+    value = min(whole, found * times**power)
+    low = max(found, (found - few) * times)
+    return Growth(Estimate(max(value, low), low, max(value, min(whole, most * times**highest))), power, times)
+
+
+def _power(points: Sequence[tuple[float, float]]) -> float:
+    logs = [(math.log(n), math.log(found)) for n, found in points if n and found]
+    if len(logs) < 2 or logs[0][0] == logs[-1][0]:
+        return 1.0
+    mean_x, mean_y = (sum(values) / len(logs) for values in zip(*logs, strict=True))
+    across = sum((x - mean_x) ** 2 for x, _ in logs)
+    slope = sum((x - mean_x) * (y - mean_y) for x, y in logs) / across
+    return float(min(2.0, max(1.0, slope)))

@@ -1,0 +1,468 @@
+"""The real tasks over a sample, and what follows from them for the whole.
+
+    foretell(config, tokenizer, base, shop, terms) -> Forecast
+
+The sample of each source is dealt out to groups, and each group is a part of its own, so that what the tasks say of
+their parts shows how much groups differ. It is read and cleaned in three goes, of a quarter, a quarter and a half of
+the groups: their times are compared, a go that would take too long is left out, and duplicates are looked for in a
+quarter, a half and all of it, for they do not grow in line with the text. A BPE tokenizer that learned from a sample
+suits that sample better than it will suit the whole: so another one learns from half of the sample, and is tried on the
+other half.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from tilth.core.errors import DataError
+from tilth.core.files import disk, hash_file
+from tilth.core.tasks import Done, Task
+from tilth.data import pipeline
+from tilth.data.config import DataConfig
+from tilth.data.forecast.estimate import Estimate, Growth, Stratum, exactly, grown, total
+from tilth.data.forecast.units import Found, Unit, by_kind, cut, draw, look
+from tilth.data.pipeline import Cleaned, Compared, Workshop
+from tilth.data.sources import Input, SourceConfig
+from tilth.data.tasks import collect
+from tilth.data.tasks.split import AssignedPart
+from tilth.tokenizer import TokenizerConfig
+
+_GOES = ((0,), (2,), (1, 3))  # the groups of each go, by their number modulo 4
+_ONE_PART = 1 << 60
+_TIMES = 0.25  # a rate that is measured once may be off by so much: other processes, caches, the disk
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How much of the sources is looked at.
+
+    Attributes:
+        sample_bytes: of all sources together, as they lie on disk.
+        seconds: no further go is begun when it would end later.
+        seed: draws the sample.
+    """
+
+    sample_bytes: int = 32_000_000
+    seconds: float = 60.0
+    seed: int = 0
+
+
+@dataclass
+class Forecast:
+    """What is foretold; `plain` is what `--json` prints.
+
+    Attributes:
+        sources: of each its name, bytes and files, how much was sampled, and what could not be.
+        quantities: documents, text_bytes and so on by name.
+        rules: by verdict and rule. growth: of duplicates, `exact` and `near`.
+        notes: what should be known of these figures.
+    """
+
+    sources: list[dict[str, Any]]
+    workers: int
+    quantities: dict[str, Estimate] = field(default_factory=dict)
+    rules: dict[str, dict[str, Estimate]] = field(default_factory=dict)
+    growth: dict[str, Growth] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def plain(self) -> dict[str, Any]:
+        """Plain data."""
+        return {
+            "sources": self.sources,
+            "workers": self.workers,
+            **{name: estimate.plain() for name, estimate in self.quantities.items()},
+            "rules": {
+                verdict: {rule: estimate.plain() for rule, estimate in rules.items()}
+                for verdict, rules in self.rules.items()
+            },
+            "duplicates": {name: growth.plain() for name, growth in self.growth.items()},
+            "notes": self.notes,
+        }
+
+
+def foretell(
+    config: DataConfig, tokenizer: TokenizerConfig, base: Path, workspace: Path, shop: Workshop, terms: Terms
+) -> Forecast:
+    """What `prepare` would make of these sources.
+
+    Args:
+        workspace: where downloads lie; nothing is written there.
+        shop: its workspace is a scratch folder on the disk that will be used.
+
+    Raises:
+        DataError: nothing can be sampled, or nothing is left of the sample.
+    """
+    found = [look(source, base, workspace) for source in config.sources]
+    groups = _drawn(found, terms)
+    if not groups:
+        reasons = "; ".join(f"{one.source.source_name}: {why}" for one in found for why in one.missing)
+        raise DataError(f"nothing of these sources can be sampled: {reasons}", "run `tilth prepare` without --dry-run")
+    return _Trial(_of_documents(config), tokenizer, shop, terms, found, groups, _left_out(config)).run()
+
+
+def _of_documents(config: DataConfig) -> DataConfig:
+    """The same without what a sample does not show: how many documents of the whole share a line, or hold held-out
+    text.
+    """
+    decontaminate = config.decontaminate.model_copy(update={"against": [], "validation": False})
+    return config.model_copy(update={"shared_lines": None, "decontaminate": decontaminate})
+
+
+def _left_out(config: DataConfig) -> list[str]:
+    left_out = [
+        ("shared_lines", config.shared_lines is not None, "lines that many documents share"),
+        ("decontaminate.against", bool(config.decontaminate.against), "text of evaluation files"),
+        ("decontaminate.validation", config.keeps_held_out_apart, "training text that stands in another split"),
+    ]
+    return [
+        f"{what} (data.{key}) cannot be told from a sample: what goes for that is not taken off, nor its time counted"
+        for key, asked, what in left_out
+        if asked
+    ]
+
+
+@dataclass
+class _Group:
+    """A part of the sample: of files of one source and kind, which are `whole` bytes in all."""
+
+    source: int
+    kind: str
+    whole: int
+    units: list[Unit]
+    covered: int = 0
+    collected: Done | None = None
+    cleaned: Cleaned | None = None
+
+
+def _drawn(found: Sequence[Found], terms: Terms) -> list[_Group]:
+    whole = sum(one.size for one in found) or 1
+    least = terms.sample_bytes // (4 * len(found))
+    groups = []
+    for number, one in enumerate(found):
+        budget = max(terms.sample_bytes * one.size // whole, least)
+        for units in by_kind(cut(one, budget)):
+            size, kind = sum(unit.covered for unit in units), units[0].item.kind
+            files = {
+                unit.item.locator: unit.item.size for unit in units
+            }  # of a packed one only the beginning is a unit
+            drawn = draw(units, min(1.0, budget / max(1, one.size), budget / max(1, size)), terms.seed)
+            groups += [_Group(number, kind, sum(files.values()), own) for own in drawn]
+    return groups
+
+
+class _Trial:
+    """The sample on its way through the tasks, and the clock."""
+
+    def __init__(
+        self,
+        config: DataConfig,
+        tokenizer: TokenizerConfig,
+        shop: Workshop,
+        terms: Terms,
+        found: Sequence[Found],
+        groups: Sequence[_Group],
+        notes: Sequence[str] = (),
+    ) -> None:
+        self.config, self.tokenizer, self.shop, self.terms, self.found = config, tokenizer, shop, terms, found
+        self.drawn = list(groups)
+        self.groups: list[_Group] = []
+        self.rates: list[float] = []
+        """Of each go: seconds of one worker for a byte that is covered."""
+        self.clock: dict[str, float] = {}
+        self.per_part = 0.0
+        self.notes = list(notes)
+        (shop.workspace / "slices").mkdir(parents=True, exist_ok=True)
+
+    def run(self) -> Forecast:
+        self._timed("start", self._empty_parts)
+        began = time.perf_counter()
+        self._empty_parts()
+        self.per_part = time.perf_counter() - began  # for each worker one, at the same time
+        self._goes()
+        compared = self._compare()
+        parts = self._parts(self.groups)
+        assigned = pipeline.assign_splits(self.config.split, parts, compared[-1][2], self.shop)
+        encoded = self._encode(parts, assigned)
+        worse = self._held_out(parts, assigned, encoded)
+        strata = self._strata(encoded)
+        forecast = Forecast(self._sources(), self.shop.executor.workers, notes=self.notes)
+        self._foretell(forecast, strata, compared, assigned, worse)
+        return forecast
+
+    def _empty_parts(self) -> None:
+        """Parts with next to nothing in them, one for each worker: the first time they start, and load what tasks need;
+        after that they take the time that a part takes for being one.
+        """
+        source = SourceConfig(path="nothing", name=f"nothing {len(self.clock)}")
+        path = self.shop.workspace / "slices" / "nothing.txt"
+        disk.write(path, [b"Some words, so that there is one document in it that most stages leave alone.\n"])
+        item = Input(source.source_name, "text", path, "nothing", path.stat().st_size, hash_file(path))
+        numbered = [replace(item, locator=f"nothing-{n}") for n in range(self.shop.executor.workers)]
+        done = self.shop.run([_collect_task(source, [one]) for one in numbered])
+        pipeline.clean_parts(self.config, [(one, one.facts["parts"][0]["file"]) for one in done], self.shop)
+
+    def _timed(self, name: str, run: Callable[[], Any]) -> Any:
+        began = time.perf_counter()
+        result = run()
+        self.clock[name] = self.clock.get(name, 0.0) + time.perf_counter() - began
+        return result
+
+    def _goes(self) -> None:
+        began, before = time.perf_counter(), 0.0
+        for number, own in enumerate(_GOES):
+            go = [group for n, group in enumerate(self.drawn) if n % 4 in own]
+            spent = time.perf_counter() - began
+            if number and spent + (spent - before) * number > self.terms.seconds:
+                left = sum(
+                    unit.covered for n, group in enumerate(self.drawn) if not _before(n, number) for unit in group.units
+                )
+                self.notes.append(f"after {spent:.0f} s {left:,} bytes of the sample were left out: they take too long")
+                break
+            if not go:
+                continue
+            before = spent
+            self._go(go)
+
+    def _go(self, go: list[_Group]) -> None:
+        began = time.perf_counter()
+        tasks = [self._collect_task(group) for group in go]
+        for group, done in zip(go, self.shop.run(tasks), strict=True):
+            group.collected = done
+        read = [group for group in go if group.collected and group.collected.facts["parts"]]
+        parts = [(group.collected, group.collected.facts["parts"][0]["file"]) for group in read if group.collected]
+        for group, cleaned in zip(read, pipeline.clean_parts(self.config, parts, self.shop), strict=True):
+            group.cleaned = cleaned
+        busy, took = min(self.shop.executor.workers, len(go)), time.perf_counter() - began
+        # At least a fifth was for the text: the time of an empty part is uncertain too.
+        work = max(took - self.per_part * len(go) / busy, took / 5)
+        self.rates.append(work * busy / max(1, sum(group.covered for group in go)))
+        self.groups += go
+
+    def _collect_task(self, group: _Group) -> Task:
+        source = self.found[group.source].source
+        inputs = []
+        for unit in group.units:
+            item, covered = unit.make(self.shop.workspace / "slices")
+            inputs.append(item)
+            group.covered += covered
+        return _collect_task(source, inputs)
+
+    def _parts(self, groups: Sequence[_Group]) -> list[Cleaned]:
+        parts = [group.cleaned for group in groups if group.cleaned is not None]
+        if not sum(part.digests.facts["documents"] for part in parts):
+            raise DataError("no document of the sample is left", "sample more (--sample SIZE), or prepare as it is")
+        return parts
+
+    def _compare(self) -> list[tuple[int, int, Compared]]:
+        """(groups, documents, what was found) of sub-samples, the whole sample last."""
+        goes = [
+            [g for n, g in enumerate(self.drawn) if _before(n, number) and g in self.groups] for number in (1, 2, 3)
+        ]
+        sizes = sorted({len(go): go for go in goes if go}.items())
+        results = []
+        for size, go in sizes:
+            parts = [group.cleaned for group in go if group.cleaned is not None]
+            documents = sum(part.digests.facts["documents"] for part in parts)
+            if documents:
+                began = time.perf_counter()
+                results.append((size, documents, pipeline.compare_parts(self.config, parts, self.shop)))
+                self.clock["compare"] = time.perf_counter() - began  # of the largest in the end
+        self.groups = sizes[-1][1]
+        self._parts(self.groups)
+        return results
+
+    def _divided(self, parts: Sequence[Cleaned], assigned: Done) -> list[AssignedPart]:
+        names = self.config.split.names
+        return [AssignedPart(part.part, n, assigned.folder, names) for n, part in enumerate(parts)]
+
+    def _encode(self, parts: Sequence[Cleaned], assigned: Done) -> list[Done]:
+        divided = self._divided(parts, assigned)
+        trained = self._timed("tokenizer", lambda: self._learned(divided, parts, assigned))
+        tasks = [pipeline.encode_task(d, p, assigned, trained, 1) for d, p in zip(divided, parts, strict=True)]
+        return list(self._timed("encode", lambda: self.shop.run(tasks)))
+
+    def _learned(self, divided: Sequence[AssignedPart], parts: Sequence[Cleaned], assigned: Done) -> Done:
+        return self.shop.run_one(pipeline.tokenizer_task(self.tokenizer, divided, parts, assigned, 1))
+
+    def _held_out(self, parts: Sequence[Cleaned], assigned: Done, encoded: Sequence[Done]) -> float:
+        """How many times more tokens a text has that the tokenizer did not learn from."""
+        if self.tokenizer.kind != "bpe" or len(parts) < 2:
+            return 1.0
+        divided = self._divided(parts, assigned)
+        halves = [slice(0, None, 2), slice(1, None, 2)]
+        try:
+            trained = self._timed(
+                "half a tokenizer", lambda: self._learned(divided[halves[0]], parts[halves[0]], assigned)
+            )
+        except DataError:  # nothing to learn from
+            return 1.0
+        pairs = zip(divided[halves[1]], parts[halves[1]], strict=True)
+        again = self.shop.run([pipeline.encode_task(d, p, assigned, trained, 1) for d, p in pairs])
+        learned, held_out = (sum(_tokens(done) for done in dones) for dones in (encoded[halves[1]], again))
+        return max(1.0, held_out / learned) if learned else 1.0
+
+    def _strata(self, encoded: Sequence[Done]) -> list[Stratum]:
+        strata: dict[tuple[int, str], Stratum] = {}
+        done = iter(encoded)
+        for group in self.groups:
+            name = f"{self.found[group.source].source.source_name} ({group.kind})"
+            stratum = strata.setdefault((group.source, group.kind), Stratum(name, group.whole))
+            stratum.covered.append(group.covered)
+            stratum.groups.append(_counted(group, next(done) if group.cleaned is not None else None))
+        return list(strata.values())
+
+    def _sources(self) -> list[dict[str, Any]]:
+        rows = []
+        for number, one in enumerate(self.found):
+            covered = sum(group.covered for group in self.groups if group.source == number)
+            rows.append(
+                {
+                    "name": one.source.source_name,
+                    "files": len(one.inputs),
+                    "bytes": one.size,
+                    "sampled_bytes": min(covered, one.size),
+                    "not_sampled": one.missing,
+                }
+            )
+        return rows
+
+    def _foretell(
+        self,
+        forecast: Forecast,
+        strata: Sequence[Stratum],
+        compared: Sequence[tuple[int, int, Compared]],
+        assigned: Done,
+        worse: float,
+    ) -> None:
+        names = {name for stratum in strata for group in stratum.groups for name in group}
+        for verdict in ("changed", "dropped"):
+            rules = sorted(name.partition(":")[2] for name in names if name.startswith(f"{verdict}:"))
+            forecast.rules[verdict] = {rule: total(strata, f"{verdict}:{rule}", counts=True) for rule in rules}
+        skipped = (verdict for one in self.found for verdict in one.skipped if verdict.verdict == "dropped")
+        known = Counter(f"{verdict.stage}/{verdict.rule}" for verdict in skipped)
+        known["read/empty"] += sum(one.empty for one in self.found)
+        for rule, n in known.items():
+            if n:
+                forecast.rules["dropped"][rule] = forecast.rules["dropped"].get(rule, exactly(0)) + exactly(n)
+        quantities = forecast.quantities
+        for name in ("read_documents", "cleaned_documents"):
+            quantities[name] = total(strata, name, counts=True)
+        for name in ("read_text_bytes", "cleaned_text_bytes"):
+            quantities[name] = total(strata, name)
+        self._duplicates(forecast, compared, assigned)
+        self._kept(forecast, strata, worse)
+        quantities["disk_bytes"] = total(strata, "disk")
+        quantities["dataset_bytes"] = total(strata, "dataset")
+        quantities["seconds"] = self._seconds(strata)
+
+    def _duplicates(self, forecast: Forecast, compared: Sequence[tuple[int, int, Compared]], assigned: Done) -> None:
+        whole = forecast.quantities["cleaned_documents"]
+        for name in ("exact", "near"):
+            found = [(n, getattr(one, name)) for _, n, one in compared if getattr(one, name) is not None]
+            if found and (name == "exact" or self.config.drops_near):
+                points = [(float(n), float(done.facts["documents"])) for n, done in found]
+                forecast.growth[name] = grown(points, whole.value)
+        rules = assigned.facts["rules"]["dropped"]
+        documents = compared[-1][1]
+        for rule, n in rules.items():
+            forecast.growth[rule] = grown([(documents, n)], whole.value)
+        if any(growth.times > 1 for growth in forecast.growth.values()):
+            self.notes.append(
+                "duplicates do not grow in line with the text: their growth is fitted to a quarter, a half and all of "
+                "the sample, and their interval reaches from growth in line to clearly faster than the fit"
+            )
+
+    def _kept(self, forecast: Forecast, strata: Sequence[Stratum], worse: float) -> None:
+        quantities, gone = forecast.quantities, exactly(0)
+        for growth in forecast.growth.values():
+            gone = gone + growth.estimate
+        cleaned = quantities["cleaned_documents"]
+        quantities["kept_documents"] = cleaned.minus(gone)
+        share = Estimate(
+            *(gone_n / cleaned.value if cleaned.value else 0.0 for gone_n in (gone.value, gone.low, gone.high))
+        )
+        stays = exactly(1).minus(share)
+        quantities["kept_text_bytes"] = quantities["cleaned_text_bytes"].times(stays)
+        unseen = 1 - sum(sum(s.covered) for s in strata) / max(1, sum(s.whole for s in strata))
+        most = 1 + (worse - 1) * max(0.0, unseen)
+        suits = Estimate(1 + (most - 1) / 2, 1, most)
+        quantities["tokens"] = total(strata, "tokens").times(stays).times(suits)
+        if worse > 1.001 and unseen > 0.001:
+            self.notes.append(
+                f"a tokenizer that learned from half of the sample needs {100 * (worse - 1):.1f}% more tokens for the "
+                "other half: the interval of tokens allows for that"
+            )
+
+    def _seconds(self, strata: Sequence[Stratum]) -> Estimate:
+        """The time of all workers over the whole, by what the sample took."""
+        whole, covered = sum(s.whole for s in strata), sum(sum(s.covered) for s in strata) or 1
+        times, workers = max(1.0, whole / covered), self.shop.executor.workers
+        parts = sum(max(1, -(-one.size // self.config.shard_bytes)) for one in self.found if one.inputs)
+        busy = min(workers, parts)
+        work = Estimate(*(rate * whole / busy for rate in (_mean(self.rates), min(self.rates), max(self.rates))))
+        in_turn = self.clock["encode"] * min(workers, len(self.groups)) * times / busy + self.per_part * parts / busy
+        in_turn += self.clock["compare"] * times + self._tokenizer_seconds(times)
+        rest = Estimate(in_turn, in_turn * (1 - _TIMES), in_turn * (1 + _TIMES))
+        moved = Estimate(work.value, work.low * (1 - _TIMES), work.high * (1 + _TIMES))
+        return moved + rest + exactly(self.clock["start"])
+
+    def _tokenizer_seconds(self, times: float) -> float:
+        """A line through half of the sample and all of it: counting grows with the text, merging does not."""
+        seconds, half = self.clock["tokenizer"], self.clock.get("half a tokenizer")
+        if half is None:
+            return seconds * times
+        slope = min(seconds, max(0.0, 2 * (seconds - half)))
+        return seconds + slope * (times - 1)
+
+
+def _collect_task(source: SourceConfig, inputs: Sequence[Input]) -> Task:
+    """All of these files as one part."""
+    arguments = {"source": source, "inputs": inputs, "skipped": (), "part_bytes": _ONE_PART}
+    identity = [source.source_name, [item.identity() for item in inputs]]
+    return Task("collect", collect.collect, arguments, identity, collect.VERSION)
+
+
+def _before(group: int, goes: int) -> bool:
+    return any(group % 4 in own for own in _GOES[:goes])
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _tokens(done: Done) -> int:
+    return sum(split["tokens"] for split in done.facts.values() if isinstance(split, dict) and "tokens" in split)
+
+
+def _counted(group: _Group, encoded: Done | None) -> dict[str, float]:
+    """What the tasks say of a group."""
+    counted: defaultdict[str, float] = defaultdict(float)
+    assert group.collected is not None
+    tasks = [group.collected]
+    for part in group.collected.facts["parts"]:
+        counted["read_documents"] += part["documents"]
+        counted["read_text_bytes"] += part["text_bytes"]
+    if group.cleaned is not None and encoded is not None:
+        facts = group.cleaned.digests.facts
+        counted["cleaned_documents"], counted["cleaned_text_bytes"] = facts["documents"], facts["text_bytes"]
+        signed = [group.cleaned.signatures] if group.cleaned.signatures else []
+        tasks += [*group.cleaned.stages, group.cleaned.digests, *signed, encoded]
+        kept = sum(s["text_bytes"] for s in encoded.facts.values() if isinstance(s, dict) and "tokens" in s)
+        # As if nothing had been dropped for being elsewhere: what goes as a duplicate is foretold for itself.
+        counted["tokens"] = _tokens(encoded) * facts["text_bytes"] / kept if kept else 0
+        counted["dataset"] = _disk(encoded)
+    for done in tasks:
+        counted["disk"] += _disk(done)
+        for verdict, rules in done.facts["rules"].items():
+            for rule, number in rules.items():
+                counted[f"{verdict}:{rule}"] += number
+    return dict(counted)
+
+
+def _disk(done: Done) -> int:
+    return sum(path.stat().st_size for path in done.folder.rglob("*") if path.is_file())

@@ -1,0 +1,228 @@
+"""What a sample is drawn from: whole files, and pieces of those that are larger than a piece.
+
+    look(source, base, workspace) -> Found     nothing is downloaded, and no file is hashed for it
+    cut(found, budget) -> units; by_kind(units); draw(units, share, seed) -> groups of units
+    unit.make(folder) -> Input                 the unit as a file that a reader takes
+
+Lines can be cut anywhere (text, code, JSON Lines), packed ones and CSV only from the front, Parquet into row groups.
+A larger file of another kind is in the sample whole or not at all.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from tilth.core.errors import DataError
+from tilth.core.files import disk, hash_file
+from tilth.core.random import derive_seed
+from tilth.data.document import Verdict
+from tilth.data.sources import Input, SourceConfig, list_inputs, streams
+from tilth.data.sources.hashes import hashing
+from tilth.data.sources.inputs import COMPRESSIONS, split_suffixes
+from tilth.data.sources.url import file_name
+
+SMALLEST = 64 << 10
+PIECES = 8
+"""A piece of a file is at most this part of what is sampled of a source: so many are there to be compared, at least."""
+GROUPS = 8
+_LINES = ("text", "markdown", "code", "python", "jsonl")
+_UNPACKS = 8  # times at most: how much of a packed file is unpacked to read its beginning
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A file, or a piece of one.
+
+    Attributes:
+        item: the file; its hash is not known.
+        start, stop: the bytes that this is of it; for Parquet `row_group` says which.
+        covered: bytes of the file that it stands for.
+    """
+
+    item: Input
+    start: int
+    stop: int
+    covered: int
+    row_group: int | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is all of the file."""
+        return self.row_group is None and self.covered == self.item.size
+
+    @property
+    def order(self) -> str:
+        """What its place in the draw is made of."""
+        return f"{self.item.locator}@{self.start}"
+
+    def make(self, folder: Path) -> tuple[Input, int]:
+        """The unit as a file, in `folder` unless it is a whole one; and the bytes of the original that it covers."""
+        if self.whole:
+            return replace(self.item, sha256=self.item.sha256 or hash_file(self.item.path)), self.covered
+        path = folder / f"{derive_seed(0, self.order):016x}{_suffix(self.item)}"
+        covered = self._write(path)
+        locator = f"{self.item.locator}@{self.start}"
+        return replace(self.item, path=path, locator=locator, size=path.stat().st_size, sha256=hash_file(path)), covered
+
+    def _write(self, path: Path) -> int:
+        if self.row_group is not None:
+            with pq.ParquetFile(self.item.path) as file:
+                pq.write_table(file.read_row_group(self.row_group), path)
+            return self.covered
+        if _packed(self.item):
+            return self._write_beginning(path)
+        with self.item.path.open("rb") as file:
+            file.seek(self.start)
+            if self.start:
+                file.readline()  # it belongs to the piece before
+            data = file.read(max(0, self.stop - file.tell()))
+            data += file.readline()
+        disk.write(path, [data])
+        return len(data)
+
+    def _write_beginning(self, path: Path) -> int:
+        taken = 0
+
+        def raw() -> Iterator[bytes]:
+            nonlocal taken
+            with self.item.path.open("rb") as file:
+                while piece := file.read(SMALLEST):
+                    taken += len(piece)
+                    yield piece
+
+        codec = COMPRESSIONS[split_suffixes(self.item.path.name)[1]]
+        pieces, size = [], 0
+        for piece in streams.unpacked(raw(), codec, str(self.item.path)):
+            pieces.append(piece)
+            size += len(piece)
+            if taken >= self.covered or size >= _UNPACKS * self.covered:
+                break
+        data = b"".join(pieces)
+        disk.write(path, [data[: data.rfind(b"\n") + 1] or data])
+        return min(taken, self.item.size)
+
+
+def _packed(item: Input) -> bool:
+    return bool(split_suffixes(item.path.name)[1])
+
+
+def _suffix(item: Input) -> str:
+    """Of the unpacked file."""
+    return split_suffixes(item.path.name)[0]
+
+
+@dataclass
+class Found:
+    """What is there of a source.
+
+    Attributes:
+        source: the recipe's entry.
+        inputs: its files. skipped: what its listing passed over.
+        missing: why nothing of it, or not all, can be sampled.
+        empty: files without a byte, each of which will be dropped.
+    """
+
+    source: SourceConfig
+    inputs: list[Input] = field(default_factory=list)
+    skipped: tuple[Verdict, ...] = ()
+    missing: list[str] = field(default_factory=list)
+    empty: int = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files that can be sampled."""
+        return sum(item.size for item in self.inputs)
+
+
+def look(source: SourceConfig, base: Path, workspace: Path) -> Found:
+    """The files of a source that are on this machine; DataError when there should be some and there is none."""
+    found = Found(source)
+    if why := _not_here(source, workspace):
+        found.missing.append(why)
+        return found
+    with hashing(lambda path: source.sha256 or ""):
+        listing = list_inputs(source, base, workspace / "downloads")
+    found.inputs, found.skipped = [item for item in listing if item.size], listing.skipped
+    found.empty = len(listing) - len(found.inputs)
+    return found
+
+
+def _not_here(source: SourceConfig, workspace: Path) -> str:
+    if source.url is not None:
+        here = (workspace / "downloads" / file_name(source.url, source.sha256 or "")).is_file()
+        return "" if here else "it is not downloaded yet, and nothing is downloaded for a forecast"
+    for kind in ("crawl", "common_crawl", "synthetic", "deeplake"):
+        if getattr(source, kind) is not None:
+            return f"a source `{kind}:` has to be brought here whole before anything is known of it"
+    if source.hub is not None and source.hub.dataset is not None:
+        return "nothing of a data set on the hub is downloaded for a forecast"
+    return ""
+
+
+def cut(found: Found, budget: int) -> list[Unit]:
+    """The units of a source of which `budget` bytes will be drawn; what cannot be cut is named in `found.missing`."""
+    most = max(SMALLEST, budget // PIECES)
+    units: list[Unit] = []
+    kept: list[Input] = []
+    for item in found.inputs:
+        own = list(_pieces(item, most)) if item.size > most else [Unit(item, 0, item.size, item.size)]
+        if not own and item.size <= budget:
+            own = [Unit(item, 0, item.size, item.size)]
+        if own:
+            kept.append(item)
+            units += own
+        else:
+            found.missing.append(f"{item.locator} ({item.size:,} bytes of {item.kind}) cannot be cut, and is too large")
+    found.inputs = kept
+    return units
+
+
+def _pieces(item: Input, most: int) -> Iterator[Unit]:
+    """Pieces of a large file, none where it cannot be cut."""
+    if item.kind == "parquet" and not _packed(item):
+        yield from _row_groups(item)
+    elif item.kind in (*_LINES, "csv") and (_packed(item) or item.kind == "csv"):
+        yield Unit(item, 0, min(most, item.size), min(most, item.size))
+    elif item.kind in _LINES:
+        pieces = -(-item.size // most)
+        borders = [item.size * n // pieces for n in range(pieces + 1)]
+        yield from (Unit(item, start, stop, stop - start) for start, stop in itertools.pairwise(borders))
+
+
+def _row_groups(item: Input) -> Iterator[Unit]:
+    try:
+        with pq.ParquetFile(item.path) as file:
+            sizes = [file.metadata.row_group(n).total_byte_size for n in range(file.num_row_groups)]
+    except (OSError, ValueError) as error:
+        raise DataError(f"{item.path} cannot be read as Parquet: {error}", "look at the file") from error
+    whole = sum(sizes) or 1
+    for number, size in enumerate(sizes):
+        yield Unit(item, number, number + 1, item.size * size // whole, number)
+
+
+def by_kind(units: list[Unit]) -> list[list[Unit]]:
+    """Units of the same kind of file, each kind apart: what a kind gives says nothing of another."""
+    kinds: dict[str, list[Unit]] = {}
+    for unit in units:
+        kinds.setdefault(unit.item.kind, []).append(unit)
+    return list(kinds.values())
+
+
+def draw(units: list[Unit], share: float, seed: int) -> list[list[Unit]]:
+    """A share of the units, dealt out to groups.
+
+    Every unit has the same odds. They are taken at even steps from the smallest to the largest, from a start that is
+    drawn, so that small and large files are in the sample, and in each group, as they are in the source.
+    """
+    ranked = sorted(units, key=lambda unit: (unit.covered, derive_seed(seed, f"forecast/{unit.order}"), unit.order))
+    number = min(len(ranked), max(1, math.ceil(len(ranked) * share)))
+    start = derive_seed(seed, f"forecast/{ranked[0].order}", number) / 2**63
+    chosen = [ranked[min(len(ranked) - 1, int((n + start) * len(ranked) / number))] for n in range(number)]
+    groups = min(GROUPS, number)
+    return [chosen[n::groups] for n in range(groups)]

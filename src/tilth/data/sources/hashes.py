@@ -1,0 +1,116 @@
+"""The SHA-256 of a source's files, without reading again what has not changed.
+
+    file_hash(path)                        what all sources ask; reads the file, unless `hashing` says otherwise
+    with hashing(by): …                    another answer for the time being
+    RememberedHashes(note)                 from a sealed note, for files whose path, size and times are as they were
+    list_remembered(source, base, space)   the files of a source, with what is remembered of them in the workspace
+
+What is trusted: a file whose path, size, time of modification and time of change (ctime, which no program can set) are
+those at which it was hashed holds the same bytes. A file that was written less than two seconds before it was hashed is
+not remembered: it could change once more within the grain of its clock. Bytes that rot on the disk without any of these
+changing are noticed when the file is next read, since readers compare what they read with the hash.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
+
+from tilth.core.config import fingerprint
+from tilth.core.errors import IntegrityError
+from tilth.core.files import disk, hash_file, read_manifest, read_sealed, write_sealed
+from tilth.data.sources.config import SourceConfig
+from tilth.data.sources.inputs import Listing
+
+FileHash = Callable[[Path], str]
+_GRAIN = 2_000_000_000  # nanoseconds: FAT's clock ticks every two seconds
+_VERSION = 1
+
+# A variable of the context and not an argument: it would go through a dozen functions of which none looks at it.
+_BY: ContextVar[FileHash] = ContextVar("_BY", default=hash_file)
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 (hex) of a file of a source, by whoever was asked to give it."""
+    return _BY.get()(path)
+
+
+@contextlib.contextmanager
+def hashing(by: FileHash) -> Iterator[None]:
+    """Lets `by` answer all `file_hash` within."""
+    token = _BY.set(by)
+    try:
+        yield
+    finally:
+        _BY.reset(token)
+
+
+def verify_folder(folder: Path) -> dict[str, Any]:
+    """The manifest of a folder, after the hash of every file (remembered or read) was compared with it."""
+    manifest = read_manifest(folder)
+    for name, entry in manifest["files"].items():
+        if file_hash(folder / name) != entry["sha256"]:
+            raise IntegrityError(
+                f"{folder / name} is not what was written: its SHA-256 differs from its manifest's",
+                f"it was altered: remove {folder} and run the command that made it again",
+            )
+    return manifest
+
+
+class RememberedHashes:
+    """Hashes of files, kept in a sealed note; only what was asked for since it was opened is kept further."""
+
+    def __init__(self, note: Path) -> None:
+        self._note = note
+        self._before = self._read()
+        self._now: dict[str, list[Any]] = {}
+        self.read_bytes = 0
+        """Bytes of files that had to be read."""
+
+    def _read(self) -> dict[str, list[Any]]:
+        try:
+            content = read_sealed(self._note) if self._note.is_file() else {}
+        except IntegrityError:
+            return {}  # a note is no more than the time that it saves
+        return dict(content["files"]) if content.get("version") == _VERSION else {}
+
+    def __call__(self, path: Path) -> str:
+        """The hash of a file; `OSError` as it comes when it cannot be read."""
+        key, began = str(path.absolute()), time.time_ns()
+        state = _state(path)
+        known = self._before.get(key)
+        if known is not None and known[:-1] == state:
+            self._now[key] = known
+            return str(known[-1])
+        digest = hash_file(path)
+        self.read_bytes += state[0]
+        if _state(path) == state and state[1] < began - _GRAIN:
+            self._now[key] = [*state, digest]
+        return digest
+
+    def save(self) -> None:
+        """Writes what is known now, if that is not what was."""
+        if self._now != self._before:
+            disk.make_folder(self._note.parent)
+            write_sealed(self._note, {"version": _VERSION, "files": dict(sorted(self._now.items()))})
+
+
+def _state(path: Path) -> list[int]:
+    at = path.stat()
+    return [at.st_size, at.st_mtime_ns, at.st_ctime_ns]
+
+
+def list_remembered(source: SourceConfig, base: Path, workspace: Path) -> Listing:
+    """`list_inputs`, reading only files that are new or changed since the same source was last listed here."""
+    from tilth.data.sources.listing import list_inputs  # which asks this module for hashes
+
+    key = fingerprint([source.model_dump(mode="json"), str(base.absolute())])
+    remembered = RememberedHashes(workspace / "listings" / f"{key[:32]}.json")
+    with hashing(remembered):
+        listing = list_inputs(source, base, workspace / "downloads")
+    remembered.save()
+    return listing

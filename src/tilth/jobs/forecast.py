@@ -1,0 +1,43 @@
+"""The job behind `tilth prepare --dry-run`: the real tasks over a sample, in a scratch folder that is removed."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+from tilth.core.environment import usable_cpus
+from tilth.core.executors import ExecutorName, open_executor
+from tilth.core.files import FolderLock, disk
+from tilth.core.tasks import OnDone
+from tilth.data.forecast import Forecast, Terms, foretell
+from tilth.data.pipeline import Workshop
+from tilth.jobs.prepare import DEFAULT_WORKSPACE
+from tilth.jobs.recipe import Recipe
+
+_TRIAL = ".trial.tmp"
+
+
+def forecast_data(
+    recipe: Recipe,
+    workspace: Path = DEFAULT_WORKSPACE,
+    workers: int | None = None,
+    base: Path | None = None,
+    terms: Terms = Terms(),  # noqa: B008 - frozen
+    on_done: OnDone | None = None,
+    executor: ExecutorName = "processes",
+) -> Forecast:
+    """What `prepare_data` would make of a recipe; arguments as there. The workspace is left as it was."""
+    place, root = workspace, base or Path()
+    if executor == "ray":  # its workers start in another folder
+        place, root = place.absolute(), root.absolute()
+    scratch = place / "forecast"
+    with FolderLock(scratch, "the folder of forecasts"):
+        try:
+            disk.remove(scratch / _TRIAL)  # of one that was killed
+            with open_executor(executor, workers or usable_cpus()) as opened:
+                shop = Workshop(scratch / _TRIAL, opened, on_done)
+                return foretell(recipe.data, recipe.tokenizer, root, place, shop, terms)
+        finally:
+            disk.remove(scratch)
+            with contextlib.suppress(OSError):  # it was there before, and is not empty
+                place.rmdir()

@@ -1,0 +1,151 @@
+"""From a sample to the whole: intervals hold what they should, pieces cut nothing twice, duplicates grow."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tilth.core.config import parse
+from tilth.data.extract import Extractors
+from tilth.data.forecast.estimate import Stratum, grown, total
+from tilth.data.forecast.units import Unit, by_kind, cut, draw, look
+from tilth.data.sources import SourceConfig, read_input
+
+
+def sampled(draws: np.random.Generator, share: float) -> tuple[Stratum, float]:
+    """Files whose yield differs, a share of them in 16 groups; and what all of them give."""
+    sizes = draws.lognormal(9, 1, 400).astype(int) + 1
+    gives = sizes * draws.normal(1.2, 0.3, 400)
+    chosen = draws.permutation(400)[: int(400 * share)]
+    stratum = Stratum("s", int(sizes.sum()))
+    for n in range(16):
+        own = chosen[n::16]
+        stratum.covered.append(int(sizes[own].sum()))
+        stratum.groups.append({"text": float(gives[own].sum())})
+    return stratum, float(gives.sum())
+
+
+def test_nineteen_of_twenty_intervals_hold_the_truth() -> None:
+    draws = np.random.default_rng(0)
+    held, widths = 0, []
+    for _ in range(400):
+        stratum, truth = sampled(draws, 0.2)
+        found = total([stratum], "text")
+        held += found.low <= truth <= found.high
+        widths.append((found.high - found.low) / truth)
+    assert 0.92 <= held / 400 <= 0.99, "95 of 100, as nearly as 400 draws tell"
+    assert np.median(widths) < 0.2, "and they say something"
+
+
+def test_what_was_sampled_whole_is_known() -> None:
+    stratum, truth = sampled(np.random.default_rng(1), 1.0)
+    found = total([stratum], "text")
+    assert found.low == pytest.approx(truth) == found.value == found.high
+
+
+@pytest.mark.parametrize(("copies", "power"), [("beside", 1.0), ("anywhere", 2.0)])
+def test_duplicates_are_foretold_by_how_they_grow(copies: str, power: float) -> None:
+    """Copies beside their originals are found in any sample of neighbours; pairs that lie anywhere are not."""
+    draw = random.Random(3)
+    number, pairs = 40_000, 4_000
+    groups: list[list[int]] = [[] for _ in range(64)]
+    for text in range(number - pairs):
+        groups[draw.randrange(64)].append(text)
+    homes = {text: place for place, group in enumerate(groups) for text in group}
+    for text in draw.sample(range(number - pairs), pairs):
+        groups[homes[text] if copies == "beside" else draw.randrange(64)].append(text)
+
+    def found(part: list[list[int]]) -> tuple[float, float]:
+        texts = [text for group in part for text in group]
+        return float(len(texts)), float(len(texts) - len(set(texts)))
+
+    points = [found(groups[:4]), found(groups[:8]), found(groups[:16])]
+    truth = found(groups)
+    growth = grown(points, truth[0])
+    assert growth.power == pytest.approx(power, abs=0.25)
+    assert growth.estimate.low <= truth[1] <= growth.estimate.high
+    assert growth.times == pytest.approx(4, abs=0.2)
+
+
+def test_none_found_is_not_none_there() -> None:
+    growth = grown([(100.0, 0.0), (200.0, 0.0), (400.0, 0.0)], 4000)
+    assert growth.estimate.value == growth.estimate.low == 0 and growth.estimate.high == 300
+    assert grown([(400.0, 7.0)], 400).estimate.high == 7, "all was looked at"
+
+
+def units_of(base: Path, budget: int, **source: Any) -> list[Unit]:
+    return cut(look(parse(SourceConfig, source), base, base / "work"), budget)
+
+
+def texts(unit: Unit, base: Path, **source: Any) -> list[str]:
+    folder = base / "slices"
+    folder.mkdir(exist_ok=True)
+    config = parse(SourceConfig, source)
+    item, _ = unit.make(folder)
+    with Extractors(config.extract) as extractors:
+        outcomes = read_input(item, config, extractors)
+        return [outcome.document.text for outcome in outcomes if outcome.document is not None]
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_the_pieces_of_a_file_hold_each_row_once(tmp_path: Path, kind: str) -> None:
+    rows = [f"row {n} {'word ' * (n % 300)}é" for n in range(4000)]
+    path = tmp_path / f"rows.{kind}"
+    if kind == "jsonl":
+        path.write_text("".join(json.dumps({"text": row}, ensure_ascii=False) + "\n" for row in rows))
+    else:
+        pq.write_table(pa.table({"text": rows}), path, row_group_size=300)
+    units = units_of(tmp_path, 800_000, path=path.name)
+    assert len(units) > 8 and sum(unit.covered for unit in units) == pytest.approx(path.stat().st_size, rel=0.01)
+    assert [text for unit in units for text in texts(unit, tmp_path, path=path.name)] == rows
+
+
+def test_the_beginning_of_a_packed_file_says_how_much_of_it_it_is(tmp_path: Path) -> None:
+    draw_from = random.Random(0)
+    rows = [json.dumps({"text": "".join(draw_from.choices("abcdefgh ", k=400))}) for _ in range(6000)]
+    (tmp_path / "rows.jsonl.gz").write_bytes(gzip.compress("\n".join(rows).encode()))
+    size = (tmp_path / "rows.jsonl.gz").stat().st_size
+    [unit] = units_of(tmp_path, 1_600_000, path="rows.jsonl.gz")
+    (tmp_path / "slices").mkdir()
+    item, covered = unit.make(tmp_path / "slices")
+    found = texts(unit, tmp_path, path="rows.jsonl.gz")
+    assert 0 < len(found) < 4000 and item.path.suffix == ".jsonl"
+    assert len(found) / 6000 == pytest.approx(covered / size, rel=0.3)
+    assert [json.loads(row)["text"] for row in rows[: len(found)]] == found
+
+
+def test_what_cannot_be_cut_and_what_is_not_here_is_named(tmp_path: Path) -> None:
+    (tmp_path / "big.json").write_text(json.dumps([{"text": "x" * 100}] * 9000))
+    found = look(parse(SourceConfig, {"path": "big.json"}), tmp_path, tmp_path / "work")
+    assert cut(found, 100_000) == [] and "cannot be cut" in found.missing[0] and found.size == 0
+    far: list[dict[str, Any]] = [
+        {"url": "http://127.0.0.1:9/a.txt", "sha256": "0" * 64},
+        {"hub": {"dataset": "someone/something"}},
+        {"crawl": {"urls": ["http://127.0.0.1:9/"], "contact": "a@b.example"}},
+    ]
+    for source in far:
+        found = look(parse(SourceConfig, source), tmp_path, tmp_path / "work")
+        assert found.missing and not found.inputs
+    assert not (tmp_path / "work").exists(), "nothing was brought here"
+
+
+def test_a_draw_depends_on_names_and_seed_and_has_small_and_large(tmp_path: Path) -> None:
+    for n in range(100):
+        (tmp_path / f"{n:03}.txt").write_text("x" * (10 * n + 1))
+    (tmp_path / "a.md").write_text("y" * 100)
+    units = units_of(tmp_path, 10**6, path=".")
+    kinds = by_kind(units)
+    assert sorted(len(kind) for kind in kinds) == [1, 100]
+    one = draw(kinds[-1] if len(kinds[-1]) > 1 else kinds[0], 0.2, 5)
+    again = draw(list(reversed(kinds[-1] if len(kinds[-1]) > 1 else kinds[0])), 0.2, 5)
+    assert one == again and sum(map(len, one)) == 20 and len(one) == 8
+    sizes = sorted(unit.covered for group in one for unit in group)
+    assert sizes[0] < 60 and sizes[-1] > 900

@@ -1,0 +1,143 @@
+"""`tilth prepare --dry-run` beside what `tilth prepare` then does."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.jobs.conftest import Cli
+from tests.jobs.helpers import SMALL, WORDS, hashes, write_recipe
+from tilth.data.forecast import Estimate, Forecast, Terms
+from tilth.jobs.forecast import forecast_data
+from tilth.jobs.prepare import prepare_data
+from tilth.jobs.recipe import load_recipe
+
+
+def write_sources(folder: Path) -> list[dict[str, Any]]:
+    """Files of texts and of code, and rows: with short ones, empty ones, and copies near and far."""
+    draw = random.Random(11)
+
+    def text(longest: int) -> str:
+        return "\n".join(
+            " ".join(draw.choices(WORDS, k=draw.randint(1, 12))) + " " * draw.randint(0, 1)
+            for _ in range(draw.randint(1, longest))
+        )
+
+    (folder / "texts").mkdir()
+    for n in range(300):
+        (folder / "texts" / f"{n:03}.txt").write_text("" if n % 50 == 7 else text(4 if n % 3 else 60))
+    for n in range(60):
+        (folder / "texts" / f"code{n:02}.py").write_text(f"def f{n}():\n    return {text(9)!r}\n")
+    rows = [text(8) for _ in range(3000)]
+    for n in range(0, 3000, 40):
+        rows[n] = rows[(n * 7 + 3) % 3000]
+    lines = [json.dumps({"text": row}) if n % 97 else "{}" for n, row in enumerate(rows)]
+    (folder / "rows.jsonl").write_text("\n".join(lines))
+    return [{"path": "texts"}, {"path": "rows.jsonl", "max_bad_rows": 0.5}]
+
+
+def inside(estimate: Estimate, truth: float) -> bool:
+    return estimate.low <= truth <= estimate.high
+
+
+def actual(facts: dict[str, Any], forecast: Forecast) -> dict[str, tuple[Estimate, float]]:
+    """What was foretold, with what came: the quantities that grow in line with the text."""
+    dropped = facts["rules"]["dropped"]
+    gone = sum(n for rule, n in dropped.items() if rule.split("/")[0] == "clean")
+    pairs = {
+        "read_documents": (forecast.quantities["read_documents"], facts["read"]["documents"]),
+        "read_text_bytes": (forecast.quantities["read_text_bytes"], facts["read"]["text_bytes"]),
+        "cleaned_documents": (forecast.quantities["cleaned_documents"], facts["read"]["documents"] - gone),
+        "tokens": (forecast.quantities["tokens"], sum(split["tokens"] for split in facts["splits"].values())),
+        "kept": (forecast.quantities["kept_documents"], facts["documents"]),
+    }
+    for verdict, rules in facts["rules"].items():
+        for rule, n in rules.items():
+            if rule in forecast.rules[verdict]:
+                pairs[f"{verdict} {rule}"] = (forecast.rules[verdict][rule], n)
+    return pairs
+
+
+@pytest.mark.slow
+def test_a_forecast_holds_what_then_comes(tmp_path: Path) -> None:
+    sources = write_sources(tmp_path)
+    recipe = load_recipe(write_recipe(tmp_path / "r.yaml", "texts", data={"sources": sources}), SMALL)
+    work = tmp_path / "work"
+    forecasts = [
+        forecast_data(recipe, work, workers=1, base=tmp_path, terms=Terms(sample_bytes=150_000, seed=seed))
+        for seed in range(2)
+    ]
+    assert not work.exists(), "nothing is left behind"
+    facts = prepare_data(recipe, work, workers=1, base=tmp_path).facts
+    outside = []
+    for seed, forecast in enumerate(forecasts):
+        sampled = sum(source["sampled_bytes"] for source in forecast.sources)
+        assert 0.15 < sampled / sum(source["bytes"] for source in forecast.sources) < 0.6
+        pairs = actual(facts, forecast)
+        assert {"dropped clean/min_length", "dropped read/no_field", "changed clean/trailing_space"} <= pairs.keys()
+        outside += [(seed, name, found, truth) for name, (found, truth) in pairs.items() if not inside(found, truth)]
+        assert inside(forecast.growth["exact"].estimate, facts["rules"]["dropped"]["deduplicate/exact_duplicate"])
+    assert len(outside) <= 0.1 * sum(len(actual(facts, forecast)) for forecast in forecasts), outside
+
+
+@pytest.mark.slow
+def test_a_sample_of_everything_is_what_then_comes(tmp_path: Path) -> None:
+    sources = write_sources(tmp_path)
+    recipe = load_recipe(write_recipe(tmp_path / "r.yaml", "texts", data={"sources": sources}), SMALL)
+    forecast = forecast_data(recipe, tmp_path / "work", workers=1, base=tmp_path)
+    facts = prepare_data(recipe, tmp_path / "work", workers=1, base=tmp_path).facts
+    for name, (found, truth) in actual(facts, forecast).items():
+        slack = 0.02 * truth if name in ("tokens",) else 1e-6
+        assert found.value == pytest.approx(truth, abs=slack), name
+    assert set(facts["rules"]["dropped"]) - {"deduplicate/exact_duplicate"} <= set(forecast.rules["dropped"])
+    assert forecast.growth["exact"].estimate.value == facts["rules"]["dropped"]["deduplicate/exact_duplicate"]
+
+
+def test_the_command_shows_it_and_touches_nothing(trained: Path, cli: Cli) -> None:
+    before = hashes(trained)
+    said = cli("prepare", "r.yaml", "--dry-run", "--sample", "100kB", "--workers", "1", "--json", sets=SMALL)
+    assert said.json()["tokens"]["low"] <= said.json()["tokens"]["value"] <= said.json()["tokens"]["high"]
+    assert {
+        "sources",
+        "workers",
+        "read_documents",
+        "kept_documents",
+        "seconds",
+        "disk_bytes",
+        "rules",
+        "duplicates",
+    } <= (said.json().keys())
+    assert "documents kept" in said.out and "tokens" in said.out and "sampled of" in said.err
+    assert hashes(trained) == before
+    cli("prepare", "r.yaml", "--sample", "1MB", sets=SMALL).fault(2, "--sample is for --dry-run")
+    cli("prepare", "r.yaml", "--dry-run", "--sample", "1 apple", sets=SMALL).fault(2, "'1 apple' is no size")
+    cli("prepare", "r.yaml", "--dry-run", "--sample", "9", sets=SMALL).fault(2, "too little")
+    far = [*SMALL, "data.sources=[{hub: {dataset: someone/something}}]"]
+    cli("prepare", "r.yaml", "--dry-run", sets=far).fault(3, "nothing of a data set on the hub is downloaded")
+
+
+@pytest.mark.slow
+def test_the_documentation_of_python(tmp_path: Path) -> None:
+    recipe = load_recipe(write_recipe(tmp_path / "r.yaml", "x", data={"sources": [{"builtin": "python_docs"}]}), SMALL)
+    forecast = forecast_data(recipe, tmp_path / "work", workers=1, terms=Terms(sample_bytes=2_500_000))
+    facts = prepare_data(recipe, tmp_path / "work", workers=1).facts
+    pairs = actual(facts, forecast)
+    outside = [name for name, (found, truth) in pairs.items() if not inside(found, truth)]
+    assert len(outside) <= 0.1 * len(pairs), outside
+    disk = sum(path.stat().st_size for path in (tmp_path / "work" / "tasks").rglob("*") if path.is_file())
+    assert forecast.quantities["disk_bytes"].low * 0.9 < disk < forecast.quantities["disk_bytes"].high * 1.1
+
+
+def test_what_a_sample_cannot_tell_is_left_out_and_said(tmp_path: Path) -> None:
+    write_recipe(tmp_path / "r.yaml", "texts", data={"sources": write_sources(tmp_path)})
+    asked = ["data.shared_lines={}", "data.decontaminate.against=[nowhere.txt]"]
+    forecast = forecast_data(load_recipe(tmp_path / "r.yaml", [*SMALL, *asked]), tmp_path / "work", 1, tmp_path)
+    said = [note for note in forecast.notes if "cannot be told from a sample" in note]
+    assert len(said) == 3 and "(data.decontaminate.against)" in "".join(said)
+    assert forecast.quantities["tokens"].value > 0
+    quiet = load_recipe(tmp_path / "r.yaml", [*SMALL, "data.decontaminate.validation=false"])
+    assert not any("cannot be told" in note for note in forecast_data(quiet, tmp_path / "work", 1, tmp_path).notes)
