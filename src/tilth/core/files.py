@@ -20,6 +20,7 @@ import os
 import re
 import shutil
 import stat
+import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -137,7 +138,7 @@ def storage_errors(path: Path) -> Iterator[None]:
 
 def write_file(path: Path, data: bytes | Iterable[bytes | memoryview]) -> str:
     """Writes `path` durably and atomically: readers see the old file or the new one, whole. Returns its SHA-256."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = _aside(path)
     with storage_errors(path):
         disk.make_folder(path.parent)
         try:
@@ -182,10 +183,8 @@ def new_folder(final: Path, facts: dict[str, Any] | None = None) -> Iterator[Pat
     into the manifest, the folder is renamed and its parent fsynced. When `final` exists by then, another process did
     the same work: ours is dropped.
     """
-    temporary = final.with_name(f".{final.name}.{os.getpid()}.tmp")
+    temporary = _aside(final)
     with storage_errors(final):
-        disk.make_folder(final.parent)
-        disk.remove(temporary)
         disk.make_folder(temporary)
         try:
             yield temporary
@@ -195,11 +194,19 @@ def new_folder(final: Path, facts: dict[str, Any] | None = None) -> Iterator[Pat
             raise
 
 
+def _aside(path: Path) -> Path:
+    """Where `path` is made: `.NAME.PID-XXXXXXXX.tmp` beside it. Two nodes may have a process of the same number."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
+
+
+_LEFTOVER = r"\.(?:\d+(?:-[0-9a-f]{8})?|old)\.tmp"
+
+
 def is_leftover(name: str, of: str) -> bool:
-    """Whether a file name is that of something half-made, or half-removed, by this module: `.NAME.PID.tmp`, where NAME
-    matches the pattern `of`.
+    """Whether a file name is that of something half-made, or half-removed, by this module, where what it would have
+    been called matches the pattern `of`.
     """
-    return re.fullmatch(rf"\.(?:{of})\.(?:\d+|old)\.tmp", name) is not None
+    return re.fullmatch(rf"\.(?:{of}){_LEFTOVER}", name) is not None
 
 
 def remove_leftovers(folder: Path, of: str) -> None:
@@ -208,9 +215,24 @@ def remove_leftovers(folder: Path, of: str) -> None:
     Args:
         of: a pattern of the names that tilth writes there. What is called otherwise is not ours, and stays.
     """
-    with storage_errors(folder):
-        for path in [path for path in folder.glob(".*.tmp") if is_leftover(path.name, of)]:
-            disk.remove(path)
+    for path in [path for path in folder.glob(".*.tmp") if is_leftover(path.name, of)]:
+        remove_whole(path)
+
+
+def remove_whole(path: Path) -> None:
+    """Removes a file, or a folder that is renamed first: half of it must not bear the name of a whole one, nor be made
+    whole by a process that outlived the one that started it.
+    """
+    with storage_errors(path):
+        if path.is_dir():
+            halves = re.fullmatch(rf"\.(.+){_LEFTOVER}", path.name)
+            gone = path.with_name(f".{halves[1] if halves else path.name}.old.tmp")
+            if gone != path:
+                disk.remove(gone)
+                with contextlib.suppress(FileNotFoundError):  # that process has given it its name, or removed it
+                    disk.rename(path, gone)
+            path = gone
+        disk.remove(path)
 
 
 def free_name(path: Path, suffix: str) -> Path:
@@ -238,12 +260,15 @@ def commit_folder(temporary: Path, final: Path, facts: dict[str, Any] | None = N
 
 
 def write_manifest(folder: Path, facts: dict[str, Any] | None = None) -> None:
-    """Writes `manifest.json`: `facts`, and size and SHA-256 of every other file (fsynced here)."""
+    """Writes `manifest.json` of a folder that has no name yet: `facts`, and size and SHA-256 of every other file (fsynced
+    here).
+    """
     files = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / MANIFEST):
         disk.sync_file(path)
         files[path.relative_to(folder).as_posix()] = {"size": path.stat().st_size, "sha256": hash_file(path)}
-    write_file(folder / MANIFEST, _sealed({**(facts or {}), "files": files}))
+    # Not write_file, which would make the folder again when it was taken away meanwhile, and call nothing whole.
+    disk.write(folder / MANIFEST, [_sealed({**(facts or {}), "files": files})])
 
 
 def write_sealed(path: Path, content: dict[str, Any]) -> None:

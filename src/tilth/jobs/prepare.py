@@ -20,9 +20,10 @@ from tilth.core.config import fingerprint
 from tilth.core.environment import launched, usable_cpus
 from tilth.core.errors import DataError, IntegrityError
 from tilth.core.executors import ExecutorName, open_executor
-from tilth.core.files import FolderLock, disk, read_sealed, remove_leftovers, storage_errors, write_sealed
+from tilth.core.files import FolderLock, disk, read_sealed, storage_errors, write_sealed
 from tilth.core.tasks import OnDone
 from tilth.data.dataset import Dataset, open_dataset
+from tilth.data.leftovers import clear_leftovers
 from tilth.data.pipeline import Workshop, decided_by, prepare
 from tilth.data.sources import Listing
 from tilth.data.sources.hashes import list_remembered
@@ -64,8 +65,8 @@ def prepare_data(
     # Under torchrun every process may come here: one does the work, the others wait and find it done.
     together = launched().world_size > 1
     with FolderLock(workspace, "the workspace", wait=together):
-        remove_leftovers(workspace / "tasks", r"[a-z_]+-[0-9a-f]{20}")
-        remove_leftovers(workspace / "datasets", r"[A-Za-z0-9][A-Za-z0-9._-]*-[0-9a-f]{12}")
+        if cleared := str(clear_leftovers(workspace)):
+            say(cleared)
         place, root = workspace, base or Path()
         if executor == "ray":  # its workers start in another folder
             place, root = place.absolute(), root.absolute()
