@@ -74,18 +74,6 @@ def write_many(folder: Path) -> None:
 BOTH: dict[str, Any] = {"sources": [{"path": "texts"}, {"path": "rows.jsonl"}]}
 
 
-@pytest.mark.slow
-def test_any_number_of_workers_gives_the_same_bytes(tmp_path: Path) -> None:
-    write_many(tmp_path)
-    bpe = {"kind": "bpe", "vocab_size": 320}
-    one = prepared(tmp_path, BOTH, bpe, workspace="one")
-    two = prepared(tmp_path, BOTH, bpe, workspace="two", workers=2)
-    ray = prepared(tmp_path, BOTH, bpe, workspace="ray", workers=2, executor="ray")
-    assert one.facts["shards"] >= 3
-    assert hashes(one.folder) == hashes(two.folder) == hashes(ray.folder)
-    assert hashes(tmp_path / "one/tasks") == hashes(tmp_path / "two/tasks") == hashes(tmp_path / "ray/tasks")
-
-
 def test_the_place_on_the_disk_changes_no_bit(tmp_path: Path) -> None:
     for place in ("here", "there"):
         write_texts(tmp_path / place / "texts", documents=20)
