@@ -12,8 +12,8 @@ from tests.data.planted import words_of
 RULES = {
     "changed": ["clean/advert", "clean/pii/email", "deduplicate/shared_lines"],
     "dropped": [
-        "clean/min_length", "deduplicate/exact_duplicate", "deduplicate/near_duplicate", "decontaminate/evaluation_item",
-        "decontaminate/held_out_text", "read/not_json",
+        "read/not_json", "clean/min_length", "deduplicate/exact_duplicate", "deduplicate/near_duplicate",
+        "decontaminate/evaluation_item", "decontaminate/held_out_text",
     ],
 }  # fmt: skip
 """What must have happened to some document, or the corpus proves less than it should."""

@@ -3,12 +3,10 @@ stopped, task by task and to the bit, whoever does the work."""
 
 from __future__ import annotations
 
-
 import random
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,7 +22,8 @@ Results = dict[str, str]
 
 def results(workspace: Path) -> Results:
     """The hash of every file of every task and dataset."""
-    return {f"{kind}/{name}": found for kind in ("tasks", "datasets") for name, found in hashes(workspace / kind).items()}
+    kinds = ("tasks", "datasets")
+    return {f"{kind}/{name}": found for kind in kinds for name, found in hashes(workspace / kind).items()}
 
 
 @pytest.fixture(scope="module")

@@ -260,8 +260,8 @@ def commit_folder(temporary: Path, final: Path, facts: dict[str, Any] | None = N
 
 
 def write_manifest(folder: Path, facts: dict[str, Any] | None = None) -> None:
-    """Writes `manifest.json` of a folder that has no name yet: `facts`, and size and SHA-256 of every other file (fsynced
-    here).
+    """Writes `manifest.json` of a folder that has no name yet: `facts`, and of every other file, fsynced here, size and
+    SHA-256.
     """
     files = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / MANIFEST):
