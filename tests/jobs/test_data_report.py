@@ -22,7 +22,8 @@ from tilth.core.config import parse
 from tilth.data.config import DataConfig
 from tilth.data.dataset import Dataset
 from tilth.data.document import read_batches
-from tilth.data.pipeline import Workshop, prepare
+from tilth.data.pipeline import prepare
+from tilth.data.workshop import Workshop
 from tilth.jobs import data_page
 from tilth.jobs.data_page import differences
 from tilth.jobs.data_report import report_data, write_page

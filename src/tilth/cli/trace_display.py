@@ -73,9 +73,8 @@ def _verdicts(traced: Mapping[str, Any]) -> RenderableType:
         if verdict.get("before") is not None:
             lines.append(_texts(verdict))
     if traced["texts_from"] == "examples":
-        lines.append(
-            Text("  (the workspace's tasks are gone: texts are shown where they were kept as examples)", "dim")
-        )
+        missed = printable(traced["texts_missed"])
+        lines.append(Text(f"  ({missed}: texts are shown where they were kept as examples)", "dim"))
     return Group(*lines)
 
 

@@ -24,9 +24,10 @@ from tilth.core.files import FolderLock, disk, read_sealed, storage_errors, writ
 from tilth.core.tasks import OnDone
 from tilth.data.dataset import Dataset, open_dataset
 from tilth.data.leftovers import clear_leftovers
-from tilth.data.pipeline import Workshop, decided_by, prepare
+from tilth.data.pipeline import decided_by, prepare
 from tilth.data.sources import Listing
 from tilth.data.sources.hashes import list_remembered
+from tilth.data.workshop import Workshop
 from tilth.jobs.recipe import Recipe
 
 DEFAULT_WORKSPACE = Path("work")
