@@ -77,7 +77,7 @@ PARAMETERS = {
     "load": ["path", "which", "device"],
     "load_recipe": ["path", "overrides"],
     "make_recipe": ["data", "overrides", "place"],
-    "prepare": ["recipe", "workspace", "workers"],
+    "prepare": ["recipe", "workspace", "workers", "executor"],
     "train": ["recipe", "run", "workspace", "workers", "emit"],
 }
 

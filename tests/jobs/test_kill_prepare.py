@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+import tilth
 from tests.jobs.everything import RULES, write_everything
-from tests.jobs.helpers import command, environment, hashes, last_json, tilth
+from tests.jobs.helpers import command, environment, hashes, last_json
+from tests.jobs.helpers import tilth as run
 from tilth.data.dataset import open_dataset
 
 pytestmark = pytest.mark.slow
@@ -31,7 +33,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the corpus and, in `whole`, what a run in one process that was never stopped makes of it."""
     folder = tmp_path_factory.mktemp("everything")
     recipe = write_everything(folder)
-    made = last_json(tilth("prepare", recipe, "--workspace", "whole", "--workers", "1", "--json", cwd=folder))
+    made = last_json(run("prepare", recipe, "--workspace", "whole", "--workers", "1", "--json", cwd=folder))
     facts = open_dataset(folder / made["folder"]).facts
     assert facts["shards"] >= 3 and len(facts["sources"]) == 2
     for verdict, rules in RULES.items():
@@ -92,9 +94,16 @@ def test_killed_twenty_times(corpus: Path) -> None:
     kill_again_and_again(words, corpus, 20, 1.2, results(corpus / "whole"))
 
 
+def test_the_same_from_a_script(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(corpus)
+    dataset = tilth.prepare(tilth.load_recipe("r.yaml"), "script", workers=2, executor="processes")
+    assert results(corpus / "script") == results(corpus / "whole")
+    assert dataset.folder.parent == Path("script/datasets")
+
+
 @pytest.mark.parametrize("more", [("--workers", "2"), ("--workers", "4"), ("--workers", "2", "--executor", "ray")])
 def test_whoever_does_the_work(corpus: Path, more: tuple[str, ...]) -> None:
-    done = tilth("prepare", "r.yaml", "--workspace", "other", "--json", *more, cwd=corpus)
+    done = run("prepare", "r.yaml", "--workspace", "other", "--json", *more, cwd=corpus)
     assert done.returncode == 0, done.stderr
     assert results(corpus / "other") == results(corpus / "whole")
     shutil.rmtree(corpus / "other")

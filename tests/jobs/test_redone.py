@@ -1,4 +1,4 @@
-"""What is done again when a recipe or its text changes, with everything on: only what has other documents to work on."""
+"""What is done again when a recipe or its text changes, with everything on: only what has other documents."""
 
 from __future__ import annotations
 

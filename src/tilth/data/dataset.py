@@ -73,8 +73,8 @@ class Dataset:
         return tokenizer
 
     def files(self, kind: str) -> list[Path]:
-        """Its files below `kind` (`ledger`, `documents` …), sorted, after the hash of each was compared with the manifest,
-        once. What lies there besides is not of the dataset.
+        """Its files below `kind` (`ledger`, `documents` …), sorted; the hash of each is compared with its manifest's when
+        it is first asked for. What lies there besides is not of the dataset.
         """
         names = sorted(name for name in self.facts["files"] if name.startswith(f"{kind}/"))
         with ThreadPoolExecutor(usable_cpus()) as pool:  # hashing lets go of Python's lock

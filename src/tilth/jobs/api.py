@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tilth.core.executors import ExecutorName
 from tilth.core.rundir import Event, RunFolder
 from tilth.data.dataset import Dataset
 from tilth.evaluate.metrics import Metrics
@@ -17,9 +18,21 @@ from tilth.jobs.recipe import Recipe
 from tilth.jobs.train import train_model
 
 
-def prepare(recipe: Recipe, workspace: Path | str = DEFAULT_WORKSPACE, workers: int | None = None) -> Dataset:
-    """The dataset of a recipe, made where it is missing. Relative paths of sources start from the current folder."""
-    return prepare_data(recipe, Path(workspace), workers)
+def prepare(
+    recipe: Recipe,
+    workspace: Path | str = DEFAULT_WORKSPACE,
+    workers: int | None = None,
+    executor: ExecutorName = "processes",
+) -> Dataset:
+    """The dataset of a recipe, made where it is missing. Relative paths of sources start from the current folder.
+
+    Args:
+        workers: how many tasks run at a time (default: one for each processor). Neither they nor the executor change a
+            byte of the result.
+        executor: `processes` of this machine, or `ray`: the cluster that RAY_ADDRESS names, whose nodes all see
+            workspace and sources, or one that is started here.
+    """
+    return prepare_data(recipe, Path(workspace), workers, executor=executor)
 
 
 def train(
