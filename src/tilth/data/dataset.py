@@ -73,7 +73,7 @@ class Dataset:
         return tokenizer
 
     def files(self, kind: str) -> list[Path]:
-        """Its files below `kind` (`ledger`, `documents` …), sorted; the hash of each is compared with its manifest's when
+        """Its files below `kind` (`ledger`, `documents` …), sorted; the hash of each is compared with the manifest when
         it is first asked for. What lies there besides is not of the dataset.
         """
         names = sorted(name for name in self.facts["files"] if name.startswith(f"{kind}/"))
