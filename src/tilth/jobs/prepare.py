@@ -71,7 +71,10 @@ def prepare_data(
         place, root = workspace, base or Path()
         if executor == "ray":  # its workers start in another folder
             place, root = place.absolute(), root.absolute()
-        listings, against = _listings(recipe, root, place)
+        try:
+            listings, against = _listings(recipe, root, place)
+        except DataError as error:
+            raise _still_there(error, recipe, workspace) from error.__cause__
         with open_executor(executor, workers or usable_cpus()) as opened:
             shop = Workshop(place, opened, on_done, verify, say)
             dataset = prepare(recipe.data, recipe.tokenizer, recipe.name, root, shop, listings, against)
@@ -87,6 +90,17 @@ def _listings(recipe: Recipe, base: Path, workspace: Path) -> tuple[list[Listing
             for sources in (recipe.data.sources, recipe.data.decontaminate.against)
         )
     return of_sources, against
+
+
+def _still_there(error: DataError, recipe: Recipe, workspace: Path) -> DataError:
+    """An error of a source that could be read before, with a word on what was made of it then."""
+    if (record := _read_record(recipe, workspace)) and (workspace / "datasets" / record["dataset"]).is_dir():
+        made = time.strftime("%Y-%m-%d %H:%M", time.localtime(record["time"]))
+        still = (
+            f"what was made of it on {made} is in {workspace / 'datasets' / record['dataset']}, and can be trained on"
+        )
+        return type(error)(error.message, f"{error.remedy}; {still}")
+    return error
 
 
 @dataclass(frozen=True)
