@@ -19,7 +19,7 @@ from typing import Any
 from tilth.core.config import fingerprint
 from tilth.core.environment import launched, usable_cpus
 from tilth.core.errors import DataError, IntegrityError
-from tilth.core.executors import ExecutorName, open_executor
+from tilth.core.executors import ExecutorName, open_executor, warm_up
 from tilth.core.files import FolderLock, disk, read_sealed, storage_errors, write_sealed
 from tilth.core.tasks import OnDone
 from tilth.data.dataset import Dataset, open_dataset
@@ -69,6 +69,8 @@ def prepare_data(
         if cleared := str(clear_leftovers(workspace)):
             say(cleared)
         place, root = workspace, base or Path()
+        if executor == "processes":
+            warm_up("tilth.data.pipeline")
         if executor == "ray":  # its workers start in another folder
             place, root = place.absolute(), root.absolute()
         try:
