@@ -23,7 +23,7 @@ from pydantic import Field
 
 from tilth.core.config import Config
 from tilth.data.document import Document
-from tilth.data.stages.repeats import is_code
+from tilth.data.stages.code import is_code
 from tilth.data.words import I64, U64, hash_spans, mix
 
 FLAGS = npt.NDArray[np.bool_]
