@@ -207,9 +207,11 @@ hit = st.tuples(st.integers(0, 2), st.integers(0, 12), st.sampled_from([2, 3, 5]
 
 @given(st.lists(hit, max_size=12, unique_by=lambda one: one[:3]), st.sets(st.integers(0, 5)))
 def test_evidence_is_what_common_ngrams_leave(given_hits: list[tuple[int, int, int, int]], common: set[int]) -> None:
-    rows, places, widths, grams = (np.array(column, np.int64) for column in zip(*given_hits, strict=True)) if (
-        given_hits
-    ) else [np.empty(0, np.int64)] * 4
+    rows, places, widths, grams = (
+        (np.array(column, np.int64) for column in zip(*given_hits, strict=True))
+        if (given_hits)
+        else [np.empty(0, np.int64)] * 4
+    )
     shared = {(r, w) for r, p, width, g in given_hits if g in common for w in range(p, p + width)}
     left = [
         one

@@ -206,7 +206,9 @@ def test_a_form_that_many_documents_share_is_no_leak(tmp_path: Path) -> None:
     """The first word that differs does not make evidence of the form before it."""
     ask = "What is this question asking for?"
     ends = [" ".join(words_of(random.Random(n), 7)) for n in range(400)]
-    asked = [f"{ask}\n\nWhat {'is' if n % 2 else 'are'} {'abcdefghij'[n % 10] * 4} {end}?" for n, end in enumerate(ends)]
+    asked = [
+        f"{ask}\n\nWhat {'is' if n % 2 else 'are'} {'abcdefghij'[n % 10] * 4} {end}?" for n, end in enumerate(ends)
+    ]
     write_rows(tmp_path / "rows.jsonl", [{"text": text} for text in asked])
     data = {"sources": [{"path": "rows.jsonl"}], "split": {"validation": 0.1}, "decontaminate": {"common": 50}}
     dataset = prepared(tmp_path, data)

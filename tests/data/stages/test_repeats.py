@@ -43,7 +43,12 @@ def test_none_may_be_kept() -> None:
     "line",
     [
         *("}", "", "| --- | --- | --- | --- |", "=" * 40, f"    {LINE}", f"\t{LINE}", "2020 " * 9),
-        *(">>> formatter.input_digit(2)", "$ pip install something", "| a row of a table | 1 |", ".. code-block:: python"),
+        *(
+            ">>> formatter.input_digit(2)",
+            "$ pip install something",
+            "| a row of a table | 1 |",
+            ".. code-block:: python",
+        ),
         *("License: BSD-3-Clause", "Copyright: 2022 Somebody Ltd."),
     ],
 )
@@ -108,7 +113,10 @@ def test_lines_are_those_counted_by_hand(pieces: list[str], most: int, none: boo
         assert cleaned(lines(**options), text) == ("\n".join(kept) or None)
 
 
-@given(st.lists(PIECES.map("\n".join) | PIECES.map("\n\n".join) | FENCED.map("\n".join), max_size=4), st.sampled_from(["first", "none"]))
+@given(
+    st.lists(PIECES.map("\n".join) | PIECES.map("\n\n".join) | FENCED.map("\n".join), max_size=4),
+    st.sampled_from(["first", "none"]),
+)
 def test_they_hold_to_the_contract(texts: list[str], keep: str) -> None:
     for made in (lines, paragraphs):
         for indented in (False, True):

@@ -3,7 +3,7 @@
 A line is removed, and the document changed, by the first of
 
     c4/long_word          a word of more than 1,000 characters            (reference code)
-    c4/no_end             no . ? ! " ' at its end, or three dots there    (paper; the dots: code; the apostrophe: datatrove)
+    c4/no_end             no . ? ! " ' at its end, or three dots there    (paper; dots: code; apostrophe: datatrove)
     c4/few_words          fewer than 3 words between white space          (paper)
     c4/javascript         the word Javascript                             (paper)
     c4/policy             `terms of use`, `privacy policy`, `cookie policy`, `uses cookies`, …   (paper; words: code)
@@ -17,10 +17,10 @@ and a document is dropped by
 `c4/citations` counts the marks `[1]`, `[edit]` and `[citation needed]` that were taken out of the lines that are left
 (code), `c4/margins` the characters of blank lines and of white space at the ends of lines, where nothing else changed;
 `margins: false` leaves them, and with them paragraphs and the indentation of code.
-"Code" is c4_utils.py of tensorflow_datasets. It asks for 5 words and 3 sentences where datatrove, which quotes the paper,
-has 3 and 5; the defaults are the latter. The order of rules is that of datatrove, which follows it: a bracket in a
-line that is removed for its end drops nothing. Value: how many lines or marks; of a dropped document, the number of its
-sentences or bad words, or the line's number.
+"Code" is c4_utils.py of tensorflow_datasets. It asks for 5 words and 3 sentences, where datatrove, which quotes the
+paper, has 3 and 5; the defaults are the latter. The order of rules is that of datatrove, which follows the code: a
+bracket in a line that is removed for its end drops nothing. Value: how many lines or marks; of a dropped document, the
+number of its sentences or bad words, or the line's number.
 
 A sentence ends at a token that is a mark of Unicode's Sentence_Terminal, all marks that follow included (the paper's
 code used nltk's trained splitter, datatrove uses this rule).

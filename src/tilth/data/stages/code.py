@@ -1,7 +1,7 @@
 """Source files among documents: what may be done to prose would make another program of them.
 
-    is_code(document)     by the suffix in its locator
-    but_code(run)         a stage that leaves them alone, unless its option `code` says otherwise
+is_code(document)     by the suffix in its locator
+but_code(run)         a stage that leaves them alone, unless its option `code` says otherwise
 """
 
 from __future__ import annotations

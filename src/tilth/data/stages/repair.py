@@ -179,4 +179,6 @@ def _make_table(terminal_escapes: bool, entities: bool, ligatures: bool, widths:
     )
 
 
-REPAIR_STAGES: dict[str, Kind] = {"repair": Kind(RepairOptions, but_code(together(repair)), version=2, libraries=("ftfy",))}
+REPAIR_STAGES: dict[str, Kind] = {
+    "repair": Kind(RepairOptions, but_code(together(repair)), version=2, libraries=("ftfy",))
+}

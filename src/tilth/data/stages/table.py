@@ -50,7 +50,9 @@ PRESETS: dict[str, tuple[str | dict[str, dict[str, Any]], ...]] = {
         "repair",
         *_TEXT,
         {"language": {"keep": ["en"], "min_score": 0.65}},
-        {"gopher_quality": {"min_alphabetic_words": 0.7}},  # marks are among the tokens: of prose 2 to 10% are below 0.8
+        {
+            "gopher_quality": {"min_alphabetic_words": 0.7}
+        },  # marks are among the tokens: of prose 2 to 10% are below 0.8
         "gopher_repetition",
         # Nothing about how a line ends, as in FineWeb, nor about how short it is: that takes headings and speakers.
         # Three sentences, as C4's own code has it: with five, half of short articles go. Paragraphs stay paragraphs.
