@@ -288,6 +288,21 @@ def test_the_manifest_tells_of_the_options_that_were_used(tmp_path: Path) -> Non
     assert before[1] > after[1]
 
 
+def test_a_page_of_little_but_shared_lines_goes_whole(tmp_path: Path) -> None:
+    gone = "The first edition of this book is no longer to be had.\nYou may want to read the current one instead.\n"
+    rows = [{"text": f"Title {n}\n{gone}"} for n in range(20)] + [{"text": f"{text_of(n)}{gone}"} for n in range(5)]
+    write_rows(tmp_path / "rows.jsonl", rows)
+    data: dict[str, Any] = {"sources": [{"path": "rows.jsonl"}], "split": {"validation": 0}, "clean": "none"}
+    dataset = prepared(tmp_path, {**data, "deduplicate": "none", "shared_lines": {}})
+    assert {verdict: sum(rules.values()) for verdict, rules in dataset.facts["rules"].items()} == {
+        "dropped": 19,
+        "changed": 5,
+    }
+    assert texts_of(dataset, "train") == [rows[0]["text"], *(text_of(n) for n in range(5))]
+    kept = prepared(tmp_path, {**data, "deduplicate": "none", "shared_lines": {"most_of_a_document": 1.0}})
+    assert kept.facts["documents"] == 25
+
+
 FOOTER = "All rights reserved by the people who made this page."
 SHARED: dict[str, Any] = {
     "sources": [{"path": "a.jsonl"}, {"path": "b"}],

@@ -55,8 +55,9 @@ PRESETS: dict[str, tuple[str | dict[str, dict[str, Any]], ...]] = {
         },  # marks are among the tokens: of prose 2 to 10% are below 0.8
         "gopher_repetition",
         # Nothing about how a line ends, as in FineWeb, nor about how short it is: that takes headings and speakers.
-        # Three sentences, as C4's own code has it: with five, half of short articles go. Paragraphs stay paragraphs.
-        {"c4": {"ends": None, "min_line_words": 0, "min_sentences": 3, "margins": False}},
+        # Three sentences, as C4's own code has it: with five, half of short articles go. Paragraphs stay paragraphs. A
+        # bracket meant a script, which extraction leaves out; it takes prose that shows code.
+        {"c4": {"ends": None, "min_line_words": 0, "min_sentences": 3, "margins": False, "curly_bracket": False}},
         {"fineweb": {"max_duplicate_characters": 0.1}},  # the paper's; the code's 0.01 takes every dialogue
         "pii",
         "min_length",
