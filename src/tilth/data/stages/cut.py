@@ -56,7 +56,7 @@ class _Cut(NamedTuple):
 
 
 _PARAGRAPH = regex.compile(r"\n(?:[^\S\n]*+\n)++")
-_HEADING = regex.compile(r"[^\n]{1,80}")
+_LONGEST_HEADING = 80
 _ENDS = (".", "!", "?", ":", ";", ",", '"', "”", ")", "…", "。", "！", "？", "|")
 _BLANKS = (" ", "\t", "\u3000", "\u00a0")
 _JOINERS = "\u200d\ufe0e\ufe0f"
@@ -90,9 +90,9 @@ class _Borders:
         """Where paragraphs begin, those apart that follow a heading."""
         places, start = list[int](), 0
         for match in _PARAGRAPH.finditer(self.text):
-            paragraph, start = self.text[start : match.start()], match.end()
-            if not _is_heading(paragraph):
-                places.append(match.end())
+            before, start = start, match.end()
+            if match.start() - before > _LONGEST_HEADING or not _is_heading(self.text[before : match.start()]):
+                places.append(start)
         return places
 
     @cached_property
@@ -125,7 +125,7 @@ class _Borders:
 
 def _is_heading(paragraph: str) -> bool:
     line = paragraph.strip()
-    return _HEADING.fullmatch(line) is not None and not line.endswith(_ENDS)
+    return bool(line) and "\n" not in line and not line.endswith(_ENDS)
 
 
 def _last_of(places: Sequence[int], least: int, most: int) -> int:
