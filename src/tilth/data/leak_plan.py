@@ -22,12 +22,8 @@ _HOSTS = 3  # parts of which documents are planted into: the first, one in the m
 
 def lines_task(part: Part, before: str, config: SharedLinesConfig) -> Task:
     """Counts the lines of a part; `before` is the key of what the part is then."""
-    return _task("lines", shared.lines, {"part": part, "config": config}, [before, _counted(config)], shared.VERSIONS)
-
-
-def _counted(config: SharedLinesConfig) -> dict[str, Any]:
-    """What decides which lines there are."""
-    return {key: getattr(config, key) for key in ("characters", "unit", "indented", "code")}
+    counted = {key: getattr(config, key) for key in ("characters", "unit", "indented", "code")}
+    return _task("lines", shared.lines, {"part": part, "config": config}, [before, counted], shared.VERSIONS)
 
 
 def shared_task(counted: Sequence[Done], config: SharedLinesConfig) -> Task:
@@ -40,7 +36,9 @@ def shared_task(counted: Sequence[Done], config: SharedLinesConfig) -> Task:
 def shared_lines_task(part: Part, before: str, number: int, listed: Done, config: SharedLinesConfig) -> Task:
     """Takes them out of a part."""
     arguments = {"part": part, "number": number, "listed": listed.folder, "config": config}
-    identity = [before, listed.facts["parts"][number], _counted(config)]
+    # How many documents, and which keeps a line, has decided the list.
+    left = config.model_dump(mode="json", exclude={"documents", "keep"})
+    identity = [before, listed.facts["parts"][number], left]
     return _task("shared_lines", shared.shared_lines, arguments, identity, shared.VERSIONS)
 
 

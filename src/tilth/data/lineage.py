@@ -1,6 +1,7 @@
 """One document's text on its way through the stages of `clean:`, from what each of them left in the workspace.
 
     follow(tasks, origin, trail) -> [Change]     what each stage made of it; LookupError when a task is no longer there
+    text_left(tasks, origin, trail) -> str       the text that all of them left
 
 A stage's edits name a document by its place in what the stage before it left (parts.py). So the place is followed too:
 documents that were dropped before it move it up, documents that became several move it down.
@@ -60,6 +61,23 @@ def follow(tasks: Path, origin: Mapping[str, Any], trail: Sequence[str]) -> list
         LookupError: the tasks of this part are not there, or the document is not among what was read.
         IntegrityError: a task is there, and is not what was written.
     """
+    return _walk(tasks, origin, trail)[0]
+
+
+def text_left(tasks: Path, origin: Mapping[str, Any], trail: Sequence[str]) -> str:
+    """The text of a document that came through all stages.
+
+    Raises:
+        LookupError: as `follow`; or the document did not come through.
+        IntegrityError: as `follow`.
+    """
+    place = _walk(tasks, origin, trail)[1]
+    if place is None:
+        raise LookupError(f"nothing was left of {trail[-1]}")
+    return place.text
+
+
+def _walk(tasks: Path, origin: Mapping[str, Any], trail: Sequence[str]) -> tuple[list[Change], _Place | None]:
     changes: list[Change] = []
     collected, file = origin["collected"]
     place: _Place | None = _read(_there(tasks, collected), file, trail[0])
@@ -69,7 +87,7 @@ def follow(tasks: Path, origin: Mapping[str, Any], trail: Sequence[str]) -> list
         changes += [change] if change else []
         if place is None:
             break
-    return changes
+    return changes, place
 
 
 def _there(tasks: Path, name: str) -> Path:
