@@ -144,3 +144,15 @@ def test_fingerprint_is_of_values_not_of_their_order() -> None:
 
 def test_differences() -> None:
     assert differences({"a": {"b": 1}, "x": 1}, {"a": {"b": 2}, "x": 1}) == ["a.b: 1 -> 2"]
+
+
+@pytest.mark.parametrize("key", ["list.².x", "list.٣.x", "empty.0.x", "list.1"])
+def test_an_item_that_a_list_does_not_have(key: str) -> None:
+    with pytest.raises(RecipeError, match="the list has no item") as caught:
+        apply_overrides({"list": [{"x": 1}], "empty": []}, [f"{key}=2"])
+    assert "-1" not in caught.value.remedy
+
+
+def test_the_keys_of_older_yaml_are_texts(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text("base: &b {x: 1}\nkey: {<<: *b}\nlist: [=, <<]\n")
+    assert load_yaml(tmp_path / "r.yaml") == {"base": {"x": 1}, "key": {"<<": {"x": 1}}, "list": ["=", "<<"]}

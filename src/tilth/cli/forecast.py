@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from tilth.cli.output import results, show
+from tilth.cli.output import results
 from tilth.cli.prepare_display import PrepareDisplay
+from tilth.cli.screen import show
 from tilth.cli.tables import brief_count, duration, printable, size
 from tilth.core.errors import RecipeError
 

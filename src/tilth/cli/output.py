@@ -1,4 +1,4 @@
-"""Standard output, where results go: a terminal, a file, a pipe whose reader has left, or nothing at all.
+"""Standard output, where results go: a terminal, a file, a pipe whose reader has left, or nothing at all. No rich here: `--help` has no time for it.
 
 ready_streams()      a stream that is closed, or cannot show a character, ends no command
 with results(): …    a reader who leaves is no fault; a disk that takes no more is one, and said
@@ -17,8 +17,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-from rich.console import Console, RenderableType
 
 from tilth.core.errors import StorageError
 
@@ -56,18 +54,6 @@ def results() -> Iterator[None]:
 def _print_no_more() -> None:
     """What is still in the buffer goes nowhere: Python would try again, and fail, when it ends."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-class OutConsole(Console):
-    """stdout. rich would leave by SystemExit when the reader of a pipe is gone; `results` knows better."""
-
-    def on_broken_pipe(self) -> None:
-        raise BrokenPipeError
-
-
-def show(renderable: RenderableType) -> None:
-    """Prints what rich can draw."""
-    OutConsole().print(renderable)
 
 
 def print_json(value: Any) -> None:

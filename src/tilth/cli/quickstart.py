@@ -7,8 +7,9 @@ from typing import Any
 
 from rich.text import Text
 
-from tilth.cli.output import results, show
+from tilth.cli.output import results
 from tilth.cli.show import is_main_process, print_dataset, print_metrics, ready_shown, train_shown, typed
+from tilth.cli.screen import show
 from tilth.cli.tables import count, duration, printable
 from tilth.core.files import read_json
 from tilth.core.rundir import RunFolder
@@ -20,7 +21,6 @@ def run_quickstart(run: Path, workspace: Path, workers: int | None, minutes: flo
     from tilth.jobs.ready import check_before
     from tilth.jobs.report import write_report
 
-    RunFolder(run).check()
     recipe = quickstart_recipe(run, minutes, steps)
     check_before(recipe, run)
     if not is_main_process():  # under torchrun the others train along, and have nothing to show

@@ -16,7 +16,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from tilth.cli.output import show
+from tilth.cli.screen import show
 from tilth.cli.tables import count, percent, plural, printable, size
 from tilth.jobs.data_page import STEP_NAMES, differences
 

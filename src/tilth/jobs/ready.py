@@ -24,13 +24,16 @@ from tilth.jobs.runs import stored_recipe
 
 def check_before(recipe: Recipe, run: Path) -> None:
     """RecipeError or StorageError when device, memory or run folder are of no use to this recipe."""
-    from tilth.distributed.runtime import pick_device
+    from tilth.distributed.runtime import long_from_main, pick_device
     from tilth.jobs.room import check_room
 
-    check_room(recipe, recipe.model, pick_device(recipe.train.device))
-    folder = RunFolder(run)
-    folder.check()
-    folder.changes(recipe.plain(), lambda _: stored_recipe(folder).plain())
+    def look() -> None:
+        check_room(recipe, recipe.model, pick_device(recipe.train.device))
+        folder = RunFolder(run)
+        folder.check()
+        folder.changes(recipe.plain(), lambda _: stored_recipe(folder).plain())
+
+    long_from_main(look)  # one process tells of it
 
 
 def dataset_for_training(
