@@ -1,4 +1,4 @@
-"""Standard output, where results go: a terminal, a file, a pipe whose reader has left, or nothing at all. No rich here: `--help` has no time for it.
+"""Standard output, where results go: a terminal, a file, a pipe whose reader has left, or nothing at all.
 
 ready_streams()      a stream that is closed, or cannot show a character, ends no command
 with results(): …    a reader who leaves is no fault; a disk that takes no more is one, and said

@@ -8,8 +8,8 @@ from typing import Any
 from rich.text import Text
 
 from tilth.cli.output import results
-from tilth.cli.show import is_main_process, print_dataset, print_metrics, ready_shown, train_shown, typed
 from tilth.cli.screen import show
+from tilth.cli.show import is_main_process, print_dataset, print_metrics, ready_shown, train_shown, typed
 from tilth.cli.tables import count, duration, printable
 from tilth.core.files import read_json
 from tilth.core.rundir import RunFolder
