@@ -192,3 +192,14 @@ def test_a_disk_without_locks_is_not_said_to_be_in_use(tmp_path: Path, monkeypat
     monkeypatch.setattr(files.fcntl, "flock", refuse)
     with pytest.raises(StorageError, match=r"cannot lock .*No locks available"), files.FolderLock(tmp_path, "it"):
         pass
+
+
+def test_a_file_that_may_not_be_read_is_not_said_to_be_unwritable(tmp_path: Path) -> None:
+    def refuse(name: Path) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(name))
+
+    with pytest.raises(StorageError, match="cannot read") as caught, files.new_folder(tmp_path / "made" / "here"):
+        refuse(tmp_path / "source.txt")
+    assert "readable" in caught.value.remedy
+    with pytest.raises(StorageError, match="cannot write"), files.new_folder(tmp_path / "made" / "here") as folder:
+        refuse(folder / "tokens.bin")

@@ -1,9 +1,10 @@
 """Standard output, where results go: a terminal, a file, a pipe whose reader has left, or nothing at all.
 
-ready_streams()      a stream that is closed, or cannot show a character, ends no command
-with results(): …    a reader who leaves is no fault; a disk that takes no more is one, and said
-show(table)          for people
-print_json(value)    for scripts: one line of strict JSON
+    ready_streams()      a stream that is closed, or cannot show a character, ends no command
+    with results(): …    a reader who leaves is no fault; a disk that takes no more is one, and said
+    print_json(value)    one line of strict JSON
+
+What rich draws goes through `screen.py: show`: `--help` has no time for rich.
 """
 
 from __future__ import annotations

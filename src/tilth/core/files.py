@@ -132,12 +132,18 @@ def storage_errors(path: Path) -> Iterator[None]:
             ) from error
         if error.errno not in _DISK_FAULTS:
             raise
+        if isinstance(error, PermissionError) and error.filename and not _may_be_within(error.filename, path.parent):
+            raise _unreadable(Path(error.filename), error) from error  # something that was to be read, on the way
         existing = next((p for p in [path, *path.parents] if os.path.exists(p)), Path("/"))  # noqa: PTH110 - never raises
         free = shutil.disk_usage(existing).free / 2**30
         raise StorageError(
             f"cannot write {error.filename or path}: {error.strerror} ({free:.2f} GiB free)",
             "make room or choose another folder, then type the same command: what was finished is kept",
         ) from error
+
+
+def _may_be_within(name: str | bytes | int, folder: Path) -> bool:
+    return not isinstance(name, str) or Path(name).absolute().is_relative_to(folder.absolute())
 
 
 def require_utf8(path: Path) -> None:
