@@ -25,7 +25,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tilth.core.errors import IntegrityError, StorageError
+from tilth.core.errors import IntegrityError, StorageError, TilthError
 
 MANIFEST = "manifest.json"
 _CHUNK = 1 << 20
@@ -141,14 +141,33 @@ def storage_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno == errno.ENOENT and error.filename and not Path(error.filename).parent.exists():
+            raise StorageError(
+                f"cannot write {error.filename}: its folder is gone",
+                "it was moved or removed meanwhile: bring it back, then type the same command",
+            ) from error
         if error.errno not in _DISK_FAULTS:
             raise
+        if isinstance(error, PermissionError) and error.filename and not _may_be_within(error.filename, path.parent):
+            raise _unreadable(Path(error.filename), error) from error  # something that was to be read, on the way
         existing = next((p for p in [path, *path.parents] if os.path.exists(p)), Path("/"))  # noqa: PTH110 - never raises
         free = shutil.disk_usage(existing).free / 2**30
         raise StorageError(
             f"cannot write {error.filename or path}: {error.strerror} ({free:.2f} GiB free)",
             "make room or choose another folder, then type the same command: what was finished is kept",
         ) from error
+
+
+def _may_be_within(name: str | bytes | int, folder: Path) -> bool:
+    return not isinstance(name, str) or Path(name).absolute().is_relative_to(folder.absolute())
+
+
+def require_utf8(path: Path) -> None:
+    """StorageError for a path that is not UTF-8: Arrow and safetensors open none."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise StorageError(f"the path {str(path)!r} is not UTF-8", "choose another folder") from None
 
 
 def write_file(path: Path, data: bytes | Iterable[bytes | memoryview]) -> str:
@@ -186,8 +205,18 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise IntegrityError(f"{path} is missing", "the folder is not whole: make it again") from None
-    except (ValueError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    except (ValueError, RecursionError) as error:
         raise IntegrityError(f"{path} is damaged: {error}", "the folder is not whole: make it again") from None
+
+
+def _unreadable(path: Path, error: OSError) -> TilthError:
+    """A file that may not be read is not damaged; one that cannot be is as good as gone."""
+    told = f"cannot read {path}: {error.strerror}"
+    if isinstance(error, PermissionError):
+        return StorageError(told, "make it readable for this user")
+    return IntegrityError(told, "the folder is not whole: make it again")
 
 
 @contextlib.contextmanager
@@ -353,7 +382,11 @@ def _file_size(path: Path) -> int | None:
 
 def verify_file(folder: Path, name: str, manifest: dict[str, Any]) -> None:
     """Compares a file with its hash in the manifest; IntegrityError when one bit differs."""
-    if hash_file(folder / name) != manifest["files"][name]["sha256"]:
+    try:
+        found = hash_file(folder / name)
+    except OSError as error:  # a failing disk; or it was removed since its size was checked
+        raise _unreadable(folder / name, error) from error
+    if found != manifest["files"][name]["sha256"]:
         raise IntegrityError(
             f"{folder / name} is not what was written: its SHA-256 differs from its manifest's",
             f"it was altered: remove {folder} and run the command that made it again",
@@ -409,15 +442,18 @@ class FolderLock:
         self._file: Any = None
 
     def __enter__(self) -> FolderLock:
+        require_utf8(self.path.parent)
         with storage_errors(self.path):
             disk.make_folder(self.path.parent)
             self._file = self.path.open("a+")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | (0 if self.wait else fcntl.LOCK_NB))
-        except OSError:
+        except OSError as error:
             self._file.seek(0)
             owner = self._file.read().strip() or "unknown"
             self._file.close()
+            if not isinstance(error, BlockingIOError):  # some network disks have no locks
+                raise StorageError(f"cannot lock {self.path}: {error.strerror}", "choose another folder") from error
             raise StorageError(
                 f"{self.what} {self.path.parent} is in use by process {owner}",
                 "wait for that process, stop it, or name another folder",

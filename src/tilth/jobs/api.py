@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from tilth.core.executors import ExecutorName
-from tilth.core.rundir import Event, RunFolder
+from tilth.core.rundir import Event
 from tilth.data.dataset import Dataset
 from tilth.evaluate.metrics import Metrics
 from tilth.jobs.evaluate import evaluate_run
 from tilth.jobs.load import Which
 from tilth.jobs.prepare import DEFAULT_WORKSPACE, prepare_data
-from tilth.jobs.ready import dataset_for_training
+from tilth.jobs.ready import check_before, dataset_for_training
 from tilth.jobs.recipe import Recipe
 from tilth.jobs.train import train_model
 
@@ -52,7 +52,7 @@ def train(
         run, step, tokens, train_loss, validation_loss, seconds, stopped_by, checkpoint.
     """
     folder = Path(run or Path("runs") / recipe.name)
-    RunFolder(folder).check()  # before hours of preparation
+    check_before(recipe, folder)
     dataset, notes = dataset_for_training(recipe, Path(workspace), workers)
     return train_model(recipe, dataset, folder, emit, notes)
 

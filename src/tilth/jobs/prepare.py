@@ -18,7 +18,7 @@ from typing import Any
 
 from tilth.core.config import fingerprint
 from tilth.core.environment import launched, usable_cpus
-from tilth.core.errors import DataError, IntegrityError
+from tilth.core.errors import DataError, IntegrityError, StorageError
 from tilth.core.executors import ExecutorName, open_executor, warm_up
 from tilth.core.files import FolderLock, disk, read_sealed, storage_errors, write_sealed
 from tilth.core.tasks import OnDone
@@ -191,7 +191,7 @@ def _read_record(recipe: Recipe, workspace: Path) -> dict[str, Any] | None:
     path = _record_path(recipe, workspace)
     try:
         record = read_sealed(path) if path.is_file() else {}
-    except IntegrityError:
+    except (IntegrityError, StorageError):
         return None  # it saves time, and is made again
     return record if record.get("version") == _RECORD_VERSION else None
 
