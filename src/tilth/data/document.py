@@ -16,6 +16,8 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tilth.core import progress
+
 DOCUMENT_SCHEMA = pa.schema(
     [
         pa.field("doc_id", pa.string(), nullable=False),
@@ -93,7 +95,11 @@ def documents_table(documents: Iterable[Document]) -> pa.Table:
 def read_batches(path: Path) -> Iterator[list[Document]]:
     """The documents of a Parquet file, in its order, a row group in memory at a time."""
     with pq.ParquetFile(path) as file:
-        for group in range(file.num_row_groups):
+        sizes = [file.metadata.row_group(group).total_byte_size for group in range(file.num_row_groups)]
+        if not progress.expected():
+            progress.expect(sum(sizes))
+        for group, size in enumerate(sizes):
             columns = file.read_row_group(group, columns=DOCUMENT_SCHEMA.names).to_pydict()
             columns["meta"] = [json.loads(meta) if meta != "{}" else {} for meta in columns["meta"]]
             yield list(map(Document, *(columns[name] for name in DOCUMENT_SCHEMA.names)))
+            progress.advance(size)  # when they have been used

@@ -19,6 +19,7 @@ from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tilth.core import progress
 from tilth.core.config import fingerprint
 from tilth.core.errors import DataError
 from tilth.core.executors import Executor, Inline
@@ -427,6 +428,8 @@ def _learn_tokenizer(
     folder: Path, config: TokenizerConfig, parts: Sequence[AssignedPart], workers: int
 ) -> dict[str, Any]:
     """Learns from the training split alone: what is held out stays unseen."""
+    sizes = sum(part.part.size for part in parts)
+    progress.expect(-1 if config.kind == "bpe" and sizes > config.train_bytes else sizes)
     texts = (document.text for part in parts for document in part.split("train"))
     tokenizer = train_tokenizer(config, texts, workers)
     tokenizer.save(folder)

@@ -21,6 +21,7 @@ from tilth.core.environment import launched, usable_cpus
 from tilth.core.errors import DataError, IntegrityError
 from tilth.core.executors import ExecutorName, open_executor
 from tilth.core.files import FolderLock, disk, read_sealed, remove_leftovers, storage_errors, write_sealed
+from tilth.core.progress import Board
 from tilth.core.tasks import OnDone
 from tilth.data.dataset import Dataset, open_dataset
 from tilth.data.pipeline import Workshop, decided_by, prepare
@@ -48,6 +49,7 @@ def prepare_data(
     *,
     verify: bool = False,
     say: Say = _silent,
+    board: Board | None = None,
 ) -> Dataset:
     """Makes the dataset of a recipe, or opens it when nothing changed since it was made.
 
@@ -60,10 +62,11 @@ def prepare_data(
         verify: compare the hash of every file of the dataset, and of what it is made of; what was altered is made
             again.
         say: is told what should be known and is no error.
+        board: where it is seen how far long work is.
     """
     # Under torchrun every process may come here: one does the work, the others wait and find it done.
     together = launched().world_size > 1
-    with FolderLock(workspace, "the workspace", wait=together):
+    with FolderLock(workspace, "the workspace", wait=together), (board or Board()).watching(workspace.absolute()):
         remove_leftovers(workspace / "tasks", r"[a-z_]+-[0-9a-f]{20}")
         remove_leftovers(workspace / "datasets", r"[A-Za-z0-9][A-Za-z0-9._-]*-[0-9a-f]{12}")
         place, root = workspace, base or Path()

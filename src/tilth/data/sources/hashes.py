@@ -14,12 +14,14 @@ changing are noticed when the file is next read, since readers compare what they
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import time
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
+from tilth.core import progress
 from tilth.core.config import fingerprint
 from tilth.core.errors import IntegrityError
 from tilth.core.files import disk, hash_file, read_manifest, read_sealed, write_sealed
@@ -28,6 +30,7 @@ from tilth.data.sources.inputs import Listing
 
 FileHash = Callable[[Path], str]
 _GRAIN = 2_000_000_000  # nanoseconds: FAT's clock ticks every two seconds
+_PIECE = 1 << 20
 _VERSION = 1
 
 # A variable of the context and not an argument: it would go through a dozen functions of which none looks at it.
@@ -86,7 +89,7 @@ class RememberedHashes:
         if known is not None and known[:-1] == state:
             self._now[key] = known
             return str(known[-1])
-        digest = hash_file(path)
+        digest = _hash(path)
         self.read_bytes += state[0]
         if _state(path) == state and state[1] < began - _GRAIN:
             self._now[key] = [*state, digest]
@@ -97,6 +100,16 @@ class RememberedHashes:
         if self._now != self._before:
             disk.make_folder(self._note.parent)
             write_sealed(self._note, {"version": _VERSION, "files": dict(sorted(self._now.items()))})
+
+
+def _hash(path: Path) -> str:
+    """SHA-256 of a file; unlike `hash_file` it says how far it is, for sources are as large as one likes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE):
+            digest.update(piece)
+            progress.advance(len(piece))
+    return digest.hexdigest()
 
 
 def _state(path: Path) -> list[int]:
@@ -110,7 +123,7 @@ def list_remembered(source: SourceConfig, base: Path, workspace: Path) -> Listin
 
     key = fingerprint([source.model_dump(mode="json"), str(base.absolute())])
     remembered = RememberedHashes(workspace / "listings" / f"{key[:32]}.json")
-    with hashing(remembered):
+    with hashing(remembered), progress.measured("listing", source.source_name):
         listing = list_inputs(source, base, workspace / "downloads")
     remembered.save()
     return listing

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from tilth.core import progress
 from tilth.core.files import disk
 from tilth.data.document import Document
 from tilth.data.shards import EncodedDocuments, write_shard
@@ -30,6 +31,7 @@ def encode(
     """Writes documents and shard of each split of one part, which is of one source; facts: by split."""
     tokenizer = load_tokenizer(tokenizer_folder)
     facts: dict[str, Any] = {}
+    progress.expect(part.part.size * len(splits))
     with ThreadPoolExecutor(threads) as pool:
         for split in splits:  # each reads the part anew: never more of it in memory than a batch
             documents = _written(part.batches(split), folder / "documents" / f"{split}.parquet")

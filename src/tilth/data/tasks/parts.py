@@ -74,10 +74,16 @@ class Part:
 
     def batches(self) -> Iterator[Batch]:
         """Its documents in lists of a few megabytes, after the hash of each file was compared with its manifest's."""
-        batches = read_batches(_verified(self.folder, self.name))
+        batches = read_batches(verified_file(self.folder, self.name))
         for stage in self.stages:
-            batches = edited(batches, _edits(_verified(stage, EDITS)))
+            batches = edited(batches, _edits(verified_file(stage, EDITS)))
         return batches
+
+    @property
+    def size(self) -> int:
+        """Bytes that are read of it, unpacked."""
+        metadata = pq.read_metadata(self.folder / self.name)
+        return sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
 
     def documents(self) -> Iterator[Document]:
         """Its documents, one by one."""
@@ -107,19 +113,20 @@ def _edits(path: Path) -> Iterator[Edit]:
             yield from map(Edit, *(columns[name] for name in _EDIT_SCHEMA.names))
 
 
-def _verified(folder: Path, name: str) -> Path:
+def verified_file(folder: Path, name: str) -> Path:
+    """A file of a task's folder, after its hash was compared with the manifest's."""
     verify_file(folder, name, read_manifest(folder))
     return folder / name
 
 
 def verified_table(folder: Path, name: str, columns: Sequence[str] | None = None) -> pa.Table:
     """A Parquet file of a task's folder, after its hash was compared with the manifest's."""
-    return pq.read_table(_verified(folder, name), columns=columns)
+    return pq.read_table(verified_file(folder, name), columns=columns)
 
 
 def verified_array(folder: Path, name: str, dtype: Any) -> Any:
     """A file of numbers of a task's folder, mapped into memory after its hash was compared with the manifest's."""
-    path = _verified(folder, name)
+    path = verified_file(folder, name)
     # As a plain array: indexing a memmap makes a memmap, ten times slower.
     return np.asarray(np.memmap(path, dtype, mode="r")) if path.stat().st_size else np.empty(0, dtype)
 
@@ -228,6 +235,15 @@ class LedgerWriter(_TableWriter):
                 self._counts[verdict.verdict][f"{verdict.stage}/{verdict.rule}"] += 1
         if len(self._rows) >= _VERDICTS_HELD:
             self.flush()
+
+    def add_columns(self, doc_ids: Any, stage: str, rule: str, values: Any, details: Any) -> None:
+        """Drops of many documents by one rule, as Arrow's columns (or one text for all)."""
+        self.flush()
+        columns = (stage, rule, "dropped", values, details)
+        same = (pa.repeat(column, len(doc_ids)) if isinstance(column, str) else column for column in columns)
+        self.write(pa.table([doc_ids, *same], schema=LEDGER_SCHEMA))
+        if len(doc_ids):
+            self._counts["dropped"][f"{stage}/{rule}"] += len(doc_ids)
 
     def flush(self) -> None:
         """Writes what is held."""

@@ -16,13 +16,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from tilth.core.config import fingerprint
 from tilth.core.files import read_json, write_json
 from tilth.core.random import derive_seed
 from tilth.data.document import Document, Verdict, make_doc_id
-from tilth.data.tasks.corpus import Corpus
-from tilth.data.tasks.dedup import GROUPS
+from tilth.data.tasks.corpus import Corpus, group_names
+from tilth.data.tasks.groups import GROUPS
 from tilth.data.tasks.parts import Batch, LedgerWriter, Part, verified_array, verified_table
 
 VERSION = 2
@@ -61,17 +62,15 @@ def assign(
     goes through is in both splits, a piece in each.
     """
     corpus = Corpus(digests)
-    kept = np.ones(len(corpus), bool)
-    for path in drops:
-        kept[corpus.dropped(path)] = False
+    kept = ~corpus.gone(drops)
     sides, cuts = _draw(corpus, kept, groups, plan) if plan.by_document else _cut(corpus, kept, plan)
     sides[~kept] = DROPPED
     identities = _write(folder, corpus, sides, cuts)
     twins = np.flatnonzero(sides == TWIN)
+    rows = corpus.rows(twins, ("doc_id", "group", "text_bytes"))
     with LedgerWriter(folder) as ledger:
-        rows = corpus.rows(twins, ("doc_id", "group"))
         ledger.add(Verdict(row["doc_id"], "split", "held_out_twin", "dropped", row["group"]) for row in rows)
-    bytes_of_twins = int(corpus.sizes("text_bytes")[twins].sum())
+    bytes_of_twins = sum(row["text_bytes"] for row in rows)
     counts = {name: int((sides == n).sum()) for n, name in enumerate(plan.names)}
     for name, _, _ in itertools.chain.from_iterable(cuts.values()):
         counts[name] += 1
@@ -90,19 +89,23 @@ Cuts = dict[int, list[tuple[str, int, int]]]
 
 
 def _draw(corpus: Corpus, kept: npt.NDArray[np.bool_], groups: Path | None, plan: SplitPlan) -> tuple[Sides, Cuts]:
-    names = corpus.groups(groups and verified_table(groups, GROUPS))
-    drawn: dict[str, int] = {}
-    sides = np.empty(len(names), np.uint8)
-    for number, name in enumerate(names):
-        if name not in drawn:
-            drawn[name] = side(plan.seed, name, plan.shares)
-        sides[number] = drawn[name]
-    held_out = np.flatnonzero((sides > 0) & kept & corpus.flags("twin"))
-    owners: dict[str, str] = {}
-    for number, row in zip(held_out.tolist(), corpus.rows(held_out, ("doc_id", "part_of")), strict=True):
-        owner = row["part_of"] or row["doc_id"]
-        if owners.setdefault(names[number], owner) != owner:
-            sides[number] = TWIN
+    joined = verified_table(groups, GROUPS).to_pydict() if groups else {"part": [], "row": [], "group": []}
+    others = itertools.groupby(
+        zip(*(joined[name] for name in ("part", "row", "group")), strict=True), lambda one: one[0]
+    )
+    others_of = {part: {row: group for _, row, group in some} for part, some in others}
+    sides, owners = np.empty(len(corpus), np.uint8), dict[str, str]()
+    for part, (start, table) in enumerate(corpus.parts(("source", "doc_id", "group", "twin", "part_of"))):
+        names = group_names(table)
+        for row, group in others_of.get(part, {}).items():
+            names[row] = group
+        own = sides[start : start + len(names)]
+        own[:] = [side(plan.seed, name, plan.shares) for name in names]
+        held_out = np.flatnonzero((own > 0) & kept[start : start + len(names)] & np.asarray(table["twin"]))
+        for row, said in zip(held_out.tolist(), table.take(pa.array(held_out)).to_pylist(), strict=True):
+            owner = said["part_of"] or said["doc_id"]
+            if owners.setdefault(names[row], owner) != owner:
+                own[row] = TWIN
     return sides, {}
 
 
@@ -120,20 +123,28 @@ def side(seed: int, group: str, shares: Sequence[float]) -> int:
 
 def _cut(corpus: Corpus, kept: npt.NDArray[np.bool_], plan: SplitPlan) -> tuple[Sides, Cuts]:
     """Cuts the characters that are kept, all parts in a row, at the shares: int(n * (1 - share)), as nanoGPT does."""
-    stops = np.cumsum(np.where(kept, corpus.sizes("characters"), 0))
-    total = int(stops[-1]) if len(stops) else 0
+    total = sum(int(own.sum()) for own in _sizes(corpus, kept))
+    sides, cuts = np.empty(len(corpus), np.uint8), Cuts()
     borders = [int(total * (1 - sum(plan.shares[n:]))) for n in range(len(plan.shares))]
-    starts = np.concatenate([[0], stops[:-1]])
-    sides = np.searchsorted(borders, starts, side="right").astype(np.uint8)
-    cuts: Cuts = {}
-    for number in sorted({int(np.searchsorted(stops, border, side="right")) for border in borders if border < total}):
-        inside = [border for border in borders if starts[number] < border < stops[number]]
-        if inside:
-            first, start = int(sides[number]), int(starts[number])
-            edges = itertools.pairwise([start, *inside, int(stops[number])])
-            cuts[number] = [(plan.names[first + n], low - start, high - start) for n, (low, high) in enumerate(edges)]
-            sides[number] = CUT
+    before = 0
+    for first, own in zip(corpus.starts.tolist(), _sizes(corpus, kept), strict=True):
+        stops = before + np.cumsum(own)
+        starts, before = stops - own, before + int(own.sum())
+        sides[first : first + len(own)] = np.searchsorted(borders, starts, side="right")
+        for place in sorted({int(np.searchsorted(stops, border, side="right")) for border in borders}):
+            inside = [border for border in borders if place < len(own) and starts[place] < border < stops[place]]
+            if inside:
+                side_of_start, start = int(sides[first + place]), int(starts[place])
+                edges = enumerate(itertools.pairwise([start, *inside, int(stops[place])]), side_of_start)
+                cuts[first + place] = [(plan.names[n], low - start, high - start) for n, (low, high) in edges]
+                sides[first + place] = CUT
     return sides, cuts
+
+
+def _sizes(corpus: Corpus, kept: npt.NDArray[np.bool_]) -> Iterator[npt.NDArray[np.int64]]:
+    """Part by part the characters of each document, 0 of those that are gone."""
+    for own, (_, table) in zip(corpus.by_part(kept), corpus.parts(["characters"]), strict=True):
+        yield np.where(own, table["characters"], 0)
 
 
 def _write(folder: Path, corpus: Corpus, sides: Sides, cuts: Cuts) -> list[str]:
