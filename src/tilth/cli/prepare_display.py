@@ -127,6 +127,7 @@ class PrepareDisplay:
         """Where long work is to be counted."""
         self._lines: list[_Line] = []
         self._told: set[int] = set()
+        self._closed = 0
         self._lock, self._left = threading.RLock(), threading.Event()
         self._ticker = threading.Thread(target=self._tick, name="tilth-display", daemon=True)
         self._clock, self._over = clock, False
@@ -181,7 +182,10 @@ class PrepareDisplay:
                 self._since = max(self._since, meter.ended or 0.0)
                 self._screen.say(meter_line(meter, now))
             if not self._over and now - self._said >= _PLAIN_EVERY:
-                said = [meter_line(meter, now) for meter in meters if meter.ended is None] + self._under_way(now)
+                running = self._under_way(now)
+                if running and self._lines and self._lines[-1].ended is not None:
+                    self._end_line()
+                said = [meter_line(meter, now) for meter in meters if meter.ended is None] + running
                 for line in said:
                     self._screen.say(line)
                 self._said = now if said else self._said
@@ -199,8 +203,9 @@ class PrepareDisplay:
         return [_Line(name, self._since, totals=planned).line(now, under)]
 
     def _end_line(self) -> None:
-        """Says the last line of what is over: only what follows shows that nothing more of it comes."""
-        if self._lines and self._screen.plain:
+        """Says the last line of what is over, once: only what follows shows that nothing more of it comes."""
+        if self._lines and self._screen.plain and self._closed < len(self._lines):
+            self._closed = len(self._lines)
             self._screen.say(self._lines[-1].line(self._clock()))
             self._said = self._clock()
 

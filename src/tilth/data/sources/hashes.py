@@ -30,7 +30,7 @@ from tilth.data.sources.inputs import Listing
 
 FileHash = Callable[[Path], str]
 _GRAIN = 2_000_000_000  # nanoseconds: FAT's clock ticks every two seconds
-_PIECE = 1 << 20
+_PIECE, _LARGE = 1 << 20, 64 << 20
 _VERSION = 1
 
 # A variable of the context and not an argument: it would go through a dozen functions of which none looks at it.
@@ -89,7 +89,11 @@ class RememberedHashes:
         if known is not None and known[:-1] == state:
             self._now[key] = known
             return str(known[-1])
-        digest = _hash(path)
+        if state[0] < _LARGE:
+            digest = hash_file(path)
+        else:
+            with progress.measured("hashing", path.name, total=state[0]):
+                digest = _hash(path)
         self.read_bytes += state[0]
         if _state(path) == state and state[1] < began - _GRAIN:
             self._now[key] = [*state, digest]
@@ -103,7 +107,7 @@ class RememberedHashes:
 
 
 def _hash(path: Path) -> str:
-    """SHA-256 of a file; unlike `hash_file` it says how far it is, for sources are as large as one likes."""
+    """`hash_file`, saying how far it is."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while piece := file.read(_PIECE):
@@ -123,7 +127,7 @@ def list_remembered(source: SourceConfig, base: Path, workspace: Path) -> Listin
 
     key = fingerprint([source.model_dump(mode="json"), str(base.absolute())])
     remembered = RememberedHashes(workspace / "listings" / f"{key[:32]}.json")
-    with hashing(remembered), progress.measured("listing", source.source_name):
+    with hashing(remembered):
         listing = list_inputs(source, base, workspace / "downloads")
     remembered.save()
     return listing
