@@ -17,17 +17,26 @@ import json
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tilth.core.files import read_manifest, verify_file
-from tilth.data.document import DOCUMENT_SCHEMA, LEDGER_SCHEMA, Document, Verdict, documents_table, read_batches
+from tilth.data.document import (
+    DOCUMENT_SCHEMA,
+    LEDGER_SCHEMA,
+    Document,
+    Verdict,
+    documents_table,
+    read_tables,
+    table_documents,
+)
 
 BATCH_BYTES = 4 << 20
 """Text that is held as Python objects at a time."""
@@ -55,14 +64,6 @@ class Edit(NamedTuple):
     text: str | None
     meta: str | None
 
-    def apply(self, document: Document) -> Document | None:
-        """The document as the stage left it; None when it dropped it."""
-        values = {"doc_id": self.doc_id, "locator": self.locator, "text": self.text}
-        changed: dict[str, Any] = {name: value for name, value in values.items() if value is not None}
-        if self.meta is not None:
-            changed["meta"] = json.loads(self.meta)
-        return replace(document, **changed) if changed else None
-
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -74,10 +75,14 @@ class Part:
 
     def batches(self) -> Iterator[Batch]:
         """Its documents in lists of a few megabytes, after the hash of each file was compared with its manifest's."""
-        batches = read_batches(verified_file(self.folder, self.name))
+        return map(table_documents, self.tables())
+
+    def tables(self) -> Iterator[pa.Table]:
+        """The same as tables: whoever needs no more of most documents than their columns has them at once."""
+        tables = read_tables(verified_file(self.folder, self.name))
         for stage in self.stages:
-            batches = edited(batches, _edits(verified_file(stage, EDITS)))
-        return batches
+            tables = edited(tables, _edits(verified_file(stage, EDITS)))
+        return tables
 
     @property
     def size(self) -> int:
@@ -90,27 +95,41 @@ class Part:
         return (document for batch in self.batches() for document in batch)
 
 
-def edited(batches: Iterable[Batch], edits: Iterator[Edit]) -> Iterator[Batch]:
-    """Documents with a stage's edits put in."""
-    number, ahead = 0, next(edits, None)
-    for batch in batches:
-        left: Batch = []
-        for document in batch:
-            if ahead is None or ahead.number != number:
-                left.append(document)
-            while ahead is not None and ahead.number == number:
-                changed = ahead.apply(document)
-                left += [changed] if changed is not None else []
-                ahead = next(edits, None)
-            number += 1
-        yield left
+def edited(tables: Iterable[pa.Table], edits: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """Documents with a stage's edits put in; both are in the order of their numbers."""
+    first, ahead = 0, next(edits, None)
+    for table in tables:
+        own, stop = [], first + len(table)
+        while ahead is not None and ahead["number"][0].as_py() < stop:
+            cut = int(np.searchsorted(np.asarray(ahead["number"]), stop))
+            own.append(ahead.slice(0, cut))
+            ahead = ahead.slice(cut) if cut < len(ahead) else next(edits, None)
+        yield _put_in(table, pa.concat_tables(own), first) if own else table
+        first = stop
 
 
-def _edits(path: Path) -> Iterator[Edit]:
+def _put_in(table: pa.Table, edits: pa.Table, first: int) -> pa.Table:
+    """A table whose first document has the number `first`, with the edits to it; no document becomes an object."""
+    names = [name for name in _EDIT_SCHEMA.names if name != "number"]
+    staying = np.ones(len(table), bool)
+    staying[np.asarray(edits["number"]) - first] = False
+    nulls = [np.asarray(edits[name].is_null()) for name in names]
+    new = np.flatnonzero(~np.logical_and.reduce(nulls))  # all null: it was dropped
+    # Of each row that is left: where it was, and which edit was made to it (-1: none). Pieces of one keep their order.
+    source = np.concatenate([np.flatnonzero(staying), np.asarray(edits["number"])[new] - first])
+    edit = np.concatenate([np.full(int(staying.sum()), -1), new])
+    order = np.argsort(source, kind="stable")
+    left = table.take(pa.array(source[order])).combine_chunks()
+    made = pa.array(edit[order], mask=edit[order] < 0)
+    for name in names:
+        column = pc.coalesce(edits[name].combine_chunks().take(made), left[name].combine_chunks())
+        left = left.set_column(left.schema.get_field_index(name), left.schema.field(name), column)
+    return left
+
+
+def _edits(path: Path) -> Iterator[pa.Table]:
     with pq.ParquetFile(path) as file:
-        for group in range(file.num_row_groups):
-            columns = file.read_row_group(group).to_pydict()
-            yield from map(Edit, *(columns[name] for name in _EDIT_SCHEMA.names))
+        yield from (table for n in range(file.num_row_groups) if len(table := file.read_row_group(n)))
 
 
 def verified_file(folder: Path, name: str) -> Path:
@@ -172,10 +191,12 @@ class DocumentWriter(_TableWriter):
         if self._held >= BATCH_BYTES:
             self.flush()
 
-    def add_all(self, documents: Batch) -> None:
-        """A batch, which becomes a row group."""
-        self._rows += documents
+    def add_table(self, table: pa.Table) -> None:
+        """A table, which becomes a row group."""
         self.flush()
+        self.write(table)
+        self.documents += len(table)
+        self.text_bytes += pc.sum(pc.binary_length(table["text"])).as_py() or 0
 
     def flush(self) -> None:
         """Writes what is held."""

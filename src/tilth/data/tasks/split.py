@@ -21,7 +21,7 @@ import pyarrow as pa
 from tilth.core.config import fingerprint
 from tilth.core.files import read_json, write_json
 from tilth.core.random import derive_seed
-from tilth.data.document import Document, Verdict, make_doc_id
+from tilth.data.document import Document, Verdict, documents_table, make_doc_id, table_documents
 from tilth.data.tasks.corpus import Corpus, group_names
 from tilth.data.tasks.groups import GROUPS
 from tilth.data.tasks.parts import Batch, LedgerWriter, Part, verified_array, verified_table
@@ -183,33 +183,58 @@ class AssignedPart:
 
     def batches(self, name: str) -> Iterator[Batch]:
         """The documents of one split, in the part's batches; nothing is read when it has none."""
-        removed: dict[str, Any] = {}
-        if name == self.names[0] and (self.folder / REMOVED).exists():
-            removed = read_json(self.folder / REMOVED).get(str(self.number), {})
+        removed = self._removed if name == self.names[0] else {}
         for rows, batch in self._divided(name):
             yield [_cut_out(d, removed.get(str(row))) for row, d in zip(rows, batch, strict=True)] if removed else batch
+
+    def tables(self, name: str) -> Iterator[pa.Table]:
+        """The same as tables."""
+        cuts, removed = self._cuts, self._removed if name == self.names[0] else {}
+        if cuts or removed:
+            yield from map(documents_table, self.batches(name))
+            return
+        wanted = self.names.index(name)
+        for _, own, table in self._with_sides(wanted):
+            yield table if (own == wanted).all() else table.filter(pa.array(own == wanted)).combine_chunks()
 
     def rows(self, name: str) -> Iterator[tuple[int, Document]]:
         """The documents of one split as they were divided, each with its row in the part."""
         return (pair for rows, batch in self._divided(name) for pair in zip(rows, batch, strict=True))
 
-    def _divided(self, name: str) -> Iterator[tuple[Sequence[int], Batch]]:
+    @property
+    def _cuts(self) -> dict[str, Any]:
+        cuts: dict[str, Any] = read_json(self.folder / "cuts.json").get(str(self.number), {})
+        return cuts
+
+    @property
+    def _removed(self) -> dict[str, Any]:
+        path = self.folder / REMOVED
+        removed: dict[str, Any] = read_json(path).get(str(self.number), {}) if path.exists() else {}
+        return removed
+
+    def _with_sides(self, wanted: int) -> Iterator[tuple[int, Sides, pa.Table]]:
+        """The tables of the part, each with its first row and the splits of its documents, where one has any."""
         sides: Sides = verified_array(self.folder, f"sides-{self.number:05d}.bin", np.uint8)
-        cuts = read_json(self.folder / "cuts.json").get(str(self.number), {})
-        wanted, row = self.names.index(name), 0
-        for batch in self.part.batches() if ((sides == wanted) | (sides == CUT)).any() else ():
-            own = sides[row : row + len(batch)]
-            places = np.flatnonzero((own == wanted) | (own == CUT)).tolist()
-            if len(places) == len(batch) and not cuts:
-                yield range(row, row + len(batch)), batch
-            else:
-                pieces = [
-                    (row + place, document)
-                    for place in places
-                    for document in self._pieces(batch[place], cuts.get(str(row + place)), name)
-                ]
-                yield [number for number, _ in pieces], [document for _, document in pieces]
-            row += len(batch)
+        row = 0
+        for table in self.part.tables() if ((sides == wanted) | (sides == CUT)).any() else ():
+            yield row, sides[row : row + len(table)], table
+            row += len(table)
+
+    def _divided(self, name: str) -> Iterator[tuple[Sequence[int], Batch]]:
+        cuts, wanted = self._cuts, self.names.index(name)
+        for row, own, table in self._with_sides(wanted):
+            places = np.flatnonzero((own == wanted) | (own == CUT))
+            batch = table_documents(table.take(pa.array(places)))
+            numbers = (row + places).tolist()
+            if not cuts:
+                yield numbers, batch
+                continue
+            pieces = [
+                (number, piece)
+                for number, document in zip(numbers, batch, strict=True)
+                for piece in self._pieces(document, cuts.get(str(number)), name)
+            ]
+            yield [number for number, _ in pieces], [piece for _, piece in pieces]
 
     @staticmethod
     def _pieces(document: Document, pieces: list[tuple[str, int, int]] | None, name: str) -> list[Document]:
