@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -31,7 +32,7 @@ def encode(
     folder: Path, part: AssignedPart, source: str, splits: Sequence[str], tokenizer_folder: Path, threads: int
 ) -> dict[str, Any]:
     """Writes documents and shard of each split of one part, which is of one source; facts: by split."""
-    tokenizer = load_tokenizer(tokenizer_folder)
+    tokenizer = _loaded(tokenizer_folder)
     facts: dict[str, Any] = {}
     progress.expect(part.part.size * len(splits))
     with ThreadPoolExecutor(threads) as pool:
@@ -42,6 +43,12 @@ def encode(
             facts[split] = write_shard(folder / split, encoded, tokenizer.vocab_size, tokenizer.fingerprint, source)
             facts[split]["unknown_characters"] = sum(unknown.values())
     return {"source": source, **facts, "rules": {}}
+
+
+@functools.lru_cache(1)
+def _loaded(folder: Path) -> Tokenizer:
+    """The tokenizer of a task, whose folder's name stands for what is in it: a process loads it once for many parts."""
+    return load_tokenizer(folder)
 
 
 def _written(tables: Iterable[pa.Table], path: Path) -> Iterator[pa.Table]:
