@@ -33,7 +33,7 @@ from tilth.data.tasks.parts import LedgerWriter, Part, verified_array
 from tilth.data.tasks.ranges import bands, first_by_digest, places
 from tilth.data.words import U64
 
-VERSIONS = {"exact": 2, "candidates": 1, "shingles": 1, "near": 4}
+VERSIONS = {"exact": 2, "candidates": 2, "shingles": 2, "near": 4}
 CLUSTERS = "clusters.parquet"
 CLUSTERS_SCHEMA = pa.schema(
     [
@@ -108,15 +108,15 @@ class _Pairs:
 def shingles(folder: Path, part: Part, number: int, pairs: Path, config: MinHashConfig) -> dict[str, Any]:
     """The n-grams of the documents of a part that stand in a pair."""
     rows = set(verified_array(pairs, f"rows-{number:05d}.bin", np.int64).tolist())
-    offsets, row = [0], 0
+    sizes, row = [np.zeros(1, np.int64)], 0
     with (folder / "hashes.bin").open("wb") as file:
         for batch in part.batches() if rows else ():
             texts = [document.text for n, document in enumerate(batch, row) if n in rows]
             row += len(batch)
-            for hashes in minhash.shingles(texts, config.ngram):
+            for hashes, counts in minhash.shingles(texts, config.ngram):
                 file.write(hashes.tobytes())
-                offsets.append(offsets[-1] + len(hashes))
-    np.array(offsets, np.int64).tofile(folder / "offsets.bin")
+                sizes.append(counts)
+    np.cumsum(np.concatenate(sizes)).tofile(folder / "offsets.bin")
     return {"candidates": len(rows), "rules": {}}
 
 

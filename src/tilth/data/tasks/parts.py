@@ -27,7 +27,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tilth.core.files import read_manifest, verify_file
+from tilth.core.files import read_manifest, verify_once
 from tilth.data.document import (
     DOCUMENT_SCHEMA,
     LEDGER_SCHEMA,
@@ -134,7 +134,7 @@ def _edits(path: Path) -> Iterator[pa.Table]:
 
 def verified_file(folder: Path, name: str) -> Path:
     """A file of a task's folder, after its hash was compared with the manifest's."""
-    verify_file(folder, name, read_manifest(folder))
+    verify_once(folder, name, read_manifest(folder))
     return folder / name
 
 
@@ -148,6 +148,11 @@ def verified_array(folder: Path, name: str, dtype: Any) -> Any:
     path = verified_file(folder, name)
     # As a plain array: indexing a memmap makes a memmap, ten times slower.
     return np.asarray(np.memmap(path, dtype, mode="r")) if path.stat().st_size else np.empty(0, dtype)
+
+
+def utf8_size(text: str) -> int:
+    """Bytes of a text in UTF-8."""
+    return len(text) if text.isascii() else len(text.encode())  # which is known of an ASCII text without looking
 
 
 class _TableWriter(ABC):
@@ -202,7 +207,7 @@ class DocumentWriter(_TableWriter):
         """Writes what is held."""
         self.write(documents_table(self._rows))
         self.documents += len(self._rows)
-        self.text_bytes += len("".join([row.text for row in self._rows]).encode())
+        self.text_bytes += sum(utf8_size(row.text) for row in self._rows)
         self._rows, self._held = [], 0
 
 
