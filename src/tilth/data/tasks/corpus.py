@@ -50,16 +50,19 @@ class Corpus:
         """Some columns of all documents as a stream, with `number` before them."""
         stored = pq.read_schema(self._files[0])
         schema = pa.schema([_NUMBER, *(stored.field(name) for name in names)])
+        batches = (
+            pa.record_batch([pa.array(np.arange(start, start + len(batch))), *batch.columns], schema=schema)
+            for start, batch in self.batches(names)
+        )
+        return pa.RecordBatchReader.from_batches(schema, batches)
 
-        def batches() -> Iterator[pa.RecordBatch]:
-            for start, file in zip(self.starts.tolist(), self._files, strict=True):
-                with pq.ParquetFile(file) as opened:
-                    for batch in opened.iter_batches(_BATCH_ROWS, columns=list(names)):
-                        numbers = pa.array(np.arange(start, start + len(batch)))
-                        yield pa.record_batch([numbers, *batch.columns], schema=schema)
-                        start += len(batch)
-
-        return pa.RecordBatchReader.from_batches(schema, batches())
+    def batches(self, names: Sequence[str]) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """Some columns of a few documents at a time, each with the number of its first one."""
+        for start, file in zip(self.starts.tolist(), self._files, strict=True):
+            with pq.ParquetFile(file) as opened:
+                for batch in opened.iter_batches(_BATCH_ROWS, columns=list(names)):
+                    yield start, batch
+                    start += len(batch)
 
     def take(self, numbers: I64, names: Sequence[str]) -> pa.Table:
         """Some columns of some documents, in the order of `numbers`; whoever asks for very many asks in pieces."""
@@ -117,7 +120,7 @@ class Corpus:
         return parts, numbers - self.starts[parts]
 
 
-def group_names(table: pa.Table) -> list[str]:
+def group_names(table: pa.Table | pa.RecordBatch) -> list[str]:
     """What each document must not be parted from, of a table with source, doc_id and group."""
     columns = (table[name].to_pylist() for name in ("source", "doc_id", "group"))
     return [f"{source}/{group or doc_id}" for source, doc_id, group in zip(*columns, strict=True)]

@@ -86,11 +86,11 @@ def bands(
     files = [verified_file(one, SIGNATURES) for one in folders]
     for key in range(keys):
         for numbers, hashes in _in_ranges(_column(files, key, keys, gone), len(gone), folder):
-            ordered = np.sort(hashes)
-            twice = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
-            if len(twice):
-                place = np.minimum(np.searchsorted(twice, hashes), len(twice) - 1)
-                shared = np.flatnonzero(twice[place] == hashes)
+            order = np.argsort(hashes)
+            ordered = hashes[order]
+            as_before = np.concatenate([[False], ordered[1:] == ordered[:-1]])[: len(order)]
+            shared = np.sort(order[as_before | np.append(as_before[1:], False)[: len(order)]])
+            if len(shared):
                 yield numbers[shared], hashes[shared]
         progress.advance(1)
 

@@ -89,24 +89,25 @@ Cuts = dict[int, list[tuple[str, int, int]]]
 
 
 def _draw(corpus: Corpus, kept: npt.NDArray[np.bool_], groups: Path | None, plan: SplitPlan) -> tuple[Sides, Cuts]:
-    joined = verified_table(groups, GROUPS).to_pydict() if groups else {"part": [], "row": [], "group": []}
-    others = itertools.groupby(
-        zip(*(joined[name] for name in ("part", "row", "group")), strict=True), lambda one: one[0]
-    )
-    others_of = {part: {row: group for _, row, group in some} for part, some in others}
+    joined = _joined(corpus, groups) if groups else {}
     sides, owners = np.empty(len(corpus), np.uint8), dict[str, str]()
-    for part, (start, table) in enumerate(corpus.parts(("source", "doc_id", "group", "twin", "part_of"))):
-        names = group_names(table)
-        for row, group in others_of.get(part, {}).items():
-            names[row] = group
+    for start, batch in corpus.batches(("source", "doc_id", "group", "twin", "part_of")):
+        names = [joined.get(number, name) for number, name in enumerate(group_names(batch), start)]
         own = sides[start : start + len(names)]
         own[:] = [side(plan.seed, name, plan.shares) for name in names]
-        held_out = np.flatnonzero((own > 0) & kept[start : start + len(names)] & np.asarray(table["twin"]))
-        for row, said in zip(held_out.tolist(), table.take(pa.array(held_out)).to_pylist(), strict=True):
+        twins = np.flatnonzero((own > 0) & kept[start : start + len(names)] & np.asarray(batch["twin"]))
+        for row, said in zip(twins.tolist(), batch.take(pa.array(twins)).to_pylist(), strict=True):
             owner = said["part_of"] or said["doc_id"]
             if owners.setdefault(names[row], owner) != owner:
                 own[row] = TWIN
     return sides, {}
+
+
+def _joined(corpus: Corpus, groups: Path) -> dict[int, str]:
+    """The groups of documents that belong to others beyond their own, by their numbers."""
+    table = verified_table(groups, GROUPS)
+    numbers = corpus.starts[np.asarray(table["part"])] + np.asarray(table["row"])
+    return dict(zip(numbers.tolist(), table["group"].to_pylist(), strict=True))
 
 
 def side(seed: int, group: str, shares: Sequence[float]) -> int:
