@@ -55,7 +55,7 @@ def some(number: int, seed: int) -> list[dict[str, Any]]:
     ]
 
 
-@pytest.fixture(params=[5, 1 << 22])
+@pytest.fixture(params=[5, 1 << 21])
 def rows_at_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     """Several ranges, and one."""
     rows: int = request.param

@@ -30,7 +30,7 @@ from tilth.data.words import U64
 
 MEMORY = "512MB"
 """What DuckDB may hold."""
-ROWS = 1 << 22
+ROWS = 1 << 21
 """About so many hashes are looked at together."""
 _THREADS = 4  # of DuckDB, at most: each takes memory of its own
 _BATCH_ROWS = 1 << 16
