@@ -102,7 +102,7 @@ def main() -> None:
             megabytes = corpus.stat().st_size / 1e6
             seconds, memory = prepare(corpus, Path(scratch) / "run", options.workers, **more)
             lines.append(
-                f"{times:3} x  {megabytes:8,.0f} MB  {documents:10,} documents  {seconds:8.1f} s  "
+                f"{times:3} x {megabytes / times:,.0f} MB  {documents:10,} documents  {seconds:8.1f} s  "
                 f"{megabytes / seconds:6.2f} MB/s  largest process {memory / 2**20:6,.0f} MiB"
             )
     print(*lines, sep="\n")
