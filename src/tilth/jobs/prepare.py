@@ -10,6 +10,7 @@ all tasks. A record says which dataset it was, what the sources held, and what e
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -66,7 +67,8 @@ def prepare_data(
     """
     # Under torchrun every process may come here: one does the work, the others wait and find it done.
     together = launched().world_size > 1
-    with FolderLock(workspace, "the workspace", wait=together), (board or Board()).watching(workspace.absolute()):
+    watching = board.watching(workspace.absolute()) if board else contextlib.nullcontext()
+    with FolderLock(workspace, "the workspace", wait=together), watching:
         remove_leftovers(workspace / "tasks", r"[a-z_]+-[0-9a-f]{20}")
         remove_leftovers(workspace / "datasets", r"[A-Za-z0-9][A-Za-z0-9._-]*-[0-9a-f]{12}")
         place, root = workspace, base or Path()
