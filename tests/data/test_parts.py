@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -10,10 +11,10 @@ import numpy as np
 import pytest
 
 from tilth.core.files import new_folder
-from tilth.data.document import Document
+from tilth.data.document import Document, table_documents
 from tilth.data.tasks import encode, parts
 from tilth.data.tasks.parts import DocumentWriter, EditWriter, Part
-from tilth.data.tasks.split import AssignedPart
+from tilth.data.tasks.split import CUT, REMOVED, AssignedPart
 from tilth.tokenizer import TokenizerConfig, train_tokenizer
 
 TEXTS = ["", "é — naïve", "plain text", "<|endoftext|> is spelt out", "many words " * 40, "  "]
@@ -94,6 +95,26 @@ def test_a_shard_holds_what_the_tokenizer_gives_for_each_document(
         assert np.diff(offsets).tolist() == [len(document) for document in ids]
         assert (tmp_path / "encoded" / name / "doc_ids.bin").read_bytes().hex() == "".join(d.doc_id for d in own)
         assert facts[name]["text_bytes"] == sum(len(document.text.encode()) for document in own)
+
+
+@pytest.mark.parametrize("cuts", [{}, {"0": {"7": [["train", 0, 3], ["validation", 3, 5]]}}])
+def test_tables_of_a_split_hold_its_documents_with_what_is_taken_out(tmp_path: Path, cuts: dict[str, object]) -> None:
+    given = documents(60, random.Random(9))
+    part = written(tmp_path / "read", given, 17)
+    sides = np.array([n % 2 if n % 7 else 255 for n in range(60)], np.uint8)
+    sides[7] = CUT if cuts else 255
+    with new_folder(tmp_path / "sides", {}) as folder:
+        sides.tofile(folder / "sides-00000.bin")
+        (folder / "cuts.json").write_text(json.dumps(cuts))
+        (folder / REMOVED).write_text(json.dumps({"0": {"2": [[1, 2]], "40": [[0, 1], [2, 4]]}}))
+    assigned = AssignedPart(part, 0, tmp_path / "sides", ("train", "validation"))
+    for name in assigned.names:
+        found = [document for table in assigned.tables(name) for document in table_documents(table)]
+        assert found == list(assigned.split(name)) and found
+    by_id = {document.doc_id: document.text for document in assigned.split("train")}
+    assert {n for n, document in enumerate(given) if by_id.get(document.doc_id, document.text) != document.text} == (
+        {2, 7, 40} if cuts else {2, 40}
+    )
 
 
 def _size(kind: str) -> dict[str, int]:

@@ -9,7 +9,8 @@ Nothing is read but what the digests say of each document; texts are only touche
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tilth.core.config import fingerprint
 from tilth.core.files import read_json, write_json
@@ -190,13 +192,17 @@ class AssignedPart:
 
     def tables(self, name: str) -> Iterator[pa.Table]:
         """The same as tables."""
-        cuts, removed = self._cuts, self._removed if name == self.names[0] else {}
-        if cuts or removed:
+        if self._cuts:
             yield from map(documents_table, self.batches(name))
             return
+        removed = self._removed if name == self.names[0] else {}
+        spans_of = {int(row): spans for row, spans in removed.items()}
         wanted = self.names.index(name)
-        for _, own, table in self._with_sides(wanted):
-            yield table if (own == wanted).all() else table.filter(pa.array(own == wanted)).combine_chunks()
+        for first, own, table in self._with_sides(wanted):
+            here = own == wanted
+            spans = {row - first: spans_of[row] for row in range(first, first + len(own)) if row in spans_of}
+            left = _texts_cut(table, spans) if spans else table
+            yield left if here.all() else left.filter(pa.array(here)).combine_chunks()
 
     def rows(self, name: str) -> Iterator[tuple[int, Document]]:
         """The documents of one split as they were divided, each with its row in the part."""
@@ -244,14 +250,45 @@ class AssignedPart:
         return [_span(document, low, high) for split, low, high in pieces if split == name]
 
 
+_LONGEST_WORD = 40
+_TO_THE_END, _FROM_THE_START = re.compile(r"\S*\Z"), re.compile(r"\S*")
+
+
 def without(text: str, spans: Sequence[Sequence[int]]) -> str:
-    """A text without some spans of it, which are in order and do not overlap."""
+    """A text without some spans of it, which are in order and do not overlap, and the words that they begin and end in.
+
+    Where words would be all that is left, they stay.
+    """
+    return _without(text, [_whole_words(text, *span) for span in spans]) or _without(text, spans)
+
+
+def _without(text: str, spans: Sequence[Sequence[int]]) -> str:
     edges = [0, *itertools.chain.from_iterable(spans), len(text)]
-    return "".join(text[start:end] for start, end in zip(edges[::2], edges[1::2], strict=True))
+    left = "".join(text[start:end] for start, end in zip(edges[::2], edges[1::2], strict=True))
+    return left if not left.isspace() else ""
+
+
+def _whole_words(text: str, start: int, end: int) -> tuple[int, int]:
+    """The span with the rest of its first and its last word, unless that is longer than words are."""
+    before = _TO_THE_END.search(text[max(0, start - _LONGEST_WORD) : start])
+    after = _FROM_THE_START.match(text, end, end + _LONGEST_WORD)
+    widths = [len(found[0]) if found else 0 for found in (before, after)]
+    first, last = (width if width < _LONGEST_WORD else 0 for width in widths)
+    return start - first, end + last
 
 
 def _cut_out(document: Document, spans: Sequence[Sequence[int]] | None) -> Document:
     return document if spans is None else replace(document, text=without(document.text, spans))
+
+
+def _texts_cut(table: pa.Table, spans: Mapping[int, Sequence[Sequence[int]]]) -> pa.Table:
+    """A table with spans cut out of the texts of some rows."""
+    texts: list[str | None] = [None] * len(table)
+    for row, own in spans.items():
+        texts[row] = without(table["text"][row].as_py(), own)
+    place = table.schema.get_field_index("text")
+    column = pc.coalesce(pa.array(texts, pa.large_string()), table["text"].combine_chunks())
+    return table.set_column(place, table.schema.field(place), column)
 
 
 def _span(document: Document, start: int, stop: int) -> Document:
