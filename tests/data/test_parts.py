@@ -97,9 +97,10 @@ def test_a_shard_holds_what_the_tokenizer_gives_for_each_document(
         assert facts[name]["text_bytes"] == sum(len(document.text.encode()) for document in own)
 
 
-@pytest.mark.parametrize("cuts", [{}, {"0": {"7": [["train", 0, 3], ["validation", 3, 5]]}}])
+@pytest.mark.parametrize("cuts", [{}, {"0": {"7": [["train", 0, 4], ["validation", 4, 10]]}}])
 def test_tables_of_a_split_hold_its_documents_with_what_is_taken_out(tmp_path: Path, cuts: dict[str, object]) -> None:
     given = documents(60, random.Random(9))
+    given[7] = replace(given[7], text="cut in two")
     part = written(tmp_path / "read", given, 17)
     sides = np.array([n % 2 if n % 7 else 255 for n in range(60)], np.uint8)
     sides[7] = CUT if cuts else 255

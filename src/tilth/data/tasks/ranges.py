@@ -10,7 +10,7 @@ For each document four bytes stay in memory; hashes are spread evenly, so that r
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -113,22 +113,19 @@ def _in_ranges(pieces: Iterable[tuple[Numbers, U64]], total: int, folder: Path) 
         whole = list(pieces)
         yield np.concatenate([numbers for numbers, _ in whole]), np.concatenate([hashes for _, hashes in whole])
         return
-    kind = np.dtype([("number", np.min_scalar_type(total)), ("hash", "<u8")])
     with _aside(folder) as aside:
-        paths = [aside / str(own) for own in range(ranges)]
-        for numbers, hashes in pieces:
-            rows = np.empty(len(numbers), kind)
-            rows["number"], rows["hash"] = numbers, hashes
-            own = _range_of(hashes, ranges).astype(np.uint16)
-            order = np.argsort(own, kind="stable")
-            for path, some in zip(
-                paths, np.split(rows[order], np.searchsorted(own[order], range(1, ranges))), strict=True
-            ):
-                with path.open("ab") as file:
-                    file.write(some.tobytes())
-        for path in paths:
-            rows = np.fromfile(path, kind)
-            yield rows["number"].copy(), rows["hash"].copy()
+        paths = [(aside / f"{own}.numbers", aside / f"{own}.hashes") for own in range(ranges)]
+        with ExitStack() as stack:
+            files = [[stack.enter_context(path.open("wb")) for path in own] for own in paths]
+            for numbers, hashes in pieces:
+                owners = _range_of(hashes, ranges).astype(np.uint16)
+                order = np.argsort(owners, kind="stable")
+                borders = np.searchsorted(owners[order], range(1, ranges))
+                for values, place in ((numbers, 0), (hashes, 1)):
+                    for own, some in zip(files, np.split(values[order], borders), strict=True):
+                        own[place].write(some.data)
+        for numbers_path, hashes_path in paths:
+            yield np.fromfile(numbers_path, np.min_scalar_type(total)), np.fromfile(hashes_path, np.uint64)
 
 
 def places(corpus: Corpus, folder: Path) -> Numbers:
