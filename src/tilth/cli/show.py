@@ -45,7 +45,14 @@ def prepare_shown(
     notes: list[str] = []
     with PrepareDisplay() as display:
         dataset = prepare_data(
-            recipe, workspace, workers, on_done=display, executor=executor, verify=verify, say=notes.append
+            recipe,
+            workspace,
+            workers,
+            on_done=display,
+            executor=executor,
+            verify=verify,
+            say=notes.append,
+            board=display.board,
         )
     for note in notes:
         print(printable(note), file=sys.stderr)
@@ -83,7 +90,7 @@ def ready_shown(recipe: Recipe, workspace: Path, workers: int | None) -> tuple[D
     if not is_main_process():
         return dataset_for_training(recipe, workspace, workers)
     with PrepareDisplay() as display:
-        dataset, notes = dataset_for_training(recipe, workspace, workers, on_done=display)
+        dataset, notes = dataset_for_training(recipe, workspace, workers, on_done=display, board=display.board)
     _say_vocabulary(recipe, dataset)
     return dataset, notes
 

@@ -11,7 +11,7 @@ from tilth.data.dedup import NearConfig
 from tilth.data.tasks import dedup, split
 from tilth.data.tasks.cleaning import SIGNATURES
 from tilth.data.tasks.corpus import DROPS
-from tilth.data.tasks.dedup import GROUPS
+from tilth.data.tasks.groups import GROUPS
 from tilth.data.tasks.split import SplitPlan
 from tilth.data.workshop import Cleaned, Compared, content, hash_of
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from tilth.core import progress
 from tilth.core.config import fingerprint
 from tilth.core.errors import DataError
 from tilth.core.tasks import Done, Task
@@ -322,6 +323,8 @@ def _learn_tokenizer(
     folder: Path, config: TokenizerConfig, parts: Sequence[AssignedPart], workers: int
 ) -> dict[str, Any]:
     """Learns from the training split alone: what is held out stays unseen."""
+    sizes = sum(part.part.size for part in parts)
+    progress.expect(-1 if config.kind == "bpe" and sizes > config.train_bytes else sizes)
     texts = (document.text for part in parts for document in part.split("train"))
     tokenizer = train_tokenizer(config, texts, workers)
     tokenizer.save(folder)

@@ -10,6 +10,7 @@ all tasks. A record says which dataset it was, what the sources held, and what e
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from tilth.core.environment import launched, usable_cpus
 from tilth.core.errors import DataError, IntegrityError, StorageError
 from tilth.core.executors import ExecutorName, open_executor, warm_up
 from tilth.core.files import FolderLock, disk, read_sealed, storage_errors, write_sealed
+from tilth.core.progress import Board
 from tilth.core.tasks import OnDone
 from tilth.data.dataset import Dataset, open_dataset
 from tilth.data.leftovers import clear_leftovers
@@ -50,6 +52,7 @@ def prepare_data(
     *,
     verify: bool = False,
     say: Say = _silent,
+    board: Board | None = None,
 ) -> Dataset:
     """Makes the dataset of a recipe, or opens it when nothing changed since it was made.
 
@@ -62,10 +65,12 @@ def prepare_data(
         verify: compare the hash of every file of the dataset, and of what it is made of; what was altered is made
             again.
         say: is told what should be known and is no error.
+        board: where it is seen how far long work is.
     """
     # Under torchrun every process may come here: one does the work, the others wait and find it done.
     together = launched().world_size > 1
-    with FolderLock(workspace, "the workspace", wait=together):
+    watching = board.watching(workspace.absolute()) if board else contextlib.nullcontext()
+    with FolderLock(workspace, "the workspace", wait=together), watching:
         if cleared := str(clear_leftovers(workspace)):
             say(cleared)
         place, root = workspace, base or Path()

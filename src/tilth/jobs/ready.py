@@ -14,6 +14,7 @@ from pathlib import Path
 from tilth.core.environment import launched
 from tilth.core.errors import DataError
 from tilth.core.executors import ExecutorName
+from tilth.core.progress import Board
 from tilth.core.rundir import RunFolder
 from tilth.core.tasks import OnDone
 from tilth.data.dataset import Dataset, open_dataset
@@ -43,6 +44,7 @@ def dataset_for_training(
     base: Path | None = None,
     on_done: OnDone | None = None,
     executor: ExecutorName = "processes",
+    board: Board | None = None,
 ) -> tuple[Dataset, list[str]]:
     """The dataset of a recipe and what a run should know of how it was had; arguments as for `prepare_data`."""
     notes: list[str] = []
@@ -51,7 +53,7 @@ def dataset_for_training(
         if found := find_prepared(recipe, workspace, base):
             notes.extend([found.note] if found.note else [])
             return found.dataset
-        return prepare_data(recipe, workspace, workers, base, on_done, executor, say=notes.append)
+        return prepare_data(recipe, workspace, workers, base, on_done, executor, say=notes.append, board=board)
 
     return _together(make) if launched().world_size > 1 else make(), notes
 

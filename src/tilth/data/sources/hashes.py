@@ -15,12 +15,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import time
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
+from tilth.core import progress
 from tilth.core.config import fingerprint
 from tilth.core.errors import IntegrityError, StorageError
 from tilth.core.files import hash_file, read_manifest, read_sealed, write_sealed
@@ -29,6 +31,7 @@ from tilth.data.sources.inputs import Listing
 
 FileHash = Callable[[Path], str]
 _GRAIN = 2_000_000_000  # nanoseconds: FAT's clock ticks every two seconds
+_PIECE, _LARGE = 1 << 20, 64 << 20
 _VERSION = 1
 
 # A variable of the context and not an argument: it would go through a dozen functions of which none looks at it.
@@ -87,7 +90,11 @@ class RememberedHashes:
         if known is not None and known[:-1] == state:
             self._now[key] = known
             return str(known[-1])
-        digest = hash_file(path)
+        if state[0] < _LARGE:
+            digest = hash_file(path)
+        else:
+            with progress.measured("hashing", path.name, total=state[0]):
+                digest = _hash(path)
         self.read_bytes += state[0]
         if _state(path) == state and state[1] < began - _GRAIN:
             self._now[key] = [*state, digest]
@@ -103,6 +110,16 @@ class RememberedHashes:
             # Who may only read a workspace trains from it all the same, and reads the files again the next time.
             if getattr(error.__cause__, "errno", None) not in (errno.EACCES, errno.EPERM, errno.EROFS):
                 raise
+
+
+def _hash(path: Path) -> str:
+    """`hash_file`, saying how far it is."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE):
+            digest.update(piece)
+            progress.advance(len(piece))
+    return digest.hexdigest()
 
 
 def _state(path: Path) -> list[int]:
