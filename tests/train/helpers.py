@@ -13,6 +13,7 @@ from tilth.core.config import parse
 from tilth.core.rundir import Event
 from tilth.data.loader import Loader
 from tilth.data.mixture import Mixture
+from tilth.data.sampling import make_sampler
 from tilth.data.shards import TokenStream
 from tilth.distributed.runtime import Runtime
 from tilth.model.config import ModelConfig
@@ -61,7 +62,9 @@ def make_trainer(
     parts = Parts(
         model=model,
         optimizer=make_optimizer(config.optimizer, model),
-        loader=Loader(tokens or make_stream(folder / "data", [[70, 60]]), 8, 6, config.seed, fingerprint="d"),
+        loader=Loader(
+            make_sampler(tokens or make_stream(folder / "data", [[70, 60]]), 8, config.seed), 6, fingerprint="d"
+        ),
         runtime=runtime,
         store=CheckpointStore(folder / "checkpoints"),
         precision=precision,

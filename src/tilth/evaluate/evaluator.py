@@ -8,8 +8,8 @@ import torch
 
 from tilth.core.environment import Precision
 from tilth.core.errors import DataError
+from tilth.data.batch import IGNORE, Batch
 from tilth.data.feed import Feed
-from tilth.data.loader import IGNORE, Batch
 from tilth.distributed.runtime import Runtime
 from tilth.evaluate.metrics import Metrics
 from tilth.model.precision import autocast

@@ -21,6 +21,7 @@ from tilth.core.rundir import Event, Message, RunFolder, SampleRecord
 from tilth.data.dataset import Dataset
 from tilth.data.loader import Loader, evaluation_batches
 from tilth.data.mixture import Mixture
+from tilth.data.sampling import make_sampler
 from tilth.data.shards import TokenStream
 from tilth.distributed.runtime import Runtime, start
 from tilth.evaluate.evaluator import evaluate
@@ -167,16 +168,13 @@ def _make_loader(recipe: Recipe, dataset: Dataset, runtime: Runtime) -> Loader:
             f"{context} tokens, fewer than the {runtime.world_size} processes that share them",
             f"start {rows} process{'es' if rows > 1 else ''} at most, or {longer}",
         )
+    isolate = not recipe.data.cross_document_attention
     return Loader(
-        stream,
-        context,
+        make_sampler(stream, context, recipe.train.seed, same_windows=full, isolate=isolate),
         rows,
-        recipe.train.seed,
         rank=runtime.rank,
         world_size=runtime.world_size,
-        isolate=not recipe.data.cross_document_attention,
         fingerprint=dataset.fingerprint,
-        same_windows=full,
         prefetch=1 if full else 4,
     )
 

@@ -16,8 +16,8 @@ from torch import nn
 
 from tilth.core.environment import Precision
 from tilth.core.random import derive_seed
+from tilth.data.batch import Batch
 from tilth.data.feed import Feed
-from tilth.data.loader import Batch
 from tilth.distributed.runtime import Runtime
 from tilth.model.transformer import Transformer
 from tilth.train.loss import summed_loss

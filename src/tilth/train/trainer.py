@@ -24,7 +24,8 @@ from tilth.checkpoint.tensors import load_model
 from tilth.core.environment import Precision
 from tilth.core.errors import Aborted, DivergedError, Stopped
 from tilth.core.rundir import CheckpointRecord, EvaluationRecord, Event, StepRecord
-from tilth.data.loader import Batch, Loader
+from tilth.data.batch import Batch
+from tilth.data.loader import Loader
 from tilth.distributed.runtime import Runtime
 from tilth.model.transformer import Transformer
 from tilth.train.config import TrainConfig
