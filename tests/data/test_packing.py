@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ def test_rows_are_those_of_best_fit_decreasing(given_sizes: tuple[int, list[int]
     room, sizes = given_sizes
     order, borders = best_fit(np.array(sizes, np.int64), room)
     assert sorted(order.tolist()) == list(range(len(sizes))), "each piece in one row"
-    filled = [sum(sizes[n] for n in order[a:b]) for a, b in zip(borders[:-1], borders[1:], strict=True)]
+    filled = [sum(sizes[n] for n in order[a:b]) for a, b in itertools.pairwise(borders.tolist())]
     assert sorted(room - size for size in filled) == plain_best_fit(sizes, room)
     assert np.array_equal(order, best_fit(np.array(sizes, np.int64), room)[0])
 
