@@ -25,6 +25,7 @@ from tilth.core.executors import Executor, Inline
 from tilth.core.tasks import Done, OnDone, Task, run_chains, run_tasks
 from tilth.data import collect_plan, leak_plan
 from tilth.data.config import DataConfig, SplitConfig
+from tilth.data.conversations import Encoder
 from tilth.data.dataset import DATASET_VERSION, Dataset, Origin, assemble, damage, dataset_folder
 from tilth.data.minhash import MinHashConfig
 from tilth.data.sources import Listing, list_inputs
@@ -153,6 +154,7 @@ def prepare(
     shop: Workshop,
     listings: Sequence[Listing] | None = None,
     against: Sequence[Listing] | None = None,
+    encoder: Encoder | None = None,
 ) -> Dataset:
     """Takes the sources to shards, doing only what is not done yet, and opens the result.
 
@@ -161,6 +163,7 @@ def prepare(
         base: the folder that relative paths of sources start from.
         listings: the files of each source, where they are known already.
         against: those of each of `decontaminate.against`.
+        encoder: how documents become tokens, where they are more than a text.
     """
     downloads = shop.workspace / "downloads"
     found = listings or [list_inputs(source, base, downloads) for source in config.sources]
@@ -187,7 +190,7 @@ def prepare(
     trained = shop.run_one(tokenizer_task(tokenizer, divided, cleaned, assigned, sharing), verify=True)
     threads = max(1, workers // len(divided))  # few parts: threads inside a task use the processors that are left
     pairs = zip(divided, cleaned, strict=True)
-    encodings = [encode_task(part, c, assigned, trained, threads) for part, c in pairs]
+    encodings = [encode_task(part, c, assigned, trained, threads, encoder) for part, c in pairs]
     # The dataset's files are links to these results: one that was altered must not be gathered again.
     more = {"decontamination": apart.facts}
     final = dataset_folder(shop.workspace, name, trained.task, encodings)
@@ -203,6 +206,7 @@ def prepare(
         "deduplicate": compared.done,
         "split": [divide],
         "leaks": [apart.leaks] if apart.leaks else [],
+        "encode": encoded if encoder is not None else [],
     }
     origins = [Origin(c.part.folder / c.part.name, c.part.stages, c.digests.folder) for c in cleaned]
     recipe = {
@@ -433,7 +437,14 @@ def _learn_tokenizer(
     return {"kind_of_tokenizer": config.kind, "vocab_size": tokenizer.vocab_size, "fingerprint": tokenizer.fingerprint}
 
 
-def encode_task(part: AssignedPart, cleaned: Cleaned, assigned: Done, tokenizer: Done, threads: int) -> Task:
+def encode_task(
+    part: AssignedPart,
+    cleaned: Cleaned,
+    assigned: Done,
+    tokenizer: Done,
+    threads: int,
+    encoder: Encoder | None = None,
+) -> Task:
     identity = {
         "cleaned": cleaned.key,
         "source": cleaned.source,
@@ -442,6 +453,9 @@ def encode_task(part: AssignedPart, cleaned: Cleaned, assigned: Done, tokenizer:
     }
     arguments: dict[str, Any] = {"part": part, "source": cleaned.source, "splits": part.names}
     arguments |= {"tokenizer_folder": tokenizer.folder, "threads": threads}
+    if encoder is not None:
+        identity |= {"encoder": encoder.identity}
+        arguments |= {"encoder": encoder}
     return Task("encode", encode.encode, arguments, identity, encode.VERSION)
 
 
