@@ -36,13 +36,13 @@ def generate_ids(
     """
     assert prompt_ids, "the caller starts an empty prompt with end-of-text"
     window = model.config.context_length
-    history = torch.tensor(prompt_ids, device=model.embed_tokens.weight.device).repeat(samples, 1)
+    history = torch.tensor(prompt_ids, device=model.output_weight.device).repeat(samples, 1)
     sampler, ended = Sampler(sampling, samples), [False] * samples
     cache: KVCache | None = None
     for _ in range(max_new_tokens):
         if cache is None or cache.length >= window:
             context = history[:, -window:] if cache is None else history[:, -max(1, window // 2) :]
-            cache = KVCache(model.config, samples, window, history.device)
+            cache = model.new_cache(samples, min(window, len(prompt_ids) + max_new_tokens))
             logits_BV = next_logits(model, context, cache)
         else:
             logits_BV = next_logits(model, history[:, -1:], cache)
