@@ -19,7 +19,7 @@ from tilth.core.random import derive_seed
 from tilth.data.feed import Feed
 from tilth.data.loader import Batch
 from tilth.distributed.runtime import Runtime
-from tilth.model.transformer import Transformer
+from tilth.model.wrapped import AnyModel
 from tilth.train.loss import summed_loss
 
 
@@ -54,7 +54,7 @@ def seeded(device: torch.device, seed: int) -> Iterator[None]:
 
 
 def accumulate(
-    model: Transformer,
+    model: AnyModel,
     batch: Batch,
     micro_rows: int,
     runtime: Runtime,
@@ -82,7 +82,7 @@ def accumulate(
     return total
 
 
-def _loss(model: Transformer, feed: Feed, precision: Precision) -> Tensor:
+def _loss(model: AnyModel, feed: Feed, precision: Precision) -> Tensor:
     return summed_loss(
         feed.hidden(model, precision),
         model.output_weight,

@@ -39,6 +39,7 @@ FAMILIES: dict[str, Family] = {
     family.model_type: family for module in (gpt2, llama, gemma, bert) for family in module.FAMILIES
 }
 """By model type; a config without a family is exported to the first that can express it."""
+_OF_BIAS = ("attention_bias", "attention_output_bias", "mlp_bias")
 LARGEST_CONFIG = 1 << 20
 _OF_TRAINING = ("family", "context_length", "dropout", "attention_dropout", "initializer_range")
 
@@ -137,11 +138,10 @@ def _inexpressible(config: ModelConfig, family: Family) -> list[str]:
     except TilthError as error:
         return [error.message]
     own = config.resolved()
-    return [
-        f"model.{key}: {own[key]} (there: {back[key]})"
-        for key in own
-        if key not in _OF_TRAINING and own[key] != back[key]
-    ]
+    differing = [key for key in own if key not in _OF_TRAINING and own[key] != back[key]]
+    if "bias" in differing:  # what follows from it need not be said too
+        differing = [key for key in differing if not (key in _OF_BIAS and getattr(config, key) is None)]
+    return [f"model.{key}: {own[key]} (there: {back[key]})" for key in differing]
 
 
 def write_hf_config(

@@ -155,5 +155,7 @@ class Family:
 
 
 def inverse(table: Mapping[str, str], ours: str) -> str:
-    """The first of their names for one of ours; ours itself where they have none, which reading it back then shows."""
-    return next((theirs for theirs, name in table.items() if name == ours), ours)
+    """The first of their names for one of ours; their first of all where they have none, which shows when it is read
+    back.
+    """
+    return next((theirs for theirs, name in table.items() if name == ours), next(iter(table)))

@@ -92,7 +92,7 @@ def _write(config: ModelConfig) -> dict[str, Any]:
         "layer_norm_eps": config.norm_eps,
         "type_vocab_size": config.type_vocab_size,
         "hidden_act": inverse(ACTIVATIONS, config.activation),
-        "tie_word_embeddings": config.tie_word_embeddings,
+        "tie_word_embeddings": True,
         "hidden_dropout_prob": config.dropout,
         "attention_probs_dropout_prob": config.attention_drop,
         "initializer_range": config.initializer_range,
@@ -106,7 +106,7 @@ def _read_roberta(keys: Keys) -> dict[str, Any]:
 
 
 def _write_roberta(config: ModelConfig) -> dict[str, Any]:
-    return {**_write(config), "pad_token_id": config.position_offset - 1}
+    return {**_write(config), "hidden_act": "gelu", "pad_token_id": max(0, config.position_offset - 1)}
 
 
 def _family(model_type: str, name: str, read: Any, write: Any) -> Family:
