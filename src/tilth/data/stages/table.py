@@ -12,7 +12,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, WithJsonSchema
+from pydantic import BeforeValidator, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from tilth.core.config import Config, parse
 from tilth.core.environment import installed_version
@@ -146,10 +148,17 @@ def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
     return inlined
 
 
+class _Schema:
+    """Makes the schema when somebody asks for it: it takes longer than all else that this module does."""
+
+    def __get_pydantic_json_schema__(self, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return _json_schema()
+
+
 CleanStages = Annotated[
     Literal["none", "standard", "web"] | tuple[dict[str, dict[str, Any]], ...],
     BeforeValidator(_checked),
-    WithJsonSchema(_json_schema()),
+    _Schema(),
 ]
 """The type of a recipe's `clean:`; its value: a preset's name, or `{name: options}` for each stage, all written out."""
 
