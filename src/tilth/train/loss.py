@@ -53,7 +53,8 @@ class _PiecewiseLoss(torch.autograd.Function):
         exact = torch.promote_types(hidden_RD.dtype, torch.float32)
         total = torch.zeros((), dtype=exact, device=hidden_RD.device)
         hidden_gradient = torch.empty_like(hidden_RD)
-        output_gradient = torch.zeros(output_VD.shape, dtype=exact, device=output_VD.device)
+        trained = ctx.needs_input_grad[1]  # a frozen matrix needs no gradient: a third of the work, and its size
+        output_gradient = torch.zeros(output_VD.shape if trained else 0, dtype=exact, device=output_VD.device)
         rows = max(64, PIECE // len(output_VD))
         for start in range(0, len(hidden_RD), rows):
             hidden, labels = hidden_RD[start : start + rows], labels_R[start : start + rows]
@@ -61,15 +62,16 @@ class _PiecewiseLoss(torch.autograd.Function):
             total += loss
             gradient = gradient.to(hidden.dtype)
             torch.mm(gradient, output_VD, out=hidden_gradient[start : start + rows])
-            output_gradient += gradient.T @ hidden
+            if trained:
+                output_gradient += gradient.T @ hidden
         ctx.save_for_backward(hidden_gradient, output_gradient.to(output_VD.dtype))
         return total
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor | None, None]:
         hidden_gradient, output_gradient = ctx.saved_tensors
         (scale,) = gradients
-        return hidden_gradient * scale, output_gradient * scale, None
+        return hidden_gradient * scale, output_gradient * scale if ctx.needs_input_grad[1] else None, None
 
 
 def _piece(logits_RV: Tensor, labels_R: Tensor) -> tuple[Tensor, Tensor]:
