@@ -108,7 +108,13 @@ def count_elements(path: Path) -> int:
 
 def load_model(model: torch.nn.Module, tensors: Mapping[str, Tensor], place: Path) -> None:
     """Copies weights into `model`, all and no others; CheckpointError names what is missing, extra or misshapen."""
-    own = model.state_dict()
+    copy_into(model.state_dict(), tensors, place, "use the recipe that the weights were trained with")
+
+
+def copy_into(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], place: Path, remedy: str) -> None:
+    """Copies `tensors` into those of the same names, all and no others, or none of them: a CheckpointError names what
+    is missing, extra or misshapen.
+    """
     faults = [f"{name} is missing" for name in own if name not in tensors]
     faults += [f"{name} is unknown" for name in tensors if name not in own]
     faults += [
@@ -118,10 +124,7 @@ def load_model(model: torch.nn.Module, tensors: Mapping[str, Tensor], place: Pat
     ]
     if faults:
         more = f" (and {len(faults) - 5} more)" if len(faults) > 5 else ""
-        raise CheckpointError(
-            f"{place} does not fit this model: {'; '.join(faults[:5])}{more}",
-            "use the recipe that the weights were trained with",
-        )
+        raise CheckpointError(f"{place} does not fit this model: {'; '.join(faults[:5])}{more}", remedy)
     with torch.no_grad():
         for name, tensor in own.items():
             tensor.copy_(tensors[name])
