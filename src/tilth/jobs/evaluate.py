@@ -27,7 +27,8 @@ from tilth.data.stages import Outcomes, build_stages, clean
 from tilth.distributed.runtime import Runtime
 from tilth.evaluate.evaluator import evaluate
 from tilth.evaluate.metrics import Metrics
-from tilth.jobs.load import LanguageModel, Which, load
+from tilth.jobs.load import LanguageModel, load
+from tilth.jobs.places import Which
 from tilth.jobs.runs import dataset_of, reading_habits, run_of, stored_recipe
 from tilth.tokenizer.hf_format import UNKNOWN
 

@@ -7,7 +7,9 @@ from typing import Any
 
 from tilth.core.errors import RecipeError
 from tilth.export.hf import SHARD_BYTES, DtypeName, Exported, export_hf
-from tilth.jobs.load import LanguageModel, Which, is_foreign, load
+from tilth.jobs.final import MODEL_TYPE
+from tilth.jobs.load import LanguageModel, load
+from tilth.jobs.places import Which
 from tilth.model.families import read_json_config
 from tilth.model.wrapped import WrappedModel
 
@@ -50,7 +52,8 @@ def tokenizer_folder(weights: Path) -> Path:
 
 def special_ids(found: LanguageModel) -> dict[str, Any]:
     """The ids that generation begins and ends with: as the checkpoint states them, or the tokenizer's end-of-text."""
-    if (found.path / "config.json").exists() and is_foreign(found.path):
-        values = read_json_config(found.path)
+    if (found.path / "config.json").exists() and (
+        values := read_json_config(found.path)
+    ).get("model_type") != MODEL_TYPE:
         return {key: values.get(key) for key in _SPECIAL}
     return {"eos_token_id": found.tokenizer.end_of_text}

@@ -11,13 +11,15 @@ from __future__ import annotations
 import difflib
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from tilth.core.config import Config
 from tilth.model.presets import PRESETS as PRESETS
 from tilth.model.rope import RopeScaling
 
 LayerType = Literal["full_attention", "sliding_attention"]
+BESIDE_FROM = ("from", "context_length", "dropout", "attention_dropout")
+"""What a recipe may say of a model that starts from a checkpoint."""
 GATED = ("swiglu", "geglu", "geglu_tanh")
 _ROTARY_ONLY = ("rope_theta", "rope_scaling", "rope_local_base_freq")
 
@@ -27,6 +29,10 @@ class ModelConfig(Config):
 
     preset: str | None = None
     """A named shape to start from; every other key given here overrides it."""
+    from_: str | None = Field(default=None, alias="from", min_length=1)
+    """A checkpoint to start from, in place of a shape: a run or a model of tilth's, a Hugging Face folder, or
+    ORG/NAME[@REVISION] of the hub. Only context_length, dropout and attention_dropout may be given besides.
+    """
     family: str | None = None
     """The model type of the Hugging Face checkpoint that it comes from, to which it is exported; left out: the first
     that can express it.
@@ -101,6 +107,24 @@ class ModelConfig(Config):
     attention_dropout: float | None = Field(default=None, ge=0, lt=1)
     """Dropout of the weights of attention. Left out: as `dropout`."""
     initializer_range: float = Field(default=0.02, gt=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _start_from_checkpoint(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or data.get("from") is None:
+            return data
+        other = [key for key in data if key not in BESIDE_FROM and data[key] is not None]
+        if other:
+            raise ValueError(
+                f"{other[0]}: it is the checkpoint's own, and model.from is {data['from']!r} | remove one of the two"
+            )
+        return {"context_length": 512, **data}
+
+    @model_serializer(mode="wrap")
+    def _plain(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Of what starts from a checkpoint only what the recipe says: the shape is not known yet."""
+        plain: dict[str, Any] = handler(self)
+        return plain if self.from_ is None else {key: plain[key] for key in BESIDE_FROM if key in plain}
 
     @model_validator(mode="before")
     @classmethod
