@@ -117,7 +117,7 @@ def test_one_document_with_marks_gives_all_of_its_shard_some(tmp_path: Path) -> 
     assert Shard(tmp_path / "s").mask().tolist() == [1, 1, 0, 0]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=12)
 @given(
     st.lists(
         st.tuples(st.booleans(), st.lists(st.lists(st.booleans(), min_size=1, max_size=6), max_size=5)), min_size=1
