@@ -18,8 +18,8 @@ from tilth.core.files import disk
 from tilth.data.conversations import Encoded, Encoder, Refusal
 from tilth.data.document import Document, Verdict
 from tilth.data.shards import EncodedDocuments, encoded_document, write_shard
-from tilth.data.tasks.cleaning import LeftOver, utf8_size
-from tilth.data.tasks.parts import Batch, DocumentWriter, LedgerWriter
+from tilth.data.tasks.cleaning import LeftOver
+from tilth.data.tasks.parts import Batch, DocumentWriter, LedgerWriter, utf8_size
 from tilth.data.tasks.split import AssignedPart
 from tilth.tokenizer import Tokenizer, load_tokenizer
 from tilth.tokenizer.hf_format import UNKNOWN
