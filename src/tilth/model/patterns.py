@@ -34,7 +34,7 @@ def select(paths: Iterable[str], patterns: Sequence[str], key: str, what: str) -
 
 def _remedy(there: list[str], pattern: str) -> str:
     kinds = kinds_of(there)
-    close = difflib.get_close_matches(pattern, kinds, n=1)
+    close = difflib.get_close_matches(pattern, [*kinds, *(kind.rpartition(".")[2] for kind in kinds)], n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
     return f"{hint}there are {', '.join(kinds) or 'none'}"
 
