@@ -40,14 +40,11 @@ class Worker:
         what: what it does, for the error when it does not start, as in "reads PDF".
         setup: its first message: `memory` (bytes of address space) and whatever else it needs.
 
-    Attributes:
-        greeting: what it answered to `setup`.
-
     Raises:
         StorageError: the process does not start.
     """
 
-    def __init__(self, module: str, what: str, setup: dict[str, Any], body: bytes = b"") -> None:
+    def __init__(self, module: str, what: str, setup: dict[str, Any]) -> None:
         path = os.pathsep.join(place for place in sys.path if place)
         # The same hashes of texts in each process, or the order of sets would differ; dates without a time zone.
         settings = {"PYTHONPATH": path, "PYTHONHASHSEED": "0", "TZ": "UTC", "PYTHONIOENCODING": "utf-8"}
@@ -63,8 +60,8 @@ class Worker:
         self.channel = Channel(self.process.stdout.fileno(), self.process.stdin.fileno(), LONGEST_MESSAGE)
         deadline = time.monotonic() + _START_SECONDS
         try:
-            self.channel.send(setup, body, deadline)
-            self.greeting, _ = self.channel.receive(deadline)
+            self.channel.send(setup, deadline=deadline)
+            self.channel.receive(deadline)
         except (LateError, ChannelClosedError):
             self.kill(_GRACE)
             raise StorageError(
@@ -107,19 +104,19 @@ def serve(
 ) -> None:
     """The life of the child: limits, `prepare`, then an answer to each message until the input ends.
 
-    `prepare` takes the setup and gives the greeting and the function that answers one message; the process ends when
-    that returns False, and never outlives its parent by more than one message.
+    `prepare` takes the setup and gives the function that answers one message; the process ends when that returns False,
+    and never outlives its parent by more than one message.
     """
     # Whatever a library prints goes to the error output, so that it cannot get between the messages.
     channel = Channel(os.dup(0), os.dup(1), LONGEST_MESSAGE)
     os.dup2(2, 1)
     with contextlib.suppress(ChannelClosedError):
-        setup, body = channel.receive()
+        setup, _ = channel.receive()
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_AS, (setup["memory"], setup["memory"]))
         signal.signal(signal.SIGPROF, signal.SIG_DFL)
-        greeting, answer = prepare(setup, body)
-        channel.send({"ready": True, **greeting})
+        answer = prepare(setup)
+        channel.send({"ready": True})
         while answer(channel, channel.receive()):
             pass
 
@@ -128,5 +125,7 @@ def serve(
 def timed(seconds: float) -> Iterator[None]:
     """Ends this process by SIGPROF when the block takes more than so many seconds of processor time."""
     signal.setitimer(signal.ITIMER_PROF, seconds)
-    yield
-    signal.setitimer(signal.ITIMER_PROF, 0)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)

@@ -21,7 +21,7 @@ def main() -> None:
     serve(_prepare)
 
 
-def _prepare(setup: dict[str, Any], _: bytes) -> tuple[dict[str, Any], Callable[[Channel, Message], bool]]:
+def _prepare(setup: dict[str, Any]) -> Callable[[Channel, Message], bool]:
     parse = _parser(setup["kind"])
 
     def answer(channel: Channel, message: Message) -> bool:
@@ -33,7 +33,7 @@ def _prepare(setup: dict[str, Any], _: bytes) -> tuple[dict[str, Any], Callable[
         # What is left of its memory is in pieces: the parent starts another.
         return not (found.faults and found.faults[-1].rule == "memory")
 
-    return {}, answer
+    return answer
 
 
 def _parser(kind: str) -> Parse:
