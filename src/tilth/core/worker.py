@@ -99,9 +99,7 @@ def ending(status: int) -> str:
         return f"exit status {status}"
 
 
-def serve(
-    prepare: Callable[[dict[str, Any], bytes], tuple[dict[str, Any], Callable[[Channel, Message], bool]]],
-) -> None:
+def serve(prepare: Callable[[dict[str, Any]], Callable[[Channel, Message], bool]]) -> None:
     """The life of the child: limits, `prepare`, then an answer to each message until the input ends.
 
     `prepare` takes the setup and gives the function that answers one message; the process ends when that returns False,

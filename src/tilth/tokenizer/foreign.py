@@ -13,7 +13,6 @@ The engine numbers tokens by itself; `_true` maps its ids to those of the file. 
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import json
 from collections.abc import Mapping, Sequence
@@ -25,15 +24,24 @@ import numpy as np
 import numpy.typing as npt
 
 from tilth.core.config import fingerprint
-from tilth.core.errors import DataError, RecipeError
+from tilth.core.errors import RecipeError
 from tilth.core.files import disk, write_file, write_json
-from tilth.tokenizer.base import AnyKind, Ids, Labelled, Tokenizer
-from tilth.tokenizer.foreign_files import FACTS_FILE, ForeignFiles, conventional, read_foreign
+from tilth.tokenizer.base import AnyKind, Ids, Tokenizer
+from tilth.tokenizer.foreign_engine import (
+    added_entries,
+    added_token,
+    encoding_engine,
+    frame_of,
+    jobs_of,
+    original_engine,
+    source_error,
+    token_texts,
+)
+from tilth.tokenizer.foreign_files import FACTS_FILE, ForeignFiles, read_foreign
 from tilth.tokenizer.hf_format import CONFIG_FILE, MODEL_FILE
-from tilth.tokenizer.marks import MOST_SPECIALS, Marked, Names, alias, plain
+from tilth.tokenizer.labels import Labelled
+from tilth.tokenizer.marks import Marked, Names, plain
 from tilth.tokenizer.spelling import Spelling
-
-_FLAGS = ("single_word", "lstrip", "rstrip", "normalized")
 
 
 def load_foreign(folder: Path) -> ForeignTokenizer:
@@ -62,17 +70,17 @@ class ForeignTokenizer(Tokenizer):
 
     def __init__(self, source: ForeignFiles) -> None:
         self._source = source
-        original = _original(source)
-        tokens = _token_texts(original, source)
-        self._named = _named(source, tokens)
-        self._added = _added(original, set(self._named.values()))
+        original = original_engine(source)
+        tokens = token_texts(original, source)
+        self._named = jobs_of(source, tokens)
+        self._added = added_entries(original, set(self._named.values()))
         specials = {entry["content"]: entry["id"] for entry in self._added if entry["special"]}
-        self._engine, self._true, ordinary = _engine(source, self._added, specials)
+        self._engine, self._true, ordinary = encoding_engine(source, self._added, specials)
         self.special_tokens = {name: place for name, place in specials.items() if name not in ordinary}
         if self._named["eos_token"] not in self.special_tokens:
             raise source_error(source, f"ordinary text becomes {self._named['eos_token']!r}, which ends texts")
         self.training: dict[str, int] = {}
-        self._frame = _frame(original, source, self.special_tokens, self._named)
+        self._frame = frame_of(original, source)
         self._spell(tokens)
 
     def _spell(self, tokens: Mapping[int, str]) -> None:
@@ -80,15 +88,12 @@ class ForeignTokenizer(Tokenizer):
             spelling = Spelling(self._source.model.get("decoder"))
         except (KeyError, TypeError, ValueError) as error:
             raise source_error(self._source, str(error)) from None
+        specials = set(self.special_tokens.values())
         size = max(tokens) + 1
-        names = {place: name for name, place in self.special_tokens.items()}
         self._first, self._shown, self._hidden = [b""] * size, [b""] * size, [b""] * size
         for place, token in tokens.items():
-            if place in names:
-                self._first[place] = self._shown[place] = token.encode()
-            else:
-                self._shown[place] = self._hidden[place] = spelling.bytes_of(token)
-                self._first[place] = spelling.first_bytes(token)
+            self._first[place], self._shown[place] = spelling.first_bytes(token), spelling.bytes_of(token)
+            self._hidden[place] = b"" if place in specials else self._shown[place]
 
     @property
     def end_of_text(self) -> int:
@@ -187,8 +192,8 @@ class ForeignTokenizer(Tokenizer):
 
     def with_special_tokens(self, names: Sequence[str]) -> ForeignTokenizer:
         """The same tokenizer with further special tokens, ids after all others; a token that it has becomes special."""
-        original = _original(self._source)
-        original.add_special_tokens([_token(name, normalized=False, special=True) for name in names])
+        original = original_engine(self._source)
+        original.add_special_tokens([added_token(name, normalized=False, special=True) for name in names])
         model = json.loads(original.to_str())
         files = {**self._source.files, MODEL_FILE: original.to_str(pretty=True).encode()}
         config = dict(self._source.config)
@@ -200,186 +205,6 @@ class ForeignTokenizer(Tokenizer):
             files[CONFIG_FILE] = (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode()
         source = self._source
         return ForeignTokenizer(ForeignFiles(source.place, model, config, dict(self._named), {}, files))
-
-
-def source_error(source: ForeignFiles, what: str) -> DataError:
-    """The error for a tokenizer that cannot be used as it is."""
-    return DataError(
-        f"the tokenizer in {source.place} cannot be used: {what}",
-        "use the tokenizer.json that its authors publish, or mend that entry",
-    )
-
-
-def _original(source: ForeignFiles) -> Any:
-    """The engine as the file describes it, with the tokens that transformers adds from tokenizer_config.json."""
-    tokenizers = importlib.import_module("tokenizers")
-    try:
-        engine = tokenizers.Tokenizer.from_str(json.dumps(source.model))
-        engine.no_truncation()
-        engine.no_padding()
-        listed = sorted((int(place), entry) for place, entry in source.config.get("added_tokens_decoder", {}).items())
-        same = {_flags_of(token) for token in engine.get_added_tokens_decoder().values()}
-        further = [token for _, entry in listed if _flags_of(token := _token(**entry)) not in same]
-        engine.add_tokens(further)
-        have = {token.content for token in engine.get_added_tokens_decoder().values()}
-        missing = [name for name in [*source.jobs.values(), *_extra(source.config)] if name not in have]
-        engine.add_special_tokens([_token(name, special=True) for name in dict.fromkeys(missing)])
-        _same_ids(source, engine, listed)
-    except DataError:
-        raise
-    except Exception as error:  # the engine raises plain Exception, for whatever stands in the file
-        raise source_error(source, f"{MODEL_FILE} or {CONFIG_FILE}: {str(error)[:300]}") from None
-    return engine
-
-
-def _extra(config: Mapping[str, Any]) -> list[str]:
-    """Further special tokens of tokenizer_config.json, under both names that they have had."""
-    listed = [config.get(key) or [] for key in ("additional_special_tokens", "extra_special_tokens")]
-    values = [value for group in listed for value in (group.values() if isinstance(group, dict) else group)]
-    return [str(value["content"] if isinstance(value, dict) else value) for value in values]
-
-
-def _flags_of(token: Any) -> tuple[Any, ...]:
-    return (token.content, token.special, *(getattr(token, key) for key in _FLAGS))
-
-
-def _same_ids(source: ForeignFiles, engine: Any, listed: list[tuple[int, dict[str, Any]]]) -> None:
-    """The engine numbers added tokens itself: a file that lists another id was made for other embeddings."""
-    said = [*((entry["id"], entry["content"]) for entry in source.model.get("added_tokens") or [])]
-    for place, name in [*said, *((place, entry["content"]) for place, entry in listed)]:
-        if engine.token_to_id(name) != place:
-            raise source_error(
-                source, f"the added token {name!r} is listed with id {place}; it gets {engine.token_to_id(name)}"
-            )
-
-
-def _token(content: str, **flags: Any) -> Any:
-    known = {key: flags[key] for key in (*_FLAGS, "special") if key in flags}
-    return importlib.import_module("tokenizers").AddedToken(content, **known)
-
-
-def _token_texts(engine: Any, source: ForeignFiles) -> dict[int, str]:
-    """id -> token; two tokens with one id are refused."""
-    texts: dict[int, str] = {}
-    for token, place in engine.get_vocab(with_added_tokens=True).items():
-        if texts.setdefault(place, token) != token:
-            raise source_error(source, f"{token!r} and {texts[place]!r} have the same id, {place}")
-    return texts
-
-
-def _named(source: ForeignFiles, tokens: Mapping[int, str]) -> dict[str, str]:
-    """Which token does which job; every tokenizer must have one that ends texts."""
-    by_id = {job: tokens[place] for job, place in source.ids.items() if place in tokens}
-    have = set(tokens.values())
-    named = {job: name for job, name in {**by_id, **source.jobs}.items() if name in have}
-    if "eos_token" not in named and "sep_token" not in named:
-        named = {**conventional(have), **named}
-    if "eos_token" not in named:
-        if "sep_token" not in named:
-            raise source_error(source, f"no token ends a text: {CONFIG_FILE} names no eos_token and no sep_token")
-        named["eos_token"] = named["sep_token"]
-    return named
-
-
-def _added(engine: Any, named: set[str]) -> list[dict[str, Any]]:
-    """The added tokens in the order of ids; whatever has a job is special."""
-    added = engine.get_added_tokens_decoder()
-    entries = []
-    for place in sorted(added):
-        token = added[place]
-        flags = {key: getattr(token, key) for key in _FLAGS}
-        special = token.special or token.content in named
-        entries.append({"id": place, "content": token.content, "special": special, **flags})
-    listed = {entry["content"] for entry in entries}
-    for name in sorted(named - listed, key=engine.token_to_id):  # in the vocabulary alone
-        flags = dict.fromkeys(_FLAGS, False)
-        entries.append({"id": engine.token_to_id(name), "content": name, "special": True, **flags})
-    return sorted(entries, key=lambda entry: entry["id"])
-
-
-def _engine(
-    source: ForeignFiles, added: list[dict[str, Any]], specials: Mapping[str, int]
-) -> tuple[Any, npt.NDArray[np.uint32], set[str]]:
-    """The engine that encodes, the file's id for each of its own, and special tokens that ordinary text becomes."""
-    if len(specials) > MOST_SPECIALS:
-        raise source_error(source, f"it has {len(specials)} special tokens, more than {MOST_SPECIALS}")
-    model = _filled(source.model["model"])
-    engine, true = _built(source, model, added, specials)
-    unknown = {source.jobs.get("unk_token"), source.model["model"].get("unk_token")}
-    reached = [name for name in specials if name not in unknown and _reaches(engine, true, name, specials[name])]
-    if reached:
-        engine, true = _built(source, _renamed(model, reached), added, specials)
-    ordinary = {name for name in reached if _reaches(engine, true, name, specials[name])}
-    return engine, true, ordinary
-
-
-def _reaches(engine: Any, true: npt.NDArray[np.uint32], name: str, place: int) -> bool:
-    ids = engine.encode(plain(name), add_special_tokens=False).ids
-    return place in true[np.array(ids, np.int64)]
-
-
-def _built(
-    source: ForeignFiles, model: dict[str, Any], added: list[dict[str, Any]], specials: Mapping[str, int]
-) -> tuple[Any, npt.NDArray[np.uint32]]:
-    parts = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": [], "post_processor": None}
-    kept = {key: source.model.get(key) for key in ("normalizer", "pre_tokenizer", "decoder")}
-    tokenizers = importlib.import_module("tokenizers")
-    engine = tokenizers.Tokenizer.from_str(json.dumps({**parts, **kept, "model": model}))
-    order = {name: place for place, name in enumerate(specials)}
-    spelt = {entry["content"]: _spelt(entry, order) for entry in added}
-    for entry in added:
-        flags = {**entry, "single_word": entry["single_word"] and not entry["special"]}
-        engine.add_tokens([_token(spelt[entry["content"]], **{key: flags[key] for key in (*_FLAGS, "special")})])
-    true = np.arange(engine.get_vocab_size(with_added_tokens=True), dtype=np.uint32)
-    for entry in added:
-        true[engine.token_to_id(spelt[entry["content"]])] = entry["id"]
-    for name, place in specials.items():
-        ids = engine.encode(spelt[name], add_special_tokens=False).ids
-        if place not in true[np.array(ids, np.int64)]:
-            raise source_error(source, f"its normalizer takes the special token {name!r} apart")
-    return engine, true
-
-
-def _spelt(entry: Mapping[str, Any], order: Mapping[str, int]) -> str:
-    return alias(order[entry["content"]]) if entry["special"] else str(entry["content"])
-
-
-def _filled(model: Mapping[str, Any]) -> dict[str, Any]:
-    """The model with a token that no text holds for each id that is missing: the engine numbers added tokens by how
-    many the model has, and would give one of them an id twice.
-    """
-    vocab = model["vocab"]
-    if not isinstance(vocab, dict):
-        return dict(model)
-    missing = sorted(set(range(max(vocab.values(), default=-1) + 1)) - set(vocab.values()))
-    return {**model, "vocab": {**vocab, **{f"\ufdd6{place}\ufdd6": place for place in missing}}}
-
-
-def _renamed(model: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    """The model with these tokens under names that no text holds; a token that merges make stays."""
-    new = {name: f"\ufdd7{place}\ufdd7" for place, name in enumerate(names)}
-    vocab = model["vocab"]
-    if isinstance(vocab, list):
-        return {**model, "vocab": [[new.get(token, token), score] for token, score in vocab]}
-    merges = [merge.split(" ") if isinstance(merge, str) else merge for merge in model.get("merges", [])]
-    for made in {part for pair in merges for part in (*pair, "".join(pair))} & new.keys():
-        del new[made]
-    return {**model, "vocab": {new.get(token, token): place for token, place in vocab.items()}}
-
-
-def _frame(
-    original: Any, source: ForeignFiles, specials: Mapping[str, int], named: Mapping[str, str]
-) -> tuple[list[int], list[int]]:
-    """The special ids before and after a text: of the post-processor, or as tokenizer_config.json overrules it."""
-    asked = {job: source.config.get(f"add_{job}") for job in ("bos_token", "eos_token")}
-    if any(value is not None for value in asked.values()) or original.post_processor is None:
-        opening, closing = ([specials[named[job]]] if value and job in named else [] for job, value in asked.items())
-        return opening, closing
-    ids, probe = original.encode("a", add_special_tokens=True).ids, original.encode("a", add_special_tokens=False).ids
-    for start in range(len(ids) - len(probe) + 1):
-        if ids[start : start + len(probe)] == probe:
-            return ids[:start], ids[start + len(probe) :]
-    raise source_error(source, "its post-processor changes the text's own tokens")
 
 
 def _token_at(encoding: Any, places: range) -> int | None:

@@ -73,6 +73,8 @@ def is_foreign(folder: Path) -> bool:
     """
     if (folder / CONFIG_FILE).exists():
         return "tilth" not in _object(folder / CONFIG_FILE)
+    if (folder / FACTS_FILE).exists():
+        return True
     return (folder / "config.json").exists() and _object(folder / "config.json").get("model_type") != "tilth"
 
 

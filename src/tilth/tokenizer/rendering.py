@@ -25,9 +25,10 @@ from typing import Any, NamedTuple
 
 import jinja2
 from jinja2 import nodes
+from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from tilth.tokenizer.conversation import Dropped, Row, checked, seen
 from tilth.tokenizer.marks import ALIAS, ALIAS_LENGTH, ANSWER, ANSWERED, Marked, Marker, Names
@@ -118,8 +119,10 @@ class Rendering:
         """Where the answer stands in the whole, which `alone`, the conversation up to it, says."""
         start = self._start(row, raw, place)
         alone = self._tried(row, place + 1, False) if place + 1 < len(row.messages) else raw
-        if isinstance(start, Dropped) or isinstance(alone, Dropped):
-            return start if isinstance(start, Dropped) else alone
+        if isinstance(start, Dropped):
+            return start
+        if isinstance(alone, Dropped):
+            return alone
         end = self._end(alone, min(start, len(alone)))
         if end <= start:
             return Dropped("template", f"the template writes nothing of answer {place}")

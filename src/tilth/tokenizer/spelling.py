@@ -19,8 +19,8 @@ from tilth.tokenizer.hf_format import unspell
 
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 # What WordPiece writes together again (tokenizers, decoders/wordpiece.rs: cleanup).
-_CLEANED = (" .", ".", " ?", "?", " !", "!", " ,", ",", " ' ", "'", " n't", "n't", " 'm", "'m")
-_CLEANED += (" do not", " don't", " 's", "'s", " 've", "'ve", " 're", "'re")
+_CLEANED = {" .": ".", " ?": "?", " !": "!", " ,": ",", " ' ": "'", " n't": "n't", " 'm": "'m", " do not": " don't"}
+_CLEANED |= {" 's": "'s", " 've": "'ve", " 're": "'re"}
 
 Part = str | bytes
 Step = Callable[[Part, bool], Part]
@@ -136,7 +136,7 @@ def _wordpiece(decoder: Mapping[str, Any]) -> Step:
         if isinstance(part, bytes):
             return part
         text = part if first else part.removeprefix(prefix) if part.startswith(prefix) else f" {part}"
-        for old, new in zip(_CLEANED[::2], _CLEANED[1::2], strict=True):
+        for old, new in _CLEANED.items():
             text = text.replace(old, new) if cleanup else text
         return text
 
