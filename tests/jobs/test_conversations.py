@@ -12,12 +12,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from tests.jobs.encoders import ConversationEncoder
 from tilth.core.config import parse
 from tilth.core.errors import DataError
 from tilth.core.executors import open_executor
 from tilth.data.batch import IGNORE
 from tilth.data.config import DataConfig
-from tilth.data.conversations import ConversationEncoder
 from tilth.data.dataset import Dataset, verify_dataset
 from tilth.data.packed import packed_pass
 from tilth.data.packing import PackingConfig, pack

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import tempfile
 import warnings
+from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 from torch import nn
 
-from tilth.model.config import ModelConfig
-from tilth.model.hf import from_gpt2, from_llama
-from tilth.model.transformer import Transformer, build
+from tilth.checkpoint.hf_weights import load_checkpoint
+from tilth.model.transformer import Transformer
 
 VOCAB = 50
 
@@ -60,19 +61,10 @@ def tied_llama() -> Any:
 
 
 def ours(theirs: Any) -> Transformer:
-    """The same model in tilth."""
-    shape: dict[str, Any] = {"num_hidden_layers": 2, "vocab_size": theirs.config.vocab_size, "context_length": 32}
-    if isinstance(theirs, transformers.GPT2LMHeadModel):
-        model = build(
-            ModelConfig(preset="gpt2", num_attention_heads=2, hidden_size=theirs.config.n_embd, **shape), None
-        )
-        model.load_state_dict(from_gpt2(theirs.state_dict()))
-        return model.eval()
-    tied = theirs.config.tie_word_embeddings
-    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "tie_word_embeddings": tied}
-    model = build(ModelConfig(preset="llama", hidden_size=32, intermediate_size=48, **heads, **shape), None)
-    model.load_state_dict(from_llama(theirs.state_dict(), tied=tied))
-    return model.eval()
+    """The same model in tilth, by way of a folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        theirs.save_pretrained(folder)
+        return load_checkpoint(Path(folder)).model.eval()
 
 
 def ids() -> torch.Tensor:

@@ -33,7 +33,7 @@ from tilth.data.stages import build_stages
 from tilth.data.tasks import cleaning, collect, dedup, encode, split
 from tilth.data.tasks.parts import Part
 from tilth.data.tasks.split import AssignedPart, SplitPlan
-from tilth.tokenizer import TokenizerConfig, train_tokenizer
+from tilth.tokenizer import TokenizerConfig, load_tokenizer, train_tokenizer
 
 _TOKENIZER_VERSION = 1
 _MANY_PARTS = 3  # of text: the tokenizer then learns in several processes, which take a second to start
@@ -53,7 +53,28 @@ VERSIONS = {
 """Of every kind of task."""
 
 
-def decided_by(config: DataConfig, tokenizer: TokenizerConfig) -> str:
+@dataclass(frozen=True)
+class GivenTokenizer:
+    """A tokenizer that is not learned here: a checkpoint's, with the special tokens that the recipe adds.
+
+    Attributes:
+        folder: where it lies. What is made depends on what is in it, not on where that is.
+    """
+
+    folder: Path
+    fingerprint: str
+    special_tokens: tuple[str, ...] = ()
+    kind = "checkpoint"
+
+    def model_dump(self, **_: Any) -> dict[str, Any]:
+        """What decides its ids, as plain data; called as a config's own is."""
+        return {"kind": self.kind, "fingerprint": self.fingerprint, "special_tokens": list(self.special_tokens)}
+
+
+AnyTokenizer = TokenizerConfig | GivenTokenizer
+
+
+def decided_by(config: DataConfig, tokenizer: AnyTokenizer) -> str:
     """The fingerprint of all that decides a dataset beside the files of its sources: what the recipe says, and the
     versions of all that is done.
     """
@@ -62,7 +83,7 @@ def decided_by(config: DataConfig, tokenizer: TokenizerConfig) -> str:
     return fingerprint([VERSIONS, DATASET_VERSION, stages, *said])
 
 
-_NOT_OF_SHARDS = {"mixture", "cross_document_attention"}
+_NOT_OF_SHARDS = {"mixture", "packing", "cross_document_attention"}
 
 
 @dataclass(frozen=True)
@@ -148,7 +169,7 @@ class Compared:
 
 def prepare(
     config: DataConfig,
-    tokenizer: TokenizerConfig,
+    tokenizer: AnyTokenizer,
     name: str,
     base: Path,
     shop: Workshop,
@@ -418,13 +439,25 @@ def _plain(done: Done) -> dict[str, Any]:
 
 
 def tokenizer_task(
-    config: TokenizerConfig, parts: Sequence[AssignedPart], cleaned: Sequence[Cleaned], assigned: Done, workers: int
+    config: AnyTokenizer, parts: Sequence[AssignedPart], cleaned: Sequence[Cleaned], assigned: Done, workers: int
 ) -> Task:
     identity: dict[str, Any] = {"tokenizer": config.model_dump(mode="json")}
+    if isinstance(config, GivenTokenizer):
+        return Task("tokenizer", _take_tokenizer, {"given": config}, identity, _TOKENIZER_VERSION)
     if config.kind != "byte":  # bytes are the same whatever the text
         identity |= {"cleaned": [part.key for part in cleaned], "assigned": assigned.facts["parts"]}
     arguments = {"config": config, "parts": list(parts), "workers": workers}
     return Task("tokenizer", _learn_tokenizer, arguments, identity, _TOKENIZER_VERSION)
+
+
+def _take_tokenizer(folder: Path, given: GivenTokenizer) -> dict[str, Any]:
+    tokenizer = load_tokenizer(given.folder)
+    new = [name for name in given.special_tokens if name not in tokenizer.special_tokens]
+    tokenizer = tokenizer.with_special_tokens(new) if new else tokenizer
+    if tokenizer.fingerprint != given.fingerprint:
+        raise DataError(f"the tokenizer in {given.folder} changed while it was used", "type the same command again")
+    tokenizer.save(folder)
+    return {"kind_of_tokenizer": given.kind, "vocab_size": tokenizer.vocab_size, "fingerprint": tokenizer.fingerprint}
 
 
 def _learn_tokenizer(

@@ -52,8 +52,8 @@ def tokenizer_folder(weights: Path) -> Path:
 
 def special_ids(found: LanguageModel) -> dict[str, Any]:
     """The ids that generation begins and ends with: as the checkpoint states them, or the tokenizer's end-of-text."""
-    if (found.path / "config.json").exists() and (
-        values := read_json_config(found.path)
-    ).get("model_type") != MODEL_TYPE:
+    if (found.path / "config.json").exists() and (values := read_json_config(found.path)).get(
+        "model_type"
+    ) != MODEL_TYPE:
         return {key: values.get(key) for key in _SPECIAL}
     return {"eos_token_id": found.tokenizer.end_of_text}

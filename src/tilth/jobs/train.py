@@ -24,8 +24,8 @@ from tilth.data.shards import TokenStream
 from tilth.distributed.runtime import Runtime, start
 from tilth.evaluate.evaluator import evaluate
 from tilth.generate.text import TextOptions, generate_texts
-from tilth.jobs.final import Adapted, choose_weights, standing_final, write_final, write_identity
 from tilth.jobs.base import Base, find_base, same_base, starting_model, with_base, write_base
+from tilth.jobs.final import Adapted, choose_weights, standing_final, write_final, write_identity
 from tilth.jobs.mixing import say_mixture, seen, tokens_of, training_tokens
 from tilth.jobs.objectives import counted_bytes, epoch_tokens, held_out_pass, masker_of, training_sampler
 from tilth.jobs.recipe import Recipe
@@ -85,7 +85,7 @@ def _train(
 ) -> dict[str, Any]:
     """All processes come here. What process 0 alone does goes through `from_main`, so that none waits in vain."""
     recipe = with_base(asked, base)
-    model_config = complete_model(recipe.model, dataset.tokenizer)
+    model_config = complete_model(recipe.model, dataset.tokenizer, grows=base is not None)
     loader = _make_loader(recipe, dataset, runtime)
     changes = runtime.from_main(lambda: _claim(folder, asked, dataset, model_config))
     store = CheckpointStore(folder.checkpoints)
@@ -94,6 +94,8 @@ def _train(
     model, beside = starting_model(recipe, base, model_config, runtime.device, decisions["precision"])
     parts = _build(recipe, model_config, model, dataset, loader, runtime, store, decisions, record)
     parts.before_save = folder.sync
+    if recipe.adapter is not None:  # so that its checkpoints can be used before it ends
+        runtime.from_main(lambda: write_base(folder.path, asked, beside["base"]))
     parts.identity = {
         "recipe": fingerprint(asked.plain()),
         "environment": fingerprint_environment(torch.get_num_threads(), _device_name(runtime)),
@@ -138,9 +140,11 @@ def _nothing_is_lost(folder: RunFolder) -> None:
         )
 
 
-def complete_model(config: ModelConfig, tokenizer: Tokenizer) -> ModelConfig:
-    """The model's configuration with the vocabulary known; RecipeError when it is too small for the tokenizer."""
-    if config.vocab_size is None:
+def complete_model(config: ModelConfig, tokenizer: Tokenizer, *, grows: bool = False) -> ModelConfig:
+    """The model's configuration with the vocabulary known; RecipeError when it is too small for the tokenizer, unless
+    it grows with it (a checkpoint's, to whose tokenizer the recipe adds tokens).
+    """
+    if config.vocab_size is None or (grows and config.vocab_size < tokenizer.vocab_size):
         return config.model_copy(update={"vocab_size": tokenizer.vocab_size})
     if config.vocab_size < tokenizer.vocab_size:
         raise RecipeError(

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tilth.model.chunks import CHUNK, attend_in_chunks
 from tilth.model.config import ModelConfig
 from tilth.model.kv_cache import KVCache
 from tilth.model.layers import RMSNorm, apply_rotary
@@ -75,6 +76,8 @@ def attend(
     if short or softcap:
         scale = 1 / math.sqrt(q_BHTN.shape[-1]) if scale is None else scale
         return _plain_products(q_BHTN, k_BKSN, v_BKSN, mask, dropout, scale, softcap)
+    if mask is not None and q_BHTN.device.type == "cpu" and 2 * CHUNK < queries == keys:
+        return attend_in_chunks(q_BHTN, k_BKSN, v_BKSN, mask, dropout, scale)
     causal = causal and mask is None and queries > 1
     grouped = q_BHTN.shape[1] != k_BKSN.shape[1]
     return F.scaled_dot_product_attention(

@@ -22,19 +22,18 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
 
-from tilth.core.config import Config
 from tilth.core.errors import DataError
 from tilth.tokenizer.base import Tokenizer
+from tilth.tokenizer.chat_config import TODAY, ChatConfig, TrainOn
 from tilth.tokenizer.conversation import Dropped
 from tilth.tokenizer.marks import ALIAS, Marked, alias_place, plain
 from tilth.tokenizer.renderer import MEMORY, SECONDS, Mode, Renderer
-from tilth.tokenizer.templates import CHECKPOINT, ChatTemplate
+from tilth.tokenizer.templates import ChatTemplate
 
 __all__ = [
     "ChatConfig",
@@ -47,23 +46,8 @@ __all__ = [
 ]
 
 AnswerT = TypeVar("AnswerT")
-TrainOn = Literal["answers", "all"]
-TODAY = datetime.date(2025, 1, 1)
 _BATCH_CHARACTERS = 1 << 20  # what the engine is given at a time
 _PROBE = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
-
-
-class ChatConfig(Config):
-    """How conversations become text, and what of it is trained."""
-
-    template: str = CHECKPOINT
-    """`checkpoint`: its own; `chatml`, `llama3`, `mistral`, `gemma`, `zephyr`: built in; or the Jinja2 text itself."""
-    train_on: TrainOn = "answers"
-    """`answers`: the assistant's messages, each with the token that ends it; `all`: every token."""
-    today: datetime.date = TODAY
-    """The date for templates that write one: fixed, or the same data would give other tokens tomorrow."""
-    variables: dict[str, Any] = Field(default_factory=dict)
-    """What the template sees besides the messages, for example `enable_thinking: false`."""
 
 
 class EncodedChat(NamedTuple):

@@ -11,7 +11,6 @@ from tilth.core.environment import DeviceName, Precision
 from tilth.data.masking import MaskingConfig
 from tilth.train.schedule import ScheduleConfig
 
-
 Objective = Literal["causal_lm", "sft", "masked_lm"]
 
 
@@ -131,7 +130,9 @@ class TrainConfig(Config):
     @model_validator(mode="after")
     def _masking_has_a_meaning(self) -> TrainConfig:
         if self.masking is not None and self.objective != "masked_lm":
-            raise ValueError(f"masking: it has no meaning for {self.objective} | remove it, or set objective: masked_lm")
+            raise ValueError(
+                f"masking: it has no meaning for {self.objective} | remove it, or set objective: masked_lm"
+            )
         return self
 
     @model_validator(mode="after")
