@@ -89,6 +89,7 @@ class Marker:
         self._single = set(names.single_words)
         self._specials = re.compile(_any_of(names.specials)) if names.specials else None
         self._all = re.compile(f"[{OPEN}-{ANSWERED}]|" + _any_of([*names.specials, *names.others] or [_LEAD]))
+        self._joined = "\n".join(names.specials)
         self._begun = {name[:n] for name in names.specials for n in range(1, len(name))}
         self._rest = {name[n:] for name in names.specials for n in range(1, len(name))}
         self._ends, self._starts = {part[-1] for part in self._begun}, {part[0] for part in self._rest}
@@ -113,8 +114,14 @@ class Marker:
         return self._specials.sub(rf"{OPEN}\g<0>{CLOSE}", text) if self._specials else text
 
     def _broken(self, text: str) -> str:
-        """A mark where a part of a special token begins or ends the text; within, and not at, white space around it."""
+        """Marks where a part of a special token begins or ends the text, or is all of it: between that and the white
+        space around it, which a template may take away.
+        """
         start, end = len(text) - len(text.lstrip()), len(text.rstrip())
+        if start >= end:
+            return text
+        if end - start <= self._longest and text[start:end] in self._joined:
+            return f"{text[:start]}{BREAK}{text[start:end]}{BREAK}{text[end:]}"
         lengths = range(1, min(self._longest, end - start) + 1)
         if text[end - 1 : end] in self._ends and any(text[end - n : end] in self._begun for n in lengths):
             text = text[:end] + BREAK + text[end:]

@@ -31,10 +31,11 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from tilth.tokenizer.conversation import Dropped, Row, checked, seen
-from tilth.tokenizer.marks import ALIAS, ALIAS_LENGTH, ANSWER, ANSWERED, Marked, Marker, Names
+from tilth.tokenizer.marks import ALIAS, ALIAS_LENGTH, ANSWER, ANSWERED, BREAK, Marked, Marker, Names
 
 OUTPUT = 1 << 24  # characters that a template may write, and so many times what it was given
 OUTPUT_RATIO = 32
+_PROBE = {"role": "assistant", "content": BREAK}
 _GENERATION = re.compile(r"\{%[-+]?\s*generation\b")
 
 
@@ -139,16 +140,15 @@ class Rendering:
             return Dropped("no_prompt", prompt.detail) if place == 0 else prompt
         if raw.startswith(prompt):
             return len(prompt)
-        # The generation prompt may say more than the history does (an opened <think>): what both say counts, up to the
-        # end of a special token or a line, since an answer may begin with the same letters.
-        before = self._tried(row, place, False)
-        if isinstance(before, Dropped):
-            return before
-        if not raw.startswith(before):
+        # The generation prompt may say more than the history does (an opened <think>). What both say is the beginning
+        # of any answer: found by one that begins with what no prompt holds.
+        other = self._tried(row._replace(messages=[*row.messages[:place], _PROBE]), place + 1, False)
+        if isinstance(other, Dropped):
+            return other
+        common = _common(other, prompt)
+        if other[common : common + 1] != BREAK or not raw.startswith(prompt[:common]):
             return Dropped("rewritten", f"the template writes what stands before answer {place} differently afterwards")
-        common = raw[: _common(raw, prompt)]
-        ends = [found.end for found in self._marker.specials(common, len(before))]
-        return max([len(before), common.rfind("\n", len(before)) + 1, *ends])
+        return common
 
     def _end(self, raw: str, start: int) -> int:
         """The end of an answer that ends `raw`: of its last special token, if nothing but white space follows it."""
