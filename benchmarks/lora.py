@@ -1,12 +1,14 @@
 """A LoRA step of tilth beside PEFT's on the same model and rows: processor seconds, and the peak memory of each.
 
     python benchmarks/lora.py [--shape gpt2|llama-0.5b] [--rows 4] [--tokens 256] [--repeats 5] [--precision fp32|bf16]
-                              [--variant lora|dora|nf4]
+                              [--variant lora|dora|nf4] [--held fp32|bf16]
 
 Weights are random and equal in kind. A step is forward, backward, clipping and AdamW (fused on both sides), one thread.
 Adapters of rank 16 are at all linear layers. Times are taken in one process, the sides in turn; printed are medians.
 Memory is the largest resident size of a process of its own for each side, `full` being tilth without an adapter; PEFT
 runs in a bare loop, which is lighter than transformers' Trainer. NF4 is tilth's alone: there PEFT keeps its weights.
+Weights that a checkpoint stores in bf16 lose nothing when they are held so (`--held bf16`), whatever the products'
+precision.
 Needs the peer: `pip install -c constraints.txt -e '.[dev]'`.
 """
 
@@ -24,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from tilth.data.loader import Batch
 from tilth.distributed.runtime import Runtime
@@ -63,11 +66,14 @@ def tilth_step(options: argparse.Namespace, adapter: bool) -> Step:
             vocab_size=QWEN["vocab"],
             tie_word_embeddings=True,
         )
-    model, runtime = build(config, 1), Runtime(torch.device("cpu"))
+    model, runtime = build(config, None), Runtime(torch.device("cpu"))
+    for name, parameter in model.named_parameters():  # in place: drawing them as a new model does would be the peak
+        vector = parameter.dim() == 1
+        nn.init.constant_(parameter, float("bias" not in name)) if vector else nn.init.normal_(parameter, std=0.02)
     if adapter:
         dora, nf4 = options.variant == "dora", "nf4" if options.variant == "nf4" else None
         wanted = AdapterConfig(rank=RANK, alpha=2.0 * RANK, dora=dora, quantize=nf4)
-        apply_adapter(model, wanted, 1, dtype=DTYPES.get(options.precision))
+        apply_adapter(model, wanted, 1, dtype=DTYPES.get(options.held or options.precision))
     ids, scaler = rows(options, config.vocabulary), make_scaler(options.precision, runtime.device)
     batch = Batch(ids[:, :-1].copy(), ids[:, 1:].copy(), np.arange(options.rows))
     optimizer = make_optimizer(OptimizerConfig(lr=1e-4), model)
@@ -143,6 +149,7 @@ def main() -> None:
     parser.add_argument("--shape", choices=("gpt2", "llama-0.5b"), default="gpt2")
     parser.add_argument("--variant", choices=("lora", "dora", "nf4"), default="lora")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
+    parser.add_argument("--held", choices=("fp32", "bf16"), help="tilth's frozen weights; left out: as --precision")
     parser.add_argument("--rows", type=int, default=4)
     parser.add_argument("--tokens", type=int, default=256)
     parser.add_argument("--repeats", type=int, default=5)
