@@ -35,11 +35,14 @@ $(BIN)/python:
 quickstart: $(STAMP)
 	$(BIN)/tilth quickstart $(ARGS)
 
+# Tests run side by side, one on each processor (tests/conftest.py gives each a single thread).
+PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
+
 test: $(STAMP)
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 test-fast: $(STAMP)
-	$(BIN)/python -m pytest -m 'not slow' $(ARGS)
+	$(PYTEST) -m 'not slow' $(ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff format --check src tests benchmarks .ci

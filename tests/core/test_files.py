@@ -18,6 +18,7 @@ class Failing(files.Disk):
     """A disk on which the k-th change fails."""
 
     def __init__(self, at: int, code: int = errno.ENOSPC) -> None:
+        super().__init__()
         self.left, self.code = at, code
 
     def _count(self, path: Path) -> None:

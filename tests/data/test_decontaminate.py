@@ -19,9 +19,11 @@ from tilth.data.decontaminate import (
     OWNERS,
     DecontaminateConfig,
     Grams,
+    Hits,
     Index,
     capped,
     empty_filter,
+    evidence,
     fill_filter,
     gram_widths,
     item_grams,
@@ -200,12 +202,33 @@ def test_an_ngram_of_many_items_is_counted_for_the_first_of_them() -> None:
     assert Detector(index, DecontaminateConfig()).find([question]).items.tolist() == list(range(OWNERS))
 
 
+hit = st.tuples(st.integers(0, 2), st.integers(0, 12), st.sampled_from([2, 3, 5]), st.integers(0, 5))
+
+
+@given(st.lists(hit, max_size=12, unique_by=lambda one: one[:3]), st.sets(st.integers(0, 5)))
+def test_evidence_is_what_common_ngrams_leave(given_hits: list[tuple[int, int, int, int]], common: set[int]) -> None:
+    rows, places, widths, grams = (
+        (np.array(column, np.int64) for column in zip(*given_hits, strict=True))
+        if (given_hits)
+        else [np.empty(0, np.int64)] * 4
+    )
+    shared = {(r, w) for r, p, width, g in given_hits if g in common for w in range(p, p + width)}
+    left = [
+        one
+        for one in given_hits
+        if one[3] not in common and 2 * sum((one[0], w) in shared for w in range(one[1], one[1] + one[2])) <= one[2]
+    ]
+    found = evidence(Hits(rows, places, widths, places, places, grams), np.array(sorted(common), np.int64))
+    assert list(zip(*(found[n].tolist() for n in (0, 1, 2, 5)), strict=True)) == left
+
+
 def test_common_ngrams_are_no_evidence() -> None:
     item = " ".join(words_of(random.Random(7), 60))
     index = index_of([item], 13, 8)
     every = np.unique(index.find([item]).grams)
     assert Detector(index, DecontaminateConfig(), every).flags([item]) == [False]
-    assert Detector(index, DecontaminateConfig(), every[:5]).flags([item]) == [True]
+    first = np.sort(index.find([item]).grams[:5])
+    assert Detector(index, DecontaminateConfig(), first).flags([item]) == [True]
 
 
 def test_the_filter_turns_nothing_away_that_is_there() -> None:

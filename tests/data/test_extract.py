@@ -57,6 +57,20 @@ def test_a_page_gives_what_trafilatura_gives_directly(html: Extractor) -> None:
     assert found.faults == ()
 
 
+def test_a_paragraph_is_a_line_however_its_source_is_wrapped_and_code_keeps_its_lines(html: Extractor) -> None:
+    link, packages = '<a href="/b"><em>registry</em></a>', "<code>packages</code>"
+    wrapped = f"A {link}\nserves as a place\n  to find {packages}\nof any kind, all of them."
+    code = "def f():\n    return 1\n\n\nprint(f())"
+    page = PAGE.replace("</article>", f"<p>{wrapped}</p>\n<pre><code>{code}</code></pre>\n</article>")
+    lines = (html.extract(page.encode(), "a").text or "").split("\n")
+    assert "A registry serves as a place to find packages of any kind, all of them." in lines
+    assert "    return 1" in lines and "print(f())" in lines
+    direct = trafilatura.bare_extraction(page, with_metadata=True, include_comments=False).text
+    assert direct.split() == " ".join(lines).split() and "serves as a place" in direct.split("\n"), (
+        "nothing else differs"
+    )
+
+
 def test_options_reach_trafilatura(html: Extractor) -> None:
     table = "<table><tr><td>cell one is here</td><td>cell two is here</td></tr></table>"
     page = PAGE.replace("</article>", f"{table}</article>").encode()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 import json
 import random
+import re
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -17,13 +19,16 @@ from hypothesis import strategies as st
 
 from tests.jobs.conftest import Cli
 from tests.jobs.helpers import WORDS, write_texts
+from tests.jobs.test_pipeline import ledger_of
 from tests.jobs.test_report import Page
 from tilth.core.config import parse
 from tilth.data.config import DataConfig
-from tilth.data.dataset import Dataset
+from tilth.data.dataset import Dataset, open_dataset
 from tilth.data.document import read_batches
+from tilth.data.ledger import open_ledger
 from tilth.data.pipeline import Workshop, prepare
 from tilth.jobs import data_page
+from tilth.jobs.compared import compared_examples
 from tilth.jobs.data_page import differences
 from tilth.jobs.data_report import report_data, write_page
 from tilth.tokenizer import TokenizerConfig
@@ -115,6 +120,7 @@ def test_the_page_is_whole_and_says_the_figures(dataset: Dataset, tmp_path: Path
     assert not page.faults
     assert "://" not in html and "\x1b" not in html and "<script" not in html
     assert not [tag for tag, _ in page.tags if tag in ("script", "link", "img", "iframe")]
+    assert "88 documents" in page.text and "became 110" in page.text, "cut documents are not more than all of them"
     for value in (figures["documents"], figures["clusters"]["documents"], figures["flow"][0]["documents"]):
         assert f"{value:,}" in page.text
     assert "{{ 7 * 7 }}" in page.text and "texts/near-" in page.text
@@ -122,6 +128,50 @@ def test_the_page_is_whole_and_says_the_figures(dataset: Dataset, tmp_path: Path
     assert anchors <= {str(attributes.get("id")) for _, attributes in page.tags}
     recipe = next(pre for _, pre in page.texts if pre.startswith("data:"))
     assert "min_characters: 100" in recipe and "kind: byte" in recipe
+
+
+def test_what_went_for_another_is_shown_beside_it(dataset: Dataset, tmp_path: Path) -> None:
+    figures = report_data(dataset)
+    page = Page(write_page(dataset, figures, tmp_path / "page.html").read_text(encoding="utf-8"))
+    went = [row for row in ledger_of(dataset) if row["rule"] == "near_duplicate"]
+    for row in sorted(went, key=lambda row: row["doc_id"])[:3]:
+        kept = next(c["locator"] for c in figures["clusters"]["largest"] if c["kept"] == row["detail"])
+        assert f"{row['value']} like {kept}" in page.text
+    assert "texts/empty.txt: no text" in page.text, "what never became a document says why"
+    assert not any("bare" in str(attributes.get("class")) for tag, attributes in page.tags if tag == "details")
+
+
+def test_the_texts_of_duplicates_are_those_that_were_compared(dataset: Dataset) -> None:
+    with open_ledger(dataset) as ledger:
+        rows = compared_examples(dataset, ledger, 3)
+    near = [row for row in rows if row["rule"] == "near_duplicate"]
+    assert len(near) == 3
+    left = {document.doc_id: document.text for _, document, _ in rows_of(dataset)}
+    for row in near:
+        number = row["locator"].partition(".txt")[0][-1]
+        assert f"And {number} more." in row["before"] and row["after"] in left[row["detail"]]
+        assert row["characters"] >= len(row["before"]) > 100
+    files = sorted(path.name for path in (dataset.folder.parent.parent / "tasks").iterdir())
+    assert files, "texts come from here"
+
+
+def test_without_the_workspace_there_are_no_such_texts(dataset: Dataset, tmp_path: Path) -> None:
+    alone = tmp_path / "away" / "datasets" / "copy"
+    shutil.copytree(dataset.folder, alone)
+    copy = open_dataset(alone)
+    with open_ledger(copy) as ledger:
+        assert compared_examples(copy, ledger, 3) == []
+    page = Page(write_page(copy, report_data(copy), tmp_path / "page.html").read_text(encoding="utf-8"))
+    assert "Its documents are no longer in the workspace." in page.text and not page.faults
+
+
+def test_leaks_are_told(dataset: Dataset, tmp_path: Path) -> None:
+    figures = report_data(dataset)
+    own = figures["leaks"]["held_out"]
+    page = Page(write_page(dataset, figures, tmp_path / "page.html").read_text(encoding="utf-8"))
+    found, planted = own["caught"]["verbatim"][1], own["caught"]["verbatim"][0]
+    assert planted > 0 and re.search(rf"as they are\s*{found} of {planted}\b", page.text)
+    assert f"{own['items']} looked for" in page.text
 
 
 def test_the_page_stays_small_whatever_the_data(dataset: Dataset) -> None:
@@ -134,6 +184,7 @@ def test_the_page_stays_small_whatever_the_data(dataset: Dataset) -> None:
     figures["languages"] = {f"{n}" + "'" * 9999: {"documents": 1, "tokens": 1} for n in range(1000)}
     example = {"stage": "clean", "verdict": "changed", "value": "'" * 999, "doc_id": "0" * 32, "source": "&" * 999}
     example |= {"locator": "'" * 9999, "before": "'a" * 600, "after": "&b" * 600, "characters": 99999}
+    example |= {"note": "<" * 9999}
     examples = {("clean", rule["rule"], "changed"): [example] * 3 for rule in figures["rules"]}
     figures["recipe"] = {"data": "'" * 99_999}
     largest = figures["clusters"]["largest"][0]

@@ -170,7 +170,7 @@ def test_a_document_that_the_split_cuts_stays_and_the_ledger_says_so(tmp_path: P
     text = text_of(1, 800)
     (tmp_path / "one.txt").write_text(text + text_of(2, 70) + text_of(3, 400) + text_of(2, 70))
     data: dict[str, Any] = {"sources": [{"path": "one.txt"}], "split": {"validation": 0.2, "by": "tail"}}
-    whole = prepared(tmp_path, data)
+    whole = prepared(tmp_path, {**data, "decontaminate": {"action": "drop"}})
     assert [row["verdict"] for row in of_stage(whole, "decontaminate")] == ["kept"]
     cut = prepared(tmp_path, {**data, "decontaminate": {"action": "cut", "margin": 0}})
     assert [row["verdict"] for row in of_stage(cut, "decontaminate")] == ["changed"]
@@ -178,6 +178,44 @@ def test_a_document_that_the_split_cuts_stays_and_the_ledger_says_so(tmp_path: P
     assert "".join(before.split()) == "".join(after.split()).replace(
         "".join(text.split()), "".join((text + text_of(2, 70)).split())
     )
+
+
+def test_a_long_document_loses_the_passage_and_a_short_one_goes(tmp_path: Path) -> None:
+    """7.8% of Python's sources went for 0.1% of it, as long as documents went whole."""
+    write_rows(tmp_path / "rows.jsonl", [{"text": text_of(n, 200)} for n in range(200)])
+    plain = prepared(tmp_path, {"sources": [{"path": "rows.jsonl"}], "split": {"validation": 0.1, "by": "document"}})
+    quoted = " ".join(texts_of(plain, "validation")[0].split()[50:130])
+    long, short = text_of(900, 400) + f"«{quoted.upper()}!» " + text_of(901, 400), text_of(902, 70) + quoted
+    write_rows(tmp_path / "quotes.jsonl", [{"text": long}, {"text": short}])
+    data = {"sources": [{"path": "quotes.jsonl"}, {"path": "rows.jsonl"}], "split": {"validation": 0.1}}
+    dataset = prepared(tmp_path, data)
+    ids = [make_doc_id("quotes.jsonl", f"quotes.jsonl:{n}") for n in (1, 2)]
+    assert not set(ids) & set(ids_of(dataset, "validation")), "both are for training, by their ids"
+    rows = {row["doc_id"]: (row["verdict"], row["value"]) for row in of_stage(dataset, "decontaminate")}
+    assert rows == {ids[0]: ("changed", "80"), ids[1]: ("dropped", "80")}
+    left = dict(zip(ids_of(dataset, "train"), texts_of(dataset, "train"), strict=True))[ids[0]]
+    words, before, after = left.split(), text_of(900, 400).split(), text_of(901, 400).split()
+    cut = len(before) - next(n for n, (a, b) in enumerate(zip(words, before, strict=False)) if a != b)
+    assert words == before[: len(before) - cut] + after[-(len(words) - len(before) + cut) :], "no half words"
+    assert 5 < cut < 60 and len(words) > 700
+    kept = sum(len(text.encode()) for split in ("train", "validation") for text in texts_of(dataset, split))
+    assert dataset.facts["flow"][-1]["text_bytes"] == kept, "also what was cut out is no longer counted"
+
+
+def test_a_form_that_many_documents_share_is_no_leak(tmp_path: Path) -> None:
+    """The first word that differs does not make evidence of the form before it."""
+    ask = "What is this question asking for?"
+    ends = [" ".join(words_of(random.Random(n), 7)) for n in range(400)]
+    asked = [
+        f"{ask}\n\nWhat {'is' if n % 2 else 'are'} {'abcdefghij'[n % 10] * 4} {end}?" for n, end in enumerate(ends)
+    ]
+    write_rows(tmp_path / "rows.jsonl", [{"text": text} for text in asked])
+    data = {"sources": [{"path": "rows.jsonl"}], "split": {"validation": 0.1}, "decontaminate": {"common": 50}}
+    dataset = prepared(tmp_path, data)
+    assert dataset.facts["rules"]["dropped"] == {} and dataset.facts["decontamination"]["held_out"]["items"] > 20
+    assert dataset.facts["decontamination"]["held_out"]["common"] > 0
+    caught = dataset.facts["decontamination"]["held_out"]["caught"]["verbatim"]
+    assert caught[0] == caught[1], "and what is a leak is found as ever"
 
 
 def test_what_many_training_documents_hold_is_no_leak(tmp_path: Path) -> None:
@@ -248,6 +286,21 @@ def test_the_manifest_tells_of_the_options_that_were_used(tmp_path: Path) -> Non
     replaced = (set_.facts["decontamination"]["held_out"]["caught"]["one_word_in_20"] for set_ in (first, again))
     before, after = replaced
     assert before[1] > after[1]
+
+
+def test_a_page_of_little_but_shared_lines_goes_whole(tmp_path: Path) -> None:
+    gone = "The first edition of this book is no longer to be had.\nYou may want to read the current one instead.\n"
+    rows = [{"text": f"Title {n}\n{gone}"} for n in range(20)] + [{"text": f"{text_of(n)}{gone}"} for n in range(5)]
+    write_rows(tmp_path / "rows.jsonl", rows)
+    data: dict[str, Any] = {"sources": [{"path": "rows.jsonl"}], "split": {"validation": 0}, "clean": "none"}
+    dataset = prepared(tmp_path, {**data, "deduplicate": "none", "shared_lines": {}})
+    assert {verdict: sum(rules.values()) for verdict, rules in dataset.facts["rules"].items()} == {
+        "dropped": 19,
+        "changed": 5,
+    }
+    assert texts_of(dataset, "train") == [rows[0]["text"], *(text_of(n) for n in range(5))]
+    kept = prepared(tmp_path, {**data, "deduplicate": "none", "shared_lines": {"most_of_a_document": 1.0}})
+    assert kept.facts["documents"] == 25
 
 
 FOOTER = "All rights reserved by the people who made this page."

@@ -8,21 +8,12 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-_NAMES = {"evaluation": "evaluation items", "held_out": "held-out documents"}
-_KINDS = {
-    "verbatim": "as they are",
-    "rewrapped": "re-wrapped",
-    "embedded": "within a line",
-    "case": "other case",
-    "punctuation": "other punctuation",
-    "one_word_in_20": "one word in 20 replaced",
-}
-_ALARMS = {"unplanted": "found where nothing was planted", "shuffled": "found with their words in another order"}
+from tilth.jobs.leak_words import ALARMS, NAMES, PLANTED
 
 
 def leak_table(facts: Mapping[str, Any]) -> Table | None:
     """Shares of planted items that were found; `facts` are those of the manifest's `decontamination`."""
-    columns = [(name, facts[key]) for key, name in _NAMES.items() if key in facts]
+    columns = [(name, facts[key]) for key, name in NAMES.items() if key in facts]
     if not columns:
         return None
     table = Table(title="leaks", box=None, pad_edge=False, padding=(0, 2, 0, 0), title_justify="left")
@@ -30,7 +21,7 @@ def leak_table(facts: Mapping[str, Any]) -> Table | None:
     table.add_column("planted items that were found", header_style="dim")
     for name, _ in columns:
         table.add_column(name, justify="right", header_style="dim")
-    for group, words in (("caught", _KINDS), ("false_alarms", _ALARMS)):
+    for group, words in (("caught", PLANTED), ("false_alarms", ALARMS)):
         for kind, said in words.items():
             cells = [own[group][kind] for _, own in columns]
             table.add_row(said, *(f"{found:,} of {planted:,}" for planted, found in cells))

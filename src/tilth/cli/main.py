@@ -134,6 +134,10 @@ def prepare(
     as_json: Json = False,
 ) -> None:
     """Take a recipe's sources to token shards: read, clean, deduplicate, split, tokenise."""
+    if executor == "processes" and workers != 1 and not dry_run:
+        from tilth.core.executors import warm_up
+
+        warm_up("tilth.data.pipeline")  # in the background, while we import the same
     from tilth.cli.show import prepare_shown, print_dataset, tidy_shown
     from tilth.jobs.prepare import summary
     from tilth.jobs.recipe import load_recipe

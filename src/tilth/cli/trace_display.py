@@ -16,6 +16,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from tilth.cli.leak_table import leak_table
 from tilth.cli.tables import count, percent, plural, printable, size
 from tilth.jobs.data_page import STEP_NAMES, differences
 
@@ -169,7 +170,9 @@ def print_report(figures: Mapping[str, Any]) -> None:
     """What a dataset is made of."""
     parts = [_flow(figures["flow"]), _rules(figures["rules"]), _sources(figures["sources"])]
     parts += [_groups("languages", figures["languages"]), _splits_of(figures["splits"]), _lengths(figures["lengths"])]
-    Console().print(Group(*(line for part in parts for line in (part, Text())), _clusters(figures["clusters"])))
+    parts += [_clusters(figures["clusters"])]
+    parts += [table] if (table := leak_table(figures["leaks"])) else []
+    Console().print(Group(*(line for part in parts for line in (part, Text()))))
 
 
 def _flow(flow: Sequence[Mapping[str, Any]]) -> RenderableType:

@@ -10,16 +10,22 @@ Each config class stands beside the code it configures and derives from `Config`
 
 from __future__ import annotations
 
+import ast
 import copy
 import hashlib
+import inspect
+import itertools
 import json
 import re
+import textwrap
 from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, ValidationError
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from tilth.core.errors import RecipeError
 from tilth.core.faults import dotted_path, fault, short
@@ -34,8 +40,32 @@ class Config(BaseModel):
         frozen=True,
         validate_default=True,
         allow_inf_nan=False,
-        use_attribute_docstrings=True,
     )
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """The schema, with what the source says below each key. pydantic's `use_attribute_docstrings` does the same for
+        every class when it is made: a fifth of the time that a command takes to start.
+        """
+        schema = handler.resolve_ref_schema(handler(core_schema))
+        said = _said_of_keys(cls)
+        for way in (schema, *schema.get("anyOf", [])):  # a class may allow short ways to write it
+            for key in said.keys() & way.get("properties", {}).keys():
+                way["properties"][key].setdefault("description", said[key])
+        return schema
+
+
+def _said_of_keys(config: type[BaseModel]) -> dict[str, str]:
+    """The text below each key of a config class, those of its bases first."""
+    said: dict[str, str] = {}
+    for base in reversed([one for one in config.__mro__ if issubclass(one, Config) and one is not Config]):
+        body = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0]
+        assert isinstance(body, ast.ClassDef)
+        for key, below in itertools.pairwise(body.body):
+            match key, below:
+                case ast.AnnAssign(target=ast.Name(name)), ast.Expr(value=ast.Constant(str(text))):
+                    said[name] = inspect.cleandoc(text)
+    return said
 
 
 ConfigT = TypeVar("ConfigT", bound=Config)

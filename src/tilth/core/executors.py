@@ -11,16 +11,18 @@ makes it leaves on a disk that all workers share. An error that it raises is rai
 from __future__ import annotations
 
 import contextlib
-import ctypes
+import gc
 import logging
 import multiprocessing
 import os
 import signal
 import sys
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import forkserver
 from typing import Any, Literal, Self, final
 
 from tilth.core.errors import DataError, RecipeError
@@ -111,12 +113,7 @@ class Processes(Executor):
 
     def _started(self) -> ProcessPoolExecutor:
         if self._pool is None:
-            # spawn, not fork: the parent may hold threads (Arrow, BLAS), and a forked lock never opens again.
-            context = multiprocessing.get_context("spawn")
-            parent = (os.getpid(),)
-            self._pool = ProcessPoolExecutor(
-                self.workers, mp_context=context, initializer=_start_worker, initargs=parent
-            )
+            self._pool = process_pool(self.workers)
         return self._pool
 
     def close(self) -> None:
@@ -126,9 +123,30 @@ class Processes(Executor):
             self._pool = None
 
 
+_CONTEXT = multiprocessing.get_context("forkserver")
+# Not fork: the parent may hold threads (Arrow, BLAS), and a forked lock never opens again. Not spawn: every worker
+# would import everything anew. The server that is forked has imported it, and holds no thread.
+
+
+def warm_up(*modules: str) -> None:
+    """Starts, in the background, the process that worker processes are copies of, and has it import `modules`.
+
+    Called again, or when it runs already, it does nothing.
+    """
+    with without_main():
+        _CONTEXT.set_forkserver_preload(list(modules))
+        forkserver.ensure_running()
+
+
+def process_pool(workers: int) -> ProcessPoolExecutor:
+    """Worker processes that leave Ctrl-C to their parent, have its environment, and do not outlive it."""
+    environment = (dict(os.environ),)
+    return ProcessPoolExecutor(workers, mp_context=_CONTEXT, initializer=_start_worker, initargs=environment)
+
+
 @contextlib.contextmanager
 def without_main() -> Iterator[None]:
-    """Hides the main module from spawned workers: they need nothing of it, and must not run a user's script again."""
+    """Hides the main module from workers: they need nothing of it, and must not run a user's script again."""
     names: dict[str, Any] = vars(sys.modules["__main__"])
     hidden = {name: names.pop(name) for name in ("__file__", "__spec__") if name in names}
     names["__spec__"] = None
@@ -139,13 +157,19 @@ def without_main() -> Iterator[None]:
             names[name] = value
 
 
-def _start_worker(parent: int) -> None:
-    """A worker leaves Ctrl-C to its parent, and does not outlive it."""
+def _start_worker(environment: dict[str, str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-        if os.getppid() != parent:  # it died before we asked
-            os._exit(1)
+    os.environ.clear()  # it is that of the server, which may have been started under another one
+    os.environ.update(environment)
+    gc.freeze()  # what was imported stays: looking for garbage in it costs a twentieth of the time
+    threading.Thread(target=_end_with_parent, name="tilth-parent", daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 @final

@@ -34,6 +34,9 @@ _SEAL_BYTES = len('\n  "seal": ""\n}\n') + 64
 class Disk:
     """Every operation that changes the disk, one method each."""
 
+    def __init__(self) -> None:
+        self._hashes: dict[Path, tuple[tuple[int, ...], str]] = {}
+
     def write(self, path: Path, chunks: Iterable[bytes | memoryview]) -> tuple[int, str]:
         """Writes and fsyncs a new file; returns its size and SHA-256 (of the bytes given, not read back)."""
         digest, size = hashlib.sha256(), 0
@@ -44,7 +47,13 @@ class Disk:
                 size += len(chunk) if isinstance(chunk, bytes) else chunk.nbytes
             file.flush()
             os.fsync(file.fileno())
+            self._hashes[path] = _state(os.fstat(file.fileno())), digest.hexdigest()
         return size, digest.hexdigest()
+
+    def take_hash(self, path: Path) -> str | None:
+        """The SHA-256 of a file that `write` wrote, when nothing has changed it since; it is told once."""
+        state, sha256 = self._hashes.pop(path, (None, None))
+        return sha256 if sha256 is not None and state == _state(path.stat()) else None
 
     def append(self, path: Path, data: bytes) -> None:
         """Appends to a file in one write, as long as there is room for it."""
@@ -68,6 +77,7 @@ class Disk:
 
     def replace(self, old: Path, new: Path) -> None:
         """Renames a file over an existing one, atomically."""
+        self._hashes.pop(old, None)
         old.replace(new)
 
     def link(self, old: Path, new: Path) -> None:
@@ -99,6 +109,11 @@ class Disk:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _state(of: os.stat_result) -> tuple[int, ...]:
+    """What changes when a file does."""
+    return of.st_dev, of.st_ino, of.st_size, of.st_mtime_ns
 
 
 disk = Disk()
@@ -241,8 +256,10 @@ def write_manifest(folder: Path, facts: dict[str, Any] | None = None) -> None:
     """Writes `manifest.json`: `facts`, and size and SHA-256 of every other file (fsynced here)."""
     files = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / MANIFEST):
-        disk.sync_file(path)
-        files[path.relative_to(folder).as_posix()] = {"size": path.stat().st_size, "sha256": hash_file(path)}
+        known = disk.take_hash(path)
+        if known is None:
+            disk.sync_file(path)
+        files[path.relative_to(folder).as_posix()] = {"size": path.stat().st_size, "sha256": known or hash_file(path)}
     write_file(folder / MANIFEST, _sealed({**(facts or {}), "files": files}))
 
 
@@ -314,6 +331,18 @@ def verify_file(folder: Path, name: str, manifest: dict[str, Any]) -> None:
             f"{folder / name} is not what was written: its SHA-256 differs from its manifest's",
             f"it was altered: remove {folder} and run the command that made it again",
         )
+
+
+_verified: dict[tuple[Path, str], tuple[int, ...]] = {}
+
+
+def verify_once(folder: Path, name: str, manifest: dict[str, Any]) -> None:
+    """`verify_file`, but for a file that this process has verified and nothing has written to since."""
+    place = folder / name, manifest["files"][name]["sha256"]
+    state = _state(place[0].stat())
+    if _verified.get(place) != state:
+        verify_file(folder, name, manifest)
+        _verified[place] = state
 
 
 def verify_manifest(folder: Path) -> dict[str, Any]:

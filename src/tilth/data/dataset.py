@@ -246,7 +246,7 @@ def _facts(
         "shards": len(encoded),
         "read": {key: sum(part[key] for part in read) for key in ("documents", "text_bytes")},
         "sources": read_by_source(stages["read"]),
-        "flow": flow(stages, len(encoded)),
+        "flow": flow(stages, len(encoded), sum(split["text_bytes"] for split in splits.values())),
         "rules": {verdict: dict(sorted(rules.items())) for verdict, rules in counted.items()},
         "dropped_bytes": dropped_bytes(stages),
         "documents": sum(split["documents"] for split in splits.values()) - stages["split"][0].facts["cut"],

@@ -2,6 +2,7 @@
 
     item_grams(texts, config) -> Grams         the n-grams of items, which an Index is made of
     Index(...).find(texts) -> Hits             where documents hold n-grams of items
+    evidence(hits, common) -> Hits             those that are more than what many documents hold
     passages(hits, index, needed) -> Passages  which items stand in which documents, and where
 
 The rule. Words are those of `words.py`: case, accents, punctuation and line ends do not count. Where a document holds
@@ -65,12 +66,15 @@ class DecontaminateConfig(Config):
     """So many words of it are enough, however long the item."""
     shortest: int = Field(default=8, ge=1)
     """Items of fewer words are not looked for (and counted), short ones by so many words in a row; 8 as Brown et al."""
-    action: Literal["drop", "cut"] = "drop"
-    """`drop`: the training document goes; `cut`: the passage goes, and what stands around it."""
+    action: Literal["auto", "drop", "cut"] = "auto"
+    """`drop`: the training document goes; `cut`: the passage goes, and what stands around it. `auto`: a document that
+    holds an evaluation item goes, for its answer may stand anywhere in it; one that holds held-out text goes where that
+    is half of it or more, and else loses the passage."""
     margin: int = Field(default=200, ge=0)
     """Characters on each side of a passage that go with it (`cut`)."""
     common: int = Field(default=10, ge=1)
-    """N-grams of held-out text that stand in more training documents than this are no evidence: licences, menus."""
+    """N-grams of held-out text that stand in more training documents than this are no evidence (licences, menus), nor
+    are others most of whose words stand in one of them."""
     most_of_training: float = Field(default=0.5, gt=0, le=1)
     """The run stops when held-out text would cost more than this share of the training documents (and at least 20)."""
 
@@ -237,6 +241,37 @@ class Index:
         rows = np.searchsorted(found.offsets, at, side="right") - 1
         places, widths = at - found.offsets[rows], np.full(len(at), width)
         return Hits(first_row + rows, places, widths, found.starts[at], found.ends[at + width - 1], low)
+
+
+def evidence(hits: Hits, common: I64) -> Hits:
+    """Hits without those of common n-grams, and of n-grams more than half of whose words lie in common ones: `what is
+    this question asking for what are` is no more a leak than the first eight of these words.
+
+    Args:
+        common: their first places in the index, sorted.
+    """
+    is_common = np.isin(hits.grams, common)
+    starts = (hits.rows << 32) + hits.places
+    inside = _overlap(starts, hits.widths, starts[is_common], hits.widths[is_common])
+    return hits.where(~is_common & (2 * inside <= hits.widths))
+
+
+def _overlap(starts: I64, widths: I64, cover_starts: I64, cover_widths: I64) -> I64:
+    """How much of each span the union of some covers lies over."""
+    if not len(cover_starts):
+        return np.zeros(len(starts), np.int64)
+    order = np.argsort(cover_starts)
+    low, high = cover_starts[order], np.maximum.accumulate((cover_starts + cover_widths)[order])
+    opens = np.flatnonzero(np.concatenate([[True], low[1:] > high[:-1]]))
+    low, high = low[opens], high[np.append(opens[1:], len(high)) - 1]
+    before = np.concatenate([[0], np.cumsum(high - low)])
+
+    def covered(at: I64) -> I64:
+        count = np.searchsorted(low, at, side="right")
+        beyond = np.maximum(high[np.maximum(count - 1, 0)] - at, 0)
+        return np.asarray(before[count] - np.where(count > 0, beyond, 0), np.int64)
+
+    return covered(starts + widths) - covered(starts)
 
 
 def needed(sizes: I64, share: float, most: int, shortest: int) -> I64:

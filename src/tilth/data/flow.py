@@ -18,13 +18,15 @@ BY_PART = ("clean", "shared_lines", "decontaminate")
 """The stages that edit: a task of each for every part, in this order."""
 
 
-def flow(stages: Mapping[str, Sequence[Done]], parts: int) -> list[dict[str, Any]]:
+def flow(stages: Mapping[str, Sequence[Done]], parts: int, kept_bytes: int) -> list[dict[str, Any]]:
     """What is left after each step, as [{stage, name, documents, text_bytes}], from `read` on.
 
     Args:
         stages: the tasks of each stage, in the order in which documents go through them; those of `BY_PART` part by
             part, as many of each part (of `clean` as there are stages in the recipe).
         parts: how many parts the corpus has.
+        kept_bytes: of all splits, as they were written: what is cut out of documents once they are divided is known
+            only then.
     """
     left = {key: sum(part[key] for done in stages["read"] for part in done.facts["parts"]) for key in SIZES}
     steps = [{"stage": "read", "name": "read", **left}]
@@ -39,6 +41,7 @@ def flow(stages: Mapping[str, Sequence[Done]], parts: int) -> list[dict[str, Any
                 gone = done.facts["rules"]["dropped"].values(), done.facts["dropped_bytes"].values()
                 left = {key: left[key] - sum(counts) for key, counts in zip(SIZES, gone, strict=True)}
                 steps.append({"stage": stage, "name": done.task.kind, **left})
+    steps[-1]["text_bytes"] = kept_bytes
     return steps
 
 

@@ -1,6 +1,7 @@
 """One document's text on its way through the stages of `clean:`, from what each of them left in the workspace.
 
     follow(tasks, origin, trail) -> [Change]     what each stage made of it; LookupError when a task is no longer there
+    text_left(tasks, origin, trail) -> str       the text that all of them left
 
 A stage's edits name a document by its place in what the stage before it left (parts.py). So the place is followed too:
 documents that were dropped before it move it up, documents that became several move it down.
@@ -60,6 +61,22 @@ def follow(tasks: Path, origin: Mapping[str, Any], trail: Sequence[str]) -> list
     Raises:
         LookupError: the tasks of this part are not there, or the document is not among what was read.
     """
+    return _walk(tasks, origin, trail)[0]
+
+
+def text_left(tasks: Path, origin: Mapping[str, Any], trail: Sequence[str]) -> str:
+    """The text of a document that came through all stages.
+
+    Raises:
+        LookupError: as `follow`; or the document did not come through.
+    """
+    place = _walk(tasks, origin, trail)[1]
+    if place is None:
+        raise LookupError(f"nothing was left of {trail[-1]}")
+    return place.text
+
+
+def _walk(tasks: Path, origin: Mapping[str, Any], trail: Sequence[str]) -> tuple[list[Change], _Place | None]:
     changes: list[Change] = []
     try:
         place: _Place | None = _read(safe_join(tasks, *origin["collected"]), trail[0])
@@ -73,7 +90,7 @@ def follow(tasks: Path, origin: Mapping[str, Any], trail: Sequence[str]) -> list
                 break
     except IntegrityError as error:
         raise LookupError(error.message) from error
-    return changes
+    return changes, place
 
 
 def _read(path: Path, doc_id: str) -> _Place:

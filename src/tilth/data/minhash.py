@@ -2,7 +2,7 @@
 
     MinHash(config).bands(texts) -> [D, keys]      a hash of each band of every text's signature
     candidates(bands, priority) -> [P, 2]          pairs of texts that share a band
-    shingles(texts, n) -> [sorted hashes]          what the real similarity is computed from
+    shingles(texts, n) -> sorted hashes, counts    what the real similarity is computed from
     jaccard(a, b) -> float
 
 A signature holds, for each of bands x rows hash functions, the smallest hash over the text's word n-grams: two texts
@@ -12,8 +12,8 @@ a whole band with probability 1 - (1 - J^rows)^bands (Leskovec, Rajaraman and Ul
 similarity first. That makes it cheap to look at more candidates: the same signature is cut into bands several times,
 each time in another order of its hashes (92% become 99% with three cuts, no hash is computed twice).
 
-The hash functions are (a_i x + b_i) mod 2^64 with odd a_i, of which the high half counts (Dietzfelbinger et al. 1997),
-over the hashes of n-grams that `words.py` makes.
+The hash functions are (a_i x + b_i) mod 2^32 with odd a_i, over the high half of the hashes of n-grams that `words.py`
+makes: which of two is smaller, their high bits say, and these depend on all bits of x (Dietzfelbinger et al. 1997).
 """
 
 from __future__ import annotations
@@ -29,10 +29,13 @@ from tilth.core.random import Permutation, derive_seed
 from tilth.data import words
 from tilth.data.words import I64, U64
 
+U32 = npt.NDArray[np.uint32]
+
 _BLOCK = 1 << 16  # n-grams at a time: what is computed on stays in the cache
 _ALL_PAIRS = 64  # so many texts that share a band are all compared with each other; of more, each with the preferred
 _NEIGHBOURS = 4  # one and with so many neighbours: what very many share is boilerplate, and pairs would grow squarely
 _PAIRS_HELD = 1 << 24
+_ROW_FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd: a polynomial in it tells the rows of a band apart
 
 
 class MinHashConfig(Config):
@@ -59,8 +62,8 @@ class MinHash:
     def __init__(self, config: MinHashConfig) -> None:
         self.config = config
         functions = config.bands * config.rows
-        self._factors = np.array([derive_seed(0, "minhash/a", n) * 2 + 1 for n in range(functions)], np.uint64)
-        self._offsets = np.array([derive_seed(0, "minhash/b", n) * 2 for n in range(functions)], np.uint64)
+        self._factors = np.array([derive_seed(0, "minhash/a", n) >> 32 | 1 for n in range(functions)], np.uint32)
+        self._offsets = np.array([derive_seed(0, "minhash/b", n) >> 32 for n in range(functions)], np.uint32)
         orders = (Permutation(functions, derive_seed(0, "minhash/cut", cut)) for cut in range(1, config.cuts))
         self._orders = [np.arange(functions), *(order(np.arange(functions)) for order in orders)]
 
@@ -78,34 +81,39 @@ class MinHash:
         hashes[np.flatnonzero(np.diff(grams.offsets) == 0)] = 0
         return hashes
 
-    def _cut(self, signature: npt.NDArray[np.uint32]) -> U64:
+    def _cut(self, signature: U32) -> U64:
         rows = signature.reshape(-1, self.config.bands, self.config.rows).astype(np.uint64)
         hashes = np.zeros(rows.shape[:2], np.uint64)
         for row in range(self.config.rows):
-            hashes = words.mix(hashes ^ rows[:, :, row])
-        return hashes
+            hashes = hashes * _ROW_FACTOR + rows[:, :, row]
+        return words.mix(hashes)
 
-    def _signature(self, grams: words.Ngrams) -> npt.NDArray[np.uint32]:
+    def _signature(self, grams: words.Ngrams) -> U32:
         """The smallest hash of each function over the n-grams of each text, uint32 [D, functions]."""
         texts = len(grams.offsets) - 1
-        smallest = np.full((texts, len(self._factors)), np.uint32(0xFFFFFFFF))
+        smallest = np.full((len(self._factors), texts), np.uint32(0xFFFFFFFF))
         for owners, hashes, starts in _blocks(grams):
+            values = np.empty_like(hashes)
             for number, (factor, offset) in enumerate(zip(self._factors, self._offsets, strict=True)):
-                values = ((hashes * factor + offset) >> np.uint64(32)).astype(np.uint32)
+                np.multiply(hashes, factor, out=values)
+                np.add(values, offset, out=values)
                 least = np.minimum.reduceat(values, starts)
-                smallest[owners, number] = np.minimum(smallest[owners, number], least)
-        return smallest
+                smallest[number, owners] = np.minimum(smallest[number, owners], least)
+        return np.ascontiguousarray(smallest.T)
 
 
-def _blocks(grams: words.Ngrams) -> Iterator[tuple[I64, U64, I64]]:
-    """The n-grams in blocks: the texts that have some in it [t], the hashes, and where each text's begin [t]."""
+def _blocks(grams: words.Ngrams) -> Iterator[tuple[I64, U32, I64]]:
+    """The n-grams in blocks: the texts that have some in it [t], the high halves of their hashes, and where each
+    text's begin [t].
+    """
     filled = np.flatnonzero(np.diff(grams.offsets))
     starts = grams.offsets[filled]
     for start in range(0, len(grams.hashes), _BLOCK):
         stop = min(start + _BLOCK, len(grams.hashes))
         first = int(np.searchsorted(starts, start, side="right")) - 1
         last = int(np.searchsorted(starts, stop, side="left"))
-        yield filled[first:last], grams.hashes[start:stop], np.maximum(starts[first:last] - start, 0)
+        high = (grams.hashes[start:stop] >> np.uint64(32)).astype(np.uint32)
+        yield filled[first:last], high, np.maximum(starts[first:last] - start, 0)
 
 
 def candidates(bands: Iterable[U64], priority: npt.NDArray[np.int64]) -> I64:
@@ -154,13 +162,19 @@ def _sharing(hashes: U64) -> I64:
     return np.concatenate(found) if found else np.empty(0, np.int64)
 
 
-def shingles(texts: Sequence[str], n: int) -> list[U64]:
-    """The distinct n-grams of each text, as sorted hashes."""
-    sets = []
+def shingles(texts: Sequence[str], n: int) -> Iterator[tuple[U64, I64]]:
+    """The distinct n-grams of texts, as sorted hashes: for each batch of texts all of them, text after text, and how
+    many each has.
+    """
     for batch in words.batches(texts):
         grams = words.ngrams(words.find_words(batch), n)
-        sets += [np.unique(part) for part in np.split(grams.hashes, grams.offsets[1:-1])]
-    return sets
+        hashes, counts = grams.hashes, np.diff(grams.offsets)
+        for start, end in zip(grams.offsets[:-1].tolist(), grams.offsets[1:].tolist(), strict=True):
+            hashes[start:end].sort()
+        owners = np.repeat(np.arange(len(batch)), counts)
+        again = (hashes[1:] == hashes[:-1]) & (owners[1:] == owners[:-1])
+        first = np.concatenate([[True], ~again]) if len(hashes) else np.empty(0, bool)
+        yield hashes[first], np.bincount(owners[first], minlength=len(batch))
 
 
 def jaccard(a: U64, b: U64) -> float:

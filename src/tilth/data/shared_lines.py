@@ -23,7 +23,7 @@ from pydantic import Field
 
 from tilth.core.config import Config
 from tilth.data.document import Document
-from tilth.data.stages.repeats import is_code
+from tilth.data.stages.code import is_code
 from tilth.data.words import I64, U64, hash_spans, mix
 
 FLAGS = npt.NDArray[np.bool_]
@@ -39,6 +39,8 @@ class SharedLinesConfig(Config):
     """Shorter lines stay, white space at both ends not counted."""
     keep: Literal["first", "none"] = "first"
     """Of a line that is shared too widely: the first document in the order of the sources keeps it, or none."""
+    most_of_a_document: float = Field(default=0.8, gt=0, le=1)
+    """A document that would lose more than this share of its characters goes whole: a title alone is no text."""
     unit: Literal["line", "paragraph"] = "line"
     """What is compared: lines, or runs of lines between blank ones."""
     indented: bool = False

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from tilth.data.tasks.examples import CHARACTERS
+from tilth.jobs.leak_words import ALARMS, NAMES, PLANTED
 from tilth.jobs.page import Page
 
 # With every character escaped (six bytes at most) all of these together stay under two megabytes.
@@ -28,6 +29,7 @@ _AROUND = 70  # equal characters that stay beside a difference
 _WORDS = re.compile(r"\n|[^\S\n]+|\w+|[^\w\s]")
 # What a mark is put on must be seen: an end of line, a space at one, a character that has no width.
 _SEEN = {ord("\n"): "↵\n", ord("\t"): "→\t", ord("\r"): "␍", 0xA0: "⍽", 0x200B: "·", 0xFEFF: "·", 0xAD: "·"}
+_SEEN |= {code: f"\\x{code:02x}" for code in range(0x80, 0xA0)}
 
 STEP_NAMES = {"exact": "exact duplicates", "near": "near-duplicates", "assign": "split"}
 """What steps are called that have no name in the recipe."""
@@ -57,6 +59,7 @@ def render(figures: Mapping[str, Any], examples: Examples) -> bytes:
         "source_bars": [{**own, "cut": own["documents"] > own["read"]["documents"]} for own in sources],
         "language_bars": _bars(figures["languages"]),
         "split_bars": _bars(splits),
+        "leak_bars": [_leaks(name, figures["leaks"][key]) for key, name in NAMES.items() if key in figures["leaks"]],
         "commands": _commands(figures),
         "recipe": yaml.safe_dump(figures["recipe"], sort_keys=False, allow_unicode=True),
         "limits": {"line": LINE_CHARACTERS, "recipe": RECIPE_CHARACTERS, "groups": MOST_GROUPS, "rules": MOST_RULES},
@@ -140,6 +143,14 @@ def _shortened(text: str, *, first: bool, last: bool) -> list[Span]:
 
 def _visible(text: str) -> str:
     return re.sub(r" (?=\n|$)|^ +", lambda found: "·" * len(found[0]), text).translate(_SEEN)
+
+
+def _leaks(name: str, own: Mapping[str, Any]) -> dict[str, Any]:
+    """What was planted and found, as bars; what should find nothing, as words."""
+    pairs = [(said, *own["caught"][kind]) for kind, said in PLANTED.items()]
+    bars = [{"name": said, "planted": planted, "found": n, "share": _share(n, planted)} for said, planted, n in pairs]
+    alarms = [(said, *own["false_alarms"][kind]) for kind, said in ALARMS.items()]
+    return {"name": name, "items": own["items"], "too_short": own["too_short"], "bars": bars, "alarms": alarms}
 
 
 def _histogram(bins: Sequence[Mapping[str, int]]) -> list[dict[str, Any]]:

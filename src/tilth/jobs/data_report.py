@@ -24,6 +24,7 @@ from tilth.core.files import write_file
 from tilth.data.dataset import Dataset
 from tilth.data.ledger import Ledger, open_ledger
 from tilth.data.shards import Shard
+from tilth.jobs.compared import compared_examples, unread_examples
 from tilth.jobs.data_page import render
 
 Figures = dict[str, Any]
@@ -40,7 +41,8 @@ def report_data(dataset: Dataset) -> Figures:
     Returns:
         folder, fingerprint, recipe; flow [{stage, name, documents, text_bytes}]; rules [{stage, rule, changed, dropped,
         dropped_bytes}]; sources, languages {name: {documents, tokens}}; splits; lengths of documents in tokens
-        (quantiles, histogram); clusters of near-duplicates (number, documents, largest).
+        (quantiles, histogram); clusters of near-duplicates (number, documents, largest); leaks, by what was looked for
+        (items, planted, caught, false_alarms …).
     """
     facts = dataset.facts
     measured = _measure(dataset)
@@ -62,6 +64,7 @@ def report_data(dataset: Dataset) -> Figures:
         "splits": facts["splits"],
         "lengths": measured["lengths"],
         "clusters": clusters,
+        "leaks": facts["decontamination"],
         "recipe": facts["recipe"],
     }
 
@@ -69,7 +72,7 @@ def report_data(dataset: Dataset) -> Figures:
 def write_page(dataset: Dataset, figures: Figures, path: Path) -> Path:
     """Writes the page of a dataset and returns its path."""
     with open_ledger(dataset) as ledger:
-        examples = _examples(ledger)
+        examples = _examples(dataset, ledger)
     write_file(path, render(figures, examples))
     return path
 
@@ -172,14 +175,15 @@ def _clusters(ledger: Ledger) -> Figures:
     }
 
 
-def _examples(ledger: Ledger) -> dict[tuple[str, str, str], list[Figures]]:
+def _examples(dataset: Dataset, ledger: Ledger) -> dict[tuple[str, str, str], list[Figures]]:
     """Of each (stage, rule, verdict) the examples with the smallest ids."""
     rows = ledger.rows(
-        "SELECT stage, rule, verdict, value, doc_id, source, locator, before, after, characters FROM examples "
-        "QUALIFY row_number() OVER (PARTITION BY stage, rule, verdict ORDER BY doc_id, value) <= ? "
+        "SELECT stage, rule, verdict, value, doc_id, source, locator, before, after, characters, '' AS note "
+        "FROM examples QUALIFY row_number() OVER (PARTITION BY stage, rule, verdict ORDER BY doc_id, value) <= ? "
         "ORDER BY stage, rule, verdict, doc_id, value",
         [EXAMPLES_OF_A_RULE],
     )
+    rows += compared_examples(dataset, ledger, EXAMPLES_OF_A_RULE) + unread_examples(ledger, EXAMPLES_OF_A_RULE)
     examples: dict[tuple[str, str, str], list[Figures]] = {}
     for row in rows:
         examples.setdefault((row["stage"], row["rule"], row["verdict"]), []).append(row)

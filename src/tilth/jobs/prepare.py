@@ -19,7 +19,7 @@ from typing import Any
 from tilth.core.config import fingerprint
 from tilth.core.environment import launched, usable_cpus
 from tilth.core.errors import DataError, IntegrityError
-from tilth.core.executors import ExecutorName, open_executor
+from tilth.core.executors import ExecutorName, open_executor, warm_up
 from tilth.core.files import FolderLock, disk, read_sealed, remove_leftovers, storage_errors, write_sealed
 from tilth.core.tasks import OnDone
 from tilth.data.dataset import Dataset, open_dataset
@@ -67,6 +67,8 @@ def prepare_data(
         remove_leftovers(workspace / "tasks", r"[a-z_]+-[0-9a-f]{20}")
         remove_leftovers(workspace / "datasets", r"[A-Za-z0-9][A-Za-z0-9._-]*-[0-9a-f]{12}")
         place, root = workspace, base or Path()
+        if executor == "processes":
+            warm_up("tilth.data.pipeline")
         if executor == "ray":  # its workers start in another folder
             place, root = place.absolute(), root.absolute()
         listings, against = _listings(recipe, root, place)

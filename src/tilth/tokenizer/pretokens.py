@@ -8,14 +8,13 @@ LONGEST bytes (blobs of one letter, base64: no model gains by a token for a part
 
 from __future__ import annotations
 
-import multiprocessing
 import re
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from tilth.core.executors import without_main
+from tilth.core.executors import process_pool, without_main
 from tilth.tokenizer.patterns import SAFE_CUT, PatternName, compiled
 
 LONGEST = 1024
@@ -134,9 +133,8 @@ def _count_here(blocks: Iterable[list[str]], pattern: PatternName) -> Iterator[C
 
 
 def _count_in_processes(blocks: Iterable[list[str]], pattern: PatternName, workers: int) -> Iterator[Counter[str]]:
-    # Spawned, not forked: the parent may hold threads (torch, tiktoken) whose locks a fork would copy as held.
     waiting: deque[Future[Counter[str]]] = deque()
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with process_pool(workers) as pool:
         for block in blocks:
             with without_main():
                 waiting.append(pool.submit(_count_block, block, pattern))

@@ -74,6 +74,15 @@ def test_sentences_are_the_text(text: str) -> None:
     assert starts == sorted(set(starts)) and all(0 < start < len(text) for start in starts)
 
 
+def test_a_heading_stays_with_what_it_stands_above() -> None:
+    text = "One is one. Two is two.\n\nThe third part\n\nThree is three. Four is four.\n"
+    cut = made(characters=48, min_characters=8)
+    assert texts_of(run(cut, [text])[0]) == [text[:25], text[25:]]
+    headings = "A heading\n\n" * 8  # nothing else in reach: the cut is behind one of them
+    pieces = texts_of(run(cut, [headings])[0])
+    assert len(pieces) > 1 and all(piece.endswith("\n\n") for piece in pieces)
+
+
 TEXT = "One is one. Two is two.\n\n    Three is three.\nFour is four. Five is five.\n\nSix."
 
 

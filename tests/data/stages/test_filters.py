@@ -19,7 +19,7 @@ from tilth.data.stages.base import Result
 from tilth.data.stages.filters import FILTER_STAGES
 from tilth.data.stages.gopher_quality import GopherQualityOptions
 from tilth.data.stages.limits import in_pieces
-from tilth.data.stages.run import run_stage
+from tilth.data.stages.run import clean, run_stage
 from tilth.data.stages.table import CleanStages, build_stages
 
 LIMITS = {
@@ -243,6 +243,42 @@ def test_c4_takes_citations_out_and_names_every_change() -> None:
     assert {(result.rule, result.value), *result.also} == {("c4/few_words", 1), ("c4/citations", 1), ("c4/no_end", 1)}
     (result,) = results("c4", ["\n\n".join(SENTENCES) + " \n"])
     assert (result.text, result.rule, result.value) == ("\n".join(SENTENCES), "c4/margins", 6)
+
+
+def test_c4_leaves_paragraphs_and_indentation_where_asked() -> None:
+    text = "\n\n".join([*SENTENCES[:3], f"  {SENTENCES[3]}[1] ", "menu", SENTENCES[4]]) + "\n"
+    (result,) = results("c4", [text], margins=False)
+    assert result.text == text.replace("\n\nmenu\n", "\n\n").replace("[1]", "")
+    assert {(result.rule, result.value), *result.also} == {("c4/citations", 1), ("c4/no_end", 1)}
+    plain = text.replace("[1]", "").replace("menu\n\n", "")
+    assert verdict(plain, "c4", margins=False) == ("", 0) and results("c4", [plain], margins=False)[0].text == plain
+    few = "\n\n\n".join(SENTENCES[:4])
+    assert verdict(few, "c4", margins=False) == ("c4/few_sentences", 4), "blank lines are no sentences"
+
+
+PROSE = """Overview
+
+"Back Off" is a song by an English musician (born 1940), released as a single in March 1972; it sold 3,000,000 copies.
+
+MARIANA:
+Fear me not.
+
+ISABELLA:
+    Little have you to say, when you depart from him, but, soft and low, 'Remember now my brother.' So be it, then.
+
+MARIANA:
+Fear me not. It was the end of the day, and the musicians had left; nobody, they said, would come again (or so I have
+heard, with some surprise, from those who should know)."""
+
+
+def test_what_the_preset_web_changes_in_the_published_rules_keeps_prose() -> None:
+    kept = clean(Document("id", PROSE, "source", "page.html"), build_stages("web"))
+    assert [left.text for left in kept.documents] == [PROSE] and kept.verdicts == ()
+    published = {"gopher_quality", "c4", "fineweb"}
+    took = {name: results(name, [PROSE], **({"ends": None} if name == "c4" else {}))[0] for name in published}
+    assert took["gopher_quality"].rule == "gopher_quality/too_few_alphabetic_words"
+    assert took["fineweb"].rule == "fineweb/duplicate_characters"
+    assert took["c4"].text is not None and "MARIANA" not in took["c4"].text and "Overview" not in took["c4"].text
 
 
 def test_c4_switches() -> None:

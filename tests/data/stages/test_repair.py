@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 
 from tests.data.stages.helpers import cleaned, grows_linearly, hold_to_the_contract, run, said, stage
 from tilth.core.errors import RecipeError
+from tilth.data.document import Document
 from tilth.data.stages.repair import _WINDOW, REPAIR_STAGES, RepairOptions, _members, _table
+from tilth.data.stages.run import run_stage
 
 ftfy = pytest.importorskip("ftfy")
 from ftfy.badness import MOJIBAKE_CATEGORIES, is_bad  # noqa: E402
@@ -125,6 +127,14 @@ def test_python_sources_stay_what_they_are() -> None:
     texts = [path.read_text(encoding="utf-8") for path in paths]
     assert any(not text.isascii() for text in texts)
     assert [path.name for path, outcome in zip(paths, run(made(), texts), strict=True) if outcome.verdicts] == []
+
+
+def test_source_files_are_left_alone_unless_they_are_asked_for() -> None:
+    code = Document("id", "assert mend('schÃ¶n') == 'schön'\n", "source", "tests/test_mend.py")
+    (kept,) = run_stage(made(), [code])
+    assert kept.documents == (code,) and kept.verdicts == ()
+    (mended,) = run_stage(made(code=True), [code])
+    assert mended.documents[0].text == "assert mend('schön') == 'schön'\n"
 
 
 def test_long_lines_take_linear_time() -> None:

@@ -40,11 +40,32 @@ def test_none_may_be_kept() -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["}", "", "| --- | --- | --- | --- |", "=" * 40, f"    {LINE}", f"\t{LINE}", "2020 " * 9]
+    "line",
+    [
+        *("}", "", "| --- | --- | --- | --- |", "=" * 40, f"    {LINE}", f"\t{LINE}", "2020 " * 9),
+        *(
+            ">>> formatter.input_digit(2)",
+            "$ pip install something",
+            "| a row of a table | 1 |",
+            ".. code-block:: python",
+        ),
+        *("License: BSD-3-Clause", "Copyright: 2022 Somebody Ltd."),
+    ],
 )
 def test_what_has_to_be_repeated_stays(line: str) -> None:
     text = f"{line}\nx\n" * 9
     assert cleaned(lines(), text) == text
+
+
+def test_fenced_code_stays_whole() -> None:
+    block = "```python\nfrom rich.console import Console\n\nconsole = Console()\n```\n"
+    code = "\n".join([f"Example {n}\n\n{block}" for n in range(5)])
+    assert cleaned(lines(), code) == code and cleaned(paragraphs(min_characters=10), code) == code
+    boilerplate = code.replace("Example", f"{LINE}\nExample")
+    assert cleaned(lines(), boilerplate) == f"{LINE}\n{code}", "around it lines go as ever"
+    still_open = f"~~~~\n~~~\n{LINE}\n" + f"{LINE}\n" * 4
+    assert cleaned(lines(), still_open) == still_open
+    assert cleaned(lines(), f"``` a\n```\n{LINE}\n{LINE}\n{LINE}\n{LINE}\n") == f"``` a\n```\n{LINE}\n"
 
 
 def test_indented_lines_go_when_asked_for() -> None:
@@ -74,6 +95,7 @@ def test_paragraphs_go_with_the_blank_lines_before_them(before: str, after: str,
 
 
 PIECES = st.lists(st.sampled_from(["Aa", "Bb", " Aa", "Aa ", "", " ", "}", "Cc\nDd"]), max_size=14)
+FENCED = st.lists(st.sampled_from(["Aa", "Bb", "", "```", "~~~~", " ```x", "Cc: d"]), max_size=14)
 
 
 @given(PIECES, st.integers(1, 3), st.booleans())
@@ -91,7 +113,10 @@ def test_lines_are_those_counted_by_hand(pieces: list[str], most: int, none: boo
         assert cleaned(lines(**options), text) == ("\n".join(kept) or None)
 
 
-@given(st.lists(PIECES.map("\n".join) | PIECES.map("\n\n".join), max_size=4), st.sampled_from(["first", "none"]))
+@given(
+    st.lists(PIECES.map("\n".join) | PIECES.map("\n\n".join) | FENCED.map("\n".join), max_size=4),
+    st.sampled_from(["first", "none"]),
+)
 def test_they_hold_to_the_contract(texts: list[str], keep: str) -> None:
     for made in (lines, paragraphs):
         for indented in (False, True):

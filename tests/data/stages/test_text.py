@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import html
 import sysconfig
 import unicodedata
 from pathlib import Path
@@ -53,9 +54,10 @@ def said(text: str, value: object = "standard") -> list[tuple[str, str, str]]:
 @pytest.mark.parametrize(
     ("stage", "before", "after", "value"),
     [
-        ("newlines", "a\r\nb\rc\x85d\u2028e\u2029f\fg\vh\n", "a\nb\nc\nd\ne\nf\ng\nh\n", 7),
+        ("newlines", "a\r\nb\rc\u2028e\u2029f\fg\vh\n", "a\nb\nc\ne\nf\ng\nh\n", 6),
         ("controls", "a\x00b\x1bc\x7fd\te\n", "abcd\te\n", 3),
-        ("controls", "é\x00b\x9fc\ufeffd\te\n", "ébcd\te\n", 3),
+        ("controls", "é\x00b\x9dc\ufeffd\te\n", "ébcd\te\n", 3),
+        ("controls", "clear \x96 it isn\x92t\x85\n", "clear – it isn’t…\n", 3),
         ("unicode", "b\u0301\u0327", "b\u0327\u0301", 1),  # the same accents in the order that Unicode gives them
         ("unicode", "ok\ncafe\u0301 \u212b", "ok\ncafé Å", 3),  # e, its accent and the Angstrom sign gave way
         ("trailing_space", "a  \n\tb\u00a0\t\nc ", "a\n\tb\nc", 5),
@@ -78,10 +80,23 @@ def test_clean_text_is_left_alone_and_nothing_is_said() -> None:
     assert outcome.verdicts == ()
 
 
-@pytest.mark.parametrize("end", ["\r\n", "\r", "\v", "\f", "\x85", "\u2028", "\u2029"])
+@pytest.mark.parametrize("end", ["\r\n", "\r", "\v", "\f", "\u2028", "\u2029"])
 def test_each_line_end_is_seen_on_its_own(end: str) -> None:
     assert cleaned(f"a{end}b", ["newlines"]) == "a\nb"
     assert said(f"a{end}b", ["newlines"]) == [("newlines", "changed", "1")]
+
+
+@pytest.mark.parametrize("code", range(0x80, 0xA0))
+def test_c1_controls_are_what_browsers_take_them_for(code: int) -> None:
+    meant = html.unescape(f"&#{code};")  # the table of WHATWG
+    assert cleaned(f"a{chr(code)}b", ["newlines", "controls"]) == (f"a{meant}b" if meant != chr(code) else "ab")
+
+
+def test_source_files_keep_the_letters_that_they_were_written_with() -> None:
+    ohm = Document("id", "assert '\u2126'.lower() == '\u03c9'", "source", "lib/test.py")
+    assert clean(ohm, build_stages("standard")).document is ohm
+    asked = clean(ohm, build_stages(({"unicode": {"code": True}},))).document
+    assert asked is not None and asked.text == unicodedata.normalize("NFC", ohm.text) != ohm.text
 
 
 def test_a_letter_and_its_accent_meet_when_what_parted_them_is_gone() -> None:

@@ -4,7 +4,8 @@ Settings are fixed so that the same page gives the same text on any day: a date 
 (trafilatura would search the text, and refuses dates after today), and no memory of earlier pages is used.
 
 The page is parsed here, not by trafilatura: at 256 levels, or at a text of 10 MB, its parser stops, and it goes on with
-what came before as if that were the page.
+what came before as if that were the page. And white space is made what a browser shows: a line end of the source within
+a paragraph is a blank, where trafilatura leaves a line end behind each link, and rules about lines count the source's.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from tilth.data.extract.charset import decode
 from tilth.data.extract.result import Extracted, Fault
 
 _DATES = {"original_date": True, "extensive_search": False, "min_date": "1990-01-01", "max_date": "2100-01-01"}
+_AS_WRITTEN = frozenset(("pre", "textarea", "listing", "xmp", "plaintext"))  # their line ends are meant
+_BLANKS = re.compile(r"[ \t\r\n\f]+")
 _NO_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
 
@@ -58,7 +61,22 @@ def _tree(text: str) -> Any:
         raise
     if any(error.type == etree.ErrorTypes.ERR_RESOURCE_LIMIT for error in parser.error_log):
         return Fault("too_deep", "", "nested too deeply for the parser")
+    _unwrap(tree)
     return tree
+
+
+def _unwrap(tree: Any) -> None:
+    """Runs of white space with a line end in them become one blank, but where they stand as they were written."""
+    from lxml import etree
+
+    within = 0
+    for event, element in etree.iterwalk(tree, events=("start", "end")):
+        as_written = element.tag in _AS_WRITTEN
+        within += as_written * (1 if event == "start" else -1)
+        place = "text" if event == "start" else "tail"
+        text = getattr(element, place)
+        if not within and text and "\n" in text:
+            setattr(element, place, _BLANKS.sub(" ", text))
 
 
 def _found(tree: Any, options: dict[str, Any]) -> Any:

@@ -18,5 +18,7 @@ class Note(NamedTuple):
 
 def without_surrogates(text: str, locator: str) -> tuple[str, list[Note]]:
     """Text without lone surrogates, which JSON can spell (`\\ud800`) and no encoding can write."""
+    if text.isascii():  # which is known without looking
+        return text, []
     text, count = _SURROGATE.subn("\ufffd", text)
     return text, [Note("surrogate", str(count), f"{locator}: lone surrogates became U+FFFD")] if count else []

@@ -109,4 +109,4 @@ def _module(intake: Intake, name: str, text: str, tree: ast.Module) -> Iterator[
     if documentation:
         documentation, lone = without_surrogates(documentation, f"doc:{dotted}")  # a docstring may spell one
         yield intake.from_text(f"doc:{dotted}", documentation, *lone)
-    yield intake.from_text(f"source:{name}", text)
+    yield intake.from_text(f"source:{name}", text, meta={"language": "python"})

@@ -7,6 +7,9 @@ tail of a few words is left over. The white space between two pieces belongs to 
 with its indentation and words. A border is the last one in reach of the wanted kind; where there is none, the next kind
 is taken: paragraph, sentence, line, word, and as the last resort anywhere. Cuts within sentences are counted apart, as
 `cut/within_sentence` (at a line end or a blank) and `cut/within_word`.
+
+A heading stays with what it stands above: where a short line without a full stop stands alone between blank lines, the
+piece ends before it. (In the reach of one cut there may be nothing else; then it ends behind it.)
 """
 
 from __future__ import annotations
@@ -53,6 +56,8 @@ class _Cut(NamedTuple):
 
 
 _PARAGRAPH = regex.compile(r"\n(?:[^\S\n]*+\n)++")
+_LONGEST_HEADING = 80
+_ENDS = (".", "!", "?", ":", ";", ",", '"', "”", ")", "…", "。", "！", "？", "|")
 _BLANKS = (" ", "\t", "\u3000", "\u00a0")
 _JOINERS = "\u200d\ufe0e\ufe0f"
 _LONGEST_CLUSTER = 32
@@ -82,8 +87,13 @@ class _Borders:
 
     @cached_property
     def paragraphs(self) -> list[int]:
-        """Where paragraphs begin."""
-        return [match.end() for match in _PARAGRAPH.finditer(self.text)]
+        """Where paragraphs begin, those apart that follow a heading."""
+        places, start = list[int](), 0
+        for match in _PARAGRAPH.finditer(self.text):
+            before, start = start, match.end()
+            if match.start() - before > _LONGEST_HEADING or not _is_heading(self.text[before : match.start()]):
+                places.append(start)
+        return places
 
     @cached_property
     def sentences(self) -> list[int]:
@@ -113,10 +123,15 @@ class _Borders:
         return most
 
 
+def _is_heading(paragraph: str) -> bool:
+    line = paragraph.strip()
+    return bool(line) and "\n" not in line and not line.endswith(_ENDS)
+
+
 def _last_of(places: Sequence[int], least: int, most: int) -> int:
     """The last of the sorted places from `least` to `most`; 0: there is none."""
     number = bisect_right(places, most)
     return places[number - 1] if number and places[number - 1] >= least else 0
 
 
-CUT_STAGES: dict[str, Kind] = {"cut": Kind(CutOptions, each(cut))}
+CUT_STAGES: dict[str, Kind] = {"cut": Kind(CutOptions, each(cut), version=2)}

@@ -91,7 +91,7 @@ READY: dict[str, Ready] = {
     ),
     "quoted_reply": Ready(
         "lines",
-        "Lines quoted with `>`, of any depth; not `>>> `, Python's prompt.",
+        "Lines quoted with `>`, of any depth; not `>>> `, Python's prompt. For mail: notes of Markdown begin alike.",
         r"^ ?>(?:[^>]|$|>(?:[^>]|$|>[^ ]))",
     ),
     "reply_header": Ready(

@@ -6,6 +6,7 @@ The work is that of ftfy (Speer 2019, https://ftfy.readthedocs.io), line by line
 by default: quotes stay curly, entities stay written, ligatures and full-width letters stay what they are. So source
 code and ordinary text come through unchanged. The stages `newlines`, `controls` and `unicode` do the rest of what ftfy
 can do; `repair` has to stand before them, because a control character (U+0080 to U+009F) is half of a broken letter.
+Source files are left alone unless `code` says otherwise.
 
 Most text is not broken, and ftfy reads a few MB a second. So only lines go to it that could be changed: see `_Table`.
 """
@@ -24,6 +25,7 @@ from pydantic import model_validator
 
 from tilth.core.config import Config
 from tilth.data.stages.base import Kind, Result, together
+from tilth.data.stages.code import but_code
 from tilth.data.stages.optional import require
 
 if TYPE_CHECKING:
@@ -43,6 +45,8 @@ class RepairOptions(Config):
     """Full-width Latin letters and half-width katakana get their usual width."""
     straight_quotes: bool = False
     """Curly quotes become straight ones."""
+    code: bool = False
+    """Whether source files are looked at as well: what is broken there is broken on purpose, to test something."""
 
     @model_validator(mode="after")
     def _is_installed(self) -> RepairOptions:
@@ -175,4 +179,6 @@ def _make_table(terminal_escapes: bool, entities: bool, ligatures: bool, widths:
     )
 
 
-REPAIR_STAGES: dict[str, Kind] = {"repair": Kind(RepairOptions, together(repair), libraries=("ftfy",))}
+REPAIR_STAGES: dict[str, Kind] = {
+    "repair": Kind(RepairOptions, but_code(together(repair)), version=2, libraries=("ftfy",))
+}

@@ -6,24 +6,26 @@
 Of what is repeated the first stays (`keep: first`) or none (`keep: none`). White space at both ends does not count when
 two are compared; capitals do. Lines that have to be repeated stay: short ones (`}`, `end`, table rules), ones without a
 letter, and, unless `indented` says otherwise, indented ones, which in lists and code belong to what stands above them.
+So do, whatever `indented` says, the lines of a fenced block (``` or ~~~) with its fences, and of lines by themselves
+prompts (`>>> `, `$ `), rows of tables (`| `), directives (`.. note::`) and fields (`License: MIT`): each is one of a
+group that makes no sense without it.
 
 Source files, known by the suffix in their locator, are left alone unless `code` says otherwise: without a repeated line
-they may be no program any more (of 1,790 files of Python's library, 8 were not). Code within other documents is
-protected by its indentation and the shortness of its lines only.
+they may be no program any more (of 1,790 files of Python's library, 8 were not).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Literal
 
 import regex  # type: ignore[import-untyped]
 from pydantic import Field
 
 from tilth.core.config import Config
-from tilth.data.document import Document
-from tilth.data.stages.base import Kind, Result, Run
+from tilth.data.stages.base import Kind, Result, each
+from tilth.data.stages.code import but_code
 
 
 class RepeatedLinesOptions(Config):
@@ -59,20 +61,18 @@ class RepeatedParagraphsOptions(Config):
 Options = RepeatedLinesOptions | RepeatedParagraphsOptions
 
 _PARAGRAPH_END = regex.compile(r"(\n(?:[^\S\n]*+\n)++)")
-# Not pages of the web (`index.php`), and not what holds documents or prose (`.json`, `.html`, `.tex`).
-_SOURCE_FILE = regex.compile(
-    r"^(?!https?://).*\.(?:py|pyi|pyx|c|h|cc|cpp|cxx|hpp|cs|java|kt|scala|js|jsx|mjs|ts|tsx|go|rs|rb|php|pl|pm|lua|r|jl"
-    r"|swift|m|mm|f|f90|hs|ml|ex|exs|erl|clj|lisp|el|sh|bash|zsh|ps1|bat|sql|css|scss|toml|ini|cfg|cmake|mk|s|asm|v)"
-    r"(?:\.(?:gz|zst|bz2|xz))?(?=[#:?!]|$)",
-    regex.IGNORECASE | regex.DOTALL,
-)
 _LETTER = regex.compile(r"\p{L}")
+_FENCE = regex.compile(r"[^\S\n]*+(`{3,}+|~{3,}+)")
+_ONE_OF_A_GROUP = regex.compile(r">>>|\.\.\. |[$#|>] |\.\. |[\w-]{1,30}+:(?: |$)")
 
 
 def repeated_lines(text: str, options: RepeatedLinesOptions) -> Result:
     """Lines that are repeated too often are removed; value: how many."""
     lines = text.split("\n")
     gone = _repeated(lines, options)
+    if gone:
+        gone -= _fenced(lines)
+        gone = {number for number in gone if not _ONE_OF_A_GROUP.match(lines[number].lstrip())}
     if not gone:
         return Result(text)
     return Result("\n".join(line for number, line in enumerate(lines) if number not in gone), len(gone))
@@ -83,6 +83,8 @@ def repeated_paragraphs(text: str, options: RepeatedParagraphsOptions) -> Result
     parts = _PARAGRAPH_END.split(text)  # a paragraph, what ends it, a paragraph …
     paragraphs = parts[::2]
     gone = _repeated(paragraphs, options)
+    if gone:
+        gone -= _fenced_paragraphs(parts)
     if not gone:
         return Result(text)
     ends = ["", *parts[1::2]]
@@ -109,6 +111,32 @@ def _repeated(pieces: Sequence[str], options: Options) -> set[int]:
     return gone
 
 
+def _fenced(lines: Sequence[str]) -> set[int]:
+    """The numbers of the lines of fenced blocks, fences included; one that is not closed goes on to the end."""
+    inside: set[int] = set()
+    fence = ""
+    for number, line in enumerate(lines):
+        found = _FENCE.match(line) if "```" in line or "~~~" in line else None
+        if fence or found:
+            inside.add(number)
+        if found and not fence:
+            fence = found[1]
+        elif found and found[1].startswith(fence) and not line[found.end() :].strip():
+            fence = ""
+    return inside
+
+
+def _fenced_paragraphs(parts: Sequence[str]) -> set[int]:
+    """The numbers of the paragraphs that hold a line of a fenced block; parts: a paragraph, what ends it, …"""
+    inside, found, line = _fenced("".join(parts).split("\n")), set[int](), 0
+    for place, part in enumerate(parts) if inside else ():
+        height = part.count("\n")
+        if place % 2 == 0 and not inside.isdisjoint(range(line, line + height + 1)):
+            found.add(place // 2)
+        line += height
+    return found
+
+
 def _flush(piece: str) -> str:
     """The piece without white space at its end; nothing when it is indented."""
     return "" if piece[:1].isspace() else piece.rstrip()
@@ -118,24 +146,7 @@ def _may_go(key: str, options: Options) -> bool:
     return len(key) >= options.min_characters and _LETTER.search(key) is not None
 
 
-def _but_code(function: Callable[[str, Any], Result]) -> Run:
-    """The stage over documents, source files left alone."""
-
-    def run(documents: Sequence[Document], options: Options) -> list[Result]:
-        return [
-            function(document.text, options) if options.code or not is_code(document) else Result(document.text)
-            for document in documents
-        ]
-
-    return run
-
-
-def is_code(document: Document) -> bool:
-    """Whether a document is a source file, by the suffix in its locator."""
-    return _SOURCE_FILE.search(document.locator) is not None
-
-
 REPEAT_STAGES: dict[str, Kind] = {
-    "repeated_lines": Kind(RepeatedLinesOptions, _but_code(repeated_lines)),
-    "repeated_paragraphs": Kind(RepeatedParagraphsOptions, _but_code(repeated_paragraphs)),
+    "repeated_lines": Kind(RepeatedLinesOptions, but_code(each(repeated_lines)), version=2),
+    "repeated_paragraphs": Kind(RepeatedParagraphsOptions, but_code(each(repeated_paragraphs)), version=2),
 }

@@ -1,8 +1,9 @@
 """Stages over the characters of a text: line ends, control characters, Unicode, white space, length.
 
-    newlines         CR LF, CR, and the other line ends that Unicode knows become \\n
-    controls         control characters other than \\n and \\t, byte order marks, noncharacters: removed
-    unicode          one normalisation form (NFC)
+    newlines         CR LF, CR, form feeds, and the line and paragraph separators of Unicode become \\n
+    controls         U+0080 to U+009F become what they are in windows-1252 (`…`, `–`, `’` …); all other control
+                     characters but \\n and \\t, byte order marks and noncharacters are removed
+    unicode          one normalisation form (NFC); source files stay as they are
     trailing_space   white space at the end of lines: removed
     blank_lines      runs of more than two: cut down to two
     strip            blank lines at the beginning and at the end of the document: removed
@@ -10,7 +11,11 @@
 
 In this order they are the preset `standard`: removing a control character can bring a letter and its accent together,
 so `unicode` follows `controls`; lines are trimmed before blank ones are counted. Cleaning what is clean changes
-nothing, and says nothing. No stage touches the indentation of a line: Python source stays the program it was.
+nothing, and says nothing. No stage touches the indentation of a line, or writes a letter of a source file another way:
+Python source stays the program it was, but for white space at line ends within its strings.
+
+U+0080 to U+009F are hardly ever meant as the controls that they are: they are windows-1252 that was read as Latin-1,
+which is also how browsers read both (WHATWG, Encoding Standard). So U+0085 is no line end here, but an ellipsis.
 """
 
 from __future__ import annotations
@@ -24,6 +29,7 @@ from pydantic import Field
 
 from tilth.core.config import Config
 from tilth.data.stages.base import Kind, NoOptions, Result, each
+from tilth.data.stages.code import but_code
 
 
 class UnicodeOptions(Config):
@@ -31,6 +37,8 @@ class UnicodeOptions(Config):
 
     form: Literal["NFC", "NFD", "NFKC", "NFKD"] = "NFC"
     """NFC keeps what text looks like; NFKC also folds ligatures, wide letters and superscripts, and loses them."""
+    code: bool = False
+    """Whether source files are looked at as well: their strings may be written in another form on purpose."""
 
 
 class BlankLinesOptions(Config):
@@ -48,30 +56,32 @@ class MinLengthOptions(Config):
 
 
 # Form feed and vertical tab end a line too: without it, the words on both sides of a page break would run together.
-_LINE_END = re.compile("\r\n|[\r\v\f\x85\u2028\u2029]")
-_LINE_ENDS = ("\r", "\v", "\f", "\x85", "\u2028", "\u2029")
+_LINE_END = re.compile("\r\n|[\r\v\f\u2028\u2029]")
+_LINE_ENDS = ("\r", "\v", "\f", "\u2028", "\u2029")
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ufeff\ufffe\uffff]+")
 _ASCII_CONTROLS = bytes(code for code in (*range(32), 127) if code not in b"\n\t")
+_MEANT = {code: bytes([code]).decode("cp1252", "ignore") for code in range(0x80, 0xA0)}  # five mean nothing
+_CONTROLS_MEAN = {**dict.fromkeys((*range(9), *range(0x0B, 0x20), 0x7F, 0xFEFF, 0xFFFE, 0xFFFF), ""), **_MEANT}
 _BLANK_START = re.compile(r"(?:[^\S\n]*\n)+")
 
 
 def newlines(text: str, options: NoOptions) -> Result:
     """Every line end becomes \\n; value: the line ends that were another."""
-    if not any(end in text for end in _LINE_ENDS):  # six scans by memchr, faster than one by a pattern
+    if not any(end in text for end in _LINE_ENDS):  # five scans by memchr, faster than one by a pattern
         return Result(text)
     return Result(*_LINE_END.subn("\n", text))
 
 
 def controls(text: str, options: NoOptions) -> Result:
-    """Control characters (C0 and C1 but \\n and \\t, DEL, U+FEFF, U+FFFE, U+FFFF) are removed; value: how many."""
+    """Control characters (C0 but \\n and \\t, DEL, C1, U+FEFF, U+FFFE, U+FFFF) go, those of C1 for what was meant;
+    value: how many.
+    """
     if text.isascii():
         raw = text.encode()
         kept = raw.translate(None, _ASCII_CONTROLS)
         return Result(text if len(kept) == len(raw) else kept.decode(), len(raw) - len(kept))
-    if not _CONTROLS.search(text):
-        return Result(text)
-    cleaned = _CONTROLS.sub("", text)
-    return Result(cleaned, len(text) - len(cleaned))
+    gone = sum(map(len, _CONTROLS.findall(text)))
+    return Result(text.translate(_CONTROLS_MEAN) if gone else text, gone)
 
 
 def normalise(text: str, options: UnicodeOptions) -> Result:
@@ -119,9 +129,9 @@ def min_length(text: str, options: MinLengthOptions) -> Result:
 
 
 TEXT_STAGES: dict[str, Kind] = {
-    "newlines": Kind(NoOptions, each(newlines)),
-    "controls": Kind(NoOptions, each(controls)),
-    "unicode": Kind(UnicodeOptions, each(normalise)),
+    "newlines": Kind(NoOptions, each(newlines), version=2),
+    "controls": Kind(NoOptions, each(controls), version=2),
+    "unicode": Kind(UnicodeOptions, but_code(each(normalise)), version=2),
     "trailing_space": Kind(NoOptions, each(trailing_space)),
     "blank_lines": Kind(BlankLinesOptions, each(blank_lines)),
     "strip": Kind(NoOptions, each(strip)),

@@ -2,7 +2,7 @@
 
     clean      a stage          -> edits.parquet, ledger.parquet, examples.parquet
     digest     whole texts      -> digests.parquet        (doc_id, source, locator, digest, …)
-    signature  near-duplicates  -> signatures.parquet     (bands: a hash for each)
+    signature  near-duplicates  -> signatures.bin         (bands: a hash for each)
 
 All are generator functions (folder, batches, …): documents go through them, and what they return are their facts.
 """
@@ -23,10 +23,11 @@ from tilth.data.document import Document, Verdict
 from tilth.data.minhash import MinHash, MinHashConfig
 from tilth.data.stages import Stage, run_stage
 from tilth.data.tasks.examples import Examples
-from tilth.data.tasks.parts import Batch, EditWriter, LedgerWriter, Part
+from tilth.data.tasks.parts import Batch, EditWriter, LedgerWriter, Part, utf8_size
+from tilth.data.words import U64
 
-VERSIONS = {"clean": 4, "digest": 2, "signature": 1}
-DIGESTS, SIGNATURES = "digests.parquet", "signatures.parquet"
+VERSIONS = {"clean": 4, "digest": 2, "signature": 2}
+DIGESTS, SIGNATURES = "digests.parquet", "signatures.bin"
 _DIGEST_SCHEMA = pa.schema(
     [
         ("doc_id", pa.string()),
@@ -87,11 +88,6 @@ class LeftOver:
         return {**sizes, "dropped_bytes": dict(sorted(self._dropped.items()))}
 
 
-def utf8_size(text: str) -> int:
-    """Bytes of a text in UTF-8."""
-    return len(text) if text.isascii() else len(text.encode())  # which is known of an ASCII text without looking
-
-
 def digests(folder: Path, batches: Iterator[Batch] | None, part: Part) -> Link:
     """The size and the digest of every text; facts: documents, characters and bytes that are left."""
     documents = characters = text_bytes = 0
@@ -120,12 +116,12 @@ def _table(rows: list[tuple[Any, ...]]) -> pa.Table:
 
 
 def signatures(folder: Path, batches: Iterator[Batch] | None, part: Part, config: MinHashConfig) -> Link:
-    """A hash of each band of every text's MinHash signature."""
-    hasher = MinHash(config)
-    schema = pa.schema([(f"band_{n}", pa.uint64()) for n in range(config.keys)])
-    with pq.ParquetWriter(folder / SIGNATURES, schema, compression="none", use_dictionary=False) as file:
-        for batch in part.batches() if batches is None else batches:
-            bands = hasher.bands([document.text for document in batch])
-            file.write_table(pa.table([np.ascontiguousarray(column) for column in bands.T], schema=schema))
-            yield batch
+    """A hash of each band of every text's MinHash signature, uint64 [keys, documents]: they are read band by band."""
+    hasher, bands = MinHash(config), list[U64]()
+    for batch in part.batches() if batches is None else batches:
+        bands.append(hasher.bands([document.text for document in batch]))
+        yield batch
+    with (folder / SIGNATURES).open("wb") as file:
+        for key in range(config.keys if bands else 0):
+            np.concatenate([part_of[:, key] for part_of in bands]).tofile(file)
     return {"rules": {}}

@@ -11,7 +11,7 @@ from tilth.data.extract import Extractors
 from tilth.data.sources import Input, SourceConfig, read_input
 from tilth.data.tasks.parts import DocumentWriter, LedgerWriter
 
-VERSION = 3
+VERSION = 4
 
 
 def collect(

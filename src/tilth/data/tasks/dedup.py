@@ -26,10 +26,10 @@ from tilth.data.document import Verdict
 from tilth.data.minhash import MinHashConfig
 from tilth.data.tasks.cleaning import SIGNATURES
 from tilth.data.tasks.corpus import DROPS, Corpus
-from tilth.data.tasks.parts import LedgerWriter, Part, verified_array, verified_table
+from tilth.data.tasks.parts import LedgerWriter, Part, verified_array
 from tilth.data.words import U64
 
-VERSIONS = {"exact": 2, "candidates": 1, "shingles": 1, "near": 3}
+VERSIONS = {"exact": 2, "candidates": 2, "shingles": 2, "near": 3}
 GROUPS, CLUSTERS = "groups.parquet", "clusters.parquet"
 CLUSTERS_SCHEMA = pa.schema(
     [
@@ -73,9 +73,9 @@ def candidates(
 
 def _bands(folders: Sequence[Path], keys: int, gone: I64) -> Iterator[U64]:
     """Band by band the hashes of all documents; those that are gone are like no other."""
-    for name in (f"band_{key}" for key in range(keys)):
-        columns = [np.asarray(verified_table(folder, SIGNATURES, [name])[name]) for folder in folders]
-        hashes = np.concatenate(columns)
+    parts = [verified_array(folder, SIGNATURES, np.uint64).reshape(keys, -1) for folder in folders]
+    for key in range(keys):
+        hashes = np.concatenate([bands[key] for bands in parts])
         hashes[gone] = 0
         yield hashes
 
@@ -83,15 +83,15 @@ def _bands(folders: Sequence[Path], keys: int, gone: I64) -> Iterator[U64]:
 def shingles(folder: Path, part: Part, number: int, pairs: Path, config: MinHashConfig) -> dict[str, Any]:
     """The n-grams of the documents of a part that stand in a pair."""
     rows = set(verified_array(pairs, f"rows-{number:05d}.bin", np.int64).tolist())
-    offsets, row = [0], 0
+    sizes, row = [np.zeros(1, np.int64)], 0
     with (folder / "hashes.bin").open("wb") as file:
         for batch in part.batches() if rows else ():
             texts = [document.text for n, document in enumerate(batch, row) if n in rows]
             row += len(batch)
-            for hashes in minhash.shingles(texts, config.ngram):
+            for hashes, counts in minhash.shingles(texts, config.ngram):
                 file.write(hashes.tobytes())
-                offsets.append(offsets[-1] + len(hashes))
-    np.array(offsets, np.int64).tofile(folder / "offsets.bin")
+                sizes.append(counts)
+    np.cumsum(np.concatenate(sizes)).tofile(folder / "offsets.bin")
     return {"candidates": len(rows), "rules": {}}
 
 

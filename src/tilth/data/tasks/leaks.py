@@ -23,7 +23,7 @@ from tilth.core.config import fingerprint
 from tilth.core.errors import DataError
 from tilth.core.files import read_json, read_manifest, write_json
 from tilth.data import words
-from tilth.data.decontaminate import GAP, DecontaminateConfig, Hits, Index, Passages, needed, passages
+from tilth.data.decontaminate import GAP, DecontaminateConfig, Hits, Index, Passages, evidence, needed, passages
 from tilth.data.dedup import I64
 from tilth.data.document import Document, Verdict
 from tilth.data.planting import HOST_WORDS, MOST_HOSTS, measure
@@ -34,12 +34,13 @@ from tilth.data.tasks.items import item_names, open_index, sample_of
 from tilth.data.tasks.parts import Batch, EditWriter, LedgerWriter, Part, verified_array
 from tilth.data.tasks.split import CUT, LEAKED, REMOVED, AssignedPart, Sides, without
 
-VERSIONS = {"decontaminate": 1, "hits": 1, "leaks": 1, "recall": 1}
+VERSIONS = {"decontaminate": 2, "hits": 1, "leaks": 2, "recall": 2}
 STAGE = "decontaminate"
 HITS, COMMON = "hits.bin", "common.bin"
 _HIT = np.dtype([(name, "<u4") for name in Hits._fields])
 _JUDGED_FROM = 20  # dropped documents; a share of fewer says little
 _LEAST_LEFT = 16  # characters: of what cutting leaves less of, nothing stays
+_LEAST_SHARE = 0.5  # of a document: with `auto`, of what cutting leaves less of, nothing stays
 
 
 class Detector:
@@ -60,7 +61,7 @@ class Detector:
     def judge(self, hits: Hits) -> Passages:
         """The items that stand where n-grams of them were found."""
         if self._common is not None:
-            hits = hits.where(~np.isin(hits.grams, self._common))
+            hits = evidence(hits, self._common)
         return passages(hits, self._index, self._least, self._gap)
 
     def flags(self, texts: Sequence[str]) -> list[bool]:
@@ -78,7 +79,7 @@ def decontaminate(
         for batch in part.batches() if batches is None else batches:
             found = detector.find([document.text for document in batch])
             lengths = {row: len(batch[row].text) for row in found.rows.tolist()}
-            judged = {finding.row: finding for finding in _findings(found, lengths, index, config)}
+            judged = {one.row: one for one in _findings(found, lengths, index, config, held_out=False)}
             left: Batch = []
             for row, document in enumerate(batch):
                 after: tuple[Document, ...] = (document,)
@@ -115,21 +116,24 @@ class _Finding(NamedTuple):
 
 
 def _findings(
-    found: Passages, sizes: Mapping[int, int], index: Path, config: DecontaminateConfig
+    found: Passages, sizes: Mapping[int, int], index: Path, config: DecontaminateConfig, *, held_out: bool
 ) -> Iterator[_Finding]:
     """Of each document that holds items the item that it holds most of, and what is cut out; in rising order.
 
     Args:
         sizes: characters of these documents.
+        held_out: the items are held-out documents.
     """
+    cuts = config.action == "cut" or (config.action == "auto" and held_out)
     worst = found.worst()
     columns = zip(worst.rows.tolist(), worst.covered.tolist(), worst.starts.tolist(), strict=True)
     for name, (row, covered, start) in zip(item_names(index, worst.items.tolist()), columns, strict=True):
         spans: list[tuple[int, int]] = []
-        if config.action == "cut":
+        if cuts:
             low, high = np.searchsorted(found.rows, [row, row + 1])
             spans = _joined(found.where(slice(low, high)), sizes[row], config.margin)
-            if sizes[row] - sum(end - begin for begin, end in spans) < _LEAST_LEFT:
+            left = sizes[row] - sum(end - begin for begin, end in spans)
+            if left < _LEAST_LEFT or (config.action == "auto" and left <= _LEAST_SHARE * sizes[row]):
                 spans = []
         yield _Finding(row, name, covered, start, spans)
 
@@ -203,7 +207,7 @@ def leaks(
             sizes = _sizes(corpus, part, rows, own_cuts, training)
             ids = corpus.rows(corpus.starts[part] + rows, ("doc_id",))
             own: dict[str, list[tuple[int, int]]] = {}
-            findings = list(_findings(judged, sizes, index, config))
+            findings = list(_findings(judged, sizes, index, config, held_out=True))
             for finding, row in zip(findings, ids, strict=True):
                 if finding.spans:
                     own[str(finding.row)] = finding.spans

@@ -26,7 +26,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tilth.core.files import read_manifest, verify_file
+from tilth.core.files import read_manifest, verify_once
 from tilth.data.document import DOCUMENT_SCHEMA, LEDGER_SCHEMA, Document, Verdict, documents_table, read_batches
 
 BATCH_BYTES = 4 << 20
@@ -108,7 +108,7 @@ def _edits(path: Path) -> Iterator[Edit]:
 
 
 def _verified(folder: Path, name: str) -> Path:
-    verify_file(folder, name, read_manifest(folder))
+    verify_once(folder, name, read_manifest(folder))
     return folder / name
 
 
@@ -122,6 +122,11 @@ def verified_array(folder: Path, name: str, dtype: Any) -> Any:
     path = _verified(folder, name)
     # As a plain array: indexing a memmap makes a memmap, ten times slower.
     return np.asarray(np.memmap(path, dtype, mode="r")) if path.stat().st_size else np.empty(0, dtype)
+
+
+def utf8_size(text: str) -> int:
+    """Bytes of a text in UTF-8."""
+    return len(text) if text.isascii() else len(text.encode())  # which is known of an ASCII text without looking
 
 
 class _TableWriter(ABC):
@@ -174,7 +179,7 @@ class DocumentWriter(_TableWriter):
         """Writes what is held."""
         self.write(documents_table(self._rows))
         self.documents += len(self._rows)
-        self.text_bytes += len("".join([row.text for row in self._rows]).encode())
+        self.text_bytes += sum(utf8_size(row.text) for row in self._rows)
         self._rows, self._held = [], 0
 
 

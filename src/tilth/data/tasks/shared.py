@@ -27,7 +27,7 @@ from tilth.data.tasks.examples import Examples
 from tilth.data.tasks.parts import Batch, EditWriter, LedgerWriter, Part, verified_array
 from tilth.data.words import I64, U64
 
-VERSIONS = {"lines": 1, "shared": 1, "shared_lines": 1}
+VERSIONS = {"lines": 1, "shared": 1, "shared_lines": 2}
 HASHES, DOCUMENTS, FIRST = "hashes.bin", "documents.bin", "first.bin"
 _NOT_HERE = -1
 """In the place of the first document's row: it is in another part."""
@@ -123,7 +123,7 @@ def shared_lines(
                 after: tuple[Document, ...] = (document,)
                 if place in gone:
                     starts, ends = gone[place]
-                    after, verdict = _without(document, starts, ends)
+                    after, verdict = _without(document, starts, ends, config.most_of_a_document)
                     removed += len(starts)
                     sizes.went(document, after, verdict)
                     ledger.add([verdict])
@@ -157,10 +157,12 @@ def _listed(pieces: Pieces, first_row: int, hashes: U64, first: I64) -> Pieces:
     return Pieces(*(column[goes] for column in pieces))
 
 
-def _without(document: Document, starts: list[int], ends: list[int]) -> tuple[tuple[Document, ...], Verdict]:
-    """A document without some lines; one that has nothing else is dropped."""
+def _without(
+    document: Document, starts: list[int], ends: list[int], most: float
+) -> tuple[tuple[Document, ...], Verdict]:
+    """A document without some lines; one that has little else is dropped."""
     text = remove(document.text, starts, ends)
     said = (str(len(starts)), document.locator)
-    if not text.strip():
+    if not text.strip() or len(document.text) - len(text) > most * len(document.text):
         return (), Verdict(document.doc_id, _STAGE, _RULE, "dropped", *said)
     return (replace(document, text=text),), Verdict(document.doc_id, _STAGE, _RULE, "changed", *said)

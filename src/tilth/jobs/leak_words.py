@@ -1,0 +1,15 @@
+"""How leaks are spoken of, in tables and on pages: by the keys of the manifest's `decontamination`."""
+
+NAMES = {"evaluation": "evaluation items", "held_out": "held-out documents"}
+"""What was looked for."""
+PLANTED = {
+    "verbatim": "as they are",
+    "rewrapped": "re-wrapped",
+    "embedded": "within a line",
+    "case": "other case",
+    "punctuation": "other punctuation",
+    "one_word_in_20": "one word in 20 replaced",
+}
+"""How it was planted, to see what is found."""
+ALARMS = {"unplanted": "found where nothing was planted", "shuffled": "found with their words in another order"}
+"""What should find nothing."""
