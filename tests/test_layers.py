@@ -39,7 +39,8 @@ ALSO_WITHOUT_TORCH = {
 TAKES_TORCH = {"data.feed"}
 LONGEST_FILE = 500
 FORBIDDEN_IMPORTS = {"transformers", "pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}
-MAY_IMPORT = {"model.wrapped": {"transformers"}}  # in functions only: what it is for
+# In functions only: what the one is for; older files of a tokenizer are converted.
+MAY_IMPORT = {"model.wrapped": {"transformers"}, "tokenizer.foreign_files": {"transformers"}}
 FORBIDDEN_CALLS = {"eval", "exec", "torch.load", "torch.save"}
 
 

@@ -127,6 +127,33 @@ def test_ids_and_masks_are_those_of_transformers(kind: str, name: str, pairs: di
             assert marked.prompt(talk[:1]) == prompt["input_ids"] == unmarked.prompt(talk[:1])
 
 
+@pytest.mark.parametrize("flags", [{"rstrip": True}, {"lstrip": True}, {"normalized": True}, {"single_word": True}])
+@pytest.mark.parametrize("kind", ["gpt2", "llama2", "mistral"])
+def test_flags_of_special_tokens_hold(kind: str, flags: dict[str, bool], tmp_path: Path) -> None:
+    """White space that a token takes along (Phi 3), names that are normalized (early Llamas), words that are alone."""
+    load_tokenizer(KINDS[kind](tmp_path / "a")).with_special_tokens(BUILT_IN["chatml"]).save(tmp_path / "b")
+    path = tmp_path / "b" / "tokenizer.json"
+    model = json.loads(path.read_text())
+    for entry in model["added_tokens"]:
+        entry.update(flags if entry["content"] in BUILT_IN["chatml"] else {})
+    path.write_text(json.dumps(model))
+    ours, theirs = load_tokenizer(tmp_path / "b"), transformers.AutoTokenizer.from_pretrained(tmp_path / "b")
+    template = without_marks(built_in("chatml"))
+    with ChatEncoder(ours, template) as made:
+        for talk, encoded in zip(
+            TALKS.values(), made.encode([{"messages": talk} for talk in TALKS.values()]), strict=True
+        ):
+            if isinstance(encoded, Dropped):
+                continue
+            if kind == "llama2" and "normalized" in flags:
+                # Normalized, the name begins with the prefix space: transformers finds it behind a space only.
+                special = np.isin(encoded.ids, [ours.special_tokens[name] for name in BUILT_IN["chatml"]])
+                assert special.sum() == 2 * len(talk)
+            else:
+                expected = theirs.apply_chat_template(talk, chat_template=template.source, return_dict=True)
+                assert encoded.ids.tolist() == expected["input_ids"]
+
+
 def test_trained_is_the_answer_and_the_token_that_ends_it(pairs: dict[str, Pair]) -> None:
     ours = pairs["gpt2"][0]
     expected = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import random
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 import transformers
 
 from tests.tokenizer.foreign_kinds import HARD, KINDS, TEXT
-from tilth.core.errors import DataError, IntegrityError
+from tilth.core.errors import DataError, IntegrityError, RecipeError
 from tilth.tokenizer import StreamDecoder, Tokenizer, load_tokenizer
 
 
@@ -331,6 +332,20 @@ def test_older_files_are_converted(tmp_path: Path) -> None:
     ours, theirs = pair(old)
     assert all(ours.encode(text) == theirs(text, add_special_tokens=False)["input_ids"] for text in HARD)
     assert ours.end_of_text == theirs.eos_token_id
+
+
+def test_missing_libraries_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    KINDS["gpt2"](tmp_path / "a")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "vocab.txt").write_text("a\n")
+    (tmp_path / "b" / "config.json").write_text('{"model_type": "bert"}')
+    find = importlib.util.find_spec
+    for folder, library in (("a", "tokenizers"), ("b", "transformers")):
+        with monkeypatch.context() as patch:
+            patch.setattr(importlib.util, "find_spec", lambda name, gone=library: None if name == gone else find(name))
+            with pytest.raises(RecipeError, match=f"{library}.* not installed") as raised:
+                load_tokenizer(tmp_path / folder)
+            assert raised.value.remedy == "pip install 'tilth[transformers]'"
 
 
 def test_a_folder_without_a_tokenizer_is_named(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def stream_texts(model: AnyModel, tokenizer: Tokenizer, prompt: str, options: Te
     was_training = model.training
     model.eval()
     prompt_ids, first_ids, given = _opening(tokenizer, prompt)
-    writers = [_Writer(tokenizer, options.stop, given) for _ in range(options.samples)]
+    writers = [_Writer(tokenizer, options.stop, given, begins=not prompt) for _ in range(options.samples)]
     ids = generate_ids(
         model,
         prompt_ids,
@@ -92,10 +92,12 @@ def _opens_word(tokenizer: Tokenizer, token: int) -> bool:
 
 
 class _Writer:
-    """One sample's tokens to text, up to its end; `given` is what the text begins with and was given already."""
+    """One sample's tokens to text, up to its end; `given` is what the text begins with and was given already, `begins`
+    whether no text stands before it.
+    """
 
-    def __init__(self, tokenizer: Tokenizer, stop: tuple[str, ...], given: str = "") -> None:
-        self._decoder, self._stop, self._end = StreamDecoder(tokenizer), stop, tokenizer.end_of_text
+    def __init__(self, tokenizer: Tokenizer, stop: tuple[str, ...], given: str = "", begins: bool = True) -> None:
+        self._decoder, self._stop, self._end = StreamDecoder(tokenizer, begins=begins), stop, tokenizer.end_of_text
         self._held, self._given = "", given
         self.over = False
 

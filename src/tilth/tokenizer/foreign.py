@@ -53,7 +53,7 @@ def load_foreign(folder: Path) -> ForeignTokenizer:
     """
     if importlib.util.find_spec("tokenizers") is None:
         raise RecipeError(
-            f"the tokenizer in {folder} needs tokenizers, which is not installed", "pip install 'tilth[hf]'"
+            f"the tokenizer in {folder} needs tokenizers, which is not installed", "pip install 'tilth[transformers]'"
         )
     return ForeignTokenizer(read_foreign(folder))
 

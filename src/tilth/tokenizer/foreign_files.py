@@ -11,7 +11,6 @@ What was found is kept in `tilth_tokenizer.json` beside the saved files, since c
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import json
 from collections.abc import Mapping
@@ -140,12 +139,12 @@ def _converted(folder: Path, older: list[str]) -> bytes:
     if importlib.util.find_spec("transformers") is None:
         raise RecipeError(
             f"{folder} has {', '.join(older)} but no {MODEL_FILE}; transformers, which converts them, is not installed",
-            "pip install 'tilth[hf]'",
+            "pip install 'tilth[transformers]'",
         )
+    import transformers
+
     try:
-        loaded = importlib.import_module("transformers").AutoTokenizer.from_pretrained(
-            str(folder), local_files_only=True, trust_remote_code=False
-        )
+        loaded = transformers.AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
         text: str = loaded.backend_tokenizer.to_str()
     except Exception as error:  # whatever a library says about files that are not what they seem
         raise DataError(

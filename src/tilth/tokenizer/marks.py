@@ -21,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 OPEN, CLOSE, BREAK, ANSWER, ANSWERED, _LEAD = "\ufdd0", "\ufdd1", "\ufdd2", "\ufdd3", "\ufdd4", "\ufdd5"
+_MARKS = OPEN + CLOSE + BREAK + ANSWER + ANSWERED
 _DIGITS = "\ufde0-\ufdef"
 ALIAS = re.compile(f"{_LEAD}[{_DIGITS}]{{4}}")
 ALIAS_LENGTH = 5
@@ -138,10 +139,10 @@ class Marker:
                 yield Found(at, to, name)
 
     def _templates(self, raw: str, start: int, end: int, name: str) -> bool:
-        before, after = raw[start - 1 : start], raw[end : end + 1]
-        if name in self._single and any(side == "_" or side.isalnum() for side in (before, after)):
+        if raw[start - 1 : start] == OPEN or raw[end : end + 1] == CLOSE:
             return False
-        return before != OPEN and after != CLOSE
+        sides = raw[max(0, start - 3) : start].rstrip(_MARKS)[-1:], raw[end : end + 3].lstrip(_MARKS)[:1]
+        return name not in self._single or not any(side == "_" or side.isalnum() for side in sides)
 
     def specials(self, raw: str, start: int = 0, end: int | None = None) -> list[Found]:
         """The special tokens that the template wrote, in order."""
