@@ -9,8 +9,8 @@ import torch
 import transformers
 from torch import nn
 
+from tilth.checkpoint.peft_names import places
 from tilth.model.config import ModelConfig
-from tilth.model.hf import from_gpt2, from_llama
 from tilth.model.transformer import Transformer, build
 
 VOCAB = 50
@@ -66,12 +66,21 @@ def ours(theirs: Any) -> Transformer:
         model = build(
             ModelConfig(preset="gpt2", num_attention_heads=2, hidden_size=theirs.config.n_embd, **shape), None
         )
-        model.load_state_dict(from_gpt2(theirs.state_dict()))
-        return model.eval()
+        return filled(model, theirs)
     tied = theirs.config.tie_word_embeddings
     heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "tie_word_embeddings": tied}
     model = build(ModelConfig(preset="llama", hidden_size=32, intermediate_size=48, **heads, **shape), None)
-    model.load_state_dict(from_llama(theirs.state_dict(), tied=tied))
+    return filled(model, theirs)
+
+
+@torch.no_grad()
+def filled(model: Transformer, theirs: nn.Module) -> Transformer:
+    """Our model with their weights."""
+    state, placing = theirs.state_dict(), places(model)
+    for name, parameter in model.named_parameters():
+        place = placing(name)
+        tensor = state[place.tensor].T if place.transposed else state[place.tensor]
+        parameter.copy_(tensor.chunk(place.parts)[place.part])
     return model.eval()
 
 
