@@ -74,7 +74,7 @@ TRAIN_KEYS = [
 ]  # fmt: skip
 PARAMETERS = {
     "evaluate": ["run", "data", "which", "format", "field"],
-    "load": ["path", "which", "device"],
+    "load": ["path", "which", "device", "wrapped"],
     "load_recipe": ["path", "overrides"],
     "make_recipe": ["data", "overrides", "place"],
     "prepare": ["recipe", "workspace", "workers"],

@@ -11,7 +11,7 @@ from tilth.core.environment import Precision
 from tilth.data.loader import Batch
 from tilth.model.attention import document_mask
 from tilth.model.precision import autocast
-from tilth.model.transformer import Transformer
+from tilth.model.wrapped import AnyModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Feed:
             document_mask(torch.from_numpy(batch.doc_ids).to(device)) if isolated else None,
         )
 
-    def hidden(self, model: Transformer, precision: Precision) -> Tensor:
+    def hidden(self, model: AnyModel, precision: Precision) -> Tensor:
         """The model's hidden states [B, T, D], products in `precision`."""
         with autocast(precision, self.input_ids.device):
             return model(self.input_ids, self.positions, self.mask)  # type: ignore[no-any-return]

@@ -10,7 +10,7 @@ import torch
 from tilth.core.errors import RecipeError
 from tilth.generate.config import SamplingConfig
 from tilth.generate.engine import generate_ids
-from tilth.model.transformer import Transformer
+from tilth.model.wrapped import AnyModel
 from tilth.tokenizer import StreamDecoder, Tokenizer
 
 
@@ -28,9 +28,7 @@ class TextOptions:
             raise RecipeError("a stop string is empty: it would end every text at once", "leave it out")
 
 
-def stream_texts(
-    model: Transformer, tokenizer: Tokenizer, prompt: str, options: TextOptions
-) -> Iterator[tuple[int, str]]:
+def stream_texts(model: AnyModel, tokenizer: Tokenizer, prompt: str, options: TextOptions) -> Iterator[tuple[int, str]]:
     """(sample, piece of text) as they come; a sample's pieces joined are its text. An empty piece ends a sample.
 
     An empty prompt begins a new document. Characters that several tokens make come when they are whole; what might be
@@ -63,7 +61,7 @@ def stream_texts(
         model.train(was_training)
 
 
-def generate_texts(model: Transformer, tokenizer: Tokenizer, prompt: str, options: TextOptions) -> list[str]:
+def generate_texts(model: AnyModel, tokenizer: Tokenizer, prompt: str, options: TextOptions) -> list[str]:
     """The whole text of every sample, without the prompt."""
     texts = [""] * options.samples
     for sample, piece in stream_texts(model, tokenizer, prompt, options):

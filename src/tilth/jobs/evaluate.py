@@ -74,7 +74,7 @@ def evaluate_run(
             language_model.tokenizer.end_of_text,
             not habits["cross_document_attention"],
         )
-        runtime = Runtime(language_model.model.embed_tokens.weight.device)
+        runtime = Runtime(language_model.model.output_weight.device)
         return evaluate(language_model.model, batches, stream.text_bytes, runtime, precision)
 
 

@@ -108,7 +108,7 @@ def write_identity(folder: RunFolder, config: ModelConfig, tokenizer: Tokenizer)
 
 
 def plain_config(config: ModelConfig) -> dict[str, Any]:
-    """`config.json`: every value resolved, nothing left to a preset."""
-    resolved = config.model_dump(mode="json", exclude={"preset"})
+    """`config.json`: every value resolved, nothing left to a preset; what is none is left out."""
+    resolved = config.model_dump(mode="json", exclude={"preset"}, exclude_none=True)
     resolved |= {"num_key_value_heads": config.key_value_heads, "intermediate_size": config.mlp_size}
     return {"model_type": MODEL_TYPE, **resolved}

@@ -1,4 +1,9 @@
-"""A trained model from its folder: `load(RUN)` gives weights, tokenizer and configuration as one thing to use."""
+"""A model from wherever it is: `load(PATH_OR_ID)` gives weights, tokenizer and configuration as one thing to use.
+
+A run, a checkpoint in it, its final/ folder, a Hugging Face folder (what `tilth export` writes too), or a model of the
+hub. Of the last two, families that tilth has itself become its own model (`checkpoint/hf_weights.py`); with `wrapped`
+any architecture of transformers keeps its own class (`model/wrapped.py`).
+"""
 
 from __future__ import annotations
 
@@ -12,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from tilth.checkpoint.hf_weights import load_checkpoint
 from tilth.checkpoint.store import Checkpoint, CheckpointStore
 from tilth.checkpoint.tensors import count_elements, load_model, read_tensors
 from tilth.core.config import parse
@@ -22,8 +28,11 @@ from tilth.distributed.runtime import pick_device
 from tilth.generate.config import SamplingConfig
 from tilth.generate.text import TextOptions, generate_texts
 from tilth.jobs.final import MODEL_TYPE
+from tilth.jobs.hub_models import hub_folder, names_hub_model
 from tilth.model.config import ModelConfig, parameter_count
-from tilth.model.transformer import Transformer, build
+from tilth.model.families import FAMILIES, read_json_config
+from tilth.model.transformer import build
+from tilth.model.wrapped import AnyModel, WrappedConfig, load_wrapped
 from tilth.tokenizer import Tokenizer, load_tokenizer
 
 Which = Literal["final", "latest", "best"] | int
@@ -33,9 +42,9 @@ Which = Literal["final", "latest", "best"] | int
 class LanguageModel:
     """A model that can be asked. `path` is the folder that its weights came from."""
 
-    model: Transformer
+    model: AnyModel
     tokenizer: Tokenizer
-    config: ModelConfig
+    config: ModelConfig | WrappedConfig
     path: Path
 
     @torch.no_grad()
@@ -46,7 +55,7 @@ class LanguageModel:
         if not 0 < len(ids) <= self.config.context_length:
             raise DataError(f"{len(ids)} ids; the model takes 1 to {self.config.context_length}", "give a part of them")
         self.tokenizer.decode_bytes(ids)  # DataError when one of them is no id
-        device = self.model.embed_tokens.weight.device
+        device = self.model.output_weight.device
         hidden = self.model(torch.tensor([ids], device=device))
         result: npt.NDArray[np.float32] = self.model.logits(hidden)[0].float().cpu().numpy()
         return result
@@ -62,32 +71,56 @@ class LanguageModel:
         seed: int = 1,
         stop: tuple[str, ...] = (),
     ) -> str:
-        """What the model writes after `prompt` (the prompt not in it). The same arguments give the same text."""
+        """What the model writes after `prompt` (the prompt not in it). The same arguments give the same text.
+
+        RecipeError for a masked language model, which writes none.
+        """
+        if not self.config.is_causal:
+            raise RecipeError(f"the model in {self.path} fills in masked tokens, and writes no text", "ask for logits")
         values = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
         options = TextOptions(max_new_tokens, 1, tuple(stop), parse(SamplingConfig, values, "generate"))
         return generate_texts(self.model, self.tokenizer, prompt, options)[0]
 
 
-def load(path: Path | str, which: Which = "final", device: DeviceName = "auto") -> LanguageModel:
-    """The model of a run folder, or of a folder with model.safetensors, config.json and a tokenizer, verified.
+def load(
+    path: Path | str, which: Which = "final", device: DeviceName = "auto", wrapped: bool | None = None
+) -> LanguageModel:
+    """The model of a run folder, of a folder with weights, config.json and a tokenizer, or of the hub, verified.
 
     Args:
+        path: a folder, or ORG/NAME or ORG/NAME@REVISION of the hub, where no folder of that name is.
         which: of a run folder: `final` (or the latest checkpoint, while the run has not ended), `latest`, `best`, or
             a step.
+        wrapped: of a Hugging Face folder: use transformers' own class; left out: only where tilth has none itself.
     """
-    path = Path(path)
-    weights, about = _find(path, which)
+    place = hub_folder(str(path)) if not Path(path).exists() and names_hub_model(str(path)) else Path(path)
+    weights, about = _find(place, which)
     try:
-        if weights != path or (weights / "manifest.json").exists():  # a folder from elsewhere may have none
+        if weights != place or (weights / "manifest.json").exists():  # a folder from elsewhere may have none
             verify_manifest(weights)
     except IntegrityError as error:
         raise CheckpointError(error.message, "it was altered: use another checkpoint (--checkpoint latest)") from error
+    if is_foreign(about):
+        return _load_foreign(about, pick_device(device), wrapped)
     config = read_config(about / "config.json")
     tokenizer = load_tokenizer(about / "tokenizer" if (about / "tokenizer").is_dir() else about)
     _fits(config, weights / "model.safetensors")
     model = build(config, None, pick_device(device))
     load_model(model, read_tensors(weights / "model.safetensors"), weights)
     return LanguageModel(model.eval(), tokenizer, config, weights)
+
+
+def is_foreign(folder: Path) -> bool:
+    """Whether a folder's config.json is one of Hugging Face's, not of tilth's own."""
+    return read_json_config(folder).get("model_type") != MODEL_TYPE
+
+
+def _load_foreign(folder: Path, device: torch.device, wrapped: bool | None) -> LanguageModel:
+    tokenizer = load_tokenizer(folder)
+    if wrapped is None:
+        wrapped = read_json_config(folder).get("model_type") not in FAMILIES
+    model: AnyModel = load_wrapped(folder, device) if wrapped else load_checkpoint(folder, device).model
+    return LanguageModel(model.eval(), tokenizer, model.config, folder)
 
 
 def _fits(config: ModelConfig, weights: Path) -> None:
@@ -126,7 +159,7 @@ def _find(path: Path, which: Which) -> tuple[Path, Path]:
         return _checkpoint(CheckpointStore(path / "checkpoints"), which).path, path
     if re.fullmatch(r"step-\d{8,}", path.name) and (path.parent.parent / "config.json").exists():
         return path, path.parent.parent
-    if (path / "model.safetensors").exists():
+    if any((path / name).exists() for name in ("model.safetensors", "config.json")):
         return path, path
     raise RecipeError(f"{path} holds no model", "name a run folder made by `tilth train`, or its final/ folder")
 
