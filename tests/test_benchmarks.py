@@ -36,8 +36,9 @@ def test_planted_near_duplicates_have_the_similarity_that_is_said(similarity: fl
 
 
 @pytest.mark.slow
-def test_the_cost_of_more_text_is_measured(tmp_path: Path) -> None:
-    command = [sys.executable, str(FOLDER / "scaling.py"), "--megabytes", "1", "--times", "1", "2", "--workers", "1"]
+@pytest.mark.parametrize("corpus", [("--megabytes", "1"), ("--lines", "25000")])
+def test_the_cost_of_more_text_is_measured(tmp_path: Path, corpus: tuple[str, str]) -> None:
+    command = [sys.executable, str(FOLDER / "scaling.py"), *corpus, "--times", "1", "2", "--workers", "1"]
     done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stdout.splitlines() if " x 1 MB" in line]

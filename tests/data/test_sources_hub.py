@@ -18,6 +18,7 @@ import pytest
 from tests.data.hub_server import COMMIT, HubServer, running_hub
 from tilth.core.config import parse
 from tilth.core.errors import DataError, IntegrityError, RecipeError
+from tilth.core.progress import Board
 from tilth.data.document import Outcome
 from tilth.data.sources import Listing, SourceConfig, hub_stream, list_inputs, read_input
 
@@ -350,3 +351,14 @@ def test_a_folder_saved_by_the_real_library(tmp_path: Path) -> None:
     made = datasets.Dataset.from_dict({"text": ["a", "bü"], "n": [1, 2]})
     datasets.DatasetDict({"train": made}).save_to_disk(str(tmp_path / "real"))
     assert list(texts(read(tmp_path, {"folder": "real"})).values()) == ["a", "bü"]
+
+
+def test_what_comes_from_the_hub_is_counted(hub: HubServer, tmp_path: Path) -> None:
+    size = sum(len(data) for name, data in hub.files.items() if "train-" in name)
+    board = Board()
+    with board.watching(tmp_path / "work"):
+        listed(tmp_path)
+        listed(tmp_path)
+    fresh, again = board.meters
+    assert (fresh.done, fresh.before, fresh.total) == (size, 0, size)
+    assert (again.done, again.before) == (size, size)  # nothing was sent

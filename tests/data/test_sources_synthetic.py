@@ -24,6 +24,7 @@ from tests.data.chat_server import ChatServer, running_endpoint
 from tilth.core.config import parse
 from tilth.core.errors import DataError, IntegrityError, RecipeError, StorageError
 from tilth.core.files import disk
+from tilth.core.progress import Board
 from tilth.data.document import Outcome, documents_table
 from tilth.data.sources import Listing, SourceConfig, list_inputs, read_input
 from tilth.data.sources.synthetic import asking
@@ -466,3 +467,14 @@ def test_in_a_notebook_whose_loop_is_running(server: ChatServer, tmp_path: Path)
         return len(texts(read(server, tmp_path)))
 
     assert asyncio.run(cell()) == 6
+
+
+def test_requests_are_counted_and_answers_of_before_are_not_fresh(server: ChatServer, tmp_path: Path) -> None:
+    board = Board()
+    with board.watching(tmp_path / "work"):
+        listed(server, tmp_path, requests=2)
+        listed(server, tmp_path, requests=5)
+        listed(server, tmp_path, requests=5)  # it is here: nothing is measured
+    first, second = board.meters
+    assert (first.unit, first.done, first.before, first.total) == ("request", 2, 0, 2)
+    assert (second.done, second.before, second.total) == (5, 2, 5) and second.size > 0

@@ -19,6 +19,7 @@ import pytest
 from tilth.core.config import parse
 from tilth.core.errors import DataError, StorageError
 from tilth.core.files import FolderLock, disk
+from tilth.core.progress import Board
 from tilth.data.sources import SourceConfig, list_inputs, read_input, url
 
 BODY = b"".join(b"line %d of a file worth having\n" % i for i in range(60_000))
@@ -363,3 +364,26 @@ def test_a_source_by_url(server: Server, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="suffix"):
         list_inputs(unknown, tmp_path, tmp_path / "downloads")
     assert len(server.seen) == 1
+
+
+def test_a_download_counts_what_comes_and_what_was_here_before(server: Server, tmp_path: Path) -> None:
+    board = Board()
+    with board.watching(tmp_path / "work"):
+        server.plan = ["drop", "404"]
+        with pytest.raises(DataError):
+            url.fetch(f"{server.address}/a.txt", SHA, tmp_path)
+        server.ranges = True
+        url.fetch(f"{server.address}/a.txt", SHA, tmp_path)
+        url.fetch(f"{server.address}/a.txt", SHA, tmp_path)  # it is here: nothing is measured
+    first, second = board.meters
+    assert (first.done, first.before, first.total) == (HALF, 0, len(BODY))
+    assert (second.done, second.before, second.total) == (len(BODY), HALF, len(BODY))
+
+
+def test_a_download_that_begins_anew_does_not_count_twice(server: Server, tmp_path: Path) -> None:
+    board = Board()
+    server.plan, server.ranges = ["drop"], False
+    with board.watching(tmp_path / "work"):
+        url.fetch(f"{server.address}/a.txt", SHA, tmp_path)
+    [meter] = board.meters
+    assert (meter.done, meter.total) == (len(BODY), len(BODY)) and meter.ended is not None

@@ -13,6 +13,7 @@ import pytest
 from tests.data.web_site import Handler, Site, serving
 from tilth.core.config import parse
 from tilth.core.errors import DataError, IntegrityError, RecipeError
+from tilth.core.progress import Board
 from tilth.data.sources import Listing, SourceConfig, list_inputs, read_input, url
 from tilth.data.sources.web import courier
 from tilth.data.sources.web.warc import make_record
@@ -146,3 +147,13 @@ def test_what_cannot_be_is_refused(
     index(tmp_path, [row(0), {"offset": 1}])
     with pytest.raises(error, match=message):
         listing(site, tmp_path, **options)
+
+
+def test_files_and_records_are_counted_with_their_bytes(site: Site, tmp_path: Path) -> None:
+    board = Board()
+    with board.watching(tmp_path / "work"):
+        listing(site, tmp_path, paths=["crawl/a.warc.wet.gz"])
+        listing(site, tmp_path, index=index(tmp_path, [row(2), row(0)]))
+    files, records = board.meters
+    assert (files.unit, files.done, files.total, files.size) == ("file", 1, 1, len(WET))
+    assert (records.done, records.total, records.size) == (2, 2, len(MEMBERS[0]) + len(MEMBERS[2]))

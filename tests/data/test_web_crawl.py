@@ -17,6 +17,7 @@ from warcio.archiveiterator import ArchiveIterator
 from tests.data.web_site import Handler, Site, big_site, plain_parser_of, serving
 from tilth.core.config import parse
 from tilth.core.errors import DataError, IntegrityError, RecipeError
+from tilth.core.progress import Board
 from tilth.data.document import Document
 from tilth.data.sources import Listing, SourceConfig, list_inputs
 from tilth.data.sources.intake import Intake
@@ -473,3 +474,17 @@ def test_what_cannot_be_meant_is_refused() -> None:
             parse(SourceConfig, {"crawl": {**good, **wrong}})
     with pytest.raises(RecipeError, match="contact"):
         parse(SourceConfig, {"crawl": {"start": ["http://h/"]}})
+
+
+def test_pages_are_counted_while_they_come(site: Site, tmp_path: Path) -> None:
+    site.html("/", '<a href="/a">a</a><a href="/gone">g</a>')
+    site.html("/a", "<p>first page")
+    board = Board()
+    with board.watching(tmp_path / "work"):
+        crawled(site, tmp_path)
+        crawled(site, tmp_path)  # it is here: nothing is measured
+        crawled(site, tmp_path, start=None, urls=[f"{site.url}/a", f"{site.url}/b"])
+    followed, listed = board.meters
+    assert (followed.unit, followed.done, followed.before, followed.total) == ("page", 3, 0, 0)
+    assert followed.size >= len(b"<p>first page")
+    assert (listed.done, listed.total) == (2, 2)

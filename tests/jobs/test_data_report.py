@@ -24,9 +24,10 @@ from tests.jobs.test_report import Page
 from tilth.core.config import parse
 from tilth.data.config import DataConfig
 from tilth.data.dataset import Dataset, open_dataset
-from tilth.data.document import read_batches
+from tilth.data.document import read_tables, table_documents
 from tilth.data.ledger import open_ledger
-from tilth.data.pipeline import Workshop, prepare
+from tilth.data.pipeline import prepare
+from tilth.data.workshop import Workshop
 from tilth.jobs import data_page
 from tilth.jobs.compared import compared_examples
 from tilth.jobs.data_page import differences
@@ -61,8 +62,8 @@ def rows_of(dataset: Dataset) -> list[tuple[str, Any, int]]:
         (split, document, len(document.text.encode()) + 1)
         for split in dataset.facts["splits"]
         for path in sorted((dataset.folder / "documents" / split).iterdir())
-        for batch in read_batches(path)
-        for document in batch
+        for table in read_tables(path)
+        for document in table_documents(table)
     ]
 
 

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tilth.core import progress
 from tilth.core.config import fingerprint
 from tilth.core.errors import IntegrityError
 from tilth.core.executors import Executor, Inline
@@ -116,6 +117,7 @@ class _Plan:
         self.results: list[list[Done]] = [[] for _ in chains]
 
     def run(self, executor: Executor, function: Callable[..., None], verify: bool) -> list[list[Done]]:
+        progress.plan(self.totals)
         there = [self._there(chain, verify) for chain in self.chains]
         missing = [index for index, chain in enumerate(self.chains) if there[index] < len(chain)]
         for index in sorted(set(range(len(self.chains))) - set(missing)):
@@ -155,13 +157,14 @@ def run_one(tasks: Sequence[Task], workspace: Path) -> None:
     """What an executor runs for a task that stands alone."""
     [task] = tasks
     facts = _first_facts(task)
-    with new_folder(task.folder(workspace), facts) as folder:
+    final = task.folder(workspace)
+    with progress.counted(workspace, final.name), new_folder(final, facts) as folder:
         facts.update(task.function(folder, **task.arguments))
 
 
 def run_chain(tasks: Sequence[Task], workspace: Path) -> None:
     """What an executor runs for the missing end of a chain."""
-    with ExitStack() as folders:
+    with progress.counted(workspace, tasks[0].folder(workspace).name, len(tasks)), ExitStack() as folders:
         items: Iterator[Any] | None = None
         for task in tasks:
             facts = _first_facts(task)

@@ -48,8 +48,16 @@ def digest(text: str) -> bytes:
 
 def first_of_each(digests: npt.NDArray[np.void]) -> I64:
     """For each digest [n] the index of the first equal one [n]: a document is a duplicate when that is not itself."""
-    _, first, inverse = np.unique(digests, return_index=True, return_inverse=True)
-    return first[inverse].astype(np.int64)
+    high, low = digests["high"], digests["low"]
+    order = np.argsort(high, kind="stable")  # of equal ones the first comes first
+    same_high = high[order[1:]] == high[order[:-1]]
+    if (low[order[1:]] != low[order[:-1]])[same_high].any():  # never by chance
+        order = np.lexsort((low, high))
+        same_high = high[order[1:]] == high[order[:-1]]
+    fresh = np.concatenate([[True], ~(same_high & (low[order[1:]] == low[order[:-1]]))])[: len(order)]
+    first = np.empty(len(order), np.int64)
+    first[order] = order[fresh][np.cumsum(fresh) - 1]
+    return first
 
 
 def preference(characters: I64, doc_ids: Sequence[str], keep: Literal["longest", "first"]) -> I64:

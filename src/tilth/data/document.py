@@ -16,6 +16,8 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tilth.core import progress
+
 DOCUMENT_SCHEMA = pa.schema(
     [
         pa.field("doc_id", pa.string(), nullable=False),
@@ -90,10 +92,19 @@ def documents_table(documents: Iterable[Document]) -> pa.Table:
     )
 
 
-def read_batches(path: Path) -> Iterator[list[Document]]:
+def table_documents(table: pa.Table) -> list[Document]:
+    """The documents of a table."""
+    columns = table.to_pydict()
+    columns["meta"] = [json.loads(meta) if meta != "{}" else {} for meta in columns["meta"]]
+    return list(map(Document, *(columns[name] for name in DOCUMENT_SCHEMA.names)))
+
+
+def read_tables(path: Path) -> Iterator[pa.Table]:
     """The documents of a Parquet file, in its order, a row group in memory at a time."""
     with pq.ParquetFile(path) as file:
-        for group in range(file.num_row_groups):
-            columns = file.read_row_group(group, columns=DOCUMENT_SCHEMA.names).to_pydict()
-            columns["meta"] = [json.loads(meta) if meta != "{}" else {} for meta in columns["meta"]]
-            yield list(map(Document, *(columns[name] for name in DOCUMENT_SCHEMA.names)))
+        sizes = [file.metadata.row_group(group).total_byte_size for group in range(file.num_row_groups)]
+        if not progress.expected():
+            progress.expect(sum(sizes))
+        for group, size in enumerate(sizes):
+            yield file.read_row_group(group, columns=DOCUMENT_SCHEMA.names)
+            progress.advance(size)  # when they have been used

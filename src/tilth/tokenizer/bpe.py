@@ -100,10 +100,10 @@ class BpeTokenizer(Tokenizer):
         End-of-text stands between them as its name, which the engine is told to take for the token; so no text may hold
         that name here.
         """
-        if any(END_OF_TEXT in text for text in texts):
+        joined = END_OF_TEXT.join([*texts, ""])
+        if joined.count(END_OF_TEXT) != len(texts):
             return super().encode_documents(texts)
         try:
-            joined = END_OF_TEXT.join([*texts, ""])
             return self._engine.encode_to_numpy(joined, allowed_special={END_OF_TEXT}).copy()
         except ValueError:  # lone surrogates, very long runs of white space
             return super().encode_documents(texts)

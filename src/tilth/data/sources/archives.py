@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
+from tilth.core import progress
 from tilth.data.sources import streams
 from tilth.data.sources.content import Content
 from tilth.data.sources.inputs import Input
@@ -93,6 +94,7 @@ def _zip_entries(content: Content) -> Iterator[Entry]:
             for info in archive.infolist():
                 if not info.is_dir():
                     yield _zip_entry(archive, info)
+                progress.advance(info.compress_size)
 
 
 def _refuse_bomb(grown: int, size: int) -> None:

@@ -14,20 +14,24 @@ changing are noticed when the file is next read, since readers compare what they
 from __future__ import annotations
 
 import contextlib
+import errno
+import hashlib
 import time
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
+from tilth.core import progress
 from tilth.core.config import fingerprint
-from tilth.core.errors import IntegrityError
-from tilth.core.files import disk, hash_file, read_manifest, read_sealed, write_sealed
+from tilth.core.errors import IntegrityError, StorageError
+from tilth.core.files import hash_file, read_manifest, read_sealed, write_sealed
 from tilth.data.sources.config import SourceConfig
 from tilth.data.sources.inputs import Listing
 
 FileHash = Callable[[Path], str]
 _GRAIN = 2_000_000_000  # nanoseconds: FAT's clock ticks every two seconds
+_PIECE, _LARGE = 1 << 20, 64 << 20
 _VERSION = 1
 
 # A variable of the context and not an argument: it would go through a dozen functions of which none looks at it.
@@ -74,7 +78,7 @@ class RememberedHashes:
     def _read(self) -> dict[str, list[Any]]:
         try:
             content = read_sealed(self._note) if self._note.is_file() else {}
-        except IntegrityError:
+        except (IntegrityError, StorageError):
             return {}  # a note is no more than the time that it saves
         return dict(content["files"]) if content.get("version") == _VERSION else {}
 
@@ -86,7 +90,11 @@ class RememberedHashes:
         if known is not None and known[:-1] == state:
             self._now[key] = known
             return str(known[-1])
-        digest = hash_file(path)
+        if state[0] < _LARGE:
+            digest = hash_file(path)
+        else:
+            with progress.measured("hashing", path.name, total=state[0]):
+                digest = _hash(path)
         self.read_bytes += state[0]
         if _state(path) == state and state[1] < began - _GRAIN:
             self._now[key] = [*state, digest]
@@ -94,9 +102,24 @@ class RememberedHashes:
 
     def save(self) -> None:
         """Writes what is known now, if that is not what was."""
-        if self._now != self._before:
-            disk.make_folder(self._note.parent)
+        if self._now == self._before:
+            return
+        try:
             write_sealed(self._note, {"version": _VERSION, "files": dict(sorted(self._now.items()))})
+        except StorageError as error:
+            # Who may only read a workspace trains from it all the same, and reads the files again the next time.
+            if getattr(error.__cause__, "errno", None) not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
+
+
+def _hash(path: Path) -> str:
+    """`hash_file`, saying how far it is."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE):
+            digest.update(piece)
+            progress.advance(len(piece))
+    return digest.hexdigest()
 
 
 def _state(path: Path) -> list[int]:

@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tilth.core import progress
 from tilth.core.config import fingerprint
 from tilth.core.errors import DataError, IntegrityError
 from tilth.core.files import FolderLock, read_json, read_sealed, safe_join, write_json, write_sealed
@@ -61,7 +62,13 @@ def _from_hub(config: SourceConfig, hub: HubConfig, downloads: Path) -> Listing:
                 f"{hub.dataset}@{hub.revision}: streaming reads Parquet, and these files are {choice.kind}",
                 "leave `streaming:` out, or use the hub's own conversion with `revision: refs/convert/parquet`",
             )
-        inputs = [copy.input(config, choice.kind, files[name], streaming=hub.streaming) for name in choice.names]
+        total = sum(files[name].size for name in choice.names)
+        inputs, here = [], 0
+        with progress.measured("downloading", hub.dataset, total=0 if hub.streaming else total) as meter:
+            for name in choice.names:
+                inputs.append(copy.input(config, choice.kind, files[name], streaming=hub.streaming))
+                here += files[name].size
+                meter.had(0 if hub.streaming else here - meter.done)  # what was not sent was here
     return Listing(tuple(inputs), _said(config, choice, f"{hub.dataset} at commit {commit}", commit, card.license))
 
 

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from tilth.core import progress
 from tilth.core.errors import DataError, RecipeError
 from tilth.core.files import disk, safe_join, storage_errors, write_file
 from tilth.data.sources.hashes import file_hash
@@ -243,13 +244,17 @@ def _first_line(error: BaseException) -> str:
 
 
 def _quiet() -> Any:
-    """The library's progress bar, silent: tilth has a display of its own."""
+    """The library's progress bar, silent: what it would show goes to tilth's own display."""
     utils: Any = importlib.import_module("huggingface_hub.utils")
 
     def silence(self: Any, *args: Any, **kwargs: Any) -> None:
         utils.tqdm.__init__(self, *args, **{**kwargs, "disable": True})
 
-    return type("Quiet", (utils.tqdm,), {"__init__": silence})
+    def update(self: Any, n: float | None = 1) -> None:
+        del self
+        progress.advance(int(n or 0))
+
+    return type("Quiet", (utils.tqdm,), {"__init__": silence, "update": update})
 
 
 def _library() -> Any:

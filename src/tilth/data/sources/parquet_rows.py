@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tilth.core import progress
 from tilth.core.errors import DataError
 from tilth.data.document import Outcome
 from tilth.data.sources import streams
@@ -103,6 +104,8 @@ def _rows(file: BinaryIO, columns: list[str]) -> Iterator[dict[str, Any]]:
                 columns_of_values = [values_of(column) for column in batch.columns]
                 for values in zip(*columns_of_values, strict=True):
                     yield dict(zip(batch.schema.names, values, strict=True))
+            columns_read = (parquet.metadata.row_group(group).column(n) for n in range(parquet.metadata.num_columns))
+            progress.advance(sum(column.total_compressed_size for column in columns_read))
 
 
 def _batch_rows(group: Any, number: int, columns: list[str]) -> int:

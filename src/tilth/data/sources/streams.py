@@ -21,6 +21,7 @@ from typing import BinaryIO, Protocol
 
 import pyarrow as pa
 
+from tilth.core import progress
 from tilth.core.errors import DataError
 from tilth.data.sources.inputs import COMPRESSIONS, Input, split_suffixes
 
@@ -130,9 +131,14 @@ def read_pieces(item: Input) -> Iterator[bytes]:
         codec = COMPRESSIONS.get(split_suffixes(item.path.name)[1]) or _codec_of(file)
         hashed = _HashedFile(file)
         if codec:
-            yield from _decompressed(hashed, codec, str(item.path), f" of {item.size}")
+            pieces = _decompressed(hashed, codec, str(item.path), f" of {item.size}")
         else:
-            yield from iter(lambda: hashed.read(PIECE), b"")
+            pieces = iter(lambda: hashed.read(PIECE), b"")
+        said = 0
+        for piece in pieces:
+            yield piece
+            progress.advance(hashed.position - said)  # when the piece has been used
+            said = hashed.position
         while hashed.read(PIECE):
             pass
     if (hashed.position, hashed.hexdigest()) != (item.size, item.sha256):

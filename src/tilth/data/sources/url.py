@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from tilth.core import progress
 from tilth.core.errors import DataError, IntegrityError, StorageError
 from tilth.core.files import FolderLock, disk, hash_file, read_json, storage_errors, write_json
 from tilth.data.sources.hashes import file_hash
@@ -63,10 +64,12 @@ def fetch(url: str, sha256: str, folder: Path) -> Path:
         return target
     with FolderLock(folder, "the download folder"), storage_errors(target):
         part = target.with_name(f"{target.name}.part")
-        complete(url, part)
+        with progress.measured("downloading", url):
+            complete(url, part)
         if hash_file(part) != sha256:  # it may be two versions glued together: once more, from the first byte
             _start_over(part)
-            complete(url, part)
+            with progress.measured("downloading", url):
+                complete(url, part)
         _accept(url, part, target, sha256)
     return target
 
@@ -98,6 +101,7 @@ def _accept(url: str, part: Path, target: Path, sha256: str) -> None:
 def complete(url: str, part: Path) -> None:
     """Brings `part` to its full length, in as many attempts as bring something new; its hash is for the caller."""
     best, failures = _size(part), 0
+    progress.had(best)
     while True:
         started = time.monotonic()
         try:
@@ -132,10 +136,13 @@ def _attempt(url: str, part: Path) -> None:
         return
     with response:
         total = _place(response, part, start)
+        progress.expect(total or 0)
+        progress.reach(_size(part))  # a server that knows no ranges begins anew
         _room_for(url, part, 0 if total is None else total - _size(part))
         for piece in _body(response):
             _room_for(url, part, len(piece))
             disk.append(part, piece)
+            progress.advance(len(piece))
     found = _size(part)
     if total is not None and found != total:
         # Were it more, the next request would ask beyond the file's end and be told so (416): _refused starts over.

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tilth.core import progress
 from tilth.data.document import Document, Verdict
 from tilth.data.extract import Extractors
 from tilth.data.sources import Input, SourceConfig, read_input
@@ -21,11 +22,15 @@ def collect(
     parts = _Parts(folder, part_bytes)
     with Extractors(source.extract) as extractors, LedgerWriter(folder) as ledger, parts:
         ledger.add(skipped)
+        progress.expect(sum(item.size for item in inputs))
+        read = 0
         for item in inputs:
             for outcome in read_input(item, source, extractors):
                 ledger.add(outcome.verdicts)
                 if outcome.document is not None:
                     parts.add(outcome.document)
+            read += item.size
+            progress.reach(read)  # a reader that jumps about in a file does not say how far it is
     return {"parts": parts.facts, "rules": ledger.rules}
 
 

@@ -1,85 +1,110 @@
-"""What is known of every document of all parts, without its text: what deduplication and the split decide by."""
+"""What is known of every document of all parts, without its text: what deduplication and the split decide by.
+
+A document's number is its place in all parts, end to end. Columns are read part by part and let go of: at most a byte
+or two for each document stay in memory, whoever asks, so that a corpus of a hundred million lines passes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from tilth.data.dedup import DIGEST, I64
+from tilth.data.dedup import I64
 from tilth.data.tasks.cleaning import DIGESTS
-from tilth.data.tasks.parts import verified_table
+from tilth.data.tasks.parts import verified_file
 
 DROPS = "drops.parquet"
+ROWS_AT_ONCE = 1 << 20
+"""Documents that are held as a table at a time, and the rows of a row group."""
+_BATCH_ROWS = 1 << 16
+_NUMBER = pa.field("number", pa.int64())
 
 
 class Corpus:
-    """The tables that `digests` left of all parts, end to end; a document's number is its place in them."""
+    """The tables that `digests` left of all parts, end to end."""
 
     def __init__(self, folders: Sequence[Path]) -> None:
-        tables = [verified_table(folder, DIGESTS) for folder in folders]
-        self._table = pa.concat_tables(tables).unify_dictionaries()
-        self.starts = np.cumsum([0, *(len(table) for table in tables)])[:-1]
+        self._files = [verified_file(folder, DIGESTS) for folder in folders]
+        lengths = [pq.read_metadata(file).num_rows for file in self._files]
+        self.starts: I64 = np.cumsum([0, *lengths], dtype=np.int64)[:-1]
+        self._length: int = sum(lengths)
 
     def __len__(self) -> int:
-        return len(self._table)
+        return self._length
+
+    def part(self, number: int, names: Sequence[str]) -> pa.Table:
+        """Some columns of one part."""
+        return pq.read_table(self._files[number], columns=list(names))
+
+    def parts(self, names: Sequence[str]) -> Iterator[tuple[int, pa.Table]]:
+        """Some columns, part by part, each with the number of its first document."""
+        return ((int(start), self.part(n, names)) for n, start in enumerate(self.starts))
+
+    def reader(self, names: Sequence[str]) -> pa.RecordBatchReader:
+        """Some columns of all documents as a stream, with `number` before them."""
+        stored = pq.read_schema(self._files[0])
+        schema = pa.schema([_NUMBER, *(stored.field(name) for name in names)])
+        batches = (
+            pa.record_batch([pa.array(np.arange(start, start + len(batch))), *batch.columns], schema=schema)
+            for start, batch in self.batches(names)
+        )
+        return pa.RecordBatchReader.from_batches(schema, batches)
+
+    def batches(self, names: Sequence[str]) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """Some columns of a few documents at a time, each with the number of its first one."""
+        for start, file in zip(self.starts.tolist(), self._files, strict=True):
+            with pq.ParquetFile(file) as opened:
+                for batch in opened.iter_batches(_BATCH_ROWS, columns=list(names)):
+                    yield start, batch
+                    start += len(batch)
+
+    def take(self, numbers: I64, names: Sequence[str]) -> pa.Table:
+        """Some columns of some documents, in the order of `numbers`; whoever asks for very many asks in pieces."""
+        order = np.argsort(numbers, kind="stable")
+        parts, rows = self.places(numbers[order])
+        own = self.split(parts, rows)
+        tables = [self.part(n, names).take(pa.array(rows)) for n, rows in enumerate(own) if len(rows)]
+        if not tables:
+            return self.part(0, names).slice(0, 0)
+        back = np.empty(len(order), np.int64)
+        back[order] = np.arange(len(order))
+        return pa.concat_tables(tables).unify_dictionaries().take(pa.array(back))
 
     def rows(self, numbers: I64, names: Sequence[str]) -> list[dict[str, Any]]:
-        """Some columns of some documents."""
-        rows: list[dict[str, Any]] = self._table.select(list(names)).take(numbers).to_pylist()
+        """The same as rows."""
+        rows: list[dict[str, Any]] = self.take(numbers, names).to_pylist()
         return rows
 
     def flags(self, name: str) -> npt.NDArray[np.bool_]:
         """A column of true and false."""
-        return np.asarray(self._table[name])
+        return np.concatenate([np.asarray(table[name]) for _, table in self.parts([name])])
 
-    def groups(self, together: pa.Table | None) -> list[str]:
-        """What each document must not be parted from: its group, or what `together` (part, row, group) says."""
-        columns = (self._table[name].to_pylist() for name in ("source", "doc_id", "group"))
-        names = [f"{source}/{group or doc_id}" for source, doc_id, group in zip(*columns, strict=True)]
-        if together is not None:
-            numbers = self.starts[np.asarray(together["part"])] + np.asarray(together["row"])
-            for number, name in zip(numbers.tolist(), together["group"].to_pylist(), strict=True):
-                names[number] = name
-        return names
+    def grouped(self) -> npt.NDArray[np.bool_]:
+        """Whether a document belongs to a group of several [n]."""
+        return np.concatenate([np.asarray(table["group"].is_valid()) for _, table in self.parts(["group"])])
 
-    def column(self, name: str) -> Any:
-        return self._table[name]
-
-    def sizes(self, name: str) -> I64:
-        return np.asarray(self._table[name])
-
-    def digests(self) -> Any:
-        return np.frombuffer(b"".join(self._table["digest"].to_pylist()), dtype=DIGEST)
-
-    def dropped(self, folder: Path | None) -> I64:
-        """The numbers of the documents that an earlier task dropped."""
+    def dropped(self, folder: Path | None) -> Iterator[tuple[I64, I64]]:
+        """What an earlier task dropped, a piece at a time in rising order: the numbers, and of those that stay."""
         if folder is None:
-            return np.empty(0, np.int64)
-        table = verified_table(folder, DROPS)
-        numbers: I64 = self.starts[np.asarray(table["part"])] + np.asarray(table["row"])
-        return numbers
+            return
+        with pq.ParquetFile(verified_file(folder, DROPS)) as file:
+            for batch in file.iter_batches(_BATCH_ROWS):
+                part, row, kept = (np.asarray(batch[name]) for name in ("part", "row", "kept"))
+                yield self.starts[part] + row, kept
 
-    def ties(self) -> I64:
-        """Pairs that tie the documents of a group to its first one [P, 2]."""
-        grouped = np.flatnonzero(np.asarray(self._table["group"].is_valid()))
-        rows = self._table.select(["source", "group"]).take(grouped).to_pylist()
-        first: dict[tuple[str, str], int] = {}
-        pairs = [
-            (first.setdefault((row["source"], row["group"]), n), n)
-            for n, row in zip(grouped.tolist(), rows, strict=True)
-        ]
-        return np.array(pairs, np.int64).reshape(-1, 2)
-
-    def exact_pairs(self, folder: Path | None) -> I64:
-        """Exact duplicates, each with the one that stays [P, 2]."""
-        gone = self.dropped(folder)
-        kept = np.asarray(verified_table(folder, DROPS)["kept"]) if folder else gone
-        return np.stack([kept, gone], axis=1)
+    def gone(self, folders: Sequence[Path | None]) -> npt.NDArray[np.bool_]:
+        """Whether earlier tasks dropped a document [n]."""
+        gone = np.zeros(len(self), bool)
+        for folder in folders:
+            for numbers, _ in self.dropped(folder):
+                gone[numbers] = True
+        return gone
 
     def by_part(self, values: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
         """Values of all documents, as one array for each part."""
@@ -93,3 +118,9 @@ class Corpus:
         """The part and the row of documents."""
         parts = np.searchsorted(self.starts, numbers, side="right") - 1
         return parts, numbers - self.starts[parts]
+
+
+def group_names(table: pa.Table | pa.RecordBatch) -> list[str]:
+    """What each document must not be parted from, of a table with source, doc_id and group."""
+    columns = (table[name].to_pylist() for name in ("source", "doc_id", "group"))
+    return [f"{source}/{group or doc_id}" for source, doc_id, group in zip(*columns, strict=True)]

@@ -10,33 +10,39 @@ A document's number is its place in all parts, end to end.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from tilth.core import progress
 from tilth.core.config import fingerprint
 from tilth.core.errors import DataError
 from tilth.data import minhash
-from tilth.data.dedup import F64, I64, NearConfig, choose, components, first_of_each, preference
-from tilth.data.document import Verdict
+from tilth.data.dedup import F64, I64, NearConfig, choose, preference
 from tilth.data.minhash import MinHashConfig
-from tilth.data.tasks.cleaning import SIGNATURES
-from tilth.data.tasks.corpus import DROPS, Corpus
+from tilth.data.tasks.corpus import DROPS, ROWS_AT_ONCE, Corpus
+from tilth.data.tasks.groups import write_groups
 from tilth.data.tasks.parts import LedgerWriter, Part, verified_array
+from tilth.data.tasks.ranges import bands, first_by_digest, places
 from tilth.data.words import U64
 
-VERSIONS = {"exact": 2, "candidates": 2, "shingles": 2, "near": 3}
-GROUPS, CLUSTERS = "groups.parquet", "clusters.parquet"
+VERSIONS = {"exact": 2, "candidates": 2, "shingles": 2, "near": 4}
+CLUSTERS = "clusters.parquet"
 CLUSTERS_SCHEMA = pa.schema(
     [
         *((f"{role}{name}", pa.string()) for role in ("kept", "member") for name in ("", "_source", "_locator")),
         ("similarity", pa.float64()),
     ]
 )
+_DROPS_SCHEMA = pa.schema([(name, pa.int64()) for name in ("part", "row", "kept")])
+_PAIRS_HELD = 1 << 24
 _JUDGED_FROM = 20  # dropped documents; a share of fewer says little
 _SHOWN = 5
 _SMALL = 64  # n-grams of a pair: so few are compared faster many pairs at a time than pair by pair
@@ -45,39 +51,58 @@ _CHUNK = 20_000  # pairs
 
 def exact(folder: Path, digests: Sequence[Path]) -> dict[str, Any]:
     """Finds documents whose text stood before."""
-    table = Corpus(digests)
-    first = first_of_each(table.digests())
-    dropped = np.flatnonzero(first != np.arange(len(first)))
-    ids = table.column("doc_id").to_pylist()
-    verdicts = (Verdict(ids[i], "deduplicate", "exact_duplicate", "dropped", ids[first[i]]) for i in dropped)
-    return _write_drops(folder, table, dropped, first[dropped], verdicts)
+    corpus = Corpus(digests)
+    first = first_by_digest(corpus)
+    with _Drops(folder, corpus, "exact_duplicate") as drops:
+        for start in range(0, len(first), ROWS_AT_ONCE):
+            own = first[start : start + ROWS_AT_ONCE]
+            numbers = start + np.flatnonzero(own != np.arange(start, start + len(own)))
+            drops.add(numbers, first[numbers].astype(np.int64))
+    return drops.facts
 
 
 def candidates(
     folder: Path, digests: Sequence[Path], signatures: Sequence[Path], drops: Path | None, config: NearConfig
 ) -> dict[str, Any]:
     """Pairs of documents that share a band of their signatures, exact duplicates left out."""
-    table = Corpus(digests)
-    gone = table.dropped(drops)
-    places = preference(table.sizes("characters"), table.column("doc_id").to_pylist(), config.keep)
-    pairs = minhash.candidates(_bands(signatures, config.keys, gone), places)
+    corpus = Corpus(digests)
+    gone = corpus.gone([drops])
+    order = places(corpus, folder) if config.keep == "longest" else np.arange(len(corpus))
+    found = _Pairs(len(corpus))
+    progress.expect(config.keys)
+    for numbers, hashes in bands(signatures, config.keys, gone, folder):
+        local = np.argsort(np.argsort(order[numbers]))
+        found.add(numbers.astype(np.int64)[minhash.candidates([hashes], local)])
+    pairs = found.all()
+    pairs = pairs[np.lexsort((order[pairs[:, 1]], order[pairs[:, 0]]))]
     pairs.tofile(folder / "pairs.bin")
     wanted = np.unique(pairs)
-    parts, rows = table.places(wanted)
-    listed = table.split(parts, rows)
+    parts, rows = corpus.places(wanted)
+    listed = corpus.split(parts, rows)
     for part, own in enumerate(listed):
         own.tofile(folder / f"rows-{part:05d}.bin")
     identities = [fingerprint(own.tolist()) for own in listed]
     return {"pairs": len(pairs), "candidates": len(wanted), "parts": identities, "rules": {}}
 
 
-def _bands(folders: Sequence[Path], keys: int, gone: I64) -> Iterator[U64]:
-    """Band by band the hashes of all documents; those that are gone are like no other."""
-    parts = [verified_array(folder, SIGNATURES, np.uint64).reshape(keys, -1) for folder in folders]
-    for key in range(keys):
-        hashes = np.concatenate([bands[key] for bands in parts])
-        hashes[gone] = 0
-        yield hashes
+class _Pairs:
+    """Pairs of documents, each once; bands give the same ones again and again."""
+
+    def __init__(self, documents: int) -> None:
+        self._base = max(1, documents)
+        self._held, self._fresh = [np.empty(0, np.int64)], 0
+
+    def add(self, pairs: I64) -> None:
+        """More pairs [P, 2]."""
+        self._held.append(pairs[:, 0] * self._base + pairs[:, 1])
+        self._fresh += len(pairs)
+        if self._fresh > _PAIRS_HELD:
+            self._held = [np.unique(np.concatenate(self._held))]
+            self._fresh = len(self._held[0]) // 2  # what stays must not be sorted again for every band
+
+    def all(self) -> I64:
+        """All of them [P, 2]."""
+        return np.stack(np.divmod(np.unique(np.concatenate(self._held)), self._base), axis=1)
 
 
 def shingles(folder: Path, part: Part, number: int, pairs: Path, config: MinHashConfig) -> dict[str, Any]:
@@ -109,29 +134,48 @@ def near(
     Together belong near-duplicates, documents of one group, and what exact duplicates of either were; over any number
     of steps. A split never parts them.
     """
-    table = Corpus(digests)
+    corpus = Corpus(digests)
     compared = verified_array(pairs, "pairs.bin", np.int64).reshape(-1, 2)
-    similarities = _similarities(compared, pairs, shingled, table, config.threshold)
+    similarities = _similarities(compared, pairs, shingled, corpus, config.threshold)
     close = similarities >= config.threshold
     found, similarities = compared[close], similarities[close]
-    ids = table.column("doc_id").to_pylist()
-    together = components(np.concatenate([found, table.ties(), table.exact_pairs(drops)]), len(ids))
-    stays_for, values = np.arange(len(ids)), np.ones(len(ids))
-    if drop:
-        places = preference(table.sizes("characters"), ids, config.keep)
-        stays_for, values = choose(found, similarities, places)
-    dropped = np.flatnonzero(stays_for != np.arange(len(ids)))
-    if drop:
-        _refuse_emptying(table, dropped, stays_for, values, config)
-    groups = _write_groups(folder, table, together, {*dropped.tolist(), *table.dropped(drops).tolist()})
-    _write_clusters(folder, table, dropped, stays_for, values)
-    verdicts = (
-        Verdict(ids[i], "deduplicate", "near_duplicate", "dropped", f"{values[i]:.3f}", ids[stays_for[i]])
-        for i in dropped
+    chosen = (
+        _choose(corpus, found, similarities, config) if drop else _Chosen(found[:0, 0], found[:0, 1], similarities[:0])
     )
-    facts = _write_drops(folder, table, dropped, stays_for[dropped], verdicts)
+    if drop:
+        _refuse_emptying(corpus, chosen, config)
+    groups = write_groups(folder, corpus, found, drops, chosen.dropped)
+    _write_clusters(folder, corpus, chosen)
+    with _Drops(folder, corpus, "near_duplicate") as writer:
+        for some in _slices(len(chosen.dropped)):
+            values = [f"{value:.3f}" for value in chosen.values[some].tolist()]
+            writer.add(chosen.dropped[some], chosen.kept[some], pa.array(values))
+    facts = writer.facts
     parts = [fingerprint([drop, group]) for drop, group in zip(facts["parts"], groups, strict=True)]
     return {**facts, "parts": parts, "pairs": len(close), "near_pairs": len(found)}
+
+
+class _Chosen(NamedTuple):
+    """Near-duplicates that go, in rising order, and for which each goes."""
+
+    dropped: I64
+    kept: I64
+    values: F64
+
+
+def _choose(corpus: Corpus, found: I64, similarities: F64, config: NearConfig) -> _Chosen:
+    """Who goes; of all documents only those that stand in a pair are looked at."""
+    numbers, local = np.unique(found, return_inverse=True)
+    table = corpus.take(numbers, ["characters", "doc_id"])
+    order = preference(np.asarray(table["characters"]), table["doc_id"].to_pylist(), config.keep)
+    stays_for, values = choose(local.reshape(-1, 2), similarities, order)
+    goes = np.flatnonzero(stays_for != np.arange(len(numbers)))
+    return _Chosen(numbers[goes], numbers[stays_for[goes]], values[goes])
+
+
+def _slices(length: int) -> list[slice]:
+    """Runs of rows that are written together; one that is empty where there are none."""
+    return [slice(start, start + ROWS_AT_ONCE) for start in range(0, max(length, 1), ROWS_AT_ONCE)]
 
 
 def _similarities(pairs: I64, listed: Path, shingled: Sequence[Path], corpus: Corpus, threshold: float) -> F64:
@@ -177,74 +221,90 @@ class _Shingles:
         return self.hashes[self._offsets[place] : self._offsets[place + 1]]
 
 
-def _write_drops(folder: Path, table: Corpus, dropped: I64, kept: I64, verdicts: Iterator[Verdict]) -> dict[str, Any]:
-    """Writes which documents go, `dropped` in rising order; facts: sizes, and for each part what decides its rest."""
-    part, row = table.places(dropped)
-    pq.write_table(pa.table({"part": part, "row": row, "kept": kept}), folder / DROPS)
-    with LedgerWriter(folder) as ledger:
-        ledger.add(verdicts)
-    sizes = {name: int(table.sizes(name)[dropped].sum()) for name in ("characters", "text_bytes")}
-    own = [fingerprint(rows.tolist()) for rows in table.split(part, row)]
-    bytes_by_rule = dict.fromkeys(ledger.rules["dropped"], sizes["text_bytes"])  # of which there is one at most
-    return {"documents": len(dropped), **sizes, "parts": own, "dropped_bytes": bytes_by_rule, "rules": ledger.rules}
+class _Drops:
+    """Writes which documents go, in rising order; `facts`: sizes, and for each part what decides its rest."""
+
+    def __init__(self, folder: Path, corpus: Corpus, rule: str) -> None:
+        self._corpus, self._rule = corpus, rule
+        self._ledger = LedgerWriter(folder)
+        self._file = pq.ParquetWriter(folder / DROPS, _DROPS_SCHEMA)
+        self._rows: list[list[I64]] = [[] for _ in corpus.starts]
+        self._sizes = Counter[str](characters=0, text_bytes=0)
+        self._documents = 0
+
+    def add(self, numbers: I64, kept: I64, values: pa.Array | None = None) -> None:
+        """More of them, and for which each goes; `ROWS_AT_ONCE` at most."""
+        part, row = self._corpus.places(numbers)
+        self._file.write_table(pa.table([part, row, kept], schema=_DROPS_SCHEMA))
+        table = self._corpus.take(numbers, ["doc_id", *self._sizes])
+        kept_ids = self._corpus.take(kept, ["doc_id"])["doc_id"]
+        said = (kept_ids, "") if values is None else (values, kept_ids)
+        self._ledger.add_columns(table["doc_id"], "deduplicate", self._rule, *said)
+        for name in self._sizes:
+            self._sizes[name] += int(np.asarray(table[name]).sum())
+        for place, rows in enumerate(self._corpus.split(part, row)):
+            self._rows[place] += [rows] if len(rows) else []
+        self._documents += len(numbers)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """As they stand in the manifest."""
+        own = [fingerprint([row for piece in pieces for row in piece.tolist()]) for pieces in self._rows]
+        rules = self._ledger.rules
+        by_rule = dict.fromkeys(rules["dropped"], self._sizes["text_bytes"])  # of which there is one at most
+        return {"documents": self._documents, **self._sizes, "parts": own, "dropped_bytes": by_rule, "rules": rules}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._ledger.__exit__(kind, error, at)
+        self._file.close()
 
 
-def _write_clusters(folder: Path, table: Corpus, dropped: I64, stays_for: I64, values: F64) -> None:
+def _write_clusters(folder: Path, corpus: Corpus, chosen: _Chosen) -> None:
     """Near-duplicates that go, each beside the one that stays for it; by the latter, the most similar first."""
-    order = np.lexsort((dropped, -values[dropped], stays_for[dropped]))
-    gone = dropped[order]
-    columns: dict[str, Any] = {}
-    for role, numbers in (("kept", stays_for[gone]), ("member", gone)):
-        for name, column in (("", "doc_id"), ("_source", "source"), ("_locator", "locator")):
-            values_of = table.column(column).take(numbers)
-            columns[role + name] = values_of.cast(pa.string())
-    pq.write_table(
-        pa.table({**columns, "similarity": values[gone]}, schema=CLUSTERS_SCHEMA),
-        folder / CLUSTERS,
-        compression="zstd",
-    )
+    order = np.lexsort((chosen.dropped, -chosen.values, chosen.kept))
+    with pq.ParquetWriter(folder / CLUSTERS, CLUSTERS_SCHEMA, compression="zstd") as file:
+        for some in _slices(len(order)):
+            columns: list[Any] = []
+            for numbers in (chosen.kept[order[some]], chosen.dropped[order[some]]):
+                table = corpus.take(numbers, ["doc_id", "source", "locator"])
+                columns += [column.cast(pa.string()) for column in table.columns]
+            file.write_table(pa.table([*columns, chosen.values[order[some]]], schema=CLUSTERS_SCHEMA))
 
 
-def _write_groups(folder: Path, table: Corpus, together: I64, dropped: set[int]) -> list[str]:
-    """Documents that stay and belong together beyond their own groups: (part, row, group).
-
-    The group is called by the first of the groups that it joins, so that most documents are drawn as they would be if
-    nothing were like them. Returns a fingerprint of those of each part.
-    """
-    own_names = table.groups(None)
-    members: dict[int, list[int]] = {}
-    for number in np.flatnonzero(np.bincount(together, minlength=len(table))[together] > 1).tolist():
-        if number not in dropped:
-            members.setdefault(int(together[number]), []).append(number)
-    joined = [(group, sorted({own_names[n] for n in group})) for group in members.values()]
-    several = sorted((n, names[0]) for group, names in joined if len(names) > 1 for n in group)
-    part, row = table.places(np.array([n for n, _ in several], np.int64))
-    names = [name for _, name in several]
-    pq.write_table(pa.table({"part": part, "row": row, "group": names}), folder / GROUPS)
-    named = table.split(part, np.arange(len(names)))
-    return [fingerprint([[int(row[n]), names[n]] for n in own]) for own in named]
-
-
-def _refuse_emptying(table: Corpus, dropped: I64, stays_for: I64, values: F64, config: NearConfig) -> None:
-    sources = table.column("source").combine_chunks()
-    codes, names = np.asarray(sources.indices), sources.dictionary.to_pylist()
-    had, lost = (np.bincount(codes[which], minlength=len(names)) for which in (slice(None), dropped))
-    for code in np.flatnonzero((lost >= _JUDGED_FROM) & (lost > config.most_of_a_source * had)).tolist():
-        own = dropped[codes[dropped] == code]
+def _refuse_emptying(corpus: Corpus, chosen: _Chosen, config: NearConfig) -> None:
+    had, lost = Counter[str](), Counter[str]()
+    for (_, table), rows in zip(corpus.parts(["source"]), corpus.split(*corpus.places(chosen.dropped)), strict=True):
+        source = table["source"].combine_chunks()
+        codes, names = np.asarray(source.indices), source.dictionary.to_pylist()
+        for counter, which in ((had, slice(None)), (lost, rows)):
+            counter.update(dict(zip(names, np.bincount(codes[which], minlength=len(names)).tolist(), strict=True)))
+    for name in had:
+        if lost[name] < _JUDGED_FROM or lost[name] <= config.most_of_a_source * had[name]:
+            continue
         raise DataError(
-            f"near-deduplication would drop {lost[code]:,} of {had[code]:,} documents of source {names[code]}. "
-            f"The largest clusters: {_clusters(table, own, stays_for, values)}",
+            f"near-deduplication would drop {lost[name]:,} of {had[name]:,} documents of source {name}. "
+            f"The largest clusters: {_clusters(corpus, chosen, name)}",
             "look at these documents; if they are near-duplicates, raise data.deduplicate.most_of_a_source "
             f"(now {config.most_of_a_source:g}), else raise data.deduplicate.threshold (now {config.threshold:g})",
         )
 
 
-def _clusters(table: Corpus, dropped: I64, stays_for: I64, values: F64) -> str:
-    locators = table.column("locator")
-    kept, sizes = np.unique(stays_for[dropped], return_counts=True)
+def _clusters(corpus: Corpus, chosen: _Chosen, source: str) -> str:
+    """The largest clusters of a source, with examples."""
+    of_source = [
+        corpus.take(chosen.dropped[some], ["source"])["source"].cast(pa.string())
+        for some in _slices(len(chosen.dropped))
+    ]
+    own = np.flatnonzero(np.concatenate([np.asarray(pc.equal(column, source)) for column in of_source]))
+    kept, sizes = np.unique(chosen.kept[own], return_counts=True)
     shown = []
     for number, size in sorted(zip(kept.tolist(), sizes.tolist(), strict=True), key=lambda pair: -pair[1])[:_SHOWN]:
-        own = dropped[stays_for[dropped] == number][:3]
-        examples = ", ".join(f"{locators[int(n)].as_py()} ({values[n]:.2f})" for n in own)
-        shown.append(f"{size:,} like {locators[number].as_py()}, such as {examples}")
+        some = own[chosen.kept[own] == number][:3]
+        first, *others = (row["locator"] for row in corpus.rows(np.array([number, *chosen.dropped[some]]), ["locator"]))
+        values = chosen.values[some].tolist()
+        examples = ", ".join(f"{locator} ({value:.2f})" for locator, value in zip(others, values, strict=True))
+        shown.append(f"{size:,} like {first}, such as {examples}")
     return "; ".join(shown)

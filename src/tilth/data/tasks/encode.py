@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,17 +11,19 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
+from tilth.core import progress
 from tilth.core.files import disk
-from tilth.data.document import Document
 from tilth.data.shards import EncodedDocuments, write_shard
-from tilth.data.tasks.parts import Batch, DocumentWriter
+from tilth.data.tasks.parts import DocumentWriter
 from tilth.data.tasks.split import AssignedPart
 from tilth.tokenizer import Tokenizer, load_tokenizer
 from tilth.tokenizer.hf_format import UNKNOWN
 
 VERSION = 4
-_UNIT_CHARACTERS = 1 << 17  # what a thread encodes at a time
+_UNIT_BYTES = 1 << 17  # what a thread encodes at a time
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
 
@@ -28,72 +32,87 @@ def encode(
     folder: Path, part: AssignedPart, source: str, splits: Sequence[str], tokenizer_folder: Path, threads: int
 ) -> dict[str, Any]:
     """Writes documents and shard of each split of one part, which is of one source; facts: by split."""
-    tokenizer = load_tokenizer(tokenizer_folder)
+    tokenizer = _loaded(tokenizer_folder)
     facts: dict[str, Any] = {}
+    progress.expect(part.part.size * len(splits))
     with ThreadPoolExecutor(threads) as pool:
         for split in splits:  # each reads the part anew: never more of it in memory than a batch
-            documents = _written(part.batches(split), folder / "documents" / f"{split}.parquet")
+            tables = _written(part.tables(split), folder / "documents" / f"{split}.parquet")
             unknown: Counter[str] = Counter()
-            encoded = _encoded(documents, tokenizer, pool, threads, unknown)
+            encoded = _encoded(tables, tokenizer, pool, threads, unknown)
             facts[split] = write_shard(folder / split, encoded, tokenizer.vocab_size, tokenizer.fingerprint, source)
             facts[split]["unknown_characters"] = sum(unknown.values())
     return {"source": source, **facts, "rules": {}}
 
 
-def _written(batches: Iterable[Batch], path: Path) -> Iterator[Document]:
+@functools.lru_cache(1)
+def _loaded(folder: Path) -> Tokenizer:
+    """The tokenizer of a task, whose folder's name stands for what is in it: a process loads it once for many parts."""
+    return load_tokenizer(folder)
+
+
+def _written(tables: Iterable[pa.Table], path: Path) -> Iterator[pa.Table]:
     """Documents, written to Parquet as they pass."""
     disk.make_folder(path.parent)
     with DocumentWriter(path) as writer:
-        for batch in batches:
-            writer.add_all(batch)
-            yield from batch
+        for table in tables:
+            writer.add_table(table)
+            yield table
 
 
 class _Unit(NamedTuple):
-    """What a thread encodes at a time: whole documents, or a piece of a long one."""
+    """What a thread encodes at a time: whole documents, or a piece of a long one.
 
-    texts: list[str]
-    doc_ids: list[str]
-    """Of the documents that end here; none while a long one goes on."""
+    Attributes:
+        texts, doc_ids: columns; of a long document's pieces only the last has an id.
+        text_bytes: of the texts.
+    """
+
+    texts: Any
+    doc_ids: Any
+    text_bytes: int
 
 
 def _encoded(
-    documents: Iterable[Document], tokenizer: Tokenizer, pool: ThreadPoolExecutor, threads: int, unknown: Counter[str]
+    tables: Iterable[pa.Table], tokenizer: Tokenizer, pool: ThreadPoolExecutor, threads: int, unknown: Counter[str]
 ) -> Iterator[EncodedDocuments]:
     """Encodes in threads (the BPE engine lets go of Python's lock), in order, a few units of text ahead."""
     unknown_id = tokenizer.special_tokens.get(UNKNOWN)
 
     def one(unit: _Unit) -> EncodedDocuments:
-        whole = bool(unit.doc_ids)
-        tokens = tokenizer.encode_documents(unit.texts) if whole else tokenizer.encode_array(unit.texts[0])
+        texts, doc_ids = (column.to_numpy(zero_copy_only=False).tolist() for column in (unit.texts, unit.doc_ids))
+        tokens = tokenizer.encode_documents(texts) if doc_ids else tokenizer.encode_array(texts[0])
         ends = np.flatnonzero(tokens == tokenizer.end_of_text) + 1  # which no text can produce
-        return EncodedDocuments(unit.doc_ids, ends, tokens, len("".join(unit.texts).encode("utf-8", "surrogatepass")))
+        return EncodedDocuments(doc_ids, ends, tokens, unit.text_bytes)
 
-    for encoded in _ahead(pool, one, _units(documents, tokenizer), 2 * threads):
+    units = (unit for table in tables for unit in _units(table, tokenizer))
+    for encoded in _ahead(pool, one, units, 2 * threads):
         if unknown_id is not None:
             unknown["characters"] += int((encoded.tokens == unknown_id).sum())
         yield encoded
 
 
-def _units(documents: Iterable[Document], tokenizer: Tokenizer) -> Iterator[_Unit]:
+def _units(table: pa.Table, tokenizer: Tokenizer) -> Iterator[_Unit]:
     """Texts gathered, and long ones cut where that changes no token, to what is worth handing to a thread."""
-    unit, size = _Unit([], []), 0
-    for document in documents:
-        text = document.text
-        if len(text) > _UNIT_CHARACTERS:
-            if unit.texts:
-                yield unit
-                unit, size = _Unit([], []), 0
-            *first, text = tokenizer.cut(text, _UNIT_CHARACTERS)
-            yield from (_Unit([piece], []) for piece in first)
-        unit.texts.append(text)
-        unit.doc_ids.append(document.doc_id)
-        size += len(text)
-        if size >= _UNIT_CHARACTERS:
-            yield unit
-            unit, size = _Unit([], []), 0
-    if unit.texts:
-        yield unit
+    texts, doc_ids = (table[name].combine_chunks() for name in ("text", "doc_id"))
+    sizes = np.asarray(pc.binary_length(texts)).astype(np.int64)
+    stops = np.cumsum(sizes)
+    long = np.flatnonzero(sizes > _UNIT_BYTES)
+    full = np.flatnonzero(np.diff(stops // _UNIT_BYTES)) + 1
+    borders = np.unique(np.concatenate([[0], full, long, long + 1, [len(sizes)]]))
+    for start, stop in itertools.pairwise(borders.tolist()):
+        size = int(sizes[start:stop].sum())
+        if size > _UNIT_BYTES and stop == start + 1:
+            yield from _pieces(texts[start].as_py(), doc_ids.slice(start, 1), tokenizer)
+        else:
+            yield _Unit(texts.slice(start, stop - start), doc_ids.slice(start, stop - start), size)
+
+
+def _pieces(text: str, doc_id: Any, tokenizer: Tokenizer) -> Iterator[_Unit]:
+    pieces = tokenizer.cut(text, _UNIT_BYTES)
+    for number, piece in enumerate(pieces, 1):
+        own = doc_id if number == len(pieces) else doc_id.slice(0, 0)
+        yield _Unit(pa.array([piece], pa.large_string()), own, len(piece.encode()))
 
 
 def _ahead(

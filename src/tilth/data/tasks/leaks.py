@@ -217,7 +217,7 @@ def leaks(
             shown = _few(shown)
             leaked = np.flatnonzero(sides == LEAKED)
             gone += len(leaked)
-            bytes_gone += int(corpus.sizes("text_bytes")[corpus.starts[part] + leaked].sum())
+            bytes_gone += int(np.asarray(corpus.part(part, ["text_bytes"])["text_bytes"])[leaked].sum())
             sides.tofile(folder / f"sides-{part:05d}.bin")
             removed |= {str(part): own} if own else {}
             identities.append(fingerprint([sides.tobytes().hex(), own_cuts or None, *([own] if own else [])]))
@@ -272,7 +272,7 @@ def _common(found: Iterable[Hits], most: int) -> I64:
 
 def _sizes(corpus: Corpus, part: int, rows: I64, cuts: Mapping[str, Any], training: str) -> dict[int, int]:
     """Characters of training documents; of one that the split cut, of its piece."""
-    whole = corpus.sizes("characters")[corpus.starts[part] + rows].tolist()
+    whole = np.asarray(corpus.part(part, ["characters"])["characters"])[rows].tolist()
     sizes = dict(zip(rows.tolist(), whole, strict=True))
     for row, pieces in cuts.items():
         sizes |= {int(row): high - low for name, low, high in pieces if name == training and int(row) in sizes}

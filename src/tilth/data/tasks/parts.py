@@ -17,17 +17,26 @@ import json
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tilth.core.files import read_manifest, verify_once
-from tilth.data.document import DOCUMENT_SCHEMA, LEDGER_SCHEMA, Document, Verdict, documents_table, read_batches
+from tilth.data.document import (
+    DOCUMENT_SCHEMA,
+    LEDGER_SCHEMA,
+    Document,
+    Verdict,
+    documents_table,
+    read_tables,
+    table_documents,
+)
 
 BATCH_BYTES = 4 << 20
 """Text that is held as Python objects at a time."""
@@ -55,14 +64,6 @@ class Edit(NamedTuple):
     text: str | None
     meta: str | None
 
-    def apply(self, document: Document) -> Document | None:
-        """The document as the stage left it; None when it dropped it."""
-        values = {"doc_id": self.doc_id, "locator": self.locator, "text": self.text}
-        changed: dict[str, Any] = {name: value for name, value in values.items() if value is not None}
-        if self.meta is not None:
-            changed["meta"] = json.loads(self.meta)
-        return replace(document, **changed) if changed else None
-
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -74,52 +75,77 @@ class Part:
 
     def batches(self) -> Iterator[Batch]:
         """Its documents in lists of a few megabytes, after the hash of each file was compared with its manifest's."""
-        batches = read_batches(_verified(self.folder, self.name))
+        return map(table_documents, self.tables())
+
+    def tables(self) -> Iterator[pa.Table]:
+        """The same as tables: whoever needs no more of most documents than their columns has them at once."""
+        tables = read_tables(verified_file(self.folder, self.name))
         for stage in self.stages:
-            batches = edited(batches, _edits(_verified(stage, EDITS)))
-        return batches
+            tables = edited(tables, _edits(verified_file(stage, EDITS)))
+        return tables
+
+    @property
+    def size(self) -> int:
+        """Bytes that are read of it, unpacked."""
+        metadata = pq.read_metadata(self.folder / self.name)
+        return sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
 
     def documents(self) -> Iterator[Document]:
         """Its documents, one by one."""
         return (document for batch in self.batches() for document in batch)
 
 
-def edited(batches: Iterable[Batch], edits: Iterator[Edit]) -> Iterator[Batch]:
-    """Documents with a stage's edits put in."""
-    number, ahead = 0, next(edits, None)
-    for batch in batches:
-        left: Batch = []
-        for document in batch:
-            if ahead is None or ahead.number != number:
-                left.append(document)
-            while ahead is not None and ahead.number == number:
-                changed = ahead.apply(document)
-                left += [changed] if changed is not None else []
-                ahead = next(edits, None)
-            number += 1
-        yield left
+def edited(tables: Iterable[pa.Table], edits: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """Documents with a stage's edits put in; both are in the order of their numbers."""
+    first, ahead = 0, next(edits, None)
+    for table in tables:
+        own, stop = [], first + len(table)
+        while ahead is not None and ahead["number"][0].as_py() < stop:
+            cut = int(np.searchsorted(np.asarray(ahead["number"]), stop))
+            own.append(ahead.slice(0, cut))
+            ahead = ahead.slice(cut) if cut < len(ahead) else next(edits, None)
+        yield _put_in(table, pa.concat_tables(own), first) if own else table
+        first = stop
 
 
-def _edits(path: Path) -> Iterator[Edit]:
+def _put_in(table: pa.Table, edits: pa.Table, first: int) -> pa.Table:
+    """A table whose first document has the number `first`, with the edits to it; no document becomes an object."""
+    names = [name for name in _EDIT_SCHEMA.names if name != "number"]
+    staying = np.ones(len(table), bool)
+    staying[np.asarray(edits["number"]) - first] = False
+    nulls = [np.asarray(edits[name].is_null()) for name in names]
+    new = np.flatnonzero(~np.logical_and.reduce(nulls))  # all null: it was dropped
+    # Of each row that is left: where it was, and which edit was made to it (-1: none). Pieces of one keep their order.
+    source = np.concatenate([np.flatnonzero(staying), np.asarray(edits["number"])[new] - first])
+    edit = np.concatenate([np.full(int(staying.sum()), -1), new])
+    order = np.argsort(source, kind="stable")
+    left = table.take(pa.array(source[order])).combine_chunks()
+    made = pa.array(edit[order], mask=edit[order] < 0)
+    for name in names:
+        column = pc.coalesce(edits[name].combine_chunks().take(made), left[name].combine_chunks())
+        left = left.set_column(left.schema.get_field_index(name), left.schema.field(name), column)
+    return left
+
+
+def _edits(path: Path) -> Iterator[pa.Table]:
     with pq.ParquetFile(path) as file:
-        for group in range(file.num_row_groups):
-            columns = file.read_row_group(group).to_pydict()
-            yield from map(Edit, *(columns[name] for name in _EDIT_SCHEMA.names))
+        yield from (table for n in range(file.num_row_groups) if len(table := file.read_row_group(n)))
 
 
-def _verified(folder: Path, name: str) -> Path:
+def verified_file(folder: Path, name: str) -> Path:
+    """A file of a task's folder, after its hash was compared with the manifest's."""
     verify_once(folder, name, read_manifest(folder))
     return folder / name
 
 
 def verified_table(folder: Path, name: str, columns: Sequence[str] | None = None) -> pa.Table:
     """A Parquet file of a task's folder, after its hash was compared with the manifest's."""
-    return pq.read_table(_verified(folder, name), columns=columns)
+    return pq.read_table(verified_file(folder, name), columns=columns)
 
 
 def verified_array(folder: Path, name: str, dtype: Any) -> Any:
     """A file of numbers of a task's folder, mapped into memory after its hash was compared with the manifest's."""
-    path = _verified(folder, name)
+    path = verified_file(folder, name)
     # As a plain array: indexing a memmap makes a memmap, ten times slower.
     return np.asarray(np.memmap(path, dtype, mode="r")) if path.stat().st_size else np.empty(0, dtype)
 
@@ -170,10 +196,12 @@ class DocumentWriter(_TableWriter):
         if self._held >= BATCH_BYTES:
             self.flush()
 
-    def add_all(self, documents: Batch) -> None:
-        """A batch, which becomes a row group."""
-        self._rows += documents
+    def add_table(self, table: pa.Table) -> None:
+        """A table, which becomes a row group."""
         self.flush()
+        self.write(table)
+        self.documents += len(table)
+        self.text_bytes += pc.sum(pc.binary_length(table["text"])).as_py() or 0
 
     def flush(self) -> None:
         """Writes what is held."""
@@ -233,6 +261,15 @@ class LedgerWriter(_TableWriter):
                 self._counts[verdict.verdict][f"{verdict.stage}/{verdict.rule}"] += 1
         if len(self._rows) >= _VERDICTS_HELD:
             self.flush()
+
+    def add_columns(self, doc_ids: Any, stage: str, rule: str, values: Any, details: Any) -> None:
+        """Drops of many documents by one rule, as Arrow's columns (or one text for all)."""
+        self.flush()
+        columns = (stage, rule, "dropped", values, details)
+        same = (pa.repeat(column, len(doc_ids)) if isinstance(column, str) else column for column in columns)
+        self.write(pa.table([doc_ids, *same], schema=LEDGER_SCHEMA))
+        if len(doc_ids):
+            self._counts["dropped"][f"{stage}/{rule}"] += len(doc_ids)
 
     def flush(self) -> None:
         """Writes what is held."""

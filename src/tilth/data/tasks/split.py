@@ -10,20 +10,22 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from tilth.core.config import fingerprint
 from tilth.core.files import read_json, write_json
 from tilth.core.random import derive_seed
-from tilth.data.document import Document, Verdict, make_doc_id
-from tilth.data.tasks.corpus import Corpus
-from tilth.data.tasks.dedup import GROUPS
+from tilth.data.document import Document, Verdict, documents_table, make_doc_id, table_documents
+from tilth.data.tasks.corpus import Corpus, group_names
+from tilth.data.tasks.groups import GROUPS
 from tilth.data.tasks.parts import Batch, LedgerWriter, Part, verified_array, verified_table
 
 VERSION = 2
@@ -62,17 +64,15 @@ def assign(
     goes through is in both splits, a piece in each.
     """
     corpus = Corpus(digests)
-    kept = np.ones(len(corpus), bool)
-    for path in drops:
-        kept[corpus.dropped(path)] = False
+    kept = ~corpus.gone(drops)
     sides, cuts = _draw(corpus, kept, groups, plan) if plan.by_document else _cut(corpus, kept, plan)
     sides[~kept] = DROPPED
     identities = _write(folder, corpus, sides, cuts)
     twins = np.flatnonzero(sides == TWIN)
+    rows = corpus.rows(twins, ("doc_id", "group", "text_bytes"))
     with LedgerWriter(folder) as ledger:
-        rows = corpus.rows(twins, ("doc_id", "group"))
         ledger.add(Verdict(row["doc_id"], "split", "held_out_twin", "dropped", row["group"]) for row in rows)
-    bytes_of_twins = int(corpus.sizes("text_bytes")[twins].sum())
+    bytes_of_twins = sum(row["text_bytes"] for row in rows)
     counts = {name: int((sides == n).sum()) for n, name in enumerate(plan.names)}
     for name, _, _ in itertools.chain.from_iterable(cuts.values()):
         counts[name] += 1
@@ -91,20 +91,25 @@ Cuts = dict[int, list[tuple[str, int, int]]]
 
 
 def _draw(corpus: Corpus, kept: npt.NDArray[np.bool_], groups: Path | None, plan: SplitPlan) -> tuple[Sides, Cuts]:
-    names = corpus.groups(groups and verified_table(groups, GROUPS))
-    drawn: dict[str, int] = {}
-    sides = np.empty(len(names), np.uint8)
-    for number, name in enumerate(names):
-        if name not in drawn:
-            drawn[name] = side(plan.seed, name, plan.shares)
-        sides[number] = drawn[name]
-    held_out = np.flatnonzero((sides > 0) & kept & corpus.flags("twin"))
-    owners: dict[str, str] = {}
-    for number, row in zip(held_out.tolist(), corpus.rows(held_out, ("doc_id", "part_of")), strict=True):
-        owner = row["part_of"] or row["doc_id"]
-        if owners.setdefault(names[number], owner) != owner:
-            sides[number] = TWIN
+    joined = _joined(corpus, groups) if groups else {}
+    sides, owners = np.empty(len(corpus), np.uint8), dict[str, str]()
+    for start, batch in corpus.batches(("source", "doc_id", "group", "twin", "part_of")):
+        names = [joined.get(number, name) for number, name in enumerate(group_names(batch), start)]
+        own = sides[start : start + len(names)]
+        own[:] = [side(plan.seed, name, plan.shares) for name in names]
+        twins = np.flatnonzero((own > 0) & kept[start : start + len(names)] & np.asarray(batch["twin"]))
+        for row, said in zip(twins.tolist(), batch.take(pa.array(twins)).to_pylist(), strict=True):
+            owner = said["part_of"] or said["doc_id"]
+            if owners.setdefault(names[row], owner) != owner:
+                own[row] = TWIN
     return sides, {}
+
+
+def _joined(corpus: Corpus, groups: Path) -> dict[int, str]:
+    """The groups of documents that belong to others beyond their own, by their numbers."""
+    table = verified_table(groups, GROUPS)
+    numbers = corpus.starts[np.asarray(table["part"])] + np.asarray(table["row"])
+    return dict(zip(numbers.tolist(), table["group"].to_pylist(), strict=True))
 
 
 def side(seed: int, group: str, shares: Sequence[float]) -> int:
@@ -121,20 +126,28 @@ def side(seed: int, group: str, shares: Sequence[float]) -> int:
 
 def _cut(corpus: Corpus, kept: npt.NDArray[np.bool_], plan: SplitPlan) -> tuple[Sides, Cuts]:
     """Cuts the characters that are kept, all parts in a row, at the shares: int(n * (1 - share)), as nanoGPT does."""
-    stops = np.cumsum(np.where(kept, corpus.sizes("characters"), 0))
-    total = int(stops[-1]) if len(stops) else 0
+    total = sum(int(own.sum()) for own in _sizes(corpus, kept))
+    sides, cuts = np.empty(len(corpus), np.uint8), Cuts()
     borders = [int(total * (1 - sum(plan.shares[n:]))) for n in range(len(plan.shares))]
-    starts = np.concatenate([[0], stops[:-1]])
-    sides = np.searchsorted(borders, starts, side="right").astype(np.uint8)
-    cuts: Cuts = {}
-    for number in sorted({int(np.searchsorted(stops, border, side="right")) for border in borders if border < total}):
-        inside = [border for border in borders if starts[number] < border < stops[number]]
-        if inside:
-            first, start = int(sides[number]), int(starts[number])
-            edges = itertools.pairwise([start, *inside, int(stops[number])])
-            cuts[number] = [(plan.names[first + n], low - start, high - start) for n, (low, high) in enumerate(edges)]
-            sides[number] = CUT
+    before = 0
+    for first, own in zip(corpus.starts.tolist(), _sizes(corpus, kept), strict=True):
+        stops = before + np.cumsum(own)
+        starts, before = stops - own, before + int(own.sum())
+        sides[first : first + len(own)] = np.searchsorted(borders, starts, side="right")
+        for place in sorted({int(np.searchsorted(stops, border, side="right")) for border in borders}):
+            inside = [border for border in borders if place < len(own) and starts[place] < border < stops[place]]
+            if inside:
+                side_of_start, start = int(sides[first + place]), int(starts[place])
+                edges = enumerate(itertools.pairwise([start, *inside, int(stops[place])]), side_of_start)
+                cuts[first + place] = [(plan.names[n], low - start, high - start) for n, (low, high) in edges]
+                sides[first + place] = CUT
     return sides, cuts
+
+
+def _sizes(corpus: Corpus, kept: npt.NDArray[np.bool_]) -> Iterator[npt.NDArray[np.int64]]:
+    """Part by part the characters of each document, 0 of those that are gone."""
+    for own, (_, table) in zip(corpus.by_part(kept), corpus.parts(["characters"]), strict=True):
+        yield np.where(own, table["characters"], 0)
 
 
 def _write(folder: Path, corpus: Corpus, sides: Sides, cuts: Cuts) -> list[str]:
@@ -173,33 +186,62 @@ class AssignedPart:
 
     def batches(self, name: str) -> Iterator[Batch]:
         """The documents of one split, in the part's batches; nothing is read when it has none."""
-        removed: dict[str, Any] = {}
-        if name == self.names[0] and (self.folder / REMOVED).exists():
-            removed = read_json(self.folder / REMOVED).get(str(self.number), {})
+        removed = self._removed if name == self.names[0] else {}
         for rows, batch in self._divided(name):
             yield [_cut_out(d, removed.get(str(row))) for row, d in zip(rows, batch, strict=True)] if removed else batch
+
+    def tables(self, name: str) -> Iterator[pa.Table]:
+        """The same as tables."""
+        if self._cuts:
+            yield from map(documents_table, self.batches(name))
+            return
+        removed = self._removed if name == self.names[0] else {}
+        spans_of = {int(row): spans for row, spans in removed.items()}
+        wanted = self.names.index(name)
+        for first, own, table in self._with_sides(wanted):
+            here = own == wanted
+            spans = {row - first: spans_of[row] for row in range(first, first + len(own)) if row in spans_of}
+            left = _texts_cut(table, spans) if spans else table
+            yield left if here.all() else left.filter(pa.array(here)).combine_chunks()
 
     def rows(self, name: str) -> Iterator[tuple[int, Document]]:
         """The documents of one split as they were divided, each with its row in the part."""
         return (pair for rows, batch in self._divided(name) for pair in zip(rows, batch, strict=True))
 
-    def _divided(self, name: str) -> Iterator[tuple[Sequence[int], Batch]]:
+    @property
+    def _cuts(self) -> dict[str, Any]:
+        cuts: dict[str, Any] = read_json(self.folder / "cuts.json").get(str(self.number), {})
+        return cuts
+
+    @property
+    def _removed(self) -> dict[str, Any]:
+        path = self.folder / REMOVED
+        removed: dict[str, Any] = read_json(path).get(str(self.number), {}) if path.exists() else {}
+        return removed
+
+    def _with_sides(self, wanted: int) -> Iterator[tuple[int, Sides, pa.Table]]:
+        """The tables of the part, each with its first row and the splits of its documents, where one has any."""
         sides: Sides = verified_array(self.folder, f"sides-{self.number:05d}.bin", np.uint8)
-        cuts = read_json(self.folder / "cuts.json").get(str(self.number), {})
-        wanted, row = self.names.index(name), 0
-        for batch in self.part.batches() if ((sides == wanted) | (sides == CUT)).any() else ():
-            own = sides[row : row + len(batch)]
-            places = np.flatnonzero((own == wanted) | (own == CUT)).tolist()
-            if len(places) == len(batch) and not cuts:
-                yield range(row, row + len(batch)), batch
-            else:
-                pieces = [
-                    (row + place, document)
-                    for place in places
-                    for document in self._pieces(batch[place], cuts.get(str(row + place)), name)
-                ]
-                yield [number for number, _ in pieces], [document for _, document in pieces]
-            row += len(batch)
+        row = 0
+        for table in self.part.tables() if ((sides == wanted) | (sides == CUT)).any() else ():
+            yield row, sides[row : row + len(table)], table
+            row += len(table)
+
+    def _divided(self, name: str) -> Iterator[tuple[Sequence[int], Batch]]:
+        cuts, wanted = self._cuts, self.names.index(name)
+        for row, own, table in self._with_sides(wanted):
+            places = np.flatnonzero((own == wanted) | (own == CUT))
+            batch = table_documents(table.take(pa.array(places)))
+            numbers = (row + places).tolist()
+            if not cuts:
+                yield numbers, batch
+                continue
+            pieces = [
+                (number, piece)
+                for number, document in zip(numbers, batch, strict=True)
+                for piece in self._pieces(document, cuts.get(str(number)), name)
+            ]
+            yield [number for number, _ in pieces], [piece for _, piece in pieces]
 
     @staticmethod
     def _pieces(document: Document, pieces: list[tuple[str, int, int]] | None, name: str) -> list[Document]:
@@ -237,6 +279,16 @@ def _whole_words(text: str, start: int, end: int) -> tuple[int, int]:
 
 def _cut_out(document: Document, spans: Sequence[Sequence[int]] | None) -> Document:
     return document if spans is None else replace(document, text=without(document.text, spans))
+
+
+def _texts_cut(table: pa.Table, spans: Mapping[int, Sequence[Sequence[int]]]) -> pa.Table:
+    """A table with spans cut out of the texts of some rows."""
+    texts: list[str | None] = [None] * len(table)
+    for row, own in spans.items():
+        texts[row] = without(table["text"][row].as_py(), own)
+    place = table.schema.get_field_index("text")
+    column = pc.coalesce(pa.array(texts, pa.large_string()), table["text"].combine_chunks())
+    return table.set_column(place, table.schema.field(place), column)
 
 
 def _span(document: Document, start: int, stop: int) -> Document:

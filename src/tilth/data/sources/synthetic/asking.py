@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from tilth.core.errors import DataError
+from tilth.core.progress import Meter
 from tilth.core.random import derive_seed
 from tilth.data.sources.synthetic.budget import Budget, Tokens
 from tilth.data.sources.synthetic.config import SyntheticConfig
@@ -34,14 +35,16 @@ _ALL_REJECTED = 5  # requests that the server refused, with no answer at all so 
 _MESSAGE_TOKENS = 32  # what a chat template may put around a message, generously
 
 
-def ask(config: SyntheticConfig, prompts: Iterator[Prompt], store: Store, budget: Budget, key: str | None) -> str:
+def ask(
+    config: SyntheticConfig, prompts: Iterator[Prompt], store: Store, budget: Budget, key: str | None, meter: Meter
+) -> str:
     """Brings the answers to `prompts` into the store.
 
     Raises:
         DataError: the endpoint refuses for good, asks for too long a wait, or the cost cap is reached. What was
             answered is in the store.
     """
-    work = _ask(config, prompts, store, budget, key)
+    work = _ask(config, prompts, store, budget, key, meter)
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -51,10 +54,10 @@ def ask(config: SyntheticConfig, prompts: Iterator[Prompt], store: Store, budget
 
 
 async def _ask(
-    config: SyntheticConfig, prompts: Iterator[Prompt], store: Store, budget: Budget, key: str | None
+    config: SyntheticConfig, prompts: Iterator[Prompt], store: Store, budget: Budget, key: str | None, meter: Meter
 ) -> str:
     async with Endpoint(config, key) as endpoint:
-        desk = _Desk(config, store, budget, endpoint)
+        desk = _Desk(config, store, budget, endpoint, meter)
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(config.concurrency):
@@ -74,8 +77,9 @@ def bound_of(prompt: Prompt, config: SyntheticConfig) -> Tokens:
 class _Desk:
     """What the workers share."""
 
-    def __init__(self, config: SyntheticConfig, store: Store, budget: Budget, endpoint: Endpoint) -> None:
+    def __init__(self, config: SyntheticConfig, store: Store, budget: Budget, endpoint: Endpoint, meter: Meter) -> None:
         self._config, self._store, self._budget, self._endpoint = config, store, budget, endpoint
+        self._meter = meter
         clock: Callable[[], float] = asyncio.get_running_loop().time
         self._clock = clock
         self._requests = Pacer(config.requests_per_minute, clock, MINUTE)
@@ -164,6 +168,7 @@ class _Desk:
                 self._store.failed(prompt.number, self.last, Tokens())
                 return
         self._store.answered(prompt.number, used, content)
+        self._meter.add(1, len(answer.content or ""))
 
     def _wait(self, error: FailedError, number: int, attempt: int) -> float:
         """Seconds until this request is sent again; where the server says when, none is sent before."""

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tilth.core import progress
 from tilth.core.config import fingerprint, parse
 from tilth.core.errors import DataError, RecipeError
 from tilth.core.files import FolderLock, hash_file, read_sealed, write_sealed
@@ -69,7 +70,9 @@ def _fill(config: SyntheticConfig, seeds: _Seeds, folder: Path, path: Path) -> s
     if first is not None:
         from tilth.data.sources.synthetic.asking import ask  # asyncio takes its time to load
 
-        last = ask(config, _from(first, open_prompts), store, budget, _key(config))
+        with progress.measured("asking", config.host, "request", config.requests) as meter:
+            meter.had(sum(number < config.requests for number in done))
+            last = ask(config, _from(first, open_prompts), store, budget, _key(config), meter)
     missing = sum(number not in store.done for number in range(config.requests))
     if missing > config.max_missing * config.requests:
         raise DataError(

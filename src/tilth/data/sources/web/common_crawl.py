@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tilth.core import progress
 from tilth.core.config import fingerprint
 from tilth.core.errors import DataError, IntegrityError
 from tilth.core.files import (
@@ -32,6 +33,7 @@ from tilth.core.files import (
     storage_errors,
     write_sealed,
 )
+from tilth.core.progress import Meter
 from tilth.data.sources.hashes import file_hash, verify_folder
 from tilth.data.sources.inputs import kind_of
 from tilth.data.sources.url import complete
@@ -58,12 +60,16 @@ def bring_files(config: CommonCrawlConfig, base: Path, folder: Path) -> list[tup
         IntegrityError: a file is not what first came.
     """
     listed = config.paths if not isinstance(config.paths, str) else _paths(base / Path(config.paths).expanduser())
+    paths = list(dict.fromkeys(listed or []))[: config.max_files]
     found = []
-    for path in list(dict.fromkeys(listed or []))[: config.max_files]:
-        url = _url(config, path)
-        if kind_of(path) != "warc":
-            raise DataError(f"{path} is no WARC or WET file by its name", "list .warc(.gz) or .wet(.gz) files")
-        found.append((path, _whole_file(url, folder)))
+    with progress.measured("downloading", config.base, "file", len(paths)) as meter:
+        for path in paths:
+            url = _url(config, path)
+            if kind_of(path) != "warc":
+                raise DataError(f"{path} is no WARC or WET file by its name", "list .warc(.gz) or .wet(.gz) files")
+            size = meter.size
+            found.append((path, _whole_file(url, folder)))
+            (meter.add if meter.size > size else meter.had)(1)
     return found
 
 
@@ -137,7 +143,8 @@ def bring_records(config: CommonCrawlConfig, index: Path, folder: Path) -> Path:
         remove_leftovers(folder, r"records-[0-9a-f]{16}")
         if not final.exists():
             disk.make_folder(work)
-            _bring_all(config, ranges, work, final)
+            with progress.measured("downloading", config.base, "record", len(dict.fromkeys(ranges))) as meter:
+                _bring_all(config, ranges, work, final, meter)
         disk.remove(work)
     verify_folder(final)
     return final
@@ -162,7 +169,7 @@ def _range(line: str, place: str) -> _Range:
     return found
 
 
-def _bring_all(config: CommonCrawlConfig, ranges: list[_Range], work: Path, final: Path) -> None:
+def _bring_all(config: CommonCrawlConfig, ranges: list[_Range], work: Path, final: Path, meter: Meter) -> None:
     journal, archive = Journal(work / "journal.jsonl"), Archive(work / RECORDS)
     fates = []
     for one in dict.fromkeys(ranges):
@@ -170,8 +177,11 @@ def _bring_all(config: CommonCrawlConfig, ranges: list[_Range], work: Path, fina
         if event is None:
             event = _bring(config, one, archive)
             journal.append(event)
+            meter.add(1, event.get("size", 0))
         elif event["range"] != one.name:
             raise damaged(journal.path, f"it goes on with {event['range']}, not {one.name}")
+        else:
+            meter.had(1)
         if "size" in event:
             archive.end = event["at"] + event["size"]
         fates.append(Fate(one.name, event["rule"], event["value"], event["detail"]))

@@ -18,9 +18,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tilth.core import progress
 from tilth.core.config import fingerprint
 from tilth.core.errors import DataError
 from tilth.core.files import FolderLock, disk, new_folder, remove_leftovers, storage_errors, verify_manifest
+from tilth.core.progress import Meter
 from tilth.data.sources.hashes import verify_folder
 from tilth.data.sources.web.archive import Archive, Place, answer_records, now, read_fates, write_fates, write_segments
 from tilth.data.sources.web.config import CrawlConfig
@@ -61,7 +63,10 @@ def crawl(config: CrawlConfig, base: Path, folder: Path) -> Path:
             before = [folder / _name(config, singles, number) for number in range(config.recrawl - 1, -1, -1)]
             earlier = next((path for path in before if path.exists()), None)
             disk.make_folder(work)
-            _Crawl(config, singles, work, earlier).run(final)
+            # Where no link is followed, what is listed is all there is.
+            total = 0 if config.start or config.sitemaps else min(len(singles), config.max_pages)
+            with progress.measured("crawling", config.title, "page", total) as meter:
+                _Crawl(config, singles, work, earlier, meter).run(final)
         disk.remove(work)
     verify_folder(final)
     return final
@@ -93,8 +98,8 @@ def _listed(path: Path) -> list[str]:
 class _Crawl:
     """One crawl under way."""
 
-    def __init__(self, config: CrawlConfig, singles: list[str], work: Path, earlier: Path | None) -> None:
-        self._config, self._work = config, work
+    def __init__(self, config: CrawlConfig, singles: list[str], work: Path, earlier: Path | None, meter: Meter) -> None:
+        self._config, self._work, self._meter = config, work, meter
         self._journal, self._archive = Journal(work / "journal.jsonl"), Archive(work / "records.warc.gz")
         self._frontier = Frontier(config, singles)
         self._courier = Courier(config, self._frontier.hosts)
@@ -115,7 +120,9 @@ class _Crawl:
             if refused is not None:
                 self._fates.append(refused)
             else:
-                self._apply(entry, self._recalled("url", entry.url) or self._bring(entry))
+                before = self._recalled("url", entry.url)
+                self._apply(entry, before or self._bring(entry))
+                (self._meter.had if before else self._meter.add)(1)
         fates = [*self._fates, *self._frontier.fates]
         if not self._kept:
             disk.remove(self._work)
@@ -170,6 +177,7 @@ class _Crawl:
         else:
             records, judged = self._judged(entry, answer)
             place = self._archive.append(records)
+            self._meter.size += len(answer.body)
             event |= {**judged, "at": place.at, "size": place.size, "bytes": len(answer.body)}
         self._lost.clear()
         self._journal.append(event)

@@ -19,6 +19,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, Protocol
 
+from tilth.core import progress
 from tilth.core.errors import DataError
 from tilth.core.files import hash_file
 from tilth.data.document import Outcome
@@ -74,8 +75,11 @@ def read_warc(intake: Intake, parser_of: ParserOf) -> Iterator[Outcome]:
             )
         reader = _Reader(intake, parser_of)
         with item.path.open("rb") as file:
+            said = 0
             for found in read_records(file):
                 yield from reader.outcomes(found)
+                progress.advance(file.tell() - said)
+                said = file.tell()
         yield from reader.unresolved()
     except OSError as error:
         reason = error.strerror or str(error)

@@ -1,0 +1,158 @@
+"""What is equal among all documents, and their order, in bounded memory: a range of hashes at a time, or DuckDB's sort.
+
+    first_by_digest(corpus) -> array             for each document the first with the same text
+    bands(folders, keys, gone, aside)            band by band the documents that share a hash with another
+    places(corpus, aside) -> array               the order in which documents are preferred
+
+For each document four bytes stay in memory; hashes are spread evenly, so that ranges of them are of about one size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from tilth.core import progress
+from tilth.core.environment import usable_cpus
+from tilth.core.files import disk
+from tilth.data.dedup import DIGEST, I64, first_of_each
+from tilth.data.tasks.cleaning import SIGNATURES
+from tilth.data.tasks.corpus import Corpus
+from tilth.data.tasks.parts import verified_file
+from tilth.data.words import U64
+
+MEMORY = "512MB"
+"""What DuckDB may hold."""
+ROWS = 1 << 21
+"""About so many hashes are looked at together."""
+_THREADS = 4  # of DuckDB, at most: each takes memory of its own
+_BATCH_ROWS = 1 << 16
+Numbers = npt.NDArray[np.unsignedinteger[Any]]
+"""Of documents, in no more bytes than their count takes."""
+
+
+def first_by_digest(corpus: Corpus) -> Numbers:
+    """For each document the number of the first with the same text, its own where that is the first [n]."""
+    first = _numbers(0, len(corpus), len(corpus))
+    ranges = _ranges(len(corpus))
+    for own in range(ranges):
+        found = [_of_range(start, _digests(table), own, ranges) for start, table in corpus.parts(["digest"])]
+        numbers = np.concatenate([numbers for numbers, _ in found])
+        first[numbers] = numbers[first_of_each(np.concatenate([digests for _, digests in found]))]
+    return first
+
+
+def _numbers(start: int, stop: int, total: int) -> Numbers:
+    numbers: Numbers = np.arange(start, stop, dtype=np.min_scalar_type(total))
+    return numbers
+
+
+def _ranges(documents: int) -> int:
+    return max(1, -(-documents // ROWS))
+
+
+def _range_of(hashes: U64, ranges: int) -> U64:
+    """Which of so many equal ranges a hash lies in."""
+    return (hashes >> np.uint64(32)) * np.uint64(ranges) >> np.uint64(32)
+
+
+def _of_range(start: int, digests: npt.NDArray[np.void], own: int, ranges: int) -> tuple[I64, npt.NDArray[np.void]]:
+    inside = np.flatnonzero(_range_of(digests["high"], ranges) == own)
+    return start + inside, digests[inside]
+
+
+def _digests(table: pa.Table) -> npt.NDArray[np.void]:
+    column = table["digest"].combine_chunks()
+    raw = column.buffers()[1]
+    return np.frombuffer(raw, DIGEST, len(column), column.offset * DIGEST.itemsize) if raw else np.empty(0, DIGEST)
+
+
+def bands(
+    folders: Sequence[Path], keys: int, gone: npt.NDArray[np.bool_], folder: Path
+) -> Iterator[tuple[Numbers, U64]]:
+    """Documents that share a hash of a band with another: their numbers, rising, and the hashes; each band in pieces of
+    which no two hold the same hash. Those that are gone, and those without a word (hash 0), are like no other.
+
+    Args:
+        folder: where hashes lie meanwhile that are too many for memory.
+    """
+    files = [verified_file(one, SIGNATURES) for one in folders]
+    for key in range(keys):
+        for numbers, hashes in _in_ranges(_column(files, key, keys, gone), len(gone), folder):
+            order = np.argsort(hashes)
+            ordered = hashes[order]
+            as_before = np.concatenate([[False], ordered[1:] == ordered[:-1]])[: len(order)]
+            shared = np.sort(order[as_before | np.append(as_before[1:], False)[: len(order)]])
+            if len(shared):
+                yield numbers[shared], hashes[shared]
+        progress.advance(1)
+
+
+def _column(files: Iterable[Path], key: int, keys: int, gone: npt.NDArray[np.bool_]) -> Iterator[tuple[Numbers, U64]]:
+    start = 0
+    for file in files:
+        documents = file.stat().st_size // (keys * 8)
+        # Read, and not mapped: pages of a map count as this process's memory for as long as it stands.
+        hashes = np.fromfile(file, np.uint64, documents, offset=key * documents * 8)
+        rows = np.flatnonzero((hashes != 0) & ~gone[start : start + documents])
+        yield _numbers(start, start + documents, len(gone))[rows], hashes[rows]
+        start += documents
+
+
+def _in_ranges(pieces: Iterable[tuple[Numbers, U64]], total: int, folder: Path) -> Iterator[tuple[Numbers, U64]]:
+    """The same divided by ranges of hashes; by way of the disk where there are several."""
+    ranges = _ranges(total)
+    if ranges == 1:
+        whole = list(pieces)
+        yield np.concatenate([numbers for numbers, _ in whole]), np.concatenate([hashes for _, hashes in whole])
+        return
+    with _aside(folder) as aside:
+        paths = [(aside / f"{own}.numbers", aside / f"{own}.hashes") for own in range(ranges)]
+        with ExitStack() as stack:
+            files = [[stack.enter_context(path.open("wb")) for path in own] for own in paths]
+            for numbers, hashes in pieces:
+                owners = _range_of(hashes, ranges).astype(np.uint16)
+                order = np.argsort(owners, kind="stable")
+                borders = np.searchsorted(owners[order], range(1, ranges))
+                for values, place in ((numbers, 0), (hashes, 1)):
+                    for own, some in zip(files, np.split(values[order], borders), strict=True):
+                        own[place].write(some.data)
+        for numbers_path, hashes_path in paths:
+            yield np.fromfile(numbers_path, np.min_scalar_type(total)), np.fromfile(hashes_path, np.uint64)
+
+
+def places(corpus: Corpus, folder: Path) -> Numbers:
+    """The place of each document when the longest come first, of equally long ones that with the smaller id [n]."""
+    found, place = np.empty(len(corpus), np.min_scalar_type(len(corpus))), 0
+    with _aside(folder) as aside:
+        config: dict[str, Any] = {
+            "memory_limit": MEMORY,
+            "threads": min(_THREADS, usable_cpus()),
+            "temp_directory": str(aside),
+        }
+        config |= {"autoinstall_known_extensions": False, "autoload_known_extensions": False}
+        with duckdb.connect(config=config) as database:
+            database.register("documents", corpus.reader(["doc_id", "characters"]))
+            query = "SELECT number FROM documents ORDER BY characters DESC, doc_id"
+            for batch in database.sql(query).to_arrow_reader(_BATCH_ROWS):
+                found[np.asarray(batch["number"])] = np.arange(place, place + len(batch))
+                place += len(batch)
+    return found
+
+
+@contextmanager
+def _aside(folder: Path) -> Iterator[Path]:
+    """A folder for what does not fit into memory, which is gone afterwards."""
+    aside = folder / "sorting.tmp"
+    disk.make_folder(aside)
+    try:
+        yield aside
+    finally:
+        disk.remove(aside)
