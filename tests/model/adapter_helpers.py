@@ -11,8 +11,9 @@ import torch
 import transformers
 from torch import nn
 
-from tilth.checkpoint.hf_weights import load_checkpoint
-from tilth.model.transformer import Transformer
+from tilth.checkpoint.peft_names import places
+from tilth.model.config import ModelConfig
+from tilth.model.transformer import Transformer, build
 
 VOCAB = 50
 
@@ -61,10 +62,28 @@ def tied_llama() -> Any:
 
 
 def ours(theirs: Any) -> Transformer:
-    """The same model in tilth, by way of a folder."""
-    with tempfile.TemporaryDirectory() as folder:
-        theirs.save_pretrained(folder)
-        return load_checkpoint(Path(folder)).model.eval()
+    """The same model in tilth."""
+    shape: dict[str, Any] = {"num_hidden_layers": 2, "vocab_size": theirs.config.vocab_size, "context_length": 32}
+    if isinstance(theirs, transformers.GPT2LMHeadModel):
+        model = build(
+            ModelConfig(preset="gpt2", num_attention_heads=2, hidden_size=theirs.config.n_embd, **shape), None
+        )
+        return filled(model, theirs)
+    tied = theirs.config.tie_word_embeddings
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "tie_word_embeddings": tied}
+    model = build(ModelConfig(preset="llama", hidden_size=32, intermediate_size=48, **heads, **shape), None)
+    return filled(model, theirs)
+
+
+@torch.no_grad()
+def filled(model: Transformer, theirs: nn.Module) -> Transformer:
+    """Our model with their weights."""
+    state, placing = theirs.state_dict(), places(model)
+    for name, parameter in model.named_parameters():
+        place = placing(name)
+        tensor = state[place.tensor].T if place.transposed else state[place.tensor]
+        parameter.copy_(tensor.chunk(place.parts)[place.part])
+    return model.eval()
 
 
 def ids() -> torch.Tensor:

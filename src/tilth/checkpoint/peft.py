@@ -56,7 +56,7 @@ def save_adapter(
     config = book.configs[name]
     options = {
         "base_model_name_or_path": base.name,
-        "task_type": "CAUSAL_LM",
+        "task_type": "CAUSAL_LM" if getattr(getattr(model, "config", None), "is_causal", True) else None,
         "lora_dropout": config.dropout,
         "use_rslora": config.rslora,
         "use_dora": config.dora,
@@ -123,17 +123,22 @@ def _magnitude(layer: nn.Module, part: LoraPart | None) -> Tensor:
 
 
 def _whole(model: nn.Module, saved: Mapping[str, Tensor], placing: Placing) -> dict[str, Tensor]:
-    """What was trained whole, by their names: under each name of a tied tensor, so that PEFT, too, ties it."""
-    found: dict[str, Tensor] = {}
+    """What was trained whole, by their names: under each name of a tied tensor, so that PEFT, too, ties it, and with
+    all else that its modules hold, since PEFT wants them complete.
+    """
     names = parameter_names(model)
-    for key, tensor in saved.items():
-        for name in names[key]:
-            place = placing(name)
+    wanted = {placing(name).tensor.rpartition(".")[0] for key in saved for name in names[key]}
+    found: dict[str, Tensor] = {}
+    for key, several in names.items():
+        for place, name in ((placing(name), name) for name in several):
+            if place.tensor.rpartition(".")[0] not in wanted:
+                continue
             if place.parts > 1:
                 raise RecipeError(
                     f"adapter.modules_to_save: {name} is a part of {place.tensor} in the base's own format, and cannot "
                     "be saved alone",
                     "give it an adapter instead",
                 )
-            found[place.tensor] = tensor.detach().T.contiguous() if place.transposed else tensor.detach()
+            tensor = saved.get(key, model.get_parameter(key)).detach()
+            found[place.tensor] = tensor.T.contiguous() if place.transposed else tensor
     return found

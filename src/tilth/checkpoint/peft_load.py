@@ -138,7 +138,7 @@ def _plan(model: nn.Module, tensors: Mapping[str, Tensor], config: PeftConfig, p
             f"the adapter in {config.place.parent} does not fit this base: {said}{more}",
             f"load the base that it was trained beside ({config.base_name or 'which it does not name'})",
         )
-    whole = list(dict.fromkeys(key.rpartition(".")[0] for key in saved))
+    whole = list(dict.fromkeys(key.rpartition(".")[0] for key in saved if "." in key))
     ours = AdapterConfig(
         rank=config.rank,
         alpha=float(config.alpha),
@@ -204,4 +204,10 @@ def _placed(
         tied = [placing(name).tensor for name in names[key]]
         if not config.tied and any(theirs not in rest for theirs in tied):
             faults.append(f"of {' and '.join(tied)}, which the base ties, one was trained apart")
-    return ours
+    # A bias of the model itself only completes PEFT's output layer, unless it was changed.
+    return {key: tensor for key, tensor in ours.items() if "." in key or not _is_base(model, key, tensor)}
+
+
+def _is_base(model: nn.Module, key: str, tensor: Tensor) -> bool:
+    base = model.get_parameter(key).detach()
+    return torch.equal(tensor.to(base.device, base.dtype), base)

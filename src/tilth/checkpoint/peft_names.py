@@ -11,66 +11,32 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from torch import nn
 
 from tilth.model.adapters import adaptable
+from tilth.model.families import Place, family_of
 from tilth.model.lora import LoraLinear
 from tilth.model.transformer import Transformer
+from tilth.model.wrapped import WrappedModel
 
 BEFORE = "base_model.model."
 """What PEFT writes in front of every name."""
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where one of our parameters lies: in a tensor, which may be stored [in, out], as which of how many parts."""
-
-    tensor: str
-    transposed: bool = False
-    part: int = 0
-    parts: int = 1
-
-
 Placing = Callable[[str], Place]
-
-_GPT2 = {
-    "embed_tokens": "transformer.wte",
-    "embed_positions": "transformer.wpe",
-    "norm": "transformer.ln_f",
-    "lm_head": "lm_head",
-    "input_layernorm": "ln_1",
-    "post_attention_layernorm": "ln_2",
-    "self_attn.o_proj": "attn.c_proj",
-    "mlp.up_proj": "mlp.c_fc",
-    "mlp.down_proj": "mlp.c_proj",
-}
-_FUSED = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
 
 
 def places(model: nn.Module) -> Placing:
-    """Of our own model the names of its family; of any other module its own."""
+    """Of our own model the names of its family (RecipeError when it is of none); of any other module its own, of one
+    that is wrapped those of the class inside.
+    """
     if isinstance(model, Transformer):
-        return _gpt2 if model.config.position == "learned" else _llama
+        return family_of(model.config).place
+    inside = "hf." if isinstance(model, WrappedModel) else ""
     conv = {path for path, module in model.named_modules() if type(module).__name__ == "Conv1D"}
     conv |= {path for path, module in model.named_modules() if getattr(module, "transposed", False) is True}
-    return lambda name: Place(name, name.rpartition(".")[0] in conv)
-
-
-def _llama(name: str) -> Place:
-    return Place(name if name.startswith("lm_head.") else f"model.{name}")
-
-
-def _gpt2(name: str) -> Place:
-    module, _, kind = name.rpartition(".")
-    if not module.startswith("layers."):
-        return Place(f"{_GPT2[module]}.{kind}")
-    _, layer, inner = module.split(".", 2)
-    transposed = kind == "weight" and "norm" not in inner
-    if inner in _FUSED:
-        return Place(f"transformer.h.{layer}.attn.c_attn.{kind}", transposed, _FUSED.index(inner), len(_FUSED))
-    return Place(f"transformer.h.{layer}.{_GPT2[inner]}.{kind}", transposed)
+    return lambda name: Place(name.removeprefix(inside), name.rpartition(".")[0] in conv)
 
 
 def modules_of(model: nn.Module, placing: Placing) -> dict[str, list[str]]:
@@ -84,7 +50,7 @@ def modules_of(model: nn.Module, placing: Placing) -> dict[str, list[str]]:
 
 def parameter_names(model: nn.Module) -> dict[str, list[str]]:
     """The base's parameters by the name that `named_parameters` gives them, with all names that each has: several where
-    it is tied, the output matrix's too where that is the embedding and stands for itself nowhere.
+    it is tied, those of the output layer too where its matrix is the embedding and stands for itself nowhere.
     """
     first: dict[int, str] = {}
     names: dict[str, list[str]] = defaultdict(list)
@@ -94,6 +60,8 @@ def parameter_names(model: nn.Module) -> dict[str, list[str]]:
     output = id(getattr(model, "output_weight", None))
     if output in first and isinstance(model, Transformer) and model.lm_head is None:
         names[first[output]].append("lm_head.weight")
+        if model.output_bias is not None:
+            names[first[id(model.output_bias)]].append("lm_head.bias")
     return dict(names)
 
 

@@ -72,8 +72,9 @@ class _PiecewiseLoss(torch.autograd.Function):
         exact = torch.promote_types(hidden_RD.dtype, torch.float32)
         total = torch.zeros((), dtype=exact, device=hidden_RD.device)
         hidden_gradient = torch.empty_like(hidden_RD)
-        trained = ctx.needs_input_grad[1]  # a frozen matrix needs no gradient: a third of the work, and its size
-        output_gradient = torch.zeros(output_VD.shape if trained else 0, dtype=exact, device=output_VD.device)
+        # A frozen matrix needs no gradient: that is a third of the work, and as much memory as the matrix.
+        trained = ctx.needs_input_grad[1]
+        output_gradient = torch.zeros(output_VD.shape, dtype=exact, device=output_VD.device) if trained else None
         bias_gradient = None if bias_V is None else torch.zeros(bias_V.shape, dtype=exact, device=bias_V.device)
         rows = max(64, PIECE // len(output_VD))
         for start in range(0, len(hidden_RD), rows):
@@ -84,10 +85,11 @@ class _PiecewiseLoss(torch.autograd.Function):
                 bias_gradient += gradient.sum(0)
             gradient = gradient.to(hidden.dtype)
             torch.mm(gradient, output_VD, out=hidden_gradient[start : start + rows])
-            if trained:
+            if output_gradient is not None:
                 output_gradient += gradient.T @ hidden
+        output_gradient = None if output_gradient is None else output_gradient.to(output_VD.dtype)
         bias_gradient = None if bias_gradient is None else bias_gradient.to(hidden_RD.dtype)
-        ctx.save_for_backward(hidden_gradient, output_gradient.to(output_VD.dtype) if trained else None, bias_gradient)
+        ctx.save_for_backward(hidden_gradient, output_gradient, bias_gradient)
         return total
 
     @staticmethod
