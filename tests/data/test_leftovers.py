@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tilth.core import files
+from tilth.core.errors import StorageError
 from tilth.core.files import FolderLock, new_folder, remove_leftovers
 from tilth.data.leftovers import clear_leftovers
 
@@ -67,7 +68,7 @@ def test_a_folder_of_downloads_that_somebody_holds_is_left_alone(tmp_path: Path,
 def test_who_outlived_its_run_makes_nothing_whole_of_what_was_taken_away(tmp_path: Path) -> None:
     """A worker of a cluster may go on for a while; its half-made folder is removed under its hands."""
     final = tmp_path / f"clean-{KEY}"
-    with pytest.raises(FileNotFoundError), new_folder(final) as folder:
+    with pytest.raises(StorageError, match="its folder is gone"), new_folder(final) as folder:
         (folder / "a").write_text("text")
         remove_leftovers(tmp_path, rf"clean-{KEY}")
         assert list(tmp_path.iterdir()) == []
