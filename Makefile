@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
-.PHONY: help install quickstart test test-fast check format clean
+.PHONY: help install quickstart test test-fast check format reference clean
 
 help:
 	@echo 'make quickstart   text that came with Python becomes a small language model (about three minutes; ARGS=… for options)'
@@ -14,6 +14,7 @@ help:
 	@echo 'make test-fast    the tests that take less than a few seconds each'
 	@echo 'make check        format, lint, types and layers'
 	@echo 'make format       puts source and tests into the format that check asks for'
+	@echo 'make reference    writes docs/recipe.md anew, from the schema of recipes'
 	@echo 'make install      .venv with the pinned software (the others do this when something is missing)'
 	@echo 'make clean        removes caches; leaves .venv, runs/ and work/ alone'
 	@echo 'PYTHON=python3.12 make …   chooses the interpreter of a new .venv (3.11 or newer)'
@@ -53,6 +54,10 @@ check: $(STAMP)
 format: $(STAMP)
 	$(BIN)/ruff format src tests benchmarks .ci
 	$(BIN)/ruff check --fix-only src tests benchmarks .ci
+
+reference: $(STAMP)
+	$(BIN)/python -m tests.recipe_reference > docs/recipe.md.new
+	mv docs/recipe.md.new docs/recipe.md
 
 clean:
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

@@ -19,6 +19,7 @@ import pytest
 import typer.main
 
 from tests.jobs.helpers import environment, write_texts
+from tests.recipe_reference import reference
 from tilth.cli.main import app
 from tilth.core.config import load_yaml
 from tilth.data.sources.config import ORIGINS
@@ -227,6 +228,13 @@ def test_the_guide_to_data_names_every_stage_and_every_origin() -> None:
     named = set(re.findall(r"`(\w+)[:`]", guide))
     assert not {*STAGES, *PRESETS, *ORIGINS} - named
     assert not {"gopher", "nothing"} & named, "the pattern finds anything"
+
+
+def test_the_reference_has_every_key_of_a_recipe_and_no_other() -> None:
+    page = (ROOT / "docs" / "recipe.md").read_text()
+    assert page == reference(), "make reference"
+    for key in ("`nesterov`", "`patience`", "## `data.sources[].crawl`", "`max_pages`"):
+        assert key in page
 
 
 def test_no_file_names_a_machine() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import time
@@ -19,12 +20,20 @@ from tilth.core.rundir import RunFolder
 
 def test_the_next_steps_can_be_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    run, result = Path("runs/quickstart"), {"seconds": 100.0}
-    assert not any("--data" in command for command in next_steps(run, result)), "there is no text here"
+    run, workspace, result = Path("runs/quickstart"), Path("work"), {"seconds": 100.0}
+    assert not any("--data" in command for command in next_steps(run, workspace, result)), "there is no text here"
     (tmp_path / "my notes.md").write_text("soil")
-    assert any("--data 'my notes.md'" in command for command in next_steps(run, result))
+    assert any("--data 'my notes.md'" in command for command in next_steps(run, workspace, result))
     (tmp_path / "README.md").write_text("rain")
-    assert any("--data README.md" in command for command in next_steps(run, result))
+    assert any("--data README.md" in command for command in next_steps(run, workspace, result))
+
+
+def test_the_next_steps_name_the_same_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    commands = next_steps(Path("my runs/é"), Path("a disk/work"), {"seconds": 100.0})
+    words = {shlex.split(command)[-1]: shlex.split(command) for command in commands}
+    assert "my runs/é" in words["def"] and words["my runs/é"][-2] == "evaluate"
+    assert words["5"][-6:-2] == ["--run", "my runs/é", "--workspace", "a disk/work"]
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import model_validator
 
 from tilth.core.config import (
     Config,
@@ -110,6 +111,40 @@ def test_a_fault_of_the_command_line_is_told_as_one() -> None:
     assert "from --set inner.rate" in by_line["inner.rate"] and "--set" not in by_line["count"]
 
 
+def test_only_the_options_that_a_fault_can_come_from_are_named() -> None:
+    """A rule of a section names all that was set in it; a rule of a key the option that set it, the last of several."""
+    options = ["inner.least=3", "inner.most=2", "inner.odd=0", "count=1"]
+    for data, expected in (
+        ({"least": 3, "most": 2, "odd": 1}, "from --set inner.least, inner.most, inner.odd)"),
+        ({"least": 1, "most": 2, "odd": 2}, "inner.odd: 2 is even (from --set inner.odd)"),
+    ):
+        with pytest.raises(RecipeError) as caught:
+            parse(Section, {"inner": data}, "my.yaml", options)
+        assert expected in caught.value.message
+
+
+class Rules(Config):
+    """A section with a rule of its own, and one of a key."""
+
+    least: int
+    most: int
+    odd: int
+
+    @model_validator(mode="after")
+    def _rules(self) -> Rules:
+        if self.least > self.most:
+            raise ValueError(f"least {self.least} is above most {self.most} | swap them")
+        if self.odd % 2 == 0:
+            raise ValueError(f"odd: {self.odd} is even | add one")
+        return self
+
+
+class Section(Config):
+    """What holds it."""
+
+    inner: Rules
+
+
 def test_all_faults_are_told_at_once() -> None:
     with pytest.raises(RecipeError) as caught:
         parse(Outer, {"inner": {"rat": 1}, "count": "x"})
@@ -144,3 +179,15 @@ def test_fingerprint_is_of_values_not_of_their_order() -> None:
 
 def test_differences() -> None:
     assert differences({"a": {"b": 1}, "x": 1}, {"a": {"b": 2}, "x": 1}) == ["a.b: 1 -> 2"]
+
+
+@pytest.mark.parametrize("key", ["list.².x", "list.٣.x", "empty.0.x", "list.1"])
+def test_an_item_that_a_list_does_not_have(key: str) -> None:
+    with pytest.raises(RecipeError, match="the list has no item") as caught:
+        apply_overrides({"list": [{"x": 1}], "empty": []}, [f"{key}=2"])
+    assert "-1" not in caught.value.remedy
+
+
+def test_the_keys_of_older_yaml_are_texts(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text("base: &b {x: 1}\nkey: {<<: *b}\nlist: [=, <<]\n")
+    assert load_yaml(tmp_path / "r.yaml") == {"base": {"x": 1}, "key": {"<<": {"x": 1}}, "list": ["=", "<<"]}

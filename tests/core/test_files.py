@@ -153,3 +153,54 @@ def test_a_folder_is_for_one_process(tmp_path: Path) -> None:
     process.join()
     with files.FolderLock(tmp_path, "the folder"):
         pass
+
+
+def test_a_folder_that_was_moved_meanwhile(tmp_path: Path) -> None:
+    path = tmp_path / "run" / "steps.jsonl"
+    with pytest.raises(StorageError, match="its folder is gone"), files.storage_errors(path):
+        files.disk.append(path, b"{}")
+    (tmp_path / "run").mkdir()
+    with pytest.raises(FileNotFoundError), files.storage_errors(path):
+        path.read_bytes()  # a file that is missing where its folder is not is a bug, and stays one
+
+
+def test_a_file_that_cannot_be_read_is_no_bug(tmp_path: Path) -> None:
+    with files.new_folder(tmp_path / "whole") as folder:
+        (folder / "a").write_text("seed")
+    manifest = files.read_manifest(tmp_path / "whole")
+    (tmp_path / "whole" / "a").unlink()
+    with pytest.raises(IntegrityError, match=r"cannot read .*/a: No such file"):
+        files.verify_file(tmp_path / "whole", "a", manifest)
+    (tmp_path / "b.json").mkdir()
+    with pytest.raises(IntegrityError, match=r"cannot read .*b.json: Is a directory"):
+        files.read_json(tmp_path / "b.json")
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    with pytest.raises(IntegrityError, match="is damaged"):
+        files.read_json(tmp_path / "deep.json")
+
+
+def test_a_path_that_is_not_utf_8_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"\xff")
+    with pytest.raises(StorageError, match="is not UTF-8"), files.FolderLock(folder, "the workspace"):
+        pass
+    assert not folder.exists()
+
+
+def test_a_disk_without_locks_is_not_said_to_be_in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(files.fcntl, "flock", refuse)
+    with pytest.raises(StorageError, match=r"cannot lock .*No locks available"), files.FolderLock(tmp_path, "it"):
+        pass
+
+
+def test_a_file_that_may_not_be_read_is_not_said_to_be_unwritable(tmp_path: Path) -> None:
+    def refuse(name: Path) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(name))
+
+    with pytest.raises(StorageError, match="cannot read") as caught, files.new_folder(tmp_path / "made" / "here"):
+        refuse(tmp_path / "source.txt")
+    assert "readable" in caught.value.remedy
+    with pytest.raises(StorageError, match="cannot write"), files.new_folder(tmp_path / "made" / "here") as folder:
+        refuse(folder / "tokens.bin")

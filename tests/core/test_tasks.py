@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -171,3 +173,37 @@ def test_every_executor_gives_the_same_bytes_and_errors(tmp_path: Path, name: Ex
     both = [{p.relative_to(root): hash_file(p) for p in root.rglob("*") if p.is_file()} for root in (here, there)]
     assert both[0] == both[1] and len(both[0]) > 20
     assert ("count", 4, 4) in seen and ("add", 8, 8) in seen
+
+
+INTERRUPTED = """
+import os, signal, time
+from pathlib import Path
+from multiprocessing import forkserver
+from tilth.core.executors import warm_up
+heard = []
+signal.signal(signal.SIGINT, lambda *_: heard.append(1))
+warm_up("slow")
+while not Path("began").exists():
+    time.sleep(0.01)
+os.killpg(0, signal.SIGINT)
+while not Path("ended").exists():
+    time.sleep(0.01)
+    assert os.waitpid(forkserver._forkserver._forkserver_pid, os.WNOHANG) == (0, 0), "the server has ended"
+assert heard == [1]
+"""
+
+
+def test_ctrl_c_does_not_reach_the_server_while_it_imports(tmp_path: Path) -> None:
+    slow = "from pathlib import Path\nimport time\nPath('began').touch()\ntime.sleep(0.3)\nPath('ended').touch()\n"
+    (tmp_path / "slow.py").write_text(slow)
+    path = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": path},
+        start_new_session=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")

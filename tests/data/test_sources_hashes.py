@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import time
@@ -9,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tilth.core import files
 from tilth.core.config import parse
-from tilth.core.errors import IntegrityError
+from tilth.core.errors import IntegrityError, StorageError
 from tilth.core.files import new_folder
 from tilth.data.sources import SourceConfig
 from tilth.data.sources.hashes import RememberedHashes, list_remembered, verify_folder
@@ -96,3 +98,20 @@ def test_a_folder_with_a_manifest_is_compared(tmp_path: Path) -> None:
     (tmp_path / "f" / "x").write_text("y")
     with pytest.raises(IntegrityError, match="x is not what was written"):
         verify_folder(tmp_path / "f")
+
+
+def test_who_may_only_read_a_workspace_reads_the_files_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, note = write(tmp_path / "1.txt", "one"), tmp_path / "listings" / "note.json"
+
+    def refuse(number: int) -> None:
+        def write(path: Path, *_: object) -> None:
+            raise OSError(number, os.strerror(number), str(path))
+
+        monkeypatch.setattr(files.disk, "write", write)
+
+    for number in (errno.EACCES, errno.EROFS):
+        refuse(number)
+        assert hashed(note, path) == ([sha256("one")], 3)
+    refuse(errno.ENOSPC)
+    with pytest.raises(StorageError, match="No space left"):
+        hashed(note, path)

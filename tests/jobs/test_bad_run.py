@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import shutil
 import signal
 import subprocess
 import time
@@ -12,11 +14,14 @@ from pathlib import Path
 import pytest
 import torch
 
+import tilth as tilth_api
 from tests.jobs.conftest import Cli
 from tests.jobs.helpers import SMALL, command, environment, hashes, last_json, tilth, write_recipe, write_texts
+from tilth.core.errors import RecipeError
 from tilth.core.files import FolderLock
 from tilth.core.rundir import RunFolder
 from tilth.jobs import train
+from tilth.jobs.recipe import load_recipe
 
 
 def test_a_run_folder_made_by_another_recipe(trained: Path, cli: Cli) -> None:
@@ -25,6 +30,41 @@ def test_a_run_folder_made_by_another_recipe(trained: Path, cli: Cli) -> None:
     said.fault(2, "runs/small was made by another recipe", "train.seed: 1 -> 7", "model.dropout: 0.0 -> 0.5", "--run")
     assert hashes(trained / "runs") == before
     assert cli("train", "r.yaml", "--run", "other", "--json", sets=[*SMALL, "train.seed=7"]).json()["run"] == "other"
+
+
+def test_a_useless_run_folder_is_told_before_hours_of_preparation(trained: Path, cli: Cli) -> None:
+    cli("train", "r.yaml", "--workspace", "new", sets=[*SMALL, "data.clean=none"]).fault(2, "data.clean: 'standard' ->")
+    for place in ("r.yaml", "r.yaml/below", "x" * 300):
+        cli("train", "r.yaml", "--workspace", "new", "--run", place, sets=SMALL).fault(3, f"cannot write {place}")
+    not_utf_8 = os.fsdecode(b"runs/\xff")
+    cli("train", "r.yaml", "--workspace", "new", "--run", not_utf_8, sets=SMALL).fault(3, "not UTF-8")
+    with pytest.raises(RecipeError, match=r"train\.seed: 1 -> 7"):
+        tilth_api.train(load_recipe(trained / "r.yaml", [*SMALL, "train.seed=7"]), trained / "runs/small", "new")
+    assert not (trained / "new").exists()
+
+
+def test_what_a_run_remembers_of_its_data_is_damaged(trained: Path, cli: Cli) -> None:
+    facts = trained / "runs" / "small" / "data.json"
+    for damage in ("{}", "[]", "{"):
+        facts.write_text(damage)
+        cli("evaluate", "runs/small").fault(3, "data.json")
+    assert cli("train", "r.yaml", sets=SMALL).code == 0, "the checkpoints name the data as well"
+    assert cli("evaluate", "runs/small").code == 0
+
+
+def test_a_model_that_is_no_run_has_no_checkpoints_to_choose_from(trained: Path, cli: Cli) -> None:
+    for place in ("runs/small/final", "runs/small/checkpoints/step-00000004"):
+        for which in ("4", "best", "latest"):
+            cli("generate", place, "--checkpoint", which).fault(2, f"{place} is no run folder", "leave the choice")
+        assert cli("generate", place, "--max-new-tokens", "2").code == 0
+
+
+def test_the_commands_that_are_shown_can_be_typed(trained: Path, cli: Cli) -> None:
+    shutil.copytree(trained / "runs" / "small", trained / "my runs" / "é")
+    said = cli("train", "r.yaml", "--run", "my runs/é", sets=SMALL)
+    [line] = [line for line in said.out.splitlines() if "evaluate" in line]
+    assert cli(*shlex.split(line)[-2:]).code == 0
+    assert shlex.split(cli("init", "my text.yaml").out.splitlines()[-1]) == ["tilth", "train", "my text.yaml"]
 
 
 def test_a_run_folder_of_other_text(trained: Path, cli: Cli) -> None:

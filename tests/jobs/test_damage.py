@@ -160,3 +160,58 @@ def test_a_configuration_that_claims_another_size_allocates_nothing(trained: Pat
     write_manifest(final)
     with pytest.raises(CheckpointError, match=r"the configuration beside .* and the file holds"):
         load(final)
+
+
+def dataset_of(folder: Path) -> Path:
+    return next((folder / "work" / "datasets").iterdir())
+
+
+@pytest.mark.parametrize("kind", ["ledger", "documents", "index", "examples"])
+def test_nothing_is_told_from_an_altered_file_of_the_dataset(trained: Path, cli: Cli, kind: str) -> None:
+    file = sorted(path for path in (dataset_of(trained) / kind).rglob("*.parquet") if path.stat().st_size > 500)[0]
+    cli("prepare", "r.yaml", sets=SMALL)
+    place = file.stat().st_size // 3
+    flip(file, place)
+    name = file.relative_to(dataset_of(trained)).as_posix()
+    for words in (["report", "small"], ["trace", "small", "--doc", "0001.txt"], ["trace", "runs/small", "--step", "3"]):
+        said = cli(*words)
+        said.fault(3, f"{name} is not what was written", "`tilth prepare RECIPE --verify`")
+        assert said.out == ""
+    again = cli("prepare", "r.yaml", "--verify", sets=SMALL)
+    assert again.code == 0 and f"{name} is not what was written" in again.err and "made again" in again.err
+    assert cli("report", "small").code == 0
+    assert cli("trace", "runs/small", "--step", "3").code == 0
+
+
+def test_what_a_killed_run_left_is_removed_and_said(trained: Path, cli: Cli) -> None:
+    half = trained / "work" / "tasks" / ".clean-0123456789abcdef0123.7-0a1b2c3d.tmp"
+    half.mkdir()
+    (half / "edits.parquet").write_bytes(b"half")
+    said = cli("prepare", "r.yaml", sets=SMALL)
+    assert said.code == 0 and not half.exists()
+    assert "removed 1 half-made result (4 bytes) that a stopped run left in tasks" in said.err
+    assert "half-made" not in cli("prepare", "r.yaml", sets=SMALL).err
+
+
+def test_a_damaged_result_is_not_gathered_into_a_new_dataset(trained: Path, cli: Cli) -> None:
+    shutil.rmtree(trained / "work")
+    cli("prepare", "r.yaml", sets=SMALL)
+    whole = hashes(dataset_of(trained))
+    flip(next((dataset_of(trained) / "ledger").glob("deduplicate-*.parquet")), 100)  # a link to a task's result
+    shutil.rmtree(dataset_of(trained))
+    said = cli("prepare", "r.yaml", sets=SMALL)
+    assert said.code == 0 and "/ledger.parquet is not what was written" in said.err and "made again" in said.err
+    assert hashes(dataset_of(trained)) == whole
+
+
+def test_texts_are_not_told_from_an_altered_task(trained: Path, cli: Cli) -> None:
+    shutil.rmtree(trained / "work")
+    (trained / "texts" / "0001.txt").write_text("A line with white space at its end.   \n" * 3)
+    cli("prepare", "r.yaml", sets=SMALL)
+    traced = cli("trace", "small", "--doc", "texts/0001.txt", "--json").json()
+    assert traced["texts_from"] == "tasks" and traced["texts_missed"] == ""
+    collected = next((trained / "work" / "tasks").glob("collect-*/part-00000.parquet"))
+    flip(collected, collected.stat().st_size // 2)
+    said = cli("trace", "small", "--doc", "texts/0001.txt", "--json")
+    assert said.json()["texts_from"] == "examples" and "part-00000.parquet is not what" in said.json()["texts_missed"]
+    assert "part-00000.parquet is not what was written" in said.out.replace("\n", "")

@@ -26,7 +26,8 @@ from tilth.data.config import DataConfig
 from tilth.data.dataset import Dataset, open_dataset
 from tilth.data.document import read_tables, table_documents
 from tilth.data.ledger import open_ledger
-from tilth.data.pipeline import Workshop, prepare
+from tilth.data.pipeline import prepare
+from tilth.data.workshop import Workshop
 from tilth.jobs import data_page
 from tilth.jobs.compared import compared_examples
 from tilth.jobs.data_page import differences

@@ -106,6 +106,14 @@ def test_a_fault_of_process_0_alone_ends_all_with_its_exit_code(trained: Path) -
     assert_quiet(done, 3, f"runs/small is in use by process {os.getpid()}")
 
 
+def test_quickstart_under_torchrun_is_told_once(tmp_path: Path) -> None:
+    run = torchrun("quickstart", "--steps", "2", sets=[])
+    done = subprocess.run(run, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("4/4  What it writes") == 1 and (tmp_path / "runs/quickstart/report.html").exists()
+    assert len(steps_of(tmp_path / "runs" / "quickstart")) == 2
+
+
 def test_a_full_disk_under_torchrun_ends_all_and_loses_nothing(trained: Path) -> None:
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))  # checkpoints of this model are larger

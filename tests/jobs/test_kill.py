@@ -1,4 +1,5 @@
-"""kill -9 at random moments: what is resumed to its end equals what was never stopped, to the bit."""
+"""kill -9 at random moments of training: what is resumed to its end equals what was never stopped, to the bit. Of
+preparing: test_kill_prepare.py."""
 
 from __future__ import annotations
 
@@ -45,32 +46,6 @@ def kill_twenty_times(words: list[str], cwd: Path, low: float, high: float, ende
             killed += 1
         else:
             ended()
-
-
-def test_prepare_killed_twenty_times(tmp_path: Path) -> None:
-    write_texts(tmp_path / "texts", documents=400)
-    (tmp_path / "more.jsonl").write_text("\n".join(f'{{"text": "line {n} of some text"}}' for n in range(20_000)))
-    recipe = write_recipe(
-        tmp_path / "r.yaml",
-        "texts",
-        data={"sources": [{"path": "texts"}, {"path": "more.jsonl"}], "shard_bytes": 65536},
-        tokenizer={"kind": "bpe", "vocab_size": 400},
-    )
-    whole = last_json(tilth("prepare", recipe, "--workspace", "whole", "--workers", "1", "--json", cwd=tmp_path))
-    words = command("prepare", recipe, "--workspace", "killed", "--workers", "2", "--json")
-    expected = hashes(tmp_path / whole["folder"])
-
-    def ended_early() -> None:
-        assert hashes(tmp_path / "killed" / Path(whole["folder"]).relative_to("whole")) == expected
-        shutil.rmtree(tmp_path / "killed")
-
-    kill_twenty_times(words, tmp_path, 0.4, 2.0, ended_early)
-    ended = last_json(tilth("prepare", recipe, "--workspace", "killed", "--workers", "2", "--json", cwd=tmp_path))
-    assert {**ended, "folder": ""} == {**whole, "folder": ""}
-    assert hashes(tmp_path / ended["folder"]) == expected
-    # The workspace of a run that was never killed holds the same tasks, so nothing half-made passes for done.
-    for name, digest in hashes(tmp_path / "whole" / "tasks").items():
-        assert hashes(tmp_path / "killed" / "tasks")[name] == digest
 
 
 def test_train_killed_twenty_times(tmp_path: Path) -> None:

@@ -19,8 +19,9 @@ from tilth.core.tasks import Done
 from tilth.data.config import DataConfig
 from tilth.data.dataset import Dataset
 from tilth.data.document import make_doc_id
-from tilth.data.pipeline import Workshop, prepare
+from tilth.data.pipeline import prepare
 from tilth.data.stages import PRESETS
+from tilth.data.workshop import Workshop
 from tilth.tokenizer import TokenizerConfig
 
 
@@ -74,18 +75,6 @@ def write_many(folder: Path) -> None:
 BOTH: dict[str, Any] = {"sources": [{"path": "texts"}, {"path": "rows.jsonl"}]}
 
 
-@pytest.mark.slow
-def test_any_number_of_workers_gives_the_same_bytes(tmp_path: Path) -> None:
-    write_many(tmp_path)
-    bpe = {"kind": "bpe", "vocab_size": 320}
-    one = prepared(tmp_path, BOTH, bpe, workspace="one")
-    two = prepared(tmp_path, BOTH, bpe, workspace="two", workers=2)
-    ray = prepared(tmp_path, BOTH, bpe, workspace="ray", workers=2, executor="ray")
-    assert one.facts["shards"] >= 3
-    assert hashes(one.folder) == hashes(two.folder) == hashes(ray.folder)
-    assert hashes(tmp_path / "one/tasks") == hashes(tmp_path / "two/tasks") == hashes(tmp_path / "ray/tasks")
-
-
 def test_the_place_on_the_disk_changes_no_bit(tmp_path: Path) -> None:
     for place in ("here", "there"):
         write_texts(tmp_path / place / "texts", documents=20)
@@ -103,7 +92,8 @@ def test_nothing_is_done_twice(tmp_path: Path) -> None:
     assert hashes(tmp_path / "work") == before
 
 
-LEAKS = ("held_out", "held_out_index", "hits", "leaks", "recall")
+TRAINING = ("held_out", "hits", "leaks", "recall")
+LEAKS = (*TRAINING, "held_out_index")
 COMPARE = ("digest", "signature", "exact", "candidates", "shingles", "near", "assign", *LEAKS)
 
 
@@ -114,8 +104,9 @@ COMPARE = ("digest", "signature", "exact", "candidates", "shingles", "near", "as
         ({"split": {"validation": 0.2}}, {"kind": "bpe", "vocab_size": 300}, {"assign", *LEAKS, "tokenizer", "encode"}),
         ({"split": {"validation": 0.2}}, {"kind": "byte"}, {"assign", *LEAKS, "encode"}),
         ({}, {"kind": "bpe", "vocab_size": 301}, {"tokenizer", "encode"}),
-        ({"deduplicate": "none"}, {"kind": "byte"}, {"candidates", "shingles", "near", "assign", *LEAKS, "encode"}),
-        ({"clean": ["strip"]}, {"kind": "byte"}, {"clean", *COMPARE, "encode"}),
+        ({"deduplicate": "none"}, {"kind": "byte"}, {"candidates", "shingles", "near", "assign", *TRAINING, "encode"}),
+        ({"clean": ["strip"]}, {"kind": "byte"}, {"clean", "digest", "signature"}),  # which leaves the same text
+        ({"clean": [{"min_length": {"characters": 60}}]}, {"kind": "byte"}, {"clean", *COMPARE, "encode"}),
         ({"shard_bytes": 70_000}, {"kind": "byte"}, {"collect", "clean", *COMPARE, "encode"}),
         ({"cross_document_attention": False}, {"kind": "byte"}, set()),
     ],

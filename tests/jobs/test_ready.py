@@ -105,9 +105,10 @@ def test_training_goes_on_without_the_sources_and_says_so(trained: Path, cli: Cl
     assert hashes(trained / "again" / "final") == before
     events = (trained / "again" / "events.jsonl").read_text().splitlines()
     assert any("sources cannot be read" in json.loads(line).get("text", "") for line in events), "and it is on record"
-    cli("prepare", "r.yaml", sets=SMALL).fault(3, "there is nothing at texts")
+    still = "is in work/datasets/small-"
+    cli("prepare", "r.yaml", sets=SMALL).fault(3, "there is nothing at texts", "check `path: texts`", still)
     shutil.rmtree(trained / "work" / "datasets")
-    cli("train", "r.yaml", "--run", "third", sets=SMALL).fault(3, "there is nothing at texts")
+    assert still not in cli("train", "r.yaml", "--run", "third", sets=SMALL).fault(3, "there is nothing at texts")
 
 
 @pytest.mark.slow

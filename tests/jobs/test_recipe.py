@@ -41,9 +41,9 @@ def test_the_base_of_these_tests_is_a_recipe() -> None:
     [
         ({"train": {"batch_tokens": 100}}, "100 is not a multiple of model.context_length 64", "use 64 or 128"),
         ({"train": {"batch_tokens": 10}}, "batch_tokens 10 is not a multiple", "use 64"),
-        ({"train": {"batch_tokens": 0}}, "batch_tokens is 0", "a positive number"),
-        ({"train": {"batch_tokens": -64}}, "batch_tokens is -64", "a positive number"),
-        ({"train": {"micro_batch": 0}}, "micro_batch is 0", "or auto"),
+        ({"train": {"batch_tokens": 0}}, "train.batch_tokens: 0 is too few", "a positive number"),
+        ({"train": {"batch_tokens": -64}}, "train.batch_tokens: -64 is too few", "a positive number"),
+        ({"train": {"micro_batch": 0}}, "train.micro_batch: 0 is too few", "or auto"),
         ({"train": {"steps": None}}, "nothing ends this run", "give steps, tokens"),
         ({"train": {"steps": None, "convergence": {}}}, "cosine needs to know how long", "give steps"),
         ({"train": {"batch_tokens": "all"}}, "optimizer adamw with batch_tokens all", "together"),

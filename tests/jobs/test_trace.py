@@ -29,9 +29,10 @@ from tilth.data.ledger import open_ledger
 from tilth.data.lineage import follow
 from tilth.data.loader import Loader
 from tilth.data.mixture import Mixture
-from tilth.data.pipeline import Workshop, prepare
+from tilth.data.pipeline import prepare
 from tilth.data.shards import TokenStream
 from tilth.data.tasks.parts import Part
+from tilth.data.workshop import Workshop
 from tilth.jobs.locate import locate_data
 from tilth.jobs.mixing import training_tokens
 from tilth.jobs.recipe import make_recipe

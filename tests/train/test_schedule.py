@@ -69,7 +69,7 @@ def test_wsd_is_flat_then_falls() -> None:
         ({"steps": 3, "optimizer": {"name": "sgd", "beta1": 0.5}}, "beta1 has no meaning for sgd"),
         ({"steps": 3, "optimizer": {"name": "gd"}}, "optimizer gd with batch_tokens 16384"),
         ({"steps": 3, "batch_tokens": "all"}, "optimizer adamw with batch_tokens all"),
-        ({"steps": 3, "micro_batch": 0}, "micro_batch is 0"),
+        ({"steps": 3, "micro_batch": 0}, "micro_batch: 0 is too few"),
     ],
 )
 def test_plans_that_cannot_be_meant(data: dict[str, Any], said: str) -> None:

@@ -71,3 +71,13 @@ def test_a_scale_that_will_not_come_right_ends_the_run(tmp_path: Path) -> None:
     trainer.parts.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**60)
     with pytest.raises(DivergedError, match=r"step 1: .*the update was not done"):
         trainer.run()
+
+
+def test_weights_that_an_update_broke_are_not_saved(tmp_path: Path) -> None:
+    """The gradient was finite, and the step with it was not; what is saved must be worth going on from."""
+    rate = {"name": "sgd", "lr": 1e40, "momentum": 0.0}
+    schedule = {"name": "constant", "warmup_steps": 0}
+    trainer = make_trainer(tmp_path, train_config(optimizer=rate, schedule=schedule, grad_clip=None))
+    with pytest.raises(DivergedError, match=r"step 1: .* holds numbers that are none \(last checkpoint: none\)"):
+        trainer.run()
+    assert trainer.parts.store.latest() == (None, [])

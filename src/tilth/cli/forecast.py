@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tilth.cli.output import results
 from tilth.cli.prepare_display import PrepareDisplay
+from tilth.cli.screen import show
 from tilth.cli.tables import brief_count, duration, printable, size
 from tilth.core.errors import RecipeError
 
@@ -49,7 +50,8 @@ def forecast_shown(
         forecast = forecast_data(
             recipe, workspace, workers, terms=Terms(sample_bytes=sample), on_done=display, executor=executor
         )
-    Console().print(forecast_table(forecast))
+    with results():
+        show(forecast_table(forecast))
     for note in _remarks(forecast):
         print(printable(note), file=sys.stderr)
     return forecast

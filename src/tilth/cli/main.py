@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import os
+import shlex
 import signal
 import sys
 from collections.abc import Iterator
@@ -98,15 +98,18 @@ def init(
     if path.exists():
         raise RecipeError(f"{path} exists", "name another file: tilth init FILE")
     write_file(path, shipped_recipe({"pretrain": "my-text", "char": "shakespeare-char-cpu"}[template]).encode())
-    print(f"wrote {path}: name your text under data.sources, then type\n  tilth train {path}")
+    command = shlex.join(["tilth", "train", str(path)])
+    print(f"wrote {path}: name your text under data.sources, then type\n  {command}")
 
 
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of recipes, for editors and tools."""
+    from tilth.cli.output import results
     from tilth.jobs.recipe import Recipe
 
-    print(json.dumps(Recipe.model_json_schema(), indent=2, ensure_ascii=False))
+    with results():
+        print(json.dumps(Recipe.model_json_schema(), indent=2))
 
 
 @app.command()
@@ -138,6 +141,7 @@ def prepare(
         from tilth.core.executors import warm_up
 
         warm_up("tilth.data.pipeline")  # in the background, while we import the same
+    from tilth.cli.output import print_json, results
     from tilth.cli.show import prepare_shown, print_dataset, tidy_shown
     from tilth.jobs.prepare import summary
     from tilth.jobs.recipe import load_recipe
@@ -147,15 +151,20 @@ def prepare(
         from tilth.cli.forecast import forecast_shown, parse_size
 
         forecast = forecast_shown(loaded, workspace, workers, executor, parse_size(sample or "32MB"))
-        _print_json(as_json, forecast.plain())
+        with results():
+            if as_json:
+                print_json(forecast.plain())
         return
     if sample is not None:
         raise RecipeError("--sample is for --dry-run", "add --dry-run, or leave --sample out")
     dataset = prepare_shown(loaded, workspace, workers, executor, verify=verify)
-    print_dataset(dataset)
     wanted: Any = "datasets" if prune_datasets else "tasks" if prune else None
+    with results():
+        print_dataset(dataset)
     tidied = tidy_shown(loaded, recipe, workspace, dataset, wanted)
-    _print_json(as_json, summary(dataset) | (tidied.summary() if wanted else {}))
+    with results():
+        if as_json:
+            print_json(summary(dataset) | (tidied.summary() if wanted else {}))
 
 
 @app.command()
@@ -168,21 +177,22 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Prepare what is missing, train, evaluate; stopped or killed, the same command goes on."""
+    from tilth.cli.output import print_json, results
     from tilth.cli.show import print_result, ready_shown, train_shown
-    from tilth.core.rundir import RunFolder
-    from tilth.distributed.runtime import pick_device
+    from tilth.jobs.ready import check_before
     from tilth.jobs.recipe import load_recipe
 
     loaded = load_recipe(recipe, sets or ())
     folder = run or Path("runs") / loaded.name
-    # What would end it after hours of preparation is told before them.
-    pick_device(loaded.train.device)
-    RunFolder(folder).check()
+    check_before(loaded, folder)
     dataset, notes = ready_shown(loaded, workspace, workers)
     result = train_shown(loaded, dataset, folder, notes)
-    if result:  # under torchrun only process 0 has one
+    if not result:  # under torchrun only process 0 has one
+        return
+    with results():
         print_result(result)
-        _print_json(as_json, result)
+        if as_json:
+            print_json(result)
 
 
 @app.command()
@@ -203,14 +213,17 @@ def evaluate(
     """Measure loss, perplexity, bits per byte and accuracy by a full pass over held-out text."""
     from dataclasses import asdict
 
+    from tilth.cli.output import print_json, results
     from tilth.cli.show import print_metrics
     from tilth.jobs.evaluate import evaluate_run
 
     reading = {key: value for key, value in (("format", format_), ("field", field)) if value is not None}
     say = functools.partial(print, file=sys.stderr)
     metrics = asdict(evaluate_run(run, data, _which(checkpoint), say=say, reading=reading))
-    print_metrics(metrics)
-    _print_json(as_json, metrics)
+    with results():
+        print_metrics(metrics)
+        if as_json:
+            print_json(metrics)
 
 
 @app.command()
@@ -227,6 +240,7 @@ def generate(
     checkpoint: CheckpointOption = "final",
 ) -> None:
     """Write text with a trained model."""
+    from tilth.cli.output import results
     from tilth.cli.show import stream_generated
     from tilth.core.config import parse
     from tilth.generate.config import SamplingConfig
@@ -235,8 +249,9 @@ def generate(
 
     values = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
     options = TextOptions(max_new_tokens, samples, tuple(stop or ()), parse(SamplingConfig, values, "generate"))
-    with _reader_may_leave():
-        stream_generated(load(run, _which(checkpoint)), prompt, options)
+    language_model = load(run, _which(checkpoint))
+    with results():
+        stream_generated(language_model, prompt, options)
 
 
 @app.command()
@@ -250,6 +265,7 @@ def trace(
     as_json: Json = False,
 ) -> None:
     """Follow a document from its source to the training steps, or a step back to its documents."""
+    from tilth.cli.output import print_json, results
     from tilth.cli.trace_display import print_document, print_step
     from tilth.jobs.locate import locate_data
     from tilth.jobs.trace import trace_document, trace_step
@@ -259,15 +275,15 @@ def trace(
     dataset, run = locate_data(data, workspace)
     if step is not None and run is None:
         raise RecipeError(f"{data} is no run: only a run has steps", "name the folder of a run, for example runs/NAME")
-    with _reader_may_leave():
-        if doc is not None:
-            traced = trace_document(dataset, doc, run)
-            print_document(traced)
-        else:
-            assert run is not None and step is not None
-            traced = trace_step(dataset, run, step)
-            print_step(traced)
-        _print_json(as_json, traced)
+    if doc is not None:
+        traced, show = trace_document(dataset, doc, run), print_document
+    else:
+        assert run is not None and step is not None
+        traced, show = trace_step(dataset, run, step), print_step
+    with results():
+        show(traced)
+        if as_json:
+            print_json(traced)
 
 
 @app.command()
@@ -278,17 +294,19 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Show what a dataset is made of, and what each rule did to it."""
+    from tilth.cli.output import print_json, results
     from tilth.cli.trace_display import print_report
     from tilth.jobs.data_report import report_data, write_page
     from tilth.jobs.locate import locate_data
 
     dataset, _ = locate_data(data, workspace)
     figures = report_data(dataset)
-    with _reader_may_leave():
+    if html is not None:
+        print(f"page: {write_page(dataset, figures, html)}", file=sys.stderr)
+    with results():
         print_report(figures)
-        if html is not None:
-            print(f"page: {write_page(dataset, figures, html)}", file=sys.stderr)
-        _print_json(as_json, figures)
+        if as_json:
+            print_json(figures)
 
 
 def _which(checkpoint: str) -> Any:
@@ -299,36 +317,29 @@ def _which(checkpoint: str) -> Any:
     return checkpoint
 
 
-@contextlib.contextmanager
-def _reader_may_leave() -> Iterator[None]:
-    """`tilth generate … | head` is no fault: what is still to be written goes nowhere."""
-    try:
-        yield
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _print_json(wanted: bool, value: Any) -> None:
-    if wanted:
-        sys.stderr.flush()
-        print(json.dumps(value, ensure_ascii=False), flush=True)
-
-
 def main() -> None:
     """The entry point: a user's fault prints message and remedy; anything else is a bug and shows its traceback."""
+    from tilth.cli.output import ready_streams
+
+    ready_streams()
     try:
         with _signals_end_it():
             app()
     except TilthError as error:
-        sys.stdout.flush()
         if not error.told:
-            print(f"tilth: {error.message}\n  remedy: {error.remedy}", file=sys.stderr)
+            _tell(f"tilth: {error.message}\n  remedy: {error.remedy}")
         sys.exit(error.exit_code)
     except _Interrupted as interrupted:
-        print(f"tilth: {interrupted}: what was finished is kept", file=sys.stderr)
-        print("  remedy: type the same command to go on", file=sys.stderr)
+        _tell(f"tilth: {interrupted}: what was finished is kept\n  remedy: type the same command to go on")
         sys.exit(75)
+
+
+def _tell(text: str) -> None:
+    """The last word, on standard error; when nobody reads it any more, the exit code still says it."""
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr)
 
 
 class _Interrupted(BaseException):

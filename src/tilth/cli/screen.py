@@ -30,6 +30,18 @@ class ErrorConsole(Console):
         self.quiet = True
 
 
+class OutConsole(Console):
+    """stdout. Whoever reads a pipe may leave there too: `output.py: results` knows what that means."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
+def show(renderable: RenderableType) -> None:
+    """Prints to standard output what rich can draw; within `results`."""
+    OutConsole().print(renderable)
+
+
 class Screen:
     """Where lines go: above a live drawing, or one after the other.
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
 from tilth.cli.prepare_display import PrepareDisplay
+from tilth.cli.screen import show
 from tilth.cli.tables import dataset_table, metrics_table, plural, printable, result_table, size
 from tilth.core.environment import launched
 from tilth.core.errors import IntegrityError
@@ -70,7 +70,7 @@ def tidy_shown(recipe: Recipe, path: Path, workspace: Path, dataset: Dataset, wa
     if tidied.left:
         print(
             f"{_folders(tidied.left)} in {printable(str(workspace))} that no dataset refers to: "
-            f"{command_name()} prepare {printable(str(path))} --prune removes them",
+            f"{printable(typed('prepare', str(path), '--prune'))} removes them",
             file=sys.stderr,
         )
     elif wanted is not None:
@@ -116,42 +116,42 @@ def train_shown(recipe: Recipe, dataset: Dataset, run: Path, notes: Sequence[str
 def seconds_before(run: Path) -> float:
     """How long the run has trained so far, for the display's clock."""
     try:
-        newest = max((run / "checkpoints").glob("step-*[0-9]/state.json"), default=None)
+        newest = max((run / "checkpoints").glob("step-" + "[0-9]" * 8 + "/state.json"), default=None)
         return float(read_json(newest)["progress"]["seconds"]) if newest else 0.0
     except (IntegrityError, OSError, LookupError, TypeError, ValueError):
         return 0.0  # a damaged checkpoint is not the display's affair
 
 
-def command_name() -> str:
-    """How the command is typed here: by its name where that is found, else by its path."""
+def typed(*words: str) -> str:
+    """A command of tilth as it is typed here and in this shell: by its name where that is found, else by its path."""
+    return " ".join([_command_name(), shlex.join(words)])
+
+
+def _command_name() -> str:
     if shutil.which("tilth"):
         return "tilth"
     if Path(sys.argv[0]).name == "__main__.py":
         return "python -m tilth"
     path = Path(sys.argv[0]).absolute()
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+    return shlex.quote(str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path))
 
 
 def print_dataset(dataset: Dataset) -> None:
     """Counts by stage and rule, to standard output."""
-    _print(dataset_table(dataset.facts, dataset.tokenizer.training))
+    show(dataset_table(dataset.facts, dataset.tokenizer.training))
 
 
 def print_result(result: Mapping[str, Any]) -> None:
     """How a run ended, and what to type next."""
-    _print(result_table(result))
-    run, tilth = result["run"], command_name()
+    show(result_table(result))
+    run = result["run"]
     print(f"curves and counts: {run}/report.html")
-    print(f'next:  {tilth} generate {run} --prompt "…"\n       {tilth} evaluate {run}')
+    print(f'next:  {typed("generate", run)} --prompt "…"\n       {typed("evaluate", run)}')
 
 
 def print_metrics(metrics: Mapping[str, float]) -> None:
     """Figures with what they mean."""
-    _print(metrics_table(metrics))
-
-
-def _print(renderable: Any) -> None:
-    Console().print(renderable)
+    show(metrics_table(metrics))
 
 
 def stream_generated(language_model: LanguageModel, prompt: str, options: TextOptions) -> None:

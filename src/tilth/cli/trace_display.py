@@ -12,11 +12,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from tilth.cli.leak_table import leak_table
+from tilth.cli.screen import show
 from tilth.cli.tables import count, percent, plural, printable, size
 from tilth.jobs.data_page import STEP_NAMES, differences
 
@@ -34,7 +35,7 @@ def print_document(traced: Mapping[str, Any]) -> None:
     parts += [Text(), _splits(traced["splits"])]
     if traced["run"] is not None:
         parts += [Text(), _seen(traced["run"], traced["splits"])]
-    Console().print(Group(*parts))
+    show(Group(*parts))
 
 
 def _about(traced: Mapping[str, Any]) -> Table:
@@ -74,9 +75,8 @@ def _verdicts(traced: Mapping[str, Any]) -> RenderableType:
         if verdict.get("before") is not None:
             lines.append(_texts(verdict))
     if traced["texts_from"] == "examples":
-        lines.append(
-            Text("  (the workspace's tasks are gone: texts are shown where they were kept as examples)", "dim")
-        )
+        missed = printable(traced["texts_missed"])
+        lines.append(Text(f"  ({missed}: texts are shown where they were kept as examples)", "dim"))
     return Group(*lines)
 
 
@@ -163,7 +163,7 @@ def print_step(traced: Mapping[str, Any]) -> None:
     for row in documents[:ROWS]:
         where = (Text(printable(str(row[key]))) for key in ("locator", "source"))
         table.add_row(*where, count(row["tokens"]), percent(row["share"]))
-    Console().print(_with_rest(table, len(documents), "document"))
+    show(_with_rest(table, len(documents), "document"))
 
 
 def print_report(figures: Mapping[str, Any]) -> None:
@@ -172,7 +172,7 @@ def print_report(figures: Mapping[str, Any]) -> None:
     parts += [_groups("languages", figures["languages"]), _splits_of(figures["splits"]), _lengths(figures["lengths"])]
     parts += [_clusters(figures["clusters"])]
     parts += [table] if (table := leak_table(figures["leaks"])) else []
-    Console().print(Group(*(line for part in parts for line in (part, Text()))))
+    show(Group(*(line for part in parts for line in (part, Text()))))
 
 
 def _flow(flow: Sequence[Mapping[str, Any]]) -> RenderableType:

@@ -89,8 +89,8 @@ class _Loader(yaml.SafeLoader):
 
 
 # PyYAML follows YAML 1.1, in which `1e-3` is a string (no dot), `on` is true, `1:30` is ninety and `0100` is octal:
-# each a silent fault.
-_REPLACED = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("bool", "int", "float", "timestamp"))
+# each a silent fault. Its keys `<<` and `=` are no part of YAML 1.2 either: they are texts like any other.
+_REPLACED = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("bool", "int", "float", "timestamp", "merge", "value"))
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag not in _REPLACED]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
@@ -167,10 +167,9 @@ def apply_overrides(data: Mapping[str, Any], overrides: Iterable[str]) -> dict[s
 def _assign(node: Any, keys: list[str], value: Any, override: str) -> None:
     head, *rest = keys
     if isinstance(node, list):
-        if not head.isdigit() or int(head) >= len(node):
-            raise RecipeError(
-                f"--set {override!r}: the list has no item {head!r}", f"use an index from 0 to {len(node) - 1}"
-            )
+        if not (head.isascii() and head.isdigit()) or int(head) >= len(node):
+            remedy = f"use an index from 0 to {len(node) - 1}" if node else "give the whole list: --set KEY=[…]"
+            raise RecipeError(f"--set {override!r}: the list has no item {head!r}", remedy)
         key: Any = int(head)
     elif isinstance(node, dict):
         key = head

@@ -99,6 +99,15 @@ def peak_memory_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+def total_memory_bytes() -> int | None:
+    """What all processes of this machine can hold together, swap included; None where the system does not say."""
+    path = Path("/proc/meminfo")
+    if not path.exists():
+        return None
+    found = re.findall(r"^(?:MemTotal|SwapTotal):\s+(\d+) kB$", path.read_text(), re.MULTILINE)
+    return sum(map(int, found)) * 1024 or None
+
+
 @dataclass(frozen=True, slots=True)
 class Launch:
     """Which of how many processes this one is, over all machines and on its own."""

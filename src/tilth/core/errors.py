@@ -5,7 +5,7 @@
     ├── DataError          3   text, files or shards that cannot be used as they are
     │   └── IntegrityError 3   bytes that are not the bytes that were written
     ├── StorageError       3   the disk refused: full, read-only, gone
-    ├── CheckpointError    4   no checkpoint that verifies, or one from another recipe
+    ├── CheckpointError    4   no checkpoint that verifies, one of another run, or one that could not be saved
     ├── DivergedError      5   the loss is no longer a number
     ├── PeerError          6   another process of this run failed, is gone or does not answer
     ├── Stopped           75   a signal came; the state is saved and the same command goes on
@@ -62,7 +62,7 @@ class StorageError(TilthError):
 
 
 class CheckpointError(TilthError):
-    """No checkpoint that verifies, or one that belongs to another recipe."""
+    """No checkpoint that verifies, one that belongs to another run, or one that could not be saved."""
 
     exit_code = 4
 

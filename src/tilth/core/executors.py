@@ -22,7 +22,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from typing import Any, Literal, Self, final
 
 from tilth.core.errors import DataError, RecipeError
@@ -133,14 +133,29 @@ def warm_up(*modules: str) -> None:
 
     Called again, or when it runs already, it does nothing.
     """
-    with without_main():
+    with without_main(), _undisturbed():
         _CONTEXT.set_forkserver_preload(list(modules))
         forkserver.ensure_running()
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Whoever is started here never hears of Ctrl-C, which a terminal sends to all: Python's server ignores it only
+    after its imports, and would end within them with a traceback. Here it comes a moment later.
+    """
+    resource_tracker.ensure_running()  # it lifts the block when it starts
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def process_pool(workers: int) -> ProcessPoolExecutor:
     """Worker processes that leave Ctrl-C to their parent, have its environment, and do not outlive it."""
     environment = (dict(os.environ),)
+    with _undisturbed():
+        forkserver.ensure_running()
     return ProcessPoolExecutor(workers, mp_context=_CONTEXT, initializer=_start_worker, initargs=environment)
 
 

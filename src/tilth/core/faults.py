@@ -41,10 +41,8 @@ _YAML_TYPES = {
 
 def fault(config_class: type[BaseModel], detail: ErrorDetails, overridden: Sequence[str] = ()) -> tuple[str, str]:
     """(message, remedy) of one fault; `overridden` are the paths that were given on the command line."""
-    path = dotted_path(config_class, detail)
-    option = next((o for o in overridden if path == o or path.startswith(f"{o}.") or o.startswith(f"{path}.")), None)
-    source = f" (from --set {option})" if option and path else ""
-    value, kind = detail["input"], detail["type"]
+    path, value, kind = dotted_path(config_class, detail), detail["input"], detail["type"]
+    source = _source(path, overridden)
     if kind == "extra_forbidden":
         remedy = _nearest_key(config_class, path, sorted(_known_keys(config_class, detail["loc"][:-1])))
         return f"{path}: unknown key (its value is {short(value)}){source}", f"{path}: {remedy}"
@@ -54,7 +52,8 @@ def fault(config_class: type[BaseModel], detail: ErrorDetails, overridden: Seque
     if kind == "value_error":  # our validators write "what is wrong | what to do", and may begin with the key
         message, _, remedy = detail["msg"].removeprefix("Value error, ").partition(" | ")
         if key := re.match(r"([a-z_]+): ", message):
-            at, message = f"{path}.{key[1]}: " if path else f"{key[1]}: ", message[key.end() :]
+            whole = f"{path}.{key[1]}" if path else key[1]
+            at, message, source = f"{whole}: ", message[key.end() :], _source(whole, overridden)
         return f"{at}{message}{source}", f"{at}{remedy or 'change the value'}"
     given = f"{at}{short(value)} ({_YAML_TYPES.get(type(value), type(value).__name__)}) is not valid"
     if kind not in _NEEDED:
@@ -62,6 +61,13 @@ def fault(config_class: type[BaseModel], detail: ErrorDetails, overridden: Seque
     needed = _NEEDED[kind].format(**detail.get("ctx", {}))
     close = _nearest(value, re.findall(r"'([^']*)'", needed)) if kind == "literal_error" else ""
     return f"{given}: it must be {needed}{source}", f"{at}{f'{close} ' if close else ''}give {needed}"
+
+
+def _source(path: str, overridden: Sequence[str]) -> str:
+    """Which `--set` options brought what is wrong at `path`: the one that set it, else all that are below it."""
+    above = [option for option in overridden if path == option or path.startswith(f"{option}.")]
+    found = above[-1:] or [option for option in overridden if path and option.startswith(f"{path}.")]
+    return f" (from --set {', '.join(dict.fromkeys(found))})" if found else ""
 
 
 def _nearest(value: Any, known: Sequence[str]) -> str:

@@ -20,11 +20,12 @@ import os
 import re
 import shutil
 import stat
+import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tilth.core.errors import IntegrityError, StorageError
+from tilth.core.errors import IntegrityError, StorageError, TilthError
 
 MANIFEST = "manifest.json"
 _CHUNK = 1 << 20
@@ -140,8 +141,15 @@ def storage_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno == errno.ENOENT and error.filename and not Path(error.filename).parent.exists():
+            raise StorageError(
+                f"cannot write {error.filename}: its folder is gone",
+                "it was moved or removed meanwhile: bring it back, then type the same command",
+            ) from error
         if error.errno not in _DISK_FAULTS:
             raise
+        if isinstance(error, PermissionError) and error.filename and not _may_be_within(error.filename, path.parent):
+            raise _unreadable(Path(error.filename), error) from error  # something that was to be read, on the way
         existing = next((p for p in [path, *path.parents] if os.path.exists(p)), Path("/"))  # noqa: PTH110 - never raises
         free = shutil.disk_usage(existing).free / 2**30
         raise StorageError(
@@ -150,9 +158,21 @@ def storage_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
+def _may_be_within(name: str | bytes | int, folder: Path) -> bool:
+    return not isinstance(name, str) or Path(name).absolute().is_relative_to(folder.absolute())
+
+
+def require_utf8(path: Path) -> None:
+    """StorageError for a path that is not UTF-8: Arrow and safetensors open none."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise StorageError(f"the path {str(path)!r} is not UTF-8", "choose another folder") from None
+
+
 def write_file(path: Path, data: bytes | Iterable[bytes | memoryview]) -> str:
     """Writes `path` durably and atomically: readers see the old file or the new one, whole. Returns its SHA-256."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = _aside(path)
     with storage_errors(path):
         disk.make_folder(path.parent)
         try:
@@ -185,8 +205,18 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise IntegrityError(f"{path} is missing", "the folder is not whole: make it again") from None
-    except (ValueError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    except (ValueError, RecursionError) as error:
         raise IntegrityError(f"{path} is damaged: {error}", "the folder is not whole: make it again") from None
+
+
+def _unreadable(path: Path, error: OSError) -> TilthError:
+    """A file that may not be read is not damaged; one that cannot be is as good as gone."""
+    told = f"cannot read {path}: {error.strerror}"
+    if isinstance(error, PermissionError):
+        return StorageError(told, "make it readable for this user")
+    return IntegrityError(told, "the folder is not whole: make it again")
 
 
 @contextlib.contextmanager
@@ -197,10 +227,8 @@ def new_folder(final: Path, facts: dict[str, Any] | None = None) -> Iterator[Pat
     into the manifest, the folder is renamed and its parent fsynced. When `final` exists by then, another process did
     the same work: ours is dropped.
     """
-    temporary = final.with_name(f".{final.name}.{os.getpid()}.tmp")
+    temporary = _aside(final)
     with storage_errors(final):
-        disk.make_folder(final.parent)
-        disk.remove(temporary)
         disk.make_folder(temporary)
         try:
             yield temporary
@@ -210,11 +238,19 @@ def new_folder(final: Path, facts: dict[str, Any] | None = None) -> Iterator[Pat
             raise
 
 
+def _aside(path: Path) -> Path:
+    """Where `path` is made: `.NAME.PID-XXXXXXXX.tmp` beside it. Two nodes may have a process of the same number."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
+
+
+_LEFTOVER = r"\.(?:\d+(?:-[0-9a-f]{8})?|old)\.tmp"
+
+
 def is_leftover(name: str, of: str) -> bool:
-    """Whether a file name is that of something half-made, or half-removed, by this module: `.NAME.PID.tmp`, where NAME
-    matches the pattern `of`.
+    """Whether a file name is that of something half-made, or half-removed, by this module, where what it would have
+    been called matches the pattern `of`.
     """
-    return re.fullmatch(rf"\.(?:{of})\.(?:\d+|old)\.tmp", name) is not None
+    return re.fullmatch(rf"\.(?:{of}){_LEFTOVER}", name) is not None
 
 
 def remove_leftovers(folder: Path, of: str) -> None:
@@ -223,9 +259,24 @@ def remove_leftovers(folder: Path, of: str) -> None:
     Args:
         of: a pattern of the names that tilth writes there. What is called otherwise is not ours, and stays.
     """
-    with storage_errors(folder):
-        for path in [path for path in folder.glob(".*.tmp") if is_leftover(path.name, of)]:
-            disk.remove(path)
+    for path in [path for path in folder.glob(".*.tmp") if is_leftover(path.name, of)]:
+        remove_whole(path)
+
+
+def remove_whole(path: Path) -> None:
+    """Removes a file, or a folder that is renamed first: half of it must not bear the name of a whole one, nor be made
+    whole by a process that outlived the one that started it.
+    """
+    with storage_errors(path):
+        if path.is_dir():
+            halves = re.fullmatch(rf"\.(.+){_LEFTOVER}", path.name)
+            gone = path.with_name(f".{halves[1] if halves else path.name}.old.tmp")
+            if gone != path:
+                disk.remove(gone)
+                with contextlib.suppress(FileNotFoundError):  # that process has given it its name, or removed it
+                    disk.rename(path, gone)
+            path = gone
+        disk.remove(path)
 
 
 def free_name(path: Path, suffix: str) -> Path:
@@ -253,14 +304,19 @@ def commit_folder(temporary: Path, final: Path, facts: dict[str, Any] | None = N
 
 
 def write_manifest(folder: Path, facts: dict[str, Any] | None = None) -> None:
-    """Writes `manifest.json`: `facts`, and size and SHA-256 of every other file (fsynced here)."""
+    """Writes `manifest.json` of a folder that has no name yet: `facts`, and of every other file, fsynced here, size and
+    SHA-256.
+    """
     files = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / MANIFEST):
         known = disk.take_hash(path)
         if known is None:
             disk.sync_file(path)
         files[path.relative_to(folder).as_posix()] = {"size": path.stat().st_size, "sha256": known or hash_file(path)}
-    write_file(folder / MANIFEST, _sealed({**(facts or {}), "files": files}))
+    # Not write_file, which would make the folder again when it was taken away meanwhile, and call nothing whole.
+    temporary = _aside(folder / MANIFEST)
+    disk.write(temporary, [_sealed({**(facts or {}), "files": files})])
+    disk.replace(temporary, folder / MANIFEST)
 
 
 def write_sealed(path: Path, content: dict[str, Any]) -> None:
@@ -326,7 +382,11 @@ def _file_size(path: Path) -> int | None:
 
 def verify_file(folder: Path, name: str, manifest: dict[str, Any]) -> None:
     """Compares a file with its hash in the manifest; IntegrityError when one bit differs."""
-    if hash_file(folder / name) != manifest["files"][name]["sha256"]:
+    try:
+        found = hash_file(folder / name)
+    except OSError as error:  # a failing disk; or it was removed since its size was checked
+        raise _unreadable(folder / name, error) from error
+    if found != manifest["files"][name]["sha256"]:
         raise IntegrityError(
             f"{folder / name} is not what was written: its SHA-256 differs from its manifest's",
             f"it was altered: remove {folder} and run the command that made it again",
@@ -382,15 +442,18 @@ class FolderLock:
         self._file: Any = None
 
     def __enter__(self) -> FolderLock:
+        require_utf8(self.path.parent)
         with storage_errors(self.path):
             disk.make_folder(self.path.parent)
             self._file = self.path.open("a+")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | (0 if self.wait else fcntl.LOCK_NB))
-        except OSError:
+        except OSError as error:
             self._file.seek(0)
             owner = self._file.read().strip() or "unknown"
             self._file.close()
+            if not isinstance(error, BlockingIOError):  # some network disks have no locks
+                raise StorageError(f"cannot lock {self.path}: {error.strerror}", "choose another folder") from error
             raise StorageError(
                 f"{self.what} {self.path.parent} is in use by process {owner}",
                 "wait for that process, stop it, or name another folder",

@@ -14,8 +14,11 @@ files are those of a run that was never stopped (times apart).
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import errno
 import json
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -32,6 +35,7 @@ from tilth.core.files import (
     read_json,
     read_sealed,
     remove_leftovers,
+    require_utf8,
     storage_errors,
     write_file,
     write_json,
@@ -124,7 +128,10 @@ class RunFolder:
         return FolderLock(self.path, "the run folder")
 
     def check(self) -> None:
-        """RecipeError when the folder holds things that are no run's: what a run writes must not mix with them."""
+        """RecipeError when the folder holds things that are no run's: what a run writes must not mix with them.
+        StorageError when it cannot be made, or not be written.
+        """
+        _check_writable(self.path)
         with storage_errors(self.path):
             if not self.path.is_dir() or (self.path / "recipe.json").exists():
                 return
@@ -163,24 +170,39 @@ class RunFolder:
         Args:
             resolve: brings the recipe that lies here to today's schema; what it did not know has today's default.
         """
-        begun = self.begun
-        old = resolve(self.recipe()) if begun and (self.path / "recipe.json").exists() else None
-        changes = differences(old, recipe) if old is not None else []
+        changes = self.changes(recipe, resolve)
+        old = self._data() if self.begun else None
+        if old is not None and old["fingerprint"] != dataset["fingerprint"]:
+            raise CheckpointError(
+                f"the run folder {self.path} was trained on other data ({old['folder']}, now {dataset['folder']})",
+                "the text has changed: name another folder with --run, or bring the old text back",
+            )
+        write_json(self.path / "recipe.json", recipe)
+        write_json(self.path / "data.json", dataset)
+        return changes
+
+    def changes(self, recipe: dict[str, Any], resolve: Callable[[dict[str, Any]], dict[str, Any]] = dict) -> list[str]:
+        """The differences between the recipe that made this folder and `recipe`; RecipeError names those that make it
+        another run. None while nothing was trained here.
+        """
+        if not (self.begun and (self.path / "recipe.json").exists()):
+            return []
+        changes = differences(resolve(self.recipe()), recipe)
         refused = [change for change in changes if not _may_change(change)]
         if refused:
             raise RecipeError(
                 f"the run folder {self.path} was made by another recipe: " + "; ".join(refused),
                 "name another folder with --run, or undo these changes",
             )
-        old_data = read_json(self.path / "data.json") if (self.path / "data.json").exists() else None
-        if begun and old_data is not None and old_data["fingerprint"] != dataset["fingerprint"]:
-            raise CheckpointError(
-                f"the run folder {self.path} was trained on other data ({old_data['folder']}, now {dataset['folder']})",
-                "the text has changed: name another folder with --run, or bring the old text back",
-            )
-        write_json(self.path / "recipe.json", recipe)
-        write_json(self.path / "data.json", dataset)
         return changes
+
+    def _data(self) -> dict[str, Any] | None:
+        """What data.json says; None when it is gone or damaged: every checkpoint names the data as well."""
+        try:
+            facts = read_json(self.path / "data.json")
+        except IntegrityError:
+            return None
+        return facts if isinstance(facts, dict) and {"folder", "fingerprint"} <= facts.keys() else None
 
     def decide(self, key: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """What was measured and decided when the run began, for the recipe and machine that `key` identifies."""
@@ -261,7 +283,20 @@ class RunFolder:
 
     def events(self, kind: str) -> list[dict[str, Any]]:
         """All events of a kind: `evaluation`, `sample`, `checkpoint` or `message`."""
-        return [line for line in _lines(self.path / "events.jsonl") if line["kind"] == kind]
+        return [line for line in _lines(self.path / "events.jsonl") if line.get("kind") == kind]
+
+
+def _check_writable(folder: Path) -> None:
+    """StorageError when a folder could not be made or written; nothing is touched."""
+    require_utf8(folder)
+    with storage_errors(folder):
+        with contextlib.suppress(FileNotFoundError):
+            folder.lstat()  # a name that is too long; a file among its parents
+        nearest = next(place for place in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(place))
+        if not nearest.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
+        if not os.access(nearest, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
 
 
 def _may_change(change: str) -> bool:

@@ -18,13 +18,15 @@ from __future__ import annotations
 import contextlib
 import fcntl
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from tilth.core.config import fingerprint
+from tilth.core.environment import usable_cpus
 from tilth.core.errors import DataError, IntegrityError
 from tilth.core.files import (
     MANIFEST,
@@ -46,11 +48,12 @@ DATASET_VERSION = 4
 
 @dataclass(frozen=True)
 class Dataset:
-    """A dataset that was opened: sizes were checked, hashes are when a shard is first read."""
+    """A dataset that was opened: sizes were checked, hashes are when a file is first read."""
 
     folder: Path
     facts: dict[str, Any]
     _shards: dict[tuple[str, int], Shard] = field(default_factory=dict, repr=False, compare=False)
+    _verified: set[str] = field(default_factory=set, repr=False, compare=False)
 
     @property
     def fingerprint(self) -> str:
@@ -69,10 +72,29 @@ class Dataset:
             raise IntegrityError(f"{self.folder / 'tokenizer'} is not the tokenizer that made these shards", remedy)
         return tokenizer
 
+    def files(self, kind: str) -> list[Path]:
+        """Its files below `kind` (`ledger`, `documents` …), sorted; the hash of each is compared with the manifest when
+        it is first asked for. What lies there besides is not of the dataset.
+        """
+        names = sorted(name for name in self.facts["files"] if name.startswith(f"{kind}/"))
+        with ThreadPoolExecutor(usable_cpus()) as pool:  # hashing lets go of Python's lock
+            list(pool.map(self._verify, names))
+        return [self.folder / name for name in names]
+
+    def _verify(self, name: str) -> None:
+        if name in self._verified:
+            return
+        try:
+            verify_file(self.folder, name, self.facts)
+        except IntegrityError as error:
+            remedy = "`tilth prepare RECIPE --verify` finds all that was altered and makes it again"
+            raise IntegrityError(error.message, remedy) from error
+        self._verified.add(name)
+
     @cached_property
     def origins(self) -> list[dict[str, Any]]:
         """Of each part the names of the tasks that it went through: {collected: [task, file], stages: [task]}."""
-        verify_file(self.folder, "origins.json", self.facts)
+        self._verify("origins.json")
         origins: list[dict[str, Any]] = read_json(self.folder / "origins.json")
         return origins
 
@@ -139,7 +161,7 @@ def assemble(
         more: further facts for its manifest.
         anew: what stands there is not to be trusted.
     """
-    if not anew and damage(final, more) is None:
+    if not anew and damage(final) is None:
         return open_dataset(final)
     disk.remove(final)  # made of tasks' results, which were checked: it is gathered again
     said = {"recipe": recipe, "tasks": list(tasks), **more}
@@ -160,6 +182,22 @@ def assemble(
                     if (done.folder / f"{kind}.parquet").exists():
                         disk.link(done.folder / f"{kind}.parquet", folder / kind / f"{stage}-{number:05d}.parquet")
     return open_dataset(final)
+
+
+_GATHERED = ("ledger.parquet", "examples.parquet", "clusters.parquet", "digests.parquet")
+
+
+def altered(results: Iterable[Done]) -> str | None:
+    """What is wrong with a file of a task that was found done, among those that become a dataset's: the dataset's own
+    manifest would call it right.
+    """
+    for done in results:
+        for name in (name for name in _GATHERED if done.reused and name in done.facts["files"]):
+            try:
+                verify_file(done.folder, name, done.facts)
+            except IntegrityError as error:
+                return error.message
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,24 +225,40 @@ def _identity(tokenizer: Task, encodings: Sequence[Task]) -> str:
     return fingerprint([DATASET_VERSION, tokenizer.key, [task.key for task in encodings]])
 
 
-def dataset_folder(workspace: Path, name: str, tokenizer: Task, encodings: Sequence[Task]) -> Path:
-    """Where the dataset stands that these tasks make."""
-    return workspace / "datasets" / f"{name}-{_identity(tokenizer, encodings)[:12]}"
+def dataset_folder(
+    workspace: Path,
+    name: str,
+    tokenizer: Task,
+    encodings: Sequence[Task],
+    stages: Mapping[str, Sequence[Done]],
+    more: Mapping[str, Any],
+) -> Path:
+    """Where the dataset stands that these tasks make; arguments as for `assemble`.
+
+    Its name is made of all that it says. Two with the same tokens, of which one came about by other rules, have the
+    same fingerprint and stand beside each other.
+    """
+    said = {stage: [_said(done) for done in results] for stage, results in stages.items()}
+    mark = fingerprint([_identity(tokenizer, encodings), said, more])[:12]
+    return workspace / "datasets" / f"{name}-{mark}"
 
 
-def damage(folder: Path, more: Mapping[str, Any], *, verify: bool = False) -> str | None:
+def _said(done: Done) -> dict[str, Any]:
+    """What a task counted, and the hashes of its files, whatever it is called."""
+    return {key: value for key, value in done.facts.items() if key not in ("key", "seal")}
+
+
+def damage(folder: Path, *, verify: bool = False) -> str | None:
     """What is wrong with a dataset: a file that is missing or of another size, with `verify` of another hash; None when
-    it is whole; empty when it is not there, or does not say `more`.
-
-    What it says besides may change when its tokens do not: it is then gathered again, under the same name.
+    it is whole; empty when it is not there.
     """
     if not folder.exists():
         return ""
     try:
-        dataset = verify_dataset(folder) if verify else open_dataset(folder)
+        _ = verify_dataset(folder) if verify else open_dataset(folder)
     except DataError as error:  # an older version is none either
         return error.message
-    return None if dataset.facts.items() >= more.items() else ""
+    return None
 
 
 def verify_dataset(folder: Path) -> Dataset:

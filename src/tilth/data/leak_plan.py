@@ -13,6 +13,7 @@ from tilth.data.sources.config import ORIGINS
 from tilth.data.tasks import items, leaks, shared
 from tilth.data.tasks.parts import Part
 from tilth.data.tasks.split import AssignedPart
+from tilth.data.workshop import content
 
 VERSIONS = {**items.VERSIONS, **leaks.VERSIONS, **shared.VERSIONS}
 """Of every kind of these tasks."""
@@ -27,7 +28,7 @@ def lines_task(part: Part, before: str, config: SharedLinesConfig) -> Task:
 
 def shared_task(counted: Sequence[Done], config: SharedLinesConfig) -> Task:
     """Which lines go, of all parts."""
-    identity = [[done.task.key for done in counted], config.documents, config.keep]
+    identity = [[content(done) for done in counted], config.documents, config.keep]
     arguments = {"counted": [done.folder for done in counted], "config": config}
     return _task("shared", shared.shared, arguments, identity, shared.VERSIONS)
 
@@ -35,7 +36,9 @@ def shared_task(counted: Sequence[Done], config: SharedLinesConfig) -> Task:
 def shared_lines_task(part: Part, before: str, number: int, listed: Done, config: SharedLinesConfig) -> Task:
     """Takes them out of a part."""
     arguments = {"part": part, "number": number, "listed": listed.folder, "config": config}
-    identity = [before, listed.facts["parts"][number], config.model_dump(mode="json")]
+    # How many documents, and which keeps a line, has decided the list.
+    left = config.model_dump(mode="json", exclude={"documents", "keep"})
+    identity = [before, listed.facts["parts"][number], left]
     return _task("shared_lines", shared.shared_lines, arguments, identity, shared.VERSIONS)
 
 
@@ -57,7 +60,7 @@ def _read_as(source: SourceConfig) -> Any:
 def decontaminate_task(part: Part, before: str, index: Done, config: DecontaminateConfig) -> Task:
     """Takes out of a part what holds an evaluation item."""
     arguments = {"part": part, "index": index.folder, "config": config}
-    identity = [before, index.task.key, _rule(config)]
+    identity = [before, content(index), _rule(config)]
     return _task("decontaminate", leaks.decontaminate, arguments, identity, leaks.VERSIONS)
 
 
@@ -74,35 +77,37 @@ def held_out_task(part: AssignedPart, key: str, config: DecontaminateConfig) -> 
 
 def held_out_index_task(runs: Sequence[Done]) -> Task:
     """Those of all parts."""
-    arguments, identity = {"runs": [done.folder for done in runs]}, [done.task.key for done in runs]
+    arguments, identity = {"runs": [done.folder for done in runs]}, [content(done) for done in runs]
     return _task("held_out_index", items.held_out_index, arguments, identity, items.VERSIONS)
 
 
 def hits_task(part: AssignedPart, key: str, index: Done) -> Task:
     """Where the training documents of a part hold them."""
     arguments = {"part": part, "index": index.folder}
-    return _task("hits", leaks.hits, arguments, [key, index.task.key], leaks.VERSIONS)
+    return _task("hits", leaks.hits, arguments, [key, content(index)], leaks.VERSIONS)
 
 
 def leaks_task(
     digests: Sequence[Done],
     assigned: Done,
-    parts: Sequence[AssignedPart],
+    parts: Sequence[tuple[AssignedPart, str]],
     index: Done,
     found: Sequence[Done],
     config: DecontaminateConfig,
 ) -> Task:
-    """Which training documents go."""
+    """Which training documents go; `parts` come with the keys of their documents and splits."""
     arguments = {
         "digests": [done.folder for done in digests],
-        "parts": list(parts),
+        "parts": [part for part, _ in parts],
         "index": index.folder,
         "found": [done.folder for done in found],
         "config": config,
     }
     identity = [
-        assigned.task.key,
-        [done.task.key for done in found],
+        [key for _, key in parts],
+        content(assigned),
+        content(index),
+        [content(done) for done in found],
         {**_rule(config), "common": config.common, "most": config.most_of_training},
     ]
     return _task("leaks", leaks.leaks, arguments, identity, leaks.VERSIONS)
@@ -123,7 +128,7 @@ def recall_task(
         "leaked": leaked.folder if leaked else None,
         "config": config,
     }
-    identity = [index.task.key, [keys[n] for n in chosen], leaked.task.key if leaked else None, _rule(config)]
+    identity = [content(index), [keys[n] for n in chosen], content(leaked) if leaked else None, _rule(config)]
     return _task("recall", leaks.recall, arguments, identity, leaks.VERSIONS)
 
 

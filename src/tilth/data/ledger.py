@@ -15,7 +15,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -57,7 +56,9 @@ _INDEXED = """
 
 @contextmanager
 def open_ledger(dataset: Dataset) -> Iterator[Ledger]:
-    """The database of a dataset, which may read its folder and nothing else."""
+    """The database of a dataset, which may read its folder and nothing else; IntegrityError when a byte of its files is
+    not what was written.
+    """
     connection = duckdb.connect(
         config={
             "memory_limit": MEMORY,
@@ -80,19 +81,20 @@ class Ledger:
 
     def __init__(self, dataset: Dataset, connection: duckdb.DuckDBPyConnection) -> None:
         self.dataset, self._connection = dataset, connection
-        for name, pattern in (("ledger", "*"), ("documents", "*/*"), ("index", "*")):
-            self._view(f"{name}_files", dataset.folder.resolve() / name, pattern)
-        self._view("examples", dataset.folder.resolve() / "examples", "*", EXAMPLES_SCHEMA)
-        self._view("clusters", dataset.folder.resolve() / "clusters", "*", CLUSTERS_SCHEMA)
+        for name in ("ledger", "documents", "index"):
+            self._view(f"{name}_files", name)
+        self._view("examples", "examples", EXAMPLES_SCHEMA)
+        self._view("clusters", "clusters", CLUSTERS_SCHEMA)
         for view in (_LEDGER, _DOCUMENTS, _INDEXED):
             connection.execute(view)
         order = list(dict.fromkeys(step["stage"] for step in dataset.facts["flow"]))
         self._phases = {name: number for number, name in enumerate(order)}
 
-    def _view(self, name: str, folder: Path, pattern: str, schema: pa.Schema = None) -> None:
-        """Files as one table; where there may be none, `schema` says what they would hold."""
+    def _view(self, name: str, kind: str, schema: pa.Schema = None) -> None:
+        """Files of the dataset as one table; where there may be none, `schema` says what they would hold."""
         # A file's name could be read as a pattern; one that is there is taken as it is.
-        files = [str(path) for path in sorted(folder.glob(f"{pattern}.parquet"))]
+        folder = self.dataset.folder
+        files = [str(folder.resolve() / path.relative_to(folder)) for path in self.dataset.files(kind)]
         if not files:
             columns = ", ".join(f"NULL AS {column}" for column in schema.names)
             self._connection.execute(f"CREATE VIEW {name} AS SELECT {columns} WHERE false")

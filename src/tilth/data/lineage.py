@@ -19,8 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tilth.core.errors import IntegrityError
-from tilth.core.files import read_manifest, safe_join
+from tilth.core.files import read_manifest, safe_join, verify_file
 from tilth.data.tasks.parts import EDITS, verified_table
 
 _VALUES = ("doc_id", "locator", "text", "meta")
@@ -60,6 +59,7 @@ def follow(tasks: Path, origin: Mapping[str, Any], trail: Sequence[str]) -> list
 
     Raises:
         LookupError: the tasks of this part are not there, or the document is not among what was read.
+        IntegrityError: a task is there, and is not what was written.
     """
     return _walk(tasks, origin, trail)[0]
 
@@ -69,6 +69,7 @@ def text_left(tasks: Path, origin: Mapping[str, Any], trail: Sequence[str]) -> s
 
     Raises:
         LookupError: as `follow`; or the document did not come through.
+        IntegrityError: as `follow`.
     """
     place = _walk(tasks, origin, trail)[1]
     if place is None:
@@ -78,25 +79,27 @@ def text_left(tasks: Path, origin: Mapping[str, Any], trail: Sequence[str]) -> s
 
 def _walk(tasks: Path, origin: Mapping[str, Any], trail: Sequence[str]) -> tuple[list[Change], _Place | None]:
     changes: list[Change] = []
-    try:
-        place: _Place | None = _read(safe_join(tasks, *origin["collected"]), trail[0])
-        for number, name in enumerate(origin["stages"]):
-            assert place is not None
-            folder = safe_join(tasks, name)
-            read_manifest(folder)
-            change, place = _step(verified_table(folder, EDITS), number, place, trail)
-            changes += [change] if change else []
-            if place is None:
-                break
-    except IntegrityError as error:
-        raise LookupError(error.message) from error
+    collected, file = origin["collected"]
+    place: _Place | None = _read(_there(tasks, collected), file, trail[0])
+    for number, name in enumerate(origin["stages"]):
+        assert place is not None
+        change, place = _step(verified_table(_there(tasks, name), EDITS), number, place, trail)
+        changes += [change] if change else []
+        if place is None:
+            break
     return changes, place
 
 
-def _read(path: Path, doc_id: str) -> _Place:
-    if not path.is_file():
-        raise LookupError(f"{path} is no longer there")
-    before = 0
+def _there(tasks: Path, name: str) -> Path:
+    folder = safe_join(tasks, name)
+    if not folder.is_dir():
+        raise LookupError(f"{folder} is no longer there")
+    return folder
+
+
+def _read(folder: Path, name: str, doc_id: str) -> _Place:
+    verify_file(folder, name, read_manifest(folder))
+    path, before = folder / name, 0
     with pq.ParquetFile(path) as file:
         for group in range(file.num_row_groups):
             ids = file.read_row_group(group, columns=["doc_id"])["doc_id"].to_pylist()

@@ -7,32 +7,33 @@
 
 Where `shared_lines` is asked for, the chains are cut in two: lines are counted in all parts before they go from one.
 
-Only the plan is made here; all work is done in tasks, and each task's identity is made of the keys of the tasks
-before it.
+Only the plan is made here; all work is done in tasks. The identity of a task is what it is made of: along a part's
+chain the keys of the stages before, after that the content of what chains and other tasks left (workshop.py).
 """
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tilth.core import progress
 from tilth.core.config import fingerprint
 from tilth.core.errors import DataError
-from tilth.core.executors import Executor, Inline
-from tilth.core.tasks import Done, OnDone, Task, run_chains, run_tasks
-from tilth.data import collect_plan, leak_plan
+from tilth.core.tasks import Done, Task
+from tilth.data import collect_plan, compare_plan, leak_plan
 from tilth.data.config import DataConfig, SplitConfig
-from tilth.data.dataset import DATASET_VERSION, Dataset, Origin, assemble, damage, dataset_folder
+from tilth.data.dataset import DATASET_VERSION, Dataset, Origin, altered, assemble, damage, dataset_folder
 from tilth.data.minhash import MinHashConfig
 from tilth.data.sources import Listing, list_inputs
 from tilth.data.stages import build_stages
-from tilth.data.tasks import cleaning, collect, dedup, encode, split
+from tilth.data.tasks import cleaning, collect, encode
 from tilth.data.tasks.parts import Part
 from tilth.data.tasks.split import AssignedPart, SplitPlan
+from tilth.data.workshop import Cleaned, Compared, Workshop, hash_of
 from tilth.tokenizer import TokenizerConfig, train_tokenizer
 
 _TOKENIZER_VERSION = 1
@@ -44,8 +45,7 @@ FEW_DOCUMENTS = 100
 VERSIONS = {
     "collect": collect.VERSION,
     **cleaning.VERSIONS,
-    **dedup.VERSIONS,
-    "assign": split.VERSION,
+    **compare_plan.VERSIONS,
     **leak_plan.VERSIONS,
     "tokenizer": _TOKENIZER_VERSION,
     "encode": encode.VERSION,
@@ -66,55 +66,6 @@ _NOT_OF_SHARDS = {"mixture", "cross_document_attention"}
 
 
 @dataclass(frozen=True)
-class Workshop:
-    """Where and how tasks run."""
-
-    workspace: Path
-    executor: Executor = field(default_factory=Inline)
-    on_done: OnDone | None = None
-    verify: bool = False
-    """Compare the hashes of everything that is there, and make again what was altered."""
-    say: Callable[[str], None] = lambda note: None
-    """Is told what should be known and is no error."""
-    used: set[str] = field(default_factory=set)
-    """The names of the folders of all tasks that were run or found."""
-
-    def run(self, tasks: Sequence[Task], *, verify: bool = False) -> list[Done]:
-        """Runs what is missing of `tasks`; with `verify` also what was altered."""
-        verify = verify or self.verify
-        return self._noted(run_tasks(tasks, self.workspace, self.executor, self.on_done, verify=verify))
-
-    def run_one(self, task: Task, *, verify: bool = False) -> Done:
-        """Runs a task, if it is missing."""
-        return self.run([task], verify=verify)[0]
-
-    def run_chains(self, chains: Sequence[Sequence[Task]]) -> list[list[Done]]:
-        """Runs what is missing of chains."""
-        results = run_chains(chains, self.workspace, self.executor, self.on_done, verify=self.verify)
-        return [self._noted(chain) for chain in results]
-
-    def _noted(self, results: list[Done]) -> list[Done]:
-        self.used.update(done.folder.name for done in results)
-        return results
-
-
-@dataclass(frozen=True)
-class Cleaned:
-    """A part after all stages, and what it is compared by."""
-
-    part: Part
-    source: str
-    stages: tuple[Done, ...]
-    digests: Done
-    signatures: Done | None
-
-    @property
-    def key(self) -> str:
-        """The identity of its documents."""
-        return self.digests.task.key
-
-
-@dataclass(frozen=True)
 class Apart:
     """What keeps training apart from what the model will be measured by.
 
@@ -127,23 +78,6 @@ class Apart:
     assigned: Done
     leaks: Done | None
     facts: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Compared:
-    """What deduplication found: documents that stood before, and near-duplicates."""
-
-    exact: Done | None = None
-    near: Done | None = None
-
-    @property
-    def done(self) -> list[Done]:
-        """The tasks that dropped documents."""
-        return [done for done in (self.exact, self.near) if done is not None]
-
-    def total(self, key: str) -> int:
-        """Documents, characters or bytes that were dropped."""
-        return sum(done.facts[key] for done in self.done)
 
 
 def prepare(
@@ -189,13 +123,6 @@ def prepare(
     threads = max(1, workers // len(divided))  # few parts: threads inside a task use the processors that are left
     pairs = zip(divided, cleaned, strict=True)
     encodings = [encode_task(part, c, assigned, trained, threads) for part, c in pairs]
-    # The dataset's files are links to these results: one that was altered must not be gathered again.
-    more = {"decontamination": apart.facts}
-    final = dataset_folder(shop.workspace, name, trained.task, encodings)
-    damaged = damage(final, more, verify=shop.verify)
-    if damaged:
-        shop.say(f"{damaged}; it is made again")
-    encoded = shop.run(encodings, verify=damaged is not None)
     stages = {
         "read": collected,
         "clean": _of_kind(cleaned, "clean"),
@@ -205,6 +132,18 @@ def prepare(
         "split": [divide],
         "leaks": [apart.leaks] if apart.leaks else [],
     }
+    more = {"decontamination": apart.facts}
+    final = dataset_folder(shop.workspace, name, trained.task, encodings, stages, more)
+    damaged = damage(final, verify=shop.verify)
+    if damaged:
+        shop.say(f"{damaged}; it is made again")
+    if damaged is not None and not shop.verify:
+        gathered = [*itertools.chain.from_iterable(stages.values()), *(part.digests for part in cleaned)]
+        if wrong := altered(gathered):
+            shop.say(f"{wrong}; it is made again")
+            return prepare(config, tokenizer, name, base, replace(shop, verify=True), found, against)
+    # The dataset's files are links to these results: one that was altered must not be gathered again.
+    encoded = shop.run(encodings, verify=damaged is not None)
     origins = [Origin(c.part.folder / c.part.name, c.part.stages, c.digests.folder) for c in cleaned]
     recipe = {
         "data": config.model_dump(mode="json", exclude_none=True),
@@ -249,7 +188,7 @@ class _Way:
     """
 
     def __init__(self, collected: Done, name: str, workspace: Path) -> None:
-        self.part, self.before = Part(collected.folder, name), f"{collected.task.key}/{name}"
+        self.part, self.before = Part(collected.folder, name), hash_of(collected, name)
         self._workspace = workspace
         self.source: str = collected.task.arguments["source"].source_name
         self.chain: list[Task] = []
@@ -313,54 +252,16 @@ def _by_document(config: SplitConfig, documents: int) -> bool:
 
 def compare_parts(config: DataConfig, cleaned: Sequence[Cleaned], shop: Workshop) -> Compared:
     """Documents that hold the same text, and nearly the same."""
-    digests = [part.digests for part in cleaned]
-    exact = shop.run_one(_exact_task(digests)) if config.deduplicate != "none" else None
-    documents = sum(done.facts["documents"] for done in digests) - (exact.facts["documents"] if exact else 0)
+    exact = shop.run_one(compare_plan.exact_task(cleaned)) if config.deduplicate != "none" else None
+    documents = sum(part.digests.facts["documents"] for part in cleaned) - (exact.facts["documents"] if exact else 0)
     draws = _draws(config.split) and _by_document(config.split, documents)
     if not (config.drops_near or draws):
         return Compared(exact)
     near = config.near
-    listed = shop.run_one(_candidates_task(cleaned, exact, near))
-    shingled = shop.run([_shingles_task(part, n, listed, near) for n, part in enumerate(cleaned)])
-    return Compared(exact, shop.run_one(_near_task(cleaned, exact, listed, shingled, near, config.drops_near)))
-
-
-def _exact_task(digests: Sequence[Done]) -> Task:
-    identity = [done.task.key for done in digests]
-    return Task("exact", dedup.exact, {"digests": [d.folder for d in digests]}, identity, dedup.VERSIONS["exact"])
-
-
-def _candidates_task(cleaned: Sequence[Cleaned], exact: Done | None, config: Any) -> Task:
-    signed = [part.signatures for part in cleaned if part.signatures is not None]
-    identity = [[done.task.key for done in signed], exact.task.key if exact else None, config.keep]
-    arguments = {
-        "digests": [part.digests.folder for part in cleaned],
-        "signatures": [done.folder for done in signed],
-        "drops": exact.folder if exact else None,
-        "config": config,
-    }
-    return Task("candidates", dedup.candidates, arguments, identity, dedup.VERSIONS["candidates"])
-
-
-def _shingles_task(part: Cleaned, number: int, listed: Done, config: MinHashConfig) -> Task:
-    arguments = {"part": part.part, "number": number, "pairs": listed.folder, "config": config}
-    identity = [part.key, listed.facts["parts"][number], config.ngram]
-    return Task("shingles", dedup.shingles, arguments, identity, dedup.VERSIONS["shingles"])
-
-
-def _near_task(
-    cleaned: Sequence[Cleaned], exact: Done | None, listed: Done, shingled: Sequence[Done], config: Any, drop: bool
-) -> Task:
-    identity = [listed.task.key, config.model_dump(mode="json"), drop]
-    arguments = {
-        "digests": [part.digests.folder for part in cleaned],
-        "pairs": listed.folder,
-        "shingled": [done.folder for done in shingled],
-        "drops": exact.folder if exact else None,
-        "config": config,
-        "drop": drop,
-    }
-    return Task("near", dedup.near, arguments, identity, dedup.VERSIONS["near"])
+    listed = shop.run_one(compare_plan.candidates_task(cleaned, exact, near))
+    shingled = shop.run([compare_plan.shingles_task(part, n, listed, near) for n, part in enumerate(cleaned)])
+    task = compare_plan.near_task(cleaned, exact, listed, shingled, near, drop=config.drops_near)
+    return Compared(exact, shop.run_one(task))
 
 
 def assign_splits(config: SplitConfig, cleaned: Sequence[Cleaned], compared: Compared, shop: Workshop) -> Done:
@@ -368,14 +269,7 @@ def assign_splits(config: SplitConfig, cleaned: Sequence[Cleaned], compared: Com
     documents = sum(part.digests.facts["documents"] for part in cleaned) - compared.total("documents")
     shares = tuple(share for _, share in config.held_out)
     plan = SplitPlan(config.names, shares, _by_document(config, documents), config.seed)
-    arguments = {
-        "digests": [part.digests.folder for part in cleaned],
-        "drops": [done.folder for done in compared.done],
-        "groups": compared.near.folder if compared.near else None,
-        "plan": plan,
-    }
-    identity = [[part.digests.task.key for part in cleaned], [done.task.key for done in compared.done], astuple(plan)]
-    return shop.run_one(Task("assign", split.assign, arguments, identity, split.VERSION))
+    return shop.run_one(compare_plan.assign_task(cleaned, compared, plan))
 
 
 def _divided(config: SplitConfig, cleaned: Sequence[Cleaned], assigned: Done) -> list[AssignedPart]:
@@ -389,6 +283,7 @@ def _keep_apart(
     facts: dict[str, Any] = {}
     wanted = config.decontaminate
     if items is not None:
+        # Not by content, which is known of a part at the end of its chain only.
         undecided = [Part(part.part.folder, part.part.name, part.part.stages[:-1]) for part in cleaned]
         keys = [part.stages[-1].task.key for part in cleaned]
         measured = shop.run_one(leak_plan.recall_task(items, undecided, keys, None, wanted))
@@ -402,7 +297,7 @@ def _keep_apart(
     index = shop.run_one(leak_plan.held_out_index_task(runs))
     found = shop.run([leak_plan.hits_task(part, key, index) for part, key in pairs])
     digests = [part.digests for part in cleaned]
-    leaks = shop.run_one(leak_plan.leaks_task(digests, assigned, divided, index, found, wanted))
+    leaks = shop.run_one(leak_plan.leaks_task(digests, assigned, pairs, index, found, wanted))
     measured = shop.run_one(leak_plan.recall_task(index, divided, keys, leaks, wanted))
     too_short = sum(done.facts["too_short"] for done in runs)
     facts["held_out"] = {**_plain(index), "too_short": too_short, "common": leaks.facts["common"], **_plain(measured)}

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tilth.core.errors import DataError
-from tilth.core.files import MANIFEST, disk, read_sealed, storage_errors
+from tilth.core.files import MANIFEST, read_sealed, remove_whole, storage_errors
 from tilth.data.dataset import Dataset, open_dataset
 
 
@@ -88,30 +88,21 @@ def prune(items: Iterable[Unneeded]) -> tuple[list[Unneeded], list[Unneeded]]:
     used: list[Unneeded] = []
     for item in items:
         with storage_errors(item.path):
-            removed = _remove_dataset(item.path) if item.what == "dataset" else _remove(item.path)
-        (gone if removed else used).append(item)
+            stays = item.what == "dataset" and not _remove_dataset(item.path)
+            if item.what != "dataset":
+                remove_whole(item.path)
+        (used if stays else gone).append(item)
     return gone, used
 
 
-def _remove(path: Path) -> bool:
-    """A folder is renamed first: half of it must not bear the name of a whole one."""
-    if path.is_file():
-        disk.remove(path)
-        return True
-    aside = path.with_name(f".{path.name}.old.tmp")
-    disk.rename(path, aside)
-    disk.remove(aside)
-    return True
-
-
 def _remove_dataset(folder: Path) -> bool:
-    try:
-        file = (folder / MANIFEST).open("rb")
-    except FileNotFoundError:
-        return _remove(folder)
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return False
-        return _remove(folder)
+    """False when somebody reads it."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(FileNotFoundError):
+            file = stack.enter_context((folder / MANIFEST).open("rb"))
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                return False
+        remove_whole(folder)
+    return True

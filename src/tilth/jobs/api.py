@@ -6,20 +6,33 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tilth.core.rundir import Event, RunFolder
+from tilth.core.executors import ExecutorName
+from tilth.core.rundir import Event
 from tilth.data.dataset import Dataset
 from tilth.evaluate.metrics import Metrics
 from tilth.jobs.evaluate import evaluate_run
 from tilth.jobs.load import Which
 from tilth.jobs.prepare import DEFAULT_WORKSPACE, prepare_data
-from tilth.jobs.ready import dataset_for_training
+from tilth.jobs.ready import check_before, dataset_for_training
 from tilth.jobs.recipe import Recipe
 from tilth.jobs.train import train_model
 
 
-def prepare(recipe: Recipe, workspace: Path | str = DEFAULT_WORKSPACE, workers: int | None = None) -> Dataset:
-    """The dataset of a recipe, made where it is missing. Relative paths of sources start from the current folder."""
-    return prepare_data(recipe, Path(workspace), workers)
+def prepare(
+    recipe: Recipe,
+    workspace: Path | str = DEFAULT_WORKSPACE,
+    workers: int | None = None,
+    executor: ExecutorName = "processes",
+) -> Dataset:
+    """The dataset of a recipe, made where it is missing. Relative paths of sources start from the current folder.
+
+    Args:
+        workers: how many tasks run at a time (default: one for each processor). Neither they nor the executor change a
+            byte of the result.
+        executor: `processes` of this machine, or `ray`: the cluster that RAY_ADDRESS names, whose nodes all see
+            workspace and sources, or one that is started here.
+    """
+    return prepare_data(recipe, Path(workspace), workers, executor=executor)
 
 
 def train(
@@ -39,7 +52,7 @@ def train(
         run, step, tokens, train_loss, validation_loss, seconds, stopped_by, checkpoint.
     """
     folder = Path(run or Path("runs") / recipe.name)
-    RunFolder(folder).check()  # before hours of preparation
+    check_before(recipe, folder)
     dataset, notes = dataset_for_training(recipe, Path(workspace), workers)
     return train_model(recipe, dataset, folder, emit, notes)
 

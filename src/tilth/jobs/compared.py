@@ -4,7 +4,8 @@
     unread_examples(ledger, most) -> rows                what `list`, `fetch` and `read` say of what they left out
 
 Rows are those of the ledger's examples, with a `note` for people. Texts are read from the workspace's tasks, for the
-dataset does not hold what was dropped; where these are gone there are no such examples.
+dataset does not hold what was dropped; where these are gone there are no such examples, and where one is altered its
+note says so.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from tilth.core.errors import IntegrityError
 from tilth.data.dataset import Dataset
 from tilth.data.ledger import Ledger, wholes
 from tilth.data.lineage import text_left
@@ -31,12 +33,14 @@ _UNREAD = f"""
 
 def compared_examples(dataset: Dataset, ledger: Ledger, most: int) -> list[Row]:
     """Of each rule that compares documents some that it dropped, as they were."""
+    _ = dataset.origins  # an altered file of the dataset is an error; one of a task costs its examples alone
     found = (_compared(dataset, ledger, row) for row in ledger.rows(_COMPARED, [most]))
     return [row for row in found if row is not None]
 
 
 def _compared(dataset: Dataset, ledger: Ledger, row: Mapping[str, Any]) -> Row | None:
     about = ledger.identity(row["doc_id"])
+    named = {**row, "source": about["source"], "locator": about["locator"]}
     near = row["rule"] == "near_duplicate"
     try:
         text = _text(dataset, ledger, about)
@@ -44,9 +48,11 @@ def _compared(dataset: Dataset, ledger: Ledger, row: Mapping[str, Any]) -> Row |
         other = _text(dataset, ledger, kept) if near and kept else None
     except LookupError:
         return None
+    except IntegrityError as error:
+        return {**named, "before": "", "after": None, "characters": 0, "note": error.message}
     before, after = around_the_change(text, other)
     shown = {"before": before, "after": after, "characters": len(text), "note": _note(row, kept)}
-    return {**row, "source": about["source"], "locator": about["locator"], **shown}
+    return {**named, **shown}
 
 
 def _note(row: Mapping[str, Any], kept: Mapping[str, Any] | None) -> str:

@@ -117,9 +117,9 @@ def _measure(dataset: Dataset) -> Figures:
 def _parts(dataset: Dataset) -> Iterator[tuple[npt.NDArray[np.int64], dict[str, pa.Array]]]:
     """Of the documents of each part of each split: how many tokens they have, their sources, their languages."""
     for split in dataset.facts["splits"]:
-        for number in range(dataset.facts["shards"]):
-            tokens = np.diff(Shard(dataset.folder / split / f"shard-{number:05d}").offsets)
-            path = dataset.folder / "documents" / split / f"part-{number:05d}.parquet"
+        for path in dataset.files(f"documents/{split}"):
+            shard = Shard(dataset.folder / split / path.stem.replace("part", "shard"))
+            tokens = np.diff(shard.offsets)
             table = pq.read_table(path, columns=["source", "meta"]).combine_chunks()
             # json.dumps wrote them, with sorted keys: a language in it stands as the next pattern says
             found = pc.extract_regex(table["meta"], r'"language": "(?P<language>[^"\\]*)"')

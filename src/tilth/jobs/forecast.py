@@ -10,7 +10,7 @@ from tilth.core.executors import ExecutorName, open_executor
 from tilth.core.files import FolderLock, disk
 from tilth.core.tasks import OnDone
 from tilth.data.forecast import Forecast, Terms, foretell
-from tilth.data.pipeline import Workshop
+from tilth.data.workshop import Workshop
 from tilth.jobs.prepare import DEFAULT_WORKSPACE
 from tilth.jobs.recipe import Recipe
 

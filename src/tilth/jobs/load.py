@@ -124,6 +124,11 @@ def _find(path: Path, which: Which) -> tuple[Path, Path]:
         if which == "final" and (path / "result.json").exists():
             raise CheckpointError(f"{path / 'final'} is missing", "type the command that trained it: it is made again")
         return _checkpoint(CheckpointStore(path / "checkpoints"), which).path, path
+    if which != "final":
+        raise RecipeError(
+            f"{path} is no run folder: it holds no {which if isinstance(which, str) else f'step {which}'} to choose",
+            "name the run folder, or leave the choice of a checkpoint out",
+        )
     if re.fullmatch(r"step-\d{8,}", path.name) and (path.parent.parent / "config.json").exists():
         return path, path.parent.parent
     if (path / "model.safetensors").exists():

@@ -19,15 +19,17 @@ from typing import Any
 
 from tilth.core.config import fingerprint
 from tilth.core.environment import launched, usable_cpus
-from tilth.core.errors import DataError, IntegrityError
+from tilth.core.errors import DataError, IntegrityError, StorageError
 from tilth.core.executors import ExecutorName, open_executor, warm_up
-from tilth.core.files import FolderLock, disk, read_sealed, remove_leftovers, storage_errors, write_sealed
+from tilth.core.files import FolderLock, disk, read_sealed, storage_errors, write_sealed
 from tilth.core.progress import Board
 from tilth.core.tasks import OnDone
 from tilth.data.dataset import Dataset, open_dataset
-from tilth.data.pipeline import Workshop, decided_by, prepare
+from tilth.data.leftovers import clear_leftovers
+from tilth.data.pipeline import decided_by, prepare
 from tilth.data.sources import Listing
 from tilth.data.sources.hashes import list_remembered
+from tilth.data.workshop import Workshop
 from tilth.jobs.recipe import Recipe
 
 DEFAULT_WORKSPACE = Path("work")
@@ -69,14 +71,17 @@ def prepare_data(
     together = launched().world_size > 1
     watching = board.watching(workspace.absolute()) if board else contextlib.nullcontext()
     with FolderLock(workspace, "the workspace", wait=together), watching:
-        remove_leftovers(workspace / "tasks", r"[a-z_]+-[0-9a-f]{20}")
-        remove_leftovers(workspace / "datasets", r"[A-Za-z0-9][A-Za-z0-9._-]*-[0-9a-f]{12}")
+        if cleared := str(clear_leftovers(workspace)):
+            say(cleared)
         place, root = workspace, base or Path()
         if executor == "processes":
             warm_up("tilth.data.pipeline")
         if executor == "ray":  # its workers start in another folder
             place, root = place.absolute(), root.absolute()
-        listings, against = _listings(recipe, root, place)
+        try:
+            listings, against = _listings(recipe, root, place)
+        except DataError as error:
+            raise _still_there(error, recipe, workspace) from error.__cause__
         with open_executor(executor, workers or usable_cpus()) as opened:
             shop = Workshop(place, opened, on_done, verify, say)
             dataset = prepare(recipe.data, recipe.tokenizer, recipe.name, root, shop, listings, against)
@@ -92,6 +97,17 @@ def _listings(recipe: Recipe, base: Path, workspace: Path) -> tuple[list[Listing
             for sources in (recipe.data.sources, recipe.data.decontaminate.against)
         )
     return of_sources, against
+
+
+def _still_there(error: DataError, recipe: Recipe, workspace: Path) -> DataError:
+    """An error of a source that could be read before, with a word on what was made of it then."""
+    if (record := _read_record(recipe, workspace)) and (workspace / "datasets" / record["dataset"]).is_dir():
+        made = time.strftime("%Y-%m-%d %H:%M", time.localtime(record["time"]))
+        still = (
+            f"what was made of it on {made} is in {workspace / 'datasets' / record['dataset']}, and can be trained on"
+        )
+        return type(error)(error.message, f"{error.remedy}; {still}")
+    return error
 
 
 @dataclass(frozen=True)
@@ -180,7 +196,7 @@ def _read_record(recipe: Recipe, workspace: Path) -> dict[str, Any] | None:
     path = _record_path(recipe, workspace)
     try:
         record = read_sealed(path) if path.is_file() else {}
-    except IntegrityError:
+    except (IntegrityError, StorageError):
         return None  # it saves time, and is made again
     return record if record.get("version") == _RECORD_VERSION else None
 

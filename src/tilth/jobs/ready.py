@@ -1,5 +1,6 @@
 """The dataset that a run trains on: what is prepared already, else prepared now; by one process for all.
 
+    check_before(recipe, run)           what would end the run after hours of preparation is told before them
     dataset_for_training(recipe, …) -> (Dataset, notes)
 
 Under torchrun process 0 does this, and tells the others which folder to open; they need neither sources nor locks.
@@ -14,10 +15,26 @@ from tilth.core.environment import launched
 from tilth.core.errors import DataError
 from tilth.core.executors import ExecutorName
 from tilth.core.progress import Board
+from tilth.core.rundir import RunFolder
 from tilth.core.tasks import OnDone
 from tilth.data.dataset import Dataset, open_dataset
 from tilth.jobs.prepare import DEFAULT_WORKSPACE, find_prepared, prepare_data
 from tilth.jobs.recipe import Recipe
+from tilth.jobs.runs import stored_recipe
+
+
+def check_before(recipe: Recipe, run: Path) -> None:
+    """RecipeError or StorageError when device, memory or run folder are of no use to this recipe."""
+    from tilth.distributed.runtime import long_from_main, pick_device
+    from tilth.jobs.room import check_room
+
+    def look() -> None:
+        check_room(recipe, recipe.model, pick_device(recipe.train.device))
+        folder = RunFolder(run)
+        folder.check()
+        folder.changes(recipe.plain(), lambda _: stored_recipe(folder).plain())
+
+    long_from_main(look)  # one process tells of it
 
 
 def dataset_for_training(

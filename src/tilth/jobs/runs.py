@@ -24,6 +24,7 @@ from tilth.data.sources import SourceConfig
 from tilth.data.sources.inputs import kind_of
 from tilth.jobs.recipe import Recipe, make_recipe
 
+_DIGITS = "[0-9]" * 8
 _ROWS = ("jsonl", "csv", "json", "parquet", "arrow")
 _ROW_KEYS = ("field", "template", "map", "records")
 
@@ -57,7 +58,7 @@ def _this_tilth() -> str:
 
 def _maker(folder: RunFolder) -> str:
     """Which tilth made a run, as its newest checkpoint tells."""
-    for state in sorted(folder.checkpoints.glob("step-*[0-9]/state.json"), reverse=True):
+    for state in sorted(folder.checkpoints.glob(f"step-{_DIGITS}/state.json"), reverse=True):
         try:
             return f"tilth {read_json(state)['identity']['environment']['packages']['tilth']}"
         except (IntegrityError, LookupError, TypeError):
@@ -77,6 +78,11 @@ def dataset_of(run: Path) -> Dataset:
     lay.
     """
     facts = read_json(run / "data.json")
+    if not isinstance(facts, dict) or not {"folder", "fingerprint"} <= facts.keys():
+        raise IntegrityError(
+            f"{run / 'data.json'} does not say which dataset {run} was trained on",
+            "type the command that trained it: it is written again; or evaluate a file: --data FILE",
+        )
     places = [*([run / facts["from_run"]] if "from_run" in facts else []), Path(facts["folder"])]
     found = [open_dataset(place) for place in places if place.is_dir()] or [open_dataset(places[-1])]
     for dataset in found:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tilth.core.errors import DataError, RecipeError
+from tilth.core.errors import DataError, IntegrityError, RecipeError
 from tilth.core.rundir import RunFolder, StepRecord
 from tilth.data.dataset import Dataset
 from tilth.data.flow import BY_PART
@@ -43,7 +43,7 @@ def trace_document(dataset: Dataset, name: str, run: Path | None = None) -> Fact
         above = wholes(about["source"], about["locator"])
         pieces = ledger.pieces(about["source"], about["locator"]) if about["locator"] else []
         rows = ledger.verdicts([*above, doc_id])
-        shown, edits = _verdicts(ledger, rows), _edits(dataset, about, [*above, doc_id], rows)
+        shown, (edits, missed) = _verdicts(ledger, rows), _edits(dataset, about, [*above, doc_id], rows)
         _add_texts(ledger, shown, edits, [*above, doc_id])
         placed = ledger.placed([doc_id, *(piece["doc_id"] for piece in pieces)])
         splits = _spans(dataset, placed)
@@ -55,6 +55,7 @@ def trace_document(dataset: Dataset, name: str, run: Path | None = None) -> Fact
             "fate": _fate(ledger, doc_id, cut=bool(pieces)),
             "verdicts": shown,
             "texts_from": "tasks" if edits is not None else "examples",
+            "texts_missed": missed,
             "duplicates": _duplicates(ledger, doc_id, rows),
             "splits": splits,
             "run": None if run is None else _seen(dataset, run, splits),
@@ -105,16 +106,21 @@ def _editing(dataset: Dataset, phase: str) -> list[int]:
     return [place for place, name in enumerate(phases) if name == phase]
 
 
-def _edits(dataset: Dataset, about: Facts, trail: Sequence[str], rows: Sequence[Facts]) -> list[Change] | None:
-    """What stages made of the text, where the workspace's tasks are still there to tell."""
+def _edits(
+    dataset: Dataset, about: Facts, trail: Sequence[str], rows: Sequence[Facts]
+) -> tuple[list[Change] | None, str]:
+    """What stages made of the text, where the workspace's tasks are still there to tell; else why they do not."""
     by_stages = (row["task"] // len(own) for row in rows if (own := _editing(dataset, row["phase"])))
     part = next(by_stages, None) if about["part"] is None else about["part"]
     if part is None:
-        return []
+        return [], ""
+    origin = dataset.origins[part]
     try:
-        return follow(dataset.folder.resolve().parent.parent / "tasks", dataset.origins[part], trail)
+        return follow(dataset.folder.resolve().parent.parent / "tasks", origin, trail), ""
     except LookupError:
-        return None
+        return None, "the workspace's tasks are gone"
+    except IntegrityError as error:  # of a task, not of the dataset: what that says is true all the same
+        return None, error.message
 
 
 def _add_texts(ledger: Ledger, verdicts: list[Facts], edits: Sequence[Change] | None, trail: Sequence[str]) -> None:

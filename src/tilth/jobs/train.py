@@ -29,6 +29,7 @@ from tilth.jobs.final import choose_weights, standing_final, write_final, write_
 from tilth.jobs.mixing import say_mixture, seen, tokens_of, training_tokens
 from tilth.jobs.recipe import Recipe
 from tilth.jobs.report import write_report
+from tilth.jobs.room import check_room, memory_errors
 from tilth.jobs.runs import dataset_facts, stored_recipe
 from tilth.model.config import ModelConfig, flops_per_token
 from tilth.model.precision import make_scaler, resolve_precision
@@ -77,6 +78,7 @@ def _train(
 ) -> dict[str, Any]:
     """All processes come here. What process 0 alone does goes through `from_main`, so that none waits in vain."""
     model_config = complete_model(recipe.model, dataset.tokenizer)
+    check_room(recipe, model_config, runtime.device)
     loader = _make_loader(recipe, dataset, runtime)
     changes = runtime.from_main(lambda: _claim(folder, recipe, dataset, model_config))
     store = CheckpointStore(folder.checkpoints)
@@ -105,7 +107,8 @@ def _train(
 
     runtime.from_main(begin)
     idle = trainer.stopping.reason(trainer.progress) is not None
-    stopped_by = trainer.run()
+    with memory_errors(parts.micro_rows):
+        stopped_by = trainer.run()
     result = runtime.from_main(lambda: _end(folder, recipe, trainer, stopped_by, idle, model_config, dataset.tokenizer))
     return result if runtime.is_main else {}
 

@@ -137,7 +137,7 @@ class TrainConfig(Config):
                 "full-batch gradient descent is optimizer: {name: gd} with batch_tokens: all, together"
             )
         if isinstance(self.batch_tokens, int) and self.batch_tokens < 1:
-            raise ValueError(f"batch_tokens is {self.batch_tokens} | give a positive number of tokens")
+            raise ValueError(f"batch_tokens: {self.batch_tokens} is too few | give a positive number of tokens")
         if isinstance(self.micro_batch, int) and self.micro_batch < 1:
-            raise ValueError(f"micro_batch is {self.micro_batch} | give a positive number of rows, or auto")
+            raise ValueError(f"micro_batch: {self.micro_batch} is too few | give a positive number of rows, or auto")
         return self

@@ -236,6 +236,9 @@ class Trainer:
         started, step, parts = time.perf_counter(), self.progress.step, self.parts
         parts.before_save()
         tensors = {"model": parts.model.state_dict(), "optimizer": state_tensors(parts.optimizer)}
+        # An update can break the weights though its gradient was finite; what is saved must be worth going on from.
+        if broken := [name for name, tensor in tensors["model"].items() if not bool(torch.isfinite(tensor).all())]:
+            raise self._lost(f"{broken[0]} holds numbers that are none")
         path = parts.store.save(step, tensors, self.state_dict())
         self._mark_best()
         parts.store.prune(self.config.checkpoint.keep)

@@ -349,6 +349,6 @@ def test_a_batch_is_looked_at_in_pieces() -> None:
         sizes.append(len(texts))
         return [Result(text) for text in texts]
 
-    documents = [Document("", "x" * 400_000, "", "") for _ in range(7)]
+    documents = [Document("", "x" * 50_000, "", "") for _ in range(7)]
     assert len(in_pieces(look)(documents, None)) == 7  # type: ignore[arg-type]
     assert sizes == [3, 3, 1]

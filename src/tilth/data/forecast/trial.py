@@ -26,10 +26,10 @@ from tilth.data import pipeline
 from tilth.data.config import DataConfig
 from tilth.data.forecast.estimate import Estimate, Growth, Stratum, exactly, grown, total
 from tilth.data.forecast.units import Found, Unit, by_kind, cut, draw, look
-from tilth.data.pipeline import Cleaned, Compared, Workshop
 from tilth.data.sources import Input, SourceConfig
 from tilth.data.tasks import collect
 from tilth.data.tasks.split import AssignedPart
+from tilth.data.workshop import Cleaned, Compared, Workshop
 from tilth.tokenizer import TokenizerConfig
 
 _GOES = ((0,), (2,), (1, 3))  # the groups of each go, by their number modulo 4

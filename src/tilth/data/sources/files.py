@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from tilth.core.errors import DataError
 from tilth.data.document import Outcome
 from tilth.data.extract import Extractors
 from tilth.data.sources import archives, python_docs, streams
@@ -56,7 +57,8 @@ def read_input(item: Input, config: SourceConfig, extractors: Extractors | None 
 
     Raises:
         DataError: the file cannot be opened, changed since it was listed, is truncated or damaged, lacks the column, or
-            has more unusable rows than `config.max_bad_rows` allows. Outcomes may have been given out before.
+            has more unusable rows than `config.max_bad_rows` allows (at 1, all but the first two are counted instead).
+            Outcomes may have been given out before.
     """
     intake = Intake(item, config)
     with contextlib.ExitStack() as stack:
@@ -70,8 +72,20 @@ def read_input(item: Input, config: SourceConfig, extractors: Extractors | None 
         else:
             try:
                 yield from _file(intake, on_disk(item), extractors)
-            except streams.BombError as error:
-                yield intake.drop(item.locator, Note(error.rule, "", error.message))
+            except streams.PackedError as error:
+                yield _damaged(intake, error)
+
+
+def _damaged(intake: Intake, error: streams.PackedError) -> Outcome:
+    """What is said of a file whose packing is no longer whole, where the recipe lets it pass: as of bad rows."""
+    if intake.config.max_bad_rows < 1 and not isinstance(error, streams.BombError):
+        raise DataError(error.message, f"{error.remedy}; `max_bad_rows: 1` counts such files and goes on") from error
+    return intake.drop(intake.item.locator, _note(intake, error))
+
+
+def _note(intake: Intake, error: streams.PackedError) -> Note:
+    """By the file's locator: its path is this machine's affair, and the ledger is the same on all."""
+    return Note(error.rule, "", intake.item.locator + error.message.removeprefix(str(intake.item.path)))
 
 
 def _file(intake: Intake, content: Content, extractors: Extractors) -> Iterator[Outcome]:
@@ -132,7 +146,7 @@ def _archive(intake: Intake, content: Content, extractors: Extractors) -> Iterat
     except archives.ArchiveError as error:
         yield intake.drop(place, Note(error.rule, "", f"{place}: {error.why}"))
     except streams.PackedError as error:
-        yield intake.drop(place, Note(error.rule, "", error.message))
+        yield intake.drop(place, _note(intake, error))
     if empty:
         yield from intake.rest()
 

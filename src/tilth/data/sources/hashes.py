@@ -14,6 +14,7 @@ changing are noticed when the file is next read, since readers compare what they
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import time
 from collections.abc import Callable, Iterator
@@ -23,8 +24,8 @@ from typing import Any
 
 from tilth.core import progress
 from tilth.core.config import fingerprint
-from tilth.core.errors import IntegrityError
-from tilth.core.files import disk, hash_file, read_manifest, read_sealed, write_sealed
+from tilth.core.errors import IntegrityError, StorageError
+from tilth.core.files import hash_file, read_manifest, read_sealed, write_sealed
 from tilth.data.sources.config import SourceConfig
 from tilth.data.sources.inputs import Listing
 
@@ -77,7 +78,7 @@ class RememberedHashes:
     def _read(self) -> dict[str, list[Any]]:
         try:
             content = read_sealed(self._note) if self._note.is_file() else {}
-        except IntegrityError:
+        except (IntegrityError, StorageError):
             return {}  # a note is no more than the time that it saves
         return dict(content["files"]) if content.get("version") == _VERSION else {}
 
@@ -101,9 +102,14 @@ class RememberedHashes:
 
     def save(self) -> None:
         """Writes what is known now, if that is not what was."""
-        if self._now != self._before:
-            disk.make_folder(self._note.parent)
+        if self._now == self._before:
+            return
+        try:
             write_sealed(self._note, {"version": _VERSION, "files": dict(sorted(self._now.items()))})
+        except StorageError as error:
+            # Who may only read a workspace trains from it all the same, and reads the files again the next time.
+            if getattr(error.__cause__, "errno", None) not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
 
 
 def _hash(path: Path) -> str:

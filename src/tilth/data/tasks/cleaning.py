@@ -9,6 +9,8 @@ All are generator functions (folder, batches, …): documents go through them, a
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
@@ -26,7 +28,7 @@ from tilth.data.tasks.examples import Examples
 from tilth.data.tasks.parts import Batch, EditWriter, LedgerWriter, Part, utf8_size
 from tilth.data.words import U64
 
-VERSIONS = {"clean": 4, "digest": 2, "signature": 2}
+VERSIONS = {"clean": 4, "digest": 3, "signature": 2}
 DIGESTS, SIGNATURES = "digests.parquet", "signatures.bin"
 _DIGEST_SCHEMA = pa.schema(
     [
@@ -89,18 +91,33 @@ class LeftOver:
 
 
 def digests(folder: Path, batches: Iterator[Batch] | None, part: Part) -> Link:
-    """The size and the digest of every text; facts: documents, characters and bytes that are left."""
+    """The size and the digest of every text; facts: documents, characters and bytes that are left, and their content.
+
+    The content is a hash of all that the documents are and of where batches end, for these end row groups of whatever
+    is written of them.
+    """
     documents = characters = text_bytes = 0
+    whole = hashlib.sha256()
     with pq.ParquetWriter(folder / DIGESTS, _DIGEST_SCHEMA, compression="zstd") as file:
         for batch in part.batches() if batches is None else batches:
             rows = [_measures(document) for document in batch]
+            whole.update(_content(batch, rows))
             documents += len(rows)
             characters += sum(row[7] for row in rows)
             text_bytes += sum(row[8] for row in rows)
             if rows:
                 file.write_table(_table(rows))
             yield batch
-    return {"documents": documents, "characters": characters, "text_bytes": text_bytes, "rules": {}}
+    sizes = {"documents": documents, "characters": characters, "text_bytes": text_bytes}
+    return {**sizes, "content": whole.hexdigest(), "rules": {}}
+
+
+def _content(batch: Batch, rows: list[tuple[Any, ...]]) -> bytes:
+    said = [
+        [row[3].hex(), document.doc_id, document.source, document.locator, document.license, document.meta]
+        for document, row in zip(batch, rows, strict=True)
+    ]
+    return json.dumps(said, sort_keys=True).encode()
 
 
 def _measures(document: Document) -> tuple[Any, ...]:

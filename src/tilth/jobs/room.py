@@ -1,0 +1,91 @@
+"""Whether a run fits into memory: what cannot is told before anything is allocated, what did not is told in words.
+
+check_room(recipe, model, device)     by least needs alone: what passes may still be too large
+with memory_errors(rows): …           the allocator's refusal as a RecipeError
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+
+from tilth.core.environment import launched, total_memory_bytes
+from tilth.core.errors import RecipeError
+from tilth.jobs.recipe import Recipe
+from tilth.model.config import ModelConfig, parameter_count
+
+_FLOAT, _INT = 4, 8
+_SMALLER = "choose a smaller model.hidden_size or model.num_hidden_layers, or a smaller preset"
+
+
+def check_room(recipe: Recipe, model: ModelConfig, device: torch.device) -> None:
+    """RecipeError when weights, gradient and optimizer state, or the tokens of one batch, are more than there is.
+
+    Args:
+        model: its vocabulary may be left out, as long as it is not known: the rest is then counted.
+    """
+    room = _room(device)
+    if room is None:
+        return
+    parameters = parameter_count(model if model.vocab_size else model.model_copy(update={"vocab_size": 1}))
+    least = parameters * _FLOAT * (2 + _least_slots(recipe))
+    if least > room:
+        raise RecipeError(
+            f"the model has {parameters:,} parameters: weights, gradient and what {recipe.train.optimizer.name} keeps "
+            f"take {_gib(least)}, and {device.type} has {_gib(room)}",
+            _SMALLER,
+        )
+    batch, machine = recipe.train.batch_tokens, total_memory_bytes()
+    share = 0 if batch == "all" else 2 * batch * _INT // launched().world_size  # what is read, and what is predicted
+    if machine is not None and share > machine:
+        raise RecipeError(
+            f"train.batch_tokens {batch:,}: one batch takes {_gib(share)}, and this machine has {_gib(machine)}",
+            "choose a smaller train.batch_tokens",
+        )
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:,.1f} GiB"
+
+
+def _room(device: torch.device) -> int | None:
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    return total_memory_bytes()
+
+
+def _least_slots(recipe: Recipe) -> int:
+    """Numbers that the optimizer keeps of every parameter, at least."""
+    optimizer = recipe.train.optimizer
+    if optimizer.name == "sgd":
+        return 0 if optimizer.momentum == 0 else 1
+    return {"adamw": 2, "muon": 1, "gd": 0}[optimizer.name]
+
+
+@contextlib.contextmanager
+def memory_errors(micro_rows: int) -> Iterator[None]:
+    """RecipeError, with what can be made smaller, when memory is refused.
+
+    Args:
+        micro_rows: rows that go through the model at once.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not _is_of_memory(error):
+            raise
+        fewer = (
+            f"add --set train.micro_batch={micro_rows // 2}: it goes on after the last checkpoint, and but for dropout"
+        )
+        raise RecipeError(
+            f"out of memory with {micro_rows} row{'s' if micro_rows > 1 else ''} at once: {str(error).splitlines()[0]}",
+            f"{fewer} the result is the same" if micro_rows > 1 else f"{_SMALLER}, and another run folder",
+        ) from error
+
+
+def _is_of_memory(error: Exception) -> bool:
+    """torch's CPU allocator says it by a plain RuntimeError."""
+    known = isinstance(error, (MemoryError, torch.OutOfMemoryError))
+    return known or "can't allocate memory" in str(error) or "out of memory" in str(error)

@@ -1,0 +1,120 @@
+"""One source full of what bad input can be: each thing is handled, counted and named, the good text comes through, and
+nothing is written outside the workspace. What comes over a network is met in tests/data/test_web_crawl.py and
+test_sources_url.py."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import tarfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.data.pdfs import make_pdf
+from tests.jobs.conftest import Cli
+from tests.jobs.helpers import SMALL, hashes, write_recipe
+from tests.jobs.test_pipeline import ledger_of, texts_of
+from tilth.data.sources import archives, streams
+from tilth.jobs.prepare import prepare_data
+from tilth.jobs.recipe import load_recipe
+
+GOOD = "This is an honest text with quite enough words in it to stay, number {}.\n"
+BOMB = 20 << 20
+
+
+def add(archive: tarfile.TarFile, name: str, text: str = "", **more: Any) -> None:
+    info = tarfile.TarInfo(name)
+    info.size = len(text)
+    for key, value in more.items():
+        setattr(info, key, value)
+    archive.addfile(info, io.BytesIO(text.encode()))
+
+
+def write_hostile(folder: Path) -> None:
+    folder.mkdir()
+    for n in range(200):
+        (folder / f"good{n:03d}.txt").write_text(GOOD.format(n))
+    packed = gzip.compress(GOOD.format("packed").encode() * 100)
+    (folder / "cut.txt.gz").write_bytes(packed[:60])
+    (folder / "bomb.txt.gz").write_bytes(gzip.compress(b"a" * BOMB))
+    with zipfile.ZipFile(folder / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as zipped:
+        zipped.writestr("inside.txt", b"a" * BOMB)
+    with zipfile.ZipFile(folder / "out.zip", "w") as zipped:
+        zipped.writestr("../../out.txt", GOOD.format("out"))
+        zipped.writestr("good.txt", GOOD.format("zip"))
+    with tarfile.open(folder / "links.tar", "w") as tar:
+        add(tar, "../../out.txt", GOOD.format("out"))
+        add(tar, "/out.txt", GOOD.format("out"))
+        add(tar, "link.txt", type=tarfile.SYMTYPE, linkname="/etc/passwd")
+        add(tar, "good.txt", GOOD.format("tar"))
+    (folder / "latin.txt").write_bytes(("caf\xe9 and more words " * 5).encode("latin-1"))
+    (folder / "bytes.txt").write_bytes(bytes(range(256)) * 40)
+    (folder / "cut.pdf").write_bytes(make_pdf(["text " * 50] * 9)[:700])
+    (folder / "no.pdf").write_bytes(b"no PDF at all")
+    (folder / "deep.html").write_text("<html><body>" + "<div>" * 100_000 + GOOD + "</div>" * 100_000)
+    (folder / "line.txt").write_text("a line without end " * 550_000)
+    (folder / "rows.jsonl").write_text(json.dumps({"text": GOOD.format("row")}) + '\n[\n{"other": 1}\n')
+    table = pa.table({"text": [GOOD.format("parquet")]})
+    pq.write_table(table, folder / "good.parquet")
+    (folder / "cut.parquet").write_bytes((folder / "good.parquet").read_bytes()[:300])
+    pq.write_table(pa.table({"body": ["text"]}), folder / "other.parquet")
+    (folder / "folder").symlink_to("/etc")
+    (folder / "passwd.txt").symlink_to("/etc/passwd")
+
+
+EXPECTED = {
+    "list/leaves_folder": ["passwd.txt"],
+    "list/linked_folder": ["folder"],
+    "read/bomb": ["bomb.txt.gz", "bomb.zip"],
+    "read/damaged": ["cut.parquet", "cut.txt.gz"],
+    "read/unsafe_name": ["links.tar!../../out.txt", "links.tar!/out.txt", "out.zip!../../out.txt"],
+    "read/link": ["links.tar!link.txt"],
+    "read/broken": ["cut.pdf", "no.pdf"],
+    "read/too_deep": ["deep.html"],
+    "read/not_json": ["rows.jsonl:2"],
+    "read/no_field": ["rows.jsonl:3"],
+    "read/other_schema": ["other.parquet"],
+}
+
+
+@pytest.mark.slow
+def test_a_source_of_all_that_is_bad(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "BOMB_BYTES", BOMB // 2)
+    monkeypatch.setattr(archives, "_ENTRY_BOMB", BOMB // 2)
+    write_hostile(tmp_path / "texts")
+    write_recipe(tmp_path / "r.yaml", "texts", data={"split": {"validation": 0.1, "by": "tail"}})
+    sets = [*SMALL, 'data.sources=[{"path": "texts", "max_bad_rows": 1}]']
+    before = hashes(tmp_path)
+    dataset = prepare_data(load_recipe(tmp_path / "r.yaml", sets), tmp_path / "work", 1, base=tmp_path)
+    rows = [row for row in ledger_of(dataset) if row["verdict"] == "dropped"]
+    dropped: dict[str, list[str]] = {}
+    for row in rows:
+        dropped.setdefault(f"{row['stage']}/{row['rule']}", []).append(row["detail"])
+    assert {rule: len(details) for rule, details in dropped.items()} == dataset.facts["rules"]["dropped"]
+    assert not [row for row in rows if str(tmp_path) in row["detail"]], "the ledger names no path of a machine"
+    for rule, names in EXPECTED.items():
+        assert len(dropped[rule]) == len(names), rule
+        for name in names:
+            assert any(detail.startswith(f"texts/{name}") for detail in dropped[rule]), (rule, name)
+    texts = {text for split in dataset.facts["splits"] for text in texts_of(dataset, split)}
+    assert texts > {GOOD.format(n) for n in [*range(199), "zip", "tar", "row", "parquet"]}
+    after = hashes(tmp_path)
+    assert {name for name in after if not name.startswith("work/")} == set(before), "nothing is written elsewhere"
+
+
+@pytest.mark.parametrize("name", ["cut.txt.gz", "cut.parquet", "other.parquet"])
+def test_by_default_a_file_that_is_not_whole_stops_the_run_and_says_what_lets_it_pass(
+    tmp_path: Path, cli: Cli, name: str
+) -> None:
+    write_hostile(tmp_path / "all")
+    (tmp_path / "texts").mkdir()
+    for file in (name, "good000.txt"):
+        (tmp_path / "all" / file).rename(tmp_path / "texts" / file)
+    write_recipe(tmp_path / "r.yaml", "texts")
+    cli("prepare", "r.yaml", sets=SMALL).fault(3, f"texts/{name}", "max_bad_rows:")

@@ -1,0 +1,66 @@
+"""What cannot fit into memory is told before anything is allocated, and what did not fit in words."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.jobs.conftest import Cli
+from tests.jobs.helpers import SMALL, write_recipe, write_texts
+from tilth.core.errors import RecipeError
+from tilth.jobs import room
+from tilth.jobs.recipe import load_recipe
+from tilth.jobs.room import memory_errors
+from tilth.model.config import parameter_count
+
+
+@pytest.mark.parametrize(
+    ("value", "parts"),
+    [
+        ("model.num_hidden_layers=100000000", ("parameters", "GiB", "smaller model.hidden_size")),
+        ("model.hidden_size=20000000", ("parameters", "GiB", "smaller model.hidden_size")),
+        (
+            "train.batch_tokens=160000000000000",
+            ("train.batch_tokens 160,000,000,000,000", "smaller train.batch_tokens"),
+        ),
+        ("train.batch_tokens=16000000000000000000000000", ("one batch takes", "smaller train.batch_tokens")),
+    ],
+)
+def test_what_no_machine_holds_is_refused_at_once(tmp_path: Path, cli: Cli, value: str, parts: tuple[str, ...]) -> None:
+    write_recipe(tmp_path / "r.yaml", "nowhere")
+    started = time.perf_counter()
+    cli("train", "r.yaml", sets=[*SMALL, value]).fault(2, *parts)
+    assert time.perf_counter() - started < 5
+    assert [path.name for path in tmp_path.iterdir()] == ["r.yaml"], "before the sources are looked for"
+
+
+def test_the_vocabulary_counts_as_soon_as_it_is_known(
+    tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_texts(tmp_path / "texts", documents=30)
+    write_recipe(tmp_path / "r.yaml", "texts")
+    config = load_recipe(tmp_path / "r.yaml", SMALL).model
+    without, with_it = (parameter_count(config.model_copy(update={"vocab_size": size})) for size in (1, 257))
+    # AdamW: four numbers of four bytes for each parameter; the layers fit into this machine, the embedding does not.
+    monkeypatch.setattr(room, "total_memory_bytes", lambda: 16 * with_it - 1)
+    cli("train", "r.yaml", sets=SMALL).fault(2, f"the model has {with_it:,} parameters")
+    assert list((tmp_path / "work" / "datasets").iterdir()), "its tokenizer had to be made to know"
+    assert not (tmp_path / "runs" / "small" / "recipe.json").exists()
+    monkeypatch.setattr(room, "total_memory_bytes", lambda: 16 * with_it)
+    assert cli("train", "r.yaml", sets=SMALL).code == 0
+    monkeypatch.setattr(room, "total_memory_bytes", lambda: 16 * without - 1)
+    cli("train", "r.yaml", "--run", "other", sets=SMALL).fault(2, f"the model has {without:,} parameters")
+
+
+def test_memory_that_is_refused_is_told_with_what_helps() -> None:
+    with pytest.raises(RecipeError, match="out of memory with 8 rows at once: ") as caught, memory_errors(8):
+        torch.empty(1 << 60, dtype=torch.uint8)
+    assert "--set train.micro_batch=4" in caught.value.remedy
+    with pytest.raises(RecipeError, match="out of memory with 1 row at once: ") as caught, memory_errors(1):
+        torch.empty(1 << 60, dtype=torch.uint8)
+    assert "smaller preset" in caught.value.remedy
+    with pytest.raises(RuntimeError, match="shape"), memory_errors(1):
+        torch.ones(2, 3) @ torch.ones(2, 3)
