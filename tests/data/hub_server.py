@@ -1,9 +1,10 @@
-"""A hub on loopback: the few routes of Hugging Face's that a data set needs, as its client library asks for them."""
+"""A hub on loopback: the few routes of Hugging Face's that a data set or model needs, as its client asks for them."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,8 +23,13 @@ class Seen(NamedTuple):
     login: str | None
 
 
+_ROUTE = re.compile(r"(?P<api>/api)?/(datasets/org/set|(models/)?org/model)/(?P<rest>.*)")
+
+
 class HubServer(ThreadingHTTPServer):
-    """Serves the data set `org/set`; each entry of `plan` says what happens to one request for a file's bytes."""
+    """Serves the data set `org/set`, and the model `org/model` with the same files.
+
+    Each entry of `plan` says what happens to one request for a file's bytes."""
 
     daemon_threads = True
 
@@ -67,16 +73,16 @@ class _Handler(BaseHTTPRequestHandler):
         if server.refuse is not None or (server.login and login != f"Bearer {server.login}"):
             status, code = server.refuse or (401, "RepoNotFound")
             self._answer(status, b"{}", {"X-Error-Code": code} if code else {})
-        elif not path.startswith(("/api/datasets/org/set", "/datasets/org/set")):
+        elif (match := _ROUTE.fullmatch(path)) is None:
             self._answer(404, b"{}", {"X-Error-Code": "RepoNotFound"})
-        elif path.startswith("/api/"):
-            self._api(path)
+        elif match["api"]:
+            self._api(match["rest"])
         else:
-            revision, _, name = path.removeprefix("/datasets/org/set/resolve/").partition("/")
+            revision, _, name = match["rest"].removeprefix("resolve/").partition("/")
             self._file(method, revision, name)
 
     def _api(self, path: str) -> None:
-        what, _, revision = path.removeprefix("/api/datasets/org/set/").partition("/")
+        what, _, revision = path.partition("/")
         commit = self.server.commits.get(revision)
         if commit is None:
             return self._answer(404, b"{}", {"X-Error-Code": "RevisionNotFound"})

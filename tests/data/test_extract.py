@@ -166,7 +166,7 @@ def test_a_document_over_its_deadline_is_dropped_and_the_next_one_read() -> None
 
 
 def test_a_worker_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_PATIENCE", 0.5)
+    monkeypatch.setattr(module, "PATIENCE", 0.5)
     with Extractor("html", ExtractConfig(seconds=1)) as extractor:
         assert extractor.extract(PAGE.encode(), "a.html").text
         first = extractor.pid or 0

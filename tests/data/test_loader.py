@@ -12,7 +12,9 @@ import torch
 
 from tests.data.helpers import make_stream
 from tilth.core.errors import CheckpointError, DataError, IntegrityError
-from tilth.data.loader import IGNORE, Loader, evaluation_batches, make_batch
+from tilth.data.batch import IGNORE, make_batch
+from tilth.data.loader import Loader, evaluation_batches
+from tilth.data.sampling import make_sampler
 from tilth.data.shards import TokenStream
 
 
@@ -22,7 +24,7 @@ def stream(tmp_path: Path) -> TokenStream:
 
 
 def loader(stream: TokenStream, rows: int = 6, **options: object) -> Loader:
-    return Loader(stream, 8, rows, seed=3, fingerprint="d", **options)  # type: ignore[arg-type]
+    return Loader(make_sampler(stream, 8, seed=3), rows, fingerprint="d", **options)  # type: ignore[arg-type]
 
 
 def test_an_epoch_shows_every_window_once_and_the_next_is_another(stream: TokenStream) -> None:
@@ -130,5 +132,5 @@ def test_an_evaluation_predicts_every_token_once(stream: TokenStream, isolate: b
 def test_too_little_text_says_what_to_do(tmp_path: Path) -> None:
     short = make_stream(tmp_path, [[8]])
     with pytest.raises(DataError, match="has 8 tokens; one sample needs 9") as caught:
-        Loader(short, 8, 1, seed=1)
+        make_sampler(short, 8, seed=1)
     assert "context_length" in caught.value.remedy

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from tests.data.helpers import make_stream
+from tilth.data.interleaving import Interleaving
 from tilth.data.loader import Loader
 from tilth.data.mixture import Mixture, Ring
-from tilth.data.sampling import Interleaving, MixtureSampler
+from tilth.data.sampling import MixtureSampler, make_sampler
 
 LENGTH = 7
 SHARES = [(1,), (1, 1), (3, 7), (5, 1, 4), (1 << 30, (1 << 30) - 1, 2)]
@@ -24,7 +25,7 @@ def test_samples_of_is_what_a_replay_of_the_loader_finds(
     tmp_path: Path, sizes: tuple[list[int], ...], same_windows: bool, seed: int
 ) -> None:
     stream = make_stream(tmp_path, list(sizes))
-    loader = Loader(stream, LENGTH, 1, seed, same_windows=same_windows)
+    loader = Loader(make_sampler(stream, LENGTH, seed, same_windows=same_windows), 1)
     predicted: dict[int, Counter[int]] = {token: Counter() for token in range(stream.tokens)}
     epochs = 4
     for _ in range(epochs * loader.samples_per_epoch):
@@ -61,9 +62,10 @@ def test_samples_of_a_mixture_are_what_a_replay_finds(tmp_path: Path, shares: tu
     sampler = MixtureSampler(Mixture(tuple(rings), 100), LENGTH, seed=2)
     done = 60
     predicted: Counter[tuple[int, int, int]] = Counter()
-    for found in sampler.windows(np.arange(done, dtype=np.int64)):
-        ring = streams.index(found.stream)
-        for sample, start in zip(found.rows.tolist(), found.starts.tolist(), strict=True):
+    for found in sampler.shares(np.arange(done, dtype=np.int64)):
+        ring = streams.index(found.ring.stream)
+        starts = found.ring.starts(found.numbers)
+        for sample, start in zip(found.rows.tolist(), starts.tolist(), strict=True):
             for token in range(start + 1, start + 1 + LENGTH):
                 predicted[ring, token % streams[ring].tokens, sample] += 1
     for ring, (own, count) in enumerate(zip(sampler.rings, sampler.counts(done), strict=True)):

@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 
 from tests.data.helpers import write_documents
 from tilth.core.errors import CheckpointError
-from tilth.data.loader import Batch, Loader
+from tilth.data.batch import Batch
+from tilth.data.interleaving import Interleaving
+from tilth.data.loader import Loader
 from tilth.data.mixture import Mixture, Ring
-from tilth.data.sampling import Interleaving, MixtureSampler
+from tilth.data.sampling import MixtureSampler, make_sampler
 from tilth.data.shards import Shard, TokenStream
 
 T = 8
@@ -35,7 +37,9 @@ def mixture(folder: Path, shares: Sequence[int] = (6, 3, 1), lengths: Sequence[i
 
 
 def loader(made: Mixture, rows: int = 12, **options: object) -> Loader:
-    return Loader(made, T, rows, seed=3, fingerprint="d", **options)  # type: ignore[arg-type]
+    isolate = bool(options.pop("isolate", False))
+    sampler = make_sampler(made, T, seed=3, isolate=isolate)
+    return Loader(sampler, rows, fingerprint="d", **options)  # type: ignore[arg-type]
 
 
 def rings_of(batch: Batch) -> list[int]:
@@ -138,7 +142,7 @@ def test_going_on_after_any_step_equals_not_stopping(tmp_path: Path) -> None:
 
 def test_another_mixture_or_none_is_refused(tmp_path: Path) -> None:
     made = mixture(tmp_path)
-    mixed, plain = loader(made), Loader(made.rings[0].stream, T, 12, seed=3, fingerprint="d")
+    mixed, plain = loader(made), Loader(make_sampler(made.rings[0].stream, T, 3), 12, fingerprint="d")
     other = Mixture((*made.rings[:2], Ring("s2", made.rings[2].stream, 2)), made.epoch_tokens)
     for here, state in ((loader(other), mixed.state_dict()), (plain, mixed.state_dict()), (mixed, plain.state_dict())):
         with pytest.raises(CheckpointError, match="mixture"):

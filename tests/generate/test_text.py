@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 from unittest import mock
 
@@ -69,6 +69,9 @@ class Words(Tokenizer):
 
     def encode(self, text: str | bytes) -> list[int]:
         return []
+
+    def with_special_tokens(self, names: Sequence[str]) -> Tokenizer:
+        raise NotImplementedError
 
     def model_json(self) -> dict[str, Any]:
         raise NotImplementedError

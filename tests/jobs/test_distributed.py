@@ -135,13 +135,13 @@ ALONE = """
 import os
 from tilth.cli import main
 from tilth.core.errors import DataError
-from tilth.data import loader
-made = loader.make_batch
-def fails(stream, starts, context_length, samples, isolate):
+from tilth.data import sampling
+made = sampling.make_batch
+def fails(stream, starts, context_length, samples, *how):
     if os.environ["RANK"] == "1" and samples[0] > 100:
         raise DataError("the planted fault", "remove it")
-    return made(stream, starts, context_length, samples, isolate)
-loader.make_batch = fails
+    return made(stream, starts, context_length, samples, *how)
+sampling.make_batch = fails
 main.main()
 """
 

@@ -30,6 +30,7 @@ from tilth.data.lineage import follow
 from tilth.data.loader import Loader
 from tilth.data.mixture import Mixture
 from tilth.data.pipeline import prepare
+from tilth.data.sampling import make_sampler
 from tilth.data.shards import TokenStream
 from tilth.data.tasks.parts import Part
 from tilth.data.workshop import Workshop
@@ -81,7 +82,7 @@ def replay(
         recipe |= {"name": "small", "data": {**dataset.facts["recipe"]["data"], "mixture": mixture}}
         recipe["train"]["steps"] = steps
         tokens = training_tokens(make_recipe(recipe), dataset)
-    loader = Loader(tokens, CONTEXT, rows, SEED, same_windows=same_windows)
+    loader = Loader(make_sampler(tokens, CONTEXT, SEED, same_windows=same_windows), rows)
     folder, seen = RunFolder(run), dict[int, Counter[str]]()
     folder.path.mkdir()
     write_json(run / "recipe.json", recipe)

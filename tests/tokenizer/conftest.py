@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.tokenizer.chat_helpers import Pair, made_pairs
 from tilth.tokenizer import Tokenizer, TokenizerConfig, train_tokenizer
 
 
@@ -31,3 +32,8 @@ def any_kind(request: pytest.FixtureRequest, corpus: list[str]) -> Tokenizer:
     if request.param in ("char", "byte"):
         return train_tokenizer(TokenizerConfig(kind=request.param, special_tokens=["<|mask|>"]), corpus)
     return train_tokenizer(TokenizerConfig(vocab_size=600, pattern=request.param, special_tokens=["<|mask|>"]), corpus)
+
+
+@pytest.fixture(scope="session")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pair]:
+    return made_pairs(tmp_path_factory.mktemp("kinds"))

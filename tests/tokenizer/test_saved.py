@@ -126,12 +126,8 @@ def later_format(_: dict[str, Any], config: dict[str, Any]) -> None:
     config["tilth"]["format"] = 99
 
 
-def foreign(_: dict[str, Any], config: dict[str, Any]) -> None:
-    del config["tilth"]
-
-
 DAMAGES = [swap_two_tokens, drop_a_token, move_special, rename_special, other_pretokens, no_model, model_is_a_list]
-DAMAGES += [vocab_is_null, other_kind, other_fingerprint, later_format, foreign]
+DAMAGES += [vocab_is_null, other_kind, other_fingerprint, later_format]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

@@ -12,7 +12,10 @@ from tilth.checkpoint.store import CheckpointStore
 from tilth.core.config import parse
 from tilth.core.rundir import Event
 from tilth.data.loader import Loader
+from tilth.data.masking import Masker
 from tilth.data.mixture import Mixture
+from tilth.data.order import Sampler
+from tilth.data.sampling import make_sampler
 from tilth.data.shards import TokenStream
 from tilth.distributed.runtime import Runtime
 from tilth.model.config import ModelConfig
@@ -39,11 +42,15 @@ def make_trainer(
     events: list[Event] | None = None,
     precision: Any = "fp32",
     tokens: TokenStream | Mixture | None = None,
+    sampler: Sampler | None = None,
+    masker: Masker | None = None,
 ) -> Trainer:
     """A trainer over 130 tokens (or those given) in rows of 8, 6 rows a step in micro-batches of 2: an epoch ends
     within every third step.
     """
     config = config or train_config()
+    if sampler is None:
+        sampler = make_sampler(tokens or make_stream(folder / "data", [[70, 60]]), 8, config.seed)
     model = build(
         ModelConfig(
             num_hidden_layers=1,
@@ -61,7 +68,7 @@ def make_trainer(
     parts = Parts(
         model=model,
         optimizer=make_optimizer(config.optimizer, model),
-        loader=Loader(tokens or make_stream(folder / "data", [[70, 60]]), 8, 6, config.seed, fingerprint="d"),
+        loader=Loader(sampler, 6, fingerprint="d", masker=masker),
         runtime=runtime,
         store=CheckpointStore(folder / "checkpoints"),
         precision=precision,

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from tilth.data.loader import IGNORE, Batch
+from tilth.data.batch import IGNORE, Batch
 from tilth.distributed.runtime import Runtime
 from tilth.model.config import ModelConfig
 from tilth.model.precision import make_scaler, resolve_precision

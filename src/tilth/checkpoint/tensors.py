@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -30,25 +32,56 @@ _DTYPES = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A tensor to be written: what the header says of it, and how it is had when its turn comes."""
+
+    name: str
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    make: Callable[[], Tensor]
+
+    @property
+    def bytes(self) -> int:
+        """How many bytes it takes."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Writes and fsyncs a safetensors file: names sorted, the widest types first, so that all stay aligned."""
     names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
+    write_entries(
+        path,
+        [
+            Entry(name, tensors[name].dtype, tuple(tensors[name].shape), partial(tensors.__getitem__, name))
+            for name in names
+        ],
+    )
+
+
+def write_entries(path: Path, entries: Sequence[Entry]) -> None:
+    """Writes and fsyncs a safetensors file in the order given; each tensor is made only when it is written."""
     header, offset = {}, 0
-    for name in names:
-        tensor = tensors[name]
-        end = offset + tensor.numel() * tensor.element_size()
-        header[name] = {"dtype": _DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [offset, end]}
+    for entry in entries:
+        end = offset + entry.bytes
+        header[entry.name] = {
+            "dtype": _DTYPES[entry.dtype],
+            "shape": list(entry.shape),
+            "data_offsets": [offset, end],
+        }
         offset = end
     text = json.dumps({"__metadata__": {"format": "pt"}, **header}).encode()
     text += b" " * (-len(text) % 8)
-    disk.write(path, _chunks(text, (tensors[name] for name in names)))
+    disk.write(path, _chunks(text, entries))
 
 
-def _chunks(header: bytes, tensors: Iterator[Tensor]) -> Iterator[bytes | memoryview]:
+def _chunks(header: bytes, entries: Iterable[Entry]) -> Iterator[bytes | memoryview]:
     yield len(header).to_bytes(8, "little") + header
-    for tensor in tensors:
+    for entry in entries:
+        tensor = entry.make()
+        assert tensor.shape == entry.shape, f"{entry.name} is {list(tensor.shape)}, and was to be {list(entry.shape)}"
         if tensor.numel():
-            flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+            flat = tensor.detach().to("cpu", entry.dtype).contiguous().reshape(-1).view(torch.uint8)
             yield flat.numpy().data.cast("B")
 
 
@@ -75,7 +108,13 @@ def count_elements(path: Path) -> int:
 
 def load_model(model: torch.nn.Module, tensors: Mapping[str, Tensor], place: Path) -> None:
     """Copies weights into `model`, all and no others; CheckpointError names what is missing, extra or misshapen."""
-    own = model.state_dict()
+    copy_into(model.state_dict(), tensors, place, "use the recipe that the weights were trained with")
+
+
+def copy_into(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], place: Path, remedy: str) -> None:
+    """Copies `tensors` into those of the same names, all and no others, or none of them: a CheckpointError names what
+    is missing, extra or misshapen.
+    """
     faults = [f"{name} is missing" for name in own if name not in tensors]
     faults += [f"{name} is unknown" for name in tensors if name not in own]
     faults += [
@@ -85,10 +124,7 @@ def load_model(model: torch.nn.Module, tensors: Mapping[str, Tensor], place: Pat
     ]
     if faults:
         more = f" (and {len(faults) - 5} more)" if len(faults) > 5 else ""
-        raise CheckpointError(
-            f"{place} does not fit this model: {'; '.join(faults[:5])}{more}",
-            "use the recipe that the weights were trained with",
-        )
+        raise CheckpointError(f"{place} does not fit this model: {'; '.join(faults[:5])}{more}", remedy)
     with torch.no_grad():
         for name, tensor in own.items():
             tensor.copy_(tensors[name])

@@ -211,15 +211,13 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Measure loss, perplexity, bits per byte and accuracy by a full pass over held-out text."""
-    from dataclasses import asdict
-
     from tilth.cli.output import print_json, results
     from tilth.cli.show import print_metrics
     from tilth.jobs.evaluate import evaluate_run
 
     reading = {key: value for key, value in (("format", format_), ("field", field)) if value is not None}
     say = functools.partial(print, file=sys.stderr)
-    metrics = asdict(evaluate_run(run, data, _which(checkpoint), say=say, reading=reading))
+    metrics = evaluate_run(run, data, _which(checkpoint), say=say, reading=reading).plain()
     with results():
         print_metrics(metrics)
         if as_json:

@@ -97,7 +97,7 @@ def ready_shown(recipe: Recipe, workspace: Path, workers: int | None) -> tuple[D
 
 def _say_vocabulary(recipe: Recipe, dataset: Dataset) -> None:
     asked, got = recipe.tokenizer.vocab_size, dataset.facts["vocab_size"]
-    if recipe.tokenizer.kind == "bpe" and got < asked:
+    if recipe.model.from_ is None and recipe.tokenizer.kind == "bpe" and got < asked:
         print(f"the text gives {got:,} tokens, not {asked:,}: no further pair occurs twice", file=sys.stderr)
 
 

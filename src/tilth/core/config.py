@@ -40,6 +40,7 @@ class Config(BaseModel):
         frozen=True,
         validate_default=True,
         allow_inf_nan=False,
+        serialize_by_alias=True,
     )
 
     @classmethod
@@ -48,7 +49,8 @@ class Config(BaseModel):
         every class when it is made: a fifth of the time that a command takes to start.
         """
         schema = handler.resolve_ref_schema(handler(core_schema))
-        said = _said_of_keys(cls)
+        keys = {name: field.alias for name, field in cls.model_fields.items() if field.alias}
+        said = {keys.get(name, name): text for name, text in _said_of_keys(cls).items()}
         for way in (schema, *schema.get("anyOf", [])):  # a class may allow short ways to write it
             for key in said.keys() & way.get("properties", {}).keys():
                 way["properties"][key].setdefault("description", said[key])

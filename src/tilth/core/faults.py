@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 _NEEDED = {  # pydantic's type of fault -> what is needed instead; {…} are the limits it names
@@ -133,7 +134,7 @@ def _same(key: str, name: str) -> bool:
 
 def _all_paths(config_class: type[BaseModel], prefix: str = "", depth: int = 6) -> Iterator[str]:
     """The dotted path of every key of the schema, section by section; the first item stands for those of a list."""
-    for name, field in config_class.model_fields.items() if depth else ():
+    for name, field in _fields(config_class).items() if depth else ():
         yield f"{prefix}{name}"
         item = "0." if typing.get_origin(field.annotation) is list else ""
         for inner in _config_classes(field.annotation):
@@ -142,7 +143,7 @@ def _all_paths(config_class: type[BaseModel], prefix: str = "", depth: int = 6) 
 
 def _below(candidates: Sequence[type[BaseModel]], part: str) -> list[list[type[BaseModel]]]:
     """The config classes that a key of the candidates leads to, as the one item of a list; empty when it is no key."""
-    annotations = [c.model_fields[part].annotation for c in candidates if part in c.model_fields]
+    annotations = [_fields(c)[part].annotation for c in candidates if part in _fields(c)]
     return [[inner for annotation in annotations for inner in _config_classes(annotation)]] if annotations else []
 
 
@@ -152,7 +153,12 @@ def _known_keys(config_class: type[BaseModel], loc: tuple[int | str, ...]) -> se
     for part in loc:
         if isinstance(part, str) and (below := _below(candidates, part)):
             candidates = below[0]
-    return {name for candidate in candidates for name in candidate.model_fields}
+    return {name for candidate in candidates for name in _fields(candidate)}
+
+
+def _fields(config_class: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The fields by the keys that a recipe has: `from` is no name in Python."""
+    return {field.alias or name: field for name, field in config_class.model_fields.items()}
 
 
 def _config_classes(annotation: Any) -> list[type[BaseModel]]:

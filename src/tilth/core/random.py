@@ -2,6 +2,7 @@
 
 derive_seed(seed, "dropout", step, micro_batch)     an independent 63-bit seed for that one purpose
 Permutation(size, key)                              a keyed shuffle of 0..size-1 that is computed, not stored
+draws(seeds, count)                                 64 random bits, so many for each seed
 """
 
 from __future__ import annotations
@@ -76,3 +77,13 @@ def _mix(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))
+
+
+def draws(seeds: npt.ArrayLike, count: int) -> npt.NDArray[np.uint64]:
+    """SplitMix64's sequence of each seed [n], its first `count` numbers: uint64 [n, count].
+
+    Source: Steele, Lea and Flood, "Fast splittable pseudorandom number generators" (2014). Whole numbers alone, so that
+    the same come out on any machine and with any version of numpy.
+    """
+    steps = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    return _mix(np.asarray(seeds, np.uint64)[:, None] + steps)

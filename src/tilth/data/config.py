@@ -10,9 +10,11 @@ from tilth.core.config import Config
 from tilth.data.decontaminate import DecontaminateConfig
 from tilth.data.dedup import NearConfig
 from tilth.data.mixture import MixtureEntry, check_names, check_weights
+from tilth.data.packing import PackingConfig
 from tilth.data.shared_lines import SharedLinesConfig
 from tilth.data.sources import SourceConfig
 from tilth.data.stages import CleanStages
+from tilth.tokenizer.chat_config import ChatConfig
 
 
 class SplitConfig(Config):
@@ -65,6 +67,12 @@ class DataConfig(Config):
     mixture: dict[str, MixtureEntry] | None = None
     """How much of training is from which source, by the source's name or a glob of names; null: each token once in
     every epoch. It decides nothing about shards."""
+    chat: ChatConfig | None = None
+    """How conversations become tokens (`train.objective: sft`). Left out: a prompt and its completion follow each other
+    without a template."""
+    packing: PackingConfig | None = None
+    """Whole documents in the rows of training, apart from each other, instead of windows over all text. It decides
+    nothing about shards. Left out: `sft` packs, and no document may be too long."""
     cross_document_attention: bool = True
     """False: attention and positions start anew at every document."""
 

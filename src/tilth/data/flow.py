@@ -14,8 +14,8 @@ from typing import Any
 from tilth.core.tasks import Done
 
 SIZES = ("documents", "text_bytes")
-BY_PART = ("clean", "shared_lines", "decontaminate")
-"""The stages that edit: a task of each for every part, in this order."""
+BY_PART = ("clean", "shared_lines", "decontaminate", "encode")
+"""The stages that edit, or at last drop what cannot be encoded: a task of each for every part, in this order."""
 
 
 def flow(stages: Mapping[str, Sequence[Done]], parts: int, kept_bytes: int) -> list[dict[str, Any]]:

@@ -1,10 +1,10 @@
 """From a split's tokens to batches, in an order that is computed from (seed, epoch) and nothing else.
 
-Which window of the tokens sample n of a run is, sampling.py computes. A global batch is consecutive sample numbers;
-rank r of W takes its share of them, so the data seen does not depend on W. The loader's whole state is the number of
-samples consumed.
+Which tokens sample n of a run is, a sampler computes (order.py). A global batch is consecutive sample numbers; rank r
+of W takes its share of them, so the data seen does not depend on W. The loader's whole state is the number of samples
+consumed.
 
-Arrays here are numpy; the trainer makes tensors of them without a copy. Shapes: B rows, T tokens.
+Arrays are numpy; the trainer makes tensors of them without a copy. Shapes: B rows, T tokens.
 """
 
 from __future__ import annotations
@@ -12,106 +12,43 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from tilth.core.errors import CheckpointError
-from tilth.data.mixture import Mixture
-from tilth.data.sampling import Windows, make_sampler
+from tilth.data.batch import IGNORE, Batch, make_batch
+from tilth.data.masking import Masker
+from tilth.data.order import Sampler, read
 from tilth.data.shards import TokenStream
-
-IGNORE = -100
-"""The label of a position that bears no loss, as in torch's cross_entropy."""
-
-Int64 = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Rows of tokens with what each position shall predict. All arrays int64 but doc_ids (int32).
-
-    `doc_ids` is None when attention may cross documents: `positions` is then None as well (0..T-1 in each row).
-    """
-
-    input_ids: Int64
-    labels: Int64
-    sample_ids: Int64
-    doc_ids: npt.NDArray[np.int32] | None = None
-    positions: Int64 | None = None
-
-    def rows(self, start: int, stop: int) -> Batch:
-        """The rows start..stop, as views."""
-        arrays = (self.input_ids, self.labels, self.sample_ids, self.doc_ids, self.positions)
-        return Batch(*(None if array is None else array[start:stop] for array in arrays))  # type: ignore[arg-type]
-
-    @property
-    def valid_labels(self) -> int:
-        """Positions that bear loss."""
-        return int((self.labels != IGNORE).sum())
-
-
-def make_batch(stream: TokenStream, starts: Int64, context_length: int, samples: Int64, isolate: bool) -> Batch:
-    """Windows of the stream as a batch; with `isolate`, documents are numbered and positions restart with each.
-
-    The end-of-text that ends a document is predicted inside it, and is read as the start of the next one: so every
-    token is predicted, the first of a document too, and no query ever sees another document's text.
-    """
-    windows = np.stack([stream.read(int(start), context_length + 1) for start in starts])
-    input_ids, labels = windows[:, :-1], windows[:, 1:]
-    if not isolate:
-        return Batch(input_ids, labels, samples)
-    numbers = np.stack([stream.document_numbers(int(start) + 1, context_length) for start in starts])
-    restarts = np.diff(numbers, axis=1, prepend=numbers[:, :1] - 1) != 0
-    columns = np.broadcast_to(np.arange(context_length), input_ids.shape)
-    positions = columns - np.maximum.accumulate(np.where(restarts, columns, 0), axis=1)
-    return Batch(input_ids, labels, samples, restarts.cumsum(axis=1, dtype=np.int32), positions)
-
-
-def gather(found: list[Windows], samples: Int64, context_length: int, isolate: bool) -> Batch:
-    """The samples as one batch, in their order, from the rings that they lie in."""
-    parts = [make_batch(ring.stream, ring.starts, context_length, samples[ring.rows], isolate) for ring in found]
-    if len(parts) == 1:
-        return parts[0]
-    places = np.argsort(np.concatenate([ring.rows for ring in found]))
-
-    def joined(name: str) -> Any:
-        arrays = [getattr(part, name) for part in parts]
-        return None if arrays[0] is None else np.concatenate(arrays)[places]
-
-    return Batch(*map(joined, ("input_ids", "labels", "sample_ids", "doc_ids", "positions")))
 
 
 class Loader:
     """This rank's share of each global batch, made ahead of time by a thread that draws no random number.
 
     Args:
-        stream: the tokens of a split, or a mixture of those of several sources.
+        sampler: which tokens each sample is (`make_sampler`).
         batch_rows: rows of the global batch, `world_size` at least; shares differ by one row where it is no multiple.
         fingerprint: the identity of the dataset; a state of another one is refused.
-        same_windows: cut every epoch at the same places, so that full-batch descent has one objective.
+        masker: hides tokens, for masked language models; the sampler's labels are then the tokens themselves.
     """
 
     def __init__(
         self,
-        stream: TokenStream | Mixture,
-        context_length: int,
+        sampler: Sampler,
         batch_rows: int,
-        seed: int,
         *,
         rank: int = 0,
         world_size: int = 1,
-        isolate: bool = False,
         fingerprint: str = "",
-        same_windows: bool = False,
+        masker: Masker | None = None,
         prefetch: int = 4,
     ) -> None:
         assert batch_rows >= world_size, "the job refuses such a world size before this"
-        self.sampler = make_sampler(stream, context_length, seed, same_windows=same_windows)
+        assert (masker is None) == (sampler.ahead == 1), "a masked model, and no other, sees the token that it predicts"
+        self.sampler, self.masker = sampler, masker
         self.batch_rows, self.rank, self.world_size = batch_rows, rank, world_size
-        self.isolate, self.fingerprint, self.prefetch = isolate, fingerprint, prefetch
+        self.fingerprint, self.prefetch = fingerprint, prefetch
         self.samples = 0
         self._worker: _Prefetcher | None = None
 
@@ -137,7 +74,8 @@ class Loader:
         begin, end = (n * self.batch_rows // self.world_size for n in (self.rank, self.rank + 1))
         while True:
             samples = first + np.arange(begin, end, dtype=np.int64)
-            yield gather(self.sampler.windows(samples), samples, self.sampler.context_length, self.isolate)
+            batch = read(self.sampler, samples)
+            yield batch if self.masker is None else self.masker(batch)
             first += self.batch_rows
 
     def close(self) -> None:
@@ -155,6 +93,7 @@ class Loader:
             "context_length": self.sampler.context_length,
             "dataset": self.fingerprint,
             **self.sampler.order(),
+            **({} if self.masker is None else {"masking": self.masker.order()}),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

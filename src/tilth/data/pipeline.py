@@ -26,6 +26,7 @@ from tilth.core.errors import DataError
 from tilth.core.tasks import Done, Task
 from tilth.data import collect_plan, compare_plan, leak_plan
 from tilth.data.config import DataConfig, SplitConfig
+from tilth.data.conversations import Encoder
 from tilth.data.dataset import DATASET_VERSION, Dataset, Origin, altered, assemble, damage, dataset_folder
 from tilth.data.minhash import MinHashConfig
 from tilth.data.sources import Listing, list_inputs
@@ -34,7 +35,7 @@ from tilth.data.tasks import cleaning, collect, encode
 from tilth.data.tasks.parts import Part
 from tilth.data.tasks.split import AssignedPart, SplitPlan
 from tilth.data.workshop import Cleaned, Compared, Workshop, hash_of
-from tilth.tokenizer import TokenizerConfig, train_tokenizer
+from tilth.tokenizer import TokenizerConfig, load_tokenizer, train_tokenizer
 
 _TOKENIZER_VERSION = 1
 _MANY_PARTS = 3  # of text: the tokenizer then learns in several processes, which take a second to start
@@ -53,7 +54,28 @@ VERSIONS = {
 """Of every kind of task."""
 
 
-def decided_by(config: DataConfig, tokenizer: TokenizerConfig) -> str:
+@dataclass(frozen=True)
+class GivenTokenizer:
+    """A tokenizer that is not learned here: a checkpoint's, with the special tokens that the recipe adds.
+
+    Attributes:
+        folder: where it lies. What is made depends on what is in it, not on where that is.
+    """
+
+    folder: Path
+    fingerprint: str
+    special_tokens: tuple[str, ...] = ()
+    kind = "checkpoint"
+
+    def model_dump(self, **_: Any) -> dict[str, Any]:
+        """What decides its ids, as plain data; called as a config's own is."""
+        return {"kind": self.kind, "fingerprint": self.fingerprint, "special_tokens": list(self.special_tokens)}
+
+
+AnyTokenizer = TokenizerConfig | GivenTokenizer
+
+
+def decided_by(config: DataConfig, tokenizer: AnyTokenizer) -> str:
     """The fingerprint of all that decides a dataset beside the files of its sources: what the recipe says, and the
     versions of all that is done.
     """
@@ -62,7 +84,7 @@ def decided_by(config: DataConfig, tokenizer: TokenizerConfig) -> str:
     return fingerprint([VERSIONS, DATASET_VERSION, stages, *said])
 
 
-_NOT_OF_SHARDS = {"mixture", "cross_document_attention"}
+_NOT_OF_SHARDS = {"mixture", "packing", "cross_document_attention"}
 
 
 @dataclass(frozen=True)
@@ -82,12 +104,13 @@ class Apart:
 
 def prepare(
     config: DataConfig,
-    tokenizer: TokenizerConfig,
+    tokenizer: AnyTokenizer,
     name: str,
     base: Path,
     shop: Workshop,
     listings: Sequence[Listing] | None = None,
     against: Sequence[Listing] | None = None,
+    encoder: Encoder | None = None,
 ) -> Dataset:
     """Takes the sources to shards, doing only what is not done yet, and opens the result.
 
@@ -96,6 +119,7 @@ def prepare(
         base: the folder that relative paths of sources start from.
         listings: the files of each source, where they are known already.
         against: those of each of `decontaminate.against`.
+        encoder: how documents become tokens, where they are more than a text.
     """
     downloads = shop.workspace / "downloads"
     found = listings or [list_inputs(source, base, downloads) for source in config.sources]
@@ -122,7 +146,7 @@ def prepare(
     trained = shop.run_one(tokenizer_task(tokenizer, divided, cleaned, assigned, sharing), verify=True)
     threads = max(1, workers // len(divided))  # few parts: threads inside a task use the processors that are left
     pairs = zip(divided, cleaned, strict=True)
-    encodings = [encode_task(part, c, assigned, trained, threads) for part, c in pairs]
+    encodings = [encode_task(part, c, assigned, trained, threads, encoder) for part, c in pairs]
     stages = {
         "read": collected,
         "clean": _of_kind(cleaned, "clean"),
@@ -141,9 +165,11 @@ def prepare(
         gathered = [*itertools.chain.from_iterable(stages.values()), *(part.digests for part in cleaned)]
         if wrong := altered(gathered):
             shop.say(f"{wrong}; it is made again")
-            return prepare(config, tokenizer, name, base, replace(shop, verify=True), found, against)
+            return prepare(config, tokenizer, name, base, replace(shop, verify=True), found, against, encoder)
     # The dataset's files are links to these results: one that was altered must not be gathered again.
     encoded = shop.run(encodings, verify=damaged is not None)
+    if encoder is not None:  # it drops documents too
+        stages["encode"] = encoded
     origins = [Origin(c.part.folder / c.part.name, c.part.stages, c.digests.folder) for c in cleaned]
     recipe = {
         "data": config.model_dump(mode="json", exclude_none=True),
@@ -310,13 +336,25 @@ def _plain(done: Done) -> dict[str, Any]:
 
 
 def tokenizer_task(
-    config: TokenizerConfig, parts: Sequence[AssignedPart], cleaned: Sequence[Cleaned], assigned: Done, workers: int
+    config: AnyTokenizer, parts: Sequence[AssignedPart], cleaned: Sequence[Cleaned], assigned: Done, workers: int
 ) -> Task:
     identity: dict[str, Any] = {"tokenizer": config.model_dump(mode="json")}
+    if isinstance(config, GivenTokenizer):
+        return Task("tokenizer", _take_tokenizer, {"given": config}, identity, _TOKENIZER_VERSION)
     if config.kind != "byte":  # bytes are the same whatever the text
         identity |= {"cleaned": [part.key for part in cleaned], "assigned": assigned.facts["parts"]}
     arguments = {"config": config, "parts": list(parts), "workers": workers}
     return Task("tokenizer", _learn_tokenizer, arguments, identity, _TOKENIZER_VERSION)
+
+
+def _take_tokenizer(folder: Path, given: GivenTokenizer) -> dict[str, Any]:
+    tokenizer = load_tokenizer(given.folder)
+    new = [name for name in given.special_tokens if name not in tokenizer.special_tokens]
+    tokenizer = tokenizer.with_special_tokens(new) if new else tokenizer
+    if tokenizer.fingerprint != given.fingerprint:
+        raise DataError(f"the tokenizer in {given.folder} changed while it was used", "type the same command again")
+    tokenizer.save(folder)
+    return {"kind_of_tokenizer": given.kind, "vocab_size": tokenizer.vocab_size, "fingerprint": tokenizer.fingerprint}
 
 
 def _learn_tokenizer(
@@ -331,7 +369,14 @@ def _learn_tokenizer(
     return {"kind_of_tokenizer": config.kind, "vocab_size": tokenizer.vocab_size, "fingerprint": tokenizer.fingerprint}
 
 
-def encode_task(part: AssignedPart, cleaned: Cleaned, assigned: Done, tokenizer: Done, threads: int) -> Task:
+def encode_task(
+    part: AssignedPart,
+    cleaned: Cleaned,
+    assigned: Done,
+    tokenizer: Done,
+    threads: int,
+    encoder: Encoder | None = None,
+) -> Task:
     identity = {
         "cleaned": cleaned.key,
         "source": cleaned.source,
@@ -340,6 +385,9 @@ def encode_task(part: AssignedPart, cleaned: Cleaned, assigned: Done, tokenizer:
     }
     arguments: dict[str, Any] = {"part": part, "source": cleaned.source, "splits": part.names}
     arguments |= {"tokenizer_folder": tokenizer.folder, "threads": threads}
+    if encoder is not None:
+        identity |= {"encoder": encoder.identity}
+        arguments |= {"encoder": encoder}
     return Task("encode", encode.encode, arguments, identity, encode.VERSION)
 
 

@@ -1,90 +1,63 @@
 """Which tokens each sample number is: computed from (seed, number) and nothing else.
 
     WindowSampler      one ring: sample n is window `permutation(epoch)(n mod N)` of epoch n // N
-    MixtureSampler     several rings: `Interleaving` says which ring sample n is from and its number there
-    Interleaving       n -> (sequence, number in it), in proportions that hold for every prefix; and back
-    make_sampler(…)    the one for a stream, or for a mixture
+    MixtureSampler     several rings, whose samples interleaving.py deals out
+    make_sampler(…)    the one for a stream or a mixture, in windows or packed (packed.py)
 
-Each goes both ways: from sample numbers to tokens, and from tokens of a ring to the samples that predict them.
-
-An epoch cuts the ring of tokens, from a start drawn per epoch, into N = tokens // T windows of T tokens.
+What a sampler is stands in order.py. An epoch of windows cuts the ring of tokens, from a start drawn per epoch, into
+N = tokens // T windows of T tokens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol, final
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any, final
 
 import numpy as np
-import numpy.typing as npt
 
 from tilth.core.errors import DataError
 from tilth.core.random import ORDER_VERSION, Permutation, derive_seed
-from tilth.data.mixture import Mixture
+from tilth.data.batch import Ahead, Batch, Int64, make_batch
+from tilth.data.interleaving import Interleaving
+from tilth.data.mixture import Mixture, whole_shares
+from tilth.data.order import RingSampler, Sampler, Share
+from tilth.data.packed import PackedSampler
+from tilth.data.packing import PackingConfig, pack
 from tilth.data.shards import TokenStream
 
 MIXTURE_VERSION = 1
 """Changes when `Interleaving` or the seeds of rings change; only runs with a mixture depend on it."""
-
-Int64 = npt.NDArray[np.int64]
-
-
-class Windows(NamedTuple):
-    """Samples of a batch that are from one ring.
-
-    Attributes:
-        stream: the ring.
-        rows: which of the samples asked for, int64 [n].
-        starts: the first token of each, int64 [n].
-    """
-
-    stream: TokenStream
-    rows: Int64
-    starts: Int64
-
-
-class Sampler(Protocol):
-    """From sample numbers to windows. `samples_per_epoch` is what `train.epochs` counts by."""
-
-    context_length: int
-    seed: int
-    samples_per_epoch: int
-
-    @property
-    def rings(self) -> list[WindowSampler]:
-        """The rings that samples are from, each with the order of its own samples."""
-
-    def counts(self, samples: int) -> list[int]:
-        """How many of the first `samples` of a run are from each ring."""
-
-    def numbers(self, ring: int, samples: Int64) -> Int64:
-        """Which samples of a run the samples of a ring are, int64 [n]."""
-
-    def windows(self, samples: Int64) -> list[Windows]:
-        """Where the samples lie, ring by ring; every row stands in one of them."""
-
-    def order(self) -> dict[str, Any]:
-        """What decides the order beside seed, context length and data: plain data for the loader's state."""
 
 
 @final
 class WindowSampler:
     """Which window of the stream each sample number is."""
 
-    def __init__(self, stream: TokenStream, context_length: int, seed: int, shift: bool = True) -> None:
-        if stream.tokens <= context_length:
+    def __init__(
+        self,
+        stream: TokenStream,
+        context_length: int,
+        seed: int,
+        shift: bool = True,
+        *,
+        isolate: bool = False,
+        ahead: Ahead = 1,
+    ) -> None:
+        if stream.tokens < context_length + ahead:
             raise DataError(
-                f"the training split has {stream.tokens} tokens; one sample needs {context_length + 1}",
+                f"the training split has {stream.tokens} tokens; one sample needs {context_length + ahead}",
                 f"give more text, or set model.context_length below {stream.tokens}",
             )
         self.stream, self.context_length, self.seed, self.shifts = stream, context_length, seed, shift
+        self.isolate, self.ahead = isolate, ahead
         self.samples_per_epoch = stream.tokens // context_length
         self._epoch = -1
         self._permutation: Permutation | None = None
         self._shift = 0
 
     @property
-    def rings(self) -> list[WindowSampler]:
+    def rings(self) -> list[RingSampler]:
         """This one."""
         return [self]
 
@@ -97,9 +70,24 @@ class WindowSampler:
         del ring
         return samples
 
-    def windows(self, samples: Int64) -> list[Windows]:
+    def shares(self, samples: Int64) -> list[Share]:
         """All samples, of the one ring."""
-        return [Windows(self.stream, np.arange(len(samples), dtype=np.int64), self.starts(samples))]
+        return [Share(self, np.arange(len(samples), dtype=np.int64), samples)]
+
+    def batch(self, numbers: Int64, samples: Int64) -> Batch:
+        """The windows of these numbers."""
+        starts = self.starts(numbers)
+        return make_batch(self.stream, starts, self.context_length, samples, self.isolate, self.ahead)
+
+    def documents(self, numbers: Int64) -> tuple[Int64, Int64]:
+        """Of which documents the windows predict tokens, and how many."""
+        starts = (self.starts(numbers) + self.ahead).tolist()
+        found = [self.stream.document_numbers(start, self.context_length) for start in starts]
+        return np.unique(np.concatenate(found) % self.stream.documents, return_counts=True)
+
+    def tokens_per_sample(self) -> Fraction:
+        """All of a window."""
+        return Fraction(self.context_length)
 
     def starts(self, samples: Int64) -> Int64:
         """The first token of each sample number, int64 [n]."""
@@ -114,15 +102,15 @@ class WindowSampler:
     def samples_of(self, first: int, stop: int, epoch: int) -> tuple[Int64, Int64]:
         """Which samples of an epoch predict tokens first..stop of the stream, in the order in which they come.
 
-        The other way round than `starts`: window w of an epoch predicts the T tokens after its first one. Up to T - 1
-        tokens of the ring are in no window of an epoch.
+        The other way round than `starts`: window w of an epoch predicts its T tokens, or those one place later. Up to
+        T - 1 tokens of the ring are in no window of an epoch.
 
         Returns:
             sample numbers, rising [n], and how many of these tokens each of them predicts [n].
         """
         permutation, shift = self._order(epoch)
         tokens, length = self.stream.tokens, self.context_length
-        start = (first - 1 - shift) % tokens  # counted from the first token that the epoch predicts
+        start = (first - self.ahead - shift) % tokens  # counted from the first token that the epoch predicts
         end = start + min(stop - first, tokens)
         pieces = [(start, min(end, tokens)), (0, end - tokens)]  # the second where they go round the ring's end
         (before, some), (after, others) = (_overlaps(*piece, length) for piece in pieces)
@@ -154,18 +142,30 @@ def _overlaps(start: int, stop: int, length: int) -> tuple[Int64, Int64]:
     return windows, np.minimum(stop, (windows + 1) * length) - np.maximum(start, windows * length)
 
 
+MakeRing = Callable[[TokenStream, int], "WindowSampler | PackedSampler"]
+"""The sampler of a ring, from its tokens and the seed of its order."""
+
+
 @final
 class MixtureSampler:
     """Samples from several rings in given proportions; each ring has its own epochs, permutations and shifts."""
 
-    def __init__(self, mixture: Mixture, context_length: int, seed: int) -> None:
+    def __init__(self, mixture: Mixture, context_length: int, seed: int, make_ring: MakeRing | None = None) -> None:
         self.mixture, self.context_length, self.seed = mixture, context_length, seed
-        self.samples_per_epoch = max(1, mixture.epoch_tokens // context_length)
-        self.rings: list[WindowSampler] = [
-            WindowSampler(ring.stream, context_length, derive_seed(seed, f"source/{ring.name}"))
-            for ring in mixture.rings
-        ]
-        self._interleaving = Interleaving([ring.share for ring in mixture.rings], seed)
+        make_ring = make_ring or (lambda stream, own_seed: WindowSampler(stream, context_length, own_seed))
+        made = [make_ring(ring.stream, derive_seed(seed, f"source/{ring.name}")) for ring in mixture.rings]
+        self.ahead: Ahead = made[0].ahead
+        self.rings: list[RingSampler] = [*made]
+        # Shares are of tokens, and a packed row of one ring may hold fewer than one of another.
+        weights = [Fraction(m.share) / ring.tokens_per_sample() for m, ring in zip(mixture.rings, made, strict=True)]
+        self.samples_per_epoch = max(1, int(mixture.epoch_tokens * sum(weights) / self._whole))
+        even = len({ring.tokens_per_sample() for ring in made}) == 1
+        shares = [ring.share for ring in mixture.rings] if even else whole_shares(weights)
+        self._interleaving = Interleaving(shares, seed)
+
+    @property
+    def _whole(self) -> int:
+        return sum(ring.share for ring in self.mixture.rings)
 
     def counts(self, samples: int) -> list[int]:
         """By the shares."""
@@ -175,33 +175,32 @@ class MixtureSampler:
         """Back through the interleaving."""
         return self._interleaving.numbers(ring, samples)
 
-    def windows(self, samples: Int64) -> list[Windows]:
+    def shares(self, samples: Int64) -> list[Share]:
         """The samples of each ring that has some."""
         rings, numbers = self._interleaving(samples)
         found = []
-        for ring, sampler in enumerate(self.rings):
-            rows = np.flatnonzero(rings == ring)
+        for place, ring in enumerate(self.rings):
+            rows = np.flatnonzero(rings == place)
             if len(rows):
-                found.append(Windows(sampler.stream, rows, sampler.starts(numbers[rows])))
+                found.append(Share(ring, rows, numbers[rows]))
         return found
 
     def order(self) -> dict[str, Any]:
-        """Versions, and the rings with their shares."""
+        """Versions, how rings are read, and their shares."""
         return {
-            "order_version": ORDER_VERSION,
+            **self.rings[0].order(),
             "mixture_version": MIXTURE_VERSION,
             "mixture": {ring.name: ring.share for ring in self.mixture.rings},
         }
 
     def seen(self, samples: int) -> list[dict[str, Any]]:
         """Of the first `samples` of a run: name, share, tokens and epochs of each ring, and the tokens that it has."""
-        whole = sum(ring.share for ring in self.mixture.rings)
         counts = self._interleaving.counts(samples)
         return [
             {
                 "name": ring.name,
-                "share": ring.share / whole,
-                "tokens": count * self.context_length,
+                "share": ring.share / self._whole,
+                "tokens": round(count * sampler.tokens_per_sample()),
                 "epochs": round(count / sampler.samples_per_epoch, 4),
                 "held_tokens": ring.stream.tokens,
             }
@@ -209,112 +208,33 @@ class MixtureSampler:
         ]
 
 
-class _Fork(NamedTuple):
-    """A node of the tree: of every `whole` numbers `left` go left; a leaf is the number of a sequence."""
-
-    left: int
-    whole: int
-    phase: int
-    children: tuple[_Fork | int, _Fork | int]
-
-    def taken(self, numbers: Int64) -> Int64:
-        """How many of the first n numbers go left: floor((n * left + phase) / whole), without overflow."""
-        rounds, inside = np.divmod(numbers, self.whole)
-        return np.asarray(rounds * self.left + (inside * self.left + self.phase) // self.whole)
-
-    def number_of(self, places: Int64, right: bool) -> Int64:
-        """Which number was the one at each place of a side: one less than the first n of which more went there.
-
-        Of the first n, floor((n * s + p) / whole) go to a side of share s: p is the phase on the left, and what is
-        missing to a whole one on the right.
-        """
-        share, phase = (self.left, self.phase) if not right else (self.whole - self.left, self.whole - 1 - self.phase)
-        rounds, inside = np.divmod(places + 1, share)
-        return np.asarray(rounds * self.whole - (phase - inside * self.whole) // share - 1)
-
-
-@final
-class Interleaving:
-    """Deals the numbers 0, 1, 2 … out to several sequences in the proportion of `shares`, exactly, and without a state.
-
-    A tree of forks: of the first n numbers that come to a fork, floor((n * left + phase) / whole) go left, which is
-    less than one off the exact share (between two sequences: a Beatty sequence). The heaviest come first and each fork
-    parts them about in half, so that no inner branch has more than two thirds of its fork; a sequence is then less
-    than 1 + 1 / (1 - 2/3) = 4 numbers off its share of any prefix (in practice two). The phases are drawn from the key.
-
-    Args:
-        shares: positive integers whose sum is at most 2**31 (so that no product leaves 64 bits).
-    """
-
-    def __init__(self, shares: Sequence[int], key: int) -> None:
-        assert shares and all(share > 0 for share in shares) and sum(shares) <= (1 << 31) + len(shares)
-        self.sequences = len(shares)
-        self._shares, self._key = list(shares), key
-        self._root = self._tree(sorted(range(len(shares)), key=lambda n: (-shares[n], n)))
-
-    def _tree(self, numbers: list[int]) -> _Fork | int:
-        if len(numbers) == 1:
-            return numbers[0]
-        sums = np.cumsum([self._shares[n] for n in numbers])
-        whole = int(sums[-1])
-        cut = 1 + int(np.argmin(np.abs(2 * sums[:-1] - whole)))
-        phase = derive_seed(self._key, "mixture", *numbers) % whole
-        return _Fork(int(sums[cut - 1]), whole, phase, (self._tree(numbers[:cut]), self._tree(numbers[cut:])))
-
-    def __call__(self, numbers: Int64) -> tuple[Int64, Int64]:
-        """The sequence of each number, and its place there, int64 [n] both."""
-        sequences, places = np.empty(len(numbers), np.int64), np.empty(len(numbers), np.int64)
-        self._deal(self._root, np.arange(len(numbers)), np.asarray(numbers, np.int64), sequences, places)
-        return sequences, places
-
-    def _deal(self, node: _Fork | int, rows: Int64, numbers: Int64, sequences: Int64, places: Int64) -> None:
-        if isinstance(node, int):
-            sequences[rows], places[rows] = node, numbers
-            return
-        before = node.taken(numbers)
-        left = node.taken(numbers + 1) > before
-        self._deal(node.children[0], rows[left], before[left], sequences, places)
-        self._deal(node.children[1], rows[~left], (numbers - before)[~left], sequences, places)
-
-    def counts(self, number: int) -> list[int]:
-        """How many of the first `number` numbers each sequence has."""
-        result = [0] * self.sequences
-        waiting = [(self._root, number)]
-        while waiting:
-            node, count = waiting.pop()
-            if isinstance(node, int):
-                result[node] = count
-                continue
-            left = int(node.taken(np.array([count]))[0])
-            waiting += [(node.children[0], left), (node.children[1], count - left)]
-        return result
-
-    def numbers(self, sequence: int, places: Int64) -> Int64:
-        """The other way round: which number stands at each place of a sequence, int64 [n]."""
-        path = _path(self._root, sequence)
-        assert path is not None
-        for fork, right in reversed(path):
-            places = fork.number_of(places, right)
-        return places
-
-
-def _path(node: _Fork | int, leaf: int) -> list[tuple[_Fork, bool]] | None:
-    """The forks on the way to a leaf, and whether it lies to their right; None when it is not below."""
-    if isinstance(node, int):
-        return [] if node == leaf else None
-    for right, child in enumerate(node.children):
-        if (rest := _path(child, leaf)) is not None:
-            return [(node, bool(right)), *rest]
-    return None
-
-
-def make_sampler(stream: TokenStream | Mixture, context_length: int, seed: int, *, same_windows: bool) -> Sampler:
+def make_sampler(
+    stream: TokenStream | Mixture,
+    context_length: int,
+    seed: int,
+    *,
+    same_windows: bool = False,
+    isolate: bool = False,
+    ahead: Ahead = 1,
+    packing: PackingConfig | None = None,
+    opening: bool = False,
+) -> Sampler:
     """The order in which training goes through a stream, or through a mixture of several.
 
     Args:
-        same_windows: cut every epoch at the same places.
+        same_windows: cut every epoch at the same places, so that full-batch descent has one objective.
+        isolate: documents of a window do not see each other; those of a packed row never do.
+        ahead: 0 for masked language models: labels are the tokens themselves.
+        packing: whole documents in a row, instead of windows.
+        opening: of packed documents, see `pack`.
     """
+
+    def ring(own: TokenStream, own_seed: int) -> WindowSampler | PackedSampler:
+        if packing is not None:
+            return PackedSampler(pack(own, context_length, packing, ahead=ahead, opening=opening), own_seed)
+        return WindowSampler(own, context_length, own_seed, not same_windows, isolate=isolate, ahead=ahead)
+
     if isinstance(stream, Mixture):
         assert not same_windows, "the recipe refuses this before"
-        return MixtureSampler(stream, context_length, seed)
-    return WindowSampler(stream, context_length, seed, shift=not same_windows)
+        return MixtureSampler(stream, context_length, seed, ring)
+    return ring(stream, seed)

@@ -5,16 +5,17 @@ A shard is a folder:
     tokens.bin      little-endian uint16, uint32 for a vocabulary over 65,535; each document ends with end-of-text
     offsets.bin     int64, documents + 1: where each document starts in tokens.bin
     doc_ids.bin     16 bytes a document
+    mask.bin        optional, one byte a token: 1 where training predicts it, 0 where it only reads it
     manifest.json   format version, counts, size and SHA-256 of each file, the tokenizer's fingerprint, the source
 
 `write_shard` streams documents in; `TokenStream` joins a split's shards into one sequence of tokens. Sizes are
-checked when a shard is opened, hashes when it is first touched: those of all its files when tokens are read, those of
-offsets and ids when these are.
+checked when a shard is opened, hashes when it is first touched: a file's own when it is read, those of offsets and ids
+with any. A shard without a mask is one whose tokens are all trained.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from tilth.core.files import disk, read_manifest, verify_file, write_manifest
 
 FORMAT_VERSION = 1
 Tokens = npt.NDArray[np.generic]
+Places = npt.NDArray[np.int64]
 
 
 def token_dtype(vocab_size: int) -> np.dtype[Any]:
@@ -44,17 +46,42 @@ class EncodedDocuments:
             document that goes on in the next piece.
         tokens: of all.
         text_bytes: of their text in UTF-8.
+        trained: for each token whether training predicts it; None: all.
     """
 
     doc_ids: Sequence[str]
     ends: npt.NDArray[np.int64]
     tokens: Tokens
     text_bytes: int
+    trained: npt.NDArray[np.bool_] | None = None
 
 
-def encoded_document(doc_id: str, tokens: Tokens, text_bytes: int) -> EncodedDocuments:
+def encoded_document(
+    doc_id: str, tokens: Tokens, text_bytes: int, trained: npt.NDArray[np.bool_] | None = None
+) -> EncodedDocuments:
     """One document, whole."""
-    return EncodedDocuments([doc_id], np.array([len(tokens)], np.int64), tokens, text_bytes)
+    return EncodedDocuments([doc_id], np.array([len(tokens)], np.int64), tokens, text_bytes, trained)
+
+
+class _Mask:
+    """The loss mask of a shard, as its pieces arrive; held back, for only its end tells whether one is needed."""
+
+    def __init__(self) -> None:
+        self._pieces: list[npt.NDArray[np.uint8]] = []
+        self._needed = False
+
+    def add(self, piece: EncodedDocuments) -> None:
+        count, trained = len(piece.tokens), piece.trained
+        assert trained is None or trained.shape == (count,), "one mark for each token"
+        self._needed |= trained is not None
+        self._pieces.append(np.ones(count, np.uint8) if trained is None else (trained != 0).astype(np.uint8))
+
+    def write(self, folder: Path) -> dict[str, int]:
+        """Writes mask.bin where any document had marks; returns what the manifest says of it."""
+        if not self._needed:
+            return {}
+        disk.write(folder / "mask.bin", [piece.data.cast("B") for piece in self._pieces if len(piece)])
+        return {"trained_tokens": int(sum(int(piece.sum()) for piece in self._pieces))}
 
 
 def write_shard(
@@ -69,7 +96,7 @@ def write_shard(
     Args:
         source: which all documents are from.
     """
-    dtype, offsets, doc_ids = token_dtype(vocab_size), [np.zeros(1, np.int64)], list[bytes]()
+    dtype, offsets, doc_ids, mask = token_dtype(vocab_size), [np.zeros(1, np.int64)], list[bytes](), _Mask()
     tokens = text_bytes = 0
 
     def chunks() -> Iterator[memoryview]:
@@ -79,12 +106,14 @@ def write_shard(
             doc_ids.append(bytes.fromhex("".join(piece.doc_ids)))
             tokens += len(piece.tokens)
             text_bytes += piece.text_bytes
+            mask.add(piece)
             yield np.ascontiguousarray(piece.tokens, dtype=dtype).data.cast("B")
 
     disk.make_folder(folder)
     disk.write(folder / "tokens.bin", chunks())
     disk.write(folder / "offsets.bin", [np.concatenate(offsets).astype("<i8").tobytes()])
     disk.write(folder / "doc_ids.bin", [b"".join(doc_ids)])
+    marked = mask.write(folder)
     facts = {
         "format_version": FORMAT_VERSION,
         "documents": sum(map(len, offsets)) - 1,
@@ -94,6 +123,7 @@ def write_shard(
         "vocab_size": vocab_size,
         "tokenizer": tokenizer_fingerprint,
         "source": source,
+        **marked,
     }
     write_manifest(folder, facts)
     return facts
@@ -129,12 +159,23 @@ class Shard:
             "offsets.bin": (self.documents + 1) * 8,
             "doc_ids.bin": self.documents * 16,
         }
+        if self.has_mask:
+            expected["mask.bin"] = self.tokens
         if sizes != expected:
             raise IntegrityError(f"{self.folder}: sizes {sizes} do not fit its counts", "prepare the data again")
+
+    @property
+    def has_mask(self) -> bool:
+        """Whether it says which of its tokens are trained; without, all are."""
+        return "mask.bin" in self.manifest["files"]
 
     def read(self, start: int, stop: int) -> Tokens:
         """Tokens start..stop of this shard, as stored."""
         return self._map("tokens.bin", self.dtype)[start:stop]
+
+    def mask(self) -> npt.NDArray[np.uint8]:
+        """1 where training predicts a token [tokens]; only where there is a mask."""
+        return self._map("mask.bin", np.dtype("u1"))
 
     @property
     def offsets(self) -> npt.NDArray[np.int64]:
@@ -150,7 +191,8 @@ class Shard:
             self._verify(name)
             path = self.folder / name
             empty = path.stat().st_size == 0
-            self._maps[name] = np.empty(0, dtype) if empty else np.memmap(path, dtype=dtype, mode="r")
+            # As a plain array: indexing a memmap makes a memmap, ten times slower.
+            self._maps[name] = np.empty(0, dtype) if empty else np.asarray(np.memmap(path, dtype=dtype, mode="r"))
         return self._maps[name]
 
     def _verify(self, name: str) -> None:
@@ -174,6 +216,7 @@ class TokenStream:
         self.tokens = int(self._starts[-1])
         self.documents = sum(shard.documents for shard in self.shards)
         self.text_bytes = sum(shard.text_bytes for shard in self.shards)
+        self.has_mask = any(shard.has_mask for shard in self.shards)
         self._borders: npt.NDArray[np.int64] | None = None
 
     def read(self, start: int, count: int) -> npt.NDArray[np.int64]:
@@ -188,6 +231,38 @@ class TokenStream:
             filled += len(piece)
             place = (place + len(piece)) % self.tokens
         return result
+
+    def take(self, places: Places) -> Places:
+        """The token ids at any places (taken modulo the length), int64 of their shape."""
+        return self._taken(places, np.dtype(np.int64), lambda shard: shard.read(0, shard.tokens))
+
+    def trained(self, places: Places) -> npt.NDArray[np.bool_]:
+        """Whether training predicts the tokens at these places (taken modulo the length)."""
+        if not self.has_mask:
+            return np.ones(places.shape, np.bool_)
+        return self._taken(places, np.dtype(np.uint8), _marks).astype(np.bool_)
+
+    def _taken(self, places: Places, dtype: np.dtype[Any], read: Callable[[Shard], Tokens]) -> npt.NDArray[Any]:
+        flat = places.ravel() % self.tokens
+        owners = np.searchsorted(self._starts, flat, side="right") - 1
+        result = np.empty(len(flat), dtype)
+        for owner in np.unique(owners).tolist():
+            own = owners == owner
+            result[own] = read(self.shards[owner])[flat[own] - self._starts[owner]]
+        return result.reshape(places.shape)
+
+    def count_trained(self, starts: Places, stops: Places) -> Places:
+        """How many tokens of each stretch training predicts, int64 [n]; the stretches rise, do not overlap, hold a
+        token at least, and none goes over the end of a shard.
+        """
+        counts = stops - starts
+        for shard, base in zip(self.shards, self._starts, strict=False):
+            first, last = np.searchsorted(starts, [base, base + shard.tokens])
+            if shard.has_mask and last > first:
+                edges = np.stack([starts[first:last], stops[first:last]], axis=1).ravel() - base
+                marks = np.append(shard.mask(), np.uint8(0))  # the last edge may be the end
+                counts[first:last] = np.add.reduceat(marks, edges, dtype=np.int64)[::2]
+        return counts
 
     def document_starts(self) -> npt.NDArray[np.int64]:
         """The place in the stream where each document starts, int64 [documents]."""
@@ -212,3 +287,8 @@ class TokenStream:
         rounds, places = np.divmod(start + np.arange(count), self.tokens)
         numbers = np.searchsorted(self.document_starts(), places, side="right") - 1
         return np.asarray(numbers + rounds * self.documents)
+
+
+def _marks(shard: Shard) -> Tokens:
+    """A shard's mask; one without is all ones, of which nothing is stored."""
+    return shard.mask() if shard.has_mask else np.broadcast_to(np.uint8(1), shard.tokens)

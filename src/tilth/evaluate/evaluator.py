@@ -8,12 +8,12 @@ import torch
 
 from tilth.core.environment import Precision
 from tilth.core.errors import DataError
+from tilth.data.batch import IGNORE, Batch
 from tilth.data.feed import Feed
-from tilth.data.loader import IGNORE, Batch
 from tilth.distributed.runtime import Runtime
 from tilth.evaluate.metrics import Metrics
 from tilth.model.precision import autocast
-from tilth.model.transformer import Transformer
+from tilth.model.wrapped import AnyModel
 
 PIECE = 1 << 21
 """Logits that are held at a time; see train/loss.py for the measurement."""
@@ -21,7 +21,7 @@ PIECE = 1 << 21
 
 @torch.no_grad()
 def evaluate(
-    model: Transformer, batches: Iterable[Batch], text_bytes: int, runtime: Runtime, precision: Precision = "fp32"
+    model: AnyModel, batches: Iterable[Batch], text_bytes: int, runtime: Runtime, precision: Precision = "fp32"
 ) -> Metrics:
     """Metrics over all batches. In a group, process r takes every world_size-th batch and the sums are added up.
 
@@ -43,7 +43,7 @@ def evaluate(
     return Metrics.from_sums(loss_sum, int(correct), int(tokens), text_bytes)
 
 
-def _batch_sums(model: Transformer, batch: Batch, device: torch.device, precision: Precision) -> torch.Tensor:
+def _batch_sums(model: AnyModel, batch: Batch, device: torch.device, precision: Precision) -> torch.Tensor:
     """Summed loss, right first choices and tokens of a batch, from logits that are made in pieces, as in training."""
     feed = Feed.of(batch, device)
     hidden_RD, labels_R = feed.hidden(model, precision).flatten(0, 1), feed.labels.flatten()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,14 +14,14 @@ class Metrics:
         loss: mean negative log-likelihood of a token, in nats.
         perplexity: exp(loss).
         bits_per_byte: all the pass's loss in bits over the UTF-8 bytes of the text; comparable between tokenizers and
-            with compressors.
+            with compressors. None where only some tokens of a text are predicted.
         accuracy: share of tokens that were the model's first choice.
         tokens: how many tokens were predicted (end-of-text included).
     """
 
     loss: float
     perplexity: float
-    bits_per_byte: float
+    bits_per_byte: float | None
     accuracy: float
     tokens: int
 
@@ -32,7 +32,11 @@ class Metrics:
         return cls(
             loss=loss,
             perplexity=math.exp(min(loss, 700.0)),  # exp overflows beyond; such a model is lost anyway
-            bits_per_byte=loss_sum / math.log(2) / text_bytes if text_bytes else math.nan,
+            bits_per_byte=loss_sum / math.log(2) / text_bytes if text_bytes else None,
             accuracy=correct / tokens,
             tokens=tokens,
         )
+
+    def plain(self) -> dict[str, float]:
+        """As plain data; what does not apply is left out."""
+        return {name: value for name, value in asdict(self).items() if value is not None}

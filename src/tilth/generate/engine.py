@@ -10,12 +10,12 @@ from torch import Tensor
 from tilth.generate.config import SamplingConfig
 from tilth.generate.sampling import Sampler
 from tilth.model.kv_cache import KVCache
-from tilth.model.transformer import Transformer
+from tilth.model.wrapped import AnyModel, WrappedCache
 
 
 @torch.no_grad()
 def generate_ids(
-    model: Transformer,
+    model: AnyModel,
     prompt_ids: list[int],
     sampling: SamplingConfig,
     *,
@@ -36,13 +36,13 @@ def generate_ids(
     """
     assert prompt_ids, "the caller starts an empty prompt with end-of-text"
     window = model.config.context_length
-    history = torch.tensor(prompt_ids, device=model.embed_tokens.weight.device).repeat(samples, 1)
+    history = torch.tensor(prompt_ids, device=model.output_weight.device).repeat(samples, 1)
     sampler, ended = Sampler(sampling, samples), [False] * samples
-    cache: KVCache | None = None
+    cache: KVCache | WrappedCache | None = None
     for _ in range(max_new_tokens):
         if cache is None or cache.length >= window:
             context = history[:, -window:] if cache is None else history[:, -max(1, window // 2) :]
-            cache = KVCache(model.config, samples, window, history.device)
+            cache = model.new_cache(samples, min(window, len(prompt_ids) + max_new_tokens))
             logits_BV = next_logits(model, context, cache)
         else:
             logits_BV = next_logits(model, history[:, -1:], cache)
@@ -59,6 +59,6 @@ def generate_ids(
             return
 
 
-def next_logits(model: Transformer, input_ids_BT: Tensor, cache: KVCache) -> Tensor:
+def next_logits(model: AnyModel, input_ids_BT: Tensor, cache: KVCache | WrappedCache) -> Tensor:
     """Logits [B, V] after the last of the given tokens, which go into the cache."""
     return model.logits(model(input_ids_BT, cache=cache)[:, -1:])[:, -1]

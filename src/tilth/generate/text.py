@@ -10,7 +10,7 @@ import torch
 from tilth.core.errors import RecipeError
 from tilth.generate.config import SamplingConfig
 from tilth.generate.engine import generate_ids
-from tilth.model.transformer import Transformer
+from tilth.model.wrapped import AnyModel
 from tilth.tokenizer import StreamDecoder, Tokenizer
 
 
@@ -28,9 +28,7 @@ class TextOptions:
             raise RecipeError("a stop string is empty: it would end every text at once", "leave it out")
 
 
-def stream_texts(
-    model: Transformer, tokenizer: Tokenizer, prompt: str, options: TextOptions
-) -> Iterator[tuple[int, str]]:
+def stream_texts(model: AnyModel, tokenizer: Tokenizer, prompt: str, options: TextOptions) -> Iterator[tuple[int, str]]:
     """(sample, piece of text) as they come; a sample's pieces joined are its text. An empty piece ends a sample.
 
     An empty prompt begins a new document. Characters that several tokens make come when they are whole; what might be
@@ -39,7 +37,7 @@ def stream_texts(
     was_training = model.training
     model.eval()
     prompt_ids, first_ids, given = _opening(tokenizer, prompt)
-    writers = [_Writer(tokenizer, options.stop, given) for _ in range(options.samples)]
+    writers = [_Writer(tokenizer, options.stop, given, begins=not prompt) for _ in range(options.samples)]
     ids = generate_ids(
         model,
         prompt_ids,
@@ -63,7 +61,7 @@ def stream_texts(
         model.train(was_training)
 
 
-def generate_texts(model: Transformer, tokenizer: Tokenizer, prompt: str, options: TextOptions) -> list[str]:
+def generate_texts(model: AnyModel, tokenizer: Tokenizer, prompt: str, options: TextOptions) -> list[str]:
     """The whole text of every sample, without the prompt."""
     texts = [""] * options.samples
     for sample, piece in stream_texts(model, tokenizer, prompt, options):
@@ -94,10 +92,12 @@ def _opens_word(tokenizer: Tokenizer, token: int) -> bool:
 
 
 class _Writer:
-    """One sample's tokens to text, up to its end; `given` is what the text begins with and was given already."""
+    """One sample's tokens to text, up to its end; `given` is what the text begins with and was given already, `begins`
+    whether no text stands before it.
+    """
 
-    def __init__(self, tokenizer: Tokenizer, stop: tuple[str, ...], given: str = "") -> None:
-        self._decoder, self._stop, self._end = StreamDecoder(tokenizer), stop, tokenizer.end_of_text
+    def __init__(self, tokenizer: Tokenizer, stop: tuple[str, ...], given: str = "", begins: bool = True) -> None:
+        self._decoder, self._stop, self._end = StreamDecoder(tokenizer, begins=begins), stop, tokenizer.end_of_text
         self._held, self._given = "", given
         self.over = False
 

@@ -11,7 +11,7 @@ from tilth.core.rundir import Event
 from tilth.data.dataset import Dataset
 from tilth.evaluate.metrics import Metrics
 from tilth.jobs.evaluate import evaluate_run
-from tilth.jobs.load import Which
+from tilth.jobs.places import Which
 from tilth.jobs.prepare import DEFAULT_WORKSPACE, prepare_data
 from tilth.jobs.ready import check_before, dataset_for_training
 from tilth.jobs.recipe import Recipe

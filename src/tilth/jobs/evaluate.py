@@ -27,7 +27,8 @@ from tilth.data.stages import Outcomes, build_stages, clean
 from tilth.distributed.runtime import Runtime
 from tilth.evaluate.evaluator import evaluate
 from tilth.evaluate.metrics import Metrics
-from tilth.jobs.load import LanguageModel, Which, load
+from tilth.jobs.load import LanguageModel, load
+from tilth.jobs.places import Which
 from tilth.jobs.runs import dataset_of, reading_habits, run_of, stored_recipe
 from tilth.tokenizer.hf_format import UNKNOWN
 
@@ -74,7 +75,7 @@ def evaluate_run(
             language_model.tokenizer.end_of_text,
             not habits["cross_document_attention"],
         )
-        runtime = Runtime(language_model.model.embed_tokens.weight.device)
+        runtime = Runtime(language_model.model.output_weight.device)
         return evaluate(language_model.model, batches, stream.text_bytes, runtime, precision)
 
 

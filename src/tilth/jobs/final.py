@@ -8,24 +8,27 @@ has to be read and cleaned.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
+from tilth.checkpoint.peft import save_adapter
+from tilth.checkpoint.peft_config import Base as PeftBase
 from tilth.checkpoint.store import Checkpoint, CheckpointStore
 from tilth.checkpoint.tensors import write_tensors
+from tilth.checkpoint.trainable import load_trainable
 from tilth.core.errors import CheckpointError, TilthError
-from tilth.core.files import commit_folder, disk, storage_errors, verify_manifest, write_json
+from tilth.core.files import MANIFEST, commit_folder, disk, storage_errors, verify_manifest, write_json
 from tilth.core.rundir import RunFolder
+from tilth.jobs.places import MODEL_TYPE
 from tilth.jobs.recipe import Recipe
 from tilth.jobs.runs import reading_habits
 from tilth.model.config import ModelConfig
 from tilth.tokenizer import Tokenizer
 from tilth.train.stopping import Progress
-
-MODEL_TYPE = "tilth"
 
 
 @dataclass(frozen=True)
@@ -75,19 +78,40 @@ def standing_final(folder: RunFolder, asked: str, end: int) -> dict[str, Any] | 
     return facts if (facts.get("asked"), facts.get("end")) == (asked, end) else None
 
 
+@dataclass(frozen=True)
+class Adapted:
+    """What an adapter's final model is written with: the model, its base's fingerprint, and how the base is named."""
+
+    model: nn.Module
+    fingerprint: str
+    write_base: Callable[[Path], None]
+
+
 def write_final(
-    folder: RunFolder, recipe: Recipe, end: int, weights: FinalWeights, config: ModelConfig, tokenizer: Tokenizer
+    folder: RunFolder,
+    recipe: Recipe,
+    end: int,
+    weights: FinalWeights,
+    config: ModelConfig,
+    tokenizer: Tokenizer,
+    adapted: Adapted | None = None,
 ) -> dict[str, Any]:
     """Writes weights, configuration and tokenizer, in place of what an earlier end of this run left there; returns the
-    facts of its manifest.
+    facts of its manifest. Of an adapter its own weights are written, in PEFT's format, and which base they belong to.
     """
     facts = {"weights": weights.kind, "step": weights.step, "asked": recipe.train.final, "end": end}
     facts["habits"] = reading_habits(recipe.data)
     temporary = folder.path / f".final.{os.getpid()}.tmp"
     with storage_errors(temporary):
         disk.remove(temporary)
-        disk.make_folder(temporary)
-        write_tensors(temporary / "model.safetensors", weights.tensors)
+        if adapted is None:
+            disk.make_folder(temporary)
+            write_tensors(temporary / "model.safetensors", weights.tensors)
+        else:
+            load_trainable(adapted.model, weights.tensors, folder.path)  # the best ones may be asked for
+            save_adapter(adapted.model, temporary, base=PeftBase(recipe.model.from_, adapted.fingerprint))
+            disk.remove(temporary / MANIFEST)  # the whole folder's comes below
+            adapted.write_base(temporary)
         write_json(temporary / "config.json", plain_config(config))
         tokenizer.save(temporary)
         if folder.final.exists():  # it goes only when the new one is whole
@@ -108,7 +132,7 @@ def write_identity(folder: RunFolder, config: ModelConfig, tokenizer: Tokenizer)
 
 
 def plain_config(config: ModelConfig) -> dict[str, Any]:
-    """`config.json`: every value resolved, nothing left to a preset."""
-    resolved = config.model_dump(mode="json", exclude={"preset"})
+    """`config.json`: every value resolved, nothing left to a preset; what is none is left out."""
+    resolved = config.model_dump(mode="json", exclude={"preset"}, exclude_none=True)
     resolved |= {"num_key_value_heads": config.key_value_heads, "intermediate_size": config.mlp_size}
     return {"model_type": MODEL_TYPE, **resolved}

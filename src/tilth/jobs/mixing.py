@@ -6,7 +6,8 @@ from typing import Any
 
 from tilth.data.dataset import Dataset
 from tilth.data.mixture import Mixture, MixturePlan, Ring, plan_mixture, whole_shares
-from tilth.data.sampling import MixtureSampler, Sampler
+from tilth.data.order import Sampler
+from tilth.data.sampling import MixtureSampler
 from tilth.data.shards import TokenStream
 from tilth.jobs.recipe import Recipe
 

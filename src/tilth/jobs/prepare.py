@@ -24,12 +24,15 @@ from tilth.core.executors import ExecutorName, open_executor, warm_up
 from tilth.core.files import FolderLock, disk, read_sealed, storage_errors, write_sealed
 from tilth.core.progress import Board
 from tilth.core.tasks import OnDone
+from tilth.data.chats import ChatDocuments
 from tilth.data.dataset import Dataset, open_dataset
 from tilth.data.leftovers import clear_leftovers
-from tilth.data.pipeline import decided_by, prepare
+from tilth.data.pipeline import AnyTokenizer, GivenTokenizer, decided_by, prepare
 from tilth.data.sources import Listing
 from tilth.data.sources.hashes import list_remembered
 from tilth.data.workshop import Workshop
+from tilth.jobs.base import Base, find_base
+from tilth.jobs.chats import encoder_of
 from tilth.jobs.recipe import Recipe
 
 DEFAULT_WORKSPACE = Path("work")
@@ -67,6 +70,8 @@ def prepare_data(
         say: is told what should be known and is no error.
         board: where it is seen how far long work is.
     """
+    base_model = find_base(recipe)
+    wish, encoder = wished_tokenizer(recipe, base_model), encoder_of(recipe, base_model)
     # Under torchrun every process may come here: one does the work, the others wait and find it done.
     together = launched().world_size > 1
     watching = board.watching(workspace.absolute()) if board else contextlib.nullcontext()
@@ -84,8 +89,10 @@ def prepare_data(
             raise _still_there(error, recipe, workspace) from error.__cause__
         with open_executor(executor, workers or usable_cpus()) as opened:
             shop = Workshop(place, opened, on_done, verify, say)
-            dataset = prepare(recipe.data, recipe.tokenizer, recipe.name, root, shop, listings, against)
-        _write_record(recipe, workspace, dataset, _held(listings, against), sorted(shop.used))
+            dataset = prepare(recipe.data, wish, recipe.name, root, shop, listings, against, encoder)
+        _write_record(
+            recipe, workspace, dataset, _decided_by(recipe, wish, encoder), _held(listings, against), sorted(shop.used)
+        )
         return dataset
 
 
@@ -141,7 +148,9 @@ def find_prepared(recipe: Recipe, workspace: Path, base: Path | None = None) -> 
         made = time.strftime("%Y-%m-%d %H:%M", time.localtime(record["time"]))
         note = f"the sources cannot be read ({error.message}): going on with {folder}, made of them on {made}"
         return Prepared(dataset, note)
-    same = held == record["held"] and record["decided_by"] == decided_by(recipe.data, recipe.tokenizer)
+    base_model = find_base(recipe)
+    decided = _decided_by(recipe, wished_tokenizer(recipe, base_model), encoder_of(recipe, base_model))
+    same = held == record["held"] and record["decided_by"] == decided
     return Prepared(dataset) if same else None
 
 
@@ -171,18 +180,32 @@ def _held(*listings: Iterable[Listing]) -> str:
 
 def _record_path(recipe: Recipe, workspace: Path) -> Path:
     # No path of this machine, and no version: a workspace that was carried elsewhere without its sources still serves.
-    said = recipe.data.model_dump(mode="json", exclude={"mixture", "cross_document_attention"})
-    key = fingerprint([recipe.name, said, recipe.tokenizer.model_dump(mode="json")])
+    said = recipe.data.model_dump(mode="json", exclude={"mixture", "packing", "cross_document_attention"})
+    base = recipe.model.from_ and [recipe.model.from_, recipe.train.objective]
+    key = fingerprint([recipe.name, said, recipe.tokenizer.model_dump(mode="json"), *([base] if base else [])])
     return workspace / "prepared" / f"{recipe.name}-{key[:20]}.json"
 
 
-def _write_record(recipe: Recipe, workspace: Path, dataset: Dataset, held: str, tasks: Sequence[str]) -> None:
+def wished_tokenizer(recipe: Recipe, base: Base | None) -> AnyTokenizer:
+    """The tokenizer that the recipe asks for: one that is learned, or the checkpoint's."""
+    if base is None:
+        return recipe.tokenizer
+    return GivenTokenizer(base.place.tokenizer.absolute(), base.tokenizer.fingerprint, base.special_tokens)
+
+
+def _decided_by(recipe: Recipe, tokenizer: AnyTokenizer, encoder: ChatDocuments | None) -> str:
+    return fingerprint([decided_by(recipe.data, tokenizer), encoder.identity if encoder else None])
+
+
+def _write_record(
+    recipe: Recipe, workspace: Path, dataset: Dataset, decided: str, held: str, tasks: Sequence[str]
+) -> None:
     path = _record_path(recipe, workspace)
     content = {
         "version": _RECORD_VERSION,
         "dataset": dataset.folder.name,
         "held": held,
-        "decided_by": decided_by(recipe.data, recipe.tokenizer),
+        "decided_by": decided,
         "tasks": list(tasks),
     }
     before = _read_record(recipe, workspace)

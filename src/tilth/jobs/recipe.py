@@ -20,6 +20,7 @@ from tilth.core.config import Config, apply_overrides, load_yaml, parse, parse_y
 from tilth.core.errors import RecipeError
 from tilth.data.config import DataConfig
 from tilth.generate.config import SamplingConfig
+from tilth.model.adapter_config import AdapterConfig
 from tilth.model.config import ModelConfig
 from tilth.tokenizer import TokenizerConfig
 from tilth.train.config import TrainConfig
@@ -54,6 +55,8 @@ class Recipe(Config):
     data: DataConfig
     tokenizer: TokenizerConfig = TokenizerConfig()
     model: ModelConfig = ModelConfig()
+    adapter: AdapterConfig | None = None
+    """Train an adapter beside the frozen model, instead of the model."""
     train: TrainConfig
     evaluate: EvaluateConfig = EvaluateConfig()
     sample: SampleConfig = SampleConfig()
@@ -92,6 +95,34 @@ class Recipe(Config):
             raise ValueError(
                 "train.final: best needs a validation split and train.checkpoint.best | set both, or final: last"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _tokenizer_is_the_checkpoints(self) -> Recipe:
+        said = sorted(self.tokenizer.model_fields_set - {"special_tokens"}) if self.model.from_ else []
+        if said and self.tokenizer != TokenizerConfig(special_tokens=self.tokenizer.special_tokens):
+            raise ValueError(
+                f"tokenizer.{said[0]} {getattr(self.tokenizer, said[0])!r}: model.from brings its own tokenizer | "
+                "remove it; tokenizer.special_tokens adds tokens to the checkpoint's"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _objective_has_what_it_needs(self) -> Recipe:
+        objective, data = self.train.objective, self.data
+        if self.adapter is not None and self.model.from_ is None:
+            raise ValueError("adapter: there is no model that it could be beside | set model.from, or remove adapter")
+        if objective != "sft" and data.chat is not None:
+            raise ValueError(f"data.chat with train.objective {objective} | set train.objective: sft, or remove it")
+        if objective == "masked_lm" and self.model.from_ is None and self.model.is_causal:
+            raise ValueError(
+                "train.objective masked_lm needs a model that looks both ways | "
+                "set model.preset: bert-mini (or bert), or model.is_causal: false"
+            )
+        if objective != "masked_lm" and not self.model.is_causal:
+            raise ValueError(f"train.objective {objective} with model.is_causal false | set objective: masked_lm")
+        if self.train.batch_tokens == "all" and (data.packing or objective != "causal_lm"):
+            raise ValueError("train.batch_tokens all is for causal_lm over windows | give a number of tokens")
         return self
 
     @model_validator(mode="after")

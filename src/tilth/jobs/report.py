@@ -203,7 +203,7 @@ def _parameters(config: ModelConfig | None) -> int | None:
 
 def _compression(final: Mapping[str, Any] | None, xz: float | None) -> dict[str, Any] | None:
     """The model beside a compressor, when both have a figure."""
-    model = final["metrics"]["bits_per_byte"] if final else math.nan
+    model = final["metrics"].get("bits_per_byte", math.nan) if final else math.nan
     if not xz or not math.isfinite(model):
         return None
     widest = max(model, xz)

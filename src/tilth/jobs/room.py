@@ -22,15 +22,17 @@ _SMALLER = "choose a smaller model.hidden_size or model.num_hidden_layers, or a 
 
 def check_room(recipe: Recipe, model: ModelConfig, device: torch.device) -> None:
     """RecipeError when weights, gradient and optimizer state, or the tokens of one batch, are more than there is.
+    Nothing is said of a checkpoint's model whose shape is not known yet.
 
     Args:
         model: its vocabulary may be left out, as long as it is not known: the rest is then counted.
     """
     room = _room(device)
-    if room is None:
+    if room is None or model.from_ is not None:
         return
     parameters = parameter_count(model if model.vocab_size else model.model_copy(update={"vocab_size": 1}))
-    least = parameters * _FLOAT * (2 + _least_slots(recipe))
+    # Of a model beside which an adapter trains nothing is kept but its weights, and those in four bits perhaps.
+    least = parameters * _FLOAT * (2 + _least_slots(recipe)) if recipe.adapter is None else parameters // 2
     if least > room:
         raise RecipeError(
             f"the model has {parameters:,} parameters: weights, gradient and what {recipe.train.optimizer.name} keeps "

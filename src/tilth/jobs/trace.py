@@ -21,7 +21,8 @@ from tilth.data.dataset import Dataset
 from tilth.data.flow import BY_PART
 from tilth.data.ledger import Ledger, open_ledger, wholes
 from tilth.data.lineage import Change, follow
-from tilth.data.sampling import Sampler, make_sampler
+from tilth.data.order import Sampler
+from tilth.data.sampling import make_sampler
 from tilth.data.shards import TokenStream
 from tilth.data.tasks.examples import around_the_change
 from tilth.jobs.mixing import training_tokens
@@ -236,13 +237,11 @@ def trace_step(dataset: Dataset, run: Path, step: int) -> Facts:
     sampler = _sampler(dataset, run)
     counts: dict[tuple[int, int], int] = {}
     ids: dict[tuple[int, int], str] = {}
-    for ring, windows in enumerate(sampler.windows(np.arange(record.first_sample, record.last_sample + 1))):
-        stream = windows.stream
-        for start in windows.starts.tolist():
-            numbers = stream.document_numbers(start + 1, sampler.context_length) % stream.documents
-            for number, count in zip(*(v.tolist() for v in np.unique(numbers, return_counts=True)), strict=True):
-                counts[ring, number] = counts.get((ring, number), 0) + count
-                ids[ring, number] = stream.doc_id(number)
+    for place, share in enumerate(sampler.shares(np.arange(record.first_sample, record.last_sample + 1))):
+        numbers, tokens = share.ring.documents(share.numbers)
+        for number, count in zip(numbers.tolist(), tokens.tolist(), strict=True):
+            counts[place, number] = count
+            ids[place, number] = share.ring.stream.doc_id(number)
     total = sum(counts.values())
     with open_ledger(dataset) as ledger:
         known = ledger.locators(ids.values())

@@ -6,7 +6,6 @@ import contextlib
 import functools
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,25 +18,28 @@ from tilth.core.errors import CheckpointError, IntegrityError, RecipeError
 from tilth.core.files import read_json, write_json
 from tilth.core.rundir import Event, Message, RunFolder, SampleRecord
 from tilth.data.dataset import Dataset
-from tilth.data.loader import Loader, evaluation_batches
+from tilth.data.loader import Loader
 from tilth.data.mixture import Mixture
 from tilth.data.shards import TokenStream
 from tilth.distributed.runtime import Runtime, start
 from tilth.evaluate.evaluator import evaluate
 from tilth.generate.text import TextOptions, generate_texts
-from tilth.jobs.final import choose_weights, standing_final, write_final, write_identity
+from tilth.jobs.base import Base, find_base, with_base
+from tilth.jobs.final import Adapted, choose_weights, standing_final, write_final, write_identity
 from tilth.jobs.mixing import say_mixture, seen, tokens_of, training_tokens
+from tilth.jobs.objectives import counted_bytes, epoch_tokens, held_out_pass, masker_of, training_sampler
 from tilth.jobs.recipe import Recipe
 from tilth.jobs.report import write_report
 from tilth.jobs.room import check_room, memory_errors
 from tilth.jobs.runs import dataset_facts, stored_recipe
+from tilth.jobs.start import same_base, starting_model, write_base
 from tilth.model.config import ModelConfig, flops_per_token
 from tilth.model.precision import make_scaler, resolve_precision
-from tilth.model.transformer import Transformer, build
+from tilth.model.transformer import Transformer
 from tilth.tokenizer import Tokenizer
 from tilth.train.optim import make_optimizer
 from tilth.train.stopping import Stopping
-from tilth.train.trainer import Parts, Trainer
+from tilth.train.trainer import Parts, Trainer, saved_weights
 
 Emit = Callable[[Event], None]
 
@@ -52,12 +54,13 @@ def train_model(
         emit: receives every event besides the run folder.
         notes: what should stand in the run's records of how its data was had.
     """
+    base = find_base(recipe)
     runtime = start(recipe.train.device)
     folder = RunFolder(run)
     with contextlib.ExitStack() as stack:
         stack.callback(runtime.stop)
         runtime.from_main(lambda: _hold(folder, dataset, stack))
-        return _train(recipe, dataset, folder, runtime, functools.partial(_record, folder, emit), notes)
+        return _train(recipe, base, dataset, folder, runtime, functools.partial(_record, folder, emit), notes)
 
 
 def _hold(folder: RunFolder, dataset: Dataset, stack: contextlib.ExitStack) -> None:
@@ -74,29 +77,39 @@ def _record(folder: RunFolder, show: Emit | None, event: Event) -> None:
 
 
 def _train(
-    recipe: Recipe, dataset: Dataset, folder: RunFolder, runtime: Runtime, record: Emit, notes: Sequence[str]
+    asked: Recipe,
+    base: Base | None,
+    dataset: Dataset,
+    folder: RunFolder,
+    runtime: Runtime,
+    record: Emit,
+    notes: Sequence[str],
 ) -> dict[str, Any]:
     """All processes come here. What process 0 alone does goes through `from_main`, so that none waits in vain."""
-    model_config = complete_model(recipe.model, dataset.tokenizer)
+    recipe = with_base(asked, base)
+    model_config = complete_model(recipe.model, dataset.tokenizer, grows=base is not None)
     check_room(recipe, model_config, runtime.device)
     loader = _make_loader(recipe, dataset, runtime)
-    changes = runtime.from_main(lambda: _claim(folder, recipe, dataset, model_config))
+    changes = runtime.from_main(lambda: _claim(folder, asked, dataset, model_config))
     store = CheckpointStore(folder.checkpoints)
     checkpoint, warnings = _latest(store, runtime)
     decisions = _decisions(recipe, model_config, folder, loader, runtime, checkpoint)
-    parts = _build(recipe, model_config, dataset, loader, runtime, store, decisions, record)
+    model, beside = starting_model(recipe, base, model_config, runtime.device, decisions["precision"])
+    parts = _build(recipe, model_config, model, dataset, loader, runtime, store, decisions, record)
     parts.before_save = folder.sync
-    if checkpoint is None:
-        parts.model.initialise(recipe.train.seed)
+    if recipe.adapter is not None:  # so that its checkpoints can be used before it ends
+        runtime.from_main(lambda: write_base(folder.path, asked, beside["base"]))
     parts.identity = {
-        "recipe": fingerprint(recipe.plain()),
+        "recipe": fingerprint(asked.plain()),
         "environment": fingerprint_environment(torch.get_num_threads(), _device_name(runtime)),
         "world_size": runtime.world_size,
         "asked": _asked(recipe),
+        **beside,
     }
     parts.identity["changed"] = _changed(parts.identity, checkpoint)
     trainer = Trainer(recipe.train, parts)
     if checkpoint is not None:
+        same_base(checkpoint, beside)
         trainer.restore(checkpoint)
 
     def begin() -> None:
@@ -109,7 +122,7 @@ def _train(
     idle = trainer.stopping.reason(trainer.progress) is not None
     with memory_errors(parts.micro_rows):
         stopped_by = trainer.run()
-    result = runtime.from_main(lambda: _end(folder, recipe, trainer, stopped_by, idle, model_config, dataset.tokenizer))
+    result = runtime.from_main(lambda: _end(folder, asked, trainer, stopped_by, idle, model_config, dataset.tokenizer))
     return result if runtime.is_main else {}
 
 
@@ -131,9 +144,11 @@ def _nothing_is_lost(folder: RunFolder) -> None:
         )
 
 
-def complete_model(config: ModelConfig, tokenizer: Tokenizer) -> ModelConfig:
-    """The model's configuration with the vocabulary known; RecipeError when it is too small for the tokenizer."""
-    if config.vocab_size is None:
+def complete_model(config: ModelConfig, tokenizer: Tokenizer, *, grows: bool = False) -> ModelConfig:
+    """The model's configuration with the vocabulary known; RecipeError when it is too small for the tokenizer, unless
+    it grows with it (a checkpoint's, to whose tokenizer the recipe adds tokens).
+    """
+    if config.vocab_size is None or (grows and config.vocab_size < tokenizer.vocab_size):
         return config.model_copy(update={"vocab_size": tokenizer.vocab_size})
     if config.vocab_size < tokenizer.vocab_size:
         raise RecipeError(
@@ -171,15 +186,12 @@ def _make_loader(recipe: Recipe, dataset: Dataset, runtime: Runtime) -> Loader:
             f"start {rows} process{'es' if rows > 1 else ''} at most, or {longer}",
         )
     return Loader(
-        stream,
-        context,
+        training_sampler(recipe, dataset),
         rows,
-        recipe.train.seed,
         rank=runtime.rank,
         world_size=runtime.world_size,
-        isolate=not recipe.data.cross_document_attention,
         fingerprint=dataset.fingerprint,
-        same_windows=full,
+        masker=masker_of(recipe, dataset),
         prefetch=1 if full else 4,
     )
 
@@ -187,6 +199,7 @@ def _make_loader(recipe: Recipe, dataset: Dataset, runtime: Runtime) -> Loader:
 def _build(
     recipe: Recipe,
     config: ModelConfig,
+    model: Transformer,
     dataset: Dataset,
     loader: Loader,
     runtime: Runtime,
@@ -196,7 +209,6 @@ def _build(
 ) -> Parts:
     train, rows = recipe.train, loader.batch_rows
     precision: Precision = decisions["precision"]
-    model = build(config, None, runtime.device)
     return Parts(
         model=model,
         optimizer=make_optimizer(train.optimizer, model),
@@ -224,9 +236,8 @@ def batch_rows(recipe: Recipe, stream: TokenStream | Mixture) -> int:
 
 def planned_steps(recipe: Recipe, dataset: Dataset) -> int | None:
     """How many steps the run takes at most, or None when only the clock or a metric ends it."""
-    stream, context = training_tokens(recipe, dataset), recipe.model.context_length
-    epoch_tokens = max(1, tokens_of(stream) // context) * context
-    return Stopping(recipe.train, batch_rows(recipe, stream) * context, epoch_tokens).total_steps
+    rows = batch_rows(recipe, training_tokens(recipe, dataset))
+    return Stopping(recipe.train, rows * recipe.model.context_length, epoch_tokens(recipe, dataset)).total_steps
 
 
 def _decisions(
@@ -317,12 +328,10 @@ def _evaluation(
     stream = dataset.stream("validation")
     if not stream.tokens:
         return None
-    rows = max(1, recipe.evaluate.batch_tokens // config.context_length)
-    end, isolate = dataset.tokenizer.end_of_text, not recipe.data.cross_document_attention
+    rows, size = max(1, recipe.evaluate.batch_tokens // config.context_length), counted_bytes(recipe, stream)
 
     def run(model: Transformer) -> dict[str, float]:
-        batches = evaluation_batches(stream, config.context_length, rows, end, isolate)
-        return asdict(evaluate(model, batches, stream.text_bytes, runtime, precision))
+        return evaluate(model, held_out_pass(recipe, dataset, stream, rows), size, runtime, precision).plain()
 
     return run
 
@@ -414,10 +423,10 @@ def _end(
     facts = standing_final(folder, asked, progress.step) if idle else None
     stands = facts is not None
     if facts is None:
-        weights = choose_weights(asked, progress, parts.model.state_dict(), parts.store)
+        weights = choose_weights(asked, progress, saved_weights(parts.model), parts.store)
         if weights.warning:
             parts.emit(Message(progress.step, "warning", weights.warning))
-        facts = write_final(folder, recipe, progress.step, weights, config, tokenizer)
+        facts = write_final(folder, recipe, progress.step, weights, config, tokenizer, adapted(recipe, parts))
     # What is told is told of the weights that became RUN/final.
     validation = progress.best_validation if facts["weights"] == "best" else progress.last_validation
     result = {
@@ -437,6 +446,14 @@ def _end(
         write_json(folder.path / "result.json", {**kept, "process": os.getpid()})
         write_report(folder.path)
     return result
+
+
+def adapted(recipe: Recipe, parts: Parts) -> Adapted | None:
+    """What the final model is beside, where it is an adapter."""
+    if recipe.adapter is None:
+        return None
+    fingerprint = str(parts.identity["base"])
+    return Adapted(parts.model, fingerprint, lambda folder: write_base(folder, recipe, fingerprint))
 
 
 def _is_kept(folder: RunFolder, result: dict[str, Any]) -> bool:

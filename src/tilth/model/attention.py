@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tilth.model.chunks import CHUNK, attend_in_chunks
 from tilth.model.config import ModelConfig
 from tilth.model.kv_cache import KVCache
 from tilth.model.layers import RMSNorm, apply_rotary
@@ -18,9 +19,13 @@ from tilth.model.layers import RMSNorm, apply_rotary
 Rotary = tuple[Tensor, Tensor]
 
 
-def document_mask(doc_ids_BT: Tensor) -> Tensor:
-    """[B, 1, T, T] boolean: a query sees the keys before it (and itself) in its own document."""
+def document_mask(doc_ids_BT: Tensor, causal: bool = True) -> Tensor:
+    """[B, 1, T, T] boolean: a query sees the keys before it (and itself) in its own document; all of them where it is
+    not causal.
+    """
     same_BTT = doc_ids_BT[:, :, None] == doc_ids_BT[:, None, :]
+    if not causal:
+        return same_BTT[:, None]
     causal_TT = torch.ones(same_BTT.shape[-2:], dtype=torch.bool, device=doc_ids_BT.device).tril()
     return (same_BTT & causal_TT)[:, None]
 
@@ -45,20 +50,38 @@ tokens, 2.5 times at 256, slower from 1024 on), because that kernel gains nothin
 matrix products."""
 
 
-def attend(q_BHTN: Tensor, k_BKSN: Tensor, v_BKSN: Tensor, mask: Tensor | None, dropout: float = 0.0) -> Tensor:
+def attend(
+    q_BHTN: Tensor,
+    k_BKSN: Tensor,
+    v_BKSN: Tensor,
+    mask: Tensor | None,
+    dropout: float = 0.0,
+    *,
+    scale: float | None = None,
+    softcap: float | None = None,
+    causal: bool = True,
+) -> Tensor:
     """The same as `reference_attention`, fast: torch's fused kernels, or plain products where those are faster.
 
-    Causal when no mask is given, which is the fast case: no mask is read.
+    Causal (unless told otherwise) when no mask is given, which is the fast case: no mask is read.
+
+    Args:
+        scale: what scores are multiplied by; left out: 1 / sqrt(N).
+        softcap: scores become c tanh(score / c), which no fused kernel of torch does: plain products then.
     """
     queries, keys = q_BHTN.shape[2], k_BKSN.shape[2]
-    if q_BHTN.device.type == "cpu" and q_BHTN.dtype == torch.bfloat16 and queries > 1 and keys <= SHORT:
-        return _plain_products(q_BHTN, k_BKSN, v_BKSN, mask, dropout)
-    if mask is None and 1 < queries < keys:
+    short = q_BHTN.device.type == "cpu" and q_BHTN.dtype == torch.bfloat16 and queries > 1 and keys <= SHORT
+    if mask is None and causal and (1 < queries < keys or short or softcap):
         mask = causal_mask(queries, keys, k_BKSN.device)
-    causal = mask is None and queries > 1
+    if short or softcap:
+        scale = 1 / math.sqrt(q_BHTN.shape[-1]) if scale is None else scale
+        return _plain_products(q_BHTN, k_BKSN, v_BKSN, mask, dropout, scale, softcap)
+    if mask is not None and q_BHTN.device.type == "cpu" and 2 * CHUNK < queries == keys:
+        return attend_in_chunks(q_BHTN, k_BKSN, v_BKSN, mask, dropout, scale)
+    causal = causal and mask is None and queries > 1
     grouped = q_BHTN.shape[1] != k_BKSN.shape[1]
     return F.scaled_dot_product_attention(
-        q_BHTN, k_BKSN, v_BKSN, attn_mask=mask, dropout_p=dropout, is_causal=causal, enable_gqa=grouped
+        q_BHTN, k_BKSN, v_BKSN, attn_mask=mask, dropout_p=dropout, is_causal=causal, scale=scale, enable_gqa=grouped
     )
 
 
@@ -67,17 +90,31 @@ def causal_mask(queries: int, keys: int, device: torch.device) -> Tensor:
     return torch.ones(queries, keys, dtype=torch.bool, device=device).tril(keys - queries)
 
 
-def _plain_products(q_BHTN: Tensor, k_BKSN: Tensor, v_BKSN: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
+def window_mask(mask: Tensor | None, queries: int, keys: int, window: int, device: torch.device) -> Tensor | None:
+    """`mask` (causal when there is none) without the keys that lie `window` or more tokens back; None where it is
+    causal and no key does.
+    """
+    if keys <= window:
+        return mask
+    seen = causal_mask(queries, keys, device) if mask is None else mask
+    return seen & ~torch.ones(queries, keys, dtype=torch.bool, device=device).tril(keys - queries - window)
+
+
+def _plain_products(
+    q_BHTN: Tensor, k_BKSN: Tensor, v_BKSN: Tensor, mask: Tensor | None, dropout: float, scale: float, cap: float | None
+) -> Tensor:
     """Batched products; the heads of a group are stacked as further queries of their key head."""
     batch, heads, queries, width = q_BHTN.shape
     kv_heads, keys = k_BKSN.shape[1], k_BKSN.shape[2]
     groups = heads // kv_heads
-    if mask is None:
-        mask = causal_mask(queries, keys, k_BKSN.device)
-    bias = torch.zeros(mask.shape, dtype=q_BHTN.dtype, device=mask.device).masked_fill_(~mask, float("-inf"))
-    stacked = q_BHTN.reshape(batch, kv_heads, groups * queries, width) * (1 / math.sqrt(width))
+    stacked = q_BHTN.reshape(batch, kv_heads, groups * queries, width) * scale
     scores = (stacked @ k_BKSN.transpose(-1, -2)).view(batch, kv_heads * groups, queries, keys)
-    weights = F.dropout((scores + bias).softmax(-1), dropout, training=dropout > 0)
+    if cap:
+        scores = (scores / cap).tanh() * cap
+    if mask is not None:
+        bias = torch.zeros(mask.shape, dtype=q_BHTN.dtype, device=mask.device).masked_fill_(~mask, float("-inf"))
+        scores = scores + bias
+    weights = F.dropout(scores.softmax(-1), dropout, training=dropout > 0)
     out = weights.view(batch, kv_heads, groups * queries, keys) @ v_BKSN
     return out.view(batch, heads, queries, width)
 
@@ -87,30 +124,43 @@ class Attention(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.head_dim = config.head_dim
-        self.dropout = config.dropout
-        width, kv_width = config.hidden_size, config.key_value_heads * config.head_dim
-        self.q_proj = nn.Linear(width, width, bias=config.bias)
-        self.k_proj = nn.Linear(width, kv_width, bias=config.bias)
-        self.v_proj = nn.Linear(width, kv_width, bias=config.bias)
-        self.o_proj = nn.Linear(width, width, bias=config.bias)
-        self.q_norm = RMSNorm(self.head_dim, config.norm_eps) if config.qk_norm else None
-        self.k_norm = RMSNorm(self.head_dim, config.norm_eps) if config.qk_norm else None
+        self.head_dim = config.head_size
+        self.dropout, self.residual_dropout = config.attention_drop, config.dropout
+        self.softcap, self.causal = config.attn_logit_softcapping, config.is_causal
+        scalar = config.query_pre_attn_scalar
+        self.scale = None if scalar is None else 1 / math.sqrt(scalar)
+        hidden, (bias, output_bias, _) = config.hidden_size, config.biases
+        width, kv_width = config.num_attention_heads * self.head_dim, config.key_value_heads * self.head_dim
+        self.q_proj = nn.Linear(hidden, width, bias=bias)
+        self.k_proj = nn.Linear(hidden, kv_width, bias=bias)
+        self.v_proj = nn.Linear(hidden, kv_width, bias=bias)
+        self.o_proj = nn.Linear(width, hidden, bias=output_bias)
+        self.norm_whole = config.qk_norm_over == "width"
+        sizes = (width, kv_width) if self.norm_whole else (self.head_dim, self.head_dim)
+        q_norm, k_norm = (RMSNorm(size, config.norm_eps, config.norm_plus_one) for size in sizes)
+        self.q_norm = q_norm if config.qk_norm else None
+        self.k_norm = k_norm if config.qk_norm else None
 
     def forward(
         self, x_BTD: Tensor, rotary: Rotary | None, mask: Tensor | None, cache: KVCache | None, layer: int
     ) -> Tensor:
-        q, k, v = (self._heads(projection(x_BTD)) for projection in (self.q_proj, self.k_proj, self.v_proj))
-        if self.q_norm is not None and self.k_norm is not None:
-            q, k = self.q_norm(q), self.k_norm(k)
+        q, k, v = self.q_proj(x_BTD), self.k_proj(x_BTD), self.v_proj(x_BTD)
+        if self.norm_whole:
+            q, k = self._normed(q, k)
+        q, k, v = self._heads(q), self._heads(k), self._heads(v)
+        if not self.norm_whole:
+            q, k = self._normed(q, k)
         if rotary is not None:
             q, k = apply_rotary(q, rotary), apply_rotary(k, rotary)
         if cache is not None:
             k, v = cache.append(layer, k, v)
         dropout = self.dropout if self.training else 0.0
-        out_BTD = attend(q, k, v, mask, dropout).transpose(1, 2).flatten(2)
-        projected: Tensor = self.o_proj(out_BTD)
-        return F.dropout(projected, dropout, self.training) if dropout else projected
+        out_BHTN = attend(q, k, v, mask, dropout, scale=self.scale, softcap=self.softcap, causal=self.causal)
+        projected: Tensor = self.o_proj(out_BHTN.transpose(1, 2).flatten(2))
+        return F.dropout(projected, self.residual_dropout, self.training) if self.residual_dropout else projected
+
+    def _normed(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+        return (q, k) if self.q_norm is None or self.k_norm is None else (self.q_norm(q), self.k_norm(k))
 
     def _heads(self, x_BTX: Tensor) -> Tensor:
         batch, time, _ = x_BTX.shape

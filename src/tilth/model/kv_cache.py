@@ -17,7 +17,7 @@ class KVCache:
     def __init__(
         self, config: ModelConfig, batch: int, capacity: int, device: torch.device, dtype: torch.dtype = torch.float32
     ) -> None:
-        shape = (config.num_hidden_layers, batch, config.key_value_heads, capacity, config.head_dim)
+        shape = (config.num_hidden_layers, batch, config.key_value_heads, capacity, config.head_size)
         self.keys = torch.zeros(shape, device=device, dtype=dtype)
         self.values = torch.zeros(shape, device=device, dtype=dtype)
         self.capacity = capacity

@@ -10,18 +10,25 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tilth.model.config import ModelConfig
+from tilth.model.rope import RopeScaling, frequencies
 
 
 class RMSNorm(nn.Module):
-    """x / rms(x) * weight over the last dimension (Zhang and Sennrich 2019), computed in fp32 under autocast."""
+    """x / rms(x) * weight over the last dimension (Zhang and Sennrich 2019), computed in fp32 under autocast.
 
-    def __init__(self, size: int, eps: float) -> None:
+    Args:
+        plus_one: multiply by 1 + weight, whose weight then starts from zero (Gemma).
+    """
+
+    def __init__(self, size: int, eps: float, plus_one: bool = False) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(size))
         self.eps = eps
+        self.plus_one = plus_one
 
     def forward(self, x: Tensor) -> Tensor:
-        return _for_products(F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps))
+        weight = self.weight + 1 if self.plus_one else self.weight
+        return _for_products(F.rms_norm(x, self.weight.shape, weight.to(x.dtype), self.eps))
 
 
 class LayerNorm(nn.Module):
@@ -47,17 +54,19 @@ def _for_products(x: Tensor) -> Tensor:
 def make_norm(config: ModelConfig) -> RMSNorm | LayerNorm:
     """The norm that the config names, over hidden_size."""
     if config.norm == "rmsnorm":
-        return RMSNorm(config.hidden_size, config.norm_eps)
+        return RMSNorm(config.hidden_size, config.norm_eps, config.norm_plus_one)
     return LayerNorm(config.hidden_size, config.norm_eps, config.bias)
 
 
-def rotary_tables(positions_BT: Tensor, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
+def rotary_tables(
+    positions_BT: Tensor, head_dim: int, theta: float, scaling: RopeScaling | None = None
+) -> tuple[Tensor, Tensor]:
     """cos and sin [B, 1, T, N/2] (fp32) of RoPE (Su et al. 2021), computed once per forward pass and shared by all
     layers.
     """
-    exponents = torch.arange(0, head_dim, 2, device=positions_BT.device, dtype=torch.float32) / head_dim
-    angles = positions_BT[:, None, :, None].float() * theta**-exponents
-    return angles.cos(), angles.sin()
+    turns, growth = frequencies(head_dim, theta, scaling, positions_BT.device)
+    angles = positions_BT[:, None, :, None].float() * turns
+    return (angles.cos(), angles.sin()) if growth == 1 else (angles.cos() * growth, angles.sin() * growth)
 
 
 def apply_rotary(x_BHTN: Tensor, tables: tuple[Tensor, Tensor]) -> Tensor:
@@ -67,25 +76,48 @@ def apply_rotary(x_BHTN: Tensor, tables: tuple[Tensor, Tensor]) -> Tensor:
     return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
 
 
+def activate(x: Tensor, name: str) -> Tensor:
+    """The function that `activation` names; of gated ones that of the gate."""
+    if name == "swiglu":
+        return F.silu(x)
+    if name == "relu":
+        return F.relu(x)
+    if name == "relu2":
+        return F.relu(x).square()
+    return F.gelu(x, approximate="tanh" if name.endswith("_tanh") else "none")
+
+
 class MLP(nn.Module):
-    """Two matrices with GELU or squared ReLU (So et al. 2021) between; three when gated (SwiGLU, Shazeer 2020)."""
+    """Two matrices with GELU or (squared) ReLU (So et al. 2021) between; three when gated (GLU, Shazeer 2020)."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        hidden, inner = config.hidden_size, config.mlp_size
+        hidden, inner, (_, _, bias) = config.hidden_size, config.mlp_size, config.biases
         self.activation = config.activation
-        self.gate_proj = nn.Linear(hidden, inner, bias=config.bias) if config.activation == "swiglu" else None
-        self.up_proj = nn.Linear(hidden, inner, bias=config.bias)
-        self.down_proj = nn.Linear(inner, hidden, bias=config.bias)
+        self.gate_proj = nn.Linear(hidden, inner, bias=bias) if config.gated else None
+        self.up_proj = nn.Linear(hidden, inner, bias=bias)
+        self.down_proj = nn.Linear(inner, hidden, bias=bias)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         up = self.up_proj(x_BTD)
         if self.gate_proj is not None:
-            inner = F.silu(self.gate_proj(x_BTD)) * up
-        elif self.activation == "relu2":
-            inner = F.relu(up).square()
+            inner = activate(self.gate_proj(x_BTD), self.activation) * up
         else:
-            inner = F.gelu(up, approximate="tanh" if self.activation == "gelu_tanh" else "none")
+            inner = activate(up, self.activation)
         out: Tensor = self.dropout(self.down_proj(inner))
+        return out
+
+
+class MLMHead(nn.Module):
+    """BERT's dense layer, activation and norm between the last block and the output (Devlin et al. 2019)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.activation = config.activation
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size, bias=config.bias)
+        self.norm = make_norm(config)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        out: Tensor = self.norm(activate(self.dense(x_BTD), self.activation))
         return out

@@ -1,11 +1,11 @@
 """What every tokenizer can do, and what a recipe says about it.
 
     TokenizerConfig     the keys under `tokenizer:` in a recipe
-    Tokenizer           abstract; CharTokenizer, ByteTokenizer and BpeTokenizer are final
+    Tokenizer           abstract; CharTokenizer, ByteTokenizer, BpeTokenizer and ForeignTokenizer are final
     StreamDecoder       generated ids to text as they come: a token may hold half a character
 
-Ids are 0 … vocab_size - 1: first the ordinary tokens, then the special ones. Text never becomes a special token,
-whatever it spells; special ids are put between texts by those who build samples.
+Ids are 0 … vocab_size - 1: first the ordinary tokens, then the special ones (in a foreign tokenizer: as they came).
+Text never becomes a special token, whatever it spells; special ids are put between texts by those who build samples.
 """
 
 from __future__ import annotations
@@ -25,9 +25,12 @@ from pydantic import Field, field_validator, model_validator
 from tilth.core.config import Config, fingerprint
 from tilth.core.errors import DataError
 from tilth.tokenizer.hf_format import END_OF_TEXT, UNKNOWN, write_tokenizer
+from tilth.tokenizer.labels import Labelled, label_by_size
+from tilth.tokenizer.marks import Marked, Names
 from tilth.tokenizer.patterns import PATTERNS, PatternName
 
-Kind = Literal["char", "byte", "bpe"]
+Kind = Literal["char", "byte", "bpe"]  # what a recipe can train
+AnyKind = Literal["char", "byte", "bpe", "foreign"]
 Ids = Iterable[int] | npt.NDArray[Any]
 
 LARGEST_VOCABULARY = 1 << 24  # two ids must fit into one 48-bit key while training
@@ -106,7 +109,7 @@ class Tokenizer(ABC):
         training: counts of what was learned from (texts, bytes, what was left out); empty where unknown.
     """
 
-    kind: ClassVar[Kind]
+    kind: ClassVar[AnyKind]
 
     def __init__(
         self, tokens: Sequence[bytes], specials: Sequence[str], training: Mapping[str, int] | None = None
@@ -153,6 +156,53 @@ class Tokenizer(ABC):
         """The id of `<|endoftext|>`."""
         return self.special_tokens[END_OF_TEXT]
 
+    @property
+    def named_tokens(self) -> dict[str, str]:
+        """Special tokens by their jobs, named as in Hugging Face: `eos_token`, `bos_token`, `pad_token`, …"""
+        return {"eos_token": END_OF_TEXT} | ({"unk_token": UNKNOWN} if UNKNOWN in self.special_tokens else {})
+
+    def token_id(self, job: str) -> int | None:
+        """The id of the token that does a job (`bos_token`, `pad_token`, `mask_token`, …); None where none does."""
+        name = self.named_tokens.get(job)
+        return None if name is None else self.special_tokens.get(name)
+
+    @property
+    def opening(self) -> list[int]:
+        """The special ids that a model of this tokenizer expects before a text: none, or its bos or cls."""
+        return []
+
+    @property
+    def closing(self) -> list[int]:
+        """The special ids that it expects after a text: none, or its eos or sep."""
+        return []
+
+    @property
+    def added_names(self) -> Names:
+        """The added tokens, for templates: the special ones in the order of `special_tokens`."""
+        return Names(list(self.special_tokens))
+
+    @abstractmethod
+    def with_special_tokens(self, names: Sequence[str]) -> Tokenizer:
+        """The same tokenizer with further special tokens, ids after all others; names that it has are left out."""
+
+    def encode_marked(self, rows: Sequence[Marked]) -> list[Labelled]:
+        """Rendered conversations: the ids that the whole text has, special tokens where its aliases stand, and for each
+        id whether it is part of what is trained: a token that reaches into a span from before it is.
+        """
+        specials = list(self.special_tokens.values())
+        return [label_by_size(row, self.encode_array, self._size, self._sizes, specials) for row in rows]
+
+    def _size(self, text: str) -> int:
+        """The length of a text in what `_sizes` measures tokens by: bytes."""
+        return len(text.encode())
+
+    def _sizes(self, ids: npt.NDArray[np.uint32]) -> npt.NDArray[np.int64]:
+        return self._token_sizes[ids]
+
+    @cached_property
+    def _token_sizes(self) -> npt.NDArray[np.int64]:
+        return np.array([len(token) for token in self._tokens], np.int64)
+
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 (hex) of all that determines the ids; equal for tokenizers that give equal ids on every text."""
@@ -170,8 +220,13 @@ class Tokenizer(ABC):
         ids: list[int] = self.encode_array(text).tolist()
         return ids
 
-    def decode_bytes(self, ids: Ids, skip_special: bool = False) -> bytes:
-        """The bytes that ids stand for; special ids give their name, or nothing. DataError on an id that is none."""
+    def decode_bytes(self, ids: Ids, skip_special: bool = False, begins: bool = True) -> bytes:
+        """The bytes that ids stand for; special ids give their name, or nothing. DataError on an id that is none.
+
+        `begins` says whether a text begins with these ids: some foreign tokenizers put a space before the first word,
+        which is then not part of the text.
+        """
+        del begins
         table = self._hidden if skip_special else self._shown
         return b"".join(map(table.__getitem__, self._checked(ids)))
 
@@ -204,21 +259,27 @@ class Tokenizer(ABC):
 class StreamDecoder:
     """Decodes ids one at a time: text comes out as soon as its characters are complete.
 
-    All that `push` and `flush` return, joined, is what `Tokenizer.decode` gives for the whole.
+    All that `push` and `flush` return, joined, is what `Tokenizer.decode` gives for the whole. With `begins` false the
+    ids go on with a text that stands before them, and a first space is theirs.
     """
 
-    def __init__(self, tokenizer: Tokenizer, skip_special: bool = True) -> None:
-        self._tokenizer, self._skip_special = tokenizer, skip_special
+    def __init__(self, tokenizer: Tokenizer, skip_special: bool = True, begins: bool = True) -> None:
+        self._tokenizer, self._skip_special, self._begins = tokenizer, skip_special, begins
+        self._specials = frozenset(tokenizer.special_tokens.values()) if skip_special else frozenset()
+        self._first = begins
         self._utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
 
     def push(self, token: int) -> str:
         """The text that this id completes; empty while a character is incomplete."""
-        return self._utf8.decode(self._tokenizer.decode_bytes([token], self._skip_special))
+        data = self._tokenizer.decode_bytes([token], self._skip_special, self._first)
+        self._first = self._first and token in self._specials
+        return self._utf8.decode(data)
 
     def flush(self) -> str:
         """The end: bytes that no id completed, as U+FFFD. The decoder then starts anew."""
         rest = self._utf8.decode(b"", final=True)
         self._utf8.reset()
+        self._first = self._begins
         return rest
 
 

@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 import tiktoken
 
-from tilth.tokenizer.base import Kind, Tokenizer, TokenizerConfig, text_bytes
+from tilth.tokenizer.base import AnyKind, Tokenizer, TokenizerConfig, text_bytes
 from tilth.tokenizer.bpe_train import byte_tokens, learn_merges
 from tilth.tokenizer.hf_format import END_OF_TEXT, bpe_model, byte_level, byte_level_decoder, spell, unspell
 from tilth.tokenizer.patterns import MARK, PATTERNS, SPACES, PatternName, space_cuts
@@ -51,7 +51,7 @@ class BpeTokenizer(Tokenizer):
     Raises ValueError for tokens that no training gives.
     """
 
-    kind: ClassVar[Kind] = "bpe"
+    kind: ClassVar[AnyKind] = "bpe"
 
     def __init__(
         self,
@@ -141,6 +141,11 @@ class BpeTokenizer(Tokenizer):
 
     def _encode_pretoken(self, data: bytes) -> npt.NDArray[np.uint32]:
         return np.array(self._engine._encode_single_piece(data), np.uint32)
+
+    def with_special_tokens(self, names: Sequence[str]) -> BpeTokenizer:
+        """The same tokenizer with further special tokens."""
+        further = [*list(self.special_tokens)[1:], *(name for name in names if name not in self.special_tokens)]
+        return BpeTokenizer(self._tokens, self._pattern, further, self.training)
 
     def model_json(self) -> dict[str, Any]:
         """BPE with a merge for every way in which two tokens join to a third.

@@ -10,6 +10,8 @@ from tilth.tokenizer.base import Tokenizer, TokenizerConfig
 from tilth.tokenizer.bpe import BpeTokenizer
 from tilth.tokenizer.byte import ByteTokenizer
 from tilth.tokenizer.char import CharTokenizer
+from tilth.tokenizer.foreign import load_foreign
+from tilth.tokenizer.foreign_files import is_foreign
 from tilth.tokenizer.hf_format import SavedTokenizer, damaged, read_tokenizer
 from tilth.tokenizer.patterns import PatternName
 
@@ -31,8 +33,14 @@ def train_tokenizer(config: TokenizerConfig, texts: Iterable[str], workers: int 
 
 
 def load_tokenizer(folder: Path | str) -> Tokenizer:
-    """The tokenizer that `Tokenizer.save` wrote; everything derived is rebuilt and compared. DataError when damaged."""
+    """The tokenizer of a folder: one that `Tokenizer.save` wrote, or any in Hugging Face's format.
+
+    What tilth derives is rebuilt and compared with the files. DataError when they are damaged or cannot be used;
+    RecipeError when a foreign one needs a library that is not installed.
+    """
     folder = Path(folder)
+    if is_foreign(folder):
+        return load_foreign(folder)
     saved = read_tokenizer(folder)
     try:
         tokenizer = _rebuild(saved)

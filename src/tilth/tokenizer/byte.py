@@ -8,7 +8,7 @@ from typing import Any, ClassVar, final
 import numpy as np
 import numpy.typing as npt
 
-from tilth.tokenizer.base import Kind, Tokenizer, text_bytes
+from tilth.tokenizer.base import AnyKind, Tokenizer, text_bytes
 from tilth.tokenizer.hf_format import END_OF_TEXT, bpe_model, byte_letters, byte_level, byte_level_decoder
 
 
@@ -16,7 +16,7 @@ from tilth.tokenizer.hf_format import END_OF_TEXT, bpe_model, byte_letters, byte
 class ByteTokenizer(Tokenizer):
     """Bytes as tokens: any bytes come back as they were."""
 
-    kind: ClassVar[Kind] = "byte"
+    kind: ClassVar[AnyKind] = "byte"
 
     def __init__(self, specials: Sequence[str] = (), training: Mapping[str, int] | None = None) -> None:
         super().__init__([bytes([value]) for value in range(256)], [END_OF_TEXT, *specials], training)
@@ -31,6 +31,11 @@ class ByteTokenizer(Tokenizer):
         ids = raw.astype(np.uint32)
         ids[raw == 0xFF] = self.end_of_text
         return ids
+
+    def with_special_tokens(self, names: Sequence[str]) -> ByteTokenizer:
+        """The same tokenizer with further special tokens."""
+        further = [*list(self.special_tokens)[1:], *(name for name in names if name not in self.special_tokens)]
+        return ByteTokenizer(further, self.training)
 
     def model_json(self) -> dict[str, Any]:
         """BPE without a merge, over Hugging Face's byte letters."""

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tilth.core.errors import DataError
-from tilth.tokenizer.base import Kind, Tokenizer
+from tilth.tokenizer.base import AnyKind, Tokenizer
 from tilth.tokenizer.hf_format import END_OF_TEXT, UNKNOWN
 
 
@@ -24,7 +24,7 @@ class CharTokenizer(Tokenizer):
     Bytes are read as UTF-8; what is not UTF-8, and lone surrogates, which are no characters, count as unknown.
     """
 
-    kind: ClassVar[Kind] = "char"
+    kind: ClassVar[AnyKind] = "char"
 
     def __init__(
         self, characters: Sequence[str], specials: Sequence[str] = (), training: Mapping[str, int] | None = None
@@ -52,6 +52,17 @@ class CharTokenizer(Tokenizer):
         points = _code_points(text)[self.encode_array(text) == self.special_tokens[UNKNOWN]]
         different, first = np.unique(points, return_index=True)
         return [chr(point) for point in different[np.argsort(first)][:limit].tolist()]
+
+    def with_special_tokens(self, names: Sequence[str]) -> CharTokenizer:
+        """The same tokenizer with further special tokens."""
+        further = [*list(self.special_tokens)[2:], *(name for name in names if name not in self.special_tokens)]
+        return CharTokenizer(self.characters, further, self.training)
+
+    def _size(self, text: str) -> int:
+        return len(text)
+
+    def _sizes(self, ids: npt.NDArray[np.uint32]) -> npt.NDArray[np.int64]:
+        return np.ones(len(ids), np.int64)
 
     def model_json(self) -> dict[str, Any]:
         """WordLevel over single characters."""

@@ -8,7 +8,10 @@ from pydantic import Field, model_validator
 
 from tilth.core.config import Config
 from tilth.core.environment import DeviceName, Precision
+from tilth.data.masking import MaskingConfig
 from tilth.train.schedule import ScheduleConfig
+
+Objective = Literal["causal_lm", "sft", "masked_lm"]
 
 
 class OptimizerConfig(Config):
@@ -86,7 +89,13 @@ class CheckpointConfig(Config):
 class TrainConfig(Config):
     """How a model is trained, and for how long: the first of the limits that is reached ends the run."""
 
-    objective: Literal["causal_lm"] = "causal_lm"
+    objective: Objective = "causal_lm"
+    """`causal_lm`: every next token; `sft`: the answers of conversations; `masked_lm`: hidden tokens, from both sides.
+    """
+    masking: MaskingConfig | None = None
+    """masked_lm: which tokens are hidden. Left out: BERT's shares."""
+    freeze: list[str] = []
+    """Modules and parameters that do not train, by names and patterns (`embed_tokens`, `layers.[0-5].*`)."""
     steps: int | None = Field(default=None, ge=1)
     tokens: int | None = Field(default=None, ge=1)
     epochs: float | None = Field(default=None, gt=0)
@@ -117,6 +126,14 @@ class TrainConfig(Config):
         optimizer = data.get("optimizer") if isinstance(data, dict) else None
         name = optimizer.get("name") if isinstance(optimizer, dict) else getattr(optimizer, "name", None)
         return {"grad_clip": None, **data} if name == "gd" else data
+
+    @model_validator(mode="after")
+    def _masking_has_a_meaning(self) -> TrainConfig:
+        if self.masking is not None and self.objective != "masked_lm":
+            raise ValueError(
+                f"masking: it has no meaning for {self.objective} | remove it, or set objective: masked_lm"
+            )
+        return self
 
     @model_validator(mode="after")
     def _ends(self) -> TrainConfig:

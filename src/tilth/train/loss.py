@@ -28,20 +28,32 @@ whole 56 ms.
 """
 
 
-def summed_loss(hidden_BTD: Tensor, output_VD: Tensor, labels_BT: Tensor, precision: Precision = "fp32") -> Tensor:
+def summed_loss(
+    hidden_BTD: Tensor,
+    output_VD: Tensor,
+    labels_BT: Tensor,
+    precision: Precision = "fp32",
+    *,
+    bias_V: Tensor | None = None,
+    softcap: float | None = None,
+) -> Tensor:
     """The sum of -log p(label) over valid labels, in fp32 at least (scalar, nats).
 
     Args:
         hidden_BTD: the model's output before the last product. output_VD: the output matrix.
         precision: of that product.
+        bias_V: added to the scores. softcap: c, where scores then become c tanh(score / c).
     """
     dtype = DTYPES.get(precision, hidden_BTD.dtype)
     hidden_RD, labels_R = hidden_BTD.flatten(0, 1).to(dtype), labels_BT.flatten()
+    bias_V = None if bias_V is None else bias_V.to(dtype)
     if len(labels_R) * len(output_VD) <= PIECE:
-        logits = F.linear(hidden_RD, output_VD.to(dtype))
+        logits = F.linear(hidden_RD, output_VD.to(dtype), bias_V)
         logits = logits if logits.dtype == torch.float64 else logits.float()
+        logits = logits if softcap is None else (logits / softcap).tanh() * softcap
         return F.cross_entropy(logits, labels_R, ignore_index=IGNORE, reduction="sum")
-    loss: Tensor = _PiecewiseLoss.apply(hidden_RD, output_VD.to(dtype), labels_R)  # type: ignore[no-untyped-call]
+    arguments = (hidden_RD, output_VD.to(dtype), bias_V, labels_R, softcap)
+    loss: Tensor = _PiecewiseLoss.apply(*arguments)  # type: ignore[no-untyped-call]
     return loss
 
 
@@ -49,37 +61,54 @@ class _PiecewiseLoss(torch.autograd.Function):
     """The same number and gradients without ever holding all logits."""
 
     @staticmethod
-    def forward(ctx: Any, hidden_RD: Tensor, output_VD: Tensor, labels_R: Tensor) -> Tensor:
+    def forward(
+        ctx: Any,
+        hidden_RD: Tensor,
+        output_VD: Tensor,
+        bias_V: Tensor | None,
+        labels_R: Tensor,
+        softcap: float | None,
+    ) -> Tensor:
         exact = torch.promote_types(hidden_RD.dtype, torch.float32)
         total = torch.zeros((), dtype=exact, device=hidden_RD.device)
         hidden_gradient = torch.empty_like(hidden_RD)
-        output_gradient = torch.zeros(output_VD.shape, dtype=exact, device=output_VD.device)
+        # A frozen matrix needs no gradient: that is a third of the work, and as much memory as the matrix.
+        trained = ctx.needs_input_grad[1]
+        output_gradient = torch.zeros(output_VD.shape, dtype=exact, device=output_VD.device) if trained else None
+        bias_gradient = None if bias_V is None else torch.zeros(bias_V.shape, dtype=exact, device=bias_V.device)
         rows = max(64, PIECE // len(output_VD))
         for start in range(0, len(hidden_RD), rows):
             hidden, labels = hidden_RD[start : start + rows], labels_R[start : start + rows]
-            loss, gradient = _piece(F.linear(hidden, output_VD).to(exact), labels)
+            loss, gradient = _piece(F.linear(hidden, output_VD, bias_V).to(exact), labels, softcap)
             total += loss
+            if bias_gradient is not None:
+                bias_gradient += gradient.sum(0)
             gradient = gradient.to(hidden.dtype)
             torch.mm(gradient, output_VD, out=hidden_gradient[start : start + rows])
-            output_gradient += gradient.T @ hidden
-        ctx.save_for_backward(hidden_gradient, output_gradient.to(output_VD.dtype))
+            if output_gradient is not None:
+                output_gradient += gradient.T @ hidden
+        output_gradient = None if output_gradient is None else output_gradient.to(output_VD.dtype)
+        bias_gradient = None if bias_gradient is None else bias_gradient.to(hidden_RD.dtype)
+        ctx.save_for_backward(hidden_gradient, output_gradient, bias_gradient)
         return total
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
-        hidden_gradient, output_gradient = ctx.saved_tensors
-        (scale,) = gradients
-        return hidden_gradient * scale, output_gradient * scale, None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        made, (scale,) = ctx.saved_tensors, gradients
+        return *(None if gradient is None else gradient * scale for gradient in made), None, None
 
 
-def _piece(logits_RV: Tensor, labels_R: Tensor) -> tuple[Tensor, Tensor]:
+def _piece(logits_RV: Tensor, labels_R: Tensor, softcap: float | None) -> tuple[Tensor, Tensor]:
     """Summed loss of a piece, and its gradient by the logits: softmax - one-hot, zero where there is no label (in
-    place).
+    place); times 1 - tanh² where they are capped.
     """
     valid = labels_R != IGNORE
     targets = labels_R.clamp(min=0)[:, None]
+    bent = None if softcap is None else (logits_RV / softcap).tanh()
+    logits_RV = logits_RV if bent is None or softcap is None else bent * softcap
     normaliser = logits_RV.logsumexp(-1, keepdim=True)
     loss = ((normaliser - logits_RV.gather(1, targets))[:, 0] * valid).sum()
     gradient = logits_RV.sub_(normaliser).exp_()
     gradient.scatter_add_(1, targets, gradient.new_full(targets.shape, -1.0))
+    gradient = gradient if bent is None else gradient.mul_(1 - bent.square())
     return loss, gradient.mul_(valid[:, None])

@@ -12,14 +12,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tilth.core.environment import Precision
 from tilth.core.random import derive_seed
+from tilth.data.batch import Batch
 from tilth.data.feed import Feed
-from tilth.data.loader import Batch
 from tilth.distributed.runtime import Runtime
-from tilth.model.transformer import Transformer
+from tilth.model.wrapped import AnyModel
 from tilth.train.loss import summed_loss
 
 
@@ -54,7 +54,7 @@ def seeded(device: torch.device, seed: int) -> Iterator[None]:
 
 
 def accumulate(
-    model: Transformer,
+    model: AnyModel,
     batch: Batch,
     micro_rows: int,
     runtime: Runtime,
@@ -74,12 +74,23 @@ def accumulate(
     for number, start in enumerate(range(0, len(batch.input_ids), micro_rows)):
         with seeded(device, derive_seed(seed, "dropout", step, number, runtime.rank)):
             feed = Feed.of(batch.rows(start, start + micro_rows), device)
-            loss = summed_loss(feed.hidden(model, precision), model.output_weight, feed.labels, precision) / valid
+            loss = _loss(model, feed, precision) / valid
             scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         losses.append(loss.detach())
     runtime.sum_all([p.grad for p in model.parameters() if p.grad is not None])
     (total,) = runtime.sum_floats([float(torch.stack(losses).cpu().double().sum())])
     return total
+
+
+def _loss(model: AnyModel, feed: Feed, precision: Precision) -> Tensor:
+    return summed_loss(
+        feed.hidden(model, precision),
+        model.output_weight,
+        feed.labels,
+        precision,
+        bias_V=model.output_bias,
+        softcap=model.logit_softcap,
+    )
 
 
 def update(

@@ -18,14 +18,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from tilth.checkpoint.store import Checkpoint, CheckpointStore
 from tilth.checkpoint.tensors import load_model
+from tilth.checkpoint.trainable import load_trainable, trainable_state
 from tilth.core.environment import Precision
 from tilth.core.errors import Aborted, DivergedError, Stopped
 from tilth.core.rundir import CheckpointRecord, EvaluationRecord, Event, StepRecord
-from tilth.data.loader import Batch, Loader
+from tilth.data.batch import Batch
+from tilth.data.loader import Loader
 from tilth.distributed.runtime import Runtime
+from tilth.model.adapters import adapter_names
 from tilth.model.transformer import Transformer
 from tilth.train.config import TrainConfig
 from tilth.train.optim import load_state_tensors, set_learning_rate, state_tensors
@@ -235,7 +239,7 @@ class Trainer:
     def _write(self) -> None:
         started, step, parts = time.perf_counter(), self.progress.step, self.parts
         parts.before_save()
-        tensors = {"model": parts.model.state_dict(), "optimizer": state_tensors(parts.optimizer)}
+        tensors = {"model": saved_weights(parts.model), "optimizer": state_tensors(parts.optimizer)}
         # An update can break the weights though its gradient was finite; what is saved must be worth going on from.
         if broken := [name for name, tensor in tensors["model"].items() if not bool(torch.isfinite(tensor).all())]:
             raise self._lost(f"{broken[0]} holds numbers that are none")
@@ -280,13 +284,19 @@ class Trainer:
         """Goes on after a checkpoint; CheckpointError when it does not fit model, optimizer or data."""
         parts, state = self.parts, checkpoint.state()
         parts.loader.load_state_dict(state["loader"])
-        load_model(parts.model, checkpoint.tensors("model"), checkpoint.path)
+        put_back = load_trainable if adapter_names(parts.model) else load_model
+        put_back(parts.model, checkpoint.tensors("model"), checkpoint.path)
         load_state_tensors(parts.optimizer, checkpoint.tensors("optimizer"))
         if parts.scaler.is_enabled() and state["scaler"]:  # empty where another precision was used until now
             parts.scaler.load_state_dict(state["scaler"])
         self.progress.load_state_dict(state["progress"])
         self._saved_step = self.progress.step
         parts.runtime.from_main(self._mark_best)
+
+
+def saved_weights(model: Transformer) -> dict[str, Tensor]:
+    """What a checkpoint holds: all weights; beside an adapter what trains, for the base is where it was."""
+    return trainable_state(model) if adapter_names(model) else model.state_dict()
 
 
 def _due(step: int, every: int | None) -> bool:

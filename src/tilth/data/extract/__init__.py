@@ -8,8 +8,7 @@
     config.py        the recipe's `extract:`: deadline, memory, size, what of a page is kept
     result.py        Extracted and Fault
     extractor.py     the parent's side: starts, watches, kills and replaces the worker
-    channel.py       length-prefixed messages over pipes that never wait beyond a deadline
-    worker.py        the child's side: `python -m tilth.data.extract.worker`
+    worker.py        the child's side: `python -m tilth.data.extract.worker`; core/worker.py bounds and kills it
     html.py  pdf.py  the parsers, imported in the worker alone
     charset.py       which encoding a page is in
 

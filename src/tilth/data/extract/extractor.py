@@ -7,29 +7,21 @@ outcome does not depend on what came before it.
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
-import os
 import re
-import signal
-import subprocess
-import sys
 import time
 from typing import Any, Literal
 
-from tilth.core.errors import RecipeError, StorageError
-from tilth.data.extract.channel import Channel, ChannelClosedError, LateError
+from tilth.core.channel import ChannelClosedError, LateError
+from tilth.core.errors import RecipeError
+from tilth.core.worker import PATIENCE, Worker, ending, out_of_time
 from tilth.data.extract.config import ExtractConfig
 from tilth.data.extract.result import Extracted, Fault
 
 Kind = Literal["html", "pdf"]
 
 _NEEDS = {"html": ("trafilatura", "web"), "pdf": ("pypdfium2", "pdf")}
-_START_SECONDS = 120.0
-_PATIENCE = 10  # seconds on the clock for one of processor time: a busy machine is no fault of the document
-_GRACE = 5.0
 _LONGEST_STATED = 1000  # characters of a title
-_LONGEST_ANSWER = 1 << 30
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -126,57 +118,25 @@ class _Worker:
     """One process that parses, ready to be given documents."""
 
     def __init__(self, kind: Kind, memory: int) -> None:
-        path = os.pathsep.join(place for place in sys.path if place)
-        # The same hashes of texts in each process, or the order of sets would differ; dates without a time zone.
-        settings = {"PYTHONPATH": path, "PYTHONHASHSEED": "0", "TZ": "UTC", "PYTHONIOENCODING": "utf-8"}
-        self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "tilth.data.extract.worker"],  # -P: nothing is imported from where one stands
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, **settings},
-            process_group=0,  # Ctrl-C is for the parent, which then ends it
-        )
-        assert self.process.stdin is not None and self.process.stdout is not None
-        self._channel = Channel(self.process.stdout.fileno(), self.process.stdin.fileno(), _LONGEST_ANSWER)
-        deadline = time.monotonic() + _START_SECONDS
-        try:
-            self._channel.send({"kind": kind, "memory": memory}, deadline=deadline)
-            self._channel.receive(deadline)
-        except (LateError, ChannelClosedError):
-            self.kill()
-            raise StorageError(
-                f"the process that reads {kind.upper()} does not start (exit status {self.process.returncode})",
-                f"see what `{sys.executable} -P -m tilth.data.extract.worker </dev/null` says, and raise `memory:` "
-                f"(now {memory}) if it is low",
-            ) from None
+        setup = {"kind": kind, "memory": memory}
+        self._worker = Worker("tilth.data.extract.worker", f"reads {kind.upper()}", setup)
+        self.process, self.kill = self._worker.process, self._worker.kill
 
     def parse(self, raw: bytes, options: dict[str, Any]) -> Extracted:
         """The answer to one document, or the fault that says how the process ended."""
-        deadline = time.monotonic() + options["seconds"] * _PATIENCE
+        deadline = time.monotonic() + options["seconds"] * PATIENCE
         try:
-            self._channel.send(options, raw, deadline)
-            return _answer(*self._channel.receive(deadline))
+            self._worker.channel.send(options, raw, deadline)
+            return _answer(*self._worker.channel.receive(deadline))
         except LateError:
             self.kill()
-            why = f"no answer within {options['seconds'] * _PATIENCE:g} seconds"
+            why = f"no answer within {options['seconds'] * PATIENCE:g} seconds"
         except ChannelClosedError:
-            self.kill(_GRACE)  # its pipes close a moment before its status, which says more than our kill, is there
-            status = self.process.returncode
-            if status != -signal.SIGPROF:
-                return Extracted(None, faults=(Fault("crashed", str(status), f"the parser died: {_ending(status)}"),))
+            status = self._worker.ended()
+            if not out_of_time(status):
+                return Extracted(None, faults=(Fault("crashed", str(status), f"the parser died: {ending(status)}"),))
             why = f"more than {options['seconds']:g} seconds of processor time"
         return Extracted(None, faults=(Fault("timeout", f"{options['seconds']:g}", why),))
-
-    def kill(self, grace: float = 0.0) -> None:
-        """Ends the process, whatever it does, and waits until it is gone; first `grace` seconds for its own end."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(grace)
-        self.process.kill()
-        self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout):
-            if pipe is not None:
-                pipe.close()
 
 
 def _answer(header: dict[str, Any], body: bytes) -> Extracted:
@@ -198,13 +158,6 @@ def _answer(header: dict[str, Any], body: bytes) -> Extracted:
 def _stated(value: object) -> str | None:
     text = _SURROGATE.sub("\ufffd", str(value)).replace("\0", "").strip() if value is not None else ""
     return text[:_LONGEST_STATED] or None
-
-
-def _ending(status: int) -> str:
-    try:
-        return f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
-    except ValueError:
-        return f"exit status {status}"
 
 
 def _named(found: Extracted, locator: str) -> Extracted:

@@ -1,8 +1,10 @@
 """The hub itself, by `huggingface_hub`: a revision's commit, the files of a commit, one file; and its errors in words.
 
-    Hub(dataset).commit(revision) -> str
-    Hub(dataset).files(commit) -> [RemoteFile]
-    Hub(dataset).download(file, commit, folder) -> Path       verified against what the listing says
+    Hub(name).commit(revision) -> str
+    Hub(name).files(commit) -> [RemoteFile]
+    Hub(name).download(file, commit, folder) -> Path       verified against what the listing says
+    Hub(name, "model").keep(file, commit) -> Path          the same, in the library's own cache
+    Hub(name, "model").cached(revision) -> Path | None     what that cache holds, without asking anybody
 
 The address (HF_ENDPOINT), the login (HF_TOKEN or `hf auth login`), offline mode (HF_HUB_OFFLINE) and the cache are that
 library's own. A token is never read here, so none can reach a recipe, a ledger or a log.
@@ -17,14 +19,15 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tilth.core import progress
 from tilth.core.errors import DataError, RecipeError
-from tilth.core.files import disk, safe_join, storage_errors
+from tilth.core.files import disk, safe_join, storage_errors, write_file
 from tilth.data.sources.hashes import file_hash
 
-_TYPE = "dataset"
+Kind = Literal["dataset", "model"]
+_SPOKEN = {"dataset": "data set", "model": "model"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +41,10 @@ class RemoteFile:
 
 
 class Hub:
-    """One data set on the hub."""
+    """One data set, or one model, on the hub."""
 
-    def __init__(self, dataset: str) -> None:
-        self.dataset = dataset
+    def __init__(self, dataset: str, kind: Kind = "dataset") -> None:
+        self.dataset, self.kind, self.spoken = dataset, kind, _SPOKEN[kind]
         self._hub = _library()
         # The library reads it when it is imported; given by hand it may be set later as well.
         self._api = self._hub.HfApi(endpoint=os.environ.get("HF_ENDPOINT") or None, library_name="tilth")
@@ -51,13 +54,14 @@ class Hub:
         if self._hub.constants.is_offline_mode():
             return self._cached_commit(revision)
         with self.errors(revision):
-            sha = self._api.dataset_info(self.dataset, revision=revision, expand=["sha"], timeout=60).sha
+            info = self._api.dataset_info if self.kind == "dataset" else self._api.model_info
+            sha = info(self.dataset, revision=revision, expand=["sha"], timeout=60).sha
         if not isinstance(sha, str) or not sha:
             raise DataError(f"{self.dataset}@{revision}: the hub names no commit for it", "try again later")
         return sha
 
     def _cached_commit(self, revision: str) -> str:
-        name = self._hub.file_download.repo_folder_name(repo_id=self.dataset, repo_type=_TYPE)
+        name = self._hub.file_download.repo_folder_name(repo_id=self.dataset, repo_type=self.kind)
         cache = Path(self._hub.constants.HF_HUB_CACHE) / name
         if (cache / "snapshots" / revision).is_dir():
             return revision
@@ -70,18 +74,18 @@ class Hub:
         """All files of a commit, sorted by name; offline, as the hub's cache remembers them."""
         with self.errors(commit):
             if self._hub.constants.is_offline_mode():
-                entries = self._hub.get_cached_repo_tree(self.dataset, repo_type=_TYPE, revision=commit)
+                entries = self._hub.get_cached_repo_tree(self.dataset, repo_type=self.kind, revision=commit)
             else:
-                entries = self._api.list_repo_tree(self.dataset, recursive=True, revision=commit, repo_type=_TYPE)
+                entries = self._api.list_repo_tree(self.dataset, recursive=True, revision=commit, repo_type=self.kind)
             found = [e for e in entries if hasattr(e, "blob_id")]
         listed = [RemoteFile(e.path, e.size, e.lfs.sha256 if e.lfs else None, e.blob_id) for e in found]
         for file in listed:
-            _harmless(file.name, self.dataset)
+            _harmless(file.name, self.dataset, self.spoken)
         return sorted(listed, key=lambda file: file.name)
 
     def download(self, file: RemoteFile, commit: str, folder: Path) -> Path:
         """The file, below `folder` (or where the hub's cache has it), once, resumed, and compared with its hash."""
-        cached = self._hub.try_to_load_from_cache(self.dataset, file.name, revision=commit, repo_type=_TYPE)
+        cached = self._hub.try_to_load_from_cache(self.dataset, file.name, revision=commit, repo_type=self.kind)
         if isinstance(cached, str) and is_whole(Path(cached), file):
             return Path(cached)
         target = safe_join(folder, file.name)
@@ -93,7 +97,7 @@ class Hub:
                 self._hub.hf_hub_download(
                     self.dataset,
                     file.name,
-                    repo_type=_TYPE,
+                    repo_type=self.kind,
                     revision=commit,
                     local_dir=folder,
                     endpoint=self._api.endpoint,
@@ -109,10 +113,56 @@ class Hub:
                 )
         return target
 
+    def keep(self, file: RemoteFile, commit: str) -> Path:
+        """The file in the library's own cache, where other programs find it too, compared with its hash."""
+        cached = self._hub.try_to_load_from_cache(self.dataset, file.name, revision=commit, repo_type=self.kind)
+        if isinstance(cached, str) and is_whole(Path(cached), file):
+            return Path(cached)
+        with storage_errors(Path(self._hub.constants.HF_HUB_CACHE)), self.errors(commit):
+            path = Path(
+                self._hub.hf_hub_download(
+                    self.dataset,
+                    file.name,
+                    repo_type=self.kind,
+                    revision=commit,
+                    endpoint=self._api.endpoint,
+                    library_name="tilth",
+                    tqdm_class=_quiet(),
+                    force_download=isinstance(cached, str),  # damaged: the library would trust it
+                )
+            )
+        if not is_whole(path, file):
+            raise DataError(
+                f"{self.dataset}@{commit[:12]}: {file.name} is not the file that the hub lists ({file.size} bytes)",
+                "type the same command: it is fetched again",
+            )
+        return path
+
+    def remember(self, revision: str, commit: str) -> None:
+        """Notes in that cache which commit a branch or tag was, as the library does where it asks for the branch."""
+        name = self._hub.file_download.repo_folder_name(repo_id=self.dataset, repo_type=self.kind)
+        if revision != commit:
+            write_file(safe_join(Path(self._hub.constants.HF_HUB_CACHE) / name / "refs", revision), commit.encode())
+
+    def cached(self, revision: str) -> Path | None:
+        """The folder of a revision in the library's own cache, as it saw it last; None where it never did."""
+        try:
+            commit = self._cached_commit(revision)
+        except DataError:
+            return None
+        name = self._hub.file_download.repo_folder_name(repo_id=self.dataset, repo_type=self.kind)
+        folder = Path(self._hub.constants.HF_HUB_CACHE) / name / "snapshots" / commit
+        return folder if folder.is_dir() else None
+
+    @property
+    def offline(self) -> bool:
+        """Whether nobody may be asked (HF_HUB_OFFLINE)."""
+        return bool(self._hub.constants.is_offline_mode())
+
     def address(self, name: str, commit: str) -> str:
         """Where a file of a commit is."""
         address: str = self._hub.hf_hub_url(
-            self.dataset, name, repo_type=_TYPE, revision=commit, endpoint=self._api.endpoint
+            self.dataset, name, repo_type=self.kind, revision=commit, endpoint=self._api.endpoint
         )
         return address
 
@@ -133,12 +183,12 @@ class Hub:
             raise self._translated(error, revision) from error
 
     def _translated(self, error: BaseException, revision: str) -> DataError:
-        errors, place = self._hub.errors, f"the data set {self.dataset} (revision {revision})"
+        errors, place = self._hub.errors, f"the {self.spoken} {self.dataset} (revision {revision})"
         absent = (errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError, errors.CachedRepoTreeNotFoundError)
         if isinstance(error, absent):
             return self._not_here(revision)
         if isinstance(error, errors.GatedRepoError):
-            page = f"{self._api.endpoint}/datasets/{self.dataset}"
+            page = f"{self._api.endpoint}/{'datasets/' if self.kind == 'dataset' else ''}{self.dataset}"
             return DataError(
                 f"{place} is gated: its owner lets in who asks",
                 f"ask for access at {page}, then log in with `hf auth login`, or set HF_TOKEN in the environment",
@@ -162,9 +212,11 @@ class Hub:
 
     def _not_here(self, revision: str) -> DataError:
         return DataError(
-            f"the data set {self.dataset} (revision {revision}) is not on this machine, and the hub is not asked "
+            f"the {self.spoken} {self.dataset} (revision {revision}) is not on this machine, and the hub is not asked "
             "(HF_HUB_OFFLINE)",
-            "unset HF_HUB_OFFLINE once, or bring the data set here and use `hub: {folder: …}`",
+            "unset HF_HUB_OFFLINE once, or bring the data set here and use `hub: {folder: …}`"
+            if self.kind == "dataset"
+            else "unset HF_HUB_OFFLINE once, or bring the folder of the model here and name it",
         )
 
 
@@ -181,10 +233,10 @@ def _git_sha1(path: Path) -> str:
     return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
 
 
-def _harmless(name: str, dataset: str) -> None:
+def _harmless(name: str, dataset: str, spoken: str) -> None:
     parts = name.split("/")
     if name.startswith("/") or "\\" in name or "\0" in name or any(part in ("", ".", "..") for part in parts):
-        raise DataError(f"{dataset} lists a file {name!r}, which would lie elsewhere", "do not use this data set")
+        raise DataError(f"{dataset} lists a file {name!r}, which would lie elsewhere", f"do not use this {spoken}")
 
 
 def _first_line(error: BaseException) -> str:
@@ -211,6 +263,6 @@ def _library() -> Any:
             importlib.import_module(f"huggingface_hub.{part}")
     except ImportError:
         raise RecipeError(
-            "a source `hub:` from the hub needs the package huggingface_hub", "pip install 'tilth[hub]'"
+            "what comes from the hub needs the package huggingface_hub", "pip install 'tilth[hub]'"
         ) from None
     return importlib.import_module("huggingface_hub")

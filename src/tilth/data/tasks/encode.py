@@ -1,4 +1,8 @@
-"""The task that writes what training reads: the documents and the token shard of each split, of one part."""
+"""The task that writes what training reads: the documents and the token shard of each split, of one part.
+
+Text is encoded in threads. Where the recipe has an encoder (conversations, data/conversations.py), a document that it
+cannot encode is in neither documents nor shard: its verdict is in ledger.parquet.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +20,11 @@ import pyarrow.compute as pc
 
 from tilth.core import progress
 from tilth.core.files import disk
-from tilth.data.shards import EncodedDocuments, write_shard
-from tilth.data.tasks.parts import DocumentWriter
+from tilth.data.conversations import Encoded, Encoder, Refusal
+from tilth.data.document import Verdict, documents_table
+from tilth.data.shards import EncodedDocuments, encoded_document, write_shard
+from tilth.data.tasks.cleaning import LeftOver
+from tilth.data.tasks.parts import Batch, DocumentWriter, LedgerWriter, utf8_size
 from tilth.data.tasks.split import AssignedPart
 from tilth.tokenizer import Tokenizer, load_tokenizer
 from tilth.tokenizer.hf_format import UNKNOWN
@@ -29,10 +36,20 @@ ResultT = TypeVar("ResultT")
 
 
 def encode(
-    folder: Path, part: AssignedPart, source: str, splits: Sequence[str], tokenizer_folder: Path, threads: int
+    folder: Path,
+    part: AssignedPart,
+    source: str,
+    splits: Sequence[str],
+    tokenizer_folder: Path,
+    threads: int,
+    encoder: Encoder | None = None,
 ) -> dict[str, Any]:
-    """Writes documents and shard of each split of one part, which is of one source; facts: by split."""
+    """Writes documents and shard of each split of one part, which is of one source; facts: by split, with an encoder
+    also what is left and what it dropped.
+    """
     tokenizer = _loaded(tokenizer_folder)
+    if encoder is not None:
+        return _encode_by(encoder, folder, part, source, splits, tokenizer)
     facts: dict[str, Any] = {}
     progress.expect(part.part.size * len(splits))
     with ThreadPoolExecutor(threads) as pool:
@@ -43,6 +60,47 @@ def encode(
             facts[split] = write_shard(folder / split, encoded, tokenizer.vocab_size, tokenizer.fingerprint, source)
             facts[split]["unknown_characters"] = sum(unknown.values())
     return {"source": source, **facts, "rules": {}}
+
+
+def _encode_by(
+    encoder: Encoder, folder: Path, part: AssignedPart, source: str, splits: Sequence[str], tokenizer: Tokenizer
+) -> dict[str, Any]:
+    facts: dict[str, Any] = {}
+    progress.expect(part.part.size * len(splits))
+    sizes, unknown_id = LeftOver(), tokenizer.special_tokens.get(UNKNOWN)
+    disk.make_folder(folder / "documents")
+    with LedgerWriter(folder) as ledger:
+        for split in splits:
+            unknown: Counter[str] = Counter()
+
+            def encoded(split: str = split, unknown: Counter[str] = unknown) -> Iterator[EncodedDocuments]:
+                with DocumentWriter(folder / "documents" / f"{split}.parquet") as writer:
+                    for batch in part.batches(split):
+                        kept, pieces = _kept(batch, encoder(tokenizer, batch), ledger, sizes)
+                        writer.add_table(documents_table(kept))
+                        unknown["characters"] += sum(int((piece.tokens == unknown_id).sum()) for piece in pieces)
+                        yield from pieces
+
+            facts[split] = write_shard(folder / split, encoded(), tokenizer.vocab_size, tokenizer.fingerprint, source)
+            facts[split]["unknown_characters"] = unknown["characters"]
+    return {"source": source, **facts, "stage": "encode", **sizes.facts, "rules": ledger.rules}
+
+
+def _kept(
+    batch: Batch, made: Sequence[Encoded | Refusal], ledger: LedgerWriter, sizes: LeftOver
+) -> tuple[Batch, list[EncodedDocuments]]:
+    """The documents that could be encoded, and their tokens; of the others a verdict each."""
+    kept, pieces = Batch(), list[EncodedDocuments]()
+    for document, one in zip(batch, made, strict=True):
+        if isinstance(one, Refusal):
+            verdict = Verdict(document.doc_id, "encode", one.rule, "dropped", one.value, one.detail)
+            ledger.add([verdict])
+            sizes.went(document, [], verdict)
+            continue
+        kept.append(document)
+        pieces.append(encoded_document(document.doc_id, one.ids, utf8_size(document.text), one.trained))
+    sizes.left(kept)
+    return kept, pieces
 
 
 @functools.lru_cache(1)

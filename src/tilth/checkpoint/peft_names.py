@@ -1,0 +1,73 @@
+"""What the layers of a model are called in the Hugging Face model that PEFT's files speak of.
+
+    places(model) -> Placing          from one of our parameter names to the tensor that it lies in
+    modules_of(model, placing)        their linear modules, each with ours that lie in it
+    parameter_names(model)            the base's parameters, with all names of each
+
+A tensor of theirs can hold several of ours, one after another along its outputs, as GPT-2's `c_attn` does.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+
+from torch import nn
+
+from tilth.model.adapters import adaptable
+from tilth.model.families import Place, family_of
+from tilth.model.lora import LoraLinear
+from tilth.model.transformer import Transformer
+from tilth.model.wrapped import WrappedModel
+
+BEFORE = "base_model.model."
+"""What PEFT writes in front of every name."""
+
+
+Placing = Callable[[str], Place]
+
+
+def places(model: nn.Module) -> Placing:
+    """Of our own model the names of its family (RecipeError when it is of none); of any other module its own, of one
+    that is wrapped those of the class inside.
+    """
+    if isinstance(model, Transformer):
+        return family_of(model.config).place
+    inside = "hf." if isinstance(model, WrappedModel) else ""
+    conv = {path for path, module in model.named_modules() if type(module).__name__ == "Conv1D"}
+    conv |= {path for path, module in model.named_modules() if getattr(module, "transposed", False) is True}
+    return lambda name: Place(name.removeprefix(inside), name.rpartition(".")[0] in conv)
+
+
+def modules_of(model: nn.Module, placing: Placing) -> dict[str, list[str]]:
+    """Their linear modules, each with ours that lie in it, in the order of its outputs."""
+    found: dict[str, list[tuple[int, str]]] = defaultdict(list)
+    for path in adaptable(model):
+        place = placing(f"{path}.weight")
+        found[place.tensor.removesuffix(".weight")].append((place.part, path))
+    return {theirs: [path for _, path in sorted(parts)] for theirs, parts in found.items()}
+
+
+def parameter_names(model: nn.Module) -> dict[str, list[str]]:
+    """The base's parameters by the name that `named_parameters` gives them, with all names that each has: several where
+    it is tied, those of the output layer too where its matrix is the embedding and stands for itself nowhere.
+    """
+    first: dict[int, str] = {}
+    names: dict[str, list[str]] = defaultdict(list)
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if ".adapters." not in name:
+            names[first.setdefault(id(parameter), name)].append(name)
+    output = id(getattr(model, "output_weight", None))
+    if output in first and isinstance(model, Transformer) and model.lm_head is None:
+        names[first[output]].append("lm_head.weight")
+        if model.output_bias is not None:
+            names[first[id(model.output_bias)]].append("lm_head.bias")
+    return dict(names)
+
+
+def sizes_of(layer: nn.Module) -> tuple[int, int]:
+    """in_features and out_features of a linear layer, adapted or not, Conv1D too."""
+    if isinstance(layer, (nn.Linear, LoraLinear)):
+        return layer.in_features, layer.out_features
+    inner, outer = layer.get_parameter("weight").shape
+    return inner, outer

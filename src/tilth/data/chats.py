@@ -1,0 +1,122 @@
+"""Conversations to tokens as a recipe says: by a chat template, or a prompt and its completion without one.
+
+    ChatDocuments(config, template)     an `Encoder` (conversations.py): documents with `meta.messages`
+
+What a template runs in is a process of its own; each worker keeps one as long as the same template is asked for.
+Plain text among conversations is trained whole, with end-of-text behind it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+
+from tilth.data.conversations import Encoded, Refusal
+from tilth.data.document import Document
+from tilth.data.sources.shapes import rendered
+from tilth.tokenizer import Tokenizer
+from tilth.tokenizer.chat import ChatEncoder, Dropped, EncodedChat, encode_completions
+from tilth.tokenizer.chat_config import ChatConfig
+from tilth.tokenizer.templates import ChatTemplate
+
+VERSION = 1
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class ChatDocuments:
+    """Encodes documents that are conversations; without a template a prompt, its completion and end-of-text."""
+
+    config: ChatConfig | None
+    template: ChatTemplate | None
+
+    @property
+    def identity(self) -> Any:
+        """Version, template and options."""
+        options = self.config.model_dump(mode="json", exclude={"template"}) if self.config else None
+        return [VERSION, self.template.fingerprint if self.template else None, options]
+
+    def __call__(self, tokenizer: Tokenizer, documents: Sequence[Document]) -> list[Encoded | Refusal]:
+        """What each document becomes, or why it is dropped."""
+        made: list[Encoded | Refusal | None] = [_changed(document) for document in documents]
+        chats = [n for n, one in enumerate(made) if one is None and "messages" in documents[n].meta]
+        for n, one in zip(chats, self._encoded(tokenizer, [documents[n].meta for n in chats]), strict=True):
+            made[n] = _taken(one, documents[n])
+        return [
+            _plain(tokenizer, document) if one is None else one for one, document in zip(made, documents, strict=True)
+        ]
+
+    def _encoded(self, tokenizer: Tokenizer, rows: list[dict[str, Any]]) -> list[EncodedChat | Dropped]:
+        if not rows:
+            return []
+        if self.template is None or self.config is None:
+            return _completions(tokenizer, rows)
+        with _lock:
+            return _encoder(tokenizer, self.config, self.template).encode(rows, self.config.train_on)
+
+
+def _changed(document: Document) -> Refusal | None:
+    messages = document.meta.get("messages")
+    if messages is None or _letters(rendered(messages)) == _letters(document.text):
+        return None
+    detail = f"{document.locator}: cleaning changed its text, and its messages are what is trained on; set clean: none"
+    return Refusal("text_changed", "", detail)
+
+
+def _letters(text: str) -> str:
+    """A text without its white space, which cleaning may change without changing what is said."""
+    return "".join(text.split())
+
+
+def _taken(one: EncodedChat | Dropped, document: Document) -> Encoded | Refusal:
+    if isinstance(one, Dropped):
+        return Refusal(one.rule, "", f"{document.locator}: {one.detail}")
+    if not one.trained.any():
+        return Refusal("nothing_trained", str(len(one.ids)), f"{document.locator}: none of its tokens is trained")
+    return Encoded(one.ids, one.trained)
+
+
+def _plain(tokenizer: Tokenizer, document: Document) -> Encoded:
+    ids = tokenizer.encode_documents([document.text])
+    return Encoded(ids, np.ones(len(ids), np.bool_))
+
+
+def _completions(tokenizer: Tokenizer, rows: Sequence[Mapping[str, Any]]) -> list[EncodedChat | Dropped]:
+    pairs = [_pair(row["messages"]) for row in rows]
+    encoded = iter(encode_completions(tokenizer, [pair for pair in pairs if not isinstance(pair, Dropped)]))
+    return [pair if isinstance(pair, Dropped) else next(encoded) for pair in pairs]
+
+
+def _pair(messages: Sequence[Mapping[str, Any]]) -> tuple[str, str] | Dropped:
+    if [message["role"] for message in messages] != ["user", "assistant"]:
+        turns = ", ".join(str(message["role"]) for message in messages[:6])
+        return Dropped("needs_template", f"only a prompt and its completion go without data.chat; here are {turns}")
+    return messages[0]["content"], messages[1]["content"]
+
+
+_lock = threading.Lock()
+_kept: dict[str, tuple[Any, ChatEncoder]] = {}
+
+
+def _encoder(tokenizer: Tokenizer, config: ChatConfig, template: ChatTemplate) -> ChatEncoder:
+    """The encoder of the last call, when it is the same."""
+    key = (tokenizer.fingerprint, template.fingerprint, config)
+    held = _kept.get("encoder")
+    if held is None or held[0] != key:
+        if held is None:
+            atexit.register(_end)
+        else:
+            held[1].close()
+        held = key, ChatEncoder(tokenizer, template, variables=config.variables, today=config.today)
+        _kept["encoder"] = held
+    return held[1]
+
+
+def _end() -> None:
+    for _, encoder in _kept.values():
+        encoder.close()

@@ -1,0 +1,105 @@
+"""A model as a Hugging Face folder: config.json, generation_config.json, weights (in shards where large), tokenizer.
+
+    export_hf(config, tensors, out, …)     what `AutoModelForCausalLM` (or MaskedLM) and `AutoTokenizer` load
+
+The folder appears whole or not at all, with a manifest of its hashes. Weights are made tensor by tensor as they are
+written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from tilth.checkpoint.hf_weights import entries
+from tilth.checkpoint.safetensors_files import INDEX, SINGLE
+from tilth.checkpoint.tensors import Entry, write_entries
+from tilth.core.errors import RecipeError
+from tilth.core.files import disk, new_folder, write_json
+from tilth.model.config import ModelConfig
+from tilth.model.families import family_of, write_hf_config
+from tilth.tokenizer.hf_format import TOKENIZER_FILES
+
+DtypeName = Literal["float32", "bfloat16", "float16"]
+SHARD_BYTES = 5 << 30
+GENERATION = "generation_config.json"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written where."""
+
+    folder: Path
+    architecture: str
+    parameters: int
+    files: tuple[str, ...]
+
+
+def export_hf(
+    config: ModelConfig,
+    tensors: Mapping[str, Tensor],
+    out: Path,
+    beside: Path,
+    *,
+    special: Mapping[str, Any] | None = None,
+    dtype: DtypeName | None = None,
+    max_shard_bytes: int = SHARD_BYTES,
+) -> Exported:
+    """Writes the folder. RecipeError when no class of Hugging Face computes this model, naming the option in the way.
+
+    Args:
+        tensors: the model's state, by its own names.
+        beside: a folder whose tokenizer files (and generation_config.json) are copied as they are.
+        special: bos_token_id, eos_token_id and pad_token_id, as far as there are such.
+        dtype: of the weights; left out: their own.
+        max_shard_bytes: of one file of weights; a single larger tensor has a file of its own.
+    """
+    if out.exists():
+        raise RecipeError(f"{out} exists", "name a folder that does not exist yet")
+    wanted = getattr(torch, dtype) if dtype else None
+    found = entries(config, tensors, wanted)
+    kind = str(found[0].dtype).removeprefix("torch.")
+    with new_folder(out, {"format": "huggingface"}) as folder:
+        write_json(folder / "config.json", write_hf_config(config, special, kind))
+        _write_weights(folder, found, max_shard_bytes)
+        _copy_beside(folder, beside)
+        if not (folder / GENERATION).exists():
+            write_json(folder / GENERATION, {key: value for key, value in (special or {}).items() if value is not None})
+    files = tuple(sorted(path.name for path in out.iterdir()))
+    elements = sum(entry.bytes // entry.dtype.itemsize for entry in found)
+    return Exported(out, family_of(config).architecture, elements, files)
+
+
+def _write_weights(folder: Path, found: Sequence[Entry], max_shard_bytes: int) -> None:
+    shards = list(_shards(found, max_shard_bytes))
+    if len(shards) == 1:
+        write_entries(folder / SINGLE, found)
+        return
+    names = [f"model-{number:05}-of-{len(shards):05}.safetensors" for number in range(1, len(shards) + 1)]
+    for name, shard in zip(names, shards, strict=True):
+        write_entries(folder / name, shard)
+    table = {entry.name: name for name, shard in zip(names, shards, strict=True) for entry in shard}
+    total = sum(entry.bytes for entry in found)
+    write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": table})
+
+
+def _shards(found: Sequence[Entry], most: int) -> Iterator[list[Entry]]:
+    """Runs of tensors that fill `most` bytes at the most, in order."""
+    shard: list[Entry] = []
+    for entry in found:
+        if shard and sum(other.bytes for other in shard) + entry.bytes > most:
+            yield shard
+            shard = []
+        shard.append(entry)
+    yield shard
+
+
+def _copy_beside(folder: Path, beside: Path) -> None:
+    for name in (*TOKENIZER_FILES, GENERATION):
+        if (beside / name).is_file():
+            disk.write(folder / name, [(beside / name).read_bytes()])

@@ -1,0 +1,95 @@
+"""The checkpoint that a run starts from: `model.from` of a recipe.
+
+    find_base(recipe) -> Base | None      where it is, its configuration and tokenizer; no weights are read
+    open_base(name, context_length)       the same by name
+    with_base(recipe, base) -> Recipe     the recipe with the model's shape filled in
+
+A checkpoint is a run or a model of tilth's, a Hugging Face folder, or a model of the hub. No torch here: preparing data
+needs the tokenizer alone. The weights are start.py's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from tilth.core.errors import RecipeError
+from tilth.core.files import read_json
+from tilth.jobs.places import Place, locate, read_config
+from tilth.jobs.recipe import Recipe
+from tilth.model.config import ModelConfig
+from tilth.model.families import read_hf_config
+from tilth.tokenizer import Tokenizer, load_tokenizer
+from tilth.tokenizer.templates import find_template
+
+
+@dataclass(frozen=True)
+class Base:
+    """A checkpoint to start from, found but not loaded.
+
+    Attributes:
+        name: as the recipe calls it.
+        place: where weights and tokenizer lie.
+        config: the model's, with what the recipe wants otherwise.
+        special_tokens: what the recipe adds to the tokenizer.
+    """
+
+    name: str
+    place: Place
+    config: ModelConfig
+    special_tokens: tuple[str, ...]
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The checkpoint's, with the special tokens that the recipe adds."""
+        tokenizer = load_tokenizer(self.place.tokenizer)
+        new = [name for name in self.special_tokens if name not in tokenizer.special_tokens]
+        return tokenizer.with_special_tokens(new) if new else tokenizer
+
+    @property
+    def chat_template(self) -> str | None:
+        """Its own chat template, where it has one."""
+        folder = self.place.tokenizer
+        names = [name for name in ("chat_template.jinja", "chat_template.json") if (folder / name).exists()]
+        said = read_json(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").exists() else {}
+        return find_template({name: (folder / name).read_bytes() for name in names}, said, folder)
+
+
+def find_base(recipe: Recipe) -> Base | None:
+    """The checkpoint of `model.from`; None where there is none. RecipeError when it does not fit the recipe."""
+    model = recipe.model
+    if model.from_ is None:
+        return None
+    base = open_base(model.from_, model.context_length, tuple(recipe.tokenizer.special_tokens))
+    causal = base.config.is_causal
+    if causal == (recipe.train.objective == "masked_lm"):
+        raise RecipeError(
+            f"train.objective is {recipe.train.objective}, and {model.from_} "
+            + ("sees only what stands before a token" if causal else "looks both ways"),
+            f"set train.objective: {'causal_lm or sft' if causal else 'masked_lm'}, or name another model",
+        )
+    changes = {"dropout": model.dropout, "attention_dropout": model.attention_dropout}
+    return replace(base, config=base.config.model_copy(update=changes))
+
+
+def open_base(name: str, context_length: int, special_tokens: tuple[str, ...] = ()) -> Base:
+    """The checkpoint of a name, for rows of `context_length` tokens. RecipeError when it is made for fewer."""
+    place = locate(name)
+    if place.adapter is not None:
+        raise RecipeError(
+            f"model.from {name!r} is an adapter and not a model",
+            "merge it first: tilth export RUN --to hf --out FOLDER, and start from that folder",
+        )
+    config = read_hf_config(place.about).config if place.foreign else read_config(place.about / "config.json")
+    if context_length > config.positions:
+        raise RecipeError(
+            f"model.context_length is {context_length}, and {name} is made for {config.positions} tokens",
+            f"set model.context_length to {config.positions} at most",
+        )
+    changes = {"context_length": context_length, "max_position_embeddings": config.positions}
+    return Base(name, place, config.model_copy(update=changes), special_tokens)
+
+
+def with_base(recipe: Recipe, base: Base | None) -> Recipe:
+    """The recipe with the shape of the checkpoint in it; as it is where there is none."""
+    return recipe if base is None else recipe.model_copy(update={"model": base.config})

@@ -1,0 +1,326 @@
+"""Any other architecture of transformers, through its own class, behind the interface of our own model.
+
+    load_wrapped(folder, device) -> WrappedModel     weights from safetensors; no code from the checkpoint is run
+    WrappedModel.forward(...)                        what its output layer is given [B, T, D]
+    WrappedModel.logits, output_weight, output_bias, new_cache, config
+
+The output layer of their class is made to hand through what it gets, so that the loss can make logits in pieces here
+as well. What a class cannot do is found out, not assumed: when it is loaded its scores are compared with hidden states
+times the output matrix, and when documents are first packed, a packed row with its documents alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from tilth.core.config import Config
+from tilth.core.errors import CheckpointError, RecipeError
+from tilth.model.attention import document_mask
+from tilth.model.families import read_json_config
+from tilth.model.transformer import Transformer
+
+_CLOSE = 1e-3
+_LENGTHS = ("max_position_embeddings", "n_positions", "seq_length", "max_sequence_length", "n_ctx")
+
+
+class WrappedConfig(Config):
+    """What the rest of tilth asks of a model's configuration, of one that is not ours."""
+
+    architecture: str
+    model_type: str
+    vocab_size: int = Field(ge=1)
+    context_length: int = Field(ge=1)
+    num_hidden_layers: int = Field(ge=1)
+    hidden_size: int = Field(ge=1)
+    mlp_size: int = Field(ge=1)
+    is_causal: bool
+    tie_word_embeddings: bool
+
+    @property
+    def vocabulary(self) -> int:
+        """The number of token ids."""
+        return self.vocab_size
+
+
+class WrappedCache:
+    """Keys and values as their class keeps them. `length`: tokens that it holds."""
+
+    def __init__(self, past: Any, capacity: int) -> None:
+        self.past, self.capacity, self.length = past, capacity, 0
+
+
+class WrappedModel(nn.Module):
+    """A causal or masked language model of transformers. `hf` is theirs, its names are its own."""
+
+    def __init__(self, hf: Any, config: WrappedConfig) -> None:
+        super().__init__()
+        self.hf, self.config = hf, config
+        self._takes = set(inspect.signature(hf.forward).parameters)
+        self._packs: bool | None = None
+        self._check_output()
+
+    def forward(
+        self,
+        input_ids_BT: Tensor,
+        positions_BT: Tensor | None = None,
+        mask: Tensor | None = None,
+        cache: WrappedCache | None = None,
+        token_types_BT: Tensor | None = None,
+    ) -> Tensor:
+        """Hidden states that the output matrix is multiplied with [B, T, D]; arguments as of `Transformer.forward`.
+
+        RecipeError when documents are to be kept apart (a mask or positions), and the class cannot.
+        """
+        if (mask is not None or positions_BT is not None) and not self.packs:
+            raise RecipeError(
+                f"{self.config.architecture} does not keep the documents of a row apart: a packed row gives it other "
+                "scores than its documents alone",
+                "set data.cross_document_attention: true, or one document a row",
+            )
+        return self._hidden(input_ids_BT, positions_BT, mask, cache, token_types_BT)
+
+    def _hidden(
+        self,
+        input_ids_BT: Tensor,
+        positions_BT: Tensor | None = None,
+        mask: Tensor | None = None,
+        cache: WrappedCache | None = None,
+        token_types_BT: Tensor | None = None,
+    ) -> Tensor:
+        arguments: dict[str, Any] = {"input_ids": input_ids_BT}
+        if self.config.is_causal:
+            arguments |= {"use_cache": cache is not None, "past_key_values": cache.past if cache else None}
+        if positions_BT is not None:
+            arguments["position_ids"] = positions_BT
+        if token_types_BT is not None:
+            arguments["token_type_ids"] = token_types_BT
+        if mask is not None:
+            dtype = self.output_weight.dtype
+            arguments["attention_mask"] = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(
+                ~mask, torch.finfo(dtype).min
+            )
+        with _handing_through(self._output):
+            hidden: Tensor = self.hf(**arguments).logits
+        if cache is not None:
+            cache.length += input_ids_BT.shape[1]
+        return hidden
+
+    def logits(self, hidden_BTD: Tensor) -> Tensor:
+        """Unnormalised log-probabilities of the tokens [B, T, V]."""
+        bias = None if self.output_bias is None else self.output_bias.to(hidden_BTD.dtype)
+        return F.linear(hidden_BTD, self.output_weight, bias)
+
+    @property
+    def _output(self) -> nn.Linear:
+        output: nn.Linear = self.hf.get_output_embeddings()
+        return output
+
+    @property
+    def output_weight(self) -> Tensor:
+        """The output matrix [V, D]."""
+        return self._output.weight
+
+    @property
+    def output_bias(self) -> Tensor | None:
+        """What is added to the scores [V], where the class has such."""
+        return self._output.bias
+
+    @property
+    def logit_softcap(self) -> None:
+        """A class that caps its logits is refused when it is loaded."""
+        return
+
+    def new_cache(self, batch: int, capacity: int) -> WrappedCache:
+        """An empty cache, for as many sequences as it is first given."""
+        del batch
+        import transformers
+
+        return WrappedCache(transformers.DynamicCache(config=self.hf.config), capacity)
+
+    def save(self, folder: Path) -> None:
+        """Writes config.json and the weights, as their class does."""
+        with _quiet(_library()):
+            self.hf.save_pretrained(folder)
+
+    @property
+    def packs(self) -> bool:
+        """Whether a packed row gives what its documents give alone; tried out once, on seven tokens."""
+        if self._packs is None:
+            self._packs = {"position_ids", "attention_mask"} <= self._takes and self._packed_equals_alone()
+        return self._packs
+
+    @torch.no_grad()
+    def _packed_equals_alone(self) -> bool:
+        ids = _some_ids(self.config, 7, self.output_weight.device)
+        documents = torch.tensor([[0, 0, 0, 1, 1, 1, 1]], device=ids.device)
+        positions = torch.tensor([[0, 1, 2, 0, 1, 2, 3]], device=ids.device)
+        with _evaluating(self):
+            try:
+                packed = self._hidden(ids, positions, document_mask(documents, self.config.is_causal))
+                alone = torch.cat([self._hidden(ids[:, :3]), self._hidden(ids[:, 3:])], dim=1)
+            except (RuntimeError, ValueError, TypeError, IndexError):
+                return False  # their class takes no such mask
+        return _close(packed, alone)
+
+    @torch.no_grad()
+    def _check_output(self) -> None:
+        ids = _some_ids(self.config, 5, self.output_weight.device)
+        with _evaluating(self):
+            theirs, ours = self.hf(input_ids=ids).logits, self.logits(self._hidden(ids))
+        if theirs.shape != ours.shape or not _close(theirs, ours):
+            raise CheckpointError(
+                f"{self.config.architecture} computes its scores otherwise than as hidden states times its output "
+                "matrix (it scales or caps them)",
+                "use a family that tilth has itself, or another checkpoint",
+            )
+
+
+AnyModel = Transformer | WrappedModel
+"""What the trainer, the evaluator and the generator take."""
+
+
+def load_wrapped(folder: Path, device: torch.device | str = "cpu", context_length: int | None = None) -> WrappedModel:
+    """The model of a folder of any causal or masked architecture that transformers has, in fp32.
+
+    Args:
+        context_length: tokens at once; left out: what its config.json names, which RecipeError demands where it names
+            none.
+
+    CheckpointError when the architecture is unknown there, needs code of its own, or its weights are not all there.
+    """
+    transformers, values = _library(), read_json_config(folder)
+    auto, architecture = _auto_class(transformers, values, folder / "config.json")
+    with _quiet(transformers):
+        try:
+            hf, info = auto.from_pretrained(
+                folder,
+                trust_remote_code=False,
+                use_safetensors=True,
+                local_files_only=True,
+                dtype=torch.float32,
+                output_loading_info=True,
+            )
+        except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
+            raise CheckpointError(
+                f"transformers cannot load {folder}: {_first_line(error)}",
+                "the folder must hold config.json and all weights in safetensors, for a class that transformers has",
+            ) from error
+    faults = [f"{name} is missing" for name in info["missing_keys"]]
+    faults += [f"{name} does not fit" for name in map(str, info.get("mismatched_keys", ()))]
+    if faults:
+        raise CheckpointError(f"{folder} is not whole: {'; '.join(sorted(faults)[:5])}", "get the checkpoint again")
+    return WrappedModel(hf.to(device), _config(hf, architecture, context_length, folder))
+
+
+def _auto_class(transformers: Any, values: dict[str, Any], place: Path) -> tuple[Any, str]:
+    """The class that loads an architecture, and its name."""
+    names = transformers.models.auto.modeling_auto
+    masked, causal = (
+        {name for value in table.values() for name in ([value] if isinstance(value, str) else value)}
+        for table in (names.MODEL_FOR_MASKED_LM_MAPPING_NAMES, names.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+    )
+    named = values.get("architectures")
+    for name in named if isinstance(named, list) else []:
+        if name in causal:
+            return transformers.AutoModelForCausalLM, name
+        if name in masked:
+            return transformers.AutoModelForMaskedLM, name
+    code = ", and its code (auto_map) is never run" if "auto_map" in values else ""
+    raise CheckpointError(
+        f"{place} is of architecture {named!r}, which is no causal or masked language model of transformers "
+        f"{transformers.__version__}{code}",
+        "use another checkpoint, or a newer transformers",
+    )
+
+
+def _config(hf: Any, architecture: str, context_length: int | None, folder: Path) -> WrappedConfig:
+    theirs = hf.config
+    stated = next((n for name in _LENGTHS if isinstance(n := getattr(theirs, name, None), int) and n > 0), None)
+    length = context_length or stated
+    if length is None:
+        raise RecipeError(f"{folder / 'config.json'} names no longest context", "set model.context_length")
+    if stated is not None and length > stated:
+        raise RecipeError(f"context_length {length} is more than the {stated} of {folder}", f"set {stated} at most")
+    hidden = hf.get_output_embeddings().weight.shape[1]
+    return WrappedConfig(
+        architecture=architecture,
+        model_type=theirs.model_type,
+        vocab_size=hf.get_output_embeddings().weight.shape[0],
+        context_length=length,
+        num_hidden_layers=theirs.num_hidden_layers,
+        hidden_size=hidden,
+        mlp_size=getattr(theirs, "intermediate_size", None) or 4 * hidden,
+        is_causal=not architecture.endswith("ForMaskedLM"),
+        tie_word_embeddings=hf.get_output_embeddings().weight is hf.get_input_embeddings().weight,
+    )
+
+
+@contextlib.contextmanager
+def _handing_through(output: nn.Module) -> Iterator[None]:
+    """Within, a layer gives what it is given."""
+    output.forward = lambda hidden: hidden
+    try:
+        yield
+    finally:
+        del output.forward
+
+
+@contextlib.contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
+
+@contextlib.contextmanager
+def _quiet(transformers: Any) -> Iterator[None]:
+    """Without the library's progress bars and advice: tilth has displays and errors of its own."""
+    logging = transformers.utils.logging
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _some_ids(config: WrappedConfig, count: int, device: torch.device) -> Tensor:
+    """Ids that differ, from the middle of the vocabulary: special tokens stand at its ends."""
+    return (torch.arange(count, device=device)[None] + config.vocab_size // 2) % config.vocab_size
+
+
+def _close(one: Tensor, other: Tensor) -> bool:
+    return bool((one - other).abs().max() <= _CLOSE * (1 + other.abs().max()))
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _library() -> Any:
+    try:
+        import transformers
+    except ImportError:
+        raise RecipeError(
+            "an architecture that tilth does not have itself needs the package transformers",
+            "pip install 'tilth[transformers]'",
+        ) from None
+    return transformers

@@ -1,0 +1,82 @@
+"""A conversation before it is rendered: what it must be, and what a template is given of it.
+
+    Row                          messages, and the tools and documents that belong to them
+    Dropped(rule, detail)        why one cannot be used, for the ledger
+    checked(messages, …)         None, or why not
+    seen(messages)               what a template sees of them
+
+Rules: `malformed`, `empty`, `role`, `empty_answer`, `no_answer` (here); `refused`, `template`, `no_prompt`,
+`rewritten` (rendering.py); `too_large` (chat.py).
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+ROLES = {"system", "developer", "user", "assistant", "tool", "tool_response", "function", "ipython", "environment"}
+_THOUGHTS = ("reasoning_content", "thinking", "reasoning")  # names of the same thing; the first is the common one
+
+
+class Dropped(NamedTuple):
+    """A conversation that cannot be used: the rule, and what about it."""
+
+    rule: str
+    detail: str
+
+
+class Row(NamedTuple):
+    """What is rendered at a time.
+
+    Attributes:
+        messages: [{role, content, …}], as they came.
+        tools: descriptions of tools (JSON Schema), None where there are none.
+        documents: [{title, text}] for templates that quote them.
+        size: characters of all this, as JSON.
+    """
+
+    messages: list[dict[str, Any]]
+    tools: list[Any] | None = None
+    documents: list[Any] | None = None
+    size: int = 0
+
+
+def checked(messages: Any, need_answer: bool) -> Dropped | None:
+    """Why these messages are no conversation to train on, or None."""
+    if not isinstance(messages, list):
+        return Dropped("malformed", f"messages are a {type(messages).__name__}, not a list")
+    if not messages:
+        return Dropped("empty", "there is no message")
+    for place, message in enumerate(messages):
+        fault = _fault(message)
+        if fault is not None:
+            return Dropped(fault.rule, f"message {place}: {fault.detail}")
+    if need_answer and not any(message["role"] == "assistant" for message in messages):
+        return Dropped("no_answer", "no message is of the assistant")
+    return None
+
+
+def _fault(message: Any) -> Dropped | None:
+    if not isinstance(message, dict):
+        return Dropped("malformed", f"a {type(message).__name__}, not an object with role and content")
+    role, content = message.get("role"), message.get("content")
+    if not isinstance(role, str) or role not in ROLES:
+        return Dropped("role", f"the role is {role!r:.80}; known are {', '.join(sorted(ROLES))}")
+    if content is not None and not isinstance(content, str | list):
+        return Dropped("malformed", f"the content is a {type(content).__name__}, not a text")
+    says = content.strip() if isinstance(content, str) else content
+    if role == "assistant" and not says and not any(message.get(key) for key in ("tool_calls", *_THOUGHTS)):
+        return Dropped("empty_answer", "the answer is empty")
+    return None
+
+
+def seen(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Messages as a template sees them, and as transformers gives them: keys without a value are left out, thoughts
+    stand under all their names.
+    """
+    return [_message(message) for message in messages]
+
+
+def _message(message: dict[str, Any]) -> dict[str, Any]:
+    kept = {key: value for key, value in message.items() if value is not None}
+    thoughts = next((kept[key] for key in _THOUGHTS if key in kept), None)
+    return kept if thoughts is None else {"thinking": thoughts, **kept, "reasoning_content": thoughts}

@@ -1,0 +1,263 @@
+"""A chat template and a conversation to text; runs in the process that render_worker.py is, never in the trainer's.
+
+    Rendering(template, names, …)     one template for one tokenizer
+        .text(row)                    as transformers' apply_chat_template writes it
+        .prompt(row)                  up to where the answer is to begin, special tokens as aliases
+        .training(row, need_answer)   the whole conversation, and where its answers are
+    Dropped, RunawayError             a conversation that cannot be used; a template that must not be
+
+Templates are Jinja2 as Hugging Face's are: a sandbox without attributes of Python's, immutable data, loop controls, the
+`generation` block, `raise_exception`, `strftime_now`, `tojson` that escapes no HTML. Nothing is random (no `lipsum`, no
+`random`), and `strftime_now` reads a date that the caller gives.
+
+Where the answers are: between the marks of `{% generation %}` where the template has it. Else by renderings of the
+conversation's beginnings: an answer begins where the prompt for it ends (the messages before it, with the generation
+prompt), and ends with the last special token that the template writes after it.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jinja2
+from jinja2 import nodes
+from jinja2.exceptions import SecurityError
+from jinja2.ext import Extension, loopcontrols
+from jinja2.parser import Parser
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from tilth.tokenizer.conversation import Dropped, Row, checked, seen
+from tilth.tokenizer.marks import ALIAS, ALIAS_LENGTH, ANSWER, ANSWERED, BREAK, Marked, Marker, Names
+
+OUTPUT = 1 << 24  # characters that a template may write, and so many times what it was given
+OUTPUT_RATIO = 32
+_PROBE = {"role": "assistant", "content": BREAK}
+_GENERATION = re.compile(r"\{%[-+]?\s*generation\b")
+
+
+class RunawayError(Exception):
+    """The template itself is at fault, whatever the conversation: (kind, detail)."""
+
+
+class _RefusedError(jinja2.TemplateError):
+    """What a template raises by `raise_exception`."""
+
+
+class Answers(NamedTuple):
+    """A rendered conversation for training: a Marked text, and whether its last answer ends with a special token."""
+
+    text: str
+    spans: list[tuple[int, int]]
+    ended: bool
+
+
+class Rendering:
+    """One template, compiled, for one tokenizer's special tokens.
+
+    Args:
+        template: the Jinja2 source.
+        names: the tokenizer's added tokens.
+        variables: what the template sees besides the conversation: `bos_token`, `eos_token`, options of its own.
+        today: the date that `strftime_now` reads.
+
+    Raises RunawayError when the template does not compile.
+    """
+
+    def __init__(self, template: str, names: Names, variables: Mapping[str, Any], today: datetime.date) -> None:
+        self._marker, self._variables = Marker(names), dict(variables)
+        self._has_marks = bool(_GENERATION.search(template))
+        try:
+            self._template = _environment(today).from_string(template)
+        except (jinja2.TemplateError, RecursionError, MemoryError, SyntaxError, ValueError) as error:
+            line = getattr(error, "lineno", None)
+            raise RunawayError("syntax", f"{error}{f' (line {line})' if line else ''}") from None
+
+    def text(self, row: Row, prompt: bool) -> str | Dropped:
+        """The rendering, without any mark; with the generation prompt on request."""
+        raw = self._whole(row, prompt)
+        return raw if isinstance(raw, Dropped) else self._marker.text(raw)
+
+    def prompt(self, row: Row) -> Marked | Dropped:
+        """What a model is given to answer the conversation."""
+        raw = self._whole(row, True)
+        return raw if isinstance(raw, Dropped) else Marked(self._marker.read(raw).text, [])
+
+    def _whole(self, row: Row, prompt: bool) -> str | Dropped:
+        return checked(row.messages, False) or self._tried(self._marked(row), len(row.messages), prompt)
+
+    def training(self, row: Row, need_answer: bool) -> Answers | Dropped:
+        """The conversation and its answers; Dropped with the rule that says why there are none to train on."""
+        fault = checked(row.messages, need_answer)
+        if fault is not None:
+            return fault
+        marked = self._marked(row)
+        raw = self._tried(marked, len(row.messages), False)
+        if isinstance(raw, Dropped):
+            return raw
+        spans = [] if self._has_marks or not need_answer else self._by_beginnings(marked, raw)
+        if isinstance(spans, Dropped):
+            return spans
+        read = self._marker.read(raw, spans)
+        if need_answer and not read.spans:
+            return Dropped("no_answer", "the template marks none of the answers by {% generation %}")
+        return Answers(*read, ended=bool(read.spans) and _ends_special(read))
+
+    def _by_beginnings(self, row: Row, raw: str) -> list[tuple[int, int]] | Dropped:
+        spans: list[tuple[int, int]] = []
+        for place, message in enumerate(row.messages):
+            if message["role"] == "assistant":
+                span = self._span(row, raw, place, spans[-1][1] if spans else 0)
+                if isinstance(span, Dropped):
+                    return span
+                spans.append(span)
+        return spans
+
+    def _span(self, row: Row, raw: str, place: int, after: int) -> tuple[int, int] | Dropped:
+        """Where the answer stands in the whole, which `alone`, the conversation up to it, says."""
+        start = self._start(row, raw, place)
+        alone = self._tried(row, place + 1, False) if place + 1 < len(row.messages) else raw
+        if isinstance(start, Dropped):
+            return start
+        if isinstance(alone, Dropped):
+            return alone
+        end = self._end(alone, min(start, len(alone)))
+        if end <= start:
+            return Dropped("template", f"the template writes nothing of answer {place}")
+        if not raw.startswith(alone[:end]):
+            end = self._rewritten_end(raw, start, alone, end)
+        if not after <= start < end:
+            return Dropped("rewritten", f"the template writes answer {place} differently once more messages follow")
+        return start, end
+
+    def _start(self, row: Row, raw: str, place: int) -> int | Dropped:
+        """Where the answer begins: behind the prompt for it."""
+        prompt = self._tried(row, place, True)
+        if isinstance(prompt, Dropped):
+            return Dropped("no_prompt", prompt.detail) if place == 0 else prompt
+        if raw.startswith(prompt):
+            return len(prompt)
+        # The generation prompt may say more than the history does (an opened <think>). What both say is the beginning
+        # of any answer: found by one that begins with what no prompt holds.
+        other = self._tried(row._replace(messages=[*row.messages[:place], _PROBE]), place + 1, False)
+        if isinstance(other, Dropped):
+            return other
+        common = _common(other, prompt)
+        if other[common : common + 1] != BREAK or not raw.startswith(prompt[:common]):
+            return Dropped("rewritten", f"the template writes what stands before answer {place} differently afterwards")
+        return common
+
+    def _end(self, raw: str, start: int) -> int:
+        """The end of an answer that ends `raw`: of its last special token, if nothing but white space follows it."""
+        specials = self._marker.specials(raw, start)
+        return specials[-1].end if specials and not raw[specials[-1].end :].strip() else len(raw)
+
+    def _rewritten_end(self, raw: str, start: int, alone: str, end: int) -> int:
+        """The end of an answer of which the history keeps only the end (without thoughts); 0 where it is another."""
+        closing = next((found.name for found in self._marker.specials(alone) if found.end == end), None)
+        ends = (found.end for found in self._marker.specials(raw, start) if found.name == closing)
+        here = next(ends, 0)
+        return here if alone[:end].endswith(raw[start:here].lstrip()) else 0
+
+    def _marked(self, row: Row) -> Row:
+        mark = self._marker.mark
+        return row._replace(messages=mark(seen(row.messages)), tools=mark(row.tools), documents=mark(row.documents))
+
+    def _tried(self, row: Row, count: int, prompt: bool) -> str | Dropped:
+        """A rendering of the first `count` messages, with marks, or why there is none."""
+        try:
+            return self._rendered(row, count, prompt)
+        except _RefusedError as error:
+            return Dropped("refused", f"the template says: {error}")
+        except (SecurityError, RecursionError, MemoryError) as error:
+            raise RunawayError(type(error).__name__, str(error)) from None
+        except RunawayError:
+            raise
+        except Exception as error:  # the template meets what it was not written for: this conversation has no rendering
+            return Dropped("template", f"{type(error).__name__}: {error}"[:300])
+
+    def _rendered(self, row: Row, count: int, prompt: bool) -> str:
+        data = {"messages": row.messages[:count], "tools": row.tools, "documents": row.documents}
+        most, length, pieces = OUTPUT + OUTPUT_RATIO * row.size, 0, []
+        for piece in self._template.generate({**self._variables, **data, "add_generation_prompt": prompt}):
+            length += len(piece)
+            if length > most:
+                raise RunawayError("output", f"more than {most} characters for a conversation of {row.size}")
+            pieces.append(piece)
+        raw = "".join(pieces)
+        return self._marker.unescape(raw, json.dumps(data, ensure_ascii=False)) if "\\ufdd" in raw else raw
+
+
+def _common(left: str, right: str) -> int:
+    """How many characters two texts begin with in common."""
+    low, high = 0, min(len(left), len(right))
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if left[low:middle] == right[low:middle] else (low, middle - 1)
+    return low
+
+
+def _ends_special(marked: Marked) -> bool:
+    start, end = marked.spans[-1]
+    return bool(ALIAS.fullmatch(marked.text[start:end].rstrip()[-ALIAS_LENGTH:]))
+
+
+class _Generation(Extension):
+    """`{% generation %}…{% endgeneration %}`: what stands in it is an answer."""
+
+    tags = {"generation"}
+
+    def parse(self, parser: Parser) -> nodes.Node:
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return nodes.CallBlock(self.call_method("_marked"), [], [], body).set_lineno(line)
+
+    def _marked(self, caller: Any) -> str:
+        return f"{ANSWER}{caller()}{ANSWERED}"
+
+
+class _Namespace(jinja2.utils.Namespace):
+    """Jinja's namespace without names that begin with an underscore: assignment would reach Python's own attributes."""
+
+    def __init__(self, /, *args: Any, **kwargs: Any) -> None:
+        for name in (given := dict(*args, **kwargs)):
+            _check_name(name)
+        super().__init__(given)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        _check_name(name)
+        super().__setitem__(name, value)
+
+
+def _check_name(name: object) -> None:
+    if isinstance(name, str) and name.startswith("_"):
+        raise SecurityError(f"a namespace has no place for {name!r}")
+
+
+class _Dict:
+    """`dict(…)` and nothing else of Python's class."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> dict[Any, Any]:
+        return dict(*args, **kwargs)
+
+
+def _environment(today: datetime.date) -> ImmutableSandboxedEnvironment:
+    made = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols])
+    made.filters["tojson"] = _to_json
+    del made.globals["lipsum"], made.filters["random"]
+    made.globals |= {"raise_exception": _refuse, "dict": _Dict(), "namespace": _Namespace}
+    made.globals["strftime_now"] = datetime.datetime.combine(today, datetime.time()).strftime
+    return made
+
+
+def _refuse(message: object) -> None:
+    raise _RefusedError(str(message)[:300])
+
+
+def _to_json(
+    value: Any, ensure_ascii: bool = False, indent: Any = None, separators: Any = None, sort_keys: bool = False
+) -> str:
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)

@@ -1,0 +1,143 @@
+"""Conversations to shards with marks: through the whole preparation, by a stand-in for a chat template."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from tests.jobs.encoders import ConversationEncoder
+from tilth.core.config import parse
+from tilth.core.errors import DataError
+from tilth.core.executors import open_executor
+from tilth.data.batch import IGNORE
+from tilth.data.config import DataConfig
+from tilth.data.dataset import Dataset, verify_dataset
+from tilth.data.packed import packed_pass
+from tilth.data.packing import PackingConfig, pack
+from tilth.data.pipeline import Workshop, prepare
+from tilth.jobs.trace import trace_document
+from tilth.tokenizer import Tokenizer, TokenizerConfig
+
+SPLIT = {"validation": 0.3, "by": "document"}
+
+
+def turns(tokenizer: Tokenizer, messages: Sequence[dict[str, str]], end: bool) -> tuple[list[int], list[bool]]:
+    """Each message, end-of-text after it; what the assistant says is trained."""
+    if "refuse" in messages[0]["content"]:
+        raise DataError("the template does not take this", "leave it out")
+    ids, marks = list[int](), list[bool]()
+    for message in messages:
+        own = [*tokenizer.encode(message["content"]), *([tokenizer.end_of_text] if end else [])]
+        ids += own
+        marks += [message["role"] == "assistant"] * len(own)
+    return ids, marks
+
+
+def write_chats(folder: Path) -> None:
+    chats = [
+        [{"role": "user", "content": f"question {n} {'?' * (n % 7)}"}, {"role": "assistant", "content": f"answer {n}"}]
+        for n in range(60)
+    ]
+    chats[3][0]["content"] = "please refuse this one"
+    chats[7] = chats[7][:1]
+    (folder / "chats.jsonl").write_text("\n".join(json.dumps({"messages": chat}) for chat in chats))
+    (folder / "plain.txt").write_text("A text that is no conversation, and is trained as a whole.")
+
+
+def prepared(
+    base: Path, workers: int = 1, clean: Any = "none", encoder: Any = None, workspace: str = "work"
+) -> Dataset:
+    sources = [{"path": "chats.jsonl", "map": {"messages": "messages"}}, {"path": "plain.txt"}]
+    config = parse(
+        DataConfig, {"sources": sources, "clean": clean, "split": SPLIT, "decontaminate": {"validation": False}}
+    )
+    with open_executor("processes" if workers > 1 else "inline", workers) as executor:
+        shop = Workshop(base / workspace, executor)
+        encoder = encoder or ConversationEncoder(functools.partial(turns, end=True), {"turns": 1, "end": True})
+        return prepare(config, parse(TokenizerConfig, {"kind": "byte"}), "chats", base, shop, encoder=encoder)
+
+
+def documents_of(dataset: Dataset, split: str) -> list[dict[str, Any]]:
+    folder = dataset.folder / "documents" / split
+    return [row for file in sorted(folder.iterdir()) for row in pq.read_table(file).to_pylist()]
+
+
+def test_shards_hold_the_marks_of_each_conversation(tmp_path: Path) -> None:
+    write_chats(tmp_path)
+    dataset = prepared(tmp_path)
+    tokenizer, seen = dataset.tokenizer, 0
+    for split in ("train", "validation"):
+        stream = dataset.stream(split)
+        borders = [*stream.document_starts().tolist(), stream.tokens]
+        documents = documents_of(dataset, split)
+        assert len(documents) == stream.documents
+        for number, document in enumerate(documents):
+            assert stream.doc_id(number) == document["doc_id"]
+            places = np.arange(borders[number], borders[number + 1])
+            messages = json.loads(document["meta"]).get("messages")
+            if messages is None:
+                assert stream.trained(places).all() and stream.take(places)[-1] == tokenizer.end_of_text
+                continue
+            ids, marks = turns(tokenizer, messages, end=True)
+            assert stream.take(places).tolist() == ids and stream.trained(places).tolist() == marks
+            seen += 1
+        packing = pack(stream, 64, PackingConfig())
+        labels = np.concatenate([batch.labels.ravel() for batch in packed_pass(packing, 8)])
+        first = stream.trained(stream.document_starts()).sum()
+        assert (labels != IGNORE).sum() == stream.trained(np.arange(stream.tokens)).sum() - first
+    assert seen == 58
+
+
+def test_what_cannot_be_encoded_is_counted_and_told(tmp_path: Path) -> None:
+    write_chats(tmp_path)
+    dataset = prepared(tmp_path)
+    assert dataset.facts["rules"]["dropped"] == {"encode/not_encoded": 1, "encode/nothing_trained": 1}
+    assert dataset.facts["documents"] == 59
+    assert dataset.facts["flow"][-1] | {"text_bytes": 0} == {
+        "stage": "encode",
+        "name": "encode",
+        "documents": 59,
+        "text_bytes": 0,
+    }
+    assert set(dataset.facts["dropped_bytes"]) == {"encode/not_encoded", "encode/nothing_trained"}
+    told = trace_document(dataset, "chats.jsonl:4")
+    assert told["fate"] == "dropped by encode/not_encoded" and told["splits"] == []
+    assert "chats.jsonl:4: the template does not take this" in told["verdicts"][-1]["detail"]
+    assert trace_document(dataset, "chats.jsonl:8")["fate"] == "dropped by encode/nothing_trained"
+    assert trace_document(dataset, "chats.jsonl:5")["splits"][0]["tokens"] > 10
+
+
+def test_messages_whose_text_was_changed_are_not_trained_on(tmp_path: Path) -> None:
+    write_chats(tmp_path)
+    clean = [{"replace": {"rules": [{"name": "asks", "pattern": "question 1", "replacement": "query"}]}}]
+    dataset = prepared(tmp_path, clean=clean)
+    changed = dataset.facts["rules"]["dropped"]["encode/text_changed"]
+    assert changed == 11, "question 1, and 10 to 19"
+    for split in ("train", "validation"):
+        assert not any("query" in document["text"] for document in documents_of(dataset, split))
+
+
+@pytest.mark.slow
+def test_another_encoder_makes_other_shards_and_processes_the_same(tmp_path: Path) -> None:
+    write_chats(tmp_path)
+    alone, shared = prepared(tmp_path), prepared(tmp_path, workers=2, workspace="other")
+    assert alone.fingerprint == shared.fingerprint
+    verify_dataset(shared.folder)
+    for path in sorted(alone.folder.rglob("*.bin")):
+        assert path.read_bytes() == (shared.folder / path.relative_to(alone.folder)).read_bytes()
+    other = ConversationEncoder(functools.partial(turns, end=False), {"turns": 1, "end": False})
+    assert prepared(tmp_path, encoder=other).fingerprint != alone.fingerprint
+
+
+def test_marks_that_do_not_fit_are_a_fault_of_the_program(tmp_path: Path) -> None:
+    write_chats(tmp_path)
+    wrong = ConversationEncoder(lambda tokenizer, messages: ([1, 2], [True]), 0)
+    with pytest.raises(AssertionError, match="a mark for each token"):
+        prepared(tmp_path, encoder=wrong)

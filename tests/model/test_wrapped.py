@@ -1,0 +1,157 @@
+"""Architectures that tilth does not have, through transformers' own classes: the same scores, trained, generated."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from tests.model.families import LENGTH, VOCAB, from_config, save, some_ids
+from tilth.core.errors import CheckpointError, RecipeError
+from tilth.data.loader import Batch
+from tilth.distributed.runtime import Runtime
+from tilth.generate.config import SamplingConfig
+from tilth.generate.engine import generate_ids
+from tilth.model.attention import document_mask
+from tilth.model.precision import make_scaler
+from tilth.model.wrapped import WrappedModel, load_wrapped
+from tilth.train.step import accumulate
+
+_IDS = {"vocab_size": VOCAB, "bos_token_id": 2, "eos_token_id": 3}
+_SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64,
+          "max_position_embeddings": LENGTH}  # fmt: skip
+CONFIGS: dict[str, Any] = {
+    "BloomForCausalLM": lambda: transformers.BloomConfig(hidden_size=32, n_layer=2, n_head=4, **_IDS),
+    "GPTNeoXForCausalLM": lambda: transformers.GPTNeoXConfig(**_SIZES, **_IDS),
+    "PhiForCausalLM": lambda: transformers.PhiConfig(**_SIZES, **_IDS),
+    "ModernBertForMaskedLM": lambda: transformers.ModernBertConfig(
+        **_SIZES, **_IDS, pad_token_id=0, cls_token_id=2, sep_token_id=3
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return {name: save(from_config(make()), tmp_path_factory.mktemp(name)) for name, make in CONFIGS.items()}
+
+
+def theirs_of(folder: Path) -> Any:
+    masked = "Masked" in json.loads((folder / "config.json").read_text())["architectures"][0]
+    auto = transformers.AutoModelForMaskedLM if masked else transformers.AutoModelForCausalLM
+    return auto.from_pretrained(folder).eval()
+
+
+def wrapped(folder: Path) -> WrappedModel:
+    return load_wrapped(folder, context_length=LENGTH).eval()
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@torch.no_grad()
+def test_scores_are_those_of_the_class(name: str, folders: dict[str, Path]) -> None:
+    model, ids = wrapped(folders[name]), some_ids()
+    assert model.config.architecture == name and model.config.vocabulary == VOCAB
+    torch.testing.assert_close(model.logits(model(ids)), theirs_of(folders[name])(ids).logits, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["GPTNeoXForCausalLM", "PhiForCausalLM", "ModernBertForMaskedLM"])
+@torch.no_grad()
+def test_documents_are_kept_apart(name: str, folders: dict[str, Path]) -> None:
+    model, ids, theirs = wrapped(folders[name]), some_ids(1), theirs_of(folders[name])
+    mask = document_mask(torch.tensor([[0] * 17 + [1] * 23]), model.config.is_causal)
+    packed = model.logits(model(ids, torch.tensor([[*range(17), *range(23)]]), mask))
+    alone = torch.cat([theirs(ids[:, :17]).logits, theirs(ids[:, 17:]).logits], dim=1)
+    torch.testing.assert_close(packed, alone, atol=1e-4, rtol=1e-4)
+
+
+def test_a_class_that_cannot_keep_them_apart_says_so(folders: dict[str, Path]) -> None:
+    model, ids = wrapped(folders["BloomForCausalLM"]), some_ids(1)
+    with pytest.raises(RecipeError, match="BloomForCausalLM does not keep the documents of a row apart"):
+        model(ids, mask=document_mask(torch.zeros(1, LENGTH)))
+
+
+@pytest.mark.parametrize("name", [name for name in CONFIGS if "Causal" in name])
+def test_generation_is_that_of_the_class(name: str, folders: dict[str, Path]) -> None:
+    model, prompt = wrapped(folders[name]), [5, 6, 7]
+    ours = [row[0] for row in generate_ids(model, prompt, SamplingConfig(temperature=0.0), max_new_tokens=12)]
+    theirs = theirs_of(folders[name])
+    theirs.generation_config.eos_token_id = None
+    expected = theirs.generate(torch.tensor([prompt]), max_new_tokens=12, do_sample=False, pad_token_id=0)
+    assert ours == expected[0, 3:].tolist()
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_gradient_is_that_of_the_class(name: str, folders: dict[str, Path]) -> None:
+    model, theirs, ids = wrapped(folders[name]), theirs_of(folders[name]), some_ids(2, 12)
+    labels = some_ids(2, 12, seed=9)
+    batch = Batch(ids.numpy(), labels.numpy(), np.arange(2))
+    runtime = Runtime(torch.device("cpu"))
+    loss = accumulate(model, batch, 1, runtime, "fp32", make_scaler("fp32", runtime.device), seed=1, step=0)
+    expected = torch.nn.functional.cross_entropy(theirs(ids).logits.flatten(0, 1), labels.flatten())
+    expected.backward()
+    assert loss == pytest.approx(float(expected.detach()), rel=1e-5)
+    found = dict(model.hf.named_parameters())
+    for key, parameter in theirs.named_parameters():
+        torch.testing.assert_close(found[key].grad, parameter.grad, atol=1e-5, rtol=1e-3)
+
+
+def test_its_state_comes_back(folders: dict[str, Path], tmp_path: Path) -> None:
+    model = wrapped(folders["PhiForCausalLM"])
+    with torch.no_grad():
+        model.output_weight.add_(0.5)
+    model.save(tmp_path)
+    again, ids = wrapped(tmp_path), some_ids()
+    assert torch.equal(again.logits(again(ids)), model.logits(model(ids)))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"architectures": ["NoSuchForCausalLM"]}, "NoSuchForCausalLM"),
+        ({"architectures": ["PhiForSequenceClassification"]}, "PhiForSequenceClassification"),
+        ({"architectures": ["X"], "auto_map": {"AutoModelForCausalLM": "x.X"}}, "never run"),
+        ({"model_type": "nothing"}, "transformers cannot load"),
+        ({"hidden_size": 36}, "transformers cannot load"),
+    ],
+)
+def test_what_transformers_cannot_load_is_named(
+    change: dict[str, Any], said: str, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    for path in folders["PhiForCausalLM"].iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    config = json.loads((tmp_path / "config.json").read_text()) | change
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=said):
+        load_wrapped(tmp_path)
+
+
+def test_weights_must_be_whole_and_in_safetensors(folders: dict[str, Path], tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    (tmp_path / "config.json").write_bytes((folders["PhiForCausalLM"] / "config.json").read_bytes())
+    (tmp_path / "pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'false'\ntR.")
+    with pytest.raises(CheckpointError, match="transformers cannot load"):
+        load_wrapped(tmp_path)
+    tensors = load_file(folders["PhiForCausalLM"] / "model.safetensors")
+    gone = sorted(tensors)[3]
+    save_file({k: v for k, v in tensors.items() if k != gone}, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(CheckpointError, match=f"{gone} is missing"):
+        load_wrapped(tmp_path)
+
+
+def test_a_class_that_caps_its_scores_is_refused(tmp_path: Path) -> None:
+    config = transformers.Gemma2Config(**_SIZES, **_IDS, num_key_value_heads=2, head_dim=8, final_logit_softcapping=2.0)
+    save(from_config(config), tmp_path)
+    with pytest.raises(CheckpointError, match="computes its scores otherwise"):
+        load_wrapped(tmp_path)
+
+
+def test_bloom_names_no_longest_context(folders: dict[str, Path]) -> None:
+    with pytest.raises(RecipeError, match="no longest context"):
+        load_wrapped(folders["BloomForCausalLM"])
+    with pytest.raises(RecipeError, match="more than the 40"):
+        load_wrapped(folders["PhiForCausalLM"], context_length=41)
