@@ -121,9 +121,9 @@ def _stretch(stretch: Stretch, colours: bool) -> Text:
 
 def _shortened(text: str) -> str:
     shown = printable(text, lines=True)
-    if len(shown) <= CHARACTERS:
-        return shown
     half = CHARACTERS // 2
+    if len(shown) <= CHARACTERS + half:  # or the cut would save nothing
+        return shown
     return f"{shown[:half]} … {count(len(shown) - 2 * half)} characters … {shown[-half:]}"
 
 

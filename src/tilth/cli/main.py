@@ -175,7 +175,7 @@ def check(
     sets: Sets = None,
     as_json: Json = False,
 ) -> None:
-    """Look at a run before it begins: real rows with what is trained, counts, leaks, vocabulary, memory; trains nothing."""
+    """Look at a run before it begins: real rows, what of them is trained, counts, leaks, memory. Trains nothing."""
     from tilth.cli.check import check_shown
 
     if not check_shown(recipe, sets or (), workspace, workers, as_json=as_json):

@@ -4,7 +4,7 @@ look(recipe, dataset) -> Preflight            all of it, for `tilth check`
 before_training(recipe, dataset, run)         the start of `tilth train`: errors are raised, warnings handed back
 summary.py                                    what `--json` prints
 
-gather.py      facts.py: tokens.py (documents), vocabulary.py (ids), run.py (rows, steps), memory.py, held_out.py (leaks)
+gather.py      facts.py: tokens.py (documents), vocabulary.py, run.py (rows, steps), memory.py, held_out.py
 rules.py       facts to errors and warnings
 sight.py       rows as they are read
 """
@@ -67,6 +67,6 @@ def before_training(recipe: Recipe, dataset: Dataset, run: Path) -> list[str]:
         ours = [fault for fault in errors if fault.error is None]
         if ours and len(ours) == len(errors):
             raise RecipeError("; ".join(fault.message for fault in ours), "; ".join(fault.remedy for fault in ours))
-        return [f"{fault.message}: {fault.remedy}" for fault in warnings if fault.rule not in _TOLD_BY_TRAINING]
+        return [f"{fault.message} (change {fault.remedy})" for fault in warnings if fault.rule not in _TOLD_BY_TRAINING]
 
     return long_from_main(judged)

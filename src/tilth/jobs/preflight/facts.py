@@ -15,6 +15,9 @@ from tilth.jobs.preflight.tokens import SplitFacts
 from tilth.jobs.preflight.vocabulary import VocabularyFacts
 from tilth.jobs.recipe import Recipe
 
+_UNTRAINED = "encode/nothing_trained"
+_EMPTY = ("read/empty", "read/empty_turn", "encode/empty", "encode/empty_answer")
+
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
@@ -58,7 +61,7 @@ class Facts:
         recipe: with the model's shape filled in.
         train, validation: the documents of both.
         too_long: training documents that no row can hold; 0 where rows are windows.
-        unusable: documents that could not be encoded, by rule.
+        unusable: rows that could not be read or encoded, by stage and rule (`encode/role`).
         unknown: characters of training text that the tokenizer does not know.
         rows, run, model: None where a refusal stands in the way.
         refusals: in the order in which training would meet them.
@@ -80,7 +83,7 @@ class Facts:
     @property
     def masked(self) -> int:
         """Documents of which no token is trained: what preparing dropped for that, and what is of no use in rows."""
-        before = self.unusable.get("nothing_trained", 0)
+        before = self.unusable.get(_UNTRAINED, 0)
         if any(refusal.rule == "masked" for refusal in self.refusals):
             return before + self.train.documents
         return before + (self.rows.untrained if self.rows else 0)
@@ -92,6 +95,6 @@ class Facts:
 
     @property
     def empty(self) -> int:
-        """Documents with nothing to predict."""
-        none = sum(self.unusable.get(rule, 0) for rule in ("empty", "empty_answer"))
+        """Rows in which nothing is said, and documents with nothing to predict."""
+        none = sum(self.unusable.get(rule, 0) for rule in _EMPTY)
         return none + int((self.train.lengths <= 1).sum())

@@ -121,6 +121,6 @@ def _why(recipe: Recipe, train: SplitFacts, too_long: int) -> str:
 
 
 def _unusable(dataset: Dataset) -> dict[str, int]:
-    """Documents that could not be encoded, by rule."""
+    """Rows that could not be read or encoded, by stage and rule."""
     dropped = dataset.facts["rules"]["dropped"]
-    return {rule.removeprefix("encode/"): n for rule, n in dropped.items() if rule.startswith("encode/")}
+    return {rule: n for rule, n in dropped.items() if rule.startswith(("read/", "encode/"))}

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 from tilth.jobs.recipe import Recipe
-from tilth.model.adapters import apply_adapter, lora_layers
+from tilth.model.adapters import apply_adapter, book_of, lora_layers
 from tilth.model.config import ModelConfig
 from tilth.model.freezing import freeze
 from tilth.model.precision import DTYPES
@@ -66,12 +67,18 @@ def model_facts(recipe: Recipe, config: ModelConfig) -> ModelFacts:
     return ModelFacts(
         sum(parameter.numel() for parameter in parameters),
         sum(parameter.numel() for parameter in trained),
-        sum(parameter.numel() * _FLOAT for parameter in parameters) - _saved(recipe, model),
+        sum(parameter.numel() * _FLOAT for parameter in [*parameters, *_kept(model)]) - _saved(recipe, model),
         sum(parameter.numel() * _FLOAT for parameter in trained),
         state_bytes(recipe.train.optimizer, model),
         all(weight.requires_grad for weight in embeddings),
         _guessed(recipe),
     )
+
+
+def _kept(model: Transformer) -> list[Parameter]:
+    """The base's tensors that the adapter has a copy of, which trains (`modules_to_save`)."""
+    book = book_of(model)
+    return list(book.base.values()) if book else []
 
 
 def _saved(recipe: Recipe, model: Transformer) -> int:

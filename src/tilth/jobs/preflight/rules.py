@@ -143,11 +143,11 @@ def _without_end(facts: Facts) -> Iterator[Fault]:
 
 
 def _unusable(facts: Facts) -> Iterator[Fault]:
-    dropped = {rule: n for rule, n in facts.unusable.items() if rule != "nothing_trained"}
-    if dropped:
+    dropped = {rule: n for rule, n in facts.unusable.items() if rule != "encode/nothing_trained"}
+    if dropped and facts.recipe.train.objective == "sft":
         yield Fault(
             "unusable",
-            f"conversations were left out: {', '.join(f'{rule} {n:,}' for rule, n in sorted(dropped.items()))}",
+            f"rows were left out: {', '.join(f'{rule} {n:,}' for rule, n in sorted(dropped.items()))}",
             "data.sources: mend these rows; `tilth trace DATA --doc LOCATOR` tells of each, the ledger names them",
         )
 
