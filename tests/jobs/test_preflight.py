@@ -14,15 +14,17 @@ import torch
 import transformers
 
 from tests.model.families import SHAPES, from_config, save
+from tilth.core.errors import DataError
 from tilth.data.shards import TokenStream
 from tilth.data.sources import SourceConfig
-from tilth.jobs.base import find_base, starting_model, with_base
-from tilth.jobs.preflight import Preflight, look
+from tilth.jobs.base import find_base, with_base
+from tilth.jobs.preflight import Preflight, gather, look
 from tilth.jobs.preflight.rules import ERRORS, WARNINGS, judge
 from tilth.jobs.preflight.summary import summary
 from tilth.jobs.preflight.tokens import read_split
 from tilth.jobs.prepare import prepare_data
 from tilth.jobs.recipe import make_recipe
+from tilth.jobs.start import starting_model
 from tilth.jobs.train import complete_model
 from tilth.model.adapters import book_of, lora_layers
 from tilth.model.quantize import NF4
@@ -276,6 +278,30 @@ def test_parts_that_refuse_are_errors_with_their_own_words(looked: Callable[...,
     assert rules(found)[0] == {"rows"} and "one sample needs 4097" in found.errors[0].message
     frozen = looked(text, "train.freeze=['layers.*', embed_tokens, norm]", objective="causal_lm")
     assert rules(frozen)[0] == {"model"} and "leaves nothing to train" in frozen.errors[0].message
+
+
+@pytest.mark.parametrize(
+    ("rule", "sets"),
+    [
+        ("mixture", ["data.mixture={rows: {weight: 0.5}}", "data.sources=[{path: rows.jsonl, name: rows}]"]),
+        ("vocabulary", ["tokenizer={kind: char}", "model.vocab_size=5"]),
+        ("memory", ["model.hidden_size=1048576"]),
+    ],
+)
+def test_what_cannot_be_had_is_an_error(rule: str, sets: list[str], looked: Callable[..., Preflight]) -> None:
+    text = [{"text": f"a text of {n} and more"} for n in range(60)]
+    found = looked(text, *sets, objective="causal_lm")
+    assert rules(found)[0] == {rule} and all(error.remedy for error in found.errors)
+
+
+def test_a_validation_split_that_cannot_be_measured_is_an_error(
+    looked: Callable[..., Preflight], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise DataError("of 9 documents none is left", "look")
+
+    monkeypatch.setattr(gather, "held_out_pass", refuse)
+    assert rules(looked(pairs()))[0] == {"validation"}
 
 
 @pytest.mark.parametrize("name", ["adamw", "muon", "sgd"])

@@ -20,7 +20,7 @@ from tilth.data.dataset import Dataset
 from tilth.distributed.runtime import long_from_main
 from tilth.jobs.base import find_base
 from tilth.jobs.preflight.facts import Facts
-from tilth.jobs.preflight.gather import gather
+from tilth.jobs.preflight.gather import gather_facts
 from tilth.jobs.preflight.rules import Fault, judge
 from tilth.jobs.preflight.sight import Row, first_rows
 from tilth.jobs.recipe import Recipe
@@ -45,7 +45,7 @@ class Preflight:
 
 def look(recipe: Recipe, dataset: Dataset) -> Preflight:
     """Everything that can be said of a run before it begins."""
-    facts, sampler = gather(recipe, dataset, find_base(recipe))
+    facts, sampler = gather_facts(recipe, dataset, find_base(recipe))
     errors, warnings = judge(facts)
     masked = any(refusal.rule == "mask_token" for refusal in facts.refusals)
     rows = [] if sampler is None or masked else first_rows(facts.recipe, dataset, sampler)
@@ -62,7 +62,7 @@ def before_training(recipe: Recipe, dataset: Dataset, run: Path) -> list[str]:
         return []
 
     def judged() -> list[str]:
-        facts, _ = gather(recipe, dataset, find_base(recipe), thorough=False)
+        facts, _ = gather_facts(recipe, dataset, find_base(recipe), thorough=False)
         errors, warnings = judge(facts)
         ours = [fault for fault in errors if fault.error is None]
         if ours and len(ours) == len(errors):

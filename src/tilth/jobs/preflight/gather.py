@@ -1,6 +1,6 @@
 """All facts of a recipe and its dataset, in one pass over the tokens; every part of the run is tried on the way.
 
-    gather(recipe, dataset, base) -> (Facts, Sampler | None)
+    gather_facts(recipe, dataset, base) -> (Facts, Sampler | None)
 
 What a part refuses is a fact like any other (`Refusal`), so that all that is wrong is told at once.
 """
@@ -45,7 +45,7 @@ class _Trial:
             return None
 
 
-def gather(
+def gather_facts(
     asked: Recipe, dataset: Dataset, base: Base | None, *, thorough: bool = True
 ) -> tuple[Facts, Sampler | None]:
     """The facts, and the order of training where there is one.
