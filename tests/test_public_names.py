@@ -38,8 +38,9 @@ HOMES = {
     "prepare": "tilth.jobs.api",
     "train": "tilth.jobs.api",
 }
-COMMANDS = ["evaluate", "generate", "init", "prepare", "quickstart", "report", "schema", "trace", "train"]
+COMMANDS = ["check", "evaluate", "generate", "init", "prepare", "quickstart", "report", "schema", "trace", "train"]
 OPTIONS = {
+    "check": {"--workspace", "--workers", "--set", "--json"},
     "evaluate": {"--data", "--format", "--field", "--checkpoint", "--json"},
     "generate": {
         "--prompt", "--max-new-tokens", "--temperature", "--top-k", "--top-p", "--seed", "--stop", "--samples",

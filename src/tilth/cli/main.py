@@ -168,6 +168,21 @@ def prepare(
 
 
 @app.command()
+def check(
+    recipe: RecipePath,
+    workspace: Workspace = Path("work"),
+    workers: Workers = None,
+    sets: Sets = None,
+    as_json: Json = False,
+) -> None:
+    """Look at a run before it begins: real rows, what of them is trained, counts, leaks, memory. Trains nothing."""
+    from tilth.cli.check import check_shown
+
+    if not check_shown(recipe, sets or (), workspace, workers, as_json=as_json):
+        raise typer.Exit(2)
+
+
+@app.command()
 def train(
     recipe: RecipePath,
     run: RunOption = None,
@@ -179,6 +194,7 @@ def train(
     """Prepare what is missing, train, evaluate; stopped or killed, the same command goes on."""
     from tilth.cli.output import print_json, results
     from tilth.cli.show import print_result, ready_shown, train_shown
+    from tilth.jobs.preflight import before_training
     from tilth.jobs.ready import check_before
     from tilth.jobs.recipe import load_recipe
 
@@ -186,6 +202,7 @@ def train(
     folder = run or Path("runs") / loaded.name
     check_before(loaded, folder)
     dataset, notes = ready_shown(loaded, workspace, workers)
+    notes += before_training(loaded, dataset, folder)
     result = train_shown(loaded, dataset, folder, notes)
     if not result:  # under torchrun only process 0 has one
         return

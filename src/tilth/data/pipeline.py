@@ -121,6 +121,7 @@ def prepare(
         against: those of each of `decontaminate.against`.
         encoder: how documents become tokens, where they are more than a text.
     """
+    config = _whole_documents(config) if encoder else config
     downloads = shop.workspace / "downloads"
     found = listings or [list_inputs(source, base, downloads) for source in config.sources]
     against = against or [list_inputs(source, base, downloads) for source in config.decontaminate.against]
@@ -303,6 +304,13 @@ def _of_kind(cleaned: Sequence[Cleaned], kind: str) -> list[Done]:
 def _draws(config: SplitConfig) -> bool:
     """Whether documents may be drawn into splits: near-duplicates then have to be known, to be kept together."""
     return config.by != "tail" and any(share for _, share in config.held_out)
+
+
+def _whole_documents(config: DataConfig) -> DataConfig:
+    """Half a conversation is none: what is left to us, `auto`, never cuts one at the border of the splits."""
+    if config.split.by != "auto":
+        return config
+    return config.model_copy(update={"split": config.split.model_copy(update={"by": "document"})})
 
 
 def _by_document(config: SplitConfig, documents: int) -> bool:
