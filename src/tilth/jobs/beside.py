@@ -21,8 +21,8 @@ from tilth.core.rundir import RunFolder
 from tilth.data.masking import MASK_NAMES
 from tilth.export.hf import GENERATION
 from tilth.jobs.base import open_base
-from tilth.jobs.final import MODEL_TYPE
 from tilth.jobs.load import LanguageModel
+from tilth.jobs.places import MODEL_TYPE
 from tilth.jobs.recipe import Recipe
 from tilth.jobs.runs import run_of, stored_recipe
 from tilth.model.families import read_json_config

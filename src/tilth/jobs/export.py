@@ -35,9 +35,9 @@ from tilth.jobs.beside import (
     tokenizer_folder,
 )
 from tilth.jobs.card import Model, Use, model_card
-from tilth.jobs.final import BASE_FILE
 from tilth.jobs.load import LanguageModel, load
-from tilth.jobs.places import Which, locate
+from tilth.jobs.places import BASE_FILE, Which, locate
+from tilth.jobs.start import base_model
 from tilth.model.adapters import add_saved, book_of, choose, merge_and_unload
 from tilth.model.config import parameter_count
 from tilth.model.families import family_of
@@ -171,7 +171,7 @@ def _checked_base(said: Mapping[str, Any], base: str | None) -> Base:
     if base is not None:
         try:
             check_base(
-                said["fingerprint"], base_fingerprint(beside.model(torch.device("cpu"), said["seed"])), Path(base)
+                said["fingerprint"], base_fingerprint(base_model(beside, torch.device("cpu"), said["seed"])), Path(base)
             )
         except CheckpointError as error:
             raise CheckpointError(
