@@ -22,9 +22,10 @@ from tilth.data.masking import MASK_NAMES
 from tilth.export.hf import GENERATION
 from tilth.jobs.base import open_base
 from tilth.jobs.load import LanguageModel
-from tilth.jobs.places import MODEL_TYPE
+from tilth.jobs.places import BASE_FILE, MODEL_TYPE
 from tilth.jobs.recipe import Recipe
 from tilth.jobs.runs import run_of, stored_recipe
+from tilth.model.adapters import book_of
 from tilth.model.families import read_json_config
 from tilth.tokenizer.chat import ChatEncoder
 from tilth.tokenizer.hf_format import CONFIG_FILE
@@ -46,6 +47,12 @@ def origin_of(found: LanguageModel) -> Origin | None:
     """The run whose weights these are; None for a model from elsewhere, or a copy without its run."""
     place = run_of(found.path)
     return None if place is None else Origin(RunFolder(place), stored_recipe(RunFolder(place)))
+
+
+def base_facts(found: LanguageModel) -> dict[str, Any] | None:
+    """What is said beside an adapter's weights of its base (start.py: write_base); None for what is no adapter."""
+    places = [folder / BASE_FILE for folder in (found.path, found.path.parent.parent) if (folder / BASE_FILE).exists()]
+    return read_json(places[0]) if places and book_of(found.model) is not None else None
 
 
 def tokenizer_folder(weights: Path) -> Path:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from tilth.checkpoint.peft import save_adapter
 from tilth.checkpoint.peft_config import Base as PeftBase
@@ -26,6 +25,7 @@ from tilth.export.push import Pushed, push
 from tilth.jobs.base import Base, open_base
 from tilth.jobs.beside import (
     Origin,
+    base_facts,
     files_beside,
     mask_of,
     origin_of,
@@ -36,7 +36,7 @@ from tilth.jobs.beside import (
 )
 from tilth.jobs.card import Model, Use, model_card
 from tilth.jobs.load import LanguageModel, load
-from tilth.jobs.places import BASE_FILE, Which, locate
+from tilth.jobs.places import BASE_FILE, Which
 from tilth.jobs.start import base_model
 from tilth.model.adapters import add_saved, book_of, choose, merge_and_unload
 from tilth.model.config import parameter_count
@@ -62,12 +62,10 @@ def export_model(
     RecipeError when `out` exists, or no class of Hugging Face computes the model; it names the option in the way.
     """
     _is_new(Path(out))
-    place = locate(path, which)
     found = load(path, which, device="cpu")
-    model = _own(found)
+    model, origin, beside = _own(found), origin_of(found), base_facts(found)
+    base = beside["from"] if beside else origin.recipe.model.from_ if origin else None
     merge_and_unload(model)
-    origin = origin_of(found)
-    base = place.base["from"] if place.adapter else origin.recipe.model.from_ if origin else None
     files = files_beside(found, origin)
     config = model.config
     said = Model(
@@ -98,34 +96,31 @@ def export_adapter(
     """
     out = Path(out)
     _is_new(out)
-    place = locate(path, which)
-    if place.adapter is None:
-        raise RecipeError(f"the model in {place.asked} is no adapter", "write all of it: --to hf")
-    said = place.base
+    found = load(path, which, device="cpu")
+    model, origin, said = _own(found), origin_of(found), base_facts(found)
+    if said is None:
+        raise RecipeError(f"the model in {found.path} is no adapter", "write all of it: --to hf")
     beside = _checked_base(said, base)
     named = str(Path(beside.name).absolute()) if Path(beside.name).exists() else beside.name
-    found = load(path, which, device="cpu")
-    model, origin = _own(found), origin_of(found)
     if found.tokenizer.vocab_size > beside.config.vocabulary:
         _save_new_rows(model)
-    book = book_of(model)
-    assert book is not None and book.chosen is not None
-    trained = [*_parts(model), *book.saved.get(book.chosen, {}).values()]
-    parameters = sum(value.numel() for value in trained)
-    told = Model(
-        name or out.name, f"LoRA adapter for {family_of(model.config).architecture}", parameters, "adapter",
-        base=named, step=step_of(found.path),
-    )  # fmt: skip
+    kind = f"LoRA adapter for {family_of(model.config).architecture}"
+    told = Model(name or out.name, kind, _trained(model), "adapter", base=named, step=step_of(found.path))
     more = {**files_beside(found, origin), README: model_card(told, origin).encode()}
     with new_folder(out, {"format": "peft", "base": named}) as folder:
-        save_adapter(model, folder / "new", base=PeftBase(named, said["fingerprint"]))
-        for file in sorted((folder / "new").iterdir()):
-            if file.name != MANIFEST:  # the whole folder's is written at the end
-                disk.rename(file, folder / file.name)
-        disk.remove(folder / "new")
+        _save_into(folder, model, PeftBase(named, said["fingerprint"]))
         copy_files(folder, tokenizer_folder(found.path), more)
         write_json(folder / BASE_FILE, {**said, "from": named})
-    return Exported(out, told.kind, parameters, tuple(sorted(file.name for file in out.iterdir())))
+    return Exported(out, kind, told.parameters, tuple(sorted(file.name for file in out.iterdir())))
+
+
+def _save_into(folder: Path, model: Transformer, base: PeftBase) -> None:
+    """Saves the chosen adapter into a folder that is there: `save_adapter` makes one of its own."""
+    save_adapter(model, folder / "new", base=base)
+    for file in sorted((folder / "new").iterdir()):
+        if file.name != MANIFEST:  # the whole folder's is written at the end
+            disk.rename(file, folder / file.name)
+    disk.remove(folder / "new")
 
 
 def push_folder(folder: Path | str, name: str) -> Pushed:
@@ -194,8 +189,12 @@ def _save_new_rows(model: Transformer) -> None:
     choose(model, name)
 
 
-def _parts(model: Transformer) -> list[Tensor]:
-    return [value for key, value in model.named_parameters() if ".adapters." in key]
+def _trained(model: Transformer) -> int:
+    """How many numbers the chosen adapter has."""
+    book = book_of(model)
+    assert book is not None and book.chosen is not None
+    parts = (value for key, value in model.named_parameters() if ".adapters." in key)
+    return sum(value.numel() for value in (*parts, *book.saved.get(book.chosen, {}).values()))
 
 
 def _use(found: LanguageModel, origin: Origin | None) -> Use:
