@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     theirs = transformers.GPT2Config(**{**SHAPES["gpt2"][2], "vocab_size": 260, "n_positions": 64})
     save(from_config(theirs), folder / "gpt2")
     train_tokenizer(TokenizerConfig(kind="byte"), ["the soil"]).save(folder / "gpt2")
+    said = read_json(folder / "gpt2" / "tokenizer_config.json")
+    said.pop("tilth")  # another program's, from here on
+    (folder / "gpt2" / "tokenizer_config.json").write_text(json.dumps({**said, "bos_token": "<|endoftext|>"}))
     beside = recipe(
         folder,
         "beside-gpt2",
@@ -139,7 +143,36 @@ def test_an_adapter_of_a_folder_of_hugging_face_needs_no_other_base(made: Path, 
         merged = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
     np.testing.assert_allclose(scores(theirs, ids), ours.logits(ids), atol=1e-5)
     np.testing.assert_allclose(scores(merged, ids), ours.logits(ids), atol=1e-4)
+    assert read_json(tmp_path / "merged" / "generation_config.json") == {"bos_token_id": 256, "eos_token_id": 256}
     assert not (tmp_path / "merged" / "chat_template.jinja").exists()
+
+
+def test_a_template_of_the_recipe_goes_out_in_the_place_of_the_checkpoints(
+    made: Path, cli: Cli, tmp_path: Path
+) -> None:
+    """And where the recipe asks for the checkpoint's, that one does, with what ends an answer by it."""
+    shutil.copytree(made / "gpt2", tmp_path / "base")
+    answer = "{% generation %}{{ m.content }}{{ eos_token }}{% endgeneration %}"
+    own = "{% for m in messages %}{{ m.role }}: " + answer + "{% endfor %}"
+    (tmp_path / "base" / "chat_template.jinja").write_text(own)
+    pairs = {"path": str(made / "pairs.jsonl"), "map": {"prompt": "q", "completion": "a"}}
+    for name, template, tokens, ends in (
+        ("own", "checkpoint", [], 256),
+        ("other", "chatml", ["<|im_start|>", "<|im_end|>"], [256, 258]),
+    ):
+        file = recipe(
+            tmp_path,
+            name,
+            data={"sources": [pairs], "clean": "none", "deduplicate": "none", "chat": {"template": template}},
+            tokenizer={"special_tokens": tokens},
+            model={"from": "base", "context_length": 64},
+            train={"objective": "sft", "steps": 1},
+        )
+        done(cli("train", file))
+        done(cli("export", f"runs/{name}", "--out", name + "-out"))
+        source = (tmp_path / f"{name}-out" / "chat_template.jinja").read_text()
+        assert (source == own) == (template == "checkpoint") and ("im_end" in source) == (template == "chatml")
+        assert read_json(tmp_path / f"{name}-out" / "generation_config.json")["eos_token_id"] == ends
 
 
 def test_a_base_that_does_not_serve_is_refused(made: Path, cli: Cli, tmp_path: Path) -> None:
