@@ -19,6 +19,9 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from tilth.cli.export import export
+from tilth.cli.options import CheckpointOption, Json
+from tilth.cli.options import which as _which
 from tilth.core.errors import RecipeError, TilthError
 
 app = typer.Typer(
@@ -52,10 +55,6 @@ ExecutorOption = Annotated[
         help="Who prepares: processes of this machine, or a Ray cluster (RAY_ADDRESS, else one started here).",
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
-CheckpointOption = Annotated[
-    str, typer.Option("--checkpoint", metavar="WHICH", help="Which weights: final, latest, best or a step.")
-]
 
 
 @app.callback(invoke_without_command=True)
@@ -88,7 +87,11 @@ def quickstart(
 def init(
     path: Annotated[Path, typer.Argument(metavar="[FILE]", help="Where to write the recipe.")] = Path("recipe.yaml"),
     template: Annotated[
-        Literal["pretrain", "char"], typer.Option(help="pretrain: your own text, BPE; char: one id per character.")
+        Literal["pretrain", "char", "mlm", "finetune", "lora", "instruct"],
+        typer.Option(
+            help="From scratch: pretrain (your own text), char (one id per character), mlm (masked words). From a "
+            "checkpoint: finetune (all weights), lora (an adapter), instruct (an adapter that learns answers).",
+        ),
     ] = "pretrain",
 ) -> None:
     """Write a commented recipe to start from."""
@@ -97,9 +100,20 @@ def init(
 
     if path.exists():
         raise RecipeError(f"{path} exists", "name another file: tilth init FILE")
-    write_file(path, shipped_recipe({"pretrain": "my-text", "char": "shakespeare-char-cpu"}[template]).encode())
+    write_file(path, shipped_recipe(_TEMPLATES[template]).encode())
     command = shlex.join(["tilth", "train", str(path)])
-    print(f"wrote {path}: name your text under data.sources, then type\n  {command}")
+    base = " and a checkpoint under model.from" if "  from: " in path.read_text("utf-8") else ""
+    print(f"wrote {path}: name your text under data.sources{base}, then type\n  {command}")
+
+
+_TEMPLATES = {
+    "pretrain": "my-text",
+    "char": "shakespeare-char-cpu",
+    "mlm": "mlm",
+    "finetune": "finetune",
+    "lora": "lora",
+    "instruct": "lora-instruct",
+}
 
 
 @app.command()
@@ -324,12 +338,7 @@ def report(
             print_json(figures)
 
 
-def _which(checkpoint: str) -> Any:
-    if checkpoint.isascii() and checkpoint.isdigit():
-        return int(checkpoint)
-    if checkpoint not in ("final", "latest", "best"):
-        raise RecipeError(f"--checkpoint {checkpoint!r} names no weights", "give final, latest, best or a step")
-    return checkpoint
+app.command()(export)
 
 
 def main() -> None:
