@@ -38,6 +38,7 @@ TOKENIZER_FILES = (
     "spiece.model",
     "chat_template.jinja",
     "chat_template.json",
+    "tilth_chat.json",
 )
 GENERATION = "generation_config.json"
 

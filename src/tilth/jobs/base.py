@@ -24,7 +24,7 @@ from tilth.checkpoint.tensors import load_model, read_tensors
 from tilth.checkpoint.trainable import base_fingerprint, check_base
 from tilth.core.environment import Precision
 from tilth.core.errors import RecipeError
-from tilth.core.files import read_json, write_json
+from tilth.core.files import write_json
 from tilth.jobs.final import BASE_FILE
 from tilth.jobs.places import Place, check_fits, locate, read_config
 from tilth.jobs.recipe import Recipe
@@ -36,7 +36,7 @@ from tilth.model.precision import DTYPES
 from tilth.model.resize import resize_embeddings
 from tilth.model.transformer import Transformer, build
 from tilth.tokenizer import Tokenizer, load_tokenizer
-from tilth.tokenizer.templates import find_template
+from tilth.tokenizer.chat_files import ChatFormat, read_chat
 
 
 @dataclass(frozen=True)
@@ -62,13 +62,10 @@ class Base:
         new = [name for name in self.special_tokens if name not in tokenizer.special_tokens]
         return tokenizer.with_special_tokens(new) if new else tokenizer
 
-    @property
-    def chat_template(self) -> str | None:
+    @cached_property
+    def chat(self) -> ChatFormat | None:
         """Its own chat template, where it has one."""
-        folder = self.place.tokenizer
-        names = [name for name in ("chat_template.jinja", "chat_template.json") if (folder / name).exists()]
-        said = read_json(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").exists() else {}
-        return find_template({name: (folder / name).read_bytes() for name in names}, said, folder)
+        return read_chat(self.place.tokenizer)
 
     def model(self, device: torch.device, seed: int) -> Transformer:
         """The model with the checkpoint's weights, and rows for new tokens drawn from `seed`."""

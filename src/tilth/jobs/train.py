@@ -25,13 +25,14 @@ from tilth.distributed.runtime import Runtime, start
 from tilth.evaluate.evaluator import evaluate
 from tilth.generate.text import TextOptions, generate_texts
 from tilth.jobs.base import Base, find_base, same_base, starting_model, with_base, write_base
+from tilth.jobs.chats import format_of, stop_ids_of
 from tilth.jobs.final import Adapted, choose_weights, standing_final, write_final, write_identity
 from tilth.jobs.mixing import say_mixture, seen, tokens_of, training_tokens
-from tilth.jobs.objectives import counted_bytes, epoch_tokens, held_out_pass, masker_of, training_sampler
+from tilth.jobs.objectives import Reading, counted_bytes, epoch_tokens, held_out_pass, masker_of, training_sampler
 from tilth.jobs.recipe import Recipe
 from tilth.jobs.report import write_report
 from tilth.jobs.room import check_room, memory_errors
-from tilth.jobs.runs import dataset_facts, stored_recipe
+from tilth.jobs.runs import dataset_facts, reading_habits, stored_recipe
 from tilth.model.config import ModelConfig, flops_per_token
 from tilth.model.precision import make_scaler, resolve_precision
 from tilth.model.transformer import Transformer
@@ -89,7 +90,7 @@ def _train(
     model_config = complete_model(recipe.model, dataset.tokenizer, grows=base is not None)
     check_room(recipe, model_config, runtime.device)
     loader = _make_loader(recipe, dataset, runtime)
-    changes = runtime.from_main(lambda: _claim(folder, asked, dataset, model_config))
+    changes = runtime.from_main(lambda: _claim(folder, asked, base, dataset, model_config))
     store = CheckpointStore(folder.checkpoints)
     checkpoint, warnings = _latest(store, runtime)
     decisions = _decisions(recipe, model_config, folder, loader, runtime, checkpoint)
@@ -125,12 +126,13 @@ def _train(
     return result if runtime.is_main else {}
 
 
-def _claim(folder: RunFolder, recipe: Recipe, dataset: Dataset, config: ModelConfig) -> list[str]:
+def _claim(folder: RunFolder, recipe: Recipe, base: Base | None, dataset: Dataset, config: ModelConfig) -> list[str]:
     """Makes the folder this run's; returns what changed in its recipe since it began."""
     facts = dataset_facts(dataset, folder.path)
     changes = folder.claim(recipe.plain(), facts, lambda _: stored_recipe(folder).plain())
     _nothing_is_lost(folder)
-    write_identity(folder, config, dataset.tokenizer)
+    tokenizer = dataset.tokenizer
+    write_identity(folder, config, tokenizer, format_of(recipe, base), stop_ids_of(recipe, base, tokenizer))
     return changes
 
 
@@ -327,10 +329,12 @@ def _evaluation(
     stream = dataset.stream("validation")
     if not stream.tokens:
         return None
-    rows, size = max(1, recipe.evaluate.batch_tokens // config.context_length), counted_bytes(recipe, stream)
+    reading = Reading.of(reading_habits(recipe), config.context_length)
+    rows, size = max(1, recipe.evaluate.batch_tokens // config.context_length), counted_bytes(reading, stream)
 
     def run(model: Transformer) -> dict[str, float]:
-        return evaluate(model, held_out_pass(recipe, dataset, stream, rows), size, runtime, precision).plain()
+        batches = held_out_pass(reading, stream, dataset.tokenizer, rows)
+        return evaluate(model, batches, size, runtime, precision).plain()
 
     return run
 
