@@ -8,6 +8,7 @@ Plain text among conversations is trained whole, with end-of-text behind it.
 
 from __future__ import annotations
 
+import atexit
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -107,8 +108,15 @@ def _encoder(tokenizer: Tokenizer, config: ChatConfig, template: ChatTemplate) -
     key = (tokenizer.fingerprint, template.fingerprint, config)
     held = _kept.get("encoder")
     if held is None or held[0] != key:
-        if held is not None:
+        if held is None:
+            atexit.register(_end)
+        else:
             held[1].close()
         held = key, ChatEncoder(tokenizer, template, variables=config.variables, today=config.today)
         _kept["encoder"] = held
     return held[1]
+
+
+def _end() -> None:
+    for _, encoder in _kept.values():
+        encoder.close()

@@ -20,16 +20,18 @@ from tilth.checkpoint.hf_weights import load_checkpoint
 from tilth.checkpoint.peft_config import CONFIG as ADAPTER_CONFIG
 from tilth.checkpoint.peft_config import Base as PeftBase
 from tilth.checkpoint.peft_load import load_adapter
+from tilth.checkpoint.store import CheckpointStore
 from tilth.checkpoint.tensors import load_model, read_tensors
 from tilth.checkpoint.trainable import base_fingerprint, check_base, load_trainable
 from tilth.core.config import parse
 from tilth.core.environment import DeviceName
-from tilth.core.errors import DataError, RecipeError
+from tilth.core.errors import CheckpointError, DataError, RecipeError
 from tilth.distributed.runtime import pick_device
 from tilth.generate.config import SamplingConfig
 from tilth.generate.text import TextOptions, generate_texts
 from tilth.jobs.base import open_base
-from tilth.jobs.places import Place, Which, check_fits, locate, read_config
+from tilth.jobs.places import Place, Which, locate, read_config
+from tilth.jobs.start import base_model, check_fits
 from tilth.model.adapter_config import AdapterConfig
 from tilth.model.adapters import adapter_names, apply_adapter, choose
 from tilth.model.config import ModelConfig
@@ -145,7 +147,7 @@ def load(
         adapter: a folder with an adapter (PEFT's, or a run's) to put beside it; `none`: a run's model without the
             adapter that it trained.
     """
-    place = locate(path, which)
+    place = locate(path, which, _checkpoint)
     place.verify()
     found = _load(place, pick_device(device), wrapped)
     if adapter is None:
@@ -189,7 +191,7 @@ def _beside_base(place: Place, device: torch.device) -> LanguageModel:
     """The base that an adapter was trained beside, with the adapter put beside it."""
     said = place.base
     base = open_base(said["from"], said["context_length"], tuple(said["special_tokens"]))
-    model = base.model(device, said["seed"])
+    model = base_model(base, device, said["seed"])
     check_base(said["fingerprint"], base_fingerprint(model), place.weights)
     if (place.weights / ADAPTER_CONFIG).exists():
         load_adapter(model, place.weights)
@@ -210,3 +212,14 @@ def _with_adapter(found: LanguageModel, folder: Path, fingerprint: str) -> Langu
         return found
     tokenizer, stop_ids = load_tokenizer(folder), found.stop_ids | read_stop_ids(folder)
     return replace(found, tokenizer=tokenizer, chat=read_chat(folder) or found.chat, stop_ids=stop_ids)
+
+
+def _checkpoint(folder: Path, which: Which) -> Path:
+    """The folder of one of a run's checkpoints."""
+    store = CheckpointStore(folder)
+    if isinstance(which, int):
+        return store.at(which).path
+    checkpoint = store.best() if which == "best" else store.latest(set_aside=False)[0]
+    if checkpoint is None:
+        raise CheckpointError(f"no {which} checkpoint in {store.folder}", "train first: `tilth train RECIPE`")
+    return checkpoint.path
