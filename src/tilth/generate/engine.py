@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ def generate_ids(
     vocab_size: int | None = None,
     first_ids: Tensor | None = None,
     memory: Memory | None = None,
+    stopped: Callable[[], bool] | None = None,
 ) -> Iterator[list[int | None]]:
     """The next id of every sample, one list per position; None where a sample has ended (after one of `stop_ids`).
 
@@ -36,6 +37,7 @@ def generate_ids(
         vocab_size: ids from here on are padding of the model's vocabulary, and never drawn.
         first_ids: the ids among which the first one is chosen; left out: all.
         memory: of an earlier call with the same model; what the prompt has in common with it is not read again.
+        stopped: asked before every token; true ends all samples.
     """
     assert prompt_ids, "the caller starts an empty prompt with end-of-text"
     window = model.config.context_length
@@ -48,6 +50,8 @@ def generate_ids(
         cache = memory.open(model, prompt_ids, capacity)
         unread = history[:, cache.length :]
     for _ in range(max_new_tokens):
+        if stopped is not None and stopped():
+            return
         if cache is None or cache.length >= window:
             unread = unread if cache is None else history[:, -max(1, window // 2) :]
             cache = model.new_cache(samples, capacity)
@@ -66,6 +70,8 @@ def generate_ids(
         history = torch.cat([history, unread], dim=1)
         row = [None if over else int(i) for i, over in zip(ids.tolist(), ended, strict=True)]
         ended = [over or i in stop_ids for i, over in zip(row, ended, strict=True)]
+        if memory is not None:
+            memory.ended = all(ended)
         yield row
         if all(ended):
             return

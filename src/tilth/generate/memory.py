@@ -9,12 +9,14 @@ from tilth.model.wrapped import AnyModel, WrappedCache
 class Memory:
     """Keys and values of `ids`, the tokens that were read last; for one model and one sequence.
 
-    `reused`: how many tokens of the last prompt were not read again.
+    Attributes:
+        reused: how many tokens of the last prompt were not read again.
+        ended: whether the last text came to its own end.
     """
 
     def __init__(self) -> None:
         self.ids: list[int] = []
-        self.reused = 0
+        self.reused, self.ended = 0, False
         self._cache: KVCache | WrappedCache | None = None
 
     def open(self, model: AnyModel, prompt_ids: list[int], capacity: int) -> KVCache | WrappedCache:
@@ -25,7 +27,7 @@ class Memory:
         if self._cache is None or not self._cache.cut(known):
             self._cache, known = model.new_cache(1, capacity), 0
         self._cache.grow(capacity)
-        self.ids, self.reused = prompt_ids[:known], known
+        self.ids, self.reused, self.ended = prompt_ids[:known], known, False
         return self._cache
 
     def note(self, ids: list[int]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -32,7 +32,12 @@ class TextOptions:
 
 
 def stream_texts(
-    model: AnyModel, tokenizer: Tokenizer, prompt: str | list[int], options: TextOptions, memory: Memory | None = None
+    model: AnyModel,
+    tokenizer: Tokenizer,
+    prompt: str | list[int],
+    options: TextOptions,
+    memory: Memory | None = None,
+    stopped: Callable[[], bool] | None = None,
 ) -> Iterator[tuple[int, str]]:
     """(sample, piece of text) as they come; a sample's pieces joined are its text. An empty piece ends a sample.
 
@@ -41,7 +46,7 @@ def stream_texts(
 
     Args:
         prompt: a text, read after the tokenizer's opening (bos); or the ids themselves, after which a text begins.
-        memory: of what was read before (`generate_ids`).
+        memory, stopped: as of `generate_ids`.
     """
     was_training = model.training
     model.eval()
@@ -58,6 +63,7 @@ def stream_texts(
         vocab_size=tokenizer.vocab_size,
         first_ids=None if first_ids is None else torch.tensor(first_ids, device=model.output_weight.device),
         memory=memory,
+        stopped=stopped,
     )
     try:
         for row in ids:

@@ -92,28 +92,30 @@ class LanguageModel:
         RecipeError for a masked language model, which writes none, and for messages where there is no chat template;
         DataError when the template does not take them, or they fill the context.
         """
-        self.check_writes()
         values = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
-        options = TextOptions(
-            max_new_tokens, 1, tuple(stop), parse(SamplingConfig, values, "generate"), stop_ids=self.stop_ids
-        )
-        if isinstance(prompt, str):
-            return generate_texts(self.model, self.tokenizer, prompt, options)[0]
-        ids, stop_ids = self.asked(prompt)
-        options = replace(options, stop_ids=options.stop_ids | stop_ids)
-        return generate_texts(self.model, self.tokenizer, ids, options)[0]
+        options = TextOptions(max_new_tokens, 1, tuple(stop), parse(SamplingConfig, values, "generate"))
+        asked, options = self.asked(prompt, options)
+        return generate_texts(self.model, self.tokenizer, asked, options)[0]
 
-    def asked(self, messages: Sequence[Mapping[str, Any]]) -> tuple[list[int], frozenset[int]]:
-        """A conversation as the ids that the model is given to answer, and those that end an answer."""
+    def asked(
+        self, prompt: str | Sequence[Mapping[str, Any]], options: TextOptions
+    ) -> tuple[str | list[int], TextOptions]:
+        """A prompt as the model reads it, messages as ids, and the options with the ids that end what it writes; errors
+        as of `generate`.
+        """
+        self.check_writes()
+        options = replace(options, stop_ids=options.stop_ids | self.stop_ids)
+        if isinstance(prompt, str):
+            return prompt, options
         with self.chat_encoder() as encoder:
-            ids, stop_ids = encoder.prompt(messages), encoder.stop_ids()
-        if len(ids) >= self.config.context_length:
+            ids, ends = encoder.prompt(prompt), encoder.stop_ids()
+        window = self.config.context_length
+        if len(ids) >= window:
             raise DataError(
-                f"the conversation has {len(ids)} tokens; the model reads and writes {self.config.context_length} in "
-                "all",
+                f"the conversation has {len(ids)} tokens; the model reads and writes {window} in all",
                 "leave out its oldest messages",
             )
-        return ids, frozenset(stop_ids)
+        return ids, replace(options, stop_ids=options.stop_ids | ends)
 
     def chat_encoder(self) -> ChatEncoder:
         """Renders conversations, to be closed; RecipeError where the model has no chat template."""
