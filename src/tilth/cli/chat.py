@@ -94,7 +94,7 @@ def _answer(talk: Talk, text: str, stop: _Stop) -> None:
     elif not said:
         _tell("(no answer; the message is not kept)")
     elif why := talk.cut_short(asked):
-        _tell(f"(the answer ends here: {why})")
+        _tell(f"(cut off: {why})")
 
 
 def _command(talk: Talk, line: str) -> None:

@@ -146,7 +146,16 @@ def print_result(result: Mapping[str, Any]) -> None:
     show(result_table(result))
     run = result["run"]
     print(f"curves and counts: {run}/report.html")
-    print(f'next:  {typed("generate", run)} --prompt "…"\n       {typed("evaluate", run)}')
+    further = [*_to_write(run), typed("evaluate", run)]
+    print("next:  " + "\n       ".join(further))
+
+
+def _to_write(run: str) -> list[str]:
+    """How the model of a run is asked for text; not at all where it fills in masked tokens."""
+    if (Path(run) / "tokenizer" / "chat_template.jinja").exists():
+        return [typed("chat", run)]
+    causal = read_json(Path(run) / "config.json").get("is_causal", True)
+    return [f'{typed("generate", run)} --prompt "…"'] if causal else []
 
 
 def print_metrics(metrics: Mapping[str, float]) -> None:

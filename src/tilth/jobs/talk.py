@@ -123,12 +123,10 @@ class Talk:
             self.turns.append((asked.text, said.strip()))
 
     def cut_short(self, asked: Asked) -> str:
-        """Why the last answer ended where it did; empty when it came to its own end."""
+        """What cut the last answer off; empty when it came to its own end."""
         if self.memory.ended:
             return ""
-        return (
-            "the context is full" if asked.most < self._options.max_new_tokens else f"it may have {asked.most} tokens"
-        )
+        return "the context is full" if asked.most < self._options.max_new_tokens else f"after {asked.most} tokens"
 
     def begin(self, system: str | None) -> None:
         """A new conversation, with this system prompt."""

@@ -16,14 +16,13 @@ from tilth.core.config import fingerprint
 from tilth.core.environment import Precision, fingerprint_environment, peak_flops
 from tilth.core.errors import CheckpointError, IntegrityError, RecipeError
 from tilth.core.files import read_json, write_json
-from tilth.core.rundir import Event, Message, RunFolder, SampleRecord
+from tilth.core.rundir import Event, Message, RunFolder
 from tilth.data.dataset import Dataset
 from tilth.data.loader import Loader
 from tilth.data.mixture import Mixture
 from tilth.data.shards import TokenStream
 from tilth.distributed.runtime import Runtime, start
 from tilth.evaluate.evaluator import evaluate
-from tilth.generate.text import TextOptions, generate_texts
 from tilth.jobs.base import Base, find_base, with_base
 from tilth.jobs.chats import format_of, stop_ids_of
 from tilth.jobs.final import Adapted, choose_weights, standing_final, write_final, write_identity
@@ -33,6 +32,7 @@ from tilth.jobs.recipe import Recipe
 from tilth.jobs.report import write_report
 from tilth.jobs.room import check_room, memory_errors
 from tilth.jobs.runs import dataset_facts, reading_habits, stored_recipe
+from tilth.jobs.samples import samples_of
 from tilth.jobs.start import same_base, starting_model, write_base
 from tilth.model.config import ModelConfig, flops_per_token
 from tilth.model.precision import make_scaler, resolve_precision
@@ -97,7 +97,7 @@ def _train(
     decisions = _decisions(recipe, model_config, folder, loader, runtime, checkpoint)
     model, beside = starting_model(recipe, base, model_config, runtime.device, decisions["precision"])
     parts = _build(recipe, model_config, model, dataset, loader, runtime, store, decisions, record)
-    parts.before_save = folder.sync
+    parts.before_save, parts.sample = folder.sync, samples_of(asked, base, dataset.tokenizer)
     if recipe.adapter is not None:  # so that its checkpoints can be used before it ends
         runtime.from_main(lambda: write_base(folder.path, asked, beside["base"]))
     parts.identity = {
@@ -223,7 +223,6 @@ def _build(
         emit=record,
         evaluate=_evaluation(recipe, config, dataset, runtime, precision),
         evaluate_every=recipe.evaluate.every,
-        sample=functools.partial(_samples, recipe, dataset.tokenizer),
         sample_every=recipe.sample.every,
         flops_per_step=flops_per_token(config) * rows * config.context_length,
         peak_flops=peak_flops(_device_name(runtime), precision),
@@ -338,15 +337,6 @@ def _evaluation(
         return evaluate(model, batches, size, runtime, precision).plain()
 
     return run
-
-
-def _samples(recipe: Recipe, tokenizer: Tokenizer, model: Transformer, step: int) -> list[Event]:
-    options = TextOptions(max_new_tokens=recipe.sample.max_new_tokens, sampling=recipe.sample)
-    events: list[Event] = []
-    for prompt in recipe.sample.prompts:
-        text = generate_texts(model, tokenizer, prompt, options)[0]
-        events.append(SampleRecord(step, prompt, text))
-    return events
 
 
 def _changed(now: dict[str, Any], checkpoint: Checkpoint | None) -> list[str]:
