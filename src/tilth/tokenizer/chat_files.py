@@ -54,6 +54,7 @@ def write_chat(folder: Path, chat: ChatFormat | None, stop_ids: Collection[int])
     """Writes what there is of both beside a tokenizer."""
     disk.make_folder(folder)
     if chat is not None:
+        _read_special_tokens(folder)
         write_file(folder / TEMPLATE_FILE, chat.template.source.encode())
         said = {"name": chat.template.name, "variables": dict(chat.variables), "today": chat.today.isoformat()}
         write_json(folder / CHAT_FILE, said)
@@ -66,6 +67,17 @@ def copy_chat(folder: Path, to: Path) -> None:
     for name in (TEMPLATE_FILE, CHAT_FILE, GENERATION_FILE):
         if (folder / name).is_file():
             write_file(to / name, (folder / name).read_bytes())
+    if (to / TEMPLATE_FILE).exists():
+        _read_special_tokens(to)
+
+
+def _read_special_tokens(folder: Path) -> None:
+    """Lets transformers read the special tokens that a template writes: it renders a text and encodes that, and cannot
+    tell them from those that a user spells. (tilth can, and does not look at this.)
+    """
+    config = _object(folder / CONFIG_FILE)
+    if config.pop("split_special_tokens", False):
+        write_json(folder / CONFIG_FILE, config)
 
 
 def read_chat(folder: Path) -> ChatFormat | None:
