@@ -38,12 +38,15 @@ HOMES = {
     "prepare": "tilth.jobs.api",
     "train": "tilth.jobs.api",
 }
-COMMANDS = ["evaluate", "generate", "init", "prepare", "quickstart", "report", "schema", "trace", "train"]
+COMMANDS = ["chat", "evaluate", "generate", "init", "prepare", "quickstart", "report", "schema", "trace", "train"]
 OPTIONS = {
-    "evaluate": {"--data", "--format", "--field", "--checkpoint", "--json"},
+    "chat": {
+        "--system", "--max-new-tokens", "--temperature", "--top-k", "--top-p", "--seed", "--adapter", "--checkpoint",
+    },
+    "evaluate": {"--data", "--format", "--field", "--pseudo-perplexity", "--adapter", "--checkpoint", "--json"},
     "generate": {
-        "--prompt", "--max-new-tokens", "--temperature", "--top-k", "--top-p", "--seed", "--stop", "--samples",
-        "--checkpoint",
+        "--prompt", "--chat", "--system", "--max-new-tokens", "--temperature", "--top-k", "--top-p", "--seed", "--stop",
+        "--samples", "--adapter", "--checkpoint",
     },
     "init": {"--template"},
     "prepare": {
@@ -75,8 +78,8 @@ TRAIN_KEYS = [
     "steps", "tokens",
 ]  # fmt: skip
 PARAMETERS = {
-    "evaluate": ["run", "data", "which", "format", "field"],
-    "load": ["path", "which", "device", "wrapped"],
+    "evaluate": ["run", "data", "which", "format", "field", "adapter", "pseudo_tokens"],
+    "load": ["path", "which", "device", "wrapped", "adapter"],
     "load_recipe": ["path", "overrides"],
     "make_recipe": ["data", "overrides", "place"],
     "prepare": ["recipe", "workspace", "workers", "executor"],

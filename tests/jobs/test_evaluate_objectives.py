@@ -45,8 +45,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def masked_run(folder: Path, **sections: Any) -> dict[str, Any]:
-    words = ["soil", "seed", "rain", "root", "leaf", "sun", "wind", "frost"]
-    text = "\n\n".join(f"The {a} waits for the {b}, and the {b} for the {a}." for a in words for b in words)
+    text = "\n\n".join(f"The {a} waits for the {b}, and the {b} for the {a}." for a in WORDS for b in WORDS)
     (folder / "plain.txt").write_text(text)
     data = {"sources": [{"path": str(folder / "plain.txt")}], **sections.pop("data", {})}
     train = {**MASKED["train"], **sections.pop("train", {})}
@@ -81,15 +80,16 @@ def test_answers_alone_are_measured(base: Path, tmp_path: Path, sections: dict[s
 
 def test_further_conversations_are_read_as_the_run_read_its_own(base: Path, tmp_path: Path, cli: Cli) -> None:
     """Also for a copy of the model, away from its run; what cannot be used is told."""
-    result = run_on_answers(tmp_path, base, train={"steps": 4}, **in_chatml())
+    clean = [{"replace": {"rules": [{"name": "names", "pattern": "Ada", "replacement": "NAME"}]}}]
+    result = run_on_answers(tmp_path, base, train={"steps": 4}, **in_chatml({"clean": clean}))
     rows = [{"prompt": question(word), "completion": f"The {word} waits."} for word in ("rain", "sun")]
-    bad = [{"prompt": "And?", "completion": " "}]
+    bad = [{"prompt": "And?", "completion": "Ada waits."}]
     (tmp_path / "more.jsonl").write_text("\n".join(json.dumps(row) for row in rows + bad))
     shutil.copytree(Path(result["run"]) / "final", tmp_path / "copy")
     said: list[str] = []
     metrics = evaluate_run(result["run"], tmp_path / "more.jsonl", say=said.append)
     assert evaluate_run(tmp_path / "copy", tmp_path / "more.jsonl") == metrics
-    assert any("more.jsonl: dropped by" in line and line.endswith(": 1") for line in said), said
+    assert f"{tmp_path / 'more.jsonl'}: dropped by encode/text_changed: 1" in said
     model = tilth.load(result["run"])
     assert model.chat is not None
     with model.chat_encoder() as encoder:
@@ -104,10 +104,14 @@ def test_further_conversations_are_read_as_the_run_read_its_own(base: Path, tmp_
     printed = cli("evaluate", "copy", "--data", "more.jsonl", "--json")
     assert printed.json() == pytest.approx(metrics.plain())
     (tmp_path / "none.jsonl").write_text(json.dumps(bad[0]))
-    cli("evaluate", "copy", "--data", "none.jsonl").fault(3, "none.jsonl holds no text to evaluate", "dropped by")
+    cli("evaluate", "copy", "--data", "none.jsonl").fault(
+        3, "none.jsonl holds no text to evaluate", "dropped by encode/text_changed: 1"
+    )
 
 
-@pytest.mark.parametrize("sections", [{}, {"data": {"packing": {}}, "train": {"masking": {"whole_word_mask": True}}}])
+@pytest.mark.parametrize(
+    "sections", [{}, {"data": {"packing": {"too_long": "split"}}, "train": {"masking": {"whole_word_mask": True}}}]
+)
 def test_hidden_tokens_are_the_same_ones_as_in_training(tmp_path: Path, sections: dict[str, Any]) -> None:
     result = masked_run(tmp_path, **sections)
     metrics = tilth.evaluate(result["run"])

@@ -294,6 +294,7 @@ def test_ctrl_c_stops_an_answer_and_not_the_chat(tmp_path: Path) -> None:
             assert process.stdout.read(1)
             process.send_signal(signal.SIGINT)
             assert process.stderr.readline() == b"(stopped)\n"
+            assert process.stdout.readline().endswith(b"\n"), "what came of the answer is a line"
         process.stdin.close()
         assert process.wait(60) == 0
     finally:
