@@ -39,15 +39,19 @@ HOMES = {
     "train": "tilth.jobs.api",
 }
 COMMANDS = [
-    "check", "evaluate", "export", "generate", "init", "prepare", "quickstart", "report", "schema", "trace", "train",
+    "chat", "check", "evaluate", "export", "generate", "init", "prepare", "quickstart", "report", "schema", "trace",
+    "train",
 ]  # fmt: skip
 OPTIONS = {
+    "chat": {
+        "--system", "--max-new-tokens", "--temperature", "--top-k", "--top-p", "--seed", "--adapter", "--checkpoint",
+    },
     "check": {"--workspace", "--workers", "--set", "--json"},
-    "evaluate": {"--data", "--format", "--field", "--checkpoint", "--json"},
+    "evaluate": {"--data", "--format", "--field", "--pseudo-perplexity", "--adapter", "--checkpoint", "--json"},
     "export": {"--to", "--out", "--dtype", "--base", "--checkpoint", "--push", "--private", "--json"},
     "generate": {
-        "--prompt", "--max-new-tokens", "--temperature", "--top-k", "--top-p", "--seed", "--stop", "--samples",
-        "--checkpoint",
+        "--prompt", "--chat", "--system", "--max-new-tokens", "--temperature", "--top-k", "--top-p", "--seed", "--stop",
+        "--samples", "--adapter", "--checkpoint",
     },
     "init": {"--template"},
     "prepare": {
@@ -79,8 +83,8 @@ TRAIN_KEYS = [
     "steps", "tokens",
 ]  # fmt: skip
 PARAMETERS = {
-    "evaluate": ["run", "data", "which", "format", "field"],
-    "load": ["path", "which", "device", "wrapped"],
+    "evaluate": ["run", "data", "which", "format", "field", "adapter", "pseudo_tokens"],
+    "load": ["path", "which", "device", "wrapped", "adapter"],
     "load_recipe": ["path", "overrides"],
     "make_recipe": ["data", "overrides", "place"],
     "prepare": ["recipe", "workspace", "workers", "executor"],

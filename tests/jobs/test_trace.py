@@ -22,6 +22,7 @@ from tilth.core.config import parse
 from tilth.core.errors import DataError, RecipeError
 from tilth.core.files import write_json
 from tilth.core.rundir import RunFolder, StepRecord
+from tilth.data.batch import IGNORE
 from tilth.data.config import DataConfig
 from tilth.data.dataset import Dataset
 from tilth.data.document import make_doc_id
@@ -29,6 +30,7 @@ from tilth.data.ledger import open_ledger
 from tilth.data.lineage import follow
 from tilth.data.loader import Loader
 from tilth.data.mixture import Mixture
+from tilth.data.packing import PackingConfig
 from tilth.data.pipeline import prepare
 from tilth.data.sampling import make_sampler
 from tilth.data.shards import TokenStream
@@ -68,29 +70,43 @@ MIXTURE = {"source-1": {"weight": 0.6, "max_epochs": None}, "source-2": {"weight
 
 
 def replay(
-    dataset: Dataset, run: Path, steps: int, same_windows: bool = False, mixture: dict[str, Any] | None = None
+    dataset: Dataset,
+    run: Path,
+    steps: int,
+    same_windows: bool = False,
+    mixture: dict[str, Any] | None = None,
+    packed: bool = False,
 ) -> dict[int, Counter[str]]:
     """For each step how many tokens of each character it predicts, an end-of-text counted with what it ends; a run
     folder with the records of these steps is written besides.
     """
     stream, end = dataset.stream("train"), dataset.tokenizer.end_of_text
     rows = stream.tokens // CONTEXT if same_windows else ROWS
-    recipe: dict[str, Any] = {"model": {"context_length": CONTEXT}, "train": {"seed": SEED}}
-    recipe["train"]["batch_tokens"] = "all" if same_windows else CONTEXT * rows
+    recipe: dict[str, Any] = {
+        "name": "small",
+        "data": dict(dataset.facts["recipe"]["data"]),
+        "model": {"context_length": CONTEXT},
+        "train": {"seed": SEED, "steps": max(1, steps), "batch_tokens": "all" if same_windows else CONTEXT * rows},
+    }
+    if same_windows:
+        recipe["train"]["optimizer"] = {"name": "gd"}
     tokens: TokenStream | Mixture = stream
+    packing = PackingConfig(too_long="split") if packed else None
+    if packing is not None:
+        recipe["data"]["packing"] = {"too_long": "split"}
     if mixture is not None:
-        recipe |= {"name": "small", "data": {**dataset.facts["recipe"]["data"], "mixture": mixture}}
-        recipe["train"]["steps"] = steps
+        recipe["data"]["mixture"] = mixture
         tokens = training_tokens(make_recipe(recipe), dataset)
-    loader = Loader(make_sampler(tokens, CONTEXT, SEED, same_windows=same_windows), rows)
+    sampler = make_sampler(tokens, CONTEXT, SEED, same_windows=same_windows, packing=packing, opening=packed)
+    loader = Loader(sampler, rows)
     folder, seen = RunFolder(run), dict[int, Counter[str]]()
     folder.path.mkdir()
     write_json(run / "recipe.json", recipe)
     write_json(run / "data.json", {"folder": str(dataset.folder), "fingerprint": dataset.fingerprint})
     for step in range(1, steps + 1):
         batch = loader.next()
-        owners = np.where(batch.labels == end, batch.input_ids, batch.labels)
-        seen[step] = Counter(dataset.tokenizer.decode(owners.ravel().tolist()))
+        owners = np.where(batch.labels == end, batch.input_ids, batch.labels)[batch.labels != IGNORE]
+        seen[step] = Counter(dataset.tokenizer.decode(owners.tolist()))
         first, last = int(batch.sample_ids[0]), int(batch.sample_ids[-1])
         folder.record(StepRecord(step, 0, 1.5, 1.0, 0.1, 0.1, 0.0, 1.0, None, 0, 0, first, last))
     loader.close()
@@ -98,15 +114,28 @@ def replay(
 
 
 @pytest.mark.parametrize(
-    ("steps", "same_windows", "mixture"),
-    [(0, False, None), (1, False, None), (90, False, None), (5, True, None), (90, False, MIXTURE)],
+    ("steps", "same_windows", "mixture", "packed"),
+    [
+        (0, False, None, False),
+        (1, False, None, False),
+        (90, False, None, False),
+        (5, True, None, False),
+        (90, False, MIXTURE, False),
+        (90, False, None, True),
+        pytest.param(90, False, MIXTURE, True, marks=pytest.mark.slow),
+    ],
 )
 def test_steps_and_documents_are_those_of_a_replay(
-    marked: tuple[Path, Dataset], tmp_path: Path, steps: int, same_windows: bool, mixture: dict[str, Any] | None
+    marked: tuple[Path, Dataset],
+    tmp_path: Path,
+    steps: int,
+    same_windows: bool,
+    mixture: dict[str, Any] | None,
+    packed: bool,
 ) -> None:
     _, dataset = marked
     run = tmp_path / "run"
-    seen = replay(dataset, run, steps, same_windows, mixture)
+    seen = replay(dataset, run, steps, same_windows, mixture, packed)
     for number in range(0, 40, 1 if steps == 90 else 7):
         traced = trace_document(dataset, f"source-{number // 15}/{number:02d}.txt", run)
         found = {step["step"]: step["tokens"] for step in traced["run"]["steps"]}

@@ -20,8 +20,21 @@ from typing import Annotated, Any, Literal
 import typer
 
 from tilth.cli.export import export
-from tilth.cli.options import CheckpointOption, Json
-from tilth.cli.options import which as _which
+from tilth.cli.options import (
+    AdapterOption,
+    CheckpointOption,
+    DataArgument,
+    ExecutorOption,
+    Json,
+    RecipePath,
+    RunArgument,
+    RunOption,
+    Sets,
+    Workers,
+    Workspace,
+    which,
+)
+from tilth.cli.writing import chat, generate
 from tilth.core.errors import RecipeError, TilthError
 
 app = typer.Typer(
@@ -32,29 +45,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-
-RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A YAML recipe; `tilth init` writes one.")]
-RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, for example runs/quickstart.")]
-DataArgument = Annotated[
-    str,
-    typer.Argument(metavar="DATA|RUN", help="A dataset's folder, a run's, or a recipe's name (its newest dataset)."),
-]
-Sets = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Changes one value of the recipe: train.steps=100."),
-]
-RunOption = Annotated[Path | None, typer.Option("--run", metavar="DIR", help="The run folder.  [default: runs/NAME]")]
-Workspace = Annotated[Path, typer.Option(metavar="DIR", help="Where prepared data lies.")]
-Workers = Annotated[
-    int | None, typer.Option(min=1, metavar="N", help="Processes that prepare.  [default: one a processor]")
-]
-ExecutorOption = Annotated[
-    Literal["processes", "ray"],
-    typer.Option(
-        "--executor",
-        help="Who prepares: processes of this machine, or a Ray cluster (RAY_ADDRESS, else one started here).",
-    ),
-]
 
 
 @app.callback(invoke_without_command=True)
@@ -238,6 +228,11 @@ def evaluate(
     field: Annotated[
         str | None, typer.Option(help="Which key or column of FILE holds the text.  [default: as the run's text]")
     ] = None,
+    pseudo_perplexity: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Of a masked model: hide N tokens, one at a time, as well."),
+    ] = None,
+    adapter: AdapterOption = None,
     checkpoint: CheckpointOption = "final",
     as_json: Json = False,
 ) -> None:
@@ -248,39 +243,16 @@ def evaluate(
 
     reading = {key: value for key, value in (("format", format_), ("field", field)) if value is not None}
     say = functools.partial(print, file=sys.stderr)
-    metrics = evaluate_run(run, data, _which(checkpoint), say=say, reading=reading).plain()
+    options: Any = {"adapter": adapter, "pseudo_tokens": pseudo_perplexity}
+    metrics = evaluate_run(run, data, which(checkpoint), say=say, reading=reading, **options).plain()
     with results():
         print_metrics(metrics)
         if as_json:
             print_json(metrics)
 
 
-@app.command()
-def generate(
-    run: RunArgument,
-    prompt: Annotated[str, typer.Option(help="What the text begins with; empty: a new document.")] = "",
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Tokens to write at most.")] = 200,
-    temperature: Annotated[float, typer.Option(min=0.0, help="0: always the likeliest token.")] = 0.8,
-    top_k: Annotated[int | None, typer.Option(min=1, help="Choose among the k likeliest.")] = None,
-    top_p: Annotated[float | None, typer.Option(help="Choose among those that hold this probability.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same text.")] = 1,
-    stop: Annotated[list[str] | None, typer.Option(help="Stop before this text; may be given several times.")] = None,
-    samples: Annotated[int, typer.Option(min=1, help="How many texts, written at once.")] = 1,
-    checkpoint: CheckpointOption = "final",
-) -> None:
-    """Write text with a trained model."""
-    from tilth.cli.output import results
-    from tilth.cli.show import stream_generated
-    from tilth.core.config import parse
-    from tilth.generate.config import SamplingConfig
-    from tilth.generate.text import TextOptions
-    from tilth.jobs.load import load
-
-    values = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
-    options = TextOptions(max_new_tokens, samples, tuple(stop or ()), parse(SamplingConfig, values, "generate"))
-    language_model = load(run, _which(checkpoint))
-    with results():
-        stream_generated(language_model, prompt, options)
+app.command()(generate)
+app.command()(chat)
 
 
 @app.command()

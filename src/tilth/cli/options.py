@@ -1,21 +1,50 @@
-"""Options that several commands have, in one spelling."""
+"""Arguments and options that several commands have, and what they are read as."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import typer
 
 from tilth.core.errors import RecipeError
 
+RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A YAML recipe; `tilth init` writes one.")]
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, for example runs/quickstart.")]
+DataArgument = Annotated[
+    str,
+    typer.Argument(metavar="DATA|RUN", help="A dataset's folder, a run's, or a recipe's name (its newest dataset)."),
+]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Changes one value of the recipe: train.steps=100."),
+]
+RunOption = Annotated[Path | None, typer.Option("--run", metavar="DIR", help="The run folder.  [default: runs/NAME]")]
+Workspace = Annotated[Path, typer.Option(metavar="DIR", help="Where prepared data lies.")]
+Workers = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Processes that prepare.  [default: one a processor]")
+]
+ExecutorOption = Annotated[
+    Literal["processes", "ray"],
+    typer.Option(
+        "--executor",
+        help="Who prepares: processes of this machine, or a Ray cluster (RAY_ADDRESS, else one started here).",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
 CheckpointOption = Annotated[
     str, typer.Option("--checkpoint", metavar="WHICH", help="Which weights: final, latest, best or a step.")
 ]
+AdapterOption = Annotated[
+    str | None,
+    typer.Option(
+        "--adapter", metavar="FOLDER|none", help="Put this adapter beside the model; none: leave its own out."
+    ),
+]
 
 
 def which(checkpoint: str) -> Any:
-    """What `--checkpoint` names."""
+    """The weights that `--checkpoint` names: a word, or a step."""
     if checkpoint.isascii() and checkpoint.isdigit():
         return int(checkpoint)
     if checkpoint not in ("final", "latest", "best"):

@@ -146,7 +146,16 @@ def print_result(result: Mapping[str, Any]) -> None:
     show(result_table(result))
     run = result["run"]
     print(f"curves and counts: {run}/report.html")
-    print(f'next:  {typed("generate", run)} --prompt "…"\n       {typed("evaluate", run)}')
+    further = [*_to_write(run), typed("evaluate", run)]
+    print("next:  " + "\n       ".join(further))
+
+
+def _to_write(run: str) -> list[str]:
+    """How the model of a run is asked for text; not at all where it fills in masked tokens."""
+    if (Path(run) / "tokenizer" / "chat_template.jinja").exists():
+        return [typed("chat", run)]
+    causal = read_json(Path(run) / "config.json").get("is_causal", True)
+    return [f'{typed("generate", run)} --prompt "…"'] if causal else []
 
 
 def print_metrics(metrics: Mapping[str, float]) -> None:
@@ -154,18 +163,22 @@ def print_metrics(metrics: Mapping[str, float]) -> None:
     show(metrics_table(metrics))
 
 
-def stream_generated(language_model: LanguageModel, prompt: str, options: TextOptions) -> None:
-    """Prints samples in order, each as it is written: the first that has not ended goes out, later ones are held."""
+def stream_generated(language_model: LanguageModel, prompt: str | list[dict[str, str]], options: TextOptions) -> None:
+    """Prints samples in order, each as it is written: the first that has not ended goes out, later ones are held. Of
+    messages the answers alone are printed.
+    """
     from tilth.generate.text import stream_texts
 
     model, tokenizer = language_model.model, language_model.tokenizer
-    if tokenizer.kind == "char" and (unknown := tokenizer.unknown_characters(prompt)):  # type: ignore[attr-defined]
+    asked, options = language_model.asked(prompt, options)
+    given = prompt if isinstance(prompt, str) else "".join(message["content"] for message in prompt)
+    if tokenizer.kind == "char" and (unknown := tokenizer.unknown_characters(given)):  # type: ignore[attr-defined]
         shown = " ".join(map(repr, unknown))
         print(f"the prompt has characters that the tokenizer does not know, such as {shown}", file=sys.stderr)
-    pieces = stream_texts(model, tokenizer, prompt, options)
-    for sample, piece in in_order(pieces):
+    begun = prompt if isinstance(prompt, str) else ""
+    for sample, piece in in_order(stream_texts(model, tokenizer, asked, options)):
         heading = f"--- {sample + 1} of {options.samples}\n" if options.samples > 1 else ""
-        print(heading + prompt if piece is None else printable(piece, lines=True), end="", flush=True)
+        print(heading + begun if piece is None else printable(piece, lines=True), end="", flush=True)
 
 
 def in_order(pieces: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str | None]]:

@@ -35,6 +35,11 @@ METRICS: dict[str, tuple[str, str]] = {
     "bits_per_byte": ("bits/byte", "bits to store a byte of this text; lower is better, comparable between tokenizers"),
     "accuracy": ("accuracy", "how often the true next token was the model's first choice; higher is better"),
     "tokens": ("tokens", "how many tokens were predicted to get these figures"),
+    "pseudo_perplexity": (
+        "pseudo-perplexity",
+        "the perplexity of a token when it alone is hidden and all others are seen; lower is better",
+    ),
+    "pseudo_tokens": ("of tokens", "how many tokens the pseudo-perplexity was measured on"),
 }
 """Each metric's short name and what it says to someone who meets it for the first time."""
 

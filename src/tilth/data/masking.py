@@ -5,6 +5,7 @@
     make_masker(…)           -> Masker, for a tokenizer
     Masker(batch)            hides tokens of a batch whose labels are its own tokens
     masked_pass(…)           a full pass over a stream's windows, for evaluation
+    padded_windows(…)        those windows, nothing hidden yet
 
 Some tokens of a row are chosen; most of them become the mask token, some another token, the rest stay, and these alone
 are predicted (Devlin et al. 2019, arXiv:1810.04805, section 3.1 and appendix A.1). Each token (or word) is chosen by
@@ -122,7 +123,7 @@ class Masker:
     ) -> None:
         assert words is not None or not config.whole_word_mask
         self.config, self.seed, self.mask_token = config, seed, mask_token
-        self._special, self._words = special, words
+        self.special, self._words = special, words
         self._ordinary = np.flatnonzero(~special)
 
     def __call__(self, batch: Batch, *, evaluation: bool = False) -> Batch:
@@ -146,7 +147,7 @@ class Masker:
         return derive_seed(0, "mask/evaluation", sample) if evaluation else derive_seed(self.seed, "mask", sample)
 
     def _chosen(self, batch: Batch, bits: Bits) -> Bool:
-        candidates = (batch.labels != IGNORE) & ~self._special[batch.input_ids]
+        candidates = (batch.labels != IGNORE) & ~self.special[batch.input_ids]
         if self.config.whole_word_mask:
             bits = np.take_along_axis(bits, self._word_starts(batch), axis=1)
         chosen = candidates & (_unit(bits) < self.config.mlm_probability)
@@ -157,7 +158,7 @@ class Masker:
 
     def _word_starts(self, batch: Batch) -> Int64:
         assert self._words is not None
-        apart = self._special[batch.input_ids]
+        apart = self.special[batch.input_ids]
         starts = self._words.starts(batch.input_ids, apart)
         if batch.doc_ids is None:
             return starts
@@ -202,17 +203,23 @@ def masked_pass(stream: TokenStream, context_length: int, rows: int, masker: Mas
     """All windows of a stream, each token in one, with the same tokens hidden in every pass; the last row is filled up
     with padding.
     """
-    total, windows = stream.tokens, -(-stream.tokens // context_length)
+    windows = -(-stream.tokens // context_length)
     for first in range(0, windows, rows):
         samples = np.arange(first, min(first + rows, windows), dtype=np.int64)
-        batch = make_batch(stream, samples * context_length, context_length, samples, isolate, ahead=0)
-        inside = samples[:, None] * context_length + np.arange(context_length) < total
-        doc_ids = np.where(inside, 1 if batch.doc_ids is None else batch.doc_ids, 0).astype(np.int32)
-        padded = replace(
-            batch,
-            input_ids=np.where(inside, batch.input_ids, 0),
-            labels=np.where(inside, batch.labels, IGNORE),
-            doc_ids=doc_ids,
-            positions=positions_of(doc_ids),
-        )
-        yield masker(padded, evaluation=True)
+        yield masker(padded_windows(stream, context_length, samples, isolate), evaluation=True)
+
+
+def padded_windows(stream: TokenStream, context_length: int, windows: Int64, isolate: bool) -> Batch:
+    """Some of the windows that a stream is cut into from its beginning, labels the tokens themselves; what reaches
+    beyond its end is padding.
+    """
+    batch = make_batch(stream, windows * context_length, context_length, windows, isolate, ahead=0)
+    inside = windows[:, None] * context_length + np.arange(context_length) < stream.tokens
+    doc_ids = np.where(inside, 1 if batch.doc_ids is None else batch.doc_ids, 0).astype(np.int32)
+    return replace(
+        batch,
+        input_ids=np.where(inside, batch.input_ids, 0),
+        labels=np.where(inside, batch.labels, IGNORE),
+        doc_ids=doc_ids,
+        positions=positions_of(doc_ids),
+    )

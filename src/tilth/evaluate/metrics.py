@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +17,9 @@ class Metrics:
             with compressors. None where only some tokens of a text are predicted.
         accuracy: share of tokens that were the model's first choice.
         tokens: how many tokens were predicted (end-of-text included).
+        pseudo_perplexity: of a masked language model, where it was asked for: exp of the mean negative log-likelihood
+            of a token when it alone is hidden (Salazar et al. 2020, equations 1 and 2).
+        pseudo_tokens: of how many tokens.
     """
 
     loss: float
@@ -24,6 +27,8 @@ class Metrics:
     bits_per_byte: float | None
     accuracy: float
     tokens: int
+    pseudo_perplexity: float | None = None
+    pseudo_tokens: int | None = None
 
     @classmethod
     def from_sums(cls, loss_sum: float, correct: int, tokens: int, text_bytes: int) -> Metrics:
@@ -36,6 +41,10 @@ class Metrics:
             accuracy=correct / tokens,
             tokens=tokens,
         )
+
+    def with_pseudo(self, other: Metrics) -> Metrics:
+        """These figures, and the pseudo-perplexity that `other` was measured for: one token hidden at a time."""
+        return replace(self, pseudo_perplexity=other.perplexity, pseudo_tokens=other.tokens)
 
     def plain(self) -> dict[str, float]:
         """As plain data; what does not apply is left out."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 import torch
 from torch import Tensor
 
 from tilth.generate.config import SamplingConfig
+from tilth.generate.memory import Memory
 from tilth.generate.sampling import Sampler
 from tilth.model.kv_cache import KVCache
 from tilth.model.wrapped import AnyModel, WrappedCache
@@ -24,6 +25,8 @@ def generate_ids(
     stop_ids: Collection[int] = (),
     vocab_size: int | None = None,
     first_ids: Tensor | None = None,
+    memory: Memory | None = None,
+    stopped: Callable[[], bool] | None = None,
 ) -> Iterator[list[int | None]]:
     """The next id of every sample, one list per position; None where a sample has ended (after one of `stop_ids`).
 
@@ -33,27 +36,42 @@ def generate_ids(
     Args:
         vocab_size: ids from here on are padding of the model's vocabulary, and never drawn.
         first_ids: the ids among which the first one is chosen; left out: all.
+        memory: of an earlier call with the same model; what the prompt has in common with it is not read again.
+        stopped: asked before every token; true ends all samples.
     """
     assert prompt_ids, "the caller starts an empty prompt with end-of-text"
     window = model.config.context_length
     history = torch.tensor(prompt_ids, device=model.output_weight.device).repeat(samples, 1)
     sampler, ended = Sampler(sampling, samples), [False] * samples
-    cache: KVCache | WrappedCache | None = None
+    capacity = min(window, len(prompt_ids) + max_new_tokens)
+    unread, cache = history[:, -window:], None
+    if memory is not None and len(prompt_ids) <= window:
+        assert samples == 1
+        cache = memory.open(model, prompt_ids, capacity)
+        unread = history[:, cache.length :]
     for _ in range(max_new_tokens):
+        if stopped is not None and stopped():
+            return
         if cache is None or cache.length >= window:
-            context = history[:, -window:] if cache is None else history[:, -max(1, window // 2) :]
-            cache = model.new_cache(samples, min(window, len(prompt_ids) + max_new_tokens))
-            logits_BV = next_logits(model, context, cache)
-        else:
-            logits_BV = next_logits(model, history[:, -1:], cache)
+            unread = unread if cache is None else history[:, -max(1, window // 2) :]
+            cache = model.new_cache(samples, capacity)
+            if memory is not None:
+                memory.forget()
+                memory = None
+        logits_BV = next_logits(model, unread, cache)
+        if memory is not None:
+            memory.note(unread[0].tolist())
         logits_BV = logits_BV[:, :vocab_size]
         if first_ids is not None:
             chosen = logits_BV.new_full(logits_BV.shape, float("-inf"))
             logits_BV, first_ids = chosen.index_copy(1, first_ids, logits_BV[:, first_ids]), None
         ids = sampler(logits_BV)
-        history = torch.cat([history, ids[:, None]], dim=1)
+        unread = ids[:, None]
+        history = torch.cat([history, unread], dim=1)
         row = [None if over else int(i) for i, over in zip(ids.tolist(), ended, strict=True)]
         ended = [over or i in stop_ids for i, over in zip(row, ended, strict=True)]
+        if memory is not None:
+            memory.ended = all(ended)
         yield row
         if all(ended):
             return

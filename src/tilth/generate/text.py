@@ -2,51 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 
 from tilth.core.errors import RecipeError
 from tilth.generate.config import SamplingConfig
 from tilth.generate.engine import generate_ids
+from tilth.generate.memory import Memory
 from tilth.model.wrapped import AnyModel
 from tilth.tokenizer import StreamDecoder, Tokenizer
 
 
 @dataclass(frozen=True)
 class TextOptions:
-    """How much to write, and when to stop. Stop strings are not part of the text."""
+    """How much to write, and when to stop: at end-of-text and at `stop_ids`, or before a stop string."""
 
     max_new_tokens: int = 200
     samples: int = 1
     stop: tuple[str, ...] = ()
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    stop_ids: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
         if "" in self.stop:
             raise RecipeError("a stop string is empty: it would end every text at once", "leave it out")
 
 
-def stream_texts(model: AnyModel, tokenizer: Tokenizer, prompt: str, options: TextOptions) -> Iterator[tuple[int, str]]:
+def stream_texts(
+    model: AnyModel,
+    tokenizer: Tokenizer,
+    prompt: str | list[int],
+    options: TextOptions,
+    memory: Memory | None = None,
+    stopped: Callable[[], bool] | None = None,
+) -> Iterator[tuple[int, str]]:
     """(sample, piece of text) as they come; a sample's pieces joined are its text. An empty piece ends a sample.
 
     An empty prompt begins a new document. Characters that several tokens make come when they are whole; what might be
     the start of a stop string is held back until it is known.
+
+    Args:
+        prompt: a text, read after the tokenizer's opening (bos); or the ids themselves, after which a text begins.
+        memory, stopped: as of `generate_ids`.
     """
     was_training = model.training
     model.eval()
-    prompt_ids, first_ids, given = _opening(tokenizer, prompt)
-    writers = [_Writer(tokenizer, options.stop, given, begins=not prompt) for _ in range(options.samples)]
+    opened = _opening(tokenizer, prompt) if isinstance(prompt, str) else _Opened(prompt, begins=True)
+    first_ids, stop_ids = opened.first_ids, options.stop_ids | {tokenizer.end_of_text}
+    writers = [_Writer(tokenizer, options.stop, stop_ids, opened) for _ in range(options.samples)]
     ids = generate_ids(
         model,
-        prompt_ids,
+        opened.ids,
         options.sampling,
         samples=options.samples,
         max_new_tokens=options.max_new_tokens,
-        stop_ids={tokenizer.end_of_text},
+        stop_ids=stop_ids,
         vocab_size=tokenizer.vocab_size,
         first_ids=None if first_ids is None else torch.tensor(first_ids, device=model.output_weight.device),
+        memory=memory,
+        stopped=stopped,
     )
     try:
         for row in ids:
@@ -61,7 +78,7 @@ def stream_texts(model: AnyModel, tokenizer: Tokenizer, prompt: str, options: Te
         model.train(was_training)
 
 
-def generate_texts(model: AnyModel, tokenizer: Tokenizer, prompt: str, options: TextOptions) -> list[str]:
+def generate_texts(model: AnyModel, tokenizer: Tokenizer, prompt: str | list[int], options: TextOptions) -> list[str]:
     """The whole text of every sample, without the prompt."""
     texts = [""] * options.samples
     for sample, piece in stream_texts(model, tokenizer, prompt, options):
@@ -69,18 +86,36 @@ def generate_texts(model: AnyModel, tokenizer: Tokenizer, prompt: str, options: 
     return texts
 
 
-def _opening(tokenizer: Tokenizer, prompt: str) -> tuple[list[int], list[int] | None, str]:
-    """The prompt's ids; the ids with which the answer may begin (None: any); the text that the answer repeats.
+class _Opened(NamedTuple):
+    """A prompt as the model reads it.
 
-    BPE keeps a space with the word after it. A prompt that ends in one would end in a token that the model has hardly
-    seen before a word, and it would answer as if none came: so the space is left to the answer, which must then begin
-    with it.
+    Attributes:
+        ids: at least one.
+        first_ids: those with which the answer may begin; None: any.
+        given: what the answer repeats of the prompt.
+        begins: whether no text stands before the answer.
+    """
+
+    ids: list[int]
+    first_ids: list[int] | None = None
+    given: str = ""
+    begins: bool = False
+
+
+def _opening(tokenizer: Tokenizer, prompt: str) -> _Opened:
+    """BPE keeps a space with the word after it. A prompt that ends in one would end in a token that the model has
+    hardly seen before a word, and it would answer as if none came: so the space is left to the answer, which must then
+    begin with it.
     """
     if tokenizer.kind == "bpe" and prompt.endswith(" ") and not prompt[:-1].endswith((" ", "\n", "\t")):
         opens = [token for token in range(tokenizer.vocab_size) if _opens_word(tokenizer, token)]
         if opens:
-            return tokenizer.encode(prompt[:-1]) or [tokenizer.end_of_text], opens, " "
-    return tokenizer.encode(prompt) or [tokenizer.end_of_text], None, ""
+            return _Opened(_read(tokenizer, prompt[:-1]), opens, " ")
+    return _Opened(_read(tokenizer, prompt), begins=not prompt)
+
+
+def _read(tokenizer: Tokenizer, prompt: str) -> list[int]:
+    return [*tokenizer.opening, *tokenizer.encode(prompt)] or [tokenizer.end_of_text]
 
 
 def _opens_word(tokenizer: Tokenizer, token: int) -> bool:
@@ -92,13 +127,11 @@ def _opens_word(tokenizer: Tokenizer, token: int) -> bool:
 
 
 class _Writer:
-    """One sample's tokens to text, up to its end; `given` is what the text begins with and was given already, `begins`
-    whether no text stands before it.
-    """
+    """One sample's tokens to text, up to its end."""
 
-    def __init__(self, tokenizer: Tokenizer, stop: tuple[str, ...], given: str = "", begins: bool = True) -> None:
-        self._decoder, self._stop, self._end = StreamDecoder(tokenizer, begins=begins), stop, tokenizer.end_of_text
-        self._held, self._given = "", given
+    def __init__(self, tokenizer: Tokenizer, stop: tuple[str, ...], stop_ids: frozenset[int], opened: _Opened) -> None:
+        self._decoder, self._stop, self._ends = StreamDecoder(tokenizer, begins=opened.begins), stop, stop_ids
+        self._held, self._given = "", opened.given
         self.over = False
 
     def take(self, token: int) -> list[str]:
@@ -109,7 +142,7 @@ class _Writer:
         return ([piece] if piece else []) + ([""] if self.over else [])
 
     def _push(self, token: int) -> str:
-        if token == self._end:
+        if token in self._ends:
             return self._flush()
         text = self._decoder.push(token)
         if text and self._given:

@@ -65,12 +65,17 @@ def evaluate(
     which: Which = "final",
     format: str | None = None,
     field: str | None = None,
+    adapter: Path | str | None = None,
+    pseudo_tokens: int | None = None,
 ) -> Metrics:
-    """Loss, perplexity, bits per byte and accuracy on the run's validation split, or on the text of `data`.
+    """Loss, perplexity, bits per byte and accuracy on the run's validation split, or on the text of `data`: of all
+    tokens, of answers alone (sft), or of tokens that are hidden (masked_lm).
 
     Args:
         format: how to read `data`, and
         field: which key or column of it holds the text; by default as the run's sources were read, or by suffix.
+        adapter: another adapter to put beside the model, or `none`: without its own.
+        pseudo_tokens: of a masked language model, measure its pseudo-perplexity too, on at most so many tokens.
     """
     reading = {key: value for key, value in (("format", format), ("field", field)) if value is not None}
-    return evaluate_run(run, data, which, reading=reading)
+    return evaluate_run(run, data, which, reading=reading, adapter=adapter, pseudo_tokens=pseudo_tokens)

@@ -19,7 +19,7 @@ from tilth.jobs.recipe import Recipe
 from tilth.model.config import ModelConfig
 from tilth.model.families import read_hf_config
 from tilth.tokenizer import Tokenizer, load_tokenizer
-from tilth.tokenizer.templates import saved_template
+from tilth.tokenizer.chat_files import ChatFormat, read_chat
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,10 @@ class Base:
         new = [name for name in self.special_tokens if name not in tokenizer.special_tokens]
         return tokenizer.with_special_tokens(new) if new else tokenizer
 
-    @property
-    def chat_template(self) -> str | None:
+    @cached_property
+    def chat(self) -> ChatFormat | None:
         """Its own chat template, where it has one."""
-        return saved_template(self.place.tokenizer)
+        return read_chat(self.place.tokenizer)
 
 
 def find_base(recipe: Recipe) -> Base | None:

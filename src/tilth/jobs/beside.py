@@ -104,7 +104,8 @@ def template_of_model(found: LanguageModel, origin: Origin | None) -> ChatTempla
     if chat.template == CHECKPOINT and own is None:
         model = origin.recipe.model
         assert model.from_ is not None, "a recipe without a checkpoint cannot ask for its template"
-        own = open_base(model.from_, model.context_length).chat_template
+        found_there = open_base(model.from_, model.context_length).chat
+        own = found_there.template.source if found_there is not None else None
     return choose_template(chat.template, own)
 
 

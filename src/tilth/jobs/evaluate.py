@@ -3,34 +3,34 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from tilth.core.config import parse
 from tilth.core.environment import Precision
 from tilth.core.errors import CheckpointError, DataError, RecipeError, StorageError
 from tilth.core.files import MANIFEST, read_manifest, storage_errors
 from tilth.core.rundir import RunFolder
-from tilth.data.config import DataConfig
+from tilth.data.batch import Batch
 from tilth.data.dataset import Dataset
-from tilth.data.loader import evaluation_batches
-from tilth.data.shards import EncodedDocuments, Shard, TokenStream, encoded_document, write_shard
-from tilth.data.sources import SourceConfig, list_inputs, read_input
+from tilth.data.pseudo import drawn_places, one_hidden_pass
+from tilth.data.shards import TokenStream
+from tilth.data.sources import SourceConfig
 from tilth.data.sources.inputs import kind_of
-from tilth.data.stages import Outcomes, build_stages, clean
 from tilth.distributed.runtime import Runtime
 from tilth.evaluate.evaluator import evaluate
 from tilth.evaluate.metrics import Metrics
+from tilth.jobs.further_text import encode_files
 from tilth.jobs.load import LanguageModel, load
+from tilth.jobs.objectives import Reading, counted_bytes, held_out_pass
 from tilth.jobs.places import Which
 from tilth.jobs.runs import dataset_of, reading_habits, run_of, stored_recipe
-from tilth.tokenizer.hf_format import UNKNOWN
+
+Say = Callable[[str], None]
+_PLAIN_TEXT: dict[str, Any] = {"clean": "standard", "cross_document_attention": True, "format": "auto", "rows": {}}
 
 
 def evaluate_run(
@@ -39,10 +39,14 @@ def evaluate_run(
     which: Which = "final",
     precision: Precision = "fp32",
     batch_tokens: int = 16384,
-    say: Callable[[str], None] | None = None,
+    say: Say | None = None,
     reading: dict[str, str] | None = None,
+    *,
+    adapter: Path | str | None = None,
+    pseudo_tokens: int | None = None,
 ) -> Metrics:
-    """A deterministic full pass over the run's validation split, or over the text of `data` (a file, folder or glob).
+    """A deterministic full pass over the run's validation split, or over the text of `data` (a file, folder or glob),
+    as the run's objective reads it: every token, the answers alone (sft), or those that a fixed draw hides (masked_lm).
 
     Text from `data` is cleaned as the run's recipe says; `say` is told what was changed or left out of it. The
     figures are of fp32 products unless asked otherwise.
@@ -50,13 +54,19 @@ def evaluate_run(
     Args:
         run: a run folder, or one with a model in it (RUN/final, or a copy of it: `data` is needed then).
         reading: `format` and `field` of `data`; what is not given is the recipe's where that is plain.
+        adapter: another one to put beside the model, or `none` (`load`).
+        pseudo_tokens: measure the pseudo-perplexity of a masked language model as well, on at most so many tokens.
     """
     if reading and data is None:
         raise RecipeError(f"{' and '.join(reading)} without data to read", "name the text too: --data FILE")
-    language_model = load(run, which)
+    language_model, say = load(run, which, adapter=adapter), say or _nobody
     place = run_of(Path(run))
-    habits, note = _habits(place, language_model.path)
-    say = say or _nobody
+    habits, note = _habits(place, language_model)
+    if pseudo_tokens is not None and habits.get("objective") != "masked_lm":
+        raise RecipeError(
+            f"pseudo-perplexity is of masked language models; {run} predicts the next token",
+            "leave it out: its perplexity is exact",
+        )
     with _scratch() as scratch, contextlib.ExitStack() as held:
         if data is None:
             dataset = _dataset(place, Path(run))
@@ -64,19 +74,43 @@ def evaluate_run(
             stream = _validation(dataset)
         else:
             source = _source(str(data), habits, reading or {})
-            stream, notes = encode_files(language_model, habits["clean"], source, scratch)
+            stream, notes = encode_files(language_model, habits, source, scratch)
             for line in [*([note] if note else []), *notes]:
                 say(line)
         context = language_model.config.context_length
-        batches = evaluation_batches(
-            stream,
-            context,
-            max(1, batch_tokens // context),
-            language_model.tokenizer.end_of_text,
-            not habits["cross_document_attention"],
-        )
-        runtime = Runtime(language_model.model.output_weight.device)
-        return evaluate(language_model.model, batches, stream.text_bytes, runtime, precision)
+        one = _Pass(language_model, Reading.of(habits, context), stream, max(1, batch_tokens // context), precision)
+        figures = one.figures()
+        return figures if pseudo_tokens is None else figures.with_pseudo(one.pseudo(pseudo_tokens, say))
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """What is measured on what: passes over a stream, `rows` rows at a time."""
+
+    language_model: LanguageModel
+    reading: Reading
+    stream: TokenStream
+    rows: int
+    precision: Precision
+
+    def figures(self) -> Metrics:
+        """Of all that bears loss."""
+        batches = held_out_pass(self.reading, self.stream, self.language_model.tokenizer, self.rows)
+        return self._measured(batches, counted_bytes(self.reading, self.stream))
+
+    def pseudo(self, most: int, say: Say) -> Metrics:
+        """Of at most `most` tokens, each hidden alone."""
+        masker = self.reading.masker(self.language_model.tokenizer)
+        assert masker is not None
+        places = drawn_places(self.stream, masker.special, most)
+        if len(places) == most:
+            say(f"pseudo-perplexity: of {most:,} tokens, drawn from {self.stream.tokens:,}")
+        context, isolate = self.reading.context_length, self.reading.isolate or self.reading.packed
+        return self._measured(one_hidden_pass(self.stream, context, self.rows, masker, isolate, places), 0)
+
+    def _measured(self, batches: Iterator[Batch], text_bytes: int) -> Metrics:
+        model = self.language_model.model
+        return evaluate(model, batches, text_bytes, Runtime(model.output_weight.device), self.precision)
 
 
 def _nobody(line: str) -> None:
@@ -99,15 +133,19 @@ def _scratch() -> Iterator[Path]:
             raise StorageError(error.message, remedy) from error
 
 
-def _habits(run: Path | None, model: Path) -> tuple[dict[str, Any], str]:
+def _habits(run: Path | None, language_model: LanguageModel) -> tuple[dict[str, Any], str]:
     """How the model's text was read and cleaned (`reading_habits`), and a note where nothing tells."""
     if run is not None:
-        return reading_habits(stored_recipe(RunFolder(run)).data), ""
+        return reading_habits(stored_recipe(RunFolder(run))), ""
+    model = language_model.path
     facts = read_manifest(model) if (model / MANIFEST).exists() else {}
     if isinstance(facts.get("habits"), dict):
         return facts["habits"], ""
-    habits = reading_habits(DataConfig(sources=[SourceConfig(path="-")]))
-    return habits, f"{model} does not say how its text was cleaned: `clean: {habits['clean']}` is taken"
+    objective = {} if language_model.config.is_causal else {"objective": "masked_lm", "masking": {}}
+    return (
+        _PLAIN_TEXT | objective,
+        f"{model} does not say how its text was cleaned: `clean: {_PLAIN_TEXT['clean']}` is taken",
+    )
 
 
 def _source(pattern: str, habits: Mapping[str, Any], reading: Mapping[str, str]) -> SourceConfig:
@@ -136,44 +174,3 @@ def _validation(dataset: Dataset) -> TokenStream:
     if not stream.tokens:
         raise DataError(f"the dataset {dataset.folder} has no validation split", "evaluate a file: --data FILE")
     return stream
-
-
-def encode_files(
-    language_model: LanguageModel, clean_by: Any, source: SourceConfig, scratch: Path
-) -> tuple[TokenStream, list[str]]:
-    """The text of a file, folder or glob as tokens in a scratch folder, and what was not taken as it was."""
-    try:
-        return _encode_files(language_model, clean_by, source, scratch)
-    except DataError as error:
-        if re.search(r"`(format|field):", error.remedy):  # written for recipes
-            raise type(error)(error.message, f"{error.remedy}; here these are --format and --field") from None
-        raise
-
-
-def _encode_files(
-    language_model: LanguageModel, clean_by: Any, source: SourceConfig, scratch: Path
-) -> tuple[TokenStream, list[str]]:
-    tokenizer, stages = language_model.tokenizer, build_stages(clean_by)
-    pattern = source.path
-    end = np.array([tokenizer.end_of_text], np.uint32)
-    listing = list_inputs(source, Path(), scratch)
-    ledger = list(listing.skipped)
-
-    def documents() -> Iterator[EncodedDocuments]:
-        for outcome in (outcome for item in listing for outcome in read_input(item, source)):
-            ledger.extend(outcome.verdicts)
-            left = clean(outcome.document, stages) if outcome.document is not None else Outcomes(())
-            ledger.extend(left.verdicts)
-            for document in left.documents:
-                tokens = np.concatenate([tokenizer.encode_array(document.text), end])
-                yield encoded_document(document.doc_id, tokens, len(document.text.encode()))
-
-    write_shard(scratch / "shard", documents(), tokenizer.vocab_size, tokenizer.fingerprint)
-    stream = TokenStream([Shard(scratch / "shard")])
-    if not stream.tokens:
-        raise DataError(f"{pattern} holds no text to evaluate", "name a file with text in it")
-    counts = Counter((verdict.verdict, f"{verdict.stage}/{verdict.rule}") for verdict in ledger)
-    notes = [f"{pattern}: {verdict} by {rule}: {n}" for (verdict, rule), n in sorted(counts.items())]
-    unknown = tokenizer.special_tokens.get(UNKNOWN, -1)
-    unseen = sum(int((shard.read(0, shard.tokens) == unknown).sum()) for shard in stream.shards)
-    return stream, notes + ([f"{pattern}: {unseen} characters that the tokenizer does not know"] if unseen else [])

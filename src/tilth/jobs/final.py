@@ -8,7 +8,7 @@ has to be read and cleaned.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from tilth.jobs.recipe import Recipe
 from tilth.jobs.runs import reading_habits
 from tilth.model.config import ModelConfig
 from tilth.tokenizer import Tokenizer
+from tilth.tokenizer.chat_files import ChatFormat, copy_chat, write_chat
 from tilth.train.stopping import Progress
 
 
@@ -100,7 +101,7 @@ def write_final(
     facts of its manifest. Of an adapter its own weights are written, in PEFT's format, and which base they belong to.
     """
     facts = {"weights": weights.kind, "step": weights.step, "asked": recipe.train.final, "end": end}
-    facts["habits"] = reading_habits(recipe.data)
+    facts["habits"] = reading_habits(recipe)
     temporary = folder.path / f".final.{os.getpid()}.tmp"
     with storage_errors(temporary):
         disk.remove(temporary)
@@ -114,6 +115,7 @@ def write_final(
             adapted.write_base(temporary)
         write_json(temporary / "config.json", plain_config(config))
         tokenizer.save(temporary)
+        copy_chat(folder.path / "tokenizer", temporary)
         if folder.final.exists():  # it goes only when the new one is whole
             old = folder.path / ".final.old.tmp"
             disk.remove(old)
@@ -123,12 +125,19 @@ def write_final(
     return facts
 
 
-def write_identity(folder: RunFolder, config: ModelConfig, tokenizer: Tokenizer) -> None:
-    """Writes configuration and tokenizer into the run folder itself, so that its checkpoints can be used before it
-    ends.
+def write_identity(
+    folder: RunFolder,
+    config: ModelConfig,
+    tokenizer: Tokenizer,
+    chat: ChatFormat | None = None,
+    stop_ids: Collection[int] = (),
+) -> None:
+    """Writes configuration, tokenizer and chat template into the run folder itself, so that its checkpoints can be used
+    before it ends.
     """
     write_json(folder.path / "config.json", plain_config(config))
     tokenizer.save(folder.path / "tokenizer")
+    write_chat(folder.path / "tokenizer", chat, stop_ids)
 
 
 def plain_config(config: ModelConfig) -> dict[str, Any]:

@@ -7,8 +7,10 @@ any architecture of transformers keeps its own class (`model/wrapped.py`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +18,7 @@ import torch
 
 from tilth.checkpoint.hf_weights import load_checkpoint
 from tilth.checkpoint.peft_config import CONFIG as ADAPTER_CONFIG
+from tilth.checkpoint.peft_config import Base as PeftBase
 from tilth.checkpoint.peft_load import load_adapter
 from tilth.checkpoint.store import CheckpointStore
 from tilth.checkpoint.tensors import load_model, read_tensors
@@ -30,22 +33,32 @@ from tilth.jobs.base import open_base
 from tilth.jobs.places import Place, Which, locate, read_config
 from tilth.jobs.start import base_model, check_fits
 from tilth.model.adapter_config import AdapterConfig
-from tilth.model.adapters import apply_adapter
+from tilth.model.adapters import adapter_names, apply_adapter, choose
 from tilth.model.config import ModelConfig
 from tilth.model.families import FAMILIES, read_json_config
 from tilth.model.transformer import build
 from tilth.model.wrapped import AnyModel, WrappedConfig, load_wrapped
 from tilth.tokenizer import Tokenizer, load_tokenizer
+from tilth.tokenizer.chat import ChatEncoder
+from tilth.tokenizer.chat_files import ChatFormat, read_chat, read_stop_ids
 
 
 @dataclass(frozen=True)
 class LanguageModel:
-    """A model that can be asked. `path` is the folder that its weights came from."""
+    """A model that can be asked.
+
+    Attributes:
+        path: the folder that its weights came from.
+        chat: the template that it is asked by in conversations; None where it has none.
+        stop_ids: ids at which what it writes ends, beside end-of-text.
+    """
 
     model: AnyModel
     tokenizer: Tokenizer
     config: ModelConfig | WrappedConfig
     path: Path
+    chat: ChatFormat | None = None
+    stop_ids: frozenset[int] = frozenset()
 
     @torch.no_grad()
     def logits(self, ids: list[int]) -> npt.NDArray[np.float32]:
@@ -62,7 +75,7 @@ class LanguageModel:
 
     def generate(
         self,
-        prompt: str,
+        prompt: str | Sequence[Mapping[str, Any]],
         *,
         max_new_tokens: int = 200,
         temperature: float = 0.8,
@@ -73,17 +86,58 @@ class LanguageModel:
     ) -> str:
         """What the model writes after `prompt` (the prompt not in it). The same arguments give the same text.
 
-        RecipeError for a masked language model, which writes none.
+        Args:
+            prompt: a text; or messages, [{role, content}], which the model's chat template renders.
+
+        RecipeError for a masked language model, which writes none, and for messages where there is no chat template;
+        DataError when the template does not take them, or they fill the context.
         """
-        if not self.config.is_causal:
-            raise RecipeError(f"the model in {self.path} fills in masked tokens, and writes no text", "ask for logits")
         values = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
         options = TextOptions(max_new_tokens, 1, tuple(stop), parse(SamplingConfig, values, "generate"))
-        return generate_texts(self.model, self.tokenizer, prompt, options)[0]
+        asked, options = self.asked(prompt, options)
+        return generate_texts(self.model, self.tokenizer, asked, options)[0]
+
+    def asked(
+        self, prompt: str | Sequence[Mapping[str, Any]], options: TextOptions
+    ) -> tuple[str | list[int], TextOptions]:
+        """A prompt as the model reads it, messages as ids, and the options with the ids that end what it writes; errors
+        as of `generate`.
+        """
+        self.check_writes()
+        options = replace(options, stop_ids=options.stop_ids | self.stop_ids)
+        if isinstance(prompt, str):
+            return prompt, options
+        with self.chat_encoder() as encoder:
+            ids, ends = encoder.prompt(prompt), encoder.stop_ids()
+        window = self.config.context_length
+        if len(ids) >= window:
+            raise DataError(
+                f"the conversation has {len(ids)} tokens; the model reads and writes {window} in all",
+                "leave out its oldest messages",
+            )
+        return ids, replace(options, stop_ids=options.stop_ids | ends)
+
+    def chat_encoder(self) -> ChatEncoder:
+        """Renders conversations, to be closed; RecipeError where the model has no chat template."""
+        if self.chat is None:
+            raise RecipeError(
+                f"the model in {self.path} has no chat template: it does not know messages from text",
+                "give a text as the prompt; or train with data.chat, which keeps its template beside the model",
+            )
+        return self.chat.encoder(self.tokenizer)
+
+    def check_writes(self) -> None:
+        """RecipeError for a masked language model."""
+        if not self.config.is_causal:
+            raise RecipeError(f"the model in {self.path} fills in masked tokens, and writes no text", "ask for logits")
 
 
 def load(
-    path: Path | str, which: Which = "final", device: DeviceName = "auto", wrapped: bool | None = None
+    path: Path | str,
+    which: Which = "final",
+    device: DeviceName = "auto",
+    wrapped: bool | None = None,
+    adapter: Path | str | None = None,
 ) -> LanguageModel:
     """The model of a run folder, of a folder with weights, config.json and a tokenizer, or of the hub, verified.
 
@@ -92,28 +146,47 @@ def load(
         which: of a run folder: `final` (or the latest checkpoint, while the run has not ended), `latest`, `best`, or
             a step.
         wrapped: of a Hugging Face folder: use transformers' own class; left out: only where tilth has none itself.
+        adapter: a folder with an adapter (PEFT's, or a run's) to put beside it; `none`: a run's model without the
+            adapter that it trained.
     """
     place = locate(path, which, _checkpoint)
     place.verify()
-    chosen = pick_device(device)
+    found = _load(place, pick_device(device), wrapped)
+    if adapter is None:
+        return found
+    if str(adapter) == "none":
+        if not adapter_names(found.model):
+            raise RecipeError(f"{path} has no adapter that could be left out", "leave `adapter: none` out")
+        choose(found.model, None)
+        return found
+    before = place.base["fingerprint"] if place.adapter else base_fingerprint(found.model)
+    return _with_adapter(found, Path(adapter), before)
+
+
+def _load(place: Place, device: torch.device, wrapped: bool | None) -> LanguageModel:
     if place.adapter is not None:
-        return _beside_base(place, chosen)
+        return _beside_base(place, device)
     if place.foreign:
-        return _load_foreign(place, chosen, wrapped)
-    config, tokenizer = read_config(place.about / "config.json"), load_tokenizer(place.tokenizer)
+        return _load_foreign(place, device, wrapped)
+    config = read_config(place.about / "config.json")
     check_fits(config, place.weights / "model.safetensors")
-    model = build(config, None, chosen)
+    model = build(config, None, device)
     load_model(model, read_tensors(place.weights / "model.safetensors"), place.weights)
-    return LanguageModel(model.eval(), tokenizer, config, place.weights)
+    return _made(model, place)
+
+
+def _made(model: AnyModel, place: Place) -> LanguageModel:
+    folder = place.tokenizer
+    return LanguageModel(
+        model.eval(), load_tokenizer(folder), model.config, place.weights, read_chat(folder), read_stop_ids(folder)
+    )
 
 
 def _load_foreign(place: Place, device: torch.device, wrapped: bool | None) -> LanguageModel:
-    tokenizer = load_tokenizer(place.tokenizer)
     if wrapped is None:
         wrapped = read_json_config(place.about).get("model_type") not in FAMILIES
     folder = place.weights
-    model: AnyModel = load_wrapped(folder, device) if wrapped else load_checkpoint(folder, device).model
-    return LanguageModel(model.eval(), tokenizer, model.config, folder)
+    return _made(load_wrapped(folder, device) if wrapped else load_checkpoint(folder, device).model, place)
 
 
 def _beside_base(place: Place, device: torch.device) -> LanguageModel:
@@ -127,7 +200,20 @@ def _beside_base(place: Place, device: torch.device) -> LanguageModel:
     else:  # a checkpoint of the run
         apply_adapter(model, parse(AdapterConfig, said["adapter"], "adapter"), said["seed"])
         load_trainable(model, read_tensors(place.weights / "model.safetensors"), place.weights)
-    return LanguageModel(model.eval(), load_tokenizer(place.tokenizer), model.config, place.weights)
+    return _made(model, place)
+
+
+def _with_adapter(found: LanguageModel, folder: Path, fingerprint: str) -> LanguageModel:
+    """The model with another adapter beside it, and that one's tokenizer and template where it brings them."""
+    folder = folder / "final" if (folder / "recipe.json").exists() else folder
+    if not (folder / ADAPTER_CONFIG).exists():
+        raise RecipeError(f"{folder} holds no adapter: no {ADAPTER_CONFIG} there", "name the folder of an adapter")
+    load_adapter(found.model, folder, name="asked", base=PeftBase(None, fingerprint))
+    found.model.eval()
+    if not (folder / "tokenizer_config.json").exists():
+        return found
+    tokenizer, stop_ids = load_tokenizer(folder), found.stop_ids | read_stop_ids(folder)
+    return replace(found, tokenizer=tokenizer, chat=read_chat(folder) or found.chat, stop_ids=stop_ids)
 
 
 def _checkpoint(folder: Path, which: Which) -> Path:

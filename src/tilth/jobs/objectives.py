@@ -2,8 +2,9 @@
 
     training_sampler(recipe, dataset)     which tokens each sample is
     masker_of(recipe, dataset)            hides tokens, for masked_lm; None for others
-    held_out_pass(recipe, dataset, …)     batches in which each label that bears loss stands once
-    counted_bytes(recipe, stream)         the bytes that such a pass predicts; 0 where that is no whole text
+    Reading                               how an objective reads held-out text
+    held_out_pass(reading, stream, …)     batches in which each label that bears loss stands once
+    counted_bytes(reading, stream)        the bytes that such a pass predicts; 0 where that is no whole text
     epoch_tokens(recipe, dataset)         positions of one epoch
 
 `causal_lm` reads windows over all text, or packed documents; `sft` packed conversations, of which the answers bear
@@ -12,8 +13,11 @@ loss; `masked_lm` either, with tokens hidden.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
+from tilth.core.config import parse
 from tilth.data.batch import Batch
 from tilth.data.dataset import Dataset
 from tilth.data.loader import evaluation_batches
@@ -25,12 +29,14 @@ from tilth.data.sampling import make_sampler
 from tilth.data.shards import TokenStream
 from tilth.jobs.mixing import tokens_of, training_tokens
 from tilth.jobs.recipe import Recipe
+from tilth.jobs.runs import packs
+from tilth.tokenizer import Tokenizer
+from tilth.train.config import Objective
 
 
 def packing_of(recipe: Recipe) -> PackingConfig | None:
     """How documents are packed; None where rows are windows."""
-    packs = recipe.data.packing is not None or recipe.train.objective == "sft"
-    return (recipe.data.packing or PackingConfig()) if packs else None
+    return (recipe.data.packing or PackingConfig()) if packs(recipe) else None
 
 
 def training_sampler(recipe: Recipe, dataset: Dataset) -> Sampler:
@@ -54,25 +60,56 @@ def masker_of(recipe: Recipe, dataset: Dataset) -> Masker | None:
     return make_masker(recipe.train.masking or MaskingConfig(), dataset.tokenizer, recipe.train.seed)
 
 
-def held_out_pass(recipe: Recipe, dataset: Dataset, stream: TokenStream, rows: int) -> Iterator[Batch]:
-    """All of a stream, `rows` rows at a time, as the objective of the recipe reads it.
+@dataclass(frozen=True)
+class Reading:
+    """How held-out text is read: all that decides the rows of a pass over it, but the tokens and the tokenizer.
+
+    Attributes:
+        isolate: documents of a window do not see each other; those of a packed row never do.
+        masking: for masked_lm.
+    """
+
+    objective: Objective
+    context_length: int
+    isolate: bool
+    packed: bool
+    masking: MaskingConfig | None
+
+    @classmethod
+    def of(cls, habits: Mapping[str, Any], context_length: int) -> Reading:
+        """By what a run or a model says of itself (`reading_habits`)."""
+        masking = habits.get("masking")
+        return cls(
+            habits.get("objective", "causal_lm"),
+            context_length,
+            not habits["cross_document_attention"],
+            habits.get("packed", False),
+            None if masking is None else parse(MaskingConfig, masking, "masking"),
+        )
+
+    def masker(self, tokenizer: Tokenizer) -> Masker | None:
+        """Hides the same tokens in every pass; None but for masked_lm."""
+        return None if self.masking is None else make_masker(self.masking, tokenizer, seed=0)
+
+
+def held_out_pass(reading: Reading, stream: TokenStream, tokenizer: Tokenizer, rows: int) -> Iterator[Batch]:
+    """All of a stream, `rows` rows at a time, as the objective reads it.
 
     A masked model is asked about the same hidden tokens in every pass. Documents that are too long are split, whatever
     the recipe says of training: all that is held out is measured.
     """
-    context, isolate = recipe.model.context_length, not recipe.data.cross_document_attention
-    masker = masker_of(recipe, dataset)
+    context, masker = reading.context_length, reading.masker(tokenizer)
     if masker is not None:
-        return masked_pass(stream, context, rows, masker, isolate or packing_of(recipe) is not None)
-    if packing_of(recipe) is None:
-        return evaluation_batches(stream, context, rows, dataset.tokenizer.end_of_text, isolate)
-    opening = recipe.train.objective == "causal_lm"
+        return masked_pass(stream, context, rows, masker, reading.isolate or reading.packed)
+    if not reading.packed:
+        return evaluation_batches(stream, context, rows, tokenizer.end_of_text, reading.isolate)
+    opening = reading.objective == "causal_lm"
     return packed_pass(pack(stream, context, PackingConfig(too_long="split"), opening=opening), rows)
 
 
-def counted_bytes(recipe: Recipe, stream: TokenStream) -> int:
+def counted_bytes(reading: Reading, stream: TokenStream) -> int:
     """Bytes of text that a pass predicts: all of it, or 0 where only some of its tokens bear loss."""
-    return stream.text_bytes if recipe.train.objective == "causal_lm" else 0
+    return stream.text_bytes if reading.objective == "causal_lm" else 0
 
 
 def epoch_tokens(recipe: Recipe, dataset: Dataset) -> int:

@@ -45,6 +45,8 @@ class SampleConfig(SamplingConfig):
     every: int | None = Field(default=None, ge=1)
     """Steps between samples; some are written at the end besides."""
     prompts: list[str] = [""]
+    """What each text begins with, `""` a new document; with `data.chat` messages that the model answers (none empty).
+    A masked language model writes no text."""
     max_new_tokens: int = Field(default=100, ge=1)
 
 

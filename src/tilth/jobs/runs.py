@@ -18,8 +18,8 @@ from tilth.core.config import unknown_keys
 from tilth.core.errors import DataError, IntegrityError, RecipeError
 from tilth.core.files import read_json
 from tilth.core.rundir import RunFolder
-from tilth.data.config import DataConfig
 from tilth.data.dataset import Dataset, open_dataset
+from tilth.data.masking import MaskingConfig
 from tilth.data.sources import SourceConfig
 from tilth.data.sources.inputs import kind_of
 from tilth.jobs.recipe import Recipe, make_recipe
@@ -94,18 +94,28 @@ def dataset_of(run: Path) -> Dataset:
     )
 
 
-def reading_habits(data: DataConfig) -> dict[str, Any]:
-    """How further text for the same model has to be read and cleaned; the format, and what is taken of a row, where all
-    sources agree.
+def reading_habits(recipe: Recipe) -> dict[str, Any]:
+    """How further text for the same model has to be read, cleaned and put into rows; the format, and what is taken of a
+    row, where all sources agree. The chat template itself lies beside the model.
     """
+    data, masked = recipe.data, recipe.train.objective == "masked_lm"
     formats = {source.format for source in data.sources}
     rows = [_taken(source) for source in data.sources if _holds_rows(source)]
     return {
+        "objective": recipe.train.objective,
+        "packed": packs(recipe),
+        "masking": (recipe.train.masking or MaskingConfig()).model_dump() if masked else None,
+        "chat": data.chat and data.chat.model_dump(mode="json", exclude={"template"}),
         "clean": data.model_dump(mode="json")["clean"],
         "cross_document_attention": data.cross_document_attention,
         "format": formats.pop() if len(formats) == 1 else "auto",
         "rows": rows[0] if rows and all(row == rows[0] for row in rows) else {},
     }
+
+
+def packs(recipe: Recipe) -> bool:
+    """Whether rows are whole documents, and no windows."""
+    return recipe.data.packing is not None or recipe.train.objective == "sft"
 
 
 def _taken(source: SourceConfig) -> dict[str, Any]:

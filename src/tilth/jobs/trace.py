@@ -22,10 +22,9 @@ from tilth.data.flow import BY_PART
 from tilth.data.ledger import Ledger, open_ledger, wholes
 from tilth.data.lineage import Change, follow
 from tilth.data.order import Sampler
-from tilth.data.sampling import make_sampler
 from tilth.data.shards import TokenStream
 from tilth.data.tasks.examples import around_the_change
-from tilth.jobs.mixing import training_tokens
+from tilth.jobs.objectives import training_sampler
 from tilth.jobs.runs import stored_recipe
 
 Facts = dict[str, Any]
@@ -224,11 +223,7 @@ def _first(stream: TokenStream, span: Facts) -> list[int]:
 
 def _sampler(dataset: Dataset, run: Path) -> Sampler:
     """The order in which a run goes through its training text: all of it follows from the recipe."""
-    recipe = RunFolder(run).recipe()
-    mixed = recipe.get("data", {}).get("mixture") is not None
-    tokens = training_tokens(stored_recipe(RunFolder(run)), dataset) if mixed else dataset.stream("train")
-    same_windows = recipe["train"]["batch_tokens"] == "all"
-    return make_sampler(tokens, recipe["model"]["context_length"], recipe["train"]["seed"], same_windows=same_windows)
+    return training_sampler(stored_recipe(RunFolder(run)), dataset)
 
 
 def trace_step(dataset: Dataset, run: Path, step: int) -> Facts:

@@ -16,22 +16,23 @@ from tilth.core.config import fingerprint
 from tilth.core.environment import Precision, fingerprint_environment, peak_flops
 from tilth.core.errors import CheckpointError, IntegrityError, RecipeError
 from tilth.core.files import read_json, write_json
-from tilth.core.rundir import Event, Message, RunFolder, SampleRecord
+from tilth.core.rundir import Event, Message, RunFolder
 from tilth.data.dataset import Dataset
 from tilth.data.loader import Loader
 from tilth.data.mixture import Mixture
 from tilth.data.shards import TokenStream
 from tilth.distributed.runtime import Runtime, start
 from tilth.evaluate.evaluator import evaluate
-from tilth.generate.text import TextOptions, generate_texts
 from tilth.jobs.base import Base, find_base, with_base
+from tilth.jobs.chats import format_of, stop_ids_of
 from tilth.jobs.final import Adapted, choose_weights, standing_final, write_final, write_identity
 from tilth.jobs.mixing import say_mixture, seen, tokens_of, training_tokens
-from tilth.jobs.objectives import counted_bytes, epoch_tokens, held_out_pass, masker_of, training_sampler
+from tilth.jobs.objectives import Reading, counted_bytes, epoch_tokens, held_out_pass, masker_of, training_sampler
 from tilth.jobs.recipe import Recipe
 from tilth.jobs.report import write_report
 from tilth.jobs.room import check_room, memory_errors
-from tilth.jobs.runs import dataset_facts, stored_recipe
+from tilth.jobs.runs import dataset_facts, reading_habits, stored_recipe
+from tilth.jobs.samples import samples_of
 from tilth.jobs.start import same_base, starting_model, write_base
 from tilth.model.config import ModelConfig, flops_per_token
 from tilth.model.precision import make_scaler, resolve_precision
@@ -90,13 +91,13 @@ def _train(
     model_config = complete_model(recipe.model, dataset.tokenizer, grows=base is not None)
     check_room(recipe, model_config, runtime.device)
     loader = _make_loader(recipe, dataset, runtime)
-    changes = runtime.from_main(lambda: _claim(folder, asked, dataset, model_config))
+    changes = runtime.from_main(lambda: _claim(folder, asked, base, dataset, model_config))
     store = CheckpointStore(folder.checkpoints)
     checkpoint, warnings = _latest(store, runtime)
     decisions = _decisions(recipe, model_config, folder, loader, runtime, checkpoint)
     model, beside = starting_model(recipe, base, model_config, runtime.device, decisions["precision"])
     parts = _build(recipe, model_config, model, dataset, loader, runtime, store, decisions, record)
-    parts.before_save = folder.sync
+    parts.before_save, parts.sample = folder.sync, samples_of(asked, base, dataset.tokenizer)
     if recipe.adapter is not None:  # so that its checkpoints can be used before it ends
         runtime.from_main(lambda: write_base(folder.path, asked, beside["base"]))
     parts.identity = {
@@ -126,12 +127,13 @@ def _train(
     return result if runtime.is_main else {}
 
 
-def _claim(folder: RunFolder, recipe: Recipe, dataset: Dataset, config: ModelConfig) -> list[str]:
+def _claim(folder: RunFolder, recipe: Recipe, base: Base | None, dataset: Dataset, config: ModelConfig) -> list[str]:
     """Makes the folder this run's; returns what changed in its recipe since it began."""
     facts = dataset_facts(dataset, folder.path)
     changes = folder.claim(recipe.plain(), facts, lambda _: stored_recipe(folder).plain())
     _nothing_is_lost(folder)
-    write_identity(folder, config, dataset.tokenizer)
+    tokenizer = dataset.tokenizer
+    write_identity(folder, config, tokenizer, format_of(recipe, base), stop_ids_of(recipe, base, tokenizer))
     return changes
 
 
@@ -221,7 +223,6 @@ def _build(
         emit=record,
         evaluate=_evaluation(recipe, config, dataset, runtime, precision),
         evaluate_every=recipe.evaluate.every,
-        sample=functools.partial(_samples, recipe, dataset.tokenizer),
         sample_every=recipe.sample.every,
         flops_per_step=flops_per_token(config) * rows * config.context_length,
         peak_flops=peak_flops(_device_name(runtime), precision),
@@ -328,21 +329,14 @@ def _evaluation(
     stream = dataset.stream("validation")
     if not stream.tokens:
         return None
-    rows, size = max(1, recipe.evaluate.batch_tokens // config.context_length), counted_bytes(recipe, stream)
+    reading = Reading.of(reading_habits(recipe), config.context_length)
+    rows, size = max(1, recipe.evaluate.batch_tokens // config.context_length), counted_bytes(reading, stream)
 
     def run(model: Transformer) -> dict[str, float]:
-        return evaluate(model, held_out_pass(recipe, dataset, stream, rows), size, runtime, precision).plain()
+        batches = held_out_pass(reading, stream, dataset.tokenizer, rows)
+        return evaluate(model, batches, size, runtime, precision).plain()
 
     return run
-
-
-def _samples(recipe: Recipe, tokenizer: Tokenizer, model: Transformer, step: int) -> list[Event]:
-    options = TextOptions(max_new_tokens=recipe.sample.max_new_tokens, sampling=recipe.sample)
-    events: list[Event] = []
-    for prompt in recipe.sample.prompts:
-        text = generate_texts(model, tokenizer, prompt, options)[0]
-        events.append(SampleRecord(step, prompt, text))
-    return events
 
 
 def _changed(now: dict[str, Any], checkpoint: Checkpoint | None) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from tilth.model.config import ModelConfig
@@ -34,3 +35,15 @@ class KVCache:
     def advance(self, tokens: int) -> None:
         """Counts `tokens` as stored, after every layer appended them."""
         self.length += tokens
+
+    def cut(self, length: int) -> bool:
+        """Forgets all tokens but the first `length`; always possible."""
+        self.length = min(self.length, length)
+        return True
+
+    def grow(self, capacity: int) -> None:
+        """Makes room for `capacity` tokens; what is held stays."""
+        if capacity > self.capacity:
+            missing = capacity - self.capacity
+            self.keys, self.values = (F.pad(held, (0, 0, 0, missing)) for held in (self.keys, self.values))
+            self.capacity = capacity

@@ -58,6 +58,14 @@ class WrappedCache:
     def __init__(self, past: Any, capacity: int) -> None:
         self.past, self.capacity, self.length = past, capacity, 0
 
+    def cut(self, length: int) -> bool:
+        """Whether it holds no more than `length` tokens: not every class can take tokens back."""
+        return self.length <= length
+
+    def grow(self, capacity: int) -> None:
+        """Makes room for `capacity` tokens."""
+        self.capacity = max(self.capacity, capacity)
+
 
 class WrappedModel(nn.Module):
     """A causal or masked language model of transformers. `hf` is theirs, its names are its own."""

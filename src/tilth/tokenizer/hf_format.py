@@ -39,6 +39,7 @@ TOKENIZER_FILES = (
     "spiece.model",
     "chat_template.jinja",
     "chat_template.json",
+    "tilth_chat.json",
 )
 
 END_OF_TEXT = "<|endoftext|>"

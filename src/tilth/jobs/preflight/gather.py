@@ -16,7 +16,7 @@ from tilth.data.order import Sampler
 from tilth.distributed.runtime import pick_device
 from tilth.jobs.base import Base, with_base
 from tilth.jobs.mixing import training_tokens
-from tilth.jobs.objectives import epoch_tokens, held_out_pass, masker_of, packing_of, training_sampler
+from tilth.jobs.objectives import Reading, epoch_tokens, held_out_pass, masker_of, packing_of, training_sampler
 from tilth.jobs.preflight.facts import Facts, Refusal
 from tilth.jobs.preflight.held_out import leak_facts
 from tilth.jobs.preflight.memory import ModelFacts, model_facts
@@ -25,6 +25,7 @@ from tilth.jobs.preflight.tokens import SplitFacts, read_split
 from tilth.jobs.preflight.vocabulary import ends_of, vocabulary_facts
 from tilth.jobs.recipe import Recipe
 from tilth.jobs.room import check_room
+from tilth.jobs.runs import reading_habits
 from tilth.jobs.train import batch_rows, complete_model
 from tilth.model.config import ModelConfig
 
@@ -65,7 +66,8 @@ def gather_facts(
     trial("mask_token", lambda: masker_of(recipe, dataset))
     if validation.tokens:
         stream = dataset.stream("validation")
-        trial("validation", lambda: next(held_out_pass(recipe, dataset, stream, 1), None))
+        reading = Reading.of(reading_habits(recipe), recipe.model.context_length)
+        trial("validation", lambda: next(held_out_pass(reading, stream, tokenizer, 1), None))
     found = None if sampler is None else _run(recipe, dataset, sampler)
     largest = max(train.largest_id, validation.largest_id)
     facts = Facts(

@@ -1,0 +1,94 @@
+"""Text that a run was not made of, as tokens for its model: read, cleaned and encoded as that model's text was."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tilth.core.config import parse
+from tilth.core.errors import DataError
+from tilth.data.chats import ChatDocuments
+from tilth.data.conversations import Encoded, Encoder, Refusal
+from tilth.data.document import Document, Verdict
+from tilth.data.shards import EncodedDocuments, Shard, TokenStream, encoded_document, write_shard
+from tilth.data.sources import SourceConfig, list_inputs, read_input
+from tilth.data.stages import Outcomes, build_stages, clean
+from tilth.jobs.load import LanguageModel
+from tilth.tokenizer import Tokenizer
+from tilth.tokenizer.chat_config import ChatConfig
+from tilth.tokenizer.hf_format import UNKNOWN
+
+
+def encode_files(
+    language_model: LanguageModel, habits: Mapping[str, Any], source: SourceConfig, scratch: Path
+) -> tuple[TokenStream, list[str]]:
+    """The text of a file, folder or glob as tokens in a scratch folder, and what was not taken as it was.
+
+    Args:
+        habits: how the model's own text was cleaned and encoded (`reading_habits`).
+    """
+    try:
+        return _encode_files(language_model, habits, source, scratch)
+    except DataError as error:
+        if re.search(r"`(format|field):", error.remedy):  # written for recipes
+            raise type(error)(error.message, f"{error.remedy}; here these are --format and --field") from None
+        raise
+
+
+def _encode_files(
+    language_model: LanguageModel, habits: Mapping[str, Any], source: SourceConfig, scratch: Path
+) -> tuple[TokenStream, list[str]]:
+    tokenizer, stages, encoder = (
+        language_model.tokenizer,
+        build_stages(habits["clean"]),
+        _encoder(language_model, habits),
+    )
+    pattern = source.path
+    listing = list_inputs(source, Path(), scratch)
+    ledger = list(listing.skipped)
+
+    def documents() -> Iterator[EncodedDocuments]:
+        for outcome in (outcome for item in listing for outcome in read_input(item, source)):
+            ledger.extend(outcome.verdicts)
+            left = clean(outcome.document, stages) if outcome.document is not None else Outcomes(())
+            ledger.extend(left.verdicts)
+            for document in left.documents:
+                one = _encoded(tokenizer, encoder, document)
+                if isinstance(one, Refusal):
+                    ledger.append(Verdict(document.doc_id, "encode", one.rule, "dropped", one.value, one.detail))
+                else:
+                    size = len(document.text.encode())
+                    yield encoded_document(document.doc_id, one.ids, size, one.trained if encoder else None)
+
+    write_shard(scratch / "shard", documents(), tokenizer.vocab_size, tokenizer.fingerprint)
+    stream = TokenStream([Shard(scratch / "shard")])
+    counts = Counter((verdict.verdict, f"{verdict.stage}/{verdict.rule}") for verdict in ledger)
+    notes = [f"{pattern}: {verdict} by {rule}: {n}" for (verdict, rule), n in sorted(counts.items())]
+    if not stream.tokens:
+        said = f" ({'; '.join(note.removeprefix(f'{pattern}: ') for note in notes)})" if notes else ""
+        raise DataError(f"{pattern} holds no text to evaluate{said}", "name a file with text in it")
+    unknown = tokenizer.special_tokens.get(UNKNOWN, -1)
+    unseen = sum(int((shard.read(0, shard.tokens) == unknown).sum()) for shard in stream.shards)
+    return stream, notes + ([f"{pattern}: {unseen} characters that the tokenizer does not know"] if unseen else [])
+
+
+def _encoder(language_model: LanguageModel, habits: Mapping[str, Any]) -> Encoder | None:
+    """How conversations become tokens; None where all is text."""
+    if habits.get("objective") != "sft":
+        return None
+    said, chat = habits.get("chat"), language_model.chat
+    if said is None or chat is None:
+        return ChatDocuments(None, None)
+    return ChatDocuments(parse(ChatConfig, said, "chat"), chat.template)
+
+
+def _encoded(tokenizer: Tokenizer, encoder: Encoder | None, document: Document) -> Encoded | Refusal:
+    if encoder is not None:
+        return encoder(tokenizer, [document])[0]
+    ids = tokenizer.encode_documents([document.text])
+    return Encoded(ids, np.ones(len(ids), np.bool_))

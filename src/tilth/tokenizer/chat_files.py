@@ -1,0 +1,117 @@
+"""The chat template that belongs to a model, in the files beside its tokenizer.
+
+    ChatFormat(template, …)          a template and what it sees besides the messages
+    write_chat(folder, format, …)    chat_template.jinja, generation_config.json (the ids that end an answer), and for
+                                     tilth tilth_chat.json (name, variables, date)
+    copy_chat(folder, to)            the same files, elsewhere
+    read_chat(folder)                what stands there, in a folder of any program; None where there is no template
+    read_stop_ids(folder)            the ids that generation_config.json ends at
+
+transformers reads the first two.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tilth.core.errors import IntegrityError
+from tilth.core.files import disk, read_json, write_file, write_json
+from tilth.tokenizer.base import Tokenizer
+from tilth.tokenizer.chat import ChatEncoder
+from tilth.tokenizer.chat_config import TODAY, ChatConfig
+from tilth.tokenizer.foreign_files import TEMPLATE_FILE
+from tilth.tokenizer.hf_format import CONFIG_FILE
+from tilth.tokenizer.templates import CHECKPOINT, ChatTemplate, find_template
+
+CHAT_FILE = "tilth_chat.json"
+GENERATION_FILE = "generation_config.json"
+_OLDER = "chat_template.json"
+
+
+@dataclass(frozen=True)
+class ChatFormat:
+    """How messages become the ids that a model is given to answer."""
+
+    template: ChatTemplate
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    today: datetime.date = TODAY
+
+    @classmethod
+    def of(cls, config: ChatConfig, template: ChatTemplate) -> ChatFormat:
+        """That of a recipe."""
+        return cls(template, config.variables, config.today)
+
+    def encoder(self, tokenizer: Tokenizer) -> ChatEncoder:
+        """To be closed, or used as a context manager."""
+        return ChatEncoder(tokenizer, self.template, variables=self.variables, today=self.today)
+
+
+def write_chat(folder: Path, chat: ChatFormat | None, stop_ids: Collection[int]) -> None:
+    """Writes what there is of both beside a tokenizer."""
+    disk.make_folder(folder)
+    if chat is not None:
+        _read_special_tokens(folder)
+        write_file(folder / TEMPLATE_FILE, chat.template.source.encode())
+        said = {"name": chat.template.name, "variables": dict(chat.variables), "today": chat.today.isoformat()}
+        write_json(folder / CHAT_FILE, said)
+    if stop_ids:
+        write_json(folder / GENERATION_FILE, {"eos_token_id": sorted(stop_ids)})
+
+
+def copy_chat(folder: Path, to: Path) -> None:
+    """Copies what `write_chat` wrote, as far as it is there."""
+    for name in (TEMPLATE_FILE, CHAT_FILE, GENERATION_FILE):
+        if (folder / name).is_file():
+            write_file(to / name, (folder / name).read_bytes())
+    if (to / TEMPLATE_FILE).exists():
+        _read_special_tokens(to)
+
+
+def _read_special_tokens(folder: Path) -> None:
+    """Lets transformers read the special tokens that a template writes: it renders a text and encodes that, and cannot
+    tell them from those that a user spells. (tilth can, and does not look at this.)
+    """
+    config = _object(folder / CONFIG_FILE)
+    if config.pop("split_special_tokens", False):
+        write_json(folder / CONFIG_FILE, config)
+
+
+def read_chat(folder: Path) -> ChatFormat | None:
+    """The template of a folder; None where it has none. IntegrityError where it is damaged."""
+    names = [name for name in (TEMPLATE_FILE, _OLDER) if (folder / name).exists()]
+    config = _object(folder / CONFIG_FILE)
+    source = find_template({name: (folder / name).read_bytes() for name in names}, config, folder)
+    if source is None:
+        return None
+    said = _object(folder / CHAT_FILE)
+    try:
+        today = datetime.date.fromisoformat(said.get("today", TODAY.isoformat()))
+        return ChatFormat(
+            ChatTemplate(str(said.get("name", CHECKPOINT)), source), dict(said.get("variables", {})), today
+        )
+    except (TypeError, ValueError) as error:
+        raise _damaged(folder / CHAT_FILE, error) from None
+
+
+def read_stop_ids(folder: Path) -> frozenset[int]:
+    """The ids that end a text as generation_config.json has it: none, one or several. IntegrityError for others."""
+    said = _object(folder / GENERATION_FILE).get("eos_token_id")
+    ids = [] if said is None else said if isinstance(said, list) else [said]
+    if not all(type(one) is int and one >= 0 for one in ids):
+        raise _damaged(folder / GENERATION_FILE, f"eos_token_id is {said!r:.80}")
+    return frozenset(ids)
+
+
+def _object(path: Path) -> dict[str, Any]:
+    value = read_json(path) if path.exists() else {}
+    if not isinstance(value, dict):
+        raise _damaged(path, "no JSON object")
+    return value
+
+
+def _damaged(path: Path, reason: object) -> IntegrityError:
+    return IntegrityError(f"{path} is damaged: {reason}", "copy the model's files again")
