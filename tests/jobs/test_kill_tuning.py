@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from tests.jobs.bases import SFT, tuning, write_base
-from tests.jobs.helpers import command, environment, hashes, last_json, tilth
+from tests.jobs.conftest import Cli
+from tests.jobs.helpers import command, environment, hashes
 
 pytestmark = pytest.mark.slow
 
@@ -35,7 +36,9 @@ def packed_answers(folder: Path) -> Path:
     write_base(folder / "base", "llama")
     train = {**SFT["train"], "steps": STEPS, "checkpoint": CHECKPOINTS, "final": "best"}
     model = {"dropout": 0.1}
-    return tuning(folder, "base", data=SFT["data"], model=model, adapter={"rank": 4}, train=train, evaluate={"every": 30})
+    return tuning(
+        folder, "base", data=SFT["data"], model=model, adapter={"rank": 4}, train=train, evaluate={"every": 30}
+    )
 
 
 def masked_from_scratch(folder: Path) -> Path:
@@ -74,16 +77,16 @@ def kill_at(words: list[str], cwd: Path, run: Path, step: int, wait: float) -> N
 
 
 @pytest.mark.parametrize("make", [lora, packed_answers, masked_from_scratch, imported])
-def test_killed_it_ends_with_the_same_bits(tmp_path: Path, make: Callable[[Path], Path]) -> None:
+def test_killed_it_ends_with_the_same_bits(tmp_path: Path, cli: Cli, make: Callable[[Path], Path]) -> None:
     recipe, draw = make(tmp_path), random.Random(5)
-    whole = last_json(tilth("train", recipe, "--run", "whole", "--json", cwd=tmp_path))
+    whole = cli("train", recipe, "--run", "whole", "--json").json()
     assert whole["step"] == STEPS
     words = command("train", recipe, "--run", "killed", "--json")
     for low, high in ((1, 30), (40, 70)):
         kill_at(words, tmp_path, tmp_path / "killed", draw.randint(low, high), draw.uniform(0, 0.05))
-    ended = tilth("train", recipe, "--run", "killed", "--json", cwd=tmp_path)
-    assert "tier T0" in ended.stderr
-    result = last_json(ended)
+    ended = cli("train", recipe, "--run", "killed", "--json")
+    result = ended.json()
+    assert "tier T0" in ended.err
     assert {k: v for k, v in result.items() if k not in TIMED} == {k: v for k, v in whole.items() if k not in TIMED}
     assert hashes(tmp_path / "whole" / "final") == hashes(tmp_path / "killed" / "final")
     steps = [json.loads(line) for line in (tmp_path / "killed" / "steps.jsonl").read_text().splitlines()]

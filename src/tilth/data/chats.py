@@ -8,6 +8,7 @@ Plain text among conversations is trained whole, with end-of-text behind it.
 
 from __future__ import annotations
 
+import atexit
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -100,6 +101,13 @@ def _pair(messages: Sequence[Mapping[str, Any]]) -> tuple[str, str] | Dropped:
 
 _lock = threading.Lock()
 _kept: dict[str, tuple[Any, ChatEncoder]] = {}
+
+
+@atexit.register
+def _end() -> None:
+    """Ends the process of the last template with this one."""
+    for _, encoder in _kept.values():
+        encoder.close()
 
 
 def _encoder(tokenizer: Tokenizer, config: ChatConfig, template: ChatTemplate) -> ChatEncoder:
