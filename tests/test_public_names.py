@@ -68,10 +68,11 @@ EXIT_CODES = {
     "Stopped": 75,
     "Aborted": 130,
 }
-RECIPE_KEYS = ["data", "evaluate", "model", "name", "sample", "tokenizer", "train"]
+RECIPE_KEYS = ["adapter", "data", "evaluate", "model", "name", "sample", "tokenizer", "train"]
 TRAIN_KEYS = [
-    "batch_tokens", "checkpoint", "convergence", "device", "early_stopping", "epochs", "final", "grad_clip", "hours",
-    "micro_batch", "objective", "optimizer", "precision", "schedule", "seed", "steps", "tokens",
+    "batch_tokens", "checkpoint", "convergence", "device", "early_stopping", "epochs", "final", "freeze",
+    "grad_clip", "hours", "masking", "micro_batch", "objective", "optimizer", "precision", "schedule", "seed",
+    "steps", "tokens",
 ]  # fmt: skip
 PARAMETERS = {
     "evaluate": ["run", "data", "which", "format", "field"],

@@ -204,6 +204,18 @@ def test_a_damaged_result_is_not_gathered_into_a_new_dataset(trained: Path, cli:
     assert hashes(dataset_of(trained)) == whole
 
 
+def test_a_cut_of_the_split_that_was_altered_cuts_nothing(trained: Path, cli: Cli) -> None:
+    sets = [*SMALL, "data.split={by: tail, validation: 0.1}"]
+    cli("prepare", "r.yaml", sets=sets)
+    whole = cli("prepare", "r.yaml", "--json", sets=sets).json()
+    for encoded in (trained / "work" / "tasks").glob("encode-*"):
+        shutil.rmtree(encoded)
+    for cuts in (trained / "work" / "tasks").glob("*/cuts.json"):
+        cuts.write_text(cuts.read_text().replace("1", "2"))
+    cli("prepare", "r.yaml", sets=sets).fault(3, "cuts.json is not what was written")
+    assert cli("prepare", "r.yaml", "--verify", "--json", sets=sets).json() == whole
+
+
 def test_texts_are_not_told_from_an_altered_task(trained: Path, cli: Cli) -> None:
     shutil.rmtree(trained / "work")
     (trained / "texts" / "0001.txt").write_text("A line with white space at its end.   \n" * 3)

@@ -183,9 +183,9 @@ def test_a_run_of_a_tilth_that_knew_more_keys_is_told_as_one(trained: Path, cli:
     message = cli(*words, sets=sets).fault(2, "keys that tilth 0", "does not know: train.rotation; tilth 0", "wrote it")
     assert "unknown key" not in message and "use the tilth that made the run" in message
     change(trained / "runs" / "small" / "recipe.json", "train", "rotation")
-    change(trained / "runs" / "small" / "recipe.json", "train", "objective", to="sft")
+    change(trained / "runs" / "small" / "recipe.json", "train", "objective", to="rlhf")
     cli(*words, sets=sets).fault(
-        2, "train.objective: 'sft'", "wrote it; this is tilth 0", "the tilth that made the run"
+        2, "train.objective: 'rlhf'", "wrote it; this is tilth 0", "the tilth that made the run"
     )
 
 

@@ -70,7 +70,18 @@ def test_the_base_of_these_tests_is_a_recipe() -> None:
         ({"model": {"num_attention_heads": 4, "num_key_value_heads": 3}}, "not a multiple of num_key", "use one of"),
         ({"model": {"hidden_size": 20}}, "rotary positions need an even head size", "position: learned"),
         ({"sample": {"temperature": -1}}, "sample.temperature: -1", "at least 0"),
-        ({"train": {"objective": "sft"}}, "train.objective: 'sft'", "causal_lm"),
+        ({"train": {"objective": "clm"}}, "train.objective: 'clm'", "causal_lm"),
+        ({"train": {"objective": "masked_lm"}}, "needs a model that looks both ways", "bert-mini"),
+        ({"model": {"preset": "bert-mini"}}, "train.objective causal_lm with model.is_causal false", "masked_lm"),
+        ({"adapter": {"rank": 4}}, "there is no model that it could be beside", "model.from"),
+        ({"data": {"chat": {"template": "chatml"}}}, "data.chat with train.objective causal_lm", "sft"),
+        ({"train": {"masking": {}}}, "train.masking: it has no meaning for causal_lm", "masked_lm"),
+        ({"model": {"from": "x", "hidden_size": 8}}, "model.hidden_size: it is the checkpoint's own", "remove"),
+        (
+            {"model": {"from": "x", "context_length": 32}, "tokenizer": {"kind": "char"}},
+            "model.from brings its own tokenizer",
+            "special_tokens",
+        ),
         ({"train": {"steps": 1.5}}, "train.steps: 1.5", "integer"),
         ({"train": {"steps": True}}, "train.steps: True", "integer"),
         ({"train": {"seed": -1}}, "train.seed: -1", "at least 0"),
@@ -211,7 +222,20 @@ def test_every_kind_of_source_survives_being_resolved(source: dict[str, Any]) ->
 
 @pytest.mark.parametrize("preset", sorted(PRESETS))
 def test_every_preset_survives_being_resolved(preset: str) -> None:
-    recipe = make_recipe(merged(BASE, {"model": {"preset": preset}}))
+    objective = "masked_lm" if preset.startswith("bert") else "causal_lm"
+    recipe = make_recipe(merged(BASE, {"model": {"preset": preset}, "train": {"objective": objective}}))
+    assert make_recipe(recipe.plain()) == recipe
+
+
+def test_what_starts_from_a_checkpoint_survives_being_resolved() -> None:
+    change = {
+        "model": {"from": "org/name", "context_length": 32},
+        "adapter": {"rank": 4},
+        "train": {"objective": "sft"},
+    }
+    base = {**BASE, "model": {}, "tokenizer": {"special_tokens": ["<|im_end|>"]}}
+    recipe = make_recipe(merged(base, change))
+    assert recipe.plain()["model"]["from"] == "org/name" and "hidden_size" not in recipe.plain()["model"]
     assert make_recipe(recipe.plain()) == recipe
 
 

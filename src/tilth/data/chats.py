@@ -115,8 +115,15 @@ def _encoder(tokenizer: Tokenizer, config: ChatConfig, template: ChatTemplate) -
     key = (tokenizer.fingerprint, template.fingerprint, config)
     held = _kept.get("encoder")
     if held is None or held[0] != key:
-        if held is not None:
+        if held is None:
+            atexit.register(_end)
+        else:
             held[1].close()
         held = key, ChatEncoder(tokenizer, template, variables=config.variables, today=config.today)
         _kept["encoder"] = held
     return held[1]
+
+
+def _end() -> None:
+    for _, encoder in _kept.values():
+        encoder.close()

@@ -23,22 +23,10 @@ from tilth.core.errors import RecipeError
 from tilth.core.files import disk, new_folder, write_json
 from tilth.model.config import ModelConfig
 from tilth.model.families import family_of, write_hf_config
+from tilth.tokenizer.hf_format import TOKENIZER_FILES
 
 DtypeName = Literal["float32", "bfloat16", "float16"]
 SHARD_BYTES = 5 << 30
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "vocab.txt",
-    "merges.txt",
-    "tokenizer.model",
-    "spiece.model",
-    "chat_template.jinja",
-    "chat_template.json",
-)
 GENERATION = "generation_config.json"
 
 

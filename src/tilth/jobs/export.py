@@ -7,9 +7,8 @@ from typing import Any
 
 from tilth.core.errors import RecipeError
 from tilth.export.hf import SHARD_BYTES, DtypeName, Exported, export_hf
-from tilth.jobs.final import MODEL_TYPE
 from tilth.jobs.load import LanguageModel, load
-from tilth.jobs.places import Which
+from tilth.jobs.places import MODEL_TYPE, Which
 from tilth.model.families import read_json_config
 from tilth.model.wrapped import WrappedModel
 

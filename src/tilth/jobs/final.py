@@ -23,15 +23,12 @@ from tilth.checkpoint.trainable import load_trainable
 from tilth.core.errors import CheckpointError, TilthError
 from tilth.core.files import MANIFEST, commit_folder, disk, storage_errors, verify_manifest, write_json
 from tilth.core.rundir import RunFolder
+from tilth.jobs.places import MODEL_TYPE
 from tilth.jobs.recipe import Recipe
 from tilth.jobs.runs import reading_habits
 from tilth.model.config import ModelConfig
 from tilth.tokenizer import Tokenizer
 from tilth.train.stopping import Progress
-
-MODEL_TYPE = "tilth"
-BASE_FILE = "base.json"
-"""Beside an adapter's weights: which base they belong to."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from pathlib import Path
 from tilth.core.errors import CheckpointError, DataError
 from tilth.core.files import hash_file
 from tilth.data.sources.hub_client import Hub, RemoteFile
-from tilth.export.hf import TOKENIZER_FILES
+from tilth.tokenizer.hf_format import TOKENIZER_FILES
 
 _ID = re.compile(r"([A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95})(?:@([\w./-]{1,200}))?", re.ASCII)
 _NEEDED = {*TOKENIZER_FILES, "config.json", "generation_config.json", "model.safetensors.index.json"}

@@ -17,16 +17,18 @@ import torch
 from tilth.checkpoint.hf_weights import load_checkpoint
 from tilth.checkpoint.peft_config import CONFIG as ADAPTER_CONFIG
 from tilth.checkpoint.peft_load import load_adapter
+from tilth.checkpoint.store import CheckpointStore
 from tilth.checkpoint.tensors import load_model, read_tensors
 from tilth.checkpoint.trainable import base_fingerprint, check_base, load_trainable
 from tilth.core.config import parse
 from tilth.core.environment import DeviceName
-from tilth.core.errors import DataError, RecipeError
+from tilth.core.errors import CheckpointError, DataError, RecipeError
 from tilth.distributed.runtime import pick_device
 from tilth.generate.config import SamplingConfig
 from tilth.generate.text import TextOptions, generate_texts
 from tilth.jobs.base import open_base
-from tilth.jobs.places import Place, Which, check_fits, locate, read_config
+from tilth.jobs.places import Place, Which, locate, read_config
+from tilth.jobs.start import base_model, check_fits
 from tilth.model.adapter_config import AdapterConfig
 from tilth.model.adapters import apply_adapter
 from tilth.model.config import ModelConfig
@@ -91,7 +93,7 @@ def load(
             a step.
         wrapped: of a Hugging Face folder: use transformers' own class; left out: only where tilth has none itself.
     """
-    place = locate(path, which)
+    place = locate(path, which, _checkpoint)
     place.verify()
     chosen = pick_device(device)
     if place.adapter is not None:
@@ -118,7 +120,7 @@ def _beside_base(place: Place, device: torch.device) -> LanguageModel:
     """The base that an adapter was trained beside, with the adapter put beside it."""
     said = place.base
     base = open_base(said["from"], said["context_length"], tuple(said["special_tokens"]))
-    model = base.model(device, said["seed"])
+    model = base_model(base, device, said["seed"])
     check_base(said["fingerprint"], base_fingerprint(model), place.weights)
     if (place.weights / ADAPTER_CONFIG).exists():
         load_adapter(model, place.weights)
@@ -126,3 +128,14 @@ def _beside_base(place: Place, device: torch.device) -> LanguageModel:
         apply_adapter(model, parse(AdapterConfig, said["adapter"], "adapter"), said["seed"])
         load_trainable(model, read_tensors(place.weights / "model.safetensors"), place.weights)
     return LanguageModel(model.eval(), load_tokenizer(place.tokenizer), model.config, place.weights)
+
+
+def _checkpoint(folder: Path, which: Which) -> Path:
+    """The folder of one of a run's checkpoints."""
+    store = CheckpointStore(folder)
+    if isinstance(which, int):
+        return store.at(which).path
+    checkpoint = store.best() if which == "best" else store.latest(set_aside=False)[0]
+    if checkpoint is None:
+        raise CheckpointError(f"no {which} checkpoint in {store.folder}", "train first: `tilth train RECIPE`")
+    return checkpoint.path

@@ -2,31 +2,31 @@
 
     locate(path, which) -> Place      of a run, a checkpoint in it, a model's folder, or a model of the hub
     read_config(path)                 a config.json that tilth wrote
-    check_fits(config, weights)       whether weights are of that size
 
-Nothing large is read here.
+Nothing large is read here, and no torch is needed.
 """
 
 from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from tilth.checkpoint.peft_config import CONFIG as ADAPTER_CONFIG
-from tilth.checkpoint.store import Checkpoint, CheckpointStore
-from tilth.checkpoint.tensors import count_elements
 from tilth.core.config import parse
 from tilth.core.errors import CheckpointError, IntegrityError, RecipeError
 from tilth.core.files import read_json, verify_manifest
-from tilth.jobs.final import BASE_FILE, MODEL_TYPE
 from tilth.jobs.hub_models import hub_folder, names_hub_model
-from tilth.model.config import ModelConfig, parameter_count
+from tilth.model.config import ModelConfig
 from tilth.model.families import read_json_config
 
 Which = Literal["final", "latest", "best"] | int
+MODEL_TYPE = "tilth"
+BASE_FILE = "base.json"
+"""Beside an adapter's weights: which base they belong to."""
 
 
 @dataclass(frozen=True)
@@ -76,10 +76,16 @@ class Place:
             ) from error
 
 
-def locate(path: Path | str, which: Which = "final") -> Place:
-    """Where the model of a path lies, or of ORG/NAME[@REVISION] of the hub, where no folder of that name is."""
+def locate(path: Path | str, which: Which = "final", checkpoint: Callable[[Path, Which], Path] | None = None) -> Place:
+    """Where the model of a path lies, or of ORG/NAME[@REVISION] of the hub, where no folder of that name is.
+
+    Args:
+        which: of a run folder: `final` (or the latest checkpoint, while the run has not ended), `latest`, `best`, or
+            a step.
+        checkpoint: finds one of a run's checkpoints; left out: only what has ended is a model.
+    """
     asked = hub_folder(str(path)) if not Path(path).exists() and names_hub_model(str(path)) else Path(path)
-    weights, about = _find(asked, which)
+    weights, about = _find(asked, which, checkpoint)
     if (weights / ADAPTER_CONFIG).exists() and not (about / BASE_FILE).exists():
         raise CheckpointError(
             f"{weights} is an adapter that tilth did not train: it does not say where its base is",
@@ -102,17 +108,7 @@ def read_config(path: Path) -> ModelConfig:
     return parse(ModelConfig, {k: v for k, v in data.items() if k != "model_type"}, str(path))
 
 
-def check_fits(config: ModelConfig, weights: Path) -> None:
-    """Before anything is allocated: a configuration may come from anywhere and claim a model of any size."""
-    claimed, held = parameter_count(config), count_elements(weights)
-    if claimed != held:
-        raise CheckpointError(
-            f"the configuration beside {weights} is of {claimed:,} parameters, and the file holds {held:,}",
-            "the two do not belong together: bring the config.json that was written with these weights",
-        )
-
-
-def _find(path: Path, which: Which) -> tuple[Path, Path]:
+def _find(path: Path, which: Which, checkpoint: Callable[[Path, Which], Path] | None) -> tuple[Path, Path]:
     """The folder with the weights, and the one with configuration and tokenizer."""
     if not path.is_dir():
         raise RecipeError(f"no run folder or model at {path}", _nearest_folder(path))
@@ -121,7 +117,9 @@ def _find(path: Path, which: Which) -> tuple[Path, Path]:
             return path / "final", path / "final"
         if which == "final" and (path / "result.json").exists():
             raise CheckpointError(f"{path / 'final'} is missing", "type the command that trained it: it is made again")
-        return _checkpoint(CheckpointStore(path / "checkpoints"), which).path, path
+        if checkpoint is None:
+            raise RecipeError(f"the run in {path} has not ended: it has no final model", "let it end first")
+        return checkpoint(path / "checkpoints", which), path
     if which != "final":
         raise RecipeError(
             f"{path} is no run folder: it holds no {which if isinstance(which, str) else f'step {which}'} to choose",
@@ -132,15 +130,6 @@ def _find(path: Path, which: Which) -> tuple[Path, Path]:
     if any((path / name).exists() for name in ("model.safetensors", "config.json", ADAPTER_CONFIG)):
         return path, path
     raise RecipeError(f"{path} holds no model", "name a run folder made by `tilth train`, or its final/ folder")
-
-
-def _checkpoint(store: CheckpointStore, which: Which) -> Checkpoint:
-    if isinstance(which, int):
-        return store.at(which)
-    checkpoint = store.best() if which == "best" else store.latest(set_aside=False)[0]
-    if checkpoint is None:
-        raise CheckpointError(f"no {which} checkpoint in {store.folder}", "train first: `tilth train RECIPE`")
-    return checkpoint
 
 
 def _nearest_folder(path: Path) -> str:

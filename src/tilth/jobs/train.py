@@ -24,7 +24,7 @@ from tilth.data.shards import TokenStream
 from tilth.distributed.runtime import Runtime, start
 from tilth.evaluate.evaluator import evaluate
 from tilth.generate.text import TextOptions, generate_texts
-from tilth.jobs.base import Base, find_base, same_base, starting_model, with_base, write_base
+from tilth.jobs.base import Base, find_base, with_base
 from tilth.jobs.final import Adapted, choose_weights, standing_final, write_final, write_identity
 from tilth.jobs.mixing import say_mixture, seen, tokens_of, training_tokens
 from tilth.jobs.objectives import counted_bytes, epoch_tokens, held_out_pass, masker_of, training_sampler
@@ -32,6 +32,7 @@ from tilth.jobs.recipe import Recipe
 from tilth.jobs.report import write_report
 from tilth.jobs.room import check_room, memory_errors
 from tilth.jobs.runs import dataset_facts, stored_recipe
+from tilth.jobs.start import same_base, starting_model, write_base
 from tilth.model.config import ModelConfig, flops_per_token
 from tilth.model.precision import make_scaler, resolve_precision
 from tilth.model.transformer import Transformer

@@ -27,6 +27,20 @@ MODEL_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
 FORMAT = 1
 
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "tokenizer.model",
+    "spiece.model",
+    "chat_template.jinja",
+    "chat_template.json",
+)
+
 END_OF_TEXT = "<|endoftext|>"
 UNKNOWN = "<|unk|>"  # of characters that a char tokenizer has not seen; bytes are never unknown
 

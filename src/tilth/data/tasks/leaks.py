@@ -31,7 +31,7 @@ from tilth.data.tasks.cleaning import LeftOver
 from tilth.data.tasks.corpus import Corpus
 from tilth.data.tasks.examples import OF_EACH, Examples
 from tilth.data.tasks.items import item_names, open_index, sample_of
-from tilth.data.tasks.parts import Batch, EditWriter, LedgerWriter, Part, verified_array
+from tilth.data.tasks.parts import Batch, EditWriter, LedgerWriter, Part, verified_array, verified_file
 from tilth.data.tasks.split import CUT, LEAKED, REMOVED, AssignedPart, Sides, without
 
 VERSIONS = {"decontaminate": 2, "hits": 1, "leaks": 2, "recall": 2}
@@ -190,7 +190,7 @@ def leaks(
 ) -> dict[str, Any]:
     """Takes what holds held-out text out of training; facts: as those of `assign`, and `common`: n-grams."""
     assigned, training = parts[0].folder, parts[0].names[0]
-    corpus, cuts = Corpus(digests), read_json(assigned / "cuts.json")
+    corpus, cuts = Corpus(digests), read_json(verified_file(assigned, "cuts.json"))
     common = _common([_hits(path) for path in found], config.common)
     common.tofile(folder / COMMON)
     detector = Detector(open_index(index), config, common)

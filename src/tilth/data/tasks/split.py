@@ -26,7 +26,7 @@ from tilth.core.random import derive_seed
 from tilth.data.document import Document, Verdict, documents_table, make_doc_id, table_documents
 from tilth.data.tasks.corpus import Corpus, group_names
 from tilth.data.tasks.groups import GROUPS
-from tilth.data.tasks.parts import Batch, LedgerWriter, Part, verified_array, verified_table
+from tilth.data.tasks.parts import Batch, LedgerWriter, Part, verified_array, verified_file, verified_table
 
 VERSION = 2
 DROPPED, TWIN, CUT, LEAKED = 255, 254, 253, 252
@@ -210,13 +210,14 @@ class AssignedPart:
 
     @property
     def _cuts(self) -> dict[str, Any]:
-        cuts: dict[str, Any] = read_json(self.folder / "cuts.json").get(str(self.number), {})
+        cuts: dict[str, Any] = read_json(verified_file(self.folder, "cuts.json")).get(str(self.number), {})
         return cuts
 
     @property
     def _removed(self) -> dict[str, Any]:
-        path = self.folder / REMOVED
-        removed: dict[str, Any] = read_json(path).get(str(self.number), {}) if path.exists() else {}
+        if not (self.folder / REMOVED).exists():
+            return {}
+        removed: dict[str, Any] = read_json(verified_file(self.folder, REMOVED)).get(str(self.number), {})
         return removed
 
     def _with_sides(self, wanted: int) -> Iterator[tuple[int, Sides, pa.Table]]:
