@@ -103,13 +103,6 @@ _lock = threading.Lock()
 _kept: dict[str, tuple[Any, ChatEncoder]] = {}
 
 
-@atexit.register
-def _end() -> None:
-    """Ends the process of the last template with this one."""
-    for _, encoder in _kept.values():
-        encoder.close()
-
-
 def _encoder(tokenizer: Tokenizer, config: ChatConfig, template: ChatTemplate) -> ChatEncoder:
     """The encoder of the last call, when it is the same."""
     key = (tokenizer.fingerprint, template.fingerprint, config)

@@ -28,13 +28,12 @@ from tilth.generate.config import SamplingConfig
 from tilth.generate.text import TextOptions, generate_texts
 from tilth.jobs.base import open_base
 from tilth.jobs.places import Place, Which, locate, read_config
-from tilth.jobs.start import base_model, check_fits
+from tilth.jobs.start import base_model, check_fits, wrapped_model
 from tilth.model.adapter_config import AdapterConfig
 from tilth.model.adapters import apply_adapter
-from tilth.model.config import ModelConfig
-from tilth.model.families import FAMILIES, read_json_config
 from tilth.model.transformer import build
-from tilth.model.wrapped import AnyModel, WrappedConfig, load_wrapped
+from tilth.model.wrapped import AnyConfig, AnyModel
+from tilth.model.wrapped_config import read_wrapped_config
 from tilth.tokenizer import Tokenizer, load_tokenizer
 
 
@@ -44,7 +43,7 @@ class LanguageModel:
 
     model: AnyModel
     tokenizer: Tokenizer
-    config: ModelConfig | WrappedConfig
+    config: AnyConfig
     path: Path
 
     @torch.no_grad()
@@ -109,11 +108,12 @@ def load(
 
 def _load_foreign(place: Place, device: torch.device, wrapped: bool | None) -> LanguageModel:
     tokenizer = load_tokenizer(place.tokenizer)
-    if wrapped is None:
-        wrapped = read_json_config(place.about).get("model_type") not in FAMILIES
-    folder = place.weights
-    model: AnyModel = load_wrapped(folder, device) if wrapped else load_checkpoint(folder, device).model
-    return LanguageModel(model.eval(), tokenizer, model.config, folder)
+    model: AnyModel
+    if place.wrapped if wrapped is None else wrapped:
+        model = wrapped_model(place, read_wrapped_config(place.about), device)
+    else:
+        model = load_checkpoint(place.weights, device).model
+    return LanguageModel(model.eval(), tokenizer, model.config, place.weights)
 
 
 def _beside_base(place: Place, device: torch.device) -> LanguageModel:

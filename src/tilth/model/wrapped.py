@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from tilth.core.errors import CheckpointError, RecipeError
 from tilth.model.attention import document_mask
+from tilth.model.config import ModelConfig
 from tilth.model.transformer import Transformer
 from tilth.model.wrapped_config import (
     WrappedConfig,
@@ -66,13 +67,19 @@ class WrappedModel(nn.Module):
 
         RecipeError when documents are to be kept apart (a mask or positions), and the class cannot.
         """
-        if (mask is not None or positions_BT is not None) and not self.packs:
+        if mask is not None or positions_BT is not None:
+            self.keeps_apart()
+        return self._hidden(input_ids_BT, positions_BT, mask, cache, token_types_BT)
+
+    def keeps_apart(self) -> None:
+        """RecipeError when a packed row gives other scores than its documents alone."""
+        if not self.packs:
             raise RecipeError(
                 f"{self.config.architecture} does not keep the documents of a row apart: a packed row gives it other "
                 "scores than its documents alone",
-                "set data.cross_document_attention: true, or one document a row",
+                "train it with objective causal_lm over windows (without data.packing, and with "
+                "data.cross_document_attention: true), or take a checkpoint of another architecture",
             )
-        return self._hidden(input_ids_BT, positions_BT, mask, cache, token_types_BT)
 
     def _hidden(
         self,
@@ -109,6 +116,12 @@ class WrappedModel(nn.Module):
     def _output(self) -> nn.Linear:
         output: nn.Linear = self.hf.get_output_embeddings()
         return output
+
+    @property
+    def input_weight(self) -> Tensor:
+        """The embeddings of the tokens [V, D']."""
+        weight: Tensor = self.hf.get_input_embeddings().weight
+        return weight
 
     @property
     def output_weight(self) -> Tensor:
@@ -149,7 +162,7 @@ class WrappedModel(nn.Module):
         ids = _some_ids(self.config, 7, self.output_weight.device)
         documents = torch.tensor([[0, 0, 0, 1, 1, 1, 1]], device=ids.device)
         positions = torch.tensor([[0, 1, 2, 0, 1, 2, 3]], device=ids.device)
-        with _evaluating(self):
+        with _evaluating(self), torch.autocast(ids.device.type, enabled=False):
             try:
                 packed = self._hidden(ids, positions, document_mask(documents, self.config.is_causal))
                 alone = torch.cat([self._hidden(ids[:, :3]), self._hidden(ids[:, 3:])], dim=1)
@@ -172,6 +185,8 @@ class WrappedModel(nn.Module):
 
 AnyModel = Transformer | WrappedModel
 """What the trainer, the evaluator and the generator take."""
+AnyConfig = ModelConfig | WrappedConfig
+"""What such a model is configured by."""
 
 
 def load_wrapped(

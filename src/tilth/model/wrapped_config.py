@@ -59,7 +59,8 @@ class WrappedConfig(Config):
 
     def written(self) -> dict[str, Any]:
         """config.json of this model: as it was, with what a run has changed."""
-        return {**self.values, "vocab_size": self.vocab_size, _CONTEXT: self.context_length}
+        kept = {key: value for key, value in self.values.items() if key not in {*_NEVER, "dtype"}}
+        return {**kept, "vocab_size": self.vocab_size, "torch_dtype": "float32", _CONTEXT: self.context_length}
 
     def with_dropout(self, dropout: float, attention: float) -> WrappedConfig:
         """With the dropout of a recipe in place of the checkpoint's own, whatever its class calls it; no layer is ever
@@ -67,7 +68,7 @@ class WrappedConfig(Config):
         """
         changes: dict[str, float] = {}
         for key, value in _their_values(self).items():
-            if ("drop" in key or key.endswith("pdrop")) and isinstance(value, (int, float)) and value is not True:
+            if "drop" in key and isinstance(value, (int, float)) and not isinstance(value, bool):
                 changes[key] = 0.0 if "layer" in key else attention if "att" in key else dropout
         return self.model_copy(update={"values": {**self.values, **changes}})
 
@@ -145,13 +146,19 @@ def _parsed(values: dict[str, Any], place: Path) -> Any:
             theirs = library().AutoConfig.for_model(values.get("model_type"), **given)
         layers = theirs.num_hidden_layers
     except _FAULTS as error:
-        raise CheckpointError(f"{place}: transformers cannot read it: {first_line(error)}", "get the file again") from None
+        raise CheckpointError(
+            f"{place}: transformers cannot read it: {first_line(error)}", "get the file again"
+        ) from None
     except Exception as error:  # their validator has errors of its own
         if type(error).__module__.split(".")[0] != "huggingface_hub":
             raise
-        raise CheckpointError(f"{place} has a value of a wrong kind: {first_line(error)}", "get the file again") from None
+        raise CheckpointError(
+            f"{place} has a value of a wrong kind: {first_line(error)}", "get the file again"
+        ) from None
     if not isinstance(layers, int) or not 0 < layers <= _MOST_LAYERS:
-        raise CheckpointError(f"{place} claims {layers!r} layers", f"no model has more than {_MOST_LAYERS}: get it again")
+        raise CheckpointError(
+            f"{place} claims {layers!r} layers", f"no model has more than {_MOST_LAYERS}: get it again"
+        )
     return theirs
 
 
