@@ -53,6 +53,12 @@ def imported(folder: Path) -> Path:
     return tuning(folder, "base", model={"dropout": 0.1}, train=train, evaluate={"every": 40})
 
 
+def wrapped(folder: Path) -> Path:
+    write_base(folder / "base", "phi")
+    train = {"steps": STEPS, "checkpoint": CHECKPOINTS}
+    return tuning(folder, "base", model={"dropout": 0.1}, train=train, evaluate={"every": 40})
+
+
 def _with(recipe: Path, **sections: Any) -> Path:
     recipe.write_text(json.dumps({**json.loads(recipe.read_text()), **sections}))
     return recipe
@@ -75,7 +81,7 @@ def kill_at(words: list[str], cwd: Path, run: Path, step: int, wait: float) -> N
     process.communicate()
 
 
-@pytest.mark.parametrize("make", [lora, packed_answers, masked_from_scratch, imported])
+@pytest.mark.parametrize("make", [lora, packed_answers, masked_from_scratch, imported, wrapped])
 def test_killed_it_ends_with_the_same_bits(tmp_path: Path, cli: Cli, make: Callable[[Path], Path]) -> None:
     recipe, draw = make(tmp_path), random.Random(5)
     whole = cli("train", recipe, "--run", "whole", "--json").json()

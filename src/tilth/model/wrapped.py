@@ -30,6 +30,7 @@ from tilth.model.wrapped_config import (
     WrappedConfig,
     auto_class,
     first_line,
+    library,
     quiet,
     read_wrapped_config,
     their_config,
@@ -141,9 +142,7 @@ class WrappedModel(nn.Module):
     def new_cache(self, batch: int, capacity: int) -> WrappedCache:
         """An empty cache, for as many sequences as it is first given."""
         del batch
-        import transformers
-
-        return WrappedCache(transformers.DynamicCache(config=self.hf.config), capacity)
+        return WrappedCache(library().DynamicCache(config=self.hf.config), capacity)
 
     def save(self, folder: Path) -> None:
         """Writes config.json and the weights, as their class does."""

@@ -135,6 +135,12 @@ def _architecture(values: dict[str, Any], place: Path) -> str:
 
 
 def _parsed(values: dict[str, Any], place: Path) -> Any:
+    model_type = values.get("model_type")
+    if not isinstance(model_type, str) or model_type not in library().CONFIG_MAPPING:
+        raise CheckpointError(
+            f"{place} is of model type {model_type!r}, which transformers {library().__version__} lacks",
+            "use another checkpoint, or a newer transformers",
+        )
     if values.get("quantization_config"):
         raise CheckpointError(
             f"{place}: the weights are quantized (quantization_config), and tilth trains plain ones",
@@ -143,7 +149,7 @@ def _parsed(values: dict[str, Any], place: Path) -> Any:
     given = {key: value for key, value in values.items() if key not in {*_NEVER, "model_type"}}
     try:
         with quiet():
-            theirs = library().AutoConfig.for_model(values.get("model_type"), **given)
+            theirs = library().AutoConfig.for_model(model_type, **given)
         layers = theirs.num_hidden_layers
     except _FAULTS as error:
         raise CheckpointError(
@@ -221,7 +227,7 @@ def quiet() -> Iterator[None]:
 
 def first_line(error: BaseException) -> str:
     """What an error of another library says, in one line."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
 def library() -> Any:
