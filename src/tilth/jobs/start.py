@@ -5,6 +5,7 @@ base_model(base, device, seed)      a checkpoint with its weights
 wrapped_model(place, config, …)     one of an architecture that tilth does not have
 same_base(checkpoint, said)         refuses to go on beside another base
 write_base(folder, recipe, …)       says beside an adapter which base it belongs to
+check_files(base)                   whether its files hold what they claim, before anything is loaded
 check_fits(config, weights)         whether weights are of a configuration's size
 """
 
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from tilth.checkpoint.hf_weights import load_checkpoint
+from tilth.checkpoint.hf_weights import check_folder, load_checkpoint
 from tilth.checkpoint.safetensors_files import open_folder
 from tilth.checkpoint.store import Checkpoint
 from tilth.checkpoint.tensors import count_elements, load_model, read_tensors
@@ -34,7 +35,7 @@ from tilth.model.precision import DTYPES
 from tilth.model.resize import resize_embeddings
 from tilth.model.transformer import build
 from tilth.model.wrapped import AnyConfig, AnyModel, WrappedModel, build_wrapped, load_wrapped
-from tilth.model.wrapped_config import WrappedConfig
+from tilth.model.wrapped_config import WrappedConfig, tensor_shapes
 
 
 def base_model(base: Base, device: torch.device, seed: int) -> AnyModel:
@@ -64,18 +65,49 @@ def wrapped_model(place: Place, config: WrappedConfig, device: torch.device) -> 
     """
     of_a_run = place.weights != place.about
     file = place.weights / "model.safetensors"
-    held = count_elements(file) if of_a_run else sum(tensor.elements for tensor in open_folder(place.weights).values())
-    if config.parameters > held:
-        raise CheckpointError(
-            f"{place.about / 'config.json'} is of {config.parameters:,} parameters, and the files in {place.weights} "
-            f"hold {held:,}",
-            "a shard is missing, or the two do not belong together: get them again",
-        )
     if not of_a_run:
+        _check_theirs(place, config)
         return load_wrapped(place.weights, device, config.context_length, change=lambda _: config)
+    tensors = read_tensors(file)
     model = build_wrapped(config, device)
-    load_model(model, read_tensors(file), place.weights)
+    load_model(model, tensors, place.weights)
     return model
+
+
+def _check_theirs(place: Place, config: WrappedConfig) -> None:
+    """What the files of a folder hold, against the class that its config.json names. Names can differ: transformers
+    knows older ones; what is then missing it finds itself.
+    """
+    stored = open_folder(place.weights)
+    shapes, held = tensor_shapes(config), sum(tensor.elements for tensor in stored.values())
+    faults = [
+        f"{name} is {list(tensor.shape)}, not {list(shapes[name])}"
+        for name, tensor in stored.items()
+        if name in shapes and tensor.shape != shapes[name]
+    ]
+    if config.parameters > held:
+        faults.append(f"they hold {held:,} numbers, and its class has {config.parameters:,}")
+    if faults:
+        more = f" (and {len(faults) - 5} more)" if len(faults) > 5 else ""
+        raise CheckpointError(
+            f"the weights in {place.weights} are not those of its config.json: {'; '.join(faults[:5])}{more}",
+            "get config.json and weights, all shards of them, from one revision",
+        )
+
+
+def check_files(base: Base | None) -> None:
+    """CheckpointError when the files of a checkpoint do not hold what its configuration claims: told by their headers,
+    before data is prepared for it.
+    """
+    if base is None:
+        return
+    if isinstance(base.config, WrappedConfig):
+        if base.place.weights == base.place.about:
+            _check_theirs(base.place, base.config)
+    elif base.place.foreign:
+        check_folder(base.place.weights)
+    else:
+        check_fits(base.config, base.place.weights / "model.safetensors")
 
 
 def check_fits(config: ModelConfig, weights: Path) -> None:

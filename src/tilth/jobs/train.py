@@ -32,7 +32,7 @@ from tilth.jobs.recipe import Recipe
 from tilth.jobs.report import write_report
 from tilth.jobs.room import check_room, memory_errors
 from tilth.jobs.runs import dataset_facts, stored_recipe
-from tilth.jobs.start import same_base, starting_model, write_base
+from tilth.jobs.start import check_files, same_base, starting_model, write_base
 from tilth.model.config import ModelConfig, flops_per_token
 from tilth.model.precision import make_scaler, resolve_precision
 from tilth.model.wrapped import AnyConfig, AnyModel, WrappedModel
@@ -55,6 +55,7 @@ def train_model(
         notes: what should stand in the run's records of how its data was had.
     """
     base = find_base(recipe)
+    check_files(base)
     runtime = start(recipe.train.device)
     folder = RunFolder(run)
     with contextlib.ExitStack() as stack:

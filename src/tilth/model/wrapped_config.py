@@ -21,7 +21,7 @@ from pydantic import Field
 from torch import nn
 
 from tilth.core.config import Config
-from tilth.core.errors import CheckpointError, RecipeError, TilthError
+from tilth.core.errors import CheckpointError, RecipeError
 from tilth.model.families import read_json_config
 
 _LENGTHS = ("max_position_embeddings", "n_positions", "seq_length", "max_sequence_length", "n_ctx")
@@ -86,12 +86,20 @@ def read_wrapped_config(folder: Path, context_length: int | None = None) -> Wrap
     architecture = _architecture(values, place)
     theirs = _parsed(values, place)
     length = _length(theirs, context_length, place)
+    return _described(_empty(architecture, theirs, place), architecture, length, values)
+
+
+def tensor_shapes(config: WrappedConfig) -> dict[str, tuple[int, ...]]:
+    """The shape of every tensor of its class, by their names."""
+    hf = _empty(config.architecture, their_config(config, Path("config.json")), Path("config.json"))
+    return {name: tuple(tensor.shape) for name, tensor in hf.state_dict().items()}
+
+
+def _empty(architecture: str, theirs: Any, place: Path) -> Any:
+    """The class, without memory for its weights."""
     try:
         with quiet(), torch.device("meta"):
-            hf = getattr(library(), f"AutoModelFor{_kind(architecture)}").from_config(theirs, trust_remote_code=False)
-        return _described(hf, architecture, length, values)
-    except TilthError:
-        raise
+            return getattr(library(), f"AutoModelFor{_kind(architecture)}").from_config(theirs, trust_remote_code=False)
     except _FAULTS as error:
         raise CheckpointError(
             f"{place}: transformers cannot make {architecture} of it: {first_line(error)}", "get the file again"
