@@ -38,9 +38,13 @@ HOMES = {
     "prepare": "tilth.jobs.api",
     "train": "tilth.jobs.api",
 }
-COMMANDS = ["evaluate", "generate", "init", "prepare", "quickstart", "report", "schema", "trace", "train"]
+COMMANDS = [
+    "check", "evaluate", "export", "generate", "init", "prepare", "quickstart", "report", "schema", "trace", "train",
+]  # fmt: skip
 OPTIONS = {
+    "check": {"--workspace", "--workers", "--set", "--json"},
     "evaluate": {"--data", "--format", "--field", "--checkpoint", "--json"},
+    "export": {"--to", "--out", "--dtype", "--base", "--checkpoint", "--push", "--private", "--json"},
     "generate": {
         "--prompt", "--max-new-tokens", "--temperature", "--top-k", "--top-p", "--seed", "--stop", "--samples",
         "--checkpoint",

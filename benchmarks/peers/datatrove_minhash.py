@@ -1,4 +1,4 @@
-"""datatrove's MinHash deduplication of a JSON Lines file, as its own example has it: four steps, two tasks.
+"""datatrove's MinHash deduplication of a folder of JSON Lines files, as its own example has it: four steps, two tasks.
 
 python datatrove_minhash.py CORPUS FOLDER     leaves FOLDER/kept/*.jsonl
 """
@@ -24,13 +24,8 @@ def main() -> None:
 
     corpus, folder = Path(sys.argv[1]), Path(sys.argv[2])
     config = MinhashConfig(n_grams=5, num_buckets=14, hashes_per_bucket=8, hash_config=HashConfig(precision=64))
-    cut = folder / "input"
-    cut.mkdir()
-    lines = corpus.read_text(encoding="utf-8").splitlines(keepends=True)
-    for part in range(2):  # a task reads whole files
-        (cut / f"{part}.jsonl").write_text("".join(lines[part::2]), encoding="utf-8")
     signatures, buckets, removed = (str(folder / name) for name in ("signatures", "buckets", "removed"))
-    reader = JsonlReader(str(cut))
+    reader = JsonlReader(str(corpus))
     steps = [
         (2, [reader, MinhashDedupSignature(signatures, config=config)]),
         (14, [MinhashDedupBuckets(signatures, buckets, config=config)]),

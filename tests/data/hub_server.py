@@ -1,7 +1,10 @@
-"""A hub on loopback: the few routes of Hugging Face's that a data set or model needs, as its client asks for them."""
+"""A hub on loopback: the few routes of Hugging Face's that a data set or model needs, as its client asks for them, and
+those by which a model is uploaded.
+"""
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
@@ -9,7 +12,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -27,7 +30,7 @@ _ROUTE = re.compile(r"(?P<api>/api)?/(datasets/org/set|(models/)?org/model)/(?P<
 
 
 class HubServer(ThreadingHTTPServer):
-    """Serves the data set `org/set`, and the model `org/model` with the same files.
+    """Serves the data set `org/set`, and the model `org/model` with the same files; keeps what is uploaded.
 
     Each entry of `plan` says what happens to one request for a file's bytes."""
 
@@ -41,6 +44,9 @@ class HubServer(ThreadingHTTPServer):
         self.refuse: tuple[int, str] | None = None
         self.login: str | None = None
         self.seen: list[Seen] = []
+        self.made: list[dict[str, Any]] = []
+        self.stored: dict[str, bytes] = {}
+        self.commit: dict[str, bytes] = {}
 
     @property
     def address(self) -> str:
@@ -66,13 +72,52 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._serve("GET")
 
+    def do_POST(self) -> None:
+        self._serve("POST")
+
+    def do_PUT(self) -> None:
+        self._serve("PUT")
+
+    def _upload(self, path: str, body: bytes) -> None:
+        """A new repository, or a commit: which files go which way, the large ones by hash, then the list."""
+        server = self.server
+        if path.startswith("/stored/"):
+            server.stored[path.removeprefix("/stored/")] = body
+            return self._json({})
+        if path.endswith("/commit/main"):
+            for line in map(json.loads, body.splitlines()):
+                value = line["value"]
+                if line["key"] == "file":
+                    server.commit[value["path"]] = base64.b64decode(value["content"])
+                elif line["key"] == "lfsFile":
+                    server.commit[value["path"]] = server.stored[value["oid"]]
+            return self._json({"commitUrl": f"{server.address}/org/new/commit/{COMMIT}", "commitOid": COMMIT})
+        asked = json.loads(body)
+        if path == "/api/repos/create":
+            server.made.append(asked)
+            return self._json({"url": f"{server.address}/{asked['organization']}/{asked['name']}"})
+        if path.endswith("/objects/batch"):
+            uploads = (
+                {**o, "actions": {"upload": {"href": f"{server.address}/stored/{o['oid']}"}}} for o in asked["objects"]
+            )
+            return self._json({"transfer": "basic", "objects": list(uploads)})
+        if "/preupload/" in path:
+            modes = {f["path"]: "lfs" if f["size"] >= LARGE else "regular" for f in asked["files"]}
+            return self._json(
+                {"files": [{"path": n, "uploadMode": m, "shouldIgnore": False} for n, m in modes.items()]}
+            )
+        return self._json({"errors": [], "warnings": []})  # validate-yaml
+
     def _serve(self, method: str) -> None:
         server, path = self.server, unquote(urlsplit(self.path).path)
         login = self.headers.get("Authorization")
         server.seen.append(Seen(method, path, self.headers.get("Range"), login))
-        if server.refuse is not None or (server.login and login != f"Bearer {server.login}"):
+        signed = path.startswith("/stored/")  # an address of its own, which needs no login
+        if server.refuse is not None or (server.login and not signed and login != f"Bearer {server.login}"):
             status, code = server.refuse or (401, "RepoNotFound")
             self._answer(status, b"{}", {"X-Error-Code": code} if code else {})
+        elif method in ("POST", "PUT"):
+            self._upload(path, self.rfile.read(int(self.headers["Content-Length"])))
         elif (match := _ROUTE.fullmatch(path)) is None:
             self._answer(404, b"{}", {"X-Error-Code": "RepoNotFound"})
         elif match["api"]:

@@ -226,10 +226,13 @@ def test_run_again_with_more_steps_goes_on(trained: Path, cli: Cli) -> None:
 
 
 def test_init_writes_a_recipe_that_loads_and_overwrites_nothing(tmp_path: Path, cli: Cli) -> None:
-    for template, name in (("pretrain", "my-text"), ("char", "shakespeare-char-cpu")):
+    names = {"pretrain": "my-text", "char": "shakespeare-char-cpu", "instruct": "lora-instruct"}
+    for template in ("pretrain", "char", "mlm", "finetune", "lora", "instruct"):
+        name = names.get(template, template)
         path = tmp_path / f"{template}.yaml"
         said = cli("init", path.name, "--template", template)
         assert said.code == 0 and f"tilth train {template}.yaml" in said.out
+        assert ("model.from" in said.out) == (load_recipe(path).model.from_ is not None)
         assert load_recipe(path).name == name
         path.write_text("mine")
         cli("init", path.name, "--template", template).fault(2, f"{template}.yaml exists", "another file")

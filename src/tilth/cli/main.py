@@ -19,6 +19,9 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from tilth.cli.export import export
+from tilth.cli.options import CheckpointOption, Json
+from tilth.cli.options import which as _which
 from tilth.core.errors import RecipeError, TilthError
 
 app = typer.Typer(
@@ -52,10 +55,6 @@ ExecutorOption = Annotated[
         help="Who prepares: processes of this machine, or a Ray cluster (RAY_ADDRESS, else one started here).",
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
-CheckpointOption = Annotated[
-    str, typer.Option("--checkpoint", metavar="WHICH", help="Which weights: final, latest, best or a step.")
-]
 
 
 @app.callback(invoke_without_command=True)
@@ -88,7 +87,11 @@ def quickstart(
 def init(
     path: Annotated[Path, typer.Argument(metavar="[FILE]", help="Where to write the recipe.")] = Path("recipe.yaml"),
     template: Annotated[
-        Literal["pretrain", "char"], typer.Option(help="pretrain: your own text, BPE; char: one id per character.")
+        Literal["pretrain", "char", "mlm", "finetune", "lora", "instruct"],
+        typer.Option(
+            help="From scratch: pretrain (your own text), char (one id per character), mlm (masked words). From a "
+            "checkpoint: finetune (all weights), lora (an adapter), instruct (an adapter that learns answers).",
+        ),
     ] = "pretrain",
 ) -> None:
     """Write a commented recipe to start from."""
@@ -97,9 +100,20 @@ def init(
 
     if path.exists():
         raise RecipeError(f"{path} exists", "name another file: tilth init FILE")
-    write_file(path, shipped_recipe({"pretrain": "my-text", "char": "shakespeare-char-cpu"}[template]).encode())
+    write_file(path, shipped_recipe(_TEMPLATES[template]).encode())
     command = shlex.join(["tilth", "train", str(path)])
-    print(f"wrote {path}: name your text under data.sources, then type\n  {command}")
+    base = " and a checkpoint under model.from" if "  from: " in path.read_text("utf-8") else ""
+    print(f"wrote {path}: name your text under data.sources{base}, then type\n  {command}")
+
+
+_TEMPLATES = {
+    "pretrain": "my-text",
+    "char": "shakespeare-char-cpu",
+    "mlm": "mlm",
+    "finetune": "finetune",
+    "lora": "lora",
+    "instruct": "lora-instruct",
+}
 
 
 @app.command()
@@ -168,6 +182,21 @@ def prepare(
 
 
 @app.command()
+def check(
+    recipe: RecipePath,
+    workspace: Workspace = Path("work"),
+    workers: Workers = None,
+    sets: Sets = None,
+    as_json: Json = False,
+) -> None:
+    """Look at a run before it begins: real rows, what of them is trained, counts, leaks, memory. Trains nothing."""
+    from tilth.cli.check import check_shown
+
+    if not check_shown(recipe, sets or (), workspace, workers, as_json=as_json):
+        raise typer.Exit(2)
+
+
+@app.command()
 def train(
     recipe: RecipePath,
     run: RunOption = None,
@@ -179,6 +208,7 @@ def train(
     """Prepare what is missing, train, evaluate; stopped or killed, the same command goes on."""
     from tilth.cli.output import print_json, results
     from tilth.cli.show import print_result, ready_shown, train_shown
+    from tilth.jobs.preflight import before_training
     from tilth.jobs.ready import check_before
     from tilth.jobs.recipe import load_recipe
 
@@ -186,6 +216,7 @@ def train(
     folder = run or Path("runs") / loaded.name
     check_before(loaded, folder)
     dataset, notes = ready_shown(loaded, workspace, workers)
+    notes += before_training(loaded, dataset, folder)
     result = train_shown(loaded, dataset, folder, notes)
     if not result:  # under torchrun only process 0 has one
         return
@@ -307,12 +338,7 @@ def report(
             print_json(figures)
 
 
-def _which(checkpoint: str) -> Any:
-    if checkpoint.isascii() and checkpoint.isdigit():
-        return int(checkpoint)
-    if checkpoint not in ("final", "latest", "best"):
-        raise RecipeError(f"--checkpoint {checkpoint!r} names no weights", "give final, latest, best or a step")
-    return checkpoint
+app.command()(export)
 
 
 def main() -> None:

@@ -64,7 +64,9 @@ def _changed(document: Document) -> Refusal | None:
     messages = document.meta.get("messages")
     if messages is None or _letters(rendered(messages)) == _letters(document.text):
         return None
-    detail = f"{document.locator}: cleaning changed its text, and its messages are what is trained on; set clean: none"
+    detail = (
+        f"{document.locator}: its text was cut or cleaned, and its messages are what is trained on; set clean: none"
+    )
     return Refusal("text_changed", "", detail)
 
 

@@ -121,9 +121,69 @@ def prepare(
         against: those of each of `decontaminate.against`.
         encoder: how documents become tokens, where they are more than a text.
     """
+    config = _whole_documents(config) if encoder else config
     downloads = shop.workspace / "downloads"
     found = listings or [list_inputs(source, base, downloads) for source in config.sources]
     against = against or [list_inputs(source, base, downloads) for source in config.decontaminate.against]
+    divided = _divide(config, found, against, shop)
+    trained, encodings = _encodings(config, tokenizer, divided, shop, encoder)
+    stages, more = divided.stages, {"decontamination": divided.apart.facts}
+    final = dataset_folder(shop.workspace, name, trained.task, encodings, stages, more)
+    damaged = damage(final, verify=shop.verify)
+    if damaged:
+        shop.say(f"{damaged}; it is made again")
+    # The dataset's files are links to these results: one that was altered must not be gathered again.
+    if damaged is not None and not shop.verify and (wrong := altered(divided.gathered)):
+        shop.say(f"{wrong}; it is made again")
+        return prepare(config, tokenizer, name, base, replace(shop, verify=True), found, against, encoder)
+    encoded = shop.run(encodings, verify=damaged is not None)
+    if encoder is not None:  # it drops documents too
+        stages["encode"] = encoded
+        check_encoded(encoded)
+    recipe = {
+        "data": config.model_dump(mode="json", exclude_none=True),
+        "tokenizer": tokenizer.model_dump(mode="json", exclude_none=True),
+    }
+    names, tasks, anew = config.split.names, sorted(shop.used), damaged is not None
+    return assemble(final, stages, trained, encoded, names, tasks, divided.origins, recipe, more, anew=anew)
+
+
+@dataclass(frozen=True)
+class _Divided:
+    """All documents, cleaned, compared and divided into splits, and the tasks that did it."""
+
+    collected: list[Done]
+    cleaned: list[Cleaned]
+    compared: Compared
+    split: Done
+    apart: Apart
+
+    @property
+    def stages(self) -> dict[str, Sequence[Done]]:
+        """The tasks of each stage, in the order in which documents go through them."""
+        return {
+            "read": self.collected,
+            "clean": _of_kind(self.cleaned, "clean"),
+            "shared_lines": _of_kind(self.cleaned, "shared_lines"),
+            "decontaminate": _of_kind(self.cleaned, "decontaminate"),
+            "deduplicate": self.compared.done,
+            "split": [self.split],
+            "leaks": [self.apart.leaks] if self.apart.leaks else [],
+        }
+
+    @property
+    def gathered(self) -> list[Done]:
+        """The tasks of which a dataset holds files."""
+        return [*itertools.chain.from_iterable(self.stages.values()), *(part.digests for part in self.cleaned)]
+
+    @property
+    def origins(self) -> list[Origin]:
+        """What each part went through."""
+        return [Origin(c.part.folder / c.part.name, c.part.stages, c.digests.folder) for c in self.cleaned]
+
+
+def _divide(config: DataConfig, found: Sequence[Listing], against: Sequence[Listing], shop: Workshop) -> _Divided:
+    """From files to documents that have their split."""
     collected = shop.run(collect_plan.collect_tasks(config, found))
     parts = [(done, part["file"]) for done in collected for part in done.facts["parts"]]
     if not parts:
@@ -138,46 +198,20 @@ def prepare(
     compared = compare_parts(config, cleaned, shop)
     assigned = assign_splits(config.split, cleaned, compared, shop)
     _every_split(config.split, assigned)
-    apart = _keep_apart(config, cleaned, assigned, items, shop)
-    assigned, divide = apart.assigned, assigned
-    divided = _divided(config.split, cleaned, assigned)
-    workers = shop.executor.workers
-    sharing = workers if shop.executor.tasks_may_fork and len(divided) >= _MANY_PARTS else 1
-    trained = shop.run_one(tokenizer_task(tokenizer, divided, cleaned, assigned, sharing), verify=True)
-    threads = max(1, workers // len(divided))  # few parts: threads inside a task use the processors that are left
-    pairs = zip(divided, cleaned, strict=True)
-    encodings = [encode_task(part, c, assigned, trained, threads, encoder) for part, c in pairs]
-    stages = {
-        "read": collected,
-        "clean": _of_kind(cleaned, "clean"),
-        "shared_lines": _of_kind(cleaned, "shared_lines"),
-        "decontaminate": _of_kind(cleaned, "decontaminate"),
-        "deduplicate": compared.done,
-        "split": [divide],
-        "leaks": [apart.leaks] if apart.leaks else [],
-    }
-    more = {"decontamination": apart.facts}
-    final = dataset_folder(shop.workspace, name, trained.task, encodings, stages, more)
-    damaged = damage(final, verify=shop.verify)
-    if damaged:
-        shop.say(f"{damaged}; it is made again")
-    if damaged is not None and not shop.verify:
-        gathered = [*itertools.chain.from_iterable(stages.values()), *(part.digests for part in cleaned)]
-        if wrong := altered(gathered):
-            shop.say(f"{wrong}; it is made again")
-            return prepare(config, tokenizer, name, base, replace(shop, verify=True), found, against, encoder)
-    # The dataset's files are links to these results: one that was altered must not be gathered again.
-    encoded = shop.run(encodings, verify=damaged is not None)
-    if encoder is not None:  # it drops documents too
-        stages["encode"] = encoded
-        check_encoded(encoded)
-    origins = [Origin(c.part.folder / c.part.name, c.part.stages, c.digests.folder) for c in cleaned]
-    recipe = {
-        "data": config.model_dump(mode="json", exclude_none=True),
-        "tokenizer": tokenizer.model_dump(mode="json", exclude_none=True),
-    }
-    names, tasks, anew = config.split.names, sorted(shop.used), damaged is not None
-    return assemble(final, stages, trained, encoded, names, tasks, origins, recipe, more, anew=anew)
+    return _Divided(collected, cleaned, compared, assigned, _keep_apart(config, cleaned, assigned, items, shop))
+
+
+def _encodings(
+    config: DataConfig, tokenizer: AnyTokenizer, divided: _Divided, shop: Workshop, encoder: Encoder | None
+) -> tuple[Done, list[Task]]:
+    """The tokenizer, learned or taken, and the tasks that make tokens of each part with it."""
+    cleaned, assigned = divided.cleaned, divided.apart.assigned
+    parts, workers = _assigned_parts(config.split, cleaned, assigned), shop.executor.workers
+    sharing = workers if shop.executor.tasks_may_fork and len(parts) >= _MANY_PARTS else 1
+    trained = shop.run_one(tokenizer_task(tokenizer, parts, cleaned, assigned, sharing), verify=True)
+    threads = max(1, workers // len(parts))  # few parts: threads inside a task use the processors that are left
+    pairs = zip(parts, cleaned, strict=True)
+    return trained, [encode_task(part, c, assigned, trained, threads, encoder) for part, c in pairs]
 
 
 def clean_parts(
@@ -273,6 +307,13 @@ def _draws(config: SplitConfig) -> bool:
     return config.by != "tail" and any(share for _, share in config.held_out)
 
 
+def _whole_documents(config: DataConfig) -> DataConfig:
+    """Half a conversation is none: what is left to us, `auto`, never cuts one at the border of the splits."""
+    if config.split.by != "auto":
+        return config
+    return config.model_copy(update={"split": config.split.model_copy(update={"by": "document"})})
+
+
 def _by_document(config: SplitConfig, documents: int) -> bool:
     return config.by == "document" or (config.by == "auto" and documents >= FEW_DOCUMENTS)
 
@@ -299,7 +340,7 @@ def assign_splits(config: SplitConfig, cleaned: Sequence[Cleaned], compared: Com
     return shop.run_one(compare_plan.assign_task(cleaned, compared, plan))
 
 
-def _divided(config: SplitConfig, cleaned: Sequence[Cleaned], assigned: Done) -> list[AssignedPart]:
+def _assigned_parts(config: SplitConfig, cleaned: Sequence[Cleaned], assigned: Done) -> list[AssignedPart]:
     return [AssignedPart(part.part, n, assigned.folder, config.names) for n, part in enumerate(cleaned)]
 
 
@@ -317,7 +358,7 @@ def _keep_apart(
         facts["evaluation"] = {**_plain(items), **_plain(measured)}
     if not config.keeps_held_out_apart:
         return Apart(assigned, None, facts)
-    divided = _divided(config.split, cleaned, assigned)
+    divided = _assigned_parts(config.split, cleaned, assigned)
     keys = [f"{part.key}/{own}" for part, own in zip(cleaned, assigned.facts["parts"], strict=True)]
     pairs = list(zip(divided, keys, strict=True))
     runs = shop.run([leak_plan.held_out_task(part, key, wanted) for part, key in pairs])

@@ -49,6 +49,7 @@ def export_hf(
     special: Mapping[str, Any] | None = None,
     dtype: DtypeName | None = None,
     max_shard_bytes: int = SHARD_BYTES,
+    more: Mapping[str, bytes] | None = None,
 ) -> Exported:
     """Writes the folder. RecipeError when no class of Hugging Face computes this model, naming the option in the way.
 
@@ -58,6 +59,7 @@ def export_hf(
         special: bos_token_id, eos_token_id and pad_token_id, as far as there are such.
         dtype: of the weights; left out: their own.
         max_shard_bytes: of one file of weights; a single larger tensor has a file of its own.
+        more: further files by their names, in the place of those copied where they have the same.
     """
     if out.exists():
         raise RecipeError(f"{out} exists", "name a folder that does not exist yet")
@@ -67,7 +69,7 @@ def export_hf(
     with new_folder(out, {"format": "huggingface"}) as folder:
         write_json(folder / "config.json", write_hf_config(config, special, kind))
         _write_weights(folder, found, max_shard_bytes)
-        _copy_beside(folder, beside)
+        copy_files(folder, beside, more or {})
         if not (folder / GENERATION).exists():
             write_json(folder / GENERATION, {key: value for key, value in (special or {}).items() if value is not None})
     files = tuple(sorted(path.name for path in out.iterdir()))
@@ -99,7 +101,12 @@ def _shards(found: Sequence[Entry], most: int) -> Iterator[list[Entry]]:
     yield shard
 
 
-def _copy_beside(folder: Path, beside: Path) -> None:
+def copy_files(folder: Path, beside: Path, more: Mapping[str, bytes]) -> None:
+    """Copies the files of a tokenizer, and generation_config.json, and writes `more`, in their place where it has
+    files of the same names.
+    """
     for name in (*TOKENIZER_FILES, GENERATION):
-        if (beside / name).is_file():
+        if (beside / name).is_file() and name not in more:
             disk.write(folder / name, [(beside / name).read_bytes()])
+    for name, data in more.items():
+        disk.write(folder / name, [data])

@@ -12,6 +12,7 @@ from tilth.data.dataset import Dataset
 from tilth.evaluate.metrics import Metrics
 from tilth.jobs.evaluate import evaluate_run
 from tilth.jobs.places import Which
+from tilth.jobs.preflight import before_training
 from tilth.jobs.prepare import DEFAULT_WORKSPACE, prepare_data
 from tilth.jobs.ready import check_before, dataset_for_training
 from tilth.jobs.recipe import Recipe
@@ -54,6 +55,7 @@ def train(
     folder = Path(run or Path("runs") / recipe.name)
     check_before(recipe, folder)
     dataset, notes = dataset_for_training(recipe, Path(workspace), workers)
+    notes += before_training(recipe, dataset, folder)
     return train_model(recipe, dataset, folder, emit, notes)
 
 

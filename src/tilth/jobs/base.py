@@ -15,13 +15,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from tilth.core.errors import CheckpointError, RecipeError
-from tilth.core.files import read_json
 from tilth.jobs.places import Place, locate, read_config
 from tilth.jobs.recipe import Recipe
 from tilth.model.config import ModelConfig
 from tilth.model.families import read_hf_config
 from tilth.tokenizer import Tokenizer, load_tokenizer
-from tilth.tokenizer.templates import find_template
+from tilth.tokenizer.templates import saved_template
 
 if TYPE_CHECKING:
     from tilth.model.wrapped_config import WrappedConfig
@@ -53,10 +52,7 @@ class Base:
     @property
     def chat_template(self) -> str | None:
         """Its own chat template, where it has one."""
-        folder = self.place.tokenizer
-        names = [name for name in ("chat_template.jinja", "chat_template.json") if (folder / name).exists()]
-        said = read_json(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").exists() else {}
-        return find_template({name: (folder / name).read_bytes() for name in names}, said, folder)
+        return saved_template(self.place.tokenizer)
 
 
 def find_base(recipe: Recipe) -> Base | None:

@@ -1,18 +1,49 @@
-"""The job behind `tilth export`: any model that can be loaded, as a Hugging Face folder."""
+"""The job behind `tilth export`: any model that can be loaded, as a folder that other programs load.
+
+    export_model(path, out, …)         as Hugging Face has it: an adapter is merged into its base
+    export_adapter(path, out, …)       as PEFT has it: the adapter alone, to be loaded beside its base
+    push_folder(folder, name)          what one of them wrote, onto the hub
+
+The folder appears whole or not at all, with chat template, generation_config.json and a card (beside.py, card.py).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tilth.core.errors import RecipeError
-from tilth.export.hf import SHARD_BYTES, DtypeName, Exported, export_hf
-from tilth.jobs.load import LanguageModel, load
-from tilth.jobs.places import MODEL_TYPE, Which
-from tilth.model.families import read_json_config
-from tilth.model.wrapped import WrappedModel
+import torch
 
-_SPECIAL = ("bos_token_id", "eos_token_id", "pad_token_id")
+from tilth.checkpoint.peft import save_adapter
+from tilth.checkpoint.peft_config import Base as PeftBase
+from tilth.checkpoint.trainable import base_fingerprint, check_base
+from tilth.core.errors import CheckpointError, RecipeError
+from tilth.core.files import MANIFEST, disk, new_folder, verify_manifest, write_json
+from tilth.export.hf import SHARD_BYTES, DtypeName, Exported, copy_files, export_hf
+from tilth.export.push import Pushed, push
+from tilth.jobs.base import Base, open_base
+from tilth.jobs.beside import (
+    Origin,
+    base_facts,
+    files_beside,
+    mask_of,
+    origin_of,
+    special_ids,
+    step_of,
+    template_of_model,
+    tokenizer_folder,
+)
+from tilth.jobs.card import Model, Use, model_card
+from tilth.jobs.load import LanguageModel, load
+from tilth.jobs.places import BASE_FILE, Which
+from tilth.jobs.start import base_model
+from tilth.model.adapters import add_saved, book_of, choose, merge_and_unload
+from tilth.model.config import parameter_count
+from tilth.model.families import family_of
+from tilth.model.transformer import Transformer
+
+README = "README.md"
 
 
 def export_model(
@@ -21,38 +52,152 @@ def export_model(
     which: Which = "final",
     dtype: DtypeName | None = None,
     max_shard_bytes: int = SHARD_BYTES,
+    name: str | None = None,
 ) -> Exported:
-    """Writes what `load(path)` gives as a folder that transformers loads.
+    """Writes what `load(path)` gives as a folder that transformers loads; an adapter goes into the weights.
+
+    Args:
+        name: what the card calls it; left out: the folder.
 
     RecipeError when `out` exists, or no class of Hugging Face computes the model; it names the option in the way.
     """
+    _is_new(Path(out))
     found = load(path, which, device="cpu")
-    if isinstance(found.model, WrappedModel):
-        raise RecipeError(
-            f"{found.path} is used through transformers' own class, and is a Hugging Face folder already",
-            "copy it as it is",
-        )
+    model, origin, beside = _own(found), origin_of(found), base_facts(found)
+    base = beside["from"] if beside else origin.recipe.model.from_ if origin else None
+    merge_and_unload(model)
+    files = files_beside(found, origin)
+    config = model.config
+    said = Model(
+        name or Path(out).name, family_of(config).architecture, parameter_count(config), _use(found, origin),
+        base=base, step=step_of(found.path), mask=mask_of(found),
+    )  # fmt: skip
     return export_hf(
-        found.model.config,
-        found.model.state_dict(),
+        config,
+        model.state_dict(),
         Path(out),
         tokenizer_folder(found.path),
         special=special_ids(found),
         dtype=dtype,
         max_shard_bytes=max_shard_bytes,
+        more={**files, README: model_card(said, origin).encode()},
     )
 
 
-def tokenizer_folder(weights: Path) -> Path:
-    """Where the tokenizer of weights lies: beside them, or, for a checkpoint of a run, in the run folder."""
-    beside = weights.parent.parent / "tokenizer"
-    return weights if (weights / "tokenizer_config.json").exists() or not beside.is_dir() else beside
+def export_adapter(
+    path: Path | str, out: Path | str, which: Which = "final", base: str | None = None, name: str | None = None
+) -> Exported:
+    """Writes the adapter of a model as a folder that PEFT loads, and `load` too.
+
+    Args:
+        base: what the adapter is to be loaded beside, as a folder or an id of the hub; it is compared with the base
+            that the adapter was trained beside. Left out: that base, which must be in Hugging Face's format.
+        name: what the card calls it; left out: the folder.
+    """
+    out = Path(out)
+    _is_new(out)
+    found = load(path, which, device="cpu")
+    model, origin, said = _own(found), origin_of(found), base_facts(found)
+    if said is None:
+        raise RecipeError(f"the model in {found.path} is no adapter", "write all of it: --to hf")
+    beside = _checked_base(said, base)
+    named = str(Path(beside.name).absolute()) if Path(beside.name).exists() else beside.name
+    if found.tokenizer.vocab_size > beside.config.vocabulary:
+        _save_new_rows(model)
+    kind = f"LoRA adapter for {family_of(model.config).architecture}"
+    told = Model(name or out.name, kind, _trained(model), "adapter", base=named, step=step_of(found.path))
+    more = {**files_beside(found, origin), README: model_card(told, origin).encode()}
+    with new_folder(out, {"format": "peft", "base": named}) as folder:
+        _save_into(folder, model, PeftBase(named, said["fingerprint"]))
+        copy_files(folder, tokenizer_folder(found.path), more)
+        write_json(folder / BASE_FILE, {**said, "from": named})
+    return Exported(out, kind, told.parameters, tuple(sorted(file.name for file in out.iterdir())))
 
 
-def special_ids(found: LanguageModel) -> dict[str, Any]:
-    """The ids that generation begins and ends with: as the checkpoint states them, or the tokenizer's end-of-text."""
-    if (found.path / "config.json").exists() and (values := read_json_config(found.path)).get(
-        "model_type"
-    ) != MODEL_TYPE:
-        return {key: values.get(key) for key in _SPECIAL}
-    return {"eos_token_id": found.tokenizer.end_of_text}
+def _save_into(folder: Path, model: Transformer, base: PeftBase) -> None:
+    """Saves the chosen adapter into a folder that is there: `save_adapter` makes one of its own."""
+    save_adapter(model, folder / "new", base=base)
+    for file in sorted((folder / "new").iterdir()):
+        if file.name != MANIFEST:  # the whole folder's is written at the end
+            disk.rename(file, folder / file.name)
+    disk.remove(folder / "new")
+
+
+def push_folder(folder: Path | str, name: str) -> Pushed:
+    """Uploads a folder that `tilth export` wrote, verified first."""
+    folder = Path(folder)
+    facts = verify_manifest(folder) if (folder / MANIFEST).exists() else {}
+    if facts.get("format") not in ("huggingface", "peft"):
+        raise RecipeError(f"{folder} was not written by `tilth export`", "export it: add --out FOLDER")
+    base = facts.get("base")
+    if facts["format"] == "peft" and (base is None or Path(base).exists()):
+        raise RecipeError(
+            f"the adapter in {folder} names the folder {base} as its base, which nobody else has",
+            "export it with --base ORG/NAME: its base, as the hub has it",
+        )
+    return push(folder, name, "Upload by tilth")
+
+
+def _is_new(out: Path) -> None:
+    if out.exists():
+        raise RecipeError(f"{out} exists", "name a folder that does not exist yet")
+
+
+def _own(found: LanguageModel) -> Transformer:
+    """Its model, where it is one of tilth's own."""
+    if not isinstance(found.model, Transformer):
+        raise RecipeError(
+            f"{found.path} is used through transformers' own class, and is a Hugging Face folder already",
+            "copy it as it is",
+        )
+    return found.model
+
+
+def _checked_base(said: Mapping[str, Any], base: str | None) -> Base:
+    """What an adapter shall be loaded beside: in Hugging Face's format, and with the weights that it was trained
+    beside.
+    """
+    beside = open_base(base or said["from"], said["context_length"], tuple(said["special_tokens"]))
+    if not beside.place.foreign:
+        raise RecipeError(
+            f"the base {beside.name} is in tilth's own format, which PEFT does not read",
+            f"export it (tilth export {beside.name} --to hf --out BASE), and add --base BASE",
+        )
+    if base is not None:
+        try:
+            check_base(
+                said["fingerprint"], base_fingerprint(base_model(beside, torch.device("cpu"), said["seed"])), Path(base)
+            )
+        except CheckpointError as error:
+            raise CheckpointError(
+                f"--base {base} holds other weights than the adapter was trained beside ({said['from']})",
+                "name that base, or what `tilth export` wrote of it in fp32",
+            ) from error
+    return beside
+
+
+def _save_new_rows(model: Transformer) -> None:
+    """Notes embeddings and output matrix as trained whole: those of the base end before the tokens that the recipe
+    added, and the rows of these are nowhere else.
+    """
+    book = book_of(model)
+    assert book is not None and book.chosen is not None
+    name, saved = book.chosen, dict(book.saved.get(book.chosen, {}))
+    wanted = ["embed_tokens.weight", *(["lm_head.weight"] if not model.config.tie_word_embeddings else [])]
+    choose(model, None)
+    add_saved(model, name, {**{key: model.get_parameter(key) for key in wanted}, **saved})
+    choose(model, name)
+
+
+def _trained(model: Transformer) -> int:
+    """How many numbers the chosen adapter has."""
+    book = book_of(model)
+    assert book is not None and book.chosen is not None
+    parts = (value for key, value in model.named_parameters() if ".adapters." in key)
+    return sum(value.numel() for value in (*parts, *book.saved.get(book.chosen, {}).values()))
+
+
+def _use(found: LanguageModel, origin: Origin | None) -> Use:
+    if not found.config.is_causal:
+        return "masked"
+    return "chat" if template_of_model(found, origin) is not None else "text"

@@ -2,6 +2,7 @@
 
     NF4(matrix)                    the codes and the scales of its blocks
     NF4.pieces(dtype)              the matrix again, some rows at a time: it is never whole in memory
+    nf4_bytes(numbers, …)          what it takes
 
 A block of 64 numbers is divided by its largest magnitude and rounded to the nearest of 16 values. These are quantiles
 of a normal distribution (section 3): each code is used about equally often where weights are normal. Double
@@ -124,6 +125,13 @@ class NF4(nn.Module):
     def matrix(self, dtype: torch.dtype) -> Tensor:
         """The whole matrix [O, I]."""
         return torch.cat([rows for _, rows in self.pieces(dtype)])
+
+
+def nf4_bytes(numbers: int, double_quantize: bool = True) -> int:
+    """Bytes of a matrix of so many numbers as `NF4` holds it, its tables with it."""
+    blocks = -(-numbers // BLOCK)
+    scales = 4 * blocks if not double_quantize else blocks + 4 * -(-blocks // SCALE_BLOCK) + 4 + 4 * 256
+    return blocks * BLOCK // 2 + scales + 8 * 256
 
 
 def _quantize(matrix_OI: Tensor) -> tuple[Tensor, Tensor]:

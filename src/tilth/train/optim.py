@@ -1,5 +1,6 @@
 """Optimizers: which parameters decay, and torch's own AdamW (fused) and SGD over them, or Muon.
 
+`state_bytes` says what an optimizer will keep, before there is one.
 `state_tensors` / `load_state_tensors` turn an optimizer's state into named tensors and back, for safetensors.
 """
 
@@ -47,6 +48,21 @@ def _groups(model: nn.Module, weight_decay: float, *, split_layers: bool) -> lis
             kind = "vectors" if parameter.dim() < 2 else "layers" if hidden else "matrices"
             groups[kind]["params"].append((name, parameter))
     return [group for group in groups.values() if group["params"]]
+
+
+def state_bytes(config: OptimizerConfig, model: nn.Module) -> int:
+    """Bytes that the optimizer keeps of the trainable parameters of `model`, all in fp32; exact."""
+    groups = _groups(model, config.weight_decay, split_layers=config.name == "muon")
+    kept = 0
+    for group in groups:
+        numbers = sum(parameter.numel() for _, parameter in group["params"])
+        if config.name in ("sgd", "gd"):
+            kept += 0 if config.name == "gd" or config.momentum == 0 else numbers
+        elif config.name == "muon" and group.get("muon"):
+            kept += numbers
+        else:  # two averages, and a count of steps for each tensor
+            kept += 2 * numbers + len(group["params"])
+    return 4 * kept
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:

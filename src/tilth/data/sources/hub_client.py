@@ -45,7 +45,7 @@ class Hub:
 
     def __init__(self, dataset: str, kind: Kind = "dataset") -> None:
         self.dataset, self.kind, self.spoken = dataset, kind, _SPOKEN[kind]
-        self._hub = _library()
+        self._hub = library()
         # The library reads it when it is imported; given by hand it may be set later as well.
         self._api = self._hub.HfApi(endpoint=os.environ.get("HF_ENDPOINT") or None, library_name="tilth")
 
@@ -155,6 +155,11 @@ class Hub:
         return folder if folder.is_dir() else None
 
     @property
+    def api(self) -> Any:
+        """The library's own client of this hub."""
+        return self._api
+
+    @property
     def offline(self) -> bool:
         """Whether nobody may be asked (HF_HUB_OFFLINE)."""
         return bool(self._hub.constants.is_offline_mode())
@@ -257,7 +262,8 @@ def _quiet() -> Any:
     return type("Quiet", (utils.tqdm,), {"__init__": silence, "update": update})
 
 
-def _library() -> Any:
+def library() -> Any:
+    """`huggingface_hub`, with the parts that are used; RecipeError where it is not installed."""
     try:
         for part in ("constants", "errors", "file_download", "utils"):  # it loads its parts when they are asked for
             importlib.import_module(f"huggingface_hub.{part}")

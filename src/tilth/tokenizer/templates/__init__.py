@@ -3,6 +3,7 @@
     ChatTemplate                      name, source, and the special tokens that it writes
     choose_template(choice, own)      what `data.chat.template` means
     find_template(files, config, …)   a checkpoint's own
+    saved_template(folder)            the same, of a folder
 
 Built in are ChatML, Llama 3, Mistral, Gemma and Zephyr, written for tilth from the published formats: answers stand in
 `{% generation %}` with the token that ends them; what a format has no place for (a tool's message in Gemma's) is
@@ -22,6 +23,7 @@ from typing import Any
 
 from tilth.core.config import fingerprint
 from tilth.core.errors import IntegrityError, RecipeError
+from tilth.core.files import read_json
 
 CHECKPOINT = "checkpoint"
 # Special tokens that a template writes by itself; <bos>, <eos> and the like are the tokenizer's.
@@ -104,3 +106,10 @@ def find_template(files: Mapping[str, bytes], config: Mapping[str, Any], place: 
         raise IntegrityError(
             f"the chat template in {place} is damaged: {error}", "copy the tokenizer's files again, or name a template"
         ) from None
+
+
+def saved_template(folder: Path) -> str | None:
+    """The template that lies in a folder beside its tokenizer; None where there is none."""
+    names = [name for name in ("chat_template.jinja", "chat_template.json") if (folder / name).exists()]
+    said = read_json(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").exists() else {}
+    return find_template({name: (folder / name).read_bytes() for name in names}, said, folder)

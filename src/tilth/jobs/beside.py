@@ -1,0 +1,147 @@
+"""What goes out beside exported weights, so that other programs use a model as it was trained.
+
+    origin_of(found) -> Origin            the run that made a model, as far as it is still there
+    files_beside(found, origin)           chat template, generation_config.json, the tokenizer's settings
+    special_ids(found), mask_of(found)    ids and names that other programs ask for
+    tokenizer_folder(weights)             where the tokenizer of weights lies
+
+The chat template is the one that the run was trained with; what ends an answer by it, ends generation.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tilth.core.errors import TilthError
+from tilth.core.files import read_json, read_manifest
+from tilth.core.rundir import RunFolder
+from tilth.data.masking import MASK_NAMES
+from tilth.export.hf import GENERATION
+from tilth.jobs.base import open_base
+from tilth.jobs.load import LanguageModel
+from tilth.jobs.places import BASE_FILE, MODEL_TYPE
+from tilth.jobs.recipe import Recipe
+from tilth.jobs.runs import run_of, stored_recipe
+from tilth.model.adapters import book_of
+from tilth.model.families import read_json_config
+from tilth.tokenizer.chat import ChatEncoder
+from tilth.tokenizer.hf_format import CONFIG_FILE
+from tilth.tokenizer.templates import CHECKPOINT, ChatTemplate, choose_template, saved_template
+
+TEMPLATE_FILE = "chat_template.jinja"
+_SPECIAL = ("bos_token_id", "eos_token_id", "pad_token_id")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The run that made a model, and its recipe."""
+
+    run: RunFolder
+    recipe: Recipe
+
+
+def origin_of(found: LanguageModel) -> Origin | None:
+    """The run whose weights these are; None for a model from elsewhere, or a copy without its run."""
+    place = run_of(found.path)
+    return None if place is None else Origin(RunFolder(place), stored_recipe(RunFolder(place)))
+
+
+def base_facts(found: LanguageModel) -> dict[str, Any] | None:
+    """What is said beside an adapter's weights of its base (start.py: write_base); None for what is no adapter."""
+    places = [folder / BASE_FILE for folder in (found.path, found.path.parent.parent) if (folder / BASE_FILE).exists()]
+    return read_json(places[0]) if places and book_of(found.model) is not None else None
+
+
+def tokenizer_folder(weights: Path) -> Path:
+    """Where the tokenizer of weights lies: beside them, or, for a checkpoint of a run, in the run folder."""
+    beside = weights.parent.parent / "tokenizer"
+    return weights if (weights / "tokenizer_config.json").exists() or not beside.is_dir() else beside
+
+
+def files_beside(found: LanguageModel, origin: Origin | None) -> dict[str, bytes]:
+    """Files by their names. None for a folder of Hugging Face: what lies there is right already."""
+    if _is_foreign(found):
+        return {}
+    template = template_of_model(found, origin)
+    files = {GENERATION: _json(generation(found, template))}
+    if template is not None:
+        files[TEMPLATE_FILE] = template.source.encode()
+    if found.tokenizer.kind != "foreign":
+        files[CONFIG_FILE] = _json(_tokenizer_config(found, template))
+    return files
+
+
+def special_ids(found: LanguageModel) -> dict[str, Any]:
+    """The ids that text begins and ends with: as the checkpoint states them, or as the tokenizer does."""
+    if _is_foreign(found):
+        values = read_json_config(found.path)
+        return {key: values.get(key) for key in _SPECIAL}
+    ids = {key: found.tokenizer.token_id(key.removesuffix("_id")) for key in _SPECIAL}
+    return {key: value for key, value in ids.items() if value is not None} | {
+        "eos_token_id": found.tokenizer.end_of_text
+    }
+
+
+def generation(found: LanguageModel, template: ChatTemplate | None) -> dict[str, Any]:
+    """generation_config.json: with a template, every id that ends an answer ends generation."""
+    ids = special_ids(found)
+    if template is not None:
+        with ChatEncoder(found.tokenizer, template) as encoder:
+            stops = sorted(encoder.stop_ids())
+        ids["eos_token_id"] = stops if len(stops) > 1 else stops[0]
+    return ids
+
+
+def template_of_model(found: LanguageModel, origin: Origin | None) -> ChatTemplate | None:
+    """The chat template that a model answers by: its run's, else the one beside its tokenizer; None without one."""
+    own = saved_template(tokenizer_folder(found.path))
+    chat = origin.recipe.data.chat if origin is not None else None
+    if origin is None or chat is None:
+        return None if own is None else ChatTemplate(CHECKPOINT, own)
+    if chat.template == CHECKPOINT and own is None:
+        model = origin.recipe.model
+        assert model.from_ is not None, "a recipe without a checkpoint cannot ask for its template"
+        own = open_base(model.from_, model.context_length).chat_template
+    return choose_template(chat.template, own)
+
+
+def _tokenizer_config(found: LanguageModel, template: ChatTemplate | None) -> dict[str, Any]:
+    """tokenizer_config.json of our own tokenizer, for transformers.
+
+    There the text that a template made becomes ids in a second step, and a prompt names the mask token by its text:
+    neither works unless special tokens are recognised in texts, which tilth itself never does.
+    """
+    values: dict[str, Any] = read_json(tokenizer_folder(found.path) / CONFIG_FILE)
+    if mask := mask_of(found):
+        values["mask_token"] = mask
+    if template is not None or mask:
+        values["split_special_tokens"] = False
+    return values | {"model_max_length": found.config.context_length}
+
+
+def mask_of(found: LanguageModel) -> str:
+    """The text of the token that stands for a hidden one; empty where there is none."""
+    return next((name for name in MASK_NAMES if name in found.tokenizer.special_tokens), "")
+
+
+def step_of(weights: Path) -> int | None:
+    """Which step of their run weights are of; None where nothing tells."""
+    if weights.name.startswith("step-") and weights.name[5:].isdigit():
+        return int(weights.name[5:])
+    try:
+        step = read_manifest(weights).get("step")
+    except TilthError:
+        return None
+    return step if isinstance(step, int) else None
+
+
+def _is_foreign(found: LanguageModel) -> bool:
+    place = found.path / "config.json"
+    return place.exists() and read_json_config(found.path).get("model_type") != MODEL_TYPE
+
+
+def _json(value: dict[str, Any]) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()

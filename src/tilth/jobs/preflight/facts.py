@@ -1,0 +1,100 @@
+"""What a preflight knows before it judges: plain facts, of which the rules (rules.py) make errors and warnings.
+
+tokens.py has those of documents, vocabulary.py of ids, run.py of rows and steps, memory.py of the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tilth.core.errors import TilthError
+from tilth.jobs.preflight.memory import ModelFacts
+from tilth.jobs.preflight.run import RowFacts, RunFacts
+from tilth.jobs.preflight.tokens import SplitFacts
+from tilth.jobs.preflight.vocabulary import VocabularyFacts
+from tilth.jobs.recipe import Recipe
+
+_UNTRAINED = "encode/nothing_trained"
+_EMPTY = ("read/empty", "read/empty_turn", "encode/empty", "encode/empty_answer")
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What a part of the run refused when it was tried: the same error that training would end with.
+
+    Attributes:
+        rule: `too_long`, `masked`, `rows`, `mixture`, `validation`, `vocabulary`, `mask_token`, `model`, `memory`.
+    """
+
+    rule: str
+    error: TilthError
+
+
+@dataclass(frozen=True, slots=True)
+class LeakFacts:
+    """What training text has of validation items.
+
+    Attributes:
+        shared: validation items whose tokens are those of a training document.
+        inside: items that training text holds, shared ones among them; None where it was not looked for.
+        looked: how that is known, in words.
+        taken_out: training documents that preparing took out or cut for their sake.
+    """
+
+    shared: int
+    inside: int | None
+    looked: str
+    taken_out: int
+
+    @property
+    def items(self) -> int:
+        """As far as is known."""
+        return max(self.shared, self.inside or 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """All of it.
+
+    Attributes:
+        recipe: with the model's shape filled in.
+        train, validation: the documents of both.
+        too_long: training documents that no row can hold; 0 where rows are windows.
+        unusable: rows that could not be read or encoded, by stage and rule (`encode/role`).
+        unknown: characters of training text that the tokenizer does not know.
+        rows, run, model: None where a refusal stands in the way.
+        refusals: in the order in which training would meet them.
+    """
+
+    recipe: Recipe
+    train: SplitFacts
+    validation: SplitFacts
+    too_long: int
+    unusable: Mapping[str, int]
+    unknown: int
+    leaks: LeakFacts
+    vocabulary: VocabularyFacts
+    rows: RowFacts | None
+    run: RunFacts | None
+    model: ModelFacts | None
+    refusals: tuple[Refusal, ...]
+
+    @property
+    def masked(self) -> int:
+        """Documents of which no token is trained: what preparing dropped for that, and what is of no use in rows."""
+        before = self.unusable.get(_UNTRAINED, 0)
+        if any(refusal.rule == "masked" for refusal in self.refusals):
+            return before + self.train.documents
+        return before + (self.rows.untrained if self.rows else 0)
+
+    @property
+    def without_end(self) -> int:
+        """Training documents with an answer whose end is missing, is not trained, or is cut off."""
+        return int(self.train.endless.sum()) + (self.rows.ends_cut if self.rows else 0)
+
+    @property
+    def empty(self) -> int:
+        """Rows in which nothing is said, and documents with nothing to predict."""
+        none = sum(self.unusable.get(rule, 0) for rule in _EMPTY)
+        return none + int((self.train.lengths <= 1).sum())

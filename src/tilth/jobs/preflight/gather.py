@@ -1,0 +1,126 @@
+"""All facts of a recipe and its dataset, in one pass over the tokens; every part of the run is tried on the way.
+
+    gather_facts(recipe, dataset, base) -> (Facts, Sampler | None)
+
+What a part refuses is a fact like any other (`Refusal`), so that all that is wrong is told at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from tilth.core.errors import TilthError
+from tilth.data.dataset import Dataset
+from tilth.data.order import Sampler
+from tilth.distributed.runtime import pick_device
+from tilth.jobs.base import Base, with_base
+from tilth.jobs.mixing import training_tokens
+from tilth.jobs.objectives import epoch_tokens, held_out_pass, masker_of, packing_of, training_sampler
+from tilth.jobs.preflight.facts import Facts, Refusal
+from tilth.jobs.preflight.held_out import leak_facts
+from tilth.jobs.preflight.memory import ModelFacts, model_facts
+from tilth.jobs.preflight.run import RowFacts, RunFacts, row_facts, run_facts
+from tilth.jobs.preflight.tokens import SplitFacts, read_split
+from tilth.jobs.preflight.vocabulary import ends_of, vocabulary_facts
+from tilth.jobs.recipe import Recipe
+from tilth.jobs.room import check_room
+from tilth.jobs.train import batch_rows, complete_model
+from tilth.model.config import ModelConfig
+
+ResultT = TypeVar("ResultT")
+
+
+class _Trial:
+    """Tries parts and notes what they refuse; what stands after a refusal is tried all the same where it can be."""
+
+    def __init__(self) -> None:
+        self.refusals: list[Refusal] = []
+
+    def __call__(self, rule: str | Callable[[], str], part: Callable[[], ResultT]) -> ResultT | None:
+        try:
+            return part()
+        except TilthError as error:
+            self.refusals.append(Refusal(rule if isinstance(rule, str) else rule(), error))
+            return None
+
+
+def gather_facts(
+    asked: Recipe, dataset: Dataset, base: Base | None, *, thorough: bool = True
+) -> tuple[Facts, Sampler | None]:
+    """The facts, and the order of training where there is one.
+
+    Args:
+        asked: as it was written.
+        thorough: look for leaks where preparing did not.
+    """
+    recipe, tokenizer, trial = with_base(asked, base), dataset.tokenizer, _Trial()
+    ends, whole = ends_of(recipe, base, tokenizer), bool(recipe.data.chat and recipe.data.chat.train_on == "all")
+    train, validation = (
+        read_split(dataset.stream(split), tokenizer.vocab_size, ends, whole=whole) for split in ("train", "validation")
+    )
+    too_long = _too_long(recipe, train)
+    model, rows = _model(trial, recipe, dataset, base)
+    sampler = trial(lambda: _why(recipe, train, too_long), lambda: training_sampler(recipe, dataset))
+    trial("mask_token", lambda: masker_of(recipe, dataset))
+    if validation.tokens:
+        stream = dataset.stream("validation")
+        trial("validation", lambda: next(held_out_pass(recipe, dataset, stream, 1), None))
+    found = None if sampler is None else _run(recipe, dataset, sampler)
+    largest = max(train.largest_id, validation.largest_id)
+    facts = Facts(
+        recipe,
+        train,
+        validation,
+        too_long,
+        _unusable(dataset),
+        dataset.facts["splits"]["train"]["unknown_characters"],
+        leak_facts(recipe, dataset, train, validation, thorough=thorough),
+        vocabulary_facts(recipe, base, tokenizer, train.used, largest, rows),
+        found[0] if found else None,
+        found[1] if found else None,
+        model,
+        tuple(trial.refusals),
+    )
+    return facts, sampler
+
+
+def _model(trial: _Trial, recipe: Recipe, dataset: Dataset, base: Base | None) -> tuple[ModelFacts | None, int | None]:
+    """The model in numbers, and the rows of its embeddings."""
+    config = trial("vocabulary", lambda: complete_model(recipe.model, dataset.tokenizer, grows=base is not None))
+    if not isinstance(config, ModelConfig):  # refused, or of a class that is not ours, whose size is not known here
+        return None, None
+    trial("memory", lambda: check_room(recipe, config, pick_device(recipe.train.device)))
+    return trial("model", lambda: model_facts(recipe, config)), config.vocabulary
+
+
+def _run(recipe: Recipe, dataset: Dataset, sampler: Sampler) -> tuple[RowFacts, RunFacts]:
+    rows = row_facts(recipe, sampler)
+    packed = packing_of(recipe) is not None
+    epoch = sampler.samples_per_epoch * recipe.model.context_length if packed else epoch_tokens(recipe, dataset)
+    return rows, run_facts(recipe, batch_rows(recipe, training_tokens(recipe, dataset)), epoch)
+
+
+def _too_long(recipe: Recipe, train: SplitFacts) -> int:
+    """Training documents that no row can hold, by the arithmetic of data/packing.py."""
+    if packing_of(recipe) is None:
+        return 0
+    opening, ahead = recipe.train.objective == "causal_lm", recipe.train.objective != "masked_lm"
+    return int((train.lengths - ahead + opening > recipe.model.context_length).sum())
+
+
+def _why(recipe: Recipe, train: SplitFacts, too_long: int) -> str:
+    """What to call it that there are no rows."""
+    packing = packing_of(recipe)
+    if recipe.data.mixture is not None:
+        return "mixture"
+    if packing is None:
+        return "rows"
+    gone = too_long if packing.too_long == "error" else packing.too_long == "drop" and too_long == len(train.lengths)
+    return "too_long" if gone and len(train.lengths) else "masked"
+
+
+def _unusable(dataset: Dataset) -> dict[str, int]:
+    """Rows that could not be read or encoded, by stage and rule."""
+    dropped = dataset.facts["rules"]["dropped"]
+    return {rule: n for rule, n in dropped.items() if rule.startswith(("read/", "encode/"))}

@@ -1,0 +1,98 @@
+"""What a model takes before anything is allocated: it is built without memory (torch's meta device), and counted.
+
+    model_facts(recipe, config, precision) -> ModelFacts
+
+Exact is what stays for the whole run: weights, gradients, the optimizer's state. What comes and goes with a step is not
+in it: activations, logits, copies in another precision.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from tilth.jobs.recipe import Recipe
+from tilth.model.adapters import apply_adapter, book_of, lora_layers
+from tilth.model.config import ModelConfig
+from tilth.model.freezing import freeze
+from tilth.model.precision import DTYPES
+from tilth.model.quantize import nf4_bytes
+from tilth.model.transformer import Transformer
+from tilth.train.optim import state_bytes
+
+_FLOAT = 4
+LEFT_OUT = ("activations", "logits", "batches", "what torch and the system take")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """A model in numbers; bytes are those of one process, each of which holds all of it.
+
+    Attributes:
+        parameters: of the model, and of the adapter where there is one.
+        trained: those that train.
+        weights, gradients, optimizer: bytes.
+        embeddings_train: whether the rows of new tokens would be learned.
+        guessed: what is not known yet, in words; empty where all is.
+    """
+
+    parameters: int
+    trained: int
+    weights: int
+    gradients: int
+    optimizer: int
+    embeddings_train: bool
+    guessed: str
+
+
+def model_facts(recipe: Recipe, config: ModelConfig) -> ModelFacts:
+    """Counts the model of a recipe; RecipeError where adapter or freezing name nothing, or leave nothing to train.
+
+    Args:
+        config: with the vocabulary known.
+    """
+    with torch.device("meta"):
+        model = Transformer(config)
+    adapter = recipe.adapter
+    if adapter is not None:
+        apply_adapter(model, adapter.model_copy(update={"quantize": None}), recipe.train.seed)
+    if recipe.train.freeze:
+        freeze(model, recipe.train.freeze)
+    parameters = list(model.parameters())
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    embeddings = [model.embed_tokens.weight, model.output_weight]
+    return ModelFacts(
+        sum(parameter.numel() for parameter in parameters),
+        sum(parameter.numel() for parameter in trained),
+        sum(parameter.numel() * _FLOAT for parameter in [*parameters, *_kept(model)]) - _saved(recipe, model),
+        sum(parameter.numel() * _FLOAT for parameter in trained),
+        state_bytes(recipe.train.optimizer, model),
+        all(weight.requires_grad for weight in embeddings),
+        _guessed(recipe),
+    )
+
+
+def _kept(model: Transformer) -> list[Parameter]:
+    """The base's tensors that the adapter has a copy of, which trains (`modules_to_save`)."""
+    book = book_of(model)
+    return list(book.base.values()) if book else []
+
+
+def _saved(recipe: Recipe, model: Transformer) -> int:
+    """Bytes by which matrices beside an adapter take less than in fp32."""
+    found = (layer.weight for layer in lora_layers(model).values())
+    matrices: list[Tensor] = [matrix for matrix in found if matrix is not None]
+    if recipe.adapter is not None and recipe.adapter.quantize == "nf4":
+        double = recipe.adapter.double_quantize
+        return sum(matrix.numel() * _FLOAT - nf4_bytes(matrix.numel(), double) for matrix in matrices)
+    dtype = DTYPES.get(recipe.train.precision)
+    return 0 if dtype is None else sum(matrix.numel() * (_FLOAT - dtype.itemsize) for matrix in matrices)
+
+
+def _guessed(recipe: Recipe) -> str:
+    if recipe.adapter is None or recipe.adapter.quantize or recipe.train.precision != "auto":
+        return ""
+    return "frozen matrices are counted in fp32; if train.precision comes out as bf16, they take half of it"

@@ -1,0 +1,292 @@
+"""Facts to errors and warnings: what will ruin the run, and what may. Pure; no rule reads anything.
+
+    judge(facts) -> (errors, warnings)
+
+A rule is a function of the facts that yields a `Fault`, with the line of the recipe to change, or nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from tilth.core.errors import TilthError
+from tilth.jobs.preflight.facts import Facts
+
+MANY_DUPLICATES = 0.01
+"""Of the documents: fewer are what any collection has."""
+FEW_TRAINED = 0.01
+"""Of the positions of a step."""
+MANY_UNKNOWN = 0.001
+"""Of the tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What is wrong, and what to change. `error`: what a part of the run raised, where it was one."""
+
+    rule: str
+    message: str
+    remedy: str
+    error: TilthError | None = None
+
+    def plain(self) -> dict[str, str]:
+        """For JSON."""
+        return {"rule": self.rule, "message": self.message, "remedy": self.remedy}
+
+
+Rule = Callable[[Facts], Iterator[Fault]]
+
+
+def judge(facts: Facts) -> tuple[list[Fault], list[Fault]]:
+    """The errors and the warnings."""
+    errors = [fault for rule in ERRORS for fault in rule(facts)]
+    return errors, [fault for rule in WARNINGS for fault in rule(facts)]
+
+
+def _refused(facts: Facts) -> Iterator[Fault]:
+    for refusal in facts.refusals:
+        yield Fault(refusal.rule, refusal.error.message, refusal.error.remedy, refusal.error)
+
+
+def _ids(facts: Facts) -> Iterator[Fault]:
+    ids = facts.vocabulary
+    if ids.model is not None and ids.largest >= ids.model:
+        yield Fault(
+            "ids",
+            f"the text has the id {ids.largest:,}, and the model rows for 0 to {ids.model - 1:,}",
+            "prepare the data again, with the tokenizer of this model (model.from)",
+        )
+    if ids.rowless:
+        yield Fault(
+            "ids",
+            f"the text has {ids.rowless:,} ids of the checkpoint's tokenizer that its model, of {ids.checkpoint:,} "
+            "rows, has no row for",
+            "model.from: name a checkpoint whose tokenizer and weights are of one revision",
+        )
+
+
+def _needs_validation(facts: Facts) -> Iterator[Fault]:
+    train = facts.recipe.train
+    asking = [
+        *(["train.early_stopping"] if train.early_stopping else []),
+        *(["train.final: best"] if train.final == "best" else []),
+    ]
+    if asking and not facts.validation.tokens:
+        yield Fault(
+            "no_validation",
+            f"{' and '.join(asking)} {'need' if len(asking) > 1 else 'needs'} held-out text, and the validation split "
+            "is empty",
+            "data.split.validation: hold out a larger share, or remove what needs it",
+        )
+
+
+def _metric(facts: Facts) -> Iterator[Fault]:
+    rule, objective = facts.recipe.train.early_stopping, facts.recipe.train.objective
+    if rule and rule.metric == "bits_per_byte" and objective != "causal_lm":
+        yield Fault(
+            "metric",
+            f"train.early_stopping.metric is bits_per_byte, which {objective} does not have: only some tokens of a "
+            "text are predicted",
+            "train.early_stopping.metric: loss",
+        )
+
+
+ERRORS: tuple[Rule, ...] = (_refused, _ids, _needs_validation, _metric)
+
+
+def _too_long(facts: Facts) -> Iterator[Fault]:
+    rows = facts.rows
+    if rows is None:
+        return
+    change = f"model.context_length: more than {facts.recipe.model.context_length}"
+    of = f"of {facts.train.documents:,} documents"
+    if rows.truncated:
+        yield Fault(
+            "truncated",
+            f"{rows.truncated:,} {of} are cut at the length of a row",
+            f"{change}, or data.packing.too_long",
+        )
+    if rows.split:
+        yield Fault(
+            "split",
+            f"{rows.split:,} {of} are longer than a row and become several, each without what came before",
+            f"{change}, or data.packing.too_long: drop",
+        )
+    if rows.dropped:
+        yield Fault(
+            "dropped", f"{rows.dropped:,} {of} are longer than a row and are left out", f"{change}, or too_long: split"
+        )
+
+
+def _masked(facts: Facts) -> Iterator[Fault]:
+    if facts.masked and not facts.refusals:
+        yield Fault(
+            "masked",
+            f"{facts.masked:,} documents have no token that is trained: they teach nothing",
+            "data.chat.train_on: all, another data.chat.template, or a longer model.context_length where answers are "
+            "cut off",
+        )
+
+
+def _without_end(facts: Facts) -> Iterator[Fault]:
+    if not facts.without_end or not facts.train.documents:
+        return
+    cut = facts.rows.ends_cut if facts.rows else 0
+    written = "data.chat.template: the token that ends an answer belongs into it ({% generation %})"
+    yield Fault(
+        "without_end",
+        f"{facts.without_end:,} of {facts.train.documents:,} documents have an answer whose end is missing or not "
+        "trained: the model would not learn to stop" + (f" ({cut:,} are cut off)" if cut else ""),
+        "data.packing.too_long: split or drop, or a longer model.context_length" if cut else written,
+    )
+
+
+def _unusable(facts: Facts) -> Iterator[Fault]:
+    dropped = {rule: n for rule, n in facts.unusable.items() if rule != "encode/nothing_trained"}
+    if dropped and facts.recipe.train.objective == "sft":
+        yield Fault(
+            "unusable",
+            f"rows were left out: {', '.join(f'{rule} {n:,}' for rule, n in sorted(dropped.items()))}",
+            "data.sources: mend these rows; `tilth trace DATA --doc LOCATOR` tells of each, the ledger names them",
+        )
+
+
+def _empty(facts: Facts) -> Iterator[Fault]:
+    nothing = int((facts.train.lengths <= 1).sum())
+    if nothing:
+        yield Fault(
+            "empty",
+            f"{nothing:,} of {facts.train.documents:,} documents are empty: they are their end and nothing else",
+            "data.clean: add min_length",
+        )
+
+
+def _duplicates(facts: Facts) -> Iterator[Fault]:
+    copies, documents = facts.train.duplicates, facts.train.documents
+    if copies > MANY_DUPLICATES * documents:
+        yield Fault(
+            "duplicates",
+            f"{copies:,} of {documents:,} training documents have the same tokens as one before them",
+            "data.deduplicate: exact, or near",
+        )
+
+
+def _leaks(facts: Facts) -> Iterator[Fault]:
+    leaks = facts.leaks
+    if not leaks.items:
+        return
+    held = facts.recipe.data.decontaminate
+    shorter = f"data.decontaminate.shortest: less than {held.shortest} (words), or data.deduplicate: exact"
+    yield Fault(
+        "leaks",
+        f"{leaks.items:,} of {facts.validation.documents:,} validation documents stand in the training text "
+        f"({leaks.shared:,} of them are training documents themselves): the validation loss says less than it seems to",
+        shorter if held.validation else "data.decontaminate.validation: true",
+    )
+
+
+def _unmeasured(facts: Facts) -> Iterator[Fault]:
+    train = facts.recipe.train
+    if not facts.validation.tokens and not train.early_stopping and train.final != "best":
+        yield Fault(
+            "no_validation",
+            "there is no validation text: nothing will tell learning from learning by heart",
+            "data.split.validation: 0.05",
+        )
+
+
+def _unknown(facts: Facts) -> Iterator[Fault]:
+    if facts.unknown > MANY_UNKNOWN * facts.train.tokens:
+        yield Fault(
+            "unknown_characters",
+            f"the tokenizer does not know {facts.unknown:,} characters of the training text",
+            "tokenizer.kind: bpe or byte, or a checkpoint that was made for this script",
+        )
+
+
+def _new_tokens(facts: Facts) -> Iterator[Fault]:
+    ids, model, adapter = facts.vocabulary, facts.model, facts.recipe.adapter
+    if not ids.new_used or model is None or model.embeddings_train:
+        return
+    whole = facts.recipe.model.tie_word_embeddings
+    yield Fault(
+        "new_tokens",
+        f"{', '.join(ids.new_tokens)} are new to the checkpoint, occur {ids.new_used:,} times, and their embeddings do "
+        "not train: they stay at random",
+        f"adapter.modules_to_save: [embed_tokens{'' if whole else ', lm_head'}]"
+        if adapter
+        else "train.freeze: leave embed_tokens and lm_head out",
+    )
+
+
+def _template_tokens(facts: Facts) -> Iterator[Fault]:
+    if names := facts.vocabulary.not_special:
+        yield Fault(
+            "template_tokens",
+            f"the chat template writes {', '.join(names)}, which the tokenizer does not have: text takes their place, "
+            "or nothing",
+            "data.chat.template: another, or tokenizer.special_tokens: add those that it needs",
+        )
+
+
+def _end_differs(facts: Facts) -> Iterator[Fault]:
+    ids = facts.vocabulary
+    if ids.end_differs and ids.generation_ends is not None:
+        yield Fault(
+            "end_differs",
+            f"texts end with {ids.end}, and the checkpoint's generation_config.json stops at "
+            f"{', '.join(map(str, ids.generation_ends))}: other programs will not stop where this model does",
+            "model.from: mend eos_token in its tokenizer_config.json, or eos_token_id in generation_config.json",
+        )
+
+
+def _warmup(facts: Facts) -> Iterator[Fault]:
+    run = facts.run
+    if run and run.steps and run.warmup_steps >= run.steps:
+        yield Fault(
+            "warmup",
+            f"the warm-up of {run.warmup_steps:,} steps is as long as the run of {run.steps:,}, or longer: the rate "
+            "never reaches its peak",
+            f"train.schedule.warmup_steps: {max(1, run.steps // 10)}",
+        )
+
+
+def _large_batch(facts: Facts) -> Iterator[Fault]:
+    rows, run, batch = facts.rows, facts.run, facts.recipe.train.batch_tokens
+    if rows and run and isinstance(batch, int) and run.rows_per_step > rows.rows:
+        yield Fault(
+            "batch",
+            f"a step takes {run.rows_per_step:,} rows, and an epoch has {rows.rows:,}: it sees the same text "
+            f"{run.rows_per_step / rows.rows:.1f} times",
+            f"train.batch_tokens: {rows.positions} or less",
+        )
+
+
+def _few_trained(facts: Facts) -> Iterator[Fault]:
+    rows = facts.rows
+    if rows and rows.trained < FEW_TRAINED:
+        yield Fault(
+            "few_trained",
+            f"{rows.trained:.2%} of what a step reads is trained",
+            "data.chat.train_on: all, or data with shorter prompts or longer answers",
+        )
+
+
+WARNINGS: tuple[Rule, ...] = (
+    _too_long,
+    _masked,
+    _without_end,
+    _unusable,
+    _empty,
+    _duplicates,
+    _leaks,
+    _unmeasured,
+    _unknown,
+    _new_tokens,
+    _template_tokens,
+    _end_differs,
+    _warmup,
+    _large_batch,
+    _few_trained,
+)
