@@ -85,7 +85,6 @@ BROKEN: dict[str, tuple[Callable[[Path], None], tuple[str, ...]]] = {
     "layers": (config(num_hidden_layers=10**9), ("base/config.json", "1000000000")),
     "width": (config(hidden_size=2**40), ("base/config.json",)),
     "words": (config(vocab_size="many"), ("base/config.json", "vocab_size")),
-    "ids": (fewer_ids, ("base/config.json", "300 token ids", "tokenizer in base")),
     "quantized": (config(quantization_config={"quant_method": "bitsandbytes"}), ("quantization_config",)),
 }
 
@@ -136,3 +135,13 @@ def test_an_adapter_whose_base_is_another(tmp_path: Path, cli: Cli) -> None:
         path.unlink()
     (tmp_path / "base").rmdir()
     cli(*generate).fault(2, "no run folder or model at", "base")
+
+
+@pytest.mark.parametrize("kind", ["llama", "phi"])
+def test_a_vocabulary_smaller_than_the_tokenizers(tmp_path: Path, cli: Cli, kind: str) -> None:
+    write_base(tmp_path / "base", kind)
+    fewer_ids(tmp_path / "base")
+    tuning(tmp_path, "base")
+    said = cli("train", "r.yaml")
+    assert said.code == 2 and "300" in said.err and "Traceback" not in said.err, said.err
+    assert not (tmp_path / "runs").exists()

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from tilth.core.errors import CheckpointError, RecipeError
+from tilth.core.errors import RecipeError
 from tilth.jobs.places import Place, locate, read_config
 from tilth.jobs.recipe import Recipe
 from tilth.model.config import ModelConfig
@@ -68,23 +68,10 @@ def find_base(recipe: Recipe) -> Base | None:
             + ("sees only what stands before a token" if causal else "looks both ways"),
             f"set train.objective: {'causal_lm or sft' if causal else 'masked_lm'}, or name another model",
         )
-    _has_all_ids(base)
     if not isinstance(base.config, ModelConfig):
         return replace(base, config=base.config.with_dropout(model.dropout, model.attention_drop))
     changes = {"dropout": model.dropout, "attention_dropout": model.attention_dropout}
     return replace(base, config=base.config.model_copy(update=changes))
-
-
-def _has_all_ids(base: Base) -> None:
-    """CheckpointError when the tokenizer has ids that the model lacks, but for those that the recipe adds."""
-    own, rows = load_tokenizer(base.place.tokenizer), base.config.vocabulary
-    if own.vocab_size > rows:
-        beyond = [name for name, token in own.special_tokens.items() if token >= rows]
-        raise CheckpointError(
-            f"{base.place.about / 'config.json'}: the model has {rows} token ids, and the tokenizer in "
-            f"{base.place.tokenizer} {own.vocab_size}" + (f" ({', '.join(beyond[:5])} among them)" if beyond else ""),
-            "bring the tokenizer that the model was trained with; tokenizer.special_tokens adds new ones",
-        )
 
 
 def open_base(name: str, context_length: int, special_tokens: tuple[str, ...] = ()) -> Base:
