@@ -103,3 +103,20 @@ def test_dropout_is_the_recipes(tmp_path: Path) -> None:
     config = read_wrapped_config(tmp_path / "base").with_dropout(0.25, 0.5)
     changed = {key: value for key, value in config.values.items() if "drop" in key}
     assert changed == {"embd_pdrop": 0.25, "resid_pdrop": 0.25, "attention_dropout": 0.5}
+
+
+def test_exports_are_what_transformers_and_peft_load(tmp_path: Path, cli: Cli) -> None:
+    write_base(tmp_path / "base", "neox")
+    tuning(tmp_path, "base", **{**SFT, "adapter": {"rank": 4}, "train": {**SFT["train"], "steps": 4}})
+    cli("train", "r.yaml", "--json").json()
+    assert cli("export", "runs/tuned", "--to", "hf", "--out", "merged").code == 0
+    said = cli("export", "runs/tuned", "--to", "peft", "--out", "adapter")
+    assert said.code == 0, said.err
+    with quiet():
+        merged = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
+    torch.testing.assert_close(theirs_says(merged), says(tmp_path / "runs" / "tuned"), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(says(tmp_path / "merged"), theirs_says(merged), atol=1e-5, rtol=1e-5)
+    assert {"README.md", "tokenizer.json", "generation_config.json"} <= {
+        p.name for p in (tmp_path / "merged").iterdir()
+    }
+    assert torch.equal(says(tmp_path / "adapter"), says(tmp_path / "runs" / "tuned"))

@@ -144,10 +144,10 @@ class WrappedModel(nn.Module):
         del batch
         return WrappedCache(library().DynamicCache(config=self.hf.config), capacity)
 
-    def save(self, folder: Path) -> None:
-        """Writes config.json and the weights, as their class does."""
+    def save(self, folder: Path, shard_bytes: int = 5 << 30) -> None:
+        """Writes config.json and the weights, in files of `shard_bytes` at the most, as their class does."""
         with quiet():
-            self.hf.save_pretrained(folder)
+            self.hf.save_pretrained(folder, max_shard_size=shard_bytes)
 
     @property
     def packs(self) -> bool:
