@@ -40,7 +40,7 @@ TAKES_TORCH = {"data.feed"}
 LONGEST_FILE = 500
 FORBIDDEN_IMPORTS = {"transformers", "pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}
 # In functions only: what the one is for; older files of a tokenizer are converted.
-MAY_IMPORT = {"model.wrapped": {"transformers"}, "tokenizer.foreign_files": {"transformers"}}
+MAY_IMPORT = {"model.wrapped_config": {"transformers"}, "tokenizer.foreign_files": {"transformers"}}
 FORBIDDEN_CALLS = {"eval", "exec", "torch.load", "torch.save"}
 
 

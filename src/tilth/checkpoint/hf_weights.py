@@ -1,6 +1,7 @@
 """Weights of a Hugging Face checkpoint into the model, and the model's as such: tensor by tensor, no second copy.
 
     load_checkpoint(folder, device) -> Loaded           a native family's folder as a `Transformer`
+    check_folder(folder)                                whether that could be done, by headers alone
     check_weights(hf, stored)                           before anything is allocated
     entries(config, tensors, dtype) -> [Entry]          what a checkpoint of its family holds, to be written
 
@@ -55,12 +56,22 @@ def load_checkpoint(
     Args:
         change: what the recipe wants otherwise (context_length, dropout); nothing that changes shapes.
     """
-    hf = read_hf_config(folder)
-    stored = {hf.family.today(name): tensor for name, tensor in open_folder(folder).items()}
+    hf, stored = _opened(folder)
     plan, ignored = check_weights(hf, stored, folder)
     model = build(change(hf.config), None, device)
     load_into(model, plan, stored)
     return Loaded(model, hf, ignored)
+
+
+def check_folder(folder: Path) -> None:
+    """CheckpointError when a folder's files contradict its config.json; headers tell, no weights are loaded."""
+    hf, stored = _opened(folder)
+    check_weights(hf, stored, folder)
+
+
+def _opened(folder: Path) -> tuple[HfModel, dict[str, Stored]]:
+    hf = read_hf_config(folder)
+    return hf, {hf.family.today(name): tensor for name, tensor in open_folder(folder).items()}
 
 
 def slots(config: ModelConfig, family: Family) -> dict[str, Slot]:

@@ -108,7 +108,19 @@ def count_elements(path: Path) -> int:
 
 def load_model(model: torch.nn.Module, tensors: Mapping[str, Tensor], place: Path) -> None:
     """Copies weights into `model`, all and no others; CheckpointError names what is missing, extra or misshapen."""
-    copy_into(model.state_dict(), tensors, place, "use the recipe that the weights were trained with")
+    copy_into(unique_state(model), tensors, place, "use the recipe that the weights were trained with")
+
+
+def unique_state(model: torch.nn.Module) -> dict[str, Tensor]:
+    """The state of a model with every tensor once: of those that are tied, by its first name."""
+    seen: set[tuple[int, torch.Size]] = set()
+    found: dict[str, Tensor] = {}
+    for name, tensor in model.state_dict().items():
+        key = (tensor.data_ptr(), tensor.shape)
+        if not tensor.numel() or key not in seen:
+            found[name] = tensor
+        seen.add(key)
+    return found
 
 
 def copy_into(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], place: Path, remedy: str) -> None:

@@ -11,6 +11,7 @@ import platform
 import re
 import resource
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -44,8 +45,12 @@ _PEAK_FLOPS: dict[str, dict[str, float]] = {
 }
 
 
-def fingerprint_environment(threads: int, device: str) -> dict[str, Any]:
-    """What must be equal for two runs to give the same bits: processor, device, threads and versions."""
+def fingerprint_environment(threads: int, device: str, also: Sequence[str] = ()) -> dict[str, Any]:
+    """What must be equal for two runs to give the same bits: processor, device, threads and versions.
+
+    Args:
+        also: further packages that compute in this run.
+    """
     return {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
@@ -53,7 +58,7 @@ def fingerprint_environment(threads: int, device: str) -> dict[str, Any]:
         "features": processor_features(),
         "threads": threads,
         "device": device,
-        "packages": {name: installed_version(name) for name in _PACKAGES},
+        "packages": {name: installed_version(name) for name in (*_PACKAGES, *also)},
     }
 
 

@@ -26,7 +26,7 @@ from tilth.core.errors import DataError
 from tilth.core.tasks import Done, Task
 from tilth.data import collect_plan, compare_plan, leak_plan
 from tilth.data.config import DataConfig, SplitConfig
-from tilth.data.conversations import Encoder
+from tilth.data.conversations import Encoder, check_encoded
 from tilth.data.dataset import DATASET_VERSION, Dataset, Origin, altered, assemble, damage, dataset_folder
 from tilth.data.minhash import MinHashConfig
 from tilth.data.sources import Listing, list_inputs
@@ -139,6 +139,7 @@ def prepare(
     encoded = shop.run(encodings, verify=damaged is not None)
     if encoder is not None:  # it drops documents too
         stages["encode"] = encoded
+        check_encoded(encoded)
     recipe = {
         "data": config.model_dump(mode="json", exclude_none=True),
         "tokenizer": tokenizer.model_dump(mode="json", exclude_none=True),

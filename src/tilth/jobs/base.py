@@ -4,14 +4,15 @@
     open_base(name, context_length)       the same by name
     with_base(recipe, base) -> Recipe     the recipe with the model's shape filled in
 
-A checkpoint is a run or a model of tilth's, a Hugging Face folder, or a model of the hub. No torch here: preparing data
-needs the tokenizer alone. The weights are start.py's.
+A checkpoint is a run or a model of tilth's, a Hugging Face folder, or a model of the hub. No torch here, but for an
+architecture that only transformers knows: preparing data needs the tokenizer alone. The weights are start.py's.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from tilth.core.errors import RecipeError
 from tilth.jobs.places import Place, locate, read_config
@@ -20,6 +21,9 @@ from tilth.model.config import ModelConfig
 from tilth.model.families import read_hf_config
 from tilth.tokenizer import Tokenizer, load_tokenizer
 from tilth.tokenizer.chat_files import ChatFormat, read_chat
+
+if TYPE_CHECKING:
+    from tilth.model.wrapped_config import WrappedConfig
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class Base:
 
     name: str
     place: Place
-    config: ModelConfig
+    config: ModelConfig | WrappedConfig
     special_tokens: tuple[str, ...]
 
     @cached_property
@@ -64,6 +68,8 @@ def find_base(recipe: Recipe) -> Base | None:
             + ("sees only what stands before a token" if causal else "looks both ways"),
             f"set train.objective: {'causal_lm or sft' if causal else 'masked_lm'}, or name another model",
         )
+    if not isinstance(base.config, ModelConfig):
+        return replace(base, config=base.config.with_dropout(model.dropout, model.attention_drop))
     changes = {"dropout": model.dropout, "attention_dropout": model.attention_dropout}
     return replace(base, config=base.config.model_copy(update=changes))
 
@@ -76,6 +82,10 @@ def open_base(name: str, context_length: int, special_tokens: tuple[str, ...] = 
             f"model.from {name!r} is an adapter and not a model",
             "merge it first: tilth export RUN --to hf --out FOLDER, and start from that folder",
         )
+    if place.wrapped:
+        from tilth.model.wrapped_config import read_wrapped_config  # torch and transformers
+
+        return Base(name, place, read_wrapped_config(place.about, context_length), special_tokens)
     config = read_hf_config(place.about).config if place.foreign else read_config(place.about / "config.json")
     if context_length > config.positions:
         raise RecipeError(
@@ -87,5 +97,6 @@ def open_base(name: str, context_length: int, special_tokens: tuple[str, ...] = 
 
 
 def with_base(recipe: Recipe, base: Base | None) -> Recipe:
-    """The recipe with the shape of the checkpoint in it; as it is where there is none."""
-    return recipe if base is None else recipe.model_copy(update={"model": base.config})
+    """The recipe with the shape of the checkpoint in it; as it is where there is none, or one of transformers' own."""
+    known = base is not None and isinstance(base.config, ModelConfig)
+    return recipe.model_copy(update={"model": base.config}) if base and known else recipe

@@ -62,8 +62,8 @@ def tokenizer_folder(weights: Path) -> Path:
 
 
 def files_beside(found: LanguageModel, origin: Origin | None) -> dict[str, bytes]:
-    """Files by their names. None for a folder of Hugging Face: what lies there is right already."""
-    if _is_foreign(found):
+    """Files by their names. None for a folder of Hugging Face that no run made: what lies there is right already."""
+    if _is_foreign(found) and origin is None:
         return {}
     template = template_of_model(found, origin)
     files = {GENERATION: _json(generation(found, template))}

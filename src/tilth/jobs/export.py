@@ -39,9 +39,8 @@ from tilth.jobs.load import LanguageModel, load
 from tilth.jobs.places import BASE_FILE, Which
 from tilth.jobs.start import base_model
 from tilth.model.adapters import add_saved, book_of, choose, merge_and_unload
-from tilth.model.config import parameter_count
 from tilth.model.families import family_of
-from tilth.model.transformer import Transformer
+from tilth.model.wrapped import AnyModel, WrappedModel
 
 README = "README.md"
 
@@ -63,17 +62,19 @@ def export_model(
     """
     _is_new(Path(out))
     found = load(path, which, device="cpu")
-    model, origin, beside = _own(found), origin_of(found), base_facts(found)
+    model, origin, beside = found.model, origin_of(found), base_facts(found)
     base = beside["from"] if beside else origin.recipe.model.from_ if origin else None
     merge_and_unload(model)
     files = files_beside(found, origin)
-    config = model.config
     said = Model(
-        name or Path(out).name, family_of(config).architecture, parameter_count(config), _use(found, origin),
+        name or Path(out).name, _architecture(model), sum(p.numel() for p in model.parameters()), _use(found, origin),
         base=base, step=step_of(found.path), mask=mask_of(found),
     )  # fmt: skip
+    if isinstance(model, WrappedModel):
+        return _export_theirs(model, Path(out), tokenizer_folder(found.path), dtype, max_shard_bytes,
+                              {**files, README: model_card(said, origin).encode()})  # fmt: skip
     return export_hf(
-        config,
+        model.config,
         model.state_dict(),
         Path(out),
         tokenizer_folder(found.path),
@@ -97,14 +98,14 @@ def export_adapter(
     out = Path(out)
     _is_new(out)
     found = load(path, which, device="cpu")
-    model, origin, said = _own(found), origin_of(found), base_facts(found)
+    model, origin, said = found.model, origin_of(found), base_facts(found)
     if said is None:
         raise RecipeError(f"the model in {found.path} is no adapter", "write all of it: --to hf")
     beside = _checked_base(said, base)
     named = str(Path(beside.name).absolute()) if Path(beside.name).exists() else beside.name
     if found.tokenizer.vocab_size > beside.config.vocabulary:
         _save_new_rows(model)
-    kind = f"LoRA adapter for {family_of(model.config).architecture}"
+    kind = f"LoRA adapter for {_architecture(model)}"
     told = Model(name or out.name, kind, _trained(model), "adapter", base=named, step=step_of(found.path))
     more = {**files_beside(found, origin), README: model_card(told, origin).encode()}
     with new_folder(out, {"format": "peft", "base": named}) as folder:
@@ -114,7 +115,7 @@ def export_adapter(
     return Exported(out, kind, told.parameters, tuple(sorted(file.name for file in out.iterdir())))
 
 
-def _save_into(folder: Path, model: Transformer, base: PeftBase) -> None:
+def _save_into(folder: Path, model: AnyModel, base: PeftBase) -> None:
     """Saves the chosen adapter into a folder that is there: `save_adapter` makes one of its own."""
     save_adapter(model, folder / "new", base=base)
     for file in sorted((folder / "new").iterdir()):
@@ -143,14 +144,22 @@ def _is_new(out: Path) -> None:
         raise RecipeError(f"{out} exists", "name a folder that does not exist yet")
 
 
-def _own(found: LanguageModel) -> Transformer:
-    """Its model, where it is one of tilth's own."""
-    if not isinstance(found.model, Transformer):
-        raise RecipeError(
-            f"{found.path} is used through transformers' own class, and is a Hugging Face folder already",
-            "copy it as it is",
-        )
-    return found.model
+def _architecture(model: AnyModel) -> str:
+    """The class of Hugging Face; RecipeError when none computes the model."""
+    return model.config.architecture if isinstance(model, WrappedModel) else family_of(model.config).architecture
+
+
+def _export_theirs(
+    model: WrappedModel, out: Path, beside: Path, dtype: DtypeName | None, shard_bytes: int, more: Mapping[str, bytes]
+) -> Exported:
+    """The folder as the class itself writes it."""
+    if dtype is not None:
+        model.hf.to(getattr(torch, dtype))
+    with new_folder(out, {"format": "huggingface"}) as folder:
+        model.save(folder, shard_bytes)
+        copy_files(folder, beside, more)
+    files = tuple(sorted(path.name for path in out.iterdir()))
+    return Exported(out, model.config.architecture, sum(p.numel() for p in model.parameters()), files)
 
 
 def _checked_base(said: Mapping[str, Any], base: str | None) -> Base:
@@ -176,7 +185,7 @@ def _checked_base(said: Mapping[str, Any], base: str | None) -> Base:
     return beside
 
 
-def _save_new_rows(model: Transformer) -> None:
+def _save_new_rows(model: AnyModel) -> None:
     """Notes embeddings and output matrix as trained whole: those of the base end before the tokens that the recipe
     added, and the rows of these are nowhere else.
     """
@@ -184,12 +193,15 @@ def _save_new_rows(model: Transformer) -> None:
     assert book is not None and book.chosen is not None
     name, saved = book.chosen, dict(book.saved.get(book.chosen, {}))
     wanted = ["embed_tokens.weight", *(["lm_head.weight"] if not model.config.tie_word_embeddings else [])]
+    if isinstance(model, WrappedModel):
+        both = (model.input_weight, model.output_weight)
+        wanted = [key for key, own in model.named_parameters() if any(own is weight for weight in both)]
     choose(model, None)
     add_saved(model, name, {**{key: model.get_parameter(key) for key in wanted}, **saved})
     choose(model, name)
 
 
-def _trained(model: Transformer) -> int:
+def _trained(model: AnyModel) -> int:
     """How many numbers the chosen adapter has."""
     book = book_of(model)
     assert book is not None and book.chosen is not None

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from tilth.checkpoint.peft import save_adapter
 from tilth.checkpoint.peft_config import Base as PeftBase
 from tilth.checkpoint.store import Checkpoint, CheckpointStore
-from tilth.checkpoint.tensors import write_tensors
+from tilth.checkpoint.tensors import load_model, write_tensors
 from tilth.checkpoint.trainable import load_trainable
 from tilth.core.errors import CheckpointError, TilthError
 from tilth.core.files import MANIFEST, commit_folder, disk, storage_errors, verify_manifest, write_json
@@ -26,7 +26,8 @@ from tilth.core.rundir import RunFolder
 from tilth.jobs.places import MODEL_TYPE
 from tilth.jobs.recipe import Recipe
 from tilth.jobs.runs import reading_habits
-from tilth.model.config import ModelConfig
+from tilth.model.wrapped import AnyConfig, WrappedModel
+from tilth.model.wrapped_config import WrappedConfig
 from tilth.tokenizer import Tokenizer
 from tilth.tokenizer.chat_files import ChatFormat, copy_chat, write_chat
 from tilth.train.stopping import Progress
@@ -93,12 +94,14 @@ def write_final(
     recipe: Recipe,
     end: int,
     weights: FinalWeights,
-    config: ModelConfig,
+    config: AnyConfig,
     tokenizer: Tokenizer,
     adapted: Adapted | None = None,
+    wrapped: WrappedModel | None = None,
 ) -> dict[str, Any]:
     """Writes weights, configuration and tokenizer, in place of what an earlier end of this run left there; returns the
-    facts of its manifest. Of an adapter its own weights are written, in PEFT's format, and which base they belong to.
+    facts of its manifest. Of an adapter its own weights are written, in PEFT's format, and which base they belong to;
+    of a class of transformers' what that class writes.
     """
     facts = {"weights": weights.kind, "step": weights.step, "asked": recipe.train.final, "end": end}
     facts["habits"] = reading_habits(recipe)
@@ -107,7 +110,11 @@ def write_final(
         disk.remove(temporary)
         if adapted is None:
             disk.make_folder(temporary)
-            write_tensors(temporary / "model.safetensors", weights.tensors)
+            if wrapped is None:
+                write_tensors(temporary / "model.safetensors", weights.tensors)
+            else:
+                load_model(wrapped, dict(weights.tensors), folder.path)
+                wrapped.save(temporary)
         else:
             load_trainable(adapted.model, weights.tensors, folder.path)  # the best ones may be asked for
             save_adapter(adapted.model, temporary, base=PeftBase(recipe.model.from_, adapted.fingerprint))
@@ -127,7 +134,7 @@ def write_final(
 
 def write_identity(
     folder: RunFolder,
-    config: ModelConfig,
+    config: AnyConfig,
     tokenizer: Tokenizer,
     chat: ChatFormat | None = None,
     stop_ids: Collection[int] = (),
@@ -140,8 +147,10 @@ def write_identity(
     write_chat(folder.path / "tokenizer", chat, stop_ids)
 
 
-def plain_config(config: ModelConfig) -> dict[str, Any]:
+def plain_config(config: AnyConfig) -> dict[str, Any]:
     """`config.json`: every value resolved, nothing left to a preset; what is none is left out."""
+    if isinstance(config, WrappedConfig):
+        return config.written()
     resolved = config.model_dump(mode="json", exclude={"preset"}, exclude_none=True)
     resolved |= {"num_key_value_heads": config.key_value_heads, "intermediate_size": config.mlp_size}
     return {"model_type": MODEL_TYPE, **resolved}

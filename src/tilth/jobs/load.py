@@ -31,13 +31,12 @@ from tilth.generate.config import SamplingConfig
 from tilth.generate.text import TextOptions, generate_texts
 from tilth.jobs.base import open_base
 from tilth.jobs.places import Place, Which, locate, read_config
-from tilth.jobs.start import base_model, check_fits
+from tilth.jobs.start import base_model, check_fits, wrapped_model
 from tilth.model.adapter_config import AdapterConfig
 from tilth.model.adapters import adapter_names, apply_adapter, choose
-from tilth.model.config import ModelConfig
-from tilth.model.families import FAMILIES, read_json_config
 from tilth.model.transformer import build
-from tilth.model.wrapped import AnyModel, WrappedConfig, load_wrapped
+from tilth.model.wrapped import AnyConfig, AnyModel
+from tilth.model.wrapped_config import read_wrapped_config
 from tilth.tokenizer import Tokenizer, load_tokenizer
 from tilth.tokenizer.chat import ChatEncoder
 from tilth.tokenizer.chat_files import ChatFormat, read_chat, read_stop_ids
@@ -55,7 +54,7 @@ class LanguageModel:
 
     model: AnyModel
     tokenizer: Tokenizer
-    config: ModelConfig | WrappedConfig
+    config: AnyConfig
     path: Path
     chat: ChatFormat | None = None
     stop_ids: frozenset[int] = frozenset()
@@ -183,10 +182,9 @@ def _made(model: AnyModel, place: Place) -> LanguageModel:
 
 
 def _load_foreign(place: Place, device: torch.device, wrapped: bool | None) -> LanguageModel:
-    if wrapped is None:
-        wrapped = read_json_config(place.about).get("model_type") not in FAMILIES
-    folder = place.weights
-    return _made(load_wrapped(folder, device) if wrapped else load_checkpoint(folder, device).model, place)
+    if place.wrapped if wrapped is None else wrapped:
+        return _made(wrapped_model(place, read_wrapped_config(place.about), device), place)
+    return _made(load_checkpoint(place.weights, device).model, place)
 
 
 def _beside_base(place: Place, device: torch.device) -> LanguageModel:

@@ -21,7 +21,7 @@ from tilth.core.errors import CheckpointError, IntegrityError, RecipeError
 from tilth.core.files import read_json, verify_manifest
 from tilth.jobs.hub_models import hub_folder, names_hub_model
 from tilth.model.config import ModelConfig
-from tilth.model.families import read_json_config
+from tilth.model.families import FAMILIES, read_json_config
 
 Which = Literal["final", "latest", "best"] | int
 MODEL_TYPE = "tilth"
@@ -47,6 +47,11 @@ class Place:
     def foreign(self) -> bool:
         """Whether its config.json is one of Hugging Face's, not of tilth's own."""
         return read_json_config(self.about).get("model_type") != MODEL_TYPE
+
+    @property
+    def wrapped(self) -> bool:
+        """Whether tilth has no model of its own for it: it keeps transformers' class."""
+        return read_json_config(self.about).get("model_type") not in {MODEL_TYPE, *FAMILIES}
 
     @property
     def tokenizer(self) -> Path:

@@ -18,17 +18,20 @@ from tilth.core.progress import Board
 from tilth.core.rundir import RunFolder
 from tilth.core.tasks import OnDone
 from tilth.data.dataset import Dataset, open_dataset
+from tilth.jobs.base import find_base
 from tilth.jobs.prepare import DEFAULT_WORKSPACE, find_prepared, prepare_data
 from tilth.jobs.recipe import Recipe
 from tilth.jobs.runs import stored_recipe
 
 
 def check_before(recipe: Recipe, run: Path) -> None:
-    """RecipeError or StorageError when device, memory or run folder are of no use to this recipe."""
+    """An error when the checkpoint that it starts from, device, memory or run folder are of no use to this recipe."""
     from tilth.distributed.runtime import long_from_main, pick_device
     from tilth.jobs.room import check_room
+    from tilth.jobs.start import check_files
 
     def look() -> None:
+        check_files(find_base(recipe))
         check_room(recipe, recipe.model, pick_device(recipe.train.device))
         folder = RunFolder(run)
         folder.check()

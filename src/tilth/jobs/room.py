@@ -15,12 +15,14 @@ from tilth.core.environment import launched, total_memory_bytes
 from tilth.core.errors import RecipeError
 from tilth.jobs.recipe import Recipe
 from tilth.model.config import ModelConfig, parameter_count
+from tilth.model.wrapped import AnyConfig
+from tilth.model.wrapped_config import WrappedConfig
 
 _FLOAT, _INT = 4, 8
 _SMALLER = "choose a smaller model.hidden_size or model.num_hidden_layers, or a smaller preset"
 
 
-def check_room(recipe: Recipe, model: ModelConfig, device: torch.device) -> None:
+def check_room(recipe: Recipe, model: AnyConfig, device: torch.device) -> None:
     """RecipeError when weights, gradient and optimizer state, or the tokens of one batch, are more than there is.
     Nothing is said of a checkpoint's model whose shape is not known yet.
 
@@ -28,9 +30,9 @@ def check_room(recipe: Recipe, model: ModelConfig, device: torch.device) -> None
         model: its vocabulary may be left out, as long as it is not known: the rest is then counted.
     """
     room = _room(device)
-    if room is None or model.from_ is not None:
+    if room is None or (isinstance(model, ModelConfig) and model.from_ is not None):
         return
-    parameters = parameter_count(model if model.vocab_size else model.model_copy(update={"vocab_size": 1}))
+    parameters = _parameters(model)
     # Of a model beside which an adapter trains nothing is kept but its weights, and those in four bits perhaps.
     least = parameters * _FLOAT * (2 + _least_slots(recipe)) if recipe.adapter is None else parameters // 2
     if least > room:
@@ -46,6 +48,12 @@ def check_room(recipe: Recipe, model: ModelConfig, device: torch.device) -> None
             f"train.batch_tokens {batch:,}: one batch takes {_gib(share)}, and this machine has {_gib(machine)}",
             "choose a smaller train.batch_tokens",
         )
+
+
+def _parameters(model: AnyConfig) -> int:
+    if isinstance(model, WrappedConfig):
+        return model.parameters
+    return parameter_count(model if model.vocab_size else model.model_copy(update={"vocab_size": 1}))
 
 
 def _gib(size: int) -> str:

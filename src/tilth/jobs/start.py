@@ -2,8 +2,10 @@
 
 starting_model(recipe, base, …)     the model, and what every checkpoint of the run says of its base
 base_model(base, device, seed)      a checkpoint with its weights
+wrapped_model(place, config, …)     one of an architecture that tilth does not have
 same_base(checkpoint, said)         refuses to go on beside another base
 write_base(folder, recipe, …)       says beside an adapter which base it belongs to
+check_files(base)                   whether its files hold what they claim, before anything is loaded
 check_fits(config, weights)         whether weights are of a configuration's size
 """
 
@@ -14,7 +16,8 @@ from pathlib import Path
 
 import torch
 
-from tilth.checkpoint.hf_weights import load_checkpoint
+from tilth.checkpoint.hf_weights import check_folder, load_checkpoint
+from tilth.checkpoint.safetensors_files import open_folder
 from tilth.checkpoint.store import Checkpoint
 from tilth.checkpoint.tensors import count_elements, load_model, read_tensors
 from tilth.checkpoint.trainable import base_fingerprint, check_base
@@ -22,27 +25,89 @@ from tilth.core.environment import Precision
 from tilth.core.errors import CheckpointError
 from tilth.core.files import write_json
 from tilth.jobs.base import Base
-from tilth.jobs.places import BASE_FILE
+from tilth.jobs.objectives import packing_of
+from tilth.jobs.places import BASE_FILE, Place
 from tilth.jobs.recipe import Recipe
 from tilth.model.adapters import apply_adapter
 from tilth.model.config import ModelConfig, parameter_count
 from tilth.model.freezing import freeze
 from tilth.model.precision import DTYPES
 from tilth.model.resize import resize_embeddings
-from tilth.model.transformer import Transformer, build
+from tilth.model.transformer import build
+from tilth.model.wrapped import AnyConfig, AnyModel, WrappedModel, build_wrapped, load_wrapped
+from tilth.model.wrapped_config import WrappedConfig, tensor_shapes
 
 
-def base_model(base: Base, device: torch.device, seed: int) -> Transformer:
+def base_model(base: Base, device: torch.device, seed: int) -> AnyModel:
     """The model with the checkpoint's weights, and rows for new tokens drawn from `seed`."""
-    if base.place.foreign:
-        model = load_checkpoint(base.place.weights, device, change=lambda _: base.config).model
-    else:
-        check_fits(base.config, base.place.weights / "model.safetensors")
-        model = build(base.config, None, device)
-        load_model(model, read_tensors(base.place.weights / "model.safetensors"), base.place.weights)
-    if base.tokenizer.vocab_size > base.config.vocabulary:
+    model = _as_it_is(base, device)
+    if base.tokenizer.vocab_size > model.config.vocabulary:
         resize_embeddings(model, base.tokenizer.vocab_size, seed)
     return model
+
+
+def _as_it_is(base: Base, device: torch.device) -> AnyModel:
+    config, weights = base.config, base.place.weights
+    if isinstance(config, WrappedConfig):
+        return wrapped_model(base.place, config, device)
+    if base.place.foreign:
+        return load_checkpoint(weights, device, change=lambda _: config).model
+    check_fits(config, weights / "model.safetensors")
+    model = build(config, None, device)
+    load_model(model, read_tensors(weights / "model.safetensors"), weights)
+    return model
+
+
+def wrapped_model(place: Place, config: WrappedConfig, device: torch.device) -> WrappedModel:
+    """A model of transformers' own class: of a folder as transformers writes it, or of a run's checkpoint.
+
+    CheckpointError, before anything is allocated, when the files do not hold what config.json claims.
+    """
+    of_a_run = place.weights != place.about
+    file = place.weights / "model.safetensors"
+    if not of_a_run:
+        _check_theirs(place, config)
+        return load_wrapped(place.weights, device, config.context_length, change=lambda _: config)
+    tensors = read_tensors(file)
+    model = build_wrapped(config, device)
+    load_model(model, tensors, place.weights)
+    return model
+
+
+def _check_theirs(place: Place, config: WrappedConfig) -> None:
+    """What the files of a folder hold, against the class that its config.json names. Names can differ: transformers
+    knows older ones; what is then missing it finds itself.
+    """
+    stored = open_folder(place.weights)
+    shapes, held = tensor_shapes(config), sum(tensor.elements for tensor in stored.values())
+    faults = [
+        f"{name} is {list(tensor.shape)}, not {list(shapes[name])}"
+        for name, tensor in stored.items()
+        if name in shapes and tensor.shape != shapes[name]
+    ]
+    if config.parameters > held:
+        faults.append(f"they hold {held:,} numbers, and its class has {config.parameters:,}")
+    if faults:
+        more = f" (and {len(faults) - 5} more)" if len(faults) > 5 else ""
+        raise CheckpointError(
+            f"the weights in {place.weights} are not those of its config.json: {'; '.join(faults[:5])}{more}",
+            "get config.json and weights, all shards of them, from one revision",
+        )
+
+
+def check_files(base: Base | None) -> None:
+    """CheckpointError when the files of a checkpoint do not hold what its configuration claims: told by their headers,
+    before data is prepared for it.
+    """
+    if base is None:
+        return
+    if isinstance(base.config, WrappedConfig):
+        if base.place.weights == base.place.about:
+            _check_theirs(base.place, base.config)
+    elif base.place.foreign:
+        check_folder(base.place.weights)
+    else:
+        check_fits(base.config, base.place.weights / "model.safetensors")
 
 
 def check_fits(config: ModelConfig, weights: Path) -> None:
@@ -71,19 +136,23 @@ def write_base(folder: Path, recipe: Recipe, fingerprint: str) -> None:
 
 
 def starting_model(
-    recipe: Recipe, base: Base | None, config: ModelConfig, device: torch.device, precision: Precision
-) -> tuple[Transformer, dict[str, str]]:
+    recipe: Recipe, base: Base | None, config: AnyConfig, device: torch.device, precision: Precision
+) -> tuple[AnyModel, dict[str, str]]:
     """The model as training begins, what shall not train frozen, and what every checkpoint of the run says of it.
 
     Args:
         recipe: with the shape filled in.
         config: the model's, with the vocabulary known.
     """
+    model: AnyModel
     if base is None:
+        assert isinstance(config, ModelConfig), "only a checkpoint has a shape of another kind"
         model, said = build(config, recipe.train.seed, device), {}
     else:
         model = base_model(base, device, recipe.train.seed)
         said = {"base": base_fingerprint(model)}
+    if isinstance(model, WrappedModel) and (packing_of(recipe) or not recipe.data.cross_document_attention):
+        model.keeps_apart()
     if recipe.adapter is not None:
         # Frozen weights are read in the precision of the products: held in it, none is cast in a step.
         apply_adapter(model, recipe.adapter, recipe.train.seed, dtype=DTYPES.get(precision))

@@ -33,10 +33,10 @@ from tilth.jobs.report import write_report
 from tilth.jobs.room import check_room, memory_errors
 from tilth.jobs.runs import dataset_facts, reading_habits, stored_recipe
 from tilth.jobs.samples import samples_of
-from tilth.jobs.start import same_base, starting_model, write_base
+from tilth.jobs.start import check_files, same_base, starting_model, write_base
 from tilth.model.config import ModelConfig, flops_per_token
 from tilth.model.precision import make_scaler, resolve_precision
-from tilth.model.transformer import Transformer
+from tilth.model.wrapped import AnyConfig, AnyModel, WrappedModel
 from tilth.tokenizer import Tokenizer
 from tilth.train.optim import make_optimizer
 from tilth.train.stopping import Stopping
@@ -56,6 +56,7 @@ def train_model(
         notes: what should stand in the run's records of how its data was had.
     """
     base = find_base(recipe)
+    check_files(base)
     runtime = start(recipe.train.device)
     folder = RunFolder(run)
     with contextlib.ExitStack() as stack:
@@ -88,7 +89,7 @@ def _train(
 ) -> dict[str, Any]:
     """All processes come here. What process 0 alone does goes through `from_main`, so that none waits in vain."""
     recipe = with_base(asked, base)
-    model_config = complete_model(recipe.model, dataset.tokenizer, grows=base is not None)
+    model_config = complete_model(base.config if base else recipe.model, dataset.tokenizer, grows=base is not None)
     check_room(recipe, model_config, runtime.device)
     loader = _make_loader(recipe, dataset, runtime)
     changes = runtime.from_main(lambda: _claim(folder, asked, base, dataset, model_config))
@@ -100,9 +101,10 @@ def _train(
     parts.before_save, parts.sample = folder.sync, samples_of(asked, base, dataset.tokenizer)
     if recipe.adapter is not None:  # so that its checkpoints can be used before it ends
         runtime.from_main(lambda: write_base(folder.path, asked, beside["base"]))
+    also = ["transformers"] if isinstance(model, WrappedModel) else []  # it computes here
     parts.identity = {
         "recipe": fingerprint(asked.plain()),
-        "environment": fingerprint_environment(torch.get_num_threads(), _device_name(runtime)),
+        "environment": fingerprint_environment(torch.get_num_threads(), _device_name(runtime), also),
         "world_size": runtime.world_size,
         "asked": _asked(recipe),
         **beside,
@@ -127,7 +129,7 @@ def _train(
     return result if runtime.is_main else {}
 
 
-def _claim(folder: RunFolder, recipe: Recipe, base: Base | None, dataset: Dataset, config: ModelConfig) -> list[str]:
+def _claim(folder: RunFolder, recipe: Recipe, base: Base | None, dataset: Dataset, config: AnyConfig) -> list[str]:
     """Makes the folder this run's; returns what changed in its recipe since it began."""
     facts = dataset_facts(dataset, folder.path)
     changes = folder.claim(recipe.plain(), facts, lambda _: stored_recipe(folder).plain())
@@ -146,7 +148,7 @@ def _nothing_is_lost(folder: RunFolder) -> None:
         )
 
 
-def complete_model(config: ModelConfig, tokenizer: Tokenizer, *, grows: bool = False) -> ModelConfig:
+def complete_model(config: AnyConfig, tokenizer: Tokenizer, *, grows: bool = False) -> AnyConfig:
     """The model's configuration with the vocabulary known; RecipeError when it is too small for the tokenizer, unless
     it grows with it (a checkpoint's, to whose tokenizer the recipe adds tokens).
     """
@@ -200,8 +202,8 @@ def _make_loader(recipe: Recipe, dataset: Dataset, runtime: Runtime) -> Loader:
 
 def _build(
     recipe: Recipe,
-    config: ModelConfig,
-    model: Transformer,
+    config: AnyConfig,
+    model: AnyModel,
     dataset: Dataset,
     loader: Loader,
     runtime: Runtime,
@@ -224,9 +226,14 @@ def _build(
         evaluate=_evaluation(recipe, config, dataset, runtime, precision),
         evaluate_every=recipe.evaluate.every,
         sample_every=recipe.sample.every,
-        flops_per_step=flops_per_token(config) * rows * config.context_length,
+        flops_per_step=_flops(config, rows),
         peak_flops=peak_flops(_device_name(runtime), precision),
     )
+
+
+def _flops(config: AnyConfig, rows: int) -> float | None:
+    """Of a step; None for a class of transformers', of which it is not known what it computes."""
+    return flops_per_token(config) * rows * config.context_length if isinstance(config, ModelConfig) else None
 
 
 def batch_rows(recipe: Recipe, stream: TokenStream | Mixture) -> int:
@@ -243,7 +250,7 @@ def planned_steps(recipe: Recipe, dataset: Dataset) -> int | None:
 
 def _decisions(
     recipe: Recipe,
-    config: ModelConfig,
+    config: AnyConfig,
     folder: RunFolder,
     loader: Loader,
     runtime: Runtime,
@@ -301,7 +308,7 @@ def _kept_decisions(recipe: Recipe, checkpoint: Checkpoint | None) -> dict[str, 
     return kept
 
 
-def choose_micro_rows(recipe: Recipe, config: ModelConfig, share: int, device: torch.device) -> int:
+def choose_micro_rows(recipe: Recipe, config: AnyConfig, share: int, device: torch.device) -> int:
     """Rows that go through the model at once: the recipe's, or as many as keep activations within a bound.
 
     `auto` bounds them to 1 GiB (larger micro-batches gain nothing on a CPU), on CUDA to a quarter of its memory.
@@ -324,15 +331,15 @@ def _device_name(runtime: Runtime) -> str:
 
 
 def _evaluation(
-    recipe: Recipe, config: ModelConfig, dataset: Dataset, runtime: Runtime, precision: Precision
-) -> Callable[[Transformer], dict[str, float]] | None:
+    recipe: Recipe, config: AnyConfig, dataset: Dataset, runtime: Runtime, precision: Precision
+) -> Callable[[AnyModel], dict[str, float]] | None:
     stream = dataset.stream("validation")
     if not stream.tokens:
         return None
     reading = Reading.of(reading_habits(recipe), config.context_length)
     rows, size = max(1, recipe.evaluate.batch_tokens // config.context_length), counted_bytes(reading, stream)
 
-    def run(model: Transformer) -> dict[str, float]:
+    def run(model: AnyModel) -> dict[str, float]:
         batches = held_out_pass(reading, stream, dataset.tokenizer, rows)
         return evaluate(model, batches, size, runtime, precision).plain()
 
@@ -409,7 +416,7 @@ def _end(
     trainer: Trainer,
     stopped_by: str,
     idle: bool,
-    config: ModelConfig,
+    config: AnyConfig,
     tokenizer: Tokenizer,
 ) -> dict[str, Any]:
     """Writes final model, result and report; a run that was over already (`idle`) keeps those that are still true."""
@@ -417,10 +424,11 @@ def _end(
     facts = standing_final(folder, asked, progress.step) if idle else None
     stands = facts is not None
     if facts is None:
+        theirs = parts.model if isinstance(parts.model, WrappedModel) else None
         weights = choose_weights(asked, progress, saved_weights(parts.model), parts.store)
         if weights.warning:
             parts.emit(Message(progress.step, "warning", weights.warning))
-        facts = write_final(folder, recipe, progress.step, weights, config, tokenizer, adapted(recipe, parts))
+        facts = write_final(folder, recipe, progress.step, weights, config, tokenizer, adapted(recipe, parts), theirs)
     # What is told is told of the weights that became RUN/final.
     validation = progress.best_validation if facts["weights"] == "best" else progress.last_validation
     result = {

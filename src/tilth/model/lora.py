@@ -203,7 +203,8 @@ class LoraLinear(nn.Module):
         dtype = part.lora_A.dtype
         if self._squares is None or self._squares.device != part.lora_A.device:
             self._squares = magnitudes(self.frozen.pieces(dtype)).square()
-        with torch.autocast(part.lora_A.device.type, enabled=False):
+        device = part.lora_A.device.type  # `meta`, where shapes alone are asked for, has no autocast
+        with torch.autocast("cpu" if device == "meta" else device, enabled=False):
             wa_KO = self.frozen.product(part.lora_A.detach(), None)
             return row_norms(self._squares, wa_KO.T, part.lora_A.detach(), part.scaled_b())
 

@@ -1,6 +1,7 @@
 """Any other architecture of transformers, through its own class, behind the interface of our own model.
 
     load_wrapped(folder, device) -> WrappedModel     weights from safetensors; no code from the checkpoint is run
+    build_wrapped(config, device) -> WrappedModel    the class without them, for what a run has saved
     WrappedModel.forward(...)                        what its output layer is given [B, T, D]
     WrappedModel.logits, output_weight, output_bias, new_cache, config
 
@@ -13,43 +14,29 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor, nn
 
-from tilth.core.config import Config
 from tilth.core.errors import CheckpointError, RecipeError
 from tilth.model.attention import document_mask
-from tilth.model.families import read_json_config
+from tilth.model.config import ModelConfig
 from tilth.model.transformer import Transformer
+from tilth.model.wrapped_config import (
+    WrappedConfig,
+    auto_class,
+    first_line,
+    library,
+    quiet,
+    read_wrapped_config,
+    their_config,
+)
 
 _CLOSE = 1e-3
-_LENGTHS = ("max_position_embeddings", "n_positions", "seq_length", "max_sequence_length", "n_ctx")
-
-
-class WrappedConfig(Config):
-    """What the rest of tilth asks of a model's configuration, of one that is not ours."""
-
-    architecture: str
-    model_type: str
-    vocab_size: int = Field(ge=1)
-    context_length: int = Field(ge=1)
-    num_hidden_layers: int = Field(ge=1)
-    hidden_size: int = Field(ge=1)
-    mlp_size: int = Field(ge=1)
-    is_causal: bool
-    tie_word_embeddings: bool
-
-    @property
-    def vocabulary(self) -> int:
-        """The number of token ids."""
-        return self.vocab_size
 
 
 class WrappedCache:
@@ -89,13 +76,19 @@ class WrappedModel(nn.Module):
 
         RecipeError when documents are to be kept apart (a mask or positions), and the class cannot.
         """
-        if (mask is not None or positions_BT is not None) and not self.packs:
+        if mask is not None or positions_BT is not None:
+            self.keeps_apart()
+        return self._hidden(input_ids_BT, positions_BT, mask, cache, token_types_BT)
+
+    def keeps_apart(self) -> None:
+        """RecipeError when a packed row gives other scores than its documents alone."""
+        if not self.packs:
             raise RecipeError(
                 f"{self.config.architecture} does not keep the documents of a row apart: a packed row gives it other "
                 "scores than its documents alone",
-                "set data.cross_document_attention: true, or one document a row",
+                "train it with objective causal_lm over windows (without data.packing, and with "
+                "data.cross_document_attention: true), or take a checkpoint of another architecture",
             )
-        return self._hidden(input_ids_BT, positions_BT, mask, cache, token_types_BT)
 
     def _hidden(
         self,
@@ -134,6 +127,12 @@ class WrappedModel(nn.Module):
         return output
 
     @property
+    def input_weight(self) -> Tensor:
+        """The embeddings of the tokens [V, D']."""
+        weight: Tensor = self.hf.get_input_embeddings().weight
+        return weight
+
+    @property
     def output_weight(self) -> Tensor:
         """The output matrix [V, D]."""
         return self._output.weight
@@ -151,14 +150,12 @@ class WrappedModel(nn.Module):
     def new_cache(self, batch: int, capacity: int) -> WrappedCache:
         """An empty cache, for as many sequences as it is first given."""
         del batch
-        import transformers
+        return WrappedCache(library().DynamicCache(config=self.hf.config), capacity)
 
-        return WrappedCache(transformers.DynamicCache(config=self.hf.config), capacity)
-
-    def save(self, folder: Path) -> None:
-        """Writes config.json and the weights, as their class does."""
-        with _quiet(_library()):
-            self.hf.save_pretrained(folder)
+    def save(self, folder: Path, shard_bytes: int = 5 << 30) -> None:
+        """Writes config.json and the weights, in files of `shard_bytes` at the most, as their class does."""
+        with quiet():
+            self.hf.save_pretrained(folder, max_shard_size=shard_bytes)
 
     @property
     def packs(self) -> bool:
@@ -172,7 +169,7 @@ class WrappedModel(nn.Module):
         ids = _some_ids(self.config, 7, self.output_weight.device)
         documents = torch.tensor([[0, 0, 0, 1, 1, 1, 1]], device=ids.device)
         positions = torch.tensor([[0, 1, 2, 0, 1, 2, 3]], device=ids.device)
-        with _evaluating(self):
+        with _evaluating(self), torch.autocast(ids.device.type, enabled=False):
             try:
                 packed = self._hidden(ids, positions, document_mask(documents, self.config.is_causal))
                 alone = torch.cat([self._hidden(ids[:, :3]), self._hidden(ids[:, 3:])], dim=1)
@@ -195,82 +192,57 @@ class WrappedModel(nn.Module):
 
 AnyModel = Transformer | WrappedModel
 """What the trainer, the evaluator and the generator take."""
+AnyConfig = ModelConfig | WrappedConfig
+"""What such a model is configured by."""
 
 
-def load_wrapped(folder: Path, device: torch.device | str = "cpu", context_length: int | None = None) -> WrappedModel:
+def load_wrapped(
+    folder: Path,
+    device: torch.device | str = "cpu",
+    context_length: int | None = None,
+    change: Callable[[WrappedConfig], WrappedConfig] = lambda config: config,
+) -> WrappedModel:
     """The model of a folder of any causal or masked architecture that transformers has, in fp32.
 
     Args:
         context_length: tokens at once; left out: what its config.json names, which RecipeError demands where it names
             none.
+        change: what the recipe wants otherwise (dropout); nothing that changes shapes.
 
     CheckpointError when the architecture is unknown there, needs code of its own, or its weights are not all there.
     """
-    transformers, values = _library(), read_json_config(folder)
-    auto, architecture = _auto_class(transformers, values, folder / "config.json")
-    with _quiet(transformers):
-        try:
-            hf, info = auto.from_pretrained(
+    config = change(read_wrapped_config(folder, context_length))
+    try:
+        with quiet():
+            hf, info = auto_class(config).from_pretrained(
                 folder,
+                config=their_config(config, folder / "config.json"),
                 trust_remote_code=False,
                 use_safetensors=True,
                 local_files_only=True,
                 dtype=torch.float32,
                 output_loading_info=True,
             )
-        except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
-            raise CheckpointError(
-                f"transformers cannot load {folder}: {_first_line(error)}",
-                "the folder must hold config.json and all weights in safetensors, for a class that transformers has",
-            ) from error
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"transformers cannot load {folder}: {first_line(error)}",
+            "the folder must hold config.json and all weights in safetensors, for a class that transformers has",
+        ) from error
     faults = [f"{name} is missing" for name in info["missing_keys"]]
     faults += [f"{name} does not fit" for name in map(str, info.get("mismatched_keys", ()))]
     if faults:
         raise CheckpointError(f"{folder} is not whole: {'; '.join(sorted(faults)[:5])}", "get the checkpoint again")
-    return WrappedModel(hf.to(device), _config(hf, architecture, context_length, folder))
+    return WrappedModel(hf.to(device), config)
 
 
-def _auto_class(transformers: Any, values: dict[str, Any], place: Path) -> tuple[Any, str]:
-    """The class that loads an architecture, and its name."""
-    names = transformers.models.auto.modeling_auto
-    masked, causal = (
-        {name for value in table.values() for name in ([value] if isinstance(value, str) else value)}
-        for table in (names.MODEL_FOR_MASKED_LM_MAPPING_NAMES, names.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
-    )
-    named = values.get("architectures")
-    for name in named if isinstance(named, list) else []:
-        if name in causal:
-            return transformers.AutoModelForCausalLM, name
-        if name in masked:
-            return transformers.AutoModelForMaskedLM, name
-    code = ", and its code (auto_map) is never run" if "auto_map" in values else ""
-    raise CheckpointError(
-        f"{place} is of architecture {named!r}, which is no causal or masked language model of transformers "
-        f"{transformers.__version__}{code}",
-        "use another checkpoint, or a newer transformers",
-    )
-
-
-def _config(hf: Any, architecture: str, context_length: int | None, folder: Path) -> WrappedConfig:
-    theirs = hf.config
-    stated = next((n for name in _LENGTHS if isinstance(n := getattr(theirs, name, None), int) and n > 0), None)
-    length = context_length or stated
-    if length is None:
-        raise RecipeError(f"{folder / 'config.json'} names no longest context", "set model.context_length")
-    if stated is not None and length > stated:
-        raise RecipeError(f"context_length {length} is more than the {stated} of {folder}", f"set {stated} at most")
-    hidden = hf.get_output_embeddings().weight.shape[1]
-    return WrappedConfig(
-        architecture=architecture,
-        model_type=theirs.model_type,
-        vocab_size=hf.get_output_embeddings().weight.shape[0],
-        context_length=length,
-        num_hidden_layers=theirs.num_hidden_layers,
-        hidden_size=hidden,
-        mlp_size=getattr(theirs, "intermediate_size", None) or 4 * hidden,
-        is_causal=not architecture.endswith("ForMaskedLM"),
-        tie_word_embeddings=hf.get_output_embeddings().weight is hf.get_input_embeddings().weight,
-    )
+def build_wrapped(config: WrappedConfig, device: torch.device | str = "cpu") -> WrappedModel:
+    """The same class with weights that mean nothing yet, to be filled from a checkpoint of a run."""
+    with quiet(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        hf = auto_class(config).from_config(
+            their_config(config, Path("config.json")), dtype=torch.float32, trust_remote_code=False
+        )
+    return WrappedModel(hf.to(device), config)
 
 
 @contextlib.contextmanager
@@ -293,23 +265,6 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
         model.train(was_training)
 
 
-@contextlib.contextmanager
-def _quiet(transformers: Any) -> Iterator[None]:
-    """Without the library's progress bars and advice: tilth has displays and errors of its own."""
-    logging = transformers.utils.logging
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
-
-
 def _some_ids(config: WrappedConfig, count: int, device: torch.device) -> Tensor:
     """Ids that differ, from the middle of the vocabulary: special tokens stand at its ends."""
     return (torch.arange(count, device=device)[None] + config.vocab_size // 2) % config.vocab_size
@@ -317,18 +272,3 @@ def _some_ids(config: WrappedConfig, count: int, device: torch.device) -> Tensor
 
 def _close(one: Tensor, other: Tensor) -> bool:
     return bool((one - other).abs().max() <= _CLOSE * (1 + other.abs().max()))
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-def _library() -> Any:
-    try:
-        import transformers
-    except ImportError:
-        raise RecipeError(
-            "an architecture that tilth does not have itself needs the package transformers",
-            "pip install 'tilth[transformers]'",
-        ) from None
-    return transformers

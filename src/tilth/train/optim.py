@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import torch
@@ -43,7 +44,7 @@ def _groups(model: nn.Module, weight_decay: float, *, split_layers: bool) -> lis
     }
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            hidden = split_layers and name.startswith("layers.")
+            hidden = split_layers and parameter.dim() == 2 and re.search(r"(^|\.)\d+\.", name) is not None
             kind = "vectors" if parameter.dim() < 2 else "layers" if hidden else "matrices"
             groups[kind]["params"].append((name, parameter))
     return [group for group in groups.values() if group["params"]]

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from tilth.checkpoint.store import Checkpoint, CheckpointStore
-from tilth.checkpoint.tensors import load_model
+from tilth.checkpoint.tensors import load_model, unique_state
 from tilth.checkpoint.trainable import load_trainable, trainable_state
 from tilth.core.environment import Precision
 from tilth.core.errors import Aborted, DivergedError, Stopped
@@ -30,7 +30,7 @@ from tilth.data.batch import Batch
 from tilth.data.loader import Loader
 from tilth.distributed.runtime import Runtime
 from tilth.model.adapters import adapter_names
-from tilth.model.transformer import Transformer
+from tilth.model.wrapped import AnyModel
 from tilth.train.config import TrainConfig
 from tilth.train.optim import load_state_tensors, set_learning_rate, state_tensors
 from tilth.train.schedule import learning_rate_share
@@ -49,7 +49,7 @@ class Parts:
     receives every event, in process 0; `before_save` makes durable what a checkpoint refers to.
     """
 
-    model: Transformer
+    model: AnyModel
     optimizer: torch.optim.Optimizer
     loader: Loader
     runtime: Runtime
@@ -59,11 +59,12 @@ class Parts:
     micro_rows: int
     emit: Callable[[Event], None]
     before_save: Callable[[], None] = lambda: None
-    evaluate: Callable[[Transformer], dict[str, float]] | None = None
+    evaluate: Callable[[AnyModel], dict[str, float]] | None = None
     evaluate_every: int | None = None
-    sample: Callable[[Transformer, int], list[Event]] | None = None
+    sample: Callable[[AnyModel, int], list[Event]] | None = None
     sample_every: int | None = None
-    flops_per_step: float = 0.0
+    flops_per_step: float | None = None
+    """Of the model; None where they are not known."""
     peak_flops: float | None = None
     identity: dict[str, Any] = field(default_factory=dict)
     """Fingerprints of recipe and environment: saved with every checkpoint, compared by the job."""
@@ -174,7 +175,7 @@ class Trainer:
 
     def _record(self, result: StepResult, first_sample: int, lr: float, seconds: float, waited: float) -> None:
         parts, progress = self.parts, self.progress
-        peak = parts.peak_flops
+        peak, work = parts.peak_flops, parts.flops_per_step
         self.parts.emit(
             StepRecord(
                 step=progress.step,
@@ -185,7 +186,7 @@ class Trainer:
                 seconds=round(seconds, 6),
                 data_wait_seconds=round(waited, 6),
                 tokens_per_second=round(self.batch_tokens / seconds, 1),
-                mfu=None if peak is None else parts.flops_per_step / seconds / (peak * parts.runtime.world_size),
+                mfu=None if peak is None or work is None else work / seconds / (peak * parts.runtime.world_size),
                 memory_bytes=parts.runtime.peak_memory_bytes(),
                 skipped=progress.skipped,
                 first_sample=first_sample,
@@ -294,9 +295,9 @@ class Trainer:
         parts.runtime.from_main(self._mark_best)
 
 
-def saved_weights(model: Transformer) -> dict[str, Tensor]:
+def saved_weights(model: AnyModel) -> dict[str, Tensor]:
     """What a checkpoint holds: all weights; beside an adapter what trains, for the base is where it was."""
-    return trainable_state(model) if adapter_names(model) else model.state_dict()
+    return trainable_state(model) if adapter_names(model) else unique_state(model)
 
 
 def _due(step: int, every: int | None) -> bool:

@@ -89,10 +89,13 @@ def gather_facts(
 
 def _model(trial: _Trial, recipe: Recipe, dataset: Dataset, base: Base | None) -> tuple[ModelFacts | None, int | None]:
     """The model in numbers, and the rows of its embeddings."""
-    config = trial("vocabulary", lambda: complete_model(recipe.model, dataset.tokenizer, grows=base is not None))
-    if not isinstance(config, ModelConfig):  # refused, or of a class that is not ours, whose size is not known here
+    shape = base.config if base else recipe.model
+    config = trial("vocabulary", lambda: complete_model(shape, dataset.tokenizer, grows=base is not None))
+    if config is None:  # refused
         return None, None
     trial("memory", lambda: check_room(recipe, config, pick_device(recipe.train.device)))
+    if not isinstance(config, ModelConfig):  # a class of transformers': what it keeps and computes is not known here
+        return None, config.vocabulary
     return trial("model", lambda: model_facts(recipe, config)), config.vocabulary
 
 

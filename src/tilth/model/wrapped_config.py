@@ -1,0 +1,250 @@
+"""What config.json says of an architecture that tilth does not have, asked of transformers' own classes. No weights.
+
+    read_wrapped_config(folder, length) -> WrappedConfig     shapes from the class itself, built without memory
+    their_config(config) -> Any                              transformers' own config object, with nothing of the file
+                                                             that would run or fetch code
+    auto_class(config), quiet(), library()                   for who builds the class
+
+The file may come from anywhere: what it claims is bounded before a class is built by it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from tilth.core.config import Config
+from tilth.core.errors import CheckpointError, RecipeError
+from tilth.model.families import read_json_config
+
+_LENGTHS = ("max_position_embeddings", "n_positions", "seq_length", "max_sequence_length", "n_ctx")
+_CONTEXT = "tilth_context_length"
+"""The key of config.json under which a model that tilth trained keeps how many tokens it reads at once."""
+_MOST_LAYERS = 2000
+_NEVER = ("auto_map", "attn_implementation", "_attn_implementation", "experts_implementation", "use_kernels")
+"""Keys that name code to be run or fetched (kernels are code, too); the class is complete without them."""
+_FAULTS = (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError, ImportError, IndexError,
+           ZeroDivisionError, AssertionError, RecursionError, OverflowError, NotImplementedError)  # fmt: skip
+"""What their classes raise at a config that cannot be."""
+
+
+class WrappedConfig(Config):
+    """What the rest of tilth asks of a model's configuration, of one that is not ours."""
+
+    architecture: str
+    model_type: str
+    vocab_size: int = Field(ge=1)
+    context_length: int = Field(ge=1)
+    num_hidden_layers: int = Field(ge=1)
+    hidden_size: int = Field(ge=1)
+    mlp_size: int = Field(ge=1)
+    is_causal: bool
+    tie_word_embeddings: bool
+    parameters: int = Field(ge=1)
+    """Numbers that it has, tied ones once."""
+    values: dict[str, Any]
+    """config.json as it is."""
+
+    @property
+    def vocabulary(self) -> int:
+        """The number of token ids."""
+        return self.vocab_size
+
+    def written(self) -> dict[str, Any]:
+        """config.json of this model: as it was, with what a run has changed."""
+        kept = {key: value for key, value in self.values.items() if key not in {*_NEVER, "dtype"}}
+        return {**kept, "vocab_size": self.vocab_size, "torch_dtype": "float32", _CONTEXT: self.context_length}
+
+    def with_dropout(self, dropout: float, attention: float) -> WrappedConfig:
+        """With the dropout of a recipe in place of the checkpoint's own, whatever its class calls it; no layer is ever
+        left out whole.
+        """
+        changes: dict[str, float] = {}
+        for key, value in _their_values(self).items():
+            if "drop" in key and isinstance(value, (int, float)) and not isinstance(value, bool):
+                changes[key] = 0.0 if "layer" in key else attention if "att" in key else dropout
+        return self.model_copy(update={"values": {**self.values, **changes}})
+
+
+def read_wrapped_config(folder: Path, context_length: int | None = None) -> WrappedConfig:
+    """The configuration of a folder of any causal or masked architecture that transformers has.
+
+    Args:
+        context_length: tokens at once; left out: what its config.json names, which RecipeError demands where it names
+            none.
+
+    CheckpointError when the architecture is unknown there, needs code of its own, or its config.json cannot be meant.
+    """
+    values, place = read_json_config(folder), folder / "config.json"
+    architecture = _architecture(values, place)
+    theirs = _parsed(values, place)
+    length = _length(theirs, context_length, place)
+    return _described(_empty(architecture, theirs, place), architecture, length, values)
+
+
+def tensor_shapes(config: WrappedConfig) -> dict[str, tuple[int, ...]]:
+    """The shape of every tensor of its class, by their names."""
+    hf = _empty(config.architecture, their_config(config, Path("config.json")), Path("config.json"))
+    return {name: tuple(tensor.shape) for name, tensor in hf.state_dict().items()}
+
+
+def _empty(architecture: str, theirs: Any, place: Path) -> Any:
+    """The class, without memory for its weights."""
+    try:
+        with quiet(), torch.device("meta"):
+            return getattr(library(), f"AutoModelFor{_kind(architecture)}").from_config(theirs, trust_remote_code=False)
+    except _FAULTS as error:
+        raise CheckpointError(
+            f"{place}: transformers cannot make {architecture} of it: {first_line(error)}", "get the file again"
+        ) from None
+
+
+def their_config(config: WrappedConfig, place: Path) -> Any:
+    """transformers' own config object."""
+    return _parsed(config.written(), place)
+
+
+def auto_class(config: WrappedConfig) -> Any:
+    """Their class that finds the architecture's own."""
+    return getattr(library(), f"AutoModelFor{_kind(config.architecture)}")
+
+
+def _kind(architecture: str) -> str:
+    return "CausalLM" if architecture in _causal_names() else "MaskedLM"
+
+
+def _names(table: Mapping[str, Any]) -> set[str]:
+    return {name for value in table.values() for name in ([value] if isinstance(value, str) else value)}
+
+
+def _causal_names() -> set[str]:
+    return _names(library().models.auto.modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+
+
+def _architecture(values: dict[str, Any], place: Path) -> str:
+    masked = _names(library().models.auto.modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES)
+    named = values.get("architectures")
+    for name in named if isinstance(named, list) else []:
+        if name in _causal_names() or name in masked:
+            return str(name)
+    code = ", and its code (auto_map) is never run" if "auto_map" in values else ""
+    raise CheckpointError(
+        f"{place} is of model type {values.get('model_type')!r} and architecture {named!r}, which is no causal or "
+        f"masked language model of transformers {library().__version__}{code}",
+        "use another checkpoint, or a newer transformers",
+    )
+
+
+def _parsed(values: dict[str, Any], place: Path) -> Any:
+    model_type = values.get("model_type")
+    if not isinstance(model_type, str) or model_type not in library().CONFIG_MAPPING:
+        raise CheckpointError(
+            f"{place} is of model type {model_type!r}, which transformers {library().__version__} lacks",
+            "use another checkpoint, or a newer transformers",
+        )
+    if values.get("quantization_config"):
+        raise CheckpointError(
+            f"{place}: the weights are quantized (quantization_config), and tilth trains plain ones",
+            "name the checkpoint that they were made of; adapter.quantize: nf4 holds it in four bits",
+        )
+    given = {key: value for key, value in values.items() if key not in {*_NEVER, "model_type"}}
+    try:
+        with quiet():
+            theirs = library().AutoConfig.for_model(model_type, **given)
+        layers = theirs.num_hidden_layers
+    except _FAULTS as error:
+        raise CheckpointError(
+            f"{place}: transformers cannot read it: {first_line(error)}", "get the file again"
+        ) from None
+    except Exception as error:  # their validator has errors of its own
+        if type(error).__module__.split(".")[0] != "huggingface_hub":
+            raise
+        raise CheckpointError(
+            f"{place} has a value of a wrong kind: {first_line(error)}", "get the file again"
+        ) from None
+    if not isinstance(layers, int) or not 0 < layers <= _MOST_LAYERS:
+        raise CheckpointError(
+            f"{place} claims {layers!r} layers", f"no model has more than {_MOST_LAYERS}: get it again"
+        )
+    return theirs
+
+
+def _their_values(config: WrappedConfig) -> dict[str, Any]:
+    found: dict[str, Any] = _parsed(config.values, Path("config.json")).to_dict()
+    return found
+
+
+def _length(theirs: Any, asked: int | None, place: Path) -> int:
+    stated = next((n for name in _LENGTHS if isinstance(n := getattr(theirs, name, None), int) and n > 0), None)
+    length = asked or getattr(theirs, _CONTEXT, None) or stated
+    if not isinstance(length, int):
+        raise RecipeError(f"{place} names no longest context", "set model.context_length")
+    if stated is not None and length > stated:
+        raise RecipeError(
+            f"model.context_length is {length}, and {place.parent} is made for {stated} tokens",
+            f"set model.context_length to {stated} at most",
+        )
+    return length
+
+
+def _described(hf: Any, architecture: str, length: int, values: dict[str, Any]) -> WrappedConfig:
+    output: nn.Module | None = hf.get_output_embeddings()
+    if not isinstance(output, nn.Linear):
+        raise CheckpointError(
+            f"{architecture} has no output matrix that could be told from the rest of it", "use another architecture"
+        )
+    vocabulary, hidden = output.weight.shape
+    return WrappedConfig(
+        architecture=architecture,
+        model_type=hf.config.model_type,
+        vocab_size=vocabulary,
+        context_length=length,
+        num_hidden_layers=hf.config.num_hidden_layers,
+        hidden_size=hidden,
+        mlp_size=getattr(hf.config, "intermediate_size", None) or 4 * hidden,
+        is_causal=architecture in _causal_names(),
+        tie_word_embeddings=output.weight is hf.get_input_embeddings().weight,
+        parameters=sum(parameter.numel() for parameter in hf.parameters()),
+        values=values,
+    )
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without the library's progress bars and advice: tilth has displays and errors of its own."""
+    logging = library().utils.logging
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of another library says, in one line."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
+def library() -> Any:
+    """transformers; RecipeError with the remedy where it is not installed."""
+    try:
+        import transformers
+    except ImportError:
+        raise RecipeError(
+            "an architecture that tilth does not have itself needs the package transformers",
+            "pip install 'tilth[transformers]'",
+        ) from None
+    return transformers

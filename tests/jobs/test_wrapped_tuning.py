@@ -1,0 +1,122 @@
+"""Architectures that tilth does not have, tuned whole and by an adapter through transformers' own classes: the same
+commands, checkpoints and results as of its own model."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import peft
+import pytest
+import torch
+import transformers
+
+import tilth
+from tests.jobs.bases import SFT, tuning, write_base
+from tests.jobs.conftest import Cli
+from tests.jobs.helpers import hashes
+from tests.model.families import quiet
+from tilth.model.wrapped import WrappedModel
+from tilth.model.wrapped_config import read_wrapped_config
+
+IDS = list(range(5, 25))
+
+
+@torch.no_grad()
+def theirs_says(model: Any) -> torch.Tensor:
+    said: torch.Tensor = model.eval()(torch.tensor([IDS])).logits[0]
+    return said
+
+
+def says(path: Path, **options: Any) -> torch.Tensor:
+    return torch.from_numpy(tilth.load(path, device="cpu", **options).logits(IDS))
+
+
+@pytest.mark.parametrize("kind", ["bloom", "neox", "phi"])
+def test_a_model_that_trains_whole(tmp_path: Path, cli: Cli, kind: str) -> None:
+    write_base(tmp_path / "base", kind)
+    before, run = hashes(tmp_path / "base"), tmp_path / "runs" / "tuned"
+    train = {"steps": 8, "checkpoint": {"every_steps": 4}}
+    tuning(tmp_path, "base", train=train, evaluate={"every": 4})
+    result = cli("train", "r.yaml", "--json").json()
+    losses = [json.loads(line)["loss"] for line in (run / "steps.jsonl").read_text().splitlines()]
+    assert len(losses) == result["step"] == 8 and losses[-1] < losses[0] and hashes(tmp_path / "base") == before
+    ours = tilth.load(run, device="cpu")
+    assert isinstance(ours.model, WrappedModel) and ours.config.context_length == 32
+    with quiet():
+        theirs = transformers.AutoModelForCausalLM.from_pretrained(run / "final")
+    torch.testing.assert_close(says(run), theirs_says(theirs), atol=1e-5, rtol=1e-5)
+    assert torch.equal(says(run, which="latest"), says(run)) and not torch.equal(says(run, which=4), says(run))
+    evaluated = cli("evaluate", "runs/tuned", "--json").json()
+    assert evaluated["loss"] == pytest.approx(result["validation_loss"], abs=1e-5)
+    assert cli("generate", "runs/tuned", "--prompt", "the soil").code == 0
+    assert cli("train", "r.yaml", "--json").json()["step"] == 8, "typed again, it is over"
+
+
+def test_an_adapter_beside_it(tmp_path: Path, cli: Cli) -> None:
+    write_base(tmp_path / "base", "neox")
+    data = {**SFT["data"]}
+    train = {**SFT["train"], "steps": 6, "checkpoint": {"every_steps": 2}}
+    adapter = {"rank": 4, "targets": ["query_key_value", "dense_4h_to_h"]}
+    tuning(tmp_path, "base", data=data, train=train, adapter=adapter)
+    cli("train", "r.yaml", "--json").json()
+    run = tmp_path / "runs" / "tuned"
+    with quiet():
+        base = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "base")
+        plain = theirs_says(base)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PEFT asks what transformers has renamed
+            theirs = theirs_says(peft.PeftModel.from_pretrained(base, run / "final"))
+    torch.testing.assert_close(says(run), theirs, atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(plain, theirs) and torch.equal(says(run, which="latest"), says(run))
+    stored = sum(path.stat().st_size for path in (run / "final").glob("*.safetensors"))
+    assert stored < (tmp_path / "base" / "model.safetensors").stat().st_size / 5
+
+
+def test_tokens_that_the_recipe_adds(tmp_path: Path, cli: Cli) -> None:
+    write_base(tmp_path / "base", "phi")
+    rows = read_wrapped_config(tmp_path / "base").vocabulary
+    added = [f"<|new_{n}|>" for n in range(rows)]
+    tuning(tmp_path, "base", tokenizer={"special_tokens": added}, train={"steps": 2})
+    cli("train", "r.yaml", "--json").json()
+    ours = tilth.load(tmp_path / "runs" / "tuned", device="cpu")
+    assert ours.config.vocabulary == ours.tokenizer.vocab_size > rows and len(ours.model.output_weight) > rows
+    spread = ours.model.output_weight.detach()[-len(added) // 2 :].std(0)
+    assert 0 < float(spread.max()) < 0.05, "new rows are near the mean of the old ones, and no two alike"
+
+
+def test_what_cannot_keep_documents_apart_is_told_before_a_step(tmp_path: Path, cli: Cli) -> None:
+    write_base(tmp_path / "base", "bloom")
+    tuning(tmp_path, "base", **SFT)
+    cli("train", "r.yaml").fault(2, "BloomForCausalLM does not keep the documents of a row apart", "causal_lm")
+    assert not list((tmp_path / "runs" / "tuned").glob("*.jsonl"))
+    cli("train", "r.yaml", sets=["model.context_length=4096", "train.batch_tokens=4096"]).fault(2, "documents of a row")
+    write_base(tmp_path / "other", "phi")
+    long = ["model.from=other", "model.context_length=64"]
+    cli("train", "r.yaml", sets=long).fault(2, "context_length is 64", "made for 32 tokens")
+
+
+def test_dropout_is_the_recipes(tmp_path: Path) -> None:
+    write_base(tmp_path / "base", "phi")
+    config = read_wrapped_config(tmp_path / "base").with_dropout(0.25, 0.5)
+    changed = {key: value for key, value in config.values.items() if "drop" in key}
+    assert changed == {"embd_pdrop": 0.25, "resid_pdrop": 0.25, "attention_dropout": 0.5}
+
+
+def test_exports_are_what_transformers_and_peft_load(tmp_path: Path, cli: Cli) -> None:
+    write_base(tmp_path / "base", "neox")
+    tuning(tmp_path, "base", **{**SFT, "adapter": {"rank": 4}, "train": {**SFT["train"], "steps": 4}})
+    cli("train", "r.yaml", "--json").json()
+    assert cli("export", "runs/tuned", "--to", "hf", "--out", "merged").code == 0
+    said = cli("export", "runs/tuned", "--to", "peft", "--out", "adapter")
+    assert said.code == 0, said.err
+    with quiet():
+        merged = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
+    torch.testing.assert_close(theirs_says(merged), says(tmp_path / "runs" / "tuned"), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(says(tmp_path / "merged"), theirs_says(merged), atol=1e-5, rtol=1e-5)
+    assert {"README.md", "tokenizer.json", "generation_config.json"} <= {
+        p.name for p in (tmp_path / "merged").iterdir()
+    }
+    assert torch.equal(says(tmp_path / "adapter"), says(tmp_path / "runs" / "tuned"))
