@@ -157,8 +157,8 @@ def test_a_template_of_the_recipe_goes_out_in_the_place_of_the_checkpoints(
     (tmp_path / "base" / "chat_template.jinja").write_text(own)
     pairs = {"path": str(made / "pairs.jsonl"), "map": {"prompt": "q", "completion": "a"}}
     for name, template, tokens, ends in (
-        ("own", "checkpoint", [], 256),
-        ("other", "chatml", ["<|im_start|>", "<|im_end|>"], [256, 258]),
+        ("own", "checkpoint", [], [3, 256]),
+        ("other", "chatml", ["<|im_start|>", "<|im_end|>"], [3, 256, 258]),
     ):
         file = recipe(
             tmp_path,

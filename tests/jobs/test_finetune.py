@@ -161,3 +161,13 @@ def test_a_template_needs_its_tokens(tmp_path: Path, base: Path) -> None:
     with pytest.raises(RecipeError, match=r"chatml writes <\|im_start\|>") as caught:
         trained(tmp_path, base, data=data, train={"objective": "sft"})
     assert "tokenizer.special_tokens" in caught.value.remedy
+
+
+def test_a_base_that_no_class_of_hugging_face_computes_takes_an_adapter_too(tmp_path: Path) -> None:
+    shape = {"num_hidden_layers": 1, "hidden_size": 32, "num_attention_heads": 2, "context_length": 64}
+    model = {"preset": "llama-tiny", "activation": "relu2", "num_key_value_heads": 2, **shape}
+    first = trained(tmp_path, None, "first", model=model, tokenizer={"kind": "byte"}, train={"steps": 2})
+    result = trained(tmp_path, Path(first["run"]), "second", adapter={"rank": 2})
+    final, latest = tilth.load(result["run"]), tilth.load(result["run"], "latest")
+    assert (final.logits([5, 6, 7]) == latest.logits([5, 6, 7])).all()
+    assert np.abs(final.logits([5, 6, 7]) - tilth.load(first["run"]).logits([5, 6, 7])).max() > 0

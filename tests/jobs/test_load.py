@@ -91,8 +91,9 @@ def test_other_architectures_and_those_asked_for_are_wrapped(llama: Path, tmp_pa
     assert isinstance(model.generate("the", max_new_tokens=5), str)
     assert isinstance(tilth.load(llama, wrapped=True).model, WrappedModel)
     assert not isinstance(tilth.load(llama).model, WrappedModel)
-    with pytest.raises(RecipeError, match="is a Hugging Face folder already"):
-        export_model(tmp_path, tmp_path / "out")
+    written = export_model(tmp_path, tmp_path / "out")
+    assert written.architecture == "GPTNeoXForCausalLM"
+    assert np.array_equal(logits_of(written.folder), logits_of(tmp_path))
 
 
 def test_out_again_as_a_folder_that_loads_everywhere(llama: Path, tmp_path: Path) -> None:

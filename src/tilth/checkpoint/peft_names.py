@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from torch import nn
 
+from tilth.core.errors import RecipeError
 from tilth.model.adapters import adaptable
 from tilth.model.families import Place, family_of
 from tilth.model.lora import LoraLinear
@@ -28,11 +29,14 @@ Placing = Callable[[str], Place]
 
 
 def places(model: nn.Module) -> Placing:
-    """Of our own model the names of its family (RecipeError when it is of none); of any other module its own, of one
-    that is wrapped those of the class inside.
+    """Of our own model the names of its family, or its own when it is of none: PEFT has no class for such a base, and
+    tilth reads the adapter all the same. Of any other module its own, of one that is wrapped those of the class inside.
     """
     if isinstance(model, Transformer):
-        return family_of(model.config).place
+        try:
+            return family_of(model.config).place
+        except RecipeError:
+            return lambda name: Place(f"model.{name}")
     inside = "hf." if isinstance(model, WrappedModel) else ""
     conv = {path for path, module in model.named_modules() if type(module).__name__ == "Conv1D"}
     conv |= {path for path, module in model.named_modules() if getattr(module, "transposed", False) is True}

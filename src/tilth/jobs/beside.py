@@ -90,7 +90,7 @@ def generation(found: LanguageModel, template: ChatTemplate | None) -> dict[str,
     ids = special_ids(found)
     if template is not None:
         with ChatEncoder(found.tokenizer, template) as encoder:
-            stops = sorted(encoder.stop_ids())
+            stops = sorted(encoder.stop_ids() | found.stop_ids)
         ids["eos_token_id"] = stops if len(stops) > 1 else stops[0]
     return ids
 

@@ -140,6 +140,9 @@ def _find(path: Path, which: Which, checkpoint: Callable[[Path, Which], Path] | 
 def _nearest_folder(path: Path) -> str:
     if path.suffix in (".yaml", ".yml") and path.is_file():
         return f"a recipe stands there; name the folder of its run, runs/NAME, or train it first: tilth train {path}"
-    there = [p.name for p in path.parent.iterdir() if p.is_dir()] if path.parent.is_dir() else []
-    close = difflib.get_close_matches(path.name, there, n=1)
-    return f"did you mean {path.parent / close[0]}?" if close else "train first: `tilth train RECIPE`"
+    there = sorted(p.name for p in path.parent.iterdir() if p.is_dir()) if path.parent.is_dir() else []
+    if close := difflib.get_close_matches(path.name, there, n=1):
+        return f"did you mean {path.parent / close[0]}?"
+    runs = [str(path.parent / name) for name in there if (path.parent / name / "recipe.json").exists()]
+    known = f"there are {', '.join(runs[:5])}; " if runs else "train first: `tilth train RECIPE`; "
+    return f"{known}a model of the hub is ORG/NAME"
