@@ -10,12 +10,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import os
 import shlex
 import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
@@ -324,10 +325,26 @@ def main() -> None:
     except TilthError as error:
         if not error.told:
             _tell(f"tilth: {error.message}\n  remedy: {error.remedy}")
-        sys.exit(error.exit_code)
+        _leave(error.exit_code)
     except _Interrupted as interrupted:
         _tell(f"tilth: {interrupted}: what was finished is kept\n  remedy: type the same command to go on")
-        sys.exit(75)
+        _leave(75)
+    except SystemExit as end:
+        if not isinstance(end.code, (int, type(None))):
+            raise
+        _leave(end.code or 0)
+
+
+def _leave(code: int) -> NoReturn:
+    """Ends the process. Of several that ended well, each at once: the threads of their group, torn down with the
+    interpreter, now and then abort it after all work was done, and the launcher would call the run failed.
+    """
+    if code == 0 and os.environ.get("WORLD_SIZE", "1") != "1":
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _tell(text: str) -> None:
