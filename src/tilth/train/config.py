@@ -113,6 +113,9 @@ class TrainConfig(Config):
     """The largest norm of the whole gradient; a longer one is scaled down to it. Left out: 1.0, and none for gd, whose
     steps are the gradient's.
     """
+    activation_checkpointing: Literal["none", "full"] = "none"
+    """`full`: a layer keeps its input alone, and is computed again on the way back. A third more time, far less memory,
+    the same gradients."""
     precision: Precision = "auto"
     device: DeviceName = "auto"
     seed: int = Field(default=1, ge=0)

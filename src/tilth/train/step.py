@@ -74,7 +74,7 @@ def accumulate(
     for number, start in enumerate(range(0, len(batch.input_ids), micro_rows)):
         with seeded(device, derive_seed(seed, "dropout", step, number, runtime.rank)):
             feed = Feed.of(batch.rows(start, start + micro_rows), device)
-            loss = _loss(model, feed, precision) / valid
+            loss = loss_of(model, feed.hidden(model, precision), feed.labels, precision) / valid
             scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         losses.append(loss.detach())
     runtime.sum_all([p.grad for p in model.parameters() if p.grad is not None])
@@ -82,14 +82,10 @@ def accumulate(
     return total
 
 
-def _loss(model: AnyModel, feed: Feed, precision: Precision) -> Tensor:
+def loss_of(model: AnyModel, hidden_BTD: Tensor, labels_BT: Tensor, precision: Precision) -> Tensor:
+    """The loss of `model` on its hidden states, summed over valid labels (nats)."""
     return summed_loss(
-        feed.hidden(model, precision),
-        model.output_weight,
-        feed.labels,
-        precision,
-        bias_V=model.output_bias,
-        softcap=model.logit_softcap,
+        hidden_BTD, model.output_weight, labels_BT, precision, bias_V=model.output_bias, softcap=model.logit_softcap
     )
 
 
