@@ -28,7 +28,7 @@ from tilth.model.recompute import recompute_layers
 from tilth.model.transformer import Transformer
 from tilth.model.wrapped import AnyModel
 from tilth.train.footprint import Footprint, Plan, footprint
-from tilth.train.meter import Peak
+from tilth.train.heap import Heap
 
 PROCESS = 370 << 20
 """A process of Python with torch and tilth loaded and a step done, before it has a model (Linux, torch 2.13)."""
@@ -69,13 +69,12 @@ def memory_forecast(
     """
     rows = rows or _rows(recipe, micro_rows)
     found = run_footprint(recipe, config, min(micro_rows, rows), device, precision or _precision(recipe), rows)
-    peaks = {"step": found.step, "evaluation": found.evaluation or Peak()}
-    when = max(peaks, key=lambda name: peaks[name].total)
-    parts = {name: size for name, size in peaks[when].parts.items() if size}
-    parts["batches"] = parts.pop("batch", 0) + _waiting(recipe, rows)
+    peak = found.peak(Heap() if device.type == "cpu" else None)
+    parts = {name: size for name, size in peak.parts.items() if size}
+    parts["batches"] = parts.get("batches", 0) + _waiting(recipe, rows)
     if device.type == "cpu":
         parts["process"] = PROCESS
-    return MemoryForecast(sum(parts.values()), parts, when)
+    return MemoryForecast(sum(parts.values()), parts, "evaluation" if peak.tape == 1 else "step")
 
 
 def _precision(recipe: Recipe) -> Precision:
