@@ -19,17 +19,15 @@ from torch import Tensor
 
 from tilth.core.environment import Precision
 from tilth.data.feed import Feed
+from tilth.model.dropout import drawing
 from tilth.model.precision import make_scaler
 from tilth.model.wrapped import AnyModel
 from tilth.train.config import TrainConfig
-from tilth.train.heap import Heap
 from tilth.train.meter import Kind, Meter, Peak, Tape, on_paper, play
 from tilth.train.optim import make_optimizer
 from tilth.train.step import loss_of, update
 
 _FINITE = 1.0
-STEPS = 4
-"""After so many the heap has grown as far as it will."""
 
 
 @dataclass(frozen=True)
@@ -69,12 +67,10 @@ class Footprint:
     micro: Counter[Kind]
     update: Counter[Kind]
 
-    def peak(self, heap: Heap | None) -> Peak:
-        """The most that is held in a run; `tape` is 1 where that is in an evaluation.
-
-        Steps are played until the heap has found its size.
-        """
-        return play([self.before, self.evaluation, *[self.step] * STEPS], heap)
+    @property
+    def peak(self) -> Peak:
+        """The most that is held in a run; `tape` is 1 where that is in an evaluation."""
+        return play([self.before, self.evaluation, self.step])
 
 
 def footprint(plan: Plan) -> Footprint:
@@ -85,7 +81,7 @@ def footprint(plan: Plan) -> Footprint:
         optimizer = make_optimizer(plan.train.optimizer, model)
         scaler = make_scaler(plan.precision, plan.device)
         scaler.scale(torch.zeros((), device=plan.device))  # it is not ready before
-        _micro_batch(meter, model, plan, scaler)
+        _gradients(meter, model)
         meter.part = "optimizer"
         update(model, optimizer, scaler, _FINITE, plan.train.grad_clip)
         before = meter.tape
@@ -120,13 +116,14 @@ def _micro_batch(meter: Meter, model: AnyModel, plan: Plan, scaler: torch.amp.Gr
     ]
     meter.part = "batches"
     feed = plan.feed()
-    meter.part = "activations"
-    hidden = feed.hidden(model, plan.precision)
-    meter.part = "loss"
-    loss = loss_of(model, hidden, feed.labels, plan.precision) / 1.0
-    del hidden  # the step gives it away, too
-    meter.part = "working"
-    scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+    with drawing(0, 0, len(feed.input_ids)):
+        meter.part = "activations"
+        hidden = feed.hidden(model, plan.precision)
+        meter.part = "loss"
+        loss = loss_of(model, hidden, feed.labels, plan.precision) / 1.0
+        del hidden  # the step gives it away, too
+        meter.part = "working"
+        scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
     for hook in hooks:
         hook.remove()
 

@@ -4,7 +4,7 @@
         ...                         the very code that a run executes
     meter.tape                      memory taken and given back, in order
     meter.work                      products and passes over memory, by kind and size
-    play(tapes, heap)               the most that is held at once, by what it is of
+    play(tapes)                     the most that is held at once, by what it is of
 
 Whatever the code does is counted as it is done: saved activations, copies in another precision, pieces of the loss,
 temporaries of the optimizer. Nothing has to be kept true by hand. What a kernel takes inside itself is not seen.
@@ -26,9 +26,10 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tilth.train.heap import Heap
-
 _aten = torch.ops.aten
+SMALL = 32 << 20
+"""From this size on glibc maps a block by itself and gives it back whole; below, freed ones leave holes."""
+_PASSING = {"activations", "loss", "working"}
 _PRODUCTS = {"mm", "addmm", "addmm_", "bmm", "baddbmm"}
 _KNOWN = {"gelu", "softmax", "layer_norm", "rms_norm", "silu", "tanh", "exp", "logsumexp", "dropout", "bernoulli"}
 
@@ -157,40 +158,41 @@ def _attention_flops(name: str, read: list[Tensor]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Peak:
-    """The most bytes that were held at once, what they were of, and the number of the tape that was playing.
-
-    `allocator` is what the heap could not give back.
+    """The most bytes that were held at once, what they were of, how many of those that come and go with a step lay in
+    blocks of less than 32 MiB, and the number of the tape that was playing.
     """
 
     total: int
     parts: dict[str, int]
+    small: int
     tape: int
 
 
-def play(tapes: Sequence[Tape], heap: Heap | None = None) -> Peak:
-    """What is held at the largest when the tapes are played one after the other; one may come more than once.
+def play(tapes: Sequence[Tape]) -> Peak:
+    """What is held at the largest when the tapes are played one after the other."""
+    live, held, total, peak = Counter[str](), dict[int, Take](), 0, Peak(0, {}, 0, 0)
 
-    Args:
-        heap: where memory comes from; None: whatever is given back is gone (a GPU, as torch counts it).
-    """
-    live, held, peak = Counter[str](), dict[int, Take](), Peak(0, {}, 0)
+    def add(block: Take, sign: int) -> None:
+        live[block.part] += sign * block.size
+        live["small"] += sign * block.size * (block.size < SMALL and block.part in _PASSING)
+
     for number, tape in enumerate(tapes):
         for event in tape:
             if isinstance(event, Take):
                 held[event.block] = event
-                live[event.part] += event.size
-                if heap is not None:
-                    heap.take(event.block, event.size)
-                total = live.total() if heap is None else heap.resident
+                add(event, 1)
+                total += event.size
                 if total > peak.total:
-                    peak = Peak(total, {**live, "allocator": total - live.total()}, number)
-            elif (before := held.pop(event.block, None)) is not None:
-                live[before.part] -= before.size
-                if isinstance(event, Call):
-                    held[event.block] = Take(event.block, before.size, event.part)
-                    live[event.part] += before.size
-                elif heap is not None:
-                    heap.give(event.block)
+                    parts = dict(live)
+                    peak = Peak(total, parts, parts.pop("small"), number)
+                continue
+            before = held.pop(event.block)
+            add(before, -1)
+            if isinstance(event, Call):
+                held[event.block] = Take(event.block, before.size, event.part)
+                add(held[event.block], 1)
+            else:
+                total -= before.size
     return peak
 
 
