@@ -19,7 +19,7 @@ from rich.text import Text
 from tilth.cli.output import print_json, results
 from tilth.cli.screen import OutConsole, show
 from tilth.cli.show import prepare_shown
-from tilth.cli.tables import count, percent, plural, printable, size
+from tilth.cli.tables import count, duration, percent, plural, printable, size
 from tilth.core.errors import CheckpointError, DataError, RecipeError
 
 if TYPE_CHECKING:
@@ -133,6 +133,7 @@ def _tables(said: dict[str, Any]) -> Iterator[RenderableType]:
         ("vocabulary", _vocabulary_lines(said["vocabulary"])),
         ("run", _run_lines(said["forecast"])),
         ("memory that stays", _memory_lines(said["forecast"])),
+        ("forecast", forecast_lines(said["forecast"]["run"])),
     ):
         table = Table(title=title, box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
         table.title_justify, table.title_style = "left", "bold"
@@ -211,3 +212,22 @@ def _memory_lines(forecast: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for name, taken in memory.items():
         yield name, size(taken)
     yield "not in it", "; ".join(forecast["left_out"])
+
+
+def forecast_lines(run: dict[str, Any] | None) -> Iterator[tuple[str, str]]:
+    """Memory at its peak, by part; time and cost."""
+    if run is None:
+        yield "unknown", "the model cannot be counted"
+        return
+    yield (
+        "memory",
+        f"{size(run['memory'])} at the most, in {'an evaluation' if run['when'] == 'evaluation' else 'a step'}",
+    )
+    for name, taken in sorted(run["parts"].items(), key=lambda part: -part[1]):
+        if taken > 0.005 * run["memory"]:
+            yield f"  {name}", size(taken)
+    yield "a step", f"{run['step_seconds']:.3g} s, at the rates of this machine (measured {run['calibrated']})"
+    if run["seconds"] is not None:
+        yield "all steps", duration(run["seconds"])
+    if run["cost"] is not None:
+        yield "cost", f"{run['cost']:.2f}"

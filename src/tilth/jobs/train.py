@@ -26,6 +26,7 @@ from tilth.evaluate.evaluator import evaluate
 from tilth.jobs.base import Base, find_base, with_base
 from tilth.jobs.chats import format_of, stop_ids_of
 from tilth.jobs.final import Adapted, choose_weights, standing_final, write_final, write_identity
+from tilth.jobs.forecast_run import RunForecast, Watch, run_forecast
 from tilth.jobs.mixing import say_mixture, seen, tokens_of, training_tokens
 from tilth.jobs.objectives import Reading, counted_bytes, epoch_tokens, held_out_pass, masker_of, training_sampler
 from tilth.jobs.recipe import Recipe
@@ -88,7 +89,8 @@ def _train(
     notes: Sequence[str],
 ) -> dict[str, Any]:
     """All processes come here. What process 0 alone does goes through `from_main`, so that none waits in vain."""
-    recipe = with_base(asked, base)
+    recipe, watch = with_base(asked, base), Watch()
+    record = functools.partial(_seen, watch, record)
     model_config = complete_model(base.config if base else recipe.model, dataset.tokenizer, grows=base is not None)
     check_room(recipe, model_config, runtime.device)
     loader = _make_loader(recipe, dataset, runtime)
@@ -122,11 +124,40 @@ def _train(
         _say_where(checkpoint, trainer, record)
 
     runtime.from_main(begin)
+    forecast = _forecast(recipe, model_config, trainer, record) if runtime.is_main else None
     idle = trainer.stopping.reason(trainer.progress) is not None
     with memory_errors(parts.micro_rows):
         stopped_by = trainer.run()
-    result = runtime.from_main(lambda: _end(folder, asked, trainer, stopped_by, idle, model_config, dataset.tokenizer))
+    price, peak = recipe.train.price_per_hour, runtime.peak_memory_bytes()  # writing what comes now is no part of it
+    taken = None if forecast is None else watch.against(forecast, peak, price)
+    result = runtime.from_main(
+        lambda: _end(folder, asked, trainer, stopped_by, idle, model_config, dataset.tokenizer, taken)
+    )
     return result if runtime.is_main else {}
+
+
+def _seen(watch: Watch, record: Emit, event: Event) -> None:
+    watch(event)
+    record(event)
+
+
+def _forecast(recipe: Recipe, config: AnyConfig, trainer: Trainer, record: Emit) -> RunForecast | None:
+    """What the steps that are left should take, said; None where the run is over, or its model's class transformers'."""
+    parts, step, total = trainer.parts, trainer.progress.step, trainer.stopping.total_steps
+    if trainer.stopping.reason(trainer.progress) or not isinstance(config, ModelConfig):
+        return None
+    rows = -(-parts.loader.batch_rows // parts.runtime.world_size)
+    found = run_forecast(
+        recipe,
+        config,
+        parts.micro_rows,
+        parts.runtime.device,
+        precision=parts.precision,
+        rows=rows,
+        steps=None if total is None else total - step,
+    )
+    record(Message(step, "info", found.words()))
+    return found
 
 
 def _claim(folder: RunFolder, recipe: Recipe, base: Base | None, dataset: Dataset, config: AnyConfig) -> list[str]:
@@ -418,6 +449,7 @@ def _end(
     idle: bool,
     config: AnyConfig,
     tokenizer: Tokenizer,
+    forecast: dict[str, Any] | None,
 ) -> dict[str, Any]:
     """Writes final model, result and report; a run that was over already (`idle`) keeps those that are still true."""
     parts, progress, asked = trainer.parts, trainer.progress, recipe.train.final
@@ -440,6 +472,7 @@ def _end(
         "seconds": round(progress.seconds, 3),
         "stopped_by": stopped_by,
         "checkpoint": str(folder.checkpoints / f"step-{progress.step:08d}"),
+        "forecast": forecast,
     }
     if mixture := seen(parts.loader.sampler, parts.loader.samples):
         result["mixture"] = mixture
@@ -464,5 +497,6 @@ def _is_kept(folder: RunFolder, result: dict[str, Any]) -> bool:
         before = read_json(folder.path / "result.json")
     except IntegrityError:
         return False
-    same = isinstance(before, dict) and {**before, "process": None} == {**result, "process": None}
+    own = {"process": None, "forecast": None}  # of who did the steps
+    same = isinstance(before, dict) and {**before, **own} == {**result, **own}
     return same and (folder.path / "report.html").exists()

@@ -118,6 +118,8 @@ class TrainConfig(Config):
     the same gradients."""
     precision: Precision = "auto"
     device: DeviceName = "auto"
+    price_per_hour: float | None = Field(default=None, gt=0)
+    """What the machine costs, in any currency: the forecast then names what the run will."""
     seed: int = Field(default=1, ge=0)
     checkpoint: CheckpointConfig = CheckpointConfig()
     final: Literal["last", "best"] = "last"

@@ -14,28 +14,39 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from tilth.core.environment import launched
 from tilth.core.errors import RecipeError
 from tilth.core.rundir import RunFolder
 from tilth.data.dataset import Dataset
-from tilth.distributed.runtime import long_from_main
-from tilth.jobs.base import find_base
+from tilth.distributed.runtime import long_from_main, pick_device
+from tilth.jobs.base import Base, find_base
+from tilth.jobs.forecast_run import RunForecast, run_forecast
 from tilth.jobs.preflight.facts import Facts
 from tilth.jobs.preflight.gather import gather_facts
 from tilth.jobs.preflight.rules import Fault, judge
 from tilth.jobs.preflight.sight import Row, first_rows
 from tilth.jobs.recipe import Recipe
+from tilth.jobs.train import choose_micro_rows, complete_model
+from tilth.model.config import ModelConfig
+from tilth.model.precision import resolve_precision
 
 _TOLD_BY_TRAINING = ("warmup", "batch")
 
 
 @dataclass(frozen=True)
 class Preflight:
-    """What was found. `rows`: the first that training would read; none where a refusal stands in the way."""
+    """What was found.
+
+    Attributes:
+        rows: the first that training would read; none where a refusal stands in the way.
+        forecast: None there too, and for a class of transformers'.
+    """
 
     facts: Facts
     errors: list[Fault]
     warnings: list[Fault]
     rows: list[Row]
+    forecast: RunForecast | None
 
     @property
     def ok(self) -> bool:
@@ -45,11 +56,26 @@ class Preflight:
 
 def look(recipe: Recipe, dataset: Dataset) -> Preflight:
     """Everything that can be said of a run before it begins."""
-    facts, sampler = gather_facts(recipe, dataset, find_base(recipe))
+    base = find_base(recipe)
+    facts, sampler = gather_facts(recipe, dataset, base)
     errors, warnings = judge(facts)
     masked = any(refusal.rule == "mask_token" for refusal in facts.refusals)
     rows = [] if sampler is None or masked else first_rows(facts.recipe, dataset, sampler)
-    return Preflight(facts, errors, warnings, rows)
+    return Preflight(facts, errors, warnings, rows, _forecast(facts, dataset, base))
+
+
+def _forecast(facts: Facts, dataset: Dataset, base: Base | None) -> RunForecast | None:
+    """Of one process; what a run measures at its start (precision, rows at once) is chosen as well as it can be here."""
+    recipe, run = facts.recipe, facts.run
+    if facts.model is None or run is None:
+        return None
+    config = complete_model(base.config if base else recipe.model, dataset.tokenizer, grows=base is not None)
+    assert isinstance(config, ModelConfig), "of others there are no facts"
+    device, share = pick_device(recipe.train.device), -(-run.rows_per_step // launched().world_size)
+    micro_rows = choose_micro_rows(recipe, config, share, device)
+    shape = (micro_rows * config.context_length, config.hidden_size, config.mlp_size)
+    precision = resolve_precision(recipe.train.precision, device, *shape)
+    return run_forecast(recipe, config, micro_rows, device, precision=precision, rows=share, steps=run.steps)
 
 
 def before_training(recipe: Recipe, dataset: Dataset, run: Path) -> list[str]:
