@@ -9,8 +9,12 @@ out what a process takes before it has a model, on both sides: small runs are mo
 
 from __future__ import annotations
 
+import argparse
 import json
 import random
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +29,7 @@ WIDE = {"num_hidden_layers": 3, "num_attention_heads": 12, "hidden_size": 768}
 def case(shape: dict[str, Any], context: int, rows: int, micro: int, vocab: int = 8192, **other: Any) -> dict[str, Any]:
     """A recipe: `rows` a step of `context` tokens, `micro` at once."""
     train = {
-        "steps": 4,
+        "steps": 3,
         "batch_tokens": rows * context,
         "micro_batch": micro,
         "precision": "fp32",
@@ -100,5 +104,54 @@ def recipe_of(name: str, folder: Path) -> tilth.Recipe:
 
 
 def child(name: str, folder: Path) -> None:
-    """One run; what it recorded is in its folder."""
+    """One run; what it took and was to take stands in its result.json."""
     tilth.train(recipe_of(name, folder), folder / "runs" / name, folder / "work")
+
+
+def measured(name: str, folder: Path) -> dict[str, Any]:
+    """A run in a process of its own."""
+    command = [sys.executable, __file__, "--child", name, "--folder", str(folder)]
+    if "adapter" in CASES[name]:  # the first makes the base, and would be larger by that
+        subprocess.run([*command, "--prepare"], check=True)
+    subprocess.run(command, check=True)
+    found: dict[str, Any] = json.loads((folder / "runs" / name / "result.json").read_text())["forecast"]
+    return {"name": name, **found}
+
+
+def table(found: list[dict[str, Any]]) -> str:
+    """As docs/memory.md has it."""
+    lines = ["| run | forecast | measured | off | above the process, off | step, forecast | measured |"]
+    lines.append("|---|---|---|---|---|---|---|")
+    for one in found:
+        actual, process = one["actual"], one["parts"]["process"]
+        off, above = one["memory"] / actual["memory"] - 1, one["memory"] - process
+        off_above = above / (actual["memory"] - process) - 1
+        sizes = " | ".join(f"{size / 2**20:,.0f} MiB" for size in (one["memory"], actual["memory"]))
+        times = f"{one['step_seconds']:.2f} s | {actual['step_seconds']:.2f} s"
+        lines.append(f"| `{one['name']}` | {sizes} | {off:+.1%} | {off_above:+.1%} | {times} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", nargs="*", default=list(CASES))
+    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    parser.add_argument("--prepare", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        recipe_of(options.child, options.folder) if options.prepare else child(options.child, options.folder)
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.folder or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / "text.txt")
+        found = [measured(name, folder.absolute()) for name in options.only]
+    print(table(found))
+    if options.json:
+        options.json.write_text(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()

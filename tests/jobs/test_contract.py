@@ -26,7 +26,7 @@ from tilth.data.dataset import open_dataset
 from tilth.jobs.recipe import load_recipe, shipped_recipes
 
 PREPARED = {"documents", "dropped", "tokens", "folder"}
-TRAINED = {"run", "step", "tokens", "train_loss", "validation_loss", "seconds", "stopped_by", "checkpoint"}
+TRAINED = {"run", "step", "tokens", "train_loss", "validation_loss", "seconds", "stopped_by", "checkpoint", "forecast"}
 EVALUATED = {"loss", "perplexity", "bits_per_byte", "accuracy", "tokens"}
 STEP = {
     "step",

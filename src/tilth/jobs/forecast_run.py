@@ -12,6 +12,7 @@ machine (train/calibration.py); evaluations, samples and checkpoints are not in 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -36,9 +37,10 @@ from tilth.model.wrapped import AnyModel
 from tilth.train.calibration import calibrated
 from tilth.train.footprint import Footprint, Plan, footprint
 
-HOLES = 0.25
+HOLES = 0.31
 """Of what comes and goes in blocks below 32 MiB, the share that glibc holds besides, in holes that nothing fits into:
-measured (benchmarks/forecast.py), and different by a third from one run to the next."""
+measured (benchmarks/forecast.py), and different by a third from one run to the next. With activation checkpointing
+blocks are mapped by themselves (core/environment.py), and leave none."""
 PROCESS = 405 << 20
 """A process of Python with torch and tilth loaded and a step done, before it has a model (Linux, torch 2.13)."""
 
@@ -145,16 +147,22 @@ def run_forecast(
 
 
 class Watch:
-    """Takes the time of the steps that are recorded; the first one, in which much is made ready, is left out."""
+    """Takes the time of the steps that are recorded; the first one, in which much is made ready, is left out.
 
-    def __init__(self) -> None:
+    Args:
+        record: is given every event.
+    """
+
+    def __init__(self, record: Callable[[Event], None]) -> None:
+        self._record = record
         self._steps, self._seconds = 0, 0.0
 
     def __call__(self, event: Event) -> None:
-        """Notes a step; other events pass."""
+        """Notes a step."""
         if isinstance(event, StepRecord):
             self._seconds += event.seconds if self._steps else 0.0
             self._steps += 1
+        self._record(event)
 
     def against(self, forecast: RunForecast, peak: int, price: float | None) -> dict[str, Any]:
         """The forecast, and beside it what was: `actual`, of this process."""
@@ -176,7 +184,8 @@ def _memory(found: Footprint, recipe: Recipe, rows: int, device: torch.device) -
     parts = {name: size for name, size in peak.parts.items() if size}
     parts["batches"] = parts.get("batches", 0) + _waiting(recipe, rows)
     if device.type == "cpu":
-        parts |= {"process": PROCESS, "allocator": int(HOLES * peak.small)}
+        holes = 0 if recipe.train.activation_checkpointing == "full" else int(HOLES * peak.small)
+        parts |= {"process": PROCESS, "allocator": holes}
     return MemoryForecast(sum(parts.values()), parts, "evaluation" if peak.tape == 1 else "step")
 
 

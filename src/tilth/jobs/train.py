@@ -89,8 +89,7 @@ def _train(
     notes: Sequence[str],
 ) -> dict[str, Any]:
     """All processes come here. What process 0 alone does goes through `from_main`, so that none waits in vain."""
-    recipe, watch = with_base(asked, base), Watch()
-    record = functools.partial(_seen, watch, record)
+    recipe, record = with_base(asked, base), (watch := Watch(record))
     model_config = complete_model(base.config if base else recipe.model, dataset.tokenizer, grows=base is not None)
     check_room(recipe, model_config, runtime.device)
     loader = _make_loader(recipe, dataset, runtime)
@@ -136,13 +135,8 @@ def _train(
     return result if runtime.is_main else {}
 
 
-def _seen(watch: Watch, record: Emit, event: Event) -> None:
-    watch(event)
-    record(event)
-
-
 def _forecast(recipe: Recipe, config: AnyConfig, trainer: Trainer, record: Emit) -> RunForecast | None:
-    """What the steps that are left should take, said; None where the run is over, or its model's class transformers'."""
+    """What the steps that are left should take, said; None where there are none, or the class is transformers'."""
     parts, step, total = trainer.parts, trainer.progress.step, trainer.stopping.total_steps
     if trainer.stopping.reason(trainer.progress) or not isinstance(config, ModelConfig):
         return None

@@ -143,11 +143,11 @@ def _product(device: torch.device, dtype: torch.dtype, rows: int, width: int, in
 
 def _attention(device: torch.device, dtype: torch.dtype) -> tuple[float, float]:
     shape = (2, 4, 256, 64)
-    parts = [torch.ones(shape, device=device, dtype=dtype, requires_grad=True) for _ in range(3)]
+    q, k, v = (torch.ones(shape, device=device, dtype=dtype, requires_grad=True) for _ in range(3))
 
     def both() -> None:
-        out = F.scaled_dot_product_attention(*parts, is_causal=True)
-        torch.autograd.grad(out, parts, torch.ones_like(out))
+        out = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        torch.autograd.grad(out, (q, k, v), torch.ones_like(out))
 
     return 14.0 * math.prod(shape) * shape[2], _best(device, both)
 

@@ -34,6 +34,7 @@ def summary(found: Preflight) -> dict[str, Any]:
         "duplicates": facts.train.duplicates,
         "leaks": facts.leaks.items,
         "forecast": {**forecast(facts), "run": found.forecast.plain() if found.forecast else None},
+        "fits": [fit.plain() for fit in found.fits],
         "too_long": facts.too_long,
         "split": facts.rows.split if facts.rows else 0,
         "dropped": facts.rows.dropped if facts.rows else 0,
