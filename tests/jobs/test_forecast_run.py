@@ -73,6 +73,7 @@ def test_a_run_says_its_forecast_and_at_the_end_what_was(tmp_path: Path, cli: Cl
     assert "Against the forecast" in (tmp_path / "runs" / "small" / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_check_says_what_would_fit_and_what_it_costs(tmp_path: Path, cli: Cli) -> None:
     write_texts(tmp_path / "texts")
     write_recipe(tmp_path / "r.yaml", "texts")
@@ -89,9 +90,10 @@ def test_check_says_what_would_fit_and_what_it_costs(tmp_path: Path, cli: Cli) -
     cli("check", "r.yaml", "--fit", "much", sets=SMALL).fault(2, "no amount of memory", "24GiB")
 
 
+@pytest.mark.slow
 def test_the_most_that_fit_are_found_and_one_more_does_not() -> None:
     tiny = recipe()
-    room = 460 << 20
+    room = 470 << 20
     for fit in fits(tiny, tiny.model, CPU, room, "fp32")[:1]:
         assert fit.memory <= room and fit.micro_batch > 1
         more = memory_forecast(tiny, tiny.model, fit.micro_batch + 1, CPU, rows=2 * fit.micro_batch + 2)

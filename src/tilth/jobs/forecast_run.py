@@ -41,8 +41,8 @@ HOLES = 0.31
 """Of what comes and goes in blocks below 32 MiB, the share that glibc holds besides, in holes that nothing fits into:
 measured (benchmarks/forecast.py), and different by a third from one run to the next. With activation checkpointing
 blocks are mapped by themselves (core/environment.py), and leave none."""
-PROCESS = 405 << 20
-"""A process of Python with torch and tilth loaded and a step done, before it has a model (Linux, torch 2.13)."""
+PROCESS = 420 << 20
+"""A process with torch and tilth loaded, a forecast and a step done, without model and data (Linux, torch 2.13)."""
 
 
 @dataclass(frozen=True, slots=True)
