@@ -301,6 +301,7 @@ def test_the_guide_to_data_names_every_stage_and_every_origin() -> None:
 def test_the_reference_has_every_key_of_a_recipe_and_no_other() -> None:
     page = (ROOT / "docs" / "recipe.md").read_text()
     assert page == reference(), "make reference"
+    assert [line for line in page.splitlines() if line.endswith("|  |")] == [], "each key has a word of its meaning"
     for key in ("`nesterov`", "`patience`", "## `data.sources[].crawl`", "`max_pages`"):
         assert key in page
 
