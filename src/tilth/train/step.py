@@ -1,7 +1,8 @@
 """One optimizer update: micro-batches in, one gradient of the whole global batch, one step.
 
 Every micro-batch adds (sum of its losses) / (valid labels of the GLOBAL batch), so the gradient does not depend on
-how the batch was cut or over how many processes it was spread.
+how the batch was cut or over how many processes it was spread. So a step to which memory was refused can be done
+again with fewer rows at once (`OutOfMemory`).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from tilth.data.feed import Feed
 from tilth.distributed.runtime import Runtime
 from tilth.model.wrapped import AnyModel
 from tilth.train.loss import summed_loss
+from tilth.train.memory import OutOfMemory, first_line, forget, is_of_memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,19 +69,47 @@ def accumulate(
     """Adds the gradient of this process's share of the global batch to `.grad`; returns the global mean loss (nats).
 
     Gradients are summed over all processes when this returns. `seed` and `step` say which dropout masks are drawn.
+
+    OutOfMemory, on every process, when memory was refused to one: all gradients are then gone, and nothing else has
+    changed, so that the same can be done again with fewer rows.
     """
     device = runtime.device
     (valid,) = runtime.sum_floats([float(batch.valid_labels)])
-    losses = []
-    for number, start in enumerate(range(0, len(batch.input_ids), micro_rows)):
-        with seeded(device, derive_seed(seed, "dropout", step, number, runtime.rank)):
-            feed = Feed.of(batch.rows(start, start + micro_rows), device)
-            loss = _loss(model, feed, precision) / valid
-            scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        losses.append(loss.detach())
+    own, refusal = 0.0, ""
+    try:
+        losses = []
+        for number, start in enumerate(range(0, len(batch.input_ids), micro_rows)):
+            with seeded(device, derive_seed(seed, "dropout", step, number, runtime.rank)):
+                losses.append(_backward(model, batch.rows(start, start + micro_rows), valid, device, precision, scaler))
+        own = float(torch.stack(losses).cpu().double().sum())
+    except (MemoryError, RuntimeError) as error:
+        if not is_of_memory(error):
+            raise
+        refusal = first_line(error)
+    if refusal:
+        forget(model, device)
+    # All hear of it before gradients are added up: one that failed has none, and the others would wait for it.
+    total, failed = runtime.sum_floats([own, float(bool(refusal))])
+    if failed:
+        if not refusal:
+            forget(model, device)
+        raise OutOfMemory(refusal or "in another process")
     runtime.sum_all([p.grad for p in model.parameters() if p.grad is not None])
-    (total,) = runtime.sum_floats([float(torch.stack(losses).cpu().double().sum())])
     return total
+
+
+def _backward(
+    model: AnyModel,
+    rows: Batch,
+    valid: float,
+    device: torch.device,
+    precision: Precision,
+    scaler: torch.amp.GradScaler,
+) -> Tensor:
+    """Adds the gradient of some rows; returns their share of the loss. What it held is gone when it returns."""
+    loss = _loss(model, Feed.of(rows, device), precision) / valid
+    scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+    return loss.detach()
 
 
 def _loss(model: AnyModel, feed: Feed, precision: Precision) -> Tensor:
