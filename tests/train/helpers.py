@@ -44,7 +44,6 @@ def make_trainer(
     tokens: TokenStream | Mixture | None = None,
     sampler: Sampler | None = None,
     masker: Masker | None = None,
-    dropout: float = 0.3,
     micro_rows: int = 2,
 ) -> Trainer:
     """A trainer over 130 tokens (or those given) in rows of 8, 6 rows a step in micro-batches of 2: an epoch ends
@@ -60,7 +59,7 @@ def make_trainer(
             hidden_size=16,
             context_length=8,
             vocab_size=130,
-            dropout=dropout,
+            dropout=0.3,
             norm="layernorm",
             bias=True,
         ),

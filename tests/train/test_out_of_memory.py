@@ -79,10 +79,11 @@ def told(events: list[Event]) -> list[tuple[int, int, int]]:
 
 @pytest.mark.parametrize("where", ["forward", "backward"])
 def test_a_whole_batch_pieces_and_steps_done_again_give_the_same_weights(tmp_path: Path, where: str) -> None:
+    """With dropout, whose masks do not depend on the cut."""
     events: list[Event] = []
-    plain = make_trainer(tmp_path / "plain", UNSAVED, dropout=0.0, micro_rows=6)
-    pieces = make_trainer(tmp_path / "pieces", UNSAVED, dropout=0.0, micro_rows=2)
-    again = make_trainer(tmp_path / "again", events=events, dropout=0.0, micro_rows=6)
+    plain = make_trainer(tmp_path / "plain", UNSAVED, micro_rows=6)
+    pieces = make_trainer(tmp_path / "pieces", UNSAVED, micro_rows=2)
+    again = make_trainer(tmp_path / "again", events=events, micro_rows=6)
     assert plain.run() == pieces.run() == "steps"
     with short(again, {3: 3, 6: 1}, where=where) as machine:
         assert again.run() == "steps"
@@ -104,7 +105,7 @@ def test_without_clearing_what_the_failed_try_left_the_weights_are_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The negative control of the test above."""
-    plain, again = (make_trainer(tmp_path / name, UNSAVED, dropout=0.0, micro_rows=3) for name in ("plain", "again"))
+    plain, again = (make_trainer(tmp_path / name, UNSAVED, micro_rows=3) for name in ("plain", "again"))
     plain.run()
     monkeypatch.setattr(step_module, "forget", lambda model, device: None)
     with short(again, {3: 2}):
@@ -123,7 +124,7 @@ def test_memory_is_refused_in_many_words(tmp_path: Path, error: str) -> None:
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_a_step_done_again_has_the_bits_of_one_that_began_so(tmp_path: Path, precision: str) -> None:
-    """With dropout: the masks are those of the rows at once with which the step is done at last."""
+    """Those of the rows at once with which it is done at last."""
     again = make_trainer(tmp_path / "again", UNSAVED, precision=precision, micro_rows=6)
     with short(again, {3: 2}):
         again.run()

@@ -20,6 +20,7 @@ from tilth.core.random import derive_seed
 from tilth.data.batch import Batch
 from tilth.data.feed import Feed
 from tilth.distributed.runtime import Runtime
+from tilth.model.dropout import drawing
 from tilth.model.wrapped import AnyModel
 from tilth.train.loss import summed_loss
 from tilth.train.memory import OutOfMemory, first_line, forget, is_of_memory
@@ -68,31 +69,27 @@ def accumulate(
 ) -> float:
     """Adds the gradient of this process's share of the global batch to `.grad`; returns the global mean loss (nats).
 
-    Gradients are summed over all processes when this returns. `seed` and `step` say which dropout masks are drawn.
+    Gradients are summed over all processes when this returns. `seed` and `step` say which dropout masks are drawn; on a
+    CPU they do not depend on `micro_rows`, nor on the number of processes.
 
     OutOfMemory, on every process, when memory was refused to one: all gradients are then gone, and nothing else has
     changed, so that the same can be done again with fewer rows.
     """
-    device = runtime.device
     (valid,) = runtime.sum_floats([float(batch.valid_labels)])
     own, refusal = 0.0, ""
     try:
-        losses = []
-        for number, start in enumerate(range(0, len(batch.input_ids), micro_rows)):
-            with seeded(device, derive_seed(seed, "dropout", step, number, runtime.rank)):
-                losses.append(_backward(model, batch.rows(start, start + micro_rows), valid, device, precision, scaler))
-        own = float(torch.stack(losses).cpu().double().sum())
+        own = _backward(model, batch, micro_rows, runtime, precision, scaler, valid, seed, step)
     except (MemoryError, RuntimeError) as error:
         if not is_of_memory(error):
             raise
         refusal = first_line(error)
     if refusal:
-        forget(model, device)
+        forget(model, runtime.device)
     # All hear of it before gradients are added up: one that failed has none, and the others would wait for it.
     total, failed = runtime.sum_floats([own, float(bool(refusal))])
     if failed:
         if not refusal:
-            forget(model, device)
+            forget(model, runtime.device)
         raise OutOfMemory(refusal or "in another process")
     runtime.sum_all([p.grad for p in model.parameters() if p.grad is not None])
     return total
@@ -100,16 +97,27 @@ def accumulate(
 
 def _backward(
     model: AnyModel,
-    rows: Batch,
-    valid: float,
-    device: torch.device,
+    batch: Batch,
+    micro_rows: int,
+    runtime: Runtime,
     precision: Precision,
     scaler: torch.amp.GradScaler,
-) -> Tensor:
-    """Adds the gradient of some rows; returns their share of the loss. What it held is gone when it returns."""
-    loss = _loss(model, Feed.of(rows, device), precision) / valid
-    scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-    return loss.detach()
+    valid: float,
+    seed: int,
+    step: int,
+) -> float:
+    """Adds the gradient of these rows; returns their part of the mean loss."""
+    losses, device = [], runtime.device
+    for number, start in enumerate(range(0, len(batch.input_ids), micro_rows)):
+        rows = batch.rows(start, start + micro_rows)
+        draws = drawing(derive_seed(seed, "dropout", step), int(rows.sample_ids[0]), len(rows.sample_ids))
+        # What draws by torch itself, on an accelerator or in a class of transformers', draws anew for each micro-batch.
+        with draws, seeded(device, derive_seed(seed, "dropout", step, number, runtime.rank)):
+            feed = Feed.of(rows, device)
+            loss = _loss(model, feed, precision) / valid
+            scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        losses.append(loss.detach())
+    return float(torch.stack(losses).cpu().double().sum())
 
 
 def _loss(model: AnyModel, feed: Feed, precision: Precision) -> Tensor:
