@@ -15,6 +15,7 @@ from tilth.data.dataset import open_dataset
 from tilth.distributed.runtime import Runtime
 from tilth.jobs import micro_rows
 from tilth.jobs.batches import make_loader
+from tilth.jobs.forecast_run import memory_forecast
 from tilth.jobs.micro_rows import choose_micro_rows, largest_fitting
 from tilth.jobs.parts import complete_model
 from tilth.jobs.recipe import load_recipe, load_shipped
@@ -114,14 +115,48 @@ def test_small_shares_and_long_rows_are_not_measured(chosen: Any, monkeypatch: p
 
 
 def test_equal_pieces_within_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    config = load_shipped("quickstart").model
+    recipe = load_shipped("quickstart")
+    config = recipe.model.model_copy(update={"vocab_size": 300})
     row = micro_rows._row_bytes(config)
+
+    def fitting(share: int) -> int:
+        return largest_fitting(recipe, config, share, CPU, "fp32")
+
     for most, share, rows in ((17, 64, 16), (17, 100, 17), (64, 64, 64), (1, 7, 1), (0, 7, 1), (5, 6, 3)):
         monkeypatch.setattr(micro_rows, "_MOST", most * row)
-        assert largest_fitting(config, share, CPU) == rows
-    monkeypatch.setattr(micro_rows, "_MOST", 1 << 40)
-    monkeypatch.setattr(micro_rows, "total_memory_bytes", lambda: 4 * 3 * row)
-    assert largest_fitting(config, 8, CPU) == 3, "a quarter of a small machine's memory"
+        assert fitting(share) == rows
+    monkeypatch.setattr(micro_rows, "_MOST", 1 << 34)
+    monkeypatch.setattr(micro_rows, "room_of", lambda device: 1 << 40)
+    assert fitting(8) == 8
+
+
+@pytest.mark.slow
+def test_where_memory_is_short_the_forecast_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = load_shipped("quickstart")
+    config = recipe.model.model_copy(update={"vocab_size": 300})
+
+    def needed(rows: int) -> int:
+        return memory_forecast(recipe, config, rows, CPU, precision="fp32", rows=64).total
+
+    def fitting() -> int:
+        return largest_fitting(recipe, config, 64, CPU, "fp32")
+
+    room = int(needed(32) / 0.9) + (1 << 20)
+    monkeypatch.setattr(micro_rows, "room_of", lambda device: room)
+    monkeypatch.setattr(micro_rows, "_within_bound", lambda config, share, device: share)
+    assert fitting() == 32
+    monkeypatch.setattr(micro_rows, "room_of", lambda device: 1 << 20)
+    assert fitting() == 1, "the least that there is to try"
+
+
+@pytest.mark.parametrize(
+    ("fixed", "each", "room", "rows"), [(10, 5, 60, 10), (10, 5, 62, 10), (10, 5, 9, 1), (0, 1, 99, 64)]
+)
+def test_lines_find_the_most_within(fixed: int, each: int, room: int, rows: int) -> None:
+    def size(tried: int) -> int:
+        return max(40, fixed + each * tried)  # what an evaluation needs, whatever a step does
+
+    assert micro_rows._most_within(room, 64, size) == rows
 
 
 def test_on_cuda_it_is_the_most_that_fit_beside_the_optimizer(
@@ -135,7 +170,7 @@ def test_on_cuda_it_is_the_most_that_fit_beside_the_optimizer(
         return rows <= 5
 
     monkeypatch.setattr(Trial, "fits", fits)
-    monkeypatch.setattr(micro_rows, "largest_fitting", lambda config, share, device: share)
+    monkeypatch.setattr(micro_rows, "largest_fitting", lambda recipe, config, share, *_: share)
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: None)
     assert chosen(device=torch.device("cuda")) == 4
     config = load_recipe(trained / "r.yaml", SMALL).model.model_copy(update={"vocab_size": 257})

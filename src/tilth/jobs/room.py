@@ -29,12 +29,11 @@ def check_room(recipe: Recipe, model: AnyConfig, device: torch.device) -> None:
     Args:
         model: its vocabulary may be left out, as long as it is not known: the rest is then counted.
     """
-    room = _room(device)
+    room = room_of(device)
     if room is None or (isinstance(model, ModelConfig) and model.from_ is not None):
         return
     parameters = _parameters(model)
-    # Of a model beside which an adapter trains nothing is kept but its weights, and those in four bits perhaps.
-    least = parameters * _FLOAT * (2 + least_slots(recipe)) if recipe.adapter is None else parameters // 2
+    least = least_bytes(recipe, parameters)
     if least > room:
         raise RecipeError(
             f"the model has {parameters:,} parameters: weights, gradient and what {recipe.train.optimizer.name} keeps "
@@ -60,7 +59,15 @@ def _gib(size: int) -> str:
     return f"{size / 2**30:,.1f} GiB"
 
 
-def _room(device: torch.device) -> int | None:
+def least_bytes(recipe: Recipe, parameters: int) -> int:
+    """What weights, gradients and optimizer take at least. Of a model beside which an adapter trains nothing is kept
+    but its weights, and those in four bits perhaps.
+    """
+    return parameters * _FLOAT * (2 + least_slots(recipe)) if recipe.adapter is None else parameters // 2
+
+
+def room_of(device: torch.device) -> int | None:
+    """All memory of the device, bytes; None where the system does not say."""
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
     return total_memory_bytes()

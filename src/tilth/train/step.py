@@ -114,20 +114,16 @@ def _backward(
         # What draws by torch itself, on an accelerator or in a class of transformers', draws anew for each micro-batch.
         with draws, seeded(device, derive_seed(seed, "dropout", step, number, runtime.rank)):
             feed = Feed.of(rows, device)
-            loss = _loss(model, feed, precision) / valid
+            loss = loss_of(model, feed.hidden(model, precision), feed.labels, precision) / valid
             scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         losses.append(loss.detach())
     return float(torch.stack(losses).cpu().double().sum())
 
 
-def _loss(model: AnyModel, feed: Feed, precision: Precision) -> Tensor:
+def loss_of(model: AnyModel, hidden_BTD: Tensor, labels_BT: Tensor, precision: Precision) -> Tensor:
+    """The loss of `model` on its hidden states, summed over valid labels (nats)."""
     return summed_loss(
-        feed.hidden(model, precision),
-        model.output_weight,
-        feed.labels,
-        precision,
-        bias_V=model.output_bias,
-        softcap=model.logit_softcap,
+        hidden_BTD, model.output_weight, labels_BT, precision, bias_V=model.output_bias, softcap=model.logit_softcap
     )
 
 
