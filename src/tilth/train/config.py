@@ -106,8 +106,8 @@ class TrainConfig(Config):
     """Tokens of one optimizer update, over all micro-batches and processes; `all`: the whole training split."""
     micro_batch: int | Literal["auto"] = "auto"
     """Rows that go through the model at once; half as many, from the step on to which memory is refused. `auto`: on a
-    CPU the fastest by a short measurement, on CUDA the most that fit. Memory depends on it; the gradient does not. (On an accelerator, and in
-    transformers' own classes, dropout draws other masks for another cut.)"""
+    CPU the fastest by a short measurement, on CUDA the most that fit. Memory depends on it; the gradient does not. (On
+    an accelerator, and in transformers' own classes, dropout draws other masks for another cut.)"""
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     grad_clip: float | None = Field(default=1.0, gt=0)
