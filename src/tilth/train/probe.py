@@ -82,20 +82,25 @@ def fastest(sizes: Sequence[int], seconds: Callable[[int], float], budget: float
     Args:
         sizes: rising. seconds: of one pass of so many rows; OutOfMemory where they do not fit.
     """
+    if len(sizes) == 1:
+        return sizes[0]
     found: dict[int, float] = {}
     left = budget
     for size in sizes:
         if found and 2 * size * min(found.values()) > left:
             break
         try:
-            first, second = seconds(size), seconds(size)
+            first = seconds(size)
+            if not found and 5 * first > left:
+                break  # once more, and two of twice the size, would take longer
+            second = seconds(size)
         except OutOfMemory:
             break
         left -= first + second
         found[size] = min(first, second) / size
         if found[size] > _SLOWER * min(found.values()):
             break
-    if len(found) < min(2, len(sizes)):
+    if len(found) < 2:
         return None
     return min(size for size, each in found.items() if each <= _SAME * min(found.values()))
 
