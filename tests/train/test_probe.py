@@ -41,9 +41,19 @@ class Table:
         (Table(rows_1=0.010, rows_2=0.008), 2, [1, 2, 4]),
         (Table(rows_1=0.20, rows_2=0.18, rows_4=0.1), 2, [1, 2]),
         (Table(rows_1=0.80, rows_2=0.25), None, [1]),
-        (Table(), None, [1]),
+        (Table(rows_1=0.01), 1, [1, 2]),
+        (Table(), 1, [1]),
     ],
-    ids=["the larger", "the smaller of equals", "none beyond a slower", "full", "no time", "no time at all", "none"],
+    ids=[
+        "the larger",
+        "the smaller of equals",
+        "none beyond a slower",
+        "full",
+        "no time",
+        "no time at all",
+        "full at two",
+        "full at once",
+    ],
 )
 def test_the_fastest_size_within_two_seconds(table: Table, best: int | None, asked: list[int]) -> None:
     assert fastest([1, 2, 4, 8], table) == best

@@ -77,7 +77,8 @@ class Trial:
 
 
 def fastest(sizes: Sequence[int], seconds: Callable[[int], float], budget: float = SECONDS) -> int | None:
-    """The size whose rows take the least time each; None where the budget does not suffice to compare two.
+    """The size whose rows take the least time each; None where the budget does not suffice to compare two. What does not
+    fit is not taken for that: the smallest size is then left to the step, which makes it smaller still.
 
     Args:
         sizes: rising. seconds: of one pass of so many rows; OutOfMemory where they do not fit.
@@ -95,13 +96,17 @@ def fastest(sizes: Sequence[int], seconds: Callable[[int], float], budget: float
                 break  # once more, and two of twice the size, would take longer
             second = seconds(size)
         except OutOfMemory:
-            break
+            return _best(found) if found else size
         left -= first + second
         found[size] = min(first, second) / size
         if found[size] > _SLOWER * min(found.values()):
             break
     if len(found) < 2:
         return None
+    return _best(found)
+
+
+def _best(found: dict[int, float]) -> int:
     return min(size for size, each in found.items() if each <= _SAME * min(found.values()))
 
 
