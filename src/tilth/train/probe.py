@@ -77,8 +77,9 @@ class Trial:
 
 
 def fastest(sizes: Sequence[int], seconds: Callable[[int], float], budget: float = SECONDS) -> int | None:
-    """The size whose rows take the least time each; None where the budget does not suffice to compare two. What does not
-    fit is not taken for that: the smallest size is then left to the step, which makes it smaller still.
+    """The size whose rows take the least time each; None where the budget does not suffice to compare two.
+
+    Where the second size does not fit it is the first; where the first does not, too: the step will make it smaller.
 
     Args:
         sizes: rising. seconds: of one pass of so many rows; OutOfMemory where they do not fit.
