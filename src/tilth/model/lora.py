@@ -244,9 +244,9 @@ class LoraLinear(nn.Module):
         by that.
         """
         dtype = torch.promote_types(self.held.dtype, torch.float32)
-        for parameter in part.parameters():  # by hand: `part.to` refuses tensors without memory (train/meter.py)
-            parameter.data = parameter.data.to(self.held.device, dtype)
-        self.adapters[name] = part
+        there = all(p.device == self.held.device and p.dtype == dtype for p in part.parameters())
+        # Asked to do nothing, `to` refuses tensors without memory all the same (train/meter.py).
+        self.adapters[name] = part if there else part.to(self.held.device, dtype)
 
     def hold(self, dtype: torch.dtype) -> None:
         """Holds the weight and the bias in `dtype`: what autocast makes of them in each product, made once."""
