@@ -81,6 +81,7 @@ EXIT_CODES = {
 }
 RECIPE_KEYS = ["adapter", "data", "evaluate", "model", "name", "sample", "tokenizer", "train"]
 TRAIN_KEYS = [
+    "activation_checkpointing",
     "batch_tokens", "checkpoint", "convergence", "device", "early_stopping", "epochs", "final", "freeze",
     "grad_clip", "hours", "masking", "micro_batch", "objective", "optimizer", "precision", "schedule", "seed",
     "steps", "tokens",

@@ -19,8 +19,8 @@ from tests.jobs.helpers import SMALL, command, environment, write_recipe, write_
 from tilth.core.errors import RecipeError
 from tilth.data.dataset import open_dataset
 from tilth.distributed.runtime import Runtime
+from tilth.jobs.batches import make_loader
 from tilth.jobs.recipe import load_recipe
-from tilth.jobs.train import _make_loader
 
 PYTHON = sys.executable
 CHAR = [*SMALL[:-1], "tokenizer={kind: char}"]
@@ -258,7 +258,7 @@ def test_fewer_rows_than_processes(trained: Path, batch: list[str], processes: i
     recipe = load_recipe(trained / "r.yaml", [*SMALL, *batch])
     dataset = open_dataset(next((trained / "work" / "datasets").iterdir()))
     with pytest.raises(RecipeError) as caught:
-        _make_loader(recipe, dataset, Runtime(torch.device("cpu"), 0, processes))
+        make_loader(recipe, dataset, Runtime(torch.device("cpu"), 0, processes))
     assert all(part in str(caught.value) for part in parts)
 
 

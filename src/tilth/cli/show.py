@@ -104,7 +104,8 @@ def _say_vocabulary(recipe: Recipe, dataset: Dataset) -> None:
 def train_shown(recipe: Recipe, dataset: Dataset, run: Path, notes: Sequence[str] = ()) -> dict[str, Any]:
     """Trains and shows it."""
     from tilth.cli.display import Limits, TrainDisplay
-    from tilth.jobs.train import planned_steps, train_model
+    from tilth.jobs.batches import planned_steps
+    from tilth.jobs.train import train_model
 
     if not is_main_process():
         return train_model(recipe, dataset, run)

@@ -243,7 +243,10 @@ class LoraLinear(nn.Module):
         """Puts an adapter's part beside the weight, on its device and in its precision, fp32 at least. It is not chosen
         by that.
         """
-        self.adapters[name] = part.to(self.held.device, torch.promote_types(self.held.dtype, torch.float32))
+        dtype = torch.promote_types(self.held.dtype, torch.float32)
+        there = all(p.device == self.held.device and p.dtype == dtype for p in part.parameters())
+        # Asked to do nothing, `to` refuses tensors without memory all the same (train/meter.py).
+        self.adapters[name] = part if there else part.to(self.held.device, dtype)
 
     def hold(self, dtype: torch.dtype) -> None:
         """Holds the weight and the bias in `dtype`: what autocast makes of them in each product, made once."""

@@ -119,8 +119,9 @@ class TrainConfig(Config):
     batch_tokens: int | Literal["all"] = 16384
     """Tokens of one optimizer update, over all micro-batches and processes; `all`: the whole training split."""
     micro_batch: int | Literal["auto"] = "auto"
-    """Rows that go through the model at once. Memory depends on it; the gradient does not. (On an accelerator, and in
-    transformers' own classes, dropout draws other masks for another cut.)"""
+    """Rows that go through the model at once; half as many, from the step on to which memory is refused. `auto`: on a
+    CPU the fastest by a short measurement, on CUDA the most that fit. Memory depends on it; the gradient does not. (On
+    an accelerator, and in transformers' own classes, dropout draws other masks for another cut.)"""
     optimizer: OptimizerConfig = OptimizerConfig()
     """How gradients become updates."""
     schedule: ScheduleConfig = ScheduleConfig()
@@ -129,6 +130,9 @@ class TrainConfig(Config):
     """The largest norm of the whole gradient; a longer one is scaled down to it. Left out: 1.0, and none for gd, whose
     steps are the gradient's.
     """
+    activation_checkpointing: Literal["none", "full"] = "none"
+    """`full`: a layer keeps its input alone, and is computed again on the way back. A third more time, far less memory,
+    the same gradients."""
     precision: Precision = "auto"
     """Of products; weights and optimizer stay in fp32. `auto` measures which is faster here."""
     device: DeviceName = "auto"
