@@ -67,7 +67,8 @@ def chosen(benches: Sequence[Bench], given: argparse.Namespace, about: dict[str,
     if unknown := [name for name in given.only if name not in names]:
         raise SystemExit(f"there is no benchmark {unknown[0]!r}; there are {', '.join(names)}")
     have = results.measured(results.read(given.out / "results.json"), about) if given.missing else set()
-    return [bench for bench in benches if bench.name in (given.only or names) and bench.name not in have]
+    wanted = given.only or [bench.name for bench in benches if not bench.long]
+    return [bench for bench in benches if bench.name in wanted and bench.name not in have]
 
 
 def measure(bench: Bench, given: argparse.Namespace, repeats: int) -> Outcome:
@@ -87,7 +88,8 @@ def main(words: Sequence[str] | None = None) -> int:
     benches = suite(settings_of(given))
     if given.list:
         for bench in benches:
-            print(f"{bench.name:22} {bench.minutes:4g} min  {', '.join(system.name for system in bench.systems)}")
+            only = "; only when it is named" if bench.long else ""
+            print(f"{bench.name:22} {bench.minutes:4g} min  {', '.join(s.name for s in bench.systems)}{only}")
         return 0
     about = results.about_run(given.threads, given.quick, given.sets)
     todo, failed = chosen(benches, given, about), False

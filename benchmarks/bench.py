@@ -9,10 +9,16 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Metric:
-    """A figure that every repeat gives."""
+    """A figure of a turn; `compared` is false where more or less of it is neither better nor worse."""
 
     unit: str
     higher_is_better: bool = True
+    compared: bool = True
+
+
+def figure(value: float) -> str:
+    """Four digits that count."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 @dataclass(frozen=True)
@@ -40,11 +46,12 @@ class Bench:
     """Systems on the same work.
 
     Attributes:
-        metrics: by name; the first is the one that targets are about.
+        metrics: by name; the first, which every turn gives, is the one that targets are about.
         ours: the system that the others are compared with; None where there is nothing to compare.
         minutes: about how long it takes on two cores.
         prepare: `module:function(folder, options)` that makes, once, what all systems read.
         agree: a figure that must be the same for all systems (a hash of what they wrote).
+        long: run only when it is named.
         blocked: why it cannot be run here, where that is known before (a text that was not given).
     """
 
@@ -58,6 +65,7 @@ class Bench:
     options: Mapping[str, Any] = field(default_factory=dict)
     agree: str | None = None
     blocked: str | None = None
+    long: bool = False
 
     def __post_init__(self) -> None:
         names = [system.name for system in self.systems]

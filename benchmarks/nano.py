@@ -157,5 +157,5 @@ def train(turns: Turns, options: dict[str, Any]) -> None:
 
 def to_loss(turns: Turns, options: dict[str, Any]) -> None:
     """Seconds of all steps that its configuration takes to its loss, from the mean of the steps of a turn."""
-    count, needed, loss = options["steps"], options["schedule"], options["loss"]
-    loop(Pace(turns, options["warm"], count, lambda s: {"time": s / count * needed, "loss": loss}), options)
+    count, needed = options["steps"], options["schedule"]
+    loop(Pace(turns, options["warm"], count, lambda seconds: {"time": seconds / count * needed}), options)

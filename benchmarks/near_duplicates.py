@@ -181,13 +181,19 @@ def prepare(folder: str, options: dict[str, Any]) -> None:
     (Path(folder) / "pairs.json").write_text(json.dumps(pairs))
 
 
+def version(python: str) -> str:
+    """Of datatrove, as that Python has it."""
+    code = "import importlib.metadata as m; print(m.version('datatrove'))"
+    return subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+
 def suite(turns: Turns, options: dict[str, Any]) -> None:
     """One side for the suite: documents a second, recall of the planted pairs, and how much of what went was a copy."""
     corpus, side = Path(options["folder"]) / "corpus", options["side"]
     pairs = [tuple(pair) for pair in json.loads((corpus.parent / "pairs.json").read_text())]
     rows, number = read_corpus(corpus), 0
     ids = {text: name for name, text in rows.items()}
-    turns.ready()
+    turns.ready(**({} if side == "tilth" else {"version": version(options["peer_python"])}))
     while turns.wait():
         folder = Path(f"turn-{number}").absolute()
         folder.mkdir()

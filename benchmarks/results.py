@@ -19,7 +19,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.bench import Bench, Metric
+from benchmarks.bench import Bench, Metric, figure
 from benchmarks.harness import ROOT, Outcome
 from tilth.core.config import fingerprint
 from tilth.core.environment import processor_features, processor_name, total_memory_bytes, usable_cpus
@@ -81,11 +81,13 @@ def entries(bench: Bench, outcome: Outcome, about: dict[str, Any]) -> list[Line]
         warm = round(ready.pop("warm_up_seconds"), 3)
         ready.pop("ready")
         for name, metric in bench.metrics.items():
+            if name not in turns[0]:
+                continue
             first = name == next(iter(bench.metrics))
             line: Line = {**head, "metric": name, **_spread([turn[name] for turn in turns]), "unit": metric.unit}
             line |= {"repeats": len(turns), "values": [turn[name] for turn in turns]}
             ours = outcome.turns.get(bench.ours or "")
-            if ours is not None and system.name != bench.ours:
+            if metric.compared and ours is not None and system.name != bench.ours:
                 line["ratio"] = _spread(ratios([t[name] for t in ours], line["values"], metric))
                 line["target"] = system.target if first else None
                 line["reached"] = line["ratio"]["median"] >= line["target"] if line["target"] else None
@@ -171,11 +173,6 @@ def _row(line: Line) -> str:
         f"| {line['system']} | {line['metric']} ({line['unit']}) | {figure(line['median'])} "
         f"| {figure(line['min'])} to {figure(line['max'])} | {ratio} | {goal} | {line['warm_up_seconds']:.1f} s |\n"
     )
-
-
-def figure(value: float) -> str:
-    """Four digits that count."""
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def _footnote(lines: list[Line]) -> str:

@@ -18,7 +18,7 @@ SMALL = {"layers": 4, "heads": 4, "width": 128, "context": 64}
 GPT2 = {"layers": 12, "heads": 12, "width": 768, "context": 1024}
 TINY = {"layers": 1, "heads": 2, "width": 32, "context": 32}
 LETTERS = 65
-NANO_LOSS, NANO_STEPS = 1.886, 2000
+NANO_STEPS = 2000
 TRANSFORMERS = ("transformers", "accelerate", "torch")
 DEV = "pip install -c constraints.txt -e '.[dev]'"
 FILTERS = ("chain", "gopher_quality", "gopher_repetition", "c4", "fineweb")
@@ -48,16 +48,17 @@ class Settings:
 def suite(settings: Settings) -> list[Bench]:
     """Every benchmark, of the size that the settings ask for."""
     return [
-        _training(settings, "train-10m", MEDIUM, 64, warm=2, steps=2, minutes=8, goals=(4.5, None, 3.5)),
-        _training(settings, "train-1m", SMALL, 12, warm=20, steps=100, minutes=3, goals=(2.5, None, None)),
-        _to_loss(settings),
+        _training(settings, "train-10m", MEDIUM, 64, warm=1, steps=(4, 1, 3, 1, 2), minutes=6, goals=(4.5, None, 3.5)),
+        _training(settings, "train-1m", SMALL, 12, warm=20, steps=(100,) * 5, minutes=3, goals=(2.5, None, None)),
+        _to_loss(settings, 1.886, SMALL, 12, NANO_STEPS, 5, 5, warm=20, steps=200),
+        _to_loss(settings, 1.4697, MEDIUM, 64, 1750, 12, 100, warm=1, steps=1, long=True),
         _generation(settings, "generate-10m", MEDIUM, LETTERS, batch=1, new=200, goal=4),
         _generation(settings, "generate-10m-batch-8", MEDIUM, LETTERS, batch=8, new=200, goal=4),
         _generation(settings, "generate-124m", GPT2, 50257, batch=1, new=48, goal=2),
         _learning(settings),
         _encoding(settings),
-        _lora(settings, "fp32", minutes=3),
-        _lora(settings, "bf16", minutes=2),
+        _lora(settings, "fp32", minutes=1.5),
+        _lora(settings, "bf16", minutes=1),
         _packing(settings),
         _near_duplicates(settings),
         _filters(settings),
@@ -72,15 +73,15 @@ def _training(
     rows: int,
     *,
     warm: int,
-    steps: int,
+    steps: tuple[int, ...],
     minutes: float,
     goals: tuple[float | None, float | None, float | None],
 ) -> Bench:
     if settings.quick:
-        shape, rows, warm, steps = TINY, 2, 2, 2
+        shape, rows, warm, steps = TINY, 2, 2, (2,) * 5
     about = (
         f"Training a GPT of {shape['layers']} layers, {shape['width']} wide, on rows of {shape['context']} characters, "
-        f"{rows} in a step, vocabulary {LETTERS}, no dropout, AdamW; {steps} steps a turn. tilth is its own training "
+        f"{rows} in a step, vocabulary {LETTERS}, no dropout, AdamW. tilth is its own training "
         "job with all that it records; nanoGPT is its loop as it runs on a CPU (fp32, eager), and the same model with "
         "bf16, `torch.compile` and fused AdamW; the Trainer has its defaults."
     )
@@ -90,18 +91,21 @@ def _training(
         "vocab": LETTERS,
         "text": settings.text,
         "warm": warm,
-        "steps": steps,
         "lr": 1e-3,
         "schedule": NANO_STEPS,
     }
     nano, peer = _nano_name(settings), {"function": "benchmarks.training:trainer", "needs": TRANSFORMERS[:2]}
     more: dict[str, Any] = {**peer, "packages": TRANSFORMERS, "remedy": DEV}
-    systems = (
+    systems: tuple[System, ...] = (
         _tilth("benchmarks.training:tilth", {"set": settings.sets}),
         _nano("train", nano, settings, tuned=False, target=goals[0]),
         _nano("train", f"{nano} bf16 + compile", settings, tuned=True, target=goals[1]),
         System("Trainer fp32", options={"bf16": False}, **more),
         System("Trainer bf16", options={"bf16": True}, target=goals[2], **more),
+    )
+    systems = tuple(
+        dataclasses.replace(system, options={**system.options, "steps": count})
+        for system, count in zip(systems, steps, strict=True)  # turns of about the same length
     )
     return Bench(name, about, TOKENS, systems, minutes, prepare="benchmarks.training:prepare", options=options)
 
@@ -119,42 +123,55 @@ def _nano(function: str, name: str, settings: Settings, *, tuned: bool, target: 
     return System(name, f"benchmarks.nano:{function}", options, packages=("torch",), target=target)
 
 
-def _to_loss(settings: Settings) -> Bench:
+def _to_loss(
+    settings: Settings,
+    loss: float,
+    shape: Mapping[str, int],
+    rows: int,
+    needed: int,
+    goal: float,
+    minutes: float,
+    *,
+    warm: int,
+    steps: int,
+    long: bool = False,
+) -> Bench:
+    """`needed` are the steps after which nanoGPT is there."""
     about = (
-        f"Tiny Shakespeare to a validation loss of {NANO_LOSS}. tilth: the whole process of `tilth train`, data "
-        "prepared, compiled code cached, to a model whose full pass over the validation text is that good. nanoGPT: "
-        f"the time of its steps alone, x the {NANO_STEPS:,} of its CPU configuration (4 layers, 128 wide), which ends "
-        "there."
+        f"Tiny Shakespeare to a validation loss of {loss}. tilth: the whole process of `tilth train`, data prepared, "
+        "compiled code cached, to a model whose full pass over the validation text is that good, another seed each "
+        f"turn. nanoGPT: the time of its steps alone, fp32 and without dropout, x the {needed:,} that it takes there "
+        f"({shape['layers']} layers, {shape['width']} wide, {rows} rows of {shape['context']})."
     )
     options = {
-        "shape": SMALL,
-        "rows": 12,
+        "shape": shape,
+        "rows": rows,
         "vocab": LETTERS,
         "text": settings.text,
-        "warm": 20,
-        "steps": 200,
+        "warm": warm,
+        "steps": steps,
         "lr": 1e-3,
-        "schedule": NANO_STEPS,
-        "loss": NANO_LOSS,
+        "schedule": needed,
+        "loss": loss,
     }
-    steps = ("train.steps=3", "model.hidden_size=32", "train.optimizer.lr=1e-3") if settings.quick else ()
+    sets: tuple[str, ...] = settings.sets
     if settings.quick:
         options |= {"shape": TINY, "warm": 2, "steps": 2, "loss": 10.0}
+        sets = (*sets, "train.steps=3", "model.hidden_size=32")
+    ours = {"recipe": str(Path(settings.recipe).absolute()), "set": sets}
     return Bench(
-        "to-loss-1.886",
+        f"to-loss-{loss:g}",
         about,
-        {"time": Metric("s", False), "loss": Metric("nats", False)},
+        {"time": Metric("s", False), "loss": Metric("nats", compared=False)},
         (
-            _tilth(
-                "benchmarks.to_loss:tilth",
-                {"recipe": str(Path(settings.recipe).absolute()), "set": (*settings.sets, *steps)},
-            ),
-            _nano("to_loss", _nano_name(settings), settings, tuned=False, target=5),
+            _tilth("benchmarks.to_loss:tilth", ours),
+            _nano("to_loss", _nano_name(settings), settings, tuned=False, target=goal),
         ),
-        minutes=7,
+        minutes,
         prepare="benchmarks.training:prepare",
         options=options,
         blocked=None if settings.text else "tiny Shakespeare is needed: name its file with --text",
+        long=long,
     )
 
 
@@ -201,7 +218,7 @@ def _learning(settings: Settings) -> Bench:
                 remedy="pip install rustbpe",
             ),
         ),
-        minutes=1.5,
+        minutes=1.2,
         options={"megabytes": megabytes, "entries": entries},
     )
 
@@ -252,7 +269,7 @@ def _lora(settings: Settings, precision: str, minutes: float) -> Bench:
 
 def _packing(settings: Settings) -> Bench:
     work = {"context": 256, "rows": 2, "steps": 1, "hidden": 32} if settings.quick else {}
-    options = {"context": 1024, "rows": 8, "steps": 6, "hidden": 256, **work}
+    options = {"context": 1024, "rows": 8, "steps": 4, "hidden": 256, **work}
     ways = ("packed", "padded to the context", "padded to the longest", "grouped by length")
     return Bench(
         "packing",
@@ -260,7 +277,7 @@ def _packing(settings: Settings) -> Bench:
         "model: packed, and padded in three ways; useful are positions that are text.",
         {"speed": Metric("useful tokens/s"), "useful": Metric("% of positions")},
         tuple(System(way, "benchmarks.packing:suite", {"way": way}, packages=("tilth", "torch")) for way in ways),
-        minutes=3,
+        minutes=2,
         ours="packed",
         options=options,
     )
@@ -282,21 +299,25 @@ def _near_duplicates(settings: Settings) -> Bench:
         f"Near-deduplication end to end, processes from JSON Lines to the documents that stay: {documents:,} "
         "documents of 2 kB and a fifth as many planted near-duplicates, word 5-grams, 14 x 8, two tasks. Recall: of "
         "pairs at Jaccard 0.75 and more; precision: how much of what went was a near-duplicate.",
-        {"speed": Metric("documents/s"), "recall": Metric("%"), "precision": Metric("%")},
+        {
+            "speed": Metric("documents/s"),
+            "recall": Metric("%", compared=False),
+            "precision": Metric("%", compared=False),
+        },
         (_tilth("benchmarks.near_duplicates:suite", {"side": "tilth"}, packages=("numpy",)), peer),
-        minutes=4,
+        minutes=2.5,
         prepare="benchmarks.near_duplicates:prepare",
         options={"documents": documents},
     )
 
 
 def _filters(settings: Settings) -> Bench:
-    megabytes = 0.2 if settings.quick else 2.0
+    megabytes = 0.2 if settings.quick else 1.5
     return Bench(
         "filters",
         f"Quality filters on {megabytes} million characters of what comes with Python, one process, documents a "
         "second of processor time: the chain of four, and each by itself.",
-        {**{name: Metric("documents/s") for name in FILTERS}, "kept": Metric("% of documents")},
+        {**{name: Metric("documents/s") for name in FILTERS}, "kept": Metric("% of documents", compared=False)},
         (
             _tilth("benchmarks.filters:suite", {"side": "tilth"}, packages=("regex", "numpy")),
             System(
@@ -308,13 +329,13 @@ def _filters(settings: Settings) -> Bench:
                 remedy=DEV,
             ),
         ),
-        minutes=2,
+        minutes=1.5,
         options={"megabytes": megabytes},
     )
 
 
 def _scaling(settings: Settings) -> Bench:
-    megabytes = 0.2 if settings.quick else 8.0
+    megabytes = 0.2 if settings.quick else 4.0
     return Bench(
         "scaling",
         "What more text costs: `tilth prepare` from JSON Lines to shards (standard cleaning, near-deduplication, a "
@@ -325,7 +346,7 @@ def _scaling(settings: Settings) -> Bench:
             System(f"{times} x", "benchmarks.scaling:suite", {"times": times}, packages=("tilth",))
             for times in (1, 2, 4)
         ),
-        minutes=4,
+        minutes=2,
         ours=None,
         options={"megabytes": megabytes},
     )
