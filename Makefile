@@ -6,12 +6,13 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
-.PHONY: help install quickstart test test-fast check format reference notebooks clean
+.PHONY: help install quickstart bench test test-fast check format reference notebooks clean
 
 help:
 	@echo 'make quickstart   text that came with Python becomes a small language model (about three minutes; ARGS=… for options)'
 	@echo 'make test         the whole test suite'
 	@echo 'make test-fast    the tests that take less than a few seconds each'
+	@echo 'make bench        tilth and its peers on the same work in turns (ARGS=--list names them; half an hour on an idle machine)'
 	@echo 'make check        format, lint, types and layers'
 	@echo 'make format       puts source and tests into the format that check asks for'
 	@echo 'make reference    writes docs/recipe.md anew, from the schema of recipes'
@@ -39,6 +40,10 @@ quickstart: $(STAMP)
 
 # Tests run side by side, one on each processor (tests/conftest.py gives each a single thread).
 PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
+
+# All of tilth beside its peers, into benchmarks/RESULTS.md; ARGS="--only NAME", "--missing" …
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks $(ARGS)
 
 test: $(STAMP)
 	$(PYTEST) $(ARGS)
