@@ -16,6 +16,8 @@ from tilth.jobs.forecast import forecast_data
 from tilth.jobs.prepare import prepare_data
 from tilth.jobs.recipe import load_recipe
 
+pytestmark = pytest.mark.slow
+
 
 def write_sources(folder: Path) -> list[dict[str, Any]]:
     """Files of texts and of code, and rows: with short ones, empty ones, and copies near and far."""

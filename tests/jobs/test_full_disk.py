@@ -18,6 +18,8 @@ from tests.jobs.conftest import Cli, Said
 from tests.jobs.helpers import SMALL, command, environment, hashes, write_recipe, write_texts
 from tilth.core.rundir import RunFolder
 
+pytestmark = pytest.mark.slow
+
 PYTHON = sys.executable
 
 

@@ -42,6 +42,8 @@ from tilth.jobs.recipe import make_recipe
 from tilth.jobs.trace import trace_document, trace_step
 from tilth.tokenizer import TokenizerConfig
 
+pytestmark = pytest.mark.slow
+
 CONTEXT, ROWS, SEED = 16, 3, 7
 
 
