@@ -97,8 +97,20 @@ def test_a_source_that_is_not_there(tmp_path: Path, cli: Cli, path: str, parts: 
     (tmp_path / "pictures").mkdir()
     (tmp_path / "pictures" / "a.png").write_bytes(b"\x89PNG")
     write_recipe(tmp_path / "r.yaml", path)
-    cli("prepare", "r.yaml").fault(3, *parts)
+    message = cli("prepare", "r.yaml").fault(3, *parts)
+    assert path != "nowhere.txt" or f"relative paths start from {tmp_path}" in message
     assert not (tmp_path / "work" / "tasks").exists()
+
+
+@pytest.mark.parametrize("words", [("prepare", "r.yaml"), ("evaluate", "nothing"), ("train", "r.yaml")])
+def test_who_asks_for_an_object_gets_one_of_a_fault_too(tmp_path: Path, cli: Cli, words: tuple[str, ...]) -> None:
+    write_recipe(tmp_path / "r.yaml", "nowhere.txt")
+    plain = cli(*words)
+    said = cli(*words, "--json")
+    assert plain.out == "" and said.err == plain.err and said.code == plain.code != 0
+    error = json.loads(said.out)["error"]
+    told = f"tilth: {error['message']}\n  remedy: {error['remedy']}\n"
+    assert error["exit_code"] == said.code and said.err.endswith(told)
 
 
 @pytest.mark.slow

@@ -134,7 +134,9 @@ def test_a_damaged_file_among_others_is_named_and_counted_and_the_run_goes_on(tm
     assert "1 of its 198 files cannot be read to the end: texts/cut.txt.gz: its gzip data is cut off" in said.err
     for name in ("cut.parquet", "twice.parquet"):
         (tmp_path / "texts" / name).write_bytes((tmp_path / "all" / "cut.parquet").read_bytes())
-    beyond = cli("prepare", "r.yaml", sets=SMALL).fault(3, "texts: 3 of its 200 files", "texts/twice.parquet, row 1: it is")
+    beyond = cli("prepare", "r.yaml", sets=SMALL).fault(
+        3, "texts: 3 of its 200 files", "texts/twice.parquet, row 1: it is"
+    )
     assert "max_bad_rows" in beyond
     more = cli("prepare", "r.yaml", "--json", sets=[*SMALL, "data.sources=[{path: texts, max_bad_rows: 0.02}]"])
     assert more.json()["dropped"] == {"read/damaged": 3}
