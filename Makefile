@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 help:
 	@echo 'make quickstart   text that came with Python becomes a small language model (about three minutes; ARGS=… for options)'
 	@echo 'make test         the whole test suite'
-	@echo 'make test-fast    the tests that take less than a few seconds each'
+	@echo 'make test-fast    what takes no long time: a minute for a look at every package'
 	@echo 'make bench        tilth and its peers on the same work in turns (ARGS=--list names them; half an hour on an idle machine)'
 	@echo 'make check        format, lint, types and layers'
 	@echo 'make format       puts source and tests into the format that check asks for'
@@ -39,7 +39,9 @@ quickstart: $(STAMP)
 	$(BIN)/tilth quickstart $(ARGS)
 
 # Tests run side by side, one on each processor (tests/conftest.py gives each a single thread).
-PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
+# Compiled modules are kept even where the machine forbids it: tests start many processes, and to compile tilth and its
+# tests anew takes each of them longer than what it is started for.
+PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 
 # All of tilth beside its peers, into benchmarks/RESULTS.md; ARGS="--only NAME", "--missing" …
 bench: $(STAMP)
@@ -49,7 +51,7 @@ test: $(STAMP)
 	$(PYTEST) $(ARGS)
 
 test-fast: $(STAMP)
-	$(PYTEST) -m 'not slow' $(ARGS)
+	$(PYTEST) -m 'not slow' --hypothesis-profile fast $(ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff format --check src tests benchmarks notebooks .ci

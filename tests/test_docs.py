@@ -120,7 +120,7 @@ def test_every_place_in_the_code_that_is_named_exists() -> None:
     texts = {path.name: path.read_text("utf-8") for path in DOCUMENTS}
     assert sum(len(_PLACE.findall(text)) for text in texts.values()) > 20, "they are not where this test looks"
     assert not {name: missing for name, text in texts.items() if (missing := missing_places(text))}
-    planted = "`core/nothing.py: f` `core/files.py: none_such` `files.py: FolderLock.nothing` `core/files.py: disk`"
+    planted = "`core/nothing.py: f` `core/files.py: none_such` `files.py: FolderLock.nothing` `core/disk.py: disk`"
     assert len(missing_places(planted)) == 3
 
 

@@ -124,6 +124,7 @@ def test_a_public_name_is_what_its_home_calls_so(name: str) -> None:
         assert list(inspect.signature(value).parameters) == PARAMETERS[name]
 
 
+@pytest.mark.slow
 def test_public_names_stay_what_they_are_when_packages_of_the_same_name_are_imported() -> None:
     code = f"""
 import tilth, sys
@@ -145,6 +146,7 @@ def test_importing_tilth_imports_nothing_heavy() -> None:
     assert not came & {"torch", "numpy", "pyarrow", "pydantic", "yaml", "typer", "rich", "tiktoken", "tokenizers"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [["--help"], ["train", "--help"]])
 def test_help_answers_at_once(words: list[str]) -> None:
     worked, waited = [], []
@@ -176,6 +178,7 @@ def test_every_error_has_its_exit_code() -> None:
     assert all(name in drawn for name in EXIT_CODES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "code"),
     [(["train", "nothing.yaml"], 2), (["evaluate", "nothing"], 2), (["nothing"], 2), (["train"], 2)],

@@ -18,6 +18,8 @@ from tilth.checkpoint.store import Checkpoint
 from tilth.evaluate.metrics import Metrics
 from tilth.jobs import micro_rows, parts
 
+pytestmark = pytest.mark.slow
+
 BEST = [*SMALL, "train.final=best"]
 
 

@@ -31,6 +31,8 @@ from tilth.model.quantize import NF4
 from tilth.tokenizer import TokenizerConfig, train_tokenizer
 from tilth.train.optim import make_optimizer, state_bytes
 
+pytestmark = pytest.mark.slow
+
 CHATML = ["<|im_start|>", "<|im_end|>"]
 NO_END = "{% for m in messages %}{{ m.role }}: {% generation %}{{ m.content }}{% endgeneration %}\n{% endfor %}"
 Row = dict[str, str]

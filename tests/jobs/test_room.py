@@ -37,6 +37,7 @@ def test_what_no_machine_holds_is_refused_at_once(tmp_path: Path, cli: Cli, valu
     assert [path.name for path in tmp_path.iterdir()] == ["r.yaml"], "before the sources are looked for"
 
 
+@pytest.mark.slow
 def test_the_vocabulary_counts_as_soon_as_it_is_known(
     tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,6 +21,8 @@ from tests.model.families import quiet
 from tilth.model.wrapped import WrappedModel
 from tilth.model.wrapped_config import read_wrapped_config
 
+pytestmark = pytest.mark.slow
+
 IDS = list(range(5, 25))
 
 

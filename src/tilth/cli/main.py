@@ -324,7 +324,7 @@ def main() -> None:
             app()
     except TilthError as error:
         if not error.told:
-            _tell(f"tilth: {error.message}\n  remedy: {error.remedy}")
+            _tell_fault(error)
         _leave(error.exit_code)
     except _Interrupted as interrupted:
         _tell(f"tilth: {interrupted}: what was finished is kept\n  remedy: type the same command to go on")
@@ -345,6 +345,18 @@ def _leave(code: int) -> NoReturn:
                 stream.flush()
         os._exit(code)
     sys.exit(code)
+
+
+def _tell_fault(error: TilthError) -> None:
+    """Message and remedy, its commands as they are typed here; as an object as well, for who asked for one."""
+    from tilth.cli.output import print_json, results
+    from tilth.cli.show import command_name
+
+    remedy = error.remedy.replace("`tilth ", f"`{command_name()} ")
+    _tell(f"tilth: {error.message}\n  remedy: {remedy}")
+    if "--json" in sys.argv and sys.argv[1] != "check":  # which has told the same in an object of its own
+        with contextlib.suppress(TilthError), results():  # it may be standard output itself that fails
+            print_json({"error": {"message": error.message, "remedy": remedy, "exit_code": error.exit_code}})
 
 
 def _tell(text: str) -> None:

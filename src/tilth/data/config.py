@@ -48,6 +48,11 @@ class SplitConfig(Config):
         """All splits."""
         return ("train", *(name for name, _ in self.held_out))
 
+    @property
+    def draws(self) -> bool:
+        """Whether documents may be drawn into splits: near-duplicates then have to be known, to be kept together."""
+        return self.by != "tail" and any(share for _, share in self.held_out)
+
 
 class DataConfig(Config):
     """Where the text comes from and how it becomes shards."""

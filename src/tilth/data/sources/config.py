@@ -72,8 +72,8 @@ class SourceConfig(Config):
     invalid_utf8: Literal["replace", "drop"] = "replace"
     """A document with bytes that are not UTF-8: put U+FFFD in their place, or drop it. Both are counted."""
     max_bad_rows: float = Field(default=0.01, ge=0, le=1)
-    """The share of a file's rows that may be unusable before the run stops; 1: what is damaged or has no such column is
-    counted, and the run goes on."""
+    """The share of a file's rows that may be unusable, and of a source's files that may be damaged, before the run
+    stops; 1: what is damaged or has no such column is counted, and the run goes on."""
 
     @field_validator("path")
     @classmethod

@@ -24,10 +24,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from tilth.core.errors import DataError
 from tilth.data.document import Outcome
 from tilth.data.extract import Extractors
-from tilth.data.sources import archives, python_docs, streams
+from tilth.data.sources import archives, losses, python_docs, streams
 from tilth.data.sources.arrow_rows import read_arrow
 from tilth.data.sources.config import SourceConfig
 from tilth.data.sources.content import Content, gathered, in_archive, on_disk
@@ -49,18 +48,29 @@ _OPEN_THEMSELVES: dict[str, Callable[[Intake], Iterator[Outcome]]] = {
 }
 
 
-def read_input(item: Input, config: SourceConfig, extractors: Extractors | None = None) -> Iterator[Outcome]:
+def read_input(
+    item: Input, config: SourceConfig, extractors: Extractors | None = None, *, among_many: bool = False
+) -> Iterator[Outcome]:
     """What one file of a source holds, in its order: the same for the same bytes, always.
 
     Args:
         extractors: processes that parse HTML and PDF, to be used for several files; by default its own.
+        among_many: a file that is truncated or damaged gives an outcome that says so (`loses`) instead of an error:
+            whoever reads all files judges how many of them may be (losses.py).
 
     Raises:
         DataError: the file cannot be opened, changed since it was listed, is truncated or damaged, lacks the column, or
             has more unusable rows than `config.max_bad_rows` allows (at 1, all but the first two are counted instead).
             Outcomes may have been given out before.
     """
-    intake = Intake(item, config)
+    for outcome in _read(Intake(item, config), extractors):
+        if outcome.loses and not among_many and config.max_bad_rows < 1:
+            raise losses.damaged(item, outcome)
+        yield outcome
+
+
+def _read(intake: Intake, extractors: Extractors | None) -> Iterator[Outcome]:
+    item, config = intake.item, intake.config
     with contextlib.ExitStack() as stack:
         extractors = extractors or stack.enter_context(Extractors(config.extract))
         if item.kind in _OPEN_THEMSELVES:
@@ -72,15 +82,10 @@ def read_input(item: Input, config: SourceConfig, extractors: Extractors | None 
         else:
             try:
                 yield from _file(intake, on_disk(item), extractors)
+            except streams.BombError as error:
+                yield intake.drop(item.locator, _note(intake, error))
             except streams.PackedError as error:
-                yield _damaged(intake, error)
-
-
-def _damaged(intake: Intake, error: streams.PackedError) -> Outcome:
-    """What is said of a file whose packing is no longer whole, where the recipe lets it pass: as of bad rows."""
-    if intake.config.max_bad_rows < 1 and not isinstance(error, streams.BombError):
-        raise DataError(error.message, f"{error.remedy}; `max_bad_rows: 1` counts such files and goes on") from error
-    return intake.drop(intake.item.locator, _note(intake, error))
+                yield intake.lose(item.locator, _note(intake, error))
 
 
 def _note(intake: Intake, error: streams.PackedError) -> Note:

@@ -69,7 +69,7 @@ def list_inputs(config: SourceConfig, base: Path, downloads: Path) -> Listing:
         return _from_glob(config, base, Path(config.path).expanduser())
     raise DataError(
         f"source {config.source_name}: there is nothing at {path}",
-        f"check `path: {config.path}`; relative paths start from {base}",
+        f"check `path: {config.path}`; relative paths start from {base.absolute()}",
     )
 
 
