@@ -1,10 +1,10 @@
 """How well a model answers questions whose answers are known.
 
-    Pair                                  a question, its answer, and what it is about
-    without_copies(pairs, trained)        those whose answer is nothing like one that was trained
-    drawn(pairs, most)                    some of them, always the same
-    answer_batches(encoded, rows)         conversations as batches in which answers alone bear loss
-    overlap(pairs, written)               mean ROUGE-L, and what it would be if the answers had been dealt at random
+Pair                                  a question, its answer, and what it is about
+without_copies(pairs, trained)        those whose answer is nothing like one that was trained
+drawn(pairs, most)                    some of them, always the same
+answer_batches(encoded, rows)         conversations as batches in which answers alone bear loss
+overlap(pairs, written)               mean ROUGE-L, and what it would be if the answers had been dealt at random
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def without_copies(pairs: Sequence[Pair], trained: Sequence[Pair]) -> list[Pair]
     answers = sorted({(pair.kind, pair.answer) for pair in trained})
     bags = [frozenset(words_of(answer)) for _, answer in answers]
     sizes = np.array([len(bag) for bag in bags])
-    places = defaultdict(list[int])
+    places: defaultdict[str, list[int]] = defaultdict(list)
     for number, bag in enumerate(bags):
         for word in bag:
             places[word].append(number)
@@ -87,7 +87,7 @@ def overlap(pairs: Sequence[Pair], written: Sequence[str]) -> tuple[float, float
     compared with the answer to the next: what the form alone is worth.
     """
     own = [rouge_l(pair.answer, text) for pair, text in zip(pairs, written, strict=True)]
-    kinds = defaultdict(list[int])
+    kinds: defaultdict[str, list[int]] = defaultdict(list)
     for number, pair in enumerate(pairs):
         kinds[pair.kind].append(number)
     other = [

@@ -1,4 +1,4 @@
-"""ROUGE-L: how much of a reference answer a written one has, by the longest words in common that stand in the same order.
+"""ROUGE-L: how much of a reference answer a written one has, by the longest row of words that both have in order.
 
     rouge_l(reference, written) -> float      the F-measure, 0 to 1
 
