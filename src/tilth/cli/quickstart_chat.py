@@ -19,7 +19,6 @@ from tilth.data.dataset import Dataset
 from tilth.jobs.recipe import Recipe
 
 _SETS = {"unread": "modules that it has never read", "read": "modules that pretraining read"}
-_CHAT = ("chat", "--temperature", "0")
 
 
 def run_quickstart_chat(
@@ -109,8 +108,8 @@ def _talk(tuned: Path) -> None:
             "\nIt is small, and was trained for minutes: its answers have the form of docstrings, and most are wrong.\n"
             f"The whole story, with curves and counts: {tuned}/report.html\n\nWhat to type next:"
         )
-        for words in ([*_CHAT, str(tuned)], ["evaluate", str(tuned)], ["evaluate", str(tuned), "--adapter", "none"]):
-            print(f"  {typed(*words)}")
+        for words in (["chat", "--temperature", "0"], ["evaluate"], ["evaluate", "--adapter", "none"]):
+            print(f"  {typed(words[0], str(tuned), *words[1:])}")
     if sys.stdin.isatty() and sys.stdout.isatty():
         print(
             "\nAsk it something, such as: What does textwrap.dedent do? It was tuned on single questions: /reset "
