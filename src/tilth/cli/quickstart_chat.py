@@ -29,15 +29,16 @@ def run_quickstart_chat(
     from tilth.jobs.quickstart_chat import answer_figures, chat_recipe, chat_run, check_pretrained
 
     tuned = chat_run(run)
-    _begin("1/4", "Pretraining: a model learns to write from the text that came with Python")
+    RunFolder(tuned).check()  # told before minutes of pretraining
+    _begin("1/4", "Pretraining: it reads the text that came with Python")
     pretrained = _trained(quickstart_recipe(run, minutes, steps), run, workspace, workers)
     recipe = chat_recipe(run, minutes, steps)
     check_pretrained(recipe, tuned)
-    _begin("2/4", "Tuning: an adapter beside it learns to answer, from questions about docstrings")
+    _begin("2/4", "Tuning: an adapter learns to answer questions about docstrings")
     questions = _trained(recipe, tuned, workspace, workers)
     if not is_main_process():  # under torchrun the others train along, and have nothing to show
         return
-    _begin("3/4", "Measuring it on questions that it has not seen, before and after")
+    _begin("3/4", "Measuring it on questions that it has not seen")
     figures = answer_figures(tuned, questions, pretrained)
     with results():
         _print_figures(figures)
@@ -110,7 +111,8 @@ def _talk(tuned: Path) -> None:
         )
         for words in (["chat", "--temperature", "0"], ["evaluate"], ["evaluate", "--adapter", "none"]):
             print(f"  {typed(words[0], str(tuned), *words[1:])}")
-    if sys.stdin.isatty() and sys.stdout.isatty():
+        if not (sys.stdin.isatty() and sys.stdout.isatty()):
+            return
         print(
             "\nAsk it something, such as: What does textwrap.dedent do? It was tuned on single questions: /reset "
             "before the next."

@@ -41,9 +41,8 @@ class Pair(NamedTuple):
 
 
 def without_copies(pairs: Sequence[Pair], trained: Sequence[Pair]) -> list[Pair]:
-    """The pairs whose answer shares less than `LIKE` of its words with any trained answer to another kind or place."""
-    answers = sorted({(pair.kind, pair.answer) for pair in trained})
-    bags = [frozenset(words_of(answer)) for _, answer in answers]
+    """The pairs whose answer has less than `LIKE` of its words in common with every trained answer."""
+    bags = [frozenset(words_of(answer)) for answer in sorted({pair.answer for pair in trained})]
     sizes = np.array([len(bag) for bag in bags])
     places: defaultdict[str, list[int]] = defaultdict(list)
     for number, bag in enumerate(bags):
@@ -57,7 +56,7 @@ def _has_copy(bag: frozenset[str], where: dict[str, np.ndarray], sizes: np.ndarr
     common = np.zeros(len(sizes), np.int64)
     for word in bag & where.keys():
         common[where[word]] += 1
-    return bool((2 * common >= LIKE * (len(bag) + sizes)).any()) if bag else True
+    return bool((2 * common >= LIKE * (len(bag) + sizes)).any())
 
 
 def drawn(pairs: Sequence[Pair], most: int) -> list[Pair]:

@@ -13,6 +13,7 @@ training, or nearly, are left out. All this is counted.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,8 @@ def chat_run(run: Path) -> Path:
 
 def chat_recipe(run: Path, minutes: float | None, steps: int | None) -> Recipe:
     """The recipe that tunes the model of `run`, as long as is asked for."""
-    return quickstart_recipe(chat_run(run), minutes, steps, RECIPE, [f"model.from={run}"])
+    name = json.dumps(str(run), ensure_ascii=False)  # quoted: it may look like something else in YAML
+    return quickstart_recipe(chat_run(run), minutes, steps, RECIPE, [f"model.from={name}"])
 
 
 def check_pretrained(recipe: Recipe, run: Path) -> None:
