@@ -29,7 +29,7 @@ def key_spans(mask_TS: Tensor) -> list[tuple[int, int]]:
 
 
 def attend_in_chunks(
-    q_BHTN: Tensor, k_BKSN: Tensor, v_BKSN: Tensor, mask_BHTS: Tensor, dropout: float = 0.0, scale: float | None = None
+    q_BHTN: Tensor, k_BKSN: Tensor, v_BKSN: Tensor, mask_BHTS: Tensor, scale: float | None = None
 ) -> Tensor:
     """softmax(q k' scale) v where the mask is true, by torch's kernel; grouped heads where there are fewer of keys.
 
@@ -39,7 +39,7 @@ def attend_in_chunks(
     grouped = q_BHTN.shape[1] != k_BKSN.shape[1]
 
     def kernel(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
-        return F.scaled_dot_product_attention(q, k, v, mask, dropout_p=dropout, scale=scale, enable_gqa=grouped)
+        return F.scaled_dot_product_attention(q, k, v, mask, scale=scale, enable_gqa=grouped)
 
     rows = [key_spans(mask.any(0)) for mask in mask_BHTS]
     looked_at = CHUNK * sum(high - low for spans in rows for low, high in spans) / len(rows)

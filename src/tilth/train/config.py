@@ -105,8 +105,8 @@ class TrainConfig(Config):
     batch_tokens: int | Literal["all"] = 16384
     """Tokens of one optimizer update, over all micro-batches and processes; `all`: the whole training split."""
     micro_batch: int | Literal["auto"] = "auto"
-    """Rows that go through the model at once. Memory depends on it; the gradient does not, but for which activations
-    dropout draws."""
+    """Rows that go through the model at once. Memory depends on it; the gradient does not. (On an accelerator, and in
+    transformers' own classes, dropout draws other masks for another cut.)"""
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     grad_clip: float | None = Field(default=1.0, gt=0)

@@ -19,6 +19,7 @@ from tilth.core.random import derive_seed
 from tilth.data.batch import Batch
 from tilth.data.feed import Feed
 from tilth.distributed.runtime import Runtime
+from tilth.model.dropout import drawing
 from tilth.model.wrapped import AnyModel
 from tilth.train.loss import summed_loss
 
@@ -66,14 +67,18 @@ def accumulate(
 ) -> float:
     """Adds the gradient of this process's share of the global batch to `.grad`; returns the global mean loss (nats).
 
-    Gradients are summed over all processes when this returns. `seed` and `step` say which dropout masks are drawn.
+    Gradients are summed over all processes when this returns. `seed` and `step` say which dropout masks are drawn; on a
+    CPU they do not depend on `micro_rows`, nor on the number of processes.
     """
     device = runtime.device
     (valid,) = runtime.sum_floats([float(batch.valid_labels)])
     losses = []
     for number, start in enumerate(range(0, len(batch.input_ids), micro_rows)):
-        with seeded(device, derive_seed(seed, "dropout", step, number, runtime.rank)):
-            feed = Feed.of(batch.rows(start, start + micro_rows), device)
+        rows = batch.rows(start, start + micro_rows)
+        draws = drawing(derive_seed(seed, "dropout", step), int(rows.sample_ids[0]), len(rows.sample_ids))
+        # What draws by torch itself, on an accelerator or in a class of transformers', draws anew for each micro-batch.
+        with draws, seeded(device, derive_seed(seed, "dropout", step, number, runtime.rank)):
+            feed = Feed.of(rows, device)
             loss = _loss(model, feed, precision) / valid
             scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         losses.append(loss.detach())
