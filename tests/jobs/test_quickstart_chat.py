@@ -63,7 +63,7 @@ def test_it_pretrains_tunes_measures_and_says_so(place: Path, first: Said) -> No
         assert all(f"{figures[when][name]['loss']:.3f}" in first.out for name in ("unread", "read"))
     unread = figures["before"]["unread"]["loss"], figures["after"]["unread"]["loss"]
     assert unread[1] < unread[0], "three steps are enough for that"
-    assert len(figures["shown"]) == 4 and all(row["question"] in first.out for row in figures["shown"])
+    assert figures["shown"] and all(row["question"] in " ".join(first.out.split()) for row in figures["shown"])
     assert f"chat {TUNED} --temperature 0" in first.out and "> " not in first.out, "nobody is there to talk with"
 
 

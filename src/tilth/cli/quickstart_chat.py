@@ -42,7 +42,7 @@ def run_quickstart_chat(
     figures = answer_figures(tuned, questions, pretrained)
     with results():
         _print_figures(figures)
-        say_step("4/4", "What it answers: the first that it was asked, not the best")
+        say_step("4/4", "What it answers: the first of each form that it was asked")
         _print_answers(figures)
     _talk(tuned)
 
@@ -98,7 +98,7 @@ def _print_answers(figures: dict[str, Any]) -> None:
     for row in figures["shown"]:
         print()
         for name, key in (("question", "question"), ("docstring", "answer"), ("before", "before"), ("after", "after")):
-            text = " ".join(printable(row[key]).split()) or "(nothing)"
+            text = printable(" ".join(row[key].split())) or "(nothing)"
             show(Text.assemble((f"{name:<10} ", "dim"), text))
 
 

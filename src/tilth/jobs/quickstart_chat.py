@@ -30,7 +30,8 @@ from tilth.jobs.recipe import Recipe
 RECIPE = "quickstart-chat"
 ASKED = 48
 """Questions of each kind that the model is asked: enough to tell before from after, in a few seconds."""
-SHOWN = 4
+SHOWN = 3
+"""Of each kind, for people to look at."""
 SETS = {"unread": "validation", "read": "test"}
 _VERSION = 1
 
@@ -105,9 +106,9 @@ def _held_out(questions: Dataset, read: set[str]) -> tuple[dict[str, list[Pair]]
 
 
 def _shown(before: Answered, after: Answered) -> list[dict[str, str]]:
-    """The first that were asked, whatever came of them."""
-    rows = zip(before.asked, before.written, after.written, strict=True)
-    return [
-        {"question": pair.question, "answer": pair.answer, "before": first, "after": then}
-        for pair, first, then in [*rows][: SHOWN // len(SETS)]
-    ]
+    """The first question of each form that was asked, whatever came of it."""
+    first: dict[str, dict[str, str]] = {}
+    for pair, early, late in zip(before.asked, before.written, after.written, strict=True):
+        row = {"question": pair.question, "answer": pair.answer, "before": early, "after": late}
+        first.setdefault(pair.kind, row)
+    return [*first.values()][:SHOWN]
