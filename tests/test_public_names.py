@@ -31,7 +31,10 @@ HOMES = {
     "Metrics": "tilth.evaluate.metrics",
     "Recipe": "tilth.jobs.recipe",
     "TilthError": "tilth.core.errors",
+    "check": "tilth.jobs.api",
     "evaluate": "tilth.jobs.api",
+    "export": "tilth.jobs.api",
+    "history": "tilth.jobs.api",
     "load": "tilth.jobs.load",
     "load_recipe": "tilth.jobs.recipe",
     "make_recipe": "tilth.jobs.recipe",
@@ -83,7 +86,10 @@ TRAIN_KEYS = [
     "steps", "tokens",
 ]  # fmt: skip
 PARAMETERS = {
+    "check": ["recipe", "workspace", "workers"],
     "evaluate": ["run", "data", "which", "format", "field", "adapter", "pseudo_tokens"],
+    "export": ["path", "out", "to", "which", "dtype", "base"],
+    "history": ["run"],
     "load": ["path", "which", "device", "wrapped", "adapter"],
     "load_recipe": ["path", "overrides"],
     "make_recipe": ["data", "overrides", "place"],
@@ -121,11 +127,11 @@ def test_public_names_stay_what_they_are_when_packages_of_the_same_name_are_impo
     code = f"""
 import tilth, sys
 before = [getattr(tilth, name) for name in {sorted(HOMES)}]
-import tilth.train.step, tilth.evaluate.metrics, tilth.generate.text
+import tilth.train.step, tilth.evaluate.metrics, tilth.generate.text, tilth.export.hf
 from tilth.train import optim
-from tilth import train, evaluate
+from tilth import train, evaluate, export
 assert [getattr(tilth, name) for name in {sorted(HOMES)}] == before
-assert [train, evaluate] == [tilth.train, tilth.evaluate] and sys.modules["tilth.train"].__path__
+assert [train, evaluate, export] == [tilth.train, tilth.evaluate, tilth.export] and sys.modules["tilth.train"].__path__
 print([callable(value) for value in before].count(True))
 """
     assert in_a_fresh_python(code).strip() == str(len(HOMES))

@@ -130,6 +130,11 @@ def test_peft_loads_the_adapter_beside_the_exported_base(made: Path, tmp_path: P
         tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
     np.testing.assert_allclose(scores(theirs, ids), ours.logits(ids), atol=1e-5)
     assert tokenizer.decode(ids) == "<|im_start|>the soil" and tokenizer.chat_template
+    ends = transformers.GenerationConfig.from_pretrained(tmp_path / "out").eos_token_id  # as the card says
+    assert (
+        ends == sorted(ours.stop_ids)
+        and "GenerationConfig.from_pretrained(" in (tmp_path / "out/README.md").read_text()
+    )
     again = tilth.load(tmp_path / "out")
     np.testing.assert_allclose(again.logits(ids), ours.logits(ids), atol=1e-6)
 

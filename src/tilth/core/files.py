@@ -187,8 +187,13 @@ def write_file(path: Path, data: bytes | Iterable[bytes | memoryview]) -> str:
 
 def write_json(path: Path, value: Any) -> str:
     """Writes a value as indented JSON, durably and atomically."""
+    return write_file(path, json_bytes(value))
+
+
+def json_bytes(value: Any) -> bytes:
+    """A value as indented JSON."""
     # A lone surrogate (a path or an option that is not UTF-8) has no encoding; as an escape it has.
-    return write_file(path, (json.dumps(value, indent=2, ensure_ascii=not _encodable(value)) + "\n").encode())
+    return (json.dumps(value, indent=2, ensure_ascii=not _encodable(value)) + "\n").encode()
 
 
 def _encodable(value: Any) -> bool:
