@@ -61,7 +61,7 @@ OPTIONS = {
         "--workspace", "--executor", "--workers", "--verify", "--prune", "--prune-datasets", "--dry-run", "--sample",
         "--set", "--json",
     },
-    "quickstart": {"--run", "--workspace", "--workers", "--minutes", "--steps"},
+    "quickstart": {"--run", "--workspace", "--workers", "--minutes", "--steps", "--chat"},
     "report": {"--html", "--workspace", "--json"},
     "schema": set(),
     "trace": {"--doc", "--step", "--workspace", "--json"},

@@ -67,11 +67,16 @@ def quickstart(
         typer.Option(min=0.01, help="How long to train in all; more than before goes on.  [default: 2]"),
     ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Train this many steps in all, instead of minutes.")] = None,
+    with_chat: Annotated[
+        bool,
+        typer.Option("--chat", help="Then tune it on questions and answers, as long again, and talk with it."),
+    ] = False,
 ) -> None:
     """Make a language model of your own from the text that came with Python, in about three minutes."""
     from tilth.cli.quickstart import run_quickstart
+    from tilth.cli.quickstart_chat import run_quickstart_chat
 
-    run_quickstart(run, workspace, workers, minutes, steps)
+    (run_quickstart_chat if with_chat else run_quickstart)(run, workspace, workers, minutes, steps)
 
 
 @app.command()

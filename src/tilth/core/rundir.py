@@ -111,7 +111,7 @@ CHANGEABLE = {
 """What may differ when a run goes on: how long it lasts, what is shown and kept, and what only rounds otherwise. The
 rest would make it another run."""
 _RECORDS = ("steps.jsonl", "events.jsonl")
-_FILES = ("recipe", "data", "decisions", "fewer_rows", "config", "result", "xz")
+_FILES = ("recipe", "data", "decisions", "fewer_rows", "config", "result", "xz", "answers")
 _NAMES = "|".join([*(rf"{name}\.json" for name in _FILES), *map(re.escape, _RECORDS), r"report\.html", "final"])
 CHANGEABLE_SECTIONS = ("evaluate.", "sample.", "train.checkpoint.", "train.early_stopping.", "train.convergence.")
 

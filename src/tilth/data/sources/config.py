@@ -35,8 +35,9 @@ class SourceConfig(Config):
     """An http or https address of one file; downloaded once, compared with `sha256`."""
     sha256: str | None = None
     """SHA-256 (64 hex digits) of the file at `url`."""
-    builtin: Literal["python_docs"] | None = None
-    """`python_docs`: the language reference, docstrings and sources of the Python that runs tilth; needs no network."""
+    builtin: Literal["python_docs", "python_questions"] | None = None
+    """`python_docs`: the language reference, docstrings and sources of the Python that runs tilth; needs no network.
+    `python_questions`: conversations about what the same docstrings say."""
     crawl: CrawlConfig | None = None
     """Pages of the web, fetched politely and kept as WARC."""
     common_crawl: CommonCrawlConfig | None = None

@@ -10,6 +10,7 @@
         hub_stream                     a Parquet file that is not on this machine: see hub_stream.py
         synthetic_…                    what a model wrote: see synthetic/answers.py
         topics, module                 the embedded Python documentation: see python_docs.py
+        questions                      questions about it: see python_questions.py
 
 Memory stays bounded by the longest line or the largest block (see streams.py). Locators: `path` for a whole file,
 `path#bytes=a-b` (first and last byte, as HTTP counts them) for a part of a large one, `path#row=n` for a row of JSON or
@@ -35,6 +36,7 @@ from tilth.data.sources.inputs import ARCHIVES, Input, kind_of, split_suffixes
 from tilth.data.sources.intake import Intake, Note
 from tilth.data.sources.languages import LANGUAGES
 from tilth.data.sources.parquet_rows import read_parquet
+from tilth.data.sources.python_questions import read_questions
 from tilth.data.sources.rows import read_csv, read_json, read_jsonl, too_long
 from tilth.data.sources.synthetic.answers import read_synthetic
 from tilth.data.sources.web.documents import read_warc
@@ -45,6 +47,7 @@ _OPEN_THEMSELVES: dict[str, Callable[[Intake], Iterator[Outcome]]] = {
     "synthetic_pairs": read_synthetic,
     "topics": python_docs.read,
     "module": python_docs.read,
+    "questions": read_questions,
 }
 
 
