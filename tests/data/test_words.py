@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
+import pytest
 import regex
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -67,6 +68,7 @@ def test_ngrams_are_those_of_a_window(docs: list[list[str]], n: int) -> None:
     assert len(set(meaning.values())) == len(meaning)
 
 
+@pytest.mark.slow
 def test_many_different_words_do_not_collide() -> None:
     texts = [" ".join(f"w{i:x}" for i in range(start, start + 50_000)) for start in range(0, 400_000, 50_000)]
     hashes = np.concatenate([find_words(batch).hashes for batch in batches(texts, 1000)])

@@ -197,6 +197,7 @@ def test_no_update_on_a_loss_that_is_no_number() -> None:
     assert all(torch.equal(a.nan_to_num(7.0), b.nan_to_num(7.0)) for a, b in zip(net.parameters(), before, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_low_precision_trains_like_fp32(precision: Any) -> None:
     losses = {}

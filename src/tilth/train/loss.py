@@ -64,8 +64,8 @@ _MOST = 0.9
 
 
 def _labelled(hidden_RD: Tensor, labels_R: Tensor) -> tuple[Tensor, Tensor]:
-    """Only the positions that bear loss, where many do not (questions, tokens that are not hidden): the output product
-    is for them alone. On an accelerator all of them: to count them would make it wait.
+    """Only the positions that bear loss where many do not (questions, tokens that are not hidden): no scores are made
+    of the others. On an accelerator all of them: to count them would make it wait.
     """
     if labels_R.device.type != "cpu" or on_paper(hidden_RD):
         return hidden_RD, labels_R

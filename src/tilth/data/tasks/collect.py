@@ -12,26 +12,35 @@ from tilth.data.extract import Extractors
 from tilth.data.sources import Input, SourceConfig, read_input
 from tilth.data.tasks.parts import DocumentWriter, LedgerWriter
 
-VERSION = 4
+VERSION = 5
+_NAMED = 3  # files that are lost, of each task
 
 
 def collect(
     folder: Path, source: SourceConfig, inputs: Sequence[Input], skipped: Sequence[Verdict], part_bytes: int
 ) -> dict[str, Any]:
-    """Reads files into parts of about `part_bytes` of text; facts: `parts` [{file, documents, text_bytes}], `rules`."""
-    parts = _Parts(folder, part_bytes)
+    """Reads files into parts of about `part_bytes` of text.
+
+    Returns:
+        `parts` [{file, documents, text_bytes}], `rules`, and `lost` {files, first}: how many files were not read to
+        their end, and what is wrong with the first few.
+    """
+    parts, lost = _Parts(folder, part_bytes), dict[str, str]()
     with Extractors(source.extract) as extractors, LedgerWriter(folder) as ledger, parts:
         ledger.add(skipped)
         progress.expect(sum(item.size for item in inputs))
         read = 0
         for item in inputs:
-            for outcome in read_input(item, source, extractors):
+            for outcome in read_input(item, source, extractors, among_many=True):
                 ledger.add(outcome.verdicts)
+                if outcome.loses:
+                    lost.setdefault(item.locator, outcome.verdicts[-1].detail)
                 if outcome.document is not None:
                     parts.add(outcome.document)
             read += item.size
             progress.reach(read)  # a reader that jumps about in a file does not say how far it is
-    return {"parts": parts.facts, "rules": ledger.rules}
+    first = list(lost.values())[:_NAMED]
+    return {"parts": parts.facts, "rules": ledger.rules, "lost": {"files": len(lost), "first": first}}
 
 
 class _Parts:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tilth.core.environment import launched
 from tilth.core.errors import RecipeError
@@ -22,14 +23,14 @@ from tilth.distributed.runtime import long_from_main, pick_device
 from tilth.jobs.base import Base, find_base
 from tilth.jobs.fit import Fit, fits
 from tilth.jobs.forecast_run import RunForecast, run_forecast
+from tilth.jobs.micro_rows import choose_precision, planned_rows
+from tilth.jobs.parts import complete_model
 from tilth.jobs.preflight.facts import Facts
 from tilth.jobs.preflight.gather import gather_facts
 from tilth.jobs.preflight.rules import Fault, judge
 from tilth.jobs.preflight.sight import Row, first_rows
 from tilth.jobs.recipe import Recipe
-from tilth.jobs.train import choose_micro_rows, complete_model
 from tilth.model.config import ModelConfig
-from tilth.model.precision import resolve_precision
 
 _TOLD_BY_TRAINING = ("warmup", "batch")
 
@@ -56,6 +57,12 @@ class Preflight:
         """Whether the run may begin."""
         return not self.errors
 
+    def plain(self) -> dict[str, Any]:
+        """What `tilth check --json` prints: counts, lengths, vocabulary, forecast, and what is wrong."""
+        from tilth.jobs.preflight.summary import summary  # which reads this class
+
+        return summary(self)
+
 
 def look(recipe: Recipe, dataset: Dataset, room: int | None = None) -> Preflight:
     """Everything that can be said of a run before it begins.
@@ -81,9 +88,8 @@ def _forecast(
     config = complete_model(base.config if base else recipe.model, dataset.tokenizer, grows=base is not None)
     assert isinstance(config, ModelConfig), "of others there are no facts"
     device, share = pick_device(recipe.train.device), -(-run.rows_per_step // launched().world_size)
-    micro_rows = choose_micro_rows(recipe, config, share, device)
-    shape = (micro_rows * config.context_length, config.hidden_size, config.mlp_size)
-    precision = resolve_precision(recipe.train.precision, device, *shape)
+    precision = choose_precision(recipe, config, share, device)
+    micro_rows = planned_rows(recipe, config, share, device, precision)
     found = run_forecast(recipe, config, micro_rows, device, precision=precision, rows=share, steps=run.steps)
     return found, [] if room is None else fits(recipe, config, device, room, precision)
 
