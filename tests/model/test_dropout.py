@@ -77,6 +77,15 @@ def test_without_draws_it_is_torchs() -> None:
     assert module.eval()(x) is x and Dropout(0.0)(x) is x
 
 
+def test_what_is_not_of_the_rows_in_equal_parts_torch_draws() -> None:
+    """An adapter sees such where a class of transformers' projects positions."""
+    torch.manual_seed(3)
+    with drawing(1, 0, 3):
+        mine = Dropout(0.3, "a")(torch.ones(8, 5))
+    torch.manual_seed(3)
+    assert torch.equal(mine, nn.functional.dropout(torch.ones(8, 5), 0.3))
+
+
 def test_no_generator_of_torch_is_touched_and_nothing_is_left_behind() -> None:
     before = torch.random.get_rng_state()
     drawn()
