@@ -32,6 +32,11 @@ def test_as_many_are_dropped_as_it_says_and_the_mean_stays(p: float) -> None:
     assert sorted(out.unique().tolist()) == [0.0, pytest.approx(1 / (1 - p), rel=1e-4)]
 
 
+def test_next_to_all_may_go() -> None:
+    out = drawn(p=0.9999999)
+    assert out.isfinite().all() and 0 < int((out != 0).sum()) < 40  # 6 of 400,000 are to stay
+
+
 def test_rows_sites_seeds_and_neighbours_are_independent() -> None:
     first = (drawn() == 0).float()
     others = [

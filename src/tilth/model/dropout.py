@@ -72,7 +72,7 @@ class Dropout(nn.Module):
             return x
         if _now is None or not self.site or x.device.type != "cpu" or x.numel() % _now.rows:
             return F.dropout(x, self.p)
-        drops = round(self.p * _LEVELS)
+        drops = min(round(self.p * _LEVELS), _LEVELS - 1)  # all of them would leave nothing to scale
         kept: Tensor = _Masked.apply(x, _kept(x.shape, drops, self.site, _now), 1 / (1 - drops / _LEVELS))  # type: ignore[no-untyped-call]
         return kept
 
