@@ -64,7 +64,7 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the memory of every new tensor until it is let go of, and the work of every operation.
 
     `part` is what new tensors are counted as. Numbers are not known on paper: where the code asks for one, it gets 0,
-    or true.
+    or true; where it asks for places, all of them, the most that there can be.
     """
 
     def __init__(self) -> None:
@@ -79,7 +79,10 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is _aten._local_scalar_dense.default:
             return args[0].dtype == torch.bool or 0.0
-        out = func(*args, **(kwargs or {}))
+        if func is _aten.nonzero.default:
+            out = args[0].new_empty((args[0].numel(), args[0].dim()), dtype=torch.int64)
+        else:
+            out = func(*args, **(kwargs or {}))
         made = _tensors(out)
         new = [tensor for tensor in made if self._is_new(tensor)]
         self._count(func, args, kwargs, made, new)
