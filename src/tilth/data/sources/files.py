@@ -1,6 +1,6 @@
 """Reads one input, as a stream: bytes in, outcomes (documents and verdicts) out.
 
-    read_input(item, config) -> Iterator[Outcome]
+    read_input(item, config) -> Iterator[Outcome], or read_rows: Iterator[Outcome | Rows]
         text, markdown, python, code   a document is the file, a paragraph or a line
         jsonl, csv, json, parquet      a document is a row: see rows.py, parquet_rows.py, shapes.py
         arrow                          rows as well: see arrow_rows.py
@@ -25,7 +25,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tilth.core.errors import DataError
-from tilth.data.document import Outcome
+from tilth.data.document import Outcome, Rows
 from tilth.data.extract import Extractors
 from tilth.data.sources import archives, python_docs, streams
 from tilth.data.sources.arrow_rows import read_arrow
@@ -50,7 +50,17 @@ _OPEN_THEMSELVES: dict[str, Callable[[Intake], Iterator[Outcome]]] = {
 
 
 def read_input(item: Input, config: SourceConfig, extractors: Extractors | None = None) -> Iterator[Outcome]:
-    """What one file of a source holds, in its order: the same for the same bytes, always.
+    """The outcomes of `read_rows`, one for each document."""
+    for found in read_rows(item, config, extractors):
+        if isinstance(found, Rows):
+            yield from map(Outcome, found)
+        else:
+            yield found
+
+
+def read_rows(item: Input, config: SourceConfig, extractors: Extractors | None = None) -> Iterator[Outcome | Rows]:
+    """What one file of a source holds, in its order: the same for the same bytes, always. Documents of which nothing is
+    said may come many at once.
 
     Args:
         extractors: processes that parse HTML and PDF, to be used for several files; by default its own.
@@ -88,7 +98,7 @@ def _note(intake: Intake, error: streams.PackedError) -> Note:
     return Note(error.rule, "", intake.item.locator + error.message.removeprefix(str(intake.item.path)))
 
 
-def _file(intake: Intake, content: Content, extractors: Extractors) -> Iterator[Outcome]:
+def _file(intake: Intake, content: Content, extractors: Extractors) -> Iterator[Outcome | Rows]:
     kind = intake.item.kind
     if kind in ("python", "code"):
         language = LANGUAGES.get(split_suffixes(intake.item.path.name)[0], "python" if kind == "python" else "")
@@ -106,7 +116,7 @@ def _file(intake: Intake, content: Content, extractors: Extractors) -> Iterator[
     yield from intake.rest()
 
 
-def _text(intake: Intake, text: streams.Utf8) -> Iterator[Outcome]:
+def _text(intake: Intake, text: streams.Utf8) -> Iterator[Outcome | Rows]:
     kind, document = intake.item.kind, intake.config.document
     if kind == "jsonl":
         yield from read_jsonl(intake, text.pieces)
@@ -136,7 +146,7 @@ def _extracted(intake: Intake, content: Content, extractors: Extractors) -> Outc
     return intake.from_text(item.locator, found.text, *notes, meta=meta, license=found.license)
 
 
-def _archive(intake: Intake, content: Content, extractors: Extractors) -> Iterator[Outcome]:
+def _archive(intake: Intake, content: Content, extractors: Extractors) -> Iterator[Outcome | Rows]:
     """The files of an archive; what is not read of it is said by name."""
     place, empty = intake.item.locator, True
     try:
@@ -151,7 +161,7 @@ def _archive(intake: Intake, content: Content, extractors: Extractors) -> Iterat
         yield from intake.rest()
 
 
-def _entry(outer: Intake, entry: archives.Entry, extractors: Extractors) -> Iterator[Outcome]:
+def _entry(outer: Intake, entry: archives.Entry, extractors: Extractors) -> Iterator[Outcome | Rows]:
     config, locator = outer.config, f"{outer.item.locator}!{entry.name}"
     kind = kind_of(entry.name)
     refused = entry.refused

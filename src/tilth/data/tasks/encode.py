@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from tilth.core import progress
 from tilth.core.files import disk
 from tilth.data.conversations import Encoded, Encoder, Refusal
-from tilth.data.document import Verdict, documents_table
+from tilth.data.document import Document, Verdict, documents_table
 from tilth.data.shards import EncodedDocuments, encoded_document, write_shard
 from tilth.data.tasks.cleaning import LeftOver
 from tilth.data.tasks.parts import Batch, DocumentWriter, LedgerWriter, utf8_size
@@ -88,9 +88,9 @@ def _encode_by(
 
 def _kept(
     batch: Batch, made: Sequence[Encoded | Refusal], ledger: LedgerWriter, sizes: LeftOver
-) -> tuple[Batch, list[EncodedDocuments]]:
+) -> tuple[list[Document], list[EncodedDocuments]]:
     """The documents that could be encoded, and their tokens; of the others a verdict each."""
-    kept, pieces = Batch(), list[EncodedDocuments]()
+    kept, pieces = list[Document](), list[EncodedDocuments]()
     for document, one in zip(batch, made, strict=True):
         if isinstance(one, Refusal):
             verdict = Verdict(document.doc_id, "encode", one.rule, "dropped", one.value, one.detail)

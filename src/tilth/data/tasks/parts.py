@@ -32,10 +32,10 @@ from tilth.data.document import (
     DOCUMENT_SCHEMA,
     LEDGER_SCHEMA,
     Document,
+    Rows,
     Verdict,
     documents_table,
     read_tables,
-    table_documents,
 )
 
 BATCH_BYTES = 4 << 20
@@ -52,7 +52,7 @@ _EDIT_SCHEMA = pa.schema(
     ]
 )
 
-Batch = list[Document]
+Batch = Sequence[Document]
 
 
 class Edit(NamedTuple):
@@ -74,8 +74,8 @@ class Part:
     stages: tuple[Path, ...] = ()
 
     def batches(self) -> Iterator[Batch]:
-        """Its documents in lists of a few megabytes, after the hash of each file was compared with its manifest's."""
-        return map(table_documents, self.tables())
+        """Its documents, a few megabytes at a time, after the hash of each file was compared with its manifest's."""
+        return map(Rows, self.tables())
 
     def tables(self) -> Iterator[pa.Table]:
         """The same as tables: whoever needs no more of most documents than their columns has them at once."""
@@ -185,7 +185,8 @@ class DocumentWriter(_TableWriter):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, DOCUMENT_SCHEMA)
-        self._rows: list[Document] = []
+        self._tables: list[pa.Table] = []
+        self._rows: list[Document] = []  # that follow these
         self._held = 0
         self.documents = self.text_bytes = 0
 
@@ -196,19 +197,38 @@ class DocumentWriter(_TableWriter):
         if self._held >= BATCH_BYTES:
             self.flush()
 
+    def add_rows(self, table: pa.Table) -> int:
+        """As many of a table's documents as `add` would take before it writes; says how many."""
+        before = self._held + np.cumsum(np.asarray(pc.utf8_length(table["text"])))
+        taken = min(int(np.searchsorted(before, BATCH_BYTES)) + 1, len(table))
+        self._gather()
+        self._tables.append(table.slice(0, taken))
+        self._held = int(before[taken - 1])
+        if self._held >= BATCH_BYTES:
+            self.flush()
+        return taken
+
     def add_table(self, table: pa.Table) -> None:
         """A table, which becomes a row group."""
         self.flush()
-        self.write(table)
-        self.documents += len(table)
-        self.text_bytes += pc.sum(pc.binary_length(table["text"])).as_py() or 0
+        self._write_counted(table)
 
     def flush(self) -> None:
         """Writes what is held."""
-        self.write(documents_table(self._rows))
-        self.documents += len(self._rows)
-        self.text_bytes += sum(utf8_size(row.text) for row in self._rows)
-        self._rows, self._held = [], 0
+        self._gather()
+        if self._tables:
+            self._write_counted(pa.concat_tables(self._tables).combine_chunks())
+        self._tables, self._held = [], 0
+
+    def _gather(self) -> None:
+        if self._rows:
+            self._tables.append(documents_table(self._rows))
+            self._rows = []
+
+    def _write_counted(self, table: pa.Table) -> None:
+        self.write(table)
+        self.documents += len(table)
+        self.text_bytes += pc.sum(pc.binary_length(table["text"])).as_py() or 0
 
 
 class EditWriter(_TableWriter):

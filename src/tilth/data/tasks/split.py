@@ -228,7 +228,7 @@ class AssignedPart:
             yield row, sides[row : row + len(table)], table
             row += len(table)
 
-    def _divided(self, name: str) -> Iterator[tuple[Sequence[int], Batch]]:
+    def _divided(self, name: str) -> Iterator[tuple[Sequence[int], list[Document]]]:
         cuts, wanted = self._cuts, self.names.index(name)
         for row, own, table in self._with_sides(wanted):
             places = np.flatnonzero((own == wanted) | (own == CUT))
