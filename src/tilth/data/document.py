@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, overload
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -130,6 +131,16 @@ def encoded_texts(column: pa.ChunkedArray) -> list[bytes]:
     """Texts of a column as UTF-8, of which no string is made."""
     texts: list[bytes] = column.combine_chunks().cast(pa.large_binary()).to_numpy(zero_copy_only=False).tolist()
     return texts
+
+
+def end_to_end(column: pa.ChunkedArray | pa.Array) -> memoryview:
+    """All texts of a column without nulls in a row, as UTF-8."""
+    values = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    _, offsets, data = values.cast(pa.large_string()).buffers()
+    if not len(values) or data is None:
+        return memoryview(b"")
+    borders = np.frombuffer(offsets, np.int64, len(values) + 1, 8 * values.offset)
+    return memoryview(data)[int(borders[0]) : int(borders[-1])]
 
 
 def plain_rows(doc_ids: Sequence[str], texts: Any, source: str, locators: Sequence[str], license: str | None) -> Rows:

@@ -22,7 +22,7 @@ _DEEP = 500  # brackets of a line; Python's parser gives up at about a thousand 
 _LONG_NUMBER = 4300  # digits; Python refuses more
 _STRIDE = _LONG_NUMBER // 2 - 2  # so many bytes apart, two places lie in every such number
 _DIGITS = np.array([chr(byte).isdigit() and byte < 0x80 for byte in range(256)])
-_LENIENT = re.compile(rb"Inf[\s,}\]]|-NaN|\\u0000")  # numbers that Python does not know, and a NUL, which is taken out
+_INFINITY = re.compile(rb"Inf[\s,}\]]")  # a number to Arrow, and none to Python, which knows `Infinity`
 
 
 def count_lines(block: bytes) -> int:
@@ -32,7 +32,7 @@ def count_lines(block: bytes) -> int:
 
 def plain_texts(block: bytes, field: str) -> Any | None:
     """The texts in `field` of the objects that stand on the lines of a block, as a large_string array."""
-    if not (_is_utf8(block) and _one_object_a_line(block)) or _LENIENT.search(block) or _has_long_number(block):
+    if not (_is_utf8(block) and _one_object_a_line(block)) or _has_odd_number(block) or rb"\u0000" in block:
         return None
     schema = pa.schema([(field, pa.large_string())])
     try:
@@ -72,7 +72,10 @@ def _one_object_a_line(block: bytes) -> bool:
     return bool(np.diff(np.searchsorted(brackets, [0, *ends])).max() <= _DEEP)
 
 
-def _has_long_number(block: bytes) -> bool:
+def _has_odd_number(block: bytes) -> bool:
+    """Whether there may be a number that Arrow reads and Python does not: of a name, or of too many digits."""
+    if b"-NaN" in block or (b"Inf" in block and _INFINITY.search(block)):
+        return True
     digits = np.flatnonzero(_DIGITS[np.frombuffer(block, np.uint8)[::_STRIDE]]) * _STRIDE
     return any(block[a:b].isdigit() for a, b in pairwise(digits.tolist()) if b - a == _STRIDE)
 

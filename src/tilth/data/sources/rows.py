@@ -25,6 +25,7 @@ from tilth.data.sources.shapes import Shape, shape_of
 
 _JUDGED_FROM = 100  # rows; a share of fewer says little
 _JUDGED_EVERY = 10_000
+_FEW_LINES = 8  # are not worth the call of a parser
 
 
 class Tally:
@@ -81,19 +82,31 @@ def read_jsonl(intake: Intake, pieces: Iterable[bytes]) -> Iterator[Outcome | Ro
             yield tally.bad(locator, too_long(locator, block))
             number += 1
             continue
-        rows = _plain(intake, shape, block, number)
-        if rows is not None:
-            tally.good(len(rows))
-            number += len(rows)
-            yield rows
-            continue
-        for number, line in enumerate(streams.split_lines(block), number):
-            yield _line(tally, shape, line, number)
-        number += 1
+        for found in _of_block(tally, shape, block, number):
+            yield found
+            number += len(found) if isinstance(found, Rows) else 1
     tally.judge()
 
 
+def _of_block(tally: Tally, shape: Shape, block: bytes, number: int, pieces: int = 16) -> Iterator[Outcome | Rows]:
+    """What the lines of a block are, from the line `number` on; one odd line makes a piece of the block slow, not all."""
+    rows = _plain(tally.intake, shape, block, number)
+    if rows is not None:
+        tally.good(len(rows))
+        yield rows
+        return
+    lines = streams.split_lines(block)
+    each = -(-len(lines) // pieces)
+    if shape.text is None or pieces == 1 or each < _FEW_LINES:
+        yield from (_line(tally, shape, line, n) for n, line in enumerate(lines, number))
+        return
+    for first in range(0, len(lines), each):
+        piece = b"\n".join(lines[first : first + each])
+        yield from _of_block(tally, shape, piece, number + first, pieces=1)
+
+
 def _plain(intake: Intake, shape: Shape, block: bytes, number: int) -> Rows | None:
+    """The documents on the lines of a block, where nothing is to be said of any."""
     texts = plain_texts(block, shape.text) if shape.text is not None and intake.takes_rows else None
     return None if texts is None else intake.rows(texts, number)
 

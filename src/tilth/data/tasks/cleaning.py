@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tilth.data.dedup import DIGEST_BYTES, digest
-from tilth.data.document import NO_META, Document, Rows, Verdict, encoded_texts
+from tilth.data.document import NO_META, Document, Rows, Verdict, end_to_end
 from tilth.data.minhash import MinHash, MinHashConfig
 from tilth.data.stages import Stage, run_stage
 from tilth.data.tasks.examples import Examples
@@ -135,13 +135,13 @@ def _told(table: pa.Table) -> tuple[Any, Any, Any]:
     return named, [meta.get("part_of") for meta in metas], [bool(meta.get("twin")) for meta in metas]
 
 
-def _content(table: pa.Table, measures: pa.Table) -> Iterator[bytes]:
+def _content(table: pa.Table, measures: pa.Table) -> Iterator[bytes | memoryview]:
     """All that documents are, of their texts the digests: of each column the lengths, and what stands in it."""
     yield b"".join(measures["digest"].to_pylist())
     for name in ("doc_id", "source", "locator", "license", "meta"):
         lengths = pc.fill_null(pc.binary_length(table[name]), -1)  # null is not empty
         yield np.asarray(lengths, np.int64).tobytes()
-        yield b"".join(encoded_texts(pc.fill_null(table[name], "")))
+        yield end_to_end(pc.fill_null(table[name], ""))
 
 
 def signatures(folder: Path, batches: Iterator[Batch] | None, part: Part, config: MinHashConfig) -> Link:

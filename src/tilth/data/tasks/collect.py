@@ -58,7 +58,7 @@ class _Parts:
 
     def _open(self) -> DocumentWriter:
         if self._writer is None:
-            self._writer = DocumentWriter(self._folder / self._name)
+            self._writer = DocumentWriter(self._folder / self._name, compression="none")
         return self._writer
 
     def _end_if_full(self) -> None:

@@ -42,6 +42,7 @@ BATCH_BYTES = 4 << 20
 """Text that is held as Python objects at a time."""
 EDITS, LEDGER = "edits.parquet", "ledger.parquet"
 _VERDICTS_HELD = 20_000
+_ALL_DIFFERENT = ("doc_id", "text", "locator")
 _EDIT_SCHEMA = pa.schema(
     [
         pa.field("number", pa.int64(), nullable=False),
@@ -158,9 +159,13 @@ def utf8_size(text: str) -> int:
 class _TableWriter(ABC):
     """Rows to a Parquet file, a row group at a time; a context that closes it."""
 
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
+    def __init__(self, path: Path, schema: pa.Schema, compression: str = "zstd") -> None:
         self._schema = schema
-        self._file = pq.ParquetWriter(path, schema, compression="zstd")
+        # Of texts and ids, all different, there is neither a dictionary nor a least and a greatest to be of use.
+        often = [name for name in schema.names if name not in _ALL_DIFFERENT]
+        self._file = pq.ParquetWriter(
+            path, schema, compression=compression, use_dictionary=often, write_statistics=often
+        )
 
     @abstractmethod
     def flush(self) -> None:
@@ -183,8 +188,8 @@ class _TableWriter(ABC):
 class DocumentWriter(_TableWriter):
     """Documents to Parquet."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, DOCUMENT_SCHEMA)
+    def __init__(self, path: Path, compression: str = "zstd") -> None:
+        super().__init__(path, DOCUMENT_SCHEMA, compression)
         self._tables: list[pa.Table] = []
         self._rows: list[Document] = []  # that follow these
         self._held = 0
