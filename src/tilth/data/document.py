@@ -135,8 +135,8 @@ def encoded_texts(column: pa.ChunkedArray) -> list[bytes]:
 
 def end_to_end(column: pa.ChunkedArray | pa.Array) -> memoryview:
     """All texts of a column without nulls in a row, as UTF-8."""
-    values = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    _, offsets, data = values.cast(pa.large_string()).buffers()
+    values = (column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column).cast(pa.large_string())
+    _, offsets, data = values.buffers()
     if not len(values) or data is None:
         return memoryview(b"")
     borders = np.frombuffer(offsets, np.int64, len(values) + 1, 8 * values.offset)
