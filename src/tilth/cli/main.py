@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import json
 import os
 import shlex
@@ -316,6 +317,7 @@ app.command()(export)
 
 def main() -> None:
     """The entry point: a user's fault prints message and remedy; anything else is a bug and shows its traceback."""
+    gc.set_threshold(100_000)  # not after 700 objects: while modules are imported nothing becomes garbage
     from tilth.cli.output import ready_streams
 
     ready_streams()

@@ -3,10 +3,13 @@
 The first array that Arrow makes has it import pandas, where that is installed, to know its types: a third of a second
 of processor time for each process, and nothing here is of them. Whoever asks Arrow for a pandas object still gets one:
 it then tries again. A process that imported pandas itself is left as it is.
+
+And garbage is looked for less often, as in the command itself: workers import more than they make.
 """
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
@@ -35,4 +38,5 @@ def _make_first_array() -> None:
         sys.meta_path.remove(_Hidden)
 
 
+gc.set_threshold(100_000)
 _make_first_array()

@@ -92,7 +92,9 @@ def find_words(texts: Sequence[str]) -> Words:
     hashes, starts, ends = _found(data)
     lengths = np.fromiter(map(len, texts), np.int64, len(texts))
     if not data.isascii():
-        within = np.concatenate([[0], np.cumsum(np.frombuffer(data, np.uint8) & 0xC0 == 0x80)])  # a character, not first
+        within = np.concatenate(
+            [[0], np.cumsum(np.frombuffer(data, np.uint8) & 0xC0 == 0x80)]
+        )  # a character, not first
         starts, ends = starts - within[starts], ends - within[ends]
     text_starts = _text_starts(lengths)
     offsets = np.searchsorted(starts, text_starts).astype(np.int64)
@@ -294,7 +296,7 @@ class _Table:
         for pattern, kind in ((_LETTERS, _LETTER), (_ALONE_SCRIPTS, _ALONE)):
             for match in pattern.finditer(text):
                 self.kinds[block.start + match.start() : block.start + match.end()] = kind
-        folded = [code for code in known if any(code in some for some in _FOLDED)]
+        folded = [code for some in _FOLDED for code in range(max(some.start, block.start), min(some.stop, block.stop))]
         # All at once; the separator is no letter, so that none is treated as the end of a word.
         plain = unicodedata.normalize("NFKD", "\0".join(map(chr, folded))).lower().split("\0")
         if folded:

@@ -31,22 +31,24 @@ from tilth.data.sources import archives, python_docs, streams
 from tilth.data.sources.arrow_rows import read_arrow
 from tilth.data.sources.config import SourceConfig
 from tilth.data.sources.content import Content, gathered, in_archive, on_disk
-from tilth.data.sources.hub_stream import read_hub_stream
 from tilth.data.sources.inputs import ARCHIVES, Input, kind_of, split_suffixes
 from tilth.data.sources.intake import Intake, Note
 from tilth.data.sources.languages import LANGUAGES
 from tilth.data.sources.parquet_rows import read_parquet
 from tilth.data.sources.rows import read_csv, read_json, read_jsonl, too_long
-from tilth.data.sources.synthetic.answers import read_synthetic
-from tilth.data.sources.web.documents import read_warc
 
-_OPEN_THEMSELVES: dict[str, Callable[[Intake], Iterator[Outcome]]] = {
-    "hub_stream": read_hub_stream,
-    "synthetic_documents": read_synthetic,
-    "synthetic_pairs": read_synthetic,
-    "topics": python_docs.read,
-    "module": python_docs.read,
-}
+
+def _reader_that_opens(kind: str) -> Callable[[Intake], Iterator[Outcome]] | None:
+    """The reader of a kind that is no stream of bytes; what belongs to it alone is imported when it is met."""
+    if kind == "hub_stream":
+        from tilth.data.sources.hub_stream import read_hub_stream
+
+        return read_hub_stream
+    if kind in ("synthetic_documents", "synthetic_pairs"):
+        from tilth.data.sources.synthetic.answers import read_synthetic
+
+        return read_synthetic
+    return python_docs.read if kind in ("topics", "module") else None
 
 
 def read_input(item: Input, config: SourceConfig, extractors: Extractors | None = None) -> Iterator[Outcome]:
@@ -73,11 +75,14 @@ def read_rows(item: Input, config: SourceConfig, extractors: Extractors | None =
     intake = Intake(item, config)
     with contextlib.ExitStack() as stack:
         extractors = extractors or stack.enter_context(Extractors(config.extract))
-        if item.kind in _OPEN_THEMSELVES:
-            yield from _OPEN_THEMSELVES[item.kind](intake)
+        reader = _reader_that_opens(item.kind)
+        if reader is not None:
+            yield from reader(intake)
         elif item.kind in ARCHIVES:
             yield from _archive(intake, on_disk(item), extractors)
         elif item.kind == "warc":
+            from tilth.data.sources.web.documents import read_warc
+
             yield from read_warc(intake, extractors.of)
         else:
             try:

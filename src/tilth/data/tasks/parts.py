@@ -141,7 +141,8 @@ def verified_file(folder: Path, name: str) -> Path:
 
 def verified_table(folder: Path, name: str, columns: Sequence[str] | None = None) -> pa.Table:
     """A Parquet file of a task's folder, after its hash was compared with the manifest's."""
-    return pq.read_table(verified_file(folder, name), columns=columns)
+    with pq.ParquetFile(verified_file(folder, name)) as file:
+        return file.read(columns=columns and list(columns))
 
 
 def verified_array(folder: Path, name: str, dtype: Any) -> Any:
