@@ -12,8 +12,9 @@ a whole band with probability 1 - (1 - J^rows)^bands (Leskovec, Rajaraman and Ul
 similarity first. That makes it cheap to look at more candidates: the same signature is cut into bands several times,
 each time in another order of its hashes (92% become 99% with three cuts, no hash is computed twice).
 
-The hash functions are (a_i x + b_i) mod 2^32 with odd a_i, over the high half of the hashes of n-grams that `words.py`
-makes: which of two is smaller, their high bits say, and these depend on all bits of x (Dietzfelbinger et al. 1997).
+The hash functions are a_i x mod 2^32 with odd a_i, over the high half x of the hashes of n-grams that `words.py` makes:
+which of two is smaller, their high bits say, and these depend on all bits of x (Dietzfelbinger et al. 1997). x being
+random itself, a number added to the product would make nothing more so.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class MinHash:
 
     def __init__(self, config: MinHashConfig) -> None:
         self.config = config
-        self._factors, self._offsets = _functions(config.bands * config.rows)
+        self._factors = _factors(config.bands * config.rows)
         self._orders = _orders(config.bands * config.rows, config.cuts)
 
     def bands(self, texts: Sequence[AnyText]) -> U64:
@@ -94,20 +95,17 @@ class MinHash:
         smallest = np.full((len(self._factors), texts), np.uint32(0xFFFFFFFF))
         for owners, hashes, starts in _blocks(grams):
             values = np.empty_like(hashes)
-            for number, (factor, offset) in enumerate(zip(self._factors, self._offsets, strict=True)):
+            for number, factor in enumerate(self._factors):
                 np.multiply(hashes, factor, out=values)
-                np.add(values, offset, out=values)
                 least = np.minimum.reduceat(values, starts)
                 smallest[number, owners] = np.minimum(smallest[number, owners], least)
         return np.ascontiguousarray(smallest.T)
 
 
 @cache
-def _functions(count: int) -> tuple[U32, U32]:
-    """The factors and the offsets of so many hash functions."""
-    factors = [derive_seed(0, "minhash/a", n) >> 32 | 1 for n in range(count)]
-    offsets = [derive_seed(0, "minhash/b", n) >> 32 for n in range(count)]
-    return np.array(factors, np.uint32), np.array(offsets, np.uint32)
+def _factors(count: int) -> U32:
+    """The factors of so many hash functions."""
+    return np.array([derive_seed(0, "minhash/a", n) >> 32 | 1 for n in range(count)], np.uint32)
 
 
 @cache

@@ -9,7 +9,6 @@ outside of the field), or a text must be changed, it gives None, and the lines a
 
 from __future__ import annotations
 
-import re
 from itertools import pairwise
 from typing import Any
 
@@ -18,11 +17,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.json as pj
 
+Bytes = npt.NDArray[np.uint8]
+
 _DEEP = 500  # brackets of a line; Python's parser gives up at about a thousand that are nested
 _LONG_NUMBER = 4300  # digits; Python refuses more
 _STRIDE = _LONG_NUMBER // 2 - 2  # so many bytes apart, two places lie in every such number
 _DIGITS = np.array([chr(byte).isdigit() and byte < 0x80 for byte in range(256)])
-_INFINITY = re.compile(rb"Inf[\s,}\]]")  # a number to Arrow, and none to Python, which knows `Infinity`
 
 
 def count_lines(block: bytes) -> int:
@@ -32,7 +32,8 @@ def count_lines(block: bytes) -> int:
 
 def plain_texts(block: bytes, field: str) -> Any | None:
     """The texts in `field` of the objects that stand on the lines of a block, as a large_string array."""
-    if not (_is_utf8(block) and _one_object_a_line(block)) or _has_odd_number(block) or rb"\u0000" in block:
+    raw = np.frombuffer(block, np.uint8)
+    if not (_is_utf8(block) and _one_object_a_line(block, raw)) or _has_odd_number(block, raw):
         return None
     schema = pa.schema([(field, pa.large_string())])
     try:
@@ -59,9 +60,8 @@ def _is_utf8(block: bytes) -> bool:
     return True
 
 
-def _one_object_a_line(block: bytes) -> bool:
+def _one_object_a_line(block: bytes, raw: Bytes) -> bool:
     """Whether every line begins and ends as an object does, and none may be nested too deep."""
-    raw = np.frombuffer(block, np.uint8)
     ends = np.flatnonzero(raw == ord("\n"))
     if not block.endswith(b"\n"):
         ends = np.append(ends, len(raw))
@@ -72,19 +72,24 @@ def _one_object_a_line(block: bytes) -> bool:
     return bool(np.diff(np.searchsorted(brackets, [0, *ends])).max() <= _DEEP)
 
 
-def _has_odd_number(block: bytes) -> bool:
-    """Whether there may be a number that Arrow reads and Python does not: of a name, or of too many digits."""
-    if b"-NaN" in block or (b"Inf" in block and _INFINITY.search(block)):
-        return True
-    digits = np.flatnonzero(_DIGITS[np.frombuffer(block, np.uint8)[::_STRIDE]]) * _STRIDE
+def _has_odd_number(block: bytes, raw: Bytes) -> bool:
+    """Whether there may be a number that Arrow reads and Python does not: `Inf`, `-NaN`, or of too many digits."""
+    ends = np.array([*b" \t\n\r,}]"])
+    for name, before, after in ((b"Inf", None, ends), (b"NaN", ord("-"), None)):
+        at = np.flatnonzero(raw[1:-3] == name[0]) + 1  # an object's braces stand around every number
+        at = at[(raw[at + 1] == name[1]) & (raw[at + 2] == name[2])]
+        odd = np.isin(raw[at + 3], after) if after is not None else raw[at - 1] == before
+        if odd.any():
+            return True
+    digits = np.flatnonzero(_DIGITS[raw[::_STRIDE]]) * _STRIDE
     return any(block[a:b].isdigit() for a, b in pairwise(digits.tolist()) if b - a == _STRIDE)
 
 
 def _all_filled(texts: Any) -> bool:
-    """Whether every text holds more than white space."""
+    """Whether every text holds more than white space, and none a NUL, which is taken out."""
     offsets = np.frombuffer(texts.buffers()[1], np.int64, len(texts) + 1, texts.offset * 8)
-    data: npt.NDArray[np.uint8] = np.frombuffer(texts.buffers()[2] or b"", np.uint8)
-    if not np.diff(offsets).all():
+    data: Bytes = np.frombuffer(texts.buffers()[2] or b"", np.uint8)
+    if not np.diff(offsets).all() or not data[offsets[0] : offsets[-1]].all():
         return False
     first = data[offsets[:-1]]
     unsure = np.flatnonzero((first <= 0x20) | (first >= 0x7F))

@@ -74,7 +74,7 @@ class Tally:
 
 
 def read_jsonl(intake: Intake, pieces: Iterable[bytes]) -> Iterator[Outcome | Rows]:
-    """The outcomes of a JSON Lines file, line by line; of lines of which nothing is to be said, many documents at once."""
+    """The outcomes of a JSON Lines file, line by line; where nothing is to be said of lines, many documents at once."""
     tally, shape, number = Tally(intake), shape_of(intake.config), 1
     for block in streams.whole_lines(pieces):
         if isinstance(block, int):
@@ -89,7 +89,7 @@ def read_jsonl(intake: Intake, pieces: Iterable[bytes]) -> Iterator[Outcome | Ro
 
 
 def _of_block(tally: Tally, shape: Shape, block: bytes, number: int, pieces: int = 16) -> Iterator[Outcome | Rows]:
-    """What the lines of a block are, from the line `number` on; one odd line makes a piece of the block slow, not all."""
+    """What the lines of a block are, from the line `number` on; an odd line makes its piece slow, not all."""
     rows = _plain(tally.intake, shape, block, number)
     if rows is not None:
         tally.good(len(rows))
