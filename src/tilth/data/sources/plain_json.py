@@ -35,14 +35,14 @@ def plain_texts(block: bytes, field: str) -> Any | None:
     raw = np.frombuffer(block, np.uint8)
     if not (_is_utf8(block) and _one_object_a_line(block, raw)) or _has_odd_number(block, raw):
         return None
-    schema = pa.schema([(field, pa.large_string())])
     try:
+        schema = pa.schema([(field, pa.large_string())])
         table = pj.read_json(
             pa.BufferReader(block),
             pj.ReadOptions(use_threads=False, block_size=len(block) + 1),
             pj.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore"),
         )
-    except pa.ArrowInvalid:
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeEncodeError):
         return None
     texts = table[field].combine_chunks()
     # Of as many rows as lines each is a line: no object goes over a line's end, for it would begin again with `{`
