@@ -6,15 +6,17 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
-.PHONY: help install quickstart test test-fast check format reference clean
+.PHONY: help install quickstart bench test test-fast check format reference notebooks clean
 
 help:
 	@echo 'make quickstart   text that came with Python becomes a small language model (about three minutes; ARGS=… for options)'
 	@echo 'make test         the whole test suite'
-	@echo 'make test-fast    the tests that take less than a few seconds each'
+	@echo 'make test-fast    what takes no long time: a minute for a look at every package'
+	@echo 'make bench        tilth and its peers on the same work in turns (ARGS=--list names them; half an hour on an idle machine)'
 	@echo 'make check        format, lint, types and layers'
 	@echo 'make format       puts source and tests into the format that check asks for'
 	@echo 'make reference    writes docs/recipe.md anew, from the schema of recipes'
+	@echo 'make notebooks    writes the .ipynb of every script in notebooks/, for who has Jupyter without jupytext'
 	@echo 'make install      .venv with the pinned software (the others do this when something is missing)'
 	@echo 'make clean        removes caches; leaves .venv, runs/ and work/ alone'
 	@echo 'PYTHON=python3.12 make …   chooses the interpreter of a new .venv (3.11 or newer)'
@@ -37,27 +39,36 @@ quickstart: $(STAMP)
 	$(BIN)/tilth quickstart $(ARGS)
 
 # Tests run side by side, one on each processor (tests/conftest.py gives each a single thread).
-PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
+# Compiled modules are kept even where the machine forbids it: tests start many processes, and to compile tilth and its
+# tests anew takes each of them longer than what it is started for.
+PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
+
+# All of tilth beside its peers, into benchmarks/RESULTS.md; ARGS="--only NAME", "--missing" …
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks $(ARGS)
 
 test: $(STAMP)
 	$(PYTEST) $(ARGS)
 
 test-fast: $(STAMP)
-	$(PYTEST) -m 'not slow' $(ARGS)
+	$(PYTEST) -m 'not slow' --hypothesis-profile fast $(ARGS)
 
 check: $(STAMP)
-	$(BIN)/ruff format --check src tests benchmarks .ci
-	$(BIN)/ruff check src tests benchmarks .ci
+	$(BIN)/ruff format --check src tests benchmarks notebooks .ci
+	$(BIN)/ruff check src tests benchmarks notebooks .ci
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_layers.py
 
 format: $(STAMP)
-	$(BIN)/ruff format src tests benchmarks .ci
-	$(BIN)/ruff check --fix-only src tests benchmarks .ci
+	$(BIN)/ruff format src tests benchmarks notebooks .ci
+	$(BIN)/ruff check --fix-only src tests benchmarks notebooks .ci
 
 reference: $(STAMP)
 	$(BIN)/python -m tests.recipe_reference > docs/recipe.md.new
 	mv docs/recipe.md.new docs/recipe.md
+
+notebooks: $(STAMP)
+	$(BIN)/jupytext --quiet --to ipynb notebooks/*.py
 
 clean:
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

@@ -22,7 +22,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -38,6 +38,9 @@ from tilth.model.transformer import build
 from tilth.train.config import OptimizerConfig
 from tilth.train.optim import make_optimizer
 from tilth.train.step import accumulate, update
+
+if TYPE_CHECKING:
+    from benchmarks.worker import Turns
 
 RANK = 16
 QWEN = {"layers": 24, "heads": 14, "kv": 2, "hidden": 896, "inner": 4864, "vocab": 151936}
@@ -135,6 +138,18 @@ def peft_step(options: argparse.Namespace) -> Step:
 
 def make(side: str, options: argparse.Namespace) -> Step:
     return peft_step(options) if side == "peft" else tilth_step(options, side == "tilth")
+
+
+def suite(turns: Turns, options: dict[str, Any]) -> None:
+    """One side for the suite: tokens a second by the clock on all threads, and the peak memory of the process."""
+    from benchmarks.worker import Pace, peak_mib
+
+    given = argparse.Namespace(**{"shape": "gpt2", "variant": "lora", "held": None, **options})
+    step, tokens = make(options["side"], given), given.rows * given.tokens * given.steps
+    pace = Pace(turns, 2, given.steps, lambda taken: {"speed": tokens / taken, "memory": peak_mib()})
+    step()
+    while pace.more():
+        step()
 
 
 def memory(side: str) -> float:

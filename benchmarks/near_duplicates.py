@@ -25,6 +25,10 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from benchmarks.worker import Turns
 
 SIMILARITIES = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
 NGRAM = 5
@@ -169,6 +173,37 @@ def quality(kept: set[str], rows: dict[str, str], pairs: list[tuple[str, str, fl
     figures["dropped"] = len(right)
     figures["precision"] = statistics.mean(right) if right else float("nan")
     return figures
+
+
+def prepare(folder: str, options: dict[str, Any]) -> None:
+    """The corpus for the suite, and the pairs that were planted."""
+    pairs = write_corpus(Path(folder) / "corpus", options["documents"], seed=1)
+    (Path(folder) / "pairs.json").write_text(json.dumps(pairs))
+
+
+def version(python: str) -> str:
+    """Of datatrove, as that Python has it."""
+    code = "import importlib.metadata as m; print(m.version('datatrove'))"
+    return subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def suite(turns: Turns, options: dict[str, Any]) -> None:
+    """One side for the suite: documents a second, recall of the planted pairs, and how much of what went was a copy."""
+    corpus, side = Path(options["folder"]) / "corpus", options["side"]
+    pairs = [tuple(pair) for pair in json.loads((corpus.parent / "pairs.json").read_text())]
+    rows, number = read_corpus(corpus), 0
+    ids = {text: name for name, text in rows.items()}
+    turns.ready(**({} if side == "tilth" else {"version": version(options["peer_python"])}))
+    while turns.wait():
+        folder = Path(f"turn-{number}").absolute()
+        folder.mkdir()
+        tilth = side == "tilth"
+        seconds = run_tilth(corpus, folder) if tilth else run_datatrove(corpus, folder, options["peer_python"])
+        kept = kept_by_tilth(folder, ids) if tilth else kept_by_datatrove(folder)
+        found = quality(kept, rows, pairs)
+        recall, precision = 100 * found[f"recall at {TRUTH} and more"], 100 * found["precision"]
+        turns.give(speed=len(rows) / seconds, recall=recall, precision=precision)
+        number += 1
 
 
 def main() -> None:

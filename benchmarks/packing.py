@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -35,6 +36,9 @@ from tilth.model.config import ModelConfig
 from tilth.model.transformer import Transformer, build
 from tilth.tokenizer import TokenizerConfig, train_tokenizer
 from tilth.train.loss import summed_loss
+
+if TYPE_CHECKING:
+    from benchmarks.worker import Turns
 
 HEAP = 50
 
@@ -107,6 +111,43 @@ def seconds(model: Transformer, batches: list[Batch]) -> float:
     return time.perf_counter() - start
 
 
+def made(stream: TokenStream, context: int, rows: int) -> dict[str, list[Batch]]:
+    """The batches of each way."""
+    lengths = np.diff(stream.document_starts(), append=stream.tokens).tolist()
+    order = random.Random(0).sample(range(stream.documents), stream.documents)
+    return {
+        "padded to the context": padded(stream, rows, order, context),
+        "padded to the longest": padded(stream, rows, order, None),
+        "grouped by length": padded(stream, rows, by_length(order, lengths, rows), None),
+        "packed": packed(pack(stream, context, PackingConfig()), rows),
+    }
+
+
+def shape(context: int, hidden: int) -> ModelConfig:
+    """The model that all ways go through."""
+    return ModelConfig(vocab_size=4096, hidden_size=hidden, num_hidden_layers=2, context_length=context)
+
+
+def speed_of(model: Transformer, batches: list[Batch], steps: int, repeat: int) -> float:
+    """Useful tokens a second over some of the batches."""
+    some = random.Random(repeat).sample(batches, min(steps, len(batches)))
+    return sum(batch.valid_labels for batch in some) / seconds(model, some)
+
+
+def suite(turns: Turns, options: dict[str, Any]) -> None:
+    """One way for the suite: useful tokens a second, and how many of a hundred positions are useful."""
+    context, repeat = options["context"], 0
+    with tempfile.TemporaryDirectory() as folder:
+        stream = encoded(list(examples(None)), Path(folder), context)
+        batches = made(stream, context, options["rows"])[options["way"]]
+    model = build(shape(context, options["hidden"]), 0)
+    speed_of(model, batches, 1, 0)
+    turns.ready()
+    while turns.wait():
+        turns.give(speed=speed_of(model, batches, options["steps"], repeat), useful=100 * useful(batches))
+        repeat += 1
+
+
 def million() -> float:
     """Seconds to plan rows for a million documents."""
     sizes = np.random.default_rng(0).lognormal(5.3, 1.0, 1_000_000).astype(np.int64).clip(1, 2048)
@@ -126,23 +167,11 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         stream = encoded(list(examples(given.files)), Path(folder), given.context)
-        lengths = np.diff(stream.document_starts(), append=stream.tokens).tolist()
-        order = random.Random(0).sample(range(stream.documents), stream.documents)
-        grouped = by_length(order, lengths, given.rows)
-        ways = {
-            "padded to the context": padded(stream, given.rows, order, given.context),
-            "padded to the longest": padded(stream, given.rows, order, None),
-            "grouped by length": padded(stream, given.rows, grouped, None),
-            "packed": packed(pack(stream, given.context, PackingConfig()), given.rows),
-        }
-        config = ModelConfig(
-            vocab_size=4096, hidden_size=given.hidden, num_hidden_layers=2, context_length=given.context
-        )
-        model, speeds = build(config, 0), {name: list[float]() for name in ways}
+        ways = made(stream, given.context, given.rows)
+        model, speeds = build(shape(given.context, given.hidden), 0), {name: list[float]() for name in ways}
         for repeat in range(given.repeats):
             for name, batches in ways.items():
-                some = random.Random(repeat).sample(batches, min(given.steps, len(batches)))
-                speeds[name].append(sum(batch.valid_labels for batch in some) / seconds(model, some))
+                speeds[name].append(speed_of(model, batches, given.steps, repeat))
         best = statistics.median(speeds["packed"])
         print(f"{stream.documents:,} examples, {stream.tokens:,} tokens, context {given.context}, {given.rows} rows")
         for name, batches in ways.items():

@@ -22,7 +22,10 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from benchmarks.worker import Turns
 
 
 def sentences() -> list[str]:
@@ -80,6 +83,18 @@ def prepare(corpus: Path, folder: Path, workers: int, **data: Any) -> tuple[floa
         raise SystemExit(done.stderr)
     print("".join(f"    {line}\n" for line in done.stderr.splitlines()), end="")
     return seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+
+
+def suite(turns: Turns, options: dict[str, Any]) -> None:
+    """One size for the suite: MB a second, seconds, and the memory of the largest process."""
+    corpus, number = Path("corpus.jsonl").absolute(), 0
+    write_corpus(corpus, int(options["times"] * options["megabytes"] * 1e6), seed=options["times"])
+    turns.ready()
+    while turns.wait():
+        seconds, memory = prepare(corpus, Path(f"turn-{number}").absolute(), options["threads"])
+        size = corpus.stat().st_size / 1e6
+        turns.give(speed=size / seconds, time=seconds, memory=memory / 2**20)
+        number += 1
 
 
 def main() -> None:

@@ -1,16 +1,49 @@
-"""What holds for all tests."""
+"""What holds for all tests: one thread, and what the fast ones may cost."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 
 # Of the processes that tests start; tests run side by side, and torch is many times slower with more threads than
 # processors.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+hypothesis.settings.register_profile("fast", max_examples=10)
+
+_ALL_SLOW = re.compile(r"^pytestmark = pytest\.mark\.slow$", re.MULTILINE)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addini("fast_seconds", "processor time that a test may take which is not marked slow", default="5")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Where slow tests are left out, a file of nothing else is not even imported: that takes longer than many tests."""
+    if config.option.markexpr != "not slow" or collection_path.suffix != ".py":
+        return None
+    return True if _ALL_SLOW.search(collection_path.read_text("utf-8")) else None
+
+
+def processor_seconds() -> float:
+    """Of this process and of those that it started and that have ended."""
+    return sum(os.times()[:4])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """A test that takes long must say so; by processor time, which a busy machine does not stretch much."""
+    began = processor_seconds()
+    yield
+    spent, allowed = processor_seconds() - began, float(item.config.getini("fast_seconds"))
+    if spent > allowed and item.get_closest_marker("slow") is None:
+        pytest.fail(f"it took {spent:.1f} s of processor time: make it cheaper, or mark it slow", pytrace=False)
 
 
 @pytest.fixture(scope="session", autouse=True)

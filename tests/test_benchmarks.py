@@ -24,6 +24,7 @@ def load(name: str) -> ModuleType:
     return module
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("similarity", [0.5, 0.75, 0.9])
 def test_planted_near_duplicates_have_the_similarity_that_is_said(similarity: float) -> None:
     bench = load("near_duplicates")

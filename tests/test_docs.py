@@ -5,6 +5,7 @@ The checkers are tried on planted faults as well: one that finds nothing would p
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shlex
@@ -18,13 +19,18 @@ from typing import Any
 import pytest
 import typer.main
 
+from tests.jobs.bases import write_base
+from tests.jobs.conftest import call
 from tests.jobs.helpers import environment, write_texts
 from tests.recipe_reference import reference
 from tilth.cli.main import app
 from tilth.core.config import load_yaml
+from tilth.core.errors import RecipeError
 from tilth.data.sources.config import ORIGINS
 from tilth.data.stages import PRESETS, STAGES
-from tilth.jobs.recipe import load_recipe, load_shipped, shipped_recipes
+from tilth.jobs.recipe import load_recipe, load_shipped, make_recipe, shipped_recipes
+from tilth.tokenizer.chat_files import ChatFormat, write_chat
+from tilth.tokenizer.templates import built_in
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -114,7 +120,7 @@ def test_every_place_in_the_code_that_is_named_exists() -> None:
     texts = {path.name: path.read_text("utf-8") for path in DOCUMENTS}
     assert sum(len(_PLACE.findall(text)) for text in texts.values()) > 20, "they are not where this test looks"
     assert not {name: missing for name, text in texts.items() if (missing := missing_places(text))}
-    planted = "`core/nothing.py: f` `core/files.py: none_such` `files.py: FolderLock.nothing` `core/files.py: disk`"
+    planted = "`core/nothing.py: f` `core/files.py: none_such` `files.py: FolderLock.nothing` `core/disk.py: disk`"
     assert len(missing_places(planted)) == 3
 
 
@@ -195,6 +201,68 @@ def test_every_shipped_recipe_loads() -> None:
         assert load_shipped(name).name == name
 
 
+GUIDE = ROOT / "docs" / "finetuning.md"
+
+
+def guide_blocks(language: str) -> list[str]:
+    """The code blocks of the guide to fine-tuning in a language."""
+    return [code for name, code in _FENCE.findall(GUIDE.read_text("utf-8")) if name == language]
+
+
+def merged(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """A recipe with parts of another put in, section by section."""
+    both = {key: merged(one[key], other[key]) for key in one.keys() & other.keys() if isinstance(one[key], dict)
+            and isinstance(other[key], dict)}  # fmt: skip
+    return {**one, **other, **both}
+
+
+def test_the_recipes_of_the_guide_to_fine_tuning_are_valid(tmp_path: Path) -> None:
+    """The first is whole; the others are parts that take the place of the same keys in it."""
+    for number, block in enumerate(guide_blocks("yaml")):
+        (tmp_path / f"{number:02}.yaml").write_text(block)
+    whole, *parts = map(load_yaml, sorted(tmp_path.iterdir()))
+    assert make_recipe(whole).train.objective == "sft" and len(parts) >= 6
+    for part in parts:
+        recipe = merged(whole, part)
+        assert recipe != whole
+        make_recipe(recipe)
+    with pytest.raises(RecipeError):
+        make_recipe(merged(whole, {"adapter": {"rnak": 4}}))
+
+
+def test_the_messages_that_the_guide_explains_are_those_of_the_source() -> None:
+    table = GUIDE.read_text("utf-8").split("## What it says, and what to do")[1]
+    quoted = [line.split("`")[1] for line in table.splitlines() if line.startswith("| `")]
+    source = "\n".join(path.read_text("utf-8") for path in (ROOT / "src").rglob("*.py"))
+    assert len(quoted) > 10
+    assert [words for words in quoted if words not in source] == []
+
+
+@pytest.mark.slow
+def test_the_way_of_the_guide_to_fine_tuning_can_be_walked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its first recipe and the commands below it, in order, with a small base in the place of the hub's."""
+    write_base(tmp_path / "base", "llama")
+    write_chat(tmp_path / "base", ChatFormat(built_in("chatml")), [])
+    rows = ({"question": f"who {n}?", "answer": f"soil {n}"} for n in range(40))
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    recipe = (
+        guide_blocks("yaml")[0].replace("Qwen/Qwen3-0.6B", "base").replace("context_length: 1024", "context_length: 32")
+    )
+    assert recipe.count("base") == 1
+    (tmp_path / "answers.yaml").write_text(recipe.replace("32768", "256"))
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+    commands = list(commands_in(f"```sh\n{guide_blocks('sh')[0]}```"))
+    assert len(commands) == 8 and {"check", "train", "chat", "export"} <= {words.split()[1] for words in commands}
+    for words in commands:
+        said = call(tmp_path, *shlex.split(words)[1:])
+        assert said.code == 0, (words, said.err)
+    assert {"merged", "adapter"} <= {path.name for path in tmp_path.iterdir()}
+    words = [sys.executable, "-W", "error", "-c", guide_blocks("python")[0]]
+    done = subprocess.run(words, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "[[soil " in done.stdout and "best held-out loss" in done.stdout
+
+
 def shipped(name: str) -> dict[str, Any]:
     return load_shipped(name).plain()
 
@@ -233,6 +301,7 @@ def test_the_guide_to_data_names_every_stage_and_every_origin() -> None:
 def test_the_reference_has_every_key_of_a_recipe_and_no_other() -> None:
     page = (ROOT / "docs" / "recipe.md").read_text()
     assert page == reference(), "make reference"
+    assert [line for line in page.splitlines() if line.endswith("|  |")] == [], "each key has a word of its meaning"
     for key in ("`nesterov`", "`patience`", "## `data.sources[].crawl`", "`max_pages`"):
         assert key in page
 

@@ -31,7 +31,10 @@ HOMES = {
     "Metrics": "tilth.evaluate.metrics",
     "Recipe": "tilth.jobs.recipe",
     "TilthError": "tilth.core.errors",
+    "check": "tilth.jobs.api",
     "evaluate": "tilth.jobs.api",
+    "export": "tilth.jobs.api",
+    "history": "tilth.jobs.api",
     "load": "tilth.jobs.load",
     "load_recipe": "tilth.jobs.recipe",
     "make_recipe": "tilth.jobs.recipe",
@@ -58,7 +61,7 @@ OPTIONS = {
         "--workspace", "--executor", "--workers", "--verify", "--prune", "--prune-datasets", "--dry-run", "--sample",
         "--set", "--json",
     },
-    "quickstart": {"--run", "--workspace", "--workers", "--minutes", "--steps"},
+    "quickstart": {"--run", "--workspace", "--workers", "--minutes", "--steps", "--chat"},
     "report": {"--html", "--workspace", "--json"},
     "schema": set(),
     "trace": {"--doc", "--step", "--workspace", "--json"},
@@ -78,12 +81,16 @@ EXIT_CODES = {
 }
 RECIPE_KEYS = ["adapter", "data", "evaluate", "model", "name", "sample", "tokenizer", "train"]
 TRAIN_KEYS = [
+    "activation_checkpointing",
     "batch_tokens", "checkpoint", "convergence", "device", "early_stopping", "epochs", "final", "freeze",
     "grad_clip", "hours", "masking", "micro_batch", "objective", "optimizer", "precision", "schedule", "seed",
     "steps", "tokens",
 ]  # fmt: skip
 PARAMETERS = {
+    "check": ["recipe", "workspace", "workers"],
     "evaluate": ["run", "data", "which", "format", "field", "adapter", "pseudo_tokens"],
+    "export": ["path", "out", "to", "which", "dtype", "base"],
+    "history": ["run"],
     "load": ["path", "which", "device", "wrapped", "adapter"],
     "load_recipe": ["path", "overrides"],
     "make_recipe": ["data", "overrides", "place"],
@@ -117,15 +124,16 @@ def test_a_public_name_is_what_its_home_calls_so(name: str) -> None:
         assert list(inspect.signature(value).parameters) == PARAMETERS[name]
 
 
+@pytest.mark.slow
 def test_public_names_stay_what_they_are_when_packages_of_the_same_name_are_imported() -> None:
     code = f"""
 import tilth, sys
 before = [getattr(tilth, name) for name in {sorted(HOMES)}]
-import tilth.train.step, tilth.evaluate.metrics, tilth.generate.text
+import tilth.train.step, tilth.evaluate.metrics, tilth.generate.text, tilth.export.hf
 from tilth.train import optim
-from tilth import train, evaluate
+from tilth import train, evaluate, export
 assert [getattr(tilth, name) for name in {sorted(HOMES)}] == before
-assert [train, evaluate] == [tilth.train, tilth.evaluate] and sys.modules["tilth.train"].__path__
+assert [train, evaluate, export] == [tilth.train, tilth.evaluate, tilth.export] and sys.modules["tilth.train"].__path__
 print([callable(value) for value in before].count(True))
 """
     assert in_a_fresh_python(code).strip() == str(len(HOMES))
@@ -138,6 +146,7 @@ def test_importing_tilth_imports_nothing_heavy() -> None:
     assert not came & {"torch", "numpy", "pyarrow", "pydantic", "yaml", "typer", "rich", "tiktoken", "tokenizers"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [["--help"], ["train", "--help"]])
 def test_help_answers_at_once(words: list[str]) -> None:
     worked, waited = [], []
@@ -169,6 +178,7 @@ def test_every_error_has_its_exit_code() -> None:
     assert all(name in drawn for name in EXIT_CODES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "code"),
     [(["train", "nothing.yaml"], 2), (["evaluate", "nothing"], 2), (["nothing"], 2), (["train"], 2)],

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tilth.core.errors import TilthError
     from tilth.data.dataset import Dataset
     from tilth.evaluate.metrics import Metrics
-    from tilth.jobs.api import evaluate, prepare, train
+    from tilth.jobs.api import check, evaluate, export, history, prepare, train
     from tilth.jobs.load import LanguageModel, load
     from tilth.jobs.recipe import Recipe, load_recipe, make_recipe
 
@@ -29,7 +29,10 @@ __all__ = [
     "Metrics",
     "Recipe",
     "TilthError",
+    "check",
     "evaluate",
+    "export",
+    "history",
     "load",
     "load_recipe",
     "make_recipe",
@@ -43,7 +46,10 @@ _HOMES = {
     "Metrics": "tilth.evaluate.metrics",
     "Recipe": "tilth.jobs.recipe",
     "TilthError": "tilth.core.errors",
+    "check": "tilth.jobs.api",
     "evaluate": "tilth.jobs.api",
+    "export": "tilth.jobs.api",
+    "history": "tilth.jobs.api",
     "load": "tilth.jobs.load",
     "load_recipe": "tilth.jobs.recipe",
     "make_recipe": "tilth.jobs.recipe",
@@ -63,7 +69,7 @@ def __dir__() -> list[str]:
 
 
 class _Package(ModuleType):
-    """Keeps `tilth.train` and `tilth.evaluate` the functions: importing the packages of these names would hide them."""
+    """Keeps `train`, `evaluate` and `export` the functions: importing the packages of these names would hide them."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name not in _HOMES or not isinstance(value, ModuleType):

@@ -25,6 +25,8 @@ from tilth.model.adapters import apply_adapter, choose, lora_layers
 from tilth.model.resize import resize_embeddings
 from tilth.model.transformer import Transformer
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[[], Any]
 SOME = ["q_proj", "v_proj", "layers.1.mlp.up_proj"]
 VARIANTS: list[dict[str, Any]] = [

@@ -19,6 +19,8 @@ from tilth.model.adapter_config import AdapterConfig
 from tilth.model.adapters import apply_adapter
 from tilth.model.wrapped import load_wrapped
 
+pytestmark = pytest.mark.slow
+
 TIED = ("qwen3", "bert", "gemma2")
 
 

@@ -37,6 +37,7 @@ def said_json(said: Said) -> dict[str, object]:
     return found
 
 
+@pytest.mark.slow
 def test_a_healthy_run_is_shown_and_told_as_json(tmp_path: Path, cli: Cli) -> None:
     sets = sft(tmp_path)
     said = cli("check", "r.yaml", "--json", sets=sets)
@@ -84,6 +85,7 @@ def test_a_recipe_that_comes_to_nothing_is_told_as_json_too(tmp_path: Path, cli:
         assert [error["rule"] for error in found["errors"]] == [rule]  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_warnings_are_said_once_and_stand_in_the_record_of_the_run(tmp_path: Path, cli: Cli) -> None:
     write_texts(tmp_path / "texts")
     write_recipe(tmp_path / "r.yaml", "texts")

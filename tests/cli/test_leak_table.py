@@ -27,6 +27,11 @@ def test_every_kind_is_shown_for_both() -> None:
     assert "rows of evaluation files left out: read/no_field 2" in lines
 
 
+def test_of_a_few_items_nothing_is_measured() -> None:
+    table = leak_table({"held_out": facts(1, items=1, too_short=0)})
+    assert table is not None and rendered(table) == ["leaks", "1 held-out document looked for"]
+
+
 def test_the_table_stands_under_that_of_the_splits_where_something_was_looked_for() -> None:
     lines = rendered(dataset_table({**FACTS, "decontamination": {"held_out": facts(10)}}))
     assert lines.index("leaks") > lines.index("splits")

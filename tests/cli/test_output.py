@@ -36,12 +36,14 @@ def printing(shell: str = "", **more: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(words, env=environment(**more), capture_output=True, text=True, timeout=60)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shell", ["| head -1 > /dev/null", "| true", ">&-", "< /dev/null >&-"])
 def test_nobody_who_reads_is_no_fault(shell: str) -> None:
     done = printing(shell)
     assert (done.returncode, done.stderr) == (0, "the work goes on\n")
 
 
+@pytest.mark.slow
 def test_without_standard_error_the_work_goes_on() -> None:
     done = printing("2>&- | tail -1")
     assert done.returncode == 0 and json.loads(done.stdout) == {"run": "runs/\udcff é"}
@@ -54,6 +56,7 @@ def test_a_disk_that_takes_no_more_is_told() -> None:
     assert done.returncode == 0 and "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
 def test_what_a_stream_cannot_show_is_escaped_and_the_json_stays_json(encoding: str) -> None:
     done = printing("| tail -1", PYTHONIOENCODING=encoding)

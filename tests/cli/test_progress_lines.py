@@ -10,7 +10,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.cli.test_display import Clock, done, parts
+from tests.cli.test_display import Clock
+from tests.cli.test_prepare_display import done, parts
 from tilth.cli.prepare_display import PrepareDisplay
 from tilth.cli.progress_lines import meter_line
 from tilth.core import progress

@@ -85,6 +85,7 @@ def test_percent_says_100_only_when_all_is_done(total: int, data: st.DataObject)
     assert percent(done / total) == f"{done * 1000 // total / 10:.1f}%"
 
 
+@pytest.mark.slow
 @given(st.text())
 def test_printable_text_holds_nothing_that_a_terminal_obeys(text: str) -> None:
     for shown in (printable(text), printable(text, lines=True).replace("\n", "")):

@@ -135,3 +135,27 @@ def test_only_the_same_recipe_and_data_may_go_on(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="other data"):
         run.claim(longer, {"folder": "e", "fingerprint": "g"})
     assert run.recipe() == longer
+
+
+def test_what_is_decided_stays_so_for_the_same_key(tmp_path: Path) -> None:
+    run, made = RunFolder(tmp_path), iter(range(9))
+    assert [run.decide("a", name, lambda: next(made)) for name in ("rows", "precision", "rows")] == [0, 1, 0]
+    assert RunFolder(tmp_path).decide("a", "precision", lambda: next(made)) == 1
+    assert run.decide("b", "rows", lambda: next(made)) == 2
+    assert run.decide("b", "precision", lambda: next(made)) == 3, "what another recipe measured is not taken"
+
+
+def test_fewer_rows_belong_to_what_was_asked_and_to_a_run_that_began(tmp_path: Path) -> None:
+    run, data = RunFolder(tmp_path), {"folder": "d", "fingerprint": "f"}
+    assert run.fewer_rows("a") == {}
+    run.keep_fewer_rows("a", 7, 4)
+    run.keep_fewer_rows("b", 2, 1)
+    run.keep_fewer_rows("a", 3, 8)
+    run.keep_fewer_rows("a", 3, 6)
+    assert run.fewer_rows("a") == {3: 6, 7: 4} and run.fewer_rows("b") == {2: 1} and run.fewer_rows("c") == {}
+    run.record(step(1))
+    run.claim({"seed": 1}, data)
+    assert run.fewer_rows("a") == {3: 6, 7: 4}
+    (tmp_path / "steps.jsonl").unlink()
+    run.claim({"seed": 2}, data)
+    assert run.fewer_rows("a") == {}, "nothing was trained: it is a new run"

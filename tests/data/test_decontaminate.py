@@ -274,6 +274,7 @@ ITEMS = [Item(f"{n:032x}", prose(n, 20 + 4 * n)) for n in range(60)]
 HOSTS = [prose(1000 + n, 300) for n in range(40)]
 
 
+@pytest.mark.slow
 def test_planted_items_are_found() -> None:
     detector = Detector(index_of([item.text for item in ITEMS], 13, 8), DecontaminateConfig())
     found = measure(detector.flags, ITEMS, HOSTS)
@@ -288,6 +289,7 @@ def test_planted_items_are_found() -> None:
     assert real["false_alarms"]["unplanted"] == [41, 1]
 
 
+@pytest.mark.slow
 def test_a_detector_that_is_broken_catches_less(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hashes that tell capitals from small letters, and words that end at spaces alone: each shows in its own kind."""
 

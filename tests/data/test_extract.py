@@ -71,6 +71,7 @@ def test_a_paragraph_is_a_line_however_its_source_is_wrapped_and_code_keeps_its_
     )
 
 
+@pytest.mark.slow
 def test_options_reach_trafilatura(html: Extractor) -> None:
     table = "<table><tr><td>cell one is here</td><td>cell two is here</td></tr></table>"
     page = PAGE.replace("</article>", f"{table}</article>").encode()
@@ -155,6 +156,7 @@ def test_a_document_above_the_size_is_not_parsed() -> None:
         assert extractor.pid is None
 
 
+@pytest.mark.slow
 def test_a_document_over_its_deadline_is_dropped_and_the_next_one_read() -> None:
     slow = ("<html><body>" + "<p>a b c</p>" * 100_000).encode()
     with Extractor("html", ExtractConfig(seconds=0.3)) as extractor:
@@ -165,6 +167,7 @@ def test_a_document_over_its_deadline_is_dropped_and_the_next_one_read() -> None
         assert extractor.extract(PAGE.encode(), "b.html").text
 
 
+@pytest.mark.slow
 def test_a_worker_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PATIENCE", 0.5)
     with Extractor("html", ExtractConfig(seconds=1)) as extractor:
@@ -180,6 +183,7 @@ def test_a_worker_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
         assert extractor.extract(PAGE.encode(), "c.html").text
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_is_replaced_and_the_document_tried_once_more() -> None:
     with Extractor("html") as extractor:
         assert extractor.extract(PAGE.encode(), "a.html").text
@@ -187,6 +191,7 @@ def test_a_worker_that_dies_is_replaced_and_the_document_tried_once_more() -> No
         assert extractor.extract(PAGE.encode(), "b.html").text  # it was not the document
 
 
+@pytest.mark.slow
 def test_a_document_whose_worker_dies_is_dropped() -> None:
     slow = ("<html><body>" + "<p>a b c</p>" * 100_000).encode()
     with Extractor("html") as extractor:
@@ -208,6 +213,7 @@ def _kill_when_busy(extractor: Extractor) -> None:
     os.kill(extractor.pid, signal.SIGSEGV)
 
 
+@pytest.mark.slow
 def test_a_document_that_asks_for_too_much_memory_is_dropped_and_the_next_one_read() -> None:
     large = b"<html><body>" + b"<p>a b</p>" * 1_000_000
     with Extractor("html", ExtractConfig(memory=300 << 20)) as extractor:
@@ -217,6 +223,7 @@ def test_a_document_that_asks_for_too_much_memory_is_dropped_and_the_next_one_re
         assert extractor.extract(PAGE.encode(), "b.html").text
 
 
+@pytest.mark.slow
 def test_what_a_page_gives_does_not_depend_on_those_before_it() -> None:
     pages = [PAGE.replace("Paragraph", word).encode() for word in ("One", "Two", "Three", "One")]
     with Extractor("html") as extractor:
@@ -227,6 +234,7 @@ def test_what_a_page_gives_does_not_depend_on_those_before_it() -> None:
             assert fresh.extract(page, "a") == found
 
 
+@pytest.mark.slow
 def test_nothing_is_imported_from_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "trafilatura.py").write_text("raise SystemExit('taken over')")
     monkeypatch.chdir(tmp_path)
@@ -235,6 +243,7 @@ def test_nothing_is_imported_from_the_current_folder(tmp_path: Path, monkeypatch
         assert extractor.extract(PAGE.encode(), "a.html").text
 
 
+@pytest.mark.slow
 def test_the_worker_ends_with_the_extractor() -> None:
     with Extractor("html") as extractor:
         extractor.extract(PAGE.encode(), "a.html")
@@ -281,6 +290,7 @@ def test_a_pdf_without_text_says_why(pdf: Extractor, raw: bytes, rule: str) -> N
     assert found.faults[0].detail.startswith("a.pdf: ")
 
 
+@pytest.mark.slow
 def test_a_pdf_with_more_text_than_the_limit_is_dropped() -> None:
     raw = make_pdf(["word " * 1000] * 3)
     with Extractor("pdf", ExtractConfig(max_bytes=len(raw))) as extractor:

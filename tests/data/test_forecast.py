@@ -108,6 +108,7 @@ def test_the_pieces_of_a_file_hold_each_row_once(tmp_path: Path, kind: str) -> N
     assert [text for unit in units for text in texts(unit, tmp_path, path=path.name)] == rows
 
 
+@pytest.mark.slow
 def test_the_beginning_of_a_packed_file_says_how_much_of_it_it_is(tmp_path: Path) -> None:
     draw_from = random.Random(0)
     rows = [json.dumps({"text": "".join(draw_from.choices("abcdefgh ", k=400))}) for _ in range(6000)]

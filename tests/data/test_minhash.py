@@ -53,6 +53,7 @@ def test_signatures_do_not_depend_on_the_batch() -> None:
     assert (whole == hasher.bands(["x " * 300_000, *texts])[1:]).all(), "a block that ends within a text"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("similarity", [0.5, 0.6, 0.7, 0.8, 0.9])
 def test_the_share_that_is_found_is_the_one_of_the_formula(similarity: float) -> None:
     config = MinHashConfig(cuts=1)

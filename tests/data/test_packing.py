@@ -262,6 +262,7 @@ def test_a_full_pass_predicts_every_label_once(tmp_path: Path) -> None:
     assert np.concatenate([batch.sample_ids for batch in batches]).tolist() == list(range(packing.rows))
 
 
+@pytest.mark.slow
 def test_padding_is_little_where_documents_are_short(tmp_path: Path) -> None:
     """At least twice the useful tokens of rows that are padded to the longest of their batch, on lengths as
     instructions have them.

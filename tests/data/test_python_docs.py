@@ -17,6 +17,8 @@ from tilth.data.sources import SourceConfig, list_inputs, read_input
 from tilth.data.sources.docstrings import reference
 from tilth.data.sources.python_docs import list_modules
 
+pytestmark = pytest.mark.slow
+
 CONFIG = SourceConfig(builtin="python_docs")
 
 

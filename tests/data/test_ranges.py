@@ -137,6 +137,7 @@ def test_candidates_are_those_of_all_bands_at_once(tmp_path: Path, keep: Any) ->
     assert len(found) > 100 and not set(gone.tolist()) & set(found.ravel().tolist())
 
 
+@pytest.mark.slow
 def test_groups_join_over_any_number_of_steps_as_in_a_graph(tmp_path: Path) -> None:
     for seed in range(25):
         draw = random.Random(seed)

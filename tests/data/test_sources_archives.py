@@ -117,6 +117,7 @@ def test_a_format_is_meant_for_the_files_in_it(tmp_path: Path) -> None:
     assert dropped(outcomes) == [("other_format", "a.zip!b.txt")]
 
 
+@pytest.mark.slow
 def test_pages_and_pdfs_in_an_archive(tmp_path: Path) -> None:
     pytest.importorskip("trafilatura")
     pytest.importorskip("pypdfium2")
@@ -216,6 +217,7 @@ def test_a_zip_bomb_is_not_unpacked(tmp_path: Path) -> None:
     assert peak < 30_000_000  # 9 MB are what making it takes
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_bombs")
 @pytest.mark.parametrize("suffix", [".tar.gz", ".tar.zst", ".tar.bz2", ".tar.xz"])
 def test_a_packed_tar_bomb_is_stopped(tmp_path: Path, suffix: str) -> None:

@@ -93,6 +93,7 @@ def test_a_changed_data_set_is_exported_again_and_a_damaged_one_is_named(tmp_pat
     assert not list((tmp_path / "downloads" / "deeplake").glob(".*.tmp"))
 
 
+@pytest.mark.slow
 @needs_deeplake
 def test_nothing_leaves_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The library reports by HTTPS, through the proxy: what a proxy that does listen is asked for is what it wants."""

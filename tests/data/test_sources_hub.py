@@ -144,6 +144,7 @@ def test_a_damaged_file_is_fetched_again(hub: HubServer, tmp_path: Path) -> None
     assert len(hub.bytes_asked()) == asked + 1
 
 
+@pytest.mark.slow
 def test_a_broken_download_goes_on_where_it_broke(hub: HubServer, tmp_path: Path) -> None:
     text = "".join(f'{{"text": "{i:0200d}"}}\n' for i in range(120_000)).encode()
     hub.files, hub.plan = {"train.jsonl": text}, ["drop", "drop"]

@@ -54,6 +54,7 @@ VALUES = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(st.lists(VALUES, max_size=5), st.sampled_from([None, 1]), st.integers(1, 9), st.booleans())
 def test_rows_are_those_of_the_json_module(values: list[Any], indent: int | None, piece: int, ascii: bool) -> None:
@@ -84,6 +85,7 @@ def test_any_text_gives_rows_or_a_fault_and_the_same_for_any_pieces(text: str, p
     assert [json.loads(row) for row in rows([raw])] == (value if isinstance(value, list) else [value])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("raw", "good", "rule", "detail"),
     [
@@ -121,6 +123,7 @@ def test_a_path_that_leads_nowhere_is_said(tmp_path: Path) -> None:
         read(tmp_path, '{"data": [1]}', records="data.items", max_bad_rows=0.01)
 
 
+@pytest.mark.slow
 def test_a_row_beyond_the_limit_is_left_out_and_memory_stays_bounded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

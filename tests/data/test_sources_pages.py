@@ -46,6 +46,7 @@ def pages(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_pages_and_pdfs_are_documents_that_know_title_date_and_licence(pages: Path) -> None:
     a, b, c, d, e = read(pages, source())
     assert a.document and b.document and c.document
@@ -59,6 +60,7 @@ def test_pages_and_pdfs_are_documents_that_know_title_date_and_licence(pages: Pa
     ]
 
 
+@pytest.mark.slow
 def test_the_recipe_s_licence_and_choices_come_first(pages: Path) -> None:
     outcomes = read(pages, source(license="private", invalid_utf8="drop", extract={"max_bytes": 400}))
     assert [o.document.license for o in outcomes if o.document] == ["private"]
@@ -66,6 +68,7 @@ def test_the_recipe_s_licence_and_choices_come_first(pages: Path) -> None:
     assert rules == ["invalid_utf8", "too_large", "broken", "empty"]
 
 
+@pytest.mark.slow
 def test_a_task_reads_many_pages_with_one_process(pages: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started = []
     begin = extract.extractor._Worker.__init__

@@ -216,6 +216,7 @@ def test_too_long_a_wait_stops_the_run(server: ChatServer, tmp_path: Path) -> No
     assert len(server.seen) == 7
 
 
+@pytest.mark.slow
 def test_what_stays_without_an_answer(server: ChatServer, tmp_path: Path) -> None:
     server.plan = ["well", *["500 broken"] * asking.ATTEMPTS]
     with pytest.raises(DataError, match=r"1 of 6 requests .* have no answer; .*broken") as caught:

@@ -158,6 +158,7 @@ def pack(data: bytes, codec: str) -> bytes:
     return bz2.compress(data) if codec == "bz2" else lzma.compress(data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("codec", ["gz", "zst", "bz2", "xz"])
 def test_packed_files_read_like_plain_ones(tmp_path: Path, codec: str) -> None:
     text = "".join(f"line {i} of the file\n" for i in range(200_000))
@@ -187,6 +188,7 @@ def test_damaged_packed_files_are_refused(tmp_path: Path, codec: str) -> None:
         read_bytes(tmp_path, bytes(raw), f"a.txt.{codec}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("codec", ["zst", "bz2", "xz"])
 def test_a_decompression_bomb_is_left_out_and_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codec: str

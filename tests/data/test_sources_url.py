@@ -353,6 +353,7 @@ def test_the_disk_s_errors_are_not_the_network_s(
     assert len(server.seen) == 1
 
 
+@pytest.mark.slow
 def test_a_source_by_url(server: Server, tmp_path: Path) -> None:
     config = parse(SourceConfig, {"url": f"{server.address}/data/corpus.txt?v=1", "sha256": SHA, "document": "line"})
     (item,) = list_inputs(config, tmp_path, tmp_path / "downloads")

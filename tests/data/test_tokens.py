@@ -68,6 +68,7 @@ def test_tokens_do_not_depend_on_the_batch(texts: list[str]) -> None:
     assert len(set(spelling.values())) == len(spelling)
 
 
+@pytest.mark.slow
 def test_long_runs_take_linear_time() -> None:
     for text in ("(" * 2_000_000, "." * 2_000_000 + "a", "a-" * 1_000_000, "'" * 1_000_000 + "s", "://" * 500_000):
         find_tokens([text])

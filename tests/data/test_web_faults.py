@@ -85,6 +85,7 @@ def run(site: Site, folder: Path) -> list[tuple[str, str]]:
     return texts
 
 
+@pytest.mark.slow
 def test_a_disk_that_fails_at_any_operation_costs_no_page(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,6 +121,7 @@ CHILD = """
 """
 
 
+@pytest.mark.slow
 def test_killed_again_and_again_it_ends_with_the_same_pages(tmp_path: Path) -> None:
     with serving(Site()) as site:
         kill_and_compare(site, tmp_path)

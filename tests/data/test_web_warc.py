@@ -62,6 +62,7 @@ def urls(found: list[Record | Broken]) -> list[str]:
     return [one.url for one in found if isinstance(one, Record) and one.kind != "warcinfo"]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # warcio leaves its buffers open
 @pytest.mark.parametrize("packed", [True, False])
 def test_reads_what_warcio_wrote(packed: bool) -> None:

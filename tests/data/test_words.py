@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
+import pytest
 import regex
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -78,6 +79,7 @@ def test_long_words_differ_by_any_letter_and_are_not_taken_for_short_ones() -> N
     assert find_words(["𝟘𝟘𝟘𝟘𝟘𝟘𝟘𝟘𝟘"]).hashes[0] == find_words(["000000000"]).hashes[0], "as what they count"
 
 
+@pytest.mark.slow
 def test_many_different_words_do_not_collide() -> None:
     texts = [" ".join(f"w{i:x}" for i in range(start, start + 50_000)) for start in range(0, 400_000, 50_000)]
     hashes = np.concatenate([find_words(batch).hashes for batch in batches(texts, 1000)])

@@ -72,6 +72,7 @@ def test_of_equal_logits_greedy_takes_the_first_id() -> None:
         assert Sampler(config, 3)(raw).tolist() == [0, 0, 0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "config",
     [
@@ -95,6 +96,7 @@ def test_tokens_are_drawn_as_often_as_they_should_be(config: SamplingConfig) -> 
     assert ((found - draws * wrong)[wrong > 0] ** 2 / (draws * wrong[wrong > 0])).sum() > 1000
 
 
+@pytest.mark.slow
 def test_draws_follow_one_another_as_often_as_they_should() -> None:
     """One sample's draws over many steps, not many samples' first draws."""
     sampler, raw = Sampler(SamplingConfig(temperature=1.0, seed=9), 1), torch.tensor([[0.0, 0.0, np.log(2.0)]])

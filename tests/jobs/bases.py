@@ -24,15 +24,23 @@ CONFIGS: dict[str, Callable[[], Any]] = {
     "bloom": lambda: transformers.BloomConfig(hidden_size=32, n_layer=2, n_head=4, **_IDS),
     "neox": lambda: transformers.GPTNeoXConfig(**_SIZES),
     "phi": lambda: transformers.PhiConfig(**_SIZES),
+    "distilbert": lambda: transformers.DistilBertConfig(
+        dim=32, n_layers=2, n_heads=4, hidden_dim=64, max_position_embeddings=CONTEXT, vocab_size=512, pad_token_id=0
+    ),
+    "electra": lambda: transformers.ElectraConfig(embedding_size=16, **_SIZES, pad_token_id=0),
 }
 
 
 def write_base(folder: Path, kind: str) -> Path:
     """A folder as the hub has it: config.json, model.safetensors and the tokenizer of GPT-2's kind with ChatML's
-    tokens.
+    tokens; of a masked model BERT's kind.
     """
     save(from_config(CONFIGS[kind]()), folder)
-    return foreign_kinds.gpt2(folder)
+    if kind not in ("distilbert", "electra"):
+        return foreign_kinds.gpt2(folder)
+    place = foreign_kinds.wordpiece(folder) / "tokenizer_config.json"
+    place.write_text(json.dumps({**json.loads(place.read_text()), "mask_token": "[MASK]", "pad_token": "[PAD]"}))
+    return folder
 
 
 def write_chats(path: Path, rows: int = 120) -> Path:

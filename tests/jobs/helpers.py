@@ -66,6 +66,26 @@ def tilth(
     )
 
 
+def begun(words: list[str], cwd: Path) -> subprocess.Popen[str]:
+    """Starts a command that will be killed, or of which only its faults are wanted."""
+    return subprocess.Popen(
+        words, cwd=cwd, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+
+
+def killed(process: subprocess.Popen[str], seconds: float) -> bool:
+    """Kills a process after so many seconds; False when it had ended well by itself."""
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        return True
+    _, said = process.communicate()
+    assert process.returncode == 0, said
+    return False
+
+
 def last_json(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     """The JSON object of the last line of standard output."""
     assert done.returncode == 0, done.stderr

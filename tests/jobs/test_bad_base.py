@@ -101,6 +101,7 @@ def test_a_broken_checkpoint_is_told_before_anything_is_made(tmp_path: Path, cli
     assert hashes(tmp_path) == before, "nothing is written"
 
 
+@pytest.mark.slow
 def test_code_and_kernels_beside_a_known_class_are_never_run(tmp_path: Path, cli: Cli) -> None:
     write_base(tmp_path / "base", "phi")
     config(auto_map={"AutoModelForCausalLM": "x.X"}, attn_implementation="somebody/kernel")(tmp_path / "base")
@@ -121,6 +122,7 @@ def test_no_network_and_nothing_in_the_cache(tmp_path: Path, cli: Cli, monkeypat
     assert not (tmp_path / "runs").exists() and not (tmp_path / "work").exists()
 
 
+@pytest.mark.slow
 def test_an_adapter_whose_base_is_another(tmp_path: Path, cli: Cli) -> None:
     write_base(tmp_path / "base", "llama")
     tuning(tmp_path, "base", adapter={"rank": 2}, train={"steps": 1})
@@ -137,6 +139,7 @@ def test_an_adapter_whose_base_is_another(tmp_path: Path, cli: Cli) -> None:
     cli(*generate).fault(2, "no run folder or model at", "base")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["llama", "phi"])
 def test_a_vocabulary_smaller_than_the_tokenizers(tmp_path: Path, cli: Cli, kind: str) -> None:
     write_base(tmp_path / "base", kind)

@@ -12,6 +12,8 @@ import pytest
 from tests.jobs.bases import SFT, tuning, write_base
 from tests.jobs.conftest import Cli
 
+pytestmark = pytest.mark.slow
+
 LOOP = "{% for a in range(99999) %}" * 3 + "{% endfor %}" * 3
 TEMPLATES = {
     "loops": (LOOP, ("the chat template of the recipe", "processor time", "chatml")),

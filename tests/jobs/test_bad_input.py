@@ -19,8 +19,8 @@ from tests.jobs.helpers import SMALL, command, environment, write_recipe, write_
 from tilth.core.errors import RecipeError
 from tilth.data.dataset import open_dataset
 from tilth.distributed.runtime import Runtime
+from tilth.jobs.batches import make_loader
 from tilth.jobs.recipe import load_recipe
-from tilth.jobs.train import _make_loader
 
 PYTHON = sys.executable
 CHAR = [*SMALL[:-1], "tokenizer={kind: char}"]
@@ -67,6 +67,7 @@ def test_everything_dropped_by_a_rule_names_the_rule(tmp_path: Path, cli: Cli) -
     cli("prepare", "r.yaml").fault(3, "no document is left of a.txt", "clean/min_length dropped 1", "data.clean")
 
 
+@pytest.mark.slow
 def test_a_text_shorter_than_one_context(tmp_path: Path, cli: Cli) -> None:
     (tmp_path / "a.txt").write_text("A text of some forty characters, no more.\n")
     write_recipe(tmp_path / "r.yaml", "a.txt")
@@ -96,10 +97,23 @@ def test_a_source_that_is_not_there(tmp_path: Path, cli: Cli, path: str, parts: 
     (tmp_path / "pictures").mkdir()
     (tmp_path / "pictures" / "a.png").write_bytes(b"\x89PNG")
     write_recipe(tmp_path / "r.yaml", path)
-    cli("prepare", "r.yaml").fault(3, *parts)
+    message = cli("prepare", "r.yaml").fault(3, *parts)
+    assert path != "nowhere.txt" or f"relative paths start from {tmp_path}" in message
     assert not (tmp_path / "work" / "tasks").exists()
 
 
+@pytest.mark.parametrize("words", [("prepare", "r.yaml"), ("evaluate", "nothing"), ("train", "r.yaml")])
+def test_who_asks_for_an_object_gets_one_of_a_fault_too(tmp_path: Path, cli: Cli, words: tuple[str, ...]) -> None:
+    write_recipe(tmp_path / "r.yaml", "nowhere.txt")
+    plain = cli(*words)
+    said = cli(*words, "--json")
+    assert plain.out == "" and said.err == plain.err and said.code == plain.code != 0
+    error = json.loads(said.out)["error"]
+    told = f"tilth: {error['message']}\n  remedy: {error['remedy']}\n"
+    assert error["exit_code"] == said.code and said.err.endswith(told)
+
+
+@pytest.mark.slow
 def test_bytes_that_are_no_text_are_counted_where_they_stand(tmp_path: Path, cli: Cli) -> None:
     words = b" words enough for a document\n"
     (tmp_path / "texts").mkdir()
@@ -126,6 +140,7 @@ def rows(good: int, bad: int, text: str = "a row with some words in it, number")
     return "\n".join([*lines[:3], *(f"{{bad {n}" for n in range(bad)), *lines[3:]])
 
 
+@pytest.mark.slow
 def test_rows_that_are_not_json_are_counted_and_the_rest_goes_on(tmp_path: Path, cli: Cli) -> None:
     (tmp_path / "a.jsonl").write_text(rows(299, 2) + '\n{"title": "no text here"}\n')
     write_recipe(tmp_path / "r.yaml", "a.jsonl")
@@ -136,6 +151,7 @@ def test_rows_that_are_not_json_are_counted_and_the_rest_goes_on(tmp_path: Path,
     assert sorted(detail.split(": ")[0] for detail in details) == ["a.jsonl:302", "a.jsonl:4", "a.jsonl:5"]
 
 
+@pytest.mark.slow
 def test_too_many_rows_that_are_not_json_stop_the_run(tmp_path: Path, cli: Cli) -> None:
     (tmp_path / "a.jsonl").write_text(rows(297, 4))
     write_recipe(tmp_path / "r.yaml", "a.jsonl")
@@ -190,6 +206,7 @@ def test_a_recipe_that_cannot_be_meant(tmp_path: Path, cli: Cli, sets: list[str]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["r.yaml", "texts"], "nothing was made"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "parts"),
     [
@@ -234,6 +251,7 @@ def test_a_vocabulary_smaller_than_the_tokenizers(tmp_path: Path, cli: Cli, kind
     assert not (tmp_path / "runs" / "small" / "recipe.json").exists()
 
 
+@pytest.mark.slow
 def test_a_vocabulary_larger_than_the_tokenizers_is_padding(tmp_path: Path, cli: Cli) -> None:
     write_texts(tmp_path / "texts", documents=8)
     write_recipe(tmp_path / "r.yaml", "texts", sample={"temperature": 5.0, "max_new_tokens": 200})
@@ -242,6 +260,7 @@ def test_a_vocabulary_larger_than_the_tokenizers_is_padding(tmp_path: Path, cli:
     assert cli("generate", "runs/small", "--temperature", "5").code == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("batch", "processes", "parts"),
     [
@@ -258,7 +277,7 @@ def test_fewer_rows_than_processes(trained: Path, batch: list[str], processes: i
     recipe = load_recipe(trained / "r.yaml", [*SMALL, *batch])
     dataset = open_dataset(next((trained / "work" / "datasets").iterdir()))
     with pytest.raises(RecipeError) as caught:
-        _make_loader(recipe, dataset, Runtime(torch.device("cpu"), 0, processes))
+        make_loader(recipe, dataset, Runtime(torch.device("cpu"), 0, processes))
     assert all(part in str(caught.value) for part in parts)
 
 

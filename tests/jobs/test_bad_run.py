@@ -20,10 +20,11 @@ from tests.jobs.helpers import SMALL, command, environment, hashes, last_json, t
 from tilth.core.errors import RecipeError
 from tilth.core.files import FolderLock
 from tilth.core.rundir import RunFolder
-from tilth.jobs import train
+from tilth.jobs import parts
 from tilth.jobs.recipe import load_recipe
 
 
+@pytest.mark.slow
 def test_a_run_folder_made_by_another_recipe(trained: Path, cli: Cli) -> None:
     before = hashes(trained / "runs")
     said = cli("train", "r.yaml", sets=[*SMALL, "train.seed=7", "model.dropout=0.5"])
@@ -43,6 +44,7 @@ def test_a_useless_run_folder_is_told_before_hours_of_preparation(trained: Path,
     assert not (trained / "new").exists()
 
 
+@pytest.mark.slow
 def test_what_a_run_remembers_of_its_data_is_damaged(trained: Path, cli: Cli) -> None:
     facts = trained / "runs" / "small" / "data.json"
     for damage in ("{}", "[]", "{"):
@@ -52,6 +54,7 @@ def test_what_a_run_remembers_of_its_data_is_damaged(trained: Path, cli: Cli) ->
     assert cli("evaluate", "runs/small").code == 0
 
 
+@pytest.mark.slow
 def test_a_model_that_is_no_run_has_no_checkpoints_to_choose_from(trained: Path, cli: Cli) -> None:
     for place in ("runs/small/final", "runs/small/checkpoints/step-00000004"):
         for which in ("4", "best", "latest"):
@@ -67,6 +70,7 @@ def test_the_commands_that_are_shown_can_be_typed(trained: Path, cli: Cli) -> No
     assert shlex.split(cli("init", "my text.yaml").out.splitlines()[-1]) == ["tilth", "train", "my text.yaml"]
 
 
+@pytest.mark.slow
 def test_a_run_folder_of_other_text(trained: Path, cli: Cli) -> None:
     with (trained / "texts" / "0003.txt").open("a") as file:
         file.write("one more sentence.\n")
@@ -118,6 +122,7 @@ def test_a_checkpoint_that_is_not_there(trained: Path, cli: Cli, which: str, cod
     cli("generate", "runs/small", f"--checkpoint={which}").fault(code, *parts)
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_number(tmp_path: Path, cli: Cli) -> None:
     write_texts(tmp_path / "texts", documents=20)
     write_recipe(tmp_path / "r.yaml", "texts", train={"checkpoint": {"every_steps": 1, "keep": 9}})
@@ -149,13 +154,14 @@ def test_a_validation_loss_that_is_no_number(tmp_path: Path, cli: Cli) -> None:
     assert not (tmp_path / "runs" / "small" / "final").exists()
 
 
+@pytest.mark.slow
 def test_fp16_gradients_that_overflow_are_skipped_told_and_gone_on_from(
     tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_texts(tmp_path / "texts", documents=20)
     write_recipe(tmp_path / "r.yaml", "texts")
     # Much too large a scale: real fp16 gradients overflow until it has been halved often enough.
-    monkeypatch.setattr(train, "make_scaler", lambda *_: torch.amp.GradScaler("cpu", init_scale=2.0**24))
+    monkeypatch.setattr(parts, "make_scaler", lambda *_: torch.amp.GradScaler("cpu", init_scale=2.0**24))
     said = cli("train", "r.yaml", "--json", sets=[*SMALL, "train.precision=fp16"])
     assert said.json()["step"] == 12 and "grad overflow" in said.err
     records = RunFolder(tmp_path / "runs" / "small").steps()

@@ -25,6 +25,8 @@ from tilth.core.rundir import RunFolder
 from tilth.data.dataset import open_dataset
 from tilth.jobs.recipe import load_recipe, shipped_recipes
 
+pytestmark = pytest.mark.slow
+
 PREPARED = {"documents", "dropped", "tokens", "folder"}
 TRAINED = {"run", "step", "tokens", "train_loss", "validation_loss", "seconds", "stopped_by", "checkpoint"}
 EVALUATED = {"loss", "perplexity", "bits_per_byte", "accuracy", "tokens"}

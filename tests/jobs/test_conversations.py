@@ -95,6 +95,7 @@ def test_shards_hold_the_marks_of_each_conversation(tmp_path: Path) -> None:
     assert seen == 58
 
 
+@pytest.mark.slow
 def test_what_cannot_be_encoded_is_counted_and_told(tmp_path: Path) -> None:
     write_chats(tmp_path)
     dataset = prepared(tmp_path)

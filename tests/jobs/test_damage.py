@@ -15,6 +15,8 @@ from tilth.core.files import read_manifest, write_manifest
 from tilth.core.rundir import RunFolder
 from tilth.jobs.load import load
 
+pytestmark = pytest.mark.slow
+
 CHAR = [*SMALL[:-1], "tokenizer={kind: char}"]
 
 

@@ -34,6 +34,8 @@ from tilth.jobs.data_page import differences
 from tilth.jobs.data_report import report_data, write_page
 from tilth.tokenizer import TokenizerConfig
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = "</pre></style><script>alert(1)</script>{{ 7 * 7 }} <!-- https://evil.example/?a=b&c='\" \x1b[31m"
 CLEAN = ["strip", {"min_length": {"characters": 60}}, {"cut": {"characters": 600, "min_characters": 100}}]
 

@@ -13,6 +13,8 @@ import pytest
 
 from tests.jobs.helpers import last_json, tilth, write_recipe, write_texts
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:

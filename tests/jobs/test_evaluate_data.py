@@ -57,6 +57,7 @@ def test_format_and_field_can_be_said(trained: Path, cli: Cli) -> None:
     cli("evaluate", "runs/small", "--data", "a.log", "--format", "txet").fault(2, "format: 'txet'", "`text`")
 
 
+@pytest.mark.slow
 def test_format_and_field_are_the_recipe_s_where_that_is_plain(tmp_path: Path, cli: Cli) -> None:
     rows = "".join(json.dumps({"body": f"{LINE} {n}"}) + "\n" for n in range(30))
     for name in ("a.log", "b.log"):
@@ -71,6 +72,7 @@ def test_format_and_field_are_the_recipe_s_where_that_is_plain(tmp_path: Path, c
     assert evaluated(cli("evaluate", "runs/small", "--data", "c.txt", "--json")) == len(LINE) + 1, "its suffix says it"
 
 
+@pytest.mark.slow
 def test_rows_are_taken_as_the_recipe_took_them(tmp_path: Path, cli: Cli) -> None:
     """A template over columns, and rows that stand somewhere in a JSON file: also for a copy of the model."""
     rows = [{"title": f"T{n}", "body": LINE} for n in range(30)]

@@ -25,6 +25,8 @@ from tilth.jobs.evaluate import evaluate_run
 from tilth.jobs.export import export_model
 from tilth.jobs.runs import dataset_of
 
+pytestmark = pytest.mark.slow
+
 MASKED: dict[str, Any] = {
     "model": {
         "from": None,

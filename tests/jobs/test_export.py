@@ -97,6 +97,7 @@ def scores(model: Any, ids: list[int]) -> np.ndarray:  # type: ignore[type-arg]
     return result
 
 
+@pytest.mark.slow
 def test_a_merged_adapter_answers_in_transformers_as_beside_its_base_here(made: Path, tmp_path: Path) -> None:
     said = call(made, "export", "runs/talk", "--out", tmp_path / "out", "--json").json()
     assert (said["format"], said["architecture"], said["pushed"]) == ("hf", "LlamaForCausalLM", None)
@@ -118,6 +119,7 @@ def test_a_merged_adapter_answers_in_transformers_as_beside_its_base_here(made: 
     assert written == expected
 
 
+@pytest.mark.slow
 def test_peft_loads_the_adapter_beside_the_exported_base(made: Path, tmp_path: Path) -> None:
     said = call(
         made, "export", "runs/talk", "--to", "peft", "--base", "base", "--out", tmp_path / "out", "--json"
@@ -130,6 +132,11 @@ def test_peft_loads_the_adapter_beside_the_exported_base(made: Path, tmp_path: P
         tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
     np.testing.assert_allclose(scores(theirs, ids), ours.logits(ids), atol=1e-5)
     assert tokenizer.decode(ids) == "<|im_start|>the soil" and tokenizer.chat_template
+    ends = transformers.GenerationConfig.from_pretrained(tmp_path / "out").eos_token_id  # as the card says
+    assert (
+        ends == sorted(ours.stop_ids)
+        and "GenerationConfig.from_pretrained(" in (tmp_path / "out/README.md").read_text()
+    )
     again = tilth.load(tmp_path / "out")
     np.testing.assert_allclose(again.logits(ids), ours.logits(ids), atol=1e-6)
 
@@ -147,6 +154,7 @@ def test_an_adapter_of_a_folder_of_hugging_face_needs_no_other_base(made: Path, 
     assert not (tmp_path / "merged" / "chat_template.jinja").exists()
 
 
+@pytest.mark.slow
 def test_a_template_of_the_recipe_goes_out_in_the_place_of_the_checkpoints(
     made: Path, cli: Cli, tmp_path: Path
 ) -> None:
@@ -184,6 +192,7 @@ def test_a_base_that_does_not_serve_is_refused(made: Path, cli: Cli, tmp_path: P
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_a_masked_model_fills_masks_in_a_pipeline(made: Path, cli: Cli, tmp_path: Path) -> None:
     mlm = recipe(
         tmp_path,

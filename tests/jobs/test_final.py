@@ -16,7 +16,9 @@ from tests.jobs.conftest import Cli
 from tests.jobs.helpers import SMALL, hashes, write_recipe, write_texts
 from tilth.checkpoint.store import Checkpoint
 from tilth.evaluate.metrics import Metrics
-from tilth.jobs import train
+from tilth.jobs import micro_rows, parts
+
+pytestmark = pytest.mark.slow
 
 BEST = [*SMALL, "train.final=best"]
 
@@ -28,7 +30,7 @@ def best_is_4(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     checkpoint = {"every_steps": 4, "keep": 2}
     write_recipe(tmp_path / "r.yaml", "texts", train={"checkpoint": checkpoint}, evaluate={"every": 4})
     losses = iter([1.0, 2.0, 3.0])
-    monkeypatch.setattr(train, "evaluate", lambda *_: Metrics(next(losses), 9.0, 2.0, 0.5, 100))
+    monkeypatch.setattr(parts, "evaluate", lambda *_: Metrics(next(losses), 9.0, 2.0, 0.5, 100))
     return tmp_path / "runs" / "small"
 
 
@@ -133,7 +135,7 @@ def test_a_run_goes_on_with_what_its_checkpoint_says(
 ) -> None:
     """Negative controls of what the job takes from a checkpoint: another value there, and the end is another."""
     sets = [*SMALL[:3], "tokenizer={kind: byte}", "model.dropout=0.3"]  # precision and rows are measured
-    monkeypatch.setattr(train, "resolve_precision", lambda *_: "fp32")
+    monkeypatch.setattr(micro_rows, "resolve_precision", lambda *_: "fp32")
     assert cli("train", "r.yaml", "--run", "whole", sets=sets).code == 0
     shutil.copytree(trained / "whole", trained / "again")
     for path in [*(trained / "again" / "checkpoints").glob("step-*"), trained / "again" / "final"]:
@@ -145,7 +147,7 @@ def test_a_run_goes_on_with_what_its_checkpoint_says(
     monkeypatch.setattr(
         Checkpoint, "state", lambda self: {**state(self), **({piece: other[piece]} if piece in other else {})}
     )
-    monkeypatch.setattr(train, "resolve_precision", lambda *_: "bf16")
+    monkeypatch.setattr(micro_rows, "resolve_precision", lambda *_: "bf16")
     said = cli("train", "r.yaml", "--run", "again", sets=sets)
     assert said.code == 0 and "going on after step 4" in said.err, said.err
     same = same_weights(trained / "again" / "final", trained / "whole" / "final")

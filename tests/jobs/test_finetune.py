@@ -16,6 +16,8 @@ from tilth.core.errors import CheckpointError, RecipeError
 from tilth.core.files import hash_file
 from tilth.tokenizer import TokenizerConfig, train_tokenizer
 
+pytestmark = pytest.mark.slow
+
 WORDS = ["soil", "seed", "rain", "root", "leaf", "sun", "wind", "frost"]
 PLAIN = "\n\n".join(f"The {a} waits for the {b}, and the {b} for the {a}." for a in WORDS for b in WORDS)
 TRAIN = {

@@ -16,6 +16,8 @@ from tilth.jobs.forecast import forecast_data
 from tilth.jobs.prepare import prepare_data
 from tilth.jobs.recipe import load_recipe
 
+pytestmark = pytest.mark.slow
+
 
 def write_sources(folder: Path) -> list[dict[str, Any]]:
     """Files of texts and of code, and rows: with short ones, empty ones, and copies near and far."""
@@ -111,6 +113,7 @@ def test_the_command_shows_it_and_touches_nothing(trained: Path, cli: Cli) -> No
         "rules",
         "duplicates",
     } <= (said.json().keys())
+    assert said.err.startswith("a sample of 100 kB goes through every step; nothing is kept of it\n")
     assert "documents kept" in said.out and "tokens" in said.out and "sampled of" in said.err
     assert hashes(trained) == before
     cli("prepare", "r.yaml", "--sample", "1MB", sets=SMALL).fault(2, "--sample is for --dry-run")

@@ -18,6 +18,8 @@ from tests.jobs.conftest import Cli, Said
 from tests.jobs.helpers import SMALL, command, environment, hashes, write_recipe, write_texts
 from tilth.core.rundir import RunFolder
 
+pytestmark = pytest.mark.slow
+
 PYTHON = sys.executable
 
 
@@ -62,7 +64,7 @@ def test_a_disk_that_is_full_loses_nothing(tmp_path: Path, cli: Cli) -> None:
 
 
 def test_a_record_for_which_there_is_room_in_part_is_a_fault(tmp_path: Path) -> None:
-    code = "from tilth.core.files import *; disk.append(Path('records'), b'x' * 20)"
+    code = "from pathlib import Path; from tilth.core.files import disk; disk.append(Path('records'), b'x' * 20)"
     words = [PYTHON, "-c", code]
     done = subprocess.run(words, cwd=tmp_path, preexec_fn=limited(10), capture_output=True, text=True)
     assert "File too large" in done.stderr, "the system takes ten bytes and says nothing"

@@ -17,6 +17,8 @@ from tilth.jobs.quickstart import quickstart_recipe
 from tilth.jobs.recipe import load_shipped
 from tilth.jobs.report import write_report
 
+pytestmark = pytest.mark.slow
+
 
 def going_on(said: Said) -> str:
     assert said.code == 0, said.err

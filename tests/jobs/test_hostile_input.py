@@ -108,13 +108,35 @@ def test_a_source_of_all_that_is_bad(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert {name for name in after if not name.startswith("work/")} == set(before), "nothing is written elsewhere"
 
 
+def some_of(folder: Path, *names: str) -> None:
+    write_hostile(folder / "all")
+    (folder / "texts").mkdir()
+    for name in names:
+        (folder / "all" / name).rename(folder / "texts" / name)
+    write_recipe(folder / "r.yaml", "texts", data={"split": {"by": "tail"}})
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["cut.txt.gz", "cut.parquet", "other.parquet"])
-def test_by_default_a_file_that_is_not_whole_stops_the_run_and_says_what_lets_it_pass(
+def test_where_nothing_can_be_read_the_run_stops_and_says_what_lets_it_pass(
     tmp_path: Path, cli: Cli, name: str
 ) -> None:
-    write_hostile(tmp_path / "all")
-    (tmp_path / "texts").mkdir()
-    for file in (name, "good000.txt"):
-        (tmp_path / "all" / file).rename(tmp_path / "texts" / file)
-    write_recipe(tmp_path / "r.yaml", "texts")
+    some_of(tmp_path, name)
     cli("prepare", "r.yaml", sets=SMALL).fault(3, f"texts/{name}", "max_bad_rows:")
+
+
+@pytest.mark.slow
+def test_a_damaged_file_among_others_is_named_and_counted_and_the_run_goes_on(tmp_path: Path, cli: Cli) -> None:
+    good = [f"good{n:03d}.txt" for n in range(197)]
+    some_of(tmp_path, "cut.txt.gz", *good)
+    said = cli("prepare", "r.yaml", "--json", sets=SMALL)
+    assert said.json()["dropped"] == {"read/damaged": 1} and said.json()["documents"] == len(good)
+    assert "1 of its 198 files cannot be read to the end: texts/cut.txt.gz: its gzip data is cut off" in said.err
+    for name in ("cut.parquet", "twice.parquet"):
+        (tmp_path / "texts" / name).write_bytes((tmp_path / "all" / "cut.parquet").read_bytes())
+    beyond = cli("prepare", "r.yaml", sets=SMALL).fault(
+        3, "texts: 3 of its 200 files", "texts/twice.parquet, row 1: it is"
+    )
+    assert "max_bad_rows" in beyond
+    more = cli("prepare", "r.yaml", "--json", sets=[*SMALL, "data.sources=[{path: texts, max_bad_rows: 0.02}]"])
+    assert more.json()["dropped"] == {"read/damaged": 3}

@@ -13,37 +13,32 @@ from pathlib import Path
 
 import pytest
 
-from tests.jobs.helpers import SMALL, command, environment, hashes, last_json, tilth, write_recipe, write_texts
+from tests.jobs.helpers import (
+    SMALL,
+    begun,
+    command,
+    environment,
+    hashes,
+    killed,
+    last_json,
+    tilth,
+    write_recipe,
+    write_texts,
+)
 
 pytestmark = pytest.mark.slow
 
 KILLS = 20
 
 
-def kill_after(words: list[str], cwd: Path, seconds: float) -> bool:
-    """Starts the command and kills it and its children after a while; False when it had ended by itself."""
-    process = subprocess.Popen(
-        words, cwd=cwd, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
-    try:
-        process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.communicate()
-        return True
-    _, said = process.communicate()
-    assert process.returncode == 0, said
-    return False
-
-
 def kill_twenty_times(words: list[str], cwd: Path, low: float, high: float, ended: Callable[[], None]) -> None:
     """Kills the command at random moments until twenty kills met it running; `ended` clears away what it finished."""
-    draw, killed, tries = random.Random(11), 0, 0
-    while killed < KILLS:
+    draw, kills, tries = random.Random(11), 0, 0
+    while kills < KILLS:
         tries += 1
         assert tries < 4 * KILLS, "it ends before it can be killed: make the work longer"
-        if kill_after(words, cwd, draw.uniform(low, high)):
-            killed += 1
+        if killed(begun(words, cwd), draw.uniform(low, high)):
+            kills += 1
         else:
             ended()
 

@@ -13,7 +13,7 @@ import pytest
 
 import tilth
 from tests.jobs.everything import RULES, write_everything
-from tests.jobs.helpers import command, environment, hashes, last_json
+from tests.jobs.helpers import begun, command, environment, hashes, killed, last_json
 from tests.jobs.helpers import tilth as run
 from tilth.data.dataset import open_dataset
 
@@ -44,27 +44,11 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def started(words: list[str], folder: Path, workspace: Path) -> subprocess.Popen[str]:
     """Starts the command, and waits until it has the workspace: before that a kill meets nothing but imports."""
-    process = subprocess.Popen(
-        words, cwd=folder, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
+    process = begun(words, folder)
     lock = workspace / ".lock"
     while process.poll() is None and not (lock.exists() and lock.read_text() == str(process.pid)):
         time.sleep(0.005)
     return process
-
-
-def killed(words: list[str], folder: Path, workspace: Path, seconds: float) -> bool:
-    """Kills a run so long after it began; False when it had ended well by itself."""
-    process = started(words, folder, workspace)
-    try:
-        process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.communicate()
-        return True
-    _, said = process.communicate()
-    assert process.returncode == 0, said
-    return False
 
 
 def kill_again_and_again(words: list[str], folder: Path, kills: int, longest: float, expected: Results) -> None:
@@ -73,7 +57,7 @@ def kill_again_and_again(words: list[str], folder: Path, kills: int, longest: fl
     while count < kills:
         tries += 1
         assert tries < 4 * kills, "it ends before it can be killed: make the work longer"
-        if killed(words, folder, workspace, draw.uniform(0, longest)):
+        if killed(started(words, folder, workspace), draw.uniform(0, longest)):
             count += 1
         else:
             assert results(workspace) == expected

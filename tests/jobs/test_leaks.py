@@ -20,6 +20,8 @@ from tilth.data.document import make_doc_id
 from tilth.data.planting import PLANTED
 from tilth.jobs.trace import trace_document
 
+pytestmark = pytest.mark.slow
+
 
 def text_of(seed: int, count: int = 60) -> str:
     draw = random.Random(seed)

@@ -78,6 +78,7 @@ def test_a_masked_model_gives_scores_and_writes_nothing(tmp_path: Path) -> None:
         model.generate("the")
 
 
+@pytest.mark.slow
 def test_other_architectures_and_those_asked_for_are_wrapped(llama: Path, tmp_path: Path) -> None:
     config = transformers.GPTNeoXConfig(
         vocab_size=260, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,

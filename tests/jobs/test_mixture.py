@@ -34,6 +34,7 @@ def test_shards_know_their_source(two: Path, cli: Cli) -> None:
         assert part.tokens == source["splits"]["train"]["tokens"] > 0
 
 
+@pytest.mark.slow
 def test_a_mixture_is_said_and_reported_and_decides_no_shard(two: Path, cli: Cli) -> None:
     before = cli("prepare", "r.yaml", "--json", sets=SMALL).json()["folder"]
     said = cli("train", "r.yaml", "--json", sets=MIXED)
@@ -48,6 +49,7 @@ def test_a_mixture_is_said_and_reported_and_decides_no_shard(two: Path, cli: Cli
     assert "From code" in report and "25.0%" in report
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_its_mixture_and_with_no_other(two: Path, cli: Cli) -> None:
     whole = cli("train", "r.yaml", "--run", "whole", "--json", sets=[*MIXED, "train.steps=20"])
     cli("train", "r.yaml", "--json", sets=[*MIXED, "train.schedule={name: constant}"])
@@ -58,6 +60,7 @@ def test_a_run_goes_on_with_its_mixture_and_with_no_other(two: Path, cli: Cli) -
     assert again.json()["mixture"] == whole.json()["mixture"], "the same samples, stopped or not"
 
 
+@pytest.mark.slow
 def test_a_budget_is_of_the_run_and_a_longer_run_is_another_mixture(two: Path, cli: Cli) -> None:
     sets = [*SMALL, "data.mixture={code: {tokens: 1000}}", "train.schedule={name: constant}"]
     code, _ = cli("train", "r.yaml", "--json", sets=sets).json()["mixture"]

@@ -24,6 +24,8 @@ from tilth.data.stages import PRESETS
 from tilth.data.workshop import Workshop
 from tilth.tokenizer import TokenizerConfig
 
+pytestmark = pytest.mark.slow
+
 
 def prepared(
     base: Path,

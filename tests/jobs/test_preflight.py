@@ -18,6 +18,7 @@ from tilth.core.errors import DataError
 from tilth.data.shards import TokenStream
 from tilth.data.sources import SourceConfig
 from tilth.jobs.base import find_base, with_base
+from tilth.jobs.parts import complete_model
 from tilth.jobs.preflight import Preflight, gather, look
 from tilth.jobs.preflight.rules import ERRORS, WARNINGS, judge
 from tilth.jobs.preflight.summary import summary
@@ -25,11 +26,12 @@ from tilth.jobs.preflight.tokens import read_split
 from tilth.jobs.prepare import prepare_data
 from tilth.jobs.recipe import make_recipe
 from tilth.jobs.start import starting_model
-from tilth.jobs.train import complete_model
 from tilth.model.adapters import book_of, lora_layers
 from tilth.model.quantize import NF4
 from tilth.tokenizer import TokenizerConfig, train_tokenizer
 from tilth.train.optim import make_optimizer, state_bytes
+
+pytestmark = pytest.mark.slow
 
 CHATML = ["<|im_start|>", "<|im_end|>"]
 NO_END = "{% for m in messages %}{{ m.role }}: {% generation %}{{ m.content }}{% endgeneration %}\n{% endfor %}"

@@ -72,6 +72,7 @@ def test_every_kind_of_task_has_its_version_in_the_table(texts: Path) -> None:
     assert {task.task.kind: task.task.version for task in done} == pipeline.VERSIONS
 
 
+@pytest.mark.slow
 def test_other_evaluation_files_are_noticed_and_their_tasks_kept(texts: Path, cli: Cli) -> None:
     (texts / "items.txt").write_text("What no text of ours says, in more words than eight, so that it is an item.")
     sets = [*SMALL, "data.decontaminate.against=[items.txt]", "data.shared_lines={}"]
@@ -86,6 +87,7 @@ def test_other_evaluation_files_are_noticed_and_their_tasks_kept(texts: Path, cl
     assert find_prepared(recipe, texts / "work", texts) is None
 
 
+@pytest.mark.slow
 def test_what_decides_no_shard_asks_for_no_work(texts: Path) -> None:
     recipe = load_recipe(texts / "r.yaml", SMALL)
     prepare_data(recipe, texts / "work", workers=1, base=texts)
@@ -93,6 +95,7 @@ def test_what_decides_no_shard_asks_for_no_work(texts: Path) -> None:
     assert find_prepared(load_recipe(texts / "r.yaml", sets), texts / "work", texts)
 
 
+@pytest.mark.slow
 def test_training_goes_on_without_the_sources_and_says_so(trained: Path, cli: Cli) -> None:
     before = hashes(trained / "runs" / "small" / "final")
     shutil.rmtree(trained / "texts")
@@ -130,6 +133,7 @@ def test_any_flipped_byte_of_a_dataset_is_noticed_and_made_good(texts: Path, cli
     assert said.code == 0 and "made again" not in said.err
 
 
+@pytest.mark.slow
 def test_a_manifest_of_another_shard_is_noticed(texts: Path, cli: Cli) -> None:
     """It is sealed and whole; but it is not this dataset's."""
     folder = texts / cli("prepare", "r.yaml", "--json", sets=SMALL).json()["folder"]
@@ -140,6 +144,7 @@ def test_a_manifest_of_another_shard_is_noticed(texts: Path, cli: Cli) -> None:
     cli("train", "r.yaml", sets=SMALL).fault(3, "train/shard-00000/manifest.json is not what was written")
 
 
+@pytest.mark.slow
 def test_prune_removes_what_no_dataset_refers_to(texts: Path, cli: Cli) -> None:
     first = cli("prepare", "r.yaml", "--json", sets=SMALL)
     assert "no dataset refers to" not in first.err
@@ -165,6 +170,7 @@ def test_prune_removes_what_no_dataset_refers_to(texts: Path, cli: Cli) -> None:
     assert {path.name for path in (texts / "work" / "tasks").iterdir()} == after, "nothing that is needed went"
 
 
+@pytest.mark.slow
 def test_older_datasets_go_when_asked_but_for_those_that_are_read(texts: Path, cli: Cli) -> None:
     recipe = load_recipe(texts / "r.yaml", SMALL)
     first = prepare_data(recipe, texts / "work", workers=1, base=texts)

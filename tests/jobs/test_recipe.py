@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
+from tilth.core.config import parse
 from tilth.core.errors import RecipeError
-from tilth.jobs.recipe import load_recipe, load_shipped, make_recipe, shipped_recipe, shipped_recipes
+from tilth.core.faults import _all_paths
+from tilth.jobs.recipe import Recipe, load_recipe, load_shipped, make_recipe, shipped_recipe, shipped_recipes
 from tilth.model.config import PRESETS
 
 BASE: dict[str, Any] = {
@@ -245,3 +247,28 @@ def test_recipes_that_are_not_there_are_named() -> None:
     with pytest.raises(RecipeError) as caught:
         shipped_recipe("nothing")
     assert "quickstart" in caught.value.remedy
+
+
+def faulty(path: str, value: object) -> str:
+    """What is said of a recipe with this value at a path; nothing where it may stand there, or is in a list."""
+    data: dict[str, Any] = {"name": "x", "data": {"sources": [{"path": "a.txt"}]}}
+    *above, key = path.split(".")
+    place: Any = data
+    for name in above:
+        place = place.setdefault(name, {}) if isinstance(place, dict) else None
+    if not isinstance(place, dict):
+        return ""
+    place[key] = value
+    try:
+        parse(Recipe, data)
+    except RecipeError as error:
+        return error.message
+    return ""
+
+
+def test_what_is_needed_is_said_in_our_words() -> None:
+    """Every key, with values of every type: no fault is told as pydantic words it."""
+    values = ("", "zzz", -1, 1e9, 3.5, True, None, [], {}, [1], {"a": 1})
+    said = {(path, repr(value)): faulty(path, value) for path in _all_paths(Recipe) for value in values}
+    assert sum(map(bool, said.values())) > 500
+    assert not {place: message for place, message in said.items() if " should " in message}

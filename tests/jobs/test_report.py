@@ -170,6 +170,7 @@ def test_documents_settings_machine_and_commands_are_there(run: Path) -> None:
     assert page.figure("Parameters") == "123,456,789"
 
 
+@pytest.mark.slow
 def test_the_environment_is_taken_from_the_newest_checkpoint(run: Path) -> None:
     for name, processor in (("step-00000050", "Xeon A"), ("step-00000100", "Xeon B")):
         (run / "checkpoints" / name).mkdir(parents=True)
@@ -289,6 +290,7 @@ def test_a_huge_run_is_quick_and_small(tmp_path: Path) -> None:
     assert "highest 777 (step 61,803)" in page.text
 
 
+@pytest.mark.slow
 def test_torch_is_not_needed() -> None:
     code = "import sys, tilth.jobs.report; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -37,6 +37,7 @@ def test_what_no_machine_holds_is_refused_at_once(tmp_path: Path, cli: Cli, valu
     assert [path.name for path in tmp_path.iterdir()] == ["r.yaml"], "before the sources are looked for"
 
 
+@pytest.mark.slow
 def test_the_vocabulary_counts_as_soon_as_it_is_known(
     tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -56,11 +57,11 @@ def test_the_vocabulary_counts_as_soon_as_it_is_known(
 
 
 def test_memory_that_is_refused_is_told_with_what_helps() -> None:
-    with pytest.raises(RecipeError, match="out of memory with 8 rows at once: ") as caught, memory_errors(8):
+    with pytest.raises(RecipeError, match="out of memory with 8 rows at once: ") as caught, memory_errors(lambda: 8):
         torch.empty(1 << 60, dtype=torch.uint8)
     assert "--set train.micro_batch=4" in caught.value.remedy
-    with pytest.raises(RecipeError, match="out of memory with 1 row at once: ") as caught, memory_errors(1):
+    with pytest.raises(RecipeError, match="out of memory with 1 row at once: ") as caught, memory_errors(lambda: 1):
         torch.empty(1 << 60, dtype=torch.uint8)
     assert "smaller preset" in caught.value.remedy
-    with pytest.raises(RuntimeError, match="shape"), memory_errors(1):
+    with pytest.raises(RuntimeError, match="shape"), memory_errors(lambda: 1):
         torch.ones(2, 3) @ torch.ones(2, 3)

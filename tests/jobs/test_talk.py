@@ -27,6 +27,8 @@ from tilth.jobs.talk import Talk
 from tilth.tokenizer.chat_files import ChatFormat, write_chat
 from tilth.tokenizer.templates import built_in
 
+pytestmark = pytest.mark.slow
+
 GREEDY = SamplingConfig(temperature=0.0)
 
 

@@ -15,6 +15,8 @@ from tests.jobs.helpers import hashes
 from tilth.checkpoint.tensors import read_tensors, write_tensors
 from tilth.core.files import read_manifest
 
+pytestmark = pytest.mark.slow
+
 ANSWERS = {**SFT, "adapter": {"rank": 4}, "train": {**SFT["train"], "steps": 6, "checkpoint": {"every_steps": 2}}}
 
 

@@ -21,6 +21,8 @@ from tests.model.families import quiet
 from tilth.model.wrapped import WrappedModel
 from tilth.model.wrapped_config import read_wrapped_config
 
+pytestmark = pytest.mark.slow
+
 IDS = list(range(5, 25))
 
 
@@ -53,6 +55,27 @@ def test_a_model_that_trains_whole(tmp_path: Path, cli: Cli, kind: str) -> None:
     assert evaluated["loss"] == pytest.approx(result["validation_loss"], abs=1e-5)
     assert cli("generate", "runs/tuned", "--prompt", "the soil").code == 0
     assert cli("train", "r.yaml", "--json").json()["step"] == 8, "typed again, it is over"
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "precision"), [("distilbert", {}, "bf16"), ("electra", {"packing": {"too_long": "split"}}, "fp32")]
+)
+def test_a_masked_model_goes_on_guessing_hidden_words(
+    tmp_path: Path, cli: Cli, kind: str, data: dict[str, Any], precision: str
+) -> None:
+    write_base(tmp_path / "base", kind)
+    train = {"objective": "masked_lm", "steps": 25, "precision": precision, "optimizer": {"lr": 1e-2}}
+    tuning(tmp_path, "base", data=data, train=train)
+    assert cli("check", "r.yaml").code == 0
+    result = cli("train", "r.yaml", "--json").json()
+    first = tilth.history(tmp_path / "runs" / "tuned").steps[0]
+    assert first.loss > 5 and result["validation_loss"] < first.loss - 1
+    assert cli("evaluate", "runs/tuned", "--json").json()["loss"] == pytest.approx(result["validation_loss"], rel=0.01)
+    assert cli("export", "runs/tuned", "--out", "out").code == 0
+    with quiet():
+        fill = transformers.pipeline("fill-mask", model=str(tmp_path / "out"))
+    torch.testing.assert_close(says(tmp_path / "runs" / "tuned"), theirs_says(fill.model), atol=1e-4, rtol=1e-4)
+    assert len(fill("the soil [MASK] in the green field")) == 5
 
 
 def test_an_adapter_beside_it(tmp_path: Path, cli: Cli) -> None:
@@ -90,7 +113,9 @@ def test_tokens_that_the_recipe_adds(tmp_path: Path, cli: Cli) -> None:
 def test_what_cannot_keep_documents_apart_is_told_before_a_step(tmp_path: Path, cli: Cli) -> None:
     write_base(tmp_path / "base", "bloom")
     tuning(tmp_path, "base", **SFT)
-    cli("train", "r.yaml").fault(2, "BloomForCausalLM does not keep the documents of a row apart", "causal_lm")
+    for command in ("check", "prepare", "train"):
+        cli(command, "r.yaml").fault(2, "BloomForCausalLM does not keep the documents of a row apart", "causal_lm")
+    assert not (tmp_path / "work").exists(), "and before data is prepared"
     assert not list((tmp_path / "runs" / "tuned").glob("*.jsonl"))
     cli("train", "r.yaml", sets=["model.context_length=4096", "train.batch_tokens=4096"]).fault(2, "documents of a row")
     write_base(tmp_path / "other", "phi")

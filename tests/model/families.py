@@ -122,7 +122,7 @@ def make(name: str, seed: int = 3) -> Any:
 
 def from_config(config: Any, seed: int = 3) -> Any:
     """The same of any config."""
-    masked = "bert" in config.model_type
+    masked = "bert" in config.model_type or config.model_type in ("electra", "fnet")
     auto = transformers.AutoModelForMaskedLM if masked else transformers.AutoModelForCausalLM
     model = auto.from_config(config, attn_implementation="eager").eval()
     generator, centre = torch.Generator().manual_seed(seed), 0.0 if "gemma" in config.model_type else 1.0

@@ -25,6 +25,9 @@ from tilth.train.step import accumulate
 _IDS = {"vocab_size": VOCAB, "bos_token_id": 2, "eos_token_id": 3}
 _SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64,
           "max_position_embeddings": LENGTH}  # fmt: skip
+_STILL = {"pad_token_id": 0, "dropout": 0.0, "attention_dropout": 0.0, "hidden_dropout_prob": 0.0,
+          "attention_probs_dropout_prob": 0.0}  # fmt: skip
+_FNET = {key: value for key, value in _SIZES.items() if key != "num_attention_heads"}
 CONFIGS: dict[str, Any] = {
     "BloomForCausalLM": lambda: transformers.BloomConfig(hidden_size=32, n_layer=2, n_head=4, **_IDS),
     "GPTNeoXForCausalLM": lambda: transformers.GPTNeoXConfig(**_SIZES, **_IDS),
@@ -32,6 +35,11 @@ CONFIGS: dict[str, Any] = {
     "ModernBertForMaskedLM": lambda: transformers.ModernBertConfig(
         **_SIZES, **_IDS, pad_token_id=0, cls_token_id=2, sep_token_id=3
     ),
+    "DistilBertForMaskedLM": lambda: transformers.DistilBertConfig(
+        dim=32, n_layers=2, n_heads=4, hidden_dim=64, max_position_embeddings=LENGTH, vocab_size=VOCAB, **_STILL
+    ),
+    "ElectraForMaskedLM": lambda: transformers.ElectraConfig(embedding_size=16, **_SIZES, **_STILL, vocab_size=VOCAB),
+    "FNetForMaskedLM": lambda: transformers.FNetConfig(**_FNET, **_STILL, vocab_size=VOCAB),
 }
 
 
@@ -58,7 +66,10 @@ def test_scores_are_those_of_the_class(name: str, folders: dict[str, Path]) -> N
     torch.testing.assert_close(model.logits(model(ids)), theirs_of(folders[name])(ids).logits, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["GPTNeoXForCausalLM", "PhiForCausalLM", "ModernBertForMaskedLM"])
+APART = [name for name in CONFIGS if name not in ("BloomForCausalLM", "FNetForMaskedLM")]
+
+
+@pytest.mark.parametrize("name", APART)
 @torch.no_grad()
 def test_documents_are_kept_apart(name: str, folders: dict[str, Path]) -> None:
     model, ids, theirs = wrapped(folders[name]), some_ids(1), theirs_of(folders[name])
@@ -72,6 +83,16 @@ def test_a_class_that_cannot_keep_them_apart_says_so(folders: dict[str, Path]) -
     model, ids = wrapped(folders["BloomForCausalLM"]), some_ids(1)
     with pytest.raises(RecipeError, match="BloomForCausalLM does not keep the documents of a row apart"):
         model(ids, mask=document_mask(torch.zeros(1, LENGTH)))
+
+
+@torch.no_grad()
+def test_a_class_that_takes_no_mask_reads_windows_from_both_sides(folders: dict[str, Path]) -> None:
+    """A window of a masked model says that every position sees all others: that is what such a class does unasked."""
+    model, ids = wrapped(folders["FNetForMaskedLM"]), some_ids(1)
+    every = torch.ones(1, 1, LENGTH, LENGTH, dtype=torch.bool)
+    assert torch.equal(model(ids, mask=every), model(ids))
+    with pytest.raises(RecipeError, match="FNetForMaskedLM does not keep the documents of a row apart"):
+        model(ids, mask=document_mask(torch.tensor([[0] * 17 + [1] * 23]), False))
 
 
 @pytest.mark.parametrize("name", [name for name in CONFIGS if "Causal" in name])
@@ -97,6 +118,26 @@ def test_the_gradient_is_that_of_the_class(name: str, folders: dict[str, Path]) 
     found = dict(model.hf.named_parameters())
     for key, parameter in theirs.named_parameters():
         torch.testing.assert_close(found[key].grad, parameter.grad, atol=1e-5, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_in_bf16_the_gradient_is_that_of_the_class(name: str, folders: dict[str, Path]) -> None:
+    """Products in bf16 under autocast on either side, in rows of several documents too where the class takes such."""
+    model, theirs, ids, labels = wrapped(folders[name]), theirs_of(folders[name]), some_ids(2, 12), some_ids(2, 12, 9)
+    places, runtime = np.tile([*range(5), *range(7)], (2, 1)), Runtime(torch.device("cpu"))
+    documents = np.tile([1] * 5 + [2] * 7, (2, 1)).astype(np.int32)
+    apart = {"doc_ids": documents, "positions": places} if name in APART else {}
+    batch = Batch(ids.numpy(), labels.numpy(), np.arange(2), causal=model.config.is_causal, **apart)
+    accumulate(model, batch, 1, runtime, "bf16", make_scaler("bf16", runtime.device), seed=1, step=0)
+    cuts = [slice(0, 5), slice(5, 12)] if apart else [slice(0, 12)]
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = torch.cat([theirs(ids[:, cut]).logits for cut in cuts], dim=1)
+    torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), labels.flatten()).backward()
+    found = dict(model.hf.named_parameters())
+    for key, parameter in theirs.named_parameters():
+        if parameter.grad is not None and parameter.grad.norm() > 1e-3:
+            off = (found[key].grad - parameter.grad).norm() / parameter.grad.norm()
+            assert off < 0.05, f"{key}: {off:.3f}"
 
 
 def test_its_state_comes_back(folders: dict[str, Path], tmp_path: Path) -> None:

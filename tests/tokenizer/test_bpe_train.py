@@ -91,6 +91,7 @@ def test_the_bytes_come_first_in_the_order_of_gpt2() -> None:
     assert [spell(token) for token in byte_tokens()] == sorted(pre_tokenizers.ByteLevel.alphabet())
 
 
+@pytest.mark.slow
 def test_the_order_of_texts_does_not_matter(corpus: list[str]) -> None:
     config = TokenizerConfig(vocab_size=700)
     shuffled = random.Random(1).sample(corpus, len(corpus))

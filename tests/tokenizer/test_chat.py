@@ -62,6 +62,7 @@ def test_built_in_templates_write_what_was_published(name: str) -> None:
                 made.render(messages)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(ALL))
 def test_texts_are_those_of_transformers(name: str, pairs: dict[str, Pair]) -> None:
     _, theirs = pairs["gpt2"]
@@ -101,6 +102,7 @@ def test_the_date_is_the_one_that_is_given() -> None:
 # ----------------------------------------------------------------------------------------- ids and labels
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(BUILT_IN))
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_ids_and_masks_are_those_of_transformers(kind: str, name: str, pairs: dict[str, Pair]) -> None:
@@ -154,6 +156,7 @@ def test_flags_of_special_tokens_hold(kind: str, flags: dict[str, bool], tmp_pat
                 assert encoded.ids.tolist() == expected["input_ids"]
 
 
+@pytest.mark.slow
 def test_trained_is_the_answer_and_the_token_that_ends_it(pairs: dict[str, Pair]) -> None:
     ours = pairs["gpt2"][0]
     expected = {
@@ -195,6 +198,7 @@ def test_a_template_that_rewrites_history_is_found_out(pairs: dict[str, Pair]) -
         assert used(made.encode([{"messages": TALKS["two"]}], "all")[0]).trained.all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [{"kind": "char"}, {"kind": "byte"}, {"vocab_size": 300}])
 @pytest.mark.parametrize("name", list(BUILT_IN))
 def test_tilths_own_tokenizers(config: dict[str, Any], name: str) -> None:

@@ -87,6 +87,7 @@ def test_content_that_spells_a_turn_is_tokenized_as_text(pairs: dict[str, Pair])
     assert answers(ours, encoded) == [f"No. {evil}<|im_end|>"]
 
 
+@pytest.mark.slow
 def test_noncharacters_and_surrogates_forge_nothing(pairs: dict[str, Pair]) -> None:
     ours = pairs["gpt2"][0]
     marks = "".join(map(chr, range(0xFDD0, 0xFDF0))) + "\ud800 \udc00"
@@ -127,6 +128,7 @@ def test_ids_are_those_of_the_whole_string(kind: str, pairs: dict[str, Pair]) ->
 # ----------------------------------------------------------------------------------------- what cannot be used
 
 
+@pytest.mark.slow
 def test_conversations_that_cannot_be_used_are_dropped_by_name(
     pairs: dict[str, Pair], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -194,6 +196,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", list(HOSTILE), ids=range(len(HOSTILE)))
 def test_a_hostile_template_is_an_error_that_names_it(source: str) -> None:
     tokenizer = train_tokenizer(TokenizerConfig(kind="byte"), [])
@@ -206,6 +209,7 @@ def test_a_hostile_template_is_an_error_that_names_it(source: str) -> None:
             assert made.renderer.pid is None
 
 
+@pytest.mark.slow
 def test_time_and_memory_are_those_of_one_conversation() -> None:
     """A thousand conversations take longer than one may; none of them is stopped."""
     tokenizer = train_tokenizer(TokenizerConfig(kind="byte"), [])

@@ -44,6 +44,7 @@ def make_trainer(
     tokens: TokenStream | Mixture | None = None,
     sampler: Sampler | None = None,
     masker: Masker | None = None,
+    micro_rows: int = 2,
 ) -> Trainer:
     """A trainer over 130 tokens (or those given) in rows of 8, 6 rows a step in micro-batches of 2: an epoch ends
     within every third step.
@@ -73,7 +74,7 @@ def make_trainer(
         store=CheckpointStore(folder / "checkpoints"),
         precision=precision,
         scaler=make_scaler(precision, runtime.device),
-        micro_rows=2,
+        micro_rows=micro_rows,
         emit=(events if events is not None else []).append,
         evaluate=validation_of,
         evaluate_every=4,

@@ -66,6 +66,7 @@ class Run:
         return update(self.model, self.optimizer, self.scaler, loss, 1.0).loss
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("precision", "changes"),
     [
@@ -86,6 +87,7 @@ def test_the_adapter_learns_and_the_base_keeps_its_bits(precision: Any, changes:
     assert run.applied.trained + run.applied.frozen == sum(value.numel() for value in run.model.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{"dora": True}, {"quantize": "nf4"}, {"modules_to_save": ["embed_tokens"]}])
 def test_a_run_goes_on_from_what_trains_alone(changes: dict[str, Any], tmp_path: Path) -> None:
     whole, first, second = Run(**changes), Run(**changes), Run(**changes)

@@ -11,12 +11,12 @@ from tilth.train import loss as loss_module
 from tilth.train.loss import IGNORE, summed_loss
 
 
-def inputs(dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def inputs(dtype: torch.dtype, unlabelled: int = 70) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     hidden = torch.randn(3, 100, 16, generator=generator, dtype=dtype).requires_grad_()
     output = torch.randn(97, 16, generator=generator, dtype=dtype).requires_grad_()
     labels = torch.randint(0, 97, (3, 100), generator=generator)
-    labels[1, 20:90] = IGNORE
+    labels[1, 20 : 20 + unlabelled] = IGNORE
     return hidden, output, labels
 
 
@@ -29,10 +29,11 @@ def inputs(dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor
     ],
 )
 @pytest.mark.parametrize("piece", [1 << 21, 97 * 64, 97 * 100])
+@pytest.mark.parametrize("unlabelled", [5, 70])
 def test_pieces_equal_the_whole(
-    dtype: torch.dtype, precision: Any, tolerance: float, piece: int, monkeypatch: pytest.MonkeyPatch
+    dtype: torch.dtype, precision: Any, tolerance: float, piece: int, unlabelled: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hidden, output, labels = inputs(dtype)
+    hidden, output, labels = inputs(dtype, unlabelled)
     expected = torch.nn.functional.cross_entropy(
         (hidden @ output.T).flatten(0, 1), labels.flatten(), ignore_index=IGNORE, reduction="sum"
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.data.helpers import make_stream
 from tests.train.helpers import equal, make_trainer, weights
 from tilth.data.mixture import Mixture, Ring
@@ -16,6 +18,7 @@ def mixture(folder: Path) -> Mixture:
     return Mixture(tuple(rings), 120)
 
 
+@pytest.mark.slow
 def test_going_on_after_every_step_gives_the_same_bits(tmp_path: Path) -> None:
     tokens = mixture(tmp_path)
     first = make_trainer(tmp_path, tokens=tokens)

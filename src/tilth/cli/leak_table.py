@@ -5,17 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from tilth.jobs.leak_words import ALARMS, NAMES, PLANTED
 
+_FEW = 10  # items; what is found of fewer is no measure
 
-def leak_table(facts: Mapping[str, Any]) -> Table | None:
+
+def leak_table(facts: Mapping[str, Any]) -> RenderableType | None:
     """Shares of planted items that were found; `facts` are those of the manifest's `decontamination`."""
     columns = [(name, facts[key]) for key, name in NAMES.items() if key in facts]
     if not columns:
         return None
+    if all(own["items"] < _FEW for _, own in columns):
+        return Text("\n").join([Text("leaks", "bold"), *map(Text, _remarks(columns))])
     table = Table(title="leaks", box=None, pad_edge=False, padding=(0, 2, 0, 0), title_justify="left")
     table.title_style, table.caption_justify = "bold", "left"
     table.add_column("planted items that were found", header_style="dim")
@@ -32,6 +37,6 @@ def leak_table(facts: Mapping[str, Any]) -> Table | None:
 def _remarks(columns: list[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
     for name, own in columns:
         short = f"; {own['too_short']:,} too short to be looked for" if own["too_short"] else ""
-        yield f"{own['items']:,} {name} looked for{short}"
+        yield f"{own['items']:,} {name if own['items'] != 1 else name.removesuffix('s')} looked for{short}"
         if left_out := own.get("left_out"):
             yield f"rows of evaluation files left out: {', '.join(f'{rule} {n:,}' for rule, n in left_out.items())}"

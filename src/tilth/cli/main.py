@@ -68,11 +68,16 @@ def quickstart(
         typer.Option(min=0.01, help="How long to train in all; more than before goes on.  [default: 2]"),
     ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Train this many steps in all, instead of minutes.")] = None,
+    with_chat: Annotated[
+        bool,
+        typer.Option("--chat", help="Then tune it on questions and answers, as long again, and talk with it."),
+    ] = False,
 ) -> None:
     """Make a language model of your own from the text that came with Python, in about three minutes."""
     from tilth.cli.quickstart import run_quickstart
+    from tilth.cli.quickstart_chat import run_quickstart_chat
 
-    run_quickstart(run, workspace, workers, minutes, steps)
+    (run_quickstart_chat if with_chat else run_quickstart)(run, workspace, workers, minutes, steps)
 
 
 @app.command()
@@ -326,7 +331,7 @@ def main() -> None:
             app()
     except TilthError as error:
         if not error.told:
-            _tell(f"tilth: {error.message}\n  remedy: {error.remedy}")
+            _tell_fault(error)
         _leave(error.exit_code)
     except _Interrupted as interrupted:
         _tell(f"tilth: {interrupted}: what was finished is kept\n  remedy: type the same command to go on")
@@ -347,6 +352,18 @@ def _leave(code: int) -> NoReturn:
                 stream.flush()
         os._exit(code)
     sys.exit(code)
+
+
+def _tell_fault(error: TilthError) -> None:
+    """Message and remedy, its commands as they are typed here; as an object as well, for who asked for one."""
+    from tilth.cli.output import print_json, results
+    from tilth.cli.show import command_name
+
+    remedy = error.remedy.replace("`tilth ", f"`{command_name()} ")
+    _tell(f"tilth: {error.message}\n  remedy: {remedy}")
+    if "--json" in sys.argv and sys.argv[1] != "check":  # which has told the same in an object of its own
+        with contextlib.suppress(TilthError), results():  # it may be standard output itself that fails
+            print_json({"error": {"message": error.message, "remedy": remedy, "exit_code": error.exit_code}})
 
 
 def _tell(text: str) -> None:

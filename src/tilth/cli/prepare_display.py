@@ -49,7 +49,8 @@ class _Line:
     started: float
     totals: dict[str, int] = field(default_factory=dict)
     finished: dict[str, int] = field(default_factory=dict)
-    reused: int = 0
+    taken: dict[str, tuple[bool, Counter[str]]] = field(default_factory=dict)
+    """Of each task, whether it had been done before, and its facts: one that is looked at again counts once."""
     ended: float | None = None
     facts: Counter[str] = field(default_factory=Counter)
     tokenizer: str = ""
@@ -57,13 +58,20 @@ class _Line:
     def take(self, done: Done, finished: int, total: int, now: float) -> None:
         """Takes a task's facts over."""
         self.finished[done.task.kind], self.totals[done.task.kind] = finished, total
-        self.reused += done.reused
         facts = _facts(done.facts)
-        self.facts.update(facts)
         if not done.reused:
-            self.facts["new_bytes"] += facts["text_bytes"]
+            facts["new_bytes"] = facts["text_bytes"]
+        _, before = self.taken.get(done.folder.name, (False, Counter[str]()))
+        self.facts.subtract(before)
+        self.facts.update(facts)
+        self.taken[done.folder.name] = done.reused, facts
         self.tokenizer = str(done.facts.get("kind_of_tokenizer", ""))
         self.ended = now if self.finished == self.totals else None
+
+    @property
+    def reused(self) -> int:
+        """Tasks that had been done before."""
+        return sum(before for before, _ in self.taken.values())
 
     def line(self, now: float, under: Under = Under()) -> str:  # noqa: B008 - frozen
         """The stretch in one line: counts, rate, time; with what the tasks under way have done so far."""
@@ -76,9 +84,10 @@ class _Line:
         tasks = "" if self.ended is not None else f"{done}/{total} "
         if tasks and under.tasks:
             parts.insert(0, f"{min((done + under.tasks) / total, 1):.0%}")
-        again = "done before" if self.reused == total else f"{self.reused} of {total} done before"
+        reused, seen = self.reused, max(total, len(self.taken))
+        again = "done before" if reused == seen else f"{reused} of {seen} done before"
         parts.append(
-            duration(passed) + (f" ({again})" if self.reused else "") + self._to_go(passed, done + under.tasks, total)
+            duration(passed) + (f" ({again})" if reused else "") + self._to_go(passed, done + under.tasks, total)
         )
         return f"{self.name:<14} {tasks}{', '.join(parts)}"
 
@@ -133,6 +142,11 @@ class PrepareDisplay:
         self._clock, self._over = clock, False
         self._since = self._said = clock()
         self._screen = Screen(self, console, plain)
+
+    @property
+    def made_something(self) -> bool:
+        """Whether not all tasks had been done before."""
+        return any(line.reused < len(line.taken) for line in self._lines)
 
     def __enter__(self) -> Self:
         self._since = self._said = self._clock()

@@ -30,11 +30,11 @@ def run_quickstart(run: Path, workspace: Path, workers: int | None, minutes: flo
     before = RunFolder(run).last_step()
     with results():
         print("tilth quickstart: the text that came with Python becomes a small language model of your own.\n")
-        _say("1/4", "Text: collecting, cleaning, dividing and tokenising it")
+        say_step("1/4", "Text: collecting, cleaning, dividing and tokenising it")
     dataset, notes = ready_shown(recipe, workspace, workers)
     with results():
         print_dataset(dataset)
-        _say("2/4", "Training: the model learns to predict the next token")
+        say_step("2/4", "Training: the model learns to predict the next token")
     result = train_shown(recipe, dataset, run, notes)
     validation, xz = read_json(run / "result.json")["validation"], xz_bits_per_byte(dataset, run)
     commands = next_steps(run, workspace, result)
@@ -42,10 +42,10 @@ def run_quickstart(run: Path, workspace: Path, workers: int | None, minutes: flo
     with results():
         if result["step"] == before:
             print(f"It was done before: step {count(before)}, {duration(result['seconds'])} of training.")
-        _say("3/4", "Measuring it on text that it has not seen")
+        say_step("3/4", "Measuring it on text that it has not seen")
         print_metrics(validation)
         _compare(validation["bits_per_byte"], xz)
-        _say("4/4", "What it writes")
+        say_step("4/4", "What it writes")
         _print_samples(run)
         print(f"\nThe whole story, with curves and counts: {report}\n\nWhat to type next:")
         for command in commands:
@@ -72,7 +72,8 @@ def _text_here() -> str:
     return min(there, key=lambda name: name != "README.md", default="")
 
 
-def _say(number: str, text: str) -> None:
+def say_step(number: str, text: str) -> None:
+    """What comes next, as a heading."""
     print(flush=True)
     show(Text(f"{number}  {text}", "bold"))
 

@@ -59,7 +59,8 @@ def prepare_shown(
         )
     for note in notes:
         print(printable(note), file=sys.stderr)
-    _say_vocabulary(recipe, dataset)
+    if display.made_something:  # what was said before is not said again by every command
+        _say_vocabulary(recipe, dataset)
     return dataset
 
 
@@ -94,7 +95,8 @@ def ready_shown(recipe: Recipe, workspace: Path, workers: int | None) -> tuple[D
         return dataset_for_training(recipe, workspace, workers)
     with PrepareDisplay() as display:
         dataset, notes = dataset_for_training(recipe, workspace, workers, on_done=display, board=display.board)
-    _say_vocabulary(recipe, dataset)
+    if display.made_something:
+        _say_vocabulary(recipe, dataset)
     return dataset, notes
 
 
@@ -107,7 +109,8 @@ def _say_vocabulary(recipe: Recipe, dataset: Dataset) -> None:
 def train_shown(recipe: Recipe, dataset: Dataset, run: Path, notes: Sequence[str] = ()) -> dict[str, Any]:
     """Trains and shows it."""
     from tilth.cli.display import Limits, TrainDisplay
-    from tilth.jobs.train import planned_steps, train_model
+    from tilth.jobs.batches import planned_steps
+    from tilth.jobs.train import train_model
 
     if not is_main_process():
         return train_model(recipe, dataset, run)
@@ -127,10 +130,11 @@ def seconds_before(run: Path) -> float:
 
 def typed(*words: str) -> str:
     """A command of tilth as it is typed here and in this shell: by its name where that is found, else by its path."""
-    return " ".join([_command_name(), shlex.join(words)])
+    return " ".join([command_name(), shlex.join(words)])
 
 
-def _command_name() -> str:
+def command_name() -> str:
+    """What a command begins with here."""
     if shutil.which("tilth"):
         return "tilth"
     if Path(sys.argv[0]).name == "__main__.py":

@@ -27,6 +27,8 @@ _NEEDED = {  # pydantic's type of fault -> what is needed instead; {…} are the
     "less_than_equal": "a value of at most {le}",
     "less_than": "a value below {lt}",
     "too_short": "a list with at least {min_length} item(s)",
+    "string_too_short": "a text of at least {min_length} character(s)",
+    "date_type": "a date such as 2026-01-31",
     "literal_error": "{expected}",
 }
 _YAML_TYPES = {

@@ -2,11 +2,11 @@
 
     write_file(path, chunks)              atomic: temporary file, fsync, rename, fsync of the folder
     with new_folder(final) as folder: …   a whole folder at once: filled aside, manifest last, renamed when done
-    write_manifest / verify_manifest      size and SHA-256 of every file of a folder
+    write_manifest(folder)                size and SHA-256 of every file of a folder
     FolderLock(folder)                    one process per folder
-    safe_join(root, *parts)               a path that cannot leave its root
 
-All changes to the disk go through `disk`, so that a test can fail, or exit at, the k-th operation.
+What is written so is read by `verify.py`; the single operations, and what the disk refuses, are in `disk.py`. All that
+the others need of the three is imported from here.
 """
 
 from __future__ import annotations
@@ -14,19 +14,28 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import hashlib
 import json
 import os
 import re
-import shutil
-import stat
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tilth.core.errors import IntegrityError, StorageError, TilthError
+from tilth.core.disk import Disk, disk, hash_file, require_utf8, safe_join, storage_errors
+from tilth.core.errors import StorageError
+from tilth.core.verify import (
+    MANIFEST,
+    read_json,
+    read_manifest,
+    read_sealed,
+    seal,
+    verify_file,
+    verify_manifest,
+    verify_once,
+)
 
+<<<<<<< HEAD
 MANIFEST = "manifest.json"
 _CHUNK = 1 << 20
 _SEAL_BYTES = len('\n  "seal": ""\n}\n') + 64
@@ -175,6 +184,34 @@ def require_utf8(path: Path) -> None:
         str(path).encode()
     except UnicodeEncodeError:
         raise StorageError(f"the path {str(path)!r} is not UTF-8", "choose another folder") from None
+=======
+__all__ = [
+    "MANIFEST",
+    "Disk",
+    "FolderLock",
+    "commit_folder",
+    "disk",
+    "free_name",
+    "hash_file",
+    "is_leftover",
+    "new_folder",
+    "read_json",
+    "read_manifest",
+    "read_sealed",
+    "remove_leftovers",
+    "remove_whole",
+    "require_utf8",
+    "safe_join",
+    "storage_errors",
+    "verify_file",
+    "verify_manifest",
+    "verify_once",
+    "write_file",
+    "write_json",
+    "write_manifest",
+    "write_sealed",
+]
+>>>>>>> 7a3be69e981ede44637cee5365e2cdf98bbe8d0e
 
 
 def write_file(path: Path, data: bytes | Iterable[bytes | memoryview]) -> str:
@@ -194,8 +231,13 @@ def write_file(path: Path, data: bytes | Iterable[bytes | memoryview]) -> str:
 
 def write_json(path: Path, value: Any) -> str:
     """Writes a value as indented JSON, durably and atomically."""
+    return write_file(path, json_bytes(value))
+
+
+def json_bytes(value: Any) -> bytes:
+    """A value as indented JSON."""
     # A lone surrogate (a path or an option that is not UTF-8) has no encoding; as an escape it has.
-    return write_file(path, (json.dumps(value, indent=2, ensure_ascii=not _encodable(value)) + "\n").encode())
+    return (json.dumps(value, indent=2, ensure_ascii=not _encodable(value)) + "\n").encode()
 
 
 def _encodable(value: Any) -> bool:
@@ -204,26 +246,6 @@ def _encodable(value: Any) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def read_json(path: Path) -> Any:
-    """The value of a JSON file that tilth wrote; IntegrityError when it is not there or not JSON."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise IntegrityError(f"{path} is missing", "the folder is not whole: make it again") from None
-    except OSError as error:
-        raise _unreadable(path, error) from error
-    except (ValueError, RecursionError) as error:
-        raise IntegrityError(f"{path} is damaged: {error}", "the folder is not whole: make it again") from None
-
-
-def _unreadable(path: Path, error: OSError) -> TilthError:
-    """A file that may not be read is not damaged; one that cannot be is as good as gone."""
-    told = f"cannot read {path}: {error.strerror}"
-    if isinstance(error, PermissionError):
-        return StorageError(told, "make it readable for this user")
-    return IntegrityError(told, "the folder is not whole: make it again")
 
 
 @contextlib.contextmanager
@@ -322,118 +344,13 @@ def write_manifest(folder: Path, facts: dict[str, Any] | None = None) -> None:
         files[path.relative_to(folder).as_posix()] = {"size": path.stat().st_size, "sha256": known or hash_file(path)}
     # Not write_file, which would make the folder again when it was taken away meanwhile, and call nothing whole.
     temporary = _aside(folder / MANIFEST)
-    disk.write(temporary, [_sealed({**(facts or {}), "files": files})])
+    disk.write(temporary, [seal({**(facts or {}), "files": files})])
     disk.replace(temporary, folder / MANIFEST)
 
 
 def write_sealed(path: Path, content: dict[str, Any]) -> None:
     """Writes a mapping as JSON with the hash of its own content in it, durably and atomically."""
-    write_file(path, _sealed(content))
-
-
-def read_sealed(path: Path) -> dict[str, Any]:
-    """A mapping that `write_sealed` wrote; IntegrityError when one byte of the file differs."""
-    content = read_json(path)
-    if not isinstance(content, dict) or not _seal_holds(path.read_bytes()):
-        raise IntegrityError(f"{path} is not what was written", "it was altered: make it again")
-    return content
-
-
-def _sealed(content: dict[str, Any]) -> bytes:
-    """A manifest's bytes, with the hash of its own content in it: a flipped byte of the manifest is noticed too."""
-    content = {key: value for key, value in content.items() if key != "seal"}
-    text = json.dumps(content, indent=2, ensure_ascii=False).encode()
-    begin = text.removesuffix(b"\n}") + b"," if content else b"{"
-    return b'%s\n  "seal": "%s"\n}\n' % (begin, hashlib.sha256(text).hexdigest().encode())
-
-
-def _seal_holds(data: bytes) -> bool:
-    """Whether these are the bytes of `_sealed`: by the bytes, for to write a large mapping once more takes seconds."""
-    match = re.fullmatch(rb'\n  "seal": "([0-9a-f]{64})"\n}\n', data[-_SEAL_BYTES:])
-    begin = data[:-_SEAL_BYTES]
-    if match is None or not begin.endswith((b",", b"{")):
-        return False
-    text = begin[:-1] + b"\n}" if begin.endswith(b",") else b"{}"
-    return hashlib.sha256(text).hexdigest().encode() == match[1]
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a folder, with the sizes of its files checked; IntegrityError says what is wrong."""
-    manifest = read_sealed(folder / MANIFEST)
-    for name, entry in manifest.get("files", {}).items():
-        path = _inside(folder, name)
-        size = _file_size(path)
-        if size != entry["size"]:
-            found = "missing" if size is None else f"{size} bytes"
-            raise IntegrityError(
-                f"{path} is {found}; its manifest says {entry['size']} bytes",
-                "it was truncated or altered: run the command that made it again",
-            )
-    return manifest
-
-
-def _inside(folder: Path, name: str) -> Path:
-    """`safe_join` for names in a manifest, of which there may be many: no look at the disk."""
-    if name.startswith("/") or ".." in name.split("/"):
-        return safe_join(folder, name)
-    return folder / name
-
-
-def _file_size(path: Path) -> int | None:
-    try:
-        state = os.stat(path)  # noqa: PTH116 - half the time of Path.stat
-    except OSError:
-        return None
-    return state.st_size if stat.S_ISREG(state.st_mode) else None
-
-
-def verify_file(folder: Path, name: str, manifest: dict[str, Any]) -> None:
-    """Compares a file with its hash in the manifest; IntegrityError when one bit differs."""
-    try:
-        found = hash_file(folder / name)
-    except OSError as error:  # a failing disk; or it was removed since its size was checked
-        raise _unreadable(folder / name, error) from error
-    if found != manifest["files"][name]["sha256"]:
-        raise IntegrityError(
-            f"{folder / name} is not what was written: its SHA-256 differs from its manifest's",
-            f"it was altered: remove {folder} and run the command that made it again",
-        )
-
-
-_verified: dict[tuple[Path, str], tuple[int, ...]] = {}
-
-
-def verify_once(folder: Path, name: str, manifest: dict[str, Any]) -> None:
-    """`verify_file`, but for a file that this process has verified and nothing has written to since."""
-    place = folder / name, manifest["files"][name]["sha256"]
-    state = _state(place[0].stat())
-    if _verified.get(place) != state:
-        verify_file(folder, name, manifest)
-        _verified[place] = state
-
-
-def verify_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest, after size and hash of every file were compared with it."""
-    manifest = read_manifest(folder)
-    for name in manifest["files"]:
-        verify_file(folder, name, manifest)
-    return manifest
-
-
-def hash_file(path: Path) -> str:
-    """SHA-256 (hex) of a file, read in pieces."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def safe_join(root: Path, *parts: str) -> Path:
-    """`root/parts…`, refused when it would leave `root`: a name from data or network must not choose where we write."""
-    joined = (root / Path(*parts)).resolve()
-    if not joined.is_relative_to(root.resolve()):
-        raise StorageError(
-            f"the name {'/'.join(parts)!r} leads out of {root}", "rename it so that it stays inside the folder"
-        )
-    return joined
+    write_file(path, seal(content))
 
 
 class FolderLock:

@@ -2,6 +2,7 @@
 
     RUN/recipe.json         the resolved recipe               RUN/data.json           the dataset it was trained on
     RUN/decisions.json      what was measured at the start    RUN/steps.jsonl         one StepRecord a line
+    RUN/fewer_rows.json     from which step on fewer rows go through the model at once, because memory was refused
     RUN/events.jsonl        evaluations, samples, checkpoints, messages
     RUN/*.jsonl.damaged     records as they were before a line that cannot be read was left out of them
     RUN/checkpoints/        to resume from
@@ -105,12 +106,12 @@ Event = StepRecord | EvaluationRecord | SampleRecord | CheckpointRecord | Messag
 CHANGEABLE = {
     *("train.steps", "train.tokens", "train.epochs", "train.hours", "train.early_stopping", "train.convergence"),
     *("train.final", "sample.every"),
-    *("train.micro_batch", "train.device", "train.precision"),
+    *("train.micro_batch", "train.device", "train.precision", "train.activation_checkpointing"),
 }
 """What may differ when a run goes on: how long it lasts, what is shown and kept, and what only rounds otherwise. The
 rest would make it another run."""
 _RECORDS = ("steps.jsonl", "events.jsonl")
-_FILES = ("recipe", "data", "decisions", "config", "result", "xz")
+_FILES = ("recipe", "data", "decisions", "fewer_rows", "config", "result", "xz", "answers")
 _NAMES = "|".join([*(rf"{name}\.json" for name in _FILES), *map(re.escape, _RECORDS), r"report\.html", "final"])
 CHANGEABLE_SECTIONS = ("evaluate.", "sample.", "train.checkpoint.", "train.early_stopping.", "train.convergence.")
 
@@ -171,6 +172,9 @@ class RunFolder:
             resolve: brings the recipe that lies here to today's schema; what it did not know has today's default.
         """
         changes = self.changes(recipe, resolve)
+        if not self.begun and (self.path / "fewer_rows.json").exists():
+            with storage_errors(self.path):
+                disk.remove(self.path / "fewer_rows.json")
         old = self._data() if self.begun else None
         if old is not None and old["fingerprint"] != dataset["fingerprint"]:
             raise CheckpointError(
@@ -204,12 +208,33 @@ class RunFolder:
             return None
         return facts if isinstance(facts, dict) and {"folder", "fingerprint"} <= facts.keys() else None
 
-    def decide(self, key: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """What was measured and decided when the run began, for the recipe and machine that `key` identifies."""
+    def decide(self, key: str, name: str, make: Callable[[], Any]) -> Any:
+        """What was measured and decided when the run began, for the recipe and machine that `key` identifies; made and
+        written down where it was not.
+        """
         path = self.path / "decisions.json"
-        if not path.exists() or read_sealed(path)["key"] != key:
-            write_sealed(path, {"key": key, **make()})
-        return read_sealed(path)
+        kept = read_sealed(path) if path.exists() else {}
+        kept = kept if kept.get("key") == key else {"key": key}
+        if name not in kept:
+            kept[name] = make()
+            write_sealed(path, kept)
+        return kept[name]
+
+    def fewer_rows(self, key: str) -> dict[int, int]:
+        """Rows that went through the model at once from a step on, where memory was refused to more; a run that goes on
+        before that step does the same again, to the same bits.
+
+        Args:
+            key: what was asked for, and where: elsewhere it says nothing.
+        """
+        path = self.path / "fewer_rows.json"
+        return dict(read_sealed(path).get(key, [])) if path.exists() else {}
+
+    def keep_fewer_rows(self, key: str, step: int, rows: int) -> None:
+        """Notes that from `step` on (from 0) so many rows go through the model at once; durable when it returns."""
+        path = self.path / "fewer_rows.json"
+        before = {name: pairs for name, pairs in read_sealed(path).items() if name != "seal"} if path.exists() else {}
+        write_sealed(path, {**before, key: sorted({**self.fewer_rows(key), step: rows}.items())})
 
     def sync(self) -> None:
         """Makes the records durable: a checkpoint must not outlive the records of its steps."""

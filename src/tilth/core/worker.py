@@ -1,6 +1,7 @@
 """A process that does dangerous work: it can be killed at any moment, and its memory and processor time are bounded.
 
     Worker(module, what, setup)     the parent's side: starts `python -m MODULE`, asks, kills
+    WorkerOwner                     what has one while there is work for it
     serve(prepare)                  the child's side: limits itself, then answers until its input ends
     timed(seconds)                  in the child: ends the process when the block takes more processor time
 
@@ -19,7 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Self
 
 from tilth.core.channel import Channel, ChannelClosedError, LateError
 from tilth.core.errors import StorageError
@@ -84,6 +85,31 @@ class Worker:
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
                 pipe.close()
+
+
+class WorkerOwner:
+    """Has a worker from the first work on, and ends it when it is closed; a context manager. Abstract: who derives from
+    it starts the worker, and asks it.
+    """
+
+    _worker: Worker | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the process."""
+        if self._worker is not None:
+            self._worker.kill()
+            self._worker = None
+
+    @property
+    def pid(self) -> int | None:
+        """The process's id, where there is one."""
+        return self._worker.process.pid if self._worker is not None else None
 
 
 def out_of_time(status: int) -> bool:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from tilth.core.tasks import Task
+from tilth.core.tasks import Done, Task
 from tilth.data.config import DataConfig
 from tilth.data.document import Verdict
 from tilth.data.sources import Input, Listing, SourceConfig
 from tilth.data.sources.config import ORIGINS
+from tilth.data.sources.losses import judge
 from tilth.data.tasks import collect
 
 
@@ -21,6 +22,19 @@ def collect_tasks(config: DataConfig, listings: Sequence[Listing]) -> list[Task]
             tasks.append(_collect_task(source, group, skipped, config.shard_bytes))
             skipped = ()
     return tasks
+
+
+def losses(config: DataConfig, listings: Sequence[Listing], collected: Sequence[Done]) -> Iterator[str]:
+    """What should be said of each source that has files which could not be read to their end.
+
+    Raises:
+        DataError: a source has too many of them.
+    """
+    for source, listing in zip(config.sources, listings, strict=True):
+        own = [done.facts["lost"] for done in collected if done.task.arguments["source"] is source]
+        first = [detail for lost in own for detail in lost["first"]][:3]
+        if said := judge(source, len(listing.inputs), sum(lost["files"] for lost in own), first):
+            yield said
 
 
 def _groups(inputs: Sequence[Input], group_bytes: int) -> Iterator[list[Input]]:

@@ -48,12 +48,19 @@ class SplitConfig(Config):
         """All splits."""
         return ("train", *(name for name, _ in self.held_out))
 
+    @property
+    def draws(self) -> bool:
+        """Whether documents may be drawn into splits: near-duplicates then have to be known, to be kept together."""
+        return self.by != "tail" and any(share for _, share in self.held_out)
+
 
 class DataConfig(Config):
     """Where the text comes from and how it becomes shards."""
 
     sources: list[SourceConfig] = Field(min_length=1)
+    """Files, folders, addresses, crawls and data sets that the text is read from; see data.md."""
     clean: CleanStages = "standard"
+    """The stages that each document goes through: a preset, or a list of stages with their options."""
     deduplicate: Literal["none", "exact", "near"] | NearConfig = "exact"
     """Which documents go because others hold the same text: `exact`, the same to the letter; `near`, nearly the same
     (and the exact ones); or `near` with options of its own."""
@@ -62,6 +69,7 @@ class DataConfig(Config):
     decontaminate: DecontaminateConfig = DecontaminateConfig()
     """Training text that holds what the model will be measured by, in files or in the other splits, goes."""
     split: SplitConfig = SplitConfig()
+    """What is held out of training."""
     shard_bytes: int = Field(default=32 << 20, ge=1 << 16)
     """Bytes of text that make a shard: part of the plan, never derived from the number of workers."""
     mixture: dict[str, MixtureEntry] | None = None

@@ -86,10 +86,15 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a stage made of one document: the document it leaves (None when dropped) and why."""
+    """What a stage made of one document: the document it leaves (None when dropped) and why.
+
+    Attributes:
+        loses: whether the file that it is of could not be read, or not to its end.
+    """
 
     document: Document | None
     verdicts: tuple[Verdict, ...] = ()
+    loses: bool = False
 
 
 class Rows(Sequence[Document]):

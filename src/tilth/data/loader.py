@@ -62,6 +62,16 @@ class Loader:
         """The epoch of the next sample, from 0."""
         return self.samples // self.samples_per_epoch
 
+    @property
+    def share_rows(self) -> int:
+        """The most rows of a global batch that any rank has."""
+        return -(-self.batch_rows // self.world_size)
+
+    def peek(self, rows: int) -> Batch:
+        """The next samples [rows, T], as many as one likes; nothing moves on."""
+        batch = read(self.sampler, self.samples + np.arange(rows, dtype=np.int64))
+        return batch if self.masker is None else self.masker(batch)
+
     def next(self) -> Batch:
         """This rank's rows of the next global batch [about batch_rows / world_size, T]."""
         if self._worker is None:

@@ -2,6 +2,7 @@
 
     Sampler          of a whole run: it shares the samples out to rings
     RingSampler      of one ring, the tokens of a split or of an entry of a mixture
+    OneRing          what those that exist have in common: a permutation an epoch, and a run of nothing else
     read(…)          samples as a batch
 
 All follows from (seed, number); nothing is drawn or remembered. sampling.py and packed.py have the orders that exist.
@@ -12,6 +13,9 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
+
+from tilth.core.random import Permutation, derive_seed
 from tilth.data.batch import Ahead, Batch, Int64, joined
 from tilth.data.shards import TokenStream
 
@@ -53,6 +57,41 @@ class Share(NamedTuple):
     ring: RingSampler
     rows: Int64
     numbers: Int64
+
+
+class OneRing(RingSampler):
+    """The order of one ring, which is a run's `Sampler` where there is no other. Abstract."""
+
+    def __init__(self, stream: TokenStream, context_length: int, seed: int, ahead: Ahead, per_epoch: int) -> None:
+        self.stream, self.context_length, self.seed, self.ahead = stream, context_length, seed, ahead
+        self.samples_per_epoch = per_epoch
+        self._epoch = -1
+        self._permutation: Permutation | None = None
+
+    @property
+    def rings(self) -> list[RingSampler]:
+        """This one."""
+        return [self]
+
+    def counts(self, samples: int) -> list[int]:
+        """All."""
+        return [samples]
+
+    def numbers(self, ring: int, samples: Int64) -> Int64:
+        """Those that they are."""
+        del ring
+        return samples
+
+    def shares(self, samples: Int64) -> list[Share]:
+        """All samples, of the one ring."""
+        return [Share(self, np.arange(len(samples), dtype=np.int64), samples)]
+
+    def _permuted(self, epoch: int) -> Permutation:
+        """The order of an epoch's samples; the last one is kept, for most batches are of it."""
+        if epoch != self._epoch or self._permutation is None:
+            self._permutation = Permutation(self.samples_per_epoch, derive_seed(self.seed, "order", epoch))
+            self._epoch = epoch
+        return self._permutation
 
 
 class Sampler(Protocol):

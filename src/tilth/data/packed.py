@@ -14,9 +14,9 @@ from typing import Any, final
 
 import numpy as np
 
-from tilth.core.random import ORDER_VERSION, Permutation, derive_seed
-from tilth.data.batch import IGNORE, Ahead, Batch, Int64, positions_of
-from tilth.data.order import RingSampler, Share
+from tilth.core.random import ORDER_VERSION
+from tilth.data.batch import IGNORE, Batch, Int64, positions_of
+from tilth.data.order import OneRing
 from tilth.data.packing import PACKING_VERSION, Packing
 
 
@@ -58,34 +58,12 @@ def packed_pass(packing: Packing, rows: int) -> Iterator[Batch]:
 
 
 @final
-class PackedSampler:
+class PackedSampler(OneRing):
     """Which packed row each sample number is."""
 
     def __init__(self, packing: Packing, seed: int) -> None:
-        self.packing, self.seed = packing, seed
-        self.stream, self.context_length = packing.stream, packing.context_length
-        self.ahead: Ahead = packing.ahead
-        self.samples_per_epoch = packing.rows
-        self._epoch = -1
-        self._permutation: Permutation | None = None
-
-    @property
-    def rings(self) -> list[RingSampler]:
-        """This one."""
-        return [self]
-
-    def counts(self, samples: int) -> list[int]:
-        """All."""
-        return [samples]
-
-    def numbers(self, ring: int, samples: Int64) -> Int64:
-        """Those that they are."""
-        del ring
-        return samples
-
-    def shares(self, samples: Int64) -> list[Share]:
-        """All samples, of the one ring."""
-        return [Share(self, np.arange(len(samples), dtype=np.int64), samples)]
+        super().__init__(packing.stream, packing.context_length, seed, packing.ahead, packing.rows)
+        self.packing = packing
 
     def batch(self, numbers: Int64, samples: Int64) -> Batch:
         """The rows of these numbers."""
@@ -97,14 +75,8 @@ class PackedSampler:
         result = np.empty(len(numbers), np.int64)
         for epoch in np.unique(epochs).tolist():
             chosen = epochs == epoch
-            result[chosen] = self._order(epoch)(inside[chosen])
+            result[chosen] = self._permuted(epoch)(inside[chosen])
         return result
-
-    def _order(self, epoch: int) -> Permutation:
-        if epoch != self._epoch or self._permutation is None:
-            self._permutation = Permutation(self.samples_per_epoch, derive_seed(self.seed, "order", epoch))
-            self._epoch = epoch
-        return self._permutation
 
     def starts(self, numbers: Int64) -> Int64:
         """Where the first piece of each row begins in the stream."""
@@ -120,7 +92,7 @@ class PackedSampler:
         rows = np.searchsorted(self.packing.borders, order[pieces], side="right") - 1
         rows, which = np.unique(rows, return_inverse=True)
         sums = np.bincount(which, weights=counts, minlength=len(rows)).astype(np.int64)
-        samples = self._order(epoch).inverse(rows) + epoch * self.samples_per_epoch
+        samples = self._permuted(epoch).inverse(rows) + epoch * self.samples_per_epoch
         sorting = np.argsort(samples)
         return samples[sorting], sums[sorting]
 

@@ -5,10 +5,9 @@
     list -> collect (group of files) -> stages, digests, signatures (a chain for each part) -> exact -> near -> split
          -> leaks -> tokenizer -> encode (part) -> dataset
 
-Where `shared_lines` is asked for, the chains are cut in two: lines are counted in all parts before they go from one.
-
-Only the plan is made here; all work is done in tasks. The identity of a task is what it is made of: along a part's
-chain the keys of the stages before, after that the content of what chains and other tasks left (workshop.py).
+Only the plan is made here, with the tasks of the modules `…_plan.py`; all work is done in tasks. The identity of a task
+is what it is made of: along a part's chain the keys of the stages before, after that the content of what chains and
+other tasks left (workshop.py).
 """
 
 from __future__ import annotations
@@ -20,24 +19,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tilth.core import progress
 from tilth.core.config import fingerprint
 from tilth.core.errors import DataError
 from tilth.core.tasks import Done, Task
-from tilth.data import collect_plan, compare_plan, leak_plan
+from tilth.data import clean_plan, collect_plan, compare_plan, leak_plan, token_plan
+from tilth.data.clean_plan import clean_parts
 from tilth.data.config import DataConfig, SplitConfig
 from tilth.data.conversations import Encoder, check_encoded
 from tilth.data.dataset import DATASET_VERSION, Dataset, Origin, altered, assemble, damage, dataset_folder
-from tilth.data.minhash import MinHashConfig
 from tilth.data.sources import Listing, list_inputs
 from tilth.data.stages import build_stages
-from tilth.data.tasks import cleaning, collect, encode
+from tilth.data.tasks import collect
 from tilth.data.tasks.parts import Part
 from tilth.data.tasks.split import AssignedPart, SplitPlan
-from tilth.data.workshop import Cleaned, Compared, Workshop, hash_of
-from tilth.tokenizer import TokenizerConfig, load_tokenizer, train_tokenizer
+from tilth.data.token_plan import AnyTokenizer, encode_task, tokenizer_task
+from tilth.data.workshop import Cleaned, Compared, Workshop
 
-_TOKENIZER_VERSION = 1
 _MANY_PARTS = 3  # of text: the tokenizer then learns in several processes, which take a second to start
 FEW_DOCUMENTS = 100
 """Below this many documents `split.by: auto` cuts the text instead of drawing documents."""
@@ -45,34 +42,12 @@ FEW_DOCUMENTS = 100
 
 VERSIONS = {
     "collect": collect.VERSION,
-    **cleaning.VERSIONS,
+    **clean_plan.VERSIONS,
     **compare_plan.VERSIONS,
     **leak_plan.VERSIONS,
-    "tokenizer": _TOKENIZER_VERSION,
-    "encode": encode.VERSION,
+    **token_plan.VERSIONS,
 }
 """Of every kind of task."""
-
-
-@dataclass(frozen=True)
-class GivenTokenizer:
-    """A tokenizer that is not learned here: a checkpoint's, with the special tokens that the recipe adds.
-
-    Attributes:
-        folder: where it lies. What is made depends on what is in it, not on where that is.
-    """
-
-    folder: Path
-    fingerprint: str
-    special_tokens: tuple[str, ...] = ()
-    kind = "checkpoint"
-
-    def model_dump(self, **_: Any) -> dict[str, Any]:
-        """What decides its ids, as plain data; called as a config's own is."""
-        return {"kind": self.kind, "fingerprint": self.fingerprint, "special_tokens": list(self.special_tokens)}
-
-
-AnyTokenizer = TokenizerConfig | GivenTokenizer
 
 
 def decided_by(config: DataConfig, tokenizer: AnyTokenizer) -> str:
@@ -185,6 +160,8 @@ class _Divided:
 def _divide(config: DataConfig, found: Sequence[Listing], against: Sequence[Listing], shop: Workshop) -> _Divided:
     """From files to documents that have their split."""
     collected = shop.run(collect_plan.collect_tasks(config, found))
+    for said in collect_plan.losses(config, found, collected):
+        shop.say(said)
     parts = [(done, part["file"]) for done in collected for part in done.facts["parts"]]
     if not parts:
         raise DataError(
@@ -214,97 +191,8 @@ def _encodings(
     return trained, [encode_task(part, c, assigned, trained, threads, encoder) for part, c in pairs]
 
 
-def clean_parts(
-    config: DataConfig, parts: Sequence[tuple[Done, str]], shop: Workshop, items: Done | None = None
-) -> list[Cleaned]:
-    """Each part through all stages, in one pass where nothing of it was done before.
-
-    Args:
-        items: the index of the evaluation files, where there are some.
-    """
-    stages = build_stages(config.clean)
-    wanted = config.near if config.drops_near or _draws(config.split) else None
-    ways = [_Way(done, name, shop.workspace) for done, name in parts]
-    for way in ways:
-        for stage in stages:
-            way.edit(way.task("clean", cleaning.clean, stage.identity(), stage=stage))
-    if config.shared_lines is not None:
-        _share(config, ways, shop)
-    for way in ways:
-        if items is not None:
-            way.edit(leak_plan.decontaminate_task(way.part, way.before, items, config.decontaminate))
-        way.compare(wanted)
-    _run(ways, shop)
-    return [way.cleaned(signed=wanted is not None) for way in ways]
-
-
-class _Way:
-    """What a part goes through: tasks that edit it, and others that look at what is left.
-
-    Attributes:
-        source: the name of the one that it is of.
-        part, before: the part after what is planned so far, and the key of that.
-        chain: what is planned, and not run yet.
-        done: what was run.
-    """
-
-    def __init__(self, collected: Done, name: str, workspace: Path) -> None:
-        self.part, self.before = Part(collected.folder, name), hash_of(collected, name)
-        self._workspace = workspace
-        self.source: str = collected.task.arguments["source"].source_name
-        self.chain: list[Task] = []
-        self.done: list[Done] = []
-
-    def task(self, kind: str, function: Any, identity: Any, **arguments: Any) -> Task:
-        """A task on the part as it is by then."""
-        whole = [self.before, identity]
-        return Task(kind, function, {"part": self.part, **arguments}, whole, cleaning.VERSIONS[kind])
-
-    def edit(self, task: Task) -> None:
-        """Plans a task that changes the part."""
-        self.chain.append(task)
-        stages = (*self.part.stages, task.folder(self._workspace))
-        self.part, self.before = Part(self.part.folder, self.part.name, stages), task.key
-
-    def compare(self, near: MinHashConfig | None) -> None:
-        """Plans what deduplication compares."""
-        self.chain.append(self.task("digest", cleaning.digests, None))
-        if near is not None:
-            config = MinHashConfig(**{key: getattr(near, key) for key in MinHashConfig.model_fields})
-            identity = config.model_dump(mode="json")
-            self.chain.append(self.task("signature", cleaning.signatures, identity, config=config))
-
-    def cleaned(self, *, signed: bool) -> Cleaned:
-        """The part at the end of its way."""
-        editing = tuple(done for done in self.done if done.folder in self.part.stages)
-        digested, *rest = self.done[-2:] if signed else self.done[-1:]
-        return Cleaned(self.part, self.source, editing, digested, rest[0] if rest else None)
-
-
-def _run(ways: Sequence[_Way], shop: Workshop) -> None:
-    for way, done in zip(ways, shop.run_chains([way.chain for way in ways]), strict=True):
-        way.done += done
-        way.chain = []
-
-
-def _share(config: DataConfig, ways: Sequence[_Way], shop: Workshop) -> None:
-    """Cuts the ways in two: lines are counted in all parts, before those that many documents share go from each."""
-    assert config.shared_lines is not None
-    for way in ways:
-        way.chain.append(leak_plan.lines_task(way.part, way.before, config.shared_lines))
-    _run(ways, shop)
-    listed = shop.run_one(leak_plan.shared_task([way.done[-1] for way in ways], config.shared_lines))
-    for number, way in enumerate(ways):
-        way.edit(leak_plan.shared_lines_task(way.part, way.before, number, listed, config.shared_lines))
-
-
 def _of_kind(cleaned: Sequence[Cleaned], kind: str) -> list[Done]:
     return [done for part in cleaned for done in part.stages if done.task.kind == kind]
-
-
-def _draws(config: SplitConfig) -> bool:
-    """Whether documents may be drawn into splits: near-duplicates then have to be known, to be kept together."""
-    return config.by != "tail" and any(share for _, share in config.held_out)
 
 
 def _whole_documents(config: DataConfig) -> DataConfig:
@@ -322,7 +210,7 @@ def compare_parts(config: DataConfig, cleaned: Sequence[Cleaned], shop: Workshop
     """Documents that hold the same text, and nearly the same."""
     exact = shop.run_one(compare_plan.exact_task(cleaned)) if config.deduplicate != "none" else None
     documents = sum(part.digests.facts["documents"] for part in cleaned) - (exact.facts["documents"] if exact else 0)
-    draws = _draws(config.split) and _by_document(config.split, documents)
+    draws = config.split.draws and _by_document(config.split, documents)
     if not (config.drops_near or draws):
         return Compared(exact)
     near = config.near
@@ -375,62 +263,6 @@ def _keep_apart(
 def _plain(done: Done) -> dict[str, Any]:
     """What a task counted."""
     return {key: value for key, value in done.facts.items() if key not in ("kind", "key", "rules", "files", "seal")}
-
-
-def tokenizer_task(
-    config: AnyTokenizer, parts: Sequence[AssignedPart], cleaned: Sequence[Cleaned], assigned: Done, workers: int
-) -> Task:
-    identity: dict[str, Any] = {"tokenizer": config.model_dump(mode="json")}
-    if isinstance(config, GivenTokenizer):
-        return Task("tokenizer", _take_tokenizer, {"given": config}, identity, _TOKENIZER_VERSION)
-    if config.kind != "byte":  # bytes are the same whatever the text
-        identity |= {"cleaned": [part.key for part in cleaned], "assigned": assigned.facts["parts"]}
-    arguments = {"config": config, "parts": list(parts), "workers": workers}
-    return Task("tokenizer", _learn_tokenizer, arguments, identity, _TOKENIZER_VERSION)
-
-
-def _take_tokenizer(folder: Path, given: GivenTokenizer) -> dict[str, Any]:
-    tokenizer = load_tokenizer(given.folder)
-    new = [name for name in given.special_tokens if name not in tokenizer.special_tokens]
-    tokenizer = tokenizer.with_special_tokens(new) if new else tokenizer
-    if tokenizer.fingerprint != given.fingerprint:
-        raise DataError(f"the tokenizer in {given.folder} changed while it was used", "type the same command again")
-    tokenizer.save(folder)
-    return {"kind_of_tokenizer": given.kind, "vocab_size": tokenizer.vocab_size, "fingerprint": tokenizer.fingerprint}
-
-
-def _learn_tokenizer(
-    folder: Path, config: TokenizerConfig, parts: Sequence[AssignedPart], workers: int
-) -> dict[str, Any]:
-    """Learns from the training split alone: what is held out stays unseen."""
-    sizes = sum(part.part.size for part in parts)
-    progress.expect(-1 if config.kind == "bpe" and sizes > config.train_bytes else sizes)
-    texts = (document.text for part in parts for document in part.split("train"))
-    tokenizer = train_tokenizer(config, texts, workers)
-    tokenizer.save(folder)
-    return {"kind_of_tokenizer": config.kind, "vocab_size": tokenizer.vocab_size, "fingerprint": tokenizer.fingerprint}
-
-
-def encode_task(
-    part: AssignedPart,
-    cleaned: Cleaned,
-    assigned: Done,
-    tokenizer: Done,
-    threads: int,
-    encoder: Encoder | None = None,
-) -> Task:
-    identity = {
-        "cleaned": cleaned.key,
-        "source": cleaned.source,
-        "assigned": [part.names, assigned.facts["parts"][part.number]],
-        "tokenizer": tokenizer.facts["fingerprint"],
-    }
-    arguments: dict[str, Any] = {"part": part, "source": cleaned.source, "splits": part.names}
-    arguments |= {"tokenizer_folder": tokenizer.folder, "threads": threads}
-    if encoder is not None:
-        identity |= {"encoder": encoder.identity}
-        arguments |= {"encoder": encoder}
-    return Task("encode", encode.encode, arguments, identity, encode.VERSION)
 
 
 def _something_left(config: DataConfig, collected: Sequence[Done], cleaned: Sequence[Cleaned]) -> None:

@@ -21,7 +21,7 @@ from tilth.core.random import ORDER_VERSION, Permutation, derive_seed
 from tilth.data.batch import Ahead, Batch, Int64, make_batch
 from tilth.data.interleaving import Interleaving
 from tilth.data.mixture import Mixture, whole_shares
-from tilth.data.order import RingSampler, Sampler, Share
+from tilth.data.order import OneRing, RingSampler, Sampler, Share
 from tilth.data.packed import PackedSampler
 from tilth.data.packing import PackingConfig, pack
 from tilth.data.shards import TokenStream
@@ -31,7 +31,7 @@ MIXTURE_VERSION = 1
 
 
 @final
-class WindowSampler:
+class WindowSampler(OneRing):
     """Which window of the stream each sample number is."""
 
     def __init__(
@@ -49,30 +49,8 @@ class WindowSampler:
                 f"the training split has {stream.tokens} tokens; one sample needs {context_length + ahead}",
                 f"give more text, or set model.context_length below {stream.tokens}",
             )
-        self.stream, self.context_length, self.seed, self.shifts = stream, context_length, seed, shift
-        self.isolate, self.ahead = isolate, ahead
-        self.samples_per_epoch = stream.tokens // context_length
-        self._epoch = -1
-        self._permutation: Permutation | None = None
-        self._shift = 0
-
-    @property
-    def rings(self) -> list[RingSampler]:
-        """This one."""
-        return [self]
-
-    def counts(self, samples: int) -> list[int]:
-        """All."""
-        return [samples]
-
-    def numbers(self, ring: int, samples: Int64) -> Int64:
-        """Those that they are."""
-        del ring
-        return samples
-
-    def shares(self, samples: Int64) -> list[Share]:
-        """All samples, of the one ring."""
-        return [Share(self, np.arange(len(samples), dtype=np.int64), samples)]
+        super().__init__(stream, context_length, seed, ahead, stream.tokens // context_length)
+        self.shifts, self.isolate = shift, isolate
 
     def batch(self, numbers: Int64, samples: Int64) -> Batch:
         """The windows of these numbers."""
@@ -123,11 +101,8 @@ class WindowSampler:
         return samples[order], sums[order]
 
     def _order(self, epoch: int) -> tuple[Permutation, int]:
-        if epoch != self._epoch or self._permutation is None:
-            self._permutation = Permutation(self.samples_per_epoch, derive_seed(self.seed, "order", epoch))
-            self._shift = derive_seed(self.seed, "shift", epoch) % self.stream.tokens if self.shifts else 0
-            self._epoch = epoch
-        return self._permutation, self._shift
+        shift = derive_seed(self.seed, "shift", epoch) % self.stream.tokens if self.shifts else 0
+        return self._permuted(epoch), shift
 
     def order(self) -> dict[str, Any]:
         """The version of the permutation."""

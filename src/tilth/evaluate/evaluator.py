@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
+from torch import Tensor
 
 from tilth.core.environment import Precision
 from tilth.core.errors import DataError
@@ -43,18 +44,28 @@ def evaluate(
     return Metrics.from_sums(loss_sum, int(correct), int(tokens), text_bytes)
 
 
-def _batch_sums(model: AnyModel, batch: Batch, device: torch.device, precision: Precision) -> torch.Tensor:
+def _batch_sums(model: AnyModel, batch: Batch, device: torch.device, precision: Precision) -> Tensor:
     """Summed loss, right first choices and tokens of a batch, from logits that are made in pieces, as in training."""
     feed = Feed.of(batch, device)
     hidden_RD, labels_R = feed.hidden(model, precision).flatten(0, 1), feed.labels.flatten()
-    rows = max(64, PIECE // len(model.output_weight))
+    rows = piece_rows(model)
     sums = torch.zeros(3, dtype=torch.float64)
     for start in range(0, len(labels_R), rows):
-        labels = labels_R[start : start + rows]
-        with autocast(precision, device):
-            logits = model.logits(hidden_RD[start : start + rows]).float()
-        losses = torch.nn.functional.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="none")
-        valid = labels != IGNORE
-        correct = (logits.argmax(-1) == labels) & valid
-        sums += torch.stack([losses.cpu().double().sum(), correct.cpu().double().sum(), valid.cpu().double().sum()])
+        piece = slice(start, start + rows)
+        sums += piece_sums(model, hidden_RD[piece], labels_R[piece], precision)
     return sums
+
+
+def piece_rows(model: AnyModel) -> int:
+    """Positions whose logits are held at a time."""
+    return max(64, PIECE // len(model.output_weight))
+
+
+def piece_sums(model: AnyModel, hidden_RD: Tensor, labels_R: Tensor, precision: Precision) -> Tensor:
+    """The three sums of some positions [3], on the CPU."""
+    with autocast(precision, hidden_RD.device):
+        logits = model.logits(hidden_RD).float()
+    losses = torch.nn.functional.cross_entropy(logits, labels_R, ignore_index=IGNORE, reduction="none")
+    valid = labels_R != IGNORE
+    correct = (logits.argmax(-1) == labels_R) & valid
+    return torch.stack([part.cpu().double().sum() for part in (losses, correct, valid)])

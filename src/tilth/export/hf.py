@@ -23,11 +23,11 @@ from tilth.core.errors import RecipeError
 from tilth.core.files import disk, new_folder, write_json
 from tilth.model.config import ModelConfig
 from tilth.model.families import family_of, write_hf_config
+from tilth.tokenizer.chat_files import GENERATION_FILE
 from tilth.tokenizer.hf_format import TOKENIZER_FILES
 
 DtypeName = Literal["float32", "bfloat16", "float16"]
 SHARD_BYTES = 5 << 30
-GENERATION = "generation_config.json"
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,10 @@ def export_hf(
         write_json(folder / "config.json", write_hf_config(config, special, kind))
         _write_weights(folder, found, max_shard_bytes)
         copy_files(folder, beside, more or {})
-        if not (folder / GENERATION).exists():
-            write_json(folder / GENERATION, {key: value for key, value in (special or {}).items() if value is not None})
+        if not (folder / GENERATION_FILE).exists():
+            write_json(
+                folder / GENERATION_FILE, {key: value for key, value in (special or {}).items() if value is not None}
+            )
     files = tuple(sorted(path.name for path in out.iterdir()))
     elements = sum(entry.bytes // entry.dtype.itemsize for entry in found)
     return Exported(out, family_of(config).architecture, elements, files)
@@ -105,7 +107,7 @@ def copy_files(folder: Path, beside: Path, more: Mapping[str, bytes]) -> None:
     """Copies the files of a tokenizer, and generation_config.json, and writes `more`, in their place where it has
     files of the same names.
     """
-    for name in (*TOKENIZER_FILES, GENERATION):
+    for name in (*TOKENIZER_FILES, GENERATION_FILE):
         if (beside / name).is_file() and name not in more:
             disk.write(folder / name, [(beside / name).read_bytes()])
     for name, data in more.items():

@@ -17,3 +17,4 @@ class SamplingConfig(Config):
     top_p: float | None = Field(default=None, gt=0, le=1)
     """Choose among the likeliest that together hold this probability (Holtzman et al. 2020)."""
     seed: int = Field(default=1, ge=0)
+    """What is drawn follows from it: the same seed, the same text."""

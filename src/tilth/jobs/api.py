@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from tilth.core.errors import RecipeError
 from tilth.core.executors import ExecutorName
-from tilth.core.rundir import Event
+from tilth.core.rundir import EvaluationRecord, Event, RunFolder, SampleRecord, StepRecord
 from tilth.data.dataset import Dataset
 from tilth.evaluate.metrics import Metrics
+from tilth.export.hf import DtypeName, Exported
 from tilth.jobs.evaluate import evaluate_run
+from tilth.jobs.export import export_adapter, export_model
 from tilth.jobs.places import Which
-from tilth.jobs.preflight import before_training
+from tilth.jobs.preflight import Preflight, before_training, look
 from tilth.jobs.prepare import DEFAULT_WORKSPACE, prepare_data
 from tilth.jobs.ready import check_before, dataset_for_training
 from tilth.jobs.recipe import Recipe
@@ -34,6 +38,15 @@ def prepare(
             workspace and sources, or one that is started here.
     """
     return prepare_data(recipe, Path(workspace), workers, executor=executor)
+
+
+def check(recipe: Recipe, workspace: Path | str = DEFAULT_WORKSPACE, workers: int | None = None) -> Preflight:
+    """What training would read, and what is wrong with it, before anything is spent: `.ok`, `.errors`, `.warnings`,
+    `.rows` (print one: what is trained stands in [[ ]]), and all counts as `.plain()`. What is not prepared yet, is.
+    """
+    dataset, _ = dataset_for_training(recipe, Path(workspace), workers)
+    with dataset.held():
+        return look(recipe, dataset)
 
 
 def train(
@@ -79,3 +92,55 @@ def evaluate(
     """
     reading = {key: value for key, value in (("format", format), ("field", field)) if value is not None}
     return evaluate_run(run, data, which, reading=reading, adapter=adapter, pseudo_tokens=pseudo_tokens)
+
+
+def export(
+    path: Path | str,
+    out: Path | str,
+    to: Literal["hf", "peft"] = "hf",
+    which: Which = "final",
+    dtype: DtypeName | None = None,
+    base: str | None = None,
+) -> Exported:
+    """Writes what `load(path)` gives into the new folder `out`, with a card made from its run.
+
+    Args:
+        to: `hf`, a whole model for transformers (an adapter is merged into its base), or `peft`, the adapter alone.
+        dtype: of hf weights: `float32`, `bfloat16` or `float16`; by default as they are held.
+        base: what a peft adapter is to be loaded beside, in Hugging Face's format; by default as the run says.
+
+    RecipeError when `out` exists, nothing of Hugging Face computes the model, or an argument is not of that format.
+    """
+    if to == "peft":
+        if dtype is not None:
+            raise RecipeError(f'dtype {dtype} is for to="hf"', "leave it out: an adapter is written as it was trained")
+        return export_adapter(path, out, which, base)
+    if base is not None:
+        raise RecipeError('base is for to="peft"', "leave it out: an adapter is merged into its base")
+    return export_model(path, out, which, dtype)
+
+
+@dataclass(frozen=True)
+class History:
+    """What a run recorded: its steps, its passes over held-out text, and what it wrote on the way."""
+
+    steps: list[StepRecord]
+    evaluations: list[EvaluationRecord]
+    samples: list[SampleRecord]
+
+
+def history(run: Path | str) -> History:
+    """The records of a run folder, also of one that is still going on. RecipeError when it is none, IntegrityError when
+    a line of them is damaged.
+    """
+    folder = RunFolder(Path(run))
+    folder.recipe()
+    return History(
+        folder.steps(),
+        [EvaluationRecord(**_without_kind(event)) for event in folder.events("evaluation")],
+        [SampleRecord(**_without_kind(event)) for event in folder.events("sample")],
+    )
+
+
+def _without_kind(event: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in event.items() if key != "kind"}

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from tilth.core.errors import RecipeError
 from tilth.jobs.places import Place, locate, read_config
 from tilth.jobs.recipe import Recipe
+from tilth.jobs.runs import packs
 from tilth.model.config import ModelConfig
 from tilth.model.families import read_hf_config
 from tilth.tokenizer import Tokenizer, load_tokenizer
@@ -69,9 +70,18 @@ def find_base(recipe: Recipe) -> Base | None:
             f"set train.objective: {'causal_lm or sft' if causal else 'masked_lm'}, or name another model",
         )
     if not isinstance(base.config, ModelConfig):
+        _check_rows(recipe, base.config)
         return replace(base, config=base.config.with_dropout(model.dropout, model.attention_drop))
     changes = {"dropout": model.dropout, "attention_dropout": model.attention_dropout}
     return replace(base, config=base.config.model_copy(update=changes))
+
+
+def _check_rows(recipe: Recipe, config: WrappedConfig) -> None:
+    """What can be told before data is prepared of a class that shall keep documents apart."""
+    if not config.takes_documents and (packs(recipe) or not recipe.data.cross_document_attention):
+        from tilth.model.wrapped_config import together  # torch, as above
+
+        raise together(config.architecture)
 
 
 def open_base(name: str, context_length: int, special_tokens: tuple[str, ...] = ()) -> Base:

@@ -5,33 +5,29 @@
     special_ids(found), mask_of(found)    ids and names that other programs ask for
     tokenizer_folder(weights)             where the tokenizer of weights lies
 
-The chat template is the one that the run was trained with; what ends an answer by it, ends generation.
+The chat template is the one that lies beside the model (tokenizer/chat_files.py), which a run that was trained by one
+put there; what ends an answer by it, ends generation.
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tilth.core.errors import TilthError
-from tilth.core.files import read_json, read_manifest
+from tilth.core.files import json_bytes, read_json, read_manifest
 from tilth.core.rundir import RunFolder
 from tilth.data.masking import MASK_NAMES
-from tilth.export.hf import GENERATION
-from tilth.jobs.base import open_base
 from tilth.jobs.load import LanguageModel
 from tilth.jobs.places import BASE_FILE, MODEL_TYPE
 from tilth.jobs.recipe import Recipe
 from tilth.jobs.runs import run_of, stored_recipe
 from tilth.model.adapters import book_of
 from tilth.model.families import read_json_config
-from tilth.tokenizer.chat import ChatEncoder
+from tilth.tokenizer.chat_files import GENERATION_FILE, chat_files
 from tilth.tokenizer.hf_format import CONFIG_FILE
-from tilth.tokenizer.templates import CHECKPOINT, ChatTemplate, choose_template, saved_template
 
-TEMPLATE_FILE = "chat_template.jinja"
 _SPECIAL = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
@@ -65,12 +61,11 @@ def files_beside(found: LanguageModel, origin: Origin | None) -> dict[str, bytes
     """Files by their names. None for a folder of Hugging Face that no run made: what lies there is right already."""
     if _is_foreign(found) and origin is None:
         return {}
-    template = template_of_model(found, origin)
-    files = {GENERATION: _json(generation(found, template))}
-    if template is not None:
-        files[TEMPLATE_FILE] = template.source.encode()
+    files = {GENERATION_FILE: json_bytes(generation(found))}
+    if found.chat is not None:
+        files |= chat_files(found.chat)
     if found.tokenizer.kind != "foreign":
-        files[CONFIG_FILE] = _json(_tokenizer_config(found, template))
+        files[CONFIG_FILE] = json_bytes(_tokenizer_config(found))
     return files
 
 
@@ -85,31 +80,17 @@ def special_ids(found: LanguageModel) -> dict[str, Any]:
     }
 
 
-def generation(found: LanguageModel, template: ChatTemplate | None) -> dict[str, Any]:
+def generation(found: LanguageModel) -> dict[str, Any]:
     """generation_config.json: with a template, every id that ends an answer ends generation."""
     ids = special_ids(found)
-    if template is not None:
-        with ChatEncoder(found.tokenizer, template) as encoder:
+    if found.chat is not None:
+        with found.chat.encoder(found.tokenizer) as encoder:
             stops = sorted(encoder.stop_ids() | found.stop_ids)
         ids["eos_token_id"] = stops if len(stops) > 1 else stops[0]
     return ids
 
 
-def template_of_model(found: LanguageModel, origin: Origin | None) -> ChatTemplate | None:
-    """The chat template that a model answers by: its run's, else the one beside its tokenizer; None without one."""
-    own = saved_template(tokenizer_folder(found.path))
-    chat = origin.recipe.data.chat if origin is not None else None
-    if origin is None or chat is None:
-        return None if own is None else ChatTemplate(CHECKPOINT, own)
-    if chat.template == CHECKPOINT and own is None:
-        model = origin.recipe.model
-        assert model.from_ is not None, "a recipe without a checkpoint cannot ask for its template"
-        found_there = open_base(model.from_, model.context_length).chat
-        own = found_there.template.source if found_there is not None else None
-    return choose_template(chat.template, own)
-
-
-def _tokenizer_config(found: LanguageModel, template: ChatTemplate | None) -> dict[str, Any]:
+def _tokenizer_config(found: LanguageModel) -> dict[str, Any]:
     """tokenizer_config.json of our own tokenizer, for transformers.
 
     There the text that a template made becomes ids in a second step, and a prompt names the mask token by its text:
@@ -118,7 +99,7 @@ def _tokenizer_config(found: LanguageModel, template: ChatTemplate | None) -> di
     values: dict[str, Any] = read_json(tokenizer_folder(found.path) / CONFIG_FILE)
     if mask := mask_of(found):
         values["mask_token"] = mask
-    if template is not None or mask:
+    if found.chat is not None or mask:
         values["split_special_tokens"] = False
     return values | {"model_max_length": found.config.context_length}
 
@@ -142,7 +123,3 @@ def step_of(weights: Path) -> int | None:
 def _is_foreign(found: LanguageModel) -> bool:
     place = found.path / "config.json"
     return place.exists() and read_json_config(found.path).get("model_type") != MODEL_TYPE
-
-
-def _json(value: dict[str, Any]) -> bytes:
-    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()

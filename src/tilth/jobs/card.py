@@ -38,9 +38,10 @@ print(chat([{{"role": "user", "content": "Hello"}}], max_new_tokens=100)[0]["gen
 fill = pipeline("fill-mask", model="{name}")
 print(fill("The {mask} of the function is returned."))""",
     "adapter": """from peft import AutoPeftModelForCausalLM
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, GenerationConfig
 
 model = AutoPeftModelForCausalLM.from_pretrained("{name}")
+model.generation_config = GenerationConfig.from_pretrained("{name}")  # where an answer ends; PEFT takes the base's
 tokenizer = AutoTokenizer.from_pretrained("{name}")""",
 }
 _METRICS = {

@@ -24,14 +24,12 @@ from tilth.export.hf import SHARD_BYTES, DtypeName, Exported, copy_files, export
 from tilth.export.push import Pushed, push
 from tilth.jobs.base import Base, open_base
 from tilth.jobs.beside import (
-    Origin,
     base_facts,
     files_beside,
     mask_of,
     origin_of,
     special_ids,
     step_of,
-    template_of_model,
     tokenizer_folder,
 )
 from tilth.jobs.card import Model, Use, model_card
@@ -67,7 +65,7 @@ def export_model(
     merge_and_unload(model)
     files = files_beside(found, origin)
     said = Model(
-        name or Path(out).name, _architecture(model), sum(p.numel() for p in model.parameters()), _use(found, origin),
+        name or Path(out).name, _architecture(model), sum(p.numel() for p in model.parameters()), _use(found),
         base=base, step=step_of(found.path), mask=mask_of(found),
     )  # fmt: skip
     if isinstance(model, WrappedModel):
@@ -209,7 +207,7 @@ def _trained(model: AnyModel) -> int:
     return sum(value.numel() for value in (*parts, *book.saved.get(book.chosen, {}).values()))
 
 
-def _use(found: LanguageModel, origin: Origin | None) -> Use:
+def _use(found: LanguageModel) -> Use:
     if not found.config.is_causal:
         return "masked"
-    return "chat" if template_of_model(found, origin) is not None else "text"
+    return "chat" if found.chat is not None else "text"

@@ -27,9 +27,10 @@ from tilth.core.tasks import OnDone
 from tilth.data.chats import ChatDocuments
 from tilth.data.dataset import Dataset, open_dataset
 from tilth.data.leftovers import clear_leftovers
-from tilth.data.pipeline import AnyTokenizer, GivenTokenizer, decided_by, prepare
+from tilth.data.pipeline import decided_by, prepare
 from tilth.data.sources import Listing
 from tilth.data.sources.hashes import list_remembered
+from tilth.data.token_plan import AnyTokenizer, GivenTokenizer
 from tilth.data.workshop import Workshop
 from tilth.jobs.base import Base, find_base
 from tilth.jobs.chats import encoder_of

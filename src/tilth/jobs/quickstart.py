@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import lzma
+from collections.abc import Sequence
 from pathlib import Path
 
 from tilth.core.files import read_json, write_json
@@ -14,24 +15,29 @@ from tilth.jobs.runs import stored_recipe
 RECIPE = "quickstart"
 
 
-def quickstart_recipe(run: Path, minutes: float | None, steps: int | None) -> Recipe:
+def quickstart_recipe(
+    run: Path, minutes: float | None, steps: int | None, name: str = RECIPE, sets: Sequence[str] = ()
+) -> Recipe:
     """The recipe that the run folder was begun with, else the shipped one, with the length that is asked for.
 
     A run that was begun with another tilth goes on as it was, whatever recipe is shipped by now.
+
+    Args:
+        sets: what else is changed of it, as `--set` does.
     """
-    overrides: list[str] = []
+    overrides = list(sets)
     if steps is not None:
-        overrides = ["train.hours=null", f"train.steps={steps}"]
+        overrides += ["train.hours=null", f"train.steps={steps}"]
     elif minutes is not None:
-        overrides = [f"train.hours={minutes / 60}"]
-    shipped, folder = load_shipped(RECIPE, overrides), RunFolder(run)
+        overrides += [f"train.hours={minutes / 60}"]
+    shipped, folder = load_shipped(name, overrides), RunFolder(run)
     if not (run / "recipe.json").exists():
         return shipped
     stored = stored_recipe(folder)
     if folder.begun and (stored.name, stored.data.sources) == (shipped.name, shipped.data.sources):
         return make_recipe(stored.plain(), overrides, str(run / "recipe.json"))
     length = [f"train.{key}={_yaml(getattr(stored.train, key))}" for key in ("hours", "steps")]
-    return load_shipped(RECIPE, overrides or length)
+    return load_shipped(name, overrides if minutes is not None or steps is not None else [*overrides, *length])
 
 
 def _yaml(value: float | None) -> str:

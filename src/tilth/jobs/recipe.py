@@ -48,20 +48,28 @@ class SampleConfig(SamplingConfig):
     """What each text begins with, `""` a new document; with `data.chat` messages that the model answers (none empty).
     A masked language model writes no text."""
     max_new_tokens: int = Field(default=100, ge=1)
+    """Tokens of a text, at the most."""
 
 
 class Recipe(Config):
     """Everything that decides a run."""
 
     name: str
+    """Names the run folder (`runs/NAME`)."""
     data: DataConfig
+    """Where the text comes from, and what becomes of it."""
     tokenizer: TokenizerConfig = TokenizerConfig()
+    """How text becomes token ids; with `model.from`, what is added to the checkpoint's."""
     model: ModelConfig = ModelConfig()
+    """Which model: a shape to start from scratch, or a checkpoint."""
     adapter: AdapterConfig | None = None
     """Train an adapter beside the frozen model, instead of the model."""
     train: TrainConfig
+    """Objective, length, batch and optimizer."""
     evaluate: EvaluateConfig = EvaluateConfig()
+    """When held-out text is measured."""
     sample: SampleConfig = SampleConfig()
+    """What the model writes on the way."""
 
     @field_validator("name")
     @classmethod

@@ -7,7 +7,7 @@ with memory_errors(rows): …           the allocator's refusal as a RecipeError
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 
@@ -17,9 +17,9 @@ from tilth.jobs.recipe import Recipe
 from tilth.model.config import ModelConfig, parameter_count
 from tilth.model.wrapped import AnyConfig
 from tilth.model.wrapped_config import WrappedConfig
+from tilth.train.memory import SMALLER, first_line, is_of_memory, no_room
 
 _FLOAT, _INT = 4, 8
-_SMALLER = "choose a smaller model.hidden_size or model.num_hidden_layers, or a smaller preset"
 
 
 def check_room(recipe: Recipe, model: AnyConfig, device: torch.device) -> None:
@@ -29,17 +29,16 @@ def check_room(recipe: Recipe, model: AnyConfig, device: torch.device) -> None:
     Args:
         model: its vocabulary may be left out, as long as it is not known: the rest is then counted.
     """
-    room = _room(device)
+    room = room_of(device)
     if room is None or (isinstance(model, ModelConfig) and model.from_ is not None):
         return
     parameters = _parameters(model)
-    # Of a model beside which an adapter trains nothing is kept but its weights, and those in four bits perhaps.
-    least = parameters * _FLOAT * (2 + _least_slots(recipe)) if recipe.adapter is None else parameters // 2
+    least = least_bytes(recipe, parameters)
     if least > room:
         raise RecipeError(
             f"the model has {parameters:,} parameters: weights, gradient and what {recipe.train.optimizer.name} keeps "
             f"take {_gib(least)}, and {device.type} has {_gib(room)}",
-            _SMALLER,
+            SMALLER,
         )
     batch, machine = recipe.train.batch_tokens, total_memory_bytes()
     share = 0 if batch == "all" else 2 * batch * _INT // launched().world_size  # what is read, and what is predicted
@@ -60,13 +59,21 @@ def _gib(size: int) -> str:
     return f"{size / 2**30:,.1f} GiB"
 
 
-def _room(device: torch.device) -> int | None:
+def least_bytes(recipe: Recipe, parameters: int) -> int:
+    """What weights, gradients and optimizer take at least. Of a model beside which an adapter trains nothing is kept
+    but its weights, and those in four bits perhaps.
+    """
+    return parameters * _FLOAT * (2 + least_slots(recipe)) if recipe.adapter is None else parameters // 2
+
+
+def room_of(device: torch.device) -> int | None:
+    """All memory of the device, bytes; None where the system does not say."""
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
     return total_memory_bytes()
 
 
-def _least_slots(recipe: Recipe) -> int:
+def least_slots(recipe: Recipe) -> int:
     """Numbers that the optimizer keeps of every parameter, at least."""
     optimizer = recipe.train.optimizer
     if optimizer.name == "sgd":
@@ -75,27 +82,15 @@ def _least_slots(recipe: Recipe) -> int:
 
 
 @contextlib.contextmanager
-def memory_errors(micro_rows: int) -> Iterator[None]:
-    """RecipeError, with what can be made smaller, when memory is refused.
+def memory_errors(micro_rows: Callable[[], int]) -> Iterator[None]:
+    """RecipeError, with what can be made smaller, when memory is refused outside of what a step can do again.
 
     Args:
-        micro_rows: rows that go through the model at once.
+        micro_rows: rows that go through the model at once, when it happens.
     """
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if not _is_of_memory(error):
+        if not is_of_memory(error):
             raise
-        fewer = (
-            f"add --set train.micro_batch={micro_rows // 2}: it goes on after the last checkpoint, and but for dropout"
-        )
-        raise RecipeError(
-            f"out of memory with {micro_rows} row{'s' if micro_rows > 1 else ''} at once: {str(error).splitlines()[0]}",
-            f"{fewer} the result is the same" if micro_rows > 1 else f"{_SMALLER}, and another run folder",
-        ) from error
-
-
-def _is_of_memory(error: Exception) -> bool:
-    """torch's CPU allocator says it by a plain RuntimeError."""
-    known = isinstance(error, (MemoryError, torch.OutOfMemoryError))
-    return known or "can't allocate memory" in str(error) or "out of memory" in str(error)
+        raise no_room(micro_rows(), first_line(error)) from error

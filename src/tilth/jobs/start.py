@@ -32,6 +32,7 @@ from tilth.model.adapters import apply_adapter
 from tilth.model.config import ModelConfig, parameter_count
 from tilth.model.freezing import freeze
 from tilth.model.precision import DTYPES
+from tilth.model.recompute import recompute_layers
 from tilth.model.resize import resize_embeddings
 from tilth.model.transformer import build
 from tilth.model.wrapped import AnyConfig, AnyModel, WrappedModel, build_wrapped, load_wrapped
@@ -158,6 +159,8 @@ def starting_model(
         apply_adapter(model, recipe.adapter, recipe.train.seed, dtype=DTYPES.get(precision))
     if recipe.train.freeze:
         freeze(model, recipe.train.freeze)
+    if recipe.train.activation_checkpointing == "full":
+        recompute_layers(model)
     return model, said
 
 

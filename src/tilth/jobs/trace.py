@@ -51,7 +51,7 @@ def trace_document(dataset: Dataset, name: str, run: Path | None = None) -> Fact
             "document": {key: about[key] for key in ("doc_id", "source", "locator", "characters", "text_bytes")}
             | {key: placed[0][key] if placed else None for key in ("license", "meta")},
             "part_of": _named(ledger, above),
-            "pieces": [piece | {"fate": _fate(ledger, piece["doc_id"])} for piece in pieces],
+            "pieces": _pieces(ledger, about, pieces),
             "fate": _fate(ledger, doc_id, cut=bool(pieces)),
             "verdicts": shown,
             "texts_from": "tasks" if edits is not None else "examples",
@@ -76,6 +76,13 @@ def _only(ledger: Ledger, name: str) -> str:
 
 def _named(ledger: Ledger, doc_ids: Iterable[str]) -> list[Facts]:
     return [{key: about[key] for key in ("doc_id", "locator")} for about in map(ledger.identity, doc_ids)]
+
+
+def _pieces(ledger: Ledger, about: Facts, pieces: Sequence[Facts]) -> list[Facts]:
+    """What a document was cut into; where a split cut it, its beginning keeps its name."""
+    doc_id = about["doc_id"]
+    beginning = [{"doc_id": doc_id, "locator": about["locator"]}] if pieces and ledger.placed([doc_id]) else []
+    return [piece | {"fate": _fate(ledger, piece["doc_id"])} for piece in (*beginning, *pieces)]
 
 
 def _fate(ledger: Ledger, doc_id: str, cut: bool = False) -> str:

@@ -13,6 +13,7 @@ class AdapterConfig(Config):
     """Low-rank adapters beside frozen weights (LoRA, Hu et al. 2021): y = W x + scaling * B A x."""
 
     kind: Literal["lora"] = "lora"
+    """The only kind there is."""
     rank: int = Field(default=16, ge=1)
     """Rows of A and columns of B. A matrix [out, in] gets rank * (in + out) trained numbers."""
     alpha: float = Field(default=32.0, gt=0)

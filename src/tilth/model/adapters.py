@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from tilth.core.errors import RecipeError
 from tilth.model.adapter_config import AdapterConfig
+from tilth.model.dropout import name_sites
 from tilth.model.lora import LoraLinear, LoraPart
 from tilth.model.patterns import select
 
@@ -75,6 +76,7 @@ def apply_adapter(
         _hold(layer, config, dtype, path)
         if config.dora:
             part.magnitude = nn.Parameter(layer.lengths(part))  # B is zero: those of the weight as it is held
+    name_sites(model)
     add_saved(model, name, {key: model.get_parameter(key) for key in saved})
     choose(model, name, trainable=True)
     sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]

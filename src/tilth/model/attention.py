@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from tilth.model.chunks import CHUNK, attend_in_chunks
 from tilth.model.config import ModelConfig
+from tilth.model.dropout import Dropout
 from tilth.model.kv_cache import KVCache
 from tilth.model.layers import RMSNorm, apply_rotary
 
@@ -55,7 +56,7 @@ def attend(
     k_BKSN: Tensor,
     v_BKSN: Tensor,
     mask: Tensor | None,
-    dropout: float = 0.0,
+    dropout: Dropout | None = None,
     *,
     scale: float | None = None,
     softcap: float | None = None,
@@ -66,22 +67,26 @@ def attend(
     Causal (unless told otherwise) when no mask is given, which is the fast case: no mask is read.
 
     Args:
+        dropout: of the weights; left out: none.
         scale: what scores are multiplied by; left out: 1 / sqrt(N).
         softcap: scores become c tanh(score / c), which no fused kernel of torch does: plain products then.
     """
     queries, keys = q_BHTN.shape[2], k_BKSN.shape[2]
-    short = q_BHTN.device.type == "cpu" and q_BHTN.dtype == torch.bfloat16 and queries > 1 and keys <= SHORT
-    if mask is None and causal and (1 < queries < keys or short or softcap):
+    on_cpu, drops = q_BHTN.device.type == "cpu", dropout is not None and dropout.p > 0 and dropout.training
+    short = on_cpu and q_BHTN.dtype == torch.bfloat16 and queries > 1 and keys <= SHORT
+    written_out = short or softcap or (on_cpu and drops)  # torch has no fused kernel with dropout on a CPU
+    if mask is None and causal and (1 < queries < keys or written_out):
         mask = causal_mask(queries, keys, k_BKSN.device)
-    if short or softcap:
+    if written_out:
         scale = 1 / math.sqrt(q_BHTN.shape[-1]) if scale is None else scale
         return _plain_products(q_BHTN, k_BKSN, v_BKSN, mask, dropout, scale, softcap)
-    if mask is not None and q_BHTN.device.type == "cpu" and 2 * CHUNK < queries == keys:
-        return attend_in_chunks(q_BHTN, k_BKSN, v_BKSN, mask, dropout, scale)
+    if mask is not None and on_cpu and 2 * CHUNK < queries == keys:
+        return attend_in_chunks(q_BHTN, k_BKSN, v_BKSN, mask, scale)
     causal = causal and mask is None and queries > 1
     grouped = q_BHTN.shape[1] != k_BKSN.shape[1]
+    p = dropout.p if dropout is not None and drops else 0.0
     return F.scaled_dot_product_attention(
-        q_BHTN, k_BKSN, v_BKSN, attn_mask=mask, dropout_p=dropout, is_causal=causal, scale=scale, enable_gqa=grouped
+        q_BHTN, k_BKSN, v_BKSN, attn_mask=mask, dropout_p=p, is_causal=causal, scale=scale, enable_gqa=grouped
     )
 
 
@@ -101,7 +106,13 @@ def window_mask(mask: Tensor | None, queries: int, keys: int, window: int, devic
 
 
 def _plain_products(
-    q_BHTN: Tensor, k_BKSN: Tensor, v_BKSN: Tensor, mask: Tensor | None, dropout: float, scale: float, cap: float | None
+    q_BHTN: Tensor,
+    k_BKSN: Tensor,
+    v_BKSN: Tensor,
+    mask: Tensor | None,
+    dropout: Dropout | None,
+    scale: float,
+    cap: float | None,
 ) -> Tensor:
     """Batched products; the heads of a group are stacked as further queries of their key head."""
     batch, heads, queries, width = q_BHTN.shape
@@ -114,7 +125,8 @@ def _plain_products(
     if mask is not None:
         bias = torch.zeros(mask.shape, dtype=q_BHTN.dtype, device=mask.device).masked_fill_(~mask, float("-inf"))
         scores = scores + bias
-    weights = F.dropout(scores.softmax(-1), dropout, training=dropout > 0)
+    weights = scores.softmax(-1)
+    weights = weights if dropout is None else dropout(weights)
     out = weights.view(batch, kv_heads, groups * queries, keys) @ v_BKSN
     return out.view(batch, heads, queries, width)
 
@@ -125,7 +137,7 @@ class Attention(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.head_dim = config.head_size
-        self.dropout, self.residual_dropout = config.attention_drop, config.dropout
+        self.dropout, self.residual_dropout = Dropout(config.attention_drop), Dropout(config.dropout)
         self.softcap, self.causal = config.attn_logit_softcapping, config.is_causal
         scalar = config.query_pre_attn_scalar
         self.scale = None if scalar is None else 1 / math.sqrt(scalar)
@@ -154,10 +166,9 @@ class Attention(nn.Module):
             q, k = apply_rotary(q, rotary), apply_rotary(k, rotary)
         if cache is not None:
             k, v = cache.append(layer, k, v)
-        dropout = self.dropout if self.training else 0.0
-        out_BHTN = attend(q, k, v, mask, dropout, scale=self.scale, softcap=self.softcap, causal=self.causal)
-        projected: Tensor = self.o_proj(out_BHTN.transpose(1, 2).flatten(2))
-        return F.dropout(projected, self.residual_dropout, self.training) if self.residual_dropout else projected
+        out_BHTN = attend(q, k, v, mask, self.dropout, scale=self.scale, softcap=self.softcap, causal=self.causal)
+        projected: Tensor = self.residual_dropout(self.o_proj(out_BHTN.transpose(1, 2).flatten(2)))
+        return projected
 
     def _normed(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
         return (q, k) if self.q_norm is None or self.k_norm is None else (self.q_norm(q), self.k_norm(k))

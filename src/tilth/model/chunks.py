@@ -12,6 +12,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 CHUNK = 128
 """Queries at a time: at 64 the calls cost more than they save, at 256 more keys are looked at in vain."""
@@ -20,7 +21,12 @@ WORTH = 0.75
 
 
 def key_spans(mask_TS: Tensor) -> list[tuple[int, int]]:
-    """For each chunk of queries the first key that one of them sees, and the one after the last."""
+    """For each chunk of queries the first key that one of them sees, and the one after the last.
+
+    Of a mask that has no values (train/meter.py) those of one long document.
+    """
+    if isinstance(mask_TS, FakeTensor):
+        return [(0, min(first + CHUNK, mask_TS.shape[1])) for first in range(0, len(mask_TS), CHUNK)]
     spans = []
     for first in range(0, len(mask_TS), CHUNK):
         places = mask_TS[first : first + CHUNK].any(0).nonzero()
@@ -29,7 +35,7 @@ def key_spans(mask_TS: Tensor) -> list[tuple[int, int]]:
 
 
 def attend_in_chunks(
-    q_BHTN: Tensor, k_BKSN: Tensor, v_BKSN: Tensor, mask_BHTS: Tensor, dropout: float = 0.0, scale: float | None = None
+    q_BHTN: Tensor, k_BKSN: Tensor, v_BKSN: Tensor, mask_BHTS: Tensor, scale: float | None = None
 ) -> Tensor:
     """softmax(q k' scale) v where the mask is true, by torch's kernel; grouped heads where there are fewer of keys.
 
@@ -39,7 +45,7 @@ def attend_in_chunks(
     grouped = q_BHTN.shape[1] != k_BKSN.shape[1]
 
     def kernel(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
-        return F.scaled_dot_product_attention(q, k, v, mask, dropout_p=dropout, scale=scale, enable_gqa=grouped)
+        return F.scaled_dot_product_attention(q, k, v, mask, scale=scale, enable_gqa=grouped)
 
     rows = [key_spans(mask.any(0)) for mask in mask_BHTS]
     looked_at = CHUNK * sum(high - low for spans in rows for low, high in spans) / len(rows)

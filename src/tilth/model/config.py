@@ -44,10 +44,13 @@ class ModelConfig(Config):
     max_position_embeddings: int | None = Field(default=None, ge=1)
     """Positions that its weights are made for, where these are more than context_length. Left out: context_length."""
     num_hidden_layers: int = Field(default=4, ge=1)
+    """Blocks of attention and MLP, one after another."""
     num_attention_heads: int = Field(default=4, ge=1)
+    """Heads of queries in a layer."""
     num_key_value_heads: int | None = Field(default=None, ge=1)
     """Heads of keys and values (grouped-query attention, Ainslie et al. 2023). Left out: as many as attention heads."""
     hidden_size: int = Field(default=256, ge=1)
+    """Width of what goes from layer to layer: numbers for each token."""
     head_dim: int | None = Field(default=None, ge=1)
     """Width of one attention head. Left out: hidden_size / num_attention_heads."""
     intermediate_size: int | None = Field(default=None, ge=1)
@@ -55,14 +58,19 @@ class ModelConfig(Config):
     64.
     """
     position: Literal["learned", "rotary"] = "rotary"
+    """`learned`: an embedding for each position (GPT-2, BERT); `rotary`: queries and keys are turned by it (Llama)."""
     position_offset: int = Field(default=0, ge=0)
     """Rows of the learned positions before the first one that is used (RoBERTa: pad_token_id + 1)."""
     rope_theta: float = Field(default=10000.0, gt=0)
+    """rotary: the base of its wavelengths; larger ones reach further."""
     rope_scaling: RopeScaling | None = None
+    """rotary: frequencies stretched for a longer context. Left out: as they are."""
     rope_local_base_freq: float | None = Field(default=None, gt=0)
     """rope_theta of the layers with a sliding window, which then are not scaled (Gemma 3). Left out: as all others."""
     norm: Literal["layernorm", "rmsnorm"] = "rmsnorm"
+    """LayerNorm (GPT-2, BERT), or RMSNorm (Llama), which centres nothing."""
     norm_eps: float = Field(default=1e-5, gt=0)
+    """Added to the variance, so that nothing is divided by 0."""
     norm_position: Literal["pre", "post", "sandwich", "output"] = "pre"
     """`pre`: x + f(norm(x)), GPT-2 and Llama; `post`: norm(x + f(x)), BERT, which has no last norm; `sandwich`:
     x + norm(f(norm(x))), Gemma 2 and 3; `output`: x + norm(f(x)), OLMo 2.
@@ -76,6 +84,7 @@ class ModelConfig(Config):
     type_vocab_size: int = Field(default=0, ge=0)
     """Kinds of segments that have an embedding of their own (BERT); text is of kind 0 unless said otherwise."""
     activation: Literal["gelu", "gelu_tanh", "relu", "relu2", "swiglu", "geglu", "geglu_tanh"] = "swiglu"
+    """Of the MLP; `swiglu` and `geglu` have a gate, a third matrix. relu2: the square of ReLU (So et al. 2021)."""
     bias: bool = False
     """Biases in linear layers and in LayerNorm."""
     attention_bias: bool | None = None
@@ -103,10 +112,13 @@ class ModelConfig(Config):
     mlm_head: bool = False
     """A dense layer, activation and norm before the output, which has a bias (BERT)."""
     tie_word_embeddings: bool = True
+    """The output matrix is that of the embeddings."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Of embeddings and of what each layer adds, in training."""
     attention_dropout: float | None = Field(default=None, ge=0, lt=1)
     """Dropout of the weights of attention. Left out: as `dropout`."""
     initializer_range: float = Field(default=0.02, gt=0)
+    """Standard deviation of fresh weights; what projects into the residual stream has less (GPT-2)."""
 
     @model_validator(mode="before")
     @classmethod

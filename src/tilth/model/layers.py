@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tilth.model.config import ModelConfig
+from tilth.model.dropout import Dropout
 from tilth.model.rope import RopeScaling, frequencies
 
 
@@ -97,7 +98,7 @@ class MLP(nn.Module):
         self.gate_proj = nn.Linear(hidden, inner, bias=bias) if config.gated else None
         self.up_proj = nn.Linear(hidden, inner, bias=bias)
         self.down_proj = nn.Linear(inner, hidden, bias=bias)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         up = self.up_proj(x_BTD)

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from tilth.core.random import derive_seed
 from tilth.model.dora import magnitudes, row_norms
+from tilth.model.dropout import Dropout
 from tilth.model.quantize import NF4
 
 
@@ -92,7 +93,8 @@ class LoraPart(nn.Module):
 
     def __init__(self, rank: int, alpha: float, sizes: tuple[int, int], *, rslora: bool, dropout: float) -> None:
         super().__init__()
-        self.rank, self.alpha, self.rslora, self.dropout = rank, alpha, rslora, dropout
+        self.rank, self.alpha, self.rslora = rank, alpha, rslora
+        self.dropout = Dropout(dropout)
         inner, outer = sizes
         self.lora_A = nn.Parameter(torch.empty(rank, inner))
         self.lora_B = nn.Parameter(torch.empty(outer, rank))
@@ -191,9 +193,9 @@ class LoraLinear(nn.Module):
     def _adapted(self, x_RI: Tensor, part: LoraPart, bias_O: Tensor | None) -> Tensor:
         a_KI, b_OK = part.lora_A.to(x_RI.dtype), part.scaled_b().to(x_RI.dtype)
         y_RO: Tensor
-        if part.dropout and self.training:
+        if part.dropout.p and self.training:
             y_RO = _FrozenProduct.apply(x_RI, self.frozen, bias_O)  # type: ignore[no-untyped-call]
-            return y_RO.addmm_(F.dropout(x_RI, part.dropout) @ a_KI.T, b_OK.T)
+            return y_RO.addmm_(part.dropout(x_RI) @ a_KI.T, b_OK.T)
         y_RO = _LoraProduct.apply(x_RI, a_KI, b_OK, self.frozen, bias_O)  # type: ignore[no-untyped-call]
         return y_RO
 
@@ -241,7 +243,10 @@ class LoraLinear(nn.Module):
         """Puts an adapter's part beside the weight, on its device and in its precision, fp32 at least. It is not chosen
         by that.
         """
-        self.adapters[name] = part.to(self.held.device, torch.promote_types(self.held.dtype, torch.float32))
+        dtype = torch.promote_types(self.held.dtype, torch.float32)
+        there = all(p.device == self.held.device and p.dtype == dtype for p in part.parameters())
+        # Asked to do nothing, `to` refuses tensors without memory all the same (train/meter.py).
+        self.adapters[name] = part if there else part.to(self.held.device, dtype)
 
     def hold(self, dtype: torch.dtype) -> None:
         """Holds the weight and the bias in `dtype`: what autocast makes of them in each product, made once."""

@@ -40,15 +40,25 @@ class RopeScaling(Config):
     rope_type: Literal["linear", "dynamic", "llama3", "yarn"]
     """`dynamic` changes nothing up to max_position_embeddings, and no model sees more here."""
     factor: float = Field(ge=1)
+    """How many times longer the context becomes."""
     original_max_position_embeddings: int | None = Field(default=None, ge=1)
+    """llama3, yarn: the context of the first training."""
     low_freq_factor: float | None = Field(default=None, gt=0)
+    """llama3: pairs that turn less often within that context are stretched wholly."""
     high_freq_factor: float | None = Field(default=None, gt=0)
+    """llama3: pairs that turn more often are kept; between the two both are mixed."""
     attention_factor: float | None = Field(default=None, gt=0)
+    """yarn: what cos and sin are multiplied by. Left out: 0.1 ln(factor) + 1."""
     beta_fast: float | None = Field(default=None, gt=0)
+    """yarn: pairs that turn more often within the first context are kept. Left out: 32."""
     beta_slow: float | None = Field(default=None, gt=0)
+    """yarn: pairs that turn less often are stretched wholly. Left out: 1."""
     mscale: float | None = None
+    """yarn, with mscale_all_dim: the attention factor is (0.1 mscale ln(factor) + 1) over the same of that."""
     mscale_all_dim: float | None = None
+    """yarn: see mscale."""
     truncate: bool | None = None
+    """yarn: whether the borders of the ramp become whole pairs. Left out: they do."""
 
     @model_validator(mode="after")
     def _keys_of_its_type(self) -> RopeScaling:

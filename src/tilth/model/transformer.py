@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from tilth.core.random import derive_seed
 from tilth.model.attention import Attention, Rotary, window_mask
 from tilth.model.config import LayerType, ModelConfig
+from tilth.model.dropout import Dropout, name_sites
 from tilth.model.kv_cache import KVCache
 from tilth.model.layers import MLP, MLMHead, make_norm, rotary_tables
 
@@ -70,12 +71,13 @@ class Transformer(nn.Module):
         self.embed_positions = nn.Embedding(config.positions + config.position_offset, hidden) if learned else None
         self.embed_types = nn.Embedding(config.type_vocab_size, hidden) if config.type_vocab_size else None
         self.embed_norm = make_norm(config) if config.embedding_norm else None
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.layers = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
         self.norm = None if config.norm_position == "post" else make_norm(config)
         self.mlm_head = MLMHead(config) if config.mlm_head else None
         self.lm_head = None if config.tie_word_embeddings else nn.Linear(hidden, config.vocabulary, bias=False)
         self.output_bias = nn.Parameter(torch.empty(config.vocabulary)) if config.mlm_head else None
+        name_sites(self)
 
     def forward(
         self,

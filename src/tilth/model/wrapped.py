@@ -13,7 +13,6 @@ times the output matrix, and when documents are first packed, a packed row with 
 from __future__ import annotations
 
 import contextlib
-import inspect
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tilth.core.errors import CheckpointError, RecipeError
+from tilth.core.errors import CheckpointError
 from tilth.model.attention import document_mask
 from tilth.model.config import ModelConfig
 from tilth.model.transformer import Transformer
@@ -34,6 +33,7 @@ from tilth.model.wrapped_config import (
     quiet,
     read_wrapped_config,
     their_config,
+    together,
 )
 
 _CLOSE = 1e-3
@@ -60,7 +60,6 @@ class WrappedModel(nn.Module):
     def __init__(self, hf: Any, config: WrappedConfig) -> None:
         super().__init__()
         self.hf, self.config = hf, config
-        self._takes = set(inspect.signature(hf.forward).parameters)
         self._packs: bool | None = None
         self._check_output()
 
@@ -76,28 +75,10 @@ class WrappedModel(nn.Module):
 
         RecipeError when documents are to be kept apart (a mask or positions), and the class cannot.
         """
+        if mask is not None and not self.config.is_causal and bool(mask.all()):
+            mask = None  # what a class that looks both ways does unasked, and some take no other
         if mask is not None or positions_BT is not None:
             self.keeps_apart()
-        return self._hidden(input_ids_BT, positions_BT, mask, cache, token_types_BT)
-
-    def keeps_apart(self) -> None:
-        """RecipeError when a packed row gives other scores than its documents alone."""
-        if not self.packs:
-            raise RecipeError(
-                f"{self.config.architecture} does not keep the documents of a row apart: a packed row gives it other "
-                "scores than its documents alone",
-                "train it with objective causal_lm over windows (without data.packing, and with "
-                "data.cross_document_attention: true), or take a checkpoint of another architecture",
-            )
-
-    def _hidden(
-        self,
-        input_ids_BT: Tensor,
-        positions_BT: Tensor | None = None,
-        mask: Tensor | None = None,
-        cache: WrappedCache | None = None,
-        token_types_BT: Tensor | None = None,
-    ) -> Tensor:
         arguments: dict[str, Any] = {"input_ids": input_ids_BT}
         if self.config.is_causal:
             arguments |= {"use_cache": cache is not None, "past_key_values": cache.past if cache else None}
@@ -115,6 +96,11 @@ class WrappedModel(nn.Module):
         if cache is not None:
             cache.length += input_ids_BT.shape[1]
         return hidden
+
+    def keeps_apart(self) -> None:
+        """RecipeError when a packed row gives other scores than its documents alone."""
+        if not self.packs:
+            raise together(self.config.architecture)
 
     def logits(self, hidden_BTD: Tensor) -> Tensor:
         """Unnormalised log-probabilities of the tokens [B, T, V]."""
@@ -161,7 +147,8 @@ class WrappedModel(nn.Module):
     def packs(self) -> bool:
         """Whether a packed row gives what its documents give alone; tried out once, on seven tokens."""
         if self._packs is None:
-            self._packs = {"position_ids", "attention_mask"} <= self._takes and self._packed_equals_alone()
+            self._packs = True  # as long as it is tried
+            self._packs = self.config.takes_documents and self._packed_equals_alone()
         return self._packs
 
     @torch.no_grad()
@@ -171,8 +158,8 @@ class WrappedModel(nn.Module):
         positions = torch.tensor([[0, 1, 2, 0, 1, 2, 3]], device=ids.device)
         with _evaluating(self), torch.autocast(ids.device.type, enabled=False):
             try:
-                packed = self._hidden(ids, positions, document_mask(documents, self.config.is_causal))
-                alone = torch.cat([self._hidden(ids[:, :3]), self._hidden(ids[:, 3:])], dim=1)
+                packed = self(ids, positions, document_mask(documents, self.config.is_causal))
+                alone = torch.cat([self(ids[:, :3]), self(ids[:, 3:])], dim=1)
             except (RuntimeError, ValueError, TypeError, IndexError):
                 return False  # their class takes no such mask
         return _close(packed, alone)
@@ -181,7 +168,7 @@ class WrappedModel(nn.Module):
     def _check_output(self) -> None:
         ids = _some_ids(self.config, 5, self.output_weight.device)
         with _evaluating(self):
-            theirs, ours = self.hf(input_ids=ids).logits, self.logits(self._hidden(ids))
+            theirs, ours = self.hf(input_ids=ids).logits, self.logits(self(ids))
         if theirs.shape != ours.shape or not _close(theirs, ours):
             raise CheckpointError(
                 f"{self.config.architecture} computes its scores otherwise than as hidden states times its output "

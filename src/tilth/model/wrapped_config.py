@@ -3,6 +3,7 @@
     read_wrapped_config(folder, length) -> WrappedConfig     shapes from the class itself, built without memory
     their_config(config) -> Any                              transformers' own config object, with nothing of the file
                                                              that would run or fetch code
+    together(architecture)                                   the error of a class that cannot pack
     auto_class(config), quiet(), library()                   for who builds the class
 
 The file may come from anywhere: what it claims is bounded before a class is built by it.
@@ -11,6 +12,7 @@ The file may come from anywhere: what it claims is bounded before a class is bui
 from __future__ import annotations
 
 import contextlib
+import inspect
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -46,6 +48,10 @@ class WrappedConfig(Config):
     hidden_size: int = Field(ge=1)
     mlp_size: int = Field(ge=1)
     is_causal: bool
+    takes_documents: bool
+    """Whether its forward pass takes positions and masks, as rows of several documents need. Whether it then keeps them
+    apart, its weights must tell.
+    """
     tie_word_embeddings: bool
     parameters: int = Field(ge=1)
     """Numbers that it has, tied ones once."""
@@ -109,6 +115,16 @@ def _empty(architecture: str, theirs: Any, place: Path) -> Any:
 def their_config(config: WrappedConfig, place: Path) -> Any:
     """transformers' own config object."""
     return _parsed(config.written(), place)
+
+
+def together(architecture: str) -> RecipeError:
+    """What to say of a class that does not keep the documents of a row apart."""
+    return RecipeError(
+        f"{architecture} does not keep the documents of a row apart: a packed row gives it other scores than its "
+        "documents alone",
+        "train it with objective causal_lm (or masked_lm) over windows (without data.packing, and with "
+        "data.cross_document_attention: true), or take a checkpoint of another architecture",
+    )
 
 
 def auto_class(config: WrappedConfig) -> Any:
@@ -210,6 +226,7 @@ def _described(hf: Any, architecture: str, length: int, values: dict[str, Any]) 
         hidden_size=hidden,
         mlp_size=getattr(hf.config, "intermediate_size", None) or 4 * hidden,
         is_causal=architecture in _causal_names(),
+        takes_documents={"position_ids", "attention_mask"} <= set(inspect.signature(hf.forward).parameters),
         tie_word_embeddings=output.weight is hf.get_input_embeddings().weight,
         parameters=sum(parameter.numel() for parameter in hf.parameters()),
         values=values,

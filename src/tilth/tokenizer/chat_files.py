@@ -1,13 +1,13 @@
 """The chat template that belongs to a model, in the files beside its tokenizer.
 
     ChatFormat(template, …)          a template and what it sees besides the messages
-    write_chat(folder, format, …)    chat_template.jinja, generation_config.json (the ids that end an answer), and for
-                                     tilth tilth_chat.json (name, variables, date)
+    chat_files(format)               chat_template.jinja, and for tilth tilth_chat.json (name, variables, date)
+    write_chat(folder, format, …)    both, and generation_config.json (the ids that end an answer)
     copy_chat(folder, to)            the same files, elsewhere
     read_chat(folder)                what stands there, in a folder of any program; None where there is no template
     read_stop_ids(folder)            the ids that generation_config.json ends at
 
-transformers reads the first two.
+transformers reads template and generation_config.json.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tilth.core.errors import IntegrityError
-from tilth.core.files import disk, read_json, write_file, write_json
+from tilth.core.files import disk, json_bytes, read_json, write_file, write_json
 from tilth.tokenizer.base import Tokenizer
 from tilth.tokenizer.chat import ChatEncoder
 from tilth.tokenizer.chat_config import TODAY, ChatConfig
@@ -50,14 +50,19 @@ class ChatFormat:
         return ChatEncoder(tokenizer, self.template, variables=self.variables, today=self.today)
 
 
+def chat_files(chat: ChatFormat) -> dict[str, bytes]:
+    """The files of a template, by their names."""
+    said = {"name": chat.template.name, "variables": dict(chat.variables), "today": chat.today.isoformat()}
+    return {TEMPLATE_FILE: chat.template.source.encode(), CHAT_FILE: json_bytes(said)}
+
+
 def write_chat(folder: Path, chat: ChatFormat | None, stop_ids: Collection[int]) -> None:
     """Writes what there is of both beside a tokenizer."""
     disk.make_folder(folder)
     if chat is not None:
         _read_special_tokens(folder)
-        write_file(folder / TEMPLATE_FILE, chat.template.source.encode())
-        said = {"name": chat.template.name, "variables": dict(chat.variables), "today": chat.today.isoformat()}
-        write_json(folder / CHAT_FILE, said)
+        for name, content in chat_files(chat).items():
+            write_file(folder / name, content)
     if stop_ids:
         write_json(folder / GENERATION_FILE, {"eos_token_id": sorted(stop_ids)})
 

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from tilth.core.channel import ChannelClosedError, LateError
 from tilth.core.errors import DataError
-from tilth.core.worker import PATIENCE, Worker, ending, out_of_time
+from tilth.core.worker import PATIENCE, Worker, WorkerOwner, ending, out_of_time
 from tilth.tokenizer.conversation import Dropped
 from tilth.tokenizer.marks import Names
 
@@ -38,7 +38,7 @@ _SAYS = {
 }
 
 
-class Renderer:
+class Renderer(WorkerOwner):
     """Renders conversations by one template for one tokenizer; close it, or use it as a context manager.
 
     Args:
@@ -66,24 +66,6 @@ class Renderer:
         self.name, self._seconds, self._memory = name, seconds, memory
         setup = {"template": template, "names": list(names), "variables": variables, "today": today.isoformat()}
         self._setup = json.dumps(setup).encode()
-        self._worker: Worker | None = None
-
-    def __enter__(self) -> Renderer:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Ends the process."""
-        if self._worker is not None:
-            self._worker.kill()
-            self._worker = None
-
-    @property
-    def pid(self) -> int | None:
-        """The process's id, where there is one."""
-        return self._worker.process.pid if self._worker is not None else None
 
     def render(self, mode: Mode, rows: Sequence[Mapping[str, Any]]) -> Iterator[Answer]:
         """One answer for each row ({messages, tools, documents}), in order.

@@ -28,11 +28,15 @@ class OptimizerConfig(Config):
     for adamw and muon, 0 for sgd and gd.
     """
     beta1: float = Field(default=0.9, ge=0, lt=1)
+    """adamw, and what muon leaves to it: how slowly the mean of gradients forgets."""
     beta2: float = Field(default=0.95, ge=0, lt=1)
+    """The same of their squares."""
     eps: float = Field(default=1e-8, gt=0)
+    """Added to the root of the squares, so that nothing is divided by 0."""
     momentum: float | None = Field(default=None, ge=0, lt=1)
     """Left out: 0.9 for sgd, 0.95 for muon."""
     nesterov: bool = False
+    """sgd: look ahead along the momentum (Sutskever et al. 2013)."""
 
     @model_validator(mode="before")
     @classmethod
@@ -57,7 +61,9 @@ class EarlyStopping(Config):
     """Stops when a validation metric has not improved for `patience` evaluations."""
 
     metric: Literal["loss", "perplexity", "bits_per_byte", "accuracy"] = "loss"
+    """Which figure of the validation split has to improve."""
     patience: int = Field(default=5, ge=1)
+    """Evaluations in a row without an improvement, after which the run ends."""
     min_delta: float = Field(default=0.0, ge=0)
     """An improvement smaller than this does not count."""
 
@@ -68,6 +74,7 @@ class Convergence(Config):
     """
 
     window: int = Field(default=200, ge=2)
+    """Steps over which the loss is averaged."""
     tolerance: float = Field(default=1e-3, ge=0)
     """The smallest relative improvement that counts as progress."""
 
@@ -78,6 +85,7 @@ class CheckpointConfig(Config):
     """
 
     every_steps: int | None = Field(default=500, ge=1)
+    """Steps between checkpoints; null: steps do not matter."""
     every_minutes: float | None = Field(default=10.0, gt=0)
     """Whichever comes first."""
     keep: int = Field(default=2, ge=1)
@@ -97,26 +105,42 @@ class TrainConfig(Config):
     freeze: list[str] = []
     """Modules and parameters that do not train, by names and patterns (`embed_tokens`, `layers.[0-5].*`)."""
     steps: int | None = Field(default=None, ge=1)
+    """Updates of the weights, at the most."""
     tokens: int | None = Field(default=None, ge=1)
+    """Tokens that are read, at the most."""
     epochs: float | None = Field(default=None, gt=0)
+    """How often all training text is read, at the most; 0.5 is half of it once."""
     hours: float | None = Field(default=None, gt=0)
+    """Time that the run takes, at the most, over all its sittings; such a run cannot be repeated step by step."""
     early_stopping: EarlyStopping | None = None
+    """End when held-out text no longer gets better. Left out: never."""
     convergence: Convergence | None = None
+    """End when the training loss no longer falls. Left out: never."""
     batch_tokens: int | Literal["all"] = 16384
     """Tokens of one optimizer update, over all micro-batches and processes; `all`: the whole training split."""
     micro_batch: int | Literal["auto"] = "auto"
-    """Rows that go through the model at once. Memory depends on it; the gradient does not, but for which activations
-    dropout draws."""
+    """Rows that go through the model at once; half as many, from the step on to which memory is refused. `auto`: on a
+    CPU the fastest by a short measurement, on CUDA the most that fit. Memory depends on it; the gradient does not. (On
+    an accelerator, and in transformers' own classes, dropout draws other masks for another cut.)"""
     optimizer: OptimizerConfig = OptimizerConfig()
+    """How gradients become updates."""
     schedule: ScheduleConfig = ScheduleConfig()
+    """How the learning rate moves over the run."""
     grad_clip: float | None = Field(default=1.0, gt=0)
     """The largest norm of the whole gradient; a longer one is scaled down to it. Left out: 1.0, and none for gd, whose
     steps are the gradient's.
     """
+    activation_checkpointing: Literal["none", "full"] = "none"
+    """`full`: a layer keeps its input alone, and is computed again on the way back. A third more time, far less memory,
+    the same gradients."""
     precision: Precision = "auto"
+    """Of products; weights and optimizer stay in fp32. `auto` measures which is faster here."""
     device: DeviceName = "auto"
+    """`auto`: cuda or mps where they are, else cpu."""
     seed: int = Field(default=1, ge=0)
+    """Initial weights, order and dropout follow from it."""
     checkpoint: CheckpointConfig = CheckpointConfig()
+    """How often the run becomes durable."""
     final: Literal["last", "best"] = "last"
     """Which weights become RUN/final."""
 

@@ -45,7 +45,8 @@ def summed_loss(
         bias_V: added to the scores. softcap: c, where scores then become c tanh(score / c).
     """
     dtype = DTYPES.get(precision, hidden_BTD.dtype)
-    hidden_RD, labels_R = hidden_BTD.flatten(0, 1).to(dtype), labels_BT.flatten()
+    hidden_RD, labels_R = _labelled(hidden_BTD.flatten(0, 1), labels_BT.flatten())
+    hidden_RD = hidden_RD.to(dtype)
     bias_V = None if bias_V is None else bias_V.to(dtype)
     if len(labels_R) * len(output_VD) <= PIECE:
         logits = F.linear(hidden_RD, output_VD.to(dtype), bias_V)
@@ -55,6 +56,22 @@ def summed_loss(
     arguments = (hidden_RD, output_VD.to(dtype), bias_V, labels_R, softcap)
     loss: Tensor = _PiecewiseLoss.apply(*arguments)  # type: ignore[no-untyped-call]
     return loss
+
+
+_MOST = 0.9
+"""From this share of labelled positions on, gathering them costs more than the scores that are saved."""
+
+
+def _labelled(hidden_RD: Tensor, labels_R: Tensor) -> tuple[Tensor, Tensor]:
+    """Only the positions that bear loss where many do not (questions, tokens that are not hidden): no scores are made
+    of the others. On an accelerator all of them: to count them would make it wait.
+    """
+    if labels_R.device.type != "cpu":
+        return hidden_RD, labels_R
+    places = (labels_R != IGNORE).nonzero()[:, 0]
+    if len(places) > _MOST * len(labels_R):
+        return hidden_RD, labels_R
+    return hidden_RD.index_select(0, places), labels_R[places]
 
 
 class _PiecewiseLoss(torch.autograd.Function):

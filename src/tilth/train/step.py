@@ -1,7 +1,8 @@
 """One optimizer update: micro-batches in, one gradient of the whole global batch, one step.
 
 Every micro-batch adds (sum of its losses) / (valid labels of the GLOBAL batch), so the gradient does not depend on
-how the batch was cut or over how many processes it was spread.
+how the batch was cut or over how many processes it was spread. So a step to which memory was refused can be done
+again with fewer rows at once (`OutOfMemory`).
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ from tilth.core.random import derive_seed
 from tilth.data.batch import Batch
 from tilth.data.feed import Feed
 from tilth.distributed.runtime import Runtime
+from tilth.model.dropout import drawing
 from tilth.model.wrapped import AnyModel
 from tilth.train.loss import summed_loss
+from tilth.train.memory import OutOfMemory, first_line, forget, is_of_memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,30 +69,61 @@ def accumulate(
 ) -> float:
     """Adds the gradient of this process's share of the global batch to `.grad`; returns the global mean loss (nats).
 
-    Gradients are summed over all processes when this returns. `seed` and `step` say which dropout masks are drawn.
+    Gradients are summed over all processes when this returns. `seed` and `step` say which dropout masks are drawn; on a
+    CPU they do not depend on `micro_rows`, nor on the number of processes.
+
+    OutOfMemory, on every process, when memory was refused to one: all gradients are then gone, and nothing else has
+    changed, so that the same can be done again with fewer rows.
     """
-    device = runtime.device
     (valid,) = runtime.sum_floats([float(batch.valid_labels)])
-    losses = []
-    for number, start in enumerate(range(0, len(batch.input_ids), micro_rows)):
-        with seeded(device, derive_seed(seed, "dropout", step, number, runtime.rank)):
-            feed = Feed.of(batch.rows(start, start + micro_rows), device)
-            loss = _loss(model, feed, precision) / valid
-            scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        losses.append(loss.detach())
+    own, refusal = 0.0, ""
+    try:
+        own = _backward(model, batch, micro_rows, runtime, precision, scaler, valid, seed, step)
+    except (MemoryError, RuntimeError) as error:
+        if not is_of_memory(error):
+            raise
+        refusal = first_line(error)
+    if refusal:
+        forget(model, runtime.device)
+    # All hear of it before gradients are added up: one that failed has none, and the others would wait for it.
+    total, failed = runtime.sum_floats([own, float(bool(refusal))])
+    if failed:
+        if not refusal:
+            forget(model, runtime.device)
+        raise OutOfMemory(refusal or "in another process")
     runtime.sum_all([p.grad for p in model.parameters() if p.grad is not None])
-    (total,) = runtime.sum_floats([float(torch.stack(losses).cpu().double().sum())])
     return total
 
 
-def _loss(model: AnyModel, feed: Feed, precision: Precision) -> Tensor:
+def _backward(
+    model: AnyModel,
+    batch: Batch,
+    micro_rows: int,
+    runtime: Runtime,
+    precision: Precision,
+    scaler: torch.amp.GradScaler,
+    valid: float,
+    seed: int,
+    step: int,
+) -> float:
+    """Adds the gradient of these rows; returns their part of the mean loss."""
+    losses, device = [], runtime.device
+    for number, start in enumerate(range(0, len(batch.input_ids), micro_rows)):
+        rows = batch.rows(start, start + micro_rows)
+        draws = drawing(derive_seed(seed, "dropout", step), int(rows.sample_ids[0]), len(rows.sample_ids))
+        # What draws by torch itself, on an accelerator or in a class of transformers', draws anew for each micro-batch.
+        with draws, seeded(device, derive_seed(seed, "dropout", step, number, runtime.rank)):
+            feed = Feed.of(rows, device)
+            loss = loss_of(model, feed.hidden(model, precision), feed.labels, precision) / valid
+            scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        losses.append(loss.detach())
+    return float(torch.stack(losses).cpu().double().sum())
+
+
+def loss_of(model: AnyModel, hidden_BTD: Tensor, labels_BT: Tensor, precision: Precision) -> Tensor:
+    """The loss of `model` on its hidden states, summed over valid labels (nats)."""
     return summed_loss(
-        feed.hidden(model, precision),
-        model.output_weight,
-        feed.labels,
-        precision,
-        bias_V=model.output_bias,
-        softcap=model.logit_softcap,
+        hidden_BTD, model.output_weight, labels_BT, precision, bias_V=model.output_bias, softcap=model.logit_softcap
     )
 
 

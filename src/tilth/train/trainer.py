@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,13 +25,14 @@ from tilth.checkpoint.tensors import load_model, unique_state
 from tilth.checkpoint.trainable import load_trainable, trainable_state
 from tilth.core.environment import Precision
 from tilth.core.errors import Aborted, DivergedError, Stopped
-from tilth.core.rundir import CheckpointRecord, EvaluationRecord, Event, StepRecord
+from tilth.core.rundir import CheckpointRecord, EvaluationRecord, Event, Message, StepRecord
 from tilth.data.batch import Batch
 from tilth.data.loader import Loader
 from tilth.distributed.runtime import Runtime
 from tilth.model.adapters import adapter_names
 from tilth.model.wrapped import AnyModel
 from tilth.train.config import TrainConfig
+from tilth.train.memory import OutOfMemory, no_room
 from tilth.train.optim import load_state_tensors, set_learning_rate, state_tensors
 from tilth.train.schedule import learning_rate_share
 from tilth.train.signals import SignalFlag
@@ -45,8 +46,10 @@ _MOST_SKIPS = 50  # fp16: a scale that is halved so often and still overflows wi
 class Parts:
     """What a trainer works with, put together by the job.
 
-    `evaluate` gives validation metrics for the model as it is; `sample` makes whatever should be seen of it; `emit`
-    receives every event, in process 0; `before_save` makes durable what a checkpoint refers to.
+    `micro_rows` go through the model at once, from a step that stands in `fewer_rows` on so many; `keep_rows` makes
+    durable that it will be so from this step on. `evaluate` gives validation metrics for the model as it is; `sample`
+    makes whatever should be seen of it; `emit` receives every event, in process 0; `before_save` makes durable what a
+    checkpoint refers to.
     """
 
     model: AnyModel
@@ -58,6 +61,8 @@ class Parts:
     scaler: torch.amp.GradScaler
     micro_rows: int
     emit: Callable[[Event], None]
+    fewer_rows: Mapping[int, int] = field(default_factory=dict)
+    keep_rows: Callable[[int, int], None] = lambda step, rows: None
     before_save: Callable[[], None] = lambda: None
     evaluate: Callable[[AnyModel], dict[str, float]] | None = None
     evaluate_every: int | None = None
@@ -142,21 +147,46 @@ class Trainer:
     def _update(self, batch: Batch, first_sample: int) -> StepResult:
         parts = self.parts
         parts.model.train()
-        loss = accumulate(
-            parts.model,
-            batch,
-            parts.micro_rows,
-            parts.runtime,
-            parts.precision,
-            parts.scaler,
-            seed=self.config.seed,
-            step=self.progress.step,
-        )
+        loss = self._gradient(batch)
         result = update(parts.model, parts.optimizer, parts.scaler, loss, self.config.grad_clip)
         stuck = result.skipped and self.progress.skipped_in_a_row >= _MOST_SKIPS
         if stuck or not (result.updated or result.skipped):
             raise self._diverged(result, first_sample)
         return result
+
+    def _gradient(self, batch: Batch) -> float:
+        """The gradient of the global batch, and its mean loss. Where memory is refused it is made again, of the same
+        samples and with the same normalisation, with half as many rows at once.
+        """
+        parts, step = self.parts, self.progress.step
+        parts.micro_rows = min(parts.micro_rows, parts.fewer_rows.get(step, parts.micro_rows))
+        where = parts.runtime, parts.precision, parts.scaler
+        while True:
+            try:
+                return accumulate(parts.model, batch, parts.micro_rows, *where, seed=self.config.seed, step=step)
+            except OutOfMemory as error:
+                reason = error.reason
+            self._halve(reason)  # outside: no failed try is held while the next is made
+
+    def _halve(self, reason: str) -> None:
+        """Fewer rows at once from this step on, in all processes; RecipeError where it was one row."""
+        parts, step = self.parts, self.progress.step
+        most = min(parts.micro_rows, parts.loader.share_rows)
+        if most == 1:
+            error = no_room(1, reason)
+            error.told = not parts.runtime.is_main  # all processes raise it, and one tells of it
+            raise error
+        parts.micro_rows = -(-most // 2)
+        text = (
+            f"out of memory with {most} rows at once ({reason}): step {step + 1} is done again with "
+            f"{parts.micro_rows}, on the same samples; so are those after it"
+        )
+
+        def keep() -> None:
+            parts.keep_rows(step, parts.micro_rows)  # before the step: killed later on, the run does the same again
+            parts.emit(Message(step + 1, "warning", text))
+
+        parts.runtime.from_main(keep)
 
     def _diverged(self, result: StepResult, first_sample: int) -> DivergedError:
         last = first_sample + self.parts.loader.batch_rows - 1

@@ -165,6 +165,7 @@ def test_a_piece_begins_with_its_indentation() -> None:
     assert pieces == ["Words end here.\n", "    Indented."]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", ["paragraph", "sentence"])
 def test_ten_megabytes_of_one_character_take_linear_time(at: str) -> None:
     for unit in ("a", ".", " ", "\n", ". ", ".\n", '"', ". A", "。", "\n ", "Dr. ", "A. ", "1. "):

@@ -271,6 +271,7 @@ Fear me not. It was the end of the day, and the musicians had left; nobody, they
 heard, with some surprise, from those who should know)."""
 
 
+@pytest.mark.slow
 def test_what_the_preset_web_changes_in_the_published_rules_keeps_prose() -> None:
     kept = clean(Document("id", PROSE, "source", "page.html"), build_stages("web"))
     assert [left.text for left in kept.documents] == [PROSE] and kept.verdicts == ()
@@ -333,6 +334,7 @@ PIECES = st.sampled_from(
 TEXTS = st.lists(st.one_of(PIECES, st.lists(PIECES, max_size=3).map("\n\n".join), st.text(max_size=40)), max_size=6)
 
 
+@pytest.mark.slow
 @given(TEXTS)
 def test_a_document_does_not_depend_on_its_neighbours(texts: list[str]) -> None:
     for stage in FILTER_STAGES:

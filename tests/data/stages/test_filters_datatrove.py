@@ -147,6 +147,7 @@ def ours(stage: str, texts: Sequence[str]) -> list[Said]:
     return [("", r.text) if r.text is not None else (r.rule.removeprefix(f"{stage}/"), "") for r in results]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", PEERS)
 def test_the_rules_are_the_same_for_every_document(stage: str) -> None:
     texts = [text for text in corpus() if text]  # an empty text is no document for tilth, whatever the stage

@@ -35,6 +35,7 @@ def test_a_faulty_stage_is_found(run: Run) -> None:
         hold_to_the_contract(made(run), ["a", "b"])
 
 
+@pytest.mark.slow
 def test_quadratic_time_is_found() -> None:
     def quadratic(documents: Sequence[Document], options: object) -> list[Result]:
         return [Result(document.text, sum(document.text.count("b") for _ in document.text)) for document in documents]

@@ -55,6 +55,7 @@ def found_in(text: str) -> tuple[str, float]:
     return detect([text])[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", sorted(ARTICLE))
 def test_a_paragraph_is_enough(code: str) -> None:
     found, score = found_in(ARTICLE[code])
@@ -203,6 +204,7 @@ def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "pip install 'tilth[web]'" in caught.value.remedy
 
 
+@pytest.mark.slow
 def test_another_process_finds_the_same() -> None:
     code = (
         "import sys; from tilth.data.stages.language import detect\n"

@@ -86,6 +86,7 @@ def test_it_does_what_ftfy_does(options: dict[str, Any], text: str) -> None:
         assert cleaned(made(**options), text) == (expected or None)
 
 
+@pytest.mark.slow
 def test_no_pair_that_ftfy_takes_for_broken_is_passed_over() -> None:
     table = _table(RepairOptions(), False)
     letters = sorted(set(MARKS) | set("aZ 9²³¡€\xa0\u0402"))
@@ -137,6 +138,7 @@ def test_source_files_are_left_alone_unless_they_are_asked_for() -> None:
     assert mended.documents[0].text == "assert mend('schön') == 'schön'\n"
 
 
+@pytest.mark.slow
 def test_long_lines_take_linear_time() -> None:
     for unit in ("a", "é", "Ã", "Ã¶", "â€", "\x85", "\x1b["):
         assert grows_linearly(made(), unit, 50_000), unit

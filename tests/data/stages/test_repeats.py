@@ -159,6 +159,7 @@ def test_other_documents_are_looked_at(locator: str) -> None:
     assert outcome.documents[0].text == f"{LINE}\n"
 
 
+@pytest.mark.slow
 def test_ten_megabytes_take_linear_time() -> None:
     for made in (lines(), paragraphs()):
         for unit in ("a", " ", "\n", "\n ", "a\n", f"{LINE}\n", f"{PARAGRAPH}\n\n", "\n\na"):

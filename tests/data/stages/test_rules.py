@@ -67,6 +67,7 @@ def test_documents_go_by_matches_or_by_their_share_of_lines() -> None:
     assert said(share, "> a\n\n\nb") == [("quotes", "dropped", "0.5")]
 
 
+@pytest.mark.slow
 def test_a_pattern_without_end_is_stopped_counted_and_kept_or_dropped() -> None:
     for name, extra in (
         ("drop_lines", {}),
@@ -365,6 +366,7 @@ def test_ready_made_rules_take_linear_time(name: str) -> None:
         assert grows_linearly(one, unit, 50_000), unit
 
 
+@pytest.mark.slow
 def test_ten_megabytes_of_one_letter_are_no_trouble() -> None:
     for name, letters in (("drop_lines", "a> ("), ("drop_spans", "a( \n")):
         every = made(name, *(rule for rule, ready in READY.items() if ready.stage == name))

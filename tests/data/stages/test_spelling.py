@@ -19,6 +19,8 @@ from tilth.core.config import parse
 from tilth.core.errors import RecipeError
 from tilth.data.stages.spelling import _ALONE, _NEAR, SPELLING_STAGES, SpellingOptions
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("symspellpy")
 PROSE = "Plain words stand around it so that most of them are known, as in any text that people write. "
 

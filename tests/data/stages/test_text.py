@@ -163,6 +163,7 @@ def test_controls_agree_whether_or_not_the_text_is_ascii(text: str) -> None:
     assert cleaned(f"{ascii_only}é", ["controls"]) == (cleaned(ascii_only, ["controls"]) or "") + "é"
 
 
+@pytest.mark.slow
 def test_python_sources_stay_the_same_programs() -> None:
     folder = Path(sysconfig.get_path("stdlib"))
     paths = sorted(folder.glob("*.py"))[::6]
@@ -183,6 +184,7 @@ def _shape(source: str) -> list[tuple[str, ...]]:
     ]
 
 
+@pytest.mark.slow
 def test_long_runs_take_linear_time() -> None:
     # Quadratic behaviour would take minutes here, not moments.
     for text in (" " * 2_000_000 + "x", "\n" * 2_000_000 + "x" * 20, ("\u0301" * 200 + " ") * 5_000, "\r" * 1_000_000):

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from tilth.core.channel import ChannelClosedError, LateError
 from tilth.core.errors import RecipeError
-from tilth.core.worker import PATIENCE, Worker, ending, out_of_time
+from tilth.core.worker import PATIENCE, Worker, WorkerOwner, ending, out_of_time
 from tilth.data.extract.config import ExtractConfig
 from tilth.data.extract.result import Extracted, Fault
 
@@ -34,7 +34,7 @@ def require(kind: str) -> None:
         )
 
 
-class Extractor:
+class Extractor(WorkerOwner):
     """Extracts documents of one kind, one after another; close it, or use it as a context manager.
 
     Not for several threads at a time: each takes its own, and with it a process of its own.
@@ -48,24 +48,6 @@ class Extractor:
         """
         require(kind)
         self.kind, self.options = kind, options or ExtractConfig()
-        self._worker: _Worker | None = None
-
-    def __enter__(self) -> Extractor:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Ends the worker."""
-        if self._worker is not None:
-            self._worker.kill()
-            self._worker = None
-
-    @property
-    def pid(self) -> int | None:
-        """The worker's process id, where there is one."""
-        return self._worker.process.pid if self._worker is not None else None
 
     def extract(self, raw: bytes, locator: str, *, charset: str | None = None) -> Extracted:
         """The text of one document, or why there is none; always an answer, within ten times `seconds`.
@@ -86,8 +68,9 @@ class Extractor:
 
     def _try(self, raw: bytes, charset: str | None) -> Extracted:
         if self._worker is None:
-            self._worker = _Worker(self.kind, self.options.memory)
-        found = self._worker.parse(raw, {**self.options.model_dump(), "charset": charset})
+            setup = {"kind": self.kind, "memory": self.options.memory}
+            self._worker = Worker("tilth.data.extract.worker", f"reads {self.kind.upper()}", setup)
+        found = _parse(self._worker, raw, {**self.options.model_dump(), "charset": charset})
         if found.text is None and found.faults[-1].rule in ("memory", "crashed", "timeout"):
             self.close()
         return found
@@ -114,29 +97,21 @@ class Extractors:
             extractor.close()
 
 
-class _Worker:
-    """One process that parses, ready to be given documents."""
-
-    def __init__(self, kind: Kind, memory: int) -> None:
-        setup = {"kind": kind, "memory": memory}
-        self._worker = Worker("tilth.data.extract.worker", f"reads {kind.upper()}", setup)
-        self.process, self.kill = self._worker.process, self._worker.kill
-
-    def parse(self, raw: bytes, options: dict[str, Any]) -> Extracted:
-        """The answer to one document, or the fault that says how the process ended."""
-        deadline = time.monotonic() + options["seconds"] * PATIENCE
-        try:
-            self._worker.channel.send(options, raw, deadline)
-            return _answer(*self._worker.channel.receive(deadline))
-        except LateError:
-            self.kill()
-            why = f"no answer within {options['seconds'] * PATIENCE:g} seconds"
-        except ChannelClosedError:
-            status = self._worker.ended()
-            if not out_of_time(status):
-                return Extracted(None, faults=(Fault("crashed", str(status), f"the parser died: {ending(status)}"),))
-            why = f"more than {options['seconds']:g} seconds of processor time"
-        return Extracted(None, faults=(Fault("timeout", f"{options['seconds']:g}", why),))
+def _parse(worker: Worker, raw: bytes, options: dict[str, Any]) -> Extracted:
+    """The answer to one document, or the fault that says how the process ended."""
+    deadline = time.monotonic() + options["seconds"] * PATIENCE
+    try:
+        worker.channel.send(options, raw, deadline)
+        return _answer(*worker.channel.receive(deadline))
+    except LateError:
+        worker.kill()
+        why = f"no answer within {options['seconds'] * PATIENCE:g} seconds"
+    except ChannelClosedError:
+        status = worker.ended()
+        if not out_of_time(status):
+            return Extracted(None, faults=(Fault("crashed", str(status), f"the parser died: {ending(status)}"),))
+        why = f"more than {options['seconds']:g} seconds of processor time"
+    return Extracted(None, faults=(Fault("timeout", f"{options['seconds']:g}", why),))
 
 
 def _answer(header: dict[str, Any], body: bytes) -> Extracted:

@@ -3,11 +3,13 @@
 units.py      what a sample is drawn from: whole files, and pieces of large ones
 estimate.py   from a sample to the whole, with error bars; how duplicates grow
 trial.py      the real tasks over the sample: foretell(config, tokenizer, …) -> Forecast
+reckon.py     what follows from them for the whole
 """
 
 from __future__ import annotations
 
 from tilth.data.forecast.estimate import Estimate
-from tilth.data.forecast.trial import Forecast, Terms, foretell
+from tilth.data.forecast.reckon import Forecast
+from tilth.data.forecast.trial import Terms, foretell
 
 __all__ = ["Estimate", "Forecast", "Terms", "foretell"]

@@ -1,4 +1,4 @@
-"""The real tasks over a sample, and what follows from them for the whole.
+"""The real tasks over a sample; what follows from them for the whole is reckoned in reckon.py.
 
     foretell(config, tokenizer, base, shop, terms) -> Forecast
 
@@ -13,9 +13,9 @@ other half.
 from __future__ import annotations
 
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +23,20 @@ from tilth.core.errors import DataError
 from tilth.core.files import disk, hash_file
 from tilth.core.tasks import Done, Task
 from tilth.data import pipeline
+from tilth.data.clean_plan import clean_parts
 from tilth.data.config import DataConfig
-from tilth.data.forecast.estimate import Estimate, Growth, Stratum, exactly, grown, total
+from tilth.data.forecast.estimate import Stratum
+from tilth.data.forecast.reckon import Forecast, Seen, Taken, reckon
 from tilth.data.forecast.units import Found, Unit, by_kind, cut, draw, look
 from tilth.data.sources import Input, SourceConfig
 from tilth.data.tasks import collect
 from tilth.data.tasks.split import AssignedPart
+from tilth.data.token_plan import encode_task, tokenizer_task
 from tilth.data.workshop import Cleaned, Compared, Workshop
 from tilth.tokenizer import TokenizerConfig
 
 _GOES = ((0,), (2,), (1, 3))  # the groups of each go, by their number modulo 4
 _ONE_PART = 1 << 60
-_TIMES = 0.25  # a rate that is measured once may be off by so much: other processes, caches, the disk
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,39 +52,6 @@ class Terms:
     sample_bytes: int = 32_000_000
     seconds: float = 60.0
     seed: int = 0
-
-
-@dataclass
-class Forecast:
-    """What is foretold; `plain` is what `--json` prints.
-
-    Attributes:
-        sources: of each its name, bytes and files, how much was sampled, and what could not be.
-        quantities: documents, text_bytes and so on by name.
-        rules: by verdict and rule. growth: of duplicates, `exact` and `near`.
-        notes: what should be known of these figures.
-    """
-
-    sources: list[dict[str, Any]]
-    workers: int
-    quantities: dict[str, Estimate] = field(default_factory=dict)
-    rules: dict[str, dict[str, Estimate]] = field(default_factory=dict)
-    growth: dict[str, Growth] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-
-    def plain(self) -> dict[str, Any]:
-        """Plain data."""
-        return {
-            "sources": self.sources,
-            "workers": self.workers,
-            **{name: estimate.plain() for name, estimate in self.quantities.items()},
-            "rules": {
-                verdict: {rule: estimate.plain() for rule, estimate in rules.items()}
-                for verdict, rules in self.rules.items()
-            },
-            "duplicates": {name: growth.plain() for name, growth in self.growth.items()},
-            "notes": self.notes,
-        }
 
 
 def foretell(
@@ -190,9 +159,9 @@ class _Trial:
         encoded = self._encode(parts, assigned)
         worse = self._held_out(parts, assigned, encoded)
         strata = self._strata(encoded)
-        forecast = Forecast(self._sources(), self.shop.executor.workers, notes=self.notes)
-        self._foretell(forecast, strata, compared, assigned, worse)
-        return forecast
+        taken = Taken(self.rates, self.clock, self.per_part, self.shop.executor.workers, len(self.groups))
+        seen = Seen(self.config, self.found, strata, compared, assigned, worse, taken)
+        return reckon(seen, self._sources(), self.notes)
 
     def _empty_parts(self) -> None:
         """Parts with next to nothing in them, one for each worker: the first time they start, and load what tasks need;
@@ -204,7 +173,7 @@ class _Trial:
         item = Input(source.source_name, "text", path, "nothing", path.stat().st_size, hash_file(path))
         numbered = [replace(item, locator=f"nothing-{n}") for n in range(self.shop.executor.workers)]
         done = self.shop.run([_collect_task(source, [one]) for one in numbered])
-        pipeline.clean_parts(self.config, [(one, one.facts["parts"][0]["file"]) for one in done], self.shop)
+        clean_parts(self.config, [(one, one.facts["parts"][0]["file"]) for one in done], self.shop)
 
     def _timed(self, name: str, run: Callable[[], Any]) -> Any:
         began = time.perf_counter()
@@ -235,7 +204,7 @@ class _Trial:
             group.collected = done
         read = [group for group in go if group.collected and group.collected.facts["parts"]]
         parts = [(group.collected, group.collected.facts["parts"][0]["file"]) for group in read if group.collected]
-        for group, cleaned in zip(read, pipeline.clean_parts(self.config, parts, self.shop), strict=True):
+        for group, cleaned in zip(read, clean_parts(self.config, parts, self.shop), strict=True):
             group.cleaned = cleaned
         busy, took = min(self.shop.executor.workers, len(go)), time.perf_counter() - began
         # At least a fifth was for the text: the time of an empty part is uncertain too.
@@ -283,11 +252,11 @@ class _Trial:
     def _encode(self, parts: Sequence[Cleaned], assigned: Done) -> list[Done]:
         divided = self._divided(parts, assigned)
         trained = self._timed("tokenizer", lambda: self._learned(divided, parts, assigned))
-        tasks = [pipeline.encode_task(d, p, assigned, trained, 1) for d, p in zip(divided, parts, strict=True)]
+        tasks = [encode_task(d, p, assigned, trained, 1) for d, p in zip(divided, parts, strict=True)]
         return list(self._timed("encode", lambda: self.shop.run(tasks)))
 
     def _learned(self, divided: Sequence[AssignedPart], parts: Sequence[Cleaned], assigned: Done) -> Done:
-        return self.shop.run_one(pipeline.tokenizer_task(self.tokenizer, divided, parts, assigned, 1))
+        return self.shop.run_one(tokenizer_task(self.tokenizer, divided, parts, assigned, 1))
 
     def _held_out(self, parts: Sequence[Cleaned], assigned: Done, encoded: Sequence[Done]) -> float:
         """How many times more tokens a text has that the tokenizer did not learn from."""
@@ -302,7 +271,7 @@ class _Trial:
         except DataError:  # nothing to learn from
             return 1.0
         pairs = zip(divided[halves[1]], parts[halves[1]], strict=True)
-        again = self.shop.run([pipeline.encode_task(d, p, assigned, trained, 1) for d, p in pairs])
+        again = self.shop.run([encode_task(d, p, assigned, trained, 1) for d, p in pairs])
         learned, held_out = (sum(_tokens(done) for done in dones) for dones in (encoded[halves[1]], again))
         return max(1.0, held_out / learned) if learned else 1.0
 
@@ -331,94 +300,6 @@ class _Trial:
             )
         return rows
 
-    def _foretell(
-        self,
-        forecast: Forecast,
-        strata: Sequence[Stratum],
-        compared: Sequence[tuple[int, int, Compared]],
-        assigned: Done,
-        worse: float,
-    ) -> None:
-        names = {name for stratum in strata for group in stratum.groups for name in group}
-        for verdict in ("changed", "dropped"):
-            rules = sorted(name.partition(":")[2] for name in names if name.startswith(f"{verdict}:"))
-            forecast.rules[verdict] = {rule: total(strata, f"{verdict}:{rule}", counts=True) for rule in rules}
-        skipped = (verdict for one in self.found for verdict in one.skipped if verdict.verdict == "dropped")
-        known = Counter(f"{verdict.stage}/{verdict.rule}" for verdict in skipped)
-        known["read/empty"] += sum(one.empty for one in self.found)
-        for rule, n in known.items():
-            if n:
-                forecast.rules["dropped"][rule] = forecast.rules["dropped"].get(rule, exactly(0)) + exactly(n)
-        quantities = forecast.quantities
-        for name in ("read_documents", "cleaned_documents"):
-            quantities[name] = total(strata, name, counts=True)
-        for name in ("read_text_bytes", "cleaned_text_bytes"):
-            quantities[name] = total(strata, name)
-        self._duplicates(forecast, compared, assigned)
-        self._kept(forecast, strata, worse)
-        quantities["disk_bytes"] = total(strata, "disk")
-        quantities["dataset_bytes"] = total(strata, "dataset")
-        quantities["seconds"] = self._seconds(strata)
-
-    def _duplicates(self, forecast: Forecast, compared: Sequence[tuple[int, int, Compared]], assigned: Done) -> None:
-        whole = forecast.quantities["cleaned_documents"]
-        for name in ("exact", "near"):
-            found = [(n, getattr(one, name)) for _, n, one in compared if getattr(one, name) is not None]
-            if found and (name == "exact" or self.config.drops_near):
-                points = [(float(n), float(done.facts["documents"])) for n, done in found]
-                forecast.growth[name] = grown(points, whole.value)
-        rules = assigned.facts["rules"]["dropped"]
-        documents = compared[-1][1]
-        for rule, n in rules.items():
-            forecast.growth[rule] = grown([(documents, n)], whole.value)
-        if any(growth.times > 1 for growth in forecast.growth.values()):
-            self.notes.append(
-                "duplicates do not grow in line with the text: their growth is fitted to a quarter, a half and all of "
-                "the sample, and their interval reaches from growth in line to clearly faster than the fit"
-            )
-
-    def _kept(self, forecast: Forecast, strata: Sequence[Stratum], worse: float) -> None:
-        quantities, gone = forecast.quantities, exactly(0)
-        for growth in forecast.growth.values():
-            gone = gone + growth.estimate
-        cleaned = quantities["cleaned_documents"]
-        quantities["kept_documents"] = cleaned.minus(gone)
-        share = Estimate(
-            *(gone_n / cleaned.value if cleaned.value else 0.0 for gone_n in (gone.value, gone.low, gone.high))
-        )
-        stays = exactly(1).minus(share)
-        quantities["kept_text_bytes"] = quantities["cleaned_text_bytes"].times(stays)
-        unseen = 1 - sum(sum(s.covered) for s in strata) / max(1, sum(s.whole for s in strata))
-        most = 1 + (worse - 1) * max(0.0, unseen)
-        suits = Estimate(1 + (most - 1) / 2, 1, most)
-        quantities["tokens"] = total(strata, "tokens").times(stays).times(suits)
-        if worse > 1.001 and unseen > 0.001:
-            self.notes.append(
-                f"a tokenizer that learned from half of the sample needs {100 * (worse - 1):.1f}% more tokens for the "
-                "other half: the interval of tokens allows for that"
-            )
-
-    def _seconds(self, strata: Sequence[Stratum]) -> Estimate:
-        """The time of all workers over the whole, by what the sample took."""
-        whole, covered = sum(s.whole for s in strata), sum(sum(s.covered) for s in strata) or 1
-        times, workers = max(1.0, whole / covered), self.shop.executor.workers
-        parts = sum(max(1, -(-one.size // self.config.shard_bytes)) for one in self.found if one.inputs)
-        busy = min(workers, parts)
-        work = Estimate(*(rate * whole / busy for rate in (_mean(self.rates), min(self.rates), max(self.rates))))
-        in_turn = self.clock["encode"] * min(workers, len(self.groups)) * times / busy + self.per_part * parts / busy
-        in_turn += self.clock["compare"] * times + self._tokenizer_seconds(times)
-        rest = Estimate(in_turn, in_turn * (1 - _TIMES), in_turn * (1 + _TIMES))
-        moved = Estimate(work.value, work.low * (1 - _TIMES), work.high * (1 + _TIMES))
-        return moved + rest + exactly(self.clock["start"])
-
-    def _tokenizer_seconds(self, times: float) -> float:
-        """A line through half of the sample and all of it: counting grows with the text, merging does not."""
-        seconds, half = self.clock["tokenizer"], self.clock.get("half a tokenizer")
-        if half is None:
-            return seconds * times
-        slope = min(seconds, max(0.0, 2 * (seconds - half)))
-        return seconds + slope * (times - 1)
-
 
 def _collect_task(source: SourceConfig, inputs: Sequence[Input]) -> Task:
     """All of these files as one part."""
@@ -429,10 +310,6 @@ def _collect_task(source: SourceConfig, inputs: Sequence[Input]) -> Task:
 
 def _before(group: int, goes: int) -> bool:
     return any(group % 4 in own for own in _GOES[:goes])
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
 
 
 def _tokens(done: Done) -> int:

@@ -19,6 +19,7 @@
     url.py           one file by http, resumed and verified
     web/             crawls and Common Crawl, kept as WARC; WARC to documents
     python_docs.py   the embedded default; docstrings.py makes its reference pages
+    python_questions.py   questions about it, with the answers that its docstrings give
 
 A reader is a function from an `Intake` and pieces of bytes to outcomes; `read_input` chooses it by the input's kind.
 """

@@ -35,8 +35,9 @@ class SourceConfig(Config):
     """An http or https address of one file; downloaded once, compared with `sha256`."""
     sha256: str | None = None
     """SHA-256 (64 hex digits) of the file at `url`."""
-    builtin: Literal["python_docs"] | None = None
-    """`python_docs`: the language reference, docstrings and sources of the Python that runs tilth; needs no network."""
+    builtin: Literal["python_docs", "python_questions"] | None = None
+    """`python_docs`: the language reference, docstrings and sources of the Python that runs tilth; needs no network.
+    `python_questions`: conversations about what the same docstrings say."""
     crawl: CrawlConfig | None = None
     """Pages of the web, fetched politely and kept as WARC."""
     common_crawl: CommonCrawlConfig | None = None
@@ -72,8 +73,8 @@ class SourceConfig(Config):
     invalid_utf8: Literal["replace", "drop"] = "replace"
     """A document with bytes that are not UTF-8: put U+FFFD in their place, or drop it. Both are counted."""
     max_bad_rows: float = Field(default=0.01, ge=0, le=1)
-    """The share of a file's rows that may be unusable before the run stops; 1: what is damaged or has no such column is
-    counted, and the run goes on."""
+    """The share of a file's rows that may be unusable, and of a source's files that may be damaged, before the run
+    stops; 1: what is damaged or has no such column is counted, and the run goes on."""
 
     @field_validator("path")
     @classmethod

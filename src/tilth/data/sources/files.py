@@ -10,6 +10,7 @@
         hub_stream                     a Parquet file that is not on this machine: see hub_stream.py
         synthetic_…                    what a model wrote: see synthetic/answers.py
         topics, module                 the embedded Python documentation: see python_docs.py
+        questions                      questions about it: see python_questions.py
 
 Memory stays bounded by the longest line or the largest block (see streams.py). Locators: `path` for a whole file,
 `path#bytes=a-b` (first and last byte, as HTTP counts them) for a part of a large one, `path#row=n` for a row of JSON or
@@ -24,10 +25,14 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+<<<<<<< HEAD
 from tilth.core.errors import DataError
 from tilth.data.document import Outcome, Rows
+=======
+from tilth.data.document import Outcome
+>>>>>>> 7a3be69e981ede44637cee5365e2cdf98bbe8d0e
 from tilth.data.extract import Extractors
-from tilth.data.sources import archives, python_docs, streams
+from tilth.data.sources import archives, losses, python_docs, streams
 from tilth.data.sources.arrow_rows import read_arrow
 from tilth.data.sources.config import SourceConfig
 from tilth.data.sources.content import Content, gathered, in_archive, on_disk
@@ -35,8 +40,10 @@ from tilth.data.sources.inputs import ARCHIVES, Input, kind_of, split_suffixes
 from tilth.data.sources.intake import Intake, Note
 from tilth.data.sources.languages import LANGUAGES
 from tilth.data.sources.parquet_rows import read_parquet
+from tilth.data.sources.python_questions import read_questions
 from tilth.data.sources.rows import read_csv, read_json, read_jsonl, too_long
 
+<<<<<<< HEAD
 
 def _reader_that_opens(kind: str) -> Callable[[Intake], Iterator[Outcome]] | None:
     """The reader of a kind that is no stream of bytes; what belongs to it alone is imported when it is met."""
@@ -63,16 +70,41 @@ def read_input(item: Input, config: SourceConfig, extractors: Extractors | None 
 def read_rows(item: Input, config: SourceConfig, extractors: Extractors | None = None) -> Iterator[Outcome | Rows]:
     """What one file of a source holds, in its order: the same for the same bytes, always. Documents of which nothing is
     said may come many at once.
+=======
+_OPEN_THEMSELVES: dict[str, Callable[[Intake], Iterator[Outcome]]] = {
+    "hub_stream": read_hub_stream,
+    "synthetic_documents": read_synthetic,
+    "synthetic_pairs": read_synthetic,
+    "topics": python_docs.read,
+    "module": python_docs.read,
+    "questions": read_questions,
+}
+
+
+def read_input(
+    item: Input, config: SourceConfig, extractors: Extractors | None = None, *, among_many: bool = False
+) -> Iterator[Outcome]:
+    """What one file of a source holds, in its order: the same for the same bytes, always.
+>>>>>>> 7a3be69e981ede44637cee5365e2cdf98bbe8d0e
 
     Args:
         extractors: processes that parse HTML and PDF, to be used for several files; by default its own.
+        among_many: a file that is truncated or damaged gives an outcome that says so (`loses`) instead of an error:
+            whoever reads all files judges how many of them may be (losses.py).
 
     Raises:
         DataError: the file cannot be opened, changed since it was listed, is truncated or damaged, lacks the column, or
             has more unusable rows than `config.max_bad_rows` allows (at 1, all but the first two are counted instead).
             Outcomes may have been given out before.
     """
-    intake = Intake(item, config)
+    for outcome in _read(Intake(item, config), extractors):
+        if outcome.loses and not among_many and config.max_bad_rows < 1:
+            raise losses.damaged(item, outcome)
+        yield outcome
+
+
+def _read(intake: Intake, extractors: Extractors | None) -> Iterator[Outcome]:
+    item, config = intake.item, intake.config
     with contextlib.ExitStack() as stack:
         extractors = extractors or stack.enter_context(Extractors(config.extract))
         reader = _reader_that_opens(item.kind)
@@ -87,15 +119,10 @@ def read_rows(item: Input, config: SourceConfig, extractors: Extractors | None =
         else:
             try:
                 yield from _file(intake, on_disk(item), extractors)
+            except streams.BombError as error:
+                yield intake.drop(item.locator, _note(intake, error))
             except streams.PackedError as error:
-                yield _damaged(intake, error)
-
-
-def _damaged(intake: Intake, error: streams.PackedError) -> Outcome:
-    """What is said of a file whose packing is no longer whole, where the recipe lets it pass: as of bad rows."""
-    if intake.config.max_bad_rows < 1 and not isinstance(error, streams.BombError):
-        raise DataError(error.message, f"{error.remedy}; `max_bad_rows: 1` counts such files and goes on") from error
-    return intake.drop(intake.item.locator, _note(intake, error))
+                yield intake.lose(item.locator, _note(intake, error))
 
 
 def _note(intake: Intake, error: streams.PackedError) -> Note:

@@ -26,6 +26,7 @@ Kind = Literal[
     "tar",
     "topics",
     "module",
+    "questions",
     "arrow",
     "hub_stream",
     "synthetic_documents",

@@ -109,6 +109,10 @@ class Intake:
         """No document stands at `locator`, for the reason that the last of `notes` gives."""
         return self._dropped(locator, list(notes))
 
+    def lose(self, locator: str, note: Note) -> Outcome:
+        """From `locator` on the file cannot be read."""
+        return replace(self._dropped(locator, [note]), loses=True)
+
     def rest(self) -> list[Outcome]:
         """To be called at the end: a file that gave no outcome at all is an empty one."""
         if self._outcomes:

@@ -5,7 +5,7 @@
         path: a folder     every known suffix under it; hidden files, links that lead out of it, other suffixes: skipped
         path: a glob       what it matches; `**` goes through folders
         url                the file, downloaded into `downloads` and compared with its SHA-256
-        builtin            the embedded collection
+        builtin            the embedded collections
         crawl, common_crawl    pages of the web, brought to `downloads`: see web/
         hub                a data set of Hugging Face: see hub.py
         deeplake           a data set of Deep Lake: see deeplake.py
@@ -29,6 +29,13 @@ from tilth.data.sources import python_docs
 from tilth.data.sources.config import GLOB_CHARACTERS, SourceConfig
 from tilth.data.sources.hashes import file_hash
 from tilth.data.sources.inputs import ARCHIVES, KNOWN_SUFFIXES, Input, Kind, Listing, kind_of
+<<<<<<< HEAD
+=======
+from tilth.data.sources.python_questions import list_questions
+from tilth.data.sources.synthetic.listing import list_synthetic
+from tilth.data.sources.url import fetch
+from tilth.data.sources.web.listing import list_web
+>>>>>>> 7a3be69e981ede44637cee5365e2cdf98bbe8d0e
 
 
 def list_inputs(config: SourceConfig, base: Path, downloads: Path) -> Listing:
@@ -44,6 +51,8 @@ def list_inputs(config: SourceConfig, base: Path, downloads: Path) -> Listing:
     """
     if config.builtin == "python_docs":
         return Listing(tuple(python_docs.list_modules(config.source_name)))
+    if config.builtin == "python_questions":
+        return Listing(tuple(list_questions(config.source_name)))
     if config.crawl is not None or config.common_crawl is not None:
         from tilth.data.sources.web.listing import list_web
 
@@ -72,7 +81,7 @@ def list_inputs(config: SourceConfig, base: Path, downloads: Path) -> Listing:
         return _from_glob(config, base, Path(config.path).expanduser())
     raise DataError(
         f"source {config.source_name}: there is nothing at {path}",
-        f"check `path: {config.path}`; relative paths start from {base}",
+        f"check `path: {config.path}`; relative paths start from {base.absolute()}",
     )
 
 

@@ -57,9 +57,10 @@ def read_columns(intake: Intake, file: BinaryIO, schema_of: SchemaOf, rows_of: R
                 raise _Refused("bomb", f"{text} characters of text out of {size} bytes")
             yield outcome
     except _Refused as error:
-        yield tally.bad(place, Note(error.rule, "", f"{place}: {error.why}"))
+        yield intake.lose(place, Note(error.rule, "", f"{place}: {error.why}"))
     except (OSError, pa.ArrowException) as error:
-        yield tally.bad(f"{place}#row={number + 1}", Note("damaged", "", f"{place}, row {number + 1}: {_short(error)}"))
+        why = f"{place}, row {number + 1}: it is damaged, or none of its kind: {_short(error)}"
+        yield intake.lose(f"{place}#row={number + 1}", Note("damaged", "", why))
     tally.judge()
 
 

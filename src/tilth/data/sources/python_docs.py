@@ -21,6 +21,7 @@ import tokenize
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from tilth.core.errors import DataError
 from tilth.data.document import Outcome
@@ -69,6 +70,31 @@ def _modules(folder: Path) -> Iterator[Path]:
 
 def read(intake: Intake) -> Iterator[Outcome]:
     """The documents of one file that `list_modules` gave."""
+    source = parsed(intake)
+    if isinstance(source, Outcome):
+        yield source
+    elif intake.item.kind == "topics":
+        yield from _topics(intake, source.tree)
+    else:
+        yield from _module(intake, source)
+
+
+class Source(NamedTuple):
+    """A file of the standard library.
+
+    Attributes:
+        path: below the library's folder, as `json/decoder.py`: what the splits keep together all that is made of it by.
+        module: as one imports it, `json.decoder`.
+    """
+
+    path: str
+    module: str
+    text: str
+    tree: ast.Module
+
+
+def parsed(intake: Intake) -> Source | Outcome:
+    """The file of an intake, or that it cannot be parsed, dropped. DataError when it is gone or changed."""
     intake.license = intake.license or LICENSE
     item = intake.item
     try:
@@ -85,9 +111,8 @@ def read(intake: Intake) -> Iterator[Outcome]:
             text = data.decode(encoding)
             tree = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
-        yield intake.drop(item.locator, Note("unparsable", "", f"{item.locator}: {error}"))
-        return
-    yield from _topics(intake, tree) if item.kind == "topics" else _module(intake, name, text, tree)
+        return intake.drop(item.locator, Note("unparsable", "", f"{item.locator}: {error}"))
+    return Source(name, name.removesuffix(".py").removesuffix("/__init__").replace("/", "."), text, tree)
 
 
 def _topics(intake: Intake, tree: ast.Module) -> Iterator[Outcome]:
@@ -101,12 +126,11 @@ def _topics(intake: Intake, tree: ast.Module) -> Iterator[Outcome]:
         yield intake.drop(intake.item.locator, Note("unparsable", "", f"{_TOPICS} holds no dictionary of topics"))
 
 
-def _module(intake: Intake, name: str, text: str, tree: ast.Module) -> Iterator[Outcome]:
+def _module(intake: Intake, source: Source) -> Iterator[Outcome]:
     # Its docstrings stand in its source: the two must not part into training and validation, nor be measured twice.
-    intake.meta = {"group": name, "twin": True}
-    dotted = name.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
-    documentation = reference(dotted, tree)
+    intake.meta = {"group": source.path, "twin": True}
+    documentation = reference(source.module, source.tree)
     if documentation:
-        documentation, lone = without_surrogates(documentation, f"doc:{dotted}")  # a docstring may spell one
-        yield intake.from_text(f"doc:{dotted}", documentation, *lone)
-    yield intake.from_text(f"source:{name}", text, meta={"language": "python"})
+        documentation, lone = without_surrogates(documentation, f"doc:{source.module}")  # a docstring may spell one
+        yield intake.from_text(f"doc:{source.module}", documentation, *lone)
+    yield intake.from_text(f"source:{source.path}", source.text, meta={"language": "python"})

@@ -20,10 +20,13 @@ from tilth.data.sources import json_rows, streams
 from tilth.data.sources.csv_records import Record, records
 from tilth.data.sources.inputs import split_suffixes
 from tilth.data.sources.intake import Intake, Note
+<<<<<<< HEAD
 from tilth.data.sources.plain_json import plain_texts
+=======
+from tilth.data.sources.losses import JUDGED_FROM
+>>>>>>> 7a3be69e981ede44637cee5365e2cdf98bbe8d0e
 from tilth.data.sources.shapes import Shape, shape_of
 
-_JUDGED_FROM = 100  # rows; a share of fewer says little
 _JUDGED_EVERY = 10_000
 _FEW_LINES = 8  # are not worth the call of a parser
 
@@ -56,13 +59,13 @@ class Tally:
 
     def _look(self) -> None:
         # The share is judged at the file's end; now and then before, so that a large wrong file stops early.
-        if self._rows % _JUDGED_EVERY == 0 or (self._rows == _JUDGED_FROM and self._bad_rows == _JUDGED_FROM):
+        if self._rows % _JUDGED_EVERY == 0 or (self._rows == JUDGED_FROM and self._bad_rows == JUDGED_FROM):
             self.judge()
 
     def judge(self) -> None:
         """Raises DataError when all rows are bad, or more than `max_bad_rows` of at least 100."""
         limit = self.intake.config.max_bad_rows
-        too_many = self._rows >= _JUDGED_FROM and self._bad_rows > limit * self._rows
+        too_many = self._rows >= JUDGED_FROM and self._bad_rows > limit * self._rows
         if not too_many and not (self._rows and self._bad_rows == self._rows and limit < 1):
             return
         wanted = self.intake.config.wanted

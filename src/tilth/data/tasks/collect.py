@@ -15,18 +15,28 @@ from tilth.data.sources import Input, SourceConfig, read_rows
 from tilth.data.tasks.parts import DocumentWriter, LedgerWriter
 
 VERSION = 5
+<<<<<<< HEAD
+=======
+_NAMED = 3  # files that are lost, of each task
+>>>>>>> 7a3be69e981ede44637cee5365e2cdf98bbe8d0e
 
 
 def collect(
     folder: Path, source: SourceConfig, inputs: Sequence[Input], skipped: Sequence[Verdict], part_bytes: int
 ) -> dict[str, Any]:
-    """Reads files into parts of about `part_bytes` of text; facts: `parts` [{file, documents, text_bytes}], `rules`."""
-    parts = _Parts(folder, part_bytes)
+    """Reads files into parts of about `part_bytes` of text.
+
+    Returns:
+        `parts` [{file, documents, text_bytes}], `rules`, and `lost` {files, first}: how many files were not read to
+        their end, and what is wrong with the first few.
+    """
+    parts, lost = _Parts(folder, part_bytes), dict[str, str]()
     with Extractors(source.extract) as extractors, LedgerWriter(folder) as ledger, parts:
         ledger.add(skipped)
         progress.expect(sum(item.size for item in inputs))
         read = 0
         for item in inputs:
+<<<<<<< HEAD
             for found in read_rows(item, source, extractors):
                 if isinstance(found, Rows):
                     parts.add_rows(found.table)
@@ -34,9 +44,18 @@ def collect(
                 ledger.add(found.verdicts)
                 if found.document is not None:
                     parts.add(found.document)
+=======
+            for outcome in read_input(item, source, extractors, among_many=True):
+                ledger.add(outcome.verdicts)
+                if outcome.loses:
+                    lost.setdefault(item.locator, outcome.verdicts[-1].detail)
+                if outcome.document is not None:
+                    parts.add(outcome.document)
+>>>>>>> 7a3be69e981ede44637cee5365e2cdf98bbe8d0e
             read += item.size
             progress.reach(read)  # a reader that jumps about in a file does not say how far it is
-    return {"parts": parts.facts, "rules": ledger.rules}
+    first = list(lost.values())[:_NAMED]
+    return {"parts": parts.facts, "rules": ledger.rules, "lost": {"files": len(lost), "first": first}}
 
 
 class _Parts:

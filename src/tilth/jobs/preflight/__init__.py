@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tilth.core.errors import RecipeError
 from tilth.core.rundir import RunFolder
@@ -41,6 +42,12 @@ class Preflight:
     def ok(self) -> bool:
         """Whether the run may begin."""
         return not self.errors
+
+    def plain(self) -> dict[str, Any]:
+        """What `tilth check --json` prints: counts, lengths, vocabulary, forecast, and what is wrong."""
+        from tilth.jobs.preflight.summary import summary  # which reads this class
+
+        return summary(self)
 
 
 def look(recipe: Recipe, dataset: Dataset) -> Preflight:

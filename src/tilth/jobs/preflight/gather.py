@@ -15,8 +15,10 @@ from tilth.data.dataset import Dataset
 from tilth.data.order import Sampler
 from tilth.distributed.runtime import pick_device
 from tilth.jobs.base import Base, with_base
+from tilth.jobs.batches import batch_rows
 from tilth.jobs.mixing import training_tokens
 from tilth.jobs.objectives import Reading, epoch_tokens, held_out_pass, masker_of, packing_of, training_sampler
+from tilth.jobs.parts import complete_model
 from tilth.jobs.preflight.facts import Facts, Refusal
 from tilth.jobs.preflight.held_out import leak_facts
 from tilth.jobs.preflight.memory import ModelFacts, model_facts
@@ -26,7 +28,6 @@ from tilth.jobs.preflight.vocabulary import ends_of, vocabulary_facts
 from tilth.jobs.recipe import Recipe
 from tilth.jobs.room import check_room
 from tilth.jobs.runs import reading_habits
-from tilth.jobs.train import batch_rows, complete_model
 from tilth.model.config import ModelConfig
 
 ResultT = TypeVar("ResultT")

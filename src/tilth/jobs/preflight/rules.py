@@ -157,7 +157,7 @@ def _empty(facts: Facts) -> Iterator[Fault]:
     if nothing:
         yield Fault(
             "empty",
-            f"{nothing:,} of {facts.train.documents:,} documents are empty: they are their end and nothing else",
+            f"documents that are empty, their end and nothing else: {nothing:,} of {facts.train.documents:,}",
             "data.clean: add min_length",
         )
 

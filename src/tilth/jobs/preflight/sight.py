@@ -39,6 +39,13 @@ class Row:
     documents: tuple[tuple[Stretch, ...], ...]
     padding: int
 
+    def __str__(self) -> str:
+        """Its documents, each from a new line on; what is trained stands in [[ ]]."""
+        return "\n".join(
+            "".join(f"[[{stretch.text}]]" if stretch.trained else stretch.text for stretch in document)
+            for document in self.documents
+        )
+
 
 def first_rows(recipe: Recipe, dataset: Dataset, sampler: Sampler, count: int = 2) -> list[Row]:
     """The rows that the first step begins with. Of a masked model what is hidden is shown, as what is trained."""

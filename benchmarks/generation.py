@@ -1,0 +1,83 @@
+"""Generation: greedy tokens after a short prompt, by tilth's engine and by transformers, from the same weights."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.worker import Turns, repeat
+
+PROMPT = 16
+
+
+def prepare(folder: str, options: dict[str, Any]) -> None:
+    """A GPT-2 of random weights in a Hugging Face folder, with a tokenizer of bytes that tilth can read."""
+    import torch
+    import transformers
+
+    from tilth.tokenizer import TokenizerConfig, train_tokenizer
+
+    torch.manual_seed(1)
+    shape = options["shape"]
+    config = transformers.GPT2Config(
+        vocab_size=options["vocab"],
+        n_positions=shape["context"],
+        n_embd=shape["width"],
+        n_layer=shape["layers"],
+        n_head=shape["heads"],
+        bos_token_id=0,
+        eos_token_id=0,
+    )
+    transformers.GPT2LMHeadModel(config).save_pretrained(Path(folder) / "model")
+    train_tokenizer(TokenizerConfig(kind="byte"), []).save(Path(folder) / "model")
+
+
+def _prompt(options: dict[str, Any]) -> list[int]:
+    return [(7 * place + 3) % min(options["vocab"], 256) for place in range(PROMPT)]
+
+
+def _timed(write: Callable[[], int], options: dict[str, Any]) -> dict[str, float]:
+    start = time.perf_counter()
+    count = write()
+    seconds = time.perf_counter() - start
+    assert count == options["new"] * options["batch"], f"{count} tokens were written"
+    return {"speed": count / seconds}
+
+
+def tilth(turns: Turns, options: dict[str, Any]) -> None:
+    """The engine behind `tilth generate`; with temperature 0, as there."""
+    from tilth.generate.config import SamplingConfig
+    from tilth.generate.engine import generate_ids
+    from tilth.jobs.load import load
+
+    model, prompt = load(Path(options["folder"]) / "model", device="cpu").model, _prompt(options)
+
+    def write() -> int:
+        sampling, batch, new = SamplingConfig(temperature=0), options["batch"], options["new"]
+        ids = generate_ids(model, prompt, sampling, samples=batch, max_new_tokens=new)
+        return sum(token is not None for row in ids for token in row)
+
+    repeat(turns, lambda: _timed(write, options))
+
+
+def transformers(turns: Turns, options: dict[str, Any]) -> None:
+    """`generate` of transformers, in the precision that is asked for."""
+    import torch
+    import transformers as package
+
+    model: Any = package.GPT2LMHeadModel.from_pretrained(
+        Path(options["folder"]) / "model", dtype=getattr(torch, options["dtype"])
+    )
+    model.eval()
+    ids = torch.tensor([_prompt(options)] * options["batch"])
+    new = options["new"]
+
+    def write() -> int:
+        mask = torch.ones_like(ids)
+        settings = {"do_sample": False, "max_new_tokens": new, "min_new_tokens": new, "pad_token_id": 0}
+        out = model.generate(ids, attention_mask=mask, **settings)
+        return int(out[:, ids.shape[1] :].numel())
+
+    repeat(turns, lambda: _timed(write, options))

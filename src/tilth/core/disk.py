@@ -1,0 +1,183 @@
+"""The disk: every operation that changes it, what it refuses in our words, and paths that stay where they belong.
+
+    disk                            one method an operation, so that a test can fail, or exit at, the k-th
+    with storage_errors(path): …    the disk's refusals as a StorageError
+    hash_file(path)                 SHA-256
+    safe_join(root, *parts)         a path that cannot leave its root
+
+What is to be durable is written by `files.py`, which is the only one that knows the order of these operations.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from tilth.core.errors import IntegrityError, StorageError, TilthError
+
+
+class Disk:
+    """Every operation that changes the disk, one method each."""
+
+    def __init__(self) -> None:
+        self._hashes: dict[Path, tuple[tuple[int, ...], str]] = {}
+
+    def write(self, path: Path, chunks: Iterable[bytes | memoryview]) -> tuple[int, str]:
+        """Writes and fsyncs a new file; returns its size and SHA-256 (of the bytes given, not read back)."""
+        digest, size = hashlib.sha256(), 0
+        with path.open("wb") as file:
+            for chunk in chunks:
+                file.write(chunk)
+                digest.update(chunk)
+                size += len(chunk) if isinstance(chunk, bytes) else chunk.nbytes
+            file.flush()
+            os.fsync(file.fileno())
+            self._hashes[path] = file_state(os.fstat(file.fileno())), digest.hexdigest()
+        return size, digest.hexdigest()
+
+    def take_hash(self, path: Path) -> str | None:
+        """The SHA-256 of a file that `write` wrote, when nothing has changed it since; it is told once."""
+        state, sha256 = self._hashes.pop(path, (None, None))
+        return sha256 if sha256 is not None and state == file_state(path.stat()) else None
+
+    def append(self, path: Path, data: bytes) -> None:
+        """Appends to a file in one write, as long as there is room for it."""
+        with path.open("ab", buffering=0) as file:
+            while data:  # a disk that is nearly full takes a part of it, and says so only the next time
+                data = data[file.write(data) :]
+
+    def truncate(self, path: Path, size: int) -> None:
+        """Cuts a file to `size` bytes, durably."""
+        with path.open("r+b") as file:
+            file.truncate(size)
+            os.fsync(file.fileno())
+
+    def make_folder(self, path: Path) -> None:
+        """Makes a folder and its parents; it may exist."""
+        path.mkdir(parents=True, exist_ok=True)
+
+    def rename(self, old: Path, new: Path) -> None:
+        """Renames, atomically, within one file system."""
+        old.rename(new)
+
+    def replace(self, old: Path, new: Path) -> None:
+        """Renames a file over an existing one, atomically."""
+        self._hashes.pop(old, None)
+        old.replace(new)
+
+    def link(self, old: Path, new: Path) -> None:
+        """Gives a file a second name; a copy where the file system has no links."""
+        try:
+            os.link(old, new)
+        except OSError:
+            shutil.copyfile(old, new)
+
+    def sync_file(self, path: Path) -> None:
+        """Forces a file that a library wrote to disk."""
+        self._sync(path)
+
+    def sync_folder(self, path: Path) -> None:
+        """Forces a folder's entries to disk: without it a rename can be lost with the power."""
+        self._sync(path)
+
+    def remove(self, path: Path) -> None:
+        """Removes a file or a folder with all in it."""
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+    @staticmethod
+    def _sync(path: Path) -> None:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def file_state(of: os.stat_result) -> tuple[int, ...]:
+    """What changes when a file does."""
+    return of.st_dev, of.st_ino, of.st_size, of.st_mtime_ns
+
+
+disk = Disk()
+
+_DISK_FAULTS = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EIO,
+    errno.EEXIST,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.EFBIG,
+}
+
+
+@contextlib.contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turns the disk's refusals into a StorageError that names the place and the space left."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.ENOENT and error.filename and not Path(error.filename).parent.exists():
+            raise StorageError(
+                f"cannot write {error.filename}: its folder is gone",
+                "it was moved or removed meanwhile: bring it back, then type the same command",
+            ) from error
+        if error.errno not in _DISK_FAULTS:
+            raise
+        if isinstance(error, PermissionError) and error.filename and not _may_be_within(error.filename, path.parent):
+            raise unreadable(Path(error.filename), error) from error  # something that was to be read, on the way
+        existing = next((p for p in [path, *path.parents] if os.path.exists(p)), Path("/"))  # noqa: PTH110 - never raises
+        free = shutil.disk_usage(existing).free / 2**30
+        raise StorageError(
+            f"cannot write {error.filename or path}: {error.strerror} ({free:.2f} GiB free)",
+            "make room or choose another folder, then type the same command: what was finished is kept",
+        ) from error
+
+
+def _may_be_within(name: str | bytes | int, folder: Path) -> bool:
+    return not isinstance(name, str) or Path(name).absolute().is_relative_to(folder.absolute())
+
+
+def require_utf8(path: Path) -> None:
+    """StorageError for a path that is not UTF-8: Arrow and safetensors open none."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise StorageError(f"the path {str(path)!r} is not UTF-8", "choose another folder") from None
+
+
+def unreadable(path: Path, error: OSError) -> TilthError:
+    """A file that may not be read is not damaged; one that cannot be is as good as gone."""
+    told = f"cannot read {path}: {error.strerror}"
+    if isinstance(error, PermissionError):
+        return StorageError(told, "make it readable for this user")
+    return IntegrityError(told, "the folder is not whole: make it again")
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 (hex) of a file, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def safe_join(root: Path, *parts: str) -> Path:
+    """`root/parts…`, refused when it would leave `root`: a name from data or network must not choose where we write."""
+    joined = (root / Path(*parts)).resolve()
+    if not joined.is_relative_to(root.resolve()):
+        raise StorageError(
+            f"the name {'/'.join(parts)!r} leads out of {root}", "rename it so that it stays inside the folder"
+        )
+    return joined

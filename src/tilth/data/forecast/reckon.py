@@ -1,0 +1,188 @@
+"""From what the tasks said of a sample to what they will say of the whole.
+
+reckon(seen, sources, notes) -> Forecast
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tilth.core.tasks import Done
+from tilth.data.config import DataConfig
+from tilth.data.forecast.estimate import Estimate, Growth, Stratum, exactly, grown, total
+from tilth.data.forecast.units import Found
+from tilth.data.workshop import Compared
+
+_TIMES = 0.25  # a rate that is measured once may be off by so much: other processes, caches, the disk
+
+
+@dataclass
+class Forecast:
+    """What is foretold; `plain` is what `--json` prints.
+
+    Attributes:
+        sources: of each its name, bytes and files, how much was sampled, and what could not be.
+        quantities: documents, text_bytes and so on by name.
+        rules: by verdict and rule. growth: of duplicates, `exact` and `near`.
+        notes: what should be known of these figures.
+    """
+
+    sources: list[dict[str, Any]]
+    workers: int
+    quantities: dict[str, Estimate] = field(default_factory=dict)
+    rules: dict[str, dict[str, Estimate]] = field(default_factory=dict)
+    growth: dict[str, Growth] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def plain(self) -> dict[str, Any]:
+        """Plain data."""
+        return {
+            "sources": self.sources,
+            "workers": self.workers,
+            **{name: estimate.plain() for name, estimate in self.quantities.items()},
+            "rules": {
+                verdict: {rule: estimate.plain() for rule, estimate in rules.items()}
+                for verdict, rules in self.rules.items()
+            },
+            "duplicates": {name: growth.plain() for name, growth in self.growth.items()},
+            "notes": self.notes,
+        }
+
+
+@dataclass(frozen=True)
+class Taken:
+    """The time that the sample took.
+
+    Attributes:
+        rates: of each go: seconds of one worker for a byte that is covered.
+        clock: seconds of what is done for all parts, by name.
+        per_part: seconds that a part takes for being one.
+        groups: parts of the sample.
+    """
+
+    rates: Sequence[float]
+    clock: Mapping[str, float]
+    per_part: float
+    workers: int
+    groups: int
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What became of the sample.
+
+    Attributes:
+        compared: (groups, documents, what was found) of sub-samples, the whole sample last.
+        assigned: the task that gave documents their splits.
+        worse: how many times more tokens a text has that the tokenizer did not learn from.
+    """
+
+    config: DataConfig
+    found: Sequence[Found]
+    strata: Sequence[Stratum]
+    compared: Sequence[tuple[int, int, Compared]]
+    assigned: Done
+    worse: float
+    taken: Taken
+
+
+def reckon(seen: Seen, sources: list[dict[str, Any]], notes: list[str]) -> Forecast:
+    """What the sample says of the whole.
+
+    Args:
+        sources: what is known of each, for the forecast.
+        notes: what should be known already; more are added.
+    """
+    forecast, strata = Forecast(sources, seen.taken.workers, notes=notes), seen.strata
+    names = {name for stratum in strata for group in stratum.groups for name in group}
+    for verdict in ("changed", "dropped"):
+        rules = sorted(name.partition(":")[2] for name in names if name.startswith(f"{verdict}:"))
+        forecast.rules[verdict] = {rule: total(strata, f"{verdict}:{rule}", counts=True) for rule in rules}
+    skipped = (verdict for one in seen.found for verdict in one.skipped if verdict.verdict == "dropped")
+    known = Counter(f"{verdict.stage}/{verdict.rule}" for verdict in skipped)
+    known["read/empty"] += sum(one.empty for one in seen.found)
+    for rule, n in known.items():
+        if n:
+            forecast.rules["dropped"][rule] = forecast.rules["dropped"].get(rule, exactly(0)) + exactly(n)
+    quantities = forecast.quantities
+    for name in ("read_documents", "cleaned_documents"):
+        quantities[name] = total(strata, name, counts=True)
+    for name in ("read_text_bytes", "cleaned_text_bytes"):
+        quantities[name] = total(strata, name)
+    _duplicates(forecast, seen)
+    _kept(forecast, strata, seen.worse)
+    quantities["disk_bytes"] = total(strata, "disk")
+    quantities["dataset_bytes"] = total(strata, "dataset")
+    quantities["seconds"] = _seconds(seen)
+    return forecast
+
+
+def _duplicates(forecast: Forecast, seen: Seen) -> None:
+    whole = forecast.quantities["cleaned_documents"]
+    for name in ("exact", "near"):
+        found = [(n, getattr(one, name)) for _, n, one in seen.compared if getattr(one, name) is not None]
+        if found and (name == "exact" or seen.config.drops_near):
+            points = [(float(n), float(done.facts["documents"])) for n, done in found]
+            forecast.growth[name] = grown(points, whole.value)
+    rules = seen.assigned.facts["rules"]["dropped"]
+    documents = seen.compared[-1][1]
+    for rule, n in rules.items():
+        forecast.growth[rule] = grown([(documents, n)], whole.value)
+    if any(growth.times > 1 for growth in forecast.growth.values()):
+        forecast.notes.append(
+            "duplicates do not grow in line with the text: their growth is fitted to a quarter, a half and all of "
+            "the sample, and their interval reaches from growth in line to clearly faster than the fit"
+        )
+
+
+def _kept(forecast: Forecast, strata: Sequence[Stratum], worse: float) -> None:
+    quantities, gone = forecast.quantities, exactly(0)
+    for growth in forecast.growth.values():
+        gone = gone + growth.estimate
+    cleaned = quantities["cleaned_documents"]
+    quantities["kept_documents"] = cleaned.minus(gone)
+    share = Estimate(
+        *(gone_n / cleaned.value if cleaned.value else 0.0 for gone_n in (gone.value, gone.low, gone.high))
+    )
+    stays = exactly(1).minus(share)
+    quantities["kept_text_bytes"] = quantities["cleaned_text_bytes"].times(stays)
+    unseen = 1 - sum(sum(s.covered) for s in strata) / max(1, sum(s.whole for s in strata))
+    most = 1 + (worse - 1) * max(0.0, unseen)
+    suits = Estimate(1 + (most - 1) / 2, 1, most)
+    quantities["tokens"] = total(strata, "tokens").times(stays).times(suits)
+    if worse > 1.001 and unseen > 0.001:
+        forecast.notes.append(
+            f"a tokenizer that learned from half of the sample needs {100 * (worse - 1):.1f}% more tokens for the "
+            "other half: the interval of tokens allows for that"
+        )
+
+
+def _seconds(seen: Seen) -> Estimate:
+    """The time of all workers over the whole, by what the sample took."""
+    strata, taken = seen.strata, seen.taken
+    whole, covered = sum(s.whole for s in strata), sum(sum(s.covered) for s in strata) or 1
+    times, workers = max(1.0, whole / covered), taken.workers
+    parts = sum(max(1, -(-one.size // seen.config.shard_bytes)) for one in seen.found if one.inputs)
+    busy = min(workers, parts)
+    work = Estimate(*(rate * whole / busy for rate in (_mean(taken.rates), min(taken.rates), max(taken.rates))))
+    in_turn = taken.clock["encode"] * min(workers, taken.groups) * times / busy + taken.per_part * parts / busy
+    in_turn += taken.clock["compare"] * times + _tokenizer_seconds(taken.clock, times)
+    rest = Estimate(in_turn, in_turn * (1 - _TIMES), in_turn * (1 + _TIMES))
+    moved = Estimate(work.value, work.low * (1 - _TIMES), work.high * (1 + _TIMES))
+    return moved + rest + exactly(taken.clock["start"])
+
+
+def _tokenizer_seconds(clock: Mapping[str, float], times: float) -> float:
+    """A line through half of the sample and all of it: counting grows with the text, merging does not."""
+    seconds, half = clock["tokenizer"], clock.get("half a tokenizer")
+    if half is None:
+        return seconds * times
+    slope = min(seconds, max(0.0, 2 * (seconds - half)))
+    return seconds + slope * (times - 1)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)

@@ -1,0 +1,107 @@
+"""What a run measures at its start, once, and what may change while it goes on.
+
+    Decisions(recipe, …).take(name, measure)     the checkpoint's, or the folder's, or measured now and written down
+    asked_of(recipe)                             what may change while a run goes on: kept with every checkpoint
+    changed(identity, checkpoint)                what has changed since the run began
+
+A run that is killed and begins anew must not measure, and perhaps decide, otherwise. Nor must it use other rows in the
+steps that it does again, where memory was refused to more: `fewer_rows` says which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+from tilth.checkpoint.store import Checkpoint
+from tilth.core.config import fingerprint
+from tilth.core.errors import IntegrityError
+from tilth.core.rundir import RunFolder
+from tilth.distributed.runtime import Runtime
+from tilth.jobs.recipe import Recipe
+
+Decision = Literal["micro_rows", "precision"]
+
+_ASKED_BY: dict[Decision, str] = {"micro_rows": "micro_batch", "precision": "precision"}
+"""What is decided at the start, and the key of the recipe that asks for it."""
+_ROUNDING = ("device", "micro_batch", "precision")
+_LIMITS = ("steps", "tokens", "epochs", "hours", "early_stopping", "convergence")
+
+
+class Decisions:
+    """What a run of this recipe decides here, going on from this checkpoint, if any. Process 0 decides for all.
+
+    Args:
+        device: its name: what was measured on another says nothing.
+    """
+
+    def __init__(
+        self, recipe: Recipe, folder: RunFolder, runtime: Runtime, device: str, checkpoint: Checkpoint | None
+    ) -> None:
+        self._kept = _kept(recipe, checkpoint)
+        self._folder, self._runtime = folder, runtime
+        self._key = fingerprint([recipe.plain(), runtime.world_size, device, self._kept])
+        self._rows_key = f"micro_batch {recipe.train.micro_batch}, {device} x {runtime.world_size}"
+
+    def take(self, name: Decision, measure: Callable[[], Any]) -> Any:
+        """The decision of the checkpoint, as long as the recipe has not opened it again; else that of the folder, if
+        it began so; else `measure`'s, done in process 0 and durable when this returns.
+        """
+        if name in self._kept:
+            return self._kept[name]
+        return self._runtime.from_main(lambda: self._folder.decide(self._key, name, measure))
+
+    def fewer_rows(self) -> tuple[dict[int, int], list[str]]:
+        """From which step on fewer rows go through the model at once; and a line where that cannot be read."""
+
+        def look() -> tuple[list[tuple[int, int]], list[str]]:
+            try:
+                return list(self._folder.fewer_rows(self._rows_key).items()), []
+            except IntegrityError as error:
+                return [], [f"{error.message}; where memory is refused again, fewer rows are taken again"]
+
+        pairs, warnings = self._runtime.from_main(look)
+        return dict(pairs), warnings
+
+    def keep_rows(self, step: int, rows: int) -> None:
+        """Makes durable that from `step` on so many rows go through the model at once; for process 0."""
+        self._folder.keep_fewer_rows(self._rows_key, step, rows)
+
+
+def asked_of(recipe: Recipe) -> dict[str, Any]:
+    """What may change while a run goes on, and does so to its weights: kept with every checkpoint."""
+    plain = recipe.plain()
+    asked = {key: plain["train"][key] for key in (*_ROUNDING, *_LIMITS)}
+    if recipe.train.early_stopping:  # it counts evaluations
+        asked["early_stopping"]["every"] = recipe.evaluate.every
+    return asked
+
+
+def _kept(recipe: Recipe, checkpoint: Checkpoint | None) -> dict[str, Any]:
+    """The decisions of a checkpoint that the recipe has not opened again: by asking for something else, or for `auto`
+    on another device.
+    """
+    if checkpoint is None:
+        return {}
+    state, now = checkpoint.state(), asked_of(recipe)
+    before = state["identity"].get("asked", now)
+    moved = before["device"] != now["device"]
+    kept: dict[str, Any] = {}
+    for decision, key in _ASKED_BY.items():
+        if before[key] == now[key] and not (moved and now[key] == "auto"):
+            kept[decision] = state[decision]
+    return kept
+
+
+def changed(now: dict[str, Any], checkpoint: Checkpoint | None) -> list[str]:
+    """What has changed since the run began, now or on an earlier going on: `rounding`, `limits`."""
+    if checkpoint is None:
+        return []
+    before = checkpoint.state()["identity"]
+    found, asked = set(before.get("changed", [])), before.get("asked", now["asked"])
+    if before["environment"] != now["environment"] or before["world_size"] != now["world_size"]:
+        found.add("rounding")
+    for kind, keys in (("rounding", _ROUNDING), ("limits", _LIMITS)):
+        if any(asked[key] != now["asked"][key] for key in keys):
+            found.add(kind)
+    return sorted(found)

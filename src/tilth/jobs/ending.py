@@ -1,0 +1,76 @@
+"""The end of a run: its final model, its result and its report."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from tilth.core.errors import IntegrityError
+from tilth.core.files import read_json, write_json
+from tilth.core.rundir import Message, RunFolder
+from tilth.jobs.final import Adapted, choose_weights, standing_final, write_final
+from tilth.jobs.mixing import seen
+from tilth.jobs.recipe import Recipe
+from tilth.jobs.report import write_report
+from tilth.jobs.start import write_base
+from tilth.model.wrapped import AnyConfig, WrappedModel
+from tilth.tokenizer import Tokenizer
+from tilth.train.trainer import Parts, Trainer, saved_weights
+
+
+def end_run(
+    folder: RunFolder,
+    recipe: Recipe,
+    trainer: Trainer,
+    stopped_by: str,
+    idle: bool,
+    config: AnyConfig,
+    tokenizer: Tokenizer,
+) -> dict[str, Any]:
+    """Writes final model, result and report; a run that was over already (`idle`) keeps those that are still true."""
+    parts, progress, asked = trainer.parts, trainer.progress, recipe.train.final
+    facts = standing_final(folder, asked, progress.step) if idle else None
+    stands = facts is not None
+    if facts is None:
+        theirs = parts.model if isinstance(parts.model, WrappedModel) else None
+        weights = choose_weights(asked, progress, saved_weights(parts.model), parts.store)
+        if weights.warning:
+            parts.emit(Message(progress.step, "warning", weights.warning))
+        facts = write_final(folder, recipe, progress.step, weights, config, tokenizer, _adapted(recipe, parts), theirs)
+    # What is told is told of the weights that became RUN/final.
+    validation = progress.best_validation if facts["weights"] == "best" else progress.last_validation
+    result = {
+        "run": str(folder.path),
+        "step": progress.step,
+        "tokens": progress.tokens,
+        "train_loss": progress.last_loss,
+        "validation_loss": validation["loss"] if validation else None,
+        "seconds": round(progress.seconds, 3),
+        "stopped_by": stopped_by,
+        "checkpoint": str(folder.checkpoints / f"step-{progress.step:08d}"),
+    }
+    if mixture := seen(parts.loader.sampler, parts.loader.samples):
+        result["mixture"] = mixture
+    kept = {**result, "validation": validation, "weights": {"kind": facts["weights"], "step": facts["step"]}}
+    if not (stands and _is_kept(folder, kept)):
+        write_json(folder.path / "result.json", {**kept, "process": os.getpid()})
+        write_report(folder.path)
+    return result
+
+
+def _adapted(recipe: Recipe, parts: Parts) -> Adapted | None:
+    """What the final model is beside, where it is an adapter."""
+    if recipe.adapter is None:
+        return None
+    fingerprint = str(parts.identity["base"])
+    return Adapted(parts.model, fingerprint, lambda folder: write_base(folder, recipe, fingerprint))
+
+
+def _is_kept(folder: RunFolder, result: dict[str, Any]) -> bool:
+    """Whether result and report of an earlier end say the same."""
+    try:
+        before = read_json(folder.path / "result.json")
+    except IntegrityError:
+        return False
+    same = isinstance(before, dict) and {**before, "process": None} == {**result, "process": None}
+    return same and (folder.path / "report.html").exists()

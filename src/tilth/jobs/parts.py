@@ -1,0 +1,101 @@
+"""The parts of a run, put together: what the trainer works with.
+
+complete_model(config, tokenizer)     the shape with the vocabulary known
+build_parts(recipe, …)                everything that `Trainer` takes, around a model that exists
+device_name(runtime)                  as peak rates and fingerprints know it
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from tilth.checkpoint.store import CheckpointStore
+from tilth.core.environment import Precision, peak_flops
+from tilth.core.errors import RecipeError
+from tilth.data.dataset import Dataset
+from tilth.data.loader import Loader
+from tilth.distributed.runtime import Runtime
+from tilth.evaluate.evaluator import evaluate
+from tilth.jobs.objectives import Reading, counted_bytes, held_out_pass
+from tilth.jobs.recipe import Recipe
+from tilth.jobs.runs import reading_habits
+from tilth.jobs.saying import Emit
+from tilth.model.config import ModelConfig, flops_per_token
+from tilth.model.precision import make_scaler
+from tilth.model.wrapped import AnyConfig, AnyModel
+from tilth.tokenizer import Tokenizer
+from tilth.train.optim import make_optimizer
+from tilth.train.trainer import Parts
+
+
+def build_parts(
+    recipe: Recipe,
+    config: AnyConfig,
+    model: AnyModel,
+    dataset: Dataset,
+    loader: Loader,
+    runtime: Runtime,
+    store: CheckpointStore,
+    precision: Precision,
+    micro_rows: int,
+    record: Emit,
+) -> Parts:
+    return Parts(
+        model=model,
+        optimizer=make_optimizer(recipe.train.optimizer, model),
+        loader=loader,
+        runtime=runtime,
+        store=store,
+        precision=precision,
+        scaler=make_scaler(precision, runtime.device),
+        micro_rows=micro_rows,
+        emit=record,
+        evaluate=_evaluation(recipe, config, dataset, runtime, precision),
+        evaluate_every=recipe.evaluate.every,
+        sample_every=recipe.sample.every,
+        flops_per_step=_flops(config, loader.batch_rows),
+        peak_flops=peak_flops(device_name(runtime), precision),
+    )
+
+
+def _flops(config: AnyConfig, rows: int) -> float | None:
+    """Of a step; None for a class of transformers', of which it is not known what it computes."""
+    return flops_per_token(config) * rows * config.context_length if isinstance(config, ModelConfig) else None
+
+
+def complete_model(config: AnyConfig, tokenizer: Tokenizer, *, grows: bool = False) -> AnyConfig:
+    """The model's configuration with the vocabulary known; RecipeError when it is too small for the tokenizer, unless
+    it grows with it (a checkpoint's, to whose tokenizer the recipe adds tokens).
+    """
+    if config.vocab_size is None or (grows and config.vocab_size < tokenizer.vocab_size):
+        return config.model_copy(update={"vocab_size": tokenizer.vocab_size})
+    if config.vocab_size < tokenizer.vocab_size:
+        raise RecipeError(
+            f"model.vocab_size is {config.vocab_size}, and the tokenizer has {tokenizer.vocab_size} ids",
+            "leave model.vocab_size out: it is then the tokenizer's",
+        )
+    return config
+
+
+def _evaluation(
+    recipe: Recipe, config: AnyConfig, dataset: Dataset, runtime: Runtime, precision: Precision
+) -> Callable[[AnyModel], dict[str, float]] | None:
+    stream = dataset.stream("validation")
+    if not stream.tokens:
+        return None
+    reading = Reading.of(reading_habits(recipe), config.context_length)
+    rows, size = max(1, recipe.evaluate.batch_tokens // config.context_length), counted_bytes(reading, stream)
+
+    def run(model: AnyModel) -> dict[str, float]:
+        batches = held_out_pass(reading, stream, dataset.tokenizer, rows)
+        return evaluate(model, batches, size, runtime, precision).plain()
+
+    return run
+
+
+def device_name(runtime: Runtime) -> str:
+    if runtime.device.type == "cuda":
+        return torch.cuda.get_device_name(runtime.device)
+    return runtime.device.type

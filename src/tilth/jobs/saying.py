@@ -1,0 +1,62 @@
+"""What a run says of itself before its first step: where it goes on, with what, and what may be promised of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tilth.checkpoint.store import Checkpoint
+from tilth.core.rundir import Event, Message
+from tilth.jobs.mixing import say_mixture
+from tilth.train.trainer import Trainer
+
+Emit = Callable[[Event], None]
+
+
+def say_before(trainer: Trainer, record: Emit, warnings: list[str], changes: list[str], again: int) -> None:
+    step, total = trainer.progress.step, trainer.stopping.total_steps
+    for warning in warnings:
+        record(Message(step, "warning", warning))
+    for change in changes:
+        record(Message(step, "info", f"the recipe changed: {change}"))
+    if again > 0:
+        record(Message(step, "info", f"{again} recorded steps came after the last checkpoint: they are done again"))
+    warmup = trainer.config.schedule.warmup(total)
+    if total is not None and warmup >= total:
+        longer = "longer than" if warmup > total else "as long as"
+        text = f"the warm-up of {warmup} steps is {longer} the run of {total}: the rate never reaches its peak"
+        record(Message(step, "warning", f"{text}; train.schedule.warmup_steps sets it"))
+
+
+def say_where(checkpoint: Checkpoint | None, trainer: Trainer, record: Emit) -> None:
+    parts, step = trainer.parts, trainer.progress.step
+    if over := trainer.stopping.reason(trainer.progress):
+        record(Message(step, "info", f"done: the run ended at step {step} (train.{over}); a longer one would go on"))
+        return
+    text = f"{parts.precision} on {parts.runtime.device}, {parts.micro_rows} rows at once"
+    epochs = parts.loader.batch_rows / parts.loader.samples_per_epoch
+    if epochs > 1:
+        text += f"; one batch holds the training text {epochs:.1f} times: train.batch_tokens is larger than the text"
+    steps = trainer.stopping.total_steps
+    if mixture := say_mixture(parts.loader.sampler, steps and steps * parts.loader.batch_rows):
+        record(Message(step, "info", mixture))
+    if checkpoint is None:
+        record(Message(0, "info", f"starting: {text}"))
+        return
+    record(Message(step, "info", f"going on after step {step}: {text}; {_tier(trainer)}"))
+
+
+def _tier(trainer: Trainer) -> str:
+    """What can be promised of a run that goes on (docs/architecture.md, Determinism)."""
+    changed = trainer.parts.identity["changed"]
+    if trainer.stopping.by_the_clock:
+        return "the clock ends this run, so no two are equal"
+    if "limits" in changed:
+        return (
+            "its limits changed on the way, and the schedule is planned by them: no run from the start is equal to it"
+        )
+    if changed or trainer.parts.runtime.device.type != "cpu":  # on other devices more has not been shown
+        return (
+            "tier T1 (other machine, versions, threads, processes, micro-batch, device or precision): "
+            "same samples, other rounding"
+        )
+    return "tier T0 (same machine kind, versions and threads): to the bits of a run that was not stopped"

@@ -1,0 +1,66 @@
+"""The Python API gives what the commands give, as objects."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+
+import tilth
+from tests.jobs.conftest import call
+from tests.jobs.helpers import SMALL
+from tests.model.families import quiet
+from tilth.core.errors import RecipeError
+
+
+def test_check_is_tilth_check(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(trained)
+    found = tilth.check(tilth.load_recipe("r.yaml", SMALL))
+    said = call(trained, "check", "r.yaml", "--json", sets=SMALL).json()
+    assert json.loads(json.dumps(found.plain())) == said and found.ok is said["ok"] is True
+    shown = str(found.rows[0])
+    trained_bytes = sum(s.tokens for document in found.rows[0].documents for s in document if s.trained)
+    assert shown.count("[[") == shown.count("]]") > 0 and trained_bytes == 16, "a byte is a token here"
+    bad = tilth.check(tilth.load_recipe("r.yaml", [*SMALL, "train.early_stopping={metric: bits_per_byte}",
+                                                   "train.objective=sft", "data.clean=none"]))  # fmt: skip
+    assert not bad.ok and {fault.rule for fault in bad.errors} >= {"metric"}
+
+
+def test_check_prepares_what_is_missing(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(trained)
+    assert tilth.check(tilth.load_recipe("r.yaml", SMALL), tmp_path / "other", workers=1).ok
+    assert list((tmp_path / "other" / "datasets").iterdir())
+
+
+def test_history_is_what_the_run_recorded(trained: Path) -> None:
+    records = tilth.history(trained / "runs" / "small")
+    lines = [json.loads(line) for line in (trained / "runs" / "small" / "steps.jsonl").read_text().splitlines()]
+    assert [(step.step, step.loss, step.last_sample) for step in records.steps] == [
+        (line["step"], line["loss"], line["last_sample"]) for line in lines
+    ]
+    assert [record.step for record in records.evaluations] == [12] == [record.step for record in records.samples]
+    assert records.evaluations[0].metrics["loss"] == pytest.approx(tilth.evaluate(trained / "runs" / "small").loss)
+    with pytest.raises(RecipeError, match="not a run folder"):
+        tilth.history(trained / "texts")
+
+
+def test_export_is_tilth_export(trained: Path, tmp_path: Path) -> None:
+    run, ids = trained / "runs" / "small", [1, 2, 3]
+    made = tilth.export(run, tmp_path / "out", dtype="bfloat16")
+    with quiet(), torch.no_grad():
+        theirs = transformers.AutoModelForCausalLM.from_pretrained(made.folder)
+        scores = theirs(torch.tensor([ids])).logits[0].float()
+    assert theirs.dtype == torch.bfloat16 and made.architecture == type(theirs).__name__
+    torch.testing.assert_close(scores, torch.from_numpy(tilth.load(run).logits(ids)), atol=0.05, rtol=0.05)
+    with pytest.raises(RecipeError, match="exists"):
+        tilth.export(run, tmp_path / "out")
+    with pytest.raises(RecipeError, match='base is for to="peft"'):
+        tilth.export(run, tmp_path / "more", base="x")
+    with pytest.raises(RecipeError, match='float16 is for to="hf"'):
+        tilth.export(run, tmp_path / "more", to="peft", dtype="float16")
+    with pytest.raises(RecipeError, match="is no adapter"):
+        tilth.export(run, tmp_path / "more", to="peft")
+    assert not (tmp_path / "more").exists()
