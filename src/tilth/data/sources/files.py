@@ -25,12 +25,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-<<<<<<< HEAD
-from tilth.core.errors import DataError
 from tilth.data.document import Outcome, Rows
-=======
-from tilth.data.document import Outcome
->>>>>>> 7a3be69e981ede44637cee5365e2cdf98bbe8d0e
 from tilth.data.extract import Extractors
 from tilth.data.sources import archives, losses, python_docs, streams
 from tilth.data.sources.arrow_rows import read_arrow
@@ -43,7 +38,6 @@ from tilth.data.sources.parquet_rows import read_parquet
 from tilth.data.sources.python_questions import read_questions
 from tilth.data.sources.rows import read_csv, read_json, read_jsonl, too_long
 
-<<<<<<< HEAD
 
 def _reader_that_opens(kind: str) -> Callable[[Intake], Iterator[Outcome]] | None:
     """The reader of a kind that is no stream of bytes; what belongs to it alone is imported when it is met."""
@@ -55,37 +49,25 @@ def _reader_that_opens(kind: str) -> Callable[[Intake], Iterator[Outcome]] | Non
         from tilth.data.sources.synthetic.answers import read_synthetic
 
         return read_synthetic
-    return python_docs.read if kind in ("topics", "module") else None
+    return {"topics": python_docs.read, "module": python_docs.read, "questions": read_questions}.get(kind)
 
 
-def read_input(item: Input, config: SourceConfig, extractors: Extractors | None = None) -> Iterator[Outcome]:
+def read_input(
+    item: Input, config: SourceConfig, extractors: Extractors | None = None, *, among_many: bool = False
+) -> Iterator[Outcome]:
     """The outcomes of `read_rows`, one for each document."""
-    for found in read_rows(item, config, extractors):
+    for found in read_rows(item, config, extractors, among_many=among_many):
         if isinstance(found, Rows):
             yield from map(Outcome, found)
         else:
             yield found
 
 
-def read_rows(item: Input, config: SourceConfig, extractors: Extractors | None = None) -> Iterator[Outcome | Rows]:
+def read_rows(
+    item: Input, config: SourceConfig, extractors: Extractors | None = None, *, among_many: bool = False
+) -> Iterator[Outcome | Rows]:
     """What one file of a source holds, in its order: the same for the same bytes, always. Documents of which nothing is
     said may come many at once.
-=======
-_OPEN_THEMSELVES: dict[str, Callable[[Intake], Iterator[Outcome]]] = {
-    "hub_stream": read_hub_stream,
-    "synthetic_documents": read_synthetic,
-    "synthetic_pairs": read_synthetic,
-    "topics": python_docs.read,
-    "module": python_docs.read,
-    "questions": read_questions,
-}
-
-
-def read_input(
-    item: Input, config: SourceConfig, extractors: Extractors | None = None, *, among_many: bool = False
-) -> Iterator[Outcome]:
-    """What one file of a source holds, in its order: the same for the same bytes, always.
->>>>>>> 7a3be69e981ede44637cee5365e2cdf98bbe8d0e
 
     Args:
         extractors: processes that parse HTML and PDF, to be used for several files; by default its own.
@@ -97,13 +79,13 @@ def read_input(
             has more unusable rows than `config.max_bad_rows` allows (at 1, all but the first two are counted instead).
             Outcomes may have been given out before.
     """
-    for outcome in _read(Intake(item, config), extractors):
-        if outcome.loses and not among_many and config.max_bad_rows < 1:
-            raise losses.damaged(item, outcome)
-        yield outcome
+    for found in _read(Intake(item, config), extractors):
+        if isinstance(found, Outcome) and found.loses and not among_many and config.max_bad_rows < 1:
+            raise losses.damaged(item, found)
+        yield found
 
 
-def _read(intake: Intake, extractors: Extractors | None) -> Iterator[Outcome]:
+def _read(intake: Intake, extractors: Extractors | None) -> Iterator[Outcome | Rows]:
     item, config = intake.item, intake.config
     with contextlib.ExitStack() as stack:
         extractors = extractors or stack.enter_context(Extractors(config.extract))

@@ -29,13 +29,7 @@ from tilth.data.sources import python_docs
 from tilth.data.sources.config import GLOB_CHARACTERS, SourceConfig
 from tilth.data.sources.hashes import file_hash
 from tilth.data.sources.inputs import ARCHIVES, KNOWN_SUFFIXES, Input, Kind, Listing, kind_of
-<<<<<<< HEAD
-=======
 from tilth.data.sources.python_questions import list_questions
-from tilth.data.sources.synthetic.listing import list_synthetic
-from tilth.data.sources.url import fetch
-from tilth.data.sources.web.listing import list_web
->>>>>>> 7a3be69e981ede44637cee5365e2cdf98bbe8d0e
 
 
 def list_inputs(config: SourceConfig, base: Path, downloads: Path) -> Listing:

@@ -20,11 +20,8 @@ from tilth.data.sources import json_rows, streams
 from tilth.data.sources.csv_records import Record, records
 from tilth.data.sources.inputs import split_suffixes
 from tilth.data.sources.intake import Intake, Note
-<<<<<<< HEAD
-from tilth.data.sources.plain_json import plain_texts
-=======
 from tilth.data.sources.losses import JUDGED_FROM
->>>>>>> 7a3be69e981ede44637cee5365e2cdf98bbe8d0e
+from tilth.data.sources.plain_json import plain_texts
 from tilth.data.sources.shapes import Shape, shape_of
 
 _JUDGED_EVERY = 10_000

@@ -14,11 +14,8 @@ from tilth.data.extract import Extractors
 from tilth.data.sources import Input, SourceConfig, read_rows
 from tilth.data.tasks.parts import DocumentWriter, LedgerWriter
 
-VERSION = 5
-<<<<<<< HEAD
-=======
+VERSION = 6
 _NAMED = 3  # files that are lost, of each task
->>>>>>> 7a3be69e981ede44637cee5365e2cdf98bbe8d0e
 
 
 def collect(
@@ -36,22 +33,15 @@ def collect(
         progress.expect(sum(item.size for item in inputs))
         read = 0
         for item in inputs:
-<<<<<<< HEAD
-            for found in read_rows(item, source, extractors):
+            for found in read_rows(item, source, extractors, among_many=True):
                 if isinstance(found, Rows):
                     parts.add_rows(found.table)
                     continue
                 ledger.add(found.verdicts)
+                if found.loses:
+                    lost.setdefault(item.locator, found.verdicts[-1].detail)
                 if found.document is not None:
                     parts.add(found.document)
-=======
-            for outcome in read_input(item, source, extractors, among_many=True):
-                ledger.add(outcome.verdicts)
-                if outcome.loses:
-                    lost.setdefault(item.locator, outcome.verdicts[-1].detail)
-                if outcome.document is not None:
-                    parts.add(outcome.document)
->>>>>>> 7a3be69e981ede44637cee5365e2cdf98bbe8d0e
             read += item.size
             progress.reach(read)  # a reader that jumps about in a file does not say how far it is
     first = list(lost.values())[:_NAMED]
