@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import shlex
 import shutil
 import sys
@@ -44,7 +43,6 @@ def prepare_shown(
     import tilth.data.lean  # noqa: F401 - for its effect
     from tilth.jobs.prepare import prepare_data
 
-    gc.freeze()  # what was imported stays: looking for garbage in it costs a twentieth of the time
     notes: list[str] = []
     with PrepareDisplay() as display:
         dataset = prepare_data(
