@@ -183,13 +183,20 @@ def check(
     recipe: RecipePath,
     workspace: Workspace = Path("work"),
     workers: Workers = None,
+    fit: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Say which settings would fit into so much memory (24GiB).")
+    ] = None,
+    price: Annotated[
+        float | None, typer.Option(metavar="PER_HOUR", help="Say what the run would cost.  [default: the recipe's]")
+    ] = None,
     sets: Sets = None,
     as_json: Json = False,
 ) -> None:
-    """Look at a run before it begins: real rows, what of them is trained, counts, leaks, memory. Trains nothing."""
+    """Look at a run before it begins: real rows, counts, leaks, and a forecast of memory and time. Trains nothing."""
     from tilth.cli.check import check_shown
 
-    if not check_shown(recipe, sets or (), workspace, workers, as_json=as_json):
+    asked = [*(sets or ()), *([] if price is None else [f"train.price_per_hour={price}"])]
+    if not check_shown(recipe, asked, workspace, workers, as_json=as_json, fit=fit):
         raise typer.Exit(2)
 
 
