@@ -26,14 +26,15 @@ from tilth.checkpoint.trainable import base_fingerprint, check_base, load_traina
 from tilth.core.config import parse
 from tilth.core.environment import DeviceName
 from tilth.core.errors import CheckpointError, DataError, RecipeError
+from tilth.core.files import read_json
 from tilth.distributed.runtime import pick_device
 from tilth.generate.config import SamplingConfig
 from tilth.generate.text import TextOptions, generate_texts
 from tilth.jobs.base import open_base
-from tilth.jobs.places import Place, Which, locate, read_config
+from tilth.jobs.places import BASE_FILE, Place, Which, locate, read_config
 from tilth.jobs.start import base_model, check_fits, wrapped_model
 from tilth.model.adapter_config import AdapterConfig
-from tilth.model.adapters import adapter_names, apply_adapter, choose
+from tilth.model.adapters import adapter_names, apply_adapter, choose, quantize_layers
 from tilth.model.transformer import build
 from tilth.model.wrapped import AnyConfig, AnyModel
 from tilth.model.wrapped_config import read_wrapped_config
@@ -150,7 +151,8 @@ def load(
     """
     place = locate(path, which, _checkpoint)
     place.verify()
-    found = _load(place, pick_device(device), wrapped)
+    own = adapter is None or str(adapter) == "none"
+    found = _load(place, pick_device(device), wrapped, own)
     if adapter is None:
         return found
     if str(adapter) == "none":
@@ -162,9 +164,9 @@ def load(
     return _with_adapter(found, Path(adapter), before)
 
 
-def _load(place: Place, device: torch.device, wrapped: bool | None) -> LanguageModel:
+def _load(place: Place, device: torch.device, wrapped: bool | None, own: bool) -> LanguageModel:
     if place.adapter is not None:
-        return _beside_base(place, device)
+        return _beside_base(place, device, own)
     if place.foreign:
         return _load_foreign(place, device, wrapped)
     config = read_config(place.about / "config.json")
@@ -187,8 +189,10 @@ def _load_foreign(place: Place, device: torch.device, wrapped: bool | None) -> L
     return _made(load_checkpoint(place.weights, device).model, place)
 
 
-def _beside_base(place: Place, device: torch.device) -> LanguageModel:
-    """The base that an adapter was trained beside, with the adapter put beside it."""
+def _beside_base(place: Place, device: torch.device, own: bool) -> LanguageModel:
+    """The base that an adapter was trained beside, with the adapter put beside it; with `own`, quantized as it was
+    then: what the adapter learned makes up for the rounding. Another adapter does not want that.
+    """
     said = place.base
     base = open_base(said["from"], said["context_length"], tuple(said["special_tokens"]))
     model = base_model(base, device, said["seed"])
@@ -196,9 +200,18 @@ def _beside_base(place: Place, device: torch.device) -> LanguageModel:
     if (place.weights / ADAPTER_CONFIG).exists():
         load_adapter(model, place.weights)
     else:  # a checkpoint of the run
-        apply_adapter(model, parse(AdapterConfig, said["adapter"], "adapter"), said["seed"])
+        plain = {**said["adapter"], "quantize": None, "double_quantize": True}
+        apply_adapter(model, parse(AdapterConfig, plain, "adapter"), said["seed"])
         load_trainable(model, read_tensors(place.weights / "model.safetensors"), place.weights)
+    if own:
+        _quantize_as(model, place.about)
     return _made(model, place)
+
+
+def _quantize_as(model: AnyModel, folder: Path) -> None:
+    """Holds the layers of the chosen adapter as they were when it was trained, where it says how."""
+    if (folder / BASE_FILE).exists():
+        quantize_layers(model, parse(AdapterConfig, read_json(folder / BASE_FILE)["adapter"], "adapter"))
 
 
 def _with_adapter(found: LanguageModel, folder: Path, fingerprint: str) -> LanguageModel:
@@ -207,6 +220,7 @@ def _with_adapter(found: LanguageModel, folder: Path, fingerprint: str) -> Langu
     if not (folder / ADAPTER_CONFIG).exists():
         raise RecipeError(f"{folder} holds no adapter: no {ADAPTER_CONFIG} there", "name the folder of an adapter")
     load_adapter(found.model, folder, name="asked", base=PeftBase(None, fingerprint))
+    _quantize_as(found.model, folder)
     found.model.eval()
     if not (folder / "tokenizer_config.json").exists():
         return found
