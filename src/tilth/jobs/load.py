@@ -29,7 +29,7 @@ from tilth.core.errors import CheckpointError, DataError, RecipeError
 from tilth.core.files import read_json
 from tilth.distributed.runtime import pick_device
 from tilth.generate.config import SamplingConfig
-from tilth.generate.text import TextOptions, generate_texts
+from tilth.generate.text import TextOptions, check_ids, generate_texts
 from tilth.jobs.base import open_base
 from tilth.jobs.places import BASE_FILE, Place, Which, locate, read_config
 from tilth.jobs.start import base_model, check_fits, wrapped_model
@@ -63,13 +63,13 @@ class LanguageModel:
     @torch.no_grad()
     def logits(self, ids: list[int]) -> npt.NDArray[np.float32]:
         """Scores of the next token after each of `ids`, float32 [T, V]; DataError when there are more than the
-        context holds.
+        context holds, or one that the model has no row for.
         """
         if not 0 < len(ids) <= self.config.context_length:
             raise DataError(f"{len(ids)} ids; the model takes 1 to {self.config.context_length}", "give a part of them")
-        self.tokenizer.decode_bytes(ids)  # DataError when one of them is no id
+        check_ids(self.model, ids)
         device = self.model.output_weight.device
-        hidden = self.model(torch.tensor([ids], device=device))
+        hidden = self.model(torch.tensor([list(ids)], device=device))
         result: npt.NDArray[np.float32] = self.model.logits(hidden)[0].float().cpu().numpy()
         return result
 

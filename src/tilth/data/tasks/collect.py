@@ -12,7 +12,7 @@ from tilth.data.extract import Extractors
 from tilth.data.sources import Input, SourceConfig, read_input
 from tilth.data.tasks.parts import DocumentWriter, LedgerWriter
 
-VERSION = 5
+VERSION = 6
 _NAMED = 3  # files that are lost, of each task
 
 
