@@ -99,6 +99,8 @@ def test_an_adapter_is_trained_on_the_answers_of_conversations(tmp_path: Path, b
     ids = model.tokenizer.encode("What waits for rain?")
     assert (model.logits(ids) == latest.logits(ids)).all(), "the final model and the last checkpoint are one"
     assert model.config.vocab_size == model.tokenizer.vocab_size == tilth.load(base).tokenizer.vocab_size + 2
+    beside = tilth.load(base, adapter=result["run"])
+    assert (beside.logits(ids) == model.logits(ids)).all() and beside.chat == model.chat, "with rows for its new tokens"
     longer = trained(
         tmp_path,
         base,

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file
 
 import tilth
 from tests.data.hub_server import COMMIT, HubServer, running_hub
@@ -201,3 +202,15 @@ def test_a_vocabulary_that_is_not_the_tokenizers(llama: Path, tmp_path: Path) ->
         tilth.load(small).generate("the soil")
     with pytest.raises(DataError, match="rows for 0 to 39"):
         tilth.evaluate(small, tmp_path / "a.txt")
+
+
+def test_half_precision_goes_out_as_it_came(llama: Path, tmp_path: Path) -> None:
+    half = shutil.copytree(llama, tmp_path / "half", ignore=shutil.ignore_patterns("model*"))
+    with quiet():
+        transformers.AutoModelForCausalLM.from_pretrained(llama, dtype=torch.bfloat16).save_pretrained(half)
+    tilth.export(half, tmp_path / "out")
+    ours, theirs = (load_file(folder / "model.safetensors") for folder in (tmp_path / "out", half))
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert {tensor.dtype for tensor in ours.values()} == {torch.bfloat16}
+    tilth.export(half, tmp_path / "wide", dtype="float32")
+    assert load_file(tmp_path / "wide" / "model.safetensors")["model.norm.weight"].dtype == torch.float32

@@ -45,5 +45,10 @@ def test_another_adapter_finds_the_base_as_it_wants_it(tmp_path: Path, cli: Cli)
     four, plain = tmp_path / "runs" / "four", tmp_path / "runs" / "plain"
     for run, other in ((four, plain), (plain, four)):
         assert (tilth.load(run, adapter=other).logits(IDS) == tilth.load(other).logits(IDS)).all()
+    added = {"special_tokens": ["<|more|>"]}
+    tuning(tmp_path, "base", adapter={"rank": 2}, tokenizer=added, train={"steps": 2})
+    cli("train", "r.yaml", "--json", "--run", "runs/more").json()
+    more = tmp_path / "runs" / "more"
+    assert (tilth.load(more, adapter=four).logits(IDS) == tilth.load(four).logits(IDS)).all(), "without its new token"
     latest = tilth.load(four, "latest", adapter=plain).logits(IDS)
     assert (latest == tilth.load(plain).logits(IDS)).all()

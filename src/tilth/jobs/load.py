@@ -35,6 +35,7 @@ from tilth.jobs.places import BASE_FILE, Place, Which, locate, read_config
 from tilth.jobs.start import base_model, check_fits, wrapped_model
 from tilth.model.adapter_config import AdapterConfig
 from tilth.model.adapters import adapter_names, apply_adapter, choose, quantize_layers
+from tilth.model.resize import resize_embeddings
 from tilth.model.transformer import build
 from tilth.model.wrapped import AnyConfig, AnyModel
 from tilth.model.wrapped_config import read_wrapped_config
@@ -151,22 +152,19 @@ def load(
     """
     place = locate(path, which, _checkpoint)
     place.verify()
-    own = adapter is None or str(adapter) == "none"
-    found = _load(place, pick_device(device), wrapped, own)
-    if adapter is None:
-        return found
-    if str(adapter) == "none":
+    if adapter is not None and str(adapter) != "none":
+        return _with_adapter(place, Path(adapter), pick_device(device), wrapped)
+    found = _load(place, pick_device(device), wrapped)
+    if adapter is not None:
         if not adapter_names(found.model):
             raise RecipeError(f"{path} has no adapter that could be left out", "leave `adapter: none` out")
         choose(found.model, None)
-        return found
-    before = place.base["fingerprint"] if place.adapter else base_fingerprint(found.model)
-    return _with_adapter(found, Path(adapter), before)
+    return found
 
 
-def _load(place: Place, device: torch.device, wrapped: bool | None, own: bool) -> LanguageModel:
+def _load(place: Place, device: torch.device, wrapped: bool | None) -> LanguageModel:
     if place.adapter is not None:
-        return _beside_base(place, device, own)
+        return _beside_base(place, device)
     if place.foreign:
         return _load_foreign(place, device, wrapped)
     config = read_config(place.about / "config.json")
@@ -189,43 +187,47 @@ def _load_foreign(place: Place, device: torch.device, wrapped: bool | None) -> L
     return _made(load_checkpoint(place.weights, device).model, place)
 
 
-def _beside_base(place: Place, device: torch.device, own: bool) -> LanguageModel:
-    """The base that an adapter was trained beside, with the adapter put beside it; with `own`, quantized as it was
-    then: what the adapter learned makes up for the rounding. Another adapter does not want that.
-    """
+def _beside_base(place: Place, device: torch.device) -> LanguageModel:
+    """The base that an adapter was trained beside, with the adapter put beside it."""
     said = place.base
     base = open_base(said["from"], said["context_length"], tuple(said["special_tokens"]))
     model = base_model(base, device, said["seed"])
     check_base(said["fingerprint"], base_fingerprint(model), place.weights)
+    config = parse(AdapterConfig, said["adapter"], "adapter")
     if (place.weights / ADAPTER_CONFIG).exists():
         load_adapter(model, place.weights)
+        quantize_layers(model, config)  # what it learned makes up for the rounding
     else:  # a checkpoint of the run
-        plain = {**said["adapter"], "quantize": None, "double_quantize": True}
-        apply_adapter(model, parse(AdapterConfig, plain, "adapter"), said["seed"])
+        apply_adapter(model, config, said["seed"])
         load_trainable(model, read_tensors(place.weights / "model.safetensors"), place.weights)
-    if own:
-        _quantize_as(model, place.about)
     return _made(model, place)
 
 
-def _quantize_as(model: AnyModel, folder: Path) -> None:
-    """Holds the layers of the chosen adapter as they were when it was trained, where it says how."""
-    if (folder / BASE_FILE).exists():
-        quantize_layers(model, parse(AdapterConfig, read_json(folder / BASE_FILE)["adapter"], "adapter"))
-
-
-def _with_adapter(found: LanguageModel, folder: Path, fingerprint: str) -> LanguageModel:
-    """The model with another adapter beside it, and that one's tokenizer and template where it brings them."""
+def _with_adapter(place: Place, folder: Path, device: torch.device, wrapped: bool | None) -> LanguageModel:
+    """The model, of a run its base, with another adapter beside it, and that one's tokenizer and template where it
+    brings them. What the adapter's recipe made of the base is made again: rows for new tokens, four bits.
+    """
     folder = folder / "final" if (folder / "recipe.json").exists() else folder
     if not (folder / ADAPTER_CONFIG).exists():
         raise RecipeError(f"{folder} holds no adapter: no {ADAPTER_CONFIG} there", "name the folder of an adapter")
-    load_adapter(found.model, folder, name="asked", base=PeftBase(None, fingerprint))
-    _quantize_as(found.model, folder)
+    found = _load(place, device, wrapped) if place.adapter is None else _base_of(place, device)
+    if (folder / "tokenizer_config.json").exists():
+        tokenizer, stop_ids = load_tokenizer(folder), found.stop_ids | read_stop_ids(folder)
+        found = replace(found, tokenizer=tokenizer, chat=read_chat(folder) or found.chat, stop_ids=stop_ids)
+    said = read_json(folder / BASE_FILE) if (folder / BASE_FILE).exists() else None
+    if said and found.tokenizer.vocab_size > found.config.vocabulary:
+        resize_embeddings(found.model, found.tokenizer.vocab_size, said["seed"])
+    load_adapter(found.model, folder, name="asked", base=PeftBase(None, base_fingerprint(found.model)))
+    if said:
+        quantize_layers(found.model, parse(AdapterConfig, said["adapter"], "adapter"))
     found.model.eval()
-    if not (folder / "tokenizer_config.json").exists():
-        return found
-    tokenizer, stop_ids = load_tokenizer(folder), found.stop_ids | read_stop_ids(folder)
-    return replace(found, tokenizer=tokenizer, chat=read_chat(folder) or found.chat, stop_ids=stop_ids)
+    return replace(found, config=found.model.config)
+
+
+def _base_of(place: Place, device: torch.device) -> LanguageModel:
+    """What a run's adapter was trained beside, as it was before the recipe added tokens."""
+    base = open_base(place.base["from"], place.base["context_length"])
+    return _made(base_model(base, device, place.base["seed"]), base.place)
 
 
 def _checkpoint(folder: Path, which: Which) -> Path:
