@@ -88,7 +88,7 @@ def test_pairs_become_conversations(tmp_path: Path, suffix: str) -> None:
         {"role": "user", "content": "Why? Tell."},
         {"role": "assistant", "content": "So."},
     ]
-    assert second.text == "user: Who? \n\nassistant: I."
+    assert second.text == "user: Who?\n\nassistant: I.", "what an empty last column leaves behind goes"
 
 
 @pytest.mark.parametrize("suffix", FORMATS)

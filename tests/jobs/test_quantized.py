@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import tilth
 from tests.jobs.bases import tuning, write_base
 from tests.jobs.conftest import Cli
 from tests.model.families import quiet
+from tilth.core.errors import CheckpointError
 
 IDS = [5, 6, 7, 8, 9]
 QUANTIZED = {"rank": 4, "quantize": "nf4"}
@@ -42,6 +44,13 @@ def test_another_adapter_finds_the_base_as_it_wants_it(tmp_path: Path, cli: Cli)
     for name, adapter in (("four", QUANTIZED), ("plain", {"rank": 2})):
         tuning(tmp_path, "base", adapter=adapter, train={"steps": 2})
         cli("train", "r.yaml", "--json", "--run", f"runs/{name}").json()
+    broken = shutil.copytree(tmp_path / "runs" / "plain" / "final", tmp_path / "broken")
+    (broken / "manifest.json").unlink()
+    for content, said in (("[]", "from, fingerprint, context_length"), ('{"from": 1}', "from, fingerprint")):
+        (broken / "base.json").write_text(content)
+        for load in (lambda: tilth.load(broken), lambda: tilth.load(tmp_path / "base", adapter=broken)):
+            with pytest.raises(CheckpointError, match=f"base.json is damaged: {said}"):
+                load()
     four, plain = tmp_path / "runs" / "four", tmp_path / "runs" / "plain"
     for run, other in ((four, plain), (plain, four)):
         assert (tilth.load(run, adapter=other).logits(IDS) == tilth.load(other).logits(IDS)).all()

@@ -26,12 +26,11 @@ from tilth.checkpoint.trainable import base_fingerprint, check_base, load_traina
 from tilth.core.config import parse
 from tilth.core.environment import DeviceName
 from tilth.core.errors import CheckpointError, DataError, RecipeError
-from tilth.core.files import read_json
 from tilth.distributed.runtime import pick_device
 from tilth.generate.config import SamplingConfig
 from tilth.generate.text import TextOptions, check_ids, generate_texts
 from tilth.jobs.base import open_base
-from tilth.jobs.places import BASE_FILE, Place, Which, locate, read_config
+from tilth.jobs.places import BASE_FILE, Place, Which, locate, read_base, read_config
 from tilth.jobs.start import base_model, check_fits, wrapped_model
 from tilth.model.adapter_config import AdapterConfig
 from tilth.model.adapters import adapter_names, apply_adapter, choose, quantize_layers
@@ -214,7 +213,7 @@ def _with_adapter(place: Place, folder: Path, device: torch.device, wrapped: boo
     if (folder / "tokenizer_config.json").exists():
         tokenizer, stop_ids = load_tokenizer(folder), found.stop_ids | read_stop_ids(folder)
         found = replace(found, tokenizer=tokenizer, chat=read_chat(folder) or found.chat, stop_ids=stop_ids)
-    said = read_json(folder / BASE_FILE) if (folder / BASE_FILE).exists() else None
+    said = read_base(folder) if (folder / BASE_FILE).exists() else None
     if said and found.tokenizer.vocab_size > found.config.vocabulary:
         resize_embeddings(found.model, found.tokenizer.vocab_size, said["seed"])
     load_adapter(found.model, folder, name="asked", base=PeftBase(None, base_fingerprint(found.model)))

@@ -188,6 +188,9 @@ class _Pair(_Conversation):
             filled = _filled(template, row, locator)
             if isinstance(filled, Note):
                 return filled
+            columns = template_columns(template)
+            if len(columns) > 1 and row[columns[-1]] == "":  # Alpaca's input, mostly: nobody asks with line ends behind
+                filled = filled.rstrip()
             if not filled.strip():
                 return Note("empty_turn", role, f"{locator}: nothing is said by the {role}")
             messages.append({"role": role, "content": filled})
