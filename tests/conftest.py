@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,8 @@ import torch
 # Of the processes that tests start; tests run side by side, and torch is many times slower with more threads than
 # processors.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# How fast this machine is, is measured once for all tests, and not kept in the home of whoever runs them.
+os.environ["XDG_CACHE_HOME"] = str(Path(tempfile.gettempdir()) / "tilth-tests")
 
 hypothesis.settings.register_profile("fast", max_examples=10)
 

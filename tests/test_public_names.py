@@ -49,7 +49,7 @@ OPTIONS = {
     "chat": {
         "--system", "--max-new-tokens", "--temperature", "--top-k", "--top-p", "--seed", "--adapter", "--checkpoint",
     },
-    "check": {"--workspace", "--workers", "--set", "--json"},
+    "check": {"--fit", "--price", "--workspace", "--workers", "--set", "--json"},
     "evaluate": {"--data", "--format", "--field", "--pseudo-perplexity", "--adapter", "--checkpoint", "--json"},
     "export": {"--to", "--out", "--dtype", "--base", "--checkpoint", "--push", "--private", "--json"},
     "generate": {
@@ -81,10 +81,9 @@ EXIT_CODES = {
 }
 RECIPE_KEYS = ["adapter", "data", "evaluate", "model", "name", "sample", "tokenizer", "train"]
 TRAIN_KEYS = [
-    "activation_checkpointing",
-    "batch_tokens", "checkpoint", "convergence", "device", "early_stopping", "epochs", "final", "freeze",
-    "grad_clip", "hours", "masking", "micro_batch", "objective", "optimizer", "precision", "schedule", "seed",
-    "steps", "tokens",
+    "activation_checkpointing", "batch_tokens", "checkpoint", "convergence", "device", "early_stopping", "epochs",
+    "final", "freeze", "grad_clip", "hours", "masking", "micro_batch", "objective", "optimizer", "precision",
+    "price_per_hour", "schedule", "seed", "steps", "tokens",
 ]  # fmt: skip
 PARAMETERS = {
     "check": ["recipe", "workspace", "workers"],

@@ -28,7 +28,7 @@ from tilth.jobs.recipe import load_recipe, shipped_recipes
 pytestmark = pytest.mark.slow
 
 PREPARED = {"documents", "dropped", "tokens", "folder"}
-TRAINED = {"run", "step", "tokens", "train_loss", "validation_loss", "seconds", "stopped_by", "checkpoint"}
+TRAINED = {"run", "step", "tokens", "train_loss", "validation_loss", "seconds", "stopped_by", "checkpoint", "forecast"}
 EVALUATED = {"loss", "perplexity", "bits_per_byte", "accuracy", "tokens"}
 STEP = {
     "step",

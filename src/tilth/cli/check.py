@@ -19,7 +19,7 @@ from rich.text import Text
 from tilth.cli.output import print_json, results
 from tilth.cli.screen import OutConsole, show
 from tilth.cli.show import prepare_shown
-from tilth.cli.tables import count, percent, plural, printable, size
+from tilth.cli.tables import count, duration, percent, plural, printable, size
 from tilth.core.errors import CheckpointError, DataError, RecipeError
 
 if TYPE_CHECKING:
@@ -35,21 +35,28 @@ CHARACTERS = 400
 """Of a stretch, that are shown."""
 
 
-def check_shown(path: Path, sets: Sequence[str], workspace: Path, workers: int | None, *, as_json: bool) -> bool:
+def check_shown(
+    path: Path, sets: Sequence[str], workspace: Path, workers: int | None, *, as_json: bool, fit: str | None = None
+) -> bool:
     """Looks at the run of a recipe, and shows what was found.
+
+    Args:
+        fit: memory for which to show what would fit, as `24GiB`.
 
     Raises:
         RecipeError: recipe or data come to nothing; said as JSON as well.
     """
+    from tilth.jobs.fit import parse_bytes
     from tilth.jobs.preflight import look
     from tilth.jobs.preflight.summary import refused, summary
     from tilth.jobs.recipe import load_recipe
 
+    room = None if fit is None else parse_bytes(fit)
     try:
         recipe = load_recipe(path, sets)
         dataset = _dataset(recipe, workspace, workers)
         with dataset.held():
-            found = look(recipe, dataset)
+            found = look(recipe, dataset, room)
     except (RecipeError, DataError, CheckpointError) as error:
         rule = {RecipeError: "recipe", CheckpointError: "checkpoint"}.get(type(error), "data")
         with results():
@@ -133,6 +140,8 @@ def _tables(said: dict[str, Any]) -> Iterator[RenderableType]:
         ("vocabulary", _vocabulary_lines(said["vocabulary"])),
         ("run", _run_lines(said["forecast"])),
         ("memory that stays", _memory_lines(said["forecast"])),
+        ("forecast", forecast_lines(said["forecast"]["run"])),
+        ("what would fit: rows at once", _fit_lines(said["fits"])),
     ):
         table = Table(title=title, box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
         table.title_justify, table.title_style = "left", "bold"
@@ -140,8 +149,9 @@ def _tables(said: dict[str, Any]) -> Iterator[RenderableType]:
         table.add_column(overflow="fold")
         for label, value in lines:
             table.add_row(label, Text(printable(value)))
-        yield table
-        yield Text()
+        if table.row_count:
+            yield table
+            yield Text()
 
 
 def _document_lines(said: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -211,3 +221,29 @@ def _memory_lines(forecast: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for name, taken in memory.items():
         yield name, size(taken)
     yield "not in it", "; ".join(forecast["left_out"])
+
+
+def forecast_lines(run: dict[str, Any] | None) -> Iterator[tuple[str, str]]:
+    """Memory at its peak, by part; time and cost."""
+    if run is None:
+        yield "unknown", "the model cannot be counted"
+        return
+    yield (
+        "memory",
+        f"{size(run['memory'])} at the most, in {'an evaluation' if run['when'] == 'evaluation' else 'a step'}",
+    )
+    for name, taken in sorted(run["parts"].items(), key=lambda part: -part[1]):
+        if taken > 0.005 * run["memory"]:
+            yield f"  {name}", size(taken)
+    yield "a step", f"{run['step_seconds']:.3g} s, at the rates of this machine (measured {run['calibrated']})"
+    if run["seconds"] is not None:
+        yield "all steps", duration(run["seconds"])
+    if run["cost"] is not None:
+        yield "cost", f"{run['cost']:.2f}"
+
+
+def _fit_lines(fits: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
+    for fit in fits:
+        way = f"{fit['trains']}, activation_checkpointing {fit['activation_checkpointing']}"
+        taken = f"{count(fit['micro_batch'])}, which take {size(fit['memory'])}"
+        yield way, taken if fit["micro_batch"] else f"none: one row takes {size(fit['memory'])}"

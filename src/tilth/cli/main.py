@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import json
 import os
 import shlex
@@ -150,7 +151,7 @@ def prepare(
     if executor == "processes" and workers != 1 and not dry_run:
         from tilth.core.executors import warm_up
 
-        warm_up("tilth.data.pipeline")  # in the background, while we import the same
+        warm_up("tilth.data.lean", "tilth.data.pipeline")  # in the background, while we import the same
     from tilth.cli.output import print_json, results
     from tilth.cli.show import prepare_shown, print_dataset, tidy_shown
     from tilth.jobs.prepare import summary
@@ -182,13 +183,20 @@ def check(
     recipe: RecipePath,
     workspace: Workspace = Path("work"),
     workers: Workers = None,
+    fit: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Say which settings would fit into so much memory (24GiB).")
+    ] = None,
+    price: Annotated[
+        float | None, typer.Option(metavar="PER_HOUR", help="Say what the run would cost.  [default: the recipe's]")
+    ] = None,
     sets: Sets = None,
     as_json: Json = False,
 ) -> None:
-    """Look at a run before it begins: real rows, what of them is trained, counts, leaks, memory. Trains nothing."""
+    """Look at a run before it begins: real rows, counts, leaks, and a forecast of memory and time. Trains nothing."""
     from tilth.cli.check import check_shown
 
-    if not check_shown(recipe, sets or (), workspace, workers, as_json=as_json):
+    asked = [*(sets or ()), *([] if price is None else [f"train.price_per_hour={price}"])]
+    if not check_shown(recipe, asked, workspace, workers, as_json=as_json, fit=fit):
         raise typer.Exit(2)
 
 
@@ -321,6 +329,7 @@ app.command()(export)
 
 def main() -> None:
     """The entry point: a user's fault prints message and remedy; anything else is a bug and shows its traceback."""
+    gc.set_threshold(100_000)  # not after 700 objects: while modules are imported nothing becomes garbage
     from tilth.cli.output import ready_streams
 
     ready_streams()

@@ -284,7 +284,20 @@ def result_table(result: Mapping[str, Any]) -> Table:
     for key, words in _RESULT_WORDS.items():
         if result.get(key) is not None:
             table.add_row(words, Text(_result_value(key, result[key])))
+    if forecast := result.get("forecast"):
+        table.add_row("against forecast", Text(against(forecast)))
     return table
+
+
+def against(forecast: Mapping[str, Any]) -> str:
+    """What a run took, and in brackets what was forecast."""
+    actual = forecast["actual"]
+    said = [f"{size(actual['memory'])} of memory ({size(forecast['memory'])})"]
+    if actual["step_seconds"] is not None:
+        said.append(f"{actual['step_seconds']:.3g} s a step ({forecast['step_seconds']:.3g})")
+    if actual["cost"] is not None and forecast["cost"] is not None:
+        said.append(f"a cost of {actual['cost']:.2f} ({forecast['cost']:.2f})")
+    return ", ".join(said)
 
 
 def _result_value(key: str, value: Any) -> str:

@@ -105,7 +105,7 @@ Event = StepRecord | EvaluationRecord | SampleRecord | CheckpointRecord | Messag
 
 CHANGEABLE = {
     *("train.steps", "train.tokens", "train.epochs", "train.hours", "train.early_stopping", "train.convergence"),
-    *("train.final", "sample.every"),
+    *("train.final", "train.price_per_hour", "sample.every"),
     *("train.micro_batch", "train.device", "train.precision", "train.activation_checkpointing"),
 }
 """What may differ when a run goes on: how long it lasts, what is shown and kept, and what only rounds otherwise. The

@@ -26,6 +26,7 @@ def end_run(
     idle: bool,
     config: AnyConfig,
     tokenizer: Tokenizer,
+    forecast: dict[str, Any] | None,
 ) -> dict[str, Any]:
     """Writes final model, result and report; a run that was over already (`idle`) keeps those that are still true."""
     parts, progress, asked = trainer.parts, trainer.progress, recipe.train.final
@@ -48,6 +49,7 @@ def end_run(
         "seconds": round(progress.seconds, 3),
         "stopped_by": stopped_by,
         "checkpoint": str(folder.checkpoints / f"step-{progress.step:08d}"),
+        "forecast": forecast,
     }
     if mixture := seen(parts.loader.sampler, parts.loader.samples):
         result["mixture"] = mixture
@@ -72,5 +74,6 @@ def _is_kept(folder: RunFolder, result: dict[str, Any]) -> bool:
         before = read_json(folder.path / "result.json")
     except IntegrityError:
         return False
-    same = isinstance(before, dict) and {**before, "process": None} == {**result, "process": None}
+    own = {"process": None, "forecast": None}  # of who did the steps
+    same = isinstance(before, dict) and {**before, **own} == {**result, **own}
     return same and (folder.path / "report.html").exists()

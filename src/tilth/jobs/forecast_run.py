@@ -1,20 +1,27 @@
-"""What a run will take, before it begins: memory by part, from the recipe and shapes alone.
+"""What a run will take, before it begins: memory by part, time and cost, from the recipe and shapes alone.
 
     memory_forecast(recipe, config, micro_rows, device) -> MemoryForecast
+    run_forecast(recipe, config, micro_rows, device, …) -> RunForecast       with time and cost
+    Watch                                                                    what it took in truth
 
 The run's own code is executed on paper (train/meter.py). What that does not see is added here: the process itself,
-batches that wait, and what the allocator cannot give back.
+batches that wait, and what the allocator cannot give back. Time is the work that was counted, at the rates of this
+machine (train/calibration.py); evaluations, samples and checkpoints are not in it.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 
 from tilth.core.environment import Precision
+from tilth.core.rundir import Event, StepRecord
 from tilth.data.batch import Batch
 from tilth.data.feed import Feed
 from tilth.evaluate.evaluator import piece_rows, piece_sums
@@ -27,11 +34,15 @@ from tilth.model.precision import DTYPES
 from tilth.model.recompute import recompute_layers
 from tilth.model.transformer import Transformer
 from tilth.model.wrapped import AnyModel
+from tilth.train.calibration import calibrated
 from tilth.train.footprint import Footprint, Plan, footprint
-from tilth.train.meter import Peak
 
-PROCESS = 370 << 20
-"""A process of Python with torch and tilth loaded and a step done, before it has a model (Linux, torch 2.13)."""
+HOLES = 0.31
+"""Of what comes and goes in blocks below 32 MiB, the share that glibc holds besides, in holes that nothing fits into:
+measured (benchmarks/forecast.py), and different by a third from one run to the next. With activation checkpointing
+blocks are mapped by themselves (core/environment.py), and leave none."""
+PROCESS = 420 << 20
+"""A process with torch and tilth loaded, a forecast and a step done, without model and data (Linux, torch 2.13)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +59,43 @@ class MemoryForecast:
     total: int
     parts: dict[str, int]
     when: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunForecast:
+    """What a run should take.
+
+    Attributes:
+        memory: at the most.
+        step_seconds: of one update.
+        seconds: of all steps; None where it is not known how many there are.
+        cost: at the recipe's price; None where there is none, or no time.
+        calibrated: the day on which this machine was measured.
+    """
+
+    memory: MemoryForecast
+    step_seconds: float
+    seconds: float | None
+    cost: float | None
+    calibrated: str
+
+    def words(self) -> str:
+        """In a line, for the record of a run."""
+        time = "" if self.seconds is None else f", {self.seconds / 60:.3g} minutes in all"
+        cost = "" if self.cost is None else f", at a cost of {self.cost:.2f}"
+        return f"forecast: {self.memory.total / 1e9:.3g} GB of memory, {self.step_seconds:.3g} s a step{time}{cost}"
+
+    def plain(self) -> dict[str, Any]:
+        """As `--json` prints it."""
+        return {
+            "memory": self.memory.total,
+            "parts": self.memory.parts,
+            "when": self.memory.when,
+            "step_seconds": float(f"{self.step_seconds:.4g}"),
+            "seconds": None if self.seconds is None else round(self.seconds, 1),
+            "cost": None if self.cost is None else round(self.cost, 2),
+            "calibrated": self.calibrated,
+        }
 
 
 def memory_forecast(
@@ -68,14 +116,77 @@ def memory_forecast(
         rows: of a process's share of the batch; left out: by train.batch_tokens.
     """
     rows = rows or _rows(recipe, micro_rows)
-    found = run_footprint(recipe, config, min(micro_rows, rows), device, precision or _precision(recipe), rows)
-    peaks = {"step": found.step, "evaluation": found.evaluation or Peak()}
-    when = max(peaks, key=lambda name: peaks[name].total)
-    parts = {name: size for name, size in peaks[when].parts.items() if size}
-    parts["batches"] = parts.pop("batch", 0) + _waiting(recipe, rows)
+    return _memory(
+        _footprint(recipe, config, micro_rows, device, precision or _precision(recipe), rows), recipe, rows, device
+    )
+
+
+def run_forecast(
+    recipe: Recipe,
+    config: ModelConfig,
+    micro_rows: int,
+    device: torch.device,
+    *,
+    precision: Precision,
+    rows: int,
+    steps: int | None,
+) -> RunForecast:
+    """Memory, time and cost; arguments as of `memory_forecast`.
+
+    Args:
+        steps: that the run has yet to do; None where only the clock or a metric ends it.
+    """
+    found, rates = _footprint(recipe, config, micro_rows, device, precision, rows), calibrated(device)
+    step = -(-rows // min(micro_rows, rows)) * rates.seconds(found.micro) + rates.seconds(found.update)
+    seconds = None if steps is None else steps * step
+    if recipe.train.hours is not None:
+        seconds = min(seconds or math.inf, 3600 * recipe.train.hours)
+    price = recipe.train.price_per_hour
+    cost = None if price is None or seconds is None else price * seconds / 3600
+    return RunForecast(_memory(found, recipe, rows, device), step, seconds, cost, rates.made)
+
+
+class Watch:
+    """Takes the time of the steps that are recorded; the first one, in which much is made ready, is left out.
+
+    Args:
+        record: is given every event.
+    """
+
+    def __init__(self, record: Callable[[Event], None]) -> None:
+        self._record = record
+        self._steps, self._seconds = 0, 0.0
+
+    def __call__(self, event: Event) -> None:
+        """Notes a step."""
+        if isinstance(event, StepRecord):
+            self._seconds += event.seconds if self._steps else 0.0
+            self._steps += 1
+        self._record(event)
+
+    def against(self, forecast: RunForecast, peak: int, price: float | None) -> dict[str, Any]:
+        """The forecast, and beside it what was: `actual`, of this process."""
+        step = self._seconds / (self._steps - 1) if self._steps > 1 else None
+        seconds = None if step is None else step * self._steps
+        cost = None if price is None or seconds is None else round(price * seconds / 3600, 2)
+        actual = {
+            "memory": peak,
+            "step_seconds": None if step is None else float(f"{step:.4g}"),
+            "seconds": None if seconds is None else round(seconds, 1),
+            "cost": cost,
+        }
+        return {**forecast.plain(), "actual": actual}
+
+
+def _memory(found: Footprint, recipe: Recipe, rows: int, device: torch.device) -> MemoryForecast:
+    """What a footprint comes to in a process."""
+    peak = found.peak
+    parts = {name: size for name, size in peak.parts.items() if size}
+    parts["batches"] = parts.get("batches", 0) + _waiting(recipe, rows)
     if device.type == "cpu":
-        parts["process"] = PROCESS
-    return MemoryForecast(sum(parts.values()), parts, when)
+        holes = 0 if recipe.train.activation_checkpointing == "full" else int(HOLES * peak.small)
+        parts |= {"process": PROCESS, "allocator": holes}
+    return MemoryForecast(sum(parts.values()), parts, "evaluation" if peak.tape == 1 else "step")
 
 
 def _precision(recipe: Recipe) -> Precision:
@@ -87,10 +198,10 @@ def _rows(recipe: Recipe, micro_rows: int) -> int:
     return micro_rows if batch == "all" else max(1, batch // recipe.model.context_length)
 
 
-def run_footprint(
+def _footprint(
     recipe: Recipe, config: ModelConfig, micro_rows: int, device: torch.device, precision: Precision, rows: int
 ) -> Footprint:
-    """The footprint of a recipe's run; arguments as of `memory_forecast`, all known."""
+    micro_rows = min(micro_rows, rows)
     held_out = bool(recipe.data.split.validation)
     evaluated = max(1, recipe.evaluate.batch_tokens // config.context_length)
     return footprint(

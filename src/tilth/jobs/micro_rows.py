@@ -58,12 +58,18 @@ def choose_micro_rows(
     return rows
 
 
-def choose_precision(recipe: Recipe, config: AnyConfig, loader: Loader, device: torch.device) -> Precision:
+def choose_precision(recipe: Recipe, config: AnyConfig, share: int, device: torch.device) -> Precision:
     """What the recipe says, or for `auto` what products as large as this run's are faster in."""
-    asked, share = recipe.train.micro_batch, loader.share_rows
+    asked = recipe.train.micro_batch
     rows = min(asked, share) if isinstance(asked, int) else _within_bound(config, share, device)
     shape = (rows * config.context_length, config.hidden_size, config.mlp_size)
     return resolve_precision(recipe.train.precision, device, *shape)
+
+
+def planned_rows(recipe: Recipe, config: AnyConfig, share: int, device: torch.device, precision: Precision) -> int:
+    """What `choose_micro_rows` begins from, without a model: the run itself may find fewer to be faster."""
+    asked = recipe.train.micro_batch
+    return min(asked, share) if isinstance(asked, int) else largest_fitting(recipe, config, share, device, precision)
 
 
 def largest_fitting(recipe: Recipe, config: AnyConfig, share: int, device: torch.device, precision: Precision) -> int:

@@ -14,7 +14,7 @@ from tilth.checkpoint.store import Checkpoint, CheckpointStore
 from tilth.core.config import fingerprint
 from tilth.core.environment import fingerprint_environment
 from tilth.core.errors import CheckpointError
-from tilth.core.rundir import Event, RunFolder
+from tilth.core.rundir import Event, Message, RunFolder
 from tilth.data.dataset import Dataset
 from tilth.distributed.runtime import Runtime, start
 from tilth.jobs.base import Base, find_base, with_base
@@ -23,6 +23,7 @@ from tilth.jobs.chats import format_of, stop_ids_of
 from tilth.jobs.decisions import Decisions, asked_of, changed
 from tilth.jobs.ending import end_run
 from tilth.jobs.final import write_identity
+from tilth.jobs.forecast_run import RunForecast, Watch, run_forecast
 from tilth.jobs.micro_rows import choose_micro_rows, choose_precision
 from tilth.jobs.parts import build_parts, complete_model, device_name
 from tilth.jobs.recipe import Recipe
@@ -31,6 +32,7 @@ from tilth.jobs.runs import dataset_facts, stored_recipe
 from tilth.jobs.samples import samples_of
 from tilth.jobs.saying import Emit, say_before, say_where
 from tilth.jobs.start import check_files, same_base, starting_model, write_base
+from tilth.model.config import ModelConfig
 from tilth.model.wrapped import AnyConfig, AnyModel, WrappedModel
 from tilth.train.trainer import Trainer
 
@@ -78,7 +80,7 @@ def _train(
     notes: Sequence[str],
 ) -> dict[str, Any]:
     """All processes come here. What process 0 alone does goes through `from_main`, so that none waits in vain."""
-    recipe = with_base(asked, base)
+    recipe, record = with_base(asked, base), (watch := Watch(record))
     model_config = complete_model(base.config if base else recipe.model, dataset.tokenizer, grows=base is not None)
     check_room(recipe, model_config, runtime.device)
     loader = make_loader(recipe, dataset, runtime)
@@ -86,7 +88,9 @@ def _train(
     store = CheckpointStore(folder.checkpoints)
     checkpoint, warnings = _latest(store, runtime)
     decisions = Decisions(recipe, folder, runtime, device_name(runtime), checkpoint)
-    precision = decisions.take("precision", lambda: choose_precision(recipe, model_config, loader, runtime.device))
+    precision = decisions.take(
+        "precision", lambda: choose_precision(recipe, model_config, loader.share_rows, runtime.device)
+    )
     model, beside = starting_model(recipe, base, model_config, runtime.device, precision)
     choose = functools.partial(choose_micro_rows, recipe, model_config, model, loader, runtime.device, precision)
     rows = decisions.take("micro_rows", choose)
@@ -110,12 +114,27 @@ def _train(
         say_where(checkpoint, trainer, record)
 
     runtime.from_main(begin)
+    forecast = _forecast(recipe, model_config, trainer, record) if runtime.is_main else None
     idle = trainer.stopping.reason(trainer.progress) is not None
     with memory_errors(lambda: parts.micro_rows):
         stopped_by = trainer.run()
-    end = functools.partial(end_run, folder, asked, trainer, stopped_by, idle, model_config, dataset.tokenizer)
+    price, peak = recipe.train.price_per_hour, runtime.peak_memory_bytes()  # writing what comes now is no part of it
+    taken = None if forecast is None else watch.against(forecast, peak, price)
+    end = functools.partial(end_run, folder, asked, trainer, stopped_by, idle, model_config, dataset.tokenizer, taken)
     result = runtime.from_main(end)
     return result if runtime.is_main else {}
+
+
+def _forecast(recipe: Recipe, config: AnyConfig, trainer: Trainer, record: Emit) -> RunForecast | None:
+    """What the steps that are left should take, said; None where there are none, or the class is transformers'."""
+    parts, step, total = trainer.parts, trainer.progress.step, trainer.stopping.total_steps
+    if trainer.stopping.reason(trainer.progress) or not isinstance(config, ModelConfig):
+        return None
+    steps, device = None if total is None else total - step, parts.runtime.device
+    kinds: dict[str, Any] = {"precision": parts.precision, "rows": parts.loader.share_rows, "steps": steps}
+    found = run_forecast(recipe, config, parts.micro_rows, device, **kinds)
+    record(Message(step, "info", found.words()))
+    return found
 
 
 def _identity(asked: Recipe, recipe: Recipe, runtime: Runtime, model: AnyModel) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor
+
+from tilth.model.paper import on_paper
 
 CHUNK = 128
 """Queries at a time: at 64 the calls cost more than they save, at 256 more keys are looked at in vain."""
@@ -23,9 +24,9 @@ WORTH = 0.75
 def key_spans(mask_TS: Tensor) -> list[tuple[int, int]]:
     """For each chunk of queries the first key that one of them sees, and the one after the last.
 
-    Of a mask that has no values (train/meter.py) those of one long document.
+    On paper those of one long document.
     """
-    if isinstance(mask_TS, FakeTensor):
+    if on_paper(mask_TS):
         return [(0, min(first + CHUNK, mask_TS.shape[1])) for first in range(0, len(mask_TS), CHUNK)]
     spans = []
     for first in range(0, len(mask_TS), CHUNK):

@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tilth.core.random import derive_seed
+from tilth.model.paper import on_paper
 
 _LEVELS = 1 << 16
 _PER_DRAW = 4  # elements that 64 bits decide
@@ -72,7 +73,7 @@ class Dropout(nn.Module):
         if _now is None or not self.site or x.device.type != "cpu":
             return F.dropout(x, self.p)
         drops = round(self.p * _LEVELS)
-        kept: Tensor = _Masked.apply(x, _kept(x.shape, drops, self.site, _now), 1 / (1 - drops / _LEVELS))  # type: ignore[no-untyped-call]
+        kept: Tensor = _Masked.apply(x, _kept(x, drops, self.site, _now), 1 / (1 - drops / _LEVELS))  # type: ignore[no-untyped-call]
         return kept
 
 
@@ -83,15 +84,20 @@ def name_sites(model: nn.Module) -> None:
             module.site = path
 
 
-def _kept(shape: torch.Size, drops: int, site: str, draws: _Draws) -> Tensor:
-    """1 for what stays, else 0 (uint8); `drops` of 65,536 go."""
+def _kept(x: Tensor, drops: int, site: str, draws: _Draws) -> Tensor:
+    """1 for what stays of `x`, else 0 (uint8); `drops` of 65,536 go."""
+    numbers = torch.empty(x.shape, dtype=torch.int16) if on_paper(x) else _drawn(x.shape, site, draws)
+    stays = numbers >= drops - _LEVELS // 2
+    return stays.view(torch.uint8).view(x.shape)
+
+
+def _drawn(shape: torch.Size, site: str, draws: _Draws) -> Tensor:
+    """16 random bits for each element, int16 [rows, elements of a row]."""
     of_row = math.prod(shape) // draws.rows
     needed = -(-of_row // _PER_DRAW)
     bits = np.random.PCG64DXSM(derive_seed(draws.seed, site))
     bits.advance(draws.first_row * needed)
-    numbers = bits.random_raw(draws.rows * needed).view(np.int16).reshape(draws.rows, -1)[:, :of_row]
-    stays = torch.from_numpy(numbers) >= drops - _LEVELS // 2
-    return stays.view(torch.uint8).view(shape)
+    return torch.from_numpy(bits.random_raw(draws.rows * needed).view(np.int16).reshape(draws.rows, -1)[:, :of_row])
 
 
 class _Masked(torch.autograd.Function):

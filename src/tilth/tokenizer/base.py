@@ -142,6 +142,15 @@ class Tokenizer(ABC):
         parts = [part for text in texts for part in (self.encode_array(text), end)]
         return np.concatenate(parts) if parts else np.empty(0, np.uint32)
 
+    border: ClassVar[bytes] = b""
+    """What ends each text for `encode_joined`; empty where a tokenizer does not have that."""
+
+    def encode_joined(self, joined: bytes, texts: int) -> npt.NDArray[np.unsignedinteger[Any]] | None:
+        """What `encode_documents` gives of so many texts, in UTF-8 and a `border` after each; None where a text holds
+        what cannot be told from that.
+        """
+        raise NotImplementedError
+
     @property
     def pattern(self) -> PatternName | None:
         """The name of the pattern that cuts text before merging; None where text is not cut."""

@@ -137,6 +137,8 @@ class TrainConfig(Config):
     """Of products; weights and optimizer stay in fp32. `auto` measures which is faster here."""
     device: DeviceName = "auto"
     """`auto`: cuda or mps where they are, else cpu."""
+    price_per_hour: float | None = Field(default=None, gt=0)
+    """What the machine costs, in any currency: the forecast then names what the run will."""
     seed: int = Field(default=1, ge=0)
     """Initial weights, order and dropout follow from it."""
     checkpoint: CheckpointConfig = CheckpointConfig()

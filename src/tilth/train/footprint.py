@@ -19,10 +19,11 @@ from torch import Tensor
 
 from tilth.core.environment import Precision
 from tilth.data.feed import Feed
+from tilth.model.dropout import drawing
 from tilth.model.precision import make_scaler
 from tilth.model.wrapped import AnyModel
 from tilth.train.config import TrainConfig
-from tilth.train.meter import Kind, Meter, Peak, on_paper
+from tilth.train.meter import Kind, Meter, Peak, Tape, on_paper, play
 from tilth.train.optim import make_optimizer
 from tilth.train.step import loss_of, update
 
@@ -51,23 +52,29 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """Bytes at the largest, and work.
+    """What happens to memory, and work.
 
     Attributes:
-        step, evaluation: peaks of both.
-        stays: bytes that are held from one step to the next.
+        before: until the first step has given the optimizer its state.
+        step: all of one.
+        evaluation: one batch of it; empty where there is none.
         micro, update: work of one micro-batch, and of the optimizer after the last.
     """
 
-    step: Peak
-    evaluation: Peak | None
-    stays: dict[str, int]
+    before: Tape
+    step: Tape
+    evaluation: Tape
     micro: Counter[Kind]
     update: Counter[Kind]
 
+    @property
+    def peak(self) -> Peak:
+        """The most that is held in a run; `tape` is 1 where that is in an evaluation."""
+        return play([self.before, self.evaluation, self.step])
+
 
 def footprint(plan: Plan) -> Footprint:
-    """Runs it on paper; about a second for a model of twelve layers."""
+    """Runs it on paper; some seconds for a model of twelve layers."""
     with on_paper() as meter:
         meter.begin("weights")
         model = plan.model().train()
@@ -75,16 +82,22 @@ def footprint(plan: Plan) -> Footprint:
         scaler = make_scaler(plan.precision, plan.device)
         scaler.scale(torch.zeros((), device=plan.device))  # it is not ready before
         _gradients(meter, model)
-        meter.begin("optimizer")
+        meter.part = "optimizer"
         update(model, optimizer, scaler, _FINITE, plan.train.grad_clip)
-        stays = dict(meter.live)
-        evaluation = None if plan.evaluate is None else _evaluation(meter, model, plan.evaluate)
+        before = meter.tape
+        meter.begin("activations")
+        if plan.evaluate is not None:
+            _evaluate(model, plan.evaluate)
+        evaluation = meter.tape
+        meter.begin("batch")
         if plan.accumulates:
             _gradients(meter, model)
-        step, micro = _micro_batch(meter, model, plan, scaler)
-        meter.begin("optimizer")
+            meter.work.clear()
+        _micro_batch(meter, model, plan, scaler)
+        micro, meter.work, meter.part = meter.work, Counter(), "working"
         update(model, optimizer, scaler, _FINITE, plan.train.grad_clip)
-        return Footprint(max(step, meter.peak, key=lambda peak: peak.total), evaluation, stays, micro, meter.work)
+        # A copy: that the model goes when all is done is no part of a step.
+        return Footprint(before, list(meter.tape), evaluation, micro, meter.work)
 
 
 def _gradients(meter: Meter, model: AnyModel) -> None:
@@ -94,25 +107,25 @@ def _gradients(meter: Meter, model: AnyModel) -> None:
             parameter.grad = torch.zeros_like(parameter)
 
 
-def _micro_batch(meter: Meter, model: AnyModel, plan: Plan, scaler: torch.amp.GradScaler) -> tuple[Peak, Counter[Kind]]:
+def _micro_batch(meter: Meter, model: AnyModel, plan: Plan, scaler: torch.amp.GradScaler) -> None:
     """Forward and backward; what becomes a gradient is counted as one as soon as it is its parameter's."""
     hooks: list[Any] = [
         parameter.register_post_accumulate_grad_hook(partial(_is_gradient, meter))  # type: ignore[no-untyped-call]
         for parameter in model.parameters()
         if parameter.requires_grad
     ]
-    meter.begin("batch")
+    meter.part = "batches"
     feed = plan.feed()
-    meter.part = "activations"
-    hidden = feed.hidden(model, plan.precision)
-    meter.part = "loss"
-    loss = loss_of(model, hidden, feed.labels, plan.precision)
-    del hidden  # the step gives it away, too
-    meter.part = "working"
-    scaler.scale(loss / 1.0).backward()  # type: ignore[no-untyped-call]
+    with drawing(0, 0, len(feed.input_ids)):
+        meter.part = "activations"
+        hidden = feed.hidden(model, plan.precision)
+        meter.part = "loss"
+        loss = loss_of(model, hidden, feed.labels, plan.precision) / 1.0
+        del hidden  # the step gives it away, too
+        meter.part = "working"
+        scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
     for hook in hooks:
         hook.remove()
-    return meter.peak, meter.work
 
 
 def _is_gradient(meter: Meter, parameter: Tensor) -> None:
@@ -121,9 +134,7 @@ def _is_gradient(meter: Meter, parameter: Tensor) -> None:
 
 
 @torch.no_grad()
-def _evaluation(meter: Meter, model: AnyModel, evaluate: Callable[[AnyModel], object]) -> Peak:
+def _evaluate(model: AnyModel, evaluate: Callable[[AnyModel], object]) -> None:
     model.eval()
-    meter.begin("activations")
     evaluate(model)
     model.train()
-    return meter.peak

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tilth.core.environment import Precision
+from tilth.model.paper import on_paper
 from tilth.model.precision import DTYPES
 
 IGNORE = -100
@@ -66,7 +67,7 @@ def _labelled(hidden_RD: Tensor, labels_R: Tensor) -> tuple[Tensor, Tensor]:
     """Only the positions that bear loss where many do not (questions, tokens that are not hidden): no scores are made
     of the others. On an accelerator all of them: to count them would make it wait.
     """
-    if labels_R.device.type != "cpu":
+    if labels_R.device.type != "cpu" or on_paper(hidden_RD):
         return hidden_RD, labels_R
     places = (labels_R != IGNORE).nonzero()[:, 0]
     if len(places) > _MOST * len(labels_R):

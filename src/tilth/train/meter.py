@@ -2,8 +2,9 @@
 
     with on_paper() as meter:       tensors made within claim their device, and take nothing
         ...                         the very code that a run executes
-    meter.peak                      the most bytes alive at once, by what they are
+    meter.tape                      memory taken and given back, in order
     meter.work                      products and passes over memory, by kind and size
+    play(tapes)                     the most that is held at once, by what it is of
 
 Whatever the code does is counted as it is done: saved activations, copies in another precision, pieces of the loss,
 temporaries of the optimizer. Nothing has to be kept true by hand. What a kernel takes inside itself is not seen.
@@ -12,11 +13,12 @@ temporaries of the optimizer. Nothing has to be kept true by hand. What a kernel
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import weakref
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -25,6 +27,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 _aten = torch.ops.aten
+SMALL = 32 << 20
+"""From this size on glibc maps a block by itself and gives it back whole; below, freed ones leave holes."""
+_PASSING = {"activations", "loss", "working"}
 _PRODUCTS = {"mm", "addmm", "addmm_", "bmm", "baddbmm"}
 _KNOWN = {"gelu", "softmax", "layer_norm", "rms_norm", "silu", "tanh", "exp", "logsumexp", "dropout", "bernoulli"}
 
@@ -46,22 +51,35 @@ class Kind:
     bytes: int
 
 
-@dataclass(slots=True)
-class _Held:
+@dataclass(frozen=True, slots=True)
+class Take:
+    """Memory for a new tensor."""
+
+    block: int
     size: int
     part: str
 
 
 @dataclass(frozen=True, slots=True)
-class Peak:
-    """The most bytes that were alive at once, and what they were of."""
+class Give:
+    """It is given back."""
 
-    total: int = 0
-    parts: dict[str, int] = field(default_factory=dict)
+    block: int
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """It is counted as something else from here on."""
+
+    block: int
+    part: str
+
+
+Tape = list[Take | Give | Call]
 
 
 class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the memory of every new tensor until it is let go of, and the work of every operation.
+    """Notes the memory of every new tensor until it is let go of, and the work of every operation.
 
     `part` is what new tensors are counted as. Numbers are not known on paper: where the code asks for one, it gets 0,
     or true.
@@ -70,11 +88,10 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.part = "other"
-        self.live: Counter[str] = Counter()
-        self.total = 0
-        self.peak = Peak()
+        self.tape: Tape = []
         self.work: Counter[Kind] = Counter()
-        self._held: weakref.WeakKeyDictionary[Any, _Held] = weakref.WeakKeyDictionary()
+        self._blocks: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
+        self._numbers = itertools.count()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is _aten._local_scalar_dense.default:
@@ -87,31 +104,23 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _is_new(self, tensor: Tensor) -> bool:
         storage = tensor.untyped_storage()
-        if storage in self._held:
+        if storage in self._blocks:
             return False
-        held = self._held[storage] = _Held(storage.nbytes(), self.part)
-        weakref.finalize(storage, self._let_go, held)
-        self.live[held.part] += held.size
-        self.total += held.size
-        if self.total > self.peak.total:
-            self.peak = Peak(self.total, dict(self.live))
+        block = self._blocks[storage] = next(self._numbers)
+        weakref.finalize(storage, self._let_go, block)
+        self.tape.append(Take(block, storage.nbytes(), self.part))
         return True
 
-    def _let_go(self, held: _Held) -> None:
-        self.live[held.part] -= held.size
-        self.total -= held.size
+    def _let_go(self, block: int) -> None:
+        self.tape.append(Give(block))
 
     def call(self, tensor: Tensor, part: str) -> None:
         """Counts the memory of a tensor as `part` from here on."""
-        held = self._held.get(tensor.untyped_storage())
-        if held is not None:
-            self.live[held.part] -= held.size
-            held.part = part
-            self.live[part] += held.size
+        self.tape.append(Call(self._blocks[tensor.untyped_storage()], part))
 
     def begin(self, part: str) -> None:
-        """New tensors are of `part`; peak and work are counted anew."""
-        self.part, self.peak, self.work = part, Peak(self.total, dict(self.live)), Counter()
+        """New tensors are of `part`, tape and work are new."""
+        self.part, self.tape, self.work = part, [], Counter()
 
     def _count(self, func: Any, args: Any, kwargs: Any, made: list[Tensor], new: list[Tensor]) -> None:
         name = func._opname
@@ -145,6 +154,46 @@ def _attention_flops(name: str, read: list[Tensor]) -> int:
     back = "backward" in name
     query, key = (read[1], read[2]) if back else (read[0], read[1])
     return (10 if back else 4) * math.prod(query.shape) * key.shape[-2]
+
+
+@dataclass(frozen=True, slots=True)
+class Peak:
+    """The most bytes that were held at once, what they were of, how many of those that come and go with a step lay in
+    blocks of less than 32 MiB, and the number of the tape that was playing.
+    """
+
+    total: int
+    parts: dict[str, int]
+    small: int
+    tape: int
+
+
+def play(tapes: Sequence[Tape]) -> Peak:
+    """What is held at the largest when the tapes are played one after the other."""
+    live, held, total, peak = Counter[str](), dict[int, Take](), 0, Peak(0, {}, 0, 0)
+
+    def add(block: Take, sign: int) -> None:
+        live[block.part] += sign * block.size
+        live["small"] += sign * block.size * (block.size < SMALL and block.part in _PASSING)
+
+    for number, tape in enumerate(tapes):
+        for event in tape:
+            if isinstance(event, Take):
+                held[event.block] = event
+                add(event, 1)
+                total += event.size
+                if total > peak.total:
+                    parts = dict(live)
+                    peak = Peak(total, parts, parts.pop("small"), number)
+                continue
+            before = held.pop(event.block)
+            add(before, -1)
+            if isinstance(event, Call):
+                held[event.block] = Take(event.block, before.size, event.part)
+                add(held[event.block], 1)
+            else:
+                total -= before.size
+    return peak
 
 
 @contextlib.contextmanager

@@ -73,6 +73,8 @@ class Shape(ABC):
     """The columns that a row must have."""
     optional: tuple[str, ...] = ()
     """Columns that are used where they are."""
+    text: str | None = None
+    """The one column that is the text, and all that is used."""
 
     @abstractmethod
     def make(self, row: Mapping[str, Any], locator: str) -> Made | Note:
@@ -115,7 +117,7 @@ def as_template(value: str) -> str:
 
 class _Field(Shape):
     def __init__(self, field: str) -> None:
-        self.columns = (field,)
+        self.columns, self.text = (field,), field
 
     def make(self, row: Mapping[str, Any], locator: str) -> Made | Note:
         (field,) = self.columns

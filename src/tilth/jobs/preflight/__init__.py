@@ -15,28 +15,42 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tilth.core.environment import launched
 from tilth.core.errors import RecipeError
 from tilth.core.rundir import RunFolder
 from tilth.data.dataset import Dataset
-from tilth.distributed.runtime import long_from_main
-from tilth.jobs.base import find_base
+from tilth.distributed.runtime import long_from_main, pick_device
+from tilth.jobs.base import Base, find_base
+from tilth.jobs.fit import Fit, fits
+from tilth.jobs.forecast_run import RunForecast, run_forecast
+from tilth.jobs.micro_rows import choose_precision, planned_rows
+from tilth.jobs.parts import complete_model
 from tilth.jobs.preflight.facts import Facts
 from tilth.jobs.preflight.gather import gather_facts
 from tilth.jobs.preflight.rules import Fault, judge
 from tilth.jobs.preflight.sight import Row, first_rows
 from tilth.jobs.recipe import Recipe
+from tilth.model.config import ModelConfig
 
 _TOLD_BY_TRAINING = ("warmup", "batch")
 
 
 @dataclass(frozen=True)
 class Preflight:
-    """What was found. `rows`: the first that training would read; none where a refusal stands in the way."""
+    """What was found.
+
+    Attributes:
+        rows: the first that training would read; none where a refusal stands in the way.
+        forecast: None there too, and for a class of transformers'.
+        fits: what would fit into the memory that was asked about.
+    """
 
     facts: Facts
     errors: list[Fault]
     warnings: list[Fault]
     rows: list[Row]
+    forecast: RunForecast | None
+    fits: list[Fit]
 
     @property
     def ok(self) -> bool:
@@ -50,13 +64,34 @@ class Preflight:
         return summary(self)
 
 
-def look(recipe: Recipe, dataset: Dataset) -> Preflight:
-    """Everything that can be said of a run before it begins."""
-    facts, sampler = gather_facts(recipe, dataset, find_base(recipe))
+def look(recipe: Recipe, dataset: Dataset, room: int | None = None) -> Preflight:
+    """Everything that can be said of a run before it begins.
+
+    Args:
+        room: bytes of memory into which it should fit: `fits` then says what would.
+    """
+    base = find_base(recipe)
+    facts, sampler = gather_facts(recipe, dataset, base)
     errors, warnings = judge(facts)
     masked = any(refusal.rule == "mask_token" for refusal in facts.refusals)
     rows = [] if sampler is None or masked else first_rows(facts.recipe, dataset, sampler)
-    return Preflight(facts, errors, warnings, rows)
+    return Preflight(facts, errors, warnings, rows, *_forecast(facts, dataset, base, room))
+
+
+def _forecast(
+    facts: Facts, dataset: Dataset, base: Base | None, room: int | None
+) -> tuple[RunForecast | None, list[Fit]]:
+    """Of one process; precision and rows at once are chosen as the run would choose them now."""
+    recipe, run = facts.recipe, facts.run
+    if facts.model is None or run is None:
+        return None, []
+    config = complete_model(base.config if base else recipe.model, dataset.tokenizer, grows=base is not None)
+    assert isinstance(config, ModelConfig), "of others there are no facts"
+    device, share = pick_device(recipe.train.device), -(-run.rows_per_step // launched().world_size)
+    precision = choose_precision(recipe, config, share, device)
+    micro_rows = planned_rows(recipe, config, share, device, precision)
+    found = run_forecast(recipe, config, micro_rows, device, precision=precision, rows=share, steps=run.steps)
+    return found, [] if room is None else fits(recipe, config, device, room, precision)
 
 
 def before_training(recipe: Recipe, dataset: Dataset, run: Path) -> list[str]:

@@ -33,7 +33,8 @@ def summary(found: Preflight) -> dict[str, Any]:
         "without_end": facts.without_end,
         "duplicates": facts.train.duplicates,
         "leaks": facts.leaks.items,
-        "forecast": forecast(facts),
+        "forecast": {**forecast(facts), "run": found.forecast.plain() if found.forecast else None},
+        "fits": [fit.plain() for fit in found.fits],
         "too_long": facts.too_long,
         "split": facts.rows.split if facts.rows else 0,
         "dropped": facts.rows.dropped if facts.rows else 0,
@@ -63,7 +64,7 @@ def lengths(split: SplitFacts) -> dict[str, int]:
 
 
 def forecast(facts: Facts) -> dict[str, Any]:
-    """The shape of the run, and the memory that it holds from its first step to its last."""
+    """The shape of the run, and the memory that it holds from its first step to its last: exact, without its peak."""
     rows, run, model, train = facts.rows, facts.run, facts.model, facts.recipe.train
     return {
         "steps": run.steps if run else None,

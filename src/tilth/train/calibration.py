@@ -1,0 +1,164 @@
+"""How fast this machine does what a step is made of: measured in seconds, kept with its date, measured anew when torch,
+processor or threads change.
+
+    calibrated(device) -> Calibration       the kept one, else a new one
+    calibration.seconds(work)               of counted work (meter.py)
+
+A curve is a few measured (size, seconds) of one kind of work; between them the logarithms are joined by lines, beyond
+them the rate is that of the nearest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import time
+from bisect import bisect
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tilth.core.config import fingerprint
+from tilth.core.environment import processor_features, processor_name
+from tilth.core.errors import TilthError
+from tilth.core.files import disk, read_sealed, write_sealed
+from tilth.train.meter import Kind
+
+VERSION = 1
+REPEATS = 3
+_DTYPES = (torch.float32, torch.bfloat16)
+_SIDES = ((128, 128, 128), (512, 256, 256), (1024, 768, 768))
+_NUMBERS = (1 << 12, 1 << 18, 1 << 23)
+
+Curve = list[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What was measured.
+
+    Attributes:
+        made: the day, as ISO 8601 has it.
+        key: of what it was measured on; another machine has another.
+        curves: by kind of work and dtype (`product/bfloat16`), sizes rising: operations of products and attention, else
+            bytes.
+        call: seconds of an operation on almost nothing, forward.
+    """
+
+    made: str
+    key: str
+    curves: dict[str, Curve]
+    call: float
+
+    def seconds(self, work: Counter[Kind]) -> float:
+        """What this work should take, one operation after the other."""
+        return sum(calls * max(self.call, self._one(kind)) for kind, calls in work.items())
+
+    def _one(self, kind: Kind) -> float:
+        curve = self.curves.get(f"{kind.name}/{kind.dtype}") or self.curves[f"{kind.name}/float32"]
+        return along(curve, kind.flops or kind.bytes)
+
+
+def along(curve: Sequence[tuple[float, float]], size: float) -> float:
+    """Seconds at a size, by the curve."""
+    if size <= 0:
+        return 0.0
+    sizes = [point[0] for point in curve]
+    place = bisect(sizes, size)
+    if place in (0, len(curve)):
+        nearest, seconds = curve[min(place, len(curve) - 1)]
+        return seconds if place == 0 else seconds * size / nearest
+    (low, first), (high, last) = curve[place - 1], curve[place]
+    share = math.log(size / low) / math.log(high / low)
+    return math.exp(math.log(first) + share * math.log(last / first))
+
+
+def calibrated(device: torch.device) -> Calibration:
+    """The calibration of this machine with the threads that torch has now; measured if there is none."""
+    key = _key(device)
+    path = cache_folder() / f"calibration-{key[:16]}.json"
+    with contextlib.suppress(TilthError, KeyError, TypeError, ValueError):
+        kept = read_sealed(path)
+        if kept["key"] == key:
+            curves = {name: [(float(a), float(b)) for a, b in curve] for name, curve in kept["curves"].items()}
+            return Calibration(str(kept["made"]), key, curves, float(kept["call"]))
+    made = measure(device, key)
+    with contextlib.suppress(TilthError, OSError):  # where nothing can be kept it is measured each time
+        disk.make_folder(path.parent)
+        write_sealed(path, asdict(made))
+    return made
+
+
+def cache_folder() -> Path:
+    """Where what can be made again is kept for this user."""
+    chosen = os.environ.get("XDG_CACHE_HOME")
+    return (Path(chosen) if chosen else Path.home() / ".cache") / "tilth"
+
+
+def _key(device: torch.device) -> str:
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name()
+    facts = [VERSION, torch.__version__, name, processor_features(), torch.get_num_threads(), device.type]
+    return fingerprint(facts)
+
+
+def measure(device: torch.device, key: str) -> Calibration:
+    """Two seconds or so of measuring."""
+    curves: dict[str, Curve] = {}
+    for dtype in _DTYPES:
+        name = str(dtype).removeprefix("torch.")
+        curves[f"product/{name}"] = [_product(device, dtype, *sides) for sides in _SIDES]
+        curves[f"attention/{name}"] = [_attention(device, dtype)]
+    for name, work in (("pass", torch.Tensor.neg), ("slow", F.gelu)):
+        curves[f"{name}/float32"] = [_pass(device, work, numbers) for numbers in _NUMBERS]
+    curves["update/float32"] = [_update(device)]
+    tiny = torch.ones(8, device=device)
+    return Calibration(date.today().isoformat(), key, curves, _best(device, lambda: tiny + 1, 50) / 50)
+
+
+def _best(device: torch.device, work: Callable[[], Any], times: int = 1) -> float:
+    """The shortest of some repeats, the first one left out."""
+    found = []
+    for _ in range(1 + REPEATS):
+        start = time.perf_counter()
+        for _ in range(times):
+            work()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        found.append(time.perf_counter() - start)
+    return min(found[1:])
+
+
+def _product(device: torch.device, dtype: torch.dtype, rows: int, width: int, inner: int) -> tuple[float, float]:
+    x, weight = (torch.ones(size, device=device, dtype=dtype) for size in ((rows, width), (inner, width)))
+    return 2.0 * rows * width * inner, _best(device, lambda: F.linear(x, weight))
+
+
+def _attention(device: torch.device, dtype: torch.dtype) -> tuple[float, float]:
+    shape = (2, 4, 256, 64)
+    q, k, v = (torch.ones(shape, device=device, dtype=dtype, requires_grad=True) for _ in range(3))
+
+    def both() -> None:
+        out = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        torch.autograd.grad(out, (q, k, v), torch.ones_like(out))
+
+    return 14.0 * math.prod(shape) * shape[2], _best(device, both)
+
+
+def _pass(device: torch.device, work: Callable[[Tensor], Tensor], numbers: int) -> tuple[float, float]:
+    x = torch.ones(numbers, device=device)
+    return 8.0 * numbers, _best(device, lambda: work(x))
+
+
+def _update(device: torch.device) -> tuple[float, float]:
+    parameter = torch.nn.Parameter(torch.ones(1 << 21, device=device))
+    parameter.grad = torch.ones_like(parameter)
+    optimizer = torch.optim.AdamW([parameter], fused=True)
+    return 16.0 * parameter.numel(), _best(device, optimizer.step)

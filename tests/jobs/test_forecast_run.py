@@ -1,0 +1,133 @@
+"""Memory, time and cost of a run, said before it and compared after it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.jobs.conftest import Cli, call
+from tests.jobs.helpers import SMALL, write_recipe, write_texts
+from tilth.core.errors import RecipeError
+from tilth.jobs.fit import fits, most_rows, parse_bytes
+from tilth.jobs.forecast_run import memory_forecast
+from tilth.jobs.recipe import Recipe, make_recipe
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Cli:
+    return lambda *words, **options: call(tmp_path, *words, **options)
+
+
+def recipe(**train: object) -> Recipe:
+    shape = {"preset": "llama-tiny", "num_hidden_layers": 2, "hidden_size": 64, "context_length": 64}
+    made = make_recipe(
+        {
+            "name": "r",
+            "data": {"sources": [{"path": "x.txt"}], "split": {"validation": 0}},
+            "model": shape,
+            "tokenizer": {"kind": "byte"},
+            "train": {"steps": 4, "batch_tokens": 1024, "precision": "fp32", "schedule": {"name": "constant"}, **train},
+        }
+    )
+    return made.model_copy(update={"model": made.model.model_copy(update={"vocab_size": 300})})
+
+
+def test_the_parts_are_the_whole_and_checkpointing_and_fewer_rows_take_less() -> None:
+    plain, full = recipe(), recipe(activation_checkpointing="full")
+    whole = memory_forecast(plain, plain.model, 16, CPU)
+    assert whole.total == sum(whole.parts.values()) and whole.when == "step"
+    assert memory_forecast(full, full.model, 16, CPU).total < whole.total
+    assert memory_forecast(plain, plain.model, 2, CPU).parts["activations"] < whole.parts["activations"] / 7
+    evaluated = plain.model_copy(
+        update={
+            "data": plain.data.model_copy(update={"split": plain.data.split.model_copy(update={"validation": 0.1})}),
+            "evaluate": plain.evaluate.model_copy(update={"batch_tokens": 1 << 20}),
+        }
+    )
+    assert memory_forecast(evaluated, evaluated.model, 2, CPU).when == "evaluation"
+
+
+def test_a_run_says_its_forecast_and_at_the_end_what_was(tmp_path: Path, cli: Cli) -> None:
+    write_texts(tmp_path / "texts")
+    write_recipe(tmp_path / "r.yaml", "texts")
+    sets = [*SMALL, "train.price_per_hour=3.6e6"]
+    checked = cli("check", "r.yaml", "--json", sets=sets).json()["forecast"]["run"]
+    said = cli("train", "r.yaml", "--json", sets=sets)
+    found = said.json()["forecast"]
+    assert "forecast: " in said.err and "against forecast" in said.out
+    assert found["memory"] == checked["memory"] == sum(found["parts"].values())
+    assert found["seconds"] == pytest.approx(12 * found["step_seconds"], abs=0.06)
+    assert found["cost"] == pytest.approx(1000 * 12 * found["step_seconds"], rel=0.01), "a thousand a second"
+    assert found["actual"]["step_seconds"] > 0 and found["actual"]["memory"] > 100 << 20
+    again = cli("train", "r.yaml", "--json", sets=sets).json()
+    assert again["forecast"] is None, "nothing was left to do"
+    kept = json.loads((tmp_path / "runs" / "small" / "result.json").read_text())
+    assert kept["forecast"] == found
+    assert "Against the forecast" in (tmp_path / "runs" / "small" / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_check_says_what_would_fit_and_what_it_costs(tmp_path: Path, cli: Cli) -> None:
+    write_texts(tmp_path / "texts")
+    write_recipe(tmp_path / "r.yaml", "texts")
+    said = cli("check", "r.yaml", "--fit", "700MiB", "--price", "2.5", "--json", sets=SMALL)
+    ways = said.json()["fits"]
+    assert [(way["trains"], way["activation_checkpointing"]) for way in ways] == [
+        ("full", "none"),
+        ("full", "full"),
+        ("lora", "none"),
+        ("lora", "full"),
+    ]
+    assert all(way["memory"] <= 700 << 20 for way in ways) and ways[0]["micro_batch"] < ways[1]["micro_batch"]
+    assert "what would fit" in said.out and said.json()["forecast"]["run"]["cost"] is not None
+    cli("check", "r.yaml", "--fit", "much", sets=SMALL).fault(2, "no amount of memory", "24GiB")
+
+
+@pytest.mark.slow
+def test_the_most_that_fit_are_found_and_one_more_does_not() -> None:
+    tiny = recipe()
+    room = 470 << 20
+    for fit in fits(tiny, tiny.model, CPU, room, "fp32")[:1]:
+        assert fit.memory <= room and fit.micro_batch > 1
+        more = memory_forecast(tiny, tiny.model, fit.micro_batch + 1, CPU, rows=2 * fit.micro_batch + 2)
+        assert more.total > room
+
+
+@pytest.mark.parametrize("bend", [1.0, 0.7, 1.4])
+def test_rows_are_searched_in_few_questions(bend: float) -> None:
+    asked: list[int] = []
+
+    def size(rows: int) -> int:
+        asked.append(rows)
+        return 1000 + int(10 * rows**bend)
+
+    for room in (1009, 1010, 1500, 20_000):
+        asked.clear()
+        most = most_rows(room, size)
+        assert most == 0 if room < 1010 else (size(most) <= room and (most == 4096 or size(most + 1) > room))
+        assert len(set(asked)) < 40
+
+
+def test_amounts_of_memory() -> None:
+    assert parse_bytes("24GiB") == 24 << 30 and parse_bytes("24 GB") == 24 * 10**9
+    assert parse_bytes("1.5M") == 1_500_000 and parse_bytes("4096") == 4096
+    for wrong in ("", "GB", "-3G", "0", "3 PB"):
+        with pytest.raises(RecipeError, match="no amount of memory"):
+            parse_bytes(wrong)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems account for memory otherwise")
+def test_the_peak_is_within_a_tenth(tmp_path: Path) -> None:
+    benchmark = Path(__file__).parents[2] / "benchmarks" / "forecast.py"
+    command = [sys.executable, str(benchmark), "--only", "large", "--folder", str(tmp_path)]
+    subprocess.run([*command, "--json", str(tmp_path / "found.json")], check=True, timeout=240)
+    (found,) = json.loads((tmp_path / "found.json").read_text())
+    assert abs(found["memory"] / found["actual"]["memory"] - 1) < 0.1

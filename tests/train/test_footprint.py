@@ -1,0 +1,155 @@
+"""What is counted on paper, against what really happens."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from tilth.core.environment import Precision
+from tilth.data.batch import Batch
+from tilth.data.feed import Feed
+from tilth.model.adapter_config import AdapterConfig
+from tilth.model.adapters import apply_adapter
+from tilth.model.config import ModelConfig
+from tilth.model.transformer import Transformer, build
+from tilth.train.config import OptimizerConfig, TrainConfig
+from tilth.train.footprint import Footprint, Plan, footprint
+from tilth.train.meter import Call, Give, Peak, Take, on_paper, play
+from tilth.train.optim import make_optimizer, state_bytes
+from tilth.train.step import loss_of
+
+CPU = torch.device("cpu")
+SHAPE = {"num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 64, "context_length": 32, "vocab_size": 300}
+CONFIG = ModelConfig(preset="gpt2", **SHAPE)
+TRAIN = TrainConfig(steps=1, schedule={"name": "constant"})  # type: ignore[arg-type]
+
+
+def batch(rows: int = 4) -> Batch:
+    ids = np.zeros((rows, 32), np.int64)
+    return Batch(ids, ids, ids[:, 0])
+
+
+def traced(config: ModelConfig = CONFIG, precision: Precision = "fp32", rows: int = 4, **changes: object) -> Footprint:
+    train = TRAIN.model_copy(update=changes)
+    return footprint(Plan(lambda: Transformer(config), lambda: Feed.of(batch(rows), CPU), train, precision, CPU))
+
+
+def really_saved(precision: Precision) -> int:
+    """Bytes of what autograd keeps of a real forward pass: each storage once, without weights and inputs."""
+    model, feed = build(CONFIG, 1).train(), Feed.of(batch(), CPU)
+    theirs = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    theirs |= {feed.input_ids.untyped_storage().data_ptr(), feed.labels.untyped_storage().data_ptr()}
+    saved: dict[int, int] = {}
+    held = []
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        held.append(storage)  # else its place is used again
+        saved[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        loss = loss_of(model, feed.hidden(model, precision), feed.labels, precision)
+    assert loss.requires_grad
+    return sum(size for place, size in saved.items() if place not in theirs)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_activations_are_those_that_autograd_keeps(precision: Precision) -> None:
+    peak = play([traced(precision=precision).step])
+    counted = peak.parts["activations"] + peak.parts["loss"]
+    assert counted == pytest.approx(really_saved(precision), rel=0.06), "besides, what the last operation works with"
+
+
+def test_weights_gradients_and_state_are_exact() -> None:
+    found, model = traced(), build(CONFIG, None)
+    size = 4 * sum(p.numel() for p in model.parameters())
+    live = Counter[str]()
+    blocks: dict[int, Take] = {}
+    for event in [*found.before, *found.step]:
+        if isinstance(event, Take):
+            blocks[event.block] = event
+        elif isinstance(event, Give):
+            del blocks[event.block]
+        else:
+            assert event.part == "gradients"
+    for block in blocks.values():
+        live[block.part] += block.size
+    assert live["weights"] == size
+    assert live["optimizer"] == state_bytes(OptimizerConfig(), model)
+    assert sum(live.values()) - live["weights"] - live["optimizer"] < 256, "all else is given back at a step's end"
+    named = {event.block for event in found.step if isinstance(event, Call)}
+    assert sum(e.size for e in found.step if isinstance(e, Take) and e.block in named) == size, "gradients"
+
+
+def test_products_are_as_many_operations_as_torch_counts() -> None:
+    model, feed = build(CONFIG, 1).train(), Feed.of(batch(), CPU)
+    with FlopCounterMode(display=False) as counter:
+        loss_of(model, feed.hidden(model, "fp32"), feed.labels, "fp32").backward()  # type: ignore[no-untyped-call]
+    theirs = counter.get_total_flops()  # it knows no attention on a CPU
+    ours = sum(kind.flops * calls for kind, calls in traced().micro.items() if kind.name == "product")
+    assert ours == theirs > 0
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon", "sgd"])
+def test_a_step_on_paper_is_the_step_of_every_optimizer(name: str) -> None:
+    lr = OptimizerConfig(name=name, lr=0.1)  # type: ignore[arg-type]
+    found, model = traced(optimizer=lr), build(CONFIG, None)
+    kept = sum(e.size for e in found.before if isinstance(e, Take) and e.part == "optimizer")
+    kept -= sum(
+        taken.size
+        for taken in found.before
+        if isinstance(taken, Take) and taken.part == "optimizer" and Give(taken.block) in found.before
+    )
+    assert kept == state_bytes(lr, model)
+    assert make_optimizer(lr, model) is not None and found.update
+
+
+def test_more_rows_longer_rows_and_checkpointing_go_the_right_way() -> None:
+    one, two = traced(rows=2).peak, traced(rows=4).peak
+    assert one.total < two.total and two.parts["activations"] == pytest.approx(2 * one.parts["activations"], rel=0.02)
+    assert traced(precision="bf16").peak.parts["activations"] < two.parts["activations"]
+
+
+def test_an_adapter_has_gradients_of_its_own_alone_and_nf4_takes_less() -> None:
+    def adapted(quantize: str | None) -> Peak:
+        def make() -> Transformer:
+            model = Transformer(CONFIG)
+            apply_adapter(model, AdapterConfig(rank=2, quantize=quantize), 1)  # type: ignore[arg-type]
+            return model
+
+        return footprint(Plan(make, lambda: Feed.of(batch(), CPU), TRAIN, "fp32", CPU)).peak
+
+    plain, small = adapted(None), adapted("nf4")
+    whole = traced().peak
+    assert plain.parts["optimizer"] < whole.parts["optimizer"] / 8
+    assert small.parts["weights"] < plain.parts["weights"]
+
+
+def test_a_mask_has_no_values_on_paper() -> None:
+    config = CONFIG.model_copy(update={"context_length": 512, "max_position_embeddings": 512})
+    ids = np.zeros((1, 512), np.int64)
+    apart = Batch(ids, ids, ids[:, 0], np.ones((1, 512), np.int32), ids)
+    found = footprint(Plan(lambda: Transformer(config), lambda: Feed.of(apart, CPU), TRAIN, "fp32", CPU))
+    attention = sum(calls for kind, calls in found.micro.items() if kind.name == "attention")
+    assert attention == 2 * 2 * 4, "forward and back, two layers, four chunks of a row"
+
+
+def test_what_is_played_is_the_most_that_is_alive() -> None:
+    tape = [Take(1, 10, "weights"), Take(2, 5, "activations"), Call(2, "gradients"), Give(1), Take(3, 40 << 20, "loss")]
+    assert play([tape]) == Peak(
+        (40 << 20) + 5, {"weights": 0, "activations": 0, "gradients": 5, "loss": 40 << 20}, 0, 0
+    )
+    assert play([[Take(1, 8, "loss")], [Take(2, 4, "working")]]) == Peak(12, {"loss": 8, "working": 4}, 12, 1)
+
+
+def test_nothing_is_allocated_and_numbers_are_made_up() -> None:
+    with on_paper() as meter:
+        huge = torch.ones(1 << 40)
+        assert float(huge.sum()) == 0 and bool((huge > 2).any())
+        assert meter.tape[0] == Take(0, 4 << 40, "other")
