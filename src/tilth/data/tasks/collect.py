@@ -14,7 +14,7 @@ from tilth.data.extract import Extractors
 from tilth.data.sources import Input, SourceConfig, read_rows
 from tilth.data.tasks.parts import DocumentWriter, LedgerWriter
 
-VERSION = 6
+VERSION = 7
 _NAMED = 3  # files that are lost, of each task
 
 
