@@ -1,4 +1,4 @@
-"""Which settings fit into so much memory: `tilth check --fit 24GiB`.
+"""Which settings fit into so much memory: `tilth check RECIPE --fit 24GiB`.
 
 parse_bytes("24GiB") -> int
 fits(recipe, config, device, room) -> [Fit]      full and LoRA, with and without activation checkpointing
