@@ -71,12 +71,13 @@ def transformers(turns: Turns, options: dict[str, Any]) -> None:
         Path(options["folder"]) / "model", dtype=getattr(torch, options["dtype"])
     )
     model.eval()
+    model.generation_config.eos_token_id = None  # tilth's side looks for no end either
     ids = torch.tensor([_prompt(options)] * options["batch"])
     new = options["new"]
 
     def write() -> int:
         mask = torch.ones_like(ids)
-        settings = {"do_sample": False, "max_new_tokens": new, "min_new_tokens": new, "pad_token_id": 0}
+        settings = {"do_sample": False, "max_new_tokens": new, "pad_token_id": 0}
         out = model.generate(ids, attention_mask=mask, **settings)
         return int(out[:, ids.shape[1] :].numel())
 

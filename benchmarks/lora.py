@@ -7,8 +7,8 @@ Weights are random and equal in kind. A step is forward, backward, clipping and 
 Adapters of rank 16 are at all linear layers. Times are taken in one process, the sides in turn; printed are medians.
 Memory is the largest resident size of a process of its own for each side, `full` being tilth without an adapter; PEFT
 runs in a bare loop, which is lighter than transformers' Trainer. NF4 is tilth's alone: there PEFT keeps its weights.
-Weights that a checkpoint stores in bf16 lose nothing when they are held so (`--held bf16`), whatever the products'
-precision.
+tilth's job holds frozen weights in the precision of the products, and so does its side here; PEFT's are fp32, as a
+model comes. `--held` sets both: compare with that too, for whoever uses PEFT can load them in bf16.
 Needs the peer: `pip install -c constraints.txt -e '.[dev]'`.
 """
 
@@ -109,6 +109,7 @@ def peft_step(options: argparse.Namespace) -> Step:
                 tie_word_embeddings=True,
             )
         )
+    base = base.to(DTYPES.get(options.held, torch.float32))  # adapters stay fp32: PEFT sees to it
     config = peft.LoraConfig(
         r=RANK,
         lora_alpha=2 * RANK,
@@ -164,7 +165,9 @@ def main() -> None:
     parser.add_argument("--shape", choices=("gpt2", "llama-0.5b"), default="gpt2")
     parser.add_argument("--variant", choices=("lora", "dora", "nf4"), default="lora")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
-    parser.add_argument("--held", choices=("fp32", "bf16"), help="tilth's frozen weights; left out: as --precision")
+    parser.add_argument(
+        "--held", choices=("fp32", "bf16"), help="frozen weights; left out: as --precision, PEFT's fp32"
+    )
     parser.add_argument("--rows", type=int, default=4)
     parser.add_argument("--tokens", type=int, default=256)
     parser.add_argument("--repeats", type=int, default=5)

@@ -139,7 +139,7 @@ def _to_loss(
     """`needed` are the steps after which nanoGPT is there."""
     about = (
         f"Tiny Shakespeare to a validation loss of {loss}. tilth: the whole process of `tilth train`, data prepared, "
-        "compiled code cached, to a model whose full pass over the validation text is that good, another seed each "
+        "to a model whose full pass over the validation text is that good, another seed each "
         f"turn. nanoGPT: the time of its steps alone, fp32 and without dropout, x the {needed:,} that it takes there "
         f"({shape['layers']} layers, {shape['width']} wide, {rows} rows of {shape['context']})."
     )
@@ -252,15 +252,22 @@ def _lora(settings: Settings, precision: str, minutes: float) -> Bench:
     options = {"rows": rows, "tokens": tokens, "precision": precision, "steps": 1}
     peer = _package("peft", "benchmarks.lora:suite")
     packages = ("peft", *TRANSFORMERS)
+    peers, beside = {"peft": "fp32"}, ""
+    if precision == "bf16":
+        # tilth's job holds frozen weights in the precision of the products; to PEFT both are given.
+        peers, beside = {**peers, "peft, weights in bf16": "bf16"}, "; tilth holds frozen weights in bf16"
     return Bench(
         f"lora-{precision}",
         f"A LoRA step (rank 16, all linear layers) of a GPT-2 of 124M parameters, {rows} rows of {tokens} tokens, "
         f"{precision}, and the peak resident memory of its process. PEFT's model runs in a bare loop, lighter than "
-        "the Trainer.",
+        f"the Trainer{beside}.",
         {"speed": Metric("tokens/s"), "memory": Metric("MiB", False)},
         (
             _tilth("benchmarks.lora:suite", {"side": "tilth"}),
-            dataclasses.replace(peer, options={"side": "peft"}, packages=packages),
+            *(
+                dataclasses.replace(peer, name=name, options={"side": "peft", "held": held}, packages=packages)
+                for name, held in peers.items()
+            ),
         ),
         minutes,
         options=options,

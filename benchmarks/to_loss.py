@@ -1,7 +1,7 @@
 """Training to a loss: from the start of the process to a model whose full pass over the validation text is good enough.
 
 tilth's side is the command itself with a recipe, in a new run folder and with another seed each time; the data is
-prepared and what is compiled is cached, by a first run of two steps that does not count. It ends with the recipe's last
+prepared by a first run of two steps that does not count. It ends with the recipe's last
 step: a recipe that ends above the loss with one of the seeds has no figure.
 The peer's side is nano.py: the time of its steps, measured in turn with ours, times the steps that it is known to take
 (decision 48); loading, compiling and its own evaluations are not counted against it.

@@ -209,6 +209,16 @@ def _nano_order(model: Model) -> list[torch.Tensor]:
     return [*found, model.norm.weight]
 
 
+def test_peft_may_hold_what_tilth_holds() -> None:
+    """tilth's job holds frozen weights in the precision of the products: so must one of its peers."""
+    found = {bench.name: bench.systems for bench in suite(Settings()) if bench.name.startswith("lora-")}
+    for precision in ("fp32", "bf16"):
+        _, *peers = found[f"lora-{precision}"]
+        assert precision in [peer.options["held"] for peer in peers] and len({peer.name for peer in peers}) == len(
+            peers
+        )
+
+
 def test_the_rate_of_nano_rises_and_falls_as_published() -> None:
     assert rate(0, 2000, 1e-3) == pytest.approx(1e-3 / 101)
     assert rate(100, 2000, 1e-3) == pytest.approx(1e-3)

@@ -143,6 +143,21 @@ def test_what_is_decided_stays_so_for_the_same_key(tmp_path: Path) -> None:
     assert RunFolder(tmp_path).decide("a", "precision", lambda: next(made)) == 1
     assert run.decide("b", "rows", lambda: next(made)) == 2
     assert run.decide("b", "precision", lambda: next(made)) == 3, "what another recipe measured is not taken"
+    (tmp_path / "decisions.json").write_text("{}")
+    with pytest.raises(IntegrityError, match="is not what was written") as caught:
+        run.decide("b", "precision", lambda: next(made))
+    assert caught.value.remedy.startswith(f"remove {tmp_path / 'decisions.json'}")
+
+
+@pytest.mark.parametrize("damaged", [b"", b"{", b"[]", b'{"a": [[7, 9]]}'])
+def test_a_damaged_note_of_fewer_rows_is_written_anew(tmp_path: Path, damaged: bytes) -> None:
+    run = RunFolder(tmp_path)
+    run.keep_fewer_rows("a", 7, 4)
+    (tmp_path / "fewer_rows.json").write_bytes(damaged)
+    with pytest.raises(IntegrityError):
+        run.fewer_rows("a")
+    run.keep_fewer_rows("a", 3, 2)
+    assert run.fewer_rows("a") == {3: 2}
 
 
 def test_fewer_rows_belong_to_what_was_asked_and_to_a_run_that_began(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def test_pairs_become_conversations(tmp_path: Path, suffix: str) -> None:
         {"role": "user", "content": "Why? Tell."},
         {"role": "assistant", "content": "So."},
     ]
-    assert second.text == "user: Who? \n\nassistant: I."
+    assert second.text == "user: Who?\n\nassistant: I.", "what an empty last column leaves behind goes"
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
@@ -126,6 +126,43 @@ def test_messages_that_are_none_are_counted(tmp_path: Path) -> None:
     expected = ["not_messages"] * 4 + ["unknown_role"] + ["not_messages"] * 2 + ["empty"] * 2 + ["no_field"]
     assert rules(outcomes) == expected
     assert "message 1 is by 'wizard'" in outcomes[5].verdicts[0].detail
+
+
+CALL = {"type": "function", "function": {"name": "sky", "arguments": '{"at": "K\\u00f6ln"}'}}
+TOOL = {"type": "function", "function": {"name": "sky", "parameters": {"type": "object"}}}
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_what_messages_call_answer_and_think_goes_along(tmp_path: Path, suffix: str) -> None:
+    talk: list[Any] = [
+        {"role": "user", "content": "Rain?"},
+        {"role": "assistant", "content": None, "tool_calls": [CALL], "reasoning_content": "Look."},
+        {"role": "tool", "content": "dry", "tool_call_id": "1", "name": "sky"},
+        {"role": "assistant", "content": "No."},
+    ]
+    other = [talk[0], {**talk[1], "tool_calls": [{**CALL, "function": {**CALL["function"], "name": "sea"}}]}]  # type: ignore[dict-item]
+    write(tmp_path / f"a.{suffix}", [{"m": talk, "t": [TOOL]}, {"m": other, "t": []}])
+    outcomes = read(tmp_path / f"a.{suffix}", map={"messages": "m", "tools": "t"})
+    assert rules(outcomes) == []
+    first, second = (o.document for o in outcomes)
+    assert first is not None and second is not None
+    call = {"role": "assistant", "content": "", "tool_calls": [CALL], "reasoning_content": "Look."}
+    assert first.meta["messages"] == [talk[0], call, talk[2], talk[3]] and first.meta["tools"] == [TOOL]
+    assert "tools" not in second.meta
+    assert first.text.startswith("user: Rain?\n\nassistant: Look.\n[{") and "tool: dry" in first.text
+    assert "sea" in second.text, "calls tell conversations apart where equal ones are looked for"
+
+
+def test_calls_and_tools_that_are_none_are_counted(tmp_path: Path) -> None:
+    deep: Any = "end"
+    for _ in range(200):
+        deep = [deep]
+    said = {"role": "assistant", "content": "x"}
+    rows = [{"m": [{**said, "tool_calls": deep}]}, {"m": [said], "t": "no list"}, {"m": [{**said, "tool_calls": None}]}]
+    write(tmp_path / "a.jsonl", rows)
+    outcomes = read(tmp_path / "a.jsonl", map={"messages": "m", "tools": "t"})
+    assert rules(outcomes) == ["not_messages", "not_tools"]
+    assert outcomes[2].document is not None and outcomes[2].document.meta["messages"] == [said]
 
 
 def test_what_parquet_cannot_hold_is_taken_out_of_messages_too(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import regex
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tilth.data.words import batches, find_words, ngrams
+from tilth.data.words import batches, find_words, hash_words, ngrams
 
 WORD = regex.compile(
     r"[[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}]&&[\p{L}\p{N}]]"
@@ -20,7 +20,7 @@ WORD = regex.compile(
     regex.V1,
 )
 LETTERS = "aAbß Éé,.\n-_'x1２Σσς漢字かなไทยİıﬁ\u0301\U0001d400\U0001f600"
-find_words(["é", "e"])  # the tables are made at the first call, which would miss hypothesis' deadline
+find_words([chr(code) for code in range(0, 0x110000, 0x1000)])  # makes all tables, which takes longer than a deadline
 texts = st.lists(st.text(st.sampled_from(LETTERS) | st.characters(), max_size=30), max_size=5)
 
 
@@ -46,6 +46,9 @@ def test_words_stand_where_the_expression_finds_them(given_texts: Sequence[str])
         for value, (_, _, word) in zip(found.hashes[span].tolist(), expected, strict=True):
             assert spelling.setdefault(value, word) == word, "two words share a hash"
     assert len(set(spelling.values())) == len(spelling), "one word has two hashes"
+    for others in (given_texts, [text.encode("utf-8", "surrogatepass") for text in given_texts]):
+        hashes, offsets = hash_words(others)
+        assert np.array_equal(hashes, found.hashes) and np.array_equal(offsets, found.offsets)
 
 
 def test_a_word_has_the_same_hash_wherever_it_stands() -> None:
@@ -66,6 +69,14 @@ def test_ngrams_are_those_of_a_window(docs: list[list[str]], n: int) -> None:
         for value, gram in zip(span, expected, strict=True):
             assert meaning.setdefault(value, gram) == gram
     assert len(set(meaning.values())) == len(meaning)
+
+
+def test_long_words_differ_by_any_letter_and_are_not_taken_for_short_ones() -> None:
+    long = [letter * n for letter in "ab" for n in (*range(1, 40), 5000)]
+    words = [*long, "a" * 16 + "b", "b" + "a" * 16, "慡", "aa" + "я", "я" + "aa", "яя", "\U0001d7d8" * 9]
+    hashes = find_words([" ".join(words)]).hashes
+    assert len(set(hashes.tolist())) == len(words)
+    assert find_words(["𝟘𝟘𝟘𝟘𝟘𝟘𝟘𝟘𝟘"]).hashes[0] == find_words(["000000000"]).hashes[0], "as what they count"
 
 
 @pytest.mark.slow

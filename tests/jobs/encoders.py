@@ -12,7 +12,7 @@ import numpy.typing as npt
 from tilth.core.errors import DataError
 from tilth.data.conversations import Encoded, Refusal
 from tilth.data.document import Document
-from tilth.data.sources.shapes import rendered
+from tilth.data.sources.messages import rendered
 from tilth.tokenizer import Tokenizer
 
 

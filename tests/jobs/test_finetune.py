@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,15 @@ import numpy as np
 import pytest
 import torch
 import transformers
+import yaml
 
 import tilth
 from tilth.core.errors import CheckpointError, RecipeError
 from tilth.core.files import hash_file
+from tilth.jobs.base import find_base
+from tilth.jobs.chats import template_of
 from tilth.tokenizer import TokenizerConfig, train_tokenizer
+from tilth.tokenizer.templates import BUILT_IN
 
 pytestmark = pytest.mark.slow
 
@@ -94,6 +99,8 @@ def test_an_adapter_is_trained_on_the_answers_of_conversations(tmp_path: Path, b
     ids = model.tokenizer.encode("What waits for rain?")
     assert (model.logits(ids) == latest.logits(ids)).all(), "the final model and the last checkpoint are one"
     assert model.config.vocab_size == model.tokenizer.vocab_size == tilth.load(base).tokenizer.vocab_size + 2
+    beside = tilth.load(base, adapter=result["run"])
+    assert (beside.logits(ids) == model.logits(ids)).all() and beside.chat == model.chat, "with rows for its new tokens"
     longer = trained(
         tmp_path,
         base,
@@ -158,11 +165,16 @@ def test_what_does_not_fit_the_checkpoint_is_told(
     assert message in caught.value.message and remedy in caught.value.remedy
 
 
-def test_a_template_needs_its_tokens(tmp_path: Path, base: Path) -> None:
-    data = conversations(tmp_path, chat={"template": "chatml"})
-    with pytest.raises(RecipeError, match=r"chatml writes <\|im_start\|>") as caught:
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_a_template_needs_its_tokens_and_its_remedy_is_one(tmp_path: Path, base: Path, name: str) -> None:
+    data = conversations(tmp_path, chat={"template": name})
+    with pytest.raises(RecipeError, match=f"{name} writes {re.escape(BUILT_IN[name][0])}") as caught:
         trained(tmp_path, base, data=data, train={"objective": "sft"})
-    assert "tokenizer.special_tokens" in caught.value.remedy
+    remedy = yaml.safe_load(caught.value.remedy.removeprefix("set tokenizer."))
+    values = {"name": "a", "data": data, "tokenizer": remedy, "model": {"from": str(base), "context_length": 64}}
+    recipe = tilth.make_recipe({**values, "train": {"objective": "sft", "steps": 1}})
+    template = template_of(recipe, find_base(recipe))
+    assert template is not None and template.name == name
 
 
 def test_a_base_that_no_class_of_hugging_face_computes_takes_an_adapter_too(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file
 
 import tilth
 from tests.data.hub_server import COMMIT, HubServer, running_hub
@@ -185,3 +186,31 @@ def test_a_folder_that_is_there_is_no_hub_id(hub: HubServer, llama: Path, tmp_pa
     with pytest.raises(RecipeError, match="no run folder or model at org/modle"):
         tilth.load("org/modle")
     assert hub.seen == []
+
+
+def test_a_vocabulary_that_is_not_the_tokenizers(llama: Path, tmp_path: Path) -> None:
+    """Padded rows have scores; ids without a row are told, by all that reads a text."""
+    rows = tilth.load(llama).config.vocabulary
+    assert tilth.load(llama).logits([rows - 1]).shape == (1, rows)
+    with pytest.raises(DataError, match=f"{rows} is no token id of the model, which has rows for 0 to {rows - 1}"):
+        tilth.load(llama).logits([rows])
+    with pytest.raises(DataError, match="float"):
+        tilth.load(llama).logits([0.5])  # type: ignore[list-item]
+    small = folder_of("llama3", tmp_path / "small", vocab_size=40)
+    (tmp_path / "a.txt").write_text(TEXT)
+    with pytest.raises(DataError, match="rows for 0 to 39"):
+        tilth.load(small).generate("the soil")
+    with pytest.raises(DataError, match="rows for 0 to 39"):
+        tilth.evaluate(small, tmp_path / "a.txt")
+
+
+def test_half_precision_goes_out_as_it_came(llama: Path, tmp_path: Path) -> None:
+    half = shutil.copytree(llama, tmp_path / "half", ignore=shutil.ignore_patterns("model*"))
+    with quiet():
+        transformers.AutoModelForCausalLM.from_pretrained(llama, dtype=torch.bfloat16).save_pretrained(half)
+    tilth.export(half, tmp_path / "out")
+    ours, theirs = (load_file(folder / "model.safetensors") for folder in (tmp_path / "out", half))
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert {tensor.dtype for tensor in ours.values()} == {torch.bfloat16}
+    tilth.export(half, tmp_path / "wide", dtype="float32")
+    assert load_file(tmp_path / "wide" / "model.safetensors")["model.norm.weight"].dtype == torch.float32

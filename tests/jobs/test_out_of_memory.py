@@ -106,6 +106,10 @@ def test_a_note_that_cannot_be_read_is_told_and_another_wish_takes_its_place(pla
     last_json(done)
     assert "warning: " in done.stderr and "fewer_rows.json is not what was written" in done.stderr
     assert rows_of(place / "run", 12) == 16
+    shutil.rmtree(place / "run" / "checkpoints" / "step-00000012")
+    again = short(place, "run", SMALL, ROOM=json.dumps({9: 4}))
+    assert last_json(again)["step"] == 12 and "fewer_rows.json is not what was written" in again.stderr
+    assert rows_of(place / "run", 12) == 4 and note.read_text() != whole, "it is written anew"
     note.write_text(whole)
     shutil.rmtree(place / "run" / "checkpoints" / "step-00000012")
     last_json(tilth("train", "r.yaml", "--run", "run", "--json", cwd=place, sets=[*SMALL, "train.micro_batch=8"]))

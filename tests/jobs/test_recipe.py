@@ -242,7 +242,7 @@ def test_what_starts_from_a_checkpoint_survives_being_resolved() -> None:
 
 
 def test_recipes_that_are_not_there_are_named() -> None:
-    scratch = ["mlm", "my-text", "quickstart", "shakespeare-char", "shakespeare-char-cpu", "site"]
+    scratch = ["mlm", "my-text", "quickstart", "quickstart-chat", "shakespeare-char", "shakespeare-char-cpu", "site"]
     assert shipped_recipes() == ["finetune", "lora", "lora-instruct", *scratch]
     with pytest.raises(RecipeError) as caught:
         shipped_recipe("nothing")

@@ -32,6 +32,11 @@ def test_as_many_are_dropped_as_it_says_and_the_mean_stays(p: float) -> None:
     assert sorted(out.unique().tolist()) == [0.0, pytest.approx(1 / (1 - p), rel=1e-4)]
 
 
+def test_next_to_all_may_go() -> None:
+    out = drawn(p=0.9999999)
+    assert out.isfinite().all() and 0 < int((out != 0).sum()) < 40  # 6 of 400,000 are to stay
+
+
 def test_rows_sites_seeds_and_neighbours_are_independent() -> None:
     first = (drawn() == 0).float()
     others = [
@@ -75,6 +80,15 @@ def test_without_draws_it_is_torchs() -> None:
     torch.manual_seed(3)
     assert torch.equal(mine, nn.functional.dropout(x, 0.3))
     assert module.eval()(x) is x and Dropout(0.0)(x) is x
+
+
+def test_what_is_not_of_the_rows_in_equal_parts_torch_draws() -> None:
+    """An adapter sees such where a class of transformers' projects positions."""
+    torch.manual_seed(3)
+    with drawing(1, 0, 3):
+        mine = Dropout(0.3, "a")(torch.ones(8, 5))
+    torch.manual_seed(3)
+    assert torch.equal(mine, nn.functional.dropout(torch.ones(8, 5), 0.3))
 
 
 def test_no_generator_of_torch_is_touched_and_nothing_is_left_behind() -> None:

@@ -181,6 +181,25 @@ def test_tool_calls_are_answers_too(pairs: dict[str, Pair]) -> None:
         assert answers(pairs["gpt2"][0], encoded) == [call, "It is 21 degrees.<|im_end|>"]
 
 
+def test_what_a_template_passes_over_is_told(pairs: dict[str, Pair]) -> None:
+    """Else a system prompt, tools or calls of them would be left out of training and of chats without a word."""
+    mute = "{% for m in messages if m.role != 'system' %}<|im_start|>{{ m.role }} {{ m.content }}<|im_end|>{% endfor %}"
+    asked = [{"role": "system", "content": " Be brief. "}, {"role": "user", "content": "Hi"}]
+    talk = [*asked, {"role": "assistant", "content": "Hello"}]
+    with encoder(pairs["gpt2"], ChatTemplate("mute", mute)) as made:
+        for row, said in (
+            ({"messages": talk}, "message 0, of the system"),
+            ({"messages": talk[1:], "tools": [TOOL]}, "the tools"),
+            ({"messages": TALKS["calls"]}, "the calls in message 1"),
+        ):
+            dropped = made.encode([row], "all")[0]
+            assert isinstance(dropped, Dropped) and dropped.rule == "left_out" and said in dropped.detail
+        assert not isinstance(made.encode([{"messages": talk[1:]}], "all")[0], Dropped)
+        with pytest.raises(DataError, match="left_out: the template writes nothing of message 0"):
+            made.prompt(asked)
+        assert "brief" not in made.render(asked), "as transformers has it"
+
+
 def test_thoughts_that_the_history_leaves_out(pairs: dict[str, Pair]) -> None:
     with encoder(pairs["gpt2"], ChatTemplate("thoughts", THOUGHTS)) as made:
         encoded = made.encode([{"messages": TALKS["thinking"]}])[0]

@@ -158,7 +158,7 @@ class _TrainState:
     def _step_seconds(self) -> float:
         assert self.first and self.last
         done = self.last.step - self.first.step
-        # The first step compiles and warms up: its time says little about the others.
+        # The first step warms up: its time says little about the others.
         return (self.last_at - self.first_at) / done if done else self.last.seconds
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:

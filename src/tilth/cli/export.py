@@ -22,7 +22,7 @@ def export(
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="The folder to write; it must not exist yet.")] = None,
     dtype: Annotated[
         Literal["float32", "bfloat16", "float16"] | None,
-        typer.Option(help="What hf weights are written in.  [default: as they are held, which is float32]"),
+        typer.Option(help="What hf weights are written in.  [default: float32; a checkpoint as it is stored]"),
     ] = None,
     base: Annotated[
         str | None,

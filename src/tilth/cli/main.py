@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import json
 import os
 import shlex
@@ -150,7 +151,7 @@ def prepare(
     if executor == "processes" and workers != 1 and not dry_run:
         from tilth.core.executors import warm_up
 
-        warm_up("tilth.data.pipeline")  # in the background, while we import the same
+        warm_up("tilth.data.lean", "tilth.data.pipeline")  # in the background, while we import the same
     from tilth.cli.output import print_json, results
     from tilth.cli.show import prepare_shown, print_dataset, tidy_shown
     from tilth.jobs.prepare import summary
@@ -328,6 +329,7 @@ app.command()(export)
 
 def main() -> None:
     """The entry point: a user's fault prints message and remedy; anything else is a bug and shows its traceback."""
+    gc.set_threshold(100_000)  # not after 700 objects: while modules are imported nothing becomes garbage
     from tilth.cli.output import ready_streams
 
     ready_streams()

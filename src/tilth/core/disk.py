@@ -41,7 +41,7 @@ class Disk:
         return size, digest.hexdigest()
 
     def take_hash(self, path: Path) -> str | None:
-        """The SHA-256 of a file that `write` wrote, when nothing has changed it since; it is told once."""
+        """The SHA-256 of a file that `write` or `link` made, when nothing has changed it since; it is told once."""
         state, sha256 = self._hashes.pop(path, (None, None))
         return sha256 if sha256 is not None and state == file_state(path.stat()) else None
 
@@ -70,12 +70,19 @@ class Disk:
         self._hashes.pop(old, None)
         old.replace(new)
 
-    def link(self, old: Path, new: Path) -> None:
-        """Gives a file a second name; a copy where the file system has no links."""
+    def link(self, old: Path, new: Path, sha256: str | None = None) -> None:
+        """Gives a file a second name; a copy where the file system has no links.
+
+        Args:
+            sha256: of the file, where it is known; it lies on the disk then, and `take_hash` tells it of a link.
+        """
         try:
             os.link(old, new)
         except OSError:
             shutil.copyfile(old, new)
+        else:
+            if sha256 is not None:
+                self._hashes[new] = file_state(new.stat()), sha256
 
     def sync_file(self, path: Path) -> None:
         """Forces a file that a library wrote to disk."""

@@ -213,7 +213,10 @@ class RunFolder:
         written down where it was not.
         """
         path = self.path / "decisions.json"
-        kept = read_sealed(path) if path.exists() else {}
+        try:
+            kept = read_sealed(path) if path.exists() else {}
+        except IntegrityError as error:
+            raise IntegrityError(error.message, f"remove {path}: precision and rows are then measured again") from None
         kept = kept if kept.get("key") == key else {"key": key}
         if name not in kept:
             kept[name] = make()
@@ -231,10 +234,13 @@ class RunFolder:
         return dict(read_sealed(path).get(key, [])) if path.exists() else {}
 
     def keep_fewer_rows(self, key: str, step: int, rows: int) -> None:
-        """Notes that from `step` on (from 0) so many rows go through the model at once; durable when it returns."""
-        path = self.path / "fewer_rows.json"
-        before = {name: pairs for name, pairs in read_sealed(path).items() if name != "seal"} if path.exists() else {}
-        write_sealed(path, {**before, key: sorted({**self.fewer_rows(key), step: rows}.items())})
+        """Notes that from `step` on (from 0) so many rows go through the model at once; durable when it returns. A note
+        that cannot be read, which was told when the run began, is written anew: no step may be lost for it.
+        """
+        path, before = self.path / "fewer_rows.json", {}
+        with contextlib.suppress(IntegrityError):  # not there yet, or damaged
+            before = read_sealed(path)
+        write_sealed(path, {**before, key: sorted({**dict(before.get(key, [])), step: rows}.items())})
 
     def sync(self) -> None:
         """Makes the records durable: a checkpoint must not outlive the records of its steps."""

@@ -18,7 +18,7 @@ import numpy as np
 
 from tilth.data.conversations import Encoded, Refusal
 from tilth.data.document import Document
-from tilth.data.sources.shapes import rendered
+from tilth.data.sources.messages import rendered
 from tilth.tokenizer import Tokenizer
 from tilth.tokenizer.chat import ChatEncoder, Dropped, EncodedChat, encode_completions
 from tilth.tokenizer.chat_config import ChatConfig
@@ -98,6 +98,8 @@ def _pair(messages: Sequence[Mapping[str, Any]]) -> tuple[str, str] | Dropped:
     if [message["role"] for message in messages] != ["user", "assistant"]:
         turns = ", ".join(str(message["role"]) for message in messages[:6])
         return Dropped("needs_template", f"only a prompt and its completion go without data.chat; here are {turns}")
+    if more := sorted({*messages[0], *messages[1]} - {"role", "content"}):
+        return Dropped("needs_template", f"only texts go without data.chat; here are {', '.join(more)}")
     return messages[0]["content"], messages[1]["content"]
 
 

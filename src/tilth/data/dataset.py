@@ -167,20 +167,20 @@ def assemble(
     said = {"recipe": recipe, "tasks": list(tasks), **more}
     facts = {**_facts(stages, tokenizer, encoded, splits), **said}
     with new_folder(final, facts) as folder:
-        _link(tokenizer.folder, folder / "tokenizer", keep_manifest=False)
+        _link(tokenizer, "", folder / "tokenizer")
         for split in splits:
             disk.make_folder(folder / "documents" / split)
             for number, done in enumerate(encoded):
-                _link(done.folder / split, folder / split / f"shard-{number:05d}", keep_manifest=True)
-                documents = done.folder / "documents" / f"{split}.parquet"
-                disk.link(documents, folder / "documents" / split / f"part-{number:05d}.parquet")
+                _link(done, f"{split}/", folder / split / f"shard-{number:05d}")
+                place = folder / "documents" / split / f"part-{number:05d}.parquet"
+                _link_file(done, f"documents/{split}.parquet", place)
         _write_origins(folder, origins)
         for kind in ("ledger", "examples", "clusters"):
             disk.make_folder(folder / kind)
             for stage, results in stages.items():
                 for number, done in enumerate(results):
-                    if (done.folder / f"{kind}.parquet").exists():
-                        disk.link(done.folder / f"{kind}.parquet", folder / kind / f"{stage}-{number:05d}.parquet")
+                    if f"{kind}.parquet" in done.facts["files"]:
+                        _link_file(done, f"{kind}.parquet", folder / kind / f"{stage}-{number:05d}.parquet")
     return open_dataset(final)
 
 
@@ -326,8 +326,14 @@ def _of_sources(encoded: Sequence[Done], names: Sequence[str]) -> list[dict[str,
 _SUMMED = ("documents", "tokens", "text_bytes", "unknown_characters")
 
 
-def _link(source: Path, target: Path, *, keep_manifest: bool) -> None:
+def _link(done: Done, start: str, target: Path) -> None:
+    """Files of a task whose names begin with `start`."""
     disk.make_folder(target)
-    for path in sorted(source.iterdir()):
-        if keep_manifest or path.name != "manifest.json":
-            disk.link(path, target / path.name)
+    for name in sorted(done.facts["files"]):
+        if name.startswith(start):
+            _link_file(done, name, target / name.removeprefix(start))
+
+
+def _link_file(done: Done, name: str, target: Path) -> None:
+    """A file of a task, whose hash is not computed again: what changed since the task wrote it is then noticed."""
+    disk.link(done.folder / name, target, done.facts["files"][name]["sha256"])

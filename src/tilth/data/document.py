@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -32,6 +33,21 @@ DOCUMENT_SCHEMA = pa.schema(
 LEDGER_SCHEMA = pa.schema(
     [pa.field(name, pa.string()) for name in ("doc_id", "stage", "rule", "verdict", "value", "detail")]
 )
+
+
+NO_META = "{}"
+"""In the column `meta`: nothing is known."""
+
+
+def make_doc_ids(source: str, place: str, numbers: Iterable[int]) -> list[str]:
+    """The ids of the documents at `place` and each number after it."""
+    begun = hashlib.blake2b(f"{source}\0{place}".encode("utf-8", "surrogatepass"), digest_size=16)
+    ids = []
+    for number in numbers:
+        one = begun.copy()
+        one.update(b"%d" % number)
+        ids.append(one.hexdigest())
+    return ids
 
 
 def make_doc_id(source: str, locator: str) -> str:
@@ -81,6 +97,65 @@ class Outcome:
     loses: bool = False
 
 
+class Rows(Sequence[Document]):
+    """Documents as a table of `DOCUMENT_SCHEMA`, which become objects when one of them is asked for."""
+
+    def __init__(self, table: pa.Table, documents: Sequence[Document] | None = None) -> None:
+        self.table = table
+        self._documents = documents
+
+    @classmethod
+    def of(cls, documents: Sequence[Document]) -> Rows:
+        """Any documents, which stay what they are where they are rows already."""
+        return documents if isinstance(documents, cls) else cls(documents_table(documents), documents)
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    @overload
+    def __getitem__(self, place: int) -> Document: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Document]: ...
+    def __getitem__(self, place: int | slice) -> Document | Sequence[Document]:
+        return self._objects()[place]
+
+    def __iter__(self) -> Iterator[Document]:
+        return iter(self._objects())
+
+    def _objects(self) -> Sequence[Document]:
+        if self._documents is None:
+            self._documents = table_documents(self.table)
+        return self._documents
+
+    def encoded(self) -> list[bytes]:
+        """The texts as UTF-8."""
+        return encoded_texts(self.table["text"])
+
+
+def encoded_texts(column: pa.ChunkedArray) -> list[bytes]:
+    """Texts of a column as UTF-8, of which no string is made."""
+    texts: list[bytes] = column.combine_chunks().cast(pa.large_binary()).to_numpy(zero_copy_only=False).tolist()
+    return texts
+
+
+def end_to_end(column: pa.ChunkedArray | pa.Array) -> memoryview:
+    """All texts of a column without nulls in a row, as UTF-8."""
+    values = (column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column).cast(pa.large_string())
+    _, offsets, data = values.buffers()
+    if not len(values) or data is None:
+        return memoryview(b"")
+    borders = np.frombuffer(offsets, np.int64, len(values) + 1, 8 * values.offset)
+    return memoryview(data)[int(borders[0]) : int(borders[-1])]
+
+
+def plain_rows(doc_ids: Sequence[str], texts: Any, source: str, locators: Sequence[str], license: str | None) -> Rows:
+    """Documents of one source without meta data; `texts` are Arrow's."""
+    same = (pa.repeat(value, len(doc_ids)) for value in (source, pa.scalar(license, pa.string()), NO_META))
+    sources, licenses, metas = same
+    columns = [pa.array(doc_ids), texts, sources, pa.array(locators), licenses, metas]
+    return Rows(pa.table(columns, schema=DOCUMENT_SCHEMA))
+
+
 def documents_table(documents: Iterable[Document]) -> pa.Table:
     """Documents as an Arrow table of `DOCUMENT_SCHEMA`."""
     rows = list(documents)
@@ -91,7 +166,7 @@ def documents_table(documents: Iterable[Document]) -> pa.Table:
             "source": [d.source for d in rows],
             "locator": [d.locator for d in rows],
             "license": [d.license for d in rows],
-            "meta": [json.dumps(d.meta, sort_keys=True, ensure_ascii=False) if d.meta else "{}" for d in rows],
+            "meta": [json.dumps(d.meta, sort_keys=True, ensure_ascii=False) if d.meta else NO_META for d in rows],
         },
         schema=DOCUMENT_SCHEMA,
     )
@@ -100,7 +175,7 @@ def documents_table(documents: Iterable[Document]) -> pa.Table:
 def table_documents(table: pa.Table) -> list[Document]:
     """The documents of a table."""
     columns = table.to_pydict()
-    columns["meta"] = [json.loads(meta) if meta != "{}" else {} for meta in columns["meta"]]
+    columns["meta"] = [json.loads(meta) if meta != NO_META else {} for meta in columns["meta"]]
     return list(map(Document, *(columns[name] for name in DOCUMENT_SCHEMA.names)))
 
 

@@ -12,13 +12,15 @@ a whole band with probability 1 - (1 - J^rows)^bands (Leskovec, Rajaraman and Ul
 similarity first. That makes it cheap to look at more candidates: the same signature is cut into bands several times,
 each time in another order of its hashes (92% become 99% with three cuts, no hash is computed twice).
 
-The hash functions are (a_i x + b_i) mod 2^32 with odd a_i, over the high half of the hashes of n-grams that `words.py`
-makes: which of two is smaller, their high bits say, and these depend on all bits of x (Dietzfelbinger et al. 1997).
+The hash functions are a_i x mod 2^32 with odd a_i, over the high half x of the hashes of n-grams that `words.py` makes:
+which of two is smaller, their high bits say, and these depend on all bits of x (Dietzfelbinger et al. 1997). x being
+random itself, a number added to the product would make nothing more so.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -27,9 +29,7 @@ from pydantic import Field
 from tilth.core.config import Config
 from tilth.core.random import Permutation, derive_seed
 from tilth.data import words
-from tilth.data.words import I64, U64
-
-U32 = npt.NDArray[np.uint32]
+from tilth.data.words import I64, U32, U64, AnyText
 
 _BLOCK = 1 << 16  # n-grams at a time: what is computed on stays in the cache
 _ALL_PAIRS = 64  # so many texts that share a band are all compared with each other; of more, each with the preferred
@@ -61,20 +61,21 @@ class MinHash:
 
     def __init__(self, config: MinHashConfig) -> None:
         self.config = config
-        functions = config.bands * config.rows
-        self._factors = np.array([derive_seed(0, "minhash/a", n) >> 32 | 1 for n in range(functions)], np.uint32)
-        self._offsets = np.array([derive_seed(0, "minhash/b", n) >> 32 for n in range(functions)], np.uint32)
-        orders = (Permutation(functions, derive_seed(0, "minhash/cut", cut)) for cut in range(1, config.cuts))
-        self._orders = [np.arange(functions), *(order(np.arange(functions)) for order in orders)]
+        self._factors = _factors(config.bands * config.rows)
+        self._orders = _orders(config.bands * config.rows, config.cuts)
 
-    def bands(self, texts: Sequence[str]) -> U64:
-        """A hash of each band of each cut [D, keys]; 0 in all of a text without a word, which is like no other."""
+    def bands(self, texts: Sequence[AnyText]) -> U64:
+        """A hash of each band of each cut [D, keys]; 0 in all of a text without a word, which is like no other.
+
+        Args:
+            texts: as they are, or as UTF-8.
+        """
         parts = [
-            self._bands(words.ngrams(words.find_words(batch), self.config.ngram)) for batch in words.batches(texts)
+            self._bands(words.ngrams(words.hash_words(batch), self.config.ngram)) for batch in words.batches(texts)
         ]
         return np.concatenate(parts) if parts else np.empty((0, self.config.keys), np.uint64)
 
-    def _bands(self, grams: words.Ngrams) -> U64:
+    def _bands(self, grams: words.Hashes) -> U64:
         signature = self._signature(grams)
         cuts = [self._cut(signature[:, order]) for order in self._orders]
         hashes = np.concatenate(cuts, axis=1)
@@ -88,21 +89,33 @@ class MinHash:
             hashes = hashes * _ROW_FACTOR + rows[:, :, row]
         return words.mix(hashes)
 
-    def _signature(self, grams: words.Ngrams) -> U32:
+    def _signature(self, grams: words.Hashes) -> U32:
         """The smallest hash of each function over the n-grams of each text, uint32 [D, functions]."""
         texts = len(grams.offsets) - 1
         smallest = np.full((len(self._factors), texts), np.uint32(0xFFFFFFFF))
         for owners, hashes, starts in _blocks(grams):
             values = np.empty_like(hashes)
-            for number, (factor, offset) in enumerate(zip(self._factors, self._offsets, strict=True)):
+            for number, factor in enumerate(self._factors):
                 np.multiply(hashes, factor, out=values)
-                np.add(values, offset, out=values)
                 least = np.minimum.reduceat(values, starts)
                 smallest[number, owners] = np.minimum(smallest[number, owners], least)
         return np.ascontiguousarray(smallest.T)
 
 
-def _blocks(grams: words.Ngrams) -> Iterator[tuple[I64, U32, I64]]:
+@cache
+def _factors(count: int) -> U32:
+    """The factors of so many hash functions."""
+    return np.array([derive_seed(0, "minhash/a", n) >> 32 | 1 for n in range(count)], np.uint32)
+
+
+@cache
+def _orders(functions: int, cuts: int) -> list[I64]:
+    """The order of a signature's hashes for each cut."""
+    drawn = (Permutation(functions, derive_seed(0, "minhash/cut", cut)) for cut in range(1, cuts))
+    return [np.arange(functions), *(order(np.arange(functions)) for order in drawn)]
+
+
+def _blocks(grams: words.Hashes) -> Iterator[tuple[I64, U32, I64]]:
     """The n-grams in blocks: the texts that have some in it [t], the high halves of their hashes, and where each
     text's begin [t].
     """
@@ -162,12 +175,12 @@ def _sharing(hashes: U64) -> I64:
     return np.concatenate(found) if found else np.empty(0, np.int64)
 
 
-def shingles(texts: Sequence[str], n: int) -> Iterator[tuple[U64, I64]]:
+def shingles(texts: Iterable[AnyText], n: int) -> Iterator[tuple[U64, I64]]:
     """The distinct n-grams of texts, as sorted hashes: for each batch of texts all of them, text after text, and how
     many each has.
     """
     for batch in words.batches(texts):
-        grams = words.ngrams(words.find_words(batch), n)
+        grams = words.ngrams(words.hash_words(batch), n)
         hashes, counts = grams.hashes, np.diff(grams.offsets)
         for start, end in zip(grams.offsets[:-1].tolist(), grams.offsets[1:].tolist(), strict=True):
             hashes[start:end].sort()

@@ -15,7 +15,7 @@ with any. A shard without a mask is one whose tokens are all trained.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ class EncodedDocuments:
     """Tokens of documents in a row.
 
     Attributes:
-        doc_ids: of the documents that end in these tokens.
+        doc_ids: of the documents that end in these tokens, in hex, end to end.
         ends: where each of them ends, its end-of-text included, int64 [n]; what follows the last one belongs to a
             document that goes on in the next piece.
         tokens: of all.
@@ -49,7 +49,7 @@ class EncodedDocuments:
         trained: for each token whether training predicts it; None: all.
     """
 
-    doc_ids: Sequence[str]
+    doc_ids: str
     ends: npt.NDArray[np.int64]
     tokens: Tokens
     text_bytes: int
@@ -60,7 +60,7 @@ def encoded_document(
     doc_id: str, tokens: Tokens, text_bytes: int, trained: npt.NDArray[np.bool_] | None = None
 ) -> EncodedDocuments:
     """One document, whole."""
-    return EncodedDocuments([doc_id], np.array([len(tokens)], np.int64), tokens, text_bytes, trained)
+    return EncodedDocuments(doc_id, np.array([len(tokens)], np.int64), tokens, text_bytes, trained)
 
 
 class _Mask:
@@ -103,7 +103,7 @@ def write_shard(
         nonlocal tokens, text_bytes
         for piece in documents:
             offsets.append(piece.ends + tokens)
-            doc_ids.append(bytes.fromhex("".join(piece.doc_ids)))
+            doc_ids.append(bytes.fromhex(piece.doc_ids))
             tokens += len(piece.tokens)
             text_bytes += piece.text_bytes
             mask.add(piece)

@@ -1,16 +1,19 @@
 """Words of many texts at once, as hashes: what deduplication and decontamination compare.
 
     find_words(texts) -> Words        words of a batch: 64-bit hashes, and where each stands in its text
-    ngrams(words, n) -> Ngrams        hashes of every n words in a row
+    hash_words(texts) -> Hashes       the hashes alone
+    ngrams(words, n) -> Hashes        hashes of every n words in a row
     hash_spans(values, starts, ends)  the hash that both are made of
 
 A word is a run of letters, digits and combining marks; in scripts that write no spaces (Han, kana, Thai …) every letter
 is one. Case, accents and compatibility forms do not count, nor does what stands between words: `Café,` and `cafe`
 are the same word. All is done with tables over code points and sums over arrays, without a Python object per word.
 
-The hash of a word c_0 … c_k is mix(Σ c_i · B^i mod 2^64), c_i its letters as they count and B odd: a prefix sum over
-the batch gives all words at once (Karp and Rabin 1987), and mix is the finaliser of splitmix64 (Steele et al. 2014).
-Equal words have equal hashes always; other words collide as random 64-bit numbers do, unless they were made for it.
+The hash of numbers v_0 … v_k is mix(Σ v_i · B^i mod 2^64), B odd: a prefix sum over the batch gives all spans at once
+(Karp and Rabin 1987), and mix is the finaliser of splitmix64 (Steele et al. 2014). The numbers of a word are its
+letters as they count: eight at a time, in the bytes of one number, where all are ASCII, so that most words are one
+number; else one by one, above 2^32, so that no word is taken for one of the first kind. Equal words have equal hashes
+always; other words collide as random 64-bit numbers do, unless they were made for it.
 """
 
 from __future__ import annotations
@@ -18,14 +21,17 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import regex  # type: ignore[import-untyped]
 
 U64 = npt.NDArray[np.uint64]
+U8 = npt.NDArray[np.uint8]
+U32 = npt.NDArray[np.uint32]
 I64 = npt.NDArray[np.int64]
+AnyText = TypeVar("AnyText", str, bytes)
 
 BATCH_CHARACTERS = 1 << 17
 """Text that is turned into arrays at a time, about 40 bytes for a character: what a processor's cache holds."""
@@ -33,11 +39,15 @@ BATCH_CHARACTERS = 1 << 17
 _CODES = 0x110000
 _BASE = 0x9E3779B97F4A7C15  # odd: it has an inverse mod 2^64
 _BASE_INVERSE = pow(_BASE, -1, 1 << 64)
-_GAP, _LETTER, _ALONE = 0, 1, 2
+_GAP, _LETTER, _ALONE = 0, 1, 2  # the first two as truth is stored
 _ALONE_SCRIPTS = regex.compile(
     r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}&&[\p{L}\p{N}]]+", regex.V1
 )
 _LETTERS = regex.compile(r"[\p{L}\p{N}\p{M}]+")
+_FOLDED = (range(0x80, 0xAC00), range(0xD7A4, 0xD800), range(0xF900, 0x10000), range(0x1D400, 0x1D800))
+_BLOCK_BITS = 12
+_LOWER = np.uint64(0x2020202020202020)
+_FIRST = np.array([(1 << 8 * count) - 1 for count in range(9)], np.uint64)  # so many bytes of a number
 
 
 class Words(NamedTuple):
@@ -55,16 +65,16 @@ class Words(NamedTuple):
     ends: I64
 
 
-class Ngrams(NamedTuple):
-    """Runs of n words: `hashes` [M], of text d those from offsets[d] to offsets[d + 1], in the order of the text."""
+class Hashes(NamedTuple):
+    """Words, or runs of n words: `hashes` [M], of text d those from offsets[d] to offsets[d + 1], in its order."""
 
     hashes: U64
     offsets: I64
 
 
-def batches(texts: Iterable[str], characters: int = BATCH_CHARACTERS) -> Iterator[list[str]]:
-    """Texts in lists of about so many characters, in order."""
-    held: list[str] = []
+def batches(texts: Iterable[AnyText], characters: int = BATCH_CHARACTERS) -> Iterator[list[AnyText]]:
+    """Texts in lists of about so many characters (of bytes: bytes), in order."""
+    held: list[AnyText] = []
     size = 0
     for text in texts:
         held.append(text)
@@ -78,63 +88,140 @@ def batches(texts: Iterable[str], characters: int = BATCH_CHARACTERS) -> Iterato
 
 def find_words(texts: Sequence[str]) -> Words:
     """The words of a batch of texts; lone surrogates count as gaps."""
-    plain = [text.isascii() for text in texts]
-    if all(plain):
-        return _of_ascii(texts)
-    if not any(plain):
-        return _of_any(texts)
-    ascii_texts, others = ([t for t, p in zip(texts, plain, strict=True) if p is kind] for kind in (True, False))
-    return _interleaved(_of_ascii(ascii_texts), _of_any(others), plain)
-
-
-def _of_ascii(texts: Sequence[str]) -> Words:
-    """Of texts in ASCII: several times faster, for no letter is a word alone, and bytes are looked up in C."""
-    data = _joined(texts).encode("ascii")
-    kinds, letters = _ascii_tables()
-    kind = np.frombuffer(data.translate(kinds), np.uint8)
-    borders = np.flatnonzero(kind[1:] != kind[:-1]) + 1
-    values = np.frombuffer(data.translate(letters), np.uint8).astype(np.uint64)
-    return _words(values, borders[::2], borders[1::2], texts)
-
-
-def _of_any(texts: Sequence[str]) -> Words:
-    codes = np.frombuffer(_joined(texts).encode("utf-32-le", "surrogatepass"), np.uint32)
-    kinds, letters = _tables()
-    kind = kinds[codes]
-    edge = np.zeros(1, np.uint8)
-    before, after = np.concatenate([edge, kind[:-1]]), np.concatenate([kind[1:], edge])
-    inside, alone = kind != _GAP, kind == _ALONE
-    starts = np.flatnonzero(inside & ((before != _LETTER) | alone))
-    ends = np.flatnonzero(inside & ((after != _LETTER) | alone)) + 1
-    return _words(letters[codes].astype(np.uint64), starts, ends, texts)
-
-
-def _joined(texts: Sequence[str]) -> str:
-    return "\n".join(["", *texts, ""])
-
-
-def _words(values: U64, starts: I64, ends: I64, texts: Sequence[str]) -> Words:
-    """The words that lie from `starts` to `ends` of the joined texts, whose letters count as `values`."""
+    data = _joined(texts)
+    hashes, starts, ends = _found(data)
     lengths = np.fromiter(map(len, texts), np.int64, len(texts))
-    text_starts = np.concatenate([[0], np.cumsum(lengths + 1)]) + 1
+    if not data.isascii():
+        within = np.concatenate(
+            [[0], np.cumsum(np.frombuffer(data, np.uint8) & 0xC0 == 0x80)]
+        )  # a character, not first
+        starts, ends = starts - within[starts], ends - within[ends]
+    text_starts = _text_starts(lengths)
     offsets = np.searchsorted(starts, text_starts).astype(np.int64)
     own = np.repeat(text_starts[:-1], np.diff(offsets))
-    return Words(hash_spans(values, starts, ends), offsets, starts - own, ends - own)
+    return Words(hashes, offsets, starts - own, ends - own)
 
 
-def _interleaved(first: Words, second: Words, of_first: Sequence[bool]) -> Words:
-    """The words of both in the order of the texts: text d is the next of `first` where of_first[d]."""
-    texts_of_first = np.array(of_first)
-    numbers = [np.flatnonzero(texts_of_first), np.flatnonzero(~texts_of_first)]
-    counts = np.zeros(len(of_first), np.int64)
-    for own, found in zip(numbers, (first, second), strict=True):
-        counts[own] = np.diff(found.offsets)
-    owners = [np.repeat(own, counts[own]) for own in numbers]
-    order = np.argsort(np.concatenate(owners), kind="stable")
-    hashes, starts, ends = (
-        np.concatenate([getattr(first, name), getattr(second, name)])[order] for name in ("hashes", "starts", "ends")
-    )
-    return Words(hashes, np.concatenate([[0], np.cumsum(counts)]), starts, ends)
+def hash_words(texts: Sequence[str | bytes]) -> Hashes:
+    """Hashes of the words of a batch of texts, which may be given as UTF-8."""
+    encoded = [text if isinstance(text, bytes) else _encoded(text) for text in texts]
+    hashes, starts, _ = _found(_joined(encoded))
+    text_starts = _text_starts(np.fromiter(map(len, encoded), np.int64, len(encoded)))
+    return Hashes(hashes, np.searchsorted(starts, text_starts).astype(np.int64))
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _joined(texts: Sequence[str | bytes]) -> bytes:
+    return b"\n".join([b"", *(text if isinstance(text, bytes) else _encoded(text) for text in texts), b""])
+
+
+def _text_starts(lengths: I64) -> I64:
+    return np.concatenate([[0], np.cumsum(lengths + 1)]) + 1
+
+
+def _found(data: bytes) -> tuple[U64, I64, I64]:
+    """The words of UTF-8: their hashes, and the bytes from and to which they stand."""
+    raw = np.frombuffer(data, np.uint8)
+    kind = _ascii_kinds(raw)
+    if data.isascii():
+        starts, ends = _runs(kind)
+        return _hash_ascii(data, starts, ends), starts, ends
+    leads = np.flatnonzero(raw >= 0xC0)
+    codes, sizes = _decoded(raw, leads)
+    kinds, letters = _table().look_up(codes)
+    starts, ends = _borders(kind, leads, sizes, kinds)
+    hashes = _hash_ascii(data, starts, ends)
+    others = np.unique(np.searchsorted(starts, leads[kinds != _GAP], side="right") - 1)
+    hashes[others] = _hash_others(raw, leads, letters, starts[others], ends[others])
+    return hashes, starts, ends
+
+
+def _runs(kind: U8) -> tuple[I64, I64]:
+    """From where to where words go, where no letter is a word alone."""
+    borders = np.flatnonzero(kind[1:] != kind[:-1]) + 1
+    return borders[::2], borders[1::2]
+
+
+def _decoded(raw: U8, leads: I64) -> tuple[I64, I64]:
+    """The code points of several bytes that begin at `leads`, and how many bytes each takes."""
+    first = raw[leads].astype(np.int64)
+    sizes = 2 + (first >= 0xE0) + (first >= 0xF0)
+    codes = first & np.array([0, 0, 0x1F, 0x0F, 0x07])[sizes]
+    for place in (1, 2, 3):
+        own = sizes > place
+        codes[own] = codes[own] << 6 | raw[leads[own] + place] & 0x3F
+    return codes, sizes
+
+
+def _borders(kind: U8, leads: I64, sizes: I64, kinds: U8) -> tuple[I64, I64]:
+    """From where to where words go.
+
+    Args:
+        kind: of ASCII characters; of the others it is filled in.
+        leads, sizes, kinds: of these.
+    """
+    for place in range(4):
+        own = sizes > place
+        kind[leads[own] + place] = kinds[own]
+    alone = kinds == _ALONE
+    if not alone.any():
+        return _runs(kind)
+    letter = kind == _LETTER
+    starts, ends = letter.copy(), np.zeros_like(letter)
+    starts[1:] &= ~letter[:-1]
+    ends[1:] = letter[:-1] & ~letter[1:]
+    starts[leads[alone]] = True
+    ends[leads[alone] + sizes[alone]] = True
+    return np.flatnonzero(starts), np.flatnonzero(ends)
+
+
+def _hash_ascii(data: bytes, starts: I64, ends: I64) -> U64:
+    """Hashes of words of ASCII letters and digits, whatever their case, that lie in `data`."""
+    lengths = ends - starts
+    padded = data + b"\0" * 8
+    hashes = mix(_eight(padded, starts, lengths))
+    long = np.flatnonzero(lengths > 8)
+    if len(long):
+        counts = (lengths[long] + 7) >> 3
+        stops = np.cumsum(counts)
+        place = np.arange(stops[-1]) - np.repeat(stops - counts, counts) << 3
+        eights = _eight(padded, np.repeat(starts[long], counts) + place, np.repeat(lengths[long], counts) - place)
+        hashes[long] = hash_spans(eights, stops - counts, stops)
+    return hashes
+
+
+def _eight(padded: bytes, starts: I64, lengths: I64) -> U64:
+    """The first eight letters of words of so many as one number each, in lower case."""
+    overlapping = np.ndarray((len(padded) - 7,), "<u8", padded, strides=(1,))
+    letters: U64 = overlapping[starts]
+    letters |= _LOWER  # of letters and digits the bit makes small letters and digits
+    letters &= _FIRST[np.minimum(lengths, 8)]
+    return letters
+
+
+def _hash_others(raw: U8, leads: I64, letters: U32, starts: I64, ends: I64) -> U64:
+    """Hashes of words in which other letters than ASCII's stand; those that count as ASCII as `_hash_ascii` has them.
+
+    Args:
+        letters: as what the characters count that begin at `leads`.
+    """
+    sizes = ends - starts
+    stops = np.cumsum(sizes)
+    at = np.arange(int(sizes.sum())) + np.repeat(starts - (stops - sizes), sizes)
+    begins = raw[at] & 0xC0 != 0x80
+    before = np.concatenate([[0], np.cumsum(begins)])
+    starts, ends, at = before[stops - sizes], before[stops], at[begins]
+    counted = (raw[at] | 0x20).astype(np.uint64)
+    several = raw[at] >= 0xC0
+    counted[several] = letters[np.searchsorted(leads, at[several])]
+    beyond = np.concatenate([[0], np.cumsum(counted >= 0x80)])
+    plain = beyond[ends] == beyond[starts]
+    hashes = hash_spans(counted + np.uint64(1 << 32), starts, ends)
+    hashes[plain] = _hash_ascii(counted.astype(np.uint8).tobytes(), starts[plain], ends[plain])
+    return hashes
 
 
 def hash_spans(values: U64, starts: I64, ends: I64) -> U64:
@@ -146,60 +233,89 @@ def hash_spans(values: U64, starts: I64, ends: I64) -> U64:
     return mix((sums[ends] - sums[starts]) * inverse[starts])
 
 
-def ngrams(words: Words, n: int) -> Ngrams:
+def ngrams(words: Words | Hashes, n: int) -> Hashes:
     """Hashes of all runs of n words within a text; a text of fewer words (but not none) gives one run of them all."""
     hashes, offsets = words.hashes, words.offsets
     factors = mix(np.arange(1, n + 1, dtype=np.uint64)) | np.uint64(1)
     lengths = np.diff(offsets)
     padded = np.concatenate([hashes, np.zeros(n, np.uint64)])
+    total, term = np.full(len(hashes), n, np.uint64), np.empty(len(hashes), np.uint64)
+    for place in range(n):
+        total += np.multiply(padded[place : place + len(hashes)], factors[place], out=term)
     # A word's place is in a text's last n - 1: the run that starts there would go over the end. Short texts keep one.
     counts = np.where(lengths >= n, lengths - n + 1, np.minimum(lengths, 1))
-    out = np.concatenate([[0], np.cumsum(counts)])
-    at = np.arange(out[-1]) + np.repeat(offsets[:-1] - out[:-1], counts)
-    room = np.repeat(np.minimum(lengths, n), counts)  # words that the run has
-    total = np.zeros(len(at), np.uint64)
-    for place in range(n):
-        total += np.where(place < room, padded[at + place], np.uint64(0)) * factors[place]
-    return Ngrams(mix(total + room.astype(np.uint64)), out.astype(np.int64))
+    out = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    runs = total[np.arange(out[-1]) + np.repeat(offsets[:-1] - out[:-1], counts)]
+    short = np.flatnonzero((lengths > 0) & (lengths < n))
+    runs[out[short]] = _short_runs(padded, offsets[short], lengths[short], factors)
+    return Hashes(mix(runs), out)
+
+
+def _short_runs(padded: U64, starts: I64, lengths: I64, factors: U64) -> U64:
+    """What stands for whole texts of fewer words than a run has: their words alone, and how many they are."""
+    total = lengths.astype(np.uint64)
+    for place, factor in enumerate(factors):
+        total += np.where(place < lengths, padded[starts + place], np.uint64(0)) * factor
+    return total
 
 
 def mix(values: U64) -> U64:
     """splitmix64's finaliser: a bijection of 64-bit numbers after which every bit depends on all."""
     mixed = values + np.uint64(0x9E3779B97F4A7C15)
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    result: U64 = mixed ^ (mixed >> np.uint64(31))
-    return result
+    shifted = mixed >> np.uint64(30)
+    for factor, shift in ((0xBF58476D1CE4E5B9, 27), (0x94D049BB133111EB, 31)):
+        mixed ^= shifted
+        mixed *= np.uint64(factor)
+        np.right_shift(mixed, np.uint64(shift), out=shifted)
+    mixed ^= shifted
+    return mixed
 
 
-@cache
-def _tables() -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint32]]:
+class _Table:
     """For each code point: gap, letter, or a letter that is a word alone; and as what it counts, the same for letters
-    that differ by case, accent or compatibility form only.
+    that differ by case, accent or compatibility form only. Made block by block, as they are met: most texts hold few.
     """
-    # All planes that hold letters or marks; the others are empty or private.
-    plane = "".join(map(chr, [*range(0xD800), *range(0xE000, 0x40000), *range(0xE0000, 0xE0200)]))
-    classes = np.zeros(_CODES, np.uint8)
-    for pattern, kind in ((_LETTERS, _LETTER), (_ALONE_SCRIPTS, _ALONE)):
-        for match in pattern.finditer(plane):
-            first, last = ord(plane[match.start()]), ord(plane[match.end() - 1])
-            classes[first : last + 1] = kind
-    classes[0xD800:0xE000] = _GAP
-    folded = np.arange(_CODES, dtype=np.uint32)
-    codes = [*range(0x80, 0xAC00), *range(0xD7A4, 0xD800), *range(0xF900, 0x10000), *range(0x1D400, 0x1D800)]
-    # All at once; the separator is no letter, so that none is treated as the end of a word.
-    plain = unicodedata.normalize("NFKD", "\0".join(map(chr, codes))).lower().split("\0")
-    folded[codes] = [ord(letters[0]) for letters in plain]
-    folded[ord("A") : ord("Z") + 1] += np.uint32(32)
-    folded[ord("ς")] = ord("σ")
-    return classes, folded
+
+    def __init__(self) -> None:
+        self.kinds = np.zeros(_CODES, np.uint8)
+        self.letters = np.arange(_CODES, dtype=np.uint32)
+        self._made = np.zeros(_CODES >> _BLOCK_BITS, np.bool_)
+
+    def look_up(self, codes: I64) -> tuple[U8, U32]:
+        """The kind of each code point, and as what it counts."""
+        met = np.zeros_like(self._made)
+        met[codes >> _BLOCK_BITS] = True
+        for block in np.flatnonzero(met & ~self._made).tolist():
+            self._make(range(block << _BLOCK_BITS, (block + 1) << _BLOCK_BITS))
+            self._made[block] = True
+        return self.kinds[codes], self.letters[codes]
+
+    def _make(self, block: range) -> None:
+        known = [code for code in block if not 0xD800 <= code < 0xE000]  # lone surrogates are gaps
+        text = "".join(map(chr, known))
+        for pattern, kind in ((_LETTERS, _LETTER), (_ALONE_SCRIPTS, _ALONE)):
+            for match in pattern.finditer(text):
+                self.kinds[block.start + match.start() : block.start + match.end()] = kind
+        folded = [code for some in _FOLDED for code in range(max(some.start, block.start), min(some.stop, block.stop))]
+        # All at once; the separator is no letter, so that none is treated as the end of a word.
+        plain = unicodedata.normalize("NFKD", "\0".join(map(chr, folded))).lower().split("\0")
+        if folded:
+            self.letters[folded] = [ord(letters[0]) for letters in plain]
+        if block.start == 0:
+            self.letters[ord("A") : ord("Z") + 1] += np.uint32(32)
+            self.letters[ord("ς")] = ord("σ")
 
 
 @cache
-def _ascii_tables() -> tuple[bytes, bytes]:
-    """The same of ASCII, for `bytes.translate`; without the work that all of Unicode takes."""
-    kinds = bytes(_LETTER if chr(code).isalnum() and code < 0x80 else _GAP for code in range(256))
-    return kinds, bytes(range(256)).lower()
+def _table() -> _Table:
+    return _Table()
+
+
+def _ascii_kinds(raw: U8) -> U8:
+    """The kinds of ASCII characters, of other bytes a gap: by sums, which are faster than to look each up."""
+    letter = (raw | 0x20) - np.uint8(ord("a")) < 26
+    letter |= raw - np.uint8(ord("0")) < 10
+    return letter.view(np.uint8)
 
 
 _held_powers: list[tuple[U64, U64]] = []

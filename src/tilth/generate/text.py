@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
-from tilth.core.errors import RecipeError
+from tilth.core.errors import DataError, RecipeError
 from tilth.generate.config import SamplingConfig
 from tilth.generate.engine import generate_ids
 from tilth.generate.memory import Memory
@@ -47,10 +49,13 @@ def stream_texts(
     Args:
         prompt: a text, read after the tokenizer's opening (bos); or the ids themselves, after which a text begins.
         memory, stopped: as of `generate_ids`.
+
+    DataError when the prompt has an id that the model has no row for.
     """
     was_training = model.training
     model.eval()
     opened = _opening(tokenizer, prompt) if isinstance(prompt, str) else _Opened(prompt, begins=True)
+    check_ids(model, opened.ids)
     first_ids, stop_ids = opened.first_ids, options.stop_ids | {tokenizer.end_of_text}
     writers = [_Writer(tokenizer, options.stop, stop_ids, opened) for _ in range(options.samples)]
     ids = generate_ids(
@@ -84,6 +89,21 @@ def generate_texts(model: AnyModel, tokenizer: Tokenizer, prompt: str | list[int
     for sample, piece in stream_texts(model, tokenizer, prompt, options):
         texts[sample] += piece
     return texts
+
+
+def check_ids(model: AnyModel, ids: Sequence[int] | npt.NDArray[np.integer[Any]]) -> None:
+    """DataError when one of them is no id of the model: its vocabulary may be smaller than the tokenizer's, and
+    larger, where it is padded.
+    """
+    found, rows = np.asarray(ids), model.config.vocabulary
+    if found.ndim != 1 or found.dtype.kind not in "iu":
+        raise DataError(f"token ids came as {found.ndim}-dimensional {found.dtype}", "give one row of whole numbers")
+    wrong = found[(found < 0) | (found >= rows)]
+    if len(wrong):
+        raise DataError(
+            f"{wrong[0]} is no token id of the model, which has rows for 0 to {rows - 1}",
+            "name a checkpoint whose tokenizer and weights are of one revision",
+        )
 
 
 class _Opened(NamedTuple):

@@ -106,7 +106,8 @@ def export(
 
     Args:
         to: `hf`, a whole model for transformers (an adapter is merged into its base), or `peft`, the adapter alone.
-        dtype: of hf weights: `float32`, `bfloat16` or `float16`; by default as they are held.
+        dtype: of hf weights: `float32`, `bfloat16` or `float16`; by default float32, and of a checkpoint as it is
+            stored.
         base: what a peft adapter is to be loaded beside, in Hugging Face's format; by default as the run says.
 
     RecipeError when `out` exists, nothing of Hugging Face computes the model, or an argument is not of that format.

@@ -20,7 +20,7 @@ from tilth.core.files import json_bytes, read_json, read_manifest
 from tilth.core.rundir import RunFolder
 from tilth.data.masking import MASK_NAMES
 from tilth.jobs.load import LanguageModel
-from tilth.jobs.places import BASE_FILE, MODEL_TYPE
+from tilth.jobs.places import BASE_FILE, MODEL_TYPE, read_base
 from tilth.jobs.recipe import Recipe
 from tilth.jobs.runs import run_of, stored_recipe
 from tilth.model.adapters import book_of
@@ -48,7 +48,7 @@ def origin_of(found: LanguageModel) -> Origin | None:
 def base_facts(found: LanguageModel) -> dict[str, Any] | None:
     """What is said beside an adapter's weights of its base (start.py: write_base); None for what is no adapter."""
     places = [folder / BASE_FILE for folder in (found.path, found.path.parent.parent) if (folder / BASE_FILE).exists()]
-    return read_json(places[0]) if places and book_of(found.model) is not None else None
+    return read_base(places[0].parent) if places and book_of(found.model) is not None else None
 
 
 def tokenizer_folder(weights: Path) -> Path:

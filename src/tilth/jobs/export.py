@@ -17,6 +17,7 @@ import torch
 
 from tilth.checkpoint.peft import save_adapter
 from tilth.checkpoint.peft_config import Base as PeftBase
+from tilth.checkpoint.safetensors_files import open_folder
 from tilth.checkpoint.trainable import base_fingerprint, check_base
 from tilth.core.errors import CheckpointError, RecipeError
 from tilth.core.files import MANIFEST, disk, new_folder, verify_manifest, write_json
@@ -54,6 +55,7 @@ def export_model(
     """Writes what `load(path)` gives as a folder that transformers loads; an adapter goes into the weights.
 
     Args:
+        dtype: of the weights; left out: of a checkpoint that nothing was done to as it is stored, else fp32.
         name: what the card calls it; left out: the folder.
 
     RecipeError when `out` exists, or no class of Hugging Face computes the model; it names the option in the way.
@@ -62,6 +64,8 @@ def export_model(
     found = load(path, which, device="cpu")
     model, origin, beside = found.model, origin_of(found), base_facts(found)
     base = beside["from"] if beside else origin.recipe.model.from_ if origin else None
+    if dtype is None and origin is None and beside is None:
+        dtype = _stored_dtype(found.path)
     merge_and_unload(model)
     files = files_beside(found, origin)
     said = Model(
@@ -111,6 +115,13 @@ def export_adapter(
         copy_files(folder, tokenizer_folder(found.path), more)
         write_json(folder / BASE_FILE, {**said, "from": named})
     return Exported(out, kind, told.parameters, tuple(sorted(file.name for file in out.iterdir())))
+
+
+def _stored_dtype(folder: Path) -> DtypeName | None:
+    """That of all weights of a folder, where it is one of half precision: they are loaded as fp32."""
+    found = {tensor.dtype for tensor in open_folder(folder).values()}
+    names: dict[str, DtypeName] = {"BF16": "bfloat16", "F16": "float16"}
+    return names.get(found.pop()) if len(found) == 1 else None
 
 
 def _save_into(folder: Path, model: AnyModel, base: PeftBase) -> None:

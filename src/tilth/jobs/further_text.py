@@ -18,6 +18,7 @@ from tilth.data.document import Document, Verdict
 from tilth.data.shards import EncodedDocuments, Shard, TokenStream, encoded_document, write_shard
 from tilth.data.sources import SourceConfig, list_inputs, read_input
 from tilth.data.stages import Outcomes, build_stages, clean
+from tilth.generate.text import check_ids
 from tilth.jobs.load import LanguageModel
 from tilth.tokenizer import Tokenizer
 from tilth.tokenizer.chat_config import ChatConfig
@@ -62,6 +63,7 @@ def _encode_files(
                 if isinstance(one, Refusal):
                     ledger.append(Verdict(document.doc_id, "encode", one.rule, "dropped", one.value, one.detail))
                 else:
+                    check_ids(language_model.model, one.ids)
                     size = len(document.text.encode())
                     yield encoded_document(document.doc_id, one.ids, size, one.trained if encoder else None)
 

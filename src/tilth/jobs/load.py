@@ -28,12 +28,13 @@ from tilth.core.environment import DeviceName
 from tilth.core.errors import CheckpointError, DataError, RecipeError
 from tilth.distributed.runtime import pick_device
 from tilth.generate.config import SamplingConfig
-from tilth.generate.text import TextOptions, generate_texts
+from tilth.generate.text import TextOptions, check_ids, generate_texts
 from tilth.jobs.base import open_base
-from tilth.jobs.places import Place, Which, locate, read_config
+from tilth.jobs.places import BASE_FILE, Place, Which, locate, read_base, read_config
 from tilth.jobs.start import base_model, check_fits, wrapped_model
 from tilth.model.adapter_config import AdapterConfig
-from tilth.model.adapters import adapter_names, apply_adapter, choose
+from tilth.model.adapters import adapter_names, apply_adapter, choose, quantize_layers
+from tilth.model.resize import resize_embeddings
 from tilth.model.transformer import build
 from tilth.model.wrapped import AnyConfig, AnyModel
 from tilth.model.wrapped_config import read_wrapped_config
@@ -62,13 +63,13 @@ class LanguageModel:
     @torch.no_grad()
     def logits(self, ids: list[int]) -> npt.NDArray[np.float32]:
         """Scores of the next token after each of `ids`, float32 [T, V]; DataError when there are more than the
-        context holds.
+        context holds, or one that the model has no row for.
         """
         if not 0 < len(ids) <= self.config.context_length:
             raise DataError(f"{len(ids)} ids; the model takes 1 to {self.config.context_length}", "give a part of them")
-        self.tokenizer.decode_bytes(ids)  # DataError when one of them is no id
+        check_ids(self.model, ids)
         device = self.model.output_weight.device
-        hidden = self.model(torch.tensor([ids], device=device))
+        hidden = self.model(torch.tensor([list(ids)], device=device))
         result: npt.NDArray[np.float32] = self.model.logits(hidden)[0].float().cpu().numpy()
         return result
 
@@ -150,16 +151,14 @@ def load(
     """
     place = locate(path, which, _checkpoint)
     place.verify()
+    if adapter is not None and str(adapter) != "none":
+        return _with_adapter(place, Path(adapter), pick_device(device), wrapped)
     found = _load(place, pick_device(device), wrapped)
-    if adapter is None:
-        return found
-    if str(adapter) == "none":
+    if adapter is not None:
         if not adapter_names(found.model):
             raise RecipeError(f"{path} has no adapter that could be left out", "leave `adapter: none` out")
         choose(found.model, None)
-        return found
-    before = place.base["fingerprint"] if place.adapter else base_fingerprint(found.model)
-    return _with_adapter(found, Path(adapter), before)
+    return found
 
 
 def _load(place: Place, device: torch.device, wrapped: bool | None) -> LanguageModel:
@@ -193,25 +192,41 @@ def _beside_base(place: Place, device: torch.device) -> LanguageModel:
     base = open_base(said["from"], said["context_length"], tuple(said["special_tokens"]))
     model = base_model(base, device, said["seed"])
     check_base(said["fingerprint"], base_fingerprint(model), place.weights)
+    config = parse(AdapterConfig, said["adapter"], "adapter")
     if (place.weights / ADAPTER_CONFIG).exists():
         load_adapter(model, place.weights)
+        quantize_layers(model, config)  # what it learned makes up for the rounding
     else:  # a checkpoint of the run
-        apply_adapter(model, parse(AdapterConfig, said["adapter"], "adapter"), said["seed"])
+        apply_adapter(model, config, said["seed"])
         load_trainable(model, read_tensors(place.weights / "model.safetensors"), place.weights)
     return _made(model, place)
 
 
-def _with_adapter(found: LanguageModel, folder: Path, fingerprint: str) -> LanguageModel:
-    """The model with another adapter beside it, and that one's tokenizer and template where it brings them."""
+def _with_adapter(place: Place, folder: Path, device: torch.device, wrapped: bool | None) -> LanguageModel:
+    """The model, of a run its base, with another adapter beside it, and that one's tokenizer and template where it
+    brings them. What the adapter's recipe made of the base is made again: rows for new tokens, four bits.
+    """
     folder = folder / "final" if (folder / "recipe.json").exists() else folder
     if not (folder / ADAPTER_CONFIG).exists():
         raise RecipeError(f"{folder} holds no adapter: no {ADAPTER_CONFIG} there", "name the folder of an adapter")
-    load_adapter(found.model, folder, name="asked", base=PeftBase(None, fingerprint))
+    found = _load(place, device, wrapped) if place.adapter is None else _base_of(place, device)
+    if (folder / "tokenizer_config.json").exists():
+        tokenizer, stop_ids = load_tokenizer(folder), found.stop_ids | read_stop_ids(folder)
+        found = replace(found, tokenizer=tokenizer, chat=read_chat(folder) or found.chat, stop_ids=stop_ids)
+    said = read_base(folder) if (folder / BASE_FILE).exists() else None
+    if said and found.tokenizer.vocab_size > found.config.vocabulary:
+        resize_embeddings(found.model, found.tokenizer.vocab_size, said["seed"])
+    load_adapter(found.model, folder, name="asked", base=PeftBase(None, base_fingerprint(found.model)))
+    if said:
+        quantize_layers(found.model, parse(AdapterConfig, said["adapter"], "adapter"))
     found.model.eval()
-    if not (folder / "tokenizer_config.json").exists():
-        return found
-    tokenizer, stop_ids = load_tokenizer(folder), found.stop_ids | read_stop_ids(folder)
-    return replace(found, tokenizer=tokenizer, chat=read_chat(folder) or found.chat, stop_ids=stop_ids)
+    return replace(found, config=found.model.config)
+
+
+def _base_of(place: Place, device: torch.device) -> LanguageModel:
+    """What a run's adapter was trained beside, as it was before the recipe added tokens."""
+    base = open_base(place.base["from"], place.base["context_length"])
+    return _made(base_model(base, device, place.base["seed"]), base.place)
 
 
 def _checkpoint(folder: Path, which: Which) -> Path:

@@ -43,7 +43,7 @@ def choose_micro_rows(
     forecast alone.
 
     Args:
-        model: before anything is compiled, for every size would be compiled anew.
+        model: as it will train.
     """
     share = loader.share_rows
     if isinstance(recipe.train.micro_batch, int):

@@ -27,6 +27,12 @@ Which = Literal["final", "latest", "best"] | int
 MODEL_TYPE = "tilth"
 BASE_FILE = "base.json"
 """Beside an adapter's weights: which base they belong to."""
+_SAID_OF_BASE = {
+    **dict.fromkeys(("from", "fingerprint"), str),
+    **dict.fromkeys(("context_length", "seed"), int),
+    "special_tokens": list,
+    "adapter": dict,
+}
 
 
 @dataclass(frozen=True)
@@ -67,8 +73,7 @@ class Place:
     @property
     def base(self) -> dict[str, Any]:
         """What an adapter says of its base: `from`, `fingerprint`, and the sections of the recipe that made it."""
-        found: dict[str, Any] = read_json(self.about / BASE_FILE)
-        return found
+        return read_base(self.about)
 
     def verify(self) -> None:
         """Compares hashes where there is a manifest; a folder from elsewhere may have none."""
@@ -97,6 +102,18 @@ def locate(path: Path | str, which: Which = "final", checkpoint: Callable[[Path,
             "load the base with tilth.load(BASE, adapter=FOLDER)",
         )
     return Place(asked, weights, about)
+
+
+def read_base(folder: Path) -> dict[str, Any]:
+    """What stands beside an adapter of its base (start.py: write_base); CheckpointError where it is damaged."""
+    said: Any = read_json(folder / BASE_FILE)
+    values = said if isinstance(said, dict) else {}
+    if wrong := [key for key, kind in _SAID_OF_BASE.items() if not isinstance(values.get(key), kind)]:
+        raise CheckpointError(
+            f"{folder / BASE_FILE} is damaged: {', '.join(wrong)} missing or of a wrong kind",
+            "get the folder again, or load the base with the adapter beside it, without this file",
+        )
+    return values
 
 
 def read_config(path: Path) -> ModelConfig:

@@ -81,7 +81,7 @@ def prepare_data(
             say(cleared)
         place, root = workspace, base or Path()
         if executor == "processes":
-            warm_up("tilth.data.pipeline")
+            warm_up("tilth.data.lean", "tilth.data.pipeline")
         if executor == "ray":  # its workers start in another folder
             place, root = place.absolute(), root.absolute()
         try:

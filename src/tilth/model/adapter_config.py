@@ -14,7 +14,7 @@ class AdapterConfig(Config):
 
     kind: Literal["lora"] = "lora"
     """The only kind there is."""
-    rank: int = Field(default=16, ge=1)
+    rank: int = Field(default=16, ge=1, le=1 << 16)
     """Rows of A and columns of B. A matrix [out, in] gets rank * (in + out) trained numbers."""
     alpha: float = Field(default=32.0, gt=0)
     """scaling is alpha / rank, and alpha / sqrt(rank) with `rslora`."""

@@ -5,6 +5,7 @@
     merge / unmerge                        into the weights and back, to the bit
     merge_and_unload(model)                the plain model, as an export wants it
     add_layer / add_saved                  what a reader of adapter files builds with
+    quantize_layers(model, config)         what it was trained beside, where that was quantized
 
 The layers that get an adapter are replaced by `LoraLinear` in place; names and tensors of the base stay what they were
 (quantized ones apart). Any module with Linear layers will do, models of transformers with Conv1D too. What is trained
@@ -93,6 +94,15 @@ def _hold(layer: LoraLinear, config: AdapterConfig, dtype: torch.dtype | None, p
         layer.quantize(config.double_quantize, path)
     elif dtype is not None:
         layer.hold(dtype)
+
+
+def quantize_layers(model: nn.Module, config: AdapterConfig) -> None:
+    """Holds the weights beside which the chosen adapter works as `config` says: the codes are those of training."""
+    if config.quantize is None:
+        return
+    for path, layer in lora_layers(model).items():
+        if layer.part is not None:
+            layer.quantize(config.double_quantize, path)
 
 
 def adaptable(model: nn.Module) -> list[str]:

@@ -46,7 +46,8 @@ def drawing(seed: int, first_row: int, rows: int) -> Iterator[None]:
     """Within it, dropout is drawn from `seed` for rows `first_row`, … of the global batch.
 
     Args:
-        rows: how many rows go through the model; the first dimension of what is dropped from, or a divisor of it.
+        rows: how many rows go through the model. What is dropped from is theirs in equal parts, one after the other;
+            what is not (positions, in classes of transformers', belong to all rows) torch draws for.
     """
     global _now
     before, _now = _now, _Draws(seed, first_row, rows)
@@ -70,9 +71,9 @@ class Dropout(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.p or not self.training:
             return x
-        if _now is None or not self.site or x.device.type != "cpu":
+        if _now is None or not self.site or x.device.type != "cpu" or x.numel() % _now.rows:
             return F.dropout(x, self.p)
-        drops = round(self.p * _LEVELS)
+        drops = min(round(self.p * _LEVELS), _LEVELS - 1)  # all of them would leave nothing to scale
         kept: Tensor = _Masked.apply(x, _kept(x, drops, self.site, _now), 1 / (1 - drops / _LEVELS))  # type: ignore[no-untyped-call]
         return kept
 

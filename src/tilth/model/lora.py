@@ -258,7 +258,7 @@ class LoraLinear(nn.Module):
         """Holds the weight in four bits from here on; what held it before, lets go of it."""
         if self.nf4 is None and self.weight is not None:
             self.nf4 = NF4(self.weight.T if self.transposed else self.weight, double, name)
-            self.weight = None
+            self.weight, self._squares = None, None
             self.base.register_parameter("weight", None)
 
     def unload(self) -> nn.Module:

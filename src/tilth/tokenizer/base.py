@@ -34,7 +34,7 @@ AnyKind = Literal["char", "byte", "bpe", "foreign"]
 Ids = Iterable[int] | npt.NDArray[Any]
 
 LARGEST_VOCABULARY = 1 << 24  # two ids must fit into one 48-bit key while training
-_SPECIAL_NAME = re.compile(r"<\|[A-Za-z0-9][A-Za-z0-9_]*\|>")
+_SPECIAL_NAME = re.compile(r"<\|[A-Za-z0-9][A-Za-z0-9_]*\|>|</?[A-Za-z0-9_]+>|\[/?[A-Za-z0-9_]+\]")
 
 
 class TokenizerConfig(Config):
@@ -72,10 +72,11 @@ class TokenizerConfig(Config):
     @classmethod
     def _names(cls, names: list[str]) -> list[str]:
         for name in names:
-            # The form keeps names apart from learned tokens: no pretoken holds both marks and letters of it.
+            # The form keeps names apart from learned tokens: in no pretoken a mark follows letters.
             if not _SPECIAL_NAME.fullmatch(name):
                 raise ValueError(
-                    f"{name!r} is not a name for a special token | write it as <|name|>, of letters, digits and _"
+                    f"{name!r} is not a name for a special token | write it as <|name|>, <name> or [NAME], of letters, "
+                    "digits and _"
                 )
         twice = [name for name in {*names, END_OF_TEXT, UNKNOWN} if [*names, END_OF_TEXT, UNKNOWN].count(name) > 1]
         if twice:
@@ -140,6 +141,15 @@ class Tokenizer(ABC):
         end = np.array([self.end_of_text], np.uint32)
         parts = [part for text in texts for part in (self.encode_array(text), end)]
         return np.concatenate(parts) if parts else np.empty(0, np.uint32)
+
+    border: ClassVar[bytes] = b""
+    """What ends each text for `encode_joined`; empty where a tokenizer does not have that."""
+
+    def encode_joined(self, joined: bytes, texts: int) -> npt.NDArray[np.unsignedinteger[Any]] | None:
+        """What `encode_documents` gives of so many texts, in UTF-8 and a `border` after each; None where a text holds
+        what cannot be told from that.
+        """
+        raise NotImplementedError
 
     @property
     def pattern(self) -> PatternName | None:

@@ -94,19 +94,27 @@ class BpeTokenizer(Tokenizer):
         except UnicodeError:
             return self._encode_broken(text_bytes(text))
 
-    def encode_documents(self, texts: Sequence[str]) -> npt.NDArray[np.uint32]:
-        """The ids of many texts in a row, end-of-text after each: one call of the engine, whatever their number.
+    border: ClassVar[bytes] = END_OF_TEXT.encode()
 
-        End-of-text stands between them as its name, which the engine is told to take for the token; so no text may hold
-        that name here.
+    def encode_documents(self, texts: Sequence[str]) -> npt.NDArray[np.uint32]:
+        """The ids of many texts in a row, end-of-text after each: one call of the engine, whatever their number."""
+        ids = self._encode_joined(END_OF_TEXT.join([*texts, ""]), len(texts))
+        return super().encode_documents(texts) if ids is None else ids
+
+    def encode_joined(self, joined: bytes, texts: int) -> npt.NDArray[np.unsignedinteger[Any]] | None:
+        """The same of UTF-8."""
+        return self._encode_joined(joined.decode(), texts)
+
+    def _encode_joined(self, joined: str, texts: int) -> npt.NDArray[np.uint32] | None:
+        """End-of-text stands between texts as its name, which the engine is told to take for the token; so no text may
+        hold that name here.
         """
-        joined = END_OF_TEXT.join([*texts, ""])
-        if joined.count(END_OF_TEXT) != len(texts):
-            return super().encode_documents(texts)
+        if joined.count(END_OF_TEXT) != texts:
+            return None
         try:
             return self._engine.encode_to_numpy(joined, allowed_special={END_OF_TEXT}).copy()
         except ValueError:  # lone surrogates, very long runs of white space
-            return super().encode_documents(texts)
+            return None
 
     def _encode_text(self, text: str) -> npt.NDArray[np.uint32]:
         try:

@@ -6,7 +6,7 @@
     seen(messages)               what a template sees of them
 
 Rules: `malformed`, `empty`, `role`, `empty_answer`, `no_answer` (here); `refused`, `template`, `no_prompt`,
-`rewritten` (rendering.py); `too_large` (chat.py).
+`rewritten`, `left_out` (rendering.py); `too_large` (chat.py).
 """
 
 from __future__ import annotations

@@ -84,7 +84,9 @@ class Rendering:
     def prompt(self, row: Row) -> Marked | Dropped:
         """What a model is given to answer the conversation."""
         raw = self._whole(row, True)
-        return raw if isinstance(raw, Dropped) else Marked(self._marker.read(raw).text, [])
+        if isinstance(raw, Dropped):
+            return raw
+        return self._left_out(self._marked(row), raw) or Marked(self._marker.read(raw).text, [])
 
     def _whole(self, row: Row, prompt: bool) -> str | Dropped:
         return checked(row.messages, False) or self._tried(self._marked(row), len(row.messages), prompt)
@@ -98,6 +100,8 @@ class Rendering:
         raw = self._tried(marked, len(row.messages), False)
         if isinstance(raw, Dropped):
             return raw
+        if fault := self._left_out(marked, raw):
+            return fault
         spans = [] if self._has_marks or not need_answer else self._by_beginnings(marked, raw)
         if isinstance(spans, Dropped):
             return spans
@@ -105,6 +109,20 @@ class Rendering:
         if need_answer and not read.spans:
             return Dropped("no_answer", "the template marks none of the answers by {% generation %}")
         return Answers(*read, ended=bool(read.spans) and _ends_special(read))
+
+    def _left_out(self, row: Row, raw: str) -> Dropped | None:
+        """Whether the template passes over what the conversation cannot do without: what the system says, the tools
+        that there are and are called. Other texts may be written otherwise (thoughts, JSON); these are not.
+        """
+        wanted = [("the tools", _names(row.tools))]
+        for place, message in enumerate(row.messages):
+            wanted.append((f"the calls in message {place}", _names(message.get("tool_calls"))))
+            if message["role"] in ("system", "developer") and isinstance(message.get("content"), str):
+                wanted.append((f"message {place}, of the {message['role']}", [message["content"].strip()]))
+        for what, texts in wanted:
+            if any(text not in raw and self._marker.text(text) not in self._marker.text(raw) for text in texts):
+                return Dropped("left_out", f"the template writes nothing of {what}")
+        return None
 
     def _by_beginnings(self, row: Row, raw: str) -> list[tuple[int, int]] | Dropped:
         spans: list[tuple[int, int]] = []
@@ -189,6 +207,13 @@ class Rendering:
             pieces.append(piece)
         raw = "".join(pieces)
         return self._marker.unescape(raw, json.dumps(data, ensure_ascii=False)) if "\\ufdd" in raw else raw
+
+
+def _names(tools: Any) -> list[str]:
+    """The names of functions, described or called, in OpenAI's form or without its outer object."""
+    entries = [tool.get("function", tool) for tool in tools or [] if isinstance(tool, dict)]
+    names = [entry.get("name") for entry in entries if isinstance(entry, dict)]
+    return [name for name in names if isinstance(name, str)]
 
 
 def _common(left: str, right: str) -> int:

@@ -9,7 +9,8 @@
     streams.py       bytes in pieces: plain, gzip, zstd, bzip2, xz; byte order marks; whole lines
     content.py       the bytes of a file on disk or in an archive; archives.py: the files in zip and tar
     intake.py        bytes to documents: decoding, NULs, surrogates, emptiness, and the verdicts on them (notes.py)
-    rows.py          JSON Lines, CSV and JSON; csv_records.py parses CSV, json_rows.py cuts JSON; parquet_rows.py
+    rows.py          JSON Lines, CSV and JSON; csv_records.py parses CSV, json_rows.py cuts JSON; parquet_rows.py;
+                     plain_json.py reads JSON Lines of which nothing is to be said
     shapes.py        rows to texts: a column, a template, a conversation
     arrow_rows.py    Arrow files, read as parquet_rows.py reads Parquet
     hub.py           data sets of Hugging Face: hub_layout.py (which files), hub_client.py (the hub), hub_stream.py
@@ -26,8 +27,8 @@ A reader is a function from an `Intake` and pieces of bytes to outcomes; `read_i
 from __future__ import annotations
 
 from tilth.data.sources.config import SourceConfig
-from tilth.data.sources.files import read_input
+from tilth.data.sources.files import read_input, read_rows
 from tilth.data.sources.inputs import Input, Listing
 from tilth.data.sources.listing import list_inputs
 
-__all__ = ["Input", "Listing", "SourceConfig", "list_inputs", "read_input"]
+__all__ = ["Input", "Listing", "SourceConfig", "list_inputs", "read_input", "read_rows"]

@@ -1,6 +1,6 @@
 """Reads one input, as a stream: bytes in, outcomes (documents and verdicts) out.
 
-    read_input(item, config) -> Iterator[Outcome]
+    read_input(item, config) -> Iterator[Outcome], or read_rows: Iterator[Outcome | Rows]
         text, markdown, python, code   a document is the file, a paragraph or a line
         jsonl, csv, json, parquet      a document is a row: see rows.py, parquet_rows.py, shapes.py
         arrow                          rows as well: see arrow_rows.py
@@ -25,36 +25,49 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from tilth.data.document import Outcome
+from tilth.data.document import Outcome, Rows
 from tilth.data.extract import Extractors
 from tilth.data.sources import archives, losses, python_docs, streams
 from tilth.data.sources.arrow_rows import read_arrow
 from tilth.data.sources.config import SourceConfig
 from tilth.data.sources.content import Content, gathered, in_archive, on_disk
-from tilth.data.sources.hub_stream import read_hub_stream
 from tilth.data.sources.inputs import ARCHIVES, Input, kind_of, split_suffixes
 from tilth.data.sources.intake import Intake, Note
 from tilth.data.sources.languages import LANGUAGES
 from tilth.data.sources.parquet_rows import read_parquet
 from tilth.data.sources.python_questions import read_questions
 from tilth.data.sources.rows import read_csv, read_json, read_jsonl, too_long
-from tilth.data.sources.synthetic.answers import read_synthetic
-from tilth.data.sources.web.documents import read_warc
 
-_OPEN_THEMSELVES: dict[str, Callable[[Intake], Iterator[Outcome]]] = {
-    "hub_stream": read_hub_stream,
-    "synthetic_documents": read_synthetic,
-    "synthetic_pairs": read_synthetic,
-    "topics": python_docs.read,
-    "module": python_docs.read,
-    "questions": read_questions,
-}
+
+def _reader_that_opens(kind: str) -> Callable[[Intake], Iterator[Outcome]] | None:
+    """The reader of a kind that is no stream of bytes; what belongs to it alone is imported when it is met."""
+    if kind == "hub_stream":
+        from tilth.data.sources.hub_stream import read_hub_stream
+
+        return read_hub_stream
+    if kind in ("synthetic_documents", "synthetic_pairs"):
+        from tilth.data.sources.synthetic.answers import read_synthetic
+
+        return read_synthetic
+    return {"topics": python_docs.read, "module": python_docs.read, "questions": read_questions}.get(kind)
 
 
 def read_input(
     item: Input, config: SourceConfig, extractors: Extractors | None = None, *, among_many: bool = False
 ) -> Iterator[Outcome]:
-    """What one file of a source holds, in its order: the same for the same bytes, always.
+    """The outcomes of `read_rows`, one for each document."""
+    for found in read_rows(item, config, extractors, among_many=among_many):
+        if isinstance(found, Rows):
+            yield from map(Outcome, found)
+        else:
+            yield found
+
+
+def read_rows(
+    item: Input, config: SourceConfig, extractors: Extractors | None = None, *, among_many: bool = False
+) -> Iterator[Outcome | Rows]:
+    """What one file of a source holds, in its order: the same for the same bytes, always. Documents of which nothing is
+    said may come many at once.
 
     Args:
         extractors: processes that parse HTML and PDF, to be used for several files; by default its own.
@@ -66,21 +79,24 @@ def read_input(
             has more unusable rows than `config.max_bad_rows` allows (at 1, all but the first two are counted instead).
             Outcomes may have been given out before.
     """
-    for outcome in _read(Intake(item, config), extractors):
-        if outcome.loses and not among_many and config.max_bad_rows < 1:
-            raise losses.damaged(item, outcome)
-        yield outcome
+    for found in _read(Intake(item, config), extractors):
+        if isinstance(found, Outcome) and found.loses and not among_many and config.max_bad_rows < 1:
+            raise losses.damaged(item, found)
+        yield found
 
 
-def _read(intake: Intake, extractors: Extractors | None) -> Iterator[Outcome]:
+def _read(intake: Intake, extractors: Extractors | None) -> Iterator[Outcome | Rows]:
     item, config = intake.item, intake.config
     with contextlib.ExitStack() as stack:
         extractors = extractors or stack.enter_context(Extractors(config.extract))
-        if item.kind in _OPEN_THEMSELVES:
-            yield from _OPEN_THEMSELVES[item.kind](intake)
+        reader = _reader_that_opens(item.kind)
+        if reader is not None:
+            yield from reader(intake)
         elif item.kind in ARCHIVES:
             yield from _archive(intake, on_disk(item), extractors)
         elif item.kind == "warc":
+            from tilth.data.sources.web.documents import read_warc
+
             yield from read_warc(intake, extractors.of)
         else:
             try:
@@ -96,7 +112,7 @@ def _note(intake: Intake, error: streams.PackedError) -> Note:
     return Note(error.rule, "", intake.item.locator + error.message.removeprefix(str(intake.item.path)))
 
 
-def _file(intake: Intake, content: Content, extractors: Extractors) -> Iterator[Outcome]:
+def _file(intake: Intake, content: Content, extractors: Extractors) -> Iterator[Outcome | Rows]:
     kind = intake.item.kind
     if kind in ("python", "code"):
         language = LANGUAGES.get(split_suffixes(intake.item.path.name)[0], "python" if kind == "python" else "")
@@ -114,7 +130,7 @@ def _file(intake: Intake, content: Content, extractors: Extractors) -> Iterator[
     yield from intake.rest()
 
 
-def _text(intake: Intake, text: streams.Utf8) -> Iterator[Outcome]:
+def _text(intake: Intake, text: streams.Utf8) -> Iterator[Outcome | Rows]:
     kind, document = intake.item.kind, intake.config.document
     if kind == "jsonl":
         yield from read_jsonl(intake, text.pieces)
@@ -144,7 +160,7 @@ def _extracted(intake: Intake, content: Content, extractors: Extractors) -> Outc
     return intake.from_text(item.locator, found.text, *notes, meta=meta, license=found.license)
 
 
-def _archive(intake: Intake, content: Content, extractors: Extractors) -> Iterator[Outcome]:
+def _archive(intake: Intake, content: Content, extractors: Extractors) -> Iterator[Outcome | Rows]:
     """The files of an archive; what is not read of it is said by name."""
     place, empty = intake.item.locator, True
     try:
@@ -159,7 +175,7 @@ def _archive(intake: Intake, content: Content, extractors: Extractors) -> Iterat
         yield from intake.rest()
 
 
-def _entry(outer: Intake, entry: archives.Entry, extractors: Extractors) -> Iterator[Outcome]:
+def _entry(outer: Intake, entry: archives.Entry, extractors: Extractors) -> Iterator[Outcome | Rows]:
     config, locator = outer.config, f"{outer.item.locator}!{entry.name}"
     kind = kind_of(entry.name)
     refused = entry.refused

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from tilth.data.document import Document, Outcome, Verdict, make_doc_id
+from tilth.data.document import Document, Outcome, Rows, Verdict, make_doc_id, make_doc_ids, plain_rows
 from tilth.data.sources.config import SourceConfig
 from tilth.data.sources.inputs import Input
 from tilth.data.sources.notes import Note, without_surrogates
@@ -92,6 +92,18 @@ class Intake:
         known = {**self.meta, **(meta or {})}
         document = Document(doc_id, text, self.item.source, locator, self.license or license, known)
         return self._outcome(document, doc_id, said)
+
+    @property
+    def takes_rows(self) -> bool:
+        """Whether nothing has to be said of the next documents that is not in their texts."""
+        return not (self._of_the_file or self.meta)
+
+    def rows(self, texts: Any, number: int) -> Rows:
+        """The documents that texts are of which nothing is to be said: Arrow's, from the line `number` on."""
+        place, numbers = f"{self.item.locator}:", range(number, number + len(texts))
+        self._outcomes += len(texts)
+        ids, locators = make_doc_ids(self.item.source, place, numbers), [f"{place}{n}" for n in numbers]
+        return plain_rows(ids, texts, self.item.source, locators, self.license)
 
     def drop(self, locator: str, *notes: Note) -> Outcome:
         """No document stands at `locator`, for the reason that the last of `notes` gives."""

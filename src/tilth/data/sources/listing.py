@@ -27,18 +27,13 @@ from tilth.data.document import Verdict, make_doc_id
 from tilth.data.extract import require
 from tilth.data.sources import python_docs
 from tilth.data.sources.config import GLOB_CHARACTERS, SourceConfig
-from tilth.data.sources.deeplake import list_deeplake
 from tilth.data.sources.hashes import file_hash
-from tilth.data.sources.hub import list_hub
 from tilth.data.sources.inputs import ARCHIVES, KNOWN_SUFFIXES, Input, Kind, Listing, kind_of
 from tilth.data.sources.python_questions import list_questions
-from tilth.data.sources.synthetic.listing import list_synthetic
-from tilth.data.sources.url import fetch
-from tilth.data.sources.web.listing import list_web
 
 
 def list_inputs(config: SourceConfig, base: Path, downloads: Path) -> Listing:
-    """The files of one source.
+    """The files of one source. What belongs to a kind of source alone is imported when one is met.
 
     Args:
         config: the recipe's entry.
@@ -53,14 +48,22 @@ def list_inputs(config: SourceConfig, base: Path, downloads: Path) -> Listing:
     if config.builtin == "python_questions":
         return Listing(tuple(list_questions(config.source_name)))
     if config.crawl is not None or config.common_crawl is not None:
+        from tilth.data.sources.web.listing import list_web
+
         return list_web(config, base, downloads)
     if config.url is not None:
         return Listing((_from_url(config, config.url, downloads),))
     if config.hub is not None:
+        from tilth.data.sources.hub import list_hub
+
         return list_hub(config, base, downloads)
     if config.deeplake is not None:
+        from tilth.data.sources.deeplake import list_deeplake
+
         return list_deeplake(config, base, downloads)
     if config.synthetic is not None:
+        from tilth.data.sources.synthetic.listing import list_synthetic
+
         return list_synthetic(config, base, downloads)
     assert config.path is not None  # the config has exactly one of them
     path = base / Path(config.path).expanduser()
@@ -79,6 +82,8 @@ def list_inputs(config: SourceConfig, base: Path, downloads: Path) -> Listing:
 def _from_url(config: SourceConfig, url: str, downloads: Path) -> Input:
     if config.format == "auto" and kind_of(urlsplit(url).path) is None:
         raise _unknown_suffix(config, url)  # before a byte is downloaded
+    from tilth.data.sources.url import fetch
+
     path = fetch(url, config.sha256 or "", downloads)
     return _input(config, path, url, explicit=True)
 

@@ -27,8 +27,8 @@ from tilth.data.document import Outcome
 from tilth.data.sources.docstrings import described, docstring
 from tilth.data.sources.inputs import Input
 from tilth.data.sources.intake import Intake, Note, without_surrogates
+from tilth.data.sources.messages import rendered
 from tilth.data.sources.python_docs import Source, list_modules, parsed
-from tilth.data.sources.shapes import rendered
 
 WORDINGS = {
     "module": ("What is the module {} for?", "What does the module {} do?", "Tell me about the module {}."),

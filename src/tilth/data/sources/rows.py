@@ -15,15 +15,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from tilth.core.errors import DataError
-from tilth.data.document import Outcome
+from tilth.data.document import Outcome, Rows
 from tilth.data.sources import json_rows, streams
 from tilth.data.sources.csv_records import Record, records
 from tilth.data.sources.inputs import split_suffixes
 from tilth.data.sources.intake import Intake, Note
 from tilth.data.sources.losses import JUDGED_FROM
+from tilth.data.sources.plain_json import plain_texts
 from tilth.data.sources.shapes import Shape, shape_of
 
 _JUDGED_EVERY = 10_000
+_FEW_LINES = 8  # are not worth the call of a parser
 
 
 class Tally:
@@ -35,10 +37,13 @@ class Tally:
         self._bad: list[Note] = []  # the first few
         self._bad_rows = 0
 
-    def good(self) -> None:
-        """One more row that can be used (or that is empty, which is no fault)."""
-        self._rows += 1
-        self._look()
+    def good(self, rows: int = 1) -> None:
+        """More rows that can be used (or that are empty, which is no fault)."""
+        while rows:
+            step = min(rows, _JUDGED_EVERY - self._rows % _JUDGED_EVERY)
+            self._rows += step
+            rows -= step
+            self._look()
 
     def bad(self, locator: str, note: Note) -> Outcome:
         """One more row that cannot be used; its outcome."""
@@ -68,19 +73,50 @@ class Tally:
         )
 
 
-def read_jsonl(intake: Intake, pieces: Iterable[bytes]) -> Iterator[Outcome]:
-    """The outcomes of a JSON Lines file, line by line."""
-    tally, shape = Tally(intake), shape_of(intake.config)
-    for number, line in streams.lines(pieces):
-        locator = f"{intake.item.locator}:{number}"
-        if isinstance(line, int):
-            yield tally.bad(locator, too_long(locator, line))
-        elif not line.strip():
-            tally.good()
-            yield intake.drop(locator, Note("empty", "0", f"{locator}: no text"))
-        else:
-            yield _json_row(tally, shape, line, locator)
+def read_jsonl(intake: Intake, pieces: Iterable[bytes]) -> Iterator[Outcome | Rows]:
+    """The outcomes of a JSON Lines file, line by line; where nothing is to be said of lines, many documents at once."""
+    tally, shape, number = Tally(intake), shape_of(intake.config), 1
+    for block in streams.whole_lines(pieces):
+        if isinstance(block, int):
+            locator = f"{intake.item.locator}:{number}"
+            yield tally.bad(locator, too_long(locator, block))
+            number += 1
+            continue
+        for found in _of_block(tally, shape, block, number):
+            yield found
+            number += len(found) if isinstance(found, Rows) else 1
     tally.judge()
+
+
+def _of_block(tally: Tally, shape: Shape, block: bytes, number: int, pieces: int = 16) -> Iterator[Outcome | Rows]:
+    """What the lines of a block are, from the line `number` on; an odd line makes its piece slow, not all."""
+    rows = _plain(tally.intake, shape, block, number)
+    if rows is not None:
+        tally.good(len(rows))
+        yield rows
+        return
+    lines = streams.split_lines(block)
+    each = -(-len(lines) // pieces)
+    if shape.text is None or pieces == 1 or each < _FEW_LINES:
+        yield from (_line(tally, shape, line, n) for n, line in enumerate(lines, number))
+        return
+    for first in range(0, len(lines), each):
+        piece = b"\n".join(lines[first : first + each])
+        yield from _of_block(tally, shape, piece, number + first, pieces=1)
+
+
+def _plain(intake: Intake, shape: Shape, block: bytes, number: int) -> Rows | None:
+    """The documents on the lines of a block, where nothing is to be said of any."""
+    texts = plain_texts(block, shape.text) if shape.text is not None and intake.takes_rows else None
+    return None if texts is None else intake.rows(texts, number)
+
+
+def _line(tally: Tally, shape: Shape, line: bytes, number: int) -> Outcome:
+    locator = f"{tally.intake.item.locator}:{number}"
+    if line.strip():
+        return _json_row(tally, shape, line, locator)
+    tally.good()
+    return tally.intake.drop(locator, Note("empty", "0", f"{locator}: no text"))
 
 
 def read_json(intake: Intake, pieces: Iterable[bytes]) -> Iterator[Outcome]:

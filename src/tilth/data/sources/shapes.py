@@ -3,8 +3,8 @@
     shape_of(config) -> Shape
         field       the text in one column
         template    "{title}\\n\\n{body}" over the columns
-        map         {prompt, completion} or {messages}: a conversation, kept in `meta.messages` as [{role, content}],
-                    with "role: content" blocks as the text
+        map         {prompt, completion} or {messages}: a conversation, kept in `meta.messages` (messages.py), with
+                    "role: content" blocks as the text
     shape.columns                     what it needs of a row
     shape.make(row, locator)          Made, or the Note that says why the row cannot be used
 
@@ -14,7 +14,6 @@ formats, so that neither a recipe nor a row can reach anything behind a value.
 
 from __future__ import annotations
 
-import json
 import string
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -23,25 +22,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pydantic import model_validator
 
 from tilth.core.config import Config
+from tilth.data.sources.messages import as_list, is_plain, plain, read_message, rendered
 from tilth.data.sources.notes import Note, without_surrogates
 
 if TYPE_CHECKING:
     from tilth.data.sources.config import SourceConfig
-
-# OpenAI's names, and those of ShareGPT. Others are refused: a chat template would not know them.
-_ROLES = {
-    "system": "system",
-    "developer": "system",
-    "user": "user",
-    "human": "user",
-    "assistant": "assistant",
-    "gpt": "assistant",
-    "chatgpt": "assistant",
-    "model": "assistant",
-    "tool": "tool",
-    "function": "tool",
-    "observation": "tool",
-}
 
 
 class RowMap(Config):
@@ -57,6 +42,10 @@ class RowMap(Config):
     """
     system: str | None = None
     """The column, or a template over columns, with what stands before the conversation; it may be missing or empty."""
+    tools: str | None = None
+    """The column with a list of descriptions of tools, or such a list as JSON text, for the chat template; it may be
+    missing or empty.
+    """
 
     @model_validator(mode="after")
     def _one_kind(self) -> RowMap:
@@ -84,6 +73,8 @@ class Shape(ABC):
     """The columns that a row must have."""
     optional: tuple[str, ...] = ()
     """Columns that are used where they are."""
+    text: str | None = None
+    """The one column that is the text, and all that is used."""
 
     @abstractmethod
     def make(self, row: Mapping[str, Any], locator: str) -> Made | Note:
@@ -126,7 +117,7 @@ def as_template(value: str) -> str:
 
 class _Field(Shape):
     def __init__(self, field: str) -> None:
-        self.columns = (field,)
+        self.columns, self.text = (field,), field
 
     def make(self, row: Mapping[str, Any], locator: str) -> Made | Note:
         (field,) = self.columns
@@ -154,24 +145,35 @@ class _Conversation(Shape):
     def __init__(self, mapping: RowMap) -> None:
         self.map = mapping
         self.optional = template_columns(as_template(mapping.system)) if mapping.system else ()
+        self.optional += (mapping.tools,) if mapping.tools else ()
 
     def make(self, row: Mapping[str, Any], locator: str) -> Made | Note:
         found = self._messages(row, locator)
         if isinstance(found, Note):
             return found
+        tools = self._tools(row, locator)
+        if isinstance(tools, Note):
+            return tools
         messages = [*self._system(row, locator), *found]
         text, notes = without_surrogates(rendered(messages), locator)
-        clean = [{role: _plain(value) for role, value in message.items()} for message in messages]
-        return Made(text, {"messages": clean}, notes)
+        return Made(text, {"messages": plain(messages), **tools}, notes)
 
-    def _system(self, row: Mapping[str, Any], locator: str) -> list[dict[str, str]]:
+    def _tools(self, row: Mapping[str, Any], locator: str) -> dict[str, Any] | Note:
+        if self.map.tools is None or not row.get(self.map.tools):
+            return {}
+        value = as_list(row[self.map.tools])
+        if value is None or not is_plain(value):
+            return Note("not_tools", "", f"{locator}: {self.map.tools!r} holds no list of descriptions of tools")
+        return {"tools": plain(value)} if value else {}
+
+    def _system(self, row: Mapping[str, Any], locator: str) -> list[dict[str, Any]]:
         if self.map.system is None:
             return []
         filled = _filled(as_template(self.map.system), row, locator)
         return [] if isinstance(filled, Note) or not filled.strip() else [{"role": "system", "content": filled}]
 
     @abstractmethod
-    def _messages(self, row: Mapping[str, Any], locator: str) -> list[dict[str, str]] | Note:
+    def _messages(self, row: Mapping[str, Any], locator: str) -> list[dict[str, Any]] | Note:
         """The messages of a row."""
 
 
@@ -182,12 +184,15 @@ class _Pair(_Conversation):
         named = (column for _, template in self._parts for column in template_columns(template))
         self.columns = tuple(dict.fromkeys(named))
 
-    def _messages(self, row: Mapping[str, Any], locator: str) -> list[dict[str, str]] | Note:
+    def _messages(self, row: Mapping[str, Any], locator: str) -> list[dict[str, Any]] | Note:
         messages = []
         for role, template in self._parts:
             filled = _filled(template, row, locator)
             if isinstance(filled, Note):
                 return filled
+            columns = template_columns(template)
+            if len(columns) > 1 and row[columns[-1]] == "":  # Alpaca's input, mostly: nobody asks with line ends behind
+                filled = filled.rstrip()
             if not filled.strip():
                 return Note("empty_turn", role, f"{locator}: nothing is said by the {role}")
             messages.append({"role": role, "content": filled})
@@ -202,59 +207,22 @@ class _Messages(_Conversation):
         super().__init__(mapping)
         self.columns = (mapping.messages or "",)
 
-    def _messages(self, row: Mapping[str, Any], locator: str) -> list[dict[str, str]] | Note:
+    def _messages(self, row: Mapping[str, Any], locator: str) -> list[dict[str, Any]] | Note:
         (column,) = self.columns
         if column not in row:
             return _missing(column, row, locator)
-        value = row[column]
-        if isinstance(value, str):
-            try:
-                value = json.loads(value)
-            except (ValueError, RecursionError):
-                return Note("not_messages", "str", f"{locator}: {column!r} holds a text that is no JSON")
-        if not isinstance(value, list):
-            kind = type(value).__name__
-            return Note("not_messages", kind, f"{locator}: {column!r} holds {kind}, not a list of messages")
+        value = as_list(row[column])
+        if value is None:
+            kind = type(row[column]).__name__
+            holds = "a text that is no JSON list" if kind == "str" else f"{kind}, not a list of messages"
+            return Note("not_messages", kind, f"{locator}: {column!r} holds {holds}")
         messages = []
         for number, item in enumerate(value, 1):
-            message = _message(item, f"{locator}: message {number}")
+            message = read_message(item, f"{locator}: message {number}")
             if isinstance(message, Note):
                 return message
             messages.append(message)
         return messages
-
-
-def _message(item: Any, place: str) -> dict[str, str] | Note:
-    if not isinstance(item, dict):
-        return Note("not_messages", type(item).__name__, f"{place} is {type(item).__name__}, not role and content")
-    names = next(((a, b) for a, b in (("role", "content"), ("from", "value")) if a in item and b in item), None)
-    if names is None:
-        keys = ", ".join(map(repr, list(item)[:8])) or "none"
-        return Note("not_messages", "", f"{place} has neither role and content nor from and value; its keys are {keys}")
-    role = _ROLES.get(str(item[names[0]]).strip().lower())
-    if role is None:
-        return Note("unknown_role", str(item[names[0]])[:40], f"{place} is by {str(item[names[0]])[:40]!r}")
-    content = _content(item[names[1]])
-    if content is None:
-        kind = type(item[names[1]]).__name__
-        return Note("not_messages", kind, f"{place} holds {kind}, not a text")
-    return {"role": role, "content": content}
-
-
-def _content(value: Any) -> str | None:
-    """A message's text; OpenAI's list of parts when all of them are text."""
-    if isinstance(value, list):
-        parts = [part.get("text") if isinstance(part, dict) and part.get("type") == "text" else None for part in value]
-        texts = [part for part in parts if isinstance(part, str)]
-        return "".join(texts) if texts and len(texts) == len(parts) else None
-    return value if isinstance(value, str) else None
-
-
-def rendered(messages: list[dict[str, str]]) -> str:
-    """A conversation as people read it: `role: content`, an empty line between."""
-    if not any(message["content"].strip() for message in messages):
-        return ""
-    return "\n\n".join(f"{message['role']}: {message['content']}" for message in messages)
 
 
 def _filled(template: str, row: Mapping[str, Any], locator: str) -> str | Note:
@@ -270,10 +238,6 @@ def _filled(template: str, row: Mapping[str, Any], locator: str) -> str | Note:
             return _not_text(name, value, locator)
         out.append(value if isinstance(value, str) else repr(value))
     return "".join(out)
-
-
-def _plain(text: str) -> str:
-    return without_surrogates(text, "")[0].replace("\0", "")
 
 
 def _missing(name: str, row: Mapping[str, Any], locator: str) -> Note:

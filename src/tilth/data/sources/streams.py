@@ -6,6 +6,7 @@ as_utf8(pieces)              the same as UTF-8: byte order mark taken off, UTF-1
 whole_lines(pieces)          the same, cut at line borders only; a line beyond the limit is left out and measured
 blocks(pieces)               the same, in blocks of up to 16 MiB
 lines(pieces)                the same, line by line, numbered from 1
+split_lines(block)           the lines of a block
 """
 
 from __future__ import annotations
@@ -312,13 +313,14 @@ def lines(pieces: Iterable[bytes]) -> Iterator[tuple[int, bytes | int]]:
     """`(number, line)` without its line feed (a carriage return stays); a line that is too long gives its length."""
     number = 1
     for piece in whole_lines(pieces):
-        if isinstance(piece, int):
-            yield number, piece
-            number += 1
-            continue
-        rows = piece.split(b"\n")
-        if not rows[-1]:
-            rows.pop()  # the piece ended with a line end: nothing follows it yet
-        for row in rows:
+        for row in [piece] if isinstance(piece, int) else split_lines(piece):
             yield number, row
             number += 1
+
+
+def split_lines(block: bytes) -> list[bytes]:
+    """The lines of a block of `whole_lines`, without their line feeds."""
+    rows = block.split(b"\n")
+    if not rows[-1]:
+        rows.pop()  # the block ended with a line end: nothing follows it yet
+    return rows

@@ -18,17 +18,18 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tilth.data.dedup import DIGEST_BYTES, digest
-from tilth.data.document import Document, Verdict
+from tilth.data.document import NO_META, Document, Rows, Verdict, end_to_end
 from tilth.data.minhash import MinHash, MinHashConfig
 from tilth.data.stages import Stage, run_stage
 from tilth.data.tasks.examples import Examples
 from tilth.data.tasks.parts import Batch, EditWriter, LedgerWriter, Part, utf8_size
 from tilth.data.words import U64
 
-VERSIONS = {"clean": 4, "digest": 3, "signature": 2}
+VERSIONS = {"clean": 4, "digest": 4, "signature": 3}
 DIGESTS, SIGNATURES = "digests.parquet", "signatures.bin"
 _DIGEST_SCHEMA = pa.schema(
     [
@@ -53,7 +54,7 @@ def clean(folder: Path, batches: Iterator[Batch] | None, part: Part, stage: Stag
     examples, sizes = Examples(), LeftOver()
     with EditWriter(folder) as edits, LedgerWriter(folder) as ledger:
         for batch in part.batches() if batches is None else batches:
-            left: Batch = []
+            left: list[Document] = []
             for document, outcome in zip(batch, run_stage(stage, batch), strict=True):
                 edits.add(document, outcome.documents)
                 examples.add(document, *outcome)
@@ -96,48 +97,60 @@ def digests(folder: Path, batches: Iterator[Batch] | None, part: Part) -> Link:
     The content is a hash of all that the documents are and of where batches end, for these end row groups of whatever
     is written of them.
     """
-    documents = characters = text_bytes = 0
-    whole = hashlib.sha256()
+    totals, whole = Counter[str](documents=0, characters=0, text_bytes=0), hashlib.sha256()
     with pq.ParquetWriter(folder / DIGESTS, _DIGEST_SCHEMA, compression="zstd") as file:
         for batch in part.batches() if batches is None else batches:
-            rows = [_measures(document) for document in batch]
-            whole.update(_content(batch, rows))
-            documents += len(rows)
-            characters += sum(row[7] for row in rows)
-            text_bytes += sum(row[8] for row in rows)
-            if rows:
-                file.write_table(_table(rows))
-            yield batch
-    sizes = {"documents": documents, "characters": characters, "text_bytes": text_bytes}
-    return {**sizes, "content": whole.hexdigest(), "rules": {}}
+            rows = Rows.of(batch)
+            measures = _measures(rows)
+            for some in _content(rows.table, measures):
+                whole.update(some)
+            totals["documents"] += len(rows)
+            for name in ("characters", "text_bytes"):
+                totals[name] += pc.sum(measures[name]).as_py() or 0
+            if len(rows):
+                file.write_table(measures)
+            yield rows
+    return {**totals, "content": whole.hexdigest(), "rules": {}}
 
 
-def _content(batch: Batch, rows: list[tuple[Any, ...]]) -> bytes:
-    said = [
-        [row[3].hex(), document.doc_id, document.source, document.locator, document.license, document.meta]
-        for document, row in zip(batch, rows, strict=True)
+def _measures(rows: Rows) -> pa.Table:
+    texts, found = rows.table["text"].combine_chunks(), b"".join(map(digest, rows.encoded()))
+    columns = [
+        *(rows.table[name] for name in ("doc_id", "source", "locator")),
+        pa.FixedSizeBinaryArray.from_buffers(pa.binary(DIGEST_BYTES), len(rows), [None, pa.py_buffer(found)]),
+        *_told(rows.table),
+        pc.utf8_length(texts),
+        pc.binary_length(texts),
     ]
-    return json.dumps(said, sort_keys=True).encode()
+    return pa.table(columns, schema=_DIGEST_SCHEMA)
 
 
-def _measures(document: Document) -> tuple[Any, ...]:
-    text = document.text
-    group = None if document.group == document.doc_id else document.group
-    part_of, twin = document.meta.get("part_of"), bool(document.meta.get("twin"))
-    sizes = len(text), utf8_size(text)
-    return document.doc_id, document.source, document.locator, digest(text), group, part_of, twin, *sizes
+def _told(table: pa.Table) -> tuple[Any, Any, Any]:
+    """What meta data say of each document's company: the columns `group`, `part_of` and `twin`."""
+    if pc.all(pc.equal(table["meta"], NO_META), min_count=0).as_py():
+        return pa.nulls(len(table), pa.string()), pa.nulls(len(table), pa.string()), pa.repeat(False, len(table))
+    metas = [json.loads(meta) for meta in table["meta"].to_pylist()]
+    groups = [str(meta["group"]) if "group" in meta else None for meta in metas]
+    named = [None if group == own else group for group, own in zip(groups, table["doc_id"].to_pylist(), strict=True)]
+    return named, [meta.get("part_of") for meta in metas], [bool(meta.get("twin")) for meta in metas]
 
 
-def _table(rows: list[tuple[Any, ...]]) -> pa.Table:
-    return pa.table([list(column) for column in zip(*rows, strict=True)], schema=_DIGEST_SCHEMA)
+def _content(table: pa.Table, measures: pa.Table) -> Iterator[bytes | memoryview]:
+    """All that documents are, of their texts the digests: of each column the lengths, and what stands in it."""
+    yield b"".join(measures["digest"].to_pylist())
+    for name in ("doc_id", "source", "locator", "license", "meta"):
+        lengths = pc.fill_null(pc.binary_length(table[name]), -1)  # null is not empty
+        yield np.asarray(lengths, np.int64).tobytes()
+        yield end_to_end(pc.fill_null(table[name], ""))
 
 
 def signatures(folder: Path, batches: Iterator[Batch] | None, part: Part, config: MinHashConfig) -> Link:
     """A hash of each band of every text's MinHash signature, uint64 [keys, documents]: they are read band by band."""
     hasher, bands = MinHash(config), list[U64]()
     for batch in part.batches() if batches is None else batches:
-        bands.append(hasher.bands([document.text for document in batch]))
-        yield batch
+        rows = Rows.of(batch)
+        bands.append(hasher.bands(rows.encoded()))
+        yield rows
     with (folder / SIGNATURES).open("wb") as file:
         for key in range(config.keys if bands else 0):
             np.concatenate([part_of[:, key] for part_of in bands]).tofile(file)

@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from tilth.core import progress
-from tilth.data.document import Document, Verdict
+from tilth.data.document import Document, Rows, Verdict
 from tilth.data.extract import Extractors
-from tilth.data.sources import Input, SourceConfig, read_input
+from tilth.data.sources import Input, SourceConfig, read_rows
 from tilth.data.tasks.parts import DocumentWriter, LedgerWriter
 
-VERSION = 5
+VERSION = 7
 _NAMED = 3  # files that are lost, of each task
 
 
@@ -31,12 +33,15 @@ def collect(
         progress.expect(sum(item.size for item in inputs))
         read = 0
         for item in inputs:
-            for outcome in read_input(item, source, extractors, among_many=True):
-                ledger.add(outcome.verdicts)
-                if outcome.loses:
-                    lost.setdefault(item.locator, outcome.verdicts[-1].detail)
-                if outcome.document is not None:
-                    parts.add(outcome.document)
+            for found in read_rows(item, source, extractors, among_many=True):
+                if isinstance(found, Rows):
+                    parts.add_rows(found.table)
+                    continue
+                ledger.add(found.verdicts)
+                if found.loses:
+                    lost.setdefault(item.locator, found.verdicts[-1].detail)
+                if found.document is not None:
+                    parts.add(found.document)
             read += item.size
             progress.reach(read)  # a reader that jumps about in a file does not say how far it is
     first = list(lost.values())[:_NAMED]
@@ -52,10 +57,21 @@ class _Parts:
         self.facts: list[dict[str, Any]] = []
 
     def add(self, document: Document) -> None:
+        self._open().add(document)
+        self._end_if_full()
+
+    def add_rows(self, table: pa.Table) -> None:
+        while len(table):
+            table = table.slice(self._open().add_rows(table))
+            self._end_if_full()
+
+    def _open(self) -> DocumentWriter:
         if self._writer is None:
-            self._writer = DocumentWriter(self._folder / self._name)
-        self._writer.add(document)
-        if self._writer.text_bytes >= self._part_bytes:
+            self._writer = DocumentWriter(self._folder / self._name, compression="none")
+        return self._writer
+
+    def _end_if_full(self) -> None:
+        if self._writer is not None and self._writer.text_bytes >= self._part_bytes:
             self._end()
 
     @property

@@ -40,7 +40,8 @@ class Corpus:
 
     def part(self, number: int, names: Sequence[str]) -> pa.Table:
         """Some columns of one part."""
-        return pq.read_table(self._files[number], columns=list(names))
+        with pq.ParquetFile(self._files[number]) as file:
+            return file.read(columns=list(names))
 
     def parts(self, names: Sequence[str]) -> Iterator[tuple[int, pa.Table]]:
         """Some columns, part by part, each with the number of its first document."""

@@ -26,6 +26,7 @@ from tilth.core.config import fingerprint
 from tilth.core.errors import DataError
 from tilth.data import minhash
 from tilth.data.dedup import F64, I64, NearConfig, choose, preference
+from tilth.data.document import encoded_texts
 from tilth.data.minhash import MinHashConfig
 from tilth.data.tasks.corpus import DROPS, ROWS_AT_ONCE, Corpus
 from tilth.data.tasks.groups import write_groups
@@ -33,7 +34,7 @@ from tilth.data.tasks.parts import LedgerWriter, Part, verified_array
 from tilth.data.tasks.ranges import bands, first_by_digest, places
 from tilth.data.words import U64
 
-VERSIONS = {"exact": 2, "candidates": 2, "shingles": 2, "near": 4}
+VERSIONS = {"exact": 2, "candidates": 2, "shingles": 3, "near": 4}
 CLUSTERS = "clusters.parquet"
 CLUSTERS_SCHEMA = pa.schema(
     [
@@ -107,12 +108,13 @@ class _Pairs:
 
 def shingles(folder: Path, part: Part, number: int, pairs: Path, config: MinHashConfig) -> dict[str, Any]:
     """The n-grams of the documents of a part that stand in a pair."""
-    rows = set(verified_array(pairs, f"rows-{number:05d}.bin", np.int64).tolist())
+    rows: I64 = verified_array(pairs, f"rows-{number:05d}.bin", np.int64)
     sizes, row = [np.zeros(1, np.int64)], 0
     with (folder / "hashes.bin").open("wb") as file:
-        for batch in part.batches() if rows else ():
-            texts = [document.text for n, document in enumerate(batch, row) if n in rows]
-            row += len(batch)
+        for table in part.tables() if len(rows) else ():
+            first, stop = np.searchsorted(rows, [row, row + len(table)])
+            texts = encoded_texts(table["text"].take(pa.array(rows[first:stop] - row)))
+            row += len(table)
             for hashes, counts in minhash.shingles(texts, config.ngram):
                 file.write(hashes.tobytes())
                 sizes.append(counts)

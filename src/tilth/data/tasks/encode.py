@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from tilth.core import progress
 from tilth.core.files import disk
 from tilth.data.conversations import Encoded, Encoder, Refusal
-from tilth.data.document import Verdict, documents_table
+from tilth.data.document import Document, Verdict, documents_table, end_to_end
 from tilth.data.shards import EncodedDocuments, encoded_document, write_shard
 from tilth.data.tasks.cleaning import LeftOver
 from tilth.data.tasks.parts import Batch, DocumentWriter, LedgerWriter, utf8_size
@@ -88,9 +89,9 @@ def _encode_by(
 
 def _kept(
     batch: Batch, made: Sequence[Encoded | Refusal], ledger: LedgerWriter, sizes: LeftOver
-) -> tuple[Batch, list[EncodedDocuments]]:
+) -> tuple[list[Document], list[EncodedDocuments]]:
     """The documents that could be encoded, and their tokens; of the others a verdict each."""
-    kept, pieces = Batch(), list[EncodedDocuments]()
+    kept, pieces = list[Document](), list[EncodedDocuments]()
     for document, one in zip(batch, made, strict=True):
         if isinstance(one, Refusal):
             verdict = Verdict(document.doc_id, "encode", one.rule, "dropped", one.value, one.detail)
@@ -138,16 +139,26 @@ def _encoded(
     unknown_id = tokenizer.special_tokens.get(UNKNOWN)
 
     def one(unit: _Unit) -> EncodedDocuments:
-        texts, doc_ids = (column.to_numpy(zero_copy_only=False).tolist() for column in (unit.texts, unit.doc_ids))
-        tokens = tokenizer.encode_documents(texts) if doc_ids else tokenizer.encode_array(texts[0])
+        tokens = _tokens(tokenizer, unit.texts) if len(unit.doc_ids) else tokenizer.encode_array(unit.texts[0].as_py())
         ends = np.flatnonzero(tokens == tokenizer.end_of_text) + 1  # which no text can produce
-        return EncodedDocuments(doc_ids, ends, tokens, unit.text_bytes)
+        return EncodedDocuments(str(end_to_end(unit.doc_ids), "ascii"), ends, tokens, unit.text_bytes)
 
     units = (unit for table in tables for unit in _units(table, tokenizer))
     for encoded in _ahead(pool, one, units, 2 * threads):
         if unknown_id is not None:
             unknown["characters"] += int((encoded.tokens == unknown_id).sum())
         yield encoded
+
+
+def _tokens(tokenizer: Tokenizer, texts: Any) -> npt.NDArray[np.unsignedinteger[Any]]:
+    """The ids of Arrow's texts, end-of-text after each; of most tokenizers without an object for each text."""
+    if tokenizer.border:
+        row = pa.ListArray.from_arrays(pa.array([0, len(texts)], pa.int32()), texts.cast(pa.large_binary()))
+        joined = pc.binary_join(row, pa.scalar(tokenizer.border, pa.large_binary()))[0].as_buffer()
+        tokens = tokenizer.encode_joined(joined.to_pybytes() + tokenizer.border, len(texts))
+        if tokens is not None:
+            return tokens
+    return tokenizer.encode_documents(texts.to_numpy(zero_copy_only=False).tolist())
 
 
 def _units(table: pa.Table, tokenizer: Tokenizer) -> Iterator[_Unit]:

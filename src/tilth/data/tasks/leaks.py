@@ -34,7 +34,7 @@ from tilth.data.tasks.items import item_names, open_index, sample_of
 from tilth.data.tasks.parts import Batch, EditWriter, LedgerWriter, Part, verified_array, verified_file
 from tilth.data.tasks.split import CUT, LEAKED, REMOVED, AssignedPart, Sides, without
 
-VERSIONS = {"decontaminate": 2, "hits": 1, "leaks": 2, "recall": 2}
+VERSIONS = {"decontaminate": 3, "hits": 2, "leaks": 2, "recall": 2}
 STAGE = "decontaminate"
 HITS, COMMON = "hits.bin", "common.bin"
 _HIT = np.dtype([(name, "<u4") for name in Hits._fields])
@@ -80,7 +80,7 @@ def decontaminate(
             found = detector.find([document.text for document in batch])
             lengths = {row: len(batch[row].text) for row in found.rows.tolist()}
             judged = {one.row: one for one in _findings(found, lengths, index, config, held_out=False)}
-            left: Batch = []
+            left: list[Document] = []
             for row, document in enumerate(batch):
                 after: tuple[Document, ...] = (document,)
                 if row in judged:

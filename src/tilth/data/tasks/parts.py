@@ -32,16 +32,17 @@ from tilth.data.document import (
     DOCUMENT_SCHEMA,
     LEDGER_SCHEMA,
     Document,
+    Rows,
     Verdict,
     documents_table,
     read_tables,
-    table_documents,
 )
 
 BATCH_BYTES = 4 << 20
 """Text that is held as Python objects at a time."""
 EDITS, LEDGER = "edits.parquet", "ledger.parquet"
 _VERDICTS_HELD = 20_000
+_ALL_DIFFERENT = ("doc_id", "text", "locator")
 _EDIT_SCHEMA = pa.schema(
     [
         pa.field("number", pa.int64(), nullable=False),
@@ -52,7 +53,7 @@ _EDIT_SCHEMA = pa.schema(
     ]
 )
 
-Batch = list[Document]
+Batch = Sequence[Document]
 
 
 class Edit(NamedTuple):
@@ -74,8 +75,8 @@ class Part:
     stages: tuple[Path, ...] = ()
 
     def batches(self) -> Iterator[Batch]:
-        """Its documents in lists of a few megabytes, after the hash of each file was compared with its manifest's."""
-        return map(table_documents, self.tables())
+        """Its documents, a few megabytes at a time, after the hash of each file was compared with its manifest's."""
+        return map(Rows, self.tables())
 
     def tables(self) -> Iterator[pa.Table]:
         """The same as tables: whoever needs no more of most documents than their columns has them at once."""
@@ -140,7 +141,8 @@ def verified_file(folder: Path, name: str) -> Path:
 
 def verified_table(folder: Path, name: str, columns: Sequence[str] | None = None) -> pa.Table:
     """A Parquet file of a task's folder, after its hash was compared with the manifest's."""
-    return pq.read_table(verified_file(folder, name), columns=columns)
+    with pq.ParquetFile(verified_file(folder, name)) as file:
+        return file.read(columns=columns and list(columns))
 
 
 def verified_array(folder: Path, name: str, dtype: Any) -> Any:
@@ -158,9 +160,13 @@ def utf8_size(text: str) -> int:
 class _TableWriter(ABC):
     """Rows to a Parquet file, a row group at a time; a context that closes it."""
 
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
+    def __init__(self, path: Path, schema: pa.Schema, compression: str = "zstd") -> None:
         self._schema = schema
-        self._file = pq.ParquetWriter(path, schema, compression="zstd")
+        # Of texts and ids, all different, there is neither a dictionary nor a least and a greatest to be of use.
+        often = [name for name in schema.names if name not in _ALL_DIFFERENT]
+        self._file = pq.ParquetWriter(
+            path, schema, compression=compression, use_dictionary=often, write_statistics=often
+        )
 
     @abstractmethod
     def flush(self) -> None:
@@ -183,9 +189,10 @@ class _TableWriter(ABC):
 class DocumentWriter(_TableWriter):
     """Documents to Parquet."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, DOCUMENT_SCHEMA)
-        self._rows: list[Document] = []
+    def __init__(self, path: Path, compression: str = "zstd") -> None:
+        super().__init__(path, DOCUMENT_SCHEMA, compression)
+        self._tables: list[pa.Table] = []
+        self._rows: list[Document] = []  # that follow these
         self._held = 0
         self.documents = self.text_bytes = 0
 
@@ -196,19 +203,38 @@ class DocumentWriter(_TableWriter):
         if self._held >= BATCH_BYTES:
             self.flush()
 
+    def add_rows(self, table: pa.Table) -> int:
+        """As many of a table's documents as `add` would take before it writes; says how many."""
+        before = self._held + np.cumsum(np.asarray(pc.utf8_length(table["text"])))
+        taken = min(int(np.searchsorted(before, BATCH_BYTES)) + 1, len(table))
+        self._gather()
+        self._tables.append(table.slice(0, taken))
+        self._held = int(before[taken - 1])
+        if self._held >= BATCH_BYTES:
+            self.flush()
+        return taken
+
     def add_table(self, table: pa.Table) -> None:
         """A table, which becomes a row group."""
         self.flush()
-        self.write(table)
-        self.documents += len(table)
-        self.text_bytes += pc.sum(pc.binary_length(table["text"])).as_py() or 0
+        self._write_counted(table)
 
     def flush(self) -> None:
         """Writes what is held."""
-        self.write(documents_table(self._rows))
-        self.documents += len(self._rows)
-        self.text_bytes += sum(utf8_size(row.text) for row in self._rows)
-        self._rows, self._held = [], 0
+        self._gather()
+        if self._tables:
+            self._write_counted(pa.concat_tables(self._tables).combine_chunks())
+        self._tables, self._held = [], 0
+
+    def _gather(self) -> None:
+        if self._rows:
+            self._tables.append(documents_table(self._rows))
+            self._rows = []
+
+    def _write_counted(self, table: pa.Table) -> None:
+        self.write(table)
+        self.documents += len(table)
+        self.text_bytes += pc.sum(pc.binary_length(table["text"])).as_py() or 0
 
 
 class EditWriter(_TableWriter):

@@ -14,10 +14,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tilth.core import progress
 from tilth.core.environment import usable_cpus
@@ -130,6 +130,19 @@ def _in_ranges(pieces: Iterable[tuple[Numbers, U64]], total: int, folder: Path) 
 
 def places(corpus: Corpus, folder: Path) -> Numbers:
     """The place of each document when the longest come first, of equally long ones that with the smaller id [n]."""
+    if _ranges(len(corpus)) > 1:
+        return _places_by_duckdb(corpus, folder)
+    columns = pa.concat_tables([table for _, table in corpus.parts(["characters", "doc_id"])])
+    found = np.empty(len(corpus), np.min_scalar_type(len(corpus)))
+    keys = [("characters", "descending"), ("doc_id", "ascending")]
+    found[np.asarray(pc.sort_indices(columns, sort_keys=keys))] = _numbers(0, len(corpus), len(corpus))
+    return found
+
+
+def _places_by_duckdb(corpus: Corpus, folder: Path) -> Numbers:
+    """The same of more documents than are looked at together, by way of the disk."""
+    import duckdb
+
     found, place = np.empty(len(corpus), np.min_scalar_type(len(corpus))), 0
     with _aside(folder) as aside:
         config: dict[str, Any] = {

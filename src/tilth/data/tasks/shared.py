@@ -118,7 +118,7 @@ def shared_lines(
     with EditWriter(folder) as edits, LedgerWriter(folder) as ledger:
         for batch in part.batches() if batches is None else batches:
             gone = _gone(batch, row, hashes, first, config)
-            left: Batch = []
+            left: list[Document] = []
             for place, document in enumerate(batch):
                 after: tuple[Document, ...] = (document,)
                 if place in gone:

@@ -91,6 +91,8 @@ Cuts = dict[int, list[tuple[str, int, int]]]
 
 
 def _draw(corpus: Corpus, kept: npt.NDArray[np.bool_], groups: Path | None, plan: SplitPlan) -> tuple[Sides, Cuts]:
+    if not any(plan.shares):  # all are for training
+        return np.zeros(len(corpus), np.uint8), {}
     joined = _joined(corpus, groups) if groups else {}
     sides, owners = np.empty(len(corpus), np.uint8), dict[str, str]()
     for start, batch in corpus.batches(("source", "doc_id", "group", "twin", "part_of")):
@@ -114,8 +116,6 @@ def _joined(corpus: Corpus, groups: Path) -> dict[int, str]:
 
 def side(seed: int, group: str, shares: Sequence[float]) -> int:
     """The number of a group's split: 0, or that of the held-out share that a hash of the group falls into."""
-    if not any(shares):
-        return 0
     drawn, low = derive_seed(seed, f"split/{group}") / 2**63, 0.0
     for number, share in enumerate(shares, 1):
         low += share
@@ -228,7 +228,7 @@ class AssignedPart:
             yield row, sides[row : row + len(table)], table
             row += len(table)
 
-    def _divided(self, name: str) -> Iterator[tuple[Sequence[int], Batch]]:
+    def _divided(self, name: str) -> Iterator[tuple[Sequence[int], list[Document]]]:
         cuts, wanted = self._cuts, self.names.index(name)
         for row, own, table in self._with_sides(wanted):
             places = np.flatnonzero((own == wanted) | (own == CUT))

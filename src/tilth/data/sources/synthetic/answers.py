@@ -21,7 +21,7 @@ from tilth.core.errors import DataError
 from tilth.data.document import Outcome
 from tilth.data.sources import streams
 from tilth.data.sources.intake import Intake, Note, without_surrogates
-from tilth.data.sources.shapes import rendered
+from tilth.data.sources.messages import rendered
 
 _REFUSALS = {"content_filter", "refusal", "safety"}
 _FENCE = re.compile(r"\A\s*```[a-zA-Z]*\s*\n(.*?)\n?\s*```\s*\Z", re.DOTALL)

@@ -1,0 +1,110 @@
+"""Messages of a row: those of OpenAI and ShareGPT by one set of names, with all that a chat template may ask for.
+
+    read_message(item, place)     {role, content, …}, or the Note that says why it is none
+    rendered(messages)            a conversation as people read it, and as the stages of cleaning see it
+    as_list(value)                a list, or the JSON text of one
+    plain(value)                  without what no Parquet file holds
+
+Beside role and content go on what a message calls (`tool_calls`), answers (`tool_call_id`, `name`) and thinks
+(`reasoning_content`, `thinking`, `reasoning`): left out, an answer would be another.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tilth.data.sources.notes import Note, without_surrogates
+
+# OpenAI's names, and those of ShareGPT. Others are refused: a chat template would not know them.
+_ROLES = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "human": "user",
+    "assistant": "assistant",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "model": "assistant",
+    "tool": "tool",
+    "function": "tool",
+    "observation": "tool",
+}
+_NAMES = (("role", "content"), ("from", "value"))
+_SAID = ("reasoning_content", "thinking", "reasoning", "tool_calls")
+_BESIDE = (*_SAID, "name", "tool_call_id")
+_DEEPEST = 64
+
+
+def read_message(item: Any, place: str) -> dict[str, Any] | Note:
+    """A message by OpenAI's names. Its content may be missing where it calls a tool or thinks."""
+    if not isinstance(item, dict):
+        return Note("not_messages", type(item).__name__, f"{place} is {type(item).__name__}, not role and content")
+    beside = {key: item[key] for key in _BESIDE if item.get(key) not in (None, [], "")}
+    silent = any(key in beside for key in _SAID)
+    names = next(((a, b) for a, b in _NAMES if a in item and (b in item or silent)), None)
+    if names is None:
+        keys = ", ".join(map(repr, list(item)[:8])) or "none"
+        return Note("not_messages", "", f"{place} has neither role and content nor from and value; its keys are {keys}")
+    role = _ROLES.get(str(item[names[0]]).strip().lower())
+    if role is None:
+        return Note("unknown_role", str(item[names[0]])[:40], f"{place} is by {str(item[names[0]])[:40]!r}")
+    value = item.get(names[1])
+    content = "" if value is None and silent else _content(value)
+    if content is None:
+        kind = type(value).__name__
+        return Note("not_messages", kind, f"{place} holds {kind}, not a text")
+    if wrong := next((key for key, value in beside.items() if not is_plain(value)), None):
+        return Note("not_messages", wrong, f"{place}: {wrong} holds what is no JSON, or nested too deep")
+    return {"role": role, "content": content, **beside}
+
+
+def _content(value: Any) -> str | None:
+    """A message's text; OpenAI's list of parts when all of them are text."""
+    if isinstance(value, list):
+        parts = [part.get("text") if isinstance(part, dict) and part.get("type") == "text" else None for part in value]
+        texts = [part for part in parts if isinstance(part, str)]
+        return "".join(texts) if texts and len(texts) == len(parts) else None
+    return value if isinstance(value, str) else None
+
+
+def rendered(messages: Sequence[Mapping[str, Any]]) -> str:
+    """A conversation as people read it: `role: content`, an empty line between; calls of tools as JSON."""
+    said = [(message["role"], _said(message)) for message in messages]
+    return "\n\n".join(f"{role}: {text}" for role, text in said) if any(text.strip() for _, text in said) else ""
+
+
+def _said(message: Mapping[str, Any]) -> str:
+    more = [message[key] for key in _SAID if key in message]
+    texts = [value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) for value in more]
+    return "\n".join([*([message["content"]] if message["content"] or not texts else []), *texts])
+
+
+def as_list(value: Any) -> list[Any] | None:
+    """A list, or what JSON text says where that is one; else None."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return None
+    return value if isinstance(value, list) else None
+
+
+def is_plain(value: Any, depth: int = 0) -> bool:
+    """Whether a value is JSON's, and not nested without end."""
+    if isinstance(value, list | dict):
+        inner = value if isinstance(value, list) else value.values()
+        return depth < _DEEPEST and all(is_plain(one, depth + 1) for one in inner)
+    return value is None or isinstance(value, str | int | float)
+
+
+def plain(value: Any) -> Any:
+    """A value of JSON's without lone surrogates and NUL in its texts."""
+    if isinstance(value, str):
+        return without_surrogates(value, "")[0].replace("\0", "")
+    if isinstance(value, list):
+        return [plain(one) for one in value]
+    if isinstance(value, dict):
+        return {plain(key): plain(one) for key, one in value.items()}
+    return value

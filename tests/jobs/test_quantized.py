@@ -1,0 +1,63 @@
+"""An adapter that was trained beside four bits is measured, asked and merged beside them."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+import tilth
+from tests.jobs.bases import tuning, write_base
+from tests.jobs.conftest import Cli
+from tests.model.families import quiet
+from tilth.core.errors import CheckpointError
+
+IDS = [5, 6, 7, 8, 9]
+QUANTIZED = {"rank": 4, "quantize": "nf4"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [{}, {"dora": True, "double_quantize": False}])
+def test_its_figures_are_those_of_training(tmp_path: Path, cli: Cli, more: dict[str, bool]) -> None:
+    base = write_base(tmp_path / "base", "gpt2")
+    tuning(tmp_path, "base", adapter=QUANTIZED | more, train={"optimizer": {"lr": 3e-2}})
+    told = cli("train", "r.yaml", "--json").json()["validation_loss"]
+    run = tmp_path / "runs" / "tuned"
+    assert tilth.evaluate(run).loss == pytest.approx(told, abs=1e-6)
+    final = tilth.load(run).logits(IDS)
+    assert np.abs(tilth.load(run, "latest").logits(IDS) - final).max() < 1e-6
+    assert (tilth.load(base, adapter=run).logits(IDS) == final).all()
+    assert np.abs(tilth.load(run, adapter="none").logits(IDS) - tilth.load(base).logits(IDS)).max() > 1e-3, "rounded"
+    tilth.export(run, tmp_path / "merged")
+    with quiet(), torch.no_grad():
+        theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "merged").eval()
+        assert np.abs(theirs(torch.tensor([IDS])).logits[0].numpy() - final).max() < 1e-4
+
+
+@pytest.mark.slow
+def test_another_adapter_finds_the_base_as_it_wants_it(tmp_path: Path, cli: Cli) -> None:
+    write_base(tmp_path / "base", "llama")
+    for name, adapter in (("four", QUANTIZED), ("plain", {"rank": 2})):
+        tuning(tmp_path, "base", adapter=adapter, train={"steps": 2})
+        cli("train", "r.yaml", "--json", "--run", f"runs/{name}").json()
+    broken = shutil.copytree(tmp_path / "runs" / "plain" / "final", tmp_path / "broken")
+    (broken / "manifest.json").unlink()
+    for content, said in (("[]", "from, fingerprint, context_length"), ('{"from": 1}', "from, fingerprint")):
+        (broken / "base.json").write_text(content)
+        for load in (lambda: tilth.load(broken), lambda: tilth.load(tmp_path / "base", adapter=broken)):
+            with pytest.raises(CheckpointError, match=f"base.json is damaged: {said}"):
+                load()
+    four, plain = tmp_path / "runs" / "four", tmp_path / "runs" / "plain"
+    for run, other in ((four, plain), (plain, four)):
+        assert (tilth.load(run, adapter=other).logits(IDS) == tilth.load(other).logits(IDS)).all()
+    added = {"special_tokens": ["<|more|>"]}
+    tuning(tmp_path, "base", adapter={"rank": 2}, tokenizer=added, train={"steps": 2})
+    cli("train", "r.yaml", "--json", "--run", "runs/more").json()
+    more = tmp_path / "runs" / "more"
+    assert (tilth.load(more, adapter=four).logits(IDS) == tilth.load(four).logits(IDS)).all(), "without its new token"
+    latest = tilth.load(four, "latest", adapter=plain).logits(IDS)
+    assert (latest == tilth.load(plain).logits(IDS)).all()
