@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from tilth.jobs.forecast_run import misjudged
 from tilth.train import calibration
-from tilth.train.calibration import Calibration, along, cache_folder, calibrated
+from tilth.train.calibration import Calibration, along, cache_folder, calibrated, doubt
 from tilth.train.meter import Kind
 
 CPU = torch.device("cpu")
@@ -52,6 +53,20 @@ def test_it_is_measured_once_and_again_for_other_threads_or_a_damaged_file(
     assert calibrated(CPU).key != first.key and len(measured) == 3
     monkeypatch.setenv("XDG_CACHE_HOME", str(file))  # no folder: nothing can be kept
     assert calibrated(CPU).curves == first.curves
+
+
+def test_what_a_run_belied_is_measured_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    kept = calibrated(CPU)
+    assert any(cache_folder().glob("calibration-*.json"))
+    said = {"step_seconds": kept.call}
+    for actual, wrong in ((kept.call * 3, True), (kept.call / 3, True), (kept.call * 1.5, False)):
+        for seconds in (1.0, 60.0):
+            taken = {**said, "actual": {"step_seconds": actual, "seconds": seconds}}
+            assert misjudged(taken) == (wrong and seconds > 20), "a run of a second says nothing"
+    doubt(CPU)
+    assert not any(cache_folder().glob("calibration-*.json"))
+    doubt(CPU)  # nothing is left to forget
 
 
 def test_a_real_measurement_has_every_kind_and_more_takes_longer() -> None:

@@ -146,6 +146,10 @@ def run_forecast(
     return RunForecast(_memory(found, recipe, rows, device), step, seconds, cost, rates.made)
 
 
+LONG = 20.0
+"""Seconds of steps from which on a run says something of the machine."""
+
+
 class Watch:
     """Takes the time of the steps that are recorded; the first one, in which much is made ready, is left out.
 
@@ -176,6 +180,15 @@ class Watch:
             "cost": cost,
         }
         return {**forecast.plain(), "actual": actual}
+
+
+def misjudged(taken: dict[str, Any]) -> bool:
+    """Whether the steps of a run that lasted took less than half, or more than double of what was said: the calibration
+    is then not to be trusted.
+    """
+    actual = taken["actual"]
+    lasted = actual["seconds"] is not None and actual["seconds"] >= LONG
+    return lasted and not 0.5 <= taken["step_seconds"] / actual["step_seconds"] <= 2
 
 
 def _memory(found: Footprint, recipe: Recipe, rows: int, device: torch.device) -> MemoryForecast:

@@ -23,7 +23,7 @@ from tilth.jobs.chats import format_of, stop_ids_of
 from tilth.jobs.decisions import Decisions, asked_of, changed
 from tilth.jobs.ending import end_run
 from tilth.jobs.final import write_identity
-from tilth.jobs.forecast_run import RunForecast, Watch, run_forecast
+from tilth.jobs.forecast_run import RunForecast, Watch, misjudged, run_forecast
 from tilth.jobs.micro_rows import choose_micro_rows, choose_precision
 from tilth.jobs.parts import build_parts, complete_model, device_name
 from tilth.jobs.recipe import Recipe
@@ -34,6 +34,7 @@ from tilth.jobs.saying import Emit, say_before, say_where
 from tilth.jobs.start import check_files, same_base, starting_model, write_base
 from tilth.model.config import ModelConfig
 from tilth.model.wrapped import AnyConfig, AnyModel, WrappedModel
+from tilth.train.calibration import doubt
 from tilth.train.trainer import Trainer
 
 
@@ -120,6 +121,8 @@ def _train(
         stopped_by = trainer.run()
     price, peak = recipe.train.price_per_hour, runtime.peak_memory_bytes()  # writing what comes now is no part of it
     taken = None if forecast is None else watch.against(forecast, peak, price)
+    if taken is not None and misjudged(taken):
+        doubt(runtime.device)
     end = functools.partial(end_run, folder, asked, trainer, stopped_by, idle, model_config, dataset.tokenizer, taken)
     result = runtime.from_main(end)
     return result if runtime.is_main else {}

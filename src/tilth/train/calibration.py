@@ -2,6 +2,7 @@
 processor or threads change.
 
     calibrated(device) -> Calibration       the kept one, else a new one
+    doubt(device)                           forgets the kept one: a run took much longer, or shorter, than it said
     calibration.seconds(work)               of counted work (meter.py)
 
 A curve is a few measured (size, seconds) of one kind of work; between them the logarithms are joined by lines, beyond
@@ -34,6 +35,8 @@ from tilth.train.meter import Kind
 
 VERSION = 1
 REPEATS = 3
+PATIENCE = 0.1
+"""Seconds for which each measurement is repeated: on a busy machine one of many repeats is undisturbed."""
 _DTYPES = (torch.float32, torch.bfloat16)
 _SIDES = ((128, 128, 128), (512, 256, 256), (1024, 768, 768))
 _NUMBERS = (1 << 12, 1 << 18, 1 << 23)
@@ -84,7 +87,7 @@ def along(curve: Sequence[tuple[float, float]], size: float) -> float:
 def calibrated(device: torch.device) -> Calibration:
     """The calibration of this machine with the threads that torch has now; measured if there is none."""
     key = _key(device)
-    path = cache_folder() / f"calibration-{key[:16]}.json"
+    path = _path(key)
     with contextlib.suppress(TilthError, KeyError, TypeError, ValueError):
         kept = read_sealed(path)
         if kept["key"] == key:
@@ -95,6 +98,18 @@ def calibrated(device: torch.device) -> Calibration:
         disk.make_folder(path.parent)
         write_sealed(path, asdict(made))
     return made
+
+
+def doubt(device: torch.device) -> None:
+    """Forgets the kept calibration of this machine, so that the next forecast measures anew: it was busy, perhaps."""
+    path = _path(_key(device))
+    with contextlib.suppress(OSError):
+        if path.exists():
+            disk.remove(path)
+
+
+def _path(key: str) -> Path:
+    return cache_folder() / f"calibration-{key[:16]}.json"
 
 
 def cache_folder() -> Path:
@@ -125,8 +140,8 @@ def measure(device: torch.device, key: str) -> Calibration:
 
 def _best(device: torch.device, work: Callable[[], Any], times: int = 1) -> float:
     """The shortest of some repeats, the first one left out."""
-    found = []
-    for _ in range(1 + REPEATS):
+    found: list[float] = []
+    while len(found) <= REPEATS or sum(found) < PATIENCE:
         start = time.perf_counter()
         for _ in range(times):
             work()
