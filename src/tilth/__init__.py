@@ -61,6 +61,9 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'tilth' has no attribute {name!r}")
+    from tilth.core.environment import let_threads_sleep
+
+    let_threads_sleep()
     return getattr(importlib.import_module(_HOMES[name]), name)
 
 

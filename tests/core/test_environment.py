@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -38,3 +41,23 @@ def test_no_other_device_is_taken_for_one_of_them(name: str, precision: Any) -> 
 def test_a_precision_that_a_device_has_no_rate_for_is_unknown() -> None:
     assert peak_flops("Tesla T4", "bf16") is None
     assert peak_flops("NVIDIA H200", "auto") is None
+
+
+@pytest.mark.parametrize(
+    ("given", "then"),
+    [
+        ({}, "5000 None"),
+        ({"GOMP_SPINCOUNT": "7"}, "7 None"),
+        ({"OMP_WAIT_POLICY": "active"}, "None active"),
+    ],
+)
+def test_threads_sleep_soon_unless_told_otherwise(given: dict[str, str], then: str) -> None:
+    """Said before torch is there, which reads it once."""
+    code = (
+        "import os, sys, tilth; tilth.TilthError; assert 'torch' not in sys.modules;"
+        "print(os.environ.get('GOMP_SPINCOUNT'), os.environ.get('OMP_WAIT_POLICY'))"
+    )
+    ours = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+    environment = {key: value for key, value in os.environ.items() if key not in ours}
+    done = subprocess.run([sys.executable, "-c", code], env={**environment, **given}, capture_output=True, text=True)
+    assert done.stdout.strip() == then, done.stderr

@@ -12,7 +12,7 @@ import pytest
 from tests.data.pdfs import make_pdf
 from tilth.core.config import parse
 from tilth.core.errors import RecipeError
-from tilth.data import extract
+from tilth.core.worker import Worker
 from tilth.data.document import Outcome
 from tilth.data.sources import SourceConfig, list_inputs, read_input
 from tilth.data.tasks import collect
@@ -71,20 +71,20 @@ def test_the_recipe_s_licence_and_choices_come_first(pages: Path) -> None:
 @pytest.mark.slow
 def test_a_task_reads_many_pages_with_one_process(pages: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started = []
-    begin = extract.extractor._Worker.__init__
+    begin = Worker.__init__
 
     def counted(self: Any, *arguments: Any) -> None:
         started.append(arguments)
         begin(self, *arguments)
 
-    monkeypatch.setattr(extract.extractor._Worker, "__init__", counted)
+    monkeypatch.setattr(Worker, "__init__", counted)
     for n in range(10):
         (pages / "pages" / f"more{n}.html").write_text(PAGE.format(title=n, text=WORDS))
     (pages / "out").mkdir()
     inputs = list(list_inputs(source(), pages, pages))
     facts = collect.collect(pages / "out", source(), inputs, [], 1 << 20)
     assert facts["parts"][0]["documents"] == 13 and facts["rules"]["dropped"]["read/broken"] == 1
-    assert [kind for kind, _ in started] == ["html", "pdf"]
+    assert [what for _, what, _ in started] == ["reads HTML", "reads PDF"]
     table = pq.read_table(pages / "out" / "part-00000.parquet").to_pylist()
     assert json.loads(table[-1]["meta"])["title"] == "9"
 

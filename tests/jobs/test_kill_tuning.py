@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 STEPS = 90
 CHECKPOINTS = {"every_steps": 7}
-TIMED = ("run", "seconds", "checkpoint")
+TIMED = ("run", "seconds", "checkpoint", "forecast")
 
 
 def lora(folder: Path) -> Path:

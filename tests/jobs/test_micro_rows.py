@@ -52,6 +52,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return asked
 
 
+@pytest.mark.slow
 def test_what_was_measured_is_kept_and_leaves_no_trace(trained: Path, cli: Cli, measured: list[int]) -> None:
     assert cli("train", "r.yaml", "--run", "auto", sets=DROPOUT).code == 0
     assert list(dict.fromkeys(measured)) == [1, 2, 4, 8, 16]
@@ -65,6 +66,7 @@ def test_what_was_measured_is_kept_and_leaves_no_trace(trained: Path, cli: Cli, 
     assert not measured and of_run(trained / "auto", 14) == 4
 
 
+@pytest.mark.slow
 def test_a_run_that_died_before_its_first_checkpoint_does_not_measure_again(
     trained: Path, cli: Cli, measured: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -37,6 +37,7 @@ from tilth.cli.options import (
     which,
 )
 from tilth.cli.writing import chat, generate
+from tilth.core.environment import let_threads_sleep
 from tilth.core.errors import RecipeError, TilthError
 
 app = typer.Typer(
@@ -332,6 +333,7 @@ def main() -> None:
     gc.set_threshold(100_000)  # not after 700 objects: while modules are imported nothing becomes garbage
     from tilth.cli.output import ready_streams
 
+    let_threads_sleep()
     ready_streams()
     try:
         with _signals_end_it():

@@ -32,6 +32,8 @@ def end_run(
     parts, progress, asked = trainer.parts, trainer.progress, recipe.train.final
     facts = standing_final(folder, asked, progress.step) if idle else None
     stands = facts is not None
+    if stands:
+        forecast = _earlier(folder).get("forecast")  # of the steps that were done, not of none
     if facts is None:
         theirs = parts.model if isinstance(parts.model, WrappedModel) else None
         weights = choose_weights(asked, progress, saved_weights(parts.model), parts.store)
@@ -70,10 +72,14 @@ def _adapted(recipe: Recipe, parts: Parts) -> Adapted | None:
 
 def _is_kept(folder: RunFolder, result: dict[str, Any]) -> bool:
     """Whether result and report of an earlier end say the same."""
+    own = {"process": None}  # who wrote it
+    return {**_earlier(folder), **own} == {**result, **own} and (folder.path / "report.html").exists()
+
+
+def _earlier(folder: RunFolder) -> dict[str, Any]:
+    """The result of an earlier end; empty where there is none that can be read."""
     try:
         before = read_json(folder.path / "result.json")
     except IntegrityError:
-        return False
-    own = {"process": None, "forecast": None}  # of who did the steps
-    same = isinstance(before, dict) and {**before, **own} == {**result, **own}
-    return same and (folder.path / "report.html").exists()
+        return {}
+    return before if isinstance(before, dict) else {}
