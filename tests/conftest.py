@@ -16,7 +16,7 @@ import torch
 # processors.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # How fast this machine is, is measured once for all tests, and not kept in the home of whoever runs them.
-os.environ["XDG_CACHE_HOME"] = str(Path(tempfile.gettempdir()) / "tilth-tests")
+os.environ["XDG_CACHE_HOME"] = str(Path(tempfile.gettempdir()) / f"tilth-tests-{os.getuid()}")
 
 hypothesis.settings.register_profile("fast", max_examples=10)
 

@@ -13,6 +13,7 @@ from tests.data.pdfs import make_pdf
 from tilth.core.config import parse
 from tilth.core.errors import RecipeError
 from tilth.core.worker import Worker
+from tilth.data import extract
 from tilth.data.document import Outcome
 from tilth.data.sources import SourceConfig, list_inputs, read_input
 from tilth.data.tasks import collect
