@@ -46,7 +46,7 @@ def test_a_precision_that_a_device_has_no_rate_for_is_unknown() -> None:
 @pytest.mark.parametrize(
     ("given", "then"),
     [
-        ({}, "5000 None"),
+        ({}, "10000 None"),
         ({"GOMP_SPINCOUNT": "7"}, "7 None"),
         ({"OMP_WAIT_POLICY": "active"}, "None active"),
     ],
