@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 help:
 	@echo 'make quickstart   text that came with Python becomes a small language model (about three minutes; ARGS=… for options)'
 	@echo 'make test         the whole test suite'
-	@echo 'make test-fast    what takes no long time: a minute and a half for a look at every package'
+	@echo 'make test-fast    what takes no long time: about a minute for a look at every package'
 	@echo 'make bench        tilth and its peers on the same work in turns (ARGS=--list names them; half an hour on an idle machine)'
 	@echo 'make check        format, lint, types and layers'
 	@echo 'make format       puts source and tests into the format that check asks for'

@@ -15,6 +15,8 @@ from tilth.core.executors import Executor, Inline, Processes
 from tilth.core.progress import Board, Running
 from tilth.core.tasks import Task, run_chains, run_tasks
 
+pytestmark = pytest.mark.slow
+
 
 def wait_for(path: Path) -> None:
     for _ in range(3000):

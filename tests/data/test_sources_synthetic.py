@@ -32,6 +32,8 @@ from tilth.data.sources.synthetic import pacer as pacer_module
 from tilth.data.sources.synthetic.pacer import Pacer
 from tilth.data.sources.synthetic.prompts import Seed, prompts
 
+pytestmark = pytest.mark.slow
+
 TOPICS = ["tides", "moss", "rye"]
 
 
@@ -216,7 +218,6 @@ def test_too_long_a_wait_stops_the_run(server: ChatServer, tmp_path: Path) -> No
     assert len(server.seen) == 7
 
 
-@pytest.mark.slow
 def test_what_stays_without_an_answer(server: ChatServer, tmp_path: Path) -> None:
     server.plan = ["well", *["500 broken"] * asking.ATTEMPTS]
     with pytest.raises(DataError, match=r"1 of 6 requests .* have no answer; .*broken") as caught:
@@ -407,7 +408,6 @@ def answered(folder: Path) -> set[int]:
     return {event["number"] + 1 for event in events if event["event"] == "answer"}
 
 
-@pytest.mark.slow
 def test_killed_at_any_moment_it_asks_nothing_twice(server: ChatServer, tmp_path: Path) -> None:
     requests, concurrency, server.delay = 60, 4, 0.01
     keys = {"requests": requests, "concurrency": concurrency, "prompt": "{number}: {topic}"}

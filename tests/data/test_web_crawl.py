@@ -26,6 +26,8 @@ from tilth.data.sources.web.config import CrawlConfig
 from tilth.data.sources.web.documents import read_warc
 from tilth.data.sources.web.frontier import Frontier
 
+pytestmark = pytest.mark.slow
+
 CONTACT = "someone@example.org"
 
 
@@ -347,7 +349,6 @@ def test_a_network_that_is_gone_stops_the_crawl_and_costs_no_page(site: Site, tm
     assert all(site.asked(name) == 1 for name in names[:4])
 
 
-@pytest.mark.slow
 def test_hostile_html_gives_its_links(site: Site, tmp_path: Path) -> None:
     site.html("/", "<div>" * 100_000 + '<a href="/deep">x</a>' + "<table>" * 100_000 + "<a href='/deeper'>")
     site.pages["/deep"] = 200, {"Content-Type": "text/html; charset=nonsense"}, b"\0\xff<a href=/odd>" + b"<" * 100_000
@@ -394,7 +395,6 @@ def test_sitemaps_and_lists(site: Site, tmp_path: Path) -> None:
         crawled(site, tmp_path, start=None, urls="list.txt")
 
 
-@pytest.mark.slow
 def test_a_hostile_sitemap_costs_no_more_than_its_length() -> None:
     began = time.monotonic()
     for part in (b"<url ", b"<url" + b" " * 900, b"<loc>", b"<loc>" + b"x" * 4000, b"<sitemap>"):

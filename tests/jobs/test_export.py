@@ -28,6 +28,8 @@ from tilth.tokenizer import TokenizerConfig, train_tokenizer
 from tilth.tokenizer.chat import ChatEncoder
 from tilth.tokenizer.templates import built_in
 
+pytestmark = pytest.mark.slow
+
 TINY = {"num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "hidden_size": 32}
 TRAIN = {"steps": 3, "batch_tokens": 256, "precision": "fp32", "optimizer": {"lr": 0.05}}
 ADAPTER = {"rank": 4, "targets": ["q_proj", "v_proj", "down_proj"]}
@@ -97,7 +99,6 @@ def scores(model: Any, ids: list[int]) -> np.ndarray:  # type: ignore[type-arg]
     return result
 
 
-@pytest.mark.slow
 def test_a_merged_adapter_answers_in_transformers_as_beside_its_base_here(made: Path, tmp_path: Path) -> None:
     said = call(made, "export", "runs/talk", "--out", tmp_path / "out", "--json").json()
     assert (said["format"], said["architecture"], said["pushed"]) == ("hf", "LlamaForCausalLM", None)
@@ -119,7 +120,6 @@ def test_a_merged_adapter_answers_in_transformers_as_beside_its_base_here(made: 
     assert written == expected
 
 
-@pytest.mark.slow
 def test_peft_loads_the_adapter_beside_the_exported_base(made: Path, tmp_path: Path) -> None:
     said = call(
         made, "export", "runs/talk", "--to", "peft", "--base", "base", "--out", tmp_path / "out", "--json"
@@ -154,7 +154,6 @@ def test_an_adapter_of_a_folder_of_hugging_face_needs_no_other_base(made: Path, 
     assert not (tmp_path / "merged" / "chat_template.jinja").exists()
 
 
-@pytest.mark.slow
 def test_a_template_of_the_recipe_goes_out_in_the_place_of_the_checkpoints(
     made: Path, cli: Cli, tmp_path: Path
 ) -> None:
@@ -192,7 +191,6 @@ def test_a_base_that_does_not_serve_is_refused(made: Path, cli: Cli, tmp_path: P
     assert not out.exists()
 
 
-@pytest.mark.slow
 def test_a_masked_model_fills_masks_in_a_pipeline(made: Path, cli: Cli, tmp_path: Path) -> None:
     mlm = recipe(
         tmp_path,

@@ -17,6 +17,8 @@ from tilth.jobs.fit import fits, most_rows, parse_bytes
 from tilth.jobs.forecast_run import memory_forecast
 from tilth.jobs.recipe import Recipe, make_recipe
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 
 
@@ -73,7 +75,6 @@ def test_a_run_says_its_forecast_and_at_the_end_what_was(tmp_path: Path, cli: Cl
     assert "Against the forecast" in (tmp_path / "runs" / "small" / "report.html").read_text()
 
 
-@pytest.mark.slow
 def test_check_says_what_would_fit_and_what_it_costs(tmp_path: Path, cli: Cli) -> None:
     write_texts(tmp_path / "texts")
     write_recipe(tmp_path / "r.yaml", "texts")
@@ -90,7 +91,6 @@ def test_check_says_what_would_fit_and_what_it_costs(tmp_path: Path, cli: Cli) -
     cli("check", "r.yaml", "--fit", "much", sets=SMALL).fault(2, "no amount of memory", "24GiB")
 
 
-@pytest.mark.slow
 def test_the_most_that_fit_are_found_and_one_more_does_not() -> None:
     tiny = recipe()
     room = 470 << 20
@@ -123,7 +123,6 @@ def test_amounts_of_memory() -> None:
             parse_bytes(wrong)
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems account for memory otherwise")
 def test_the_peak_is_within_a_tenth(tmp_path: Path) -> None:
     benchmark = Path(__file__).parents[2] / "benchmarks" / "forecast.py"

@@ -23,6 +23,8 @@ from tilth.train.meter import Call, Give, Peak, Take, on_paper, play
 from tilth.train.optim import make_optimizer, state_bytes
 from tilth.train.step import loss_of
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 SHAPE = {"num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 64, "context_length": 32, "vocab_size": 300}
 CONFIG = ModelConfig(preset="gpt2", **SHAPE)

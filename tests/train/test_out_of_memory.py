@@ -20,6 +20,8 @@ from tilth.train import step as step_module
 from tilth.train.memory import is_of_memory
 from tilth.train.trainer import Trainer
 
+pytestmark = pytest.mark.slow
+
 UNSAVED = train_config(checkpoint={"every_steps": None, "every_minutes": None, "best": False})
 
 REFUSALS: dict[str, Callable[[], Exception]] = {

@@ -14,6 +14,8 @@ from tilth.train import step as step_module
 from tilth.train.memory import OutOfMemory
 from tilth.train.probe import Trial, fastest, largest
 
+pytestmark = pytest.mark.slow
+
 
 class Table:
     """Seconds of a pass by its rows, and which were asked for; the first pass of each size is twice as slow."""
