@@ -25,6 +25,8 @@ from tilth.core.errors import DataError
 from tilth.data.document import Outcome
 from tilth.data.sources import SourceConfig, archives, list_inputs, read_input, streams
 
+pytestmark = pytest.mark.slow
+
 
 def parquet(values: list[str]) -> bytes:
     file = io.BytesIO()
@@ -117,7 +119,6 @@ def test_a_format_is_meant_for_the_files_in_it(tmp_path: Path) -> None:
     assert dropped(outcomes) == [("other_format", "a.zip!b.txt")]
 
 
-@pytest.mark.slow
 def test_pages_and_pdfs_in_an_archive(tmp_path: Path) -> None:
     pytest.importorskip("trafilatura")
     pytest.importorskip("pypdfium2")
@@ -217,7 +218,6 @@ def test_a_zip_bomb_is_not_unpacked(tmp_path: Path) -> None:
     assert peak < 30_000_000  # 9 MB are what making it takes
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("small_bombs")
 @pytest.mark.parametrize("suffix", [".tar.gz", ".tar.zst", ".tar.bz2", ".tar.xz"])
 def test_a_packed_tar_bomb_is_stopped(tmp_path: Path, suffix: str) -> None:

@@ -22,6 +22,8 @@ from tilth.core.progress import Board
 from tilth.data.document import Outcome
 from tilth.data.sources import Listing, SourceConfig, hub_stream, list_inputs, read_input
 
+pytestmark = pytest.mark.slow
+
 OTHER = "f" * 40
 CARD = b"""---
 license: cc-by-4.0
@@ -144,7 +146,6 @@ def test_a_damaged_file_is_fetched_again(hub: HubServer, tmp_path: Path) -> None
     assert len(hub.bytes_asked()) == asked + 1
 
 
-@pytest.mark.slow
 def test_a_broken_download_goes_on_where_it_broke(hub: HubServer, tmp_path: Path) -> None:
     text = "".join(f'{{"text": "{i:0200d}"}}\n' for i in range(120_000)).encode()
     hub.files, hub.plan = {"train.jsonl": text}, ["drop", "drop"]

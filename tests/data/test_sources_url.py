@@ -22,6 +22,8 @@ from tilth.core.files import FolderLock, disk
 from tilth.core.progress import Board
 from tilth.data.sources import SourceConfig, list_inputs, read_input, url
 
+pytestmark = pytest.mark.slow
+
 BODY = b"".join(b"line %d of a file worth having\n" % i for i in range(60_000))
 SHA = hashlib.sha256(BODY).hexdigest()
 HALF = len(BODY) // 2
@@ -353,7 +355,6 @@ def test_the_disk_s_errors_are_not_the_network_s(
     assert len(server.seen) == 1
 
 
-@pytest.mark.slow
 def test_a_source_by_url(server: Server, tmp_path: Path) -> None:
     config = parse(SourceConfig, {"url": f"{server.address}/data/corpus.txt?v=1", "sha256": SHA, "document": "line"})
     (item,) = list_inputs(config, tmp_path, tmp_path / "downloads")

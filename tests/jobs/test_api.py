@@ -15,6 +15,8 @@ from tests.jobs.helpers import SMALL
 from tests.model.families import quiet
 from tilth.core.errors import RecipeError
 
+pytestmark = pytest.mark.slow
+
 
 def test_check_is_tilth_check(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(trained)

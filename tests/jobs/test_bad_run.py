@@ -23,8 +23,9 @@ from tilth.core.rundir import RunFolder
 from tilth.jobs import parts
 from tilth.jobs.recipe import load_recipe
 
+pytestmark = pytest.mark.slow
 
-@pytest.mark.slow
+
 def test_a_run_folder_made_by_another_recipe(trained: Path, cli: Cli) -> None:
     before = hashes(trained / "runs")
     said = cli("train", "r.yaml", sets=[*SMALL, "train.seed=7", "model.dropout=0.5"])
@@ -44,7 +45,6 @@ def test_a_useless_run_folder_is_told_before_hours_of_preparation(trained: Path,
     assert not (trained / "new").exists()
 
 
-@pytest.mark.slow
 def test_what_a_run_remembers_of_its_data_is_damaged(trained: Path, cli: Cli) -> None:
     facts = trained / "runs" / "small" / "data.json"
     for damage in ("{}", "[]", "{"):
@@ -54,7 +54,6 @@ def test_what_a_run_remembers_of_its_data_is_damaged(trained: Path, cli: Cli) ->
     assert cli("evaluate", "runs/small").code == 0
 
 
-@pytest.mark.slow
 def test_a_model_that_is_no_run_has_no_checkpoints_to_choose_from(trained: Path, cli: Cli) -> None:
     for place in ("runs/small/final", "runs/small/checkpoints/step-00000004"):
         for which in ("4", "best", "latest"):
@@ -70,7 +69,6 @@ def test_the_commands_that_are_shown_can_be_typed(trained: Path, cli: Cli) -> No
     assert shlex.split(cli("init", "my text.yaml").out.splitlines()[-1]) == ["tilth", "train", "my text.yaml"]
 
 
-@pytest.mark.slow
 def test_a_run_folder_of_other_text(trained: Path, cli: Cli) -> None:
     with (trained / "texts" / "0003.txt").open("a") as file:
         file.write("one more sentence.\n")
@@ -87,7 +85,6 @@ def test_a_folder_that_is_in_use(trained: Path, cli: Cli) -> None:
     assert cli("train", "r.yaml", sets=SMALL).code == 0
 
 
-@pytest.mark.slow
 def test_two_processes_on_one_run_folder(trained: Path, cli: Cli) -> None:
     words = command("train", "r.yaml", sets=[*SMALL, "train.steps=100000", "train.checkpoint.every_steps=50"])
     first = subprocess.Popen(words, cwd=trained, env=environment(), stderr=subprocess.PIPE, text=True)
@@ -122,7 +119,6 @@ def test_a_checkpoint_that_is_not_there(trained: Path, cli: Cli, which: str, cod
     cli("generate", "runs/small", f"--checkpoint={which}").fault(code, *parts)
 
 
-@pytest.mark.slow
 def test_a_loss_that_is_no_number(tmp_path: Path, cli: Cli) -> None:
     write_texts(tmp_path / "texts", documents=20)
     write_recipe(tmp_path / "r.yaml", "texts", train={"checkpoint": {"every_steps": 1, "keep": 9}})
@@ -154,7 +150,6 @@ def test_a_validation_loss_that_is_no_number(tmp_path: Path, cli: Cli) -> None:
     assert not (tmp_path / "runs" / "small" / "final").exists()
 
 
-@pytest.mark.slow
 def test_fp16_gradients_that_overflow_are_skipped_told_and_gone_on_from(
     tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,7 +171,6 @@ def rows(good: int, bad: int, text: str = "a row with some words in it, number")
     return "\n".join([*lines[:3], *(f"{{bad {n}" for n in range(bad)), *lines[3:]])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_while_preparing(tmp_path: Path, number: signal.Signals) -> None:
     (tmp_path / "a.jsonl").write_text(rows(40_000, 0))

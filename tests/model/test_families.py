@@ -22,6 +22,8 @@ from tilth.model.attention import document_mask
 from tilth.model.config import parameter_count
 from tilth.model.families import FAMILIES
 
+pytestmark = pytest.mark.slow
+
 DOCS = Path(__file__).parents[2] / "docs" / "families.md"
 
 

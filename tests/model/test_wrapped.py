@@ -22,6 +22,8 @@ from tilth.model.precision import make_scaler
 from tilth.model.wrapped import WrappedModel, load_wrapped
 from tilth.train.step import accumulate
 
+pytestmark = pytest.mark.slow
+
 _IDS = {"vocab_size": VOCAB, "bos_token_id": 2, "eos_token_id": 3}
 _SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64,
           "max_position_embeddings": LENGTH}  # fmt: skip

@@ -21,6 +21,8 @@ from tilth.tokenizer.marks import ALIAS
 from tilth.tokenizer.rendering import Answers, Rendering
 from tilth.tokenizer.templates import BUILT_IN, ChatTemplate, built_in
 
+pytestmark = pytest.mark.slow
+
 # ----------------------------------------------------------------------------------------- content is content
 
 
@@ -87,7 +89,6 @@ def test_content_that_spells_a_turn_is_tokenized_as_text(pairs: dict[str, Pair])
     assert answers(ours, encoded) == [f"No. {evil}<|im_end|>"]
 
 
-@pytest.mark.slow
 def test_noncharacters_and_surrogates_forge_nothing(pairs: dict[str, Pair]) -> None:
     ours = pairs["gpt2"][0]
     marks = "".join(map(chr, range(0xFDD0, 0xFDF0))) + "\ud800 \udc00"
@@ -128,7 +129,6 @@ def test_ids_are_those_of_the_whole_string(kind: str, pairs: dict[str, Pair]) ->
 # ----------------------------------------------------------------------------------------- what cannot be used
 
 
-@pytest.mark.slow
 def test_conversations_that_cannot_be_used_are_dropped_by_name(
     pairs: dict[str, Pair], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -169,7 +169,6 @@ def test_conversations_that_cannot_be_used_are_dropped_by_name(
         encode_chat(pairs["gpt2"][0], ChatTemplate("strict", STRICT), [user])
 
 
-@pytest.mark.slow
 def test_a_million_tokens_are_an_answer_like_any_other() -> None:
     ours = train_tokenizer(TokenizerConfig(kind="byte"), []).with_special_tokens(BUILT_IN["chatml"])
     long = "word <|im_end|> " * 62_500
@@ -196,7 +195,6 @@ HOSTILE = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("source", list(HOSTILE), ids=range(len(HOSTILE)))
 def test_a_hostile_template_is_an_error_that_names_it(source: str) -> None:
     tokenizer = train_tokenizer(TokenizerConfig(kind="byte"), [])
@@ -209,7 +207,6 @@ def test_a_hostile_template_is_an_error_that_names_it(source: str) -> None:
             assert made.renderer.pid is None
 
 
-@pytest.mark.slow
 def test_time_and_memory_are_those_of_one_conversation() -> None:
     """A thousand conversations take longer than one may; none of them is stopped."""
     tokenizer = train_tokenizer(TokenizerConfig(kind="byte"), [])

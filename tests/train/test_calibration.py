@@ -14,6 +14,8 @@ from tilth.train import calibration
 from tilth.train.calibration import Calibration, along, cache_folder, calibrated, doubt
 from tilth.train.meter import Kind
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 
 
