@@ -20,6 +20,18 @@ _LLAMA = {
     "tie_word_embeddings": False,
     "context_length": 1024,
 }
+_MODERN = {
+    "position": "rotary",
+    "norm": "rmsnorm",
+    "activation": "relu2",
+    "qk_norm": True,
+    "bias": False,
+    "zero_init_projections": True,
+    "value_residual": True,
+    "x0_residual": True,
+    "tie_word_embeddings": True,
+    "context_length": 256,
+}
 _BERT = {
     "position": "learned",
     "norm": "layernorm",
@@ -52,6 +64,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "llama-tiny": _LLAMA | _shape(4, 4, 256, 2) | {"tie_word_embeddings": True, "context_length": 256},
     "llama-mini": _LLAMA | _shape(6, 6, 384, 2) | {"tie_word_embeddings": True, "context_length": 256},
     "llama-small": _LLAMA | _shape(8, 8, 512, 4) | {"tie_word_embeddings": True, "context_length": 512},
+    "modern": _MODERN | _shape(4, 4, 256),
     "bert": _BERT | _shape(12, 12, 768),
     "bert-mini": _BERT | _shape(4, 4, 256) | {"context_length": 256},
 }
