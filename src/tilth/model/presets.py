@@ -54,7 +54,7 @@ def _shape(layers: int, heads: int, hidden: int, key_value_heads: int | None = N
 
 
 # GPT-2: Radford et al. 2019, table 2. The llama presets are the Llama 2 architecture (Touvron et al. 2023) in small
-# shapes. BERT: Devlin et al. 2019, section 3; bert-mini: Turc et al. 2019, table 1.
+# shapes. modern: docs/learning.md. BERT: Devlin et al. 2019, section 3; bert-mini: Turc et al. 2019, table 1.
 PRESETS: dict[str, dict[str, Any]] = {
     "gpt2": _GPT2 | _shape(12, 12, 768),
     "gpt2-medium": _GPT2 | _shape(24, 16, 1024),
