@@ -30,9 +30,6 @@ LINEAR = {"name": "linear", "warmup_steps": 20, "final": 0.0}
 
 CHANGES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "modern": ("as the preset is", {}, {}),
-    "no-zero-init": ("without `zero_init_projections`", {"zero_init_projections": False}, {}),
-    "no-value-residual": ("without `value_residual`", {"value_residual": False}, {}),
-    "no-x0-residual": ("without `x0_residual`", {"x0_residual": False}, {}),
     "no-qk-norm": ("without `qk_norm`", {"qk_norm": False}, {}),
     "gelu": ("`activation: gelu` for relu2", {"activation": "gelu"}, {}),
     "learned": ("`position: learned` for rotary", {"position": "learned"}, {}),

@@ -45,7 +45,6 @@ def uncached_greedy(model: Transformer, prompt: list[int], count: int) -> list[i
         {"position": "learned", "norm": "layernorm", "activation": "gelu_tanh", "bias": True},
         {"num_key_value_heads": 1, "qk_norm": True},
         {"tie_word_embeddings": False},
-        {"value_residual": True, "x0_residual": True, "qk_norm": True},
     ],
 )
 def test_greedy_is_the_argmax_of_the_uncached_logits(changes: dict[str, Any]) -> None:

@@ -127,7 +127,6 @@ def test_every_preset_has_a_class(preset: str) -> None:
         ({"bias": True}, "LlamaForCausalLM"),
         ({"head_dim": 10}, "LlamaForCausalLM"),
         ({"dropout": 0.1}, "LlamaForCausalLM"),
-        ({"zero_init_projections": True}, "LlamaForCausalLM"),
     ],
 )
 def test_the_first_class_that_computes_it(changes: dict[str, Any], architecture: str) -> None:
@@ -142,8 +141,6 @@ def test_the_first_class_that_computes_it(changes: dict[str, Any], architecture:
             {"preset": "llama", "activation": "relu2"},
             "LlamaForCausalLM, in the way is model.activation: relu2 (there: swiglu)",
         ),
-        ({"preset": "llama", "value_residual": True}, "LlamaForCausalLM, in the way is model.value_residual: True"),
-        ({"preset": "llama", "x0_residual": True}, "LlamaForCausalLM, in the way is model.x0_residual: True"),
         ({"preset": "modern"}, "model.activation: relu2"),
         ({"preset": "gpt2", "family": "llama"}, "nearest is LlamaForCausalLM"),
         ({"preset": "llama", "family": "lama"}, "model.family is 'lama'"),

@@ -19,7 +19,6 @@ VARIANTS: list[dict[str, Any]] = [
     {"preset": "llama", "num_key_value_heads": 2},
     {"activation": "relu2", "qk_norm": True, "norm": "layernorm", "position": "learned"},
     {"activation": "gelu", "bias": True, "tie_word_embeddings": False},
-    {"value_residual": True, "x0_residual": True, "num_key_value_heads": 2, "num_hidden_layers": 3},
 ]
 
 

@@ -15,7 +15,7 @@ from tilth.model.chunks import CHUNK, attend_in_chunks
 from tilth.model.config import ModelConfig
 from tilth.model.dropout import Dropout
 from tilth.model.kv_cache import KVCache
-from tilth.model.layers import Mix, RMSNorm, apply_rotary
+from tilth.model.layers import RMSNorm, apply_rotary
 
 Rotary = tuple[Tensor, Tensor]
 
@@ -132,11 +132,9 @@ def _plain_products(
 
 
 class Attention(nn.Module):
-    """Multi-head or grouped-query self-attention, with rotary positions, QK-norm and the first layer's values where the
-    config has them.
-    """
+    """Multi-head or grouped-query self-attention, with rotary positions and QK-norm where the config has them."""
 
-    def __init__(self, config: ModelConfig, layer: int) -> None:
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.head_dim = config.head_size
         self.dropout, self.residual_dropout = Dropout(config.attention_drop), Dropout(config.dropout)
@@ -154,20 +152,11 @@ class Attention(nn.Module):
         q_norm, k_norm = (RMSNorm(size, config.norm_eps, config.norm_plus_one) for size in sizes)
         self.q_norm = q_norm if config.qk_norm else None
         self.k_norm = k_norm if config.qk_norm else None
-        self.v_mix = Mix() if config.value_residual and layer else None
 
     def forward(
-        self,
-        x_BTD: Tensor,
-        rotary: Rotary | None,
-        mask: Tensor | None,
-        cache: KVCache | None,
-        layer: int,
-        first_values: Tensor | None,
-    ) -> tuple[Tensor, Tensor]:
-        """What the layer adds, and its values as it projects them."""
-        q, k, values = self.q_proj(x_BTD), self.k_proj(x_BTD), self.v_proj(x_BTD)
-        v = values if self.v_mix is None else self.v_mix(values, first_values)
+        self, x_BTD: Tensor, rotary: Rotary | None, mask: Tensor | None, cache: KVCache | None, layer: int
+    ) -> Tensor:
+        q, k, v = self.q_proj(x_BTD), self.k_proj(x_BTD), self.v_proj(x_BTD)
         if self.norm_whole:
             q, k = self._normed(q, k)
         q, k, v = self._heads(q), self._heads(k), self._heads(v)
@@ -179,7 +168,7 @@ class Attention(nn.Module):
             k, v = cache.append(layer, k, v)
         out_BHTN = attend(q, k, v, mask, self.dropout, scale=self.scale, softcap=self.softcap, causal=self.causal)
         projected: Tensor = self.residual_dropout(self.o_proj(out_BHTN.transpose(1, 2).flatten(2)))
-        return projected, values
+        return projected
 
     def _normed(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
         return (q, k) if self.q_norm is None or self.k_norm is None else (self.q_norm(q), self.k_norm(k))

@@ -119,16 +119,6 @@ class ModelConfig(Config):
     """Dropout of the weights of attention. Left out: as `dropout`."""
     initializer_range: float = Field(default=0.02, gt=0)
     """Standard deviation of fresh weights; what projects into the residual stream has less (GPT-2)."""
-    zero_init_projections: bool = False
-    """What projects into the residual stream (o_proj, down_proj), and an output matrix that is not tied, start from
-    zero, so that every layer begins as the identity (Zhang et al. 2019; Yang et al. 2022).
-    """
-    value_residual: bool = False
-    """Layers behind the first attend to a learned mix of their own values and the first layer's (Zhou et al. 2024)."""
-    x0_residual: bool = False
-    """Each layer reads a learned mix of what the one before gave and of the embeddings (x0 in modded-nanogpt, Jordan et
-    al. 2024).
-    """
 
     @model_validator(mode="before")
     @classmethod
@@ -299,8 +289,7 @@ def parameter_count(config: ModelConfig) -> int:
     around += norm * ((config.norm_position != "post") + config.embedding_norm)
     if config.mlm_head:
         around += hidden * hidden + (hidden if config.bias else 0) + norm + config.vocabulary
-    mixes = 2 * (config.num_hidden_layers - 1) * config.value_residual
-    return config.num_hidden_layers * _layer_parameters(config, norm) + embeddings + around + mixes
+    return config.num_hidden_layers * _layer_parameters(config, norm) + embeddings + around
 
 
 def _layer_parameters(config: ModelConfig, norm: int) -> int:
@@ -310,7 +299,6 @@ def _layer_parameters(config: ModelConfig, norm: int) -> int:
     wide = 2 if config.gated else 1
     count = 2 * hidden * (width + kv_width) + (wide + 1) * hidden * inner
     count += (width + 2 * kv_width) * attention_bias + hidden * behind_bias + (wide * inner + hidden) * mlp_bias
-    count += 2 * config.x0_residual
     if config.qk_norm:
         count += width + kv_width if config.qk_norm_over == "width" else 2 * config.head_size
     return count + norm * (4 if config.norm_position == "sandwich" else 2)

@@ -52,21 +52,6 @@ def _for_products(x: Tensor) -> Tensor:
     return x.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else x
 
 
-class Mix(nn.Module):
-    """lambdas[0] * new + lambdas[1] * first: what a layer made, and what stands at the beginning of the model, in
-    learned shares.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lambdas = nn.Parameter(torch.empty(2))
-
-    def forward(self, new: Tensor, first: Tensor) -> Tensor:
-        own, others = self.lambdas.to(new.dtype)
-        mixed: Tensor = own * new + others * first
-        return mixed
-
-
 def make_norm(config: ModelConfig) -> RMSNorm | LayerNorm:
     """The norm that the config names, over hidden_size."""
     if config.norm == "rmsnorm":

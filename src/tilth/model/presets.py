@@ -26,9 +26,6 @@ _MODERN = {
     "activation": "relu2",
     "qk_norm": True,
     "bias": False,
-    "zero_init_projections": True,
-    "value_residual": True,
-    "x0_residual": True,
     "tie_word_embeddings": True,
     "context_length": 256,
 }

@@ -21,7 +21,7 @@ from tilth.model.attention import Attention, Rotary, window_mask
 from tilth.model.config import LayerType, ModelConfig
 from tilth.model.dropout import Dropout, name_sites
 from tilth.model.kv_cache import KVCache
-from tilth.model.layers import MLP, Mix, MLMHead, make_norm, rotary_tables
+from tilth.model.layers import MLP, MLMHead, make_norm, rotary_tables
 
 
 class Block(nn.Module):
@@ -31,39 +31,25 @@ class Block(nn.Module):
     MLP in GPT-2 and Llama, and behind attention elsewhere.
     """
 
-    def __init__(self, config: ModelConfig, layer: int) -> None:
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         place = config.norm_position
         self.norm_position = place
-        self.keeps_values = config.value_residual
-        self.x0_mix = Mix() if config.x0_residual else None
         self.input_layernorm = make_norm(config) if place in ("pre", "sandwich") else None
-        self.self_attn = Attention(config, layer)
+        self.self_attn = Attention(config)
         self.post_attention_layernorm = make_norm(config)
         self.pre_feedforward_layernorm = make_norm(config) if place == "sandwich" else None
         self.mlp = MLP(config)
         self.post_feedforward_layernorm = None if place == "pre" else make_norm(config)
 
     def forward(
-        self,
-        x_BTD: Tensor,
-        rotary: Rotary | None,
-        mask: Tensor | None,
-        cache: KVCache | None,
-        layer: int,
-        x0_BTD: Tensor,
-        first_values: Tensor | None,
-    ) -> tuple[Tensor, Tensor | None]:
-        """The stream behind this block, and the values of the first layer where further ones read them."""
+        self, x_BTD: Tensor, rotary: Rotary | None, mask: Tensor | None, cache: KVCache | None, layer: int
+    ) -> Tensor:
         behind: nn.Module | None = None if self.norm_position == "pre" else self.post_attention_layernorm
         before_mlp = self.post_attention_layernorm if self.norm_position == "pre" else self.pre_feedforward_layernorm
-        x_BTD = x_BTD if self.x0_mix is None else self.x0_mix(x_BTD, x0_BTD)
-        new_BTD, values = self.self_attn(_normed(self.input_layernorm, x_BTD), rotary, mask, cache, layer, first_values)
+        new_BTD = self.self_attn(_normed(self.input_layernorm, x_BTD), rotary, mask, cache, layer)
         x_BTD = self._add(x_BTD, new_BTD, behind)
-        x_BTD = self._add(x_BTD, self.mlp(_normed(before_mlp, x_BTD)), self.post_feedforward_layernorm)
-        if not self.keeps_values:
-            return x_BTD, None
-        return x_BTD, values if first_values is None else first_values
+        return self._add(x_BTD, self.mlp(_normed(before_mlp, x_BTD)), self.post_feedforward_layernorm)
 
     def _add(self, x_BTD: Tensor, new_BTD: Tensor, norm: nn.Module | None) -> Tensor:
         return _normed(norm, x_BTD + new_BTD) if self.norm_position == "post" else x_BTD + _normed(norm, new_BTD)
@@ -86,7 +72,7 @@ class Transformer(nn.Module):
         self.embed_types = nn.Embedding(config.type_vocab_size, hidden) if config.type_vocab_size else None
         self.embed_norm = make_norm(config) if config.embedding_norm else None
         self.dropout = Dropout(config.dropout)
-        self.layers = nn.ModuleList(Block(config, number) for number in range(config.num_hidden_layers))
+        self.layers = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
         self.norm = None if config.norm_position == "post" else make_norm(config)
         self.mlm_head = MLMHead(config) if config.mlm_head else None
         self.lm_head = None if config.tie_word_embeddings else nn.Linear(hidden, config.vocabulary, bias=False)
@@ -116,10 +102,9 @@ class Transformer(nn.Module):
             positions_BT = torch.arange(past, past + input_ids_BT.shape[1], device=input_ids_BT.device)[None]
         x_BTD = self._embed(input_ids_BT, positions_BT, token_types_BT)
         views = {kind: self._view(kind, positions_BT, mask, past, input_ids_BT.shape[1]) for kind in set(self.kinds)}
-        x0_BTD, first_values = x_BTD, None
         for index, (kind, layer) in enumerate(zip(self.kinds, self.layers, strict=True)):
             rotary, seen = views[kind]
-            x_BTD, first_values = layer(x_BTD, rotary, seen, cache, index, x0_BTD, first_values)
+            x_BTD = layer(x_BTD, rotary, seen, cache, index)
         if cache is not None:
             cache.advance(input_ids_BT.shape[1])
         return _normed(self.mlm_head, _normed(self.norm, x_BTD))
@@ -173,24 +158,18 @@ class Transformer(nn.Module):
     @torch.no_grad()
     def initialise(self, seed: int) -> None:
         """GPT-2's initialisation: N(0, initializer_range), the two projections into the residual stream divided by
-        sqrt(2 layers), or zero where the config says so. Mixes of values begin at halves, those of the stream as if
-        they were not there.
+        sqrt(2 layers).
 
         Source: Radford et al. 2019, section 2.3. Draws only from its own generator.
         """
         generator = torch.Generator().manual_seed(derive_seed(seed, "init"))
         std, residual = self.config.initializer_range, math.sqrt(2 * self.config.num_hidden_layers)
         for name, parameter in self.named_parameters():
-            if name.endswith("lambdas"):
-                parameter.copy_(torch.tensor([0.5, 0.5] if name.endswith("v_mix.lambdas") else [1.0, 0.0]))
-                continue
             if parameter.dim() == 1:
                 zero = name.endswith("bias") or (self.config.norm_plus_one and name.endswith("norm.weight"))
                 parameter.fill_(0.0 if zero else 1.0)
                 continue
-            into_stream = name.endswith(("o_proj.weight", "down_proj.weight"))
-            zero = self.config.zero_init_projections and (into_stream or name == "lm_head.weight")
-            scale = 0.0 if zero else std / residual if into_stream else std
+            scale = std / residual if name.endswith(("o_proj.weight", "down_proj.weight")) else std
             # Drawn in fp32 on the CPU, so that every device and precision starts from the same weights.
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale)
 

@@ -41,14 +41,7 @@ FAMILIES: dict[str, Family] = {
 """By model type; a config without a family is exported to the first that can express it."""
 _OF_BIAS = ("attention_bias", "attention_output_bias", "mlp_bias")
 LARGEST_CONFIG = 1 << 20
-_OF_TRAINING = (
-    "family",
-    "context_length",
-    "dropout",
-    "attention_dropout",
-    "initializer_range",
-    "zero_init_projections",
-)
+_OF_TRAINING = ("family", "context_length", "dropout", "attention_dropout", "initializer_range")
 
 
 @dataclass(frozen=True)
