@@ -1,6 +1,6 @@
 """What each option of the preset `modern`, and of its training, is worth: one at a time taken out, or put in.
 
-    python -m benchmarks.ablation --text FILE [--steps 400] [--seeds 1 2 3] [--only NAME …] --out FILE.jsonl
+    python -m benchmarks.ablation --text FILE [--steps 240] [--seeds 1 2 3] [--only NAME …] --out FILE.jsonl
 
 Every run is `tilth.train` on tiny Shakespeare's first nine tenths: a model of 4 layers, 128 wide, 12 rows of 64
 characters a step, the same tokens for all of a seed, on one thread in fp32. The figure is the loss of a full pass over
@@ -105,7 +105,7 @@ def read(path: Path, steps: int) -> list[Row]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--text", required=True, metavar="FILE", help="tiny Shakespeare")
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=240)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--only", nargs="+", choices=CHANGES, default=list(CHANGES), metavar="NAME")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE")
