@@ -5,9 +5,9 @@
     python benchmarks/scaling.py --megabytes 4000 --times 1 --varied      documents of 1 to 20 kB, in eight files
 
 Documents are made of sentences of the documentation that came with Python, drawn anew for each, so that no two are
-alike; with `--varied` they are cut anywhere out of the sources of Python and of its packages, and a tenth of their words
-are others. One in ten is a near-duplicate of another. Cleaning is `standard`, deduplication `near`, the tokenizer is
-trained here. Memory is looked at five times a second: the most that the largest process held, and that all held
+alike; with `--varied` they are cut anywhere out of the sources of Python and of its packages, and a tenth of their
+words are others. One in ten is a near-duplicate of another. Cleaning is `standard`, deduplication `near`, the tokenizer
+is trained here. Memory is looked at five times a second: the most that the largest process held, and that all held
 together, what they share counted once.
 """
 

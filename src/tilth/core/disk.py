@@ -22,7 +22,6 @@ from typing import NamedTuple
 
 from tilth.core.errors import IntegrityError, StorageError, TilthError
 
-
 _SYNCED_TOGETHER = 8
 """Files: who asks a journal while it commits for another waits for the next commit, which is for all of them."""
 
@@ -58,8 +57,8 @@ class Disk:
         return size, digest.hexdigest()
 
     def known_hash(self, path: Path) -> str | None:
-        """The SHA-256 of a file that `write` or `link` made, when nothing has changed it since; told until its folder is
-        synced.
+        """The SHA-256 of a file that `write` or `link` made, when nothing has changed it since; told until its folder
+        is synced.
         """
         known = self._known.get(path)
         return known.sha256 if known is not None and known.state == file_state(path.stat()) else None
