@@ -19,6 +19,7 @@ from tilth.data.dataset import Dataset
 from tilth.distributed.runtime import Runtime, start
 from tilth.jobs.base import Base, find_base, with_base
 from tilth.jobs.batches import make_loader
+from tilth.jobs.blocks import settle_blocks
 from tilth.jobs.chats import format_of, stop_ids_of
 from tilth.jobs.decisions import Decisions, asked_of, changed
 from tilth.jobs.ending import end_run
@@ -95,7 +96,9 @@ def _train(
     model, beside = starting_model(recipe, base, model_config, runtime.device, precision)
     choose = functools.partial(choose_micro_rows, recipe, model_config, model, loader, runtime.device, precision)
     rows = decisions.take("micro_rows", choose)
+    compiled, of_blocks = settle_blocks(decisions, recipe, model, loader, runtime.device, precision, rows)
     parts = build_parts(recipe, model_config, model, dataset, loader, runtime, store, precision, rows, record)
+    parts.compiled = compiled
     parts.fewer_rows, unread = decisions.fewer_rows()
     parts.keep_rows, parts.before_save = decisions.keep_rows, folder.sync
     parts.sample = samples_of(asked, base, dataset.tokenizer)
@@ -111,7 +114,7 @@ def _train(
     def begin() -> None:
         again = folder.last_step() - trainer.progress.step
         said = [*notes, *warnings, *unread, *folder.rewind(trainer.progress.step)]
-        say_before(trainer, record, said, changes, again)
+        say_before(trainer, record, said, changes, again, of_blocks)
         say_where(checkpoint, trainer, record)
 
     runtime.from_main(begin)
