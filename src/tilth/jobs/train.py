@@ -33,6 +33,7 @@ from tilth.jobs.runs import dataset_facts, stored_recipe
 from tilth.jobs.samples import samples_of
 from tilth.jobs.saying import Emit, say_before, say_where
 from tilth.jobs.start import check_files, same_base, starting_model, write_base
+from tilth.model.compiled import compiler_version
 from tilth.model.config import ModelConfig
 from tilth.model.wrapped import AnyConfig, AnyModel, WrappedModel
 from tilth.train.calibration import doubt
@@ -104,7 +105,7 @@ def _train(
     parts.sample = samples_of(asked, base, dataset.tokenizer)
     if recipe.adapter is not None:  # so that its checkpoints can be used before it ends
         runtime.from_main(lambda: write_base(folder.path, asked, beside["base"]))
-    parts.identity = {**_identity(asked, recipe, runtime, model), **beside}
+    parts.identity = {**_identity(asked, recipe, runtime, model, compiled), **beside}
     parts.identity["changed"] = changed(parts.identity, checkpoint)
     trainer = Trainer(recipe.train, parts)
     if checkpoint is not None:
@@ -143,12 +144,13 @@ def _forecast(recipe: Recipe, config: AnyConfig, trainer: Trainer, record: Emit)
     return found
 
 
-def _identity(asked: Recipe, recipe: Recipe, runtime: Runtime, model: AnyModel) -> dict[str, Any]:
+def _identity(asked: Recipe, recipe: Recipe, runtime: Runtime, model: AnyModel, compiled: bool) -> dict[str, Any]:
     """What every checkpoint says of the run that it belongs to."""
     also = ["transformers"] if isinstance(model, WrappedModel) else []  # it computes here
+    environment = fingerprint_environment(torch.get_num_threads(), device_name(runtime), also)
     return {
         "recipe": fingerprint(asked.plain()),
-        "environment": fingerprint_environment(torch.get_num_threads(), device_name(runtime), also),
+        "environment": {**environment, "compiler": compiler_version()} if compiled else environment,
         "world_size": runtime.world_size,
         "asked": asked_of(recipe),
     }

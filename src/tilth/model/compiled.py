@@ -3,6 +3,7 @@
     compile_layers(model)        from outside, within activation checkpointing where there is some
     plain_layers(model)          as it was
     unsuited(model)              why a model cannot be compiled so; None where it can
+    compiler_version()           of what makes machine code for processors: other ones may round otherwise
 
 Only passes that are trained on go through the graph; evaluation and generation, whose shapes differ, run plain. There
 is one graph for each shape of a micro-batch: a graph for all of them would round otherwise, and be used or not after
@@ -17,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -34,6 +36,7 @@ from tilth.model.recompute import Recomputed
 from tilth.model.transformer import Block, Transformer
 from tilth.model.wrapped import AnyModel
 
+_CACHE = "TORCHINDUCTOR_CACHE_DIR"
 _SHAPES = 64  # graphs at the most: rows that are halved again and again, with what is left over, are fewer
 
 Forward = Callable[..., Tensor]
@@ -48,6 +51,15 @@ def unsuited(model: AnyModel) -> str | None:
     if adapter_names(model):
         return "layers with an adapter have products of their own"
     return None
+
+
+def compiler_version() -> str:
+    """As the C++ compiler says it; to be asked where it has compiled something."""
+    from torch._inductor.cpp_builder import get_compiler_version_info, get_cpp_compiler
+
+    said = get_compiler_version_info(get_cpp_compiler())
+    found = re.search(r"\w+ version [\d.]+", said)
+    return found[0] if found else said
 
 
 def compile_layers(model: Transformer, cache: Path) -> None:
@@ -143,10 +155,11 @@ def _drawn(layer: Block, x_BTD: Tensor) -> Iterator[None]:
 
 
 def _prepare(cache: Path) -> None:
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch's own modules, about one another
-        import torch._dynamo  # noqa: F401
         import torch._inductor.config as inductor
-
+        from torch._inductor.runtime.cache_dir_utils import default_cache_dir
     inductor.compile_threads = 1
+    # Merely importing it names its own folder there, below /tmp, which is lost; one that the user named stays.
+    if os.environ.get(_CACHE, default_cache_dir()) == default_cache_dir():
+        os.environ[_CACHE] = str(cache)
