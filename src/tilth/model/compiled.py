@@ -41,8 +41,6 @@ _SHAPES = 64  # graphs at the most: rows that are halved again and again, with w
 
 Forward = Callable[..., Tensor]
 
-_ready: set[torch.Size] = set()
-
 
 def unsuited(model: AnyModel) -> str | None:
     """Why the layers of `model` stay as they are, in words; None where they can be compiled."""
@@ -94,15 +92,19 @@ class _Compiled:
 
     def __init__(self, layer: Block, plain: Forward) -> None:
         self._layer, self.plain = layer, plain
+        self._ready: set[object] = set()  # what was passed through; a first pass may compile
 
     def __call__(
         self, x_BTD: Tensor, rotary: Rotary | None, mask: Tensor | None, cache: KVCache | None, layer: int
     ) -> Tensor:
         if cache is not None or not (torch.is_grad_enabled() and self._layer.training):
             return self.plain(x_BTD, rotary, mask, cache, layer)
-        with _drawn(self._layer, x_BTD), _compiling(x_BTD.shape):
+        kind = x_BTD.shape, x_BTD.requires_grad, None if mask is None else mask.shape
+        with _drawn(self._layer, x_BTD), contextlib.nullcontext() if kind in self._ready else _compiling():
             # The number of a layer matters to its cache alone; a graph for each number would be made of it.
-            return _graph()(self._layer, x_BTD, rotary, mask, None, 0)
+            out_BTD = _graph()(self._layer, x_BTD, rotary, mask, None, 0)
+        self._ready.add(kind)
+        return out_BTD
 
 
 @functools.cache
@@ -113,20 +115,14 @@ def _graph() -> Forward:
 
 
 @contextlib.contextmanager
-def _compiling(shape: torch.Size) -> Iterator[None]:
-    """Where this shape is compiled, as its first pass is: RecipeError for whatever the compiler raises; what its
-    modules warn of one another is no affair of ours.
-    """
-    if shape in _ready:
-        yield
-        return
+def _compiling() -> Iterator[None]:
+    """RecipeError for whatever the compiler raises; what its modules warn of one another is no affair of ours."""
     from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
-        _ready.add(shape)
     except (TorchDynamoException, FailOnRecompileLimitHit) as error:
         raise RecipeError(
             f"the layers could not be compiled: {_first_line(error)}",
