@@ -126,9 +126,8 @@ class Transformer(nn.Module):
     ) -> tuple[Rotary | None, Tensor | None]:
         """What layers of one type share: tables of rotary positions, and which keys their queries see."""
         config, rotary, window = self.config, None, self.config.sliding_window
-        local = config.rope_local_base_freq if kind == "sliding_attention" else None
         if config.position == "rotary":
-            theta, scaling = (local, None) if local else (config.rope_theta, config.rope_scaling)
+            theta, scaling = config.rope_of(kind)
             rotary = rotary_tables(positions_BT, config.head_size, theta, scaling)
         if kind == "sliding_attention" and window is not None:
             mask = window_mask(mask, new, past + new, window, positions_BT.device)
