@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from tilth.model.attention import Attention
 from tilth.model.config import LayerType, ModelConfig
 from tilth.model.kv_cache import KVCache
-from tilth.model.layers import MLP, LayerNorm, RMSNorm, activate, rotary_tables
+from tilth.model.layers import MLP, LayerNorm, RMSNorm, activate, is_linear, rotary_tables
 from tilth.model.transformer import Block, Transformer
 from tilth.model.wrapped import AnyModel, WrappedCache
 
@@ -184,7 +184,7 @@ def _norm(norm: RMSNorm | LayerNorm | None) -> Change | None:
 
 
 def _product(linear: nn.Module) -> Change:
-    if type(linear) is nn.Linear:
+    if is_linear(linear):
         return partial(F.linear, weight=linear.weight, bias=linear.bias)
     return linear
 
@@ -208,7 +208,7 @@ def _projection(attention: Attention, made_BXN: Tensor) -> Callable[[Tensor], No
 
 
 def _into(linear: nn.Module, place: Tensor) -> Callable[[Tensor], object]:
-    if type(linear) is not nn.Linear:
+    if not is_linear(linear):
         return lambda x: place.copy_(linear(x))
     turned = linear.weight.t()
     bias: Tensor | None = linear.bias
