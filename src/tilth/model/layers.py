@@ -20,7 +20,7 @@ class Linear(nn.Linear):
     """nn.Linear whose numbers are unset until they are drawn or loaded."""
 
     def reset_parameters(self) -> None:
-        """Draws nothing. On the meta device torch's draws go through its compiler, whose import takes a second."""
+        """Draws nothing: torch's draws cost time, and on the meta device import its compiler, which takes a second."""
 
 
 def is_linear(module: nn.Module) -> TypeGuard[nn.Linear]:
