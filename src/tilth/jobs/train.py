@@ -12,13 +12,14 @@ import torch
 
 from tilth.checkpoint.store import Checkpoint, CheckpointStore
 from tilth.core.config import fingerprint
-from tilth.core.environment import fingerprint_environment
+from tilth.core.environment import fingerprint_environment, give_back_freed_blocks
 from tilth.core.errors import CheckpointError
 from tilth.core.rundir import Event, Message, RunFolder
 from tilth.data.dataset import Dataset
 from tilth.distributed.runtime import Runtime, start
 from tilth.jobs.base import Base, find_base, with_base
 from tilth.jobs.batches import make_loader
+from tilth.jobs.blocks import settle_blocks
 from tilth.jobs.chats import format_of, stop_ids_of
 from tilth.jobs.decisions import Decisions, asked_of, changed
 from tilth.jobs.ending import end_run
@@ -32,6 +33,7 @@ from tilth.jobs.runs import dataset_facts, stored_recipe
 from tilth.jobs.samples import samples_of
 from tilth.jobs.saying import Emit, say_before, say_where
 from tilth.jobs.start import check_files, same_base, starting_model, write_base
+from tilth.model.compiled import compiler_version
 from tilth.model.config import ModelConfig
 from tilth.model.wrapped import AnyConfig, AnyModel, WrappedModel
 from tilth.train.calibration import doubt
@@ -54,6 +56,7 @@ def train_model(
     folder = RunFolder(run)
     with contextlib.ExitStack() as stack:
         stack.callback(runtime.stop)
+        stack.callback(give_back_freed_blocks)
         runtime.from_main(lambda: _hold(folder, dataset, stack))
         return _train(recipe, base, dataset, folder, runtime, functools.partial(_record, folder, emit), notes)
 
@@ -95,13 +98,15 @@ def _train(
     model, beside = starting_model(recipe, base, model_config, runtime.device, precision)
     choose = functools.partial(choose_micro_rows, recipe, model_config, model, loader, runtime.device, precision)
     rows = decisions.take("micro_rows", choose)
+    compiled, of_blocks = settle_blocks(decisions, recipe, model, loader, runtime.device, precision, rows)
     parts = build_parts(recipe, model_config, model, dataset, loader, runtime, store, precision, rows, record)
+    parts.compiled = compiled
     parts.fewer_rows, unread = decisions.fewer_rows()
     parts.keep_rows, parts.before_save = decisions.keep_rows, folder.sync
     parts.sample = samples_of(asked, base, dataset.tokenizer)
     if recipe.adapter is not None:  # so that its checkpoints can be used before it ends
         runtime.from_main(lambda: write_base(folder.path, asked, beside["base"]))
-    parts.identity = {**_identity(asked, recipe, runtime, model), **beside}
+    parts.identity = {**_identity(asked, recipe, runtime, model, compiled), **beside}
     parts.identity["changed"] = changed(parts.identity, checkpoint)
     trainer = Trainer(recipe.train, parts)
     if checkpoint is not None:
@@ -111,11 +116,11 @@ def _train(
     def begin() -> None:
         again = folder.last_step() - trainer.progress.step
         said = [*notes, *warnings, *unread, *folder.rewind(trainer.progress.step)]
-        say_before(trainer, record, said, changes, again)
+        say_before(trainer, record, said, changes, again, of_blocks)
         say_where(checkpoint, trainer, record)
 
     runtime.from_main(begin)
-    forecast = _forecast(recipe, model_config, trainer, record) if runtime.is_main else None
+    forecast = _forecast(recipe, model_config, dataset, trainer, record) if runtime.is_main else None
     idle = trainer.stopping.reason(trainer.progress) is not None
     with memory_errors(lambda: parts.micro_rows):
         stopped_by = trainer.run()
@@ -128,24 +133,28 @@ def _train(
     return result if runtime.is_main else {}
 
 
-def _forecast(recipe: Recipe, config: AnyConfig, trainer: Trainer, record: Emit) -> RunForecast | None:
+def _forecast(
+    recipe: Recipe, config: AnyConfig, dataset: Dataset, trainer: Trainer, record: Emit
+) -> RunForecast | None:
     """What the steps that are left should take, said; None where there are none, or the class is transformers'."""
     parts, step, total = trainer.parts, trainer.progress.step, trainer.stopping.total_steps
     if trainer.stopping.reason(trainer.progress) or not isinstance(config, ModelConfig):
         return None
     steps, device = None if total is None else total - step, parts.runtime.device
     kinds: dict[str, Any] = {"precision": parts.precision, "rows": parts.loader.share_rows, "steps": steps}
-    found = run_forecast(recipe, config, parts.micro_rows, device, **kinds)
+    held_out = dataset.stream("validation").tokens
+    found = run_forecast(recipe, config, parts.micro_rows, device, held_out=held_out, **kinds)
     record(Message(step, "info", found.words()))
     return found
 
 
-def _identity(asked: Recipe, recipe: Recipe, runtime: Runtime, model: AnyModel) -> dict[str, Any]:
+def _identity(asked: Recipe, recipe: Recipe, runtime: Runtime, model: AnyModel, compiled: bool) -> dict[str, Any]:
     """What every checkpoint says of the run that it belongs to."""
     also = ["transformers"] if isinstance(model, WrappedModel) else []  # it computes here
+    environment = fingerprint_environment(torch.get_num_threads(), device_name(runtime), also)
     return {
         "recipe": fingerprint(asked.plain()),
-        "environment": fingerprint_environment(torch.get_num_threads(), device_name(runtime), also),
+        "environment": {**environment, "compiler": compiler_version()} if compiled else environment,
         "world_size": runtime.world_size,
         "asked": asked_of(recipe),
     }
