@@ -70,6 +70,11 @@ def test_the_lines_of_any_block(lines: list[bytes], ended: bool) -> None:
         compared(block)
 
 
+@pytest.mark.parametrize("block", [b"\r", b"one\n\r", b"one\n\r\n", b"\n", b"one\r", b"\n\n"])
+def test_a_block_that_ends_in_the_midst_of_a_line_end(block: bytes) -> None:
+    compared(block)
+
+
 def test_white_space_is_what_python_calls_so() -> None:
     assert len(SPACES) > 20
     for character in SPACES:

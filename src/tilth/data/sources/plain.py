@@ -47,10 +47,11 @@ def plain_lines(block: bytes) -> Lines | None:
     """The lines of a block of `streams.whole_lines`, without their line ends."""
     if b"\0" in block or not is_utf8(block):
         return None
+    ended = block.endswith(b"\n")
     block = block.replace(b"\r\n", b"\n").removesuffix(b"\r")  # of each line the last one, as of the file's
     raw = np.frombuffer(block, np.uint8)
     ends = np.flatnonzero(raw == ord("\n"))
-    if not block.endswith(b"\n"):
+    if not ended:
         ends = np.append(ends, len(raw))
     starts = np.concatenate([[0], ends[:-1] + 1])
     blank = starts == ends
