@@ -348,6 +348,8 @@ def main() -> None:
     except SystemExit as end:
         if not isinstance(end.code, (int, type(None))):
             raise
+        if isinstance(end.__context__, typer.TyperException):
+            _tell_misuse(end.__context__)
         _leave(end.code or 0)
 
 
@@ -365,14 +367,29 @@ def _leave(code: int) -> NoReturn:
 
 def _tell_fault(error: TilthError) -> None:
     """Message and remedy, its commands as they are typed here; as an object as well, for who asked for one."""
-    from tilth.cli.output import print_json, results
     from tilth.cli.show import command_name
 
     remedy = error.remedy.replace("`tilth ", f"`{command_name()} ")
     _tell(f"tilth: {error.message}\n  remedy: {remedy}")
-    if "--json" in sys.argv and sys.argv[1] != "check":  # which has told the same in an object of its own
+    if sys.argv[1] != "check":  # which has told the same in an object of its own
+        _error_object(error.message, remedy, error.exit_code)
+
+
+def _tell_misuse(fault: typer.TyperException) -> None:
+    """Of a command line that typer cannot read, and has said so: the object, for who asked for one."""
+    from tilth.cli.show import command_name
+
+    context = getattr(fault, "ctx", None)
+    command = "" if context is None else context.command_path.removeprefix(context.find_root().info_name)
+    _error_object(fault.format_message(), f"see `{command_name()}{command} --help`", fault.exit_code)
+
+
+def _error_object(message: str, remedy: str, exit_code: int) -> None:
+    from tilth.cli.output import print_json, results
+
+    if "--json" in sys.argv:
         with contextlib.suppress(TilthError), results():  # it may be standard output itself that fails
-            print_json({"error": {"message": error.message, "remedy": remedy, "exit_code": error.exit_code}})
+            print_json({"error": {"message": message, "remedy": remedy, "exit_code": exit_code}})
 
 
 def _tell(text: str) -> None:
