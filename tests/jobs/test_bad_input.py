@@ -118,7 +118,7 @@ def test_who_asks_for_an_object_gets_one_of_a_fault_too(tmp_path: Path, cli: Cli
     [
         (("prepare", "r.yaml", "--wrkers", "2"), "No such option: --wrkers", "tilth prepare"),
         (("train",), "Missing argument 'RECIPE'.", "tilth train"),
-        (("evaluate", "runs/r", "more"), "Got unexpected extra argument (more)", "tilth evaluate"),
+        (("evaluate", "runs/r", "more"), "Got unexpected extra argument", "tilth evaluate"),
         (("check", "r.yaml", "--workers", "two"), "Invalid value for '--workers'", "tilth check"),
         (("prepaer",), "No such command 'prepaer'.", "tilth"),
     ],
