@@ -102,8 +102,8 @@ class _Driver:
             status = self.process.exitcode
             raise DataError(
                 f"the process that speaks with Ray has ended ({ending(status) if status is not None else 'its pipe'})",
-                "read what Ray says (ray/session_latest/logs in the temporary folder), then type the same command: finished "
-                "tasks are kept; or use --executor processes",
+                "read what Ray says (ray/session_latest/logs in the temporary folder), then type the same command: "
+                "finished tasks are kept; or use --executor processes",
             ) from None
 
     def end(self) -> None:
