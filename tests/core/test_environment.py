@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 from typing import Any
@@ -61,3 +62,33 @@ def test_threads_sleep_soon_unless_told_otherwise(given: dict[str, str], then: s
     environment = {key: value for key, value in os.environ.items() if key not in ours}
     done = subprocess.run([sys.executable, "-c", code], env={**environment, **given}, capture_output=True, text=True)
     assert done.stdout.strip() == then, done.stderr
+
+
+BLOCKS = """
+import resource, sys
+import numpy
+from tilth.core import environment
+for way in sys.argv[1:]:
+    getattr(environment, way)()
+
+def blocks():
+    for _ in range(8):
+        numpy.empty(40 << 20, numpy.uint8).fill(1)
+
+blocks()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+blocks()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the allocator of another C library is left alone")
+@pytest.mark.parametrize(
+    ("ways", "kept"),
+    [([], False), (["keep_freed_blocks"], True), (["keep_freed_blocks", "return_freed_blocks"], False)],
+)
+def test_the_blocks_of_a_step_are_those_of_the_step_before(ways: list[str], kept: bool) -> None:
+    # numpy asks for large pages, of which one fault brings 512 small ones
+    environment = {**os.environ, "NUMPY_MADVISE_HUGEPAGE": "0"}
+    done = subprocess.run([sys.executable, "-c", BLOCKS, *ways], env=environment, capture_output=True, check=True)
+    assert (int(done.stdout) < 100) == kept

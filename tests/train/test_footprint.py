@@ -143,9 +143,9 @@ def test_a_mask_has_no_values_on_paper() -> None:
 
 
 def test_what_is_played_is_the_most_that_is_alive() -> None:
-    tape = [Take(1, 10, "weights"), Take(2, 5, "activations"), Call(2, "gradients"), Give(1), Take(3, 40 << 20, "loss")]
+    tape = [Take(1, 10, "weights"), Take(2, 5, "activations"), Call(2, "gradients"), Give(1), Take(3, 50 << 20, "loss")]
     assert play([tape]) == Peak(
-        (40 << 20) + 5, {"weights": 0, "activations": 0, "gradients": 5, "loss": 40 << 20}, 0, 0
+        (50 << 20) + 5, {"weights": 0, "activations": 0, "gradients": 5, "loss": 50 << 20}, 0, 0
     )
     assert play([[Take(1, 8, "loss")], [Take(2, 4, "working")]]) == Peak(12, {"loss": 8, "working": 4}, 12, 1)
 

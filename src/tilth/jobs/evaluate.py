@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tilth.core.config import parse
-from tilth.core.environment import Precision
+from tilth.core.environment import Precision, keep_freed_blocks
 from tilth.core.errors import CheckpointError, DataError, RecipeError, StorageError
 from tilth.core.files import MANIFEST, read_manifest, storage_errors
 from tilth.core.rundir import RunFolder
@@ -109,6 +109,7 @@ class _Pass:
         return self._measured(one_hidden_pass(self.stream, context, self.rows, masker, isolate, places), 0)
 
     def _measured(self, batches: Iterator[Batch], text_bytes: int) -> Metrics:
+        keep_freed_blocks()
         model = self.language_model.model
         return evaluate(model, batches, text_bytes, Runtime(model.output_weight.device), self.precision)
 

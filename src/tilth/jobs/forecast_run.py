@@ -38,7 +38,7 @@ from tilth.train.calibration import calibrated
 from tilth.train.footprint import Footprint, Plan, footprint
 
 HOLES = 0.31
-"""Of what comes and goes in blocks below 32 MiB, the share that glibc holds besides, in holes that nothing fits into:
+"""Of what comes and goes in blocks below 48 MiB, the share that glibc holds besides, in holes that nothing fits into:
 measured (benchmarks/forecast.py), and different by a third from one run to the next. With activation checkpointing
 blocks are mapped by themselves (core/environment.py), and leave none."""
 PROCESS = 420 << 20
@@ -130,13 +130,15 @@ def run_forecast(
     precision: Precision,
     rows: int,
     steps: int | None,
+    held_out: int,
 ) -> RunForecast:
     """Memory, time and cost; arguments as of `memory_forecast`.
 
     Args:
         steps: that the run has yet to do; None where only the clock or a metric ends it.
+        held_out: tokens of the validation split; an evaluation takes no more rows at once than it has.
     """
-    found, rates = _footprint(recipe, config, micro_rows, device, precision, rows), calibrated(device)
+    found, rates = _footprint(recipe, config, micro_rows, device, precision, rows, held_out), calibrated(device)
     step = -(-rows // min(micro_rows, rows)) * rates.seconds(found.micro) + rates.seconds(found.update)
     seconds = None if steps is None else steps * step
     if recipe.train.hours is not None:
@@ -212,11 +214,18 @@ def _rows(recipe: Recipe, micro_rows: int) -> int:
 
 
 def _footprint(
-    recipe: Recipe, config: ModelConfig, micro_rows: int, device: torch.device, precision: Precision, rows: int
+    recipe: Recipe,
+    config: ModelConfig,
+    micro_rows: int,
+    device: torch.device,
+    precision: Precision,
+    rows: int,
+    held_out: int | None = None,
 ) -> Footprint:
     micro_rows = min(micro_rows, rows)
-    held_out = bool(recipe.data.split.validation)
-    evaluated = max(1, recipe.evaluate.batch_tokens // config.context_length)
+    if held_out is None:  # a whole batch of it
+        held_out = recipe.evaluate.batch_tokens if recipe.data.split.validation else 0
+    evaluated = max(1, min(recipe.evaluate.batch_tokens, held_out) // config.context_length)
     return footprint(
         Plan(
             partial(_model, recipe, config, precision, device),

@@ -12,7 +12,7 @@ import torch
 
 from tilth.checkpoint.store import Checkpoint, CheckpointStore
 from tilth.core.config import fingerprint
-from tilth.core.environment import fingerprint_environment
+from tilth.core.environment import fingerprint_environment, give_back_freed_blocks
 from tilth.core.errors import CheckpointError
 from tilth.core.rundir import Event, Message, RunFolder
 from tilth.data.dataset import Dataset
@@ -54,6 +54,7 @@ def train_model(
     folder = RunFolder(run)
     with contextlib.ExitStack() as stack:
         stack.callback(runtime.stop)
+        stack.callback(give_back_freed_blocks)
         runtime.from_main(lambda: _hold(folder, dataset, stack))
         return _train(recipe, base, dataset, folder, runtime, functools.partial(_record, folder, emit), notes)
 
@@ -115,7 +116,7 @@ def _train(
         say_where(checkpoint, trainer, record)
 
     runtime.from_main(begin)
-    forecast = _forecast(recipe, model_config, trainer, record) if runtime.is_main else None
+    forecast = _forecast(recipe, model_config, dataset, trainer, record) if runtime.is_main else None
     idle = trainer.stopping.reason(trainer.progress) is not None
     with memory_errors(lambda: parts.micro_rows):
         stopped_by = trainer.run()
@@ -128,14 +129,17 @@ def _train(
     return result if runtime.is_main else {}
 
 
-def _forecast(recipe: Recipe, config: AnyConfig, trainer: Trainer, record: Emit) -> RunForecast | None:
+def _forecast(
+    recipe: Recipe, config: AnyConfig, dataset: Dataset, trainer: Trainer, record: Emit
+) -> RunForecast | None:
     """What the steps that are left should take, said; None where there are none, or the class is transformers'."""
     parts, step, total = trainer.parts, trainer.progress.step, trainer.stopping.total_steps
     if trainer.stopping.reason(trainer.progress) or not isinstance(config, ModelConfig):
         return None
     steps, device = None if total is None else total - step, parts.runtime.device
     kinds: dict[str, Any] = {"precision": parts.precision, "rows": parts.loader.share_rows, "steps": steps}
-    found = run_forecast(recipe, config, parts.micro_rows, device, **kinds)
+    held_out = dataset.stream("validation").tokens
+    found = run_forecast(recipe, config, parts.micro_rows, device, held_out=held_out, **kinds)
     record(Message(step, "info", found.words()))
     return found
 

@@ -27,8 +27,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 _aten = torch.ops.aten
-SMALL = 32 << 20
-"""From this size on glibc maps a block by itself and gives it back whole; below, freed ones leave holes."""
+SMALL = 48 << 20
+"""From this size on glibc maps a block by itself and gives it back whole (core/environment.py); below, freed ones leave
+holes."""
 _PASSING = {"activations", "loss", "working"}
 _PRODUCTS = {"mm", "addmm", "addmm_", "bmm", "baddbmm"}
 _KNOWN = {"gelu", "softmax", "layer_norm", "rms_norm", "silu", "tanh", "exp", "logsumexp", "dropout", "bernoulli"}
@@ -159,7 +160,7 @@ def _attention_flops(name: str, read: list[Tensor]) -> int:
 @dataclass(frozen=True, slots=True)
 class Peak:
     """The most bytes that were held at once, what they were of, how many of those that come and go with a step lay in
-    blocks of less than 32 MiB, and the number of the tape that was playing.
+    blocks of less than 48 MiB, and the number of the tape that was playing.
     """
 
     total: int

@@ -90,7 +90,9 @@ def _forecast(
     device, share = pick_device(recipe.train.device), -(-run.rows_per_step // launched().world_size)
     precision = choose_precision(recipe, config, share, device)
     micro_rows = planned_rows(recipe, config, share, device, precision)
-    found = run_forecast(recipe, config, micro_rows, device, precision=precision, rows=share, steps=run.steps)
+    kinds: dict[str, Any] = {"precision": precision, "rows": share, "steps": run.steps}
+    held_out = dataset.stream("validation").tokens
+    found = run_forecast(recipe, config, micro_rows, device, held_out=held_out, **kinds)
     return found, [] if room is None else fits(recipe, config, device, room, precision)
 
 
