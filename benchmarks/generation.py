@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.training import gpt2_config
 from benchmarks.worker import Turns, repeat
 
 PROMPT = 16
@@ -20,16 +21,7 @@ def prepare(folder: str, options: dict[str, Any]) -> None:
     from tilth.tokenizer import TokenizerConfig, train_tokenizer
 
     torch.manual_seed(1)
-    shape = options["shape"]
-    config = transformers.GPT2Config(
-        vocab_size=options["vocab"],
-        n_positions=shape["context"],
-        n_embd=shape["width"],
-        n_layer=shape["layers"],
-        n_head=shape["heads"],
-        bos_token_id=0,
-        eos_token_id=0,
-    )
+    config = gpt2_config(options, bos_token_id=0, eos_token_id=0)
     transformers.GPT2LMHeadModel(config).save_pretrained(Path(folder) / "model")
     train_tokenizer(TokenizerConfig(kind="byte"), []).save(Path(folder) / "model")
 

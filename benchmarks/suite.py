@@ -85,15 +85,7 @@ def _training(
         "job with all that it records; nanoGPT is its loop as it runs on a CPU (fp32, eager), and the same model with "
         "bf16, `torch.compile` and fused AdamW; the Trainer has its defaults."
     )
-    options = {
-        "shape": shape,
-        "rows": rows,
-        "vocab": LETTERS,
-        "text": settings.text,
-        "warm": warm,
-        "lr": 1e-3,
-        "schedule": NANO_STEPS,
-    }
+    options = _letters(settings, shape, rows, warm=warm, schedule=NANO_STEPS)
     nano, peer = _nano_name(settings), {"function": "benchmarks.training:trainer", "needs": TRANSFORMERS[:2]}
     more: dict[str, Any] = {**peer, "packages": TRANSFORMERS, "remedy": DEV}
     systems: tuple[System, ...] = (
@@ -108,6 +100,19 @@ def _training(
         for system, count in zip(systems, steps, strict=True)  # turns of about the same length
     )
     return Bench(name, about, TOKENS, systems, minutes, prepare="benchmarks.training:prepare", options=options)
+
+
+def _letters(settings: Settings, shape: Mapping[str, int], rows: int, *, warm: int, schedule: int) -> dict[str, Any]:
+    """What all that learn letters are given."""
+    return {
+        "shape": shape,
+        "rows": rows,
+        "vocab": LETTERS,
+        "text": settings.text,
+        "warm": warm,
+        "lr": 1e-3,
+        "schedule": schedule,
+    }
 
 
 def _tilth(function: str, options: Mapping[str, Any] | None = None, packages: tuple[str, ...] = ("torch",)) -> System:
@@ -143,17 +148,7 @@ def _to_loss(
         f"turn. nanoGPT: the time of its steps alone, fp32 and without dropout, x the {needed:,} that it takes there "
         f"({shape['layers']} layers, {shape['width']} wide, {rows} rows of {shape['context']})."
     )
-    options = {
-        "shape": shape,
-        "rows": rows,
-        "vocab": LETTERS,
-        "text": settings.text,
-        "warm": warm,
-        "steps": steps,
-        "lr": 1e-3,
-        "schedule": needed,
-        "loss": loss,
-    }
+    options = {**_letters(settings, shape, rows, warm=warm, schedule=needed), "steps": steps, "loss": loss}
     sets: tuple[str, ...] = settings.sets
     if settings.quick:
         options |= {"shape": TINY, "warm": 2, "steps": 2, "loss": 10.0}

@@ -107,29 +107,35 @@ class _Rows:
         return {"input_ids": row, "labels": row}
 
 
+def gpt2_config(options: dict[str, Any], **more: Any) -> Any:
+    """transformers' config of the shape."""
+    import transformers
+
+    shape = options["shape"]
+    return transformers.GPT2Config(
+        vocab_size=options["vocab"],
+        n_positions=shape["context"],
+        n_embd=shape["width"],
+        n_layer=shape["layers"],
+        n_head=shape["heads"],
+        **more,
+    )
+
+
 def trainer(turns: Turns, options: dict[str, Any]) -> None:
     """transformers' Trainer with its defaults, but for `bf16`; dropout is 0, as everywhere here."""
     import torch
     import transformers
 
-    pace, shape = _pace(turns, options), options["shape"]
+    pace = _pace(turns, options)
 
     class Called(transformers.TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             control.should_training_stop = not pace.more()
 
     torch.manual_seed(1)
-    config = transformers.GPT2Config(
-        vocab_size=options["vocab"],
-        n_positions=shape["context"],
-        n_embd=shape["width"],
-        n_layer=shape["layers"],
-        n_head=shape["heads"],
-        activation_function="gelu",
-        resid_pdrop=0.0,
-        embd_pdrop=0.0,
-        attn_pdrop=0.0,
-    )
+    no_dropout = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
+    config = gpt2_config(options, activation_function="gelu", **no_dropout)
     arguments = transformers.TrainingArguments(
         output_dir="out",
         per_device_train_batch_size=options["rows"],

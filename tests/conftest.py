@@ -10,7 +10,6 @@ from pathlib import Path
 
 import hypothesis
 import pytest
-import torch
 
 # Of the processes that tests start; tests run side by side, and torch is many times slower with more threads than
 # processors.
@@ -52,6 +51,8 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> Iterator[None]:
     """Models as small as these are slower on two threads, and many times slower beside other work."""
+    import torch  # not above: the process that only hands out tests would load it before it starts the others
+
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

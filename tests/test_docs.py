@@ -263,6 +263,38 @@ def test_the_way_of_the_guide_to_fine_tuning_can_be_walked(tmp_path: Path, monke
     assert "[[soil " in done.stdout and "best held-out loss" in done.stdout
 
 
+def shrunk(path: Path, **sections: dict[str, Any]) -> None:
+    """Makes a recipe a small one."""
+    path.write_text(json.dumps(merged(load_yaml(path), sections)))
+
+
+@pytest.mark.slow
+def test_from_a_text_of_ones_own_to_answers_that_transformers_gives_too(tmp_path: Path) -> None:
+    """The second way of the guide: two shipped recipes one after the other, and what each command says of the model."""
+    fast = {"precision": "fp32", "device": "cpu", "batch_tokens": 512, "steps": 20}
+    small = {"num_hidden_layers": 1, "hidden_size": 32, "num_attention_heads": 2, "context_length": 64}
+    texts = sorted(write_texts(tmp_path / "texts", documents=20).iterdir())
+    (tmp_path / "my-text.txt").write_text("\n".join(path.read_text() for path in texts))
+    (tmp_path / "instruct").mkdir()
+    rows = ({"prompt": f"who is {n}?\n", "completion": f"soil {n % 7} of rain"} for n in range(60))
+    (tmp_path / "instruct" / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found: dict[str, dict[str, Any]] = {}
+    for words in commands_in(f"```sh\n{guide_blocks('sh')[1]}```"):
+        name, *arguments = shlex.split(words)[1:]
+        said = call(tmp_path, name, *arguments, *(["--json"] if name == "evaluate" else []))
+        assert said.code == 0, (words, said.err)
+        if name == "init" and "instruct" not in arguments:
+            shrunk(tmp_path / arguments[0], train=fast, model=small, tokenizer={"vocab_size": 300})
+        elif name == "init":
+            shrunk(tmp_path / arguments[0], train=fast, model={"context_length": 64})
+        elif name == "evaluate":
+            found["base" if "none" in arguments else "tuned"] = said.json()
+    assert found["tuned"]["loss"] < found["base"]["loss"]
+    words = [sys.executable, "-W", "error", "-c", guide_blocks("python")[1]]
+    done = subprocess.run(words, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and done.stdout.count("the same: ") == 1, done.stderr
+
+
 def shipped(name: str) -> dict[str, Any]:
     return load_shipped(name).plain()
 

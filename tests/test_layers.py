@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 from collections import deque
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,9 @@ FORBIDDEN_IMPORTS = {"transformers", "pickle", "marshal", "shelve", "dill", "clo
 # In functions only: what the one is for; older files of a tokenizer are converted.
 MAY_IMPORT = {"model.wrapped_config": {"transformers"}, "tokenizer.foreign_files": {"transformers"}}
 FORBIDDEN_CALLS = {"eval", "exec", "torch.load", "torch.save"}
+
+
+parsed = cache(ast.parse)  # three tests look at every module
 
 
 def name_of(path: Path, root: Path = SOURCE) -> str:
@@ -85,7 +89,7 @@ def layer_faults(name: str, source: str) -> list[str]:
     if own not in LAYER:
         return [f"{name}: the package {own!r} stands in no layer"]
     faults = []
-    for line, target in imported(ast.parse(source), package_of(name)):
+    for line, target in imported(parsed(source), package_of(name)):
         top, *below = target.split(".")
         other = below[0] if below else "__init__"
         door = own == "__main__" and other == "cli"
@@ -102,7 +106,7 @@ def modules() -> dict[str, str]:
 def at_import(name: str, source: str) -> set[str]:
     """What is imported when the module itself is: not inside functions, not under `if TYPE_CHECKING:`."""
     found: set[str] = set()
-    waiting: list[ast.AST] = [ast.parse(source)]
+    waiting: list[ast.AST] = [parsed(source)]
     while waiting:
         node = waiting.pop()
         if isinstance(node, (ast.Import, ast.ImportFrom)):
@@ -221,7 +225,7 @@ def test_a_planted_import_of_torch_is_found(planted: str) -> None:
 
 def forbidden(source: str, name: str = "") -> list[str]:
     """What no module of tilth does (but one): another library's models, pickles, and code made from text."""
-    tree = ast.parse(source)
+    tree = parsed(source)
     banned = FORBIDDEN_IMPORTS - MAY_IMPORT.get(name, set())
     found = [target for _, target in imported(tree, "tilth") if target.partition(".")[0] in banned]
     calls = [ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)]

@@ -191,6 +191,16 @@ def change_config(folder: Path, **changes: Any) -> None:
         ({"alpha_pattern": [1]}, "alpha_pattern [1] is no table"),
         ({"alpha_pattern": {"(": 1}}, "alpha_pattern '(' cannot be used"),
         ({"alpha_pattern": {"((.|..)+)+[A-Z]": 1}}, "cannot be used: regex timed out"),
+        ({"r": 16}, "adapter_config.json: r says rank 16 for transformer.h.0.attn.c_proj, whose lora_A in"),
+        (
+            {"rank_pattern": {}},
+            "r says rank 4 for transformer.h.0.attn.c_attn, whose lora_A in adapter_model.safetensors",
+        ),
+        ({"rank_pattern": {"c_attn": 8}}, "rank_pattern says rank 8 for transformer.h.0.attn.c_attn, whose"),
+        ({"target_modules": 7}, "target_modules 7 is neither a list of names nor a pattern"),
+        ({"target_modules": ["attn.c_attn"]}, "target_modules does not name transformer.h.0.attn.c_proj, which"),
+        ({"target_modules": r".*\.attn\.c_\w+"}, "target_modules does not name transformer.h.0.mlp.c_fc, which"),
+        ({"target_modules": "("}, "target_modules cannot be used"),
         ({"use_dora": True}, "c_attn: it has lora_A, lora_B, not lora_A, lora_B, lora_magnitude_vector"),
     ],
 )
@@ -201,6 +211,21 @@ def test_what_tilth_lacks_is_refused_by_its_key(changes: dict[str, Any], said: s
     with pytest.raises(CheckpointError) as caught:
         load_adapter(ours(gpt2()), tmp_path / "adapter")
     assert said in str(caught.value)
+
+
+def test_target_modules_may_name_what_the_base_lacks_but_not_what_the_adapter_lacks(tmp_path: Path) -> None:
+    folder = tmp_path / "adapter"
+    save_adapter(trained(llama, targets=["q_proj"], modules_to_save=["norm"]), folder)
+    for fine in (["q_proj", "c_attn"], ["self_attn.q_proj"], ["q_proj", "norm"], "all-linear", r".*q_proj", None):
+        change_config(folder, target_modules=fine)
+        load_adapter(ours(llama()), folder)
+    change_config(folder, target_modules=["q_proj", "v_proj"])
+    with pytest.raises(
+        CheckpointError, match=r"target_modules names v_proj, at which adapter_model.safetensors has no"
+    ):
+        load_adapter(ours(llama()), folder)
+    change_config(folder, exclude_modules=["v_proj"])
+    load_adapter(ours(llama()), folder)
 
 
 def test_damaged_files_are_refused(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from tilth.checkpoint.tensors import load_model, read_tensors, write_tensors
 from tilth.core import files
 from tilth.core.errors import CheckpointError
 
-OPERATIONS = ("write", "make_folder", "rename", "replace", "sync_file", "sync_folder", "remove")
+OPERATIONS = ("write", "make_folder", "rename", "replace", "sync_file", "sync_files", "sync_folder", "remove")
 
 
 class Shim:
@@ -32,11 +32,11 @@ class Shim:
         if name not in OPERATIONS:
             return operation
 
-        def counted(*arguments: Any) -> Any:
+        def counted(*arguments: Any, **options: Any) -> Any:
             self.left -= 1
             if self.left == 0:
                 self.act()
-            return operation(*arguments)
+            return operation(*arguments, **options)
 
         return counted
 

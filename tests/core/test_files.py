@@ -26,9 +26,9 @@ class Failing(files.Disk):
         if self.left == 0:
             raise OSError(self.code, os.strerror(self.code), str(path))
 
-    def write(self, path: Path, chunks: Iterable[bytes | memoryview]) -> tuple[int, str]:
+    def write(self, path: Path, chunks: Iterable[bytes | memoryview], *, sync: bool = True) -> tuple[int, str]:
         self._count(path)
-        return super().write(path, chunks)
+        return super().write(path, chunks, sync=sync)
 
     def rename(self, old: Path, new: Path) -> None:
         self._count(old)
@@ -42,9 +42,10 @@ class Failing(files.Disk):
         self._count(path)
         super().sync_folder(path)
 
-    def sync_file(self, path: Path) -> None:
-        self._count(path)
-        super().sync_file(path)
+    def sync_files(self, paths: Iterable[Path]) -> None:
+        paths = list(paths)
+        self._count(paths[0])
+        super().sync_files(paths)
 
 
 def fill(folder: Path) -> None:
@@ -84,12 +85,44 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytes
             pass
         monkeypatch.setattr(files, "disk", files.Disk())
         if failing.left > 0:
-            assert operation > 7, "the loop met every operation of a commit"
+            assert operation > 6, "the loop met every operation of a commit"
             break
         if final.exists():
             assert files.verify_manifest(final)["n"] == 1
     else:
         pytest.fail("there are more operations than the loop covers")
+
+
+def test_all_of_a_folder_lies_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: set[int] = set()
+    real, rename = os.fsync, files.Disk.rename
+
+    def fsync(descriptor: int) -> None:
+        synced.add(os.fstat(descriptor).st_ino)
+        real(descriptor)
+
+    def named(self: files.Disk, old: Path, new: Path) -> None:
+        late = {path.name for path in (old, *old.rglob("*")) if path.stat().st_ino not in synced}
+        assert late == {"linked"}, "which lay there before"
+        rename(self, old, new)
+
+    before = tmp_path / "before"
+    sha256 = files.write_file(before, b"of another folder")
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(files.Disk, "rename", named)
+    with files.new_folder(tmp_path / "f") as folder:
+        fill(folder)
+        files.disk.write(folder / "late", [b"x"], sync=False)
+        files.disk.write(folder / "changed", [b"x"])
+        (folder / "changed").write_bytes(b"other")
+        synced.discard((folder / "changed").stat().st_ino)
+        (folder / "shard").mkdir()
+        files.disk.write(folder / "shard" / "tokens", [b"x"], sync=False)
+        files.write_manifest(folder / "shard")
+        files.disk.link(before, folder / "linked", sha256)
+    assert files.verify_manifest(tmp_path / "f")["files"]["linked"]["sha256"] == sha256
 
 
 def test_the_second_of_two_equal_folders_gives_way(tmp_path: Path) -> None:

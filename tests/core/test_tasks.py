@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Generator, Iterator
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tilth.core.errors import DataError
+from tilth.core.errors import DataError, RecipeError
 from tilth.core.executors import Executor, ExecutorName, Inline, Processes, open_executor
 from tilth.core.files import hash_file
 from tilth.core.tasks import Done, Task, run_chains, run_tasks
@@ -175,6 +176,52 @@ def test_every_executor_gives_the_same_bytes_and_errors(tmp_path: Path, name: Ex
     assert ("count", 4, 4) in seen and ("add", 8, 8) in seen
 
 
+def test_a_ray_cluster_that_is_not_there_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as nobody:  # bound, and not listening
+        nobody.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{nobody.getsockname()[1]}")
+        with pytest.raises(RecipeError, match=r"cannot be reached.*refused") as caught:
+            open_executor("ray", 2)
+    assert "--executor processes" in caught.value.remedy
+
+
+NOTE = """
+import ray
+from pathlib import Path
+def note(name):
+    (Path({folder!r}) / name).write_text(ray.get_runtime_context().gcs_address)
+"""
+# A script that is in a cluster already. Killed instead of aborted, as Ray does to itself, for want of a core file.
+ON_RAY = """
+import os, signal, sys
+from pathlib import Path
+import ray
+from tilth.core.errors import DataError, RecipeError
+from tilth.core.executors import open_executor
+from on_ray import note
+ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+before = signal.getsignal(signal.SIGTERM)
+with open_executor("ray", 2) as executor:
+    list(executor.run(note, [("first",)]))
+    try:
+        list(executor.run(os.kill, [(executor._driver.process.pid, signal.SIGKILL)]))
+    except DataError as error:
+        assert "has ended (signal SIGKILL)" in error.message, error
+    else:
+        sys.exit("the death of the driver was not told")
+    list(executor.run(note, [("second",)]))
+assert ray.is_initialized() and signal.getsignal(signal.SIGTERM) == before
+here = ray.get_runtime_context().gcs_address
+assert Path("first").read_text() == Path("second").read_text() == here
+"""
+
+
+@pytest.mark.slow
+def test_the_death_of_rays_driver_is_an_error_and_the_callers_cluster_is_used(tmp_path: Path) -> None:
+    (tmp_path / "on_ray.py").write_text(NOTE.format(folder=str(tmp_path)))
+    assert in_a_process(ON_RAY, tmp_path)[:2] == (0, "")
+
+
 INTERRUPTED = """
 import os, signal, time
 from pathlib import Path
@@ -196,14 +243,19 @@ assert heard == [1]
 def test_ctrl_c_does_not_reach_the_server_while_it_imports(tmp_path: Path) -> None:
     slow = "from pathlib import Path\nimport time\nPath('began').touch()\ntime.sleep(0.3)\nPath('ended').touch()\n"
     (tmp_path / "slow.py").write_text(slow)
-    path = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
+    assert in_a_process(INTERRUPTED, tmp_path) == (0, "", "")
+
+
+def in_a_process(script: str, folder: Path) -> tuple[int, str, str]:
+    """Exit status, output and errors of a script that finds the modules of `folder`, in a session of its own."""
+    path = os.pathsep.join([str(folder), *filter(None, sys.path)])
     done = subprocess.run(
-        [sys.executable, "-c", INTERRUPTED],
-        cwd=tmp_path,
+        [sys.executable, "-c", script],
+        cwd=folder,
         env={**os.environ, "PYTHONPATH": path},
         start_new_session=True,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    return done.returncode, done.stdout, done.stderr

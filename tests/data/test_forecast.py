@@ -95,6 +95,7 @@ def texts(unit: Unit, base: Path, **source: Any) -> list[str]:
         return [outcome.document.text for outcome in outcomes if outcome.document is not None]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["jsonl", "parquet"])
 def test_the_pieces_of_a_file_hold_each_row_once(tmp_path: Path, kind: str) -> None:
     rows = [f"row {n} {'word ' * (n % 300)}é" for n in range(4000)]

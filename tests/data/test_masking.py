@@ -46,6 +46,7 @@ def shares(inputs: Any, labels: Any, original: Any) -> list[float]:
     return [float(n / (original < 97).sum()), *(float(count / n) for count in counts)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chosen", [0.15, 0.4])
 def test_the_shares_are_those_of_transformers_collator(chosen: float) -> None:
     import torch

@@ -100,6 +100,7 @@ def test_too_many_bad_rows_stop_the_run(tmp_path: Path, good: int, bad: int, lim
     assert "max_bad_rows" in caught.value.remedy
 
 
+@pytest.mark.slow
 def test_a_large_wrong_file_stops_early(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="100 of 100 rows"):
         read(tmp_path, "no json\n" * 50_000, "a.jsonl")
@@ -184,6 +185,7 @@ def test_a_csv_record_without_end_is_not_held_in_memory(monkeypatch: pytest.Monk
 CELLS = st.lists(st.text(st.sampled_from('",\n\r aé'), max_size=12), min_size=1, max_size=4)
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(st.lists(CELLS, min_size=1, max_size=5), st.sampled_from([",", "\t"]), st.sampled_from(["\n", "\r\n"]))
 def test_csv_reads_what_the_standard_library_writes(rows: list[list[str]], separator: str, end: str) -> None:

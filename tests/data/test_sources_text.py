@@ -215,6 +215,7 @@ def test_a_file_that_changed_since_it_was_listed_is_refused(tmp_path: Path) -> N
 LINES = st.lists(st.text(st.sampled_from("aé漢 \r"), max_size=30), min_size=1, max_size=12)
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(LINES, st.booleans(), st.sampled_from(["txt", "txt.gz", "txt.zst"]), st.booleans())
 def test_large_files_are_cut_at_lines_and_nothing_is_lost(

@@ -9,7 +9,8 @@ import torch
 
 from tests.generate.helpers import random_model
 from tilth.generate.config import SamplingConfig
-from tilth.generate.engine import generate_ids, next_logits
+from tilth.generate.decode import next_logits
+from tilth.generate.engine import generate_ids
 from tilth.model.kv_cache import KVCache
 from tilth.model.transformer import Transformer
 

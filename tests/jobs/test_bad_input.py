@@ -113,6 +113,26 @@ def test_who_asks_for_an_object_gets_one_of_a_fault_too(tmp_path: Path, cli: Cli
     assert error["exit_code"] == said.code and said.err.endswith(told)
 
 
+@pytest.mark.parametrize(
+    ("words", "message", "command"),
+    [
+        (("prepare", "r.yaml", "--wrkers", "2"), "No such option: --wrkers", "tilth prepare"),
+        (("train",), "Missing argument 'RECIPE'.", "tilth train"),
+        (("evaluate", "runs/r", "more"), "Got unexpected extra argument", "tilth evaluate"),
+        (("check", "r.yaml", "--workers", "two"), "Invalid value for '--workers'", "tilth check"),
+        (("prepaer",), "No such command 'prepaer'.", "tilth"),
+    ],
+)
+def test_who_asks_for_an_object_gets_one_of_a_command_line_that_cannot_be_read(
+    cli: Cli, words: tuple[str, ...], message: str, command: str
+) -> None:
+    plain, said = cli(*words), cli(*words, "--json")
+    assert (plain.out, plain.code) == ("", 2) and (said.err, said.code) == (plain.err, 2)
+    error = json.loads(said.out)["error"]
+    assert message in error["message"] and error["message"] in said.err
+    assert error["remedy"] == f"see `{command} --help`" and error["exit_code"] == 2
+
+
 @pytest.mark.slow
 def test_bytes_that_are_no_text_are_counted_where_they_stand(tmp_path: Path, cli: Cli) -> None:
     words = b" words enough for a document\n"

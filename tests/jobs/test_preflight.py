@@ -35,7 +35,7 @@ pytestmark = pytest.mark.slow
 
 CHATML = ["<|im_start|>", "<|im_end|>"]
 NO_END = "{% for m in messages %}{{ m.role }}: {% generation %}{{ m.content }}{% endgeneration %}\n{% endfor %}"
-Row = dict[str, str]
+Row = dict[str, Any]
 
 
 def pairs(count: int = 60) -> list[Row]:
@@ -164,6 +164,36 @@ def test_no_conversation_is_cut_in_two_by_the_split(looked: Callable[..., Prefli
 def test_a_template_that_never_ends_an_answer_is_noticed(looked: Callable[..., Preflight]) -> None:
     found = looked(pairs(), f"data.chat.template={json.dumps(NO_END)}", "model.context_length=128")
     assert rules(found)[1] == {"without_end"} and summary(found)["without_end"] == summary(found)["rows"]
+
+
+def test_thoughts_that_the_template_does_not_write_are_noticed(looked: Callable[..., Preflight]) -> None:
+    """ChatML writes none: of such an answer the end alone is left."""
+
+    def row(n: int) -> Row:
+        thinks = {"role": "assistant", "content": "", "reasoning_content": f"so{n}"} if n < 7 else {}
+        says = {"role": "assistant", "content": f"answer{n} of{n} mine{n}"}
+        asks = {"role": "user", "content": f"what{n} is{n} it{n}?"}
+        return {"messages": [asks, *([thinks] if thinks else []), says]}
+
+    sets = ("data.chat.template=chatml", f"tokenizer.special_tokens={json.dumps(CHATML)}", "data.split.validation=0")
+    found = looked([row(n) for n in range(40)], *sets)
+    assert "bare_answers" in rules(found)[1] and found.facts.train.bare == 7
+    plain = looked([row(n) for n in range(7, 40)], *sets)
+    assert "bare_answers" not in rules(plain)[1] and plain.facts.train.bare == 0
+
+
+def test_ends_that_are_spelled_out_are_noticed(looked: Callable[..., Preflight]) -> None:
+    """As other tools want them; what the remedy for texts takes out is gone."""
+    spelled = [{**row, "completion": row["completion"] + "<|endoftext|>"} for row in pairs(20)]
+    found = looked([*spelled, *pairs()[20:]], "data.split.validation=0", "model.context_length=128")
+    assert (found.facts.spelled.read, found.facts.spelled.documents) == (60, 20)
+    assert found.facts.spelled.names == ("<|endoftext|>",) and "spelled_tokens" in rules(found)[1]
+    assert "spelled_tokens" not in rules(looked(pairs(), "data.split.validation=0"))[1]
+    texts = [{"text": f"Of soil {n} <|im_start|> and <eos> rain.<|endoftext|>"} for n in range(40)]
+    said = [fault for fault in looked(texts, objective="causal_lm").warnings if fault.rule == "spelled_tokens"]
+    remedy = said[0].remedy.removeprefix("data.clean: add ").partition(";")[0]
+    mended = looked(texts, f"data.clean=[{remedy}]", objective="causal_lm")
+    assert mended.facts.spelled.documents == 0 and "spelled_tokens" not in rules(mended)[1]
 
 
 def test_a_template_that_writes_what_is_no_token_is_noticed(looked: Callable[..., Preflight]) -> None:

@@ -46,11 +46,14 @@ def drawn(seed: int, documents: int) -> list[Document]:
 
 def plainly(documents: list[Document], whole: bool) -> dict[str, Any]:
     """The same by a loop."""
-    rows = []
+    rows, bare = [], 0
     for ids, marks in documents:
         trained = [True] * len(ids) if marks is None else marks
         pairs = list(zip(ids, trained, [*trained[1:], False], strict=True))
         stretches_without = [own and not after and token != END for token, own, after in pairs]
+        before = [False, *trained[:-1]]
+        begun = [token for token, own, earlier in zip(ids, trained, before, strict=True) if own and not earlier]
+        bare += 0 if whole or marks is None else begun.count(END)
         ended = any(own and token == END for token, own, _ in pairs)
         rows.append((len(ids), sum(trained), not ended if whole else any(stretches_without) or not any(trained)))
     counts = Counter(tuple(ids) for ids, _ in documents)
@@ -58,6 +61,7 @@ def plainly(documents: list[Document], whole: bool) -> dict[str, Any]:
         "lengths": [row[0] for row in rows],
         "trained": [row[1] for row in rows],
         "endless": [row[2] for row in rows],
+        "bare": bare,
         "duplicates": sum(n - 1 for n in counts.values()),
         "used": dict(Counter(token for ids, _ in documents for token in ids)),
     }
@@ -66,7 +70,7 @@ def plainly(documents: list[Document], whole: bool) -> dict[str, Any]:
 def same(facts: SplitFacts, expected: dict[str, Any]) -> None:
     for name in ("lengths", "trained", "endless"):
         assert getattr(facts, name).tolist() == expected[name], name
-    assert facts.duplicates == expected["duplicates"]
+    assert (facts.duplicates, facts.bare) == (expected["duplicates"], expected["bare"])
     assert {int(n): int(facts.used[n]) for n in np.flatnonzero(facts.used)} == expected["used"]
 
 

@@ -16,9 +16,10 @@ CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 OURS = "tilth.json"
 LARGEST_CONFIG = 1 << 20
-_PATIENCE = 0.2  # seconds for one pattern, which somebody else wrote
+PATIENCE = 0.2  # seconds for one pattern, which somebody else wrote
 
-# What says where, how and by whom an adapter was trained. Which layers it is at, its tensors say.
+# What says where, how and by whom an adapter was trained. Which layers it is at, its tensors say (and peft_targets.py
+# holds the rest to them).
 _HARMLESS = {
     *("auto_mapping", "base_model_name_or_path", "ensure_weight_tying", "exclude_modules", "fan_in_fan_out"),
     *("inference_mode", "layers_pattern", "layers_to_transform", "megatron_core", "modules_to_save", "peft_version"),
@@ -51,20 +52,33 @@ class PeftConfig:
     dropout: float
     rslora: bool
     dora: bool
+    ranks: Mapping[str, float]
     alphas: Mapping[str, float]
+    targets: frozenset[str] | str | None
+    """Names that modules end with, or one pattern."""
+    narrowed: bool
+    """Whether not all that `targets` names is meant."""
     tied: bool
     base_name: str | None
     place: Path
 
+    def rank_of(self, path: str) -> int:
+        """The rank at a module of theirs."""
+        return int(self._at(path, "rank_pattern", self.ranks, self.rank))
+
     def alpha_of(self, path: str) -> float:
-        """alpha at a module of theirs: that of the first pattern that it ends with, as in PEFT."""
-        for pattern, alpha in self.alphas.items():
+        """alpha at a module of theirs."""
+        return self._at(path, "alpha_pattern", self.alphas, self.alpha)
+
+    def _at(self, path: str, key: str, table: Mapping[str, float], usual: float) -> float:
+        """That of the first pattern that the path ends with, as in PEFT."""
+        for pattern, value in table.items():
             try:
-                if regex.match(rf"(.*\.)?({pattern})$", path, timeout=_PATIENCE):
-                    return alpha
+                if regex.match(rf"(.*\.)?({pattern})$", path, timeout=PATIENCE):
+                    return value
             except (regex.error, TimeoutError) as error:
-                raise _fault(self.place, "alpha_pattern", pattern, f"cannot be used: {error}") from None
-        return self.alpha
+                raise _fault(self.place, key, pattern, f"cannot be used: {error}") from None
+        return usual
 
 
 def read_config(folder: Path) -> PeftConfig:
@@ -79,14 +93,17 @@ def read_config(folder: Path) -> PeftConfig:
             plain = value in _PLAIN_STARTS
         if not (plain or key in _HARMLESS or key in _READ):
             raise _fault(place, key, value, "changes what the adapter computes in a way that tilth lacks")
-    name, patterns = values.get("base_model_name_or_path"), _table(values, "alpha_pattern", place)
+    name = values.get("base_model_name_or_path")
     return PeftConfig(
         rank=int(_number(values, "r", place, least=1, default=8)),
         alpha=_number(values, "lora_alpha", place, default=8),
         dropout=_number(values, "lora_dropout", place, default=0.0),
         rslora=values.get("use_rslora") is True,
         dora=values.get("use_dora") is True,
-        alphas={key: _number(patterns, key, place) for key in patterns},
+        ranks=_table(values, "rank_pattern", place, least=1),
+        alphas=_table(values, "alpha_pattern", place),
+        targets=_targets(values.get("target_modules"), place),
+        narrowed=any(values.get(key) not in (None, [], "") for key in ("exclude_modules", "layers_to_transform")),
         tied=values.get("ensure_weight_tying") is True,
         base_name=name if isinstance(name, str) and name else None,
         place=place,
@@ -108,11 +125,19 @@ def _read_json(place: Path) -> dict[str, Any]:
     return values
 
 
-def _table(values: Mapping[str, Any], key: str, place: Path) -> dict[str, Any]:
+def _table(values: Mapping[str, Any], key: str, place: Path, least: float = 0) -> dict[str, float]:
     table = values.get(key) or {}
     if not isinstance(table, dict):
         raise _fault(place, key, table, "is no table")
-    return table
+    return {pattern: _number(table, pattern, place, least=least) for pattern in table}
+
+
+def _targets(value: object, place: Path) -> frozenset[str] | str | None:
+    if value is None or isinstance(value, str):
+        return value
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise _fault(place, "target_modules", value, "is neither a list of names nor a pattern")
+    return frozenset(value)
 
 
 def _number(

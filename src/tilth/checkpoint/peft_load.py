@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from tilth.checkpoint.peft_config import OURS, UNKNOWN, WEIGHTS, Base, PeftConfig, read_config
 from tilth.checkpoint.peft_names import BEFORE, Placing, modules_of, parameter_names, places, sizes_of
+from tilth.checkpoint.peft_targets import check_ranks, check_targets
 from tilth.checkpoint.tensors import read_tensors
 from tilth.core.errors import CheckpointError
 from tilth.model import adapters
@@ -138,6 +139,8 @@ def _plan(model: nn.Module, tensors: Mapping[str, Tensor], config: PeftConfig, p
             f"the adapter in {config.place.parent} does not fit this base: {said}{more}",
             f"load the base that it was trained beside ({config.base_name or 'which it does not name'})",
         )
+    check_ranks(config, {theirs: len(found["lora_A"]) for theirs, found in lora.items()})
+    check_targets(config, modules, lora.keys(), {key.rpartition(".")[0] for key in rest})
     whole = list(dict.fromkeys(key.rpartition(".")[0] for key in saved if "." in key))
     ours = AdapterConfig(
         rank=config.rank,

@@ -22,6 +22,7 @@ from typing import Annotated, Any, Literal, NoReturn
 import typer
 
 from tilth.cli.export import export
+from tilth.cli.faults import tell, tell_fault, tell_misuse
 from tilth.cli.options import (
     AdapterOption,
     CheckpointOption,
@@ -340,14 +341,16 @@ def main() -> None:
             app()
     except TilthError as error:
         if not error.told:
-            _tell_fault(error)
+            tell_fault(error)
         _leave(error.exit_code)
     except _Interrupted as interrupted:
-        _tell(f"tilth: {interrupted}: what was finished is kept\n  remedy: type the same command to go on")
+        tell(f"tilth: {interrupted}: what was finished is kept\n  remedy: type the same command to go on")
         _leave(75)
     except SystemExit as end:
         if not isinstance(end.code, (int, type(None))):
             raise
+        if isinstance(end.__context__, typer.TyperException):
+            tell_misuse(end.__context__)
         _leave(end.code or 0)
 
 
@@ -361,26 +364,6 @@ def _leave(code: int) -> NoReturn:
                 stream.flush()
         os._exit(code)
     sys.exit(code)
-
-
-def _tell_fault(error: TilthError) -> None:
-    """Message and remedy, its commands as they are typed here; as an object as well, for who asked for one."""
-    from tilth.cli.output import print_json, results
-    from tilth.cli.show import command_name
-
-    remedy = error.remedy.replace("`tilth ", f"`{command_name()} ")
-    _tell(f"tilth: {error.message}\n  remedy: {remedy}")
-    if "--json" in sys.argv and sys.argv[1] != "check":  # which has told the same in an object of its own
-        with contextlib.suppress(TilthError), results():  # it may be standard output itself that fails
-            print_json({"error": {"message": error.message, "remedy": remedy, "exit_code": error.exit_code}})
-
-
-def _tell(text: str) -> None:
-    """The last word, on standard error; when nobody reads it any more, the exit code still says it."""
-    with contextlib.suppress(OSError):
-        sys.stdout.flush()
-    with contextlib.suppress(OSError):
-        print(text, file=sys.stderr)
 
 
 class _Interrupted(BaseException):

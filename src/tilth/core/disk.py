@@ -16,19 +16,34 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 from tilth.core.errors import IntegrityError, StorageError, TilthError
+
+_SYNCED_TOGETHER = 8
+"""Files: who asks a journal while it commits for another waits for the next commit, which is for all of them."""
+
+
+class _Known(NamedTuple):
+    state: tuple[int, ...]
+    sha256: str
+    synced: bool
 
 
 class Disk:
     """Every operation that changes the disk, one method each."""
 
     def __init__(self) -> None:
-        self._hashes: dict[Path, tuple[tuple[int, ...], str]] = {}
+        self._known: dict[Path, _Known] = {}
 
-    def write(self, path: Path, chunks: Iterable[bytes | memoryview]) -> tuple[int, str]:
-        """Writes and fsyncs a new file; returns its size and SHA-256 (of the bytes given, not read back)."""
+    def write(self, path: Path, chunks: Iterable[bytes | memoryview], *, sync: bool = True) -> tuple[int, str]:
+        """Writes a new file; returns its size and SHA-256 (of the bytes given, not read back).
+
+        Args:
+            sync: fsync it. Else it is left to the `sync_files` of the folder that it is made in.
+        """
         digest, size = hashlib.sha256(), 0
         with path.open("wb") as file:
             for chunk in chunks:
@@ -36,14 +51,17 @@ class Disk:
                 digest.update(chunk)
                 size += len(chunk) if isinstance(chunk, bytes) else chunk.nbytes
             file.flush()
-            os.fsync(file.fileno())
-            self._hashes[path] = file_state(os.fstat(file.fileno())), digest.hexdigest()
+            if sync:
+                os.fsync(file.fileno())
+            self._known[path] = _Known(file_state(os.fstat(file.fileno())), digest.hexdigest(), sync)
         return size, digest.hexdigest()
 
-    def take_hash(self, path: Path) -> str | None:
-        """The SHA-256 of a file that `write` or `link` made, when nothing has changed it since; it is told once."""
-        state, sha256 = self._hashes.pop(path, (None, None))
-        return sha256 if sha256 is not None and state == file_state(path.stat()) else None
+    def known_hash(self, path: Path) -> str | None:
+        """The SHA-256 of a file that `write` or `link` made, when nothing has changed it since; told until its folder
+        is synced.
+        """
+        known = self._known.get(path)
+        return known.sha256 if known is not None and known.state == file_state(path.stat()) else None
 
     def append(self, path: Path, data: bytes) -> None:
         """Appends to a file in one write, as long as there is room for it."""
@@ -67,14 +85,14 @@ class Disk:
 
     def replace(self, old: Path, new: Path) -> None:
         """Renames a file over an existing one, atomically."""
-        self._hashes.pop(old, None)
+        self._known.pop(old, None)
         old.replace(new)
 
     def link(self, old: Path, new: Path, sha256: str | None = None) -> None:
         """Gives a file a second name; a copy where the file system has no links.
 
         Args:
-            sha256: of the file, where it is known; it lies on the disk then, and `take_hash` tells it of a link.
+            sha256: of the file, where it is known; it lies on the disk then, and `known_hash` tells it of a link.
         """
         try:
             os.link(old, new)
@@ -82,11 +100,19 @@ class Disk:
             shutil.copyfile(old, new)
         else:
             if sha256 is not None:
-                self._hashes[new] = file_state(new.stat()), sha256
+                self._known[new] = _Known(file_state(new.stat()), sha256, synced=True)
 
     def sync_file(self, path: Path) -> None:
         """Forces a file that a library wrote to disk."""
         self._sync(path)
+
+    def sync_files(self, paths: Iterable[Path]) -> None:
+        """Forces files to disk that do not lie there already, several at a time."""
+        known = [(path, self._known.pop(path, None)) for path in paths]
+        late = [path for path, one in known if one is None or not one.synced or one.state != file_state(path.stat())]
+        with ThreadPoolExecutor(_SYNCED_TOGETHER) as pool:
+            for _ in pool.map(self._sync, late):
+                pass
 
     def sync_folder(self, path: Path) -> None:
         """Forces a folder's entries to disk: without it a rename can be lost with the power."""

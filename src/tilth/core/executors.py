@@ -1,4 +1,5 @@
-"""Who runs tasks: this process, worker processes, or a Ray cluster. None of them decides anything about the result.
+"""Who runs tasks: this process, worker processes, or a Ray cluster (ray_cluster.py). None of them decides anything
+about the result.
 
     with open_executor("processes", workers=4) as executor:
         for index in executor.run(function, [arguments, …]):
@@ -12,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import logging
 import multiprocessing
 import os
 import signal
@@ -25,7 +25,7 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import forkserver, resource_tracker
 from typing import Any, Literal, Self, final
 
-from tilth.core.errors import DataError, RecipeError
+from tilth.core.errors import DataError
 
 ExecutorName = Literal["processes", "ray"]
 Call = Callable[..., None]
@@ -58,6 +58,8 @@ class Executor(ABC):
 def open_executor(name: ExecutorName, workers: int) -> Executor:
     """The executor of a name; RecipeError when it cannot be had here."""
     if name == "ray":
+        from tilth.core.ray_cluster import RayCluster  # it stands on this module
+
         return RayCluster(workers)
     return Processes(workers) if workers > 1 else Inline()
 
@@ -133,13 +135,13 @@ def warm_up(*modules: str) -> None:
 
     Called again, or when it runs already, it does nothing.
     """
-    with without_main(), _undisturbed():
+    with without_main(), undisturbed():
         _CONTEXT.set_forkserver_preload(list(modules))
         forkserver.ensure_running()
 
 
 @contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
+def undisturbed() -> Iterator[None]:
     """Whoever is started here never hears of Ctrl-C, which a terminal sends to all: Python's server ignores it only
     after its imports, and would end within them with a traceback. Here it comes a moment later.
     """
@@ -154,7 +156,7 @@ def _undisturbed() -> Iterator[None]:
 def process_pool(workers: int) -> ProcessPoolExecutor:
     """Worker processes that leave Ctrl-C to their parent, have its environment, and do not outlive it."""
     environment = (dict(os.environ),)
-    with _undisturbed():
+    with undisturbed():
         forkserver.ensure_running()
     return ProcessPoolExecutor(workers, mp_context=_CONTEXT, initializer=_start_worker, initargs=environment)
 
@@ -177,75 +179,12 @@ def _start_worker(environment: dict[str, str]) -> None:
     os.environ.clear()  # it is that of the server, which may have been started under another one
     os.environ.update(environment)
     gc.freeze()  # what was imported stays: looking for garbage in it costs a twentieth of the time
-    threading.Thread(target=_end_with_parent, name="tilth-parent", daemon=True).start()
+    threading.Thread(target=end_with_parent, name="tilth-parent", daemon=True).start()
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
+    """In a process of multiprocessing: waits for the end of the one that started it, and ends it at once."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
     os._exit(1)
-
-
-@final
-class RayCluster(Executor):
-    """A Ray cluster: the one that RAY_ADDRESS names, else one that is started on this machine.
-
-    Every node must see the workspace under the same path, and have the same tilth installed.
-    """
-
-    def __init__(self, workers: int) -> None:
-        super().__init__(workers)
-        try:
-            import ray
-        except ImportError:
-            raise RecipeError(
-                "--executor ray needs Ray, which is not installed",
-                "install it with `pip install 'tilth[cluster]'`, or use --executor processes",
-            ) from None
-        self._ray: Any = ray
-        self._ours = not ray.is_initialized()
-        if self._ours:
-            address = os.environ.get("RAY_ADDRESS")
-            here: dict[str, Any] = {} if address else {"num_cpus": workers, "include_dashboard": False}
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **here)
-
-    def run(self, function: Call, arguments: Sequence[tuple[Any, ...]]) -> Iterator[int]:
-        """Calls as Ray tasks of one processor each; those of a node that is lost are made again elsewhere."""
-        ray = self._ray
-        remote = ray.remote(num_cpus=1, max_retries=3)(_told)
-        waiting = {remote.remote(function, values): index for index, values in enumerate(arguments)}
-        try:
-            while waiting:
-                [finished], _ = ray.wait(list(waiting), num_returns=1)
-                error = self._result(finished)
-                if error is not None:
-                    raise error
-                yield waiting.pop(finished)
-        finally:
-            for reference in waiting:
-                ray.cancel(reference, force=True)
-
-    def _result(self, reference: Any) -> BaseException | None:
-        try:
-            result: BaseException | None = self._ray.get(reference)
-        except self._ray.exceptions.RayError as error:
-            raise DataError(
-                f"Ray could not finish a task: {type(error).__name__}: {str(error).splitlines()[0]}",
-                "look at the cluster (`ray status`), then type the same command: finished tasks are kept",
-            ) from error
-        return result
-
-    def close(self) -> None:
-        """Leaves the cluster, and ends it when it was started here."""
-        if self._ours:
-            self._ray.shutdown()
-
-
-def _told(function: Call, values: tuple[Any, ...]) -> BaseException | None:
-    """The error of a call as a value: Ray would wrap one that is raised, and lose which it was."""
-    try:
-        function(*values)
-    except Exception as error:
-        return error
-    return None

@@ -169,6 +169,7 @@ def free_name(path: Path, suffix: str) -> Path:
 def commit_folder(temporary: Path, final: Path, facts: dict[str, Any] | None = None) -> None:
     """Fsyncs and hashes all files of `temporary`, writes the manifest, renames to `final`, fsyncs the parent."""
     write_manifest(temporary, facts)
+    disk.sync_files(_files_of(temporary))
     for folder in sorted(path for path in temporary.rglob("*") if path.is_dir()):
         disk.sync_folder(folder)
     disk.sync_folder(temporary)
@@ -182,19 +183,21 @@ def commit_folder(temporary: Path, final: Path, facts: dict[str, Any] | None = N
 
 
 def write_manifest(folder: Path, facts: dict[str, Any] | None = None) -> None:
-    """Writes `manifest.json` of a folder that has no name yet: `facts`, and of every other file, fsynced here, size and
-    SHA-256.
+    """Writes `manifest.json` of a folder that has no name yet: `facts`, and of every other file size and SHA-256.
+
+    Whoever gives the folder its name forces all of it to disk before: see `commit_folder`.
     """
     files = {}
-    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / MANIFEST):
-        known = disk.take_hash(path)
-        if known is None:
-            disk.sync_file(path)
-        files[path.relative_to(folder).as_posix()] = {"size": path.stat().st_size, "sha256": known or hash_file(path)}
+    for path in _files_of(folder):
+        if path != folder / MANIFEST:
+            sha256 = disk.known_hash(path) or hash_file(path)
+            files[path.relative_to(folder).as_posix()] = {"size": path.stat().st_size, "sha256": sha256}
     # Not write_file, which would make the folder again when it was taken away meanwhile, and call nothing whole.
-    temporary = _aside(folder / MANIFEST)
-    disk.write(temporary, [seal({**(facts or {}), "files": files})])
-    disk.replace(temporary, folder / MANIFEST)
+    disk.write(folder / MANIFEST, [seal({**(facts or {}), "files": files})], sync=False)
+
+
+def _files_of(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 def write_sealed(path: Path, content: dict[str, Any]) -> None:

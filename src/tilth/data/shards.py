@@ -80,7 +80,7 @@ class _Mask:
         """Writes mask.bin where any document had marks; returns what the manifest says of it."""
         if not self._needed:
             return {}
-        disk.write(folder / "mask.bin", [piece.data.cast("B") for piece in self._pieces if len(piece)])
+        disk.write(folder / "mask.bin", [piece.data.cast("B") for piece in self._pieces if len(piece)], sync=False)
         return {"trained_tokens": int(sum(int(piece.sum()) for piece in self._pieces))}
 
 
@@ -110,9 +110,9 @@ def write_shard(
             yield np.ascontiguousarray(piece.tokens, dtype=dtype).data.cast("B")
 
     disk.make_folder(folder)
-    disk.write(folder / "tokens.bin", chunks())
-    disk.write(folder / "offsets.bin", [np.concatenate(offsets).astype("<i8").tobytes()])
-    disk.write(folder / "doc_ids.bin", [b"".join(doc_ids)])
+    disk.write(folder / "tokens.bin", chunks(), sync=False)
+    disk.write(folder / "offsets.bin", [np.concatenate(offsets).astype("<i8").tobytes()], sync=False)
+    disk.write(folder / "doc_ids.bin", [b"".join(doc_ids)], sync=False)
     marked = mask.write(folder)
     facts = {
         "format_version": FORMAT_VERSION,

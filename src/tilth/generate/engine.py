@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 import torch
 from torch import Tensor
 
 from tilth.generate.config import SamplingConfig
+from tilth.generate.decode import reader_of
 from tilth.generate.memory import Memory
 from tilth.generate.sampling import Sampler
-from tilth.model.kv_cache import KVCache
-from tilth.model.wrapped import AnyModel, WrappedCache
+from tilth.model.wrapped import AnyModel
 
 
 @torch.no_grad()
@@ -41,24 +42,26 @@ def generate_ids(
     """
     assert prompt_ids, "the caller starts an empty prompt with end-of-text"
     window = model.config.context_length
-    history = torch.tensor(prompt_ids, device=model.output_weight.device).repeat(samples, 1)
+    device = model.output_weight.device
+    history = deque([[token] * samples for token in prompt_ids[-window:]], window)
     sampler, ended = Sampler(sampling, samples), [False] * samples
     capacity = min(window, len(prompt_ids) + max_new_tokens)
-    unread, cache = history[:, -window:], None
+    unread, cache = _ids(history, 0, device), None
+    read = reader_of(model, samples)
     if memory is not None and len(prompt_ids) <= window:
         assert samples == 1
         cache = memory.open(model, prompt_ids, capacity)
-        unread = history[:, cache.length :]
+        unread = unread[:, cache.length :]
     for _ in range(max_new_tokens):
         if stopped is not None and stopped():
             return
         if cache is None or cache.length >= window:
-            unread = unread if cache is None else history[:, -max(1, window // 2) :]
+            unread = unread if cache is None else _ids(history, len(history) - max(1, window // 2), device)
             cache = model.new_cache(samples, capacity)
             if memory is not None:
                 memory.forget()
                 memory = None
-        logits_BV = next_logits(model, unread, cache)
+        logits_BV = read(unread, cache)
         if memory is not None:
             memory.note(unread[0].tolist())
         logits_BV = logits_BV[:, :vocab_size]
@@ -66,9 +69,9 @@ def generate_ids(
             chosen = logits_BV.new_full(logits_BV.shape, float("-inf"))
             logits_BV, first_ids = chosen.index_copy(1, first_ids, logits_BV[:, first_ids]), None
         ids = sampler(logits_BV)
-        unread = ids[:, None]
-        history = torch.cat([history, unread], dim=1)
-        row = [None if over else int(i) for i, over in zip(ids.tolist(), ended, strict=True)]
+        unread, tokens = ids[:, None], ids.tolist()
+        history.append(tokens)
+        row = [None if over else token for token, over in zip(tokens, ended, strict=True)]
         ended = [over or i in stop_ids for i, over in zip(row, ended, strict=True)]
         if memory is not None:
             memory.ended = all(ended)
@@ -77,6 +80,6 @@ def generate_ids(
             return
 
 
-def next_logits(model: AnyModel, input_ids_BT: Tensor, cache: KVCache | WrappedCache) -> Tensor:
-    """Logits [B, V] after the last of the given tokens, which go into the cache."""
-    return model.logits(model(input_ids_BT, cache=cache)[:, -1:])[:, -1]
+def _ids(history: Iterable[list[int]], start: int, device: torch.device) -> Tensor:
+    """Tokens of all samples from position `start` of what is remembered [B, T]."""
+    return torch.tensor(list(history)[start:], device=device).T

@@ -20,11 +20,11 @@ from tilth.core.rundir import RunFolder
 from tilth.distributed.runtime import Runtime
 from tilth.jobs.recipe import Recipe
 
-Decision = Literal["micro_rows", "precision"]
+Decision = Literal["micro_rows", "precision", "compile"]
 
-_ASKED_BY: dict[Decision, str] = {"micro_rows": "micro_batch", "precision": "precision"}
+_ASKED_BY: dict[Decision, str] = {"micro_rows": "micro_batch", "precision": "precision", "compile": "compile"}
 """What is decided at the start, and the key of the recipe that asks for it."""
-_ROUNDING = ("device", "micro_batch", "precision")
+_ROUNDING = ("device", "micro_batch", "precision", "compile")
 _LIMITS = ("steps", "tokens", "epochs", "hours", "early_stopping", "convergence")
 
 
@@ -84,13 +84,18 @@ def _kept(recipe: Recipe, checkpoint: Checkpoint | None) -> dict[str, Any]:
     if checkpoint is None:
         return {}
     state, now = checkpoint.state(), asked_of(recipe)
-    before = state["identity"].get("asked", now)
+    before = _asked_before(state, now)
     moved = before["device"] != now["device"]
     kept: dict[str, Any] = {}
     for decision, key in _ASKED_BY.items():
         if before[key] == now[key] and not (moved and now[key] == "auto"):
-            kept[decision] = state[decision]
+            kept[decision] = state.get(decision, False)
     return kept
+
+
+def _asked_before(state: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """What a checkpoint's run was asked for; before there was `compile` nothing was compiled."""
+    return {"compile": False, **state["identity"].get("asked", now)}
 
 
 def changed(now: dict[str, Any], checkpoint: Checkpoint | None) -> list[str]:
@@ -98,7 +103,7 @@ def changed(now: dict[str, Any], checkpoint: Checkpoint | None) -> list[str]:
     if checkpoint is None:
         return []
     before = checkpoint.state()["identity"]
-    found, asked = set(before.get("changed", [])), before.get("asked", now["asked"])
+    found, asked = set(before.get("changed", [])), _asked_before(checkpoint.state(), now["asked"])
     if before["environment"] != now["environment"] or before["world_size"] != now["world_size"]:
         found.add("rounding")
     for kind, keys in (("rounding", _ROUNDING), ("limits", _LIMITS)):

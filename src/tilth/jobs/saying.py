@@ -12,7 +12,9 @@ from tilth.train.trainer import Trainer
 Emit = Callable[[Event], None]
 
 
-def say_before(trainer: Trainer, record: Emit, warnings: list[str], changes: list[str], again: int) -> None:
+def say_before(
+    trainer: Trainer, record: Emit, warnings: list[str], changes: list[str], again: int, blocks: str = ""
+) -> None:
     step, total = trainer.progress.step, trainer.stopping.total_steps
     for warning in warnings:
         record(Message(step, "warning", warning))
@@ -20,6 +22,8 @@ def say_before(trainer: Trainer, record: Emit, warnings: list[str], changes: lis
         record(Message(step, "info", f"the recipe changed: {change}"))
     if again > 0:
         record(Message(step, "info", f"{again} recorded steps came after the last checkpoint: they are done again"))
+    if blocks:
+        record(Message(step, "info", blocks))
     warmup = trainer.config.schedule.warmup(total)
     if total is not None and warmup >= total:
         longer = "longer than" if warmup > total else "as long as"

@@ -19,6 +19,7 @@ from tilth.data.dataset import Dataset
 from tilth.distributed.runtime import Runtime, start
 from tilth.jobs.base import Base, find_base, with_base
 from tilth.jobs.batches import make_loader
+from tilth.jobs.blocks import settle_blocks
 from tilth.jobs.chats import format_of, stop_ids_of
 from tilth.jobs.decisions import Decisions, asked_of, changed
 from tilth.jobs.ending import end_run
@@ -32,6 +33,7 @@ from tilth.jobs.runs import dataset_facts, stored_recipe
 from tilth.jobs.samples import samples_of
 from tilth.jobs.saying import Emit, say_before, say_where
 from tilth.jobs.start import check_files, same_base, starting_model, write_base
+from tilth.model.compiled import compiler_version
 from tilth.model.config import ModelConfig
 from tilth.model.wrapped import AnyConfig, AnyModel, WrappedModel
 from tilth.train.calibration import doubt
@@ -96,13 +98,15 @@ def _train(
     model, beside = starting_model(recipe, base, model_config, runtime.device, precision)
     choose = functools.partial(choose_micro_rows, recipe, model_config, model, loader, runtime.device, precision)
     rows = decisions.take("micro_rows", choose)
+    compiled, of_blocks = settle_blocks(decisions, recipe, model, loader, runtime.device, precision, rows)
     parts = build_parts(recipe, model_config, model, dataset, loader, runtime, store, precision, rows, record)
+    parts.compiled = compiled
     parts.fewer_rows, unread = decisions.fewer_rows()
     parts.keep_rows, parts.before_save = decisions.keep_rows, folder.sync
     parts.sample = samples_of(asked, base, dataset.tokenizer)
     if recipe.adapter is not None:  # so that its checkpoints can be used before it ends
         runtime.from_main(lambda: write_base(folder.path, asked, beside["base"]))
-    parts.identity = {**_identity(asked, recipe, runtime, model), **beside}
+    parts.identity = {**_identity(asked, recipe, runtime, model, compiled), **beside}
     parts.identity["changed"] = changed(parts.identity, checkpoint)
     trainer = Trainer(recipe.train, parts)
     if checkpoint is not None:
@@ -112,7 +116,7 @@ def _train(
     def begin() -> None:
         again = folder.last_step() - trainer.progress.step
         said = [*notes, *warnings, *unread, *folder.rewind(trainer.progress.step)]
-        say_before(trainer, record, said, changes, again)
+        say_before(trainer, record, said, changes, again, of_blocks)
         say_where(checkpoint, trainer, record)
 
     runtime.from_main(begin)
@@ -144,12 +148,13 @@ def _forecast(
     return found
 
 
-def _identity(asked: Recipe, recipe: Recipe, runtime: Runtime, model: AnyModel) -> dict[str, Any]:
+def _identity(asked: Recipe, recipe: Recipe, runtime: Runtime, model: AnyModel, compiled: bool) -> dict[str, Any]:
     """What every checkpoint says of the run that it belongs to."""
     also = ["transformers"] if isinstance(model, WrappedModel) else []  # it computes here
+    environment = fingerprint_environment(torch.get_num_threads(), device_name(runtime), also)
     return {
         "recipe": fingerprint(asked.plain()),
-        "environment": fingerprint_environment(torch.get_num_threads(), device_name(runtime), also),
+        "environment": {**environment, "compiler": compiler_version()} if compiled else environment,
         "world_size": runtime.world_size,
         "asked": asked_of(recipe),
     }

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from tilth.core.errors import RecipeError
 from tilth.model.adapter_config import AdapterConfig
 from tilth.model.dropout import name_sites
+from tilth.model.layers import is_linear
 from tilth.model.lora import LoraLinear, LoraPart
 from tilth.model.patterns import select
 
@@ -119,9 +120,8 @@ def adaptable(model: nn.Module) -> list[str]:
 
 
 def _is_linear(module: nn.Module) -> bool:
-    # The very class: a subclass may do something else with its weight. Conv1D is GPT-2's layer in transformers.
-    conv = type(module).__name__ == "Conv1D" and hasattr(module, "nf")
-    return conv or type(module) is nn.Linear
+    conv = type(module).__name__ == "Conv1D" and hasattr(module, "nf")  # GPT-2's layer in transformers
+    return conv or is_linear(module)
 
 
 def _output_weight(model: nn.Module) -> Tensor | None:

@@ -15,7 +15,7 @@ from tilth.model.chunks import CHUNK, attend_in_chunks
 from tilth.model.config import ModelConfig
 from tilth.model.dropout import Dropout
 from tilth.model.kv_cache import KVCache
-from tilth.model.layers import RMSNorm, apply_rotary
+from tilth.model.layers import Linear, RMSNorm, apply_rotary
 
 Rotary = tuple[Tensor, Tensor]
 
@@ -143,10 +143,10 @@ class Attention(nn.Module):
         self.scale = None if scalar is None else 1 / math.sqrt(scalar)
         hidden, (bias, output_bias, _) = config.hidden_size, config.biases
         width, kv_width = config.num_attention_heads * self.head_dim, config.key_value_heads * self.head_dim
-        self.q_proj = nn.Linear(hidden, width, bias=bias)
-        self.k_proj = nn.Linear(hidden, kv_width, bias=bias)
-        self.v_proj = nn.Linear(hidden, kv_width, bias=bias)
-        self.o_proj = nn.Linear(width, hidden, bias=output_bias)
+        self.q_proj = Linear(hidden, width, bias=bias)
+        self.k_proj = Linear(hidden, kv_width, bias=bias)
+        self.v_proj = Linear(hidden, kv_width, bias=bias)
+        self.o_proj = Linear(width, hidden, bias=output_bias)
         self.norm_whole = config.qk_norm_over == "width"
         sizes = (width, kv_width) if self.norm_whole else (self.head_dim, self.head_dim)
         q_norm, k_norm = (RMSNorm(size, config.norm_eps, config.norm_plus_one) for size in sizes)

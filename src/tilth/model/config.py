@@ -250,6 +250,11 @@ class ModelConfig(Config):
         every: LayerType = "full_attention" if self.sliding_window is None else "sliding_attention"
         return self.layer_types or [every] * self.num_hidden_layers
 
+    def rope_of(self, kind: LayerType) -> tuple[float, RopeScaling | None]:
+        """Base and scaling of the rotary positions of one type of layer."""
+        local = self.rope_local_base_freq if kind == "sliding_attention" else None
+        return (local, None) if local else (self.rope_theta, self.rope_scaling)
+
     @property
     def attention_drop(self) -> float:
         """Dropout of the weights of attention, resolved."""

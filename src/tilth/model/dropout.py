@@ -62,20 +62,33 @@ class Dropout(nn.Module):
 
     Attributes:
         site: the place in the model, from which its draws follow; empty: torch draws.
+        kept: what stays (1, else 0; uint8), where that was drawn beforehand: a compiled graph cannot draw.
     """
 
     def __init__(self, p: float, site: str = "") -> None:
         super().__init__()
         self.p, self.site = p, site
+        self.kept: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.p or not self.training:
             return x
-        if _now is None or not self.site or x.device.type != "cpu" or x.numel() % _now.rows:
+        scale = 1 / (1 - self._drops / _LEVELS)
+        if self.kept is not None:
+            return self.kept.to(x.dtype) * x * scale
+        if x.device.type != "cpu" or _now is None or not self.site or x.numel() % _now.rows:
             return F.dropout(x, self.p)
-        drops = min(round(self.p * _LEVELS), _LEVELS - 1)  # all of them would leave nothing to scale
-        kept: Tensor = _Masked.apply(x, _kept(x, drops, self.site, _now), 1 / (1 - drops / _LEVELS))  # type: ignore[no-untyped-call]
+        kept: Tensor = _Masked.apply(x, _kept(x, self._drops, self.site, _now), scale)  # type: ignore[no-untyped-call]
         return kept
+
+    def draw(self, shape: torch.Size, device: torch.device) -> None:
+        """Sets `kept` for what has this shape, where `forward` would not leave it to torch."""
+        if self.p and self.training and device.type == "cpu" and _now is not None and self.site:
+            self.kept = _stays(_drawn(shape, self.site, _now), self._drops).view(shape)
+
+    @property
+    def _drops(self) -> int:
+        return min(round(self.p * _LEVELS), _LEVELS - 1)  # all of them would leave nothing to scale
 
 
 def name_sites(model: nn.Module) -> None:
@@ -88,8 +101,11 @@ def name_sites(model: nn.Module) -> None:
 def _kept(x: Tensor, drops: int, site: str, draws: _Draws) -> Tensor:
     """1 for what stays of `x`, else 0 (uint8); `drops` of 65,536 go."""
     numbers = torch.empty(x.shape, dtype=torch.int16) if on_paper(x) else _drawn(x.shape, site, draws)
-    stays = numbers >= drops - _LEVELS // 2
-    return stays.view(torch.uint8).view(x.shape)
+    return _stays(numbers, drops).view(x.shape)
+
+
+def _stays(numbers: Tensor, drops: int) -> Tensor:
+    return (numbers >= drops - _LEVELS // 2).view(torch.uint8)
 
 
 def _drawn(shape: torch.Size, site: str, draws: _Draws) -> Tensor:

@@ -32,6 +32,17 @@ class KVCache:
         self.values[layer, :, :, self.length : end] = v_BKTN
         return self.keys[layer, :, :, :end].to(k_BKTN.dtype), self.values[layer, :, :, :end].to(v_BKTN.dtype)
 
+    def place(self) -> list[tuple[Tensor, Tensor]]:
+        """Of each layer where the next token's keys and values go [B, K, N]."""
+        assert self.length < self.capacity, f"one more token does not fit a cache of {self.capacity}"
+        here = (held.select(3, self.length).unbind(0) for held in (self.keys, self.values))
+        return list(zip(*here, strict=True))
+
+    def seen(self) -> list[tuple[Tensor, Tensor]]:
+        """Of each layer the keys and values that the next token sees, its own among them [B, K, S, N]."""
+        seen = (held.narrow(3, 0, self.length + 1).unbind(0) for held in (self.keys, self.values))
+        return list(zip(*seen, strict=True))
+
     def advance(self, tokens: int) -> None:
         """Counts `tokens` as stored, after every layer appended them."""
         self.length += tokens

@@ -1,9 +1,11 @@
-"""The small parts: norms, rotary positions, MLPs.
+"""The small parts: linear layers and embeddings that draw nothing, norms, rotary positions, MLPs.
 
 Shapes in names: B batch, T time, D hidden_size, H attention heads, K key/value heads, N head_dim.
 """
 
 from __future__ import annotations
+
+from typing import TypeGuard
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +14,25 @@ from torch import Tensor, nn
 from tilth.model.config import ModelConfig
 from tilth.model.dropout import Dropout
 from tilth.model.rope import RopeScaling, frequencies
+
+
+class Linear(nn.Linear):
+    """nn.Linear whose numbers are unset until they are drawn or loaded."""
+
+    def reset_parameters(self) -> None:
+        """Draws nothing: torch's draws cost time, and on the meta device import its compiler, which takes a second."""
+
+
+def is_linear(module: nn.Module) -> TypeGuard[nn.Linear]:
+    """Whether it is a linear layer and nothing else: another subclass may do something else with its weight."""
+    return type(module) in (nn.Linear, Linear)
+
+
+class Embedding(nn.Embedding):
+    """nn.Embedding whose numbers are unset until they are drawn or loaded."""
+
+    def reset_parameters(self) -> None:
+        """Draws nothing; see `Linear`."""
 
 
 class RMSNorm(nn.Module):
@@ -95,9 +116,9 @@ class MLP(nn.Module):
         super().__init__()
         hidden, inner, (_, _, bias) = config.hidden_size, config.mlp_size, config.biases
         self.activation = config.activation
-        self.gate_proj = nn.Linear(hidden, inner, bias=bias) if config.gated else None
-        self.up_proj = nn.Linear(hidden, inner, bias=bias)
-        self.down_proj = nn.Linear(inner, hidden, bias=bias)
+        self.gate_proj = Linear(hidden, inner, bias=bias) if config.gated else None
+        self.up_proj = Linear(hidden, inner, bias=bias)
+        self.down_proj = Linear(inner, hidden, bias=bias)
         self.dropout = Dropout(config.dropout)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
@@ -116,7 +137,7 @@ class MLMHead(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.activation = config.activation
-        self.dense = nn.Linear(config.hidden_size, config.hidden_size, bias=config.bias)
+        self.dense = Linear(config.hidden_size, config.hidden_size, bias=config.bias)
         self.norm = make_norm(config)
 
     def forward(self, x_BTD: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ def recompute_layers(model: AnyModel) -> None:
     """
     if isinstance(model, Transformer):
         for layer in model.layers:
-            layer.forward = _recomputed(layer.forward)
+            layer.forward = Recomputed(layer.forward)
         return
     if not model.hf.supports_gradient_checkpointing:
         raise RecipeError(
@@ -36,10 +36,13 @@ def recompute_layers(model: AnyModel) -> None:
     model.hf.gradient_checkpointing_enable({"use_reentrant": False})
 
 
-def _recomputed(forward: Callable[..., Any]) -> Callable[..., Any]:
-    def run(*arguments: Any) -> Any:
-        if not torch.is_grad_enabled():
-            return forward(*arguments)
-        return checkpoint(forward, *arguments, use_reentrant=False)
+class Recomputed:
+    """Runs `forward`, and runs it again on the way back."""
 
-    return run
+    def __init__(self, forward: Callable[..., Any]) -> None:
+        self.forward = forward
+
+    def __call__(self, *arguments: Any) -> Any:
+        if not torch.is_grad_enabled():
+            return self.forward(*arguments)
+        return checkpoint(self.forward, *arguments, use_reentrant=False)

@@ -21,7 +21,7 @@ from tilth.model.attention import Attention, Rotary, window_mask
 from tilth.model.config import LayerType, ModelConfig
 from tilth.model.dropout import Dropout, name_sites
 from tilth.model.kv_cache import KVCache
-from tilth.model.layers import MLP, MLMHead, make_norm, rotary_tables
+from tilth.model.layers import MLP, Embedding, Linear, MLMHead, make_norm, rotary_tables
 
 
 class Block(nn.Module):
@@ -67,15 +67,15 @@ class Transformer(nn.Module):
         self.config = config
         self.kinds = config.kinds
         hidden, learned = config.hidden_size, config.position == "learned"
-        self.embed_tokens = nn.Embedding(config.vocabulary, hidden)
-        self.embed_positions = nn.Embedding(config.positions + config.position_offset, hidden) if learned else None
-        self.embed_types = nn.Embedding(config.type_vocab_size, hidden) if config.type_vocab_size else None
+        self.embed_tokens = Embedding(config.vocabulary, hidden)
+        self.embed_positions = Embedding(config.positions + config.position_offset, hidden) if learned else None
+        self.embed_types = Embedding(config.type_vocab_size, hidden) if config.type_vocab_size else None
         self.embed_norm = make_norm(config) if config.embedding_norm else None
         self.dropout = Dropout(config.dropout)
         self.layers = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
         self.norm = None if config.norm_position == "post" else make_norm(config)
         self.mlm_head = MLMHead(config) if config.mlm_head else None
-        self.lm_head = None if config.tie_word_embeddings else nn.Linear(hidden, config.vocabulary, bias=False)
+        self.lm_head = None if config.tie_word_embeddings else Linear(hidden, config.vocabulary, bias=False)
         self.output_bias = nn.Parameter(torch.empty(config.vocabulary)) if config.mlm_head else None
         name_sites(self)
 
@@ -126,9 +126,8 @@ class Transformer(nn.Module):
     ) -> tuple[Rotary | None, Tensor | None]:
         """What layers of one type share: tables of rotary positions, and which keys their queries see."""
         config, rotary, window = self.config, None, self.config.sliding_window
-        local = config.rope_local_base_freq if kind == "sliding_attention" else None
         if config.position == "rotary":
-            theta, scaling = (local, None) if local else (config.rope_theta, config.rope_scaling)
+            theta, scaling = config.rope_of(kind)
             rotary = rotary_tables(positions_BT, config.head_size, theta, scaling)
         if kind == "sliding_attention" and window is not None:
             mask = window_mask(mask, new, past + new, window, positions_BT.device)
@@ -175,13 +174,9 @@ class Transformer(nn.Module):
 
 
 def build(config: ModelConfig, seed: int | None, device: torch.device | str = "cpu") -> Transformer:
-    """A model on `device`; without a seed its weights are unset, to be loaded.
-
-    It is made on the meta device first: nothing is allocated twice and torch's own initialisers draw nothing.
-    """
-    with torch.device("meta"):
+    """A model on `device`; without a seed its weights are unset, to be loaded."""
+    with torch.device(device):
         model = Transformer(config)
-    model.to_empty(device=device)
     if seed is not None:
         model.initialise(seed)
     return model

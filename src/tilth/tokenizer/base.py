@@ -13,7 +13,7 @@ from __future__ import annotations
 import codecs
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -138,18 +138,19 @@ class Tokenizer(ABC):
 
     def encode_documents(self, texts: Sequence[str]) -> npt.NDArray[np.uint32]:
         """The ids of many texts in a row, end-of-text after each."""
+        ids = self.encode_joined(lambda border: border.join([*map(text_bytes, texts), b""]), len(texts))
+        if ids is not None:
+            return ids.astype(np.uint32, copy=False)
         end = np.array([self.end_of_text], np.uint32)
         parts = [part for text in texts for part in (self.encode_array(text), end)]
         return np.concatenate(parts) if parts else np.empty(0, np.uint32)
 
-    border: ClassVar[bytes] = b""
-    """What ends each text for `encode_joined`; empty where a tokenizer does not have that."""
-
-    def encode_joined(self, joined: bytes, texts: int) -> npt.NDArray[np.unsignedinteger[Any]] | None:
-        """What `encode_documents` gives of so many texts, in UTF-8 and a `border` after each; None where a text holds
-        what cannot be told from that.
+    def encode_joined(self, join: Callable[[bytes], bytes], texts: int) -> npt.NDArray[np.unsignedinteger[Any]] | None:
+        """What `encode_documents` gives of so many texts, which `join` puts together in UTF-8, the border that it is
+        given after each; None where that cannot be told from the whole.
         """
-        raise NotImplementedError
+        del join, texts
+        return None
 
     @property
     def pattern(self) -> PatternName | None:

@@ -17,7 +17,7 @@ so that decode_bytes(encode(data)) == data for all bytes.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from itertools import pairwise
 from typing import Any, ClassVar, final
@@ -94,25 +94,17 @@ class BpeTokenizer(Tokenizer):
         except UnicodeError:
             return self._encode_broken(text_bytes(text))
 
-    border: ClassVar[bytes] = END_OF_TEXT.encode()
+    def encode_joined(self, join: Callable[[bytes], bytes], texts: int) -> npt.NDArray[np.unsignedinteger[Any]] | None:
+        """The ids of many texts in a row: one call of the engine, whatever their number.
 
-    def encode_documents(self, texts: Sequence[str]) -> npt.NDArray[np.uint32]:
-        """The ids of many texts in a row, end-of-text after each: one call of the engine, whatever their number."""
-        ids = self._encode_joined(END_OF_TEXT.join([*texts, ""]), len(texts))
-        return super().encode_documents(texts) if ids is None else ids
-
-    def encode_joined(self, joined: bytes, texts: int) -> npt.NDArray[np.unsignedinteger[Any]] | None:
-        """The same of UTF-8."""
-        return self._encode_joined(joined.decode(), texts)
-
-    def _encode_joined(self, joined: str, texts: int) -> npt.NDArray[np.uint32] | None:
-        """End-of-text stands between texts as its name, which the engine is told to take for the token; so no text may
+        End-of-text stands between them as its name, which the engine is told to take for the token; so no text may
         hold that name here.
         """
-        if joined.count(END_OF_TEXT) != texts:
+        joined = join(END_OF_TEXT.encode())
+        if joined.count(END_OF_TEXT.encode()) != texts:
             return None
         try:
-            return self._engine.encode_to_numpy(joined, allowed_special={END_OF_TEXT}).copy()
+            return self._engine.encode_to_numpy(joined.decode(), allowed_special={END_OF_TEXT}).copy()
         except ValueError:  # lone surrogates, very long runs of white space
             return None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, final
 
 import numpy as np
@@ -25,18 +25,12 @@ class ByteTokenizer(Tokenizer):
         """The ids of a text, one per byte of its UTF-8."""
         return np.frombuffer(text_bytes(text), np.uint8).astype(np.uint32)
 
-    border: ClassVar[bytes] = b"\xff"  # which UTF-8 never holds
-
-    def encode_joined(self, joined: bytes, texts: int) -> npt.NDArray[np.unsignedinteger[Any]]:
+    def encode_joined(self, join: Callable[[bytes], bytes], texts: int) -> npt.NDArray[np.unsignedinteger[Any]]:
         """The ids of many texts in a row, end-of-text after each."""
-        raw = np.frombuffer(joined, np.uint8)
+        raw = np.frombuffer(join(b"\xff"), np.uint8)  # which UTF-8 never holds
         ids = raw.astype(np.uint16)
         ids[raw == 0xFF] = self.end_of_text
         return ids
-
-    def encode_documents(self, texts: Sequence[str]) -> npt.NDArray[np.uint32]:
-        """The ids of many texts in a row, end-of-text after each."""
-        return self.encode_joined(self.border.join([*map(text_bytes, texts), b""]), len(texts)).astype(np.uint32)
 
     def with_special_tokens(self, names: Sequence[str]) -> ByteTokenizer:
         """The same tokenizer with further special tokens."""

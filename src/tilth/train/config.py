@@ -133,6 +133,10 @@ class TrainConfig(Config):
     activation_checkpointing: Literal["none", "full"] = "none"
     """`full`: a layer keeps its input alone, and is computed again on the way back. A third more time, far less memory,
     the same gradients."""
+    compile: bool | Literal["auto"] = False
+    """Layers run as one graph, which torch's compiler makes before the first step (on a CPU with g++, in some 20 s;
+    what it made is kept for the next run). `auto`: where the run is long and a trial shows that it is faster. The same
+    loss, other rounding. Not with an adapter, nor in transformers' own classes."""
     precision: Precision = "auto"
     """Of products; weights and optimizer stay in fp32. `auto` measures which is faster here."""
     device: DeviceName = "auto"

@@ -61,6 +61,8 @@ class Parts:
     scaler: torch.amp.GradScaler
     micro_rows: int
     emit: Callable[[Event], None]
+    compiled: bool = False
+    """Whether the model's layers are (model/compiled.py): kept with every checkpoint."""
     fewer_rows: Mapping[int, int] = field(default_factory=dict)
     keep_rows: Callable[[int, int], None] = lambda step, rows: None
     before_save: Callable[[], None] = lambda: None
@@ -308,6 +310,7 @@ class Trainer:
             "scaler": self.parts.scaler.state_dict(),
             "precision": self.parts.precision,
             "micro_rows": self.parts.micro_rows,
+            "compile": self.parts.compiled,
             "identity": self.parts.identity,
         }
 

@@ -31,6 +31,8 @@ from tilth.data.document import Document
 from tilth.data.stages.filters import FILTER_STAGES
 from tilth.data.tokens import find_tokens
 
+pytestmark = pytest.mark.slow
+
 PEERS: dict[str, Any] = {
     "gopher_quality": peer.GopherQualityFilter,
     "gopher_repetition": peer.GopherRepetitionFilter,
@@ -147,7 +149,6 @@ def ours(stage: str, texts: Sequence[str]) -> list[Said]:
     return [("", r.text) if r.text is not None else (r.rule.removeprefix(f"{stage}/"), "") for r in results]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("stage", PEERS)
 def test_the_rules_are_the_same_for_every_document(stage: str) -> None:
     texts = [text for text in corpus() if text]  # an empty text is no document for tilth, whatever the stage
@@ -182,7 +183,6 @@ def test_the_values_of_repetition_are_those_that_they_measure() -> None:
         assert result.value == pytest.approx(expected, rel=1e-12)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("stage", PEERS)
 def test_their_own_tokens_change_a_verdict_in_a_hundred_at_most(stage: str) -> None:
     texts = [text for text in corpus() if text]

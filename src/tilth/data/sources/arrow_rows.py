@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 import pyarrow as pa
 
-from tilth.data.document import Outcome
+from tilth.data.document import Outcome, Rows
 from tilth.data.sources.intake import Intake
 from tilth.data.sources.parquet_rows import read_columns, values_of
 
@@ -21,7 +21,7 @@ _MAGIC = b"ARROW1"
 _ROWS = 256  # that become Python objects together
 
 
-def read_arrow(intake: Intake, file: BinaryIO) -> Iterator[Outcome]:
+def read_arrow(intake: Intake, file: BinaryIO) -> Iterator[Outcome | Rows]:
     """The outcomes of an Arrow file, row by row."""
     yield from read_columns(intake, file, _schema, _rows)
 

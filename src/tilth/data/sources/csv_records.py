@@ -34,7 +34,10 @@ def records(lines: Iterable[tuple[int, bytes | int]], separator: bytes) -> Itera
         if isinstance(line, int):  # a monster: what it belonged to is gone with it
             yield Record(reader.line if reader else number, too_long=line + (reader.size if reader else 0))
             reader = None
-        elif reader is None and b'"' not in line:
+        elif b'"' not in line:
+            if reader is not None:
+                reader.within(line)
+                continue
             line = line.removesuffix(b"\r")
             yield Record(number, line.split(separator) if line else [])
         else:
@@ -73,6 +76,15 @@ class _QuotedRecord:
                 at = self._quoted(line, at + 1)
             else:
                 at = self._plain(line, at)
+        self._forget_if_too_long()
+
+    def within(self, line: bytes) -> None:
+        """Takes one more line, without a quote, while a quoted cell is open."""
+        self.size += len(line) + 1
+        self._parts += (b"\n", line)
+        self._forget_if_too_long()
+
+    def _forget_if_too_long(self) -> None:
         if self.size > streams.LONGEST_LINE:  # only its end is looked for, so that its tail is not taken for rows
             self.cells, self._parts = [], []
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,11 +35,12 @@ from tilth.data.sources.inputs import ARCHIVES, Input, kind_of, split_suffixes
 from tilth.data.sources.intake import Intake, Note
 from tilth.data.sources.languages import LANGUAGES
 from tilth.data.sources.parquet_rows import read_parquet
+from tilth.data.sources.plain import plain_lines
 from tilth.data.sources.python_questions import read_questions
 from tilth.data.sources.rows import read_csv, read_json, read_jsonl, too_long
 
 
-def _reader_that_opens(kind: str) -> Callable[[Intake], Iterator[Outcome]] | None:
+def _reader_that_opens(kind: str) -> Callable[[Intake], Iterator[Outcome | Rows]] | None:
     """The reader of a kind that is no stream of bytes; what belongs to it alone is imported when it is met."""
     if kind == "hub_stream":
         from tilth.data.sources.hub_stream import read_hub_stream
@@ -220,13 +221,26 @@ def _whole(intake: Intake, text: streams.Utf8) -> Iterator[Outcome]:
             yield intake.from_bytes(locator, part, Note("cut", str(length), why))
 
 
-def _lines(intake: Intake, pieces: Iterable[bytes]) -> Iterator[Outcome]:
-    for number, line in streams.lines(pieces):
-        locator = f"{intake.item.locator}:{number}"
-        if isinstance(line, int):
-            yield intake.drop(locator, too_long(locator, line))
-        else:
-            yield intake.from_bytes(locator, line.removesuffix(b"\r"))
+def _lines(intake: Intake, pieces: Iterable[bytes]) -> Iterator[Outcome | Rows]:
+    number = 1
+    for block in streams.whole_lines(pieces):
+        found = plain_lines(block) if isinstance(block, bytes) and intake.takes_rows else None
+        if found is None:
+            rows: Sequence[bytes | int] = [block] if isinstance(block, int) else streams.split_lines(block)
+            yield from (_line(intake, row, n) for n, row in enumerate(rows, number))
+            number += len(rows)
+            continue
+        yield from (_line(intake, b"", number + place) for place in found.blank.tolist())
+        if len(found.texts):
+            yield intake.rows(found.texts, (number + found.filled).tolist())
+        number += len(found.blank) + len(found.filled)
+
+
+def _line(intake: Intake, line: bytes | int, number: int) -> Outcome:
+    locator = f"{intake.item.locator}:{number}"
+    if isinstance(line, int):
+        return intake.drop(locator, too_long(locator, line))
+    return intake.from_bytes(locator, line.removesuffix(b"\r"))
 
 
 def _paragraphs(intake: Intake, pieces: Iterable[bytes]) -> Iterator[Outcome]:

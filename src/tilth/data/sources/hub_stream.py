@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, cast
 
 from tilth.core.errors import DataError
 from tilth.core.files import read_json
-from tilth.data.document import Outcome
+from tilth.data.document import Outcome, Rows
 from tilth.data.sources.hub_client import Hub
 from tilth.data.sources.intake import Intake
 from tilth.data.sources.parquet_rows import read_parquet
@@ -35,7 +35,7 @@ class _AttemptError(Exception):
     """An attempt failed in a way that another may not."""
 
 
-def read_hub_stream(intake: Intake) -> Iterator[Outcome]:
+def read_hub_stream(intake: Intake) -> Iterator[Outcome | Rows]:
     """The outcomes of a Parquet file on the hub.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,11 +113,12 @@ class Listing:
 
 def split_suffixes(name: str) -> tuple[str, str]:
     """`(suffix, compression suffix)` of a file name in lower case: `A.TXT.gz` -> `(".txt", ".gz")`."""
-    path = Path(name.lower())
-    if path.suffix in _SHORT:
-        return ".tar", _SHORT[path.suffix]
-    compression = path.suffix if path.suffix in COMPRESSIONS else ""
-    return (Path(path.stem).suffix if compression else path.suffix), compression
+    stem, suffix = os.path.splitext(name.lower())  # noqa: PTH122 - a fifth of the time of a Path, three times a file
+    if suffix in _SHORT:
+        return ".tar", _SHORT[suffix]
+    if suffix not in COMPRESSIONS:
+        return suffix, ""
+    return os.path.splitext(stem)[1], suffix  # noqa: PTH122
 
 
 def kind_of(name: str) -> Kind | None:

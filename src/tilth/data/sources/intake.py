@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -98,9 +98,11 @@ class Intake:
         """Whether nothing has to be said of the next documents that is not in their texts."""
         return not (self._of_the_file or self.meta)
 
-    def rows(self, texts: Any, number: int) -> Rows:
-        """The documents that texts are of which nothing is to be said: Arrow's, from the line `number` on."""
-        place, numbers = f"{self.item.locator}:", range(number, number + len(texts))
+    def rows(self, texts: Any, numbers: Sequence[int], before: str = ":") -> Rows:
+        """The documents that texts are of which nothing is to be said: Arrow's, with the number of each line or row,
+        and what stands before it in a locator.
+        """
+        place = self.item.locator + before
         self._outcomes += len(texts)
         ids, locators = make_doc_ids(self.item.source, place, numbers), [f"{place}{n}" for n in numbers]
         return plain_rows(ids, texts, self.item.source, locators, self.license)

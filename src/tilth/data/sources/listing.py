@@ -90,20 +90,21 @@ def _from_url(config: SourceConfig, url: str, downloads: Path) -> Input:
 
 def _from_folder(config: SourceConfig, folder: Path) -> Listing:
     skipped: list[Verdict] = []
+    prefix = config.path_prefix
 
     def skip(path: Path, rule: str, detail: str) -> None:
-        skipped.append(_skip(config, _locator(config, path, folder), rule, detail))
+        skipped.append(_skip(config, _locator(prefix, path, folder), rule, detail))
 
-    found = sorted(_walk(folder, skip), key=lambda path: _locator(config, path, folder))
+    place = {path: _locator(prefix, path, folder) for path in _walk(folder, skip)}
     taken = []
-    for path in found:
+    for path in sorted(place, key=lambda path: place[path]):
         kind = kind_of(path.name)
         if kind is None and config.format == "auto":
             skip(path, "unknown_suffix", f"its suffix is {path.suffix or 'missing'}")
         elif config.format not in ("auto", kind) and kind is not None and kind not in ARCHIVES:
             skip(path, "other_format", f"the recipe asks for {config.format}")
         else:
-            taken.append(_input(config, path, _locator(config, path, folder), explicit=False))
+            taken.append(_input(config, path, place[path], explicit=False))
     if not taken:
         raise _nothing_in(config, f"the folder {folder} holds no file that can be read", skipped)
     return Listing(tuple(taken), tuple(sorted(skipped, key=lambda verdict: verdict.detail)))
@@ -167,8 +168,8 @@ def _fixed_part(pattern: Path) -> Path:
     return Path(*parts[:wild])
 
 
-def _locator(config: SourceConfig, path: Path, folder: Path) -> str:
-    return _posix(PurePosixPath(config.path_prefix, path.relative_to(folder).as_posix()))
+def _locator(prefix: str, path: Path, folder: Path) -> str:
+    return _posix(PurePosixPath(prefix, path.relative_to(folder).as_posix()))
 
 
 def _posix(path: PurePosixPath) -> str:

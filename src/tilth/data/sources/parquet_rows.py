@@ -10,17 +10,20 @@ before. Texts that are not UTF-8 (Arrow does not check what a file claims) are c
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tilth.core import progress
 from tilth.core.errors import DataError
-from tilth.data.document import Outcome
+from tilth.data.document import Outcome, Rows
 from tilth.data.sources import streams
 from tilth.data.sources.intake import Intake, Note
+from tilth.data.sources.plain import plain_column
 from tilth.data.sources.rows import Tally, shaped, too_long
 from tilth.data.sources.shapes import Shape, shape_of
 
@@ -30,32 +33,39 @@ _AT_ONCE = 8 << 20  # bytes of a batch that become Python objects together
 _LARGEST_ROW_GROUP = 2 << 30  # bytes, unpacked, of the columns that are read: a group is unpacked a column at a time
 
 SchemaOf = Callable[[BinaryIO], pa.Schema]
-RowsOf = Callable[[BinaryIO, list[str]], Iterator[dict[str, Any]]]
+RowsOf = Callable[[BinaryIO, list[str]], Iterator[dict[str, Any] | pa.Array]]
 
 
-def read_parquet(intake: Intake, file: BinaryIO) -> Iterator[Outcome]:
-    """The outcomes of a Parquet file, row by row."""
-    yield from read_columns(intake, file, _schema, _rows)
+def read_parquet(intake: Intake, file: BinaryIO) -> Iterator[Outcome | Rows]:
+    """The outcomes of a Parquet file, row by row; where nothing is to be said of rows, many documents at once."""
+    plain = shape_of(intake.config).text is not None and intake.takes_rows
+    yield from read_columns(intake, file, _schema, functools.partial(_rows, plain=plain))
 
 
-def read_columns(intake: Intake, file: BinaryIO, schema_of: SchemaOf, rows_of: RowsOf) -> Iterator[Outcome]:
+def read_columns(intake: Intake, file: BinaryIO, schema_of: SchemaOf, rows_of: RowsOf) -> Iterator[Outcome | Rows]:
     """The outcomes of a file of Arrow's kinds, row by row.
 
     Args:
         schema_of: what columns the file has.
-        rows_of: its rows, with those columns that are named.
+        rows_of: its rows, with those columns that are named; of a single column also its values, many rows at a time.
     """
     tally, shape, place = Tally(intake), shape_of(intake.config), intake.item.locator
     number = text = 0
     try:
         size = file.seek(0, 2)
-        for row in rows_of(file, _columns(intake, shape, schema_of(file))):
-            number += 1
-            outcome = _row(tally, shape, row, f"{place}#row={number}")
-            text += len(outcome.document.text) if outcome.document is not None else 0
+        for found in rows_of(file, _columns(intake, shape, schema_of(file))):
+            first, made = number + 1, None
+            if isinstance(found, dict):
+                number += 1
+                made = _row(tally, shape, found, f"{place}#row={number}")
+                text += len(made.document.text) if made.document is not None else 0
+            else:
+                number += len(found)
+                text += pc.sum(pc.utf8_length(found)).as_py()
+                tally.good(len(found))
             if text > streams.BOMB_BYTES and text > streams.BOMB_RATIO * size:
                 raise _Refused("bomb", f"{text} characters of text out of {size} bytes")
-            yield outcome
+            yield intake.rows(found, range(first, number + 1), "#row=") if made is None else made
     except _Refused as error:
         yield intake.lose(place, Note(error.rule, "", f"{place}: {error.why}"))
     except (OSError, pa.ArrowException) as error:
@@ -95,13 +105,20 @@ def _columns(intake: Intake, shape: Shape, schema: pa.Schema) -> list[str]:
     )
 
 
-def _rows(file: BinaryIO, columns: list[str]) -> Iterator[dict[str, Any]]:
-    """Rows as Python has them, of the columns that are asked for."""
+def _rows(file: BinaryIO, columns: list[str], *, plain: bool) -> Iterator[dict[str, Any] | pa.Array]:
+    """Rows as Python has them, of the columns that are asked for.
+
+    Args:
+        plain: give the texts of a batch of which nothing is to be said as they are.
+    """
     file.seek(0)
     with pq.ParquetFile(file) as parquet:
         sizes = [_batch_rows(parquet.metadata.row_group(n), n, columns) for n in range(parquet.num_row_groups)]
         for group, rows in enumerate(sizes):  # a batch over two groups would be lost with the second
             for batch in parquet.iter_batches(batch_size=rows, row_groups=[group], columns=columns):
+                if plain and (texts := plain_column(batch.column(0))) is not None:
+                    yield texts
+                    continue
                 columns_of_values = [values_of(column) for column in batch.columns]
                 for values in zip(*columns_of_values, strict=True):
                     yield dict(zip(batch.schema.names, values, strict=True))

@@ -13,11 +13,10 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.json as pj
 
-Bytes = npt.NDArray[np.uint8]
+from tilth.data.sources.plain import Bytes, all_filled, is_utf8
 
 _DEEP = 500  # brackets of a line; Python's parser gives up at about a thousand that are nested
 _LONG_NUMBER = 4300  # digits; Python refuses more
@@ -33,7 +32,7 @@ def count_lines(block: bytes) -> int:
 def plain_texts(block: bytes, field: str) -> Any | None:
     """The texts in `field` of the objects that stand on the lines of a block, as a large_string array."""
     raw = np.frombuffer(block, np.uint8)
-    if not (_is_utf8(block) and _one_object_a_line(block, raw)) or _has_odd_number(block, raw):
+    if not (is_utf8(block) and _one_object_a_line(block, raw)) or _has_odd_number(block, raw):
         return None
     try:
         schema = pa.schema([(field, pa.large_string())])
@@ -47,17 +46,7 @@ def plain_texts(block: bytes, field: str) -> Any | None:
     texts = table[field].combine_chunks()
     # Of as many rows as lines each is a line: no object goes over a line's end, for it would begin again with `{`
     # after a `}`, or stand in a string, which holds no line end.
-    return texts if len(texts) == count_lines(block) and not texts.null_count and _all_filled(texts) else None
-
-
-def _is_utf8(block: bytes) -> bool:
-    if block.isascii():
-        return True
-    try:
-        block.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
+    return texts if len(texts) == count_lines(block) and not texts.null_count and all_filled(texts) else None
 
 
 def _one_object_a_line(block: bytes, raw: Bytes) -> bool:
@@ -83,14 +72,3 @@ def _has_odd_number(block: bytes, raw: Bytes) -> bool:
             return True
     digits = np.flatnonzero(_DIGITS[raw[::_STRIDE]]) * _STRIDE
     return any(block[a:b].isdigit() for a, b in pairwise(digits.tolist()) if b - a == _STRIDE)
-
-
-def _all_filled(texts: Any) -> bool:
-    """Whether every text holds more than white space, and none a NUL, which is taken out."""
-    offsets = np.frombuffer(texts.buffers()[1], np.int64, len(texts) + 1, texts.offset * 8)
-    data: Bytes = np.frombuffer(texts.buffers()[2] or b"", np.uint8)
-    if not np.diff(offsets).all() or not data[offsets[0] : offsets[-1]].all():
-        return False
-    first = data[offsets[:-1]]
-    unsure = np.flatnonzero((first <= 0x20) | (first >= 0x7F))
-    return not any(texts[place].as_py().isspace() for place in unsure.tolist())

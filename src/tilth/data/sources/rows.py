@@ -108,7 +108,7 @@ def _of_block(tally: Tally, shape: Shape, block: bytes, number: int, pieces: int
 def _plain(intake: Intake, shape: Shape, block: bytes, number: int) -> Rows | None:
     """The documents on the lines of a block, where nothing is to be said of any."""
     texts = plain_texts(block, shape.text) if shape.text is not None and intake.takes_rows else None
-    return None if texts is None else intake.rows(texts, number)
+    return None if texts is None else intake.rows(texts, range(number, number + len(texts)))
 
 
 def _line(tally: Tally, shape: Shape, line: bytes, number: int) -> Outcome:

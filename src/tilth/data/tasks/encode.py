@@ -152,13 +152,14 @@ def _encoded(
 
 def _tokens(tokenizer: Tokenizer, texts: Any) -> npt.NDArray[np.unsignedinteger[Any]]:
     """The ids of Arrow's texts, end-of-text after each; of most tokenizers without an object for each text."""
-    if tokenizer.border:
+
+    def join(border: bytes) -> bytes:
         row = pa.ListArray.from_arrays(pa.array([0, len(texts)], pa.int32()), texts.cast(pa.large_binary()))
-        joined = pc.binary_join(row, pa.scalar(tokenizer.border, pa.large_binary()))[0].as_buffer()
-        tokens = tokenizer.encode_joined(joined.to_pybytes() + tokenizer.border, len(texts))
-        if tokens is not None:
-            return tokens
-    return tokenizer.encode_documents(texts.to_numpy(zero_copy_only=False).tolist())
+        joined: bytes = pc.binary_join(row, pa.scalar(border, pa.large_binary()))[0].as_py()
+        return joined + border
+
+    tokens = tokenizer.encode_joined(join, len(texts))
+    return tokenizer.encode_documents(texts.to_numpy(zero_copy_only=False).tolist()) if tokens is None else tokens
 
 
 def _units(table: pa.Table, tokenizer: Tokenizer) -> Iterator[_Unit]:

@@ -1,6 +1,7 @@
 """What a preflight knows before it judges: plain facts, of which the rules (rules.py) make errors and warnings.
 
-tokens.py has those of documents, vocabulary.py of ids, run.py of rows and steps, memory.py of the model.
+tokens.py has those of documents, spelled.py of text, vocabulary.py of ids, run.py of rows and steps, memory.py of the
+model.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from tilth.core.errors import TilthError
 from tilth.jobs.preflight.memory import ModelFacts
 from tilth.jobs.preflight.run import RowFacts, RunFacts
+from tilth.jobs.preflight.spelled import SpelledFacts
 from tilth.jobs.preflight.tokens import SplitFacts
 from tilth.jobs.preflight.vocabulary import VocabularyFacts
 from tilth.jobs.recipe import Recipe
@@ -63,6 +65,7 @@ class Facts:
         too_long: training documents that no row can hold; 0 where rows are windows.
         unusable: rows that could not be read or encoded, by stage and rule (`encode/role`).
         unknown: characters of training text that the tokenizer does not know.
+        spelled: documents that spell special tokens.
         rows, run, model: None where a refusal stands in the way.
         refusals: in the order in which training would meet them.
     """
@@ -73,6 +76,7 @@ class Facts:
     too_long: int
     unusable: Mapping[str, int]
     unknown: int
+    spelled: SpelledFacts
     leaks: LeakFacts
     vocabulary: VocabularyFacts
     rows: RowFacts | None

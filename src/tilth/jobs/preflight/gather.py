@@ -23,6 +23,7 @@ from tilth.jobs.preflight.facts import Facts, Refusal
 from tilth.jobs.preflight.held_out import leak_facts
 from tilth.jobs.preflight.memory import ModelFacts, model_facts
 from tilth.jobs.preflight.run import RowFacts, RunFacts, row_facts, run_facts
+from tilth.jobs.preflight.spelled import spelled_facts
 from tilth.jobs.preflight.tokens import SplitFacts, read_split
 from tilth.jobs.preflight.vocabulary import ends_of, vocabulary_facts
 from tilth.jobs.recipe import Recipe
@@ -78,6 +79,7 @@ def gather_facts(
         too_long,
         _unusable(dataset),
         dataset.facts["splits"]["train"]["unknown_characters"],
+        spelled_facts(dataset, tokenizer),
         leak_facts(recipe, dataset, train, validation, thorough=thorough),
         vocabulary_facts(recipe, base, tokenizer, train.used, largest, rows),
         found[0] if found else None,

@@ -7,7 +7,7 @@ A rule is a function of the facts that yields a `Fault`, with the line of the re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from tilth.core.errors import TilthError
@@ -19,6 +19,8 @@ FEW_TRAINED = 0.01
 """Of the positions of a step."""
 MANY_UNKNOWN = 0.001
 """Of the tokens."""
+MANY_SPELLED = 0.01
+"""Of the documents: fewer are those that speak of special tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +144,16 @@ def _without_end(facts: Facts) -> Iterator[Fault]:
     )
 
 
+def _bare(facts: Facts) -> Iterator[Fault]:
+    if facts.train.bare:
+        yield Fault(
+            "bare_answers",
+            f"{facts.train.bare:,} answers are nothing but the token that ends them: the model would learn to say "
+            "nothing",
+            "data.chat.template: one that writes what they hold (thoughts, tool calls); or leave these messages out",
+        )
+
+
 def _unusable(facts: Facts) -> Iterator[Fault]:
     dropped = {rule: n for rule, n in facts.unusable.items() if rule != "encode/nothing_trained"}
     if dropped and facts.recipe.train.objective == "sft":
@@ -203,6 +215,26 @@ def _unknown(facts: Facts) -> Iterator[Fault]:
             f"the tokenizer does not know {facts.unknown:,} characters of the training text",
             "tokenizer.kind: bpe or byte, or a checkpoint that was made for this script",
         )
+
+
+def _spelled(facts: Facts) -> Iterator[Fault]:
+    found = facts.spelled
+    if found.documents <= MANY_SPELLED * found.read:
+        return
+    stage = f"{{drop_spans: {{rules: [{{name: spelled, pattern: '{_literal(found.names)}'}}]}}}}"
+    conversations = facts.recipe.train.objective == "sft"
+    yield Fault(
+        "spelled_tokens",
+        f"{found.documents:,} of {found.read:,} documents spell {', '.join(found.names[:4])}: text never becomes a "
+        "special token, so the model learns to write it out",
+        "data.sources: take it out of the rows; what ends an answer is put there by itself"
+        if conversations
+        else f"data.clean: add {stage}; what ends a document is put there by itself",
+    )
+
+
+def _literal(names: Sequence[str]) -> str:
+    return "|".join(name.replace("|", r"\|") for name in names[:4])
 
 
 def _new_tokens(facts: Facts) -> Iterator[Fault]:
@@ -277,12 +309,14 @@ WARNINGS: tuple[Rule, ...] = (
     _too_long,
     _masked,
     _without_end,
+    _bare,
     _unusable,
     _empty,
     _duplicates,
     _leaks,
     _unmeasured,
     _unknown,
+    _spelled,
     _new_tokens,
     _template_tokens,
     _end_differs,

@@ -38,6 +38,7 @@ class SplitFacts:
         trained: those of them that training predicts, int64 [n].
         keys: equal for equal tokens, uint64 [n].
         endless: whether an answer (or the text) does not end with a token that is trained and ends answers, bool [n].
+        bare: answers that are nothing but the token that ends them.
         used: how often each id occurs, int64 [at least V].
     """
 
@@ -47,6 +48,7 @@ class SplitFacts:
     trained: Int64
     keys: U64
     endless: Bool
+    bare: int
     used: Int64
 
     @property
@@ -89,7 +91,8 @@ def read_split(
         np.concatenate([np.empty(0, dtype), *(getattr(part, name) for part in parts)])
         for name, dtype in (("lengths", np.int64), ("trained", np.int64), ("keys", np.uint64), ("endless", np.bool_))
     )
-    return SplitFacts(stream.documents, stream.tokens, lengths, trained, keys, endless, tables.used)
+    bare = 0 if whole else sum(part.bare for part in parts)
+    return SplitFacts(stream.documents, stream.tokens, lengths, trained, keys, endless, bare, tables.used)
 
 
 class _Tables:
@@ -116,6 +119,7 @@ class _Documents:
     Attributes:
         open_ends: stretches of trained tokens that no end closes.
         ends: trained tokens that end an answer.
+        bare: stretches of trained tokens that begin with one, in all.
     """
 
     lengths: Int64
@@ -124,6 +128,7 @@ class _Documents:
     open_ends: Int64
     ends: Int64
     endless: Bool
+    bare: int = 0
 
 
 def _read_shard(shard: Shard, tables: _Tables, whole: bool) -> _Documents:
@@ -147,14 +152,20 @@ def _read_piece(shard: Shard, first: int, stop: int, tables: _Tables, found: _Do
     places = np.arange(first, stop) - np.repeat(offsets[own], np.diff(begins, append=stop - first))
     numbers = np.take(tables.of_id, tokens, mode="clip") * tables.of_place[places & (PERIOD - 1)]
     found.keys[own] += np.add.reduceat(numbers, begins)
-    trained, last = _marks(shard, first, stop), np.take(tables.ends, tokens, mode="clip")
-    goes_on = np.append(trained[1:], stop < shard.tokens and bool(_marks(shard, stop, stop + 1)[0]))
+    around, last = _marks(shard, first - 1, stop + 1), np.take(tables.ends, tokens, mode="clip")
+    comes_from, trained, goes_on = around[:-2].copy(), around[1:-1], around[2:].copy()
+    comes_from[begins[offsets[own] >= first]] = False
     borders = offsets[own.start + 1 : own.stop + 1]
     goes_on[borders[borders <= stop] - 1 - first] = False
     found.trained[own] += np.add.reduceat(trained, begins, dtype=np.int64)
     found.open_ends[own] += np.add.reduceat(trained & ~goes_on & ~last, begins, dtype=np.int64)
     found.ends[own] += np.add.reduceat(trained & last, begins, dtype=np.int64)
+    found.bare += int((trained & last & ~comes_from).sum()) if shard.has_mask else 0
 
 
 def _marks(shard: Shard, first: int, stop: int) -> Bool:
-    return shard.mask()[first:stop].astype(np.bool_) if shard.has_mask else np.ones(stop - first, np.bool_)
+    """What is trained of some places; nothing before the shard and behind it."""
+    marks, inside = np.zeros(stop - first, np.bool_), slice(max(first, 0), min(stop, shard.tokens))
+    own = slice(inside.start - first, inside.stop - first)
+    marks[own] = shard.mask()[inside].astype(np.bool_) if shard.has_mask else True
+    return marks

@@ -1,0 +1,48 @@
+"""The last word of a command that fails: message and remedy on standard error, and for `--json` the same as one object.
+
+Nothing heavy is imported: `main.py` needs this at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+
+import typer
+
+from tilth.core.errors import TilthError
+
+
+def tell_fault(error: TilthError) -> None:
+    """Message and remedy, its commands as they are typed here; as an object as well, for who asked for one."""
+    from tilth.cli.show import command_name
+
+    remedy = error.remedy.replace("`tilth ", f"`{command_name()} ")
+    tell(f"tilth: {error.message}\n  remedy: {remedy}")
+    if sys.argv[1:2] != ["check"]:  # which has told the same in an object of its own
+        _error_object(error.message, remedy, error.exit_code)
+
+
+def tell_misuse(fault: typer.TyperException) -> None:
+    """Of a command line that typer cannot read, and has said so: the object, for who asked for one."""
+    from tilth.cli.show import command_name
+
+    context = getattr(fault, "ctx", None)
+    command = "" if context is None else context.command_path.removeprefix(context.find_root().info_name)
+    _error_object(fault.format_message(), f"see `{command_name()}{command} --help`", fault.exit_code)
+
+
+def _error_object(message: str, remedy: str, exit_code: int) -> None:
+    from tilth.cli.output import print_json, results
+
+    if "--json" in sys.argv:
+        with contextlib.suppress(TilthError), results():  # it may be standard output itself that fails
+            print_json({"error": {"message": message, "remedy": remedy, "exit_code": exit_code}})
+
+
+def tell(text: str) -> None:
+    """The last word, on standard error; when nobody reads it any more, the exit code still says it."""
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr)

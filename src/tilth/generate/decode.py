@@ -1,0 +1,244 @@
+"""One more token of every sequence, on a CPU: what `Transformer.forward` computes for it, without what surrounds that.
+
+    reader_of(model, samples)      how its tokens are read: by a `Decoder` where that can be
+    Decoder(...)(ids, cache)       logits after one more token of each sequence, which goes into the cache
+
+A small model's products take a millisecond or two a token, and as long again would go into modules, masks, tables and
+tensors that are made anew for each of its layers. Here the layers are tuples of what they call; queries, keys and
+values lie in one buffer, and tables of positions are made once. The products are the model's own, in its precision; a
+layer that is no plain linear one (an adapter beside it, four bits) is called as it is.
+Shapes in names: B batch, D hidden_size, H attention heads, K key/value heads, N head_dim, S tokens in the cache.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tilth.model.attention import Attention
+from tilth.model.config import LayerType, ModelConfig
+from tilth.model.kv_cache import KVCache
+from tilth.model.layers import MLP, LayerNorm, RMSNorm, activate, is_linear, rotary_tables
+from tilth.model.transformer import Block, Transformer
+from tilth.model.wrapped import AnyModel, WrappedCache
+
+Change = Callable[[Tensor], Tensor]
+"""[B, in] -> [B, out]"""
+Tables = tuple[Tensor, Tensor]
+
+
+AnyCache = KVCache | WrappedCache
+Reader = Callable[[Tensor, AnyCache], Tensor]
+"""Ids [B, T] and the cache that they go into -> logits [B, V] after the last of them."""
+
+
+def reader_of(model: AnyModel, samples: int) -> Reader:
+    """How `samples` sequences are read: one token at a time by a `Decoder`, if the model is tilth's own, causal, in
+    fp32 (as its cache is), on a CPU, not in training, and no autocast is on; else by the model itself.
+    """
+    if not isinstance(model, Transformer) or model.training or not model.config.is_causal:
+        return partial(next_logits, model)
+    plain = all(p.device.type == "cpu" and p.dtype == torch.float32 for p in model.parameters())
+    return Decoder(model, samples) if plain and not torch.is_autocast_enabled("cpu") else partial(next_logits, model)
+
+
+def next_logits(model: AnyModel, input_ids_BT: Tensor, cache: AnyCache) -> Tensor:
+    """Logits [B, V] after the last of the given tokens, which go into the cache."""
+    return model.logits(model(input_ids_BT, cache=cache)[:, -1:])[:, -1]
+
+
+class _Layer(NamedTuple):
+    """What a block calls, in its order; None where it has no such norm."""
+
+    before_attention: Change | None
+    project: Callable[[Tensor], None]
+    """Queries, keys and values, normed, go into the buffer."""
+    kind: LayerType
+    o_proj: Change
+    after_attention: Change | None
+    before_mlp: Change | None
+    mlp: Change
+    after_mlp: Change | None
+
+
+class Decoder:
+    """A `Transformer` as one token of `samples` sequences goes through it; reads its weights where they lie."""
+
+    @torch.inference_mode()
+    def __init__(self, model: Transformer, samples: int) -> None:
+        self._model, self._config = model, model.config
+        config, heads, kv_heads = model.config, model.config.num_attention_heads, model.config.key_value_heads
+        self._window = config.sliding_window
+        attention = model.layers[0].self_attn
+        assert isinstance(attention, Attention)
+        self._scale, self._cap = attention.scale, attention.softcap
+        # Queries, keys and values of one token, and all but the values again once they are turned.
+        made = torch.empty(samples, heads + 2 * kv_heads, config.head_size, dtype=model.output_weight.dtype)
+        turned = torch.empty_like(made) if config.position == "rotary" else made
+        self._values_BKN, self._keys_BKN = made[:, heads + kv_heads :], turned[:, heads : heads + kv_heads]
+        # The heads of a group are so many queries of their key head: one token sees all keys, so no mask is needed.
+        self._queries_BKGN = turned[:, :heads].view(samples, kv_heads, heads // kv_heads, config.head_size)
+        self._halves = _halves(made[:, : heads + kv_heads], turned[:, : heads + kv_heads])
+        self._layers = [_layer(block, kind, made) for block, kind in zip(model.layers, model.kinds, strict=True)]
+        self._post = config.norm_position == "post"
+        self._tables: dict[LayerType, Tables] = {}
+
+    def __call__(self, input_ids_BT: Tensor, cache: AnyCache) -> Tensor:
+        """Logits [B, V] after the last of the tokens, which go into the cache; several go through the model."""
+        if input_ids_BT.shape[1] > 1:
+            return next_logits(self._model, input_ids_BT, cache)
+        assert isinstance(cache, KVCache)
+        return self._one(input_ids_BT[:, 0], cache)
+
+    @torch.inference_mode()
+    def _one(self, ids_B: Tensor, cache: KVCache) -> Tensor:
+        position = cache.length
+        here, seen = cache.place(), cache.seen()
+        if self._config.position == "rotary":
+            turns = {kind: _at(tables, position) for kind, tables in self._tables_of(cache.capacity).items()}
+        x_BD = self._embed(ids_B, position)
+        for layer, (key_place, value_place), (keys, values) in zip(self._layers, here, seen, strict=True):
+            layer.project(x_BD if layer.before_attention is None else layer.before_attention(x_BD))
+            if self._config.position == "rotary":
+                self._turn(turns[layer.kind])
+            key_place.copy_(self._keys_BKN)
+            value_place.copy_(self._values_BKN)
+            if layer.kind == "sliding_attention" and self._window is not None and self._window <= position:
+                keys, values = keys[:, :, -self._window :], values[:, :, -self._window :]
+            x_BD = self._add(x_BD, layer.o_proj(self._attend(keys, values)), layer.after_attention)
+            inner_BD = x_BD if layer.before_mlp is None else layer.before_mlp(x_BD)
+            x_BD = self._add(x_BD, layer.mlp(inner_BD), layer.after_mlp)
+        cache.advance(1)
+        for last in (self._model.norm, self._model.mlm_head):
+            x_BD = x_BD if last is None else last(x_BD)
+        return self._model.logits(x_BD)
+
+    def _embed(self, ids_B: Tensor, position: int) -> Tensor:
+        model, config = self._model, self._config
+        x_BD = model.embed_tokens.weight.index_select(0, ids_B)
+        if config.scale_embedding:
+            x_BD.mul_(math.sqrt(config.hidden_size))
+        if model.embed_types is not None:
+            x_BD.add_(model.embed_types.weight[0])
+        if model.embed_positions is not None:
+            x_BD.add_(model.embed_positions.weight[position + config.position_offset])
+        return x_BD if model.embed_norm is None else model.embed_norm(x_BD)
+
+    def _tables_of(self, capacity: int) -> dict[LayerType, Tables]:
+        """cos [S, N] and sin [S, N/2] for so many positions at least, by type of layer."""
+        config = self._config
+        if not self._tables or len(next(iter(self._tables.values()))[0]) < capacity:
+            self._tables = {kind: _tables(config, kind, capacity) for kind in set(config.kinds)}
+        return self._tables
+
+    def _turn(self, tables: Tables) -> None:
+        """Queries and keys turned by their position: `apply_rotary`, all heads at once."""
+        cos_N, sin_n = tables
+        whole, (first, second), turned, (turned_first, turned_second) = self._halves
+        torch.mul(whole, cos_N, out=turned)
+        turned_first.addcmul_(second, sin_n, value=-1)
+        turned_second.addcmul_(first, sin_n)
+
+    def _attend(self, keys_BKSN: Tensor, values_BKSN: Tensor) -> Tensor:
+        """[B, H * N]"""
+        if self._cap is None:
+            out = F.scaled_dot_product_attention(self._queries_BKGN, keys_BKSN, values_BKSN, scale=self._scale)
+        else:
+            scale = 1 / math.sqrt(self._config.head_size) if self._scale is None else self._scale
+            scores_BKGS = (self._queries_BKGN * scale) @ keys_BKSN.transpose(-1, -2)
+            out = (scores_BKGS.div_(self._cap).tanh_() * self._cap).softmax(-1) @ values_BKSN
+        return out.flatten(1)
+
+    def _add(self, x_BD: Tensor, new_BD: Tensor, norm: Change | None) -> Tensor:
+        if norm is None:
+            return x_BD.add_(new_BD)
+        return norm(x_BD + new_BD) if self._post else x_BD.add_(norm(new_BD))
+
+
+def _layer(block: nn.Module, kind: LayerType, made: Tensor) -> _Layer:
+    assert isinstance(block, Block)
+    pre = block.norm_position == "pre"
+    return _Layer(
+        _norm(block.input_layernorm),
+        _projection(block.self_attn, made),
+        kind,
+        _product(block.self_attn.o_proj),
+        None if pre else _norm(block.post_attention_layernorm),
+        _norm(block.post_attention_layernorm if pre else block.pre_feedforward_layernorm),
+        _mlp(block.mlp),
+        _norm(block.post_feedforward_layernorm),
+    )
+
+
+def _norm(norm: RMSNorm | LayerNorm | None) -> Change | None:
+    if isinstance(norm, LayerNorm):
+        shape, weight, bias, eps = norm.weight.shape, norm.weight, norm.bias, norm.eps
+        return lambda x: torch.layer_norm(x, shape, weight, bias, eps, False)
+    return norm
+
+
+def _product(linear: nn.Module) -> Change:
+    if is_linear(linear):
+        return partial(F.linear, weight=linear.weight, bias=linear.bias)
+    return linear
+
+
+def _projection(attention: Attention, made_BXN: Tensor) -> Callable[[Tensor], None]:
+    """A function that writes queries, keys and values of x [B, D], normed, into the buffer."""
+    modules = (attention.q_proj, attention.k_proj, attention.v_proj)
+    widths = [module.out_features for module in modules]
+    places = torch.split(made_BXN.flatten(1), widths, 1)
+    steps = [_into(module, place) for module, place in zip(modules, places, strict=True)]
+    for norm, place in zip((attention.q_norm, attention.k_norm), places[:2], strict=True):
+        if norm is not None:
+            width = place.shape[1] if attention.norm_whole else attention.head_dim
+            steps.append(partial(_normed_in_place, norm, torch.unflatten(place, 1, (-1, width))))
+
+    def project(x_BD: Tensor) -> None:
+        for step in steps:
+            step(x_BD)
+
+    return project
+
+
+def _into(linear: nn.Module, place: Tensor) -> Callable[[Tensor], object]:
+    if not is_linear(linear):
+        return lambda x: place.copy_(linear(x))
+    turned = linear.weight.t()
+    bias: Tensor | None = linear.bias
+    if bias is None:
+        return lambda x: torch.mm(x, turned, out=place)
+    return lambda x: torch.addmm(bias, x, turned, out=place)
+
+
+def _normed_in_place(norm: RMSNorm, place: Tensor, _: Tensor) -> None:
+    place.copy_(norm(place))
+
+
+def _mlp(mlp: MLP) -> Change:
+    up, down, name = _product(mlp.up_proj), _product(mlp.down_proj), mlp.activation
+    if mlp.gate_proj is None:
+        return lambda x: down(activate(up(x), name))
+    gate = _product(mlp.gate_proj)
+    return lambda x: down(activate(gate(x), name).mul_(up(x)))
+
+
+def _tables(config: ModelConfig, kind: LayerType, capacity: int) -> Tables:
+    """cos, for both halves of a head, and sin of all positions."""
+    theta, scaling = config.rope_of(kind)
+    cos, sin = rotary_tables(torch.arange(capacity)[None], config.head_size, theta, scaling)
+    return torch.cat((cos, cos), -1)[0, 0], sin[0, 0]
+
+
+def _at(tables: Tables, position: int) -> Tables:
+    return tables[0][position], tables[1][position]
+
+
+def _halves(made: Tensor, turned: Tensor) -> tuple[Tensor, tuple[Tensor, ...], Tensor, tuple[Tensor, ...]]:
+    return made, made.chunk(2, -1), turned, turned.chunk(2, -1)

@@ -1,0 +1,68 @@
+"""Names of special tokens that the text spells: `<|endoftext|>` at the end of each row, as other tools want it.
+
+    spelled_facts(dataset, tokenizer) -> SpelledFacts
+
+In tilth text never becomes a special token, so what stands there is learned letter by letter, and said aloud.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from tilth.data.dataset import Dataset
+from tilth.tokenizer import Tokenizer
+from tilth.tokenizer.templates import BUILT_IN
+
+MOST_BYTES = 1 << 28
+"""Of text: the first documents of a larger split are read."""
+_ROWS = 1 << 12
+_KNOWN = ("<|endoftext|>", *(name for kind in ("chatml", "llama3", "gemma", "zephyr") for name in BUILT_IN[kind]))
+"""Ends and marks that other models' data is written with; those that ordinary text has too (`[INST]`) are left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpelledFacts:
+    """What the training text spells.
+
+    Attributes:
+        read: documents that were read.
+        documents: those of them that spell a special token.
+        names: the tokens that they spell, the most frequent first.
+    """
+
+    read: int
+    documents: int
+    names: tuple[str, ...]
+
+
+def spelled_facts(dataset: Dataset, tokenizer: Tokenizer) -> SpelledFacts:
+    """Which special tokens the training text spells: the tokenizer's own, and those of other models."""
+    names = sorted({*tokenizer.special_tokens, *_KNOWN}, key=len, reverse=True)
+    pattern = "|".join(re.escape(name) for name in names)
+    read, left, spelled = 0, MOST_BYTES, Counter[str]()
+    documents = 0
+    for path in dataset.files("documents/train"):
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(_ROWS, columns=["text"]):
+                if left <= 0:
+                    return _facts(read, documents, spelled)
+                found = _found(batch["text"], pattern)
+                spelled.update(name for inside in found for name in inside)
+                read, documents, left = read + len(batch), documents + len(found), left - batch.nbytes
+    return _facts(read, documents, spelled)
+
+
+def _found(texts: pa.Array, pattern: str) -> list[set[str]]:
+    """The names in each text that has any."""
+    having = texts.filter(pc.match_substring_regex(texts, pattern))
+    return [set(re.findall(pattern, text)) for text in having.to_pylist()]
+
+
+def _facts(read: int, documents: int, spelled: Counter[str]) -> SpelledFacts:
+    return SpelledFacts(read, documents, tuple(name for name, _ in spelled.most_common()))

@@ -1,0 +1,161 @@
+"""Compiled blocks: what a layer does in training as one graph, which torch's compiler makes and all layers share.
+
+    compile_layers(model)        from outside, within activation checkpointing where there is some
+    plain_layers(model)          as it was
+    unsuited(model)              why a model cannot be compiled so; None where it can
+    compiler_version()           of what makes machine code for processors: other ones may round otherwise
+
+Only passes that are trained on go through the graph; evaluation and generation, whose shapes differ, run plain. There
+is one graph for each shape of a micro-batch: a graph for all of them would round otherwise, and be used or not after
+what came before it. Dropout's masks are drawn before the graph is entered, and are the same as without it.
+
+What was compiled lies in the cache folder of this user, found by inductor under a hash of graph, torch's version,
+compiler and processor. All is compiled in this process: no worker is left behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tilth.core.errors import RecipeError
+from tilth.model.adapters import adapter_names
+from tilth.model.attention import Rotary
+from tilth.model.dropout import Dropout
+from tilth.model.kv_cache import KVCache
+from tilth.model.recompute import Recomputed
+from tilth.model.transformer import Block, Transformer
+from tilth.model.wrapped import AnyModel
+
+_CACHE = "TORCHINDUCTOR_CACHE_DIR"
+_SHAPES = 64  # graphs at the most: rows that are halved again and again, with what is left over, are fewer
+
+Forward = Callable[..., Tensor]
+
+
+def unsuited(model: AnyModel) -> str | None:
+    """Why the layers of `model` stay as they are, in words; None where they can be compiled."""
+    if not isinstance(model, Transformer):
+        return "a class of transformers' runs as it is"
+    if adapter_names(model):
+        return "layers with an adapter have products of their own"
+    return None
+
+
+def compiler_version() -> str:
+    """As the C++ compiler says it; to be asked where it has compiled something."""
+    from torch._inductor.cpp_builder import get_compiler_version_info, get_cpp_compiler
+
+    said = get_compiler_version_info(get_cpp_compiler())
+    found = re.search(r"\w+ version [\d.]+", said)
+    return found[0] if found else said
+
+
+def compile_layers(model: Transformer, cache: Path) -> None:
+    """Lets the layers of `model` run compiled where they train; their graphs are made when they are first needed.
+
+    Args:
+        cache: the folder in which what was compiled is kept for the next process.
+    """
+    _prepare(cache)
+    for layer in model.layers:
+        assert isinstance(layer, Block)
+        _replace(layer, functools.partial(_Compiled, layer))
+
+
+def plain_layers(model: Transformer) -> None:
+    """Undoes `compile_layers`."""
+    for layer in model.layers:
+        _replace(layer, lambda forward: forward.plain if isinstance(forward, _Compiled) else forward)
+
+
+def _replace(layer: nn.Module, change: Callable[[Any], Any]) -> None:
+    """Changes what runs innermost: what is done again for the way back is then the compiled layer."""
+    outer: Any = layer.forward
+    if isinstance(outer, Recomputed):
+        outer.forward = change(outer.forward)
+    else:
+        layer.forward = change(outer)
+
+
+class _Compiled:
+    """The forward of a layer."""
+
+    def __init__(self, layer: Block, plain: Forward) -> None:
+        self._layer, self.plain = layer, plain
+        self._ready: set[object] = set()  # what was passed through; a first pass may compile
+
+    def __call__(
+        self, x_BTD: Tensor, rotary: Rotary | None, mask: Tensor | None, cache: KVCache | None, layer: int
+    ) -> Tensor:
+        if cache is not None or not (torch.is_grad_enabled() and self._layer.training):
+            return self.plain(x_BTD, rotary, mask, cache, layer)
+        kind = x_BTD.shape, x_BTD.requires_grad, None if mask is None else mask.shape
+        with _drawn(self._layer, x_BTD), contextlib.nullcontext() if kind in self._ready else _compiling():
+            # The number of a layer matters to its cache alone; a graph for each number would be made of it.
+            out_BTD = _graph()(self._layer, x_BTD, rotary, mask, None, 0)
+        self._ready.add(kind)
+        return out_BTD
+
+
+@functools.cache
+def _graph() -> Forward:
+    limit: dict[str, Any] = {"recompile_limit": _SHAPES}  # which torch's types do not know
+    graph: Forward = torch.compile(Block.forward, dynamic=False, fullgraph=True, **limit)
+    return graph
+
+
+@contextlib.contextmanager
+def _compiling() -> Iterator[None]:
+    """RecipeError for whatever the compiler raises; what its modules warn of one another is no affair of ours."""
+    from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except (TorchDynamoException, FailOnRecompileLimitHit) as error:
+        raise RecipeError(
+            f"the layers could not be compiled: {_first_line(error)}",
+            "install a C++ compiler (g++) and Python's headers, or set train.compile: false",
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+@contextlib.contextmanager
+def _drawn(layer: Block, x_BTD: Tensor) -> Iterator[None]:
+    """Within it, each dropout of the layer has its mask, where it draws them itself."""
+    batch, time, _ = x_BTD.shape
+    attention, drops = layer.self_attn, [m for m in layer.modules() if isinstance(m, Dropout)]
+    heads = attention.q_proj.out_features // attention.head_dim
+    for module in drops:
+        shape = (batch, heads, time, time) if module is attention.dropout else x_BTD.shape
+        module.draw(torch.Size(shape), x_BTD.device)
+    try:
+        yield
+    finally:
+        for module in drops:
+            module.kept = None
+
+
+def _prepare(cache: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch's own modules, about one another
+        import torch._inductor.config as inductor
+        from torch._inductor.runtime.cache_dir_utils import default_cache_dir
+    inductor.compile_threads = 1
+    # Merely importing it names its own folder there, below /tmp, which is lost; one that the user named stays.
+    if os.environ.get(_CACHE, default_cache_dir()) == default_cache_dir():
+        os.environ[_CACHE] = str(cache)
