@@ -33,7 +33,18 @@ from tilth.data.sources.web.config import CrawlConfig
 from tilth.data.sources.web.crawl import crawl
 from tilth.data.sources.web.documents import read_warc
 
-OPERATIONS = ("write", "append", "truncate", "make_folder", "rename", "replace", "sync_file", "sync_folder", "remove")
+OPERATIONS = (
+    "write",
+    "append",
+    "truncate",
+    "make_folder",
+    "rename",
+    "replace",
+    "sync_file",
+    "sync_files",
+    "sync_folder",
+    "remove",
+)
 
 
 class FailingDisk:
@@ -47,13 +58,13 @@ class FailingDisk:
         if name not in OPERATIONS:
             return operation
 
-        def counted(*arguments: Any) -> Any:
+        def counted(*arguments: Any, **more: Any) -> Any:
             self.left -= 1
             if self.left == 0:
                 if name == "append":
                     operation(arguments[0], arguments[1][: len(arguments[1]) // 2])
                 raise OSError(errno.ENOSPC, "No space left on device")
-            return operation(*arguments)
+            return operation(*arguments, **more)
 
         return counted
 

@@ -110,9 +110,13 @@ class Disk:
         """Forces files to disk that do not lie there already, several at a time."""
         known = [(path, self._known.pop(path, None)) for path in paths]
         late = [path for path, one in known if one is None or not one.synced or one.state != file_state(path.stat())]
-        with ThreadPoolExecutor(_SYNCED_TOGETHER) as pool:
-            for _ in pool.map(self._sync, late):
-                pass
+        try:
+            with ThreadPoolExecutor(_SYNCED_TOGETHER) as pool:
+                for _ in pool.map(self._sync, late):
+                    pass
+        except RuntimeError:  # no memory for a further thread
+            for path in late:
+                self._sync(path)
 
     def sync_folder(self, path: Path) -> None:
         """Forces a folder's entries to disk: without it a rename can be lost with the power."""
