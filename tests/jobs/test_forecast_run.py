@@ -130,3 +130,19 @@ def test_the_peak_is_within_a_tenth(tmp_path: Path) -> None:
     subprocess.run([*command, "--json", str(tmp_path / "found.json")], check=True, timeout=240)
     (found,) = json.loads((tmp_path / "found.json").read_text())
     assert abs(found["memory"] / found["actual"]["memory"] - 1) < 0.1
+
+
+def test_a_run_of_known_shapes_starts_without_torchs_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    write_texts(tmp_path / "texts")
+    write_recipe(tmp_path / "r.yaml", "texts")
+    words = ["tilth", "train", "r.yaml", *(word for pair in SMALL for word in ("--set", pair)), "--run"]
+    told = "atexit.register(lambda: print('torch._dynamo' in sys.modules))"
+    script = f"import atexit, sys; sys.argv = {{}}; {told}\nfrom tilth.cli.main import main\nmain()"
+    loaded, process = [], []
+    for name in ("first", "second"):
+        words_of_run = [sys.executable, "-c", script.format([*words, name])]
+        done = subprocess.run(words_of_run, cwd=tmp_path, capture_output=True, text=True, check=True)
+        loaded.append(done.stdout.splitlines()[-1])
+        process.append(json.loads((tmp_path / name / "result.json").read_text())["forecast"]["parts"]["process"])
+    assert loaded == ["True", "False"] and process[1] < process[0]

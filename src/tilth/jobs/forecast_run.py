@@ -35,14 +35,18 @@ from tilth.model.recompute import recompute_layers
 from tilth.model.transformer import Transformer
 from tilth.model.wrapped import AnyModel
 from tilth.train.calibration import calibrated
-from tilth.train.footprint import Footprint, Plan, footprint
+from tilth.train.footprint import Plan, footprint
+from tilth.train.known import Figures, known
 
 HOLES = 0.31
 """Of what comes and goes in blocks below 48 MiB, the share that glibc holds besides, in holes that nothing fits into:
 measured (benchmarks/forecast.py), and different by a third from one run to the next. With activation checkpointing
 blocks are mapped by themselves (core/environment.py), and leave none."""
-PROCESS = 420 << 20
-"""A process with torch and tilth loaded, a forecast and a step done, without model and data (Linux, torch 2.13)."""
+PROCESS = 347 << 20
+"""A process with torch and tilth loaded and a step done, without model and data (Linux, torch 2.13)."""
+COMPILER = 73 << 20
+"""torch's compiler, in a process that compiles or that made its forecast anew (train/known.py)."""
+_OF_NO_SHAPE = {"steps", "tokens", "epochs", "hours", "seed", "schedule", "checkpoint", "price_per_hour"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +120,9 @@ def memory_forecast(
         rows: of a process's share of the batch; left out: by train.batch_tokens.
     """
     rows = rows or _rows(recipe, micro_rows)
-    return _memory(
-        _footprint(recipe, config, micro_rows, device, precision or _precision(recipe), rows), recipe, rows, device
-    )
+    held_out = recipe.evaluate.batch_tokens if recipe.data.split.validation else 0  # a whole batch of it
+    run = _Run(recipe, config, micro_rows, rows, held_out, device, precision or _precision(recipe))
+    return _memory(run, _figures(run))
 
 
 def run_forecast(
@@ -131,21 +135,24 @@ def run_forecast(
     rows: int,
     steps: int | None,
     held_out: int,
+    here: bool = False,
 ) -> RunForecast:
     """Memory, time and cost; arguments as of `memory_forecast`.
 
     Args:
         steps: that the run has yet to do; None where only the clock or a metric ends it.
         held_out: tokens of the validation split; an evaluation takes no more rows at once than it has.
+        here: the run is this process's own, and so is what the forecast takes.
     """
-    found, rates = _footprint(recipe, config, micro_rows, device, precision, rows, held_out), calibrated(device)
+    run = _Run(recipe, config, micro_rows, rows, held_out, device, precision)
+    found, rates = _figures(run), calibrated(device)
     step = -(-rows // min(micro_rows, rows)) * rates.seconds(found.micro) + rates.seconds(found.update)
     seconds = None if steps is None else steps * step
     if recipe.train.hours is not None:
         seconds = min(seconds or math.inf, 3600 * recipe.train.hours)
     price = recipe.train.price_per_hour
     cost = None if price is None or seconds is None else price * seconds / 3600
-    return RunForecast(_memory(found, recipe, rows, device), step, seconds, cost, rates.made)
+    return RunForecast(_memory(run, found, here=here), step, seconds, cost, rates.made)
 
 
 LONG = 20.0
@@ -193,14 +200,29 @@ def misjudged(taken: dict[str, Any]) -> bool:
     return lasted and not 0.5 <= taken["step_seconds"] / actual["step_seconds"] <= 2
 
 
-def _memory(found: Footprint, recipe: Recipe, rows: int, device: torch.device) -> MemoryForecast:
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """A run as it was chosen: `rows` of a process's share, `micro_rows` of them at once, tokens that are held out."""
+
+    recipe: Recipe
+    config: ModelConfig
+    micro_rows: int
+    rows: int
+    held_out: int
+    device: torch.device
+    precision: Precision
+
+
+def _memory(run: _Run, found: Figures, *, here: bool = False) -> MemoryForecast:
     """What a footprint comes to in a process."""
     peak = found.peak
     parts = {name: size for name, size in peak.parts.items() if size}
-    parts["batches"] = parts.get("batches", 0) + _waiting(recipe, rows)
-    if device.type == "cpu":
-        holes = 0 if recipe.train.activation_checkpointing == "full" else int(HOLES * peak.small)
-        parts |= {"process": PROCESS, "allocator": holes}
+    parts["batches"] = parts.get("batches", 0) + _waiting(run.recipe, run.rows)
+    if run.device.type == "cpu":
+        train = run.recipe.train
+        holes = 0 if train.activation_checkpointing == "full" else int(HOLES * peak.small)
+        compiler = COMPILER if train.compile or (here and found.fresh) else 0
+        parts |= {"process": PROCESS + compiler, "allocator": holes}
     return MemoryForecast(sum(parts.values()), parts, "evaluation" if peak.tape == 1 else "step")
 
 
@@ -213,32 +235,31 @@ def _rows(recipe: Recipe, micro_rows: int) -> int:
     return micro_rows if batch == "all" else max(1, batch // recipe.model.context_length)
 
 
-def _footprint(
-    recipe: Recipe,
-    config: ModelConfig,
-    micro_rows: int,
-    device: torch.device,
-    precision: Precision,
-    rows: int,
-    held_out: int | None = None,
-) -> Footprint:
-    micro_rows = min(micro_rows, rows)
-    if held_out is None:  # a whole batch of it
-        held_out = recipe.evaluate.batch_tokens if recipe.data.split.validation else 0
-    evaluated = max(1, min(recipe.evaluate.batch_tokens, held_out) // config.context_length)
-    return footprint(
-        Plan(
-            partial(_model, recipe, config, precision, device),
-            lambda: Feed.of(_batch(recipe, micro_rows), device),
-            recipe.train,
-            precision,
-            device,
-            rows > micro_rows,
-            (lambda model: _evaluate(model, Feed.of(_batch(recipe, evaluated), device), precision))
-            if held_out
-            else None,
-        )
+def _figures(run: _Run) -> Figures:
+    """Of the run's footprint, by all that it follows from."""
+    recipe, config, device = run.recipe, run.config, run.device
+    micro_rows = min(run.micro_rows, run.rows)
+    evaluated = max(1, min(recipe.evaluate.batch_tokens, run.held_out) // config.context_length)
+    plan = Plan(
+        partial(_model, recipe, config, run.precision, device),
+        lambda: Feed.of(_batch(recipe, micro_rows), device),
+        recipe.train,
+        run.precision,
+        device,
+        run.rows > micro_rows,
+        (lambda model: _evaluate(model, Feed.of(_batch(recipe, evaluated), device), run.precision))
+        if run.held_out
+        else None,
     )
+    facts = {
+        "model": config.model_dump(mode="json"),
+        "adapter": None if recipe.adapter is None else recipe.adapter.model_dump(mode="json"),
+        "train": recipe.train.model_dump(mode="json", exclude=_OF_NO_SHAPE),
+        "batch": [micro_rows, recipe.model.context_length, _apart(recipe), plan.accumulates],
+        "evaluated": evaluated if run.held_out else 0,
+        "in": [run.precision, device.type],
+    }
+    return known(facts, lambda: footprint(plan))
 
 
 def _model(recipe: Recipe, config: ModelConfig, precision: Precision, device: torch.device) -> AnyModel:
@@ -264,7 +285,7 @@ def _batch(recipe: Recipe, rows: int) -> Batch:
     """Rows as this recipe's are, of nothing."""
     length = recipe.model.context_length
     ids = np.zeros((rows, length), np.int64)
-    apart = packing_of(recipe) is not None or not recipe.data.cross_document_attention
+    apart = _apart(recipe)
     doc_ids = np.ones((rows, length), np.int32) if apart else None
     positions = np.zeros((rows, length), np.int64) if apart else None
     return Batch(ids, ids, ids[:, 0], doc_ids, positions, recipe.train.objective != "masked_lm")
@@ -272,6 +293,10 @@ def _batch(recipe: Recipe, rows: int) -> Batch:
 
 def _waiting(recipe: Recipe, rows: int) -> int:
     """Bytes of the batches that the loader holds ready, the one at work and the one in the making."""
-    apart = packing_of(recipe) is not None or not recipe.data.cross_document_attention
     ahead = 1 if recipe.train.batch_tokens == "all" else 4
-    return (ahead + 2) * rows * recipe.model.context_length * (8 + 8 + (12 if apart else 0))
+    return (ahead + 2) * rows * recipe.model.context_length * (8 + 8 + (12 if _apart(recipe) else 0))
+
+
+def _apart(recipe: Recipe) -> bool:
+    """Whether documents in a row do not see each other."""
+    return packing_of(recipe) is not None or not recipe.data.cross_document_attention

@@ -143,7 +143,7 @@ def _forecast(
     steps, device = None if total is None else total - step, parts.runtime.device
     kinds: dict[str, Any] = {"precision": parts.precision, "rows": parts.loader.share_rows, "steps": steps}
     held_out = dataset.stream("validation").tokens
-    found = run_forecast(recipe, config, parts.micro_rows, device, held_out=held_out, **kinds)
+    found = run_forecast(recipe, config, parts.micro_rows, device, held_out=held_out, here=True, **kinds)
     record(Message(step, "info", found.words()))
     return found
 

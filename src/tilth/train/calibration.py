@@ -32,6 +32,7 @@ from tilth.core.environment import processor_features, processor_name
 from tilth.core.errors import TilthError
 from tilth.core.files import disk, read_sealed, write_sealed
 from tilth.train.meter import Kind
+from tilth.train.torch_optim import AdamW
 
 VERSION = 1
 REPEATS = 3
@@ -175,5 +176,5 @@ def _pass(device: torch.device, work: Callable[[Tensor], Tensor], numbers: int) 
 def _update(device: torch.device) -> tuple[float, float]:
     parameter = torch.nn.Parameter(torch.ones(1 << 21, device=device))
     parameter.grad = torch.ones_like(parameter)
-    optimizer = torch.optim.AdamW([parameter], fused=True)
+    optimizer = AdamW([parameter], fused=True)
     return 16.0 * parameter.numel(), _best(device, optimizer.step)

@@ -18,12 +18,13 @@ from torch import Tensor
 from torch.optim.adamw import adamw
 
 from tilth.core.environment import processor_features
+from tilth.train.torch_optim import Optimizer
 
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # Jordan's quintic: all singular values go to about 0.7 ... 1.2 in five steps
 _STEPS = 5
 
 
-class Muon(torch.optim.Optimizer):
+class Muon(Optimizer):
     """Orthogonalised Nesterov momentum for groups with `muon: true` (2-D parameters), fused AdamW for the others.
 
     An orthogonalised update is scaled to entries of about 0.2 in root mean square, as AdamW's are: one learning rate,

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from tilth.core.errors import CheckpointError
 from tilth.train.config import OptimizerConfig
 from tilth.train.muon import Muon
+from tilth.train.torch_optim import SGD, AdamW
 
 
 def make_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Optimizer:
@@ -26,11 +27,11 @@ def make_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Opt
         return Muon(groups, lr=config.lr, momentum=momentum, betas=betas, eps=config.eps)
     groups = _groups(model, config.weight_decay, split_layers=False)
     if config.name == "adamw":
-        return torch.optim.AdamW(groups, lr=config.lr, betas=betas, eps=config.eps, fused=True)
+        return AdamW(groups, lr=config.lr, betas=betas, eps=config.eps, fused=True)
     momentum = 0.9 if config.momentum is None else config.momentum
     if config.name == "gd":
         momentum = 0.0
-    return torch.optim.SGD(groups, lr=config.lr, momentum=momentum, nesterov=config.nesterov, fused=True)
+    return SGD(groups, lr=config.lr, momentum=momentum, nesterov=config.nesterov, fused=True)
 
 
 def _groups(model: nn.Module, weight_decay: float, *, split_layers: bool) -> list[dict[str, Any]]:
