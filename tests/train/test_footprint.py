@@ -63,7 +63,7 @@ def really_saved(precision: Precision) -> int:
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_activations_are_those_that_autograd_keeps(precision: Precision) -> None:
-    peak = play([traced(precision=precision).step])
+    peak = play([traced(precision=precision).step], keeps=False)
     counted = peak.parts["activations"] + peak.parts["loss"]
     assert counted == pytest.approx(really_saved(precision), rel=0.06), "besides, what the last operation works with"
 
@@ -143,11 +143,23 @@ def test_a_mask_has_no_values_on_paper() -> None:
 
 
 def test_what_is_played_is_the_most_that_is_alive() -> None:
-    tape = [Take(1, 10, "weights"), Take(2, 5, "activations"), Call(2, "gradients"), Give(1), Take(3, 50 << 20, "loss")]
-    assert play([tape]) == Peak(
-        (50 << 20) + 5, {"weights": 0, "activations": 0, "gradients": 5, "loss": 50 << 20}, 0, 0
-    )
-    assert play([[Take(1, 8, "loss")], [Take(2, 4, "working")]]) == Peak(12, {"loss": 8, "working": 4}, 12, 1)
+    large = 50 << 20
+    tape = [Take(1, 10, "weights"), Take(2, 5, "activations"), Call(2, "gradients"), Give(1), Take(3, large, "loss")]
+    parts = {"weights": 0, "activations": 0, "gradients": 5, "loss": large}
+    assert play([tape], keeps=False) == Peak(large + 5, parts, 0, 0, 0)
+    assert play([tape], keeps=True) == Peak(large + 5, parts, 0, 10, 0), "the allocator has the ten still"
+    both = [[Take(1, 8, "loss")], [Take(2, 4, "working")]]
+    assert play(both, keeps=True) == Peak(12, {"loss": 8, "working": 4}, 12, 0, 1)
+
+
+def test_small_blocks_stay_and_large_ones_go_back() -> None:
+    small, large = 10 << 20, 60 << 20
+    first = [Take(1, small, "activations"), Take(2, small, "activations"), Give(1), Give(2)]
+    then = [Take(3, large, "loss"), Give(3), Take(4, large, "loss")]
+    assert play([first, then], keeps=True) == Peak(large, {"activations": 0, "loss": large}, 0, 2 * small, 1)
+    assert play([first, then], keeps=False).idle == 0
+    again = [Take(3, small, "loss")]
+    assert play([first, again], keeps=True).tape == 0, "what has stayed is used again"
 
 
 def test_nothing_is_allocated_and_numbers_are_made_up() -> None:

@@ -33,7 +33,7 @@ def make(made: list[int]) -> Make:
         made.append(1)
         product, update = Kind("product", "float32", 200, 40), Kind("update", "float32", 0, 64)
         step = [Take(1, 100, "activations"), Take(2, 28, "loss"), Give(1)]
-        return Footprint([Take(0, 1000, "weights")], step, [], Counter({product: 3}), Counter({update: 1}))
+        return Footprint([Take(0, 1000, "weights")], step, [], Counter({product: 3}), Counter({update: 1}), keeps=True)
 
     return make
 

@@ -38,10 +38,12 @@ from tilth.train.calibration import calibrated
 from tilth.train.footprint import Plan, footprint
 from tilth.train.known import Figures, known
 
-HOLES = 0.31
+HOLES = 0.35
 """Of what comes and goes in blocks below 48 MiB, the share that glibc holds besides, in holes that nothing fits into:
 measured (benchmarks/forecast.py), and different by a third from one run to the next. With activation checkpointing
 blocks are mapped by themselves (core/environment.py), and leave none."""
+IDLE = 1.2
+"""Of such blocks that no tensor is in any more when most is taken, what glibc holds with their holes: measured alike."""
 PROCESS = 347 << 20
 """A process with torch and tilth loaded and a step done, without model and data (Linux, torch 2.13)."""
 COMPILER = 73 << 20
@@ -220,10 +222,11 @@ def _memory(run: _Run, found: Figures, *, here: bool = False) -> MemoryForecast:
     parts["batches"] = parts.get("batches", 0) + _waiting(run.recipe, run.rows)
     if run.device.type == "cpu":
         train = run.recipe.train
-        holes = 0 if train.activation_checkpointing == "full" else int(HOLES * peak.small)
+        full = train.activation_checkpointing == "full"
+        holes = 0 if full else int(HOLES * peak.small + IDLE * peak.idle)
         compiler = COMPILER if train.compile or (here and found.fresh) else 0
         parts |= {"process": PROCESS + compiler, "allocator": holes}
-    return MemoryForecast(sum(parts.values()), parts, "evaluation" if peak.tape == 1 else "step")
+    return MemoryForecast(sum(parts.values()), parts, "evaluation" if peak.tape % 2 else "step")
 
 
 def _precision(recipe: Recipe) -> Precision:

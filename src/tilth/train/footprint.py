@@ -59,6 +59,7 @@ class Footprint:
         step: all of one.
         evaluation: one batch of it; empty where there is none.
         micro, update: work of one micro-batch, and of the optimizer after the last.
+        keeps: small blocks that are given back stay with the process.
     """
 
     before: Tape
@@ -66,11 +67,14 @@ class Footprint:
     evaluation: Tape
     micro: Counter[Kind]
     update: Counter[Kind]
+    keeps: bool
 
     @property
     def peak(self) -> Peak:
-        """The most that is held in a run; `tape` is 1 where that is in an evaluation."""
-        return play([self.before, self.evaluation, self.step])
+        """The most that is taken in a run; `tape` is odd where that is in an evaluation. What one has left with the
+        process is there in the other.
+        """
+        return play([self.before, self.evaluation, self.step, self.evaluation], keeps=self.keeps)
 
 
 def footprint(plan: Plan) -> Footprint:
@@ -97,7 +101,8 @@ def footprint(plan: Plan) -> Footprint:
         micro, meter.work, meter.part = meter.work, Counter(), "working"
         update(model, optimizer, scaler, _FINITE, plan.train.grad_clip)
         # A copy: that the model goes when all is done is no part of a step.
-        return Footprint(before, list(meter.tape), evaluation, micro, meter.work)
+        keeps = plan.device.type == "cpu" and plan.train.activation_checkpointing == "none"
+        return Footprint(before, list(meter.tape), evaluation, micro, meter.work, keeps)
 
 
 def _gradients(meter: Meter, model: AnyModel) -> None:

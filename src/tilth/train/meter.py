@@ -4,7 +4,7 @@
         ...                         the very code that a run executes
     meter.tape                      memory taken and given back, in order
     meter.work                      products and passes over memory, by kind and size
-    play(tapes)                     the most that is held at once, by what it is of
+    play(tapes, keeps=True)         the most that is taken at once, by what it is of
 
 Whatever the code does is counted as it is done: saved activations, copies in another precision, pieces of the loss,
 temporaries of the optimizer. Nothing has to be kept true by hand. What a kernel takes inside itself is not seen.
@@ -159,22 +159,36 @@ def _attention_flops(name: str, read: list[Tensor]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Peak:
-    """The most bytes that were held at once, what they were of, how many of those that come and go with a step lay in
-    blocks of less than 48 MiB, and the number of the tape that was playing.
+    """The most bytes that were taken at once.
+
+    Attributes:
+        total: of tensors.
+        parts: what they were of.
+        small: of blocks of less than 48 MiB that come and go with a step.
+        idle: of blocks below that size what was taken once and no tensor was in at that moment: the allocator keeps it.
+        tape: the number of the tape that was playing.
     """
 
     total: int
     parts: dict[str, int]
     small: int
+    idle: int
     tape: int
 
 
-def play(tapes: Sequence[Tape]) -> Peak:
-    """What is held at the largest when the tapes are played one after the other."""
-    live, held, total, peak = Counter[str](), dict[int, Take](), 0, Peak(0, {}, 0, 0)
+def play(tapes: Sequence[Tape], *, keeps: bool) -> Peak:
+    """What is taken at the largest when the tapes are played one after the other.
+
+    Args:
+        keeps: whether small blocks that are given back stay with the process (core/environment.py).
+    """
+    live, held, peak = Counter[str](), dict[int, Take](), Peak(0, {}, 0, 0, 0)
+    total, heap, high, most = 0, 0, 0, 0
 
     def add(block: Take, sign: int) -> None:
+        nonlocal heap
         live[block.part] += sign * block.size
+        heap += sign * block.size * (block.size < SMALL)
         live["small"] += sign * block.size * (block.size < SMALL and block.part in _PASSING)
 
     for number, tape in enumerate(tapes):
@@ -182,10 +196,11 @@ def play(tapes: Sequence[Tape]) -> Peak:
             if isinstance(event, Take):
                 held[event.block] = event
                 add(event, 1)
-                total += event.size
-                if total > peak.total:
+                total, high = total + event.size, max(high, heap)
+                idle = high - heap if keeps else 0
+                if total + idle > most:
                     parts = dict(live)
-                    peak = Peak(total, parts, parts.pop("small"), number)
+                    most, peak = total + idle, Peak(total, parts, parts.pop("small"), idle, number)
                 continue
             before = held.pop(event.block)
             add(before, -1)
