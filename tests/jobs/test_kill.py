@@ -72,7 +72,7 @@ def test_train_killed_twenty_times(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_and_says_how_to_go_on(tmp_path: Path, number: signal.Signals) -> None:
     write_texts(tmp_path / "texts")
-    recipe = write_recipe(tmp_path / "r.yaml", "texts", train={"steps": 600, "checkpoint": {"every_steps": None}})
+    recipe = write_recipe(tmp_path / "r.yaml", "texts", train={"steps": 300, "checkpoint": {"every_steps": None}})
     whole = last_json(tilth("train", recipe, "--run", "whole", "--json", cwd=tmp_path, sets=SMALL))
     process = subprocess.Popen(
         command("train", recipe, "--run", "stopped", sets=SMALL),
