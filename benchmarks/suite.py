@@ -48,8 +48,8 @@ class Settings:
 def suite(settings: Settings) -> list[Bench]:
     """Every benchmark, of the size that the settings ask for."""
     return [
-        _training(settings, "train-10m", MEDIUM, 64, warm=1, steps=(4, 1, 3, 1, 2), minutes=6, goals=(4.5, None, 3.5)),
-        _training(settings, "train-1m", SMALL, 12, warm=20, steps=(100,) * 5, minutes=3, goals=(2.5, None, None)),
+        _training(settings, "train-10m", MEDIUM, 64, warm=1, steps=(3, 1, 2, 1, 2), minutes=6, goals=(4.5, None, 3.5)),
+        _training(settings, "train-1m", SMALL, 12, warm=20, steps=(100,) * 5, minutes=3.2, goals=(2.5, None, None)),
         _to_loss(settings, 1.886, SMALL, 12, NANO_STEPS, 5, 5, warm=20, steps=200),
         _to_loss(settings, 1.4697, MEDIUM, 64, 1750, 12, 100, warm=1, steps=1, long=True),
         _generation(settings, "generate-10m", MEDIUM, LETTERS, batch=1, new=200, goal=4),
@@ -82,14 +82,15 @@ def _training(
     about = (
         f"Training a GPT of {shape['layers']} layers, {shape['width']} wide, on rows of {shape['context']} characters, "
         f"{rows} in a step, vocabulary {LETTERS}, no dropout, AdamW. tilth is its own training "
-        "job with all that it records; nanoGPT is its loop as it runs on a CPU (fp32, eager), and the same model with "
-        "bf16, `torch.compile` and fused AdamW; the Trainer has its defaults."
+        "job with all that it records, with `train.compile: true` and without; nanoGPT is its loop as it runs on a CPU "
+        "(fp32, eager), and the same model with bf16, `torch.compile` and fused AdamW; the Trainer has its defaults."
     )
     options = _letters(settings, shape, rows, warm=warm, schedule=NANO_STEPS)
     nano, peer = _nano_name(settings), {"function": "benchmarks.training:trainer", "needs": TRANSFORMERS[:2]}
     more: dict[str, Any] = {**peer, "packages": TRANSFORMERS, "remedy": DEV}
+    tilth = _tilth("benchmarks.training:tilth", {"set": (*settings.sets, "train.compile=true")})
     systems: tuple[System, ...] = (
-        _tilth("benchmarks.training:tilth", {"set": settings.sets}),
+        tilth,
         _nano("train", nano, settings, tuned=False, target=goals[0]),
         _nano("train", f"{nano} bf16 + compile", settings, tuned=True, target=goals[1]),
         System("Trainer fp32", options={"bf16": False}, **more),
@@ -99,6 +100,8 @@ def _training(
         dataclasses.replace(system, options={**system.options, "steps": count})
         for system, count in zip(systems, steps, strict=True)  # turns of about the same length
     )
+    plain = {**systems[0].options, "set": settings.sets}
+    systems = (systems[0], dataclasses.replace(tilth, name="tilth, not compiled", options=plain), *systems[1:])
     return Bench(name, about, TOKENS, systems, minutes, prepare="benchmarks.training:prepare", options=options)
 
 
