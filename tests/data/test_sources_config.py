@@ -30,6 +30,12 @@ SHA = "0123456789abcdef" * 4
         ({"url": "https://me:secret@example.org/a.txt", "sha256": SHA}, "user name or password", "path:"),
         ({"url": "http://host:port/a.txt", "sha256": SHA}, "not an address", "https://host/file"),
         ({"builtin": "python"}, "builtin: 'python'", "python_docs"),
+        ({"builtin": "python_docs", "format": "jsonl"}, "format say how files are read", "leave it out"),
+        (
+            {"builtin": "python_docs", "map": {"messages": "m"}, "document": "line"},
+            "map and document say how",
+            "leave it",
+        ),
         ({"path": "a.txt", "name": ""}, "name: it is empty", "leave the key out"),
         ({"path": "a.txt", "max_bad_rows": 2}, "max_bad_rows: 2", "at most 1"),
         ({"path": "a.txt", "feild": "x"}, "feild: unknown key", "field"),

@@ -164,3 +164,15 @@ def test_an_unreadable_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("tilth.data.sources.listing.file_hash", refuse)  # root may read everything, tests often are
     with pytest.raises(DataError, match=r"cannot read .*a\.txt: Permission denied"):
         listed(tmp_path, path="a.txt")
+
+
+def test_links_in_a_ring_and_pipes_are_passed_over_in_a_folder_and_refused_by_name(tmp_path: Path) -> None:
+    write(tmp_path / "data" / "a.txt")
+    (tmp_path / "data" / "ring.txt").symlink_to("ring.txt")
+    os.mkfifo(tmp_path / "data" / "pipe.txt")
+    listing = listed(tmp_path, path="data")
+    assert [item.locator for item in listing] == ["data/a.txt"]
+    assert rules(listing) == {"data/ring.txt": "no_file", "data/pipe.txt": "no_file"}
+    with pytest.raises(DataError, match="is a pipe, a socket or a device") as refused:
+        listed(tmp_path, path="data/pipe.txt")
+    assert "save it to a file" in refused.value.remedy

@@ -270,6 +270,12 @@ def test_redirects_stay_on_http(server: Server, tmp_path: Path, target: str) -> 
         fetch(server, tmp_path)
 
 
+def test_a_redirect_to_what_is_no_address(server: Server, tmp_path: Path) -> None:
+    server.plan = ["to http://[bad"]
+    with pytest.raises(DataError, match="it redirects to what is no address"):
+        fetch(server, tmp_path)
+
+
 @pytest.mark.parametrize(
     "host", ["127.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "169.254.169.254", "10.1.2.3", "2130706433"]
 )

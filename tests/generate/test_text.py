@@ -179,3 +179,9 @@ def test_streamed_pieces_joined_are_the_text() -> None:
     for sample, piece in stream_texts(MODEL, BYTE, "some prompt", options):
         joined[sample] += piece
     assert joined == texts and len(set(texts)) == 3 and not any("e" in text for text in texts)
+
+
+def test_more_samples_than_memory_holds_are_refused_at_once() -> None:
+    with pytest.raises(RecipeError, match=r"1,000,000,000 samples take [\d,.]+ GiB at least") as refused:
+        next(stream_texts(MODEL, BYTE, "a", TextOptions(samples=10**9)))
+    assert "--samples" in refused.value.remedy

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -51,6 +52,7 @@ def call(cwd: Path, *words: object, sets: Sequence[str] = ()) -> Said:
     """`tilth WORDS… --set SET…` in a folder, without a new process."""
     options = [part for value in sets for part in ("--set", value)]
     out, err = io.StringIO(), io.StringIO()
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     with (
         mock.patch.object(sys, "argv", ["tilth", *map(str, words), *options]),
         mock.patch.dict(os.environ, {"CI": "1"}),
@@ -61,6 +63,8 @@ def call(cwd: Path, *words: object, sets: Sequence[str] = ()) -> Said:
     ):
         main()
         sys.exit(0)
+    for number in (signal.SIGINT, signal.SIGTERM):  # a command that ends with a fault hears no signal any more
+        signal.signal(number, handlers[number])
     code = ended.value.code
     return Said(code if isinstance(code, int) else 0, out.getvalue(), err.getvalue())
 

@@ -186,3 +186,60 @@ def test_a_signal_while_preparing(tmp_path: Path, number: signal.Signals) -> Non
     assert process.returncode == 75 and "type the same command to go on" in said and "Traceback" not in said
     last_json(tilth("prepare", recipe, "--json", cwd=tmp_path))
     assert not list((tmp_path / "work").glob("*/.*.tmp")), "what was left half made is cleared away"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_many_signals_are_one_and_json_says_so(tmp_path: Path, number: signal.Signals) -> None:
+    write_texts(tmp_path / "texts")
+    recipe = write_recipe(tmp_path / "r.yaml", "texts", train={"steps": 100_000})
+    process = subprocess.Popen(
+        command("train", recipe, "--json", sets=SMALL),
+        cwd=tmp_path,
+        env=environment(),
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+    )
+    records = tmp_path / "runs" / "small" / "steps.jsonl"
+    while not (records.exists() and records.stat().st_size):
+        assert process.poll() is None
+        time.sleep(0.02)
+    for _ in range(2 if number == signal.SIGTERM else 1):
+        process.send_signal(number)
+    while process.poll() is None:  # all the time from then on, also while the interpreter is taken down
+        time.sleep(0.05)
+        if b"saved" in (tmp_path / "runs" / "small" / "events.jsonl").read_bytes() or number == signal.SIGTERM:
+            process.send_signal(number)
+    said = json.loads(process.communicate(timeout=60)[0].splitlines()[-1])["error"]
+    assert process.returncode == 75 and said["exit_code"] == 75 and number.name in said["message"]
+
+
+def test_a_signal_before_the_first_step_is_told_as_json(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(rows(40_000, 0))
+    recipe = write_recipe(tmp_path / "r.yaml", "a.jsonl")
+    process = subprocess.Popen(
+        command("prepare", recipe, "--json"),
+        cwd=tmp_path,
+        env=environment(),
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+    )
+    while not list(tmp_path.glob("work/tasks/*")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    for _ in range(3):
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.1)
+    said = json.loads(process.communicate(timeout=60)[0].splitlines()[-1])["error"]
+    assert process.returncode == said["exit_code"] == 75 and said["remedy"] == "type the same command to go on"
+
+
+def test_a_name_that_is_not_utf8_stops_nothing_and_is_remembered(tmp_path: Path) -> None:
+    write_texts(tmp_path / "texts")
+    odd = os.fsencode(tmp_path / "texts") + b"/x\377.txt"
+    Path(os.fsdecode(odd)).write_text("A text whose name is of another time.")
+    old = time.time() - 60
+    for path in (tmp_path / "texts").iterdir():
+        os.utime(path, (old, old))
+    recipe = write_recipe(tmp_path / "r.yaml", "texts")
+    first = last_json(tilth("prepare", recipe, "--json", cwd=tmp_path))
+    assert last_json(tilth("prepare", recipe, "--json", cwd=tmp_path)) == first

@@ -48,7 +48,8 @@ def test_format_and_field_can_be_said(trained: Path, cli: Cli) -> None:
     (trained / "a.log").write_text(LINE + "\n")
     (trained / "b.jsonl").write_text(json.dumps({"body": LINE}) + "\n")
     cli("evaluate", "runs/small", "--data", "a.log").fault(3, "suffix of a.log is not known", "--format and --field")
-    cli("evaluate", "runs/small", "--data", "b.jsonl").fault(3, "no 'text'", "--format and --field")
+    said = cli("evaluate", "runs/small", "--data", "b.jsonl").fault(3, "no 'text'", "--format and --field")
+    assert "max_bad_rows" not in said, "no such option is there"
     read = cli("evaluate", "runs/small", "--data", "a.log", "--format", "text", "--json")
     assert evaluated(read) == len(LINE) + 2
     read = cli("evaluate", "runs/small", "--data", "b.jsonl", "--field", "body", "--json")

@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from tilth.core.errors import TilthError
+from tilth.core.errors import Stopped, TilthError
 
 
 def tell_fault(error: TilthError) -> None:
@@ -19,7 +19,7 @@ def tell_fault(error: TilthError) -> None:
 
     remedy = error.remedy.replace("`tilth ", f"`{command_name()} ")
     tell(f"tilth: {error.message}\n  remedy: {remedy}")
-    if sys.argv[1:2] != ["check"]:  # which has told the same in an object of its own
+    if sys.argv[1:2] != ["check"] or isinstance(error, Stopped):  # check has told faults in an object of its own
         _error_object(error.message, remedy, error.exit_code)
 
 

@@ -22,7 +22,7 @@ from typing import Annotated, Any, Literal, NoReturn
 import typer
 
 from tilth.cli.export import export
-from tilth.cli.faults import tell, tell_fault, tell_misuse
+from tilth.cli.faults import tell_fault, tell_misuse
 from tilth.cli.options import (
     AdapterOption,
     CheckpointOption,
@@ -39,7 +39,7 @@ from tilth.cli.options import (
 )
 from tilth.cli.writing import chat, generate
 from tilth.core.environment import let_threads_sleep
-from tilth.core.errors import RecipeError, TilthError
+from tilth.core.errors import RecipeError, Stopped, TilthError
 
 app = typer.Typer(
     name="tilth",
@@ -174,7 +174,9 @@ def prepare(
     wanted: Any = "datasets" if prune_datasets else "tasks" if prune else None
     with results():
         print_dataset(dataset)
-    tidied = tidy_shown(loaded, recipe, workspace, dataset, wanted)
+    again = [str(recipe), *(["--workspace", str(workspace)] if workspace != Path("work") else [])]
+    again += [word for value in sets or () for word in ("--set", value)]
+    tidied = tidy_shown(loaded, again, workspace, dataset, wanted)
     with results():
         if as_json:
             print_json(summary(dataset) | (tidied.summary() if wanted else {}))
@@ -344,7 +346,7 @@ def main() -> None:
             tell_fault(error)
         _leave(error.exit_code)
     except _Interrupted as interrupted:
-        tell(f"tilth: {interrupted}: what was finished is kept\n  remedy: type the same command to go on")
+        tell_fault(Stopped(f"{interrupted}: what was finished is kept", "type the same command to go on"))
         _leave(75)
     except SystemExit as end:
         if not isinstance(end.code, (int, type(None))):
@@ -372,7 +374,9 @@ class _Interrupted(BaseException):
 
 @contextlib.contextmanager
 def _signals_end_it() -> Iterator[None]:
-    """Ctrl-C and SIGTERM end any command in order, with exit code 75; training has handlers of its own."""
+    """Ctrl-C and SIGTERM end any command in order, with exit code 75; training has handlers of its own. Further ones
+    change nothing: who sends one sends several, and the last word is being said.
+    """
 
     def interrupt(number: int, frame: object) -> None:
         raise _Interrupted(signal.Signals(number).name)
@@ -381,5 +385,6 @@ def _signals_end_it() -> Iterator[None]:
     try:
         yield
     finally:
+        ends = isinstance(sys.exc_info()[1], (TilthError, _Interrupted))
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if ends else handler)

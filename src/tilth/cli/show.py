@@ -62,8 +62,12 @@ def prepare_shown(
     return dataset
 
 
-def tidy_shown(recipe: Recipe, path: Path, workspace: Path, dataset: Dataset, wanted: Prune | None) -> Tidied:
-    """Says what the workspace holds that nothing needs, or what of it was removed."""
+def tidy_shown(recipe: Recipe, again: list[str], workspace: Path, dataset: Dataset, wanted: Prune | None) -> Tidied:
+    """Says what the workspace holds that nothing needs, or what of it was removed.
+
+    Args:
+        again: what `tilth prepare` was given that says which recipe and workspace.
+    """
     from tilth.jobs.tidy import tidy
 
     tidied = tidy(workspace, recipe.name, dataset, wanted)
@@ -72,7 +76,7 @@ def tidy_shown(recipe: Recipe, path: Path, workspace: Path, dataset: Dataset, wa
     if tidied.left:
         print(
             f"{_folders(tidied.left)} in {printable(str(workspace))} that no dataset refers to: "
-            f"{printable(typed('prepare', str(path), '--prune'))} removes them",
+            f"{printable(typed('prepare', *again, '--prune'))} removes them",
             file=sys.stderr,
         )
     elif wanted is not None:

@@ -48,7 +48,10 @@ def read_sealed(path: Path) -> dict[str, Any]:
 def seal(content: dict[str, Any]) -> bytes:
     """A manifest's bytes, with the hash of its own content in it: a flipped byte of the manifest is noticed too."""
     content = {key: value for key, value in content.items() if key != "seal"}
-    text = json.dumps(content, indent=2, ensure_ascii=False).encode()
+    try:
+        text = json.dumps(content, indent=2, ensure_ascii=False).encode()
+    except UnicodeEncodeError:  # a path that is not UTF-8 has no encoding; as an escape it has
+        text = json.dumps(content, indent=2).encode()
     begin = text.removesuffix(b"\n}") + b"," if content else b"{"
     return b'%s\n  "seal": "%s"\n}\n' % (begin, hashlib.sha256(text).hexdigest().encode())
 

@@ -10,10 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from tilth.core.environment import total_memory_bytes
 from tilth.core.errors import DataError, RecipeError
 from tilth.generate.config import SamplingConfig
 from tilth.generate.engine import generate_ids
 from tilth.generate.memory import Memory
+from tilth.model.config import ModelConfig
 from tilth.model.wrapped import AnyModel
 from tilth.tokenizer import StreamDecoder, Tokenizer
 
@@ -56,6 +58,7 @@ def stream_texts(
     model.eval()
     opened = _opening(tokenizer, prompt) if isinstance(prompt, str) else _Opened(prompt, begins=True)
     check_ids(model, opened.ids)
+    _check_room(model, options, len(opened.ids))
     first_ids, stop_ids = opened.first_ids, options.stop_ids | {tokenizer.end_of_text}
     writers = [_Writer(tokenizer, options.stop, stop_ids, opened) for _ in range(options.samples)]
     ids = generate_ids(
@@ -103,6 +106,20 @@ def check_ids(model: AnyModel, ids: Sequence[int] | npt.NDArray[np.integer[Any]]
         raise DataError(
             f"{wrong[0]} is no token id of the model, which has rows for 0 to {rows - 1}",
             "name a checkpoint whose tokenizer and weights are of one revision",
+        )
+
+
+def _check_room(model: AnyModel, options: TextOptions, prompt: int) -> None:
+    """RecipeError when so many samples cannot be: what is known of each alone is more than the machine's memory."""
+    config, room = model.config, total_memory_bytes()
+    each = 4 * 2 * config.vocabulary  # scores, and what is drawn from
+    if isinstance(config, ModelConfig):
+        length = min(config.context_length, prompt + options.max_new_tokens)
+        each += 4 * 2 * config.num_hidden_layers * config.key_value_heads * config.head_size * length
+    if room is not None and (all_ := options.samples * each) > room:
+        raise RecipeError(
+            f"{options.samples:,} samples take {all_ / 2**30:,.1f} GiB at least; this machine has {room / 2**30:.1f}",
+            f"ask for at most {room // each:,} at once (--samples), or for fewer tokens of each (--max-new-tokens)",
         )
 
 

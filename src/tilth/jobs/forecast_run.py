@@ -43,7 +43,7 @@ HOLES = 0.35
 measured (benchmarks/forecast.py), and different by a third from one run to the next. With activation checkpointing
 blocks are mapped by themselves (core/environment.py), and leave none."""
 IDLE = 1.2
-"""Of such blocks that no tensor is in any more when most is taken, what glibc holds with their holes: measured alike."""
+"""Of such blocks that no tensor is in any more when most is taken, what glibc holds, with holes: measured alike."""
 PROCESS = 347 << 20
 """A process with torch and tilth loaded and a step done, without model and data (Linux, torch 2.13)."""
 COMPILER = 73 << 20

@@ -36,8 +36,11 @@ def encode_files(
     try:
         return _encode_files(language_model, habits, source, scratch)
     except DataError as error:
-        if re.search(r"`(format|field):", error.remedy):  # written for recipes
-            raise type(error)(error.message, f"{error.remedy}; here these are --format and --field") from None
+        remedy = re.sub(r"(,? or raise |[;,] )?`max_bad_rows.*", "", error.remedy)  # remedies are written for recipes
+        if re.search(r"`(format|field):", remedy):
+            remedy += "; here these are --format and --field"
+        if remedy != error.remedy:
+            raise type(error)(error.message, remedy or "mend the file, or take it out") from None
         raise
 
 

@@ -151,6 +151,11 @@ class SourceConfig(Config):
         given = [key for key in ("field", "template", "map") if getattr(self, key) != fields[key].default]
         if len(given) > 1:
             raise ValueError(f"{' and '.join(given)} say the same thing | keep one of them")
+        of_files = [
+            key for key in (*given, "format", "records", "document") if getattr(self, key) != fields[key].default
+        ]
+        if self.builtin is not None and of_files:
+            raise ValueError(f"{' and '.join(of_files)} say how files are read | builtin needs none: leave it out")
         return self
 
     @property

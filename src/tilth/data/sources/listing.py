@@ -69,6 +69,11 @@ def list_inputs(config: SourceConfig, base: Path, downloads: Path) -> Listing:
     path = base / Path(config.path).expanduser()
     if path.is_dir():
         return _from_folder(config, path)
+    if path.exists() and not path.is_file():
+        raise DataError(
+            f"source {config.source_name}: {path} is a pipe, a socket or a device",
+            "a source is read more than once: save it to a file, and name that",
+        )
     if path.exists():
         return Listing((_input(config, path, config.path_prefix or path.name, explicit=True),))
     if GLOB_CHARACTERS & set(config.path):
@@ -129,7 +134,9 @@ def _walk(folder: Path, skip: Callable[[Path, str, str], None]) -> Iterator[Path
             path = here / name
             if name.startswith("."):
                 skip(path, "hidden", "a hidden file")
-            elif path.is_symlink() and not path.resolve().is_relative_to(root):
+            elif path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(
+                root
+            ):  # resolve() fails on rings
                 skip(path, "leaves_folder", "a link that leads out of the folder")
             elif not path.is_file():
                 skip(path, "no_file", "a broken link, a socket or a device")

@@ -134,6 +134,11 @@ def _attempt(url: str, part: Path) -> None:
         with closing(error):
             _refused(url, part, start, error)
         return
+    except ValueError as error:
+        raise DataError(
+            f"cannot download {url}: it redirects to what is no address ({error})",
+            "name the final address in the recipe, or download the file by hand and use `path:`",
+        ) from error
     with response:
         total = _place(response, part, start)
         progress.expect(total or 0)
