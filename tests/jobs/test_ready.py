@@ -157,7 +157,8 @@ def test_prune_removes_what_no_dataset_refers_to(texts: Path, cli: Cli) -> None:
     (downloads / "a.txt").write_text("kept")
     before = {path.name for path in (texts / "work" / "tasks").iterdir()}
     said = cli("prepare", "r.yaml", sets=SMALL)
-    assert "8 results, " in said.err and "prepare r.yaml --prune removes them" in said.err, said.err
+    assert "8 results, " in said.err and "--prune removes them" in said.err, said.err
+    assert f"prepare r.yaml --set '{SMALL[0]}'" in said.err, "as it was typed: another recipe needs other results"
     pruned = cli("prepare", "r.yaml", "--prune", "--json", sets=SMALL)
     assert pruned.json()["removed"]["folders"] == 8 and pruned.json()["removed"]["bytes"] > 1000
     after = {path.name for path in (texts / "work" / "tasks").iterdir()}

@@ -134,9 +134,7 @@ def _walk(folder: Path, skip: Callable[[Path, str, str], None]) -> Iterator[Path
             path = here / name
             if name.startswith("."):
                 skip(path, "hidden", "a hidden file")
-            elif path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(
-                root
-            ):  # resolve() fails on rings
+            elif path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(root):  # never raises, on a ring
                 skip(path, "leaves_folder", "a link that leads out of the folder")
             elif not path.is_file():
                 skip(path, "no_file", "a broken link, a socket or a device")
