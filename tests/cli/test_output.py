@@ -56,6 +56,13 @@ def test_a_disk_that_takes_no_more_is_told() -> None:
     assert done.returncode == 0 and "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_help_on_a_disk_that_takes_no_more_is_told() -> None:
+    words = ["bash", "-c", '"$0" -m tilth --help > /dev/full', sys.executable]
+    done = subprocess.run(words, env=environment(), capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 3 and done.stderr.startswith("tilth: cannot write: No space left on device\n  remedy: ")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
 def test_what_a_stream_cannot_show_is_escaped_and_the_json_stays_json(encoding: str) -> None:

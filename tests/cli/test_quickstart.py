@@ -96,7 +96,7 @@ def test_quickstart_interrupted_while_preparing_and_while_training_goes_on_to_th
         return lambda: run.last_step() >= enough
 
     code, said = interrupted(tmp_path, signal.SIGINT, prepared(1))
-    assert code == 75 and "type the same command to go on" in said and "Traceback" not in said
+    assert code == 75 and "type the same command again" in said and "Traceback" not in said
     assert not run.path.exists(), "it was still preparing"
     assert interrupted(tmp_path, signal.SIGKILL, prepared(1))[0] == -signal.SIGKILL
     assert not run.path.exists()

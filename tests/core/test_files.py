@@ -197,6 +197,16 @@ def test_a_folder_that_was_moved_meanwhile(tmp_path: Path) -> None:
         path.read_bytes()  # a file that is missing where its folder is not is a bug, and stays one
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a file system that takes no folder")
+def test_a_place_where_nothing_can_be_made() -> None:
+    place = Path("/proc/tilth")
+    with (
+        pytest.raises(StorageError, match="cannot write /proc/tilth: nothing can be made"),
+        files.storage_errors(place),
+    ):
+        files.disk.make_folder(place)
+
+
 def test_a_file_that_cannot_be_read_is_no_bug(tmp_path: Path) -> None:
     with files.new_folder(tmp_path / "whole") as folder:
         (folder / "a").write_text("seed")

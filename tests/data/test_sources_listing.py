@@ -176,3 +176,23 @@ def test_links_in_a_ring_and_pipes_are_passed_over_in_a_folder_and_refused_by_na
     with pytest.raises(DataError, match="is a pipe, a socket or a device") as refused:
         listed(tmp_path, path="data/pipe.txt")
     assert "save it to a file" in refused.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("name", "keys", "said"),
+    [
+        ("a.txt", {"map": {"prompt": "q", "completion": "a"}}, "`map:` would do nothing: {path} is read as text"),
+        ("a.md", {"template": "{a}", "records": "x"}, "`template:` and `records:` would do nothing"),
+        ("a.jsonl", {"document": "line"}, "`document:` would do nothing: {path} is read as jsonl"),
+        ("a.csv", {"extract": {"max_bytes": 10}}, "`extract:` would do nothing"),
+        ("a.txt", {"format": "csv", "document": "line"}, "`document:` would do nothing: {path} is read as csv"),
+    ],
+)
+def test_a_key_that_says_nothing_of_a_file_named_alone_is_refused(
+    tmp_path: Path, name: str, keys: dict[str, Any], said: str
+) -> None:
+    path = write(tmp_path / "data" / name)
+    with pytest.raises(DataError) as caught:
+        listed(tmp_path, path=f"data/{name}", **keys)
+    assert said.format(path=path) in caught.value.message and "leave" in caught.value.remedy
+    assert len(listed(tmp_path, path="data", **{**keys, "format": "auto"})) == 1  # in a folder, for others in it

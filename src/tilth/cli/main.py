@@ -8,6 +8,7 @@ object.
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import gc
 import json
@@ -39,7 +40,7 @@ from tilth.cli.options import (
 )
 from tilth.cli.writing import chat, generate
 from tilth.core.environment import let_threads_sleep
-from tilth.core.errors import RecipeError, Stopped, TilthError
+from tilth.core.errors import RecipeError, Stopped, StorageError, TilthError
 
 app = typer.Typer(
     name="tilth",
@@ -331,6 +332,9 @@ def report(
 app.command()(export)
 
 
+_GOES_ON = "type the same command again: prepare, train and quickstart go on where they were"
+
+
 def main() -> None:
     """The entry point: a user's fault prints message and remedy; anything else is a bug and shows its traceback."""
     gc.set_threshold(100_000)  # not after 700 objects: while modules are imported nothing becomes garbage
@@ -346,8 +350,17 @@ def main() -> None:
             tell_fault(error)
         _leave(error.exit_code)
     except _Interrupted as interrupted:
-        tell_fault(Stopped(f"{interrupted}: what was finished is kept", "type the same command to go on"))
+        tell_fault(Stopped(f"{interrupted}: what was finished is kept", _GOES_ON))
         _leave(75)
+    except OSError as error:
+        if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+            raise
+        tell_fault(
+            StorageError(
+                f"cannot write: {error.strerror}", "make room, or send the output elsewhere, then type the same command"
+            )
+        )
+        _leave(StorageError.exit_code)
     except SystemExit as end:
         if not isinstance(end.code, (int, type(None))):
             raise

@@ -77,7 +77,10 @@ class Disk:
 
     def make_folder(self, path: Path) -> None:
         """Makes a folder and its parents; it may exist."""
-        path.mkdir(parents=True, exist_ok=True)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except FileNotFoundError as error:  # though its parent is there: a file system that takes none, such as /proc
+            raise OSError(errno.EPERM, "nothing can be made there", str(path)) from error
 
     def rename(self, old: Path, new: Path) -> None:
         """Renames, atomically, within one file system."""

@@ -19,7 +19,7 @@ from tilth.data.dataset import Dataset
 from tilth.data.pseudo import drawn_places, one_hidden_pass
 from tilth.data.shards import TokenStream
 from tilth.data.sources import SourceConfig
-from tilth.data.sources.inputs import kind_of
+from tilth.data.sources.inputs import ARCHIVES, KINDS, READ_BY, kind_of
 from tilth.distributed.runtime import Runtime
 from tilth.evaluate.evaluator import evaluate
 from tilth.evaluate.metrics import Metrics
@@ -154,6 +154,9 @@ def _source(pattern: str, habits: Mapping[str, Any], reading: Mapping[str, str])
     rows = dict(habits["rows"])
     if "field" in reading:  # it says the same thing as these
         rows = {key: value for key, value in rows.items() if key not in ("template", "map")}
+    kind = reading.get("format") or kind_of(pattern) or habits["format"]
+    if kind in KINDS.values() and kind not in ARCHIVES:  # of the recipe, what says something about this file
+        rows = {key: value for key, value in rows.items() if kind in READ_BY[key]}
     given = {**rows, **reading}
     if kind_of(pattern) is None:
         given = {"format": habits["format"], **given}

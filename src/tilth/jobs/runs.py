@@ -21,11 +21,10 @@ from tilth.core.rundir import RunFolder
 from tilth.data.dataset import Dataset, open_dataset
 from tilth.data.masking import MaskingConfig
 from tilth.data.sources import SourceConfig
-from tilth.data.sources.inputs import kind_of
+from tilth.data.sources.inputs import ROWS, kind_of
 from tilth.jobs.recipe import Recipe, make_recipe
 
 _DIGITS = "[0-9]" * 8
-_ROWS = ("jsonl", "csv", "json", "parquet", "arrow")
 _ROW_KEYS = ("field", "template", "map", "records")
 
 
@@ -125,6 +124,6 @@ def _taken(source: SourceConfig) -> dict[str, Any]:
 
 def _holds_rows(source: SourceConfig) -> bool:
     if source.format != "auto":
-        return source.format in _ROWS
+        return source.format in ROWS
     name = urlsplit(source.url).path if source.url else source.path or ""
-    return kind_of(name) in _ROWS or bool(_taken(source))
+    return kind_of(name) in ROWS or bool(_taken(source))

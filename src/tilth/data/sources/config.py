@@ -16,6 +16,7 @@ from pydantic import Field, field_validator, model_validator
 from tilth.core.config import Config
 from tilth.data.extract.config import ExtractConfig
 from tilth.data.sources.hub_config import HubConfig
+from tilth.data.sources.inputs import READ_BY
 from tilth.data.sources.shapes import RowMap, template_columns
 from tilth.data.sources.synthetic.config import SyntheticConfig
 from tilth.data.sources.web.config import CommonCrawlConfig, CrawlConfig
@@ -157,6 +158,11 @@ class SourceConfig(Config):
         if self.builtin is not None and of_files:
             raise ValueError(f"{' and '.join(of_files)} say how files are read | builtin needs none: leave it out")
         return self
+
+    def idle_keys(self, kind: str) -> list[str]:
+        """The keys that were given and say nothing about files of this kind, as they are read."""
+        fields = type(self).model_fields
+        return [k for k, kinds in READ_BY.items() if kind not in kinds and getattr(self, k) != fields[k].default]
 
     @property
     def wanted(self) -> str:

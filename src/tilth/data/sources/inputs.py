@@ -59,6 +59,16 @@ KINDS: dict[str, Kind] = {
     **dict.fromkeys(LANGUAGES, "code"),
 }
 ARCHIVES = ("zip", "tar")
+ROWS = ("jsonl", "csv", "json", "parquet", "arrow")
+READ_BY = {
+    "field": ROWS,
+    "template": ROWS,
+    "map": ROWS,
+    "records": ("json",),
+    "document": ("text", "markdown", "python", "code"),
+    "extract": ("html", "pdf", "warc"),
+}
+"""Which kinds of file a key of a source says something about."""
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".xz": "xz"}
 _SHORT = {".tgz": ".gz", ".tzst": ".zst", ".tbz2": ".bz2", ".txz": ".xz"}
 KNOWN_SUFFIXES = (

@@ -190,6 +190,12 @@ def _input(config: SourceConfig, path: Path, locator: str, *, explicit: bool) ->
     if kind is None:
         assert explicit  # folders and globs have passed over unknown suffixes before
         raise _unknown_suffix(config, str(path))
+    if explicit and kind not in ARCHIVES and (idle := config.idle_keys(kind)):  # in a folder they are for other files
+        raise DataError(
+            f"source {config.source_name}: {' and '.join(f'`{key}:`' for key in idle)} would do nothing: "
+            f"{path} is read as {kind}",
+            f"leave {'it' if len(idle) == 1 else 'them'} out, or write the `format:` that the file has",
+        )
     require(kind)  # now, and not when the first such file is read
     try:
         return Input(config.source_name, kind, path, locator, path.stat().st_size, file_hash(path))
