@@ -13,8 +13,8 @@ import pytest
 
 from tilth.core.config import parse
 from tilth.core.errors import DataError
-from tilth.data.document import Outcome
-from tilth.data.sources import SourceConfig, list_inputs, parquet_rows, read_input, streams
+from tilth.data.document import Outcome, Rows
+from tilth.data.sources import SourceConfig, list_inputs, parquet_rows, read_input, read_rows, streams
 
 
 def read(path: Path, **data: Any) -> list[Outcome]:
@@ -123,3 +123,31 @@ def test_a_packed_or_changed_parquet(tmp_path: Path) -> None:
     written(path, pa.table({"text": ["b"]}))
     with pytest.raises(DataError, match=r"b\.parquet changed"):
         list(read_input(item, config))
+
+
+@pytest.mark.parametrize("compression", ["none", "snappy", "zstd"])
+@pytest.mark.parametrize("count", [1, 30, 3000])
+def test_the_size_of_a_dictionary_is_read_from_its_page(tmp_path: Path, count: int, compression: str) -> None:
+    values = [f"text {n} é" for n in range(count)]
+    path = written(tmp_path / "a.parquet", pa.table({"text": values * 3}), compression=compression)
+    part = pq.read_metadata(path).row_group(0).column(0)
+    with path.open("rb") as file:
+        found = parquet_rows._dictionary_size(file, part)
+        # Each value as its length, 4 bytes, and its bytes; Snappy may make more of few, and the larger is taken.
+        plain = sum(4 + len(value.encode()) for value in values)
+        assert plain <= found <= plain + 20
+    raw = bytearray(path.read_bytes())
+    raw[part.dictionary_page_offset] ^= 0xFF
+    path.write_bytes(raw)
+    with path.open("rb") as file:
+        assert parquet_rows._dictionary_size(file, part) == part.total_uncompressed_size
+
+
+def test_of_short_texts_many_come_at_once(tmp_path: Path) -> None:
+    """The usual case: one row group, whose writer began a dictionary and gave it up."""
+    values = [f"{n} said in few words" for n in range(150_000)]
+    path = written(tmp_path / "a.parquet", pa.table({"text": values}), dictionary_pagesize_limit=1 << 16)
+    config = parse(SourceConfig, {"path": str(path)})
+    (item,) = list_inputs(config, tmp_path, tmp_path)
+    found = [len(rows) for rows in read_rows(item, config) if isinstance(rows, Rows)]
+    assert sum(found) == len(values) and len(found) < 40

@@ -34,6 +34,9 @@ ODD = [
     b'{"text":"a\tb"}',
     b'{"text":"a","x":Inf}',
     b'{"text":"a","x":[-NaN]}',
+    b'{"text":"a","x":  -Inf }',
+    b'{"text":"a","x":' + b" " * 100 + b"Inf}",
+    b'{"text":"a","x":[1,\tInf]}',
     b'{"text":"a","x":' + b"1" * 5000 + b"}",
     b'{"text":"a","x":' + b"[" * 3000 + b"]" * 3000 + b"}",
     b'{"text":"a","x":1e999}',
@@ -105,6 +108,13 @@ def test_what_is_taken_is_what_pythons_parser_gives(line: bytes) -> None:
     found = plain_texts(line + b"\n", "text")
     if found is not None:
         assert found.to_pylist() == [json.loads(line)["text"]]
+
+
+def test_words_that_a_number_could_be_are_none_within_a_text() -> None:
+    texts = ["all-NaN slice, or Inf (infinity)", "float('Inf', x)", "x-Inf}", "Inf"]
+    found = plain_texts("\n".join(json.dumps({"text": text}) for text in texts).encode(), "text")
+    assert found is not None and found.to_pylist() == texts
+    assert plain_texts(b'{"text":"as in: Inf, or"}\n', "text") is None, "as a value would stand: looked at by itself"
 
 
 words = st.text(st.characters(codec="utf-8"), max_size=8)

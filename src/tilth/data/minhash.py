@@ -201,8 +201,8 @@ def common_count(a: U64, b: U64) -> int:
     if not len(a) or not len(b):
         return 0
     small, large = (a, b) if len(a) <= len(b) else (b, a)
-    places = np.minimum(np.searchsorted(large, small), len(large) - 1)
-    return int(np.count_nonzero(large[places] == small))
+    places = large.searchsorted(small)  # the methods: half of the time of so few numbers goes into numpy's functions
+    return int(np.count_nonzero(large.take(places, mode="clip") == small))
 
 
 def common_counts(hashes: U64, starts: I64, sizes: I64) -> I64:

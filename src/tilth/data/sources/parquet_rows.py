@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO
 
@@ -27,8 +28,10 @@ from tilth.data.sources.plain import plain_column
 from tilth.data.sources.rows import Tally, shaped, too_long
 from tilth.data.sources.shapes import Shape, shape_of
 
-_BATCH_ROWS = 256
+_BATCH_ROWS, _MOST_ROWS = 256, 1 << 13
+_USUAL_BATCH = 1 << 20  # bytes; of short texts more rows make a batch, each of which takes its time
 _LARGEST_BATCH = 512 << 20
+_HEADER, _DICTIONARY_PAGE = 32, 2
 _AT_ONCE = 8 << 20  # bytes of a batch that become Python objects together
 _LARGEST_ROW_GROUP = 2 << 30  # bytes, unpacked, of the columns that are read: a group is unpacked a column at a time
 
@@ -113,7 +116,8 @@ def _rows(file: BinaryIO, columns: list[str], *, plain: bool) -> Iterator[dict[s
     """
     file.seek(0)
     with pq.ParquetFile(file) as parquet:
-        sizes = [_batch_rows(parquet.metadata.row_group(n), n, columns) for n in range(parquet.num_row_groups)]
+        groups = (parquet.metadata.row_group(n) for n in range(parquet.num_row_groups))
+        sizes = [_batch_rows(file, group, n, columns) for n, group in enumerate(groups)]
         for group, rows in enumerate(sizes):  # a batch over two groups would be lost with the second
             for batch in parquet.iter_batches(batch_size=rows, row_groups=[group], columns=columns):
                 if plain and (texts := plain_column(batch.column(0))) is not None:
@@ -126,7 +130,7 @@ def _rows(file: BinaryIO, columns: list[str], *, plain: bool) -> Iterator[dict[s
             progress.advance(sum(column.total_compressed_size for column in columns_read))
 
 
-def _batch_rows(group: Any, number: int, columns: list[str]) -> int:
+def _batch_rows(file: BinaryIO, group: Any, number: int, columns: list[str]) -> int:
     """How many rows of a row group are read at a time.
 
     A text that stands in a dictionary is stored once and read for each row: a batch must fit even if each of its rows
@@ -137,8 +141,42 @@ def _batch_rows(group: Any, number: int, columns: list[str]) -> int:
     size = sum(part.total_uncompressed_size for part in parts)
     if size > _LARGEST_ROW_GROUP:
         raise _Refused("too_large", f"row group {number + 1} takes {size} bytes, more than {_LARGEST_ROW_GROUP}")
-    longest = max((part.total_uncompressed_size for part in parts if part.has_dictionary_page), default=1)
-    return min(max(_LARGEST_BATCH // max(longest, 1), 1), _BATCH_ROWS)
+    longest = max((_dictionary_size(file, part) for part in parts if part.has_dictionary_page), default=1)
+    usual = _USUAL_BATCH * group.num_rows // max(size, 1)
+    return int(max(1, min(_LARGEST_BATCH // max(longest, 1), max(_BATCH_ROWS, min(usual, _MOST_ROWS)))))
+
+
+def _dictionary_size(file: BinaryIO, part: Any) -> int:
+    """Bytes of the dictionary of a column, unpacked, as its page says; where that cannot be read, of the column.
+
+    Source: Apache Parquet, `parquet.thrift`, PageHeader: 1 type, 2 uncompressed_page_size, 3 compressed_page_size, in
+    Thrift's compact protocol (`_numbers`).
+    """
+    whole = int(part.total_uncompressed_size)
+    if part.dictionary_page_offset is None:
+        return whole
+    file.seek(part.dictionary_page_offset)
+    kind, *sizes = itertools.islice(_numbers(file.read(_HEADER)), 3)
+    return min(max(sizes), whole) if kind == _DICTIONARY_PAGE and len(sizes) == 2 else whole
+
+
+def _numbers(raw: bytes) -> Iterator[int]:
+    """The i32 fields that a struct of Thrift's compact protocol begins with: a byte 0x15, then a zigzag varint; -1
+    where another one stands or the bytes end.
+    """
+    at = 0
+    while raw[at : at + 1] == b"\x15":
+        value = shift = 0
+        for byte in raw[at + 1 : at + 6]:
+            value |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                break
+        else:
+            break
+        yield (value >> 1) ^ -(value & 1)
+        at += 1 + shift // 7
+    yield -1
 
 
 def values_of(column: pa.Array) -> Iterable[Any]:

@@ -21,6 +21,8 @@ from tilth.data.sources.plain import Bytes, all_filled, is_utf8
 _DEEP = 500  # brackets of a line; Python's parser gives up at about a thousand that are nested
 _LONG_NUMBER = 4300  # digits; Python refuses more
 _STRIDE = _LONG_NUMBER // 2 - 2  # so many bytes apart, two places lie in every such number
+_LOOKED_BACK = 64  # bytes; after more white space it may be one
+_ENDS = np.isin(np.arange(256), [*b" \t\n\r,}]"])
 _DIGITS = np.array([chr(byte).isdigit() and byte < 0x80 for byte in range(256)])
 
 
@@ -63,12 +65,19 @@ def _one_object_a_line(block: bytes, raw: Bytes) -> bool:
 
 def _has_odd_number(block: bytes, raw: Bytes) -> bool:
     """Whether there may be a number that Arrow reads and Python does not: `Inf`, `-NaN`, or of too many digits."""
-    ends = np.array([*b" \t\n\r,}]"])
-    for name, before, after in ((b"Inf", None, ends), (b"NaN", ord("-"), None)):
+    for name, signed in ((b"Inf", False), (b"NaN", True)):
         at = np.flatnonzero(raw[1:-3] == name[0]) + 1  # an object's braces stand around every number
         at = at[(raw[at + 1] == name[1]) & (raw[at + 2] == name[2])]
-        odd = np.isin(raw[at + 3], after) if after is not None else raw[at - 1] == before
-        if odd.any():
+        at = at[raw[at - 1] == ord("-") if signed else _ENDS[raw[at + 3]]]
+        if any(_may_be_value(block, place) for place in at.tolist()):
             return True
     digits = np.flatnonzero(_DIGITS[raw[::_STRIDE]]) * _STRIDE
     return any(block[a:b].isdigit() for a, b in pairwise(digits.tolist()) if b - a == _STRIDE)
+
+
+def _may_be_value(block: bytes, place: int) -> bool:
+    """Whether a value may begin here, or with a sign before: after a colon, a comma or a bracket. In most texts it is a
+    word.
+    """
+    before = block[max(place - _LOOKED_BACK, 0) : place].removesuffix(b"-").rstrip(b" \t\r\n")
+    return not before or before[-1] in b":,["

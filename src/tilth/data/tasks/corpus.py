@@ -1,7 +1,8 @@
 """What is known of every document of all parts, without its text: what deduplication and the split decide by.
 
-A document's number is its place in all parts, end to end. Columns are read part by part and let go of: at most a byte
-or two for each document stay in memory, whoever asks, so that a corpus of a hundred million lines passes.
+A document's number is its place in all parts, end to end. Columns are read part by part and let go of, but for the
+first few megabytes: at most a byte or two for each document stay in memory beside those, whoever asks, so that a corpus
+of a hundred million lines passes.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ DROPS = "drops.parquet"
 ROWS_AT_ONCE = 1 << 20
 """Documents that are held as a table at a time, and the rows of a row group."""
 _BATCH_ROWS = 1 << 16
+_HELD = 32 << 20  # bytes of columns; several steps of a task ask for the same ones
 _NUMBER = pa.field("number", pa.int64())
 
 
@@ -34,12 +36,24 @@ class Corpus:
         lengths = [pq.read_metadata(file).num_rows for file in self._files]
         self.starts: I64 = np.cumsum([0, *lengths], dtype=np.int64)[:-1]
         self._length: int = sum(lengths)
+        self._held: dict[tuple[int, str], pa.ChunkedArray] = {}
+        self._room = _HELD
 
     def __len__(self) -> int:
         return self._length
 
     def part(self, number: int, names: Sequence[str]) -> pa.Table:
         """Some columns of one part."""
+        missing = [name for name in names if (number, name) not in self._held]
+        if missing:
+            read = self._read(number, missing)
+            if read.nbytes > self._room:
+                return read if missing == list(names) else self._read(number, names)
+            self._room -= read.nbytes
+            self._held.update({(number, name): read[name] for name in missing})
+        return pa.table({name: self._held[number, name] for name in names})
+
+    def _read(self, number: int, names: Sequence[str]) -> pa.Table:
         with pq.ParquetFile(self._files[number]) as file:
             return file.read(columns=list(names))
 
