@@ -40,44 +40,69 @@ def generate_ids(
         memory: of an earlier call with the same model; what the prompt has in common with it is not read again.
         stopped: asked before every token; true ends all samples.
     """
-    assert prompt_ids, "the caller starts an empty prompt with end-of-text"
-    window = model.config.context_length
-    device = model.output_weight.device
-    history = deque([[token] * samples for token in prompt_ids[-window:]], window)
+    text = _Text(model, prompt_ids, samples, max_new_tokens, memory)
     sampler, ended = Sampler(sampling, samples), [False] * samples
-    capacity = min(window, len(prompt_ids) + max_new_tokens)
-    unread, cache = _ids(history, 0, device), None
-    read = reader_of(model, samples)
-    if memory is not None and len(prompt_ids) <= window:
-        assert samples == 1
-        cache = memory.open(model, prompt_ids, capacity)
-        unread = unread[:, cache.length :]
     for _ in range(max_new_tokens):
         if stopped is not None and stopped():
             return
-        if cache is None or cache.length >= window:
-            unread = unread if cache is None else _ids(history, len(history) - max(1, window // 2), device)
-            cache = model.new_cache(samples, capacity)
-            if memory is not None:
-                memory.forget()
-                memory = None
-        logits_BV = read(unread, cache)
-        if memory is not None:
-            memory.note(unread[0].tolist())
-        logits_BV = logits_BV[:, :vocab_size]
+        logits_BV = text.logits()[:, :vocab_size]
         if first_ids is not None:
             chosen = logits_BV.new_full(logits_BV.shape, float("-inf"))
             logits_BV, first_ids = chosen.index_copy(1, first_ids, logits_BV[:, first_ids]), None
-        ids = sampler(logits_BV)
-        unread, tokens = ids[:, None], ids.tolist()
-        history.append(tokens)
+        tokens = text.add(sampler(logits_BV))
         row = [None if over else token for token, over in zip(tokens, ended, strict=True)]
         ended = [over or i in stop_ids for i, over in zip(row, ended, strict=True)]
-        if memory is not None:
-            memory.ended = all(ended)
+        text.end(all(ended))
         yield row
         if all(ended):
             return
+
+
+class _Text:
+    """What all samples hold so far, within the context, and the cache of what the model has read of it."""
+
+    def __init__(
+        self, model: AnyModel, prompt_ids: list[int], samples: int, max_new_tokens: int, memory: Memory | None
+    ) -> None:
+        assert prompt_ids, "the caller starts an empty prompt with end-of-text"
+        self._model, self._samples, self._window = model, samples, model.config.context_length
+        self._device = model.output_weight.device
+        self._history = deque([[token] * samples for token in prompt_ids[-self._window :]], self._window)
+        self._capacity = min(self._window, len(prompt_ids) + max_new_tokens)
+        self._unread, self._cache = _ids(self._history, 0, self._device), None
+        self._read = reader_of(model, samples)
+        self._memory = memory
+        if memory is not None and len(prompt_ids) <= self._window:
+            assert samples == 1
+            self._cache = memory.open(model, prompt_ids, self._capacity)
+            self._unread = self._unread[:, self._cache.length :]
+
+    def logits(self) -> Tensor:
+        """Reads what is not read yet; of what comes next [B, V]."""
+        if self._cache is None or self._cache.length >= self._window:
+            if self._cache is not None:
+                again = len(self._history) - max(1, self._window // 2)
+                self._unread = _ids(self._history, again, self._device)
+            self._cache = self._model.new_cache(self._samples, self._capacity)
+            if self._memory is not None:
+                self._memory.forget()
+                self._memory = None
+        logits_BV = self._read(self._unread, self._cache)
+        if self._memory is not None:
+            self._memory.note(self._unread[0].tolist())
+        return logits_BV
+
+    def add(self, ids: Tensor) -> list[int]:
+        """The next id of each sample [B]."""
+        tokens: list[int] = ids.tolist()
+        self._unread = ids[:, None]
+        self._history.append(tokens)
+        return tokens
+
+    def end(self, ended: bool) -> None:
+        """Says whether all samples have ended with what was added."""
+        if self._memory is not None:
+            self._memory.ended = ended
 
 
 def _ids(history: Iterable[list[int]], start: int, device: torch.device) -> Tensor:
