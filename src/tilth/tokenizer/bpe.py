@@ -29,7 +29,7 @@ import tiktoken
 from tilth.tokenizer.base import AnyKind, Tokenizer, TokenizerConfig, text_bytes
 from tilth.tokenizer.bpe_train import byte_tokens, learn_merges
 from tilth.tokenizer.hf_format import END_OF_TEXT, bpe_model, byte_level, byte_level_decoder, spell, unspell
-from tilth.tokenizer.patterns import MARK, PATTERNS, SPACES, PatternName, space_cuts
+from tilth.tokenizer.patterns import GROUPED, MARK, PATTERNS, SPACES, PatternName, space_cuts
 from tilth.tokenizer.pretokens import count_pretokens
 
 LONG_RUN = 100_000  # white spaces; tiktoken's regex engine gives up at a million
@@ -69,7 +69,7 @@ class BpeTokenizer(Tokenizer):
         # empty string at every character, and takes twice as long.
         special = {END_OF_TEXT: len(tokens)}
         self._engine = tiktoken.Encoding(
-            "tilth", pat_str=PATTERNS[pattern], mergeable_ranks=self._rank, special_tokens=special
+            "tilth", pat_str=GROUPED[pattern], mergeable_ranks=self._rank, special_tokens=special
         )
 
     @property
