@@ -157,6 +157,24 @@ def test_orthogonalised_matrices_have_singular_values_near_one() -> None:
         assert values.min() > 0.6 and values.max() < 1.3
 
 
+@pytest.mark.parametrize("shape", [(24, 24), (24, 40), (16, 64), (64, 16), (8, 64)])
+@pytest.mark.parametrize("rank", [None, 3], ids=["full", "of-small-rank"])
+def test_orthogonalising_is_the_quintic_of_the_singular_values(shape: tuple[int, int], rank: int | None) -> None:
+    """For long matrices the steps are taken on a square: the same, by the singular values of an SVD."""
+    generator = torch.Generator().manual_seed(0)
+    matrices = torch.randn(3, *shape, generator=generator, dtype=torch.float64)
+    if rank is not None:
+        thin = torch.randn(3, shape[0], rank, generator=generator, dtype=torch.float64)
+        matrices = thin @ thin.mT @ matrices + 1e-4 * matrices
+    left, values, right = torch.linalg.svd(matrices, full_matrices=False)
+    values = values / values.norm(dim=-1, keepdim=True)
+    for _ in range(5):
+        values = 3.4445 * values - 4.7750 * values**3 + 2.0315 * values**5
+    expected = left * values[:, None] @ right
+    torch.testing.assert_close(orthogonalise(matrices), expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(orthogonalise(matrices.float()).double(), expected, atol=2e-4, rtol=0)
+
+
 def test_optimizer_state_comes_back_bit_for_bit() -> None:
     def train(net: Transformer, optimizer: torch.optim.Optimizer, steps: int) -> None:
         for step in range(steps):
