@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,9 @@ import torch
 
 from tests.jobs.conftest import Cli, call
 from tests.jobs.helpers import SMALL, write_recipe, write_texts
+from tilth.cli.tables import against
 from tilth.core.errors import RecipeError
+from tilth.core.words import against_forecast
 from tilth.jobs.fit import fits, most_rows, parse_bytes
 from tilth.jobs.forecast_run import memory_forecast
 from tilth.jobs.recipe import Recipe, make_recipe
@@ -72,7 +75,30 @@ def test_a_run_says_its_forecast_and_at_the_end_what_was(tmp_path: Path, cli: Cl
     assert again["forecast"] == found, "typed again it tells what was, for nothing was left to do"
     kept = json.loads((tmp_path / "runs" / "small" / "result.json").read_text())
     assert kept["forecast"] == found
-    assert "Against the forecast" in (tmp_path / "runs" / "small" / "report.html").read_text()
+    report = (tmp_path / "runs" / "small" / "report.html").read_text()
+    assert re.search(r"at the most, (\d+% (above|below)|[\d.]+ times) the forecast of \d+ MB|as was forecast", report)
+
+
+def test_what_was_is_above_or_below_the_forecast_and_never_the_other_way_round() -> None:
+    assert against_forecast(835, 678, "678 MB") == "23% above the forecast of 678 MB"
+    assert against_forecast(0.45, 0.6, "0.6 s") == "25% below the forecast of 0.6 s"
+    assert against_forecast(6000, 1500, "1,500 MB") == "4.0 times the forecast of 1,500 MB"
+    assert against_forecast(1000, 1001, "1 GB") == "as was forecast"
+    actual = {"memory": 835_297_280, "step_seconds": 0.4481, "cost": None}
+    said = against({"memory": 678_160_558, "step_seconds": 0.6828, "cost": None, "actual": actual})
+    assert said == "memory 835 MB, 23% above the forecast of 678 MB; a step 0.448 s, 34% below the forecast of 0.683 s"
+
+
+def test_memory_of_all_sittings_counts(tmp_path: Path, cli: Cli) -> None:
+    write_texts(tmp_path / "texts")
+    write_recipe(tmp_path / "r.yaml", "texts")
+    run = tmp_path / "runs" / "small"
+    cli("train", "r.yaml", sets=SMALL)
+    lines = [json.loads(line) for line in (run / "steps.jsonl").read_text().splitlines()]
+    lines[3]["memory_bytes"] = 1 << 50
+    (run / "steps.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    longer = cli("train", "r.yaml", "--json", sets=[*SMALL, "train.steps=14"]).json()
+    assert longer["step"] == 14 and longer["forecast"]["actual"]["memory"] == 1 << 50
 
 
 def test_check_says_what_would_fit_and_what_it_costs(tmp_path: Path, cli: Cli) -> None:

@@ -180,7 +180,11 @@ class Watch:
         self._record(event)
 
     def against(self, forecast: RunForecast, peak: int, price: float | None) -> dict[str, Any]:
-        """The forecast, and beside it what was: `actual`, of this process."""
+        """The forecast, and beside it what was: `actual`. Time and cost are of this sitting's steps.
+
+        Args:
+            peak: bytes at the most, of all sittings.
+        """
         step = self._seconds / (self._steps - 1) if self._steps > 1 else None
         seconds = None if step is None else step * self._steps
         cost = None if price is None or seconds is None else round(price * seconds / 3600, 2)

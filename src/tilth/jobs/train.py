@@ -13,7 +13,8 @@ import torch
 from tilth.checkpoint.store import Checkpoint, CheckpointStore
 from tilth.core.config import fingerprint
 from tilth.core.environment import fingerprint_environment, give_back_freed_blocks
-from tilth.core.errors import CheckpointError
+from tilth.core.errors import CheckpointError, IntegrityError
+from tilth.core.files import read_json
 from tilth.core.rundir import Event, Message, RunFolder
 from tilth.data.dataset import Dataset
 from tilth.distributed.runtime import Runtime, start
@@ -122,10 +123,11 @@ def _train(
     runtime.from_main(begin)
     forecast = _forecast(recipe, model_config, dataset, trainer, record) if runtime.is_main else None
     idle = trainer.stopping.reason(trainer.progress) is not None
+    earlier = _earlier_peak(folder, checkpoint, parts.identity) if forecast else 0
     with memory_errors(lambda: parts.micro_rows):
         stopped_by = trainer.run()
-    price, peak = recipe.train.price_per_hour, runtime.peak_memory_bytes()  # writing what comes now is no part of it
-    taken = None if forecast is None else watch.against(forecast, peak, price)
+    peak = max(runtime.peak_memory_bytes(), earlier)  # writing what comes now is no part of it
+    taken = None if forecast is None else watch.against(forecast, peak, recipe.train.price_per_hour)
     if taken is not None and misjudged(taken):
         doubt(runtime.device)
     end = functools.partial(end_run, folder, asked, trainer, stopped_by, idle, model_config, dataset.tokenizer, taken)
@@ -146,6 +148,19 @@ def _forecast(
     found = run_forecast(recipe, config, parts.micro_rows, device, held_out=held_out, here=True, **kinds)
     record(Message(step, "info", found.words()))
     return found
+
+
+def _earlier_peak(folder: RunFolder, checkpoint: Checkpoint | None, identity: dict[str, Any]) -> int:
+    """The most memory that earlier sittings of this run recorded; 0 where they held that of another device."""
+    if (
+        checkpoint is None
+        or checkpoint.state()["identity"]["environment"]["device"] != identity["environment"]["device"]
+    ):
+        return 0
+    recorded = [step.memory_bytes for step in folder.steps()]
+    with contextlib.suppress(IntegrityError, LookupError, TypeError):  # none yet, or of a class without a forecast
+        recorded.append(int(read_json(folder.path / "result.json")["forecast"]["actual"]["memory"]))
+    return max(recorded, default=0)
 
 
 def _identity(asked: Recipe, recipe: Recipe, runtime: Runtime, model: AnyModel, compiled: bool) -> dict[str, Any]:
