@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ from tilth.core.words import against_forecast
 from tilth.jobs.fit import fits, most_rows, parse_bytes
 from tilth.jobs.forecast_run import memory_forecast
 from tilth.jobs.recipe import Recipe, make_recipe
+from tilth.train.footprint import Desk
 
 pytestmark = pytest.mark.slow
 
@@ -113,6 +115,7 @@ def test_check_says_what_would_fit_and_what_it_costs(tmp_path: Path, cli: Cli) -
         ("lora", "full"),
     ]
     assert all(way["memory"] <= 700 << 20 for way in ways) and ways[0]["micro_batch"] < ways[1]["micro_batch"]
+    assert "what would fit, 4 of 4: lora, activation_checkpointing full" in said.err
     assert "what would fit" in said.out and said.json()["forecast"]["run"]["cost"] is not None
     cli("check", "r.yaml", "--fit", "much", sets=SMALL).fault(2, "no amount of memory", "24GiB")
 
@@ -138,15 +141,44 @@ def test_rows_are_searched_in_few_questions(bend: float) -> None:
         asked.clear()
         most = most_rows(room, size)
         assert most == 0 if room < 1010 else (size(most) <= room and (most == 4096 or size(most + 1) > room))
-        assert len(set(asked)) < 40
+        assert len(set(asked)) < 12
+
+
+@pytest.mark.parametrize("room", [700, 4290, 25_000, 2_500_000])
+def test_straight_sizes_below_which_an_evaluation_lies_take_four_questions(room: int) -> None:
+    asked: list[int] = []
+
+    def size(rows: int) -> int:
+        asked.append(rows)
+        return max(678, 591 + 46 * rows)
+
+    most = most_rows(room, size)
+    assert size(most) <= room and (most == 4096 or size(most + 1) > room)
+    assert len(set(asked)) <= 4 and max(asked) <= most + 16, "many rows take long"
+
+
+def test_more_rows_on_the_same_desk_take_what_they_take_on_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "none"))
+    desk, tiny = Desk(), recipe()
+    for rows in (4, 16, 4):
+        with_it = memory_forecast(tiny, tiny.model, rows, CPU, rows=2 * rows, desk=desk)
+        shutil.rmtree(tmp_path / "none")
+        assert with_it == memory_forecast(tiny, tiny.model, rows, CPU, rows=2 * rows)
 
 
 def test_amounts_of_memory() -> None:
     assert parse_bytes("24GiB") == 24 << 30 and parse_bytes("24 GB") == 24 * 10**9
-    assert parse_bytes("1.5M") == 1_500_000 and parse_bytes("4096") == 4096
-    for wrong in ("", "GB", "-3G", "0", "3 PB"):
+    assert parse_bytes("1.5M") == 1_500_000 and parse_bytes("2000000B") == 2_000_000
+    for wrong in ("", "GB", "-3G", "0", "3 PB", "24i", "0GiB"):
         with pytest.raises(RecipeError, match="no amount of memory"):
             parse_bytes(wrong)
+    with pytest.raises(RecipeError, match="does not say of what") as bare:
+        parse_bytes("24")
+    assert "24GiB" in bare.value.remedy
+    with pytest.raises(RecipeError, match="24 bytes: nothing can be trained in so little"):
+        parse_bytes("24B")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems account for memory otherwise")

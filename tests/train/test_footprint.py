@@ -17,9 +17,10 @@ from tilth.model.adapter_config import AdapterConfig
 from tilth.model.adapters import apply_adapter
 from tilth.model.config import ModelConfig
 from tilth.model.transformer import Transformer, build
+from tilth.train import loss
 from tilth.train.config import OptimizerConfig, TrainConfig
 from tilth.train.footprint import Footprint, Plan, footprint
-from tilth.train.meter import Call, Give, Peak, Take, on_paper, play
+from tilth.train.meter import Call, Give, Paper, Peak, Take, play
 from tilth.train.optim import make_optimizer, state_bytes
 from tilth.train.step import loss_of
 
@@ -133,7 +134,7 @@ def test_an_adapter_has_gradients_of_its_own_alone_and_nf4_takes_less() -> None:
     assert small.parts["weights"] < plain.parts["weights"]
 
 
-def test_a_mask_has_no_values_on_paper() -> None:
+def test_a_mask_has_no_values_Paper() -> None:
     config = CONFIG.model_copy(update={"context_length": 512, "max_position_embeddings": 512})
     ids = np.zeros((1, 512), np.int64)
     apart = Batch(ids, ids, ids[:, 0], np.ones((1, 512), np.int32), ids)
@@ -162,8 +163,19 @@ def test_small_blocks_stay_and_large_ones_go_back() -> None:
     assert play([first, again], keeps=True).tape == 0, "what has stayed is used again"
 
 
+def test_pieces_of_the_loss_that_are_alike_are_run_on_paper_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loss, "PIECE", 300 * 128)
+    pieces, real = list[int](), loss._piece
+    monkeypatch.setattr(loss, "_piece", lambda *asked: pieces.append(1) or real(*asked))
+    found = traced(rows=33)  # 8 pieces of 128 positions, and one of 32
+    assert len(pieces) == 3
+    monkeypatch.setattr(loss, "alike", lambda starts, tensor: iter(starts))
+    every = traced(rows=33)
+    assert len(pieces) == 3 + 9 and found.micro == every.micro and found.peak == every.peak
+
+
 def test_nothing_is_allocated_and_numbers_are_made_up() -> None:
-    with on_paper() as meter:
+    with Paper() as meter:
         huge = torch.ones(1 << 40)
         assert float(huge.sum()) == 0 and bool((huge > 2).any())
         assert meter.tape[0] == Take(0, 4 << 40, "other")

@@ -56,7 +56,7 @@ def check_shown(
         recipe = load_recipe(path, sets)
         dataset = _dataset(recipe, workspace, workers)
         with dataset.held():
-            found = look(recipe, dataset, room)
+            found = look(recipe, dataset, room, _say)
     except (RecipeError, DataError, CheckpointError) as error:
         rule = {RecipeError: "recipe", CheckpointError: "checkpoint"}.get(type(error), "data")
         with results():
@@ -70,6 +70,10 @@ def check_shown(
         if as_json:
             print_json(said)
     return found.ok
+
+
+def _say(text: str) -> None:
+    print(printable(text), file=sys.stderr, flush=True)
 
 
 def _dataset(recipe: Recipe, workspace: Path, workers: int | None) -> Dataset:

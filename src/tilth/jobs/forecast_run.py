@@ -35,7 +35,7 @@ from tilth.model.recompute import recompute_layers
 from tilth.model.transformer import Transformer
 from tilth.model.wrapped import AnyModel
 from tilth.train.calibration import calibrated
-from tilth.train.footprint import Plan, footprint
+from tilth.train.footprint import Desk, Plan
 from tilth.train.known import Figures, known
 
 HOLES = 0.35
@@ -112,6 +112,7 @@ def memory_forecast(
     *,
     precision: Precision | None = None,
     rows: int | None = None,
+    desk: Desk | None = None,
 ) -> MemoryForecast:
     """The peak of a run with so many rows at once.
 
@@ -120,11 +121,12 @@ def memory_forecast(
         config: with the vocabulary known.
         precision: what `auto` came to; left out: the recipe's, and fp32 for `auto`.
         rows: of a process's share of the batch; left out: by train.batch_tokens.
+        desk: at which forecasts are made that differ in their rows alone.
     """
     rows = rows or _rows(recipe, micro_rows)
     held_out = recipe.evaluate.batch_tokens if recipe.data.split.validation else 0  # a whole batch of it
     run = _Run(recipe, config, micro_rows, rows, held_out, device, precision or _precision(recipe))
-    return _memory(run, _figures(run))
+    return _memory(run, _figures(run, desk))
 
 
 def run_forecast(
@@ -242,7 +244,7 @@ def _rows(recipe: Recipe, micro_rows: int) -> int:
     return micro_rows if batch == "all" else max(1, batch // recipe.model.context_length)
 
 
-def _figures(run: _Run) -> Figures:
+def _figures(run: _Run, desk: Desk | None = None) -> Figures:
     """Of the run's footprint, by all that it follows from."""
     recipe, config, device = run.recipe, run.config, run.device
     micro_rows = min(run.micro_rows, run.rows)
@@ -266,7 +268,7 @@ def _figures(run: _Run) -> Figures:
         "evaluated": evaluated if run.held_out else 0,
         "in": [run.precision, device.type],
     }
-    return known(facts, lambda: footprint(plan))
+    return known(facts, lambda: (desk or Desk()).footprint(plan))
 
 
 def _model(recipe: Recipe, config: ModelConfig, precision: Precision, device: torch.device) -> AnyModel:
