@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -92,3 +93,18 @@ def test_the_blocks_of_a_step_are_those_of_the_step_before(ways: list[str], kept
     environment = {**os.environ, "NUMPY_MADVISE_HUGEPAGE": "0"}
     done = subprocess.run([sys.executable, "-c", BLOCKS, *ways], env=environment, capture_output=True, check=True)
     assert (int(done.stdout) < 100) == kept
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak can be forgotten on Linux only")
+def test_what_was_held_before_is_no_part_of_the_peak() -> None:
+    script = """
+from tilth.core.environment import forget_peak_memory, held_memory_bytes, peak_memory_bytes
+much = bytearray(b"x" * (96 << 20))
+del much
+assert peak_memory_bytes() > held_memory_bytes() + (64 << 20)
+forget_peak_memory()
+assert peak_memory_bytes() < held_memory_bytes() + (8 << 20)
+more = bytearray(b"x" * (48 << 20))
+assert peak_memory_bytes() > (48 << 20)
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)

@@ -239,6 +239,8 @@ def forecast_lines(run: dict[str, Any] | None) -> Iterator[tuple[str, str]]:
     for name, taken in sorted(run["parts"].items(), key=lambda part: -part[1]):
         if taken > 0.005 * run["memory"]:
             yield f"  {name}", size(taken)
+    fewer = "; the run measures at its start, and may take fewer, and less memory" if run["micro_batch_open"] else ""
+    yield "  rows at once", f"{count(run['micro_batch'])}{fewer}"
     yield "a step", f"{run['step_seconds']:.3g} s, at the rates of this machine (measured {run['calibrated']})"
     if run["seconds"] is not None:
         yield "all steps", duration(run["seconds"])

@@ -5,6 +5,7 @@ Nothing here imports torch, and nothing is guessed: a device whose peak rate is 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib.metadata
 import os
@@ -100,9 +101,33 @@ def peak_flops(device_name: str, precision: Precision) -> float | None:
 
 
 def peak_memory_bytes() -> int:
-    """The most memory that this process has held (resident)."""
+    """The most memory that this process has held (resident), since `forget_peak_memory` where the system can."""
+    if (peak := _status("VmHWM")) is not None:
+        return peak
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def held_memory_bytes() -> int | None:
+    """What this process holds now (resident); None where the system does not say."""
+    return _status("VmRSS")
+
+
+def forget_peak_memory() -> None:
+    """From here on `peak_memory_bytes` counts anew: what came before (data that this process prepared) is no part of
+    it. Linux; where the system does not let it, it stays what it was from the process' start.
+    """
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")  # proc(5): resets the peak, and nothing else
+
+
+def _status(key: str) -> int | None:
+    """A size of /proc/self/status, bytes."""
+    try:
+        found = re.search(rf"^{key}:\s+(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
+    except OSError:
+        return None
+    return int(found[1]) * 1024 if found else None
 
 
 def keep_freed_blocks() -> None:
@@ -126,7 +151,7 @@ def return_freed_blocks() -> None:
 
 
 def give_back_freed_blocks() -> None:
-    """Gives back once what `keep_freed_blocks` has kept."""
+    """Gives back once what `keep_freed_blocks` has kept, or other work of this process has left."""
     if _is_glibc():
         ctypes.CDLL(None).malloc_trim(0)
 

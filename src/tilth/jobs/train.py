@@ -12,7 +12,12 @@ import torch
 
 from tilth.checkpoint.store import Checkpoint, CheckpointStore
 from tilth.core.config import fingerprint
-from tilth.core.environment import fingerprint_environment, give_back_freed_blocks
+from tilth.core.environment import (
+    fingerprint_environment,
+    forget_peak_memory,
+    give_back_freed_blocks,
+    held_memory_bytes,
+)
 from tilth.core.errors import CheckpointError, IntegrityError
 from tilth.core.files import read_json
 from tilth.core.rundir import Event, Message, RunFolder
@@ -38,6 +43,7 @@ from tilth.model.compiled import compiler_version
 from tilth.model.config import ModelConfig
 from tilth.model.wrapped import AnyConfig, AnyModel, WrappedModel
 from tilth.train.calibration import doubt
+from tilth.train.optim import state_tensors
 from tilth.train.trainer import Trainer
 
 
@@ -121,9 +127,11 @@ def _train(
         say_where(checkpoint, trainer, record)
 
     runtime.from_main(begin)
+    give_back_freed_blocks()  # what the data, or the measuring of rows, has left
     forecast = _forecast(recipe, model_config, dataset, trainer, record) if runtime.is_main else None
     idle = trainer.stopping.reason(trainer.progress) is not None
     earlier = _earlier_peak(folder, checkpoint, parts.identity) if forecast else 0
+    forget_peak_memory()
     with memory_errors(lambda: parts.micro_rows):
         stopped_by = trainer.run()
     peak = max(runtime.peak_memory_bytes(), earlier)  # writing what comes now is no part of it
@@ -145,9 +153,20 @@ def _forecast(
     steps, device = None if total is None else total - step, parts.runtime.device
     kinds: dict[str, Any] = {"precision": parts.precision, "rows": parts.loader.share_rows, "steps": steps}
     held_out = dataset.stream("validation").tokens
-    found = run_forecast(recipe, config, parts.micro_rows, device, held_out=held_out, here=True, **kinds)
+    found = run_forecast(
+        recipe, config, parts.micro_rows, device, held_out=held_out, held=functools.partial(_held, trainer), **kinds
+    )
     record(Message(step, "info", found.words()))
     return found
+
+
+def _held(trainer: Trainer) -> int:
+    """What this process holds besides the model and what its optimizer has by now; 0 where the system does not say."""
+    parts = trainer.parts
+    tensors = [*parts.model.parameters(), *parts.model.buffers(), *state_tensors(parts.optimizer).values()]
+    storages = [tensor.untyped_storage() for tensor in tensors if tensor.device.type == "cpu"]
+    own = {storage.data_ptr(): storage.nbytes() for storage in storages}  # tied ones count once
+    return max(0, (held_memory_bytes() or 0) - sum(own.values()))
 
 
 def _earlier_peak(folder: RunFolder, checkpoint: Checkpoint | None, identity: dict[str, Any]) -> int:

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -28,6 +28,7 @@ from tilth.train.meter import Kind, Meter, Paper, Peak, Tape, play
 from tilth.train.optim import make_optimizer
 from tilth.train.step import loss_of, update
 
+When = Literal["step", "evaluation"]
 _FINITE = 1.0
 
 
@@ -71,11 +72,12 @@ class Footprint:
     keeps: bool
 
     @property
-    def peak(self) -> Peak:
-        """The most that is taken in a run; `tape` is odd where that is in an evaluation. What one has left with the
-        process is there in the other.
+    def peaks(self) -> dict[When, Peak]:
+        """The most that is taken in a step, and in an evaluation where there is one. Between the two the process gives
+        back what it had kept.
         """
-        return play([self.before, self.evaluation, self.step, self.evaluation], keeps=self.keeps)
+        tapes: dict[When, Tape] = {"step": self.step, "evaluation": self.evaluation}
+        return {name: play([self.before, tape], keeps=self.keeps) for name, tape in tapes.items() if tape}
 
 
 class Desk:

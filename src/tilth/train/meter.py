@@ -168,24 +168,23 @@ class Peak:
         parts: what they were of.
         small: of blocks of less than 48 MiB that come and go with a step.
         idle: of blocks below that size what was taken once and no tensor was in at that moment: the allocator keeps it.
-        tape: the number of the tape that was playing.
     """
 
     total: int
     parts: dict[str, int]
     small: int
     idle: int
-    tape: int
 
 
 def play(tapes: Sequence[Tape], *, keeps: bool) -> Peak:
     """What is taken at the largest when the tapes are played one after the other.
 
     Args:
-        keeps: whether small blocks that are given back stay with the process (core/environment.py).
+        keeps: whether small blocks that are given back stay with the process until the tape ends
+            (core/environment.py).
     """
-    live, held, peak = Counter[str](), dict[int, Take](), Peak(0, {}, 0, 0, 0)
-    total, heap, high, most = 0, 0, 0, 0
+    live, held, peak = Counter[str](), dict[int, Take](), Peak(0, {}, 0, 0)
+    total, heap, most = 0, 0, 0
 
     def add(block: Take, sign: int) -> None:
         nonlocal heap
@@ -193,7 +192,8 @@ def play(tapes: Sequence[Tape], *, keeps: bool) -> Peak:
         heap += sign * block.size * (block.size < SMALL)
         live["small"] += sign * block.size * (block.size < SMALL and block.part in _PASSING)
 
-    for number, tape in enumerate(tapes):
+    for tape in tapes:
+        high = heap
         for event in tape:
             if isinstance(event, Take):
                 held[event.block] = event
@@ -202,7 +202,7 @@ def play(tapes: Sequence[Tape], *, keeps: bool) -> Peak:
                 idle = high - heap if keeps else 0
                 if total + idle > most:
                     parts = dict(live)
-                    most, peak = total + idle, Peak(total, parts, parts.pop("small"), idle, number)
+                    most, peak = total + idle, Peak(total, parts, parts.pop("small"), idle)
                 continue
             before = held.pop(event.block)
             add(before, -1)
