@@ -182,11 +182,12 @@ def total_memory_bytes() -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """Which of how many processes this one is, over all machines and on its own."""
+    """Which of how many processes this one is, over all machines and on its own (`local`)."""
 
     rank: int = 0
     local_rank: int = 0
     world_size: int = 1
+    local_size: int = 1
 
 
 def launched() -> Launch:
@@ -204,7 +205,8 @@ def launched() -> Launch:
         raise RecipeError(f"the environment has WORLD_SIZE={world_size}, and no {' or '.join(missing)}", remedy)
     if rank >= max(1, world_size):
         raise RecipeError(f"the environment has RANK={rank}, and WORLD_SIZE={world_size}", remedy)
-    return Launch(rank, local_rank, world_size)
+    beside = os.environ.get("LOCAL_WORLD_SIZE", "")
+    return Launch(rank, local_rank, world_size, int(beside) if beside.isdecimal() else world_size)
 
 
 def let_threads_sleep() -> None:

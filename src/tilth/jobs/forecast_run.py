@@ -12,8 +12,9 @@ machine (train/calibration.py); evaluations, samples and checkpoints are not in 
 from __future__ import annotations
 
 import math
+import statistics
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -23,6 +24,7 @@ import torch
 
 from tilth.core.environment import Precision
 from tilth.core.rundir import Event, StepRecord
+from tilth.core.words import duration
 from tilth.data.batch import Batch
 from tilth.data.feed import Feed
 from tilth.evaluate.evaluator import piece_rows, piece_sums
@@ -81,11 +83,13 @@ class RunForecast:
     Attributes:
         memory: at the most.
         step_seconds: of one update.
-        seconds: of all steps; None where it is not known how many there are.
+        seconds: of all steps that are to be done; None where it is not known how many there are.
         cost: at the recipe's price; None where there is none, or no time.
         calibrated: the day on which this machine was measured.
         micro_batch: rows that go through the model at once.
         micro_batch_open: the run will measure, and may choose fewer, which take less.
+        goes_on: it has steps behind it.
+        own_pace: a step's time is that of those steps, and not by the rates of the machine.
     """
 
     memory: MemoryForecast
@@ -95,12 +99,16 @@ class RunForecast:
     calibrated: str
     micro_batch: int
     micro_batch_open: bool
+    goes_on: bool
+    own_pace: bool
 
     def words(self) -> str:
         """In a line, for the record of a run."""
-        time = "" if self.seconds is None else f", {self.seconds / 60:.3g} minutes in all"
+        pace = " at the run's own speed" if self.own_pace else ""
+        time = "" if self.seconds is None else f", {duration(self.seconds)} {'left' if self.goes_on else 'in all'}"
         cost = "" if self.cost is None else f", at a cost of {self.cost:.2f}"
-        return f"forecast: {self.memory.total / 1e9:.3g} GB of memory, {self.step_seconds:.3g} s a step{time}{cost}"
+        memory = f"{self.memory.total / 1e9:.3g} GB of memory"
+        return f"forecast: {memory}, {self.step_seconds:.3g} s a step{pace}{time}{cost}"
 
     def plain(self) -> dict[str, Any]:
         """As `--json` prints it."""
@@ -153,6 +161,8 @@ def run_forecast(
     steps: int | None,
     held_out: int,
     held: Callable[[], int] | None = None,
+    spent: float = 0.0,
+    pace: float | None = None,
 ) -> RunForecast:
     """Memory, time and cost; arguments as of `memory_forecast`.
 
@@ -161,22 +171,35 @@ def run_forecast(
         held_out: tokens of the validation split; an evaluation takes no more rows at once than it has.
         held: asked when all else is done: what this process, whose own the run is, holds without its model; left out
             where it is another, which may find fewer rows to be faster.
+        spent: seconds that the run has trained for.
+        pace: seconds of its steps until now, where they were done as those to come will be.
     """
     run = _Run(recipe, config, micro_rows, rows, held_out, device, precision)
     found, rates = _figures(run), calibrated(device)
-    step = -(-rows // min(micro_rows, rows)) * rates.seconds(found.micro) + rates.seconds(found.update)
+    reckoned = -(-rows // min(micro_rows, rows)) * rates.seconds(found.micro) + rates.seconds(found.update)
+    step = pace or reckoned
     seconds = None if steps is None else steps * step
     if recipe.train.hours is not None:
-        seconds = min(seconds or math.inf, 3600 * recipe.train.hours)
+        seconds = min(math.inf if seconds is None else seconds, max(0.0, 3600 * recipe.train.hours - spent))
     price = recipe.train.price_per_hour
     cost = None if price is None or seconds is None else price * seconds / 3600
     memory = _memory(run, found, held() if held else 0)
     rows_open = held is None and recipe.train.micro_batch == "auto"
-    return RunForecast(memory, step, seconds, cost, rates.made, min(micro_rows, rows), rows_open)
+    return RunForecast(memory, step, seconds, cost, rates.made, min(micro_rows, rows), rows_open, spent > 0, bool(pace))
 
 
 LONG = 20.0
 """Seconds of steps from which on a run says something of the machine."""
+
+
+_LATEST = 50
+_FEWEST = 5
+
+
+def own_pace(steps: Sequence[StepRecord]) -> float | None:
+    """Seconds of a step by the latest records of a run; None where they are too few to tell."""
+    latest = [step.seconds for step in steps[-_LATEST:]]
+    return statistics.median(latest) if len(latest) >= _FEWEST else None
 
 
 class Watch:

@@ -30,7 +30,7 @@ from tilth.jobs.chats import format_of, stop_ids_of
 from tilth.jobs.decisions import Decisions, asked_of, changed
 from tilth.jobs.ending import end_run
 from tilth.jobs.final import write_identity
-from tilth.jobs.forecast_run import RunForecast, Watch, misjudged, run_forecast
+from tilth.jobs.forecast_run import RunForecast, Watch, misjudged, own_pace, run_forecast
 from tilth.jobs.micro_rows import choose_micro_rows, choose_precision
 from tilth.jobs.parts import build_parts, complete_model, device_name
 from tilth.jobs.recipe import Recipe
@@ -42,7 +42,7 @@ from tilth.jobs.start import check_files, same_base, starting_model, write_base
 from tilth.model.compiled import compiler_version
 from tilth.model.config import ModelConfig
 from tilth.model.wrapped import AnyConfig, AnyModel, WrappedModel
-from tilth.train.calibration import doubt
+from tilth.train.calibration import calibrated, doubt, is_kept, measure
 from tilth.train.optim import state_tensors
 from tilth.train.trainer import Trainer
 
@@ -128,7 +128,12 @@ def _train(
 
     runtime.from_main(begin)
     give_back_freed_blocks()  # what the data, or the measuring of rows, has left
-    forecast = _forecast(recipe, model_config, dataset, trainer, record) if runtime.is_main else None
+    pace = _own_pace(folder, checkpoint, parts.identity, changes)
+    if runtime.any(
+        runtime.is_main and not is_kept(runtime.device)
+    ):  # all at once, for in training they share the cores
+        calibrated(runtime.device) if runtime.is_main else measure(runtime.device, "")
+    forecast = _forecast(recipe, model_config, dataset, trainer, record, pace) if runtime.is_main else None
     idle = trainer.stopping.reason(trainer.progress) is not None
     earlier = _earlier_peak(folder, checkpoint, parts.identity) if forecast else 0
     forget_peak_memory()
@@ -144,7 +149,7 @@ def _train(
 
 
 def _forecast(
-    recipe: Recipe, config: AnyConfig, dataset: Dataset, trainer: Trainer, record: Emit
+    recipe: Recipe, config: AnyConfig, dataset: Dataset, trainer: Trainer, record: Emit, pace: float | None
 ) -> RunForecast | None:
     """What the steps that are left should take, said; None where there are none, or the class is transformers'."""
     parts, step, total = trainer.parts, trainer.progress.step, trainer.stopping.total_steps
@@ -152,12 +157,34 @@ def _forecast(
         return None
     steps, device = None if total is None else total - step, parts.runtime.device
     kinds: dict[str, Any] = {"precision": parts.precision, "rows": parts.loader.share_rows, "steps": steps}
+    kinds |= {"spent": trainer.progress.seconds, "pace": pace}
     held_out = dataset.stream("validation").tokens
     found = run_forecast(
         recipe, config, parts.micro_rows, device, held_out=held_out, held=functools.partial(_held, trainer), **kinds
     )
     record(Message(step, "info", found.words()))
     return found
+
+
+_OTHER_SPEED = (
+    "train.micro_batch",
+    "train.device",
+    "train.precision",
+    "train.compile",
+    "train.activation_checkpointing",
+)
+
+
+def _own_pace(
+    folder: RunFolder, checkpoint: Checkpoint | None, identity: dict[str, Any], changes: Sequence[str]
+) -> float | None:
+    """Seconds of the run's steps until now; None where they were done in another way, or elsewhere."""
+    if checkpoint is None or any(change.startswith(_OTHER_SPEED) for change in changes):
+        return None
+    before = checkpoint.state()["identity"]
+    if any(before[key] != identity[key] for key in ("environment", "world_size")):
+        return None
+    return own_pace(folder.steps())
 
 
 def _held(trainer: Trainer) -> int:
