@@ -13,7 +13,7 @@ import platform
 import re
 import resource
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -171,13 +171,54 @@ def _is_glibc() -> bool:
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
-def total_memory_bytes() -> int | None:
-    """What all processes of this machine can hold together, swap included; None where the system does not say."""
-    path = Path("/proc/meminfo")
-    if not path.exists():
+def total_memory_bytes(root: Path = Path("/")) -> int | None:
+    """What all processes of this machine, or of the container that this one is in, can hold together, swap included;
+    None where the system does not say.
+
+    Args:
+        root: where /proc and /sys are.
+    """
+    try:
+        machine = (root / "proc/meminfo").read_text()
+    except OSError:
         return None
-    found = re.findall(r"^(?:MemTotal|SwapTotal):\s+(\d+) kB$", path.read_text(), re.MULTILINE)
-    return sum(map(int, found)) * 1024 or None
+    memory, swap = (
+        int(found[1]) * 1024 if (found := re.search(rf"^{key}:\s+(\d+) kB$", machine, re.MULTILINE)) else 0
+        for key in ("MemTotal", "SwapTotal")
+    )
+    return min([memory + swap, *_group_limits(root, swap)]) or None
+
+
+def _group_limits(root: Path, swap: int) -> Iterator[int]:
+    """What the control groups of this process may hold (Linux, cgroups(7)): its own, and all above it. A container
+    sees its own group as the top.
+    """
+    with contextlib.suppress(OSError):
+        for line in (root / "proc/self/cgroup").read_text().splitlines():
+            _, kinds, place = line.split(":", 2)
+            if kinds and "memory" not in kinds.split(","):
+                continue
+            top = root / "sys/fs/cgroup" / ("memory" if kinds else "")
+            own = top / place.lstrip("/")
+            for folder in [own, *(above for above in own.parents if above.is_relative_to(top)), top]:
+                if kinds:  # version 1; memory and swap together are bounded where swap is counted
+                    names = ("memory.memsw.limit_in_bytes", "memory.limit_in_bytes")
+                    limits = [_limit(folder / name) for name in names]
+                    limit = limits[0] or (limits[1] and limits[1] + swap)
+                else:
+                    limit, beside = _limit(folder / "memory.max"), _limit(folder / "memory.swap.max")
+                    limit = limit and limit + min(swap, swap if beside is None else beside)
+                if limit:
+                    yield limit
+
+
+def _limit(path: Path) -> int | None:
+    """A number of a control group's file; None where it says `max`, or is not there."""
+    try:
+        text = path.read_text().strip()
+    except OSError:
+        return None
+    return int(text) if text.isdecimal() else None
 
 
 @dataclass(frozen=True, slots=True)
