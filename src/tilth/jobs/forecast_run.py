@@ -163,6 +163,7 @@ def run_forecast(
     held: Callable[[], int] | None = None,
     spent: float = 0.0,
     pace: float | None = None,
+    told: float = 0.0,
 ) -> RunForecast:
     """Memory, time and cost; arguments as of `memory_forecast`.
 
@@ -173,11 +174,12 @@ def run_forecast(
             where it is another, which may find fewer rows to be faster.
         spent: seconds that the run has trained for.
         pace: seconds of its steps until now, where they were done as those to come will be.
+        told: seconds in which the processes of a run tell each other the gradients of a step.
     """
     run = _Run(recipe, config, micro_rows, rows, held_out, device, precision)
     found, rates = _figures(run), calibrated(device)
     reckoned = -(-rows // min(micro_rows, rows)) * rates.seconds(found.micro) + rates.seconds(found.update)
-    step = pace or reckoned
+    step = pace or reckoned + told
     seconds = None if steps is None else steps * step
     if recipe.train.hours is not None:
         seconds = min(math.inf if seconds is None else seconds, max(0.0, 3600 * recipe.train.hours - spent))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -133,7 +134,8 @@ def _train(
         runtime.is_main and not is_kept(runtime.device)
     ):  # all at once, for in training they share the cores
         calibrated(runtime.device) if runtime.is_main else measure(runtime.device, "")
-    forecast = _forecast(recipe, model_config, dataset, trainer, record, pace) if runtime.is_main else None
+    told = _message_seconds(trainer)
+    forecast = _forecast(recipe, model_config, dataset, trainer, record, pace, told) if runtime.is_main else None
     idle = trainer.stopping.reason(trainer.progress) is not None
     earlier = _earlier_peak(folder, checkpoint, parts.identity) if forecast else 0
     forget_peak_memory()
@@ -149,7 +151,13 @@ def _train(
 
 
 def _forecast(
-    recipe: Recipe, config: AnyConfig, dataset: Dataset, trainer: Trainer, record: Emit, pace: float | None
+    recipe: Recipe,
+    config: AnyConfig,
+    dataset: Dataset,
+    trainer: Trainer,
+    record: Emit,
+    pace: float | None,
+    told: float,
 ) -> RunForecast | None:
     """What the steps that are left should take, said; None where there are none, or the class is transformers'."""
     parts, step, total = trainer.parts, trainer.progress.step, trainer.stopping.total_steps
@@ -157,7 +165,7 @@ def _forecast(
         return None
     steps, device = None if total is None else total - step, parts.runtime.device
     kinds: dict[str, Any] = {"precision": parts.precision, "rows": parts.loader.share_rows, "steps": steps}
-    kinds |= {"spent": trainer.progress.seconds, "pace": pace}
+    kinds |= {"spent": trainer.progress.seconds, "pace": pace, "told": told}
     held_out = dataset.stream("validation").tokens
     found = run_forecast(
         recipe, config, parts.micro_rows, device, held_out=held_out, held=functools.partial(_held, trainer), **kinds
@@ -194,6 +202,19 @@ def _held(trainer: Trainer) -> int:
     storages = [tensor.untyped_storage() for tensor in tensors if tensor.device.type == "cpu"]
     own = {storage.data_ptr(): storage.nbytes() for storage in storages}  # tied ones count once
     return max(0, (held_memory_bytes() or 0) - sum(own.values()))
+
+
+def _message_seconds(trainer: Trainer) -> float:
+    """What the gradients of a step take from process to process: the second message of their size, timed."""
+    runtime = trainer.parts.runtime
+    if runtime.world_size == 1:
+        return 0.0
+    numbers = sum(parameter.numel() for parameter in trainer.parts.model.parameters() if parameter.requires_grad)
+    message = torch.zeros(numbers, device=runtime.device)
+    runtime.sum(message)[0].item()  # the first also finds the way
+    started = time.perf_counter()
+    runtime.sum(message)[0].item()  # on a GPU it is over when its number is here
+    return time.perf_counter() - started
 
 
 def _earlier_peak(folder: RunFolder, checkpoint: Checkpoint | None, identity: dict[str, Any]) -> int:
