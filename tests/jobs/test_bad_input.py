@@ -155,6 +155,20 @@ def test_bytes_that_are_no_text_are_counted_where_they_stand(tmp_path: Path, cli
     assert dropped.json()["dropped"] == {"read/invalid_utf8": 1} and dropped.json()["documents"] == 4
 
 
+def test_text_in_an_older_encoding_is_told_with_the_line_that_recodes_it(tmp_path: Path, cli: Cli) -> None:
+    text = "".join(f"Café naïve façade, {n} fois.\n" for n in range(60))
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "latin.txt").write_bytes(text.encode("latin-1"))
+    (tmp_path / "texts" / "utf.txt").write_text(text.replace("fois", "autres"), "utf-8")
+    write_recipe(tmp_path / "r.yaml", "texts")
+    said = cli("prepare", "r.yaml", sets=SMALL)
+    assert said.code == 0 and said.err.count("not UTF-8") == 1
+    assert "texts: 180 bytes of 1 file are not UTF-8, and became U+FFFD: texts/latin.txt looks like Windows" in said.err
+    assert "`iconv -f WINDOWS-1252 -t UTF-8 FILE > NEW`" in said.err and "`invalid_utf8: drop`" in said.err
+    dropped = cli("prepare", "r.yaml", sets=source("texts", invalid_utf8="drop"))
+    assert dropped.code == 0 and "not UTF-8" not in dropped.err  # as it was asked for
+
+
 def rows(good: int, bad: int, text: str = "a row with some words in it, number") -> str:
     lines = [json.dumps({"text": f"{text} {n}"}) for n in range(good)]
     return "\n".join([*lines[:3], *(f"{{bad {n}" for n in range(bad)), *lines[3:]])

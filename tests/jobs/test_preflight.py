@@ -275,6 +275,15 @@ def test_empty_documents_and_unknown_characters_are_counted(looked: Callable[...
     assert "empty" in {fault.rule for fault in judge(empty)[1]} and empty.empty == 3
 
 
+def test_characters_that_were_lost_are_noticed_from_one_in_a_thousand_on(looked: Callable[..., Preflight]) -> None:
+    rows = [{"text": f"caf{mark} number {n} in the street of {n * 7}"} for n, mark in enumerate(["\ufffd", *"e" * 99])]
+    few = looked([{"text": "x" * 20_000}, *rows], "data.split={by: tail, validation: 0.1}", objective="causal_lm")
+    assert few.facts.spelled.replaced == 1 and "replaced_characters" not in rules(few)[1]
+    many = looked([{"text": row["text"].replace("cafe", "caf\ufffd")} for row in rows], objective="causal_lm")
+    assert many.facts.spelled.characters < sum(len(row["text"]) for row in rows)  # of the training side alone
+    assert many.facts.spelled.replaced == many.facts.spelled.read and "replaced_characters" in rules(many)[1]
+
+
 def test_new_tokens_of_which_nothing_is_learned_are_noticed(looked: Callable[..., Preflight], tmp_path: Path) -> None:
     folder = llama(tmp_path / "llama")
     sets = [f"model={{from: {folder}, context_length: 64}}", "tokenizer=" + json.dumps({"special_tokens": CHATML})]

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from tilth.core.errors import TilthError
+from tilth.data.sources.undecoded import REMEDY
 from tilth.jobs.preflight.facts import Facts
 
 MANY_DUPLICATES = 0.01
@@ -19,6 +20,8 @@ FEW_TRAINED = 0.01
 """Of the positions of a step."""
 MANY_UNKNOWN = 0.001
 """Of the tokens."""
+MANY_REPLACED = 0.001
+"""Of the characters: a misprint in a page of text is what any collection has."""
 MANY_SPELLED = 0.01
 """Of the documents: fewer are those that speak of special tokens."""
 
@@ -217,6 +220,17 @@ def _unknown(facts: Facts) -> Iterator[Fault]:
         )
 
 
+def _replaced(facts: Facts) -> Iterator[Fault]:
+    found = facts.spelled
+    if found.replaced > MANY_REPLACED * found.characters:
+        yield Fault(
+            "replaced_characters",
+            f"{found.replaced:,} of {found.characters:,} characters of the training text are U+FFFD, which stands "
+            "where bytes were not UTF-8: the model learns to write it",
+            f"data.sources: give the files as UTF-8 ({REMEDY} for Windows-1252 and Latin-1), or invalid_utf8: drop",
+        )
+
+
 def _spelled(facts: Facts) -> Iterator[Fault]:
     found = facts.spelled
     if found.documents <= MANY_SPELLED * found.read:
@@ -316,6 +330,7 @@ WARNINGS: tuple[Rule, ...] = (
     _leaks,
     _unmeasured,
     _unknown,
+    _replaced,
     _spelled,
     _new_tokens,
     _template_tokens,
