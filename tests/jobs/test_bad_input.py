@@ -64,7 +64,10 @@ def test_empty_files_are_counted_and_the_others_used(tmp_path: Path, cli: Cli) -
 def test_everything_dropped_by_a_rule_names_the_rule(tmp_path: Path, cli: Cli) -> None:
     (tmp_path / "a.txt").write_text("short\n")
     write_recipe(tmp_path / "r.yaml", "a.txt")
-    cli("prepare", "r.yaml").fault(3, "no document is left of a.txt", "clean/min_length dropped 1", "data.clean")
+    limit = "look at these rules: data.clean has min_length (characters: 16)"
+    cli("prepare", "r.yaml").fault(3, "no document is left of a.txt", "clean/min_length dropped 1", limit)
+    sets = ["data.clean=[{gopher_quality: {min_words: 7}}]"]
+    cli("prepare", "r.yaml", sets=sets).fault(3, "data.clean has gopher_quality/too_few_words")
 
 
 @pytest.mark.slow
@@ -359,7 +362,12 @@ def test_options_of_generate_that_cannot_be_meant(trained: Path, cli: Cli) -> No
 def test_text_for_evaluation_that_is_not_there(trained: Path, cli: Cli) -> None:
     (trained / "none.txt").touch()
     cli("evaluate", "runs/small", "--data", "nowhere.txt").fault(3, "there is nothing at nowhere.txt")
-    cli("evaluate", "runs/small", "--data", "none.txt").fault(3, "none.txt holds no text to evaluate")
+    cli("evaluate", "runs/small", "--data", "none.txt").fault(
+        3, "none.txt holds no text to evaluate", "with text in it"
+    )
+    (trained / "tiny.txt").write_text("Hello world.\n")
+    limit = "name a file whose text passes the data.clean of the run: min_length (characters: 16)"
+    cli("evaluate", "runs/small", "--data", "tiny.txt").fault(3, "dropped by clean/min_length: 1", limit)
     assert cli("train", "r.yaml", sets=SMALL).code == 0  # the run is of the dataset that lies here
     shutil.rmtree(trained / "work")
     cli("evaluate", "runs/small").fault(3, "no dataset at ", "work/datasets/small-", "tilth prepare")
