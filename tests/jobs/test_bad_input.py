@@ -193,7 +193,7 @@ def test_too_many_rows_that_are_not_json_stop_the_run(tmp_path: Path, cli: Cli) 
     (tmp_path / "a.jsonl").write_text(rows(297, 4))
     write_recipe(tmp_path / "r.yaml", "a.jsonl")
     said = cli("prepare", "r.yaml", sets=SMALL)
-    said.fault(3, "a.jsonl: 4 of 301 rows cannot be used", "a.jsonl:4: ", "not_json", "max_bad_rows")
+    said.fault(3, "a.jsonl: 4 of 301 rows cannot be used", ": not JSON: ", "(a.jsonl:4 and 3 more)", "max_bad_rows")
     more = cli("prepare", "r.yaml", "--json", sets=source("a.jsonl", max_bad_rows=0.02))
     assert more.json()["dropped"] == {"read/not_json": 4}
 
