@@ -123,6 +123,11 @@ def test_who_asks_for_an_object_gets_one_of_a_fault_too(tmp_path: Path, cli: Cli
         (("train",), "Missing argument 'RECIPE'.", "tilth train"),
         (("evaluate", "runs/r", "more"), "Got unexpected extra argument", "tilth evaluate"),
         (("check", "r.yaml", "--workers", "two"), "Invalid value for '--workers'", "tilth check"),
+        (
+            ("prepare", "r.yaml", "--executor", "x"),
+            "Invalid value for '--executor': 'x' is not one of",
+            "tilth prepare",
+        ),
         (("prepaer",), "No such command 'prepaer'.", "tilth"),
     ],
 )
@@ -261,6 +266,13 @@ def test_a_recipe_that_cannot_be_meant(tmp_path: Path, cli: Cli, sets: list[str]
 def test_a_file_that_is_no_recipe(tmp_path: Path, cli: Cli, content: str, parts: tuple[str, ...]) -> None:
     (tmp_path / "r.yaml").write_text(content)
     cli("train", "r.yaml").fault(2, *parts)
+
+
+def test_a_folder_is_no_recipe_and_that_of_a_run_has_one(trained: Path, cli: Cli) -> None:
+    message = cli("train", "runs/small").fault(2, "runs/small is a folder, not a recipe", "name runs/small/recipe.json")
+    assert "Errno" not in message
+    assert cli("check", "runs/small/recipe.json").code == 0
+    cli("train", "texts").fault(2, "texts is a folder, not a recipe", "name the file in it")
 
 
 def test_a_recipe_that_is_missing_or_no_text(tmp_path: Path, cli: Cli) -> None:

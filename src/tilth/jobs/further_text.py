@@ -12,6 +12,7 @@ import numpy as np
 
 from tilth.core.config import parse
 from tilth.core.errors import DataError
+from tilth.core.words import plural
 from tilth.data.chats import ChatDocuments
 from tilth.data.conversations import Encoded, Encoder, Refusal
 from tilth.data.document import Document, Verdict
@@ -81,7 +82,8 @@ def _encode_files(
         raise DataError(f"{pattern} holds no text to evaluate{said}", remedy or "name a file with text in it")
     unknown = tokenizer.special_tokens.get(UNKNOWN, -1)
     unseen = sum(int((shard.read(0, shard.tokens) == unknown).sum()) for shard in stream.shards)
-    return stream, notes + ([f"{pattern}: {unseen} characters that the tokenizer does not know"] if unseen else [])
+    unknown_too = [f"{pattern}: {plural(unseen, 'character')} that the tokenizer does not know"] if unseen else []
+    return stream, notes + unknown_too
 
 
 def _encoder(language_model: LanguageModel, habits: Mapping[str, Any]) -> Encoder | None:

@@ -17,6 +17,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tilth.core.words import plural
+
 NEARLY_ALL = 0.95
 """Of the bytes: text of any length has a misprint."""
 NAMED = 3
@@ -78,9 +80,8 @@ def note(source: str, found: Sequence[Mapping[str, Any]]) -> str | None:
         return None
     first = sorted((each for one in found for each in one["first"]), key=lambda each: not each[1])[:NAMED]
     latin = [name for name, is_windows_1252 in first if is_windows_1252]
-    of = "1 file" if files == 1 else f"{files:,} files"
-    bytes_of = "1 byte" if count == 1 else f"{count:,} bytes"
-    told = f"{source}: {bytes_of} of {of} {'is' if count == 1 else 'are'} not UTF-8, and became U+FFFD"
+    lost = f"{plural(count, 'byte')} of {plural(files, 'file')} {'is' if count == 1 else 'are'} not UTF-8"
+    told = f"{source}: {lost}, and became U+FFFD"
     drop = "`invalid_utf8: drop` leaves such documents out"
     if not latin:
         return f"{told}, in {', '.join(name for name, _ in first)}{_and_more(files - len(first))}; {drop}"

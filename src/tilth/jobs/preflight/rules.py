@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from tilth.core.errors import TilthError
+from tilth.core.words import plural
 from tilth.data.sources.undecoded import REMEDY
 from tilth.jobs.preflight.facts import Facts
 
@@ -128,7 +129,7 @@ def _masked(facts: Facts) -> Iterator[Fault]:
     if facts.masked and not facts.refusals:
         yield Fault(
             "masked",
-            f"{facts.masked:,} documents have no token that is trained: they teach nothing",
+            f"documents without a token that is trained, which teach nothing: {facts.masked:,}",
             "data.chat.train_on: all, another data.chat.template, or a longer model.context_length where answers are "
             "cut off",
         )
@@ -151,8 +152,8 @@ def _bare(facts: Facts) -> Iterator[Fault]:
     if facts.train.bare:
         yield Fault(
             "bare_answers",
-            f"{facts.train.bare:,} answers are nothing but the token that ends them: the model would learn to say "
-            "nothing",
+            f"answers that are nothing but the token that ends them: {facts.train.bare:,}; the model would learn to "
+            "say nothing",
             "data.chat.template: one that writes what they hold (thoughts, tool calls); or leave these messages out",
         )
 
@@ -215,7 +216,7 @@ def _unknown(facts: Facts) -> Iterator[Fault]:
     if facts.unknown > MANY_UNKNOWN * facts.train.tokens:
         yield Fault(
             "unknown_characters",
-            f"the tokenizer does not know {facts.unknown:,} characters of the training text",
+            f"the tokenizer does not know {plural(facts.unknown, 'character')} of the training text",
             "tokenizer.kind: bpe or byte, or a checkpoint that was made for this script",
         )
 
