@@ -19,6 +19,10 @@ MANY_DUPLICATES = 0.01
 """Of the documents: fewer are what any collection has."""
 FEW_TRAINED = 0.01
 """Of the positions of a step."""
+MANY_READINGS = 20
+"""Of the same text, where nothing differs from one to the next; texts of a few megabytes gain from several."""
+MANY_NOISY_READINGS = 100
+"""The same with dropout, or with other tokens hidden each time (masked_lm)."""
 MANY_UNKNOWN = 0.001
 """Of the tokens."""
 MANY_REPLACED = 0.001
@@ -310,6 +314,25 @@ def _large_batch(facts: Facts) -> Iterator[Fault]:
         )
 
 
+def _by_heart(facts: Facts) -> Iterator[Fault]:
+    run, recipe = facts.run, facts.recipe
+    if run is None or run.steps is None or run.epochs is None:  # the clock or a metric ends it
+        return
+    drops = recipe.model.dropout or recipe.model.attention_dropout or (recipe.adapter and recipe.adapter.dropout)
+    noisy = drops or recipe.train.objective == "masked_lm"
+    most = MANY_NOISY_READINGS if noisy else MANY_READINGS
+    if run.epochs <= most:
+        return
+    fewer = f"train.epochs: {most}" if recipe.train.epochs else f"train.steps: {int(run.steps * most / run.epochs)}"
+    early = "" if recipe.train.early_stopping is None else ", unless train.early_stopping ends it before"
+    yield Fault(
+        "by_heart",
+        f"the run reads its training text {run.epochs:,.0f} times: it learns it by heart{early}",
+        f"{fewer} or less, or data.sources: more text"
+        + ("" if noisy else "; model.dropout: 0.1 lets it be read more often"),
+    )
+
+
 def _few_trained(facts: Facts) -> Iterator[Fault]:
     rows = facts.rows
     if rows and rows.trained < FEW_TRAINED:
@@ -338,5 +361,6 @@ WARNINGS: tuple[Rule, ...] = (
     _end_differs,
     _warmup,
     _large_batch,
+    _by_heart,
     _few_trained,
 )
