@@ -121,7 +121,7 @@ def _train(
 
     runtime.from_main(begin)
     forecast = _forecast(recipe, model_config, dataset, trainer, record) if runtime.is_main else None
-    idle = trainer.stopping.reason(trainer.progress) is not None
+    idle, begun = trainer.stopping.reason(trainer.progress) is not None, trainer.progress.step
     with memory_errors(lambda: parts.micro_rows):
         stopped_by = trainer.run()
     price, peak = recipe.train.price_per_hour, runtime.peak_memory_bytes()  # writing what comes now is no part of it
@@ -130,7 +130,7 @@ def _train(
         doubt(runtime.device)
     end = functools.partial(end_run, folder, asked, trainer, stopped_by, idle, model_config, dataset.tokenizer, taken)
     result = runtime.from_main(end)
-    return result if runtime.is_main else {}
+    return {**result, "new_steps": trainer.progress.step - begun} if runtime.is_main else {}
 
 
 def _forecast(
