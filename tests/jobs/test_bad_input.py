@@ -277,7 +277,7 @@ def test_a_folder_is_no_recipe_and_that_of_a_run_has_one(trained: Path, cli: Cli
 
 def test_a_recipe_that_is_missing_or_no_text(tmp_path: Path, cli: Cli) -> None:
     cli("train", "r.yaml").fault(2, "no recipe at r.yaml", "tilth init")
-    cli("train", ".").fault(2, "cannot read the recipe .", "UTF-8")
+    cli("train", ".").fault(2, ". is a folder, not a recipe")
     (tmp_path / "r.yaml").write_bytes(b"name: caf\xe9\n")
     cli("train", "r.yaml").fault(2, "cannot read the recipe r.yaml", "UTF-8")
 
