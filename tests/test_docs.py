@@ -29,6 +29,7 @@ from tilth.core.errors import RecipeError
 from tilth.data.sources.config import ORIGINS
 from tilth.data.stages import PRESETS, STAGES
 from tilth.jobs.recipe import load_recipe, load_shipped, make_recipe, shipped_recipes
+from tilth.model.families import family_of
 from tilth.tokenizer.chat_files import ChatFormat, write_chat
 from tilth.tokenizer.templates import built_in
 
@@ -214,6 +215,12 @@ def merged(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
     both = {key: merged(one[key], other[key]) for key in one.keys() & other.keys() if isinstance(one[key], dict)
             and isinstance(other[key], dict)}  # fmt: skip
     return {**one, **other, **both}
+
+
+@pytest.mark.parametrize("name", ["quickstart", "my-text", "mlm"])
+def test_what_a_newcomer_trains_first_goes_out_to_transformers(name: str) -> None:
+    config = load_shipped(name).model.model_copy(update={"vocab_size": 4096})
+    assert "For" in family_of(config).architecture
 
 
 def test_the_recipes_of_the_guide_to_fine_tuning_are_valid(tmp_path: Path) -> None:

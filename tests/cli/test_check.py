@@ -10,7 +10,7 @@ from rich.console import Console
 
 from tests.jobs.conftest import Cli, Said, call
 from tests.jobs.helpers import SMALL, write_recipe, write_texts
-from tilth.cli.check import CHARACTERS, DOCUMENTS, _documents, _shortened
+from tilth.cli.check import CHARACTERS, DOCUMENTS, _documents, _lengths, _shortened
 from tilth.core.rundir import RunFolder
 from tilth.jobs.preflight.sight import Row, Stretch
 
@@ -119,6 +119,15 @@ def test_trained_tokens_are_coloured_on_a_terminal_and_hostile_ones_harmless() -
     assert "\\x1b[31m question" in shown
     plain = "".join(line.plain for line in _documents(row, False))
     assert plain.endswith("<|user|>a\\x1b[31m question[[answer]][[<|end|>]]")
+
+
+@pytest.mark.parametrize(
+    ("documents", "said"),
+    [(0, "there is none"), (1, "294,099"), (4, "up to 294,099"), (5, "50% up to 12, 100% up to 294,099")],
+)
+def test_lengths_of_few_documents_are_told_once(documents: int, said: str) -> None:
+    quantiles = {"100%": 294_099} if documents == 1 else {"50%": 12, "100%": 294_099} if documents else {}
+    assert _lengths(quantiles, documents) == said
 
 
 def test_long_rows_are_shortened_and_say_so() -> None:

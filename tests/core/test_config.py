@@ -179,6 +179,12 @@ def test_fingerprint_is_of_values_not_of_their_order() -> None:
 
 def test_differences() -> None:
     assert differences({"a": {"b": 1}, "x": 1}, {"a": {"b": 2}, "x": 1}) == ["a.b: 1 -> 2"]
+    assert differences({"h": 0.0334, "e": 2.0}, {"h": 0.011666666666666665, "e": None}) == [
+        "e: 2 -> left out",
+        "h: 0.0334 -> 0.01167",
+    ]
+    assert differences({"h": 0.1}, {"h": 0.10000001}) == ["h: 0.1 -> 0.10000001"]
+    assert differences({"t": "1", "n": True}, {"t": 1.0, "n": 1.5}) == ["n: True -> 1.5", "t: '1' -> 1"]
 
 
 @pytest.mark.parametrize("key", ["list.².x", "list.٣.x", "empty.0.x", "list.1"])

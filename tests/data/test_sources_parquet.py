@@ -55,7 +55,10 @@ def test_another_schema_is_named_with_its_columns(tmp_path: Path) -> None:
     path = written(tmp_path / "a.parquet", pa.table({"content": ["a"], "n": [1]}))
     with pytest.raises(DataError, match=r"no column 'text'; the columns are 'content' \(string\), 'n' \(int64\)") as e:
         read(path)
-    assert "field:" in e.value.remedy
+    assert e.value.remedy.startswith("name the column") and "field:" in e.value.remedy
+    with pytest.raises(DataError, match="no column 'Content'") as e:
+        read(path, field="Content")
+    assert e.value.remedy.startswith("did you mean `content`? name the column")
     counted = read(path, max_bad_rows=1)
     assert rules(counted) == [("other_schema", "dropped")] and "'content'" in counted[0].verdicts[0].detail
     assert read(path, field="content")[0].document is not None

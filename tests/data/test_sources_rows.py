@@ -96,15 +96,35 @@ def test_too_many_bad_rows_stop_the_run(tmp_path: Path, good: int, bad: int, lim
         return
     with pytest.raises(DataError, match=rf"a\.jsonl: {bad} of {good + bad} rows cannot be used") as caught:
         read(tmp_path, raw, "a.jsonl", max_bad_rows=limit)
-    assert "a.jsonl:1:" in caught.value.message and "(not_json)" in caught.value.message
+    assert "cannot be used: not JSON: Expecting" in caught.value.message
+    assert f"(a.jsonl:1{f' and {bad - 1} more' if bad > 1 else ''})" in caught.value.message
     assert "max_bad_rows" in caught.value.remedy
+
+
+def test_rows_without_the_key_are_one_complaint_and_the_remedy_names_their_keys(tmp_path: Path) -> None:
+    raw = "".join(json.dumps({"title": f"{n}", "n": n, "body": f"some words of {n}"}) + "\n" for n in range(200))
+    with pytest.raises(DataError) as caught:
+        read(tmp_path, raw, "a.jsonl")
+    counted = "of the first 100 rows 100 cannot be used: no 'text' (a.jsonl:1 and 99 more)"
+    assert caught.value.message == f"{tmp_path / 'a.jsonl'}: {counted}"
+    assert caught.value.remedy.startswith("the rows have title, n, body: write `field: body`, or raise `max_bad_rows:`")
+    with pytest.raises(DataError) as caught:
+        read(tmp_path, '{"Title": "a", "Body": "b", "n": 1}\n[]\n{', "b.jsonl", field="body", max_bad_rows=0.5)
+    assert "no 'body' (b.jsonl:1 and 1 more); not JSON: Expecting" in caught.value.message
+    assert "3 of 3 rows cannot be used" in caught.value.message and "write `field: Body`" in caught.value.remedy
+    with pytest.raises(DataError, match="no 'ask'") as caught:
+        read(tmp_path, '{"q": "a", "a": "b"}', "c.jsonl", map={"prompt": "ask", "completion": "a"})
+    assert caught.value.remedy.startswith("the rows have q, a: check `map: {prompt: ask, completion: a}`")
+    with pytest.raises(DataError) as caught:
+        read(tmp_path, '{"n": 1}', "d.jsonl")
+    assert caught.value.remedy.startswith("the rows have n: none of it is a text")
 
 
 @pytest.mark.slow
 def test_a_large_wrong_file_stops_early(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="100 of 100 rows"):
+    with pytest.raises(DataError, match="of the first 100 rows 100 cannot be used"):
         read(tmp_path, "no json\n" * 50_000, "a.jsonl")
-    with pytest.raises(DataError, match="5000 of 10000 rows"):
+    with pytest.raises(DataError, match="of the first 10000 rows 5000 cannot be used"):
         read(tmp_path, f"{row('x')}\nno json\n" * 50_000, "b.jsonl")
 
 
@@ -147,7 +167,8 @@ def test_csv_cells_may_be_longer_than_the_standard_library_takes(tmp_path: Path)
 @pytest.mark.parametrize(
     ("raw", "message", "remedy"),
     [
-        ("id,body\n1,a", "a.csv:1: no column 'text'; the columns are 'id', 'body'", "field:"),
+        ("id,body\n1,a", "a.csv:1: no column 'text'; the columns are 'id', 'body'", "name the column"),
+        ("id,Text\n1,a", "a.csv:1: no column 'text'; the columns are 'id', 'Text'", "did you mean `Text`?"),
         ("id;text\n1;a", "no column 'text'; the columns are 'id;text'", "look separated by ';'"),
         ("text,text\n1,a", "two columns are called 'text'", "rename"),
     ],

@@ -66,3 +66,12 @@ def test_export_is_tilth_export(trained: Path, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="is no adapter"):
         tilth.export(run, tmp_path / "more", to="peft")
     assert not (tmp_path / "more").exists()
+
+
+def test_training_says_how_many_steps_this_call_did(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(trained)
+    told: list[str] = []
+    over = tilth.train(tilth.load_recipe("r.yaml", SMALL), emit=lambda event: told.append(str(event)))
+    assert (over["step"], over["new_steps"]) == (12, 0) and any("done: the run ended at step 12" in say for say in told)
+    longer = tilth.train(tilth.load_recipe("r.yaml", [*SMALL, "train.steps=15"]))
+    assert (longer["step"], longer["new_steps"]) == (15, 3)

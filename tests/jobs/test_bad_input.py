@@ -64,7 +64,10 @@ def test_empty_files_are_counted_and_the_others_used(tmp_path: Path, cli: Cli) -
 def test_everything_dropped_by_a_rule_names_the_rule(tmp_path: Path, cli: Cli) -> None:
     (tmp_path / "a.txt").write_text("short\n")
     write_recipe(tmp_path / "r.yaml", "a.txt")
-    cli("prepare", "r.yaml").fault(3, "no document is left of a.txt", "clean/min_length dropped 1", "data.clean")
+    limit = "look at these rules: data.clean has min_length (characters: 16)"
+    cli("prepare", "r.yaml").fault(3, "no document is left of a.txt", "clean/min_length dropped 1", limit)
+    sets = ["data.clean=[{gopher_quality: {min_words: 7}}]"]
+    cli("prepare", "r.yaml", sets=sets).fault(3, "data.clean has gopher_quality/too_few_words")
 
 
 @pytest.mark.slow
@@ -120,6 +123,11 @@ def test_who_asks_for_an_object_gets_one_of_a_fault_too(tmp_path: Path, cli: Cli
         (("train",), "Missing argument 'RECIPE'.", "tilth train"),
         (("evaluate", "runs/r", "more"), "Got unexpected extra argument", "tilth evaluate"),
         (("check", "r.yaml", "--workers", "two"), "Invalid value for '--workers'", "tilth check"),
+        (
+            ("prepare", "r.yaml", "--executor", "x"),
+            "Invalid value for '--executor': 'x' is not one of",
+            "tilth prepare",
+        ),
         (("prepaer",), "No such command 'prepaer'.", "tilth"),
     ],
 )
@@ -155,6 +163,20 @@ def test_bytes_that_are_no_text_are_counted_where_they_stand(tmp_path: Path, cli
     assert dropped.json()["dropped"] == {"read/invalid_utf8": 1} and dropped.json()["documents"] == 4
 
 
+def test_text_in_an_older_encoding_is_told_with_the_line_that_recodes_it(tmp_path: Path, cli: Cli) -> None:
+    text = "".join(f"Café naïve façade, {n} fois.\n" for n in range(60))
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "latin.txt").write_bytes(text.encode("latin-1"))
+    (tmp_path / "texts" / "utf.txt").write_text(text.replace("fois", "autres"), "utf-8")
+    write_recipe(tmp_path / "r.yaml", "texts")
+    said = cli("prepare", "r.yaml", sets=SMALL)
+    assert said.code == 0 and said.err.count("not UTF-8") == 1
+    assert "texts: 180 bytes of 1 file are not UTF-8, and became U+FFFD: texts/latin.txt looks like Windows" in said.err
+    assert "`iconv -f WINDOWS-1252 -t UTF-8 FILE > NEW`" in said.err and "`invalid_utf8: drop`" in said.err
+    dropped = cli("prepare", "r.yaml", sets=source("texts", invalid_utf8="drop"))
+    assert dropped.code == 0 and "not UTF-8" not in dropped.err  # as it was asked for
+
+
 def rows(good: int, bad: int, text: str = "a row with some words in it, number") -> str:
     lines = [json.dumps({"text": f"{text} {n}"}) for n in range(good)]
     return "\n".join([*lines[:3], *(f"{{bad {n}" for n in range(bad)), *lines[3:]])
@@ -176,7 +198,7 @@ def test_too_many_rows_that_are_not_json_stop_the_run(tmp_path: Path, cli: Cli) 
     (tmp_path / "a.jsonl").write_text(rows(297, 4))
     write_recipe(tmp_path / "r.yaml", "a.jsonl")
     said = cli("prepare", "r.yaml", sets=SMALL)
-    said.fault(3, "a.jsonl: 4 of 301 rows cannot be used", "a.jsonl:4: ", "not_json", "max_bad_rows")
+    said.fault(3, "a.jsonl: 4 of 301 rows cannot be used", ": not JSON: ", "(a.jsonl:4 and 3 more)", "max_bad_rows")
     more = cli("prepare", "r.yaml", "--json", sets=source("a.jsonl", max_bad_rows=0.02))
     assert more.json()["dropped"] == {"read/not_json": 4}
 
@@ -246,9 +268,16 @@ def test_a_file_that_is_no_recipe(tmp_path: Path, cli: Cli, content: str, parts:
     cli("train", "r.yaml").fault(2, *parts)
 
 
+def test_a_folder_is_no_recipe_and_that_of_a_run_has_one(trained: Path, cli: Cli) -> None:
+    message = cli("train", "runs/small").fault(2, "runs/small is a folder, not a recipe", "name runs/small/recipe.json")
+    assert "Errno" not in message
+    assert cli("check", "runs/small/recipe.json").code == 0
+    cli("train", "texts").fault(2, "texts is a folder, not a recipe", "name the file in it")
+
+
 def test_a_recipe_that_is_missing_or_no_text(tmp_path: Path, cli: Cli) -> None:
     cli("train", "r.yaml").fault(2, "no recipe at r.yaml", "tilth init")
-    cli("train", ".").fault(2, "cannot read the recipe .", "UTF-8")
+    cli("train", ".").fault(2, ". is a folder, not a recipe")
     (tmp_path / "r.yaml").write_bytes(b"name: caf\xe9\n")
     cli("train", "r.yaml").fault(2, "cannot read the recipe r.yaml", "UTF-8")
 
@@ -345,7 +374,12 @@ def test_options_of_generate_that_cannot_be_meant(trained: Path, cli: Cli) -> No
 def test_text_for_evaluation_that_is_not_there(trained: Path, cli: Cli) -> None:
     (trained / "none.txt").touch()
     cli("evaluate", "runs/small", "--data", "nowhere.txt").fault(3, "there is nothing at nowhere.txt")
-    cli("evaluate", "runs/small", "--data", "none.txt").fault(3, "none.txt holds no text to evaluate")
+    cli("evaluate", "runs/small", "--data", "none.txt").fault(
+        3, "none.txt holds no text to evaluate", "with text in it"
+    )
+    (trained / "tiny.txt").write_text("Hello world.\n")
+    limit = "name a file whose text passes the data.clean of the run: min_length (characters: 16)"
+    cli("evaluate", "runs/small", "--data", "tiny.txt").fault(3, "dropped by clean/min_length: 1", limit)
     assert cli("train", "r.yaml", sets=SMALL).code == 0  # the run is of the dataset that lies here
     shutil.rmtree(trained / "work")
     cli("evaluate", "runs/small").fault(3, "no dataset at ", "work/datasets/small-", "tilth prepare")

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.slow
 def test_a_run_folder_made_by_another_recipe(trained: Path, cli: Cli) -> None:
     before = hashes(trained / "runs")
     said = cli("train", "r.yaml", sets=[*SMALL, "train.seed=7", "model.dropout=0.5"])
-    said.fault(2, "runs/small was made by another recipe", "train.seed: 1 -> 7", "model.dropout: 0.0 -> 0.5", "--run")
+    said.fault(2, "runs/small was made by another recipe", "train.seed: 1 -> 7", "model.dropout: 0 -> 0.5", "--run")
     assert hashes(trained / "runs") == before
     assert cli("train", "r.yaml", "--run", "other", "--json", sets=[*SMALL, "train.seed=7"]).json()["run"] == "other"
 

@@ -19,8 +19,8 @@ import yaml
 
 import tilth
 from tests.data.hub_server import COMMIT, HubServer, running_hub
-from tests.jobs.conftest import Cli, Said, call
-from tests.jobs.helpers import WORDS, write_texts
+from tests.jobs.conftest import SMALL, Cli, Said, call
+from tests.jobs.helpers import WORDS, write_recipe, write_texts
 from tests.model.adapter_helpers import peft_quietly
 from tests.model.families import SHAPES, from_config, quiet, save
 from tilth.core.files import read_json
@@ -315,3 +315,12 @@ def test_what_may_not_go_onto_the_hub_stays(hub: HubServer, made: Path, cli: Cli
     (tmp_path / "out" / "README.md").write_text("another card")
     cli("export", "out", "--push", "org/new").fault(3, "README.md")
     assert not hub.commit
+
+
+def test_the_card_counts_one_document_as_one(tmp_path: Path, cli: Cli) -> None:
+    (tmp_path / "a.txt").write_text("".join(f"A sentence of some words, number {n} of them.\n" for n in range(40)))
+    sets = [*SMALL, "train.steps=1", "train.schedule.warmup_steps=0"]
+    write_recipe(tmp_path / "r.yaml", "a.txt")
+    done(cli("train", "r.yaml", "--run", "runs/one", sets=sets))
+    done(cli("export", "runs/one", "--out", "out"))
+    assert "\n1 document was read, 0 dropped by rule; " in (tmp_path / "out" / "README.md").read_text()

@@ -14,17 +14,18 @@ import torch
 import transformers
 
 from tests.model.families import SHAPES, from_config, save
+from tilth.core.config import parse_yaml
 from tilth.core.errors import DataError
 from tilth.data.shards import TokenStream
 from tilth.data.sources import SourceConfig
 from tilth.jobs.base import find_base, with_base
 from tilth.jobs.parts import complete_model
 from tilth.jobs.preflight import Preflight, gather, look
-from tilth.jobs.preflight.rules import ERRORS, WARNINGS, judge
+from tilth.jobs.preflight.rules import ERRORS, MANY_NOISY_READINGS, MANY_READINGS, WARNINGS, judge
 from tilth.jobs.preflight.summary import summary
 from tilth.jobs.preflight.tokens import read_split
 from tilth.jobs.prepare import prepare_data
-from tilth.jobs.recipe import make_recipe
+from tilth.jobs.recipe import make_recipe, shipped_recipe
 from tilth.jobs.start import starting_model
 from tilth.model.adapters import book_of, lora_layers
 from tilth.model.quantize import NF4
@@ -259,9 +260,39 @@ def test_a_metric_that_the_objective_does_not_have_is_an_error(looked: Callable[
 
 def test_the_shape_of_a_run_is_judged(looked: Callable[..., Preflight]) -> None:
     found = looked(pairs(), "train.batch_tokens=8192", "train.schedule.warmup_steps=12")
-    assert rules(found) == (set(), {"warmup", "batch"})
+    assert rules(found) == (set(), {"warmup", "batch", "by_heart"})
     rare = [{"prompt": f"{n}{'?' * 800}", "completion": "y"} for n in range(100, 160)]
     assert "few_trained" in rules(looked(rare, "model.context_length=1024", "train.batch_tokens=1024"))[1]
+
+
+def test_a_text_that_is_read_again_and_again_is_noticed(looked: Callable[..., Preflight]) -> None:
+    rows = [{"text": f"a text of {n} and more words than one"} for n in range(100)]
+
+    def said(*sets: str) -> list[tuple[str, str]]:
+        found = looked(rows, *sets, objective="causal_lm")
+        return [(fault.message, fault.remedy) for fault in found.warnings if fault.rule == "by_heart"]
+
+    assert said("train.epochs=20", "train.steps=null") == []
+    ((message, remedy),) = said("train.epochs=21", "train.steps=null")
+    assert message.startswith("the run reads its training text 21 times") and remedy.startswith("train.epochs: 20 or")
+    assert "model.dropout" in remedy
+    dropped = ["train.steps=null", "model.dropout=0.1"]
+    assert said("train.epochs=100", *dropped) == [] and len(said("train.epochs=103", *dropped)) == 1
+    ((message, remedy),) = said("train.steps=5000", "model.dropout=0.1", "train.early_stopping={metric: loss}")
+    assert "unless train.early_stopping ends it before" in message and "model.dropout" not in remedy
+    steps = int(remedy.removeprefix("train.steps: ").partition(" ")[0])
+    assert said(f"train.steps={steps}", "model.dropout=0.1") == []
+    assert said("train.steps=null", "train.hours=1") == []  # nobody knows how often
+
+
+def test_no_recipe_that_ships_reads_its_text_so_often() -> None:
+    """The text of those that are of one: tiny Shakespeare, 1,115,394 characters, a tenth of it held out."""
+    for name in ("shakespeare-char", "shakespeare-char-cpu", "shakespeare-char-fast"):
+        recipe = parse_yaml(shipped_recipe(name), name)
+        often = recipe["train"]["steps"] * recipe["train"]["batch_tokens"] / (0.9 * 1_115_394)
+        assert often < (MANY_NOISY_READINGS if recipe["model"].get("dropout") else MANY_READINGS), name
+    for name in ("quickstart", "quickstart-chat"):  # which the clock ends
+        assert "steps" not in parse_yaml(shipped_recipe(name), name)["train"]
 
 
 def test_empty_documents_and_unknown_characters_are_counted(looked: Callable[..., Preflight]) -> None:
@@ -273,6 +304,15 @@ def test_empty_documents_and_unknown_characters_are_counted(looked: Callable[...
     lengths[:3] = 1
     empty = replace(found.facts, train=replace(found.facts.train, lengths=lengths))
     assert "empty" in {fault.rule for fault in judge(empty)[1]} and empty.empty == 3
+
+
+def test_characters_that_were_lost_are_noticed_from_one_in_a_thousand_on(looked: Callable[..., Preflight]) -> None:
+    rows = [{"text": f"caf{mark} number {n} in the street of {n * 7}"} for n, mark in enumerate(["\ufffd", *"e" * 99])]
+    few = looked([{"text": "x" * 20_000}, *rows], "data.split={by: tail, validation: 0.1}", objective="causal_lm")
+    assert few.facts.spelled.replaced == 1 and "replaced_characters" not in rules(few)[1]
+    many = looked([{"text": row["text"].replace("cafe", "caf\ufffd")} for row in rows], objective="causal_lm")
+    assert many.facts.spelled.characters < sum(len(row["text"]) for row in rows)  # of the training side alone
+    assert many.facts.spelled.replaced == many.facts.spelled.read and "replaced_characters" in rules(many)[1]
 
 
 def test_new_tokens_of_which_nothing_is_learned_are_noticed(looked: Callable[..., Preflight], tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from unittest import mock
 
 import pytest
 
+import tilth
 from tests.jobs.conftest import Said, call
 from tests.jobs.helpers import environment, hashes
 from tilth.core.files import read_json
@@ -24,6 +25,15 @@ from tilth.jobs.runs import dataset_of
 
 RUN, TUNED = "runs/quickstart", "runs/quickstart-chat"
 STEPS = ("--steps", "3", "--workers", "1")
+
+
+AGAIN = [
+    sys.executable,
+    "-c",
+    "import sysconfig, sys; sysconfig.get_path = lambda _: 'library'; sys.argv[0] = 'tilth'\n"
+    "from tilth.cli.main import main; main()",
+    *("quickstart", "--chat", "--workers", "1"),
+]
 
 
 def small_library(folder: Path) -> Path:
@@ -98,14 +108,9 @@ def test_typed_again_it_says_the_same_and_does_nothing(place: Path, first: Said)
 @pytest.mark.slow
 def test_at_a_terminal_a_chat_opens(place: Path, first: Said) -> None:
     assert first.code == 0, first.err
-    code = (
-        "import sysconfig, sys; sysconfig.get_path = lambda _: 'library'; sys.argv[0] = 'tilth'\n"
-        "from tilth.cli.main import main; main()"
-    )
     ours, theirs = pty.openpty()
-    words = [sys.executable, "-c", code, "quickstart", "--chat", "--workers", "1"]
     with subprocess.Popen(
-        words, cwd=place, env=environment(TERM="dumb"), stdin=theirs, stdout=theirs, stderr=theirs
+        AGAIN, cwd=place, env=environment(TERM="dumb"), stdin=theirs, stdout=theirs, stderr=theirs
     ) as process:
         os.close(theirs)
         os.write(ours, b"What does textwrap.dedent do?\n/exit\n")
@@ -117,6 +122,25 @@ def test_at_a_terminal_a_chat_opens(place: Path, first: Said) -> None:
     text = said.decode()
     assert "/help lists the commands" in text and "Ask it something" in text
     assert text.index("What to type next") < text.index("/help lists")
+
+
+@pytest.mark.slow
+def test_piped_lines_are_answered_and_an_idle_pipe_holds_nothing_up(place: Path, first: Said) -> None:
+    assert first.code == 0, first.err
+    question = "What does textwrap.dedent do?"
+    piped = subprocess.run(
+        AGAIN, cwd=place, env=environment(), input=f"{question}\n/nothing\n/quit\n", capture_output=True, text=True
+    )
+    assert piped.returncode == 0, piped.stderr
+    answers = tilth.load(place / TUNED).generate([{"role": "user", "content": question}], temperature=0).strip()
+    told = piped.stdout.partition("What it answers to standard input:\n")[2].strip()
+    assert told == answers and ("(no answer;" in piped.stderr) == (not answers)  # of three steps, mostly none
+    assert "/nothing is no command" in piped.stderr
+    with subprocess.Popen(
+        AGAIN, cwd=place, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as idle:
+        assert idle.stdout is not None and b"standard input" not in idle.stdout.read()
+        assert idle.wait(timeout=60) == 0
 
 
 def _read(terminal: int) -> bytes:

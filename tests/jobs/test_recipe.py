@@ -143,6 +143,8 @@ def test_all_faults_are_named_at_once() -> None:
         ({"Data": {}}, "Data", "data"),
         ({"model": {"hiddenSize": 8}}, "model.hiddenSize", "hidden_size"),
         ({"model": {"n_layers": 8}}, "model.n_layers", "num_hidden_layers"),
+        ({"model": {"num_heads": 8}}, "model.num_heads", "num_attention_heads"),
+        ({"model": {"layers": 8}}, "model.layers", "num_hidden_layers"),
         ({"train": {"LR": 1}}, "train.LR", "train.optimizer.lr"),
         ({"train": {"learning_rate": 1}}, "train.learning_rate", "train.optimizer.lr"),
         ({"train": {"learning rate": 1}}, "train.learning rate", "train.optimizer.lr"),

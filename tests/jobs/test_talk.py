@@ -256,11 +256,24 @@ def chat(cwd: Path, lines: Sequence[str], *words: str) -> subprocess.CompletedPr
 
 def test_the_command_answers_line_by_line(runs: Runs) -> None:
     place = runs["own"].parent
-    lines = [question("rain"), "", "/reset", question("sun"), "/system Be brief.", "/nothing", "/save a.jsonl", "/help"]
+    lines = [
+        question("rain"),
+        "",
+        "/reset",
+        question("sun"),
+        "/system Be brief.",
+        "/nothing",
+        "/save",
+        "/save a.jsonl",
+        "/help",
+    ]
     done = chat(place, [*lines, "word " * 200, "/exit", "never read"], "own", "--temperature", "0")
     assert done.returncode == 0, done.stderr
     model = tilth.load(runs["own"])
     assert done.stdout.splitlines() == [model.generate(asked(word), temperature=0) for word in ("rain", "sun")]
+    assert "\nname a file: /save FILE\n" in done.stderr and "/save is no command" not in done.stderr
+    quit_too = chat(place, ["/quit", "never read"], "own")
+    assert (quit_too.returncode, quit_too.stdout) == (0, "")
     for part in ("(a new conversation)", "/nothing is no command", "2 conversations in a.jsonl", "this message has"):
         assert part in done.stderr, part
     assert "Traceback" not in done.stderr and len((place / "a.jsonl").read_text().splitlines()) == 2

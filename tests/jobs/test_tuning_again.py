@@ -35,7 +35,7 @@ def test_what_decides_the_weights_cannot_change(tuned: Path, cli: Cli) -> None:
     more = "train.steps=8"
     for change, said in (
         ("adapter.rank=8", "adapter.rank: 4 -> 8"),
-        ("adapter.dropout=0.1", "adapter.dropout: 0.0 -> 0.1"),
+        ("adapter.dropout=0.1", "adapter.dropout: 0 -> 0.1"),
         ("adapter=null", "adapter"),
         ("model.from=other", "model.from: 'base' -> 'other'"),
         ("data.packing.too_long=split", "data.packing.too_long: 'drop' -> 'split'"),

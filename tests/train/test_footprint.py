@@ -150,7 +150,7 @@ def test_what_is_played_is_the_most_that_is_alive() -> None:
     assert play([tape], keeps=False) == Peak(large + 5, parts, 0, 0)
     assert play([tape], keeps=True) == Peak(large + 5, parts, 0, 10), "the allocator has the ten still"
     both = [[Take(1, 8, "loss")], [Take(2, 4, "working")]]
-    assert play(both, keeps=True) == Peak(12, {"loss": 8, "working": 4}, 12, 0, 1)
+    assert play(both, keeps=True) == Peak(12, {"loss": 8, "working": 4}, 12, 0)
 
 
 def test_small_blocks_stay_and_large_ones_go_back() -> None:

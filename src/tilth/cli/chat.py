@@ -23,13 +23,13 @@ HELP = """/reset         begin a new conversation
 /system TEXT   begin a new one with this system prompt; without TEXT: with none
 /save FILE     write all conversations of this chat as JSON Lines of messages, which a recipe can read
 /help          this list
-/exit          end the chat; so does the end of the input (Ctrl-D)
+/exit, /quit   end the chat; so does the end of the input (Ctrl-D)
 //TEXT         a message that begins with /
 Ctrl-C stops an answer."""
 
 
 def run_chat(talk: Talk) -> None:
-    """Answers line by line, until /exit or the end of the input."""
+    """Answers line by line, until /exit, /quit or the end of the input."""
     terminal = sys.stdin.isatty() and sys.stdout.isatty()
     if terminal:
         _tell(f"talking to {printable(str(talk.language_model.path))}; /help lists the commands")
@@ -39,7 +39,7 @@ def run_chat(talk: Talk) -> None:
     with stop.listening():
         for line in _lines(terminal, stop):
             text = line.strip()
-            if text == "/exit":
+            if text in ("/exit", "/quit"):
                 return
             with _faults_are_told():
                 if text.startswith("/") and not text.startswith("//"):
@@ -109,6 +109,8 @@ def _command(talk: Talk, line: str) -> None:
     elif name == "save" and rest:
         path = Path(rest)
         _tell(f"({plural(talk.save(path), 'conversation')} in {printable(rest)})")
+    elif name == "save":
+        _tell("name a file: /save FILE")
     elif name == "help" and not rest:
         _tell(HELP)
     else:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 DOCUMENTS = 6
 """Of a row, that are shown."""
+FEW = 5
+"""Documents: shares of fewer are the same ones over again."""
 CHARACTERS = 400
 """Of a stretch, that are shown."""
 
@@ -163,8 +165,7 @@ def _document_lines(said: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "in all", f"{count(said['rows'])}, {plural(train['tokens'], 'token')}; validation {count(held['documents'])}"
     if train["read"] < train["tokens"]:
         yield "looked at", f"the first {plural(train['read'], 'token')}: what follows is of them"
-    lengths = ", ".join(f"{name} up to {count(length)}" for name, length in said["lengths"].items())
-    yield "tokens of each", lengths or "there is none"
+    yield "tokens of each", _lengths(said["lengths"], train["documents"])
     for label, key in (
         ("too long for a row", "too_long"),
         ("  truncated", "truncated"),
@@ -179,6 +180,13 @@ def _document_lines(said: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for rule, number in said["unusable"].items():
         yield f"left out: {printable(rule)}", count(number)
     yield "validation in training", f"{count(said['leaks'])}, {count(said['shared'])} word for word ({_looked(said)})"
+
+
+def _lengths(quantiles: dict[str, int], documents: int) -> str:
+    if documents < FEW and quantiles:
+        longest = count(max(quantiles.values()))
+        return longest if documents == 1 else f"up to {longest}"
+    return ", ".join(f"{name} up to {count(length)}" for name, length in quantiles.items()) or "there is none"
 
 
 def _looked(said: dict[str, Any]) -> str:

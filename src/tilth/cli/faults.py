@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from typing import Any
 
 import typer
+import typer.core
 
 from tilth.core.errors import Stopped, TilthError
 
@@ -30,6 +32,17 @@ def tell_misuse(fault: typer.TyperException) -> None:
     context = getattr(fault, "ctx", None)
     command = "" if context is None else context.command_path.removeprefix(context.find_root().info_name)
     _error_object(fault.format_message(), f"see `{command_name()}{command} --help`", fault.exit_code)
+
+
+class Commands(typer.core.TyperGroup):
+    """All commands; what is wrong with an option is said without the name that pydantic gives to its errors."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as fault:
+            fault.message = fault.message.removeprefix("Value error, ")
+            raise
 
 
 def _error_object(message: str, remedy: str, exit_code: int) -> None:

@@ -12,6 +12,7 @@ from rich.text import Text
 from tilth.jobs.leak_words import ALARMS, NAMES, PLANTED
 
 _FEW = 10  # items; what is found of fewer is no measure
+_UNMEASURED = f"(fewer than {_FEW}: how well such text is found in training text is not measured)"
 
 
 def leak_table(facts: Mapping[str, Any]) -> RenderableType | None:
@@ -20,7 +21,7 @@ def leak_table(facts: Mapping[str, Any]) -> RenderableType | None:
     if not columns:
         return None
     if all(own["items"] < _FEW for _, own in columns):
-        return Text("\n").join([Text("leaks", "bold"), *map(Text, _remarks(columns))])
+        return Text("\n").join([Text("leaks", "bold"), *map(Text, _remarks(columns)), Text(_UNMEASURED)])
     table = Table(title="leaks", box=None, pad_edge=False, padding=(0, 2, 0, 0), title_justify="left")
     table.title_style, table.caption_justify = "bold", "left"
     table.add_column("planted items that were found", header_style="dim")

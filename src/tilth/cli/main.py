@@ -23,7 +23,7 @@ from typing import Annotated, Any, Literal, NoReturn
 import typer
 
 from tilth.cli.export import export
-from tilth.cli.faults import tell_fault, tell_misuse
+from tilth.cli.faults import Commands, tell_fault, tell_misuse
 from tilth.cli.options import (
     AdapterOption,
     CheckpointOption,
@@ -44,6 +44,7 @@ from tilth.core.errors import RecipeError, Stopped, StorageError, TilthError
 
 app = typer.Typer(
     name="tilth",
+    cls=Commands,
     help="From raw text to a language model that you can trust.",
     no_args_is_help=True,
     add_completion=False,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import select
+import stat
 import sys
 from pathlib import Path
 from typing import Any
@@ -103,7 +106,9 @@ def _print_answers(figures: dict[str, Any]) -> None:
 
 
 def _talk(tuned: Path) -> None:
-    """Opens a chat where somebody sits at a terminal; says what to type in any case."""
+    """Opens a chat where somebody sits at a terminal, or has piped lines to be answered; says what to type in any
+    case.
+    """
     with results():
         print(
             "\nIt is small, and was trained for minutes: its answers have the form of docstrings, and most are wrong.\n"
@@ -111,13 +116,30 @@ def _talk(tuned: Path) -> None:
         )
         for words in (["chat", "--temperature", "0"], ["evaluate"], ["evaluate", "--adapter", "none"]):
             print(f"  {typed(words[0], str(tuned), *words[1:])}")
-        if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        if sys.stdin.isatty() and sys.stdout.isatty():
+            print(
+                "\nAsk it something, such as: What does textwrap.dedent do? It was tuned on single questions: /reset "
+                "before the next."
+            )
+        elif not _lines_wait():
             return
-        print(
-            "\nAsk it something, such as: What does textwrap.dedent do? It was tuned on single questions: /reset "
-            "before the next."
-        )
+        else:
+            print("\nWhat it answers to standard input:", flush=True)
         _open_chat(tuned)
+
+
+def _lines_wait() -> bool:
+    """Whether lines were piped to this command. An open pipe that holds nothing is what many services start programs
+    with: nobody waits for it.
+    """
+    try:
+        place = sys.stdin.fileno()
+    except OSError:
+        return False
+    kind = os.fstat(place).st_mode
+    if not (stat.S_ISFIFO(kind) or stat.S_ISREG(kind)):
+        return False
+    return place in select.select([place], [], [], 0)[0]
 
 
 def _open_chat(tuned: Path) -> None:

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from tilth.jobs.tidy import Prune, Tidied
 
 
+WORTH_TELLING = 50_000_000
+"""Bytes that no dataset refers to: less is left by any first tries, and matters on no disk."""
+
+
 def is_main_process() -> bool:
     """False in all but one of the processes that torchrun starts: they do not speak."""
     return launched().rank == 0
@@ -63,7 +67,7 @@ def prepare_shown(
 
 
 def tidy_shown(recipe: Recipe, again: list[str], workspace: Path, dataset: Dataset, wanted: Prune | None) -> Tidied:
-    """Says what the workspace holds that nothing needs, or what of it was removed.
+    """Says what the workspace holds that nothing needs, where that is much, or what of it was removed.
 
     Args:
         again: what `tilth prepare` was given that says which recipe and workspace.
@@ -73,7 +77,7 @@ def tidy_shown(recipe: Recipe, again: list[str], workspace: Path, dataset: Datas
     tidied = tidy(workspace, recipe.name, dataset, wanted)
     for item in tidied.used:
         print(f"{printable(str(item.path))} stays: it is in use", file=sys.stderr)
-    if tidied.left:
+    if sum(item.size for item in tidied.left) >= WORTH_TELLING:
         print(
             f"{_folders(tidied.left)} in {printable(str(workspace))} that no dataset refers to: "
             f"{printable(typed('prepare', *again, '--prune'))} removes them",

@@ -22,6 +22,7 @@ from rich.text import Text
 
 from tilth.cli.leak_table import leak_table
 from tilth.core.words import against_forecast
+from tilth.core.words import plural as plural
 
 LABEL_WIDTH = 11
 _CELL_WIDTH = 25  # the narrowest: a label and a figure
@@ -106,11 +107,6 @@ def scientific(number: float) -> str:
 def percent(share: float) -> str:
     """12.5%, rounded down: 100.0% means all."""
     return f"{math.floor(share * 1000 + 1e-9) / 10:.1f}%" if math.isfinite(share) else "unknown"
-
-
-def plural(number: int, noun: str) -> str:
-    """1 document, 2 documents."""
-    return f"{count(number)} {noun}" + ("" if number == 1 else "s")
 
 
 def sparkline(values: Sequence[float], width: int, ascii_only: bool = False) -> str:

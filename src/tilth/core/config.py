@@ -142,6 +142,10 @@ def load_yaml(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise RecipeError(f"no recipe at {path}", "check the path, or write one with `tilth init`") from None
+    except IsADirectoryError:
+        kept = path / "recipe.json"  # of a run
+        named = f"name {kept}, or the recipe that this run was made by" if kept.is_file() else "name the file in it"
+        raise RecipeError(f"{path} is a folder, not a recipe", named) from None
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"cannot read the recipe {path}: {error}", "give a readable UTF-8 YAML file") from error
     data = parse_yaml(text, str(path))
@@ -228,4 +232,14 @@ def differences(old: Any, new: Any, path: str = "") -> list[str]:
         return [
             line for key in keys for line in differences(old.get(key), new.get(key), f"{path}.{key}" if path else key)
         ]
-    return [] if old == new else [f"{path}: {short(old)} -> {short(new)}"]
+    return [] if old == new else [f"{path}: {' -> '.join(_brief(old, new))}"]
+
+
+def _brief(*values: Any) -> list[str]:
+    """Values as people write them: numbers short, where that does not make them equal, and nothing for None."""
+    shown = [f"{value:.4g}" if isinstance(value, float) else _plainly(value) for value in values]
+    return shown if len(set(shown)) == len(shown) else [_plainly(value) for value in values]
+
+
+def _plainly(value: Any) -> str:
+    return "left out" if value is None else short(value)

@@ -116,6 +116,8 @@ def _nearest_key(config_class: type[BaseModel], path: str, known: Sequence[str])
     for names in (here, there):
         if same := next((names[name] for name in names if _same(key, name)), ""):
             return f"did you mean `{same}`?"
+    if holding := _of_the_same_words(key, known):
+        return f"did you mean `{holding}`?"
     for names, cutoff in ((here, 0.75), (there, 0.75), (here, 0.5)):
         if close := difflib.get_close_matches(_plain(key), names, n=1, cutoff=cutoff):
             return f"did you mean `{names[close[0]]}`?"
@@ -132,6 +134,15 @@ def _same(key: str, name: str) -> bool:
     plain = _plain(key)
     initials = "".join(word[0] for word in plain.split("_") if word)
     return plain == name or (len(initials) > 1 and initials == name)
+
+
+def _of_the_same_words(key: str, known: Sequence[str]) -> str:
+    """The known key with all words of `key` among its own (`num_heads` of `num_attention_heads`), of several the one
+    with the fewest others.
+    """
+    words = set(_plain(key).split("_"))
+    holding = [name for name in known if words <= set(name.split("_"))]
+    return min(holding, key=lambda name: name.count("_"), default="")
 
 
 def _all_paths(config_class: type[BaseModel], prefix: str = "", depth: int = 6) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """Figures as people say them, wherever tilth speaks.
 
 duration(seconds) -> "2 min 42 s"
+plural(2000, "document") -> "2,000 documents"
 against_forecast(was, said, "678 MB") -> "23% above the forecast of 678 MB"
 """
 
@@ -28,3 +29,8 @@ def against_forecast(was: float, said: float, forecast: str) -> str:
         return f"{was / said:.1f} times the forecast of {forecast}"
     off = round(100 * (was / said - 1))
     return f"{abs(off)}% {'above' if off > 0 else 'below'} the forecast of {forecast}" if off else "as was forecast"
+
+
+def plural(number: int, noun: str) -> str:
+    """1 document, 2,000 documents."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")

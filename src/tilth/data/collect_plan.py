@@ -10,6 +10,7 @@ from tilth.data.document import Verdict
 from tilth.data.sources import Input, Listing, SourceConfig
 from tilth.data.sources.config import ORIGINS
 from tilth.data.sources.losses import judge
+from tilth.data.sources.undecoded import note
 from tilth.data.tasks import collect
 
 
@@ -34,6 +35,15 @@ def losses(config: DataConfig, listings: Sequence[Listing], collected: Sequence[
         own = [done.facts["lost"] for done in collected if done.task.arguments["source"] is source]
         first = [detail for lost in own for detail in lost["first"]][:3]
         if said := judge(source, len(listing.inputs), sum(lost["files"] for lost in own), first):
+            yield said
+
+
+def undecoded(config: DataConfig, collected: Sequence[Done]) -> Iterator[str]:
+    """What should be said of each source with text that is not UTF-8, and is put in all the same."""
+    for source in config.sources:
+        # What was read by an earlier version says nothing of it.
+        own = [done.facts.get("undecoded") for done in collected if done.task.arguments["source"] is source]
+        if source.invalid_utf8 == "replace" and (said := note(source.source_name, [one for one in own if one])):
             yield said
 
 

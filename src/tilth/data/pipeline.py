@@ -28,7 +28,7 @@ from tilth.data.config import DataConfig, SplitConfig
 from tilth.data.conversations import Encoder, check_encoded
 from tilth.data.dataset import DATASET_VERSION, Dataset, Origin, altered, assemble, damage, dataset_folder
 from tilth.data.sources import Listing, list_inputs
-from tilth.data.stages import build_stages
+from tilth.data.stages import build_stages, limits
 from tilth.data.tasks import collect
 from tilth.data.tasks.parts import Part
 from tilth.data.tasks.split import AssignedPart, SplitPlan
@@ -160,7 +160,7 @@ class _Divided:
 def _divide(config: DataConfig, found: Sequence[Listing], against: Sequence[Listing], shop: Workshop) -> _Divided:
     """From files to documents that have their split."""
     collected = shop.run(collect_plan.collect_tasks(config, found))
-    for said in collect_plan.losses(config, found, collected):
+    for said in (*collect_plan.losses(config, found, collected), *collect_plan.undecoded(config, collected)):
         shop.say(said)
     parts = [(done, part["file"]) for done in collected for part in done.facts["parts"]]
     if not parts:
@@ -268,9 +268,12 @@ def _plain(done: Done) -> dict[str, Any]:
 def _something_left(config: DataConfig, collected: Sequence[Done], cleaned: Sequence[Cleaned]) -> None:
     if not sum(part.digests.facts["documents"] for part in cleaned):
         facts = [done.facts for done in (*collected, *(done for part in cleaned for done in part.stages))]
+        rules = limits((rule for fact in facts for rule in fact["rules"]["dropped"]), build_stages(config.clean))
         raise DataError(
             f"no document is left of {_names(config)}: {_rules(facts)}",
-            "look at these rules: data.clean names the stages and their options",
+            f"look at these rules: data.clean has {', '.join(rules)}"
+            if rules
+            else "look at these rules: data.clean names the stages and their options",
         )
 
 

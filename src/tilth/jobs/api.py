@@ -63,7 +63,8 @@ def train(
         emit: receives each step, evaluation, sample, checkpoint and message.
 
     Returns:
-        run, step, tokens, train_loss, validation_loss, seconds, stopped_by, checkpoint.
+        run, step, tokens, train_loss, validation_loss, seconds, stopped_by, checkpoint, forecast; new_steps: those
+        that this call did, 0 where the run was past its end already (`emit` is told so).
     """
     folder = Path(run or Path("runs") / recipe.name)
     check_before(recipe, folder)

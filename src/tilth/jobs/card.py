@@ -17,6 +17,7 @@ import yaml
 
 from tilth.core.errors import TilthError
 from tilth.core.files import read_json
+from tilth.core.words import plural
 from tilth.data.dataset import Dataset
 from tilth.jobs.beside import Origin
 from tilth.jobs.hub_models import names_hub_model
@@ -139,10 +140,14 @@ def _data(origin: Origin) -> str:
             ("source", "licence"), ((s.source_name, s.license or "not stated") for s in origin.recipe.data.sources)
         )
     splits = facts["splits"]
-    kept = ", ".join(f"{said['tokens']:,} tokens in {split}" for split, said in splits.items())
+    kept = ", ".join(f"{plural(said['tokens'], 'token')} in {split}" for split, said in splits.items())
     dropped = sum(facts["rules"]["dropped"].values())
-    told = f"{facts['read']['documents']:,} documents were read, {dropped:,} dropped by rule; {kept}."
+    told = f"{_read(facts['read']['documents'])}, {dropped:,} dropped by rule; {kept}."
     return f"## Data\n\n{told} Licences are as the sources state them.\n\n{table}"
+
+
+def _read(documents: int) -> str:
+    return f"{plural(documents, 'document')} {'was' if documents == 1 else 'were'} read"
 
 
 def _counted(dataset: Dataset) -> str:
@@ -186,7 +191,7 @@ def _said(model: Model, origin: Origin) -> Iterator[tuple[str, str]]:
     if result:
         yield (
             "the run ended",
-            f"at step {result['step']:,}, after {result['tokens']:,} tokens (`{result['stopped_by']}`)",
+            f"at step {result['step']:,}, after {plural(result['tokens'], 'token')} (`{result['stopped_by']}`)",
         )
 
 

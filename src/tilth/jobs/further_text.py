@@ -12,12 +12,13 @@ import numpy as np
 
 from tilth.core.config import parse
 from tilth.core.errors import DataError
+from tilth.core.words import plural
 from tilth.data.chats import ChatDocuments
 from tilth.data.conversations import Encoded, Encoder, Refusal
 from tilth.data.document import Document, Verdict
 from tilth.data.shards import EncodedDocuments, Shard, TokenStream, encoded_document, write_shard
 from tilth.data.sources import SourceConfig, list_inputs, read_input
-from tilth.data.stages import Outcomes, build_stages, clean
+from tilth.data.stages import Outcomes, build_stages, clean, limits
 from tilth.generate.text import check_ids
 from tilth.jobs.load import LanguageModel
 from tilth.tokenizer import Tokenizer
@@ -76,10 +77,13 @@ def _encode_files(
     notes = [f"{pattern}: {verdict} by {rule}: {n}" for (verdict, rule), n in sorted(counts.items())]
     if not stream.tokens:
         said = f" ({'; '.join(note.removeprefix(f'{pattern}: ') for note in notes)})" if notes else ""
-        raise DataError(f"{pattern} holds no text to evaluate{said}", "name a file with text in it")
+        ruled = limits([rule for verdict, rule in counts if verdict == "dropped"], stages)
+        remedy = f"name a file whose text passes the data.clean of the run: {', '.join(ruled)}" if ruled else ""
+        raise DataError(f"{pattern} holds no text to evaluate{said}", remedy or "name a file with text in it")
     unknown = tokenizer.special_tokens.get(UNKNOWN, -1)
     unseen = sum(int((shard.read(0, shard.tokens) == unknown).sum()) for shard in stream.shards)
-    return stream, notes + ([f"{pattern}: {unseen} characters that the tokenizer does not know"] if unseen else [])
+    unknown_too = [f"{pattern}: {plural(unseen, 'character')} that the tokenizer does not know"] if unseen else []
+    return stream, notes + unknown_too
 
 
 def _encoder(language_model: LanguageModel, habits: Mapping[str, Any]) -> Encoder | None:

@@ -82,7 +82,7 @@ def dataset_of(run: Path) -> Dataset:
             f"{run / 'data.json'} does not say which dataset {run} was trained on",
             "type the command that trained it: it is written again; or evaluate a file: --data FILE",
         )
-    places = [*([run / facts["from_run"]] if "from_run" in facts else []), Path(facts["folder"])]
+    places = [*([_shown(run / facts["from_run"])] if "from_run" in facts else []), Path(facts["folder"])]
     found = [open_dataset(place) for place in places if place.is_dir()] or [open_dataset(places[-1])]
     for dataset in found:
         if dataset.fingerprint == facts["fingerprint"]:
@@ -91,6 +91,12 @@ def dataset_of(run: Path) -> Dataset:
         f"{found[0].folder} is not the dataset that {run} was trained on",
         "prepare the data again, or evaluate a file: --data FILE",
     )
+
+
+def _shown(path: Path) -> Path:
+    """A path as people write it: without detours, from the current folder where it lies in that."""
+    whole, here = path.resolve(), Path.cwd()
+    return whole.relative_to(here) if whole.is_relative_to(here) else whole
 
 
 def reading_habits(recipe: Recipe) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from tilth.checkpoint.store import Checkpoint
 from tilth.core.rundir import Event, Message
+from tilth.core.words import plural
 from tilth.jobs.mixing import say_mixture
 from tilth.train.trainer import Trainer
 
@@ -21,7 +22,8 @@ def say_before(
     for change in changes:
         record(Message(step, "info", f"the recipe changed: {change}"))
     if again > 0:
-        record(Message(step, "info", f"{again} recorded steps came after the last checkpoint: they are done again"))
+        came = f"{plural(again, 'recorded step')} came after the last checkpoint"
+        record(Message(step, "info", f"{came}: {'it is' if again == 1 else 'they are'} done again"))
     if blocks:
         record(Message(step, "info", blocks))
     warmup = trainer.config.schedule.warmup(total)

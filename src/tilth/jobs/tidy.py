@@ -1,6 +1,7 @@
 """The job behind `tilth prepare --prune`: what a workspace holds that nothing needs, counted or removed.
 
-A workspace only grows while recipes change. After `tilth prepare` it is said how much of it no dataset refers to.
+A workspace only grows while recipes change. After `tilth prepare` it is said how much of it no dataset refers to, where
+that is much.
 """
 
 from __future__ import annotations

@@ -130,13 +130,12 @@ def _train(
     runtime.from_main(begin)
     give_back_freed_blocks()  # what the data, or the measuring of rows, has left
     pace = _own_pace(folder, checkpoint, parts.identity, changes)
-    if runtime.any(
-        runtime.is_main and not is_kept(runtime.device)
-    ):  # all at once, for in training they share the cores
+    if runtime.any(runtime.is_main and not is_kept(runtime.device)):
+        # All at once, for in training they share the cores.
         calibrated(runtime.device) if runtime.is_main else measure(runtime.device, "")
     told = _message_seconds(trainer)
     forecast = _forecast(recipe, model_config, dataset, trainer, record, pace, told) if runtime.is_main else None
-    idle = trainer.stopping.reason(trainer.progress) is not None
+    idle, begun = trainer.stopping.reason(trainer.progress) is not None, trainer.progress.step
     earlier = _earlier_peak(folder, checkpoint, parts.identity) if forecast else 0
     forget_peak_memory()
     with memory_errors(lambda: parts.micro_rows):
@@ -147,7 +146,7 @@ def _train(
         doubt(runtime.device)
     end = functools.partial(end_run, folder, asked, trainer, stopped_by, idle, model_config, dataset.tokenizer, taken)
     result = runtime.from_main(end)
-    return result if runtime.is_main else {}
+    return {**result, "new_steps": trainer.progress.step - begun} if runtime.is_main else {}
 
 
 def _forecast(

@@ -38,6 +38,7 @@ from tilth.data.sources.parquet_rows import read_parquet
 from tilth.data.sources.plain import plain_lines
 from tilth.data.sources.python_questions import read_questions
 from tilth.data.sources.rows import read_csv, read_json, read_jsonl, too_long
+from tilth.data.sources.undecoded import Undecoded
 
 
 def _reader_that_opens(kind: str) -> Callable[[Intake], Iterator[Outcome | Rows]] | None:
@@ -65,7 +66,12 @@ def read_input(
 
 
 def read_rows(
-    item: Input, config: SourceConfig, extractors: Extractors | None = None, *, among_many: bool = False
+    item: Input,
+    config: SourceConfig,
+    extractors: Extractors | None = None,
+    *,
+    among_many: bool = False,
+    undecoded: Undecoded | None = None,
 ) -> Iterator[Outcome | Rows]:
     """What one file of a source holds, in its order: the same for the same bytes, always. Documents of which nothing is
     said may come many at once.
@@ -74,13 +80,14 @@ def read_rows(
         extractors: processes that parse HTML and PDF, to be used for several files; by default its own.
         among_many: a file that is truncated or damaged gives an outcome that says so (`loses`) instead of an error:
             whoever reads all files judges how many of them may be (losses.py).
+        undecoded: where bytes that are not UTF-8 are counted.
 
     Raises:
         DataError: the file cannot be opened, changed since it was listed, is truncated or damaged, lacks the column, or
             has more unusable rows than `config.max_bad_rows` allows (at 1, all but the first two are counted instead).
             Outcomes may have been given out before.
     """
-    for found in _read(Intake(item, config), extractors):
+    for found in _read(Intake(item, config, undecoded), extractors):
         if isinstance(found, Outcome) and found.loses and not among_many and config.max_bad_rows < 1:
             raise losses.damaged(item, found)
         yield found
@@ -192,7 +199,7 @@ def _entry(outer: Intake, entry: archives.Entry, extractors: Extractors) -> Iter
     chosen = kind if config.format == "auto" else config.format
     assert chosen is not None
     path = Path(f"{outer.item.path}!{entry.name}")  # for what messages call it, and for its suffix
-    inner = Intake(replace(outer.item, kind=chosen, path=path, locator=locator), config)
+    inner = Intake(replace(outer.item, kind=chosen, path=path, locator=locator), config, outer.undecoded)
     try:
         yield from _file(inner, in_archive(entry.name, entry.pieces), extractors)
     except archives.ArchiveError as error:

@@ -16,6 +16,7 @@ from tilth.data.document import Document, Outcome, Rows, Verdict, make_doc_id, m
 from tilth.data.sources.config import SourceConfig
 from tilth.data.sources.inputs import Input
 from tilth.data.sources.notes import Note, without_surrogates
+from tilth.data.sources.undecoded import Undecoded
 
 __all__ = ["Intake", "Note", "without_surrogates"]
 
@@ -26,8 +27,9 @@ _REPLACEMENT = "\ufffd".encode()
 class Intake:
     """Makes the outcomes of one input, and remembers what was found before its first document."""
 
-    def __init__(self, item: Input, config: SourceConfig) -> None:
+    def __init__(self, item: Input, config: SourceConfig, undecoded: Undecoded | None = None) -> None:
         self.item, self.config = item, config
+        self.undecoded = undecoded or Undecoded()
         self.license = config.license
         self.meta: dict[str, Any] = {}
         """What is known of all its documents: the language of code; `group`, which is never divided between training
@@ -45,8 +47,11 @@ class Intake:
     def decode(self, raw: bytes, place: str) -> tuple[str, list[Note]]:
         """UTF-8 to text; each ill-formed sequence (Unicode 15, section 3.9) becomes one U+FFFD, counted in a note."""
         try:
-            return raw.decode(), []
+            text = raw.decode()
+            self.undecoded.others += len(raw) - len(text)
+            return text, []
         except UnicodeDecodeError as error:
+            self.undecoded.take(raw)
             text = raw.decode("utf-8", "replace")
             # 0xEF is never a continuation byte, so each EF BF BD in the data is a U+FFFD that someone wrote.
             bad = text.count("\ufffd") - raw.count(_REPLACEMENT)

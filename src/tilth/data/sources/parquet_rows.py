@@ -25,8 +25,9 @@ from tilth.data.document import Outcome, Rows
 from tilth.data.sources import streams
 from tilth.data.sources.intake import Intake, Note
 from tilth.data.sources.plain import plain_column
-from tilth.data.sources.rows import Tally, shaped, too_long
+from tilth.data.sources.rows import column_remedy, shaped, too_long
 from tilth.data.sources.shapes import Shape, shape_of
+from tilth.data.sources.tally import Tally
 
 _BATCH_ROWS, _MOST_ROWS = 256, 1 << 13
 _USUAL_BATCH = 1 << 20  # bytes; of short texts more rows make a batch, each of which takes its time
@@ -94,17 +95,16 @@ def _columns(intake: Intake, shape: Shape, schema: pa.Schema) -> list[str]:
     twice = [name for name in wanted if schema.names.count(name) > 1]
     shown = ", ".join(f"{field.name!r} ({field.type})" for field in list(schema)[:20]) or "none"
     if twice:
-        why = f"two columns are called {twice[0]!r}"
+        why, remedy = f"two columns are called {twice[0]!r}", "rename one of them in the file"
     elif missing:
-        why = f"no column {missing[0]!r}; the columns are {shown}"
+        why, remedy = f"no column {missing[0]!r}; the columns are {shown}", column_remedy(missing[0], schema.names)
     else:
         return wanted
     if intake.config.max_bad_rows == 1:
         raise _Refused("other_schema", why)
     raise DataError(
         f"{intake.item.path}: {why}",
-        "name the column that holds the text with `field:`, or several with `template:` or `map:`; "
-        "`max_bad_rows: 1` counts such files and goes on",
+        f"{remedy}; `max_bad_rows: 1` counts such files and goes on",
     )
 
 

@@ -5,13 +5,13 @@
     read_csv(intake, pieces)         comma or tab separated, with quoted cells that may hold line ends
 
 A row that cannot be used is dropped with its rule and its place, and the rest goes on; when too many cannot, the file
-is not what the recipe thinks, and `Tally` stops the run.
+is not what the recipe thinks, and `Tally` (tally.py) stops the run.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from tilth.core.errors import DataError
@@ -20,57 +20,11 @@ from tilth.data.sources import json_rows, streams
 from tilth.data.sources.csv_records import Record, records
 from tilth.data.sources.inputs import split_suffixes
 from tilth.data.sources.intake import Intake, Note
-from tilth.data.sources.losses import JUDGED_FROM
 from tilth.data.sources.plain_json import plain_texts
 from tilth.data.sources.shapes import Shape, shape_of
+from tilth.data.sources.tally import Tally, like
 
-_JUDGED_EVERY = 10_000
 _FEW_LINES = 8  # are not worth the call of a parser
-
-
-class Tally:
-    """Counts rows, good and bad, and raises when the bad ones are too many."""
-
-    def __init__(self, intake: Intake) -> None:
-        self.intake = intake
-        self._rows = 0
-        self._bad: list[Note] = []  # the first few
-        self._bad_rows = 0
-
-    def good(self, rows: int = 1) -> None:
-        """More rows that can be used (or that are empty, which is no fault)."""
-        while rows:
-            step = min(rows, _JUDGED_EVERY - self._rows % _JUDGED_EVERY)
-            self._rows += step
-            rows -= step
-            self._look()
-
-    def bad(self, locator: str, note: Note) -> Outcome:
-        """One more row that cannot be used; its outcome."""
-        self._rows += 1
-        self._bad_rows += 1
-        if len(self._bad) < 3:
-            self._bad.append(note)
-        self._look()
-        return self.intake.drop(locator, note)
-
-    def _look(self) -> None:
-        # The share is judged at the file's end; now and then before, so that a large wrong file stops early.
-        if self._rows % _JUDGED_EVERY == 0 or (self._rows == JUDGED_FROM and self._bad_rows == JUDGED_FROM):
-            self.judge()
-
-    def judge(self) -> None:
-        """Raises DataError when all rows are bad, or more than `max_bad_rows` of at least 100."""
-        limit = self.intake.config.max_bad_rows
-        too_many = self._rows >= JUDGED_FROM and self._bad_rows > limit * self._rows
-        if not too_many and not (self._rows and self._bad_rows == self._rows and limit < 1):
-            return
-        wanted = self.intake.config.wanted
-        first = "; ".join(f"{note.detail} ({note.rule})" for note in self._bad)
-        raise DataError(
-            f"{self.intake.item.path}: {self._bad_rows} of {self._rows} rows cannot be used. The first: {first}",
-            f"check `format:` and `{wanted}`, mend the file, or raise `max_bad_rows:` (now {limit:g})",
-        )
 
 
 def read_jsonl(intake: Intake, pieces: Iterable[bytes]) -> Iterator[Outcome | Rows]:
@@ -163,7 +117,7 @@ def shaped(tally: Tally, shape: Shape, row: Mapping[str, Any], locator: str, *no
     """The outcome of one row with its columns."""
     made = shape.make(row, locator)
     if isinstance(made, Note):
-        return tally.bad(locator, made)
+        return tally.bad(locator, made, row)
     tally.good()
     return tally.intake.from_text(locator, made.text, *notes, *made.notes, meta=made.meta)
 
@@ -216,8 +170,15 @@ def _columns(intake: Intake, header: Record, shape: Shape) -> list[str]:
     semicolons = "; the cells look separated by ';', which must be ',' (or a tab in a .tsv)" if ";" in shown else ""
     raise DataError(
         f"{path}:{header.line}: no column {missing[0]!r}; the columns are {shown}",
-        f"name the column that holds the text with `field:`, or several with `template:` or `map:`{semicolons}",
+        column_remedy(missing[0], columns) + semicolons,
     )
+
+
+def column_remedy(missing: str, columns: Sequence[str]) -> str:
+    """What to do where a file has no column of that name."""
+    meant = like(missing, columns)
+    guess = f"did you mean `{meant}`? " if meant else ""
+    return f"{guess}name the column that holds the text with `field:`, or several with `template:` or `map:`"
 
 
 def _fault(record: Record, columns: int, locator: str) -> Note | None:

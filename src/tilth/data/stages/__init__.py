@@ -13,6 +13,7 @@ filters.py    the published quality filters, Gopher, C4, FineWeb; limits.py hold
 pii*.py       what belongs to one person or opens one door
 cut.py        long documents in pieces, at borders that sentences.py finds
 optional.py   libraries that come with an extra
+told.py       rules and their limits, for remedies
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from __future__ import annotations
 from tilth.data.stages.base import Kind, Result
 from tilth.data.stages.run import Outcomes, clean, run_stage
 from tilth.data.stages.table import PRESETS, STAGES, CleanStages, Stage, build_stages
+from tilth.data.stages.told import limits
 
 __all__ = [
     "PRESETS",
@@ -31,5 +33,6 @@ __all__ = [
     "Stage",
     "build_stages",
     "clean",
+    "limits",
     "run_stage",
 ]

@@ -12,6 +12,7 @@ from tilth.core import progress
 from tilth.data.document import Document, Rows, Verdict
 from tilth.data.extract import Extractors
 from tilth.data.sources import Input, SourceConfig, read_rows
+from tilth.data.sources.undecoded import Undecoded, said_of
 from tilth.data.tasks.parts import DocumentWriter, LedgerWriter
 
 VERSION = 7
@@ -24,16 +25,18 @@ def collect(
     """Reads files into parts of about `part_bytes` of text.
 
     Returns:
-        `parts` [{file, documents, text_bytes}], `rules`, and `lost` {files, first}: how many files were not read to
-        their end, and what is wrong with the first few.
+        `parts` [{file, documents, text_bytes}], `rules`, `lost` {files, first}: how many files were not read to their
+        end, and what is wrong with the first few; `undecoded` {files, bytes, first}: the same of those that are not
+        UTF-8.
     """
-    parts, lost = _Parts(folder, part_bytes), dict[str, str]()
+    parts, lost, undecoded = _Parts(folder, part_bytes), dict[str, str](), dict[str, Undecoded]()
     with Extractors(source.extract) as extractors, LedgerWriter(folder) as ledger, parts:
         ledger.add(skipped)
         progress.expect(sum(item.size for item in inputs))
         read = 0
         for item in inputs:
-            for found in read_rows(item, source, extractors, among_many=True):
+            met = Undecoded()
+            for found in read_rows(item, source, extractors, among_many=True, undecoded=met):
                 if isinstance(found, Rows):
                     parts.add_rows(found.table)
                     continue
@@ -42,10 +45,17 @@ def collect(
                     lost.setdefault(item.locator, found.verdicts[-1].detail)
                 if found.document is not None:
                     parts.add(found.document)
+            if met.count:
+                undecoded[item.locator] = met
             read += item.size
             progress.reach(read)  # a reader that jumps about in a file does not say how far it is
     first = list(lost.values())[:_NAMED]
-    return {"parts": parts.facts, "rules": ledger.rules, "lost": {"files": len(lost), "first": first}}
+    return {
+        "parts": parts.facts,
+        "rules": ledger.rules,
+        "lost": {"files": len(lost), "first": first},
+        "undecoded": said_of(undecoded),
+    }
 
 
 class _Parts:

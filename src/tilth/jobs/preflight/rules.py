@@ -11,14 +11,22 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from tilth.core.errors import TilthError
+from tilth.core.words import plural
+from tilth.data.sources.undecoded import REMEDY
 from tilth.jobs.preflight.facts import Facts
 
 MANY_DUPLICATES = 0.01
 """Of the documents: fewer are what any collection has."""
 FEW_TRAINED = 0.01
 """Of the positions of a step."""
+MANY_READINGS = 20
+"""Of the same text, where nothing differs from one to the next; texts of a few megabytes gain from several."""
+MANY_NOISY_READINGS = 100
+"""The same with dropout, or with other tokens hidden each time (masked_lm)."""
 MANY_UNKNOWN = 0.001
 """Of the tokens."""
+MANY_REPLACED = 0.001
+"""Of the characters: a misprint in a page of text is what any collection has."""
 MANY_SPELLED = 0.01
 """Of the documents: fewer are those that speak of special tokens."""
 
@@ -125,7 +133,7 @@ def _masked(facts: Facts) -> Iterator[Fault]:
     if facts.masked and not facts.refusals:
         yield Fault(
             "masked",
-            f"{facts.masked:,} documents have no token that is trained: they teach nothing",
+            f"documents without a token that is trained, which teach nothing: {facts.masked:,}",
             "data.chat.train_on: all, another data.chat.template, or a longer model.context_length where answers are "
             "cut off",
         )
@@ -148,8 +156,8 @@ def _bare(facts: Facts) -> Iterator[Fault]:
     if facts.train.bare:
         yield Fault(
             "bare_answers",
-            f"{facts.train.bare:,} answers are nothing but the token that ends them: the model would learn to say "
-            "nothing",
+            f"answers that are nothing but the token that ends them: {facts.train.bare:,}; the model would learn to "
+            "say nothing",
             "data.chat.template: one that writes what they hold (thoughts, tool calls); or leave these messages out",
         )
 
@@ -212,8 +220,19 @@ def _unknown(facts: Facts) -> Iterator[Fault]:
     if facts.unknown > MANY_UNKNOWN * facts.train.tokens:
         yield Fault(
             "unknown_characters",
-            f"the tokenizer does not know {facts.unknown:,} characters of the training text",
+            f"the tokenizer does not know {plural(facts.unknown, 'character')} of the training text",
             "tokenizer.kind: bpe or byte, or a checkpoint that was made for this script",
+        )
+
+
+def _replaced(facts: Facts) -> Iterator[Fault]:
+    found = facts.spelled
+    if found.replaced > MANY_REPLACED * found.characters:
+        yield Fault(
+            "replaced_characters",
+            f"{found.replaced:,} of {found.characters:,} characters of the training text are U+FFFD, which stands "
+            "where bytes were not UTF-8: the model learns to write it",
+            f"data.sources: give the files as UTF-8 ({REMEDY} for Windows-1252 and Latin-1), or invalid_utf8: drop",
         )
 
 
@@ -295,6 +314,25 @@ def _large_batch(facts: Facts) -> Iterator[Fault]:
         )
 
 
+def _by_heart(facts: Facts) -> Iterator[Fault]:
+    run, recipe = facts.run, facts.recipe
+    if run is None or run.steps is None or run.epochs is None:  # the clock or a metric ends it
+        return
+    drops = recipe.model.dropout or recipe.model.attention_dropout or (recipe.adapter and recipe.adapter.dropout)
+    noisy = drops or recipe.train.objective == "masked_lm"
+    most = MANY_NOISY_READINGS if noisy else MANY_READINGS
+    if run.epochs <= most:
+        return
+    fewer = f"train.epochs: {most}" if recipe.train.epochs else f"train.steps: {int(run.steps * most / run.epochs)}"
+    early = "" if recipe.train.early_stopping is None else ", unless train.early_stopping ends it before"
+    yield Fault(
+        "by_heart",
+        f"the run reads its training text {run.epochs:,.0f} times: it learns it by heart{early}",
+        f"{fewer} or less, or data.sources: more text"
+        + ("" if noisy else "; model.dropout: 0.1 lets it be read more often"),
+    )
+
+
 def _few_trained(facts: Facts) -> Iterator[Fault]:
     rows = facts.rows
     if rows and rows.trained < FEW_TRAINED:
@@ -316,11 +354,13 @@ WARNINGS: tuple[Rule, ...] = (
     _leaks,
     _unmeasured,
     _unknown,
+    _replaced,
     _spelled,
     _new_tokens,
     _template_tokens,
     _end_differs,
     _warmup,
     _large_batch,
+    _by_heart,
     _few_trained,
 )

@@ -1,4 +1,5 @@
-"""Names of special tokens that the text spells: `<|endoftext|>` at the end of each row, as other tools want it.
+"""What the training text spells: names of special tokens (`<|endoftext|>` at the end of each row, as other tools want
+it), and U+FFFD, which stands where bytes were no text.
 
     spelled_facts(dataset, tokenizer) -> SpelledFacts
 
@@ -34,35 +35,39 @@ class SpelledFacts:
         read: documents that were read.
         documents: those of them that spell a special token.
         names: the tokens that they spell, the most frequent first.
+        characters: of all documents that were read.
+        replaced: those of them that are U+FFFD.
     """
 
     read: int
     documents: int
     names: tuple[str, ...]
+    characters: int
+    replaced: int
 
 
 def spelled_facts(dataset: Dataset, tokenizer: Tokenizer) -> SpelledFacts:
-    """Which special tokens the training text spells: the tokenizer's own, and those of other models."""
+    """Which special tokens the training text spells, the tokenizer's own and those of other models, and how much of it
+    is lost.
+    """
     names = sorted({*tokenizer.special_tokens, *_KNOWN}, key=len, reverse=True)
     pattern = "|".join(re.escape(name) for name in names)
     read, left, spelled = 0, MOST_BYTES, Counter[str]()
-    documents = 0
+    documents = characters = replaced = 0
     for path in dataset.files("documents/train"):
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(_ROWS, columns=["text"]):
                 if left <= 0:
-                    return _facts(read, documents, spelled)
+                    break
                 found = _found(batch["text"], pattern)
                 spelled.update(name for inside in found for name in inside)
                 read, documents, left = read + len(batch), documents + len(found), left - batch.nbytes
-    return _facts(read, documents, spelled)
+                characters += pc.sum(pc.utf8_length(batch["text"])).as_py() or 0
+                replaced += pc.sum(pc.count_substring(batch["text"], "\ufffd")).as_py() or 0
+    return SpelledFacts(read, documents, tuple(name for name, _ in spelled.most_common()), characters, replaced)
 
 
 def _found(texts: pa.Array, pattern: str) -> list[set[str]]:
     """The names in each text that has any."""
     having = texts.filter(pc.match_substring_regex(texts, pattern))
     return [set(re.findall(pattern, text)) for text in having.to_pylist()]
-
-
-def _facts(read: int, documents: int, spelled: Counter[str]) -> SpelledFacts:
-    return SpelledFacts(read, documents, tuple(name for name, _ in spelled.most_common()))

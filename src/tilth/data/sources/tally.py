@@ -1,0 +1,105 @@
+"""Rows of a file, good and bad, and what is said when the bad ones are too many.
+
+    Tally(intake).good()  .bad(locator, note)  .judge()
+    like(name, names)                 what of a file a recipe may have meant
+
+Complaints are gathered by their rule: a wrong key makes the same one of every row. Where it is the key, the remedy
+names those that the rows have.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tilth.core.errors import DataError
+from tilth.data.document import Outcome
+from tilth.data.sources.intake import Intake, Note
+from tilth.data.sources.losses import JUDGED_FROM
+
+_JUDGED_EVERY = 10_000
+_SHOWN = 8  # keys of a row
+
+
+def like(name: str, names: Sequence[str]) -> str | None:
+    """The one of `names` that was meant by `name`: written otherwise, or nearly the same."""
+    plain = {each.strip().casefold(): each for each in reversed(names)}
+    close = difflib.get_close_matches(name.strip().casefold(), plain, n=1, cutoff=0.6)
+    return plain[close[0]] if close else None
+
+
+class Tally:
+    """Counts rows, good and bad, and raises when the bad ones are too many."""
+
+    def __init__(self, intake: Intake) -> None:
+        self.intake = intake
+        self._rows = 0
+        self._bad_rows = 0
+        self._rules: Counter[str] = Counter()
+        self._first: dict[str, tuple[str, Note]] = {}  # of each rule
+        self._without: Mapping[str, Any] = {}  # the first row that lacks a key
+
+    def good(self, rows: int = 1) -> None:
+        """More rows that can be used (or that are empty, which is no fault)."""
+        while rows:
+            step = min(rows, _JUDGED_EVERY - self._rows % _JUDGED_EVERY)
+            self._rows += step
+            rows -= step
+            self._look()
+
+    def bad(self, locator: str, note: Note, row: Mapping[str, Any] | None = None) -> Outcome:
+        """One more row that cannot be used; its outcome.
+
+        Args:
+            row: what it holds, where it is known.
+        """
+        self._rows += 1
+        self._bad_rows += 1
+        self._rules[note.rule] += 1
+        self._first.setdefault(note.rule, (locator, note))
+        if note.rule == "no_field" and row and not self._without:
+            self._without = row
+        self._look()
+        return self.intake.drop(locator, note)
+
+    def _look(self) -> None:
+        # The share is judged at the file's end; now and then before, so that a large wrong file stops early.
+        if self._rows % _JUDGED_EVERY == 0 or (self._rows == JUDGED_FROM and self._bad_rows == JUDGED_FROM):
+            self._judge(f"of the first {self._rows} rows {self._bad_rows}")
+
+    def judge(self) -> None:
+        """Raises DataError when all rows are bad, or more than `max_bad_rows` of at least 100."""
+        self._judge(f"{self._bad_rows} of {self._rows} rows")
+
+    def _judge(self, counted: str) -> None:
+        limit = self.intake.config.max_bad_rows
+        too_many = self._rows >= JUDGED_FROM and self._bad_rows > limit * self._rows
+        if not too_many and not (self._rows and self._bad_rows == self._rows and limit < 1):
+            return
+        said = "; ".join(self._complaint(rule) for rule, _ in self._rules.most_common(3))
+        raise DataError(f"{self.intake.item.path}: {counted} cannot be used: {said}", self._remedy(limit))
+
+    def _complaint(self, rule: str) -> str:
+        locator, note = self._first[rule]
+        said = note.detail.removeprefix(f"{locator}: ")
+        if rule == "not_json":
+            said = f"not JSON: {said}"
+        elif rule == "no_field":
+            said = said.partition("; ")[0]  # the keys that there are belong into the remedy
+        more = self._rules[rule] - 1
+        return f"{said} ({locator}{f' and {more} more' if more else ''})"
+
+    def _remedy(self, limit: float) -> str:
+        config = self.intake.config
+        raised = f"or raise `max_bad_rows:` (now {limit:g})"
+        if self._rules.most_common(1)[0][0] != "no_field" or not self._without:
+            return f"check `format:` and `{config.wanted}`, mend the file, {raised}"
+        have = f"the rows have {', '.join(list(self._without)[:_SHOWN])}"
+        if config.map is not None or config.template is not None:
+            return f"{have}: check `{config.wanted}`, {raised}"
+        texts = [name for name, value in self._without.items() if isinstance(value, str)]
+        longest = max(texts, key=lambda name: len(self._without[name]), default=None)
+        meant = like(config.field, texts) or longest
+        return f"{have}: {f'write `field: {meant}`' if meant else 'none of it is a text'}, {raised}"

@@ -1,0 +1,96 @@
+"""Bytes that are not UTF-8: how many each file has, and whether they read as Windows-1252 (of which Latin-1's letters
+are a part).
+
+    Undecoded().take(raw)     a text of one file that is not UTF-8
+    said_of(undecoded) -> …   what a task keeps of its files
+    note(source, found)       the sentence about a source's files
+
+Each such byte becomes U+FFFD, and with it the letter is lost: a file in another encoding loses its accents one by one,
+and no rule stops it. What a byte would be in Windows-1252 says little by itself; that accents stand alone or in pairs
+among plain letters, and never as half of a longer run, tells it from Cyrillic, Greek and the encodings of East Asia.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tilth.core.words import plural
+
+NEARLY_ALL = 0.95
+"""Of the bytes: text of any length has a misprint."""
+NAMED = 3
+"""Files that are named, of each task and in each sentence."""
+REMEDY = "`iconv -f WINDOWS-1252 -t UTF-8 FILE > NEW`"
+
+# What `surrogateescape` makes of a byte is U+DC00 more. Letters from C0 on but for the signs of product and quotient,
+# and the signs that text has: €, …, Œ, œ, curly quotes, bullet, dashes, ™, and A0 to BF (spaces, «», currencies, §).
+# The letters with carons are left out: at their places other encodings of the time have the commonest vowels.
+_RUN = re.compile("[\udc80-\udcff]+")
+_SENSIBLE = re.compile(
+    "[\udc80\udc84\udc85\udc8c\udc91-\udc97\udc99\udc9c\udca0-\udcd6\udcd8-\udcf6\udcf8-\udcff]{1,2}"
+)
+
+
+@dataclass
+class Undecoded:
+    """What was met in one file.
+
+    Attributes:
+        count: bytes that are no UTF-8.
+        sensible: those of them that would make sense in Windows-1252.
+        others: bytes that UTF-8 takes for characters beyond ASCII, but for the first of each, in texts that were looked
+            at one by one: recoding would spoil them.
+    """
+
+    count: int = 0
+    sensible: int = 0
+    others: int = 0
+
+    def take(self, raw: bytes) -> None:
+        """One more text of the file that is not UTF-8 throughout."""
+        text = raw.decode("utf-8", "surrogateescape")
+        runs = _RUN.findall(text)
+        self.count += sum(map(len, runs))
+        self.sensible += sum(len(run) for run in runs if _SENSIBLE.fullmatch(run))
+        self.others += len(raw) - len(text)
+
+    @property
+    def is_windows_1252(self) -> bool:
+        """Whether nearly all that is not ASCII makes sense as such."""
+        return self.sensible >= NEARLY_ALL * max(self.count + self.others, 1)
+
+
+def said_of(found: Mapping[str, Undecoded]) -> dict[str, Any]:
+    """{files, bytes, first} of files by their locators; `first` names some, those that look like Windows-1252 first."""
+    first = sorted(found, key=lambda name: not found[name].is_windows_1252)[:NAMED]
+    return {
+        "files": len(found),
+        "bytes": sum(one.count for one in found.values()),
+        "first": [[name, found[name].is_windows_1252] for name in first],
+    }
+
+
+def note(source: str, found: Sequence[Mapping[str, Any]]) -> str | None:
+    """What should be said of a source, of whose files `said_of` was kept by several tasks; None: nothing."""
+    files, count = (sum(one[key] for one in found) for key in ("files", "bytes"))
+    if not files:
+        return None
+    first = sorted((each for one in found for each in one["first"]), key=lambda each: not each[1])[:NAMED]
+    latin = [name for name, is_windows_1252 in first if is_windows_1252]
+    lost = f"{plural(count, 'byte')} of {plural(files, 'file')} {'is' if count == 1 else 'are'} not UTF-8"
+    told = f"{source}: {lost}, and became U+FFFD"
+    drop = "`invalid_utf8: drop` leaves such documents out"
+    if not latin:
+        return f"{told}, in {', '.join(name for name, _ in first)}{_and_more(files - len(first))}; {drop}"
+    looks = "looks" if len(latin) == 1 else "look"
+    return (
+        f"{told}: {', '.join(latin)} {looks} like Windows-1252 (Latin-1){_and_more(files - len(latin))}; "
+        f"{REMEDY} keeps these characters, {drop}"
+    )
+
+
+def _and_more(files: int) -> str:
+    return f" (and {files:,} more)" if files > 0 else ""
