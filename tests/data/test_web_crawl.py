@@ -14,12 +14,23 @@ from typing import Any
 import pytest
 from warcio.archiveiterator import ArchiveIterator
 
-from tests.data.web_site import Handler, Site, big_site, plain_parser_of, serving
+from tests.data.web_site import (
+    CONTACT,
+    Handler,
+    Site,
+    big_site,
+    crawled,
+    fates,
+    plain_parser_of,
+    serving,
+    silent,
+    vanish,
+)
 from tilth.core.config import parse
 from tilth.core.errors import DataError, IntegrityError, RecipeError
 from tilth.core.progress import Board
 from tilth.data.document import Document
-from tilth.data.sources import Listing, SourceConfig, list_inputs
+from tilth.data.sources import Listing, SourceConfig
 from tilth.data.sources.intake import Intake
 from tilth.data.sources.web import archive, courier, exchange, links
 from tilth.data.sources.web.config import CrawlConfig
@@ -27,8 +38,6 @@ from tilth.data.sources.web.documents import read_warc
 from tilth.data.sources.web.frontier import Frontier
 
 pytestmark = pytest.mark.slow
-
-CONTACT = "someone@example.org"
 
 
 @pytest.fixture
@@ -40,26 +49,6 @@ def site() -> Iterator[Site]:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(courier, "BACKOFF", 0.01)
-
-
-def source(site: Site, **options: Any) -> SourceConfig:
-    given = {"start": [site.url], "contact": CONTACT, "delay": 0.0, "allow_private": True, "timeout": 2.0, **options}
-    return parse(SourceConfig, {"name": "web", "crawl": {k: v for k, v in given.items() if v is not None}})
-
-
-def crawled(site: Site, folder: Path, **options: Any) -> Listing:
-    return list_inputs(source(site, **options), folder, folder / "downloads")
-
-
-def fates(listing: Listing, site: Site) -> dict[str, str]:
-    """`{path or address: "rule value"}` of every URL."""
-    found = {}
-    for verdict in listing.skipped:
-        assert verdict.stage == "fetch"
-        url = re.split(r": |$", verdict.detail.removeprefix(site.url))[0]
-        found[url] = f"{verdict.rule} {verdict.value}".strip()
-    assert len(found) == len(listing.skipped)
-    return found
 
 
 def read(listing: Listing) -> list[Document]:
@@ -291,14 +280,6 @@ def hang(handler: Handler) -> None:
     time.sleep(3)
 
 
-def vanish(handler: Handler) -> None:
-    handler.send_response(200)
-    handler.send_header("Content-Type", "text/html")
-    handler.send_header("Content-Length", "1000")
-    handler.end_headers()
-    handler.wfile.write(b"half")
-
-
 def test_floods_bombs_and_servers_that_stall_cost_their_page_only(site: Site, tmp_path: Path) -> None:
     site.html(
         "/", "".join(f'<a href="/{name}">x</a>' for name in ("flood", "big", "bomb", "torn", "slow", "head", "cut"))
@@ -320,7 +301,7 @@ def test_floods_bombs_and_servers_that_stall_cost_their_page_only(site: Site, tm
         "/torn": "bad_encoding",
         "/slow": "timed_out 0.4",
         "/head": "timed_out 0.4",
-        "/cut": "unreachable",
+        "/cut": "broken_off",
     }
     assert site.asked("/cut") == courier.ATTEMPTS and site.asked("/slow") == 1
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 << 10  # KiB
@@ -338,10 +319,10 @@ def test_a_network_that_is_gone_stops_the_crawl_and_costs_no_page(site: Site, tm
     site.html("/", "".join(f'<a href="{name}">x</a>' for name in names))
     for name in names:
         site.html(name, name)
-    for name in names[4:]:
-        site.pages[name] = lambda handler: None  # closes without a word
+    site.pages["/4"] = lambda handler: site.pages.update(dict.fromkeys(("/robots.txt", *names[4:]), silent))
     with pytest.raises(DataError, match="the network is gone: 5 pages in a row"):
         crawled(site, tmp_path)
+    site.pages["/robots.txt"] = 404, {}, b""
     for name in names[4:]:
         site.html(name, name)
     found = fates(crawled(site, tmp_path), site)

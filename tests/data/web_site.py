@@ -9,7 +9,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tilth.core.config import parse
+from tilth.data.sources import Listing, SourceConfig, list_inputs
+
+CONTACT = "someone@example.org"
 
 Page = tuple[int, dict[str, str], bytes] | Callable[["Handler"], None]
 
@@ -115,3 +121,35 @@ class PlainParser:
 def plain_parser_of(kind: str) -> PlainParser:
     PlainParser.opened.append(kind)
     return PlainParser()
+
+
+def vanish(handler: Handler) -> None:
+    handler.send_response(200)
+    handler.send_header("Content-Type", "text/html")
+    handler.send_header("Content-Length", "1000")
+    handler.end_headers()
+    handler.wfile.write(b"half")
+
+
+def silent(handler: Handler) -> None:
+    """Closes without a word."""
+
+
+def source(site: Site, **options: Any) -> SourceConfig:
+    given = {"start": [site.url], "contact": CONTACT, "delay": 0.0, "allow_private": True, "timeout": 2.0, **options}
+    return parse(SourceConfig, {"name": "web", "crawl": {k: v for k, v in given.items() if v is not None}})
+
+
+def crawled(site: Site, folder: Path, **options: Any) -> Listing:
+    return list_inputs(source(site, **options), folder, folder / "downloads")
+
+
+def fates(listing: Listing, site: Site) -> dict[str, str]:
+    """`{path or address: "rule value"}` of every URL."""
+    found = {}
+    for verdict in listing.skipped:
+        assert verdict.stage == "fetch"
+        url = re.split(r": |$", verdict.detail.removeprefix(site.url))[0]
+        found[url] = f"{verdict.rule} {verdict.value}".strip()
+    assert len(found) == len(listing.skipped)
+    return found

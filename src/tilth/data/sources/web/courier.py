@@ -2,6 +2,7 @@
 
     courier = Courier(config, named_hosts)
     courier.robots(origin) -> dict          what the host's robots.txt says, as an event for the journal
+    courier.answers(origin) -> bool         whether the host says anything at all now
     courier.page(entry, validators) -> Answer | Fault
 
 RFC 9309: a robots.txt that is not there allows everything, one that cannot be had forbids everything.
@@ -101,6 +102,15 @@ class Courier:
             return _robots_event(origin, answer)
         except Fault as fault:
             return _unknown(origin, fault.rule, fault.value, fault.detail)
+
+    def answers(self, origin: str) -> bool:
+        """Whether a host says anything now, a refusal too: asks for robots.txt, of which the head is enough."""
+        limits = Limits(self._config.timeout, self._config.deadline, ROBOTS_BYTES)
+        try:
+            self._once(f"{origin}/robots.txt", limits, {}, lambda *_: Fault("answers"))
+        except Fault as fault:
+            return fault.rule == "answers"
+        raise AssertionError("a head that comes ends it")
 
     def page(self, entry: Entry, validators: Mapping[str, str]) -> Answer:
         """A page or sitemap, as the server gave it.

@@ -13,6 +13,7 @@ the order of URLs into a folder that appears whole. A crawl that is there is nev
 from __future__ import annotations
 
 import io
+import itertools
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,7 +38,8 @@ from tilth.data.sources.web.warc import Record, make_record, read_records
 
 VERSION = 1
 LOST_AFTER = 5
-"""Pages in a row that cannot be reached on hosts that answered before: then it is the network that is gone."""
+"""Pages in a row that cannot be reached on hosts that answered before: then it is asked whether the network is gone."""
+_ASKED = 3  # hosts that had their turn, and hosts that wait for it, which are asked then
 KEPT = ("fetched", "not_modified")
 _POLITENESS = {"delay", "timeout", "deadline", "contact"}  # they change when a page comes, not which
 _HTML = ("text/html", "application/xhtml+xml")
@@ -171,9 +173,11 @@ class _Crawl:
         except Fault as fault:
             event |= {"rule": fault.rule, "value": fault.value, "detail": fault.detail}
             if fault.rule == "unreachable" and host_of(entry.url) in self._answered:
-                self._look_for_the_network(entry.url, fault)
-                self._journal.hold(event)
-                return event
+                self._lost.append(entry.url)
+                if len(self._lost) < LOST_AFTER:
+                    self._journal.hold(event)
+                    return event
+                self._look_for_the_network(fault)
         else:
             records, judged = self._judged(entry, answer)
             place = self._archive.append(records)
@@ -183,11 +187,19 @@ class _Crawl:
         self._journal.append(event)
         return event
 
-    def _look_for_the_network(self, url: str, fault: Fault) -> None:
-        self._lost.append(url)
-        if len(self._lost) >= LOST_AFTER:
+    def _look_for_the_network(self, fault: Fault) -> None:
+        """Where any host answers, be it the one of the lost pages, they are lost for reasons of their own.
+
+        Raises:
+            DataError: none does.
+        """
+        had = [origin for origin in self._robots if host_of(origin) in self._answered]
+        to_come = itertools.islice(dict.fromkeys(map(origin_of, self._frontier.waiting())), _ASKED)
+        origins = dict.fromkeys([*map(origin_of, self._lost), *had[-_ASKED:], *to_come])
+        if not any(map(self._courier.answers, origins)):
             raise DataError(
-                f"the network is gone: {LOST_AFTER} pages in a row cannot be reached, the last {url}: {fault.detail}",
+                f"the network is gone: {LOST_AFTER} pages in a row cannot be reached, the last {self._lost[-1]}: "
+                f"{fault.detail}; no other host answers",
                 "type the same command when it is back: the crawl goes on with these pages",
             )
 

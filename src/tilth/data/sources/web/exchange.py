@@ -100,6 +100,7 @@ def exchange(
             connection.putheader(key, value)
         connection.endheaders()
         response = connection.getresponse()
+        connection.heard = True
         with contextlib.closing(response):
             found = tuple((key, " ".join(value.split())) for key, value in response.getheaders())
             if fault := wanted(response.status, found):
@@ -122,7 +123,7 @@ def _body(response: http.client.HTTPResponse, limits: Limits) -> tuple[bytes, bo
             raise _too_large(f"{size} bytes and no end", limits)
         return b"".join(pieces)[: limits.max_bytes], True
     if announced is not None and size < announced:
-        raise Fault("unreachable", "", f"the connection broke off after {size} of {announced} bytes", again=True)
+        raise Fault("broken_off", "", f"the connection broke off after {size} of {announced} bytes", again=True)
     return b"".join(pieces), False
 
 
@@ -142,6 +143,7 @@ class _Connection(http.client.HTTPConnection):
         # http.client lets go of its socket when the head of a last response is read; the clock must still reach it.
         self._socket: socket.socket | None = None
         self.address = ""
+        self.heard = False  # the head of an answer has come
 
     def __enter__(self) -> _Connection:
         return self
@@ -225,7 +227,7 @@ def _network_errors(connection: _Connection) -> Iterator[None]:
             raise Fault("timed_out", "", f"no byte for {connection.timeout:g} seconds", again=True) from None
         reason = str(error) or type(error).__name__
         again = isinstance(error, (OSError, http.client.IncompleteRead))
-        raise Fault("unreachable", "", reason, again=again) from None
+        raise Fault("broken_off" if connection.heard else "unreachable", "", reason, again=again) from None
 
 
 def wait_until(moment: float) -> None:

@@ -8,9 +8,10 @@ same on every run.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -81,6 +82,10 @@ class Frontier:
         if not self._now:
             self._now, self._later = deque(_in_turns(self._later)), []
         return self._now.popleft() if self._now else None
+
+    def waiting(self) -> Iterator[str]:
+        """The URLs that are taken in and not yet asked for."""
+        return (entry.url for entry in itertools.chain(self._now, self._later))
 
     def knows(self, url: str) -> bool:
         """Whether a URL was seen before."""
