@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.data.web_site import Page, Site, crawled, fates, serving, silent, vanish
+from tests.data.web_site import Handler, Page, Site, crawled, fates, serving, silent, vanish
 from tilth.data.sources.web import courier
 
 pytestmark = pytest.mark.slow
@@ -37,6 +38,23 @@ def test_odd_pages_in_a_row_are_no_network_that_is_gone(site: Site, tmp_path: Pa
         "/6": "fetched 200",
         "/7": "fetched 200",
     }
+
+
+def announced_trickle(handler: Handler) -> None:
+    handler.send_response(200)
+    handler.send_header("Content-Type", "text/html")
+    handler.send_header("Content-Length", "100000")
+    handler.end_headers()
+    for _ in range(40):
+        handler.wfile.write(b"<p>x</p>")
+        time.sleep(0.05)
+
+
+def test_a_page_that_trickles_what_it_announced_is_late_and_asked_for_once(site: Site, tmp_path: Path) -> None:
+    site.html("/", '<a href="/slow">x</a>')
+    site.pages["/slow"] = announced_trickle
+    assert fates(crawled(site, tmp_path, deadline=0.3), site)["/slow"] == "timed_out 0.3"
+    assert site.asked("/slow") == 1
 
 
 def test_one_host_that_is_gone_costs_its_own_pages_only(site: Site, tmp_path: Path) -> None:

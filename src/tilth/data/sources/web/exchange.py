@@ -217,7 +217,9 @@ def is_public(address: str) -> bool:
 def _network_errors(connection: _Connection) -> Iterator[None]:
     try:
         yield
-    except Fault:
+    except Fault as fault:
+        if fault.again:  # the clock's closing of the connection looks like a body that broke off
+            connection.check_clock()
         raise
     except ssl.SSLCertVerificationError as error:
         raise Fault("unreachable", "", f"its certificate is not trusted: {error.verify_message}") from None
