@@ -199,6 +199,11 @@ def test_a_slow_answer_ends_at_its_deadline(server: ChatServer, tmp_path: Path) 
     assert record(tmp_path)[1]["why"] == "no answer within 0.3 s"
 
 
+def test_a_retry_after_that_is_no_date_is_as_none(server: ChatServer, tmp_path: Path) -> None:
+    server.plan = ["retry 429 Mon, 01 Jan 9999999999999999999999 00:00:00 GMT"]
+    assert len(texts(read(server, tmp_path))) == 6
+
+
 @pytest.mark.parametrize("form", ["seconds", "date"])
 def test_retry_after_holds_for_all(server: ChatServer, tmp_path: Path, form: str) -> None:
     start = time.time()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
+from email.utils import formatdate
 from pathlib import Path
 
 import pytest
 
 from tests.data.web_site import Handler, Page, Site, crawled, fates, serving, silent, vanish
+from tilth.data.sources.retry import retry_after
 from tilth.data.sources.web import courier
 
 pytestmark = pytest.mark.slow
@@ -55,6 +58,38 @@ def test_a_page_that_trickles_what_it_announced_is_late_and_asked_for_once(site:
     site.pages["/slow"] = announced_trickle
     assert fates(crawled(site, tmp_path, deadline=0.3), site)["/slow"] == "timed_out 0.3"
     assert site.asked("/slow") == 1
+
+
+NO_DATES = [
+    "Mon, 01 Jan 9999999999999999999999 00:00:00 GMT",
+    "Mon, 01 Jan 2024 00:00:00 +99999999999",
+    "Mon, 99 Jan 2024 00:00:00 GMT",
+    "soon",
+    "-1",
+    "nan",
+    "1e400",
+    "\u0661",
+    "",
+]
+
+
+@pytest.mark.parametrize("value", NO_DATES)
+def test_what_is_no_time_to_wait_is_none(value: str) -> None:
+    assert retry_after(value) is None
+
+
+def test_a_time_to_wait_is_a_number_or_a_date() -> None:
+    assert [retry_after(value) for value in ("0", " 25 ", "1.5")] == [0, 25, 1.5]
+    assert retry_after("9" * 5000) == math.inf
+    assert retry_after("Mon, 01 Jan 2024 00:00:00 GMT") == 0
+    assert 8 < (retry_after(formatdate(time.time() + 10, usegmt=True)) or 0) <= 10
+
+
+def test_a_server_that_names_no_date_is_asked_again(site: Site, tmp_path: Path) -> None:
+    site.html("/", '<a href="/busy">x</a>')
+    site.pages["/busy"] = 429, {"Retry-After": NO_DATES[0]}, b""
+    assert fates(crawled(site, tmp_path), site)["/busy"] == "status 429"
+    assert site.asked("/busy") == courier.ATTEMPTS
 
 
 def test_one_host_that_is_gone_costs_its_own_pages_only(site: Site, tmp_path: Path) -> None:

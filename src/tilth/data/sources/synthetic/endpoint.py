@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 from tilth.core.errors import DataError, RecipeError
+from tilth.data.sources.retry import retry_after
 from tilth.data.sources.synthetic.budget import Tokens
 from tilth.data.sources.synthetic.config import SyntheticConfig
 
@@ -119,7 +118,9 @@ class Endpoint:
     def _refused(self, status: int, headers: Any, body: bytes) -> Answer:
         said = self._said(body)
         if status in _UNPAID and not any(word in said for word in _WITHOUT_HOPE):
-            raise FailedError(f"it answers {status}: {said}", paid=False, wait=_retry_after(headers))
+            raise FailedError(
+                f"it answers {status}: {said}", paid=False, wait=retry_after(headers.get("retry-after", ""))
+            )
         if status in _REJECTED:
             return Answer(status, said)
         remedies = {
@@ -154,19 +155,6 @@ def _used(usage: Any) -> Tokens | None:
     if type(sent) is not int or type(received) is not int or min(sent, received) < 0:
         return None
     return Tokens(sent, received)
-
-
-def _retry_after(headers: Any) -> float | None:
-    """Seconds to wait (RFC 9110, section 10.2.3): a number, or a date."""
-    value = str(headers.get("retry-after", "")).strip()
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except (ValueError, TypeError):
-        return None
 
 
 def _library() -> Any:

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 from tilth.core.errors import RecipeError
+from tilth.data.sources.retry import retry_after
 from tilth.data.sources.web.config import CrawlConfig
 from tilth.data.sources.web.exchange import Answer, Fault, Limits, Wanted, exchange, wait_until
 from tilth.data.sources.web.frontier import MOST_REDIRECTS, Entry
@@ -161,7 +161,8 @@ def patiently(once: Callable[[], Answer], pause: Callable[[float], None]) -> Ans
             if attempt == ATTEMPTS or not fault.again:
                 raise
         else:
-            wait = retry_after(answer) or wait
+            asked = retry_after(answer.header("retry-after")) if answer.status in _BUSY else None
+            wait = asked or wait
             if attempt == ATTEMPTS or answer.status not in _TRY_AGAIN or wait > LONGEST_WAIT:
                 return answer
         pause(wait)
@@ -183,14 +184,3 @@ def _robots_event(origin: str, answer: Answer) -> dict[str, Any]:
 
 def _unknown(origin: str, rule: str, value: str, detail: str) -> dict[str, Any]:
     return {"robots": origin, "state": "unknown", "rule": rule, "value": value, "detail": detail}
-
-
-def retry_after(answer: Answer) -> float:
-    """Seconds that a busy server asks for (RFC 9110, section 10.2.3); 0 when it names none."""
-    value = answer.header("retry-after") if answer.status in _BUSY else ""
-    if value.isascii() and value.isdigit():
-        return float(value[:9])
-    try:
-        return max(parsedate_to_datetime(value).timestamp() - time.time(), 0.0)
-    except ValueError:
-        return 0.0
