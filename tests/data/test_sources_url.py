@@ -63,6 +63,8 @@ class Handler(BaseHTTPRequestHandler):
         what = server.plan.pop(0) if server.plan else "well"
         if what.isdigit():
             return self._answer(int(what), b"", {"Content-Length": "0"})
+        if what.startswith("busy "):
+            return self._answer(429, b"", {"Retry-After": what[5:], "Content-Length": "0"})
         if what.startswith("to "):
             return self._answer(302, b"", {"Location": what[3:], "Content-Length": "0"})
         start, status, headers = 0, 200, {"ETag": server.etag}
@@ -134,6 +136,21 @@ def test_a_damaged_download_is_fetched_again(server: Server, tmp_path: Path) -> 
     path.write_bytes(BODY[:-1] + b"?")
     assert fetch(server, tmp_path).read_bytes() == BODY
     assert len(server.seen) == 2
+
+
+def test_a_busy_server_is_left_alone_for_as_long_as_it_asks(server: Server, tmp_path: Path) -> None:
+    server.plan = ["drop", "busy 1", "busy soon"]
+    began = time.monotonic()
+    assert fetch(server, tmp_path).read_bytes() == BODY
+    assert time.monotonic() - began >= 1 and len(server.seen) == 4
+
+
+def test_too_long_a_wait_ends_the_download_and_keeps_what_came(server: Server, tmp_path: Path) -> None:
+    server.plan = ["drop", "busy 121"]
+    with pytest.raises(DataError, match=rf"429 .*asks to wait 121 seconds \(more than 120; {HALF} bytes are here"):
+        fetch(server, tmp_path)
+    assert fetch(server, tmp_path).read_bytes() == BODY
+    assert len(server.seen) == 3 and server.seen[2][1] == f"bytes={HALF}-"
 
 
 def test_dropped_connections_are_resumed_where_they_broke(server: Server, tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """What a busy server asks for.
 
-retry_after(value) -> float | None      seconds to wait, by the header Retry-After
+    retry_after(value) -> float | None      seconds to wait, by the header Retry-After
+
+Crawls, downloads and requests to an endpoint read it alike; how long each of them waits at most is its own affair.
 """
 
 from __future__ import annotations

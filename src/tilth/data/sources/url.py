@@ -6,6 +6,7 @@ What has come lies in `<file>.part` with a note of the server's version of it (`
 broken connection the next attempt asks for the rest (Range, If-Range: RFC 9110, sections 13.1.5 and 14). The file gets
 its name only when its SHA-256 is the one that the recipe gives, so a server that mixes versions cannot do harm.
 
+A busy server is left alone for as long as it asks (Retry-After), up to `LONGEST_WAIT`; for longer the download ends.
 A server cannot fill the disk (`RESERVE` stays free), nor hold the run up by a trickle (`LEAST_RATE`), nor send it on to
 an address of the private network that the recipe did not name.
 """
@@ -30,6 +31,7 @@ from tilth.core import progress
 from tilth.core.errors import DataError, IntegrityError, StorageError
 from tilth.core.files import FolderLock, disk, hash_file, read_json, storage_errors, write_json
 from tilth.data.sources.hashes import file_hash
+from tilth.data.sources.retry import retry_after
 
 TIMEOUT = 30.0  # seconds without a byte
 ATTEMPTS = 6  # without progress worth the name
@@ -37,13 +39,22 @@ RESERVE = 256 << 20  # bytes of the disk that a download leaves free
 LEAST_RATE = 1 << 10  # bytes a second, over `WATCHED` seconds; a slower server counts as one that failed
 WATCHED = 60.0
 BACKOFF = 0.5  # seconds before the second attempt; doubled for each further one
+LONGEST_WAIT = 120.0  # seconds that a server may ask for before the next attempt (Retry-After)
 _PIECE = 1 << 20
 _REDIRECTS = 5
 _TRY_AGAIN = {408, 425, 429, 500, 502, 503, 504}
 
 
 class _AttemptError(Exception):
-    """An attempt failed in a way that another may not."""
+    """An attempt failed in a way that another may not.
+
+    Attributes:
+        wait: seconds that the server asks for before the next.
+    """
+
+    def __init__(self, why: str, wait: float = 0.0) -> None:
+        super().__init__(why)
+        self.wait = wait
 
 
 def fetch(url: str, sha256: str, folder: Path) -> Path:
@@ -116,7 +127,13 @@ def complete(url: str, part: Path) -> None:
                     f"cannot download {url}: {error} (after {ATTEMPTS} attempts; {_size(part)} bytes are here)",
                     "check the network and the address; the same command goes on from the bytes that are here",
                 ) from error
-            time.sleep(BACKOFF * 2 ** max(failures - 1, 0))
+            if error.wait > LONGEST_WAIT:
+                raise DataError(
+                    f"cannot download {url}: {error}, and asks to wait {error.wait:g} seconds "
+                    f"(more than {LONGEST_WAIT:g}; {_size(part)} bytes are here)",
+                    "type the same command by then: it goes on from the bytes that are here",
+                ) from error
+            time.sleep(error.wait or BACKOFF * 2 ** max(failures - 1, 0))
 
 
 def _attempt(url: str, part: Path) -> None:
@@ -220,7 +237,8 @@ def _refused(url: str, part: Path, start: int, error: urllib.error.HTTPError) ->
         _start_over(part)
         raise _AttemptError("the part that is here is longer than the file")
     if error.code in _TRY_AGAIN:
-        raise _AttemptError(f"the server answers {error.code} {error.reason}")
+        wait = retry_after(error.headers.get("Retry-After", "")) or 0.0
+        raise _AttemptError(f"the server answers {error.code} {error.reason}", wait)
     raise DataError(
         f"cannot download {url}: the server answers {error.code} {error.reason}",
         "check the address in a browser, or download the file by hand and use `path:`",
