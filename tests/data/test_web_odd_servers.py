@@ -12,7 +12,8 @@ import pytest
 
 from tests.data.web_site import Handler, Page, Site, crawled, fates, serving, silent, vanish
 from tilth.data.sources.retry import retry_after
-from tilth.data.sources.web import courier
+from tilth.data.sources.web import courier, crawl, frontier
+from tilth.data.sources.web.config import CrawlConfig
 
 pytestmark = pytest.mark.slow
 
@@ -90,6 +91,44 @@ def test_a_server_that_names_no_date_is_asked_again(site: Site, tmp_path: Path) 
     site.pages["/busy"] = 429, {"Retry-After": NO_DATES[0]}, b""
     assert fates(crawled(site, tmp_path), site)["/busy"] == "status 429"
     assert site.asked("/busy") == courier.ATTEMPTS
+
+
+def test_links_that_keep_a_pattern_busy_without_end_are_left_out(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(frontier, "URL_SECONDS", 0.05)
+    baits = [f"/{'a' * 40}{number}?x=1" for number in range(3)]
+    links = "".join(f'<a href="{name}">x</a>' for name in ("/a.html", *baits, "/b.html", "/moved.html"))
+    site.html("/", links)
+    site.html("/a.html", "a")
+    site.html("/b.html", "b")
+    site.pages["/moved.html"] = 302, {"Location": f"/{'b' * 40}?x=1"}, b""
+    options = {"include": [r"/(\w|\w\w)+\.html$"]}
+    with monkeypatch.context() as killed:
+        killed.setattr(crawl, "write_fates", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            crawled(site, tmp_path, **options)
+    monkeypatch.setattr(frontier, "URL_SECONDS", 0.0)  # the journal knows: nothing is judged twice
+    late = "pattern_timeout 0"
+    assert fates(crawled(site, tmp_path, **options), site) == {
+        "/": "fetched 200",
+        "/a.html": "fetched 200",
+        **dict.fromkeys(baits, late),
+        "/b.html": "fetched 200",
+        "/moved.html": "redirected 302",
+        f"/{'b' * 40}?x=1": late,
+    }
+    assert len(site.seen) == 5
+
+
+def test_a_page_of_such_links_has_its_time_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frontier, "URL_SECONDS", 0.05)
+    monkeypatch.setattr(frontier, "PAGE_SECONDS", 0.2)
+    config = CrawlConfig(start=["http://h/"], contact="a@b.org", exclude=[r"/(\w|\w\w)+\.html$"])
+    baits = [f"http://h/{'a' * 40}{number}?x=1" for number in range(500)]
+    began = time.process_time()
+    assert frontier.Frontier(config, []).slow_ones(["http://h/first", *baits]) == baits
+    assert time.process_time() - began < 1
 
 
 def test_one_host_that_is_gone_costs_its_own_pages_only(site: Site, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tilth.core.config import parse
 from tilth.core.errors import RecipeError
 from tilth.data.document import Document
+from tilth.data.stages.patterns import TimedOptions
 from tilth.data.stages.pii import PII_STAGES, SORTS, PiiOptions, find, pii
 from tilth.data.stages.pii_numbers import is_card, is_iban
 
@@ -150,6 +151,18 @@ def test_options() -> None:
     assert masked("a@b.com c@b.com", allow=[r"a@.*"]) == "a@b.com [EMAIL]"
     assert masked("tel 020 7946 0018; 650-253-0000", phone_regions=["DE"]) == "tel 020 7946 0018; 650-253-0000"
     assert masked("650-253-0000", phone_regions=["CA"]) == "[PHONE]"
+
+
+@pytest.mark.slow
+def test_an_expression_without_end_is_stopped_counted_and_allows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tilth.data.stages.pii._CLOCK", TimedOptions(timeout_seconds=0.05))
+    bait = "a" * 50 + "@gmail.com"
+    options = PiiOptions(allow=[r"(\w|\w\w|\.)+@(my|our)-company\.com"])
+    found = pii(f"me.too@my-company.com {bait} you@my-company.com +4930901820", options)
+    # What stands after it was not asked for; what stands before it stays, however often the text is looked at.
+    assert found.text == "me.too@my-company.com [EMAIL] [EMAIL] [PHONE]"
+    assert (found.rule, found.value, found.also) == ("pii/email", 2, (("pii/phone", 1), ("pii/timeout", 0.05)))
+    assert pii(bait, PiiOptions(allow=options.allow, action="drop")).text is None
 
 
 @pytest.mark.parametrize(

@@ -24,12 +24,14 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from functools import cache
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+import regex  # type: ignore[import-untyped]
 from pydantic import field_validator
 
 from tilth.core.config import Config
-from tilth.data.stages.base import Kind, Result, each
+from tilth.data.stages.base import Kind, Number, Result, each
+from tilth.data.stages.patterns import Subject, TimedOptions
 from tilth.data.stages.pii_addresses import find_emails, find_ips
 from tilth.data.stages.pii_keys import find_keys
 from tilth.data.stages.pii_numbers import find_cards, find_ibans, find_phones
@@ -38,6 +40,7 @@ from tilth.data.stages.pii_view import Span, View, look
 Sort = Literal["key", "iban", "card", "email", "ip", "phone"]
 SORTS: tuple[Sort, ...] = ("key", "iban", "card", "email", "ip", "phone")
 """All kinds; where two overlap, and begin at the same place, the one that stands first here is taken."""
+_CLOCK = TimedOptions()
 REGIONS = ("US", "GB", "DE", "FR", "ES", "IT")
 
 
@@ -53,7 +56,9 @@ class PiiOptions(Config):
     phone_regions: tuple[str, ...] = REGIONS
     """Countries (ISO 3166) whose telephone numbers are known without the + and the country's code."""
     allow: tuple[str, ...] = ()
-    """Regular expressions; what one of them matches as a whole stays, such as `.*@my-company\\.com`."""
+    """Regular expressions (as the `regex` library reads them); what one of them matches as a whole stays, such as
+    `.*@my-company\\.com`. One that backtracks without end is stopped and counted as `pii/timeout`; what was left to ask
+    of it is masked."""
 
     @field_validator("kinds", "phone_regions", "allow", mode="before")
     @classmethod
@@ -80,8 +85,8 @@ class PiiOptions(Config):
     def _expressions(cls, allow: tuple[str, ...]) -> tuple[str, ...]:
         for pattern in allow:
             try:
-                re.compile(pattern)
-            except re.error as error:
+                regex.compile(pattern)
+            except regex.error as error:
                 raise ValueError(f"{pattern!r} is no regular expression: {error} | mend it") from None
         return allow
 
@@ -96,7 +101,8 @@ class Found(NamedTuple):
 
 def pii(text: str, options: PiiOptions) -> Result:
     """The text with masks, or dropped; value: how many were found of the kind that the verdict names."""
-    found = find(text, options)
+    allowed = _Allowed(text, options.allow)
+    found = find(text, options, allowed)
     if not found:
         return Result(text)
     counts = Counter[str]()
@@ -105,21 +111,23 @@ def pii(text: str, options: PiiOptions) -> Result:
         if options.action == "drop":
             break
         text = _masked(text, found)
-        found = find(text, options)
-    first, *others = ((f"pii/{sort}", counts[sort]) for sort in SORTS if counts[sort])
+        found = find(text, options, allowed)
+    said: list[tuple[str, Number]] = [(f"pii/{sort}", counts[sort]) for sort in SORTS if counts[sort]]
+    first, *others = said + ([("pii/timeout", allowed.seconds)] if allowed.late else [])
     if options.action == "drop":
         return Result(None, first[1], first[0])
     return Result(text, first[1], first[0], tuple(others))
 
 
-def find(text: str, options: PiiOptions) -> list[Found]:
+def find(text: str, options: PiiOptions, allowed: _Allowed | None = None) -> list[Found]:
     """All that is private in a text, in its order, none overlapping another."""
+    allowed = allowed or _Allowed(text, options.allow)
     view = look(text)
     every = [Found(sort, *span) for sort in options.kinds for span in _spans(sort, view, options)]
     every.sort(key=lambda one: one.start)  # stable: at one place the order of SORTS stays
     kept, end = [], 0
     for one in every:
-        if one.start >= end and not _allowed(text[one.start : one.end], options.allow):
+        if one.start >= end and not allowed(text[one.start : one.end]):
             kept.append(one)
             end = one.end
     return kept
@@ -149,13 +157,30 @@ def _masked(text: str, found: list[Found]) -> str:
     return "".join([*pieces, text[end:]])
 
 
-def _allowed(found: str, allow: tuple[str, ...]) -> bool:
-    return bool(allow) and any(pattern.fullmatch(found) for pattern in _compiled(allow))
+class _Allowed:
+    """What stays of one document, by the recipe's expressions and against their clock: `late` where it stopped one.
+
+    What was said once of a piece of text is said of it to the end, also when time is up by then.
+    """
+
+    def __init__(self, text: str, patterns: tuple[str, ...]) -> None:
+        self._patterns, self._said = _compiled(patterns), dict[str, bool]()
+        self._subject = Subject(text, _CLOCK)
+        self.seconds, self.late = self._subject.seconds, False
+
+    def __call__(self, found: str) -> bool:
+        if self._patterns and found not in self._said:
+            try:
+                left = self._subject.left
+                self._said[found] = any(pattern.fullmatch(found, timeout=left()) for pattern in self._patterns)
+            except TimeoutError:
+                self._said[found], self.late = False, True
+        return self._said.get(found, False)
 
 
 @cache
-def _compiled(allow: tuple[str, ...]) -> tuple[re.Pattern[str], ...]:
-    return tuple(map(re.compile, allow))
+def _compiled(allow: tuple[str, ...]) -> tuple[Any, ...]:
+    return tuple(map(regex.compile, allow))
 
 
-PII_STAGES: dict[str, Kind] = {"pii": Kind(PiiOptions, each(pii), libraries=("phonenumberslite",))}
+PII_STAGES: dict[str, Kind] = {"pii": Kind(PiiOptions, each(pii), libraries=("phonenumberslite", "regex"))}

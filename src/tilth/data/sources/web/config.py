@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated
 
+import regex  # type: ignore[import-untyped]
 from pydantic import Field, field_validator, model_validator
 
 from tilth.core.config import Config
@@ -31,9 +32,11 @@ class CrawlConfig(Config):
     urls: list[str] | str = []
     """Single pages whose links are not followed: a list, or the path of a file with one address a line."""
     include: list[str] = []
-    """Regular expressions; a link is followed only when one of them is found in its address. None: all links."""
+    """Regular expressions (as the `regex` library reads them); a link is followed only when one of them is found in its
+    address. None: all links."""
     exclude: list[str] = []
-    """Regular expressions; a link is not followed when one of them is found in its address."""
+    """Regular expressions; a link is not followed when one of them is found in its address. Where they or those of
+    `include` backtrack without end the link is not followed either (`pattern_timeout`)."""
     depth: int = Field(default=3, ge=0, le=1000)
     """How many links away from `start` a page may be."""
     same_host: bool = True
@@ -80,8 +83,8 @@ class CrawlConfig(Config):
     def _expressions(cls, patterns: list[str]) -> list[str]:
         for pattern in patterns:
             try:
-                re.compile(pattern)
-            except re.error as error:
+                regex.compile(pattern)
+            except regex.error as error:
                 raise ValueError(f"{pattern!r} is no regular expression: {error} | mend it") from None
         return patterns
 

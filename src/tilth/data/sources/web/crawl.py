@@ -183,6 +183,8 @@ class _Crawl:
             place = self._archive.append(records)
             self._meter.size += len(answer.body)
             event |= {**judged, "at": place.at, "size": place.size, "bytes": len(answer.body)}
+            if slow := self._frontier.slow_ones([*event.get("found", ()), *filter(None, [event.get("target")])]):
+                event["slow"] = slow
         self._lost.clear()
         self._journal.append(event)
         return event
@@ -255,6 +257,7 @@ class _Crawl:
     def _apply(self, entry: Entry, event: dict[str, Any]) -> None:
         """What a result changes; the same for one that just came and for one of an earlier attempt."""
         self._courier.touched(entry.url)
+        self._frontier.slow.update(event.get("slow", ()))
         rule = event["rule"]
         if "size" in event:
             self._answered.add(host_of(entry.url))

@@ -1,4 +1,5 @@
-"""Which URL is next, and why one is not: decided from the recipe and from what came before, never from the clock.
+"""Which URL is next, and why one is not: decided from the recipe and from what came before, never from the clock
+(but for patterns that backtrack without end: what they cannot judge is found once, and stands in the journal).
 
 Pages are taken level by level (links away from the start), and within a level the hosts take turns, so that a crawl of
 several hosts waits for none of them longer than it must, and its order, and with it what `max_pages` leaves, is the
@@ -9,11 +10,13 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import re
+import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+import regex  # type: ignore[import-untyped]
 
 from tilth.data.sources.web.config import CrawlConfig
 from tilth.data.sources.web.urls import LONGEST_URL, host_of
@@ -21,6 +24,10 @@ from tilth.data.sources.web.urls import LONGEST_URL, host_of
 Kind = Literal["page", "single", "sitemap"]
 MOST_REDIRECTS = 5
 MOST_SITEMAP_LEVELS = 3
+URL_SECONDS = 0.2
+"""Of the processor, for each pattern of the recipe and an address: ten thousand times what it should need."""
+PAGE_SECONDS = 5.0
+"""… and for all addresses on a page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +63,14 @@ class Frontier:
 
     def __init__(self, config: CrawlConfig, singles: Iterable[str]) -> None:
         self._config = config
-        self._include = [re.compile(pattern) for pattern in config.include]
-        self._exclude = [re.compile(pattern) for pattern in config.exclude]
+        self._include = [regex.compile(pattern) for pattern in config.include]
+        self._exclude = [regex.compile(pattern) for pattern in config.exclude]
         self._now: deque[Entry] = deque()
         self._later: list[Entry] = []
         self._seen: set[bytes] = set()
         self.hosts: set[str] = set()
+        self.slow: set[str] = set()
+        """URLs that took the patterns too long, as `slow_ones` found or the journal says."""
         self.fates: list[Fate] = []
         """Of URLs that are not asked for."""
         for url in config.sitemaps:
@@ -123,6 +132,14 @@ class Frontier:
                 self._now.appendleft(target)
         return None
 
+    def slow_ones(self, urls: Iterable[str]) -> list[str]:
+        """Those, of the links of one page, that the recipe's patterns take too long for; the clock is looked at nowhere
+        else. When the page's time is up, all that are left.
+        """
+        end = time.process_time() + PAGE_SECONDS
+        patterns = (*self._exclude, *self._include)
+        return [url for url in urls if patterns and len(url) <= LONGEST_URL and _is_slow(url, patterns, end)]
+
     def _refused(self, entry: Entry, found_on: Entry) -> Fate | None:
         config, url = self._config, entry.url
         where = f"found on {found_on.url}"
@@ -131,6 +148,8 @@ class Frontier:
         if config.same_host and host_of(url) not in self.hosts:
             return Fate(url, "off_site", host_of(url), where)
         if entry.kind != "sitemap":
+            if url in self.slow:
+                return Fate(url, "pattern_timeout", f"{URL_SECONDS:g}", f"include and exclude take too long; {where}")
             for pattern in self._exclude:
                 if pattern.search(url):
                     return Fate(url, "excluded", pattern.pattern, where)
@@ -140,6 +159,18 @@ class Frontier:
         if entry.level > deepest:
             return Fate(url, "over_depth", str(entry.level), where)
         return None
+
+
+def _is_slow(url: str, patterns: Iterable[Any], end: float) -> bool:
+    try:
+        for pattern in patterns:
+            left = end - time.process_time()
+            if left <= 0:
+                return True
+            pattern.search(url, timeout=min(left, URL_SECONDS))
+    except TimeoutError:
+        return True
+    return False
 
 
 def _key(url: str) -> bytes:
