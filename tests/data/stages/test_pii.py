@@ -83,6 +83,7 @@ NEGATIVES = [
     "4111111111111112", "4111 1111 1111 1112", "4111 1111-1111 1111", "41111111111111111111", "1234567812345670",
     "x4111111111111111", "4111111111111111f", "0.4111111111111111", "1637712000000000", "00000000000000000",
     "4111 1111 1111 1111 1111", "+4111111111111111", "4111111111111111.5", "12-4111111111111111-3",
+    "4111-1111-1111-1111-123", "4111 1111 1111 1112 123",
     # bank accounts
     "GB82WEST12345698765433", "GB82 WEST 1234 5698 7654", "XX82WEST12345698765432", "gb82west12345698765432",
     "AGB82WEST12345698765432", "GB82WEST123456987654321", "UTF16 and SHA256", "GB82  WEST 1234 5698 7654 32",
@@ -126,6 +127,11 @@ def test_what_only_looks_private_stays(text: str, frame: str) -> None:
         (f"-----BEGIN PRIVATE KEY-----\n{KEY36}{KEY36}\n{KEY36}\n-----END PRIVATE KEY-----\nok", "[KEY]\nok"),
         (f"-----BEGIN EC PRIVATE KEY-----\n{KEY36}{KEY36}\n{KEY36}\n\nthe end", "[KEY]\n\nthe end"),
         ("IBAN GB82 WEST 1234 5698 7654 32 thanks", "IBAN [IBAN] thanks"),
+        ("4111 1111 1111 1111 12/25", "[CARD] 12/25"),
+        ("Card: 4111 1111 1111 1111 123", "Card: [CARD] 123"),
+        ("My card is 4111 1111 1111 1111 12/27 cvv 123", "My card is [CARD] 12/27 cvv 123"),
+        ("5500 0055 5555 5559 1 item", "[CARD] 1 item"),
+        ("4111 1111 1111 1111 003, a card of 19 digits", "[CARD], a card of 19 digits"),
         ("a@b.com,c@d.org;e@f.net", "[EMAIL],[EMAIL];[EMAIL]"),
     ],
 )

@@ -5,7 +5,8 @@
     find_phones(view, regions)   numbers that exist by the plans of numbering that `phonenumbers` knows
 
 Card numbers stand in one piece, or in groups as they are printed (4-4-4-4, 4-6-5 …) with one blank or hyphen between
-all of them. Of random numbers of 16 digits 2 in 100 pass all that, and are masked too.
+all of them; what follows a blank (a date, the digits of the back) is no part of a card that is whole without. Of random
+numbers of 16 digits 2 in 100 pass all that, and are masked too.
 
 Telephone numbers, of three kinds: international with a +, valid in their country; North American in their usual form
 ((212) 555-7890, 212-555-7890, 212.555.7890), where `regions` names US or CA; and any that follow a word such as `tel`,
@@ -23,7 +24,7 @@ from tilth.core.errors import RecipeError
 from tilth.data.stages.pii_view import Span, View, before, is_word
 
 _CARD = re.compile(
-    r"(?<![\w.,+])(?<!\w-)(?:\d{13,19}|\d{4}([ -])\d{4}\1\d{4}\1\d{4}(?:\1\d{1,3})?|\d{4}([ -])\d{6}\2\d{4,5})"
+    r"(?<![\w.,+])(?<!\w-)(?:\d{13,19}|\d{4}([ -])\d{4}\1\d{4}\1\d{4}(\1\d{1,3})?|\d{4}([ -])\d{6}\3\d{4,5})"
     r"(?![\w+]|[.,-]\d|[ -]?\d{4}\b)",
     re.ASCII,
 )
@@ -35,8 +36,11 @@ def find_cards(view: View) -> Iterator[Span]:
     for start, end in view.numbers:
         if end - start >= 13:
             for found in _CARD.finditer(view.text, start, end + 2):
-                if is_card(re.sub("[ -]", "", found[0])):
-                    yield found.span()
+                tail = len(found[2] or "") if found[1] == " " else 0  # behind a blank it may be no part of the card
+                for length in sorted({len(found[0]), len(found[0]) - tail}, reverse=True):
+                    if is_card(re.sub("[ -]", "", found[0][:length])):
+                        yield found.start(), found.start() + length
+                        break
 
 
 def is_card(digits: str) -> bool:
