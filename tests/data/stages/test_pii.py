@@ -28,7 +28,7 @@ def masked(text: str, **options: object) -> str | None:
 POSITIVES = {
     "email": [
         "jane.doe@mail.co.uk", "a@b.com", "j+list@sub-domain.gmail.com", "o_1%x@host.museum", "rené@mairie.fr",
-        "JANE@HOST.ORG",
+        "JANE@HOST.ORG", "O'Brien@firma.de", "d'arcy.o'neill@mail.co.uk", "Á.D'Óro@firma.de",
     ],
     "ip": [
         "93.184.216.34", "142.250.72.14", "51.1.1.1", "223.255.255.254", "2a00:1450:4001:831::200e",
@@ -67,6 +67,7 @@ NEGATIVES = [
     "user@example.com", "me@mail.example.org", "x@localhost.localdomain.test", "git@github.com:owner/name",
     "@decorator", "x@self.weight", "a @ b.com", "@b.com", "a@b", "numpy@1.26.4", "a..b@host.com", "name.@host.com",
     "patch@module.py", "wikitext @-@ hyphens", "a@b.com-", "a@b.c0m", "user@host.invalid",
+    "joe'@host.com", "'@host.com",
     # internet addresses
     "1.2.3.4", "8.8.8.8", "10.0.0.1", "192.168.1.10", "172.16.5.4", "127.0.0.1", "169.254.1.1", "100.64.1.1",
     "192.0.2.17", "198.51.100.7", "203.0.113.9", "224.0.0.251", "255.255.255.0", "0.0.0.0", "version 10.33.17.142",
@@ -132,6 +133,11 @@ def test_what_only_looks_private_stays(text: str, frame: str) -> None:
         ("My card is 4111 1111 1111 1111 12/27 cvv 123", "My card is [CARD] 12/27 cvv 123"),
         ("5500 0055 5555 5559 1 item", "[CARD] 1 item"),
         ("4111 1111 1111 1111 003, a card of 19 digits", "[CARD], a card of 19 digits"),
+        ("O'Brien@firma.de's box", "[EMAIL]'s box"),
+        ("'me@firma.de'", "'[EMAIL]'"),
+        ("f'me@firma.de', 'O'Brien@firma.de'", "f'[EMAIL]', '[EMAIL]'"),
+        ("x='a'+'me@firma.de'+b", "x='a'+'[EMAIL]'+b"),
+        ("'me@firma.de is mine', '-me@firma.de'", "'[EMAIL] is mine', '-[EMAIL]'"),
         ("a@b.com,c@d.org;e@f.net", "[EMAIL],[EMAIL];[EMAIL]"),
     ],
 )

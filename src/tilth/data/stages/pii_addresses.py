@@ -3,9 +3,10 @@
     find_emails(view)             name@host.tld
     find_ips(view, everything)    IPv4 and IPv6
 
-E-mail. The part before the @ is made of letters, digits and . _ % + - (ASCII and Latin), the host of labels, and the
-last label is a country's or one of the common generic ones: `x@self.weight` is matrix multiplication. Left alone are
-hosts that belong to nobody (example.com, .org, .net; .example, .test, .invalid, .localhost: RFC 2606 and 6761) and
+E-mail. The part before the @ is made of letters, digits and . _ % + - (ASCII and Latin), with an apostrophe between two
+letters too (RFC 5321) where it does not open a quotation that ends behind the address; the host of labels, and the last
+label is a country's or one of the common generic ones: `x@self.weight` is matrix multiplication. Left alone are hosts
+that belong to nobody (example.com, .org, .net; .example, .test, .invalid, .localhost: RFC 2606 and 6761) and
 `git@host`, which names a service.
 
 IPv4. Four numbers up to 255 without leading zeros, no part of a longer number or name, that can be reached from the
@@ -28,7 +29,8 @@ from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address, 
 
 from tilth.data.stages.pii_view import Span, View, before, is_word
 
-_LOCAL = re.compile(r"[\wÀ-ɏ.%+-]{1,64}\Z", re.ASCII)
+_LOCAL = re.compile(r"[\wÀ-ɏ.%+'-]{1,64}\Z", re.ASCII)
+_QUOTE = re.compile(r"(?<![^\W\d_])'|'(?![^\W\d_])")  # an apostrophe that does not stand between two letters
 _HOST = re.compile(
     r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.){1,8}([A-Za-z]{2,18})(?![\w@-]|\.[A-Za-z0-9])", re.ASCII
 )
@@ -58,9 +60,20 @@ def find_emails(view: View) -> Iterator[Span]:
     while at >= 0:
         host = _HOST.match(text, at + 1)
         local = _LOCAL.search(text[max(0, at - 64) : at]) if host else None
-        if host and local and (name := local.group().lstrip(".%+-")) and _is_email(name, host):
+        if host and local and (name := _name(local.group(), _closes(text, host.end()))) and _is_email(name, host):
             yield at - len(name), host.end()
         at = text.find("@", at + 1)
+
+
+def _name(local: str, quoted: bool) -> str:
+    """The part before the @, without what only stands before it; `quoted`: an apostrophe opens the quotation there."""
+    rest = local.partition("'")[2] if quoted and "'" in local else local
+    return _QUOTE.split(rest)[-1].lstrip(".%+-")
+
+
+def _closes(text: str, end: int) -> bool:
+    """Whether a quotation ends behind an address: `f'a@b.com'`, but not a@b.com's."""
+    return text[end : end + 1] == "'" and not is_word(text, end + 1)
 
 
 def _is_email(name: str, host: re.Match[str]) -> bool:
