@@ -30,7 +30,7 @@ from tilth.data.decontaminate import (
     needed,
     passages,
 )
-from tilth.data.planting import LONGEST, PLANTED, Item, excerpt, measure
+from tilth.data.planting import HOST_WORDS, LONGEST, PLANTED, Item, excerpt, has_words, measure
 from tilth.data.runs import merged
 from tilth.data.tasks.leaks import Detector
 
@@ -287,6 +287,37 @@ def test_planted_items_are_found() -> None:
     assert measure(detector.flags, ITEMS, HOSTS) == found, "nothing is drawn but from the items"
     real = measure(detector.flags, ITEMS, [*HOSTS, f"{HOSTS[0]} {ITEMS[5].text}"])
     assert real["false_alarms"]["unplanted"] == [41, 1]
+
+
+@pytest.mark.slow
+def test_scripts_without_spaces_are_shuffled_and_planted_into_like_others() -> None:
+    draw = random.Random(5)
+    letters = [chr(code) for code in range(0x4E00, 0x4E00 + 1500)]
+
+    def chinese(count: int) -> str:
+        return "".join(draw.choices(letters, k=count))
+
+    items = [Item(f"{n:032x}", chinese(60)) for n in range(15)]
+    hosts = [chinese(300) for _ in range(20)]
+    assert all(has_words(host, HOST_WORDS) for host in hosts) and not has_words(chinese(HOST_WORDS - 1), HOST_WORDS)
+    detector = Detector(index_of([item.text for item in items], 13, 8), DecontaminateConfig())
+    found = measure(detector.flags, items, hosts)
+    assert found["caught"]["verbatim"] == [15, 15]
+    assert found["false_alarms"] == {"unplanted": [20, 0], "shuffled": [15, 0]}
+
+
+def test_an_item_of_few_words_is_not_looked_for_in_another_order() -> None:
+    seen: list[str] = []
+
+    def find(texts: Sequence[str]) -> list[bool]:
+        seen.extend(texts)
+        return [False] * len(texts)
+
+    items = [Item("0" * 32, "One, two! " * 30), Item("1" * 32, "A b c; d (e) f g h.")]
+    assert measure(find, items, ["a host"])["false_alarms"]["shuffled"] == [1, 0]
+    shuffled = seen[-1].replace("a host", "").strip()
+    assert sorted(shuffled) == sorted(items[1].text) and shuffled != items[1].text
+    assert re.sub(r"\w", "x", shuffled) == "x x x; x (x) x x x.", "what stands between words stays"
 
 
 @pytest.mark.slow

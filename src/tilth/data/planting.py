@@ -3,12 +3,14 @@
     PLANTED                            the ways in which an item is planted
     measure(find, items, hosts)        {planted, caught: {kind: [planted, found]}, false_alarms: {kind: [of, found]}}
     excerpt(item_id, text)             what is planted of a long item
+    has_words(text, least)             whether it can be a host
 
 Everything is drawn from hashes of the items' ids: the same items and documents give the same figures.
 """
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
 import textwrap
@@ -27,6 +29,8 @@ LONGEST = 400
 HOST_CHARACTERS = 4000
 HOST_WORDS = 20
 """A document of fewer words is no host."""
+FEWEST_SHUFFLED = 8
+"""Different words; an item of fewer is not looked for in another order."""
 _EXCERPT_CHARACTERS = 12 * LONGEST
 _ONE_IN = 20
 _MARKS = ".,;:!?"
@@ -41,7 +45,7 @@ class Item(NamedTuple):
     text: str
 
 
-Plant = Callable[[str, str, random.Random], str]
+Plant = Callable[[str, str, random.Random], str | None]
 
 
 def _verbatim(text: str, host: str, draw: random.Random) -> str:
@@ -78,11 +82,16 @@ def _replaced(text: str, host: str, draw: random.Random) -> str:
     return _between_lines(text, host, draw)
 
 
-def _shuffled(text: str, host: str, draw: random.Random) -> str:
-    """The item's words in another order: not the item."""
-    mixed = text.split()
+def _shuffled(text: str, host: str, draw: random.Random) -> str | None:
+    """The item's words in another order: not the item. None where it has so few that another order is much the same."""
+    found = find_words([text])
+    if len(np.unique(found.hashes)) < FEWEST_SHUFFLED:
+        return None
+    spans = list(zip(found.starts.tolist(), found.ends.tolist(), strict=True))
+    mixed = [text[start:end] for start, end in spans]
     draw.shuffle(mixed)
-    return _between_lines(" ".join(mixed), host, draw)
+    between = [text[end:start] for end, start in zip([0, *found.ends], [*found.starts, len(text)], strict=True)]
+    return _between_lines("".join(itertools.chain(*zip(between, [*mixed, ""], strict=True))), host, draw)
 
 
 def _between_lines(text: str, host: str, draw: random.Random) -> str:
@@ -118,6 +127,12 @@ def excerpt(item_id: str, text: str) -> str:
     return text[found.starts[first] : found.ends[first + LONGEST - 1]]
 
 
+def has_words(text: str, least: int) -> bool:
+    """Whether a text has so many words, in whatever script."""
+    start = text[:HOST_CHARACTERS]
+    return start.count(" ") >= least or len(find_words([start]).starts) >= least
+
+
 def draw_order(item_id: str) -> int:
     """Where an item stands in the order in which items are chosen for planting."""
     return derive_seed(0, f"plant/{item_id}")
@@ -138,11 +153,12 @@ def measure(find: Callable[[Sequence[str]], Sequence[bool]], items: Sequence[Ite
     alarms = {"unplanted": [len(hosts), sum(map(bool, flagged))]}
     for kinds, counts in ((PLANTED, caught), (_DECOYS, alarms)):
         for kind, plant in kinds.items():
-            texts = [_planted(kind, plant, item, clean) for item in items] if clean else []
+            planted = [_planted(kind, plant, item, clean) for item in items] if clean else []
+            texts = [text for text in planted if text is not None]
             counts[kind] = [len(texts), int(np.count_nonzero(find(texts)))]
     return {"planted": len(items), "caught": caught, "false_alarms": alarms}
 
 
-def _planted(kind: str, plant: Plant, item: Item, hosts: Sequence[str]) -> str:
+def _planted(kind: str, plant: Plant, item: Item, hosts: Sequence[str]) -> str | None:
     draw = random.Random(derive_seed(0, f"plant/{kind}/{item.item_id}"))
     return plant(item.text, draw.choice(hosts), draw)

@@ -26,7 +26,7 @@ from tilth.data import words
 from tilth.data.decontaminate import GAP, DecontaminateConfig, Hits, Index, Passages, evidence, needed, passages
 from tilth.data.dedup import I64
 from tilth.data.document import Document, Verdict
-from tilth.data.planting import HOST_WORDS, MOST_HOSTS, measure
+from tilth.data.planting import HOST_WORDS, MOST_HOSTS, has_words, measure
 from tilth.data.tasks.cleaning import LeftOver
 from tilth.data.tasks.corpus import Corpus
 from tilth.data.tasks.examples import OF_EACH, Examples
@@ -34,7 +34,7 @@ from tilth.data.tasks.items import item_names, open_index, sample_of
 from tilth.data.tasks.parts import Batch, EditWriter, LedgerWriter, Part, verified_array, verified_file
 from tilth.data.tasks.split import CUT, LEAKED, REMOVED, AssignedPart, Sides, without
 
-VERSIONS = {"decontaminate": 3, "hits": 2, "leaks": 2, "recall": 2}
+VERSIONS = {"decontaminate": 3, "hits": 2, "leaks": 2, "recall": 3}
 STAGE = "decontaminate"
 HITS, COMMON = "hits.bin", "common.bin"
 _HIT = np.dtype([(name, "<u4") for name in Hits._fields])
@@ -321,4 +321,4 @@ def recall(
 
 def _hosts(part: Part | AssignedPart) -> Iterator[str]:
     documents = part.documents() if isinstance(part, Part) else part.split(part.names[0])
-    return (document.text for document in documents if document.text.count(" ") >= HOST_WORDS)
+    return (document.text for document in documents if has_words(document.text, HOST_WORDS))
