@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.data.planted import words_of
-from tilth.data import decontaminate, words
+from tilth.data import decontaminate, readings, words
 from tilth.data.decontaminate import (
     GAP,
     OWNERS,
@@ -346,7 +346,14 @@ def test_a_detector_that_is_broken_catches_less(monkeypatch: pytest.MonkeyPatch)
 
     assert caught(unfolded)["case"] < 0.2 and caught(unfolded)["verbatim"] == 1
     assert caught(by_spaces)["punctuation"] < 0.2 and caught(by_spaces)["case"] == 1
-    assert caught(whole)["case"] == caught(whole)["punctuation"] == 1
+    assert caught(whole)["case"] == caught(whole)["punctuation"] == caught(whole)["typeset"] == 1
+    monkeypatch.setattr(readings, "read", as_it_is)
+    assert caught(whole)["typeset"] < 0.2 and caught(whole)["verbatim"] == 1
+
+
+def as_it_is(texts: Sequence[str]) -> readings.Readings:
+    same = np.arange(len(texts))
+    return readings.Readings(list(texts), same, len(texts), same, {})
 
 
 def spans(given_texts: Sequence[str], found: words.Words) -> list[tuple[str, int, int]]:

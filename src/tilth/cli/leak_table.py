@@ -29,6 +29,8 @@ def leak_table(facts: Mapping[str, Any]) -> RenderableType | None:
         table.add_column(name, justify="right", header_style="dim")
     for group, words in (("caught", PLANTED), ("false_alarms", ALARMS)):
         for kind, said in words.items():
+            if any(kind not in own[group] for _, own in columns):
+                continue  # a dataset from before there was this kind
             cells = [own[group][kind] for _, own in columns]
             table.add_row(said, *(f"{found:,} of {planted:,}" for planted, found in cells))
     table.caption = Text("\n".join(_remarks(columns)))

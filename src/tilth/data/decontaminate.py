@@ -5,7 +5,8 @@
     evidence(hits, common) -> Hits             those that are more than what many documents hold
     passages(hits, index, needed) -> Passages  which items stand in which documents, and where
 
-The rule. Words are those of `words.py`: case, accents, punctuation and line ends do not count. Where a document holds
+The rule. Words are those of `words.py`: case, accents, punctuation and line ends do not count, nor what pages and PDFs
+put into words (`readings.py`). Where a document holds
 n-grams of one item no more than `GAP` words apart, they make a passage; it covers the words of the document that lie in
 them, an n-gram that comes again in the passage not counted. An item is in a document when one passage covers at least
 `share` of the item's words, or `words` of them. Words covered, and not n-grams: one word that was replaced breaks n
@@ -29,7 +30,8 @@ import numpy.typing as npt
 from pydantic import BeforeValidator, Field
 
 from tilth.core.config import Config
-from tilth.data import words
+from tilth.data import readings, words
+from tilth.data.readings import Readings
 from tilth.data.runs import Piece
 from tilth.data.sources import SourceConfig
 from tilth.data.words import I64, U64, Words
@@ -43,6 +45,7 @@ OWNERS = 16
 """Items that an n-gram is counted for, the first ones: what a hundred items share makes no hundred findings."""
 _LONG = 4  # n-grams: an item of fewer words is short
 _BITS_AN_ENTRY = 16  # of the filter: one other n-gram in 16 passes it, and is then looked up
+_SECOND = 1 << 31  # words: no reading has so many, and 32 bits hold the places of both
 _HITS_AT_ONCE = 100_000
 
 
@@ -144,21 +147,25 @@ def find_grams(found: Words, length: int) -> tuple[I64, U64]:
 
 def item_grams(texts: Sequence[str], first: int, ngram: int, shortest: int) -> tuple[Grams, I64, I64]:
     """The n-grams of items, sorted; how many words of each item they cover (all, but where it repeats itself), and how
-    many words make an n-gram of it.
+    many words make an n-gram of it. Both readings of an item are its n-grams; its size is that of the last, where words
+    are whole.
 
     Args:
         first: the number of the first item.
     """
-    found = words.find_words(texts)
-    sizes = np.diff(found.offsets)
+    read = readings.read(texts)
+    found = words.find_words(read.texts)
+    sizes = np.diff(found.offsets)[read.last]
     widths = gram_widths(sizes, ngram, shortest)
     hashes, owners = [np.empty(0, np.uint64)], [np.empty(0, np.int64)]
     for width in np.unique(widths[widths > 0]).tolist():
         at, own_hashes = find_grams(found, width)
-        own = np.searchsorted(found.offsets, at, side="right") - 1
+        number = np.searchsorted(found.offsets, at, side="right") - 1
+        own = read.rows[number]
         wanted = np.flatnonzero(widths[own] == width)
         at, own_hashes, own = at[wanted], own_hashes[wanted], own[wanted]
-        covered = _covered(*_fresh(own, own_hashes, at, np.full(len(at), width)), len(texts))
+        once = np.flatnonzero(read.last[own] == number[wanted])  # in one reading: no word counts twice
+        covered = _covered(*_fresh(own[once], own_hashes[once], at[once], np.full(len(once), width)), len(texts))
         sizes = np.where(widths == width, covered, sizes)
         hashes.append(own_hashes)
         owners.append(own)
@@ -220,16 +227,17 @@ class Index:
         self._widths = np.unique(widths[widths > 0]).tolist()
 
     def find(self, texts: Sequence[str]) -> Hits:
-        """Where texts hold n-grams of items, in the order of rows and, for each width, of places."""
+        """Where texts hold n-grams of items; the places of second readings come `_SECOND` later."""
         found, row = [], 0
         for batch in words.batches(texts):
-            of_batch = words.find_words(batch)
+            read = readings.read(batch)
+            of_batch = words.find_words(read.texts)
             for width in self._widths:
-                found.append(self._of_width(of_batch, width, row))
+                found.append(self._of_width(of_batch, read, width, row))
             row += len(batch)
         return Hits(*_end_to_end(found, len(Hits._fields)))
 
-    def _of_width(self, found: Words, width: int, first_row: int) -> Hits:
+    def _of_width(self, found: Words, read: Readings, width: int, first_row: int) -> Hits:
         at, hashes = find_grams(found, width)
         slots = _slots(self._bits, hashes)
         maybe = np.flatnonzero((self._bits[slots >> np.uint64(3)] >> (slots & np.uint64(7)).astype(np.uint8)) & 1)
@@ -238,9 +246,11 @@ class Index:
         there = low < len(self.grams.hashes)
         there[there] = self.grams.hashes[low[there]] == wanted[there]
         at, low = at[maybe[there]], low[there]
-        rows = np.searchsorted(found.offsets, at, side="right") - 1
-        places, widths = at - found.offsets[rows], np.full(len(at), width)
-        return Hits(first_row + rows, places, widths, found.starts[at], found.ends[at + width - 1], low)
+        numbers = np.searchsorted(found.offsets, at, side="right") - 1
+        rows, widths = read.rows[numbers], np.full(len(at), width)
+        places = at - found.offsets[numbers] + np.where(numbers < read.first, 0, _SECOND)
+        starts, ends = read.places(numbers, found.starts[at], found.ends[at + width - 1])
+        return Hits(first_row + rows, places, widths, starts, ends, low)
 
 
 def evidence(hits: Hits, common: I64) -> Hits:

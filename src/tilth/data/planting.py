@@ -33,6 +33,8 @@ FEWEST_SHUFFLED = 8
 """Different words; an item of fewer is not looked for in another order."""
 _EXCERPT_CHARACTERS = 12 * LONGEST
 _ONE_IN = 20
+_DIVIDED = 0.25  # of the words that are long enough
+_DIVISIONS = ("-\n", "\u00ad", "\u00ad\n", "\u200b")
 _MARKS = ".,;:!?"
 _SPACE = re.compile(r"\s+")
 _MARK = re.compile(r"[^\w\s]")
@@ -73,6 +75,17 @@ def _punctuation(text: str, host: str, draw: random.Random) -> str:
     return _between_lines(re.sub(" ", lambda _: draw.choice(["  ", " ", ", ", " - "]), other), host, draw)
 
 
+def _typeset(text: str, host: str, draw: random.Random) -> str:
+    """As pages and PDFs bring it: spaces that are entities, words divided at line ends or by what nobody sees."""
+    found = find_words([text])
+    for start, end in sorted(zip(found.starts.tolist(), found.ends.tolist(), strict=True), reverse=True):
+        places = [place for place in range(start + 2, end - 1) if text[place - 1 : place + 1].isalpha()]
+        if places and draw.random() < _DIVIDED:
+            place = draw.choice(places)
+            text = f"{text[:place]}{draw.choice(_DIVISIONS)}{text[place:]}"
+    return _between_lines(re.sub(" ", lambda _: draw.choice([" ", " ", " ", "&nbsp;"]), text), host, draw)
+
+
 def _replaced(text: str, host: str, draw: random.Random) -> str:
     """One word in twenty is another, one at least."""
     found = find_words([text])
@@ -106,6 +119,7 @@ PLANTED: dict[str, Plant] = {
     "embedded": _embedded,
     "case": _case,
     "punctuation": _punctuation,
+    "typeset": _typeset,
     "one_word_in_20": _replaced,
 }
 _DECOYS: dict[str, Plant] = {"shuffled": _shuffled}
