@@ -46,15 +46,20 @@ class ArchiveError(Exception):
 
     def __init__(self, rule: str, why: str) -> None:
         super().__init__(rule, why)
-        self.rule, self.why = rule, why
+        self.rule, self.why, self.within = rule, why, ""
+
+
+class ArchiveEndedError(ArchiveError):
+    """Nothing more can be read of the archive, from the midst of a file in it; `within` names that file."""
 
 
 def entries(item: Input, content: Content) -> Iterator[Entry]:
     """The files of an archive; each is to be read before the next is taken.
 
     Raises:
-        ArchiveError: nothing more can be read of the archive; also from an entry's `pieces`, then of that entry.
-        PackedError: the same, in what the archive as a whole is packed in.
+        ArchiveError: nothing more can be read of the archive; from an entry's `pieces` of that entry, or of the archive
+            as well where it is an ArchiveEndedError.
+        PackedError: nothing more can be read, of what the archive as a whole is packed in.
     """
     seen: set[str] = set()
     found = _zip_entries(content) if item.kind == "zip" else _tar_entries(content)
@@ -185,5 +190,6 @@ def _tar_pieces(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Iterator[b
     file: BinaryIO | Any = archive.extractfile(member)
     try:
         yield from iter(lambda: file.read(streams.PIECE), b"")
-    except tarfile.TarError as error:
-        raise ArchiveError("damaged", f"{error}; what follows is not read") from error
+    except (tarfile.TarError, streams.PackedError) as error:
+        rule, why = (error.rule, error.message) if isinstance(error, streams.PackedError) else ("damaged", str(error))
+        raise ArchiveEndedError(rule, f"{why}; what follows is not read") from error
