@@ -145,6 +145,21 @@ def test_csv_rows_are_documents(tmp_path: Path) -> None:
     assert said(read(tmp_path, "text\n", "b.csv")) == [("empty", "dropped", "0")]
 
 
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv"])
+def test_csv_lines_may_end_in_carriage_returns_alone(tmp_path: Path, name: str) -> None:
+    end = "," if name == "a.csv" else "\t"
+    table = [["text", "id"], *([f"row {n} " + 240 * "x", str(n)] for n in range(5000)), ['"two"\nlines', "x"]]
+    file = io.StringIO()
+    csv.writer(file, delimiter=end, lineterminator="\r").writerows(table)
+    found = read(tmp_path, file.getvalue(), name)
+    assert [o.document.text for o in found if o.document] == [text for text, _ in table[1:]]
+    assert said(found) == [("line_ends", "changed", "cr")] and found[7].document.locator == f"{name}:9"  # type: ignore[union-attr]
+    mixed = "text,id\n" + "a\rb,1\n" + '"c\rd",2\n'
+    assert list(texts(read(tmp_path, mixed, "b.csv")).values()) == ["a\rb", "c\rd"], (
+        "with line feeds a cell may hold one"
+    )
+
+
 def test_csv_rows_that_do_not_fit_are_dropped(tmp_path: Path) -> None:
     outcomes = read(tmp_path, b'id,text\n1,a\n2\n3,b,c\n4,bad \xff\n5,"open\n6,x', "a.csv")
     assert texts(outcomes) == {"a.csv:2": "a", "a.csv:5": "bad \ufffd"}
