@@ -9,6 +9,8 @@ import tracemalloc
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -193,6 +195,22 @@ def test_a_csv_without_the_column_names_those_it_has(tmp_path: Path, raw: str, m
         read(tmp_path, raw, "a.csv")
     assert message in caught.value.message
     assert remedy in caught.value.remedy
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_names_that_are_whole_texts_are_cut_in_messages(tmp_path: Path, kind: str) -> None:
+    name = "one more line of text that was taken for a name " * 20_000
+    if kind == "csv":
+        raw = f"{name},{name}2\n1,2\n".encode()
+    elif kind == "jsonl":
+        raw = json.dumps({name: "a text"}).encode()
+    else:
+        file = io.BytesIO()
+        pq.write_table(pa.table({name: [{name: 1}]}), file)
+        raw = file.getvalue()
+    with pytest.raises(DataError, match=rf"a\.{kind}") as raised:
+        read(tmp_path, raw, f"a.{kind}")
+    assert len(raised.value.message) + len(raised.value.remedy) < 1000
 
 
 def test_a_csv_record_beyond_the_limit_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from tilth.core.errors import DataError
+from tilth.core.faults import short
 from tilth.data.document import Outcome, Rows
 from tilth.data.sources import json_rows, streams
 from tilth.data.sources.csv_records import Record, records, with_line_feeds
@@ -170,7 +171,7 @@ def _columns(intake: Intake, header: Record, shape: Shape) -> list[str]:
     missing = [name for name in shape.columns if name not in columns]
     if not missing:
         return columns
-    shown = ", ".join(map(repr, columns[:20])) or "none"
+    shown = ", ".join(map(short, columns[:20])) or "none"
     semicolons = "; the cells look separated by ';', which must be ',' (or a tab in a .tsv)" if ";" in shown else ""
     raise DataError(
         f"{path}:{header.line}: no column {missing[0]!r}; the columns are {shown}",

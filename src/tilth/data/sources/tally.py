@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tilth.core.errors import DataError
+from tilth.core.faults import cut
 from tilth.data.document import Outcome
 from tilth.data.sources.intake import Intake, Note
 from tilth.data.sources.losses import JUDGED_FROM
@@ -102,10 +103,10 @@ class Tally:
             return f"get the archive again, or take these files out of it, {raised}"
         if self._rules.most_common(1)[0][0] != "no_field" or not self._without:
             return f"check `format:` and `{config.wanted}`, mend the file, {raised}"
-        have = f"the rows have {', '.join(list(self._without)[:_SHOWN])}"
+        have = f"the rows have {', '.join(map(cut, list(self._without)[:_SHOWN]))}"
         if config.map is not None or config.template is not None:
             return f"{have}: check `{config.wanted}`, {raised}"
         texts = [name for name, value in self._without.items() if isinstance(value, str)]
         longest = max(texts, key=lambda name: len(self._without[name]), default=None)
         meant = like(config.field, texts) or longest
-        return f"{have}: {f'write `field: {meant}`' if meant else 'none of it is a text'}, {raised}"
+        return f"{have}: {f'write `field: {cut(meant)}`' if meant else 'none of it is a text'}, {raised}"
