@@ -19,7 +19,7 @@ import pytest
 from tests.jobs.conftest import Cli
 from tests.jobs.helpers import WORDS
 from tilth.core.config import parse
-from tilth.core.errors import DataError, RecipeError
+from tilth.core.errors import DataError, IntegrityError, RecipeError
 from tilth.core.files import write_json
 from tilth.core.rundir import RunFolder, StepRecord
 from tilth.data.batch import IGNORE
@@ -329,6 +329,26 @@ def test_without_the_tasks_examples_show_the_texts(cleaned: tuple[Path, Dataset]
     assert traced["texts_from"] == "examples"
     [dropped] = [v for v in traced["verdicts"] if v["verdict"] == "dropped"]
     assert dropped["before"] == example["before"] and dropped["after"] is None
+
+
+def test_a_folder_of_texts_is_not_taken_for_the_dataset_of_its_name(
+    cleaned: tuple[Path, Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, dataset = cleaned
+    name, workspace = dataset.folder.name.rpartition("-")[0], dataset.folder.parents[1]
+    monkeypatch.chdir(tmp_path)
+    for texts in (Path(name), Path("other")):
+        texts.mkdir()
+        for file in ("a.txt", "data.json", "manifest.json"):
+            (texts / file).write_text("[]")
+    assert locate_data(name, workspace) == (dataset, None)
+    with pytest.raises(RecipeError, match=r"other is neither a dataset's folder nor a run's") as raised:
+        locate_data("other", workspace)
+    assert "again" not in raised.value.remedy
+    shutil.copytree(dataset.folder, "copy-0123456789ab")
+    Path("copy-0123456789ab/manifest.json").unlink()
+    with pytest.raises(IntegrityError, match=r"copy-0123456789ab/manifest.json is missing"):
+        locate_data("copy-0123456789ab", workspace)
 
 
 def test_the_database_reads_the_dataset_and_nothing_else(cleaned: tuple[Path, Dataset], tmp_path: Path) -> None:
