@@ -48,6 +48,7 @@ KINDS: dict[str, Kind] = {
     ".json": "json",
     ".parquet": "parquet",
     ".arrow": "arrow",
+    ".feather": "arrow",
     ".html": "html",
     ".htm": "html",
     ".xhtml": "html",
