@@ -138,17 +138,21 @@ def test_steps_and_documents_are_those_of_a_replay(
     _, dataset = marked
     run = tmp_path / "run"
     seen = replay(dataset, run, steps, same_windows, mixture, packed)
+    epochs: dict[int, set[int]] = {}
     for number in range(0, 40, 1 if steps == 90 else 7):
         traced = trace_document(dataset, f"source-{number // 15}/{number:02d}.txt", run)
         found = {step["step"]: step["tokens"] for step in traced["run"]["steps"]}
         assert found == {step: own[character(number)] for step, own in seen.items() if own[character(number)]}
         for step in traced["run"]["steps"]:
             assert step["tokens"] == sum(window["tokens"] for window in step["windows"])
+            epochs.setdefault(step["step"], set()).update(window["epoch"] for window in step["windows"])
     for step, own in [*seen.items()][::9]:
         traced = trace_step(dataset, run, step)
         numbers = (int(row["locator"].split("/")[1][:2]) for row in traced["documents"])
         assert {character(n): row["tokens"] for n, row in zip(numbers, traced["documents"], strict=True)} == own
         assert sum(row["share"] for row in traced["documents"]) == pytest.approx(1)
+        if mixture is None:  # whose rings have epochs of their own
+            assert epochs.get(step, {1}) <= {*traced["epochs"]} and (step > 1 or traced["epochs"] == [1])
 
 
 def test_token_offsets_hold_the_document(marked: tuple[Path, Dataset]) -> None:
@@ -372,6 +376,7 @@ def test_the_database_reads_the_dataset_and_nothing_else(cleaned: tuple[Path, Da
 def test_the_command(cli: Cli, trained: Path) -> None:
     step = cli("trace", "runs/small", "--step", 3, "--json").json()
     document = step["documents"][0]
+    assert step["epochs"] == [1] and "epoch 1, loss" in cli("trace", "runs/small", "--step", 3).out
     traced = cli("trace", "runs/small", "--doc", document["locator"], "--json").json()
     assert {"step": 3, "tokens": document["tokens"]} in [
         {key: own[key] for key in ("step", "tokens")} for own in traced["run"]["steps"]
