@@ -6,11 +6,12 @@ import os
 import platform
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tilth.core.environment import peak_flops
+from tilth.core.environment import peak_flops, total_memory_bytes
 
 # From the data sheets of H100 and H200 (1,979 TFLOPS "with sparsity", of which half is dense), A100 and T4.
 KNOWN = [
@@ -92,3 +93,49 @@ def test_the_blocks_of_a_step_are_those_of_the_step_before(ways: list[str], kept
     environment = {**os.environ, "NUMPY_MADVISE_HUGEPAGE": "0"}
     done = subprocess.run([sys.executable, "-c", BLOCKS, *ways], env=environment, capture_output=True, check=True)
     assert (int(done.stdout) < 100) == kept
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak can be forgotten on Linux only")
+def test_what_was_held_before_is_no_part_of_the_peak() -> None:
+    script = """
+from tilth.core.environment import forget_peak_memory, held_memory_bytes, peak_memory_bytes
+much = bytearray(b"x" * (96 << 20))
+del much
+assert peak_memory_bytes() > held_memory_bytes() + (64 << 20)
+forget_peak_memory()
+assert peak_memory_bytes() < held_memory_bytes() + (8 << 20)
+more = bytearray(b"x" * (48 << 20))
+assert peak_memory_bytes() > (48 << 20)
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+GIB = 1 << 30
+
+
+@pytest.mark.parametrize(
+    ("group", "files", "total"),
+    [
+        ("0::/", {}, 10),
+        ("0::/", {"memory.max": 4 * GIB}, 6),
+        ("0::/", {"memory.max": 4 * GIB, "memory.swap.max": 0}, 4),
+        ("0::/", {"memory.max": "max"}, 10),
+        ("0::/a/b", {"a/memory.max": 3 * GIB, "a/memory.swap.max": 0, "a/b/memory.max": "max"}, 3),
+        ("0::/elsewhere", {"memory.max": 4 * GIB, "memory.swap.max": GIB}, 5),
+        ("4:cpu,memory:/a\n1:cpu:/a", {"memory/a/memory.limit_in_bytes": 5 * GIB}, 7),
+        ("4:memory:/", {"memory/memory.memsw.limit_in_bytes": 5 * GIB, "memory/memory.limit_in_bytes": 4 * GIB}, 5),
+        ("4:memory:/", {"memory/memory.limit_in_bytes": 9223372036854771712}, 10),
+        ("4:cpu:/", {"memory.max": GIB}, 10),
+    ],
+)
+def test_memory_is_what_the_container_may_have(
+    tmp_path: Path, group: str, files: dict[str, int | str], total: int
+) -> None:
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/meminfo").write_text(f"MemTotal: {8 << 20} kB\nMemFree: 1 kB\nSwapTotal: {2 << 20} kB\n")
+    (tmp_path / "proc/self/cgroup").write_text(group + "\n")
+    for name, content in files.items():
+        path = tmp_path / "sys/fs/cgroup" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{content}\n")
+    assert total_memory_bytes(tmp_path) == total * GIB

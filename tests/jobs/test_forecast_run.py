@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -12,10 +15,13 @@ import torch
 
 from tests.jobs.conftest import Cli, call
 from tests.jobs.helpers import SMALL, write_recipe, write_texts
+from tilth.cli.tables import against
 from tilth.core.errors import RecipeError
+from tilth.core.words import against_forecast
 from tilth.jobs.fit import fits, most_rows, parse_bytes
 from tilth.jobs.forecast_run import memory_forecast
 from tilth.jobs.recipe import Recipe, make_recipe
+from tilth.train.footprint import Desk
 
 pytestmark = pytest.mark.slow
 
@@ -47,13 +53,16 @@ def test_the_parts_are_the_whole_and_checkpointing_and_fewer_rows_take_less() ->
     assert whole.total == sum(whole.parts.values()) and whole.when == "step"
     assert memory_forecast(full, full.model, 16, CPU).total < whole.total
     assert memory_forecast(plain, plain.model, 2, CPU).parts["activations"] < whole.parts["activations"] / 7
+    assert whole.parts["allocator"] < 0.5 * (whole.parts["activations"] + whole.parts["working"])
     evaluated = plain.model_copy(
         update={
             "data": plain.data.model_copy(update={"split": plain.data.split.model_copy(update={"validation": 0.1})}),
-            "evaluate": plain.evaluate.model_copy(update={"batch_tokens": 1 << 20}),
+            "evaluate": plain.evaluate.model_copy(update={"batch_tokens": 1 << 14}),
         }
     )
-    assert memory_forecast(evaluated, evaluated.model, 2, CPU).when == "evaluation"
+    full_pass = memory_forecast(evaluated, evaluated.model, 2, CPU)
+    assert full_pass.when == "evaluation"
+    assert full_pass.parts["allocator"] > 0.8 * full_pass.parts["activations"], "holes are hardly used again"
 
 
 def test_a_run_says_its_forecast_and_at_the_end_what_was(tmp_path: Path, cli: Cli) -> None:
@@ -64,7 +73,10 @@ def test_a_run_says_its_forecast_and_at_the_end_what_was(tmp_path: Path, cli: Cl
     said = cli("train", "r.yaml", "--json", sets=sets)
     found = said.json()["forecast"]
     assert "forecast: " in said.err and "against forecast" in said.out
-    assert found["memory"] == checked["memory"] == sum(found["parts"].values())
+    assert found["memory"] == sum(found["parts"].values())
+    process = found["parts"]["process"] - checked["parts"]["process"]
+    assert process >= 0 and checked["memory"] == found["memory"] - process, "a run knows what its process holds"
+    assert (checked["micro_batch_open"], found["micro_batch_open"]) == (True, False)
     assert found["seconds"] == pytest.approx(12 * found["step_seconds"], abs=0.06)
     assert found["cost"] == pytest.approx(1000 * 12 * found["step_seconds"], rel=0.01), "a thousand a second"
     assert found["actual"]["step_seconds"] > 0 and found["actual"]["memory"] > 100 << 20
@@ -72,7 +84,51 @@ def test_a_run_says_its_forecast_and_at_the_end_what_was(tmp_path: Path, cli: Cl
     assert again["forecast"] == found, "typed again it tells what was, for nothing was left to do"
     kept = json.loads((tmp_path / "runs" / "small" / "result.json").read_text())
     assert kept["forecast"] == found
-    assert "Against the forecast" in (tmp_path / "runs" / "small" / "report.html").read_text()
+    report = (tmp_path / "runs" / "small" / "report.html").read_text()
+    assert re.search(r"at the most, (\d+% (above|below)|[\d.]+ times) the forecast of \d+ MB|as was forecast", report)
+
+
+def test_what_was_is_above_or_below_the_forecast_and_never_the_other_way_round() -> None:
+    assert against_forecast(835, 678, "678 MB") == "23% above the forecast of 678 MB"
+    assert against_forecast(0.45, 0.6, "0.6 s") == "25% below the forecast of 0.6 s"
+    assert against_forecast(6000, 1500, "1,500 MB") == "4.0 times the forecast of 1,500 MB"
+    assert against_forecast(1000, 1001, "1 GB") == "as was forecast"
+    actual = {"memory": 835_297_280, "step_seconds": 0.4481, "cost": None}
+    said = against({"memory": 678_160_558, "step_seconds": 0.6828, "cost": None, "actual": actual})
+    assert said == "memory 835 MB, 23% above the forecast of 678 MB; a step 0.448 s, 34% below the forecast of 0.683 s"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell what came before from what came then")
+def test_what_the_process_held_before_is_no_part_of_the_peak_and_what_it_holds_is_forecast(tmp_path: Path) -> None:
+    write_texts(tmp_path / "texts")
+    write_recipe(tmp_path / "r.yaml", "texts")
+    script = f"""
+from pathlib import Path
+import tilth
+held, gone = bytearray(b"x" * (256 << 20)), bytearray(b"x" * (512 << 20))
+del gone
+tilth.train(tilth.load_recipe("r.yaml", {SMALL!r}), Path("run"))
+"""
+    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True, capture_output=True)
+    found = json.loads((tmp_path / "run" / "result.json").read_text())["forecast"]
+    assert found["parts"]["process"] > 512 << 20, "with what is held"
+    assert abs(found["actual"]["memory"] / found["memory"] - 1) < 0.1
+
+
+def test_memory_of_all_sittings_counts_and_time_is_by_their_speed(tmp_path: Path, cli: Cli) -> None:
+    write_texts(tmp_path / "texts")
+    write_recipe(tmp_path / "r.yaml", "texts")
+    run = tmp_path / "runs" / "small"
+    cli("train", "r.yaml", sets=SMALL)
+    lines = [json.loads(line) for line in (run / "steps.jsonl").read_text().splitlines()]
+    lines[3]["memory_bytes"] = 1 << 50
+    (run / "steps.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    said = cli("train", "r.yaml", "--json", sets=[*SMALL, "train.steps=14"])
+    longer, own = said.json(), statistics.median(line["seconds"] for line in lines)
+    assert "s a step at the run's own speed, " in said.err and re.search(r"[\d.]+ s left", said.err)
+    assert longer["forecast"]["step_seconds"] == pytest.approx(own, rel=1e-3)
+    assert longer["forecast"]["seconds"] == pytest.approx(2 * own, abs=0.06), "of the two steps that were left"
+    assert longer["step"] == 14 and longer["forecast"]["actual"]["memory"] == 1 << 50
 
 
 def test_check_says_what_would_fit_and_what_it_costs(tmp_path: Path, cli: Cli) -> None:
@@ -87,6 +143,7 @@ def test_check_says_what_would_fit_and_what_it_costs(tmp_path: Path, cli: Cli) -
         ("lora", "full"),
     ]
     assert all(way["memory"] <= 700 << 20 for way in ways) and ways[0]["micro_batch"] < ways[1]["micro_batch"]
+    assert "what would fit, 4 of 4: lora, activation_checkpointing full" in said.err
     assert "what would fit" in said.out and said.json()["forecast"]["run"]["cost"] is not None
     cli("check", "r.yaml", "--fit", "much", sets=SMALL).fault(2, "no amount of memory", "24GiB")
 
@@ -112,15 +169,44 @@ def test_rows_are_searched_in_few_questions(bend: float) -> None:
         asked.clear()
         most = most_rows(room, size)
         assert most == 0 if room < 1010 else (size(most) <= room and (most == 4096 or size(most + 1) > room))
-        assert len(set(asked)) < 40
+        assert len(set(asked)) < 12
+
+
+@pytest.mark.parametrize("room", [700, 4290, 25_000, 2_500_000])
+def test_straight_sizes_below_which_an_evaluation_lies_take_four_questions(room: int) -> None:
+    asked: list[int] = []
+
+    def size(rows: int) -> int:
+        asked.append(rows)
+        return max(678, 591 + 46 * rows)
+
+    most = most_rows(room, size)
+    assert size(most) <= room and (most == 4096 or size(most + 1) > room)
+    assert len(set(asked)) <= 4 and max(asked) <= most + 16, "many rows take long"
+
+
+def test_more_rows_on_the_same_desk_take_what_they_take_on_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "none"))
+    desk, tiny = Desk(), recipe()
+    for rows in (4, 16, 4):
+        with_it = memory_forecast(tiny, tiny.model, rows, CPU, rows=2 * rows, desk=desk)
+        shutil.rmtree(tmp_path / "none")
+        assert with_it == memory_forecast(tiny, tiny.model, rows, CPU, rows=2 * rows)
 
 
 def test_amounts_of_memory() -> None:
     assert parse_bytes("24GiB") == 24 << 30 and parse_bytes("24 GB") == 24 * 10**9
-    assert parse_bytes("1.5M") == 1_500_000 and parse_bytes("4096") == 4096
-    for wrong in ("", "GB", "-3G", "0", "3 PB"):
+    assert parse_bytes("1.5M") == 1_500_000 and parse_bytes("2000000B") == 2_000_000
+    for wrong in ("", "GB", "-3G", "0", "3 PB", "24i", "0GiB"):
         with pytest.raises(RecipeError, match="no amount of memory"):
             parse_bytes(wrong)
+    with pytest.raises(RecipeError, match="does not say of what") as bare:
+        parse_bytes("24")
+    assert "24GiB" in bare.value.remedy
+    with pytest.raises(RecipeError, match="24 bytes: nothing can be trained in so little"):
+        parse_bytes("24B")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems account for memory otherwise")

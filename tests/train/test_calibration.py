@@ -11,7 +11,7 @@ import torch
 
 from tilth.jobs.forecast_run import misjudged
 from tilth.train import calibration
-from tilth.train.calibration import Calibration, along, cache_folder, calibrated, doubt
+from tilth.train.calibration import Calibration, along, cache_folder, calibrated, doubt, is_kept
 from tilth.train.meter import Kind
 
 pytestmark = pytest.mark.slow
@@ -53,6 +53,11 @@ def test_it_is_measured_once_and_again_for_other_threads_or_a_damaged_file(
     assert calibrated(CPU) == first and len(measured) == 2
     monkeypatch.setattr(torch, "get_num_threads", lambda: 77)
     assert calibrated(CPU).key != first.key and len(measured) == 3
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert not is_kept(CPU), "two processes share the cores: the rates of one alone say nothing"
+    beside = calibrated(CPU)
+    assert is_kept(CPU) and len(measured) == 4 and beside.key not in {first.key, measured[2]}
+    monkeypatch.delenv("LOCAL_WORLD_SIZE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(file))  # no folder: nothing can be kept
     assert calibrated(CPU).curves == first.curves
 

@@ -17,9 +17,10 @@ from tilth.model.adapter_config import AdapterConfig
 from tilth.model.adapters import apply_adapter
 from tilth.model.config import ModelConfig
 from tilth.model.transformer import Transformer, build
+from tilth.train import loss
 from tilth.train.config import OptimizerConfig, TrainConfig
 from tilth.train.footprint import Footprint, Plan, footprint
-from tilth.train.meter import Call, Give, Peak, Take, on_paper, play
+from tilth.train.meter import Call, Give, Paper, Peak, Take, play
 from tilth.train.optim import make_optimizer, state_bytes
 from tilth.train.step import loss_of
 
@@ -113,9 +114,9 @@ def test_a_step_on_paper_is_the_step_of_every_optimizer(name: str) -> None:
 
 
 def test_more_rows_longer_rows_and_checkpointing_go_the_right_way() -> None:
-    one, two = traced(rows=2).peak, traced(rows=4).peak
+    one, two = traced(rows=2).peaks["step"], traced(rows=4).peaks["step"]
     assert one.total < two.total and two.parts["activations"] == pytest.approx(2 * one.parts["activations"], rel=0.02)
-    assert traced(precision="bf16").peak.parts["activations"] < two.parts["activations"]
+    assert traced(precision="bf16").peaks["step"].parts["activations"] < two.parts["activations"]
 
 
 def test_an_adapter_has_gradients_of_its_own_alone_and_nf4_takes_less() -> None:
@@ -125,10 +126,10 @@ def test_an_adapter_has_gradients_of_its_own_alone_and_nf4_takes_less() -> None:
             apply_adapter(model, AdapterConfig(rank=2, quantize=quantize), 1)  # type: ignore[arg-type]
             return model
 
-        return footprint(Plan(make, lambda: Feed.of(batch(), CPU), TRAIN, "fp32", CPU)).peak
+        return footprint(Plan(make, lambda: Feed.of(batch(), CPU), TRAIN, "fp32", CPU)).peaks["step"]
 
     plain, small = adapted(None), adapted("nf4")
-    whole = traced().peak
+    whole = traced().peaks["step"]
     assert plain.parts["optimizer"] < whole.parts["optimizer"] / 8
     assert small.parts["weights"] < plain.parts["weights"]
 
@@ -146,24 +147,36 @@ def test_what_is_played_is_the_most_that_is_alive() -> None:
     large = 50 << 20
     tape = [Take(1, 10, "weights"), Take(2, 5, "activations"), Call(2, "gradients"), Give(1), Take(3, large, "loss")]
     parts = {"weights": 0, "activations": 0, "gradients": 5, "loss": large}
-    assert play([tape], keeps=False) == Peak(large + 5, parts, 0, 0, 0)
-    assert play([tape], keeps=True) == Peak(large + 5, parts, 0, 10, 0), "the allocator has the ten still"
+    assert play([tape], keeps=False) == Peak(large + 5, parts, 0, 0)
+    assert play([tape], keeps=True) == Peak(large + 5, parts, 0, 10), "the allocator has the ten still"
     both = [[Take(1, 8, "loss")], [Take(2, 4, "working")]]
-    assert play(both, keeps=True) == Peak(12, {"loss": 8, "working": 4}, 12, 0, 1)
+    assert play(both, keeps=True) == Peak(12, {"loss": 8, "working": 4}, 12, 0)
 
 
 def test_small_blocks_stay_and_large_ones_go_back() -> None:
     small, large = 10 << 20, 60 << 20
-    first = [Take(1, small, "activations"), Take(2, small, "activations"), Give(1), Give(2)]
-    then = [Take(3, large, "loss"), Give(3), Take(4, large, "loss")]
-    assert play([first, then], keeps=True) == Peak(large, {"activations": 0, "loss": large}, 0, 2 * small, 1)
-    assert play([first, then], keeps=False).idle == 0
-    again = [Take(3, small, "loss")]
-    assert play([first, again], keeps=True).tape == 0, "what has stayed is used again"
+    step = [Take(1, small, "activations"), Take(2, small, "activations"), Give(1), Give(2)]
+    step += [Take(3, large, "loss"), Give(3), Take(4, large, "loss")]
+    assert play([[], step], keeps=True) == Peak(large, {"activations": 0, "loss": large}, 0, 2 * small)
+    assert play([step], keeps=False).idle == 0
+    first, again = step[:4], [Take(3, small, "loss")]
+    assert play([first, again], keeps=True).idle == 0, "between a step and an evaluation they go back"
+    assert play([[*first, *again]], keeps=True).total == 2 * small, "what has stayed is used again"
+
+
+def test_pieces_of_the_loss_that_are_alike_are_run_on_paper_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loss, "PIECE", 300 * 128)
+    pieces, real = list[int](), loss._piece
+    monkeypatch.setattr(loss, "_piece", lambda *asked: pieces.append(1) or real(*asked))
+    found = traced(rows=33)  # 8 pieces of 128 positions, and one of 32
+    assert len(pieces) == 3
+    monkeypatch.setattr(loss, "alike", lambda starts, tensor: iter(starts))
+    every = traced(rows=33)
+    assert len(pieces) == 3 + 9 and found.micro == every.micro and found.peaks["step"] == every.peaks["step"]
 
 
 def test_nothing_is_allocated_and_numbers_are_made_up() -> None:
-    with on_paper() as meter:
+    with Paper() as meter:
         huge = torch.ones(1 << 40)
         assert float(huge.sum()) == 0 and bool((huge > 2).any())
         assert meter.tape[0] == Take(0, 4 << 40, "other")

@@ -41,8 +41,11 @@ def make(made: list[int]) -> Make:
 def test_what_was_made_is_kept_and_is_the_same(folder: Path, make: Make, made: list[int]) -> None:
     first, second = known({"rows": 1}, make), known({"rows": 1}, make)
     assert len(made) == 1 and first.fresh and not second.fresh
-    assert (first.peak, first.micro, first.update) == (second.peak, second.micro, second.update)
-    assert first.peak.parts == {"weights": 1000, "activations": 100, "loss": 28} and first.peak.total == 1128
+    assert (first.peaks["step"], first.micro, first.update) == (second.peaks["step"], second.micro, second.update)
+    assert (
+        first.peaks["step"].parts == {"weights": 1000, "activations": 100, "loss": 28}
+        and first.peaks["step"].total == 1128
+    )
     known({"rows": 2}, make)
     assert len(made) == 2 and len(list(folder.iterdir())) == 2
 

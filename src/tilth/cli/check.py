@@ -58,7 +58,7 @@ def check_shown(
         recipe = load_recipe(path, sets)
         dataset = _dataset(recipe, workspace, workers)
         with dataset.held():
-            found = look(recipe, dataset, room)
+            found = look(recipe, dataset, room, _say)
     except (RecipeError, DataError, CheckpointError) as error:
         rule = {RecipeError: "recipe", CheckpointError: "checkpoint"}.get(type(error), "data")
         with results():
@@ -72,6 +72,10 @@ def check_shown(
         if as_json:
             print_json(said)
     return found.ok
+
+
+def _say(text: str) -> None:
+    print(printable(text), file=sys.stderr, flush=True)
 
 
 def _dataset(recipe: Recipe, workspace: Path, workers: int | None) -> Dataset:
@@ -243,6 +247,8 @@ def forecast_lines(run: dict[str, Any] | None) -> Iterator[tuple[str, str]]:
     for name, taken in sorted(run["parts"].items(), key=lambda part: -part[1]):
         if taken > 0.005 * run["memory"]:
             yield f"  {name}", size(taken)
+    fewer = "; the run measures at its start, and may take fewer, and less memory" if run["micro_batch_open"] else ""
+    yield "  rows at once", f"{count(run['micro_batch'])}{fewer}"
     yield "a step", f"{run['step_seconds']:.3g} s, at the rates of this machine (measured {run['calibrated']})"
     if run["seconds"] is not None:
         yield "all steps", duration(run["seconds"])

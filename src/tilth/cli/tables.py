@@ -21,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tilth.cli.leak_table import leak_table
+from tilth.core.words import against_forecast
 from tilth.core.words import plural as plural
 
 LABEL_WIDTH = 11
@@ -286,14 +287,15 @@ def result_table(result: Mapping[str, Any]) -> Table:
 
 
 def against(forecast: Mapping[str, Any]) -> str:
-    """What a run took, and in brackets what was forecast."""
+    """What a run took, each figure beside its forecast."""
     actual = forecast["actual"]
-    said = [f"{size(actual['memory'])} of memory ({size(forecast['memory'])})"]
-    if actual["step_seconds"] is not None:
-        said.append(f"{actual['step_seconds']:.3g} s a step ({forecast['step_seconds']:.3g})")
-    if actual["cost"] is not None and forecast["cost"] is not None:
-        said.append(f"a cost of {actual['cost']:.2f} ({forecast['cost']:.2f})")
-    return ", ".join(said)
+    words = {"memory": size, "step_seconds": "{:.3g} s".format, "cost": "{:.2f}".format}
+    said = []
+    for key, label in (("memory", "memory"), ("step_seconds", "a step"), ("cost", "cost")):
+        was, before = actual[key], forecast[key]
+        if was and before:
+            said.append(f"{label} {words[key](was)}, {against_forecast(was, before, words[key](before))}")
+    return "; ".join(said)
 
 
 def _result_value(key: str, value: Any) -> str:

@@ -5,6 +5,7 @@ Nothing here imports torch, and nothing is guessed: a device whose peak rate is 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib.metadata
 import os
@@ -12,7 +13,7 @@ import platform
 import re
 import resource
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -100,9 +101,33 @@ def peak_flops(device_name: str, precision: Precision) -> float | None:
 
 
 def peak_memory_bytes() -> int:
-    """The most memory that this process has held (resident)."""
+    """The most memory that this process has held (resident), since `forget_peak_memory` where the system can."""
+    if (peak := _status("VmHWM")) is not None:
+        return peak
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def held_memory_bytes() -> int | None:
+    """What this process holds now (resident); None where the system does not say."""
+    return _status("VmRSS")
+
+
+def forget_peak_memory() -> None:
+    """From here on `peak_memory_bytes` counts anew: what came before (data that this process prepared) is no part of
+    it. Linux; where the system does not let it, it stays what it was from the process' start.
+    """
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")  # proc(5): resets the peak, and nothing else
+
+
+def _status(key: str) -> int | None:
+    """A size of /proc/self/status, bytes."""
+    try:
+        found = re.search(rf"^{key}:\s+(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
+    except OSError:
+        return None
+    return int(found[1]) * 1024 if found else None
 
 
 def keep_freed_blocks() -> None:
@@ -126,7 +151,7 @@ def return_freed_blocks() -> None:
 
 
 def give_back_freed_blocks() -> None:
-    """Gives back once what `keep_freed_blocks` has kept."""
+    """Gives back once what `keep_freed_blocks` has kept, or other work of this process has left."""
     if _is_glibc():
         ctypes.CDLL(None).malloc_trim(0)
 
@@ -146,22 +171,64 @@ def _is_glibc() -> bool:
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
-def total_memory_bytes() -> int | None:
-    """What all processes of this machine can hold together, swap included; None where the system does not say."""
-    path = Path("/proc/meminfo")
-    if not path.exists():
+def total_memory_bytes(root: Path = Path("/")) -> int | None:
+    """What all processes of this machine, or of the container that this one is in, can hold together, swap included;
+    None where the system does not say.
+
+    Args:
+        root: where /proc and /sys are.
+    """
+    try:
+        machine = (root / "proc/meminfo").read_text()
+    except OSError:
         return None
-    found = re.findall(r"^(?:MemTotal|SwapTotal):\s+(\d+) kB$", path.read_text(), re.MULTILINE)
-    return sum(map(int, found)) * 1024 or None
+    memory, swap = (
+        int(found[1]) * 1024 if (found := re.search(rf"^{key}:\s+(\d+) kB$", machine, re.MULTILINE)) else 0
+        for key in ("MemTotal", "SwapTotal")
+    )
+    return min([memory + swap, *_group_limits(root, swap)]) or None
+
+
+def _group_limits(root: Path, swap: int) -> Iterator[int]:
+    """What the control groups of this process may hold (Linux, cgroups(7)): its own, and all above it. A container
+    sees its own group as the top.
+    """
+    with contextlib.suppress(OSError):
+        for line in (root / "proc/self/cgroup").read_text().splitlines():
+            _, kinds, place = line.split(":", 2)
+            if kinds and "memory" not in kinds.split(","):
+                continue
+            top = root / "sys/fs/cgroup" / ("memory" if kinds else "")
+            own = top / place.lstrip("/")
+            for folder in [own, *(above for above in own.parents if above.is_relative_to(top)), top]:
+                if kinds:  # version 1; memory and swap together are bounded where swap is counted
+                    names = ("memory.memsw.limit_in_bytes", "memory.limit_in_bytes")
+                    limits = [_limit(folder / name) for name in names]
+                    limit = limits[0] or (limits[1] and limits[1] + swap)
+                else:
+                    limit, beside = _limit(folder / "memory.max"), _limit(folder / "memory.swap.max")
+                    limit = limit and limit + min(swap, swap if beside is None else beside)
+                if limit:
+                    yield limit
+
+
+def _limit(path: Path) -> int | None:
+    """A number of a control group's file; None where it says `max`, or is not there."""
+    try:
+        text = path.read_text().strip()
+    except OSError:
+        return None
+    return int(text) if text.isdecimal() else None
 
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """Which of how many processes this one is, over all machines and on its own."""
+    """Which of how many processes this one is, over all machines and on its own (`local`)."""
 
     rank: int = 0
     local_rank: int = 0
     world_size: int = 1
+    local_size: int = 1
 
 
 def launched() -> Launch:
@@ -179,7 +246,8 @@ def launched() -> Launch:
         raise RecipeError(f"the environment has WORLD_SIZE={world_size}, and no {' or '.join(missing)}", remedy)
     if rank >= max(1, world_size):
         raise RecipeError(f"the environment has RANK={rank}, and WORLD_SIZE={world_size}", remedy)
-    return Launch(rank, local_rank, world_size)
+    beside = os.environ.get("LOCAL_WORLD_SIZE", "")
+    return Launch(rank, local_rank, world_size, int(beside) if beside.isdecimal() else world_size)
 
 
 def let_threads_sleep() -> None:

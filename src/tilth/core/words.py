@@ -1,6 +1,34 @@
-"""Numbers as sentences have them."""
+"""Figures as people say them, wherever tilth speaks.
+
+duration(seconds) -> "2 min 42 s"
+plural(2000, "document") -> "2,000 documents"
+against_forecast(was, said, "678 MB") -> "23% above the forecast of 678 MB"
+"""
 
 from __future__ import annotations
+
+
+def duration(seconds: float) -> str:
+    """`41.2 s`, `2 min 42 s`, `3 h 05 min`."""
+    if round(seconds, 1) < 60:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600:,} h {whole % 3600 // 60:02d} min"
+
+
+def against_forecast(was: float, said: float, forecast: str) -> str:
+    """How far what was lies from what had been said: what was is above or below, never the forecast.
+
+    Args:
+        was, said: both above 0, in one unit.
+        forecast: `said` with its unit.
+    """
+    if was >= 3 * said:
+        return f"{was / said:.1f} times the forecast of {forecast}"
+    off = round(100 * (was / said - 1))
+    return f"{abs(off)}% {'above' if off > 0 else 'below'} the forecast of {forecast}" if off else "as was forecast"
 
 
 def plural(number: int, noun: str) -> str:

@@ -6,6 +6,7 @@ fits(recipe, config, device, room) -> [Fit]      full and LoRA, with and without
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -20,10 +21,13 @@ from tilth.jobs.forecast_run import memory_forecast
 from tilth.jobs.recipe import Recipe
 from tilth.model.adapter_config import AdapterConfig
 from tilth.model.config import ModelConfig
+from tilth.train.footprint import Desk
 
 Checkpointing = Literal["none", "full"]
-_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_LEAST = 1 << 20  # no run takes so little: who writes less means another unit
 _MOST = 4096
+_FIRST = (8, 16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,33 +50,49 @@ class Fit:
 
 
 def parse_bytes(text: str) -> int:
-    """`24GiB`, `24GB`, `512MiB` or a number of bytes; RecipeError for anything else."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", text.strip(), re.IGNORECASE)
-    if found is None or not float(found[1]):
-        raise RecipeError(f"--fit {text!r} is no amount of memory", "write it as 24GiB, 24GB or 800MiB")
-    unit = _UNITS[found[2].upper()]
-    if not found[3]:
-        unit = round(1000 ** (unit.bit_length() // 10))
-    return int(float(found[1]) * unit)
+    """`24GiB`, `24GB` or `512MiB`; RecipeError for anything else."""
+    remedy = "write it with its unit, as 24GiB, 24GB or 800MiB"
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)(B?)", text.strip(), re.IGNORECASE)
+    if found is None or not float(found[1]) or (found[3] and not found[2]):
+        raise RecipeError(f"--fit {text!r} is no amount of memory", remedy)
+    number, letter = found[1], found[2].upper()
+    if not (letter or found[4]):
+        raise RecipeError(f"--fit {text!r} does not say of what", f"write the unit: --fit {number}GiB")
+    unit = _UNITS.get(letter, 1)
+    size = int(float(number) * (unit if found[3] else round(1000 ** (unit.bit_length() // 10))))
+    if size < _LEAST:
+        raise RecipeError(f"--fit {text!r} is {size:,} bytes: nothing can be trained in so little", remedy)
+    return size
 
 
-def fits(recipe: Recipe, config: ModelConfig, device: torch.device, room: int, precision: Precision) -> list[Fit]:
-    """All four ways, each with the most rows that fit; a forecast or four for each.
+def fits(
+    recipe: Recipe,
+    config: ModelConfig,
+    device: torch.device,
+    room: int,
+    precision: Precision,
+    say: Callable[[str], None] = lambda text: None,
+) -> list[Fit]:
+    """All four ways, each with the most rows that fit; a forecast or four for each, which take a second or so.
 
     Args:
         recipe: with the shape filled in; its batch does not matter: as many rows go through at once as fit.
         room: bytes, all of which may be taken.
+        say: told of each way before it is looked at.
     """
-    found = []
+    found = list[Fit]()
     adapters = {"full": None, "lora": recipe.adapter or AdapterConfig()}
     for trains, adapter in adapters.items():
         for checkpointing in ("none", "full"):
+            say(f"what would fit, {len(found) + 1} of 4: {trains}, activation_checkpointing {checkpointing}")
             train = recipe.train.model_copy(update={"activation_checkpointing": checkpointing})
             way = recipe.model_copy(update={"adapter": adapter, "train": train})
 
+            kinds: dict[str, Any] = {"precision": precision, "desk": Desk()}
+
             @cache
-            def size(rows: int, way: Recipe = way) -> int:
-                return memory_forecast(way, config, rows, device, precision=precision, rows=2 * rows).total
+            def size(rows: int, way: Recipe = way, kinds: dict[str, Any] = kinds) -> int:
+                return memory_forecast(way, config, rows, device, rows=2 * rows, **kinds).total
 
             rows = most_rows(room, size)
             found.append(Fit(trains, checkpointing, rows, size(max(1, rows))))  # type: ignore[arg-type]
@@ -80,21 +100,31 @@ def fits(recipe: Recipe, config: ModelConfig, device: torch.device, room: int, p
 
 
 def most_rows(room: int, size: Callable[[int], int]) -> int:
-    """The most rows of which `size` is within `room`; 0 where that of one is not.
+    """The most rows of which `size` is within `room`; 0 where that of one is not. It has asked for the size of what it
+    returns, and of one row more.
 
-    Sizes are nearly straight lines, and each takes a second or more: it asks where the line through those that are
-    known crosses the room.
+    Each question takes a second, or more for many rows, and sizes are nearly straight lines, once the step is larger
+    than an evaluation, which has its own rows. So it begins with a few rows, and asks where the line through the two
+    sizes that are nearest to the room crosses it.
     """
-    if size(1) > room:
-        return 0
-    fit, known, bad = 1, [1, 2], _MOST + 1
-    while fit + 1 < bad:
-        low, high = known
-        each = max(1.0, (size(high) - size(low)) / (high - low))
-        guess = int(min(max(low + (room - size(low)) / each, fit + 1), bad - 1))
-        if size(guess) <= room:
-            fit = guess
-        else:
-            bad = guess
-        known = [1, guess] if guess > 2 else known
-    return fit
+    known = {rows: size(rows) for rows in _FIRST}
+    while known[max(known)] <= room and _each(known, room) <= 0 and max(known) < _MOST:
+        more = min(_MOST, 8 * max(known))
+        known[more] = size(more)
+    while True:
+        fit = max((rows for rows, taken in known.items() if taken <= room), default=0)
+        bad = min((rows for rows, taken in known.items() if taken > room and rows > fit), default=_MOST + 1)
+        if fit + 1 == bad:
+            return fit
+        near, each = min(known, key=lambda rows: abs(known[rows] - room)), _each(known, room)
+        guess = near + (room - known[near]) / each if each > 0 else math.inf
+        if (fit in known and guess < fit) or (bad in known and guess > bad):  # sizes are bent
+            guess = (fit + bad) / 2
+        rows = int(min(max(guess, fit + 1), bad - 1))
+        known[rows] = size(rows)
+
+
+def _each(known: dict[int, int], room: int) -> float:
+    """What a row takes, by the two sizes that are nearest to the room."""
+    one, other = sorted(known, key=lambda rows: abs(known[rows] - room))[:2]
+    return (known[one] - known[other]) / (one - other)

@@ -12,7 +12,9 @@ machine (train/calibration.py); evaluations, samples and checkpoints are not in 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import statistics
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -22,6 +24,7 @@ import torch
 
 from tilth.core.environment import Precision
 from tilth.core.rundir import Event, StepRecord
+from tilth.core.words import duration
 from tilth.data.batch import Batch
 from tilth.data.feed import Feed
 from tilth.evaluate.evaluator import piece_rows, piece_sums
@@ -35,8 +38,9 @@ from tilth.model.recompute import recompute_layers
 from tilth.model.transformer import Transformer
 from tilth.model.wrapped import AnyModel
 from tilth.train.calibration import calibrated
-from tilth.train.footprint import Plan, footprint
+from tilth.train.footprint import Desk, Plan, When
 from tilth.train.known import Figures, known
+from tilth.train.meter import Peak
 
 HOLES = 0.35
 """Of what comes and goes in blocks below 48 MiB, the share that glibc holds besides, in holes that nothing fits into:
@@ -44,10 +48,15 @@ measured (benchmarks/forecast.py), and different by a third from one run to the 
 blocks are mapped by themselves (core/environment.py), and leave none."""
 IDLE = 1.2
 """Of such blocks that no tensor is in any more when most is taken, what glibc holds, with holes: measured alike."""
+EVALUATION_HOLES = 0.9
+"""As HOLES, in an evaluation: next to all of it comes and goes with each layer, and hardly a hole is used twice.
+Measured on seven shapes: 0.83 to 0.96, where blocks are few 0.3."""
 PROCESS = 347 << 20
 """A process with torch and tilth loaded and a step done, without model and data (Linux, torch 2.13)."""
 COMPILER = 73 << 20
 """torch's compiler, in a process that compiles or that made its forecast anew (train/known.py)."""
+LOADED = 42 << 20
+"""What a process loads in its first step: kernels, mostly."""
 _OF_NO_SHAPE = {"steps", "tokens", "epochs", "hours", "seed", "schedule", "checkpoint", "price_per_hour"}
 
 
@@ -64,7 +73,7 @@ class MemoryForecast:
 
     total: int
     parts: dict[str, int]
-    when: str
+    when: When
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +83,13 @@ class RunForecast:
     Attributes:
         memory: at the most.
         step_seconds: of one update.
-        seconds: of all steps; None where it is not known how many there are.
+        seconds: of all steps that are to be done; None where it is not known how many there are.
         cost: at the recipe's price; None where there is none, or no time.
         calibrated: the day on which this machine was measured.
+        micro_batch: rows that go through the model at once.
+        micro_batch_open: the run will measure, and may choose fewer, which take less.
+        goes_on: it has steps behind it.
+        own_pace: a step's time is that of those steps, and not by the rates of the machine.
     """
 
     memory: MemoryForecast
@@ -84,12 +97,18 @@ class RunForecast:
     seconds: float | None
     cost: float | None
     calibrated: str
+    micro_batch: int
+    micro_batch_open: bool
+    goes_on: bool
+    own_pace: bool
 
     def words(self) -> str:
         """In a line, for the record of a run."""
-        time = "" if self.seconds is None else f", {self.seconds / 60:.3g} minutes in all"
+        pace = " at the run's own speed" if self.own_pace else ""
+        time = "" if self.seconds is None else f", {duration(self.seconds)} {'left' if self.goes_on else 'in all'}"
         cost = "" if self.cost is None else f", at a cost of {self.cost:.2f}"
-        return f"forecast: {self.memory.total / 1e9:.3g} GB of memory, {self.step_seconds:.3g} s a step{time}{cost}"
+        memory = f"{self.memory.total / 1e9:.3g} GB of memory"
+        return f"forecast: {memory}, {self.step_seconds:.3g} s a step{pace}{time}{cost}"
 
     def plain(self) -> dict[str, Any]:
         """As `--json` prints it."""
@@ -101,6 +120,8 @@ class RunForecast:
             "seconds": None if self.seconds is None else round(self.seconds, 1),
             "cost": None if self.cost is None else round(self.cost, 2),
             "calibrated": self.calibrated,
+            "micro_batch": self.micro_batch,
+            "micro_batch_open": self.micro_batch_open,
         }
 
 
@@ -112,6 +133,7 @@ def memory_forecast(
     *,
     precision: Precision | None = None,
     rows: int | None = None,
+    desk: Desk | None = None,
 ) -> MemoryForecast:
     """The peak of a run with so many rows at once.
 
@@ -120,11 +142,12 @@ def memory_forecast(
         config: with the vocabulary known.
         precision: what `auto` came to; left out: the recipe's, and fp32 for `auto`.
         rows: of a process's share of the batch; left out: by train.batch_tokens.
+        desk: at which forecasts are made that differ in their rows alone.
     """
     rows = rows or _rows(recipe, micro_rows)
     held_out = recipe.evaluate.batch_tokens if recipe.data.split.validation else 0  # a whole batch of it
     run = _Run(recipe, config, micro_rows, rows, held_out, device, precision or _precision(recipe))
-    return _memory(run, _figures(run))
+    return _memory(run, _figures(run, desk))
 
 
 def run_forecast(
@@ -137,28 +160,48 @@ def run_forecast(
     rows: int,
     steps: int | None,
     held_out: int,
-    here: bool = False,
+    held: Callable[[], int] | None = None,
+    spent: float = 0.0,
+    pace: float | None = None,
+    told: float = 0.0,
 ) -> RunForecast:
     """Memory, time and cost; arguments as of `memory_forecast`.
 
     Args:
         steps: that the run has yet to do; None where only the clock or a metric ends it.
         held_out: tokens of the validation split; an evaluation takes no more rows at once than it has.
-        here: the run is this process's own, and so is what the forecast takes.
+        held: asked when all else is done: what this process, whose own the run is, holds without its model; left out
+            where it is another, which may find fewer rows to be faster.
+        spent: seconds that the run has trained for.
+        pace: seconds of its steps until now, where they were done as those to come will be.
+        told: seconds in which the processes of a run tell each other the gradients of a step.
     """
     run = _Run(recipe, config, micro_rows, rows, held_out, device, precision)
     found, rates = _figures(run), calibrated(device)
-    step = -(-rows // min(micro_rows, rows)) * rates.seconds(found.micro) + rates.seconds(found.update)
+    reckoned = -(-rows // min(micro_rows, rows)) * rates.seconds(found.micro) + rates.seconds(found.update)
+    step = pace or reckoned + told
     seconds = None if steps is None else steps * step
     if recipe.train.hours is not None:
-        seconds = min(seconds or math.inf, 3600 * recipe.train.hours)
+        seconds = min(math.inf if seconds is None else seconds, max(0.0, 3600 * recipe.train.hours - spent))
     price = recipe.train.price_per_hour
     cost = None if price is None or seconds is None else price * seconds / 3600
-    return RunForecast(_memory(run, found, here=here), step, seconds, cost, rates.made)
+    memory = _memory(run, found, held() if held else 0)
+    rows_open = held is None and recipe.train.micro_batch == "auto"
+    return RunForecast(memory, step, seconds, cost, rates.made, min(micro_rows, rows), rows_open, spent > 0, bool(pace))
 
 
 LONG = 20.0
 """Seconds of steps from which on a run says something of the machine."""
+
+
+_LATEST = 50
+_FEWEST = 5
+
+
+def own_pace(steps: Sequence[StepRecord]) -> float | None:
+    """Seconds of a step by the latest records of a run; None where they are too few to tell."""
+    latest = [step.seconds for step in steps[-_LATEST:]]
+    return statistics.median(latest) if len(latest) >= _FEWEST else None
 
 
 class Watch:
@@ -180,7 +223,11 @@ class Watch:
         self._record(event)
 
     def against(self, forecast: RunForecast, peak: int, price: float | None) -> dict[str, Any]:
-        """The forecast, and beside it what was: `actual`, of this process."""
+        """The forecast, and beside it what was: `actual`. Time and cost are of this sitting's steps.
+
+        Args:
+            peak: bytes at the most, of all sittings.
+        """
         step = self._seconds / (self._steps - 1) if self._steps > 1 else None
         seconds = None if step is None else step * self._steps
         cost = None if price is None or seconds is None else round(price * seconds / 3600, 2)
@@ -215,18 +262,33 @@ class _Run:
     precision: Precision
 
 
-def _memory(run: _Run, found: Figures, *, here: bool = False) -> MemoryForecast:
-    """What a footprint comes to in a process."""
-    peak = found.peak
-    parts = {name: size for name, size in peak.parts.items() if size}
-    parts["batches"] = parts.get("batches", 0) + _waiting(run.recipe, run.rows)
-    if run.device.type == "cpu":
-        train = run.recipe.train
-        full = train.activation_checkpointing == "full"
-        holes = 0 if full else int(HOLES * peak.small + IDLE * peak.idle)
-        compiler = COMPILER if train.compile or (here and found.fresh) else 0
-        parts |= {"process": PROCESS + compiler, "allocator": holes}
-    return MemoryForecast(sum(parts.values()), parts, "evaluation" if peak.tape % 2 else "step")
+def _memory(run: _Run, found: Figures, held: int = 0) -> MemoryForecast:
+    """What a footprint comes to in a process.
+
+    Args:
+        held: what this process, in which it will run, holds without its model; 0 where it is another.
+    """
+    train, on_cpu = run.recipe.train, run.device.type == "cpu"
+    more = {"batches": _waiting(run.recipe, run.rows)}
+    if on_cpu:
+        compiler = COMPILER if train.compile or (held and found.fresh) else 0
+        more["process"] = max(PROCESS + compiler, held + LOADED)
+
+    def forecast(when: When, peak: Peak) -> MemoryForecast:
+        parts = Counter({name: size for name, size in peak.parts.items() if size})
+        parts.update(more)
+        if on_cpu and train.activation_checkpointing == "none":
+            parts["allocator"] = _holes(when, peak)
+        return MemoryForecast(sum(parts.values()), dict(parts), when)
+
+    return max((forecast(when, peak) for when, peak in found.peaks.items()), key=lambda one: one.total)
+
+
+def _holes(when: When, peak: Peak) -> int:
+    """What glibc holds besides, of blocks below 48 MiB."""
+    if when == "evaluation":
+        return int(max(EVALUATION_HOLES * peak.small, peak.idle))
+    return int(HOLES * peak.small + IDLE * peak.idle)
 
 
 def _precision(recipe: Recipe) -> Precision:
@@ -238,7 +300,7 @@ def _rows(recipe: Recipe, micro_rows: int) -> int:
     return micro_rows if batch == "all" else max(1, batch // recipe.model.context_length)
 
 
-def _figures(run: _Run) -> Figures:
+def _figures(run: _Run, desk: Desk | None = None) -> Figures:
     """Of the run's footprint, by all that it follows from."""
     recipe, config, device = run.recipe, run.config, run.device
     micro_rows = min(run.micro_rows, run.rows)
@@ -262,7 +324,7 @@ def _figures(run: _Run) -> Figures:
         "evaluated": evaluated if run.held_out else 0,
         "in": [run.precision, device.type],
     }
-    return known(facts, lambda: footprint(plan))
+    return known(facts, lambda: (desk or Desk()).footprint(plan))
 
 
 def _model(recipe: Recipe, config: ModelConfig, precision: Precision, device: torch.device) -> AnyModel:

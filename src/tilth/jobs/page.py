@@ -1,7 +1,7 @@
 """Pages for people: a template of this folder, with data put in that cannot break out of it.
 
 Page("report.html.jinja").render(view) -> bytes      one file, with nothing from elsewhere in it
-count  number  rough  duration  size  clip           how numbers and texts are written on a page
+count  number  rough  duration  size  clip  against_forecast    how numbers and texts are written on a page
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from tilth.core.words import against_forecast, duration
 from tilth.jobs.charts import number
 
 # Control characters as pictures: what stands in data must be seen, and must not steer the page.
@@ -27,7 +28,7 @@ class Page:
         environment = jinja2.Environment(
             autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
         )
-        filters = (count, number, rough, duration, size, clip)
+        filters = (count, number, rough, duration, size, clip, against_forecast)
         environment.filters |= {function.__name__: function for function in filters} | {"ln": math.log}
         self._template = environment.from_string(_text(name))
 
@@ -53,16 +54,6 @@ def rough(value: float) -> str:
         if value >= unit or (name == "million" and value >= unit / 10):
             return f"{value / unit:.3g} {name}"
     return f"{value:,}"
-
-
-def duration(seconds: float) -> str:
-    """`41.2 s`, `2 min 42 s`, `3 h 05 min`."""
-    if round(seconds, 1) < 60:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600:,} h {whole % 3600 // 60:02d} min"
 
 
 def size(value: float) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 
 from tilth.checkpoint.store import CheckpointStore
-from tilth.core.environment import Precision, peak_flops
+from tilth.core.environment import Precision, give_back_freed_blocks, peak_flops
 from tilth.core.errors import RecipeError
 from tilth.data.dataset import Dataset
 from tilth.data.loader import Loader
@@ -90,7 +90,10 @@ def _evaluation(
 
     def run(model: AnyModel) -> dict[str, float]:
         batches = held_out_pass(reading, stream, dataset.tokenizer, rows)
-        return evaluate(model, batches, size, runtime, precision).plain()
+        give_back_freed_blocks()  # those of a step are too small for an evaluation, and stayed beside its own
+        found = evaluate(model, batches, size, runtime, precision).plain()
+        give_back_freed_blocks()
+        return found
 
     return run
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,14 @@ import torch
 
 from tilth.checkpoint.store import Checkpoint, CheckpointStore
 from tilth.core.config import fingerprint
-from tilth.core.environment import fingerprint_environment, give_back_freed_blocks
-from tilth.core.errors import CheckpointError
+from tilth.core.environment import (
+    fingerprint_environment,
+    forget_peak_memory,
+    give_back_freed_blocks,
+    held_memory_bytes,
+)
+from tilth.core.errors import CheckpointError, IntegrityError
+from tilth.core.files import read_json
 from tilth.core.rundir import Event, Message, RunFolder
 from tilth.data.dataset import Dataset
 from tilth.distributed.runtime import Runtime, start
@@ -24,7 +31,7 @@ from tilth.jobs.chats import format_of, stop_ids_of
 from tilth.jobs.decisions import Decisions, asked_of, changed
 from tilth.jobs.ending import end_run
 from tilth.jobs.final import write_identity
-from tilth.jobs.forecast_run import RunForecast, Watch, misjudged, run_forecast
+from tilth.jobs.forecast_run import RunForecast, Watch, misjudged, own_pace, run_forecast
 from tilth.jobs.micro_rows import choose_micro_rows, choose_precision
 from tilth.jobs.parts import build_parts, complete_model, device_name
 from tilth.jobs.recipe import Recipe
@@ -36,7 +43,8 @@ from tilth.jobs.start import check_files, same_base, starting_model, write_base
 from tilth.model.compiled import compiler_version
 from tilth.model.config import ModelConfig
 from tilth.model.wrapped import AnyConfig, AnyModel, WrappedModel
-from tilth.train.calibration import doubt
+from tilth.train.calibration import calibrated, doubt, is_kept, measure
+from tilth.train.optim import state_tensors
 from tilth.train.trainer import Trainer
 
 
@@ -120,12 +128,20 @@ def _train(
         say_where(checkpoint, trainer, record)
 
     runtime.from_main(begin)
-    forecast = _forecast(recipe, model_config, dataset, trainer, record) if runtime.is_main else None
+    give_back_freed_blocks()  # what the data, or the measuring of rows, has left
+    pace = _own_pace(folder, checkpoint, parts.identity, changes)
+    if runtime.any(runtime.is_main and not is_kept(runtime.device)):
+        # All at once, for in training they share the cores.
+        calibrated(runtime.device) if runtime.is_main else measure(runtime.device, "")
+    told = _message_seconds(trainer)
+    forecast = _forecast(recipe, model_config, dataset, trainer, record, pace, told) if runtime.is_main else None
     idle, begun = trainer.stopping.reason(trainer.progress) is not None, trainer.progress.step
+    earlier = _earlier_peak(folder, checkpoint, parts.identity) if forecast else 0
+    forget_peak_memory()
     with memory_errors(lambda: parts.micro_rows):
         stopped_by = trainer.run()
-    price, peak = recipe.train.price_per_hour, runtime.peak_memory_bytes()  # writing what comes now is no part of it
-    taken = None if forecast is None else watch.against(forecast, peak, price)
+    peak = max(runtime.peak_memory_bytes(), earlier)  # writing what comes now is no part of it
+    taken = None if forecast is None else watch.against(forecast, peak, recipe.train.price_per_hour)
     if taken is not None and misjudged(taken):
         doubt(runtime.device)
     end = functools.partial(end_run, folder, asked, trainer, stopped_by, idle, model_config, dataset.tokenizer, taken)
@@ -134,7 +150,13 @@ def _train(
 
 
 def _forecast(
-    recipe: Recipe, config: AnyConfig, dataset: Dataset, trainer: Trainer, record: Emit
+    recipe: Recipe,
+    config: AnyConfig,
+    dataset: Dataset,
+    trainer: Trainer,
+    record: Emit,
+    pace: float | None,
+    told: float,
 ) -> RunForecast | None:
     """What the steps that are left should take, said; None where there are none, or the class is transformers'."""
     parts, step, total = trainer.parts, trainer.progress.step, trainer.stopping.total_steps
@@ -142,10 +164,69 @@ def _forecast(
         return None
     steps, device = None if total is None else total - step, parts.runtime.device
     kinds: dict[str, Any] = {"precision": parts.precision, "rows": parts.loader.share_rows, "steps": steps}
+    kinds |= {"spent": trainer.progress.seconds, "pace": pace, "told": told}
     held_out = dataset.stream("validation").tokens
-    found = run_forecast(recipe, config, parts.micro_rows, device, held_out=held_out, here=True, **kinds)
+    found = run_forecast(
+        recipe, config, parts.micro_rows, device, held_out=held_out, held=functools.partial(_held, trainer), **kinds
+    )
     record(Message(step, "info", found.words()))
     return found
+
+
+_OTHER_SPEED = (
+    "train.micro_batch",
+    "train.device",
+    "train.precision",
+    "train.compile",
+    "train.activation_checkpointing",
+)
+
+
+def _own_pace(
+    folder: RunFolder, checkpoint: Checkpoint | None, identity: dict[str, Any], changes: Sequence[str]
+) -> float | None:
+    """Seconds of the run's steps until now; None where they were done in another way, or elsewhere."""
+    if checkpoint is None or any(change.startswith(_OTHER_SPEED) for change in changes):
+        return None
+    before = checkpoint.state()["identity"]
+    if any(before[key] != identity[key] for key in ("environment", "world_size")):
+        return None
+    return own_pace(folder.steps())
+
+
+def _held(trainer: Trainer) -> int:
+    """What this process holds besides the model and what its optimizer has by now; 0 where the system does not say."""
+    parts = trainer.parts
+    tensors = [*parts.model.parameters(), *parts.model.buffers(), *state_tensors(parts.optimizer).values()]
+    storages = [tensor.untyped_storage() for tensor in tensors if tensor.device.type == "cpu"]
+    own = {storage.data_ptr(): storage.nbytes() for storage in storages}  # tied ones count once
+    return max(0, (held_memory_bytes() or 0) - sum(own.values()))
+
+
+def _message_seconds(trainer: Trainer) -> float:
+    """What the gradients of a step take from process to process: the second message of their size, timed."""
+    runtime = trainer.parts.runtime
+    if runtime.world_size == 1:
+        return 0.0
+    numbers = sum(parameter.numel() for parameter in trainer.parts.model.parameters() if parameter.requires_grad)
+    message = torch.zeros(numbers, device=runtime.device)
+    runtime.sum(message)[0].item()  # the first also finds the way
+    started = time.perf_counter()
+    runtime.sum(message)[0].item()  # on a GPU it is over when its number is here
+    return time.perf_counter() - started
+
+
+def _earlier_peak(folder: RunFolder, checkpoint: Checkpoint | None, identity: dict[str, Any]) -> int:
+    """The most memory that earlier sittings of this run recorded; 0 where they held that of another device."""
+    if (
+        checkpoint is None
+        or checkpoint.state()["identity"]["environment"]["device"] != identity["environment"]["device"]
+    ):
+        return 0
+    recorded = [step.memory_bytes for step in folder.steps()]
+    with contextlib.suppress(IntegrityError, LookupError, TypeError):  # none yet, or of a class without a forecast
+        recorded.append(int(read_json(folder.path / "result.json")["forecast"]["actual"]["memory"]))
+    return max(recorded, default=0)
 
 
 def _identity(asked: Recipe, recipe: Recipe, runtime: Runtime, model: AnyModel, compiled: bool) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
@@ -9,3 +11,28 @@ from torch._subclasses.fake_tensor import FakeTensor
 def on_paper(tensor: Tensor) -> bool:
     """Whether the numbers of a tensor cannot be asked for. Code that goes by them goes by the largest case then."""
     return isinstance(tensor, FakeTensor)
+
+
+_times = 1
+
+
+def times() -> int:
+    """How often what runs just now is to be counted."""
+    return _times
+
+
+def alike(pieces: range, tensor: Tensor) -> Iterator[int]:
+    """Pieces through which a loop goes, one after the other. On paper the first two and the last: those between take
+    what the second takes, and are counted with it.
+    """
+    global _times
+    if not on_paper(tensor) or len(pieces) < 4:
+        yield from pieces
+        return
+    yield pieces[0]
+    _times = len(pieces) - 2
+    try:
+        yield pieces[1]
+    finally:
+        _times = 1
+    yield pieces[-1]

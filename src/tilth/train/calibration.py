@@ -1,5 +1,5 @@
 """How fast this machine does what a step is made of: measured in seconds, kept with its date, measured anew when torch,
-processor or threads change.
+processor, threads or the number of processes beside this one change.
 
     calibrated(device) -> Calibration       the kept one, else a new one
     doubt(device)                           forgets the kept one: a run took much longer, or shorter, than it said
@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tilth.core.config import fingerprint
-from tilth.core.environment import processor_features, processor_name
+from tilth.core.environment import launched, processor_features, processor_name
 from tilth.core.errors import TilthError
 from tilth.core.files import disk, read_sealed, write_sealed
 from tilth.train.meter import Kind
@@ -86,7 +86,9 @@ def along(curve: Sequence[tuple[float, float]], size: float) -> float:
 
 
 def calibrated(device: torch.device) -> Calibration:
-    """The calibration of this machine with the threads that torch has now; measured if there is none."""
+    """The calibration of this machine with the threads that torch has now, and with as many processes at work as
+    torchrun has started on it; measured if there is none. Then all of them should measure at once.
+    """
     key = _key(device)
     path = _path(key)
     with contextlib.suppress(TilthError, KeyError, TypeError, ValueError):
@@ -99,6 +101,11 @@ def calibrated(device: torch.device) -> Calibration:
         disk.make_folder(path.parent)
         write_sealed(path, asdict(made))
     return made
+
+
+def is_kept(device: torch.device) -> bool:
+    """Whether there is a calibration of this machine with the threads and processes that there are now."""
+    return _path(_key(device)).exists()
 
 
 def doubt(device: torch.device) -> None:
@@ -122,6 +129,7 @@ def cache_folder() -> Path:
 def _key(device: torch.device) -> str:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name()
     facts = [VERSION, torch.__version__, name, processor_features(), torch.get_num_threads(), device.type]
+    facts += [beside] if (beside := launched().local_size) > 1 else []  # they share its cores
     return fingerprint(facts)
 
 

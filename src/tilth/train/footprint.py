@@ -1,6 +1,7 @@
 """What a run takes at its largest, and what it computes: a step and an evaluation, run on paper (meter.py).
 
     footprint(plan) -> Footprint
+    Desk().footprint(plan)           of several that differ in their rows alone
 
 The step is one in the middle of a run: the optimizer has its state, and where a batch goes through in several
 micro-batches the gradients of those before are there.
@@ -12,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -23,10 +24,11 @@ from tilth.model.dropout import drawing
 from tilth.model.precision import make_scaler
 from tilth.model.wrapped import AnyModel
 from tilth.train.config import TrainConfig
-from tilth.train.meter import Kind, Meter, Peak, Tape, on_paper, play
+from tilth.train.meter import Kind, Meter, Paper, Peak, Tape, play
 from tilth.train.optim import make_optimizer
 from tilth.train.step import loss_of, update
 
+When = Literal["step", "evaluation"]
 _FINITE = 1.0
 
 
@@ -70,39 +72,69 @@ class Footprint:
     keeps: bool
 
     @property
-    def peak(self) -> Peak:
-        """The most that is taken in a run; `tape` is odd where that is in an evaluation. What one has left with the
-        process is there in the other.
+    def peaks(self) -> dict[When, Peak]:
+        """The most that is taken in a step, and in an evaluation where there is one. Between the two the process gives
+        back what it had kept.
         """
-        return play([self.before, self.evaluation, self.step, self.evaluation], keeps=self.keeps)
+        tapes: dict[When, Tape] = {"step": self.step, "evaluation": self.evaluation}
+        return {name: play([self.before, tape], keeps=self.keeps) for name, tape in tapes.items() if tape}
+
+
+class Desk:
+    """Where plans are run on paper that differ in nothing but the rows of their feed: the model is made, and evaluated,
+    for the first of them alone.
+    """
+
+    def __init__(self) -> None:
+        self._paper = Paper()
+        self._ready: _Ready | None = None
+
+    def footprint(self, plan: Plan) -> Footprint:
+        """Runs it; some seconds for a model of twelve layers."""
+        with self._paper as meter:
+            ready = self._ready = self._ready or _make_ready(meter, plan)
+            meter.begin("batch")
+            if plan.accumulates:
+                _gradients(meter, ready.model)
+                meter.work.clear()
+            _micro_batch(meter, ready.model, plan, ready.scaler)
+            micro, meter.work, meter.part = meter.work, Counter(), "working"
+            update(ready.model, ready.optimizer, ready.scaler, _FINITE, plan.train.grad_clip)
+            # A copy: that the model goes when all is done is no part of a step.
+            keeps = plan.device.type == "cpu" and plan.train.activation_checkpointing == "none"
+            return Footprint(ready.before, list(meter.tape), ready.evaluation, micro, meter.work, keeps)
 
 
 def footprint(plan: Plan) -> Footprint:
-    """Runs it on paper; some seconds for a model of twelve layers."""
-    with on_paper() as meter:
-        meter.begin("weights")
-        model = plan.model().train()
-        optimizer = make_optimizer(plan.train.optimizer, model)
-        scaler = make_scaler(plan.precision, plan.device)
-        scaler.scale(torch.zeros((), device=plan.device))  # it is not ready before
-        _gradients(meter, model)
-        meter.part = "optimizer"
-        update(model, optimizer, scaler, _FINITE, plan.train.grad_clip)
-        before = meter.tape
-        meter.begin("activations")
-        if plan.evaluate is not None:
-            _evaluate(model, plan.evaluate)
-        evaluation = meter.tape
-        meter.begin("batch")
-        if plan.accumulates:
-            _gradients(meter, model)
-            meter.work.clear()
-        _micro_batch(meter, model, plan, scaler)
-        micro, meter.work, meter.part = meter.work, Counter(), "working"
-        update(model, optimizer, scaler, _FINITE, plan.train.grad_clip)
-        # A copy: that the model goes when all is done is no part of a step.
-        keeps = plan.device.type == "cpu" and plan.train.activation_checkpointing == "none"
-        return Footprint(before, list(meter.tape), evaluation, micro, meter.work, keeps)
+    """Of one plan."""
+    return Desk().footprint(plan)
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """What is there between two steps, and what happened until then."""
+
+    model: AnyModel
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    before: Tape
+    evaluation: Tape
+
+
+def _make_ready(meter: Meter, plan: Plan) -> _Ready:
+    meter.begin("weights")
+    model = plan.model().train()
+    optimizer = make_optimizer(plan.train.optimizer, model)
+    scaler = make_scaler(plan.precision, plan.device)
+    scaler.scale(torch.zeros((), device=plan.device))  # it is not ready before
+    _gradients(meter, model)
+    meter.part = "optimizer"
+    update(model, optimizer, scaler, _FINITE, plan.train.grad_clip)
+    before = meter.tape
+    meter.begin("activations")
+    if plan.evaluate is not None:
+        _evaluate(model, plan.evaluate)
+    return _Ready(model, optimizer, scaler, before, meter.tape)
 
 
 def _gradients(meter: Meter, model: AnyModel) -> None:

@@ -23,7 +23,7 @@ from tilth.core.config import fingerprint
 from tilth.core.errors import TilthError
 from tilth.core.files import disk, read_sealed, write_sealed
 from tilth.train.calibration import cache_folder
-from tilth.train.footprint import Footprint
+from tilth.train.footprint import Footprint, When
 from tilth.train.meter import Kind, Peak
 
 _MOST = 512  # that are kept, of about 4 kB
@@ -36,12 +36,12 @@ class Figures:
     """Of a footprint.
 
     Attributes:
-        peak: the most that is held.
+        peaks: the most that is held, in a step and in an evaluation.
         micro, update: work of one micro-batch, and of the optimizer after the last.
         fresh: they were made in this process, which has torch's compiler loaded since.
     """
 
-    peak: Peak
+    peaks: dict[When, Peak]
     micro: Counter[Kind]
     update: Counter[Kind]
     fresh: bool
@@ -52,13 +52,15 @@ def known(facts: Any, make: Callable[[], Footprint]) -> Figures:
     path = cache_folder() / "footprints" / f"{fingerprint([facts, version('torch'), _code()])[:32]}.json"
     with contextlib.suppress(TilthError, KeyError, TypeError, ValueError):
         kept = read_sealed(path)
-        return Figures(Peak(**kept["peak"]), _counted(kept["micro"]), _counted(kept["update"]), fresh=False)
+        peaks = {name: Peak(**peak) for name, peak in kept["peaks"].items()}
+        return Figures(peaks, _counted(kept["micro"]), _counted(kept["update"]), fresh=False)
     found = make()
     with contextlib.suppress(TilthError, OSError):  # where nothing can be kept it is made each time
         disk.make_folder(path.parent)
         _make_room(path.parent)
-        write_sealed(path, {"peak": asdict(found.peak), "micro": _plain(found.micro), "update": _plain(found.update)})
-    return Figures(found.peak, found.micro, found.update, fresh=True)
+        plain = {name: asdict(peak) for name, peak in found.peaks.items()}
+        write_sealed(path, {"peaks": plain, "micro": _plain(found.micro), "update": _plain(found.update)})
+    return Figures(found.peaks, found.micro, found.update, fresh=True)
 
 
 def _plain(work: Counter[Kind]) -> list[list[Any]]:

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tilth.core.environment import Precision
-from tilth.model.paper import on_paper
+from tilth.model.paper import alike, on_paper
 from tilth.model.precision import DTYPES
 
 IGNORE = -100
@@ -100,7 +100,7 @@ class _PiecewiseLoss(torch.autograd.Function):
         output_gradient = torch.zeros(output_VD.shape, dtype=exact, device=output_VD.device) if trained else None
         bias_gradient = None if bias_V is None else torch.zeros(bias_V.shape, dtype=exact, device=bias_V.device)
         rows = max(ROWS, PIECE // len(output_VD))
-        for start in range(0, len(hidden_RD), rows):
+        for start in alike(range(0, len(hidden_RD), rows), hidden_RD):
             hidden, labels = hidden_RD[start : start + rows], labels_R[start : start + rows]
             loss, gradient = _piece(F.linear(hidden, output_VD, bias_V).to(exact), labels, softcap)
             total += loss

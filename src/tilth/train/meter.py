@@ -1,6 +1,6 @@
 """Code of torch run on paper: shapes, no numbers, no memory; what it would hold and compute is counted.
 
-    with on_paper() as meter:       tensors made within claim their device, and take nothing
+    with Paper() as meter:          tensors made within claim their device, and take nothing
         ...                         the very code that a run executes
     meter.tape                      memory taken and given back, in order
     meter.work                      products and passes over memory, by kind and size
@@ -17,7 +17,7 @@ import itertools
 import math
 import weakref
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,8 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from tilth.model.paper import times
 
 _aten = torch.ops.aten
 SMALL = 48 << 20
@@ -140,7 +142,7 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             kind, dtype = "update", torch.float32
         elif any(known in name for known in _KNOWN):
             kind = "slow"
-        self.work[Kind(kind, str(dtype).removeprefix("torch."), flops, size)] += 1
+        self.work[Kind(kind, str(dtype).removeprefix("torch."), flops, size)] += times()
 
 
 def _tensors(value: Any) -> list[Tensor]:
@@ -166,24 +168,23 @@ class Peak:
         parts: what they were of.
         small: of blocks of less than 48 MiB that come and go with a step.
         idle: of blocks below that size what was taken once and no tensor was in at that moment: the allocator keeps it.
-        tape: the number of the tape that was playing.
     """
 
     total: int
     parts: dict[str, int]
     small: int
     idle: int
-    tape: int
 
 
 def play(tapes: Sequence[Tape], *, keeps: bool) -> Peak:
     """What is taken at the largest when the tapes are played one after the other.
 
     Args:
-        keeps: whether small blocks that are given back stay with the process (core/environment.py).
+        keeps: whether small blocks that are given back stay with the process until the tape ends
+            (core/environment.py).
     """
-    live, held, peak = Counter[str](), dict[int, Take](), Peak(0, {}, 0, 0, 0)
-    total, heap, high, most = 0, 0, 0, 0
+    live, held, peak = Counter[str](), dict[int, Take](), Peak(0, {}, 0, 0)
+    total, heap, most = 0, 0, 0
 
     def add(block: Take, sign: int) -> None:
         nonlocal heap
@@ -191,7 +192,8 @@ def play(tapes: Sequence[Tape], *, keeps: bool) -> Peak:
         heap += sign * block.size * (block.size < SMALL)
         live["small"] += sign * block.size * (block.size < SMALL and block.part in _PASSING)
 
-    for number, tape in enumerate(tapes):
+    for tape in tapes:
+        high = heap
         for event in tape:
             if isinstance(event, Take):
                 held[event.block] = event
@@ -200,7 +202,7 @@ def play(tapes: Sequence[Tape], *, keeps: bool) -> Peak:
                 idle = high - heap if keeps else 0
                 if total + idle > most:
                     parts = dict(live)
-                    most, peak = total + idle, Peak(total, parts, parts.pop("small"), idle, number)
+                    most, peak = total + idle, Peak(total, parts, parts.pop("small"), idle)
                 continue
             before = held.pop(event.block)
             add(before, -1)
@@ -212,8 +214,19 @@ def play(tapes: Sequence[Tape], *, keeps: bool) -> Peak:
     return peak
 
 
-@contextlib.contextmanager
-def on_paper() -> Iterator[Meter]:
-    """Within, tensors have shape, dtype and device and no memory; real ones may be read."""
-    with FakeTensorMode(allow_non_fake_inputs=True), Meter() as meter:
-        yield meter
+class Paper:
+    """Within, tensors have shape, dtype and device and no memory; real ones may be read. It can be entered again, and
+    what was made within before is then still there.
+    """
+
+    def __init__(self) -> None:
+        self._shapes, self._meter = FakeTensorMode(allow_non_fake_inputs=True), Meter()
+        self._entered = contextlib.ExitStack()
+
+    def __enter__(self) -> Meter:
+        self._entered.enter_context(self._shapes)
+        self._entered.enter_context(self._meter)
+        return self._meter
+
+    def __exit__(self, *failure: object) -> None:
+        self._entered.close()

@@ -11,6 +11,7 @@ sight.py       rows as they are read
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from tilth.jobs.preflight.sight import Row, first_rows
 from tilth.jobs.recipe import Recipe
 from tilth.model.config import ModelConfig
 
+Say = Callable[[str], None]
 _TOLD_BY_TRAINING = ("warmup", "batch")
 
 
@@ -64,22 +66,23 @@ class Preflight:
         return summary(self)
 
 
-def look(recipe: Recipe, dataset: Dataset, room: int | None = None) -> Preflight:
+def look(recipe: Recipe, dataset: Dataset, room: int | None = None, say: Say = lambda text: None) -> Preflight:
     """Everything that can be said of a run before it begins.
 
     Args:
         room: bytes of memory into which it should fit: `fits` then says what would.
+        say: told what it is at, where that takes a while.
     """
     base = find_base(recipe)
     facts, sampler = gather_facts(recipe, dataset, base)
     errors, warnings = judge(facts)
     masked = any(refusal.rule == "mask_token" for refusal in facts.refusals)
     rows = [] if sampler is None or masked else first_rows(facts.recipe, dataset, sampler)
-    return Preflight(facts, errors, warnings, rows, *_forecast(facts, dataset, base, room))
+    return Preflight(facts, errors, warnings, rows, *_forecast(facts, dataset, base, room, say))
 
 
 def _forecast(
-    facts: Facts, dataset: Dataset, base: Base | None, room: int | None
+    facts: Facts, dataset: Dataset, base: Base | None, room: int | None, say: Say
 ) -> tuple[RunForecast | None, list[Fit]]:
     """Of one process; precision and rows at once are chosen as the run would choose them now."""
     recipe, run = facts.recipe, facts.run
@@ -93,7 +96,7 @@ def _forecast(
     kinds: dict[str, Any] = {"precision": precision, "rows": share, "steps": run.steps}
     held_out = dataset.stream("validation").tokens
     found = run_forecast(recipe, config, micro_rows, device, held_out=held_out, **kinds)
-    return found, [] if room is None else fits(recipe, config, device, room, precision)
+    return found, [] if room is None else fits(recipe, config, device, room, precision, say)
 
 
 def before_training(recipe: Recipe, dataset: Dataset, run: Path) -> list[str]:
