@@ -347,6 +347,14 @@ def test_a_damaged_archive_among_others_is_named_and_alone_stops(tmp_path: Path)
     assert len(lost(read(tmp_path / "c.tar.gz", raw[:-4]))) == 1
 
 
+@pytest.mark.parametrize("suffix", [".tar", ".tar.gz"])
+def test_rows_before_the_cut_of_an_archive_are_kept(tmp_path: Path, suffix: str) -> None:
+    rows = b"".join(b'{"text": "row %d"}\n' % n for n in range(30_000))
+    raw = PACKERS[suffix](make_tar({"rows.jsonl": rows}))
+    outcomes = read(tmp_path / f"a{suffix}", raw[: len(raw) * 3 // 4])
+    assert 0.7 * 30_000 < len(texts(outcomes)) < 0.8 * 30_000 and len(lost(outcomes)) == 1
+
+
 def test_an_empty_archive_is_said(tmp_path: Path) -> None:
     assert [rule for rule, _ in dropped(read(tmp_path / "a.zip", make_zip({})))] == ["empty"]
     assert [rule for rule, _ in dropped(read(tmp_path / "a.tar", make_tar({})))] == ["empty"]

@@ -28,6 +28,7 @@ from tilth.data.sources.notes import Note
 MOST_FILES = 1_000_000
 MOST_BYTES = 1 << 40
 _LONGEST_HEADER = 1 << 16  # of a tar entry: its long name, its attributes
+_BITE = 1 << 13  # bytes of a tar entry that are read at a time: those that the archive ends in are lost
 _ENTRY_BOMB = 64 << 20  # bytes from which on the ratio of one zip entry is judged
 _METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2}  # LZMA takes whatever memory its header names
 
@@ -188,8 +189,18 @@ def _tar_entry(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Entry:
 
 def _tar_pieces(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Iterator[bytes]:
     file: BinaryIO | Any = archive.extractfile(member)
+    held, size = list[bytes](), 0
     try:
-        yield from iter(lambda: file.read(streams.PIECE), b"")
+        while piece := file.read(_BITE):
+            held.append(piece)
+            size += len(piece)
+            if size >= streams.PIECE:
+                yield b"".join(held)
+                held, size = [], 0
     except (tarfile.TarError, streams.PackedError) as error:
+        if held:
+            yield b"".join(held)
         rule, why = (error.rule, error.message) if isinstance(error, streams.PackedError) else ("damaged", str(error))
         raise ArchiveEndedError(rule, f"{why}; what follows is not read") from error
+    if held:
+        yield b"".join(held)
