@@ -62,7 +62,7 @@ def test_train_killed_twenty_times(tmp_path: Path) -> None:
 
     kill_twenty_times(words, tmp_path, 2.0, 5.0, ended_early)
     ended = last_json(tilth("train", recipe, "--run", "killed", "--json", cwd=tmp_path, sets=sets))
-    timed = ("run", "seconds", "checkpoint", "forecast")
+    timed = ("run", "seconds", "new_steps", "checkpoint", "forecast")
     assert {k: v for k, v in ended.items() if k not in timed} == {k: v for k, v in whole.items() if k not in timed}
     assert hashes(tmp_path / "whole" / "final") == hashes(tmp_path / "killed" / "final")
     steps = [line.split(",")[0] for line in (tmp_path / "killed" / "steps.jsonl").read_text().splitlines()]

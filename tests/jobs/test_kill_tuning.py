@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 STEPS = 90
 CHECKPOINTS = {"every_steps": 7}
-TIMED = ("run", "seconds", "checkpoint", "forecast")
+TIMED = ("run", "seconds", "new_steps", "checkpoint", "forecast")
 
 
 def lora(folder: Path) -> Path:

@@ -189,7 +189,7 @@ def _own_pace(
     if checkpoint is None or any(change.startswith(_OTHER_SPEED) for change in changes):
         return None
     before = checkpoint.state()["identity"]
-    if any(before[key] != identity[key] for key in ("environment", "world_size")):
+    if any(before.get(key) != identity[key] for key in ("environment", "world_size")):
         return None
     return own_pace(folder.steps())
 
@@ -218,10 +218,8 @@ def _message_seconds(trainer: Trainer) -> float:
 
 def _earlier_peak(folder: RunFolder, checkpoint: Checkpoint | None, identity: dict[str, Any]) -> int:
     """The most memory that earlier sittings of this run recorded; 0 where they held that of another device."""
-    if (
-        checkpoint is None
-        or checkpoint.state()["identity"]["environment"]["device"] != identity["environment"]["device"]
-    ):
+    before = checkpoint.state()["identity"].get("environment", {}) if checkpoint else {}
+    if before.get("device") != identity["environment"]["device"]:
         return 0
     recorded = [step.memory_bytes for step in folder.steps()]
     with contextlib.suppress(IntegrityError, LookupError, TypeError):  # none yet, or of a class without a forecast
