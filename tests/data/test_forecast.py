@@ -15,7 +15,7 @@ import pytest
 
 from tilth.core.config import parse
 from tilth.data.extract import Extractors
-from tilth.data.forecast.estimate import Stratum, grown, total
+from tilth.data.forecast.estimate import Stratum, grown, quotient, total
 from tilth.data.forecast.units import Unit, by_kind, cut, draw, look
 from tilth.data.sources import SourceConfig, read_input
 
@@ -49,6 +49,22 @@ def test_what_was_sampled_whole_is_known() -> None:
     stratum, truth = sampled(np.random.default_rng(1), 1.0)
     found = total([stratum], "text")
     assert found.low == pytest.approx(truth) == found.value == found.high
+
+
+def test_a_rate_has_error_bars_until_all_was_sampled() -> None:
+    draws, held = np.random.default_rng(2), 0
+    for _ in range(200):
+        sizes = draws.lognormal(9, 1, 400).astype(int) + 1
+        tokens = sizes * draws.normal(0.25, 0.05, 400)
+        chosen = draws.permutation(400)
+        for share, known in ((0.2, False), (1.0, True)):
+            groups = [chosen[: int(400 * share)][n::16] for n in range(16)]
+            counted = [{"tokens": float(tokens[own].sum()), "bytes": float(sizes[own].sum())} for own in groups]
+            stratum = Stratum("s", int(sizes.sum()), [int(sizes[own].sum()) for own in groups], counted)
+            found, truth = quotient([stratum], "tokens", "bytes"), tokens.sum() / sizes.sum()
+            held += not known and found.low <= truth <= found.high
+            assert not known or found.low == pytest.approx(truth) == found.high
+    assert 0.9 <= held / 200 <= 0.99, "95 of 100, as nearly as 200 draws tell"
 
 
 @pytest.mark.parametrize(("copies", "power"), [("beside", 1.0), ("anywhere", 2.0)])

@@ -7,6 +7,7 @@ import contextlib
 import gzip
 import io
 import lzma
+import re
 import tarfile
 import tracemalloc
 import zipfile
@@ -79,7 +80,17 @@ def read(path: Path, raw: bytes | None = None, **data: Any) -> list[Outcome]:
     if raw is not None:
         path.write_bytes(raw)
     config = parse(SourceConfig, {"path": path.name, **data})
-    return [o for item in list_inputs(config, path.parent, path.parent) for o in read_input(item, config)]
+    items = list_inputs(config, path.parent, path.parent)
+    return [o for item in items for o in read_input(item, config, among_many=True)]
+
+
+def lost(outcomes: list[Outcome]) -> list[str]:
+    """What cannot be read to its end: an archive, or a file on disk."""
+    return [outcome.verdicts[-1].detail for outcome in outcomes if outcome.loses]
+
+
+def source(path: Path) -> tuple[SourceConfig, Path, Path]:
+    return parse(SourceConfig, {"path": path.name}), path.parent, path.parent
 
 
 def texts(outcomes: list[Outcome]) -> dict[str, str]:
@@ -294,6 +305,54 @@ def test_a_cut_packed_tar_keeps_what_came_before(tmp_path: Path, suffix: str) ->
     outcomes = read(tmp_path / f"a{suffix}", raw[: len(raw) * 2 // 3])
     assert 0 < len(texts(outcomes)) < 300
     assert dropped(outcomes)[-1][0] == "damaged"
+    assert [re.split("[!:]", said)[0] for said in lost(outcomes)] == [f"a{suffix}"] and str(tmp_path) not in str(
+        outcomes
+    )
+    with pytest.raises(DataError, match=rf"a\{suffix}(!\d+.txt)?: its .* is cut off or damaged"):
+        list(read_input(next(iter(list_inputs(*source(tmp_path / f"a{suffix}")))), source(tmp_path / f"a{suffix}")[0]))
+
+
+BAD = {
+    "bad.parquet": b"PAR1xxxxPAR1",
+    "bad.txt.gz": gzip.compress(b"text " * 99)[:-9],
+    "bad.arrow": b"ARROW1",
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+@pytest.mark.parametrize("make", [make_zip, make_tar])
+def test_a_damaged_file_in_an_archive_is_a_bad_row_of_it(
+    tmp_path: Path, name: str, make: Callable[[dict[str, bytes]], bytes]
+) -> None:
+    path = tmp_path / ("a.zip" if make is make_zip else "a.tar")
+    good = {f"{n}.txt": b"words" for n in range(120)}
+    outcomes = read(path, make({**good, name: BAD[name]}))
+    assert len(texts(outcomes)) == 120 and not lost(outcomes)
+    [(rule, where)] = dropped(outcomes)
+    assert rule == "damaged" and where.startswith(f"{path.name}!{name}")
+    with pytest.raises(DataError, match=r"2 of 122 files cannot be used") as raised:
+        read(path, make({**good, name: BAD[name], f"other {name}": BAD[name]}))
+    assert f"{path.name}!{name}" in str(raised.value)
+    assert len(texts(read(path, max_bad_rows=0.5))) == 120
+    with pytest.raises(DataError, match=r"1 of 1 files cannot be used"):
+        read(path, make({name: BAD[name]}))
+
+
+def test_a_damaged_archive_among_others_is_named_and_alone_stops(tmp_path: Path) -> None:
+    (tmp_path / "b.zip").write_bytes(make_zip({"b.txt": b"b"}))
+    assert lost(read(tmp_path / "a.zip", make_zip({"a.txt": b"a"})[:-9])) == [
+        "a.zip: no zip archive: File is not a zip file"
+    ]
+    raw = gzip.compress(make_tar({"a.txt": b"a" * 99}))
+    assert len(lost(read(tmp_path / "c.tar.gz", raw[:-4]))) == 1
+
+
+@pytest.mark.parametrize("suffix", [".tar", ".tar.gz"])
+def test_rows_before_the_cut_of_an_archive_are_kept(tmp_path: Path, suffix: str) -> None:
+    rows = b"".join(b'{"text": "row %d"}\n' % n for n in range(30_000))
+    raw = PACKERS[suffix](make_tar({"rows.jsonl": rows}))
+    outcomes = read(tmp_path / f"a{suffix}", raw[: len(raw) * 3 // 4])
+    assert 0.7 * 30_000 < len(texts(outcomes)) < 0.8 * 30_000 and len(lost(outcomes)) == 1
 
 
 def test_an_empty_archive_is_said(tmp_path: Path) -> None:

@@ -91,6 +91,16 @@ def test_offsets_that_point_nowhere(tmp_path: Path) -> None:
         read(tmp_path, "a.arrow")
 
 
+@pytest.mark.parametrize("compression", ["lz4", "zstd", "uncompressed"])
+def test_feather_is_arrow(tmp_path: Path, compression: str) -> None:
+    table = pa.table({"n": range(600), "text": [f"row {n}" for n in range(600)]})
+    feather.write_feather(table, str(tmp_path / "a.feather"), compression=compression)
+    assert list(texts(read(tmp_path, "a.feather")).values()) == table["text"].to_pylist()
+    (tmp_path / "a.feather").write_bytes(b"FEA1" + bytes(96) + b"FEA1")
+    with pytest.raises(DataError, match="Feather version 1 is another format: write it anew as version 2"):
+        read(tmp_path, "a.feather")
+
+
 @pytest.mark.parametrize("name", ["a.arrow", "a.parquet"])
 def test_columns_that_are_not_there_or_hold_no_text(tmp_path: Path, name: str) -> None:
     write(tmp_path / name, pa.table({"body": ["x"], "n": [1]}), "parquet" if name == "a.parquet" else "file")

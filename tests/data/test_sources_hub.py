@@ -81,6 +81,19 @@ def texts(outcomes: list[Outcome]) -> dict[str, str]:
     return {o.document.locator: o.document.text for o in outcomes if o.document}
 
 
+def licenses(outcomes: list[Outcome]) -> set[str | None]:
+    return {o.document.license for o in outcomes if o.document}
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_the_licence_of_the_card_is_on_each_document(hub: HubServer, tmp_path: Path, streaming: bool) -> None:
+    asked = {"dataset": "org/set", "streaming": streaming}
+    assert licenses(read(tmp_path, asked)) == {"cc-by-4.0"}
+    assert licenses(read(tmp_path, asked, license="CC0-1.0")) == {"CC0-1.0"}, "the recipe's comes first"
+    listing, _ = listed(tmp_path, asked)
+    assert {item.identity()["license"] for item in listing} == {"cc-by-4.0"}, "another one makes other documents"
+
+
 def test_rows_are_documents_and_files_come_once(hub: HubServer, tmp_path: Path) -> None:
     got = texts(read(tmp_path))
     assert len(got) == 50
@@ -319,6 +332,7 @@ def test_a_folder_saved_by_datasets(tmp_path: Path) -> None:
         "mine/data-00001-of-00002.arrow#row=1": "d",
     }
     assert "licence mit" in listed(tmp_path, {"folder": "mine"})[0].skipped[0].detail
+    assert licenses(read(tmp_path, {"folder": "mine"})) == {"mit"}
     (tmp_path / "mine" / "data-00001-of-00002.arrow").unlink()
     with pytest.raises(DataError, match="not whole"):
         read(tmp_path, {"folder": "mine"})
@@ -342,7 +356,7 @@ def test_a_folder_laid_out_like_the_hub(tmp_path: Path) -> None:
     (tmp_path / "set" / "README.md").write_bytes(CARD.replace(b"data/train-*", b"en/*"))
     (tmp_path / "set" / "en" / "x.parquet").write_bytes(parquet(["one", None]))
     outcomes = read(tmp_path, {"folder": "set"})
-    assert texts(outcomes) == {"set/en/x.parquet#row=1": "one"}
+    assert texts(outcomes) == {"set/en/x.parquet#row=1": "one"} and licenses(outcomes) == {"cc-by-4.0"}
     assert [(v.rule, v.value) for o in outcomes for v in o.verdicts] == [("not_text", "NoneType")]
     with pytest.raises(DataError, match="there is no folder"):
         read(tmp_path, {"folder": "sets"})

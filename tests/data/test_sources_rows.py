@@ -9,6 +9,8 @@ import tracemalloc
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -145,6 +147,21 @@ def test_csv_rows_are_documents(tmp_path: Path) -> None:
     assert said(read(tmp_path, "text\n", "b.csv")) == [("empty", "dropped", "0")]
 
 
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv"])
+def test_csv_lines_may_end_in_carriage_returns_alone(tmp_path: Path, name: str) -> None:
+    end = "," if name == "a.csv" else "\t"
+    table = [["text", "id"], *([f"row {n} " + 240 * "x", str(n)] for n in range(5000)), ['"two"\nlines', "x"]]
+    file = io.StringIO()
+    csv.writer(file, delimiter=end, lineterminator="\r").writerows(table)
+    found = read(tmp_path, file.getvalue(), name)
+    assert [o.document.text for o in found if o.document] == [text for text, _ in table[1:]]
+    assert said(found) == [("line_ends", "changed", "cr")] and found[7].document.locator == f"{name}:9"  # type: ignore[union-attr]
+    mixed = "text,id\n" + "a\rb,1\n" + '"c\rd",2\n'
+    assert list(texts(read(tmp_path, mixed, "b.csv")).values()) == ["a\rb", "c\rd"], (
+        "with line feeds a cell may hold one"
+    )
+
+
 def test_csv_rows_that_do_not_fit_are_dropped(tmp_path: Path) -> None:
     outcomes = read(tmp_path, b'id,text\n1,a\n2\n3,b,c\n4,bad \xff\n5,"open\n6,x', "a.csv")
     assert texts(outcomes) == {"a.csv:2": "a", "a.csv:5": "bad \ufffd"}
@@ -178,6 +195,22 @@ def test_a_csv_without_the_column_names_those_it_has(tmp_path: Path, raw: str, m
         read(tmp_path, raw, "a.csv")
     assert message in caught.value.message
     assert remedy in caught.value.remedy
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_names_that_are_whole_texts_are_cut_in_messages(tmp_path: Path, kind: str) -> None:
+    name = "one more line of text that was taken for a name " * 20_000
+    if kind == "csv":
+        raw = f"{name},{name}2\n1,2\n".encode()
+    elif kind == "jsonl":
+        raw = json.dumps({name: "a text"}).encode()
+    else:
+        file = io.BytesIO()
+        pq.write_table(pa.table({name: [{name: 1}]}), file)
+        raw = file.getvalue()
+    with pytest.raises(DataError, match=rf"a\.{kind}") as raised:
+        read(tmp_path, raw, f"a.{kind}")
+    assert len(raised.value.message) + len(raised.value.remedy) < 1000
 
 
 def test_a_csv_record_beyond_the_limit_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

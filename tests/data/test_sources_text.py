@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import json
 import lzma
 import re
 import tracemalloc
@@ -186,6 +187,23 @@ def test_damaged_packed_files_are_refused(tmp_path: Path, codec: str) -> None:
     raw[-3] ^= 1  # in the checksum: all of the data is there
     with pytest.raises(DataError, match="cut off or damaged"):
         read_bytes(tmp_path, bytes(raw), f"a.txt.{codec}")
+
+
+@pytest.mark.parametrize("codec", ["gz", "zst", "bz2", "xz"])
+def test_all_rows_before_a_cut_are_kept(tmp_path: Path, codec: str) -> None:
+    words = [f"{zlib.crc32(str(i).encode()):08x}" for i in range(200_000)]
+    rows = [json.dumps({"text": " ".join(words[n : n + 40])}) for n in range(0, len(words), 40)]
+    raw = pack("\n".join(rows).encode(), codec)
+
+    def rows_of(data: bytes) -> int:
+        outcomes = read_bytes(tmp_path, data, f"a.jsonl.{codec}", max_bad_rows=1)
+        assert said(outcomes)[-1][:2] == ("damaged", "dropped")
+        kept = list(texts(outcomes).values())
+        assert kept == [json.loads(row)["text"] for row in rows[: len(kept)]]
+        return len(kept)
+
+    assert rows_of(raw[:-4]) == len(rows) - 1, "of the last one nothing tells that it is whole"
+    assert rows_of(raw[: len(raw) * 3 // 4]) > (0.74 if codec in ("gz", "xz") else 0.4) * len(rows), "by their blocks"
 
 
 @pytest.mark.slow

@@ -99,6 +99,28 @@ def test_a_sample_of_everything_is_what_then_comes(tmp_path: Path) -> None:
     assert forecast.growth["exact"].estimate.value == facts["rules"]["dropped"]["deduplicate/exact_duplicate"]
 
 
+def test_the_bytes_of_copies_are_counted_not_their_number(tmp_path: Path) -> None:
+    """Few long texts many times each, and many short ones once: half of the documents are nearly all of the text."""
+    draw = random.Random(5)
+    long, short = ([" ".join(draw.choices(WORDS, k=size)) for _ in range(n)] for size, n in ((900, 40), (20, 300)))
+    texts = [f"{n} {text}" for n, text in enumerate(long)] * 9 + [f"{n} {text}" for n, text in enumerate(short, 40)]
+    draw.shuffle(texts)
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    data = {"sources": [{"path": "rows.jsonl"}], "deduplicate": "exact", "decontaminate": {"validation": False}}
+    recipe = load_recipe(write_recipe(tmp_path / "r.yaml", "x", data=data), ["tokenizer={kind: byte}"])
+    whole, part = (
+        forecast_data(recipe, tmp_path / "work", workers=1, base=tmp_path, terms=Terms(sample_bytes=size)).quantities
+        for size in (32_000_000, 600_000)
+    )
+    facts = prepare_data(recipe, tmp_path / "work", workers=1, base=tmp_path).facts
+    for name, truth in (
+        ("kept_text_bytes", sum(split["text_bytes"] for split in facts["splits"].values())),
+        ("tokens", sum(split["tokens"] for split in facts["splits"].values())),
+    ):
+        assert whole[name].value == pytest.approx(truth, rel=1e-4), "all was sampled: the trial itself has the figure"
+        assert part[name].low < truth < part[name].high and part[name].value == pytest.approx(truth, rel=0.3)
+
+
 def test_the_command_shows_it_and_touches_nothing(trained: Path, cli: Cli) -> None:
     before = hashes(trained)
     said = cli("prepare", "r.yaml", "--dry-run", "--sample", "100kB", "--workers", "1", "--json", sets=SMALL)

@@ -19,7 +19,7 @@ import pytest
 from tests.jobs.conftest import Cli
 from tests.jobs.helpers import WORDS
 from tilth.core.config import parse
-from tilth.core.errors import DataError, RecipeError
+from tilth.core.errors import DataError, IntegrityError, RecipeError
 from tilth.core.files import write_json
 from tilth.core.rundir import RunFolder, StepRecord
 from tilth.data.batch import IGNORE
@@ -138,17 +138,21 @@ def test_steps_and_documents_are_those_of_a_replay(
     _, dataset = marked
     run = tmp_path / "run"
     seen = replay(dataset, run, steps, same_windows, mixture, packed)
+    epochs: dict[int, set[int]] = {}
     for number in range(0, 40, 1 if steps == 90 else 7):
         traced = trace_document(dataset, f"source-{number // 15}/{number:02d}.txt", run)
         found = {step["step"]: step["tokens"] for step in traced["run"]["steps"]}
         assert found == {step: own[character(number)] for step, own in seen.items() if own[character(number)]}
         for step in traced["run"]["steps"]:
             assert step["tokens"] == sum(window["tokens"] for window in step["windows"])
+            epochs.setdefault(step["step"], set()).update(window["epoch"] for window in step["windows"])
     for step, own in [*seen.items()][::9]:
         traced = trace_step(dataset, run, step)
         numbers = (int(row["locator"].split("/")[1][:2]) for row in traced["documents"])
         assert {character(n): row["tokens"] for n, row in zip(numbers, traced["documents"], strict=True)} == own
         assert sum(row["share"] for row in traced["documents"]) == pytest.approx(1)
+        if mixture is None:  # whose rings have epochs of their own
+            assert epochs.get(step, {1}) <= {*traced["epochs"]} and (step > 1 or traced["epochs"] == [1])
 
 
 def test_token_offsets_hold_the_document(marked: tuple[Path, Dataset]) -> None:
@@ -331,6 +335,26 @@ def test_without_the_tasks_examples_show_the_texts(cleaned: tuple[Path, Dataset]
     assert dropped["before"] == example["before"] and dropped["after"] is None
 
 
+def test_a_folder_of_texts_is_not_taken_for_the_dataset_of_its_name(
+    cleaned: tuple[Path, Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, dataset = cleaned
+    name, workspace = dataset.folder.name.rpartition("-")[0], dataset.folder.parents[1]
+    monkeypatch.chdir(tmp_path)
+    for texts in (Path(name), Path("other")):
+        texts.mkdir()
+        for file in ("a.txt", "data.json", "manifest.json"):
+            (texts / file).write_text("[]")
+    assert locate_data(name, workspace) == (dataset, None)
+    with pytest.raises(RecipeError, match=r"other is neither a dataset's folder nor a run's") as raised:
+        locate_data("other", workspace)
+    assert "again" not in raised.value.remedy
+    shutil.copytree(dataset.folder, "copy-0123456789ab")
+    Path("copy-0123456789ab/manifest.json").unlink()
+    with pytest.raises(IntegrityError, match=r"copy-0123456789ab/manifest.json is missing"):
+        locate_data("copy-0123456789ab", workspace)
+
+
 def test_the_database_reads_the_dataset_and_nothing_else(cleaned: tuple[Path, Dataset], tmp_path: Path) -> None:
     import duckdb
 
@@ -352,6 +376,7 @@ def test_the_database_reads_the_dataset_and_nothing_else(cleaned: tuple[Path, Da
 def test_the_command(cli: Cli, trained: Path) -> None:
     step = cli("trace", "runs/small", "--step", 3, "--json").json()
     document = step["documents"][0]
+    assert step["epochs"] == [1] and "epoch 1, loss" in cli("trace", "runs/small", "--step", 3).out
     traced = cli("trace", "runs/small", "--doc", document["locator"], "--json").json()
     assert {"step": 3, "tokens": document["tokens"]} in [
         {key: own[key] for key in ("step", "tokens")} for own in traced["run"]["steps"]

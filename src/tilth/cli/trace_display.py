@@ -143,7 +143,7 @@ def _seen(run: Mapping[str, Any], splits: Sequence[Mapping[str, Any]]) -> Render
     columns = (("step", "right"), ("epoch", "right"), ("tokens", "right"), ("windows (sample: tokens)", "left"))
     table = _table(title, *columns)
     for step in run["steps"][:ROWS]:
-        epochs = sorted({window["epoch"] + 1 for window in step["windows"]})
+        epochs = sorted({window["epoch"] for window in step["windows"]})
         windows = ", ".join(f"{count(window['sample'])}: {count(window['tokens'])}" for window in step["windows"][:4])
         more = f" and {len(step['windows']) - 4} more" if len(step["windows"]) > 4 else ""
         table.add_row(count(step["step"]), ", ".join(map(str, epochs)), count(step["tokens"]), windows + more)
@@ -153,7 +153,7 @@ def _seen(run: Mapping[str, Any], splits: Sequence[Mapping[str, Any]]) -> Render
 def print_step(traced: Mapping[str, Any]) -> None:
     """The documents of a step."""
     first, last = traced["samples"]
-    epochs = " and ".join(str(epoch + 1) for epoch in traced["epochs"])
+    epochs = " and ".join(str(epoch) for epoch in traced["epochs"])
     title = (
         f"step {count(traced['step'])} of {printable(traced['run'])}: samples {count(first)} to {count(last)}, epoch "
         f"{epochs}, loss {traced['loss']:.4f}"

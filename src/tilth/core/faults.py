@@ -80,7 +80,11 @@ def _nearest(value: Any, known: Sequence[str]) -> str:
 
 def short(value: Any) -> str:
     """A value as a message shows it: at most 80 characters."""
-    text = repr(value)
+    return cut(repr(value))
+
+
+def cut(text: str) -> str:
+    """A text as a message shows it, by itself: at most 80 characters."""
     return text if len(text) <= 80 else text[:77] + "..."
 
 

@@ -5,12 +5,14 @@ locate_data(what, workspace) -> (Dataset, run folder or None)
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import re
 from pathlib import Path
 
 from tilth.core.config import load_yaml
 from tilth.core.errors import RecipeError
+from tilth.core.files import MANIFEST
 from tilth.data.dataset import Dataset, open_dataset
 from tilth.jobs.runs import dataset_of
 
@@ -25,14 +27,32 @@ def locate_data(what: Path | str, workspace: Path) -> tuple[Dataset, Path | None
         workspace: where datasets of a recipe lie.
     """
     path = Path(what)
-    if (path / "data.json").is_file():
+    if _is_run(path):
         return dataset_of(path), path
-    if path.is_dir():
+    if _is_dataset(path):
         return open_dataset(path), None
     name = str(what)
     if path.suffix in (".yaml", ".yml"):
         name = str(load_yaml(path).get("name"))
     return open_dataset(_newest(name, workspace / "datasets")), None
+
+
+# A folder of texts may have the name of its recipe, and hold files called data.json or manifest.json.
+
+
+def _is_run(path: Path) -> bool:
+    return (path / "data.json").is_file() and ((path / "recipe.json").is_file() or _has(path / "data.json", "from_run"))
+
+
+def _is_dataset(path: Path) -> bool:
+    return path.is_dir() and (bool(_MARK.search(path.absolute().name)) or _has(path / MANIFEST, "dataset_version"))
+
+
+def _has(path: Path, key: str) -> bool:
+    """Whether a file of tilth's is there, be it damaged."""
+    with contextlib.suppress(OSError):
+        return f'"{key}"'.encode() in path.read_bytes()
+    return False
 
 
 def _newest(name: str, folder: Path) -> Path:
@@ -43,4 +63,5 @@ def _newest(name: str, folder: Path) -> Path:
     names = sorted({_MARK.sub("", path.name) for path in there})
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
     remedy = f"did you mean {close[0]}?" if close else "name a dataset's or a run's folder, or `tilth prepare` a recipe"
-    raise RecipeError(f"{name} is no folder, and no dataset of that name lies in {folder}", remedy)
+    what = "is neither a dataset's folder nor a run's" if Path(name).is_dir() else "is no folder"
+    raise RecipeError(f"{name} {what}, and no dataset of that name lies in {folder}", remedy)

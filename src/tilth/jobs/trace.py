@@ -4,7 +4,7 @@
     trace_step(dataset, run, step) -> dict          the documents of a step
 
 Both answer with plain data, as `--json` prints it. A token is seen by the sample that predicts it: in each epoch by one
-at most.
+at most. Epochs are counted from 1.
 """
 
 from __future__ import annotations
@@ -215,7 +215,7 @@ def _windows(sampler: Sampler, spans: Sequence[Facts], done: int) -> Iterator[Fa
                 places, tokens = places[places < count], tokens[places < count]
                 columns = (sampler.numbers(ring, places), own.starts(places), tokens)
                 for sample, start, n in zip(*(column.tolist() for column in columns), strict=True):
-                    yield {"sample": sample, "epoch": epoch, "start": start, "tokens": n}
+                    yield {"sample": sample, "epoch": epoch + 1, "start": start, "tokens": n}
 
 
 def _first(stream: TokenStream, span: Facts) -> list[int]:
@@ -258,7 +258,8 @@ def trace_step(dataset: Dataset, run: Path, step: int) -> Facts:
         for number, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     ]
     samples = [record.first_sample, record.last_sample]
-    epochs = sorted({sample // sampler.samples_per_epoch for sample in samples})
+    first, last = (sample // sampler.samples_per_epoch + 1 for sample in samples)
+    epochs = list(range(first, last + 1))
     about = {"run": str(run), "step": step, "samples": samples, "epochs": epochs, "loss": record.loss}
     return {**about, "tokens": total, "documents": documents}
 

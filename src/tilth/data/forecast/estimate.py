@@ -3,6 +3,7 @@
     Estimate                     a value with the ends of its 95% interval
     Stratum                      the sample of one source: what its groups cover and hold
     total(strata, name)          a quantity that grows with the text: a ratio estimate, its error by the jackknife
+    quotient(strata, a, b)       how much of one quantity there is for another, such as tokens for a byte
     grown(points, whole)         a quantity that grows faster, such as duplicates: its growth fitted
 
 Each kind of file of each source is a stratum of its own: its total is (bytes of its files) * (sum over groups) / (bytes
@@ -41,6 +42,10 @@ class Estimate:
     def times(self, other: Estimate) -> Estimate:
         """The product of two positive ones, the widest that both intervals allow."""
         return Estimate(self.value * other.value, self.low * other.low, self.high * other.high)
+
+    def at_least(self, known: float) -> Estimate:
+        """The same where so much was seen."""
+        return Estimate(*(max(known, x) for x in (self.value, self.low, self.high)))
 
     def plain(self) -> dict[str, float]:
         """For JSON: whole numbers from 100 on."""
@@ -98,6 +103,11 @@ class Stratum:
         return max(spread, by_counting) * unknown
 
 
+def seen(strata: Sequence[Stratum], name: str) -> float:
+    """How much of a quantity the sample itself has."""
+    return sum(sum(group.get(name, 0) for group in stratum.groups) for stratum in strata)
+
+
 def total(strata: Sequence[Stratum], name: str, *, counts: bool = False) -> Estimate:
     """A quantity over all sources.
 
@@ -108,8 +118,29 @@ def total(strata: Sequence[Stratum], name: str, *, counts: bool = False) -> Esti
     error = math.sqrt(sum(stratum.variance(name, counts) for stratum in strata))
     groups = [len(stratum.groups) - 1 for stratum in strata if stratum.share < 1]
     width = _student(max(1, sum(groups))) * error
-    known = sum(sum(group.get(name, 0) for group in stratum.groups) for stratum in strata)
-    return Estimate(value, max(known, value - width), value + width)
+    return Estimate(value, max(seen(strata, name), value - width), value + width)
+
+
+def quotient(strata: Sequence[Stratum], above: str, below: str) -> Estimate:
+    """How much of `above` there is for one of `below`, over all sources; its error by the jackknife as well."""
+    tops, bottoms = ([stratum.ratio(name) for stratum in strata] for name in (above, below))
+    value, variance = _divided(sum(tops), sum(bottoms)), 0.0
+    for place, stratum in enumerate(strata):
+        number = len(stratum.groups)
+        rates = []
+        for n in range(number):
+            top = sum(tops) - tops[place] + stratum.ratio(above, n)
+            rates.append(_divided(top, sum(bottoms) - bottoms[place] + stratum.ratio(below, n)))
+        if number > 1:
+            mean = sum(rates) / number
+            variance += (1 - stratum.share) * (number - 1) / number * sum((rate - mean) ** 2 for rate in rates)
+    groups = [len(stratum.groups) - 1 for stratum in strata if stratum.share < 1]
+    width = _student(max(1, sum(groups))) * math.sqrt(variance)
+    return Estimate(value, max(0.0, value - width), value + width)
+
+
+def _divided(above: float, below: float) -> float:
+    return above / below if below else 0.0
 
 
 def _student(freedom: int) -> float:
@@ -132,8 +163,14 @@ class Growth:
         return {**self.estimate.plain(), "power": round(self.power, 2), "times": round(self.times, 2)}
 
 
-def grown(points: Sequence[tuple[float, float]], whole: float) -> Growth:
+def grown(
+    points: Sequence[tuple[float, float]], whole: float, *, each: float = 1.0, most: float | None = None
+) -> Growth:
     """What has grown to `whole` documents, from (documents, quantity) of sub-samples, the largest last.
+
+    Args:
+        each: how much of the quantity one document has: 1 where documents are counted, else bytes.
+        most: all that there is of it, `whole` by default.
 
     Copies that stand beside their originals grow with the text (power 1). Those that lie anywhere are pairs, of which a
     sample of a tenth has a hundredth (power 2). The power is fitted to the sub-samples; the interval reaches from power
@@ -144,12 +181,13 @@ def grown(points: Sequence[tuple[float, float]], whole: float) -> Growth:
     if times < 1.0005:
         return Growth(exactly(found), 1.0, 1.0)
     power = _power(points)
-    few = 2 * math.sqrt(found) if found else 0.0
-    most = (found + few) if found else 3.0  # none in the sample: fewer than three are expected (the rule of three)
+    most = whole if most is None else most
+    few = 2 * math.sqrt(found * each) if found else 0.0
+    more = (found + few) if found else 3.0 * each  # none in the sample: fewer than three are expected (rule of three)
     highest = min(2.0, power + 0.5) if found else 2.0
-    value = min(whole, found * times**power)
+    value = min(most, found * times**power)
     low = max(found, (found - few) * times)
-    return Growth(Estimate(max(value, low), low, max(value, min(whole, most * times**highest))), power, times)
+    return Growth(Estimate(max(value, low), low, max(value, min(most, more * times**highest))), power, times)
 
 
 def _power(points: Sequence[tuple[float, float]]) -> float:

@@ -12,7 +12,8 @@ from typing import Any
 
 from tilth.core.tasks import Done
 from tilth.data.config import DataConfig
-from tilth.data.forecast.estimate import Estimate, Growth, Stratum, exactly, grown, total
+from tilth.data.forecast.estimate import Estimate, Growth, Stratum, exactly, grown, quotient, total
+from tilth.data.forecast.estimate import seen as in_sample
 from tilth.data.forecast.units import Found
 from tilth.data.workshop import Compared
 
@@ -112,52 +113,72 @@ def reckon(seen: Seen, sources: list[dict[str, Any]], notes: list[str]) -> Forec
         quantities[name] = total(strata, name, counts=True)
     for name in ("read_text_bytes", "cleaned_text_bytes"):
         quantities[name] = total(strata, name)
-    _duplicates(forecast, seen)
-    _kept(forecast, strata, seen.worse)
+    gone_bytes = _duplicates(forecast, seen)
+    _kept(forecast, seen, gone_bytes)
     quantities["disk_bytes"] = total(strata, "disk")
-    quantities["dataset_bytes"] = total(strata, "dataset")
     quantities["seconds"] = _seconds(seen)
     return forecast
 
 
-def _duplicates(forecast: Forecast, seen: Seen) -> None:
-    whole = forecast.quantities["cleaned_documents"]
+def _duplicates(forecast: Forecast, seen: Seen) -> Estimate:
+    """The growth of duplicates; returns the bytes that go with them, which are counted: copies may be long or short."""
+    gone_bytes = exactly(0)
     for name in ("exact", "near"):
         found = [(n, getattr(one, name)) for _, n, one in seen.compared if getattr(one, name) is not None]
         if found and (name == "exact" or seen.config.drops_near):
-            points = [(float(n), float(done.facts["documents"])) for n, done in found]
-            forecast.growth[name] = grown(points, whole.value)
-    rules = seen.assigned.facts["rules"]["dropped"]
-    documents = seen.compared[-1][1]
-    for rule, n in rules.items():
-        forecast.growth[rule] = grown([(documents, n)], whole.value)
+            facts = [(n, done.facts["documents"], done.facts["text_bytes"]) for n, done in found]
+            gone_bytes = gone_bytes + _grows(forecast, seen, name, facts)
+    assigned, documents = seen.assigned.facts, seen.compared[-1][1]
+    for rule, n in assigned["rules"]["dropped"].items():
+        gone_bytes = gone_bytes + _grows(forecast, seen, rule, [(documents, n, assigned["dropped_bytes"][rule])])
     if any(growth.times > 1 for growth in forecast.growth.values()):
         forecast.notes.append(
             "duplicates do not grow in line with the text: their growth is fitted to a quarter, a half and all of "
             "the sample, and their interval reaches from growth in line to clearly faster than the fit"
         )
+    return gone_bytes
 
 
-def _kept(forecast: Forecast, strata: Sequence[Stratum], worse: float) -> None:
-    quantities, gone = forecast.quantities, exactly(0)
+def _grows(forecast: Forecast, seen: Seen, name: str, found: Sequence[tuple[int, int, int]]) -> Estimate:
+    """Puts the growth of what is dropped into the forecast; returns that of its bytes.
+
+    Args:
+        found: (documents, those dropped, bytes dropped) of sub-samples, the whole sample last.
+    """
+    whole, whole_bytes = (forecast.quantities[f"cleaned_{what}"].value for what in ("documents", "text_bytes"))
+    documents, dropped, size = found[-1]
+    forecast.growth[name] = grown([(n, some) for n, some, _ in found], whole, most=whole - (documents - dropped))
+    each = size / dropped if dropped else whole_bytes / (whole or 1)
+    most = whole_bytes - (in_sample(seen.strata, "cleaned_text_bytes") - size)
+    return grown([(n, some) for n, _, some in found], whole, each=each, most=most).estimate
+
+
+def _kept(forecast: Forecast, seen: Seen, gone_bytes: Estimate) -> None:
+    quantities, strata, gone = forecast.quantities, seen.strata, exactly(0)
     for growth in forecast.growth.values():
         gone = gone + growth.estimate
-    cleaned = quantities["cleaned_documents"]
-    quantities["kept_documents"] = cleaned.minus(gone)
-    share = Estimate(
-        *(gone_n / cleaned.value if cleaned.value else 0.0 for gone_n in (gone.value, gone.low, gone.high))
-    )
-    stays = exactly(1).minus(share)
-    quantities["kept_text_bytes"] = quantities["cleaned_text_bytes"].times(stays)
-    unseen = 1 - sum(sum(s.covered) for s in strata) / max(1, sum(s.whole for s in strata))
-    most = 1 + (worse - 1) * max(0.0, unseen)
-    suits = Estimate(1 + (most - 1) / 2, 1, most)
-    quantities["tokens"] = total(strata, "tokens").times(stays).times(suits)
-    if worse > 1.001 and unseen > 0.001:
+    known = in_sample(strata, "encoded_documents"), in_sample(strata, "encoded_bytes")
+    quantities["kept_documents"] = quantities["cleaned_documents"].minus(gone).at_least(known[0])
+    kept = quantities["kept_text_bytes"] = quantities["cleaned_text_bytes"].minus(gone_bytes).at_least(known[1])
+    quantities["tokens"] = kept.times(quotient(strata, "tokens", "encoded_bytes")).times(_suits(forecast, seen))
+    quantities["dataset_bytes"] = kept.times(quotient(strata, "dataset", "encoded_bytes"))
+
+
+def _suits(forecast: Forecast, seen: Seen) -> Estimate:
+    """How many times more tokens the text has than by the tokenizer of the sample.
+
+    Even where all was sampled the recipe's tokenizer will be another one: pieces of files have other ids than the
+    files, so that other documents are held out, which it does not learn from.
+    """
+    strata, more = seen.strata, seen.worse - 1
+    unseen = max(0.0, 1 - sum(sum(s.covered) for s in strata) / max(1, sum(s.whole for s in strata)))
+    other = more * sum(share for _, share in seen.config.split.held_out)
+    if more > 0.001 and unseen > 0.001:
         forecast.notes.append(
-            f"a tokenizer that learned from half of the sample needs {100 * (worse - 1):.1f}% more tokens for the "
-            "other half: the interval of tokens allows for that"
+            f"a tokenizer that learned from half of the sample needs {100 * more:.1f}% more tokens for the other half: "
+            "the interval of tokens allows for that"
         )
+    return Estimate(1 + more * unseen / 2, 1 - other, 1 + max(more * unseen, other))
 
 
 def _seconds(seen: Seen) -> Estimate:

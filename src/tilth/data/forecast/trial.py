@@ -89,7 +89,8 @@ def _left_out(config: DataConfig) -> list[str]:
         ("decontaminate.validation", config.keeps_held_out_apart, "training text that stands in another split"),
     ]
     return [
-        f"{what} (data.{key}) cannot be told from a sample: what goes for that is not taken off, nor its time counted"
+        f"{what} (data.{key}) cannot be told from a sample: documents kept, their text and tokens are given "
+        "before that goes, and its time is not counted"
         for key, asked, what in left_out
         if asked
     ]
@@ -329,9 +330,10 @@ def _counted(group: _Group, encoded: Done | None) -> dict[str, float]:
         counted["cleaned_documents"], counted["cleaned_text_bytes"] = facts["documents"], facts["text_bytes"]
         signed = [group.cleaned.signatures] if group.cleaned.signatures else []
         tasks += [*group.cleaned.stages, group.cleaned.digests, *signed, encoded]
-        kept = sum(s["text_bytes"] for s in encoded.facts.values() if isinstance(s, dict) and "tokens" in s)
-        # As if nothing had been dropped for being elsewhere: what goes as a duplicate is foretold for itself.
-        counted["tokens"] = _tokens(encoded) * facts["text_bytes"] / kept if kept else 0
+        shards = [split for split in encoded.facts.values() if isinstance(split, dict) and "tokens" in split]
+        counted["encoded_bytes"] = sum(shard["text_bytes"] for shard in shards)  # without duplicates within the sample
+        counted["encoded_documents"] = sum(shard["documents"] for shard in shards)
+        counted["tokens"] = _tokens(encoded)
         counted["dataset"] = _disk(encoded)
     for done in tasks:
         counted["disk"] += _disk(done)

@@ -28,6 +28,7 @@ from tilth.data.sources.notes import Note
 MOST_FILES = 1_000_000
 MOST_BYTES = 1 << 40
 _LONGEST_HEADER = 1 << 16  # of a tar entry: its long name, its attributes
+_BITE = 1 << 13  # bytes of a tar entry that are read at a time: those that the archive ends in are lost
 _ENTRY_BOMB = 64 << 20  # bytes from which on the ratio of one zip entry is judged
 _METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2}  # LZMA takes whatever memory its header names
 
@@ -46,15 +47,20 @@ class ArchiveError(Exception):
 
     def __init__(self, rule: str, why: str) -> None:
         super().__init__(rule, why)
-        self.rule, self.why = rule, why
+        self.rule, self.why, self.within = rule, why, ""
+
+
+class ArchiveEndedError(ArchiveError):
+    """Nothing more can be read of the archive, from the midst of a file in it; `within` names that file."""
 
 
 def entries(item: Input, content: Content) -> Iterator[Entry]:
     """The files of an archive; each is to be read before the next is taken.
 
     Raises:
-        ArchiveError: nothing more can be read of the archive; also from an entry's `pieces`, then of that entry.
-        PackedError: the same, in what the archive as a whole is packed in.
+        ArchiveError: nothing more can be read of the archive; from an entry's `pieces` of that entry, or of the archive
+            as well where it is an ArchiveEndedError.
+        PackedError: nothing more can be read, of what the archive as a whole is packed in.
     """
     seen: set[str] = set()
     found = _zip_entries(content) if item.kind == "zip" else _tar_entries(content)
@@ -183,7 +189,18 @@ def _tar_entry(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Entry:
 
 def _tar_pieces(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Iterator[bytes]:
     file: BinaryIO | Any = archive.extractfile(member)
+    held, size = list[bytes](), 0
     try:
-        yield from iter(lambda: file.read(streams.PIECE), b"")
-    except tarfile.TarError as error:
-        raise ArchiveError("damaged", f"{error}; what follows is not read") from error
+        while piece := file.read(_BITE):
+            held.append(piece)
+            size += len(piece)
+            if size >= streams.PIECE:
+                yield b"".join(held)
+                held, size = [], 0
+    except (tarfile.TarError, streams.PackedError) as error:
+        if held:
+            yield b"".join(held)
+        rule, why = (error.rule, error.message) if isinstance(error, streams.PackedError) else ("damaged", str(error))
+        raise ArchiveEndedError(rule, f"{why}; what follows is not read") from error
+    if held:
+        yield b"".join(held)

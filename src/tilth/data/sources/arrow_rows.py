@@ -17,7 +17,7 @@ from tilth.data.document import Outcome, Rows
 from tilth.data.sources.intake import Intake
 from tilth.data.sources.parquet_rows import read_columns, values_of
 
-_MAGIC = b"ARROW1"
+_MAGIC, _FEATHER_1 = b"ARROW1", b"FEA1"
 _ROWS = 256  # that become Python objects together
 
 
@@ -32,8 +32,11 @@ def _schema(file: BinaryIO) -> pa.Schema:
 
 def _open(file: BinaryIO, fields: list[int] | None = None) -> Any:
     file.seek(0)
-    is_file = file.read(len(_MAGIC)) == _MAGIC
+    start = file.read(len(_MAGIC))
     file.seek(0)
+    if start.startswith(_FEATHER_1):
+        raise pa.ArrowInvalid("Feather version 1 is another format: write it anew as version 2")
+    is_file = start == _MAGIC
     options = pa.ipc.IpcReadOptions(included_fields=fields)
     return pa.ipc.open_file(file, options=options) if is_file else pa.ipc.open_stream(file, options=options)
 

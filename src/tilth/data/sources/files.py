@@ -38,6 +38,7 @@ from tilth.data.sources.parquet_rows import read_parquet
 from tilth.data.sources.plain import plain_lines
 from tilth.data.sources.python_questions import read_questions
 from tilth.data.sources.rows import read_csv, read_json, read_jsonl, too_long
+from tilth.data.sources.tally import Tally
 from tilth.data.sources.undecoded import Undecoded
 
 
@@ -169,18 +170,42 @@ def _extracted(intake: Intake, content: Content, extractors: Extractors) -> Outc
 
 
 def _archive(intake: Intake, content: Content, extractors: Extractors) -> Iterator[Outcome | Rows]:
-    """The files of an archive; what is not read of it is said by name."""
-    place, empty = intake.item.locator, True
+    """The files of an archive; what is not read of it is said by name.
+
+    Damage to the archive itself loses it from there on; that of a file in it is counted as a bad row is, whatever the
+    file's kind.
+    """
+    place, empty, tally = intake.item.locator, True, Tally(intake, "files")
     try:
         for entry in archives.entries(intake.item, content):
             empty = False
-            yield from _entry(intake, entry, extractors)
+            yield from _counted(tally, _entry(intake, entry, extractors))
     except archives.ArchiveError as error:
-        yield intake.drop(place, Note(error.rule, "", f"{place}: {error.why}"))
-    except streams.PackedError as error:
+        lost = intake.lose if error.rule == "damaged" else intake.drop
+        why = error.why.removeprefix(f"{intake.item.path}: ")
+        yield lost(place, Note(error.rule, "", f"{place}{error.within}: {why}"))
+    except streams.BombError as error:
         yield intake.drop(place, _note(intake, error))
+    except streams.PackedError as error:
+        yield intake.lose(place, _note(intake, error))
+    tally.judge()
     if empty:
         yield from intake.rest()
+
+
+def _counted(tally: Tally, found: Iterable[Outcome | Rows]) -> Iterator[Outcome | Rows]:
+    """What a file in an archive holds; when it cannot be read to its end that is its own affair, not the archive's."""
+    whole = True
+    for one in found:
+        if isinstance(one, Outcome) and one.loses:
+            whole = False
+            said = one.verdicts[-1]
+            tally.bad(said.detail.partition(": ")[0], Note(said.rule, said.value, said.detail))
+            yield replace(one, loses=False)
+        else:
+            yield one
+    if whole:
+        tally.good()
 
 
 def _entry(outer: Intake, entry: archives.Entry, extractors: Extractors) -> Iterator[Outcome | Rows]:
@@ -202,10 +227,15 @@ def _entry(outer: Intake, entry: archives.Entry, extractors: Extractors) -> Iter
     inner = Intake(replace(outer.item, kind=chosen, path=path, locator=locator), config, outer.undecoded)
     try:
         yield from _file(inner, in_archive(entry.name, entry.pieces), extractors)
+    except archives.ArchiveEndedError as error:
+        error.within = f"!{entry.name}"
+        raise
     except archives.ArchiveError as error:
-        yield inner.drop(locator, Note(error.rule, "", f"{locator}: {error.why}"))
-    except streams.PackedError as error:
+        yield inner.lose(locator, Note(error.rule, "", f"{locator}: {error.why}"))
+    except streams.BombError as error:
         yield inner.drop(locator, Note(error.rule, "", f"{locator}: {error.message}"))
+    except streams.PackedError as error:
+        yield inner.lose(locator, Note(error.rule, "", f"{locator}: {error.message}"))
 
 
 def _whole(intake: Intake, text: streams.Utf8) -> Iterator[Outcome]:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,8 @@ def _from_hub(config: SourceConfig, hub: HubConfig, downloads: Path) -> Listing:
         inputs, here = [], 0
         with progress.measured("downloading", hub.dataset, total=0 if hub.streaming else total) as meter:
             for name in choice.names:
-                inputs.append(copy.input(config, choice.kind, files[name], streaming=hub.streaming))
+                own = copy.input(config, choice.kind, files[name], streaming=hub.streaming)
+                inputs.append(replace(own, license=card.license))
                 here += files[name].size
                 meter.had(0 if hub.streaming else here - meter.done)  # what was not sent was here
     return Listing(tuple(inputs), _said(config, choice, f"{hub.dataset} at commit {commit}", commit, card.license))
@@ -148,11 +149,11 @@ def _from_folder(config: SourceConfig, hub: HubConfig, folder: Path) -> Listing:
         text = readme.read_text("utf-8", "replace") if readme.is_file() else ""
         card = read_card(text[:_LONGEST_CARD], str(readme))
         choice, license_ = choose(names, card, hub, _given(config), hub.name), card.license
-    inputs = [
-        Input(config.source_name, choice.kind, path, f"{hub.name}/{prefix}{name}", path.stat().st_size, file_hash(path))
-        for name in choice.names
-        for path in [safe_join(folder, name)]
-    ]
+    inputs = []
+    for name in choice.names:
+        path, locator = safe_join(folder, name), f"{hub.name}/{prefix}{name}"
+        size, digest = path.stat().st_size, file_hash(path)
+        inputs.append(Input(config.source_name, choice.kind, path, locator, size, digest, license_))
     return Listing(tuple(inputs), _said(config, choice, f"the folder {hub.name}", "", license_))
 
 

@@ -48,6 +48,7 @@ KINDS: dict[str, Kind] = {
     ".json": "json",
     ".parquet": "parquet",
     ".arrow": "arrow",
+    ".feather": "arrow",
     ".html": "html",
     ".htm": "html",
     ".xhtml": "html",
@@ -87,6 +88,7 @@ class Input:
         locator: where it stands in its source, in posix form; what document ids are made from.
         size: bytes, as they lie on disk (compressed ones compressed).
         sha256: hex, of those bytes.
+        license: of its texts, where what it came with says so (the card of a data set); the recipe's comes first.
     """
 
     source: str
@@ -95,6 +97,7 @@ class Input:
     locator: str
     size: int
     sha256: str
+    license: str | None = None
 
     def identity(self) -> dict[str, str | int]:
         """What a task's key is made from: the same on every machine that has the same bytes."""
@@ -104,6 +107,7 @@ class Input:
             "locator": self.locator,
             "size": self.size,
             "sha256": self.sha256,
+            **({"license": self.license} if self.license else {}),
         }
 
 

@@ -30,7 +30,7 @@ class Intake:
     def __init__(self, item: Input, config: SourceConfig, undecoded: Undecoded | None = None) -> None:
         self.item, self.config = item, config
         self.undecoded = undecoded or Undecoded()
-        self.license = config.license
+        self.license = config.license or item.license
         self.meta: dict[str, Any] = {}
         """What is known of all its documents: the language of code; `group`, which is never divided between training
         and validation; `twin`, where the documents of a group hold one another's text."""

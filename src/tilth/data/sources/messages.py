@@ -15,6 +15,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tilth.core.faults import short
 from tilth.data.sources.notes import Note, without_surrogates
 
 # OpenAI's names, and those of ShareGPT. Others are refused: a chat template would not know them.
@@ -45,7 +46,7 @@ def read_message(item: Any, place: str) -> dict[str, Any] | Note:
     silent = any(key in beside for key in _SAID)
     names = next(((a, b) for a, b in _NAMES if a in item and (b in item or silent)), None)
     if names is None:
-        keys = ", ".join(map(repr, list(item)[:8])) or "none"
+        keys = ", ".join(map(short, list(item)[:8])) or "none"
         return Note("not_messages", "", f"{place} has neither role and content nor from and value; its keys are {keys}")
     role = _ROLES.get(str(item[names[0]]).strip().lower())
     if role is None:

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from tilth.core import progress
 from tilth.core.errors import DataError
+from tilth.core.faults import cut, short
 from tilth.data.document import Outcome, Rows
 from tilth.data.sources import streams
 from tilth.data.sources.intake import Intake, Note
@@ -93,7 +94,7 @@ def _columns(intake: Intake, shape: Shape, schema: pa.Schema) -> list[str]:
     missing = [name for name in shape.columns if name not in schema.names]
     wanted = [name for name in dict.fromkeys([*shape.columns, *shape.optional]) if name in schema.names]
     twice = [name for name in wanted if schema.names.count(name) > 1]
-    shown = ", ".join(f"{field.name!r} ({field.type})" for field in list(schema)[:20]) or "none"
+    shown = ", ".join(f"{short(field.name)} ({cut(str(field.type))})" for field in list(schema)[:20]) or "none"
     if twice:
         why, remedy = f"two columns are called {twice[0]!r}", "rename one of them in the file"
     elif missing:

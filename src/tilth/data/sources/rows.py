@@ -15,9 +15,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from tilth.core.errors import DataError
+from tilth.core.faults import short
 from tilth.data.document import Outcome, Rows
 from tilth.data.sources import json_rows, streams
-from tilth.data.sources.csv_records import Record, records
+from tilth.data.sources.csv_records import Record, records, with_line_feeds
 from tilth.data.sources.inputs import split_suffixes
 from tilth.data.sources.intake import Intake, Note
 from tilth.data.sources.plain_json import plain_texts
@@ -125,6 +126,10 @@ def shaped(tally: Tally, shape: Shape, row: Mapping[str, Any], locator: str, *no
 def read_csv(intake: Intake, pieces: Iterable[bytes]) -> Iterator[Outcome]:
     """The outcomes of a CSV file (tab separated when its suffix is `.tsv`); its first record names the columns."""
     separator = b"\t" if split_suffixes(intake.item.path.name)[0] == ".tsv" else b","
+    pieces, alone = with_line_feeds(pieces)
+    if alone:
+        place = intake.item.locator
+        intake.note_file(Note("line_ends", "cr", f"{place}: its lines end in carriage returns alone"))
     rows = records(streams.lines(pieces), separator)
     header = next(rows, None)
     if header is None:
@@ -166,7 +171,7 @@ def _columns(intake: Intake, header: Record, shape: Shape) -> list[str]:
     missing = [name for name in shape.columns if name not in columns]
     if not missing:
         return columns
-    shown = ", ".join(map(repr, columns[:20])) or "none"
+    shown = ", ".join(map(short, columns[:20])) or "none"
     semicolons = "; the cells look separated by ';', which must be ',' (or a tab in a .tsv)" if ";" in shown else ""
     raise DataError(
         f"{path}:{header.line}: no column {missing[0]!r}; the columns are {shown}",

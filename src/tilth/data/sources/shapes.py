@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pydantic import model_validator
 
 from tilth.core.config import Config
+from tilth.core.faults import short
 from tilth.data.sources.messages import as_list, is_plain, plain, read_message, rendered
 from tilth.data.sources.notes import Note, without_surrogates
 
@@ -241,7 +242,7 @@ def _filled(template: str, row: Mapping[str, Any], locator: str) -> str | Note:
 
 
 def _missing(name: str, row: Mapping[str, Any], locator: str) -> Note:
-    keys = ", ".join(map(repr, list(row)[:8])) or "none"
+    keys = ", ".join(map(short, list(row)[:8])) or "none"
     return Note("no_field", "", f"{locator}: no {name!r}; the keys are {keys}")
 
 

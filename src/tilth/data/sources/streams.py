@@ -16,15 +16,15 @@ import contextlib
 import hashlib
 import itertools
 import lzma
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import BinaryIO, Protocol
-
-import pyarrow as pa
+from typing import BinaryIO
 
 from tilth.core import progress
 from tilth.core.errors import DataError
 from tilth.data.sources.inputs import COMPRESSIONS, Input, split_suffixes
+from tilth.data.sources.unpackers import UNPACKERS, Source
 
 PIECE = 1 << 20
 LONGEST_LINE = 64 << 20
@@ -32,7 +32,6 @@ LARGEST_BLOCK = 16 << 20
 
 # Text packs 3 to 20 times; gzip cannot exceed 1032 times, zstd can reach thirty thousand. Judged from 1 GiB on.
 BOMB_BYTES, BOMB_RATIO = 1 << 30, 500
-_XZ_MEMORY = 256 << 20  # bytes that unpacking may take; `xz -9` asks for 65 MiB
 _MAGIC = {
     b"\x1f\x8b\x08": "gzip",
     b"\x28\xb5\x2f\xfd": "zstd",
@@ -59,14 +58,6 @@ class BombError(PackedError):
     """Packed data that grows beyond all reason; what came before was read."""
 
     rule = "bomb"
-
-
-class _Source(Protocol):
-    """What is unpacked: bytes, and how many of them were taken."""
-
-    position: int
-
-    def read(self, size: int) -> bytes: ...
 
 
 class _HashedFile:
@@ -178,13 +169,13 @@ def _codec_of(file: BinaryIO) -> str | None:
     return next((codec for magic, codec in _MAGIC.items() if start.startswith(magic)), None)
 
 
-def _decompressed(source: _Source, codec: str, name: str, of: str = "") -> Iterator[bytes]:
+def _decompressed(source: Source, codec: str, name: str, of: str = "") -> Iterator[bytes]:
     out = 0
-    pieces = _xz(source) if codec == "xz" else _by_arrow(source, codec)
+    pieces = UNPACKERS[codec](source, PIECE)
     while True:
         try:
             piece = next(pieces, b"")
-        except (OSError, lzma.LZMAError, EOFError) as error:
+        except (OSError, zlib.error, lzma.LZMAError, EOFError) as error:
             raise PackedError(
                 f"{name}: its {codec} data is cut off or damaged near byte {source.position}{of} "
                 f"(after {out} bytes of text): {error}",
@@ -199,29 +190,6 @@ def _decompressed(source: _Source, codec: str, name: str, of: str = "") -> Itera
                 "text does not: look at the file; if it is meant, decompress it yourself",
             )
         yield piece
-
-
-def _by_arrow(source: _Source, codec: str) -> Iterator[bytes]:
-    # Arrow's stream is bounded piece by piece, reads one member after another and, unlike zstandard's own reader,
-    # says so when the file ends in the midst of one.
-    with pa.PythonFile(source, mode="r") as raw, pa.CompressedInputStream(raw, codec) as stream:
-        yield from iter(lambda: stream.read(PIECE), b"")
-
-
-def _xz(source: _Source) -> Iterator[bytes]:
-    """Streams of xz one after another, with padding between them; Arrow does not know the format."""
-    given = source.read(PIECE)
-    while given:
-        unpacker = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)
-        while not unpacker.eof:
-            if unpacker.needs_input and not given and not (given := source.read(PIECE)):
-                raise EOFError("the end is missing")
-            if piece := unpacker.decompress(given, PIECE):
-                yield piece
-            given = b""
-        given = unpacker.unused_data.lstrip(b"\0")
-        while not given and (more := source.read(PIECE)):
-            given = more.lstrip(b"\0")
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tilth.core.errors import DataError
+from tilth.core.faults import cut
 from tilth.data.document import Outcome
 from tilth.data.sources.intake import Intake, Note
 from tilth.data.sources.losses import JUDGED_FROM
@@ -31,10 +32,14 @@ def like(name: str, names: Sequence[str]) -> str | None:
 
 
 class Tally:
-    """Counts rows, good and bad, and raises when the bad ones are too many."""
+    """Counts rows, good and bad, and raises when the bad ones are too many.
 
-    def __init__(self, intake: Intake) -> None:
-        self.intake = intake
+    Args:
+        called: what is counted: the files of an archive are judged as the rows of a file are.
+    """
+
+    def __init__(self, intake: Intake, called: str = "rows") -> None:
+        self.intake, self._called = intake, called
         self._rows = 0
         self._bad_rows = 0
         self._rules: Counter[str] = Counter()
@@ -67,11 +72,11 @@ class Tally:
     def _look(self) -> None:
         # The share is judged at the file's end; now and then before, so that a large wrong file stops early.
         if self._rows % _JUDGED_EVERY == 0 or (self._rows == JUDGED_FROM and self._bad_rows == JUDGED_FROM):
-            self._judge(f"of the first {self._rows} rows {self._bad_rows}")
+            self._judge(f"of the first {self._rows} {self._called} {self._bad_rows}")
 
     def judge(self) -> None:
         """Raises DataError when all rows are bad, or more than `max_bad_rows` of at least 100."""
-        self._judge(f"{self._bad_rows} of {self._rows} rows")
+        self._judge(f"{self._bad_rows} of {self._rows} {self._called}")
 
     def _judge(self, counted: str) -> None:
         limit = self.intake.config.max_bad_rows
@@ -94,12 +99,14 @@ class Tally:
     def _remedy(self, limit: float) -> str:
         config = self.intake.config
         raised = f"or raise `max_bad_rows:` (now {limit:g})"
+        if self._called == "files":
+            return f"get the archive again, or take these files out of it, {raised}"
         if self._rules.most_common(1)[0][0] != "no_field" or not self._without:
             return f"check `format:` and `{config.wanted}`, mend the file, {raised}"
-        have = f"the rows have {', '.join(list(self._without)[:_SHOWN])}"
+        have = f"the rows have {', '.join(map(cut, list(self._without)[:_SHOWN]))}"
         if config.map is not None or config.template is not None:
             return f"{have}: check `{config.wanted}`, {raised}"
         texts = [name for name, value in self._without.items() if isinstance(value, str)]
         longest = max(texts, key=lambda name: len(self._without[name]), default=None)
         meant = like(config.field, texts) or longest
-        return f"{have}: {f'write `field: {meant}`' if meant else 'none of it is a text'}, {raised}"
+        return f"{have}: {f'write `field: {cut(meant)}`' if meant else 'none of it is a text'}, {raised}"

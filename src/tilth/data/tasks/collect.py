@@ -15,7 +15,7 @@ from tilth.data.sources import Input, SourceConfig, read_rows
 from tilth.data.sources.undecoded import Undecoded, said_of
 from tilth.data.tasks.parts import DocumentWriter, LedgerWriter
 
-VERSION = 7
+VERSION = 8
 _NAMED = 3  # files that are lost, of each task
 
 

@@ -1,0 +1,126 @@
+"""What unpacks gzip, zstd, bzip2 and xz: a stream of bytes out of a source, piece by piece.
+
+    UNPACKERS[codec](source, piece) -> Iterator[bytes]
+
+Each reads one member after another, holds no more than a piece, and raises OSError, EOFError, zlib.error or LZMAError.
+Of data that is cut off all is given out first that can be unpacked. Of damaged data not what was unpacked in the same
+step: what stands before the place where the damage is noticed may be wrong already.
+"""
+
+from __future__ import annotations
+
+import bz2
+import lzma
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+import pyarrow as pa
+
+_PACKED = 1 << 18  # bytes that are taken at a time
+_GZIP = 31  # zlib's word for a gzip header and its largest window
+_FILL = b"\xff"
+_XZ_MEMORY = 256 << 20  # bytes that unpacking may take; `xz -9` asks for 65 MiB
+
+
+class Source(Protocol):
+    """What is unpacked: bytes, and how many of them were taken."""
+
+    position: int
+
+    def read(self, size: int) -> bytes:
+        """The next bytes, nothing at the end."""
+
+
+class _Unpacker(Protocol):
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def needs_input(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    def decompress(self, data: bytes, max_length: int = -1) -> bytes: ...
+
+
+def _gzip(source: Source, piece: int) -> Iterator[bytes]:
+    given = source.read(_PACKED)
+    while given:
+        unpacker = zlib.decompressobj(_GZIP)
+        while not unpacker.eof:
+            if not given and not (given := source.read(_PACKED)):
+                raise EOFError("the end is missing")
+            if found := unpacker.decompress(given, piece):
+                yield found
+            given = unpacker.unconsumed_tail
+        given = unpacker.unused_data or source.read(_PACKED)
+
+
+def _bz2(source: Source, piece: int) -> Iterator[bytes]:
+    return _members(source, piece, bz2.BZ2Decompressor)
+
+
+def _xz(source: Source, piece: int) -> Iterator[bytes]:
+    def make() -> _Unpacker:
+        return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)
+
+    return _members(source, piece, make, padding=b"\0")
+
+
+def _members(source: Source, piece: int, make: Callable[[], _Unpacker], padding: bytes = b"") -> Iterator[bytes]:
+    """Members one after another, with padding between them."""
+    given = source.read(_PACKED)
+    while given:
+        unpacker = make()
+        while not unpacker.eof:
+            if unpacker.needs_input and not given and not (given := source.read(_PACKED)):
+                raise EOFError("the end is missing")
+            if found := unpacker.decompress(given, piece):
+                yield found
+            given = b""
+        given = unpacker.unused_data.lstrip(padding)
+        while not given and (more := source.read(_PACKED)):
+            given = more.lstrip(padding)
+
+
+def _zstd(source: Source, piece: int) -> Iterator[bytes]:
+    """By Arrow, whose stream is bounded piece by piece and, unlike zstandard's own reader, says so when the file ends
+    in the midst of a frame. What it had unpacked then stands in the buffer: up to the fill, which no UTF-8 ends with.
+    """
+    watched, buffer = _Watched(source), bytearray(piece)
+    with pa.PythonFile(watched, mode="r") as raw, pa.CompressedInputStream(raw, "zstd") as stream:
+        while True:
+            buffer[:] = _FILL * piece
+            try:
+                size = stream.readinto(buffer)
+            except OSError:
+                if watched.ended and (left := bytes(buffer.rstrip(_FILL))):
+                    yield left
+                raise
+            if not size:
+                return
+            yield bytes(memoryview(buffer)[:size])
+
+
+class _Watched:
+    """A source as a file of Python's; `ended` says whether it was read to its end and beyond."""
+
+    closed = False
+
+    def __init__(self, source: Source) -> None:
+        self._source, self.ended = source, False
+
+    def read(self, size: int) -> bytes:
+        data = self._source.read(size)
+        self.ended = not data
+        return data
+
+    def close(self) -> None:
+        self.closed = True
+
+
+UNPACKERS: dict[str, Callable[[Source, int], Iterator[bytes]]] = {
+    "gzip": _gzip,
+    "zstd": _zstd,
+    "bz2": _bz2,
+    "xz": _xz,
+}
