@@ -160,9 +160,10 @@ def _held(pid: int) -> tuple[int, int]:
 
 def prepare(corpus: Path, folder: Path, workers: int, **data: Any) -> tuple[float, Memory]:
     """Wall seconds of a run, and what its processes held."""
+    source = {"path": str(corpus)} | ({"document": "line"} if corpus.suffix == ".txt" else {})
     recipe = {
         "name": "scaling",
-        "data": {"sources": [{"path": str(corpus), "document": "line"}], "deduplicate": "near", **data},
+        "data": {"sources": [source], "deduplicate": "near", **data},
         "tokenizer": {"vocab_size": 8192},
         "train": {"steps": 1},
     }
