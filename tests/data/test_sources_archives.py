@@ -334,8 +334,11 @@ def test_a_damaged_file_in_an_archive_is_a_bad_row_of_it(
         read(path, make({**good, name: BAD[name], f"other {name}": BAD[name]}))
     assert f"{path.name}!{name}" in str(raised.value)
     assert len(texts(read(path, max_bad_rows=0.5))) == 120
+    said = lost(read(path, make({name: BAD[name]})))  # of so few the source judges, as of any damaged file
+    assert len(said) == 1 and said[0].startswith(f"{path.name}: 1 of 1 files cannot be used")
+    config, base, downloads = source(path)
     with pytest.raises(DataError, match=r"1 of 1 files cannot be used"):
-        read(path, make({name: BAD[name]}))
+        list(read_input(list_inputs(config, base, downloads).inputs[0], config))
 
 
 def test_a_damaged_archive_among_others_is_named_and_alone_stops(tmp_path: Path) -> None:

@@ -154,3 +154,13 @@ def test_of_short_texts_many_come_at_once(tmp_path: Path) -> None:
     (item,) = list_inputs(config, tmp_path, tmp_path)
     found = [len(rows) for rows in read_rows(item, config) if isinstance(rows, Rows)]
     assert sum(found) == len(values) and len(found) < 40
+
+
+def test_a_batch_fits_though_each_row_is_as_long_as_all_dictionaries(tmp_path: Path) -> None:
+    once = pa.array([0] * 20_000, pa.int32())
+    names = ("a", "bb", "ccc", "dddd")
+    table = pa.table({name: pa.DictionaryArray.from_arrays(once, [name * 30_000]) for name in names})
+    path = written(tmp_path / "a.parquet", table)
+    with path.open("rb") as file:
+        rows = parquet_rows._batch_rows(file, pq.read_metadata(path).row_group(0), 0, table.column_names)
+    assert rows * 300_000 <= parquet_rows._LARGEST_BATCH < 2 * (rows + 1) * 300_000

@@ -156,6 +156,8 @@ def test_csv_lines_may_end_in_carriage_returns_alone(tmp_path: Path, name: str) 
     found = read(tmp_path, file.getvalue(), name)
     assert [o.document.text for o in found if o.document] == [text for text, _ in table[1:]]
     assert said(found) == [("line_ends", "changed", "cr")] and found[7].document.locator == f"{name}:9"  # type: ignore[union-attr]
+    quoted = 'text,id\r"a\r\nb\rc",1\r'
+    assert list(texts(read(tmp_path, quoted, "c.csv")).values()) == ["a\r\nb\rc"], "what stands in quotes stays"
     mixed = "text,id\n" + "a\rb,1\n" + '"c\rd",2\n'
     assert list(texts(read(tmp_path, mixed, "b.csv")).values()) == ["a\rb", "c\rd"], (
         "with line feeds a cell may hold one"

@@ -81,7 +81,7 @@ def test_what_is_no_time_to_wait_is_none(value: str) -> None:
 
 def test_a_time_to_wait_is_a_number_or_a_date() -> None:
     assert [retry_after(value) for value in ("0", " 25 ", "1.5")] == [0, 25, 1.5]
-    assert retry_after("9" * 5000) == math.inf
+    assert 1e11 < (retry_after("9" * 5000) or 0) < math.inf
     assert retry_after("Mon, 01 Jan 2024 00:00:00 GMT") == 0
     assert 8 < (retry_after(formatdate(time.time() + 10, usegmt=True)) or 0) <= 10
 

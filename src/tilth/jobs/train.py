@@ -130,10 +130,11 @@ def _train(
     runtime.from_main(begin)
     give_back_freed_blocks()  # what the data, or the measuring of rows, has left
     pace = _own_pace(folder, checkpoint, parts.identity, changes)
-    if runtime.any(runtime.is_main and not is_kept(runtime.device)):
+    foretold = runtime.from_main(lambda: _is_foretold(trainer, model_config))
+    if foretold and runtime.any(runtime.is_main and not is_kept(runtime.device)):
         # All at once, for in training they share the cores.
         calibrated(runtime.device) if runtime.is_main else measure(runtime.device, "")
-    told = _message_seconds(trainer)
+    told = _message_seconds(trainer) if foretold else 0.0
     forecast = _forecast(recipe, model_config, dataset, trainer, record, pace, told) if runtime.is_main else None
     idle, begun = trainer.stopping.reason(trainer.progress) is not None, trainer.progress.step
     earlier = _earlier_peak(folder, checkpoint, parts.identity) if forecast else 0
@@ -142,11 +143,15 @@ def _train(
         stopped_by = trainer.run()
     peak = max(runtime.peak_memory_bytes(), earlier)  # writing what comes now is no part of it
     taken = None if forecast is None else watch.against(forecast, peak, recipe.train.price_per_hour)
-    if taken is not None and misjudged(taken):
+    if taken is not None and forecast is not None and not forecast.own_pace and misjudged(taken):
         doubt(runtime.device)
     end = functools.partial(end_run, folder, asked, trainer, stopped_by, idle, model_config, dataset.tokenizer, taken)
     result = runtime.from_main(end)
     return {**result, "new_steps": trainer.progress.step - begun} if runtime.is_main else {}
+
+
+def _is_foretold(trainer: Trainer, config: AnyConfig) -> bool:
+    return trainer.stopping.reason(trainer.progress) is None and isinstance(config, ModelConfig)
 
 
 def _forecast(
@@ -160,8 +165,9 @@ def _forecast(
 ) -> RunForecast | None:
     """What the steps that are left should take, said; None where there are none, or the class is transformers'."""
     parts, step, total = trainer.parts, trainer.progress.step, trainer.stopping.total_steps
-    if trainer.stopping.reason(trainer.progress) or not isinstance(config, ModelConfig):
+    if not _is_foretold(trainer, config):
         return None
+    assert isinstance(config, ModelConfig)
     steps, device = None if total is None else total - step, parts.runtime.device
     kinds: dict[str, Any] = {"precision": parts.precision, "rows": parts.loader.share_rows, "steps": steps}
     kinds |= {"spent": trainer.progress.seconds, "pace": pace, "told": told}

@@ -26,7 +26,16 @@ def with_line_feeds(pieces: Iterable[bytes]) -> tuple[Iterator[bytes], bool]:
     outside = b"".join(held).split(b'"')[::2]
     alone = any(b"\r" in part for part in outside) and not any(b"\n" in part for part in outside)
     whole = itertools.chain(held, rest)
-    return (piece.replace(b"\r", b"\n") for piece in whole) if alone else whole, alone
+    return _ended_by_feeds(whole) if alone else whole, alone
+
+
+def _ended_by_feeds(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """With line feeds for the carriage returns outside of quotes; what stands in quotes stays."""
+    quotes = 0
+    for piece in pieces:
+        parts = piece.split(b'"')
+        yield b'"'.join(p if (quotes + n) % 2 else p.replace(b"\r", b"\n") for n, p in enumerate(parts))
+        quotes += len(parts) - 1
 
 
 @dataclass(slots=True)

@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from tilth.core.errors import DataError
 from tilth.data.document import Outcome, Rows
 from tilth.data.extract import Extractors
 from tilth.data.sources import archives, losses, python_docs, streams
@@ -188,7 +189,14 @@ def _archive(intake: Intake, content: Content, extractors: Extractors) -> Iterat
         yield intake.drop(place, _note(intake, error))
     except streams.PackedError as error:
         yield intake.lose(place, _note(intake, error))
-    tally.judge()
+    try:
+        tally.judge()
+    except DataError as error:
+        if tally.rows >= losses.JUDGED_FROM:
+            raise
+        # Of few files none could be used: as if the archive were one damaged file, of which a source may have some.
+        why = error.message.removeprefix(str(intake.item.path))
+        yield intake.lose(place, Note("damaged", "", f"{place}{why}"))
     if empty:
         yield from intake.rest()
 

@@ -83,7 +83,7 @@ class Intake:
 
         Args:
             meta: what is known of this document alone.
-            license: the one it states itself; the recipe's comes first.
+            license: the one it states itself; the recipe's comes before it, that of the data set's card behind.
         """
         said = list(notes)
         if self.config.invalid_utf8 == "drop" and any(note.rule == "invalid_utf8" for note in said):
@@ -95,7 +95,8 @@ class Intake:
             return self._dropped(locator, [*said, Note("empty", "0", f"{locator}: no text")])
         doc_id = make_doc_id(self.item.source, locator)
         known = {**self.meta, **(meta or {})}
-        document = Document(doc_id, text, self.item.source, locator, self.license or license, known)
+        stated = self.config.license or license or self.license
+        document = Document(doc_id, text, self.item.source, locator, stated, known)
         return self._outcome(document, doc_id, said)
 
     @property

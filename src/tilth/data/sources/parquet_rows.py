@@ -142,7 +142,7 @@ def _batch_rows(file: BinaryIO, group: Any, number: int, columns: list[str]) -> 
     size = sum(part.total_uncompressed_size for part in parts)
     if size > _LARGEST_ROW_GROUP:
         raise _Refused("too_large", f"row group {number + 1} takes {size} bytes, more than {_LARGEST_ROW_GROUP}")
-    longest = max((_dictionary_size(file, part) for part in parts if part.has_dictionary_page), default=1)
+    longest = sum(_dictionary_size(file, part) for part in parts if part.has_dictionary_page)
     usual = _USUAL_BATCH * group.num_rows // max(size, 1)
     return int(max(1, min(_LARGEST_BATCH // max(longest, 1), max(_BATCH_ROWS, min(usual, _MOST_ROWS)))))
 

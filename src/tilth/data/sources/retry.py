@@ -21,7 +21,7 @@ def retry_after(value: str) -> float | None:
     """
     value = value.strip()
     if _SECONDS.fullmatch(value):
-        return float(value)
+        return float(value[:12])  # thirty thousand years are enough, and finite
     try:
         return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
     except (ValueError, TypeError, OverflowError):  # years and offsets of any length come through here

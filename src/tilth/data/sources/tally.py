@@ -46,6 +46,11 @@ class Tally:
         self._first: dict[str, tuple[str, Note]] = {}  # of each rule
         self._without: Mapping[str, Any] = {}  # the first row that lacks a key
 
+    @property
+    def rows(self) -> int:
+        """How many were counted."""
+        return self._rows
+
     def good(self, rows: int = 1) -> None:
         """More rows that can be used (or that are empty, which is no fault)."""
         while rows:

@@ -131,7 +131,7 @@ def complete(url: str, part: Path) -> None:
                 raise DataError(
                     f"cannot download {url}: {error}, and asks to wait {error.wait:g} seconds "
                     f"(more than {LONGEST_WAIT:g}; {_size(part)} bytes are here)",
-                    "type the same command by then: it goes on from the bytes that are here",
+                    "type the same command after that: it goes on from the bytes that are here",
                 ) from error
             time.sleep(error.wait or BACKOFF * 2 ** max(failures - 1, 0))
 

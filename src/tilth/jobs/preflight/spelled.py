@@ -55,6 +55,8 @@ def spelled_facts(dataset: Dataset, tokenizer: Tokenizer) -> SpelledFacts:
     read, left, spelled = 0, MOST_BYTES, Counter[str]()
     documents = characters = replaced = 0
     for path in dataset.files("documents/train"):
+        if left <= 0:
+            break
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(_ROWS, columns=["text"]):
                 if left <= 0:
