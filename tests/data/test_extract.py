@@ -136,6 +136,7 @@ def test_a_page_deeper_than_the_parser_s_first_limit_is_read_whole(html: Extract
     assert "Paragraph 8" in (html.extract(deep, "a.html").text or "")
 
 
+@pytest.mark.slow
 def test_a_line_of_ten_megabytes_is_read(html: Extractor) -> None:
     page = f"<html><body><article><p>{'words ' * 1_750_000}the end</p></article></body></html>"
     found = html.extract(page.encode(), "a.html")

@@ -189,6 +189,7 @@ def test_damaged_packed_files_are_refused(tmp_path: Path, codec: str) -> None:
         read_bytes(tmp_path, bytes(raw), f"a.txt.{codec}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("codec", ["gz", "zst", "bz2", "xz"])
 def test_all_rows_before_a_cut_are_kept(tmp_path: Path, codec: str) -> None:
     words = [f"{zlib.crc32(str(i).encode()):08x}" for i in range(200_000)]
