@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +13,11 @@ import torch
 
 from tilth.checkpoint.store import Checkpoint, CheckpointStore
 from tilth.core.config import fingerprint
-from tilth.core.environment import (
-    fingerprint_environment,
-    forget_peak_memory,
-    give_back_freed_blocks,
-    held_memory_bytes,
-)
-from tilth.core.errors import CheckpointError, IntegrityError
-from tilth.core.files import read_json
-from tilth.core.rundir import Event, Message, RunFolder
+from tilth.core.environment import fingerprint_environment, forget_peak_memory, give_back_freed_blocks
+from tilth.core.errors import CheckpointError
+from tilth.core.rundir import Event, RunFolder
 from tilth.data.dataset import Dataset
+from tilth.data.loader import Loader
 from tilth.distributed.runtime import Runtime, start
 from tilth.jobs.base import Base, find_base, with_base
 from tilth.jobs.batches import make_loader
@@ -31,8 +26,9 @@ from tilth.jobs.chats import format_of, stop_ids_of
 from tilth.jobs.decisions import Decisions, asked_of, changed
 from tilth.jobs.ending import end_run
 from tilth.jobs.final import write_identity
-from tilth.jobs.forecast_run import RunForecast, Watch, misjudged, own_pace, run_forecast
+from tilth.jobs.forecast_run import Watch
 from tilth.jobs.micro_rows import choose_micro_rows, choose_precision
+from tilth.jobs.outlook import Outlook
 from tilth.jobs.parts import build_parts, complete_model, device_name
 from tilth.jobs.recipe import Recipe
 from tilth.jobs.room import check_room, memory_errors
@@ -41,10 +37,7 @@ from tilth.jobs.samples import samples_of
 from tilth.jobs.saying import Emit, say_before, say_where
 from tilth.jobs.start import check_files, same_base, starting_model, write_base
 from tilth.model.compiled import compiler_version
-from tilth.model.config import ModelConfig
 from tilth.model.wrapped import AnyConfig, AnyModel, WrappedModel
-from tilth.train.calibration import calibrated, doubt, is_kept, measure
-from tilth.train.optim import state_tensors
 from tilth.train.trainer import Trainer
 
 
@@ -82,6 +75,25 @@ def _record(folder: RunFolder, show: Emit | None, event: Event) -> None:
         show(event)
 
 
+@dataclass(frozen=True)
+class _Sitting:
+    """One call of `tilth train`: what all of its phases have in hand.
+
+    Attributes:
+        asked: the recipe as it is written; `recipe`: with what the model of `model.from` says filled in.
+        record: takes every event.
+    """
+
+    asked: Recipe
+    recipe: Recipe
+    base: Base | None
+    config: AnyConfig
+    dataset: Dataset
+    folder: RunFolder
+    runtime: Runtime
+    record: Emit
+
+
 def _train(
     asked: Recipe,
     base: Base | None,
@@ -92,145 +104,66 @@ def _train(
     notes: Sequence[str],
 ) -> dict[str, Any]:
     """All processes come here. What process 0 alone does goes through `from_main`, so that none waits in vain."""
-    recipe, record = with_base(asked, base), (watch := Watch(record))
-    model_config = complete_model(base.config if base else recipe.model, dataset.tokenizer, grows=base is not None)
-    check_room(recipe, model_config, runtime.device)
+    recipe, watch = with_base(asked, base), Watch(record)
+    config = complete_model(base.config if base else recipe.model, dataset.tokenizer, grows=base is not None)
+    sitting = _Sitting(asked, recipe, base, config, dataset, folder, runtime, watch)
+    check_room(recipe, config, runtime.device)
     loader = make_loader(recipe, dataset, runtime)
-    changes = runtime.from_main(lambda: _claim(folder, asked, base, dataset, model_config))
+    changes = runtime.from_main(lambda: _claim(folder, asked, base, dataset, config))
     store = CheckpointStore(folder.checkpoints)
-    checkpoint, warnings = _latest(store, runtime)
+    checkpoint, damaged = _latest(store, runtime)
+    trainer, unread, of_blocks = _assemble(sitting, loader, store, checkpoint)
+    said = [*notes, *damaged, *unread]
+    runtime.from_main(lambda: _begin(sitting, trainer, checkpoint, said, changes, of_blocks))
+    give_back_freed_blocks()  # what the data, or the measuring of rows, has left
+    outlook = Outlook(recipe, config, dataset, folder, checkpoint, trainer)
+    outlook.say(changes, watch)
+    idle, begun = trainer.stopping.reason(trainer.progress) is not None, trainer.progress.step
+    forget_peak_memory()
+    with memory_errors(lambda: trainer.parts.micro_rows):
+        stopped_by = trainer.run()
+    taken = outlook.against(watch)
+    end = functools.partial(end_run, folder, asked, trainer, stopped_by, idle, config, dataset.tokenizer, taken)
+    result = runtime.from_main(end)
+    return {**result, "new_steps": trainer.progress.step - begun} if runtime.is_main else {}
+
+
+def _assemble(
+    sitting: _Sitting, loader: Loader, store: CheckpointStore, checkpoint: Checkpoint | None
+) -> tuple[Trainer, list[str], str]:
+    """The trainer where the checkpoint left it; what could not be read on the way; how blocks are compiled, told."""
+    recipe, runtime, folder, config = sitting.recipe, sitting.runtime, sitting.folder, sitting.config
+    device, share_rows = runtime.device, loader.share_rows
     decisions = Decisions(recipe, folder, runtime, device_name(runtime), checkpoint)
-    precision = decisions.take(
-        "precision", lambda: choose_precision(recipe, model_config, loader.share_rows, runtime.device)
-    )
-    model, beside = starting_model(recipe, base, model_config, runtime.device, precision)
-    choose = functools.partial(choose_micro_rows, recipe, model_config, model, loader, runtime.device, precision)
+    precision = decisions.take("precision", lambda: choose_precision(recipe, config, share_rows, device))
+    model, beside = starting_model(recipe, sitting.base, config, device, precision)
+    choose = functools.partial(choose_micro_rows, recipe, config, model, loader, device, precision)
     rows = decisions.take("micro_rows", choose)
-    compiled, of_blocks = settle_blocks(decisions, recipe, model, loader, runtime.device, precision, rows)
-    parts = build_parts(recipe, model_config, model, dataset, loader, runtime, store, precision, rows, record)
+    compiled, of_blocks = settle_blocks(decisions, recipe, model, loader, device, precision, rows)
+    parts = build_parts(recipe, config, model, sitting.dataset, loader, runtime, store, precision, rows, sitting.record)
     parts.compiled = compiled
     parts.fewer_rows, unread = decisions.fewer_rows()
     parts.keep_rows, parts.before_save = decisions.keep_rows, folder.sync
-    parts.sample = samples_of(asked, base, dataset.tokenizer)
+    parts.sample = samples_of(sitting.asked, sitting.base, sitting.dataset.tokenizer)
     if recipe.adapter is not None:  # so that its checkpoints can be used before it ends
-        runtime.from_main(lambda: write_base(folder.path, asked, beside["base"]))
-    parts.identity = {**_identity(asked, recipe, runtime, model, compiled), **beside}
+        runtime.from_main(lambda: write_base(folder.path, sitting.asked, beside["base"]))
+    parts.identity = {**_identity(sitting.asked, recipe, runtime, model, compiled), **beside}
     parts.identity["changed"] = changed(parts.identity, checkpoint)
     trainer = Trainer(recipe.train, parts)
     if checkpoint is not None:
         same_base(checkpoint, beside)
         trainer.restore(checkpoint)
-
-    def begin() -> None:
-        again = folder.last_step() - trainer.progress.step
-        said = [*notes, *warnings, *unread, *folder.rewind(trainer.progress.step)]
-        say_before(trainer, record, said, changes, again, of_blocks)
-        say_where(checkpoint, trainer, record)
-
-    runtime.from_main(begin)
-    give_back_freed_blocks()  # what the data, or the measuring of rows, has left
-    pace = _own_pace(folder, checkpoint, parts.identity, changes)
-    foretold = runtime.from_main(lambda: _is_foretold(trainer, model_config))
-    if foretold and runtime.any(runtime.is_main and not is_kept(runtime.device)):
-        # All at once, for in training they share the cores.
-        calibrated(runtime.device) if runtime.is_main else measure(runtime.device, "")
-    told = _message_seconds(trainer) if foretold else 0.0
-    forecast = _forecast(recipe, model_config, dataset, trainer, record, pace, told) if runtime.is_main else None
-    idle, begun = trainer.stopping.reason(trainer.progress) is not None, trainer.progress.step
-    earlier = _earlier_peak(folder, checkpoint, parts.identity) if forecast else 0
-    forget_peak_memory()
-    with memory_errors(lambda: parts.micro_rows):
-        stopped_by = trainer.run()
-    peak = max(runtime.peak_memory_bytes(), earlier)  # writing what comes now is no part of it
-    taken = None if forecast is None else watch.against(forecast, peak, recipe.train.price_per_hour)
-    if taken is not None and forecast is not None and not forecast.own_pace and misjudged(taken):
-        doubt(runtime.device)
-    end = functools.partial(end_run, folder, asked, trainer, stopped_by, idle, model_config, dataset.tokenizer, taken)
-    result = runtime.from_main(end)
-    return {**result, "new_steps": trainer.progress.step - begun} if runtime.is_main else {}
+    return trainer, unread, of_blocks
 
 
-def _is_foretold(trainer: Trainer, config: AnyConfig) -> bool:
-    return trainer.stopping.reason(trainer.progress) is None and isinstance(config, ModelConfig)
-
-
-def _forecast(
-    recipe: Recipe,
-    config: AnyConfig,
-    dataset: Dataset,
-    trainer: Trainer,
-    record: Emit,
-    pace: float | None,
-    told: float,
-) -> RunForecast | None:
-    """What the steps that are left should take, said; None where there are none, or the class is transformers'."""
-    parts, step, total = trainer.parts, trainer.progress.step, trainer.stopping.total_steps
-    if not _is_foretold(trainer, config):
-        return None
-    assert isinstance(config, ModelConfig)
-    steps, device = None if total is None else total - step, parts.runtime.device
-    kinds: dict[str, Any] = {"precision": parts.precision, "rows": parts.loader.share_rows, "steps": steps}
-    kinds |= {"spent": trainer.progress.seconds, "pace": pace, "told": told}
-    held_out = dataset.stream("validation").tokens
-    found = run_forecast(
-        recipe, config, parts.micro_rows, device, held_out=held_out, held=functools.partial(_held, trainer), **kinds
-    )
-    record(Message(step, "info", found.words()))
-    return found
-
-
-_OTHER_SPEED = (
-    "train.micro_batch",
-    "train.device",
-    "train.precision",
-    "train.compile",
-    "train.activation_checkpointing",
-)
-
-
-def _own_pace(
-    folder: RunFolder, checkpoint: Checkpoint | None, identity: dict[str, Any], changes: Sequence[str]
-) -> float | None:
-    """Seconds of the run's steps until now; None where they were done in another way, or elsewhere."""
-    if checkpoint is None or any(change.startswith(_OTHER_SPEED) for change in changes):
-        return None
-    before = checkpoint.state()["identity"]
-    if any(before.get(key) != identity[key] for key in ("environment", "world_size")):
-        return None
-    return own_pace(folder.steps())
-
-
-def _held(trainer: Trainer) -> int:
-    """What this process holds besides the model and what its optimizer has by now; 0 where the system does not say."""
-    parts = trainer.parts
-    tensors = [*parts.model.parameters(), *parts.model.buffers(), *state_tensors(parts.optimizer).values()]
-    storages = [tensor.untyped_storage() for tensor in tensors if tensor.device.type == "cpu"]
-    own = {storage.data_ptr(): storage.nbytes() for storage in storages}  # tied ones count once
-    return max(0, (held_memory_bytes() or 0) - sum(own.values()))
-
-
-def _message_seconds(trainer: Trainer) -> float:
-    """What the gradients of a step take from process to process: the second message of their size, timed."""
-    runtime = trainer.parts.runtime
-    if runtime.world_size == 1:
-        return 0.0
-    numbers = sum(parameter.numel() for parameter in trainer.parts.model.parameters() if parameter.requires_grad)
-    message = torch.zeros(numbers, device=runtime.device)
-    runtime.sum(message)[0].item()  # the first also finds the way
-    started = time.perf_counter()
-    runtime.sum(message)[0].item()  # on a GPU it is over when its number is here
-    return time.perf_counter() - started
-
-
-def _earlier_peak(folder: RunFolder, checkpoint: Checkpoint | None, identity: dict[str, Any]) -> int:
-    """The most memory that earlier sittings of this run recorded; 0 where they held that of another device."""
-    before = checkpoint.state()["identity"].get("environment", {}) if checkpoint else {}
-    if before.get("device") != identity["environment"]["device"]:
-        return 0
-    recorded = [step.memory_bytes for step in folder.steps()]
-    with contextlib.suppress(IntegrityError, LookupError, TypeError):  # none yet, or of a class without a forecast
-        recorded.append(int(read_json(folder.path / "result.json")["forecast"]["actual"]["memory"]))
-    return max(recorded, default=0)
+def _begin(
+    sitting: _Sitting, trainer: Trainer, checkpoint: Checkpoint | None, said: list[str], changes: list[str], blocks: str
+) -> None:
+    """Leaves the records at the step that the run goes on from, and says so."""
+    folder, step = sitting.folder, trainer.progress.step
+    again = folder.last_step() - step
+    say_before(trainer, sitting.record, [*said, *folder.rewind(step)], changes, again, blocks)
+    say_where(checkpoint, trainer, sitting.record)
 
 
 def _identity(asked: Recipe, recipe: Recipe, runtime: Runtime, model: AnyModel, compiled: bool) -> dict[str, Any]:

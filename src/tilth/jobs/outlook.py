@@ -1,0 +1,159 @@
+"""What the steps that are left of a run should take: said before them, and held against what they took.
+
+    outlook = Outlook(recipe, config, dataset, folder, checkpoint, trainer)
+    outlook.say(changes, record)         before the first step, in all processes
+    outlook.against(watch)               after the last one: what `tilth train --json` prints of it
+
+A run that goes on is foretold by its own steps, where those to come will be done alike; any other by the rates of
+this machine (forecast_run.py). Classes of transformers' have no forecast.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from tilth.checkpoint.store import Checkpoint
+from tilth.core.environment import held_memory_bytes
+from tilth.core.errors import IntegrityError
+from tilth.core.files import read_json
+from tilth.core.rundir import Message, RunFolder
+from tilth.data.dataset import Dataset
+from tilth.jobs.forecast_run import RunForecast, Watch, misjudged, own_pace, run_forecast
+from tilth.jobs.recipe import Recipe
+from tilth.jobs.saying import Emit
+from tilth.model.config import ModelConfig
+from tilth.model.wrapped import AnyConfig
+from tilth.train.calibration import calibrated, doubt, is_kept, measure
+from tilth.train.optim import state_tensors
+from tilth.train.trainer import Trainer
+
+_OTHER_SPEED = (
+    "train.micro_batch",
+    "train.device",
+    "train.precision",
+    "train.compile",
+    "train.activation_checkpointing",
+)
+
+
+class Outlook:
+    """Of a run that stands where `trainer` does.
+
+    Args:
+        recipe: with the shape filled in.
+        config: of the model that is trained.
+        checkpoint: that the run goes on from, if any.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        config: AnyConfig,
+        dataset: Dataset,
+        folder: RunFolder,
+        checkpoint: Checkpoint | None,
+        trainer: Trainer,
+    ) -> None:
+        self._recipe, self._trainer, self._folder, self._checkpoint = recipe, trainer, folder, checkpoint
+        self._runtime, self._identity = trainer.parts.runtime, trainer.parts.identity
+        self._held_out = dataset.stream("validation").tokens
+        ends = trainer.stopping.reason(trainer.progress) is not None
+        self._config = config if isinstance(config, ModelConfig) and not ends else None
+        self._forecast: RunForecast | None = None
+        self._earlier_peak = 0
+
+    def say(self, changes: Sequence[str], record: Emit) -> None:
+        """Foretells and records it; nothing where no step is left, or the class is transformers'.
+
+        Args:
+            changes: of the recipe since the run began.
+        """
+        runtime = self._runtime
+        if not runtime.from_main(lambda: self._config is not None):
+            return
+        if runtime.any(runtime.is_main and not is_kept(runtime.device)):
+            # All at once, for in training they share the cores.
+            calibrated(runtime.device) if runtime.is_main else measure(runtime.device, "")
+        told = self._message_seconds()
+        if runtime.is_main and self._config is not None:
+            self._forecast = self._foretell(self._config, self._own_pace(changes), told)
+            record(Message(self._trainer.progress.step, "info", self._forecast.words()))
+            self._earlier_peak = self._recorded_peak()
+
+    def against(self, watch: Watch) -> dict[str, Any] | None:
+        """The forecast and what was, once the steps are done and before anything is written; a calibration that misled
+        is forgotten.
+        """
+        peak, forecast = max(self._runtime.peak_memory_bytes(), self._earlier_peak), self._forecast
+        if forecast is None:
+            return None
+        taken = watch.against(forecast, peak, self._recipe.train.price_per_hour)
+        if not forecast.own_pace and misjudged(taken):
+            doubt(self._runtime.device)
+        return taken
+
+    def _foretell(self, config: ModelConfig, pace: float | None, told: float) -> RunForecast:
+        trainer, parts = self._trainer, self._trainer.parts
+        total = trainer.stopping.total_steps
+        return run_forecast(
+            self._recipe,
+            config,
+            parts.micro_rows,
+            parts.runtime.device,
+            precision=parts.precision,
+            rows=parts.loader.share_rows,
+            steps=None if total is None else total - trainer.progress.step,
+            held_out=self._held_out,
+            held=functools.partial(_held, trainer),
+            spent=trainer.progress.seconds,
+            pace=pace,
+            told=told,
+        )
+
+    def _own_pace(self, changes: Sequence[str]) -> float | None:
+        """Seconds of the run's steps until now; None where they were done in another way, or elsewhere."""
+        if self._checkpoint is None or any(change.startswith(_OTHER_SPEED) for change in changes):
+            return None
+        before = self._checkpoint.state()["identity"]
+        if any(before.get(key) != self._identity[key] for key in ("environment", "world_size")):
+            return None
+        return own_pace(self._folder.steps())
+
+    def _message_seconds(self) -> float:
+        """What the gradients of a step take from process to process: the second message of their size, timed."""
+        runtime = self._runtime
+        if runtime.world_size == 1:
+            return 0.0
+        parameters = self._trainer.parts.model.parameters()
+        numbers = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
+        message = torch.zeros(numbers, device=runtime.device)
+        runtime.sum(message)[0].item()  # the first also finds the way
+        started = time.perf_counter()
+        runtime.sum(message)[0].item()  # on a GPU it is over when its number is here
+        return time.perf_counter() - started
+
+    def _recorded_peak(self) -> int:
+        """The most memory that earlier sittings of this run recorded; 0 where they held that of another device."""
+        before = self._checkpoint.state()["identity"].get("environment", {}) if self._checkpoint else {}
+        if before.get("device") != self._identity["environment"]["device"]:
+            return 0
+        recorded = [step.memory_bytes for step in self._folder.steps()]
+        with contextlib.suppress(IntegrityError, LookupError, TypeError):  # none yet, or of a class without a forecast
+            result = read_json(self._folder.path / "result.json")
+            recorded.append(int(result["forecast"]["actual"]["memory"]))
+        return max(recorded, default=0)
+
+
+def _held(trainer: Trainer) -> int:
+    """What this process holds besides the model and what its optimizer has by now; 0 where the system does not say."""
+    parts = trainer.parts
+    tensors = [*parts.model.parameters(), *parts.model.buffers(), *state_tensors(parts.optimizer).values()]
+    storages = [tensor.untyped_storage() for tensor in tensors if tensor.device.type == "cpu"]
+    own = {storage.data_ptr(): storage.nbytes() for storage in storages}  # tied ones count once
+    return max(0, (held_memory_bytes() or 0) - sum(own.values()))
