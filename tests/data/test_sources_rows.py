@@ -197,6 +197,9 @@ def test_a_csv_without_the_column_names_those_it_has(tmp_path: Path, raw: str, m
         read(tmp_path, raw, "a.csv")
     assert message in caught.value.message
     assert remedy in caught.value.remedy
+    (lost,) = read(tmp_path, raw, "a.csv", max_bad_rows=1)
+    assert [verdict.rule for verdict in lost.verdicts] == ["other_schema"] and lost.document is None
+    assert message.removeprefix("a.csv:1: ") in lost.verdicts[0].detail
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])

@@ -180,3 +180,14 @@ def test_nothing_is_allocated_and_numbers_are_made_up() -> None:
         huge = torch.ones(1 << 40)
         assert float(huge.sum()) == 0 and bool((huge > 2).any())
         assert meter.tape[0] == Take(0, 4 << 40, "other")
+
+
+@pytest.mark.parametrize("into", [False, True])
+def test_a_product_is_counted_by_what_it_sums_over(into: bool) -> None:
+    with Paper() as meter:
+        left, right, out = torch.ones(3, 7), torch.ones(7, 5), torch.ones(3, 5)
+        meter.begin("working")
+        torch.mm(left, right, out=out) if into else torch.mm(left, right)
+        torch.addmm(out, left, right)
+        torch.baddbmm(out[None], left[None], right[None])
+    assert [kind.flops for kind in meter.work.elements()] == [2 * 3 * 7 * 5] * 3

@@ -151,7 +151,11 @@ def return_freed_blocks() -> None:
 
 
 def give_back_freed_blocks() -> None:
-    """Gives back once what `keep_freed_blocks` has kept, or other work of this process has left."""
+    """Gives back once what `keep_freed_blocks` has kept, or other work of this process has left. Arrow keeps a store of
+    its own: 100 MB and more where data was prepared.
+    """
+    if arrow := sys.modules.get("pyarrow"):
+        arrow.default_memory_pool().release_unused()
     if _is_glibc():
         ctypes.CDLL(None).malloc_trim(0)
 

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from tilth.checkpoint.store import Checkpoint
-from tilth.core.environment import held_memory_bytes
+from tilth.core.environment import give_back_freed_blocks, held_memory_bytes
 from tilth.core.errors import IntegrityError
 from tilth.core.files import read_json
 from tilth.core.rundir import Message, RunFolder
@@ -152,6 +152,7 @@ class Outlook:
 
 def _held(trainer: Trainer) -> int:
     """What this process holds besides the model and what its optimizer has by now; 0 where the system does not say."""
+    give_back_freed_blocks()  # what the forecast itself has left is there for the steps
     parts = trainer.parts
     tensors = [*parts.model.parameters(), *parts.model.buffers(), *state_tensors(parts.optimizer).values()]
     storages = [tensor.untyped_storage() for tensor in tensors if tensor.device.type == "cpu"]

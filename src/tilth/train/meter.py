@@ -135,7 +135,8 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         first = made[0] if made else read[0]
         kind, flops, dtype = "pass", 0, first.dtype
         if name in _PRODUCTS:
-            kind, flops = "product", 2 * first.numel() * read[-1].shape[-2]
+            left = args[1 if "add" in name else 0]  # addmm(input, left, right)
+            kind, flops = "product", 2 * first.numel() * left.shape[-1]
         elif name.startswith("_scaled_dot_product"):
             kind, flops = "attention", _attention_flops(name, read)
         elif name.startswith("_fused_"):

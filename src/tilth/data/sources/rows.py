@@ -136,6 +136,9 @@ def read_csv(intake: Intake, pieces: Iterable[bytes]) -> Iterator[Outcome]:
         return
     shape = shape_of(intake.config)
     columns = _columns(intake, header, shape)
+    if isinstance(columns, Note):
+        yield intake.lose(intake.item.locator, columns)
+        return
     only = columns.index(shape.columns[0]) if intake.config.template is None and intake.config.map is None else None
     tally = Tally(intake)
     for record in rows:
@@ -161,22 +164,25 @@ def read_csv(intake: Intake, pieces: Iterable[bytes]) -> Iterator[Outcome]:
     tally.judge()
 
 
-def _columns(intake: Intake, header: Record, shape: Shape) -> list[str]:
-    path = intake.item.path
+def _columns(intake: Intake, header: Record, shape: Shape) -> list[str] | Note:
+    """The names of the columns; where they are not those that the recipe names, an error, or a note that says so."""
+    place = f"{intake.item.path}:{header.line}"
     columns = [cell.decode("utf-8", "replace").strip() for cell in header.cells]
     wanted = [*shape.columns, *shape.optional]
     twice = [name for name in wanted if columns.count(name) > 1]
-    if twice:
-        raise DataError(f"{path}:{header.line}: two columns are called {twice[0]!r}", "rename one of them in the file")
     missing = [name for name in shape.columns if name not in columns]
-    if not missing:
+    if twice:
+        why, remedy = f"two columns are called {twice[0]!r}", "rename one of them in the file"
+    elif missing:
+        shown = ", ".join(map(short, columns[:20])) or "none"
+        why, remedy = f"no column {missing[0]!r}; the columns are {shown}", column_remedy(missing[0], columns)
+        if ";" in shown:
+            remedy += "; the cells look separated by ';', which must be ',' (or a tab in a .tsv)"
+    else:
         return columns
-    shown = ", ".join(map(short, columns[:20])) or "none"
-    semicolons = "; the cells look separated by ';', which must be ',' (or a tab in a .tsv)" if ";" in shown else ""
-    raise DataError(
-        f"{path}:{header.line}: no column {missing[0]!r}; the columns are {shown}",
-        column_remedy(missing[0], columns) + semicolons,
-    )
+    if intake.config.max_bad_rows == 1:
+        return Note("other_schema", "", f"{intake.item.locator}: {why}")
+    raise DataError(f"{place}: {why}", f"{remedy}; `max_bad_rows: 1` counts such files and goes on")
 
 
 def column_remedy(missing: str, columns: Sequence[str]) -> str:
