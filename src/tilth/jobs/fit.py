@@ -20,7 +20,7 @@ from tilth.core.errors import RecipeError
 from tilth.jobs.forecast_run import memory_forecast
 from tilth.jobs.recipe import Recipe
 from tilth.model.adapter_config import AdapterConfig
-from tilth.model.config import ModelConfig
+from tilth.model.wrapped import AnyConfig
 from tilth.train.footprint import Desk
 
 Checkpointing = Literal["none", "full"]
@@ -67,7 +67,7 @@ def parse_bytes(text: str) -> int:
 
 def fits(
     recipe: Recipe,
-    config: ModelConfig,
+    config: AnyConfig,
     device: torch.device,
     room: int,
     precision: Precision,

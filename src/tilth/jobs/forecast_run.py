@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -31,12 +32,11 @@ from tilth.evaluate.evaluator import piece_rows, piece_sums
 from tilth.jobs.objectives import packing_of
 from tilth.jobs.recipe import Recipe
 from tilth.model.adapters import apply_adapter
-from tilth.model.config import ModelConfig
 from tilth.model.freezing import freeze
 from tilth.model.precision import DTYPES
 from tilth.model.recompute import recompute_layers
-from tilth.model.transformer import Transformer
-from tilth.model.wrapped import AnyModel
+from tilth.model.wrapped import AnyConfig, AnyModel, empty_model
+from tilth.model.wrapped_config import WrappedConfig
 from tilth.train.calibration import calibrated
 from tilth.train.footprint import Desk, Plan, When
 from tilth.train.known import Figures, known
@@ -127,7 +127,7 @@ class RunForecast:
 
 def memory_forecast(
     recipe: Recipe,
-    config: ModelConfig,
+    config: AnyConfig,
     micro_rows: int,
     device: torch.device,
     *,
@@ -152,7 +152,7 @@ def memory_forecast(
 
 def run_forecast(
     recipe: Recipe,
-    config: ModelConfig,
+    config: AnyConfig,
     micro_rows: int,
     device: torch.device,
     *,
@@ -254,7 +254,7 @@ class _Run:
     """A run as it was chosen: `rows` of a process's share, `micro_rows` of them at once, tokens that are held out."""
 
     recipe: Recipe
-    config: ModelConfig
+    config: AnyConfig
     micro_rows: int
     rows: int
     held_out: int
@@ -316,7 +316,7 @@ def _figures(run: _Run, desk: Desk | None = None) -> Figures:
         if run.held_out
         else None,
     )
-    facts = {
+    facts: dict[str, Any] = {
         "model": config.model_dump(mode="json"),
         "adapter": None if recipe.adapter is None else recipe.adapter.model_dump(mode="json"),
         "train": recipe.train.model_dump(mode="json", exclude=_OF_NO_SHAPE),
@@ -324,12 +324,13 @@ def _figures(run: _Run, desk: Desk | None = None) -> Figures:
         "evaluated": evaluated if run.held_out else 0,
         "in": [run.precision, device.type],
     }
+    if isinstance(config, WrappedConfig):
+        facts["of"] = version("transformers")
     return known(facts, lambda: (desk or Desk()).footprint(plan))
 
 
-def _model(recipe: Recipe, config: ModelConfig, precision: Precision, device: torch.device) -> AnyModel:
-    with device:
-        model = Transformer(config)
+def _model(recipe: Recipe, config: AnyConfig, precision: Precision, device: torch.device) -> AnyModel:
+    model = empty_model(config, device)
     if recipe.adapter is not None:
         apply_adapter(model, recipe.adapter, recipe.train.seed, dtype=DTYPES.get(precision))
     if recipe.train.freeze:

@@ -20,8 +20,7 @@ from tilth.core.environment import Precision
 from tilth.data.loader import Loader
 from tilth.jobs.forecast_run import memory_forecast
 from tilth.jobs.recipe import Recipe
-from tilth.jobs.room import least_bytes, least_slots, room_of
-from tilth.model.config import ModelConfig, parameter_count
+from tilth.jobs.room import least_bytes, least_slots, parameters_of, room_of
 from tilth.model.precision import resolve_precision
 from tilth.model.wrapped import AnyConfig, AnyModel
 from tilth.train.probe import Trial, fastest, largest
@@ -74,14 +73,13 @@ def planned_rows(recipe: Recipe, config: AnyConfig, share: int, device: torch.de
 
 def largest_fitting(recipe: Recipe, config: AnyConfig, share: int, device: torch.device, precision: Precision) -> int:
     """The most rows of which the run still fits by its forecast, in equal pieces of the share; on a CPU at most those
-    whose activations stay within 1 GiB. A class of transformers', of which there is no forecast, gets a quarter of the
-    memory for its activations.
+    whose activations stay within 1 GiB.
     """
     room = room_of(device)
     bounded = _within_bound(config, share, device)
-    if room is None or not isinstance(config, ModelConfig):
+    if room is None:
         return bounded
-    if device.type != "cuda" and least_bytes(recipe, parameter_count(config)) + _MOST < room // 2:
+    if device.type != "cuda" and least_bytes(recipe, parameters_of(config)) + _MOST < room // 2:
         return bounded  # a forecast takes a second or two
     rows = share if device.type == "cuda" else bounded
     forecast = functools.partial(memory_forecast, recipe, config, device=device, precision=precision, rows=share)

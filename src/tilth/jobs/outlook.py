@@ -5,7 +5,7 @@
     outlook.against(watch)               after the last one: what `tilth train --json` prints of it
 
 A run that goes on is foretold by its own steps, where those to come will be done alike; any other by the rates of
-this machine (forecast_run.py). Classes of transformers' have no forecast.
+this machine (forecast_run.py).
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from tilth.data.dataset import Dataset
 from tilth.jobs.forecast_run import RunForecast, Watch, misjudged, own_pace, run_forecast
 from tilth.jobs.recipe import Recipe
 from tilth.jobs.saying import Emit
-from tilth.model.config import ModelConfig
 from tilth.model.wrapped import AnyConfig
 from tilth.train.calibration import calibrated, doubt, is_kept, measure
 from tilth.train.optim import state_tensors
@@ -64,12 +63,12 @@ class Outlook:
         self._runtime, self._identity = trainer.parts.runtime, trainer.parts.identity
         self._held_out = dataset.stream("validation").tokens
         ends = trainer.stopping.reason(trainer.progress) is not None
-        self._config = config if isinstance(config, ModelConfig) and not ends else None
+        self._config = None if ends else config
         self._forecast: RunForecast | None = None
         self._earlier_peak = 0
 
     def say(self, changes: Sequence[str], record: Emit) -> None:
-        """Foretells and records it; nothing where no step is left, or the class is transformers'.
+        """Foretells and records it; nothing where no step is left.
 
         Args:
             changes: of the recipe since the run began.
@@ -98,7 +97,7 @@ class Outlook:
             doubt(self._runtime.device)
         return taken
 
-    def _foretell(self, config: ModelConfig, pace: float | None, told: float) -> RunForecast:
+    def _foretell(self, config: AnyConfig, pace: float | None, told: float) -> RunForecast:
         trainer, parts = self._trainer, self._trainer.parts
         total = trainer.stopping.total_steps
         return run_forecast(
@@ -144,7 +143,7 @@ class Outlook:
         if before.get("device") != self._identity["environment"]["device"]:
             return 0
         recorded = [step.memory_bytes for step in self._folder.steps()]
-        with contextlib.suppress(IntegrityError, LookupError, TypeError):  # none yet, or of a class without a forecast
+        with contextlib.suppress(IntegrityError, LookupError, TypeError):  # none yet
             result = read_json(self._folder.path / "result.json")
             recorded.append(int(result["forecast"]["actual"]["memory"]))
         return max(recorded, default=0)

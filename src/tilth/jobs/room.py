@@ -32,7 +32,7 @@ def check_room(recipe: Recipe, model: AnyConfig, device: torch.device) -> None:
     room = room_of(device)
     if room is None or (isinstance(model, ModelConfig) and model.from_ is not None):
         return
-    parameters = _parameters(model)
+    parameters = parameters_of(model)
     least = least_bytes(recipe, parameters)
     if least > room:
         raise RecipeError(
@@ -49,7 +49,8 @@ def check_room(recipe: Recipe, model: AnyConfig, device: torch.device) -> None:
         )
 
 
-def _parameters(model: AnyConfig) -> int:
+def parameters_of(model: AnyConfig) -> int:
+    """Numbers that it has, tied ones once; without the embeddings as long as the vocabulary is not known."""
     if isinstance(model, WrappedConfig):
         return model.parameters
     return parameter_count(model if model.vocab_size else model.model_copy(update={"vocab_size": 1}))

@@ -141,6 +141,11 @@ class Transformer(nn.Module):
         return logits_BTV if cap is None else (logits_BTV / cap).tanh() * cap
 
     @property
+    def input_weight(self) -> Tensor:
+        """The embeddings of the tokens [V, D]."""
+        return self.embed_tokens.weight
+
+    @property
     def output_weight(self) -> Tensor:
         """The output matrix [V, D]: the token embedding itself when tied."""
         return self.embed_tokens.weight if self.lm_head is None else self.lm_head.weight

@@ -2,6 +2,7 @@
 
     load_wrapped(folder, device) -> WrappedModel     weights from safetensors; no code from the checkpoint is run
     build_wrapped(config, device) -> WrappedModel    the class without them, for what a run has saved
+    empty_model(config, device) -> AnyModel          shapes alone, of ours too
     WrappedModel.forward(...)                        what its output layer is given [B, T, D]
     WrappedModel.logits, output_weight, output_bias, new_cache, config
 
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 from tilth.core.errors import CheckpointError
 from tilth.model.attention import document_mask
 from tilth.model.config import ModelConfig
+from tilth.model.paper import on_paper
 from tilth.model.transformer import Transformer
 from tilth.model.wrapped_config import (
     WrappedConfig,
@@ -166,6 +168,8 @@ class WrappedModel(nn.Module):
 
     @torch.no_grad()
     def _check_output(self) -> None:
+        if self.output_weight.is_meta or on_paper(self.output_weight):  # there is nothing to compare
+            return
         ids = _some_ids(self.config, 5, self.output_weight.device)
         with _evaluating(self):
             theirs, ours = self.hf(input_ids=ids).logits, self.logits(self(ids))
@@ -229,7 +233,14 @@ def build_wrapped(config: WrappedConfig, device: torch.device | str = "cpu") -> 
         hf = auto_class(config).from_config(
             their_config(config, Path("config.json")), dtype=torch.float32, trust_remote_code=False
         )
-    return WrappedModel(hf.to(device), config)
+    there = next(hf.parameters()).device == torch.device(device)
+    return WrappedModel(hf if there else hf.to(device), config)
+
+
+def empty_model(config: AnyConfig, device: torch.device | str) -> AnyModel:
+    """The model as far as its shapes go; what its weights hold is not said. For torch's meta device, and on paper."""
+    with torch.device(device):
+        return build_wrapped(config, device) if isinstance(config, WrappedConfig) else Transformer(config)
 
 
 @contextlib.contextmanager

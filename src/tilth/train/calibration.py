@@ -20,6 +20,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +35,17 @@ from tilth.core.files import disk, read_sealed, write_sealed
 from tilth.train.meter import Kind
 from tilth.train.torch_optim import AdamW
 
-VERSION = 1
+VERSION = 2
 REPEATS = 3
 PATIENCE = 0.1
 """Seconds for which each measurement is repeated: on a busy machine one of many repeats is undisturbed."""
 _DTYPES = (torch.float32, torch.bfloat16)
 _SIDES = ((128, 128, 128), (512, 256, 256), (1024, 768, 768))
 _NUMBERS = (1 << 12, 1 << 18, 1 << 23)
+_CACHE, _MOST = 96 << 20, 128
+"""Bytes that a measurement goes over before it comes to the same again; sets of tensors at the most."""
+_CHAIN = 50
+_aten = torch.ops.aten
 
 Curve = list[tuple[float, float]]
 
@@ -54,7 +59,7 @@ class Calibration:
         key: of what it was measured on; another machine has another.
         curves: by kind of work and dtype (`product/bfloat16`), sizes rising: operations of products and attention, else
             bytes.
-        call: seconds of an operation on almost nothing, forward.
+        call: seconds of an operation on almost nothing.
     """
 
     made: str
@@ -140,49 +145,89 @@ def measure(device: torch.device, key: str) -> Calibration:
         name = str(dtype).removeprefix("torch.")
         curves[f"product/{name}"] = [_product(device, dtype, *sides) for sides in _SIDES]
         curves[f"attention/{name}"] = [_attention(device, dtype)]
-    for name, work in (("pass", torch.Tensor.neg), ("slow", F.gelu)):
+    for name, work in (("pass", torch.neg), ("slow", _aten.gelu.out)):
         curves[f"{name}/float32"] = [_pass(device, work, numbers) for numbers in _NUMBERS]
     curves["update/float32"] = [_update(device)]
-    tiny = torch.ones(8, device=device)
-    return Calibration(date.today().isoformat(), key, curves, _best(device, lambda: tiny + 1, 50) / 50)
+    return Calibration(date.today().isoformat(), key, curves, _call(device))
 
 
-def _best(device: torch.device, work: Callable[[], Any], times: int = 1) -> float:
-    """The shortest of some repeats, the first one left out."""
+def _best(device: torch.device, works: Sequence[Callable[[], Any]]) -> float:
+    """Seconds of one of them: all are done in turn, and the shortest turn counts, the first one left out."""
     found: list[float] = []
     while len(found) <= REPEATS or sum(found) < PATIENCE:
         start = time.perf_counter()
-        for _ in range(times):
+        for work in works:
             work()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         found.append(time.perf_counter() - start)
-    return min(found[1:])
+    return min(found[1:]) / len(works)
+
+
+def _cold(size: int) -> range:
+    """As many times as tensors of `size` bytes in all are to be there, so that each is out of the cache when it is used
+    again: that is how a step finds them.
+    """
+    return range(max(1, min(_MOST, _CACHE // size)))
 
 
 def _product(device: torch.device, dtype: torch.dtype, rows: int, width: int, inner: int) -> tuple[float, float]:
-    x, weight = (torch.ones(size, device=device, dtype=dtype) for size in ((rows, width), (inner, width)))
-    return 2.0 * rows * width * inner, _best(device, lambda: F.linear(x, weight))
+    """The three of a linear layer: its output, and the gradients of its input and of its weight."""
+
+    def layer() -> list[Callable[[], Any]]:
+        shapes = ((rows, width), (inner, width), (rows, inner))
+        x, weight, out = (torch.ones(shape, device=device, dtype=dtype) for shape in shapes)
+        dx, dweight = torch.empty_like(x), torch.empty_like(weight)
+        return [
+            lambda: torch.mm(x, weight.T, out=out),
+            lambda: torch.mm(out, weight, out=dx),
+            lambda: torch.mm(out.T, x, out=dweight),
+        ]
+
+    size = 2 * (rows * width + inner * width + rows * inner) * dtype.itemsize
+    works = [work for _ in _cold(size) for work in layer()]
+    return 2.0 * rows * width * inner, _best(device, works)
 
 
 def _attention(device: torch.device, dtype: torch.dtype) -> tuple[float, float]:
     shape = (2, 4, 256, 64)
-    q, k, v = (torch.ones(shape, device=device, dtype=dtype, requires_grad=True) for _ in range(3))
 
-    def both() -> None:
-        out = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        torch.autograd.grad(out, (q, k, v), torch.ones_like(out))
+    def layer() -> Callable[[], Any]:
+        q, k, v = (torch.ones(shape, device=device, dtype=dtype, requires_grad=True) for _ in range(3))
 
-    return 14.0 * math.prod(shape) * shape[2], _best(device, both)
+        def both() -> None:
+            out = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+            torch.autograd.grad(out, (q, k, v), torch.ones_like(out))
+
+        return both
+
+    works = [layer() for _ in _cold(8 * math.prod(shape) * dtype.itemsize)]
+    return 14.0 * math.prod(shape) * shape[2], _best(device, works)
 
 
-def _pass(device: torch.device, work: Callable[[Tensor], Tensor], numbers: int) -> tuple[float, float]:
-    x = torch.ones(numbers, device=device)
-    return 8.0 * numbers, _best(device, lambda: work(x))
+def _pass(device: torch.device, work: Callable[..., Tensor], numbers: int) -> tuple[float, float]:
+    def one() -> Callable[[], Tensor]:
+        x = torch.ones(numbers, device=device)
+        return partial(work, x, out=torch.empty_like(x))
+
+    return 8.0 * numbers, _best(device, [one() for _ in _cold(8 * numbers)])
 
 
 def _update(device: torch.device) -> tuple[float, float]:
     parameter = torch.nn.Parameter(torch.ones(1 << 21, device=device))
     parameter.grad = torch.ones_like(parameter)
     optimizer = AdamW([parameter], fused=True)
-    return 16.0 * parameter.numel(), _best(device, optimizer.step)
+    return 16.0 * parameter.numel(), _best(device, [optimizer.step])
+
+
+def _call(device: torch.device) -> float:
+    """Seconds of an operation on almost nothing, forward and back; on a GPU, of asking for it."""
+    tiny = torch.ones(8, device=device, requires_grad=True)
+
+    def chain() -> None:
+        out = tiny
+        for _ in range(_CHAIN):
+            out = out * 1.0
+        torch.autograd.grad(out, tiny, torch.ones_like(out))
+
+    return _best(device, [chain]) / (2 * _CHAIN)

@@ -31,7 +31,6 @@ from tilth.jobs.preflight.gather import gather_facts
 from tilth.jobs.preflight.rules import Fault, judge
 from tilth.jobs.preflight.sight import Row, first_rows
 from tilth.jobs.recipe import Recipe
-from tilth.model.config import ModelConfig
 
 Say = Callable[[str], None]
 _TOLD_BY_TRAINING = ("warmup", "batch")
@@ -89,7 +88,6 @@ def _forecast(
     if facts.model is None or run is None:
         return None, []
     config = complete_model(base.config if base else recipe.model, dataset.tokenizer, grows=base is not None)
-    assert isinstance(config, ModelConfig), "of others there are no facts"
     device, share = pick_device(recipe.train.device), -(-run.rows_per_step // launched().world_size)
     precision = choose_precision(recipe, config, share, device)
     micro_rows = planned_rows(recipe, config, share, device, precision)

@@ -29,7 +29,6 @@ from tilth.jobs.preflight.vocabulary import ends_of, vocabulary_facts
 from tilth.jobs.recipe import Recipe
 from tilth.jobs.room import check_room
 from tilth.jobs.runs import reading_habits
-from tilth.model.config import ModelConfig
 
 ResultT = TypeVar("ResultT")
 
@@ -97,8 +96,6 @@ def _model(trial: _Trial, recipe: Recipe, dataset: Dataset, base: Base | None) -
     if config is None:  # refused
         return None, None
     trial("memory", lambda: check_room(recipe, config, pick_device(recipe.train.device)))
-    if not isinstance(config, ModelConfig):  # a class of transformers': what it keeps and computes is not known here
-        return None, config.vocabulary
     return trial("model", lambda: model_facts(recipe, config)), config.vocabulary
 
 

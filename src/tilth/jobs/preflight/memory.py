@@ -10,17 +10,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 from torch.nn import Parameter
 
 from tilth.jobs.recipe import Recipe
 from tilth.model.adapters import apply_adapter, book_of, lora_layers
-from tilth.model.config import ModelConfig
 from tilth.model.freezing import freeze
 from tilth.model.precision import DTYPES
 from tilth.model.quantize import nf4_bytes
-from tilth.model.transformer import Transformer
+from tilth.model.wrapped import AnyConfig, AnyModel, empty_model
 from tilth.train.optim import state_bytes
 
 _FLOAT = 4
@@ -48,14 +46,13 @@ class ModelFacts:
     guessed: str
 
 
-def model_facts(recipe: Recipe, config: ModelConfig) -> ModelFacts:
+def model_facts(recipe: Recipe, config: AnyConfig) -> ModelFacts:
     """Counts the model of a recipe; RecipeError where adapter or freezing name nothing, or leave nothing to train.
 
     Args:
         config: with the vocabulary known.
     """
-    with torch.device("meta"):
-        model = Transformer(config)
+    model = empty_model(config, "meta")
     adapter = recipe.adapter
     if adapter is not None:
         apply_adapter(model, adapter.model_copy(update={"quantize": None}), recipe.train.seed)
@@ -63,7 +60,7 @@ def model_facts(recipe: Recipe, config: ModelConfig) -> ModelFacts:
         freeze(model, recipe.train.freeze)
     parameters = list(model.parameters())
     trained = [parameter for parameter in parameters if parameter.requires_grad]
-    embeddings = [model.embed_tokens.weight, model.output_weight]
+    embeddings = [model.input_weight, model.output_weight]
     return ModelFacts(
         sum(parameter.numel() for parameter in parameters),
         sum(parameter.numel() for parameter in trained),
@@ -75,13 +72,13 @@ def model_facts(recipe: Recipe, config: ModelConfig) -> ModelFacts:
     )
 
 
-def _kept(model: Transformer) -> list[Parameter]:
+def _kept(model: AnyModel) -> list[Parameter]:
     """The base's tensors that the adapter has a copy of, which trains (`modules_to_save`)."""
     book = book_of(model)
     return list(book.base.values()) if book else []
 
 
-def _saved(recipe: Recipe, model: Transformer) -> int:
+def _saved(recipe: Recipe, model: AnyModel) -> int:
     """Bytes by which matrices beside an adapter take less than in fp32."""
     found = (layer.weight for layer in lora_layers(model).values())
     matrices: list[Tensor] = [matrix for matrix in found if matrix is not None]
