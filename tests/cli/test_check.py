@@ -42,7 +42,8 @@ def test_a_healthy_run_is_shown_and_told_as_json(tmp_path: Path, cli: Cli) -> No
     sets = sft(tmp_path)
     said = cli("check", "r.yaml", "--json", sets=sets)
     found = said.json()
-    assert list(found)[: len(KEYS)] == KEYS and found["ok"] and found["errors"] == found["warnings"] == []
+    assert list(found)[: len(KEYS)] == KEYS and found["ok"] and found["errors"] == []
+    assert [warning["rule"] for warning in found["warnings"]] == ["small_validation"]
     assert found["rows"] == found["splits"]["train"]["documents"] and found["forecast"]["steps"] == 12
     assert "nothing is prepared of this recipe yet" in said.err
     assert "row 1 of training: " in said.out and "--- document 1: " in said.out, "borders are seen"

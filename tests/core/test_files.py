@@ -54,6 +54,13 @@ def fill(folder: Path) -> None:
     (folder / "sub" / "b.txt").write_text("text")
 
 
+def test_a_place_that_is_a_folder_is_named_as_it_was_typed(tmp_path: Path) -> None:
+    (tmp_path / "else").mkdir()
+    with pytest.raises(StorageError, match=r"cannot write \S*/else: Is a directory"):
+        files.write_file(tmp_path / "else", b"one")
+    assert [path.name for path in tmp_path.iterdir()] == ["else"]
+
+
 def test_write_file_replaces_whole(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "x"
     files.write_file(path, b"one")

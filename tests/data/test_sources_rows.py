@@ -117,6 +117,15 @@ def test_rows_without_the_key_are_one_complaint_and_the_remedy_names_their_keys(
     with pytest.raises(DataError, match="no 'ask'") as caught:
         read(tmp_path, '{"q": "a", "a": "b"}', "c.jsonl", map={"prompt": "ask", "completion": "a"})
     assert caught.value.remedy.startswith("the rows have q, a: check `map: {prompt: ask, completion: a}`")
+    for row, answers in (
+        ('{"prompt": "a", "completion": "bc"}', "map: {prompt: prompt, completion: completion}"),
+        ('{"instruction": "a", "input": "", "output": "bc"}', "map: {prompt: instruction, completion: output}"),
+        ('{"conversations": []}', "map: {messages: conversations}"),
+    ):
+        with pytest.raises(DataError) as caught:
+            read(tmp_path, row, "chat.jsonl")
+        assert f"for questions and answers (train.objective: sft) write `{answers}`" in caught.value.remedy
+        assert ("as text `field: " in caught.value.remedy) == ("bc" in row)
     with pytest.raises(DataError) as caught:
         read(tmp_path, '{"n": 1}', "d.jsonl")
     assert caught.value.remedy.startswith("the rows have n: none of it is a text")
@@ -188,6 +197,7 @@ def test_csv_cells_may_be_longer_than_the_standard_library_takes(tmp_path: Path)
     [
         ("id,body\n1,a", "a.csv:1: no column 'text'; the columns are 'id', 'body'", "name the column"),
         ("id,Text\n1,a", "a.csv:1: no column 'text'; the columns are 'id', 'Text'", "did you mean `Text`?"),
+        ("prompt,completion\n1,a", "no column 'text'", "write `map: {prompt: prompt, completion: completion}`"),
         ("id;text\n1;a", "no column 'text'; the columns are 'id;text'", "look separated by ';'"),
         ("text,text\n1,a", "two columns are called 'text'", "rename"),
     ],

@@ -30,12 +30,14 @@ from tilth.jobs.start import starting_model
 from tilth.model.adapters import book_of, lora_layers
 from tilth.model.quantize import NF4
 from tilth.tokenizer import TokenizerConfig, train_tokenizer
+from tilth.train.config import TrainConfig
 from tilth.train.optim import make_optimizer, state_bytes
 
 pytestmark = pytest.mark.slow
 
 CHATML = ["<|im_start|>", "<|im_end|>"]
 NO_END = "{% for m in messages %}{{ m.role }}: {% generation %}{{ m.content }}{% endgeneration %}\n{% endfor %}"
+MASKED = TrainConfig(objective="masked_lm", steps=1, batch_tokens=64)
 Row = dict[str, Any]
 
 
@@ -66,7 +68,8 @@ def looked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Pre
 
 
 def rules(found: Preflight) -> tuple[set[str], set[str]]:
-    return {fault.rule for fault in found.errors}, {fault.rule for fault in found.warnings}
+    """Errors and warnings, but the one that all these data are small: it has a test of its own."""
+    return {fault.rule for fault in found.errors}, {fault.rule for fault in found.warnings} - {"small_validation"}
 
 
 def llama(folder: Path, vocab_size: int = 260, **changes: Any) -> Path:
@@ -140,6 +143,43 @@ def test_what_is_too_long_is_counted_by_what_becomes_of_it(
     assert said["without_end"] == (long if too_long == "truncate" else 0), "what is cut off loses its end"
     assert ("without_end" in rules(found)[1]) == (too_long == "truncate")
     assert found.ok == (too_long != "error") == bool(found.rows)
+
+
+def test_plain_text_may_be_split(looked: Callable[..., Preflight]) -> None:
+    long = [{"text": f"{n} " * 60} for n in range(10, 40)]
+    packed = looked(long, "data.packing.too_long=split", objective="causal_lm")
+    assert summary(packed)["split"] > 0 and rules(packed) == (set(), set())
+
+
+def test_to_drop_is_not_offered_where_it_would_leave_nothing(looked: Callable[..., Preflight]) -> None:
+    long = [{"prompt": f"{n} " * 60, "completion": f"{n}"} for n in range(10, 40)]
+    for rows, offered in ((long, False), ([*long, *pairs(90)], True)):
+        (split,) = (fault for fault in looked(rows, "data.packing.too_long=split").warnings if fault.rule == "split")
+        assert ("too_long: drop" in split.remedy) == offered
+        (error,) = looked(rows, "data.packing.too_long=error").errors
+        assert error.rule == "too_long" and ("drop" in error.remedy) == offered and "split" in error.remedy
+    texts = [{"text": f"{n} " * 3000} for n in range(10, 40)]
+    (gone,) = looked(texts, "data.packing.too_long=drop", objective="causal_lm").errors
+    assert gone.remedy == "data.packing.too_long: split, or model.context_length above 64"
+    (error,) = looked(texts, "data.packing.too_long=error", objective="causal_lm").errors
+    assert error.remedy == "set data.packing.too_long to split", "no context of so many tokens is offered"
+
+
+def test_answers_without_answers_are_noticed(looked: Callable[..., Preflight]) -> None:
+    as_text = ["data.sources=[{path: rows.jsonl, field: prompt}]"]
+    assert rules(looked(pairs(), *as_text)) == (set(), {"no_answers"})
+    assert rules(looked(pairs(), *as_text, "data.packing.too_long=split", objective="causal_lm"))[1] == set()
+    assert rules(looked(pairs())) == (set(), set())
+
+
+def test_a_validation_split_of_a_few_tokens_is_noticed(looked: Callable[..., Preflight]) -> None:
+    for count, noisy in ((20, True), (400, False)):
+        found = looked([{"text": f"word{n} of{n} and{n} more{n}"} for n in range(count)], objective="causal_lm")
+        tokens = found.facts.validation.tokens
+        said = [fault.message for fault in found.warnings if fault.rule == "small_validation"]
+        assert said == ([f"validation predicts {tokens} tokens in all: figures of so few are noise"] if noisy else [])
+    hidden = replace(found.facts, recipe=found.facts.recipe.model_copy(update={"train": MASKED}))
+    assert tokens < 6 * 1000 and "small_validation" in {fault.rule for fault in judge(hidden)[1]}
 
 
 def test_answers_that_are_all_cut_off_are_an_error_and_some_a_warning(looked: Callable[..., Preflight]) -> None:
@@ -322,7 +362,7 @@ def test_new_tokens_of_which_nothing_is_learned_are_noticed(looked: Callable[...
     found = looked(pairs(), *sets)
     assert found.ok and rules(found)[1] == {"new_tokens"}
     assert found.facts.vocabulary.new_tokens == tuple(CHATML)
-    remedy = found.warnings[0].remedy
+    (remedy,) = (fault.remedy for fault in found.warnings if fault.rule == "new_tokens")
     key, _, value = remedy.partition(": ")
     assert rules(looked(pairs(), *sets, f"{key}={value}")) == (set(), set()), "the remedy helps"
     assert rules(looked(pairs(), *[s for s in sets if not s.startswith("adapter")])) == (set(), set()), "all trains"

@@ -36,6 +36,7 @@ from tilth.cli.options import (
     Sets,
     Workers,
     Workspace,
+    file_to_write,
     which,
 )
 from tilth.cli.writing import chat, generate
@@ -320,10 +321,11 @@ def report(
     from tilth.jobs.data_report import report_data, write_page
     from tilth.jobs.locate import locate_data
 
+    page = None if html is None else file_to_write("--html", html)
     dataset, _ = locate_data(data, workspace)
     figures = report_data(dataset)
-    if html is not None:
-        print(f"page: {write_page(dataset, figures, html)}", file=sys.stderr)
+    if page is not None:
+        print(f"page: {write_page(dataset, figures, page)}", file=sys.stderr)
     with results():
         print_report(figures)
         if as_json:

@@ -43,6 +43,13 @@ AdapterOption = Annotated[
 ]
 
 
+def file_to_write(option: str, path: Path) -> Path:
+    """The file that an option names, as it was typed; RecipeError where that is a folder (`.`, as is an empty one)."""
+    if path.is_dir() or not path.name:
+        raise RecipeError(f"{option} {path}: this is a folder", f"name a file, such as {option} {path / 'page.html'}")
+    return path
+
+
 def which(checkpoint: str) -> Any:
     """The weights that `--checkpoint` names: a word, or a step."""
     if checkpoint.isascii() and checkpoint.isdigit():

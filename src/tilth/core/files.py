@@ -72,8 +72,10 @@ def write_file(path: Path, data: bytes | Iterable[bytes | memoryview]) -> str:
             _, digest = disk.write(temporary, [data] if isinstance(data, bytes) else data)
             disk.replace(temporary, path)
             disk.sync_folder(path.parent)
-        except OSError:
+        except OSError as error:
             temporary.unlink(missing_ok=True)
+            if str(error.filename) == str(temporary):  # nobody typed that name
+                error.filename = str(path)
             raise
     return digest
 

@@ -38,6 +38,8 @@ PACKING_VERSION = 1
 """Changes when the same documents come into other rows: a run never goes on in another order."""
 
 TOO_LONG, NO_STEP, UNTRAINED = "too_long", "nothing_to_predict", "nothing_trained"
+_LONGER = 16
+"""Times the context: what is beyond that is split, not read whole."""
 Bool = npt.NDArray[np.bool_]
 
 
@@ -144,11 +146,19 @@ def pack(
     if not len(found.begins):
         raise DataError(
             f"of {stream.documents:,} documents none is left to train on: {_listed(left_out) or 'there was none'}",
-            "look at which tokens are trained (data.chat.train_on), and at data.packing.too_long",
+            _to_have_some(stream, context_length, left_out),
         )
     order, borders = best_fit(found.lengths, context_length)
     begins, lengths, labels = found.begins[order], found.lengths[order], int(trained.sum())
     return Packing(stream, context_length, config, ahead, opening, begins, lengths, borders, labels, tuple(left_out))
+
+
+def _to_have_some(stream: TokenStream, room: int, left_out: Sequence[LeftOut]) -> str:
+    rules = {one.rule for one in left_out}
+    ways = [f"data.packing.too_long: split, or model.context_length above {room}"] if TOO_LONG in rules else []
+    if UNTRAINED in rules and stream.has_mask:
+        ways.append("look at which tokens are trained (data.chat.train_on)")
+    return "; or ".join(ways) or "give more text under data.sources"
 
 
 def _listed(left_out: Sequence[LeftOut]) -> str:
@@ -214,10 +224,13 @@ class _Pieces:
         worst = int(over.argmax())
         needed = room + int(over[worst])
         doc_id = self.stream.doc_id(int(numbers[worst]))
+        # Nobody wants what would leave nothing, or a context that no model has.
+        ways = "split, truncate or drop" if 2 * len(numbers) < self.stream.documents else "split"
+        longer = f", or model.context_length to {needed}" if needed <= _LONGER * room else ""
         return DataError(
             f"{len(numbers):,} of {self.stream.documents:,} documents are too long for a row of {room:,}; the longest, "
             f"{doc_id}, needs {needed:,}",
-            f"set data.packing.too_long to split, truncate or drop, or model.context_length to {needed}",
+            f"set data.packing.too_long to {ways}{longer}",
         )
 
 

@@ -22,7 +22,7 @@ from tilth.data.sources.csv_records import Record, records, with_line_feeds
 from tilth.data.sources.inputs import split_suffixes
 from tilth.data.sources.intake import Intake, Note
 from tilth.data.sources.plain_json import plain_texts
-from tilth.data.sources.shapes import Shape, shape_of
+from tilth.data.sources.shapes import Shape, conversation_in, shape_of
 from tilth.data.sources.tally import Tally, like
 
 _FEW_LINES = 8  # are not worth the call of a parser
@@ -189,6 +189,8 @@ def column_remedy(missing: str, columns: Sequence[str]) -> str:
     """What to do where a file has no column of that name."""
     meant = like(missing, columns)
     guess = f"did you mean `{meant}`? " if meant else ""
+    if not meant and (answers := conversation_in(columns)):
+        return f"for questions and answers (train.objective: sft) write `{answers}`, for one column as text `field:`"
     return f"{guess}name the column that holds the text with `field:`, or several with `template:` or `map:`"
 
 

@@ -7,6 +7,7 @@
                     "role: content" blocks as the text
     shape.columns                     what it needs of a row
     shape.make(row, locator)          Made, or the Note that says why the row cannot be used
+    conversation_in(names)            the `map` that rows with these keys seem to want
 
 The same for CSV, JSON Lines, JSON and Parquet. A template names columns and nothing else: no attributes, no indices, no
 formats, so that neither a recipe nor a row can reach anything behind a value.
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import string
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import model_validator
@@ -89,6 +90,24 @@ def shape_of(config: SourceConfig) -> Shape:
     if config.map is None:
         return _Field(config.field)
     return _Messages(config.map) if config.map.messages is not None else _Pair(config.map)
+
+
+_CONVERSATIONS = (
+    *(f"messages: {name}" for name in ("messages", "conversations", "conversation")),
+    "prompt: prompt, completion: completion",
+    "prompt: instruction, completion: output",
+    "prompt: instruction, completion: response",
+    "prompt: question, completion: answer",
+    "prompt: prompt, completion: response",
+)
+
+
+def conversation_in(names: Collection[str]) -> str | None:
+    """The `map:` that makes conversations of rows with these keys, where they are called as such rows often are."""
+    for pairs in _CONVERSATIONS:
+        if all(pair.partition(": ")[2] in names for pair in pairs.split(", ")):
+            return f"map: {{{pairs}}}"
+    return None
 
 
 def template_columns(template: str) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from tilth.core.faults import cut
 from tilth.data.document import Outcome
 from tilth.data.sources.intake import Intake, Note
 from tilth.data.sources.losses import JUDGED_FROM
+from tilth.data.sources.shapes import conversation_in
 
 _JUDGED_EVERY = 10_000
 _SHOWN = 8  # keys of a row
@@ -113,5 +114,9 @@ class Tally:
             return f"{have}: check `{config.wanted}`, {raised}"
         texts = [name for name, value in self._without.items() if isinstance(value, str)]
         longest = max(texts, key=lambda name: len(self._without[name]), default=None)
-        meant = like(config.field, texts) or longest
+        close = like(config.field, texts)
+        meant = close or longest
+        if not close and (answers := conversation_in(self._without)):
+            as_text = f", for one key as text `field: {cut(meant)}`" if meant else ""
+            return f"{have}: for questions and answers (train.objective: sft) write `{answers}`{as_text}, {raised}"
         return f"{have}: {f'write `field: {cut(meant)}`' if meant else 'none of it is a text'}, {raised}"

@@ -12,9 +12,12 @@ from dataclasses import dataclass
 
 from tilth.core.errors import TilthError
 from tilth.core.words import plural
+from tilth.data.masking import MaskingConfig
 from tilth.data.sources.undecoded import REMEDY
 from tilth.jobs.preflight.facts import Facts
 
+FEW_PREDICTED = 1000
+"""Tokens of the validation split: the loss over fewer is uncertain by several hundredths."""
 MANY_DUPLICATES = 0.01
 """Of the documents: fewer are what any collection has."""
 FEW_TRAINED = 0.01
@@ -115,13 +118,14 @@ def _too_long(facts: Facts) -> Iterator[Fault]:
         yield Fault(
             "truncated",
             f"{rows.truncated:,} {of} are cut at the length of a row",
-            f"{change}, or data.packing.too_long",
+            f"{change}, or data.packing.too_long: split",
         )
-    if rows.split:
+    if rows.split and facts.recipe.train.objective == "sft":  # of plain text a part is as good as the whole
+        few = 2 * rows.split < facts.train.documents
         yield Fault(
             "split",
             f"{rows.split:,} {of} are longer than a row and become several, each without what came before",
-            f"{change}, or data.packing.too_long: drop",
+            f"{change}{', or data.packing.too_long: drop' if few else ''}",
         )
     if rows.dropped:
         yield Fault(
@@ -137,6 +141,19 @@ def _masked(facts: Facts) -> Iterator[Fault]:
             "data.chat.train_on: all, another data.chat.template, or a longer model.context_length where answers are "
             "cut off",
         )
+
+
+def _no_answers(facts: Facts) -> Iterator[Fault]:
+    train, recipe = facts.train, facts.recipe
+    all_trained = bool(recipe.data.chat and recipe.data.chat.train_on == "all")
+    if recipe.train.objective != "sft" or all_trained or not train.read or int(train.trained.sum()) < train.read:
+        return
+    yield Fault(
+        "no_answers",
+        "answers alone bear loss with train.objective sft, and no document has an answer: every token is trained",
+        "data.sources: map: {prompt: …, completion: …} (or messages: …) names what is asked and what is answered; or "
+        "train.objective: causal_lm, to learn the text as it is",
+    )
 
 
 def _without_end(facts: Facts) -> Iterator[Fault]:
@@ -213,6 +230,18 @@ def _unmeasured(facts: Facts) -> Iterator[Fault]:
             "no_validation",
             "there is no validation text: nothing will tell learning from learning by heart",
             "data.split.validation: 0.05",
+        )
+
+
+def _small_validation(facts: Facts) -> Iterator[Fault]:
+    predicted = int(facts.validation.trained.sum())
+    if facts.recipe.train.objective == "masked_lm":
+        predicted = round(predicted * (facts.recipe.train.masking or MaskingConfig()).mlm_probability)
+    if facts.validation.tokens and predicted < FEW_PREDICTED:
+        yield Fault(
+            "small_validation",
+            f"validation predicts {plural(predicted, 'token')} in all: figures of so few are noise",
+            "data.split.validation: a larger share, or data.sources: more text",
         )
 
 
@@ -346,6 +375,7 @@ def _few_trained(facts: Facts) -> Iterator[Fault]:
 WARNINGS: tuple[Rule, ...] = (
     _too_long,
     _masked,
+    _no_answers,
     _without_end,
     _bare,
     _unusable,
@@ -353,6 +383,7 @@ WARNINGS: tuple[Rule, ...] = (
     _duplicates,
     _leaks,
     _unmeasured,
+    _small_validation,
     _unknown,
     _replaced,
     _spelled,
