@@ -99,6 +99,26 @@ def test_a_sample_of_everything_is_what_then_comes(tmp_path: Path) -> None:
     assert forecast.growth["exact"].estimate.value == facts["rules"]["dropped"]["deduplicate/exact_duplicate"]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [1_000_000, 120_000])
+def test_a_single_file_is_one_document_and_is_known_where_it_fits_the_sample(tmp_path: Path, size: int) -> None:
+    """Larger than what a piece of a sample is, and smaller than the sample; else it is said that it was cut."""
+    draw = random.Random(3)
+    text = "\n".join(" ".join(draw.choices(WORDS, k=10)) for _ in range(8000))[:300_000]
+    (tmp_path / "one.txt").write_text(text)
+    recipe = load_recipe(write_recipe(tmp_path / "r.yaml", "one.txt"), SMALL)
+    terms = Terms(sample_bytes=size)
+    forecast = forecast_data(recipe, tmp_path / "work", workers=1, base=tmp_path, terms=terms)
+    facts = prepare_data(recipe, tmp_path / "work", workers=1, base=tmp_path).facts
+    pairs = actual(facts, forecast)
+    if size < len(text):
+        assert any("1 file of one document each had to be cut" in note for note in forecast.notes)
+        return
+    assert not any("had to be cut" in note for note in forecast.notes) and facts["documents"] == 1
+    for name, (found, truth) in pairs.items():
+        assert found.low == found.value == found.high == truth, name
+
+
 def test_the_bytes_of_copies_are_counted_not_their_number(tmp_path: Path) -> None:
     """Few long texts many times each, and many short ones once: half of the documents are nearly all of the text."""
     draw = random.Random(5)
@@ -135,7 +155,9 @@ def test_the_command_shows_it_and_touches_nothing(trained: Path, cli: Cli) -> No
         "rules",
         "duplicates",
     } <= (said.json().keys())
-    assert said.err.startswith("a sample of 100 kB goes through every step; nothing is kept of it\n")
+    assert said.err.startswith("a sample of 100 kB goes through every step, in parts; nothing is kept of it\n")
+    lines = [line for line in said.err.splitlines() if "reading  " in line or "cleaning  " in line]
+    assert lines and all(line.startswith("trial: ") for line in lines)
     assert "documents kept" in said.out and "tokens" in said.out and "sampled of" in said.err
     assert hashes(trained) == before
     cli("prepare", "r.yaml", "--sample", "1MB", sets=SMALL).fault(2, "--sample is for --dry-run")

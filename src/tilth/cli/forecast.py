@@ -46,8 +46,8 @@ def forecast_shown(
     from tilth.data.forecast import Terms
     from tilth.jobs.forecast import forecast_data
 
-    print(f"a sample of {size(sample)} goes through every step; nothing is kept of it", file=sys.stderr)
-    with PrepareDisplay() as display:
+    print(f"a sample of {size(sample)} goes through every step, in parts; nothing is kept of it", file=sys.stderr)
+    with PrepareDisplay(label="trial: ") as display:
         forecast = forecast_data(
             recipe, workspace, workers, terms=Terms(sample_bytes=sample), on_done=display, executor=executor
         )

@@ -54,6 +54,8 @@ class _Line:
     ended: float | None = None
     facts: Counter[str] = field(default_factory=Counter)
     tokenizer: str = ""
+    label: str = ""
+    """What stands before its name."""
 
     def take(self, done: Done, finished: int, total: int, now: float) -> None:
         """Takes a task's facts over."""
@@ -89,7 +91,7 @@ class _Line:
         parts.append(
             duration(passed) + (f" ({again})" if reused else "") + self._to_go(passed, done + under.tasks, total)
         )
-        return f"{self.name:<14} {tasks}{', '.join(parts)}"
+        return f"{self.label}{self.name:<14} {tasks}{', '.join(parts)}"
 
     def _to_go(self, passed: float, done: float, total: int) -> str:
         new = done - self.reused
@@ -128,13 +130,20 @@ def _facts(facts: dict[str, Any]) -> Counter[str]:
 class PrepareDisplay:
     """Shows data preparation, a line for each stretch; `display(done, finished, total)` after every task.
 
-    Its arguments are those of `TrainDisplay`.
+    Its arguments are those of `TrainDisplay`, and `label`, which stands before each line.
     """
 
-    def __init__(self, console: Console | None = None, plain: bool | None = None, clock: Clock = time.monotonic):
+    def __init__(
+        self,
+        console: Console | None = None,
+        plain: bool | None = None,
+        clock: Clock = time.monotonic,
+        label: str = "",
+    ):
         self.board = Board()
         """Where long work is to be counted."""
         self._lines: list[_Line] = []
+        self._label = label
         self._told: set[int] = set()
         self._closed = 0
         self._lock, self._left = threading.RLock(), threading.Event()
@@ -171,7 +180,7 @@ class PrepareDisplay:
             now, name = self._clock(), _name_of(done.task.kind)
             if not self._lines or self._lines[-1].name != name:
                 self._end_line()
-                self._lines = [*self._lines, _Line(name, self._since)]
+                self._lines = [*self._lines, _Line(name, self._since, label=self._label)]
             line = self._lines[-1]
             line.take(done, finished, total, now)
             if line.ended is not None:
@@ -214,7 +223,7 @@ class PrepareDisplay:
         if self._lines and self._lines[-1].name == name and self._lines[-1].ended is None:
             return [self._lines[-1].line(now, under)]
         planned = {kind: n for kind, n in self.board.planned.items() if _name_of(kind) == name}
-        return [_Line(name, self._since, totals=planned).line(now, under)]
+        return [_Line(name, self._since, totals=planned, label=self._label).line(now, under)]
 
     def _end_line(self) -> None:
         """Says the last line of what is over, once: only what follows shows that nothing more of it comes."""
@@ -232,5 +241,5 @@ class PrepareDisplay:
         shown += [line.line(now) for line in (lines[:-1] if open_line and under_way else lines)] + under_way
         if not self._over and not under_way and not open_line and not any(meter.ended is None for meter in measured):
             waiting = "reading" if not lines else "next"
-            shown.append(f"{waiting:<14} {duration(now - self._since)}")
+            shown.append(f"{self._label}{waiting:<14} {duration(now - self._since)}")
         yield from map(Text, shown)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tilth.core.tasks import Done
+from tilth.core.words import plural
 from tilth.data.config import DataConfig
 from tilth.data.forecast.estimate import Estimate, Growth, Stratum, exactly, grown, quotient, total
 from tilth.data.forecast.estimate import seen as in_sample
@@ -113,6 +114,11 @@ def reckon(seen: Seen, sources: list[dict[str, Any]], notes: list[str]) -> Forec
         quantities[name] = total(strata, name, counts=True)
     for name in ("read_text_bytes", "cleaned_text_bytes"):
         quantities[name] = total(strata, name)
+    if in_pieces := sum(one.in_pieces for one in seen.found):
+        forecast.notes.append(
+            f"{plural(in_pieces, 'file')} of one document each had to be cut for the sample: each piece counts as a "
+            "document (a larger --sample takes them whole)"
+        )
     gone_bytes = _duplicates(forecast, seen)
     _kept(forecast, seen, gone_bytes)
     quantities["disk_bytes"] = total(strata, "disk")
@@ -157,7 +163,8 @@ def _kept(forecast: Forecast, seen: Seen, gone_bytes: Estimate) -> None:
     quantities, strata, gone = forecast.quantities, seen.strata, exactly(0)
     for growth in forecast.growth.values():
         gone = gone + growth.estimate
-    known = in_sample(strata, "encoded_documents"), in_sample(strata, "encoded_bytes")
+    whole = in_sample(strata, "encoded_documents") - seen.assigned.facts["cut"]  # one in two splits counts once
+    known = whole, in_sample(strata, "encoded_bytes")
     quantities["kept_documents"] = quantities["cleaned_documents"].minus(gone).at_least(known[0])
     kept = quantities["kept_text_bytes"] = quantities["cleaned_text_bytes"].minus(gone_bytes).at_least(known[1])
     quantities["tokens"] = kept.times(quotient(strata, "tokens", "encoded_bytes")).times(_suits(forecast, seen))

@@ -5,7 +5,8 @@
     unit.make(folder) -> Input                 the unit as a file that a reader takes
 
 Lines can be cut anywhere (text, code, JSON Lines), packed ones and CSV only from the front, Parquet into row groups.
-A larger file of another kind is in the sample whole or not at all.
+A larger file of another kind is in the sample whole or not at all. A text file that is one document is cut only where
+the sample has no room for it, and that is noted: each piece counts as a document then.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ SMALLEST = 64 << 10
 PIECES = 8
 """A piece of a file is at most this part of what is sampled of a source: so many are there to be compared, at least."""
 GROUPS = 8
-_LINES = ("text", "markdown", "code", "python", "jsonl")
+_TEXTS = ("text", "markdown", "code", "python")
+_LINES = (*_TEXTS, "jsonl")
 _UNPACKS = 8  # times at most: how much of a packed file is unpacked to read its beginning
 
 
@@ -125,6 +127,7 @@ class Found:
         source: the recipe's entry.
         inputs: its files. skipped: what its listing passed over.
         missing: why nothing of it, or not all, can be sampled.
+        in_pieces: files that are one document, and were cut.
         empty: files without a byte, each of which will be dropped.
     """
 
@@ -132,6 +135,7 @@ class Found:
     inputs: list[Input] = field(default_factory=list)
     skipped: tuple[Verdict, ...] = ()
     missing: list[str] = field(default_factory=list)
+    in_pieces: int = 0
     empty: int = 0
 
     @property
@@ -171,7 +175,11 @@ def cut(found: Found, budget: int) -> list[Unit]:
     units: list[Unit] = []
     kept: list[Input] = []
     for item in found.inputs:
-        own = list(_pieces(item, most)) if item.size > most else [Unit(item, 0, item.size, item.size)]
+        one = item.kind in _TEXTS and found.source.document == "file" and not _packed(item)
+        # What reading takes as one document, however large the file.
+        room = max(most, min(streams.LARGEST_BLOCK, budget)) if one else most
+        own = list(_pieces(item, room)) if item.size > room else [Unit(item, 0, item.size, item.size)]
+        found.in_pieces += one and len(own) > -(-item.size // streams.LARGEST_BLOCK)
         if not own and item.size <= budget:
             own = [Unit(item, 0, item.size, item.size)]
         if own:
