@@ -72,6 +72,7 @@ def test_what_a_part_refuses_is_an_error_of_check_and_keeps_its_own_code_in_trai
     sets = [*sft(tmp_path), "model.context_length=16"]
     said = cli("check", "r.yaml", "--json", sets=sets)
     assert said.code == 2 and [error["rule"] for error in said_json(said)["errors"]] == ["too_long"]  # type: ignore[attr-defined]
+    assert "unknown  there are no rows to read: see the error below" in said.out and "be counted" not in said.out
     cli("train", "r.yaml", sets=sets).fault(3, "are too long for a row of 16")
     assert not (tmp_path / "runs").exists()
 

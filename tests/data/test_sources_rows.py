@@ -117,6 +117,10 @@ def test_rows_without_the_key_are_one_complaint_and_the_remedy_names_their_keys(
     with pytest.raises(DataError, match="no 'ask'") as caught:
         read(tmp_path, '{"q": "a", "a": "b"}', "c.jsonl", map={"prompt": "ask", "completion": "a"})
     assert caught.value.remedy.startswith("the rows have q, a: check `map: {prompt: ask, completion: a}`")
+    row = json.dumps({**dict.fromkeys("abcdefgh", 1), "date": "2026"})
+    with pytest.raises(DataError) as caught:
+        read(tmp_path, row, "wide.jsonl")
+    assert "the rows have a, b, c, d, e, f, g, h … date: write `field: date`" in caught.value.remedy
     for row, answers in (
         ('{"prompt": "a", "completion": "bc"}', "map: {prompt: prompt, completion: completion}"),
         ('{"instruction": "a", "input": "", "output": "bc"}', "map: {prompt: instruction, completion: output}"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 import subprocess
 import sys
@@ -23,7 +24,8 @@ from tests.jobs.helpers import tilth as run_tilth
 from tilth.core.files import read_manifest, verify_manifest
 from tilth.core.rundir import RunFolder
 from tilth.data.dataset import open_dataset
-from tilth.jobs.recipe import load_recipe, shipped_recipes
+from tilth.jobs.new_recipe import SHIPPED
+from tilth.jobs.recipe import load_recipe, shipped_recipe, shipped_recipes
 
 pytestmark = pytest.mark.slow
 
@@ -239,18 +241,21 @@ def test_run_again_with_more_steps_goes_on(trained: Path, cli: Cli) -> None:
 
 
 def test_init_writes_a_recipe_that_loads_and_overwrites_nothing(tmp_path: Path, cli: Cli) -> None:
-    names = {"pretrain": "my-text", "char": "shakespeare-char-cpu", "instruct": "lora-instruct"}
     for template in ("pretrain", "char", "mlm", "finetune", "lora", "instruct"):
-        name = names.get(template, template)
         path = tmp_path / f"{template}.yaml"
         said = cli("init", path.name, "--template", template)
         assert said.code == 0 and f"tilth train {template}.yaml" in said.out
         assert ("model.from" in said.out) == (load_recipe(path).model.from_ is not None)
-        assert load_recipe(path).name == name
+        recipe, text = load_recipe(path), path.read_text()
+        assert recipe.name == template and not re.search(rf"runs/(?!my-text|RUN|{template}\b)", text)
+        assert text.count("#") == shipped_recipe(SHIPPED[template]).count("#"), "comments stay"
+        assert ("name your" in said.out) == (template != "mlm") and "akespeare.txt" not in str(recipe.data.sources)
         path.write_text("mine")
         cli("init", path.name, "--template", template).fault(2, f"{template}.yaml exists", "another file")
         assert path.read_text() == "mine"
     assert cli("init", "below/it/goes.yaml").code == 0
+    for stem, name in (("1e3", "1e3"), ("my text", "my-text"), ("recipe", "my-text"), ("null", "null")):
+        assert cli("init", f"{stem}.yaml").code == 0 and load_recipe(tmp_path / f"{stem}.yaml").name == name
     assert cli("init", "x.yaml", "--template", "nonsense").code == 2
 
 

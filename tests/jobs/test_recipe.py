@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tilth.core.config import parse
+from tilth.core.config import parse, parse_yaml
 from tilth.core.errors import RecipeError
 from tilth.core.faults import _all_paths
+from tilth.jobs.peer_names import PEER_NAMES
 from tilth.jobs.recipe import Recipe, load_recipe, load_shipped, make_recipe, shipped_recipe, shipped_recipes
 from tilth.model.config import PRESETS
 
@@ -29,7 +31,8 @@ BYTES = {"kind": "byte", "special_tokens": ["<|mask|>"]}
 
 def merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     """`base` with the keys of `over` put in, section by section."""
-    both = {key: merged(base[key], over[key]) for key in base.keys() & over.keys() if isinstance(over[key], dict)}
+    of_both = [key for key in base.keys() & over.keys() if isinstance(over[key], dict) and isinstance(base[key], dict)]
+    both = {key: merged(base[key], over[key]) for key in of_both}
     return {**base, **over, **both}
 
 
@@ -152,6 +155,18 @@ def test_all_faults_are_named_at_once() -> None:
         ({"train": {"warmup_steps": 1}}, "train.warmup_steps", "train.schedule.warmup_steps"),
         ({"train": {"optimizer": {"grad_clip": 1}}}, "train.optimizer.grad_clip", "train.grad_clip"),
         ({"path": "a.txt"}, "path", "data.sources.0.path"),
+        ({"train": {"max_steps": 10}}, "train.max_steps", "steps"),
+        ({"train": {"num_train_epochs": 3}}, "train.num_train_epochs", "epochs"),
+        ({"train": {"batch_size": 8}}, "train.batch_size", "batch_tokens"),
+        ({"train": {"optimizer": {"learning_rate": 1}}}, "train.optimizer.learning_rate", "lr"),
+        ({"train": {"warmup_iters": 1}}, "train.warmup_iters", "train.schedule.warmup_steps"),
+        ({"train": {"block_size": 1}}, "train.block_size", "model.context_length"),
+        ({"max_iters": 10}, "max_iters", "train.steps"),
+        ({"model": {"n_embd": 8}}, "model.n_embd", "hidden_size"),
+        ({"adapter": {"r": 8}}, "adapter.r", "rank"),
+        ({"adapter": {"lora_alpha": 8}}, "adapter.lora_alpha", "alpha"),
+        ({"train": {"eval_interval": 8}}, "train.eval_interval", "evaluate.every"),
+        ({"train": {"stepz": 8}}, "train.stepz", "steps"),
         ({"data": {"sources": [{"path": "a", "Field": "b"}]}}, "data.sources.0.Field", "field"),
     ],
 )
@@ -162,6 +177,39 @@ def test_an_unknown_key_is_named_whole_with_the_one_that_was_meant(
         make_recipe(merged(BASE, change))
     assert f"recipe: {path}: unknown key" in caught.value.message
     assert caught.value.remedy == f"{path}: did you mean `{meant}`?"
+
+
+@pytest.mark.parametrize(
+    ("change", "remedy"),
+    [
+        ({"data": {"sources": "my text.txt"}}, "data.sources: give a list, as [{path: my text.txt}]"),
+        ({"data": {"sources": "a: b"}}, "data.sources: give a list, as [{path: 'a: b'}]"),
+        ({"data": {"sources": {"path": "a"}}}, "data.sources: give a list, as [{path: my-text.txt}]"),
+        ({"data": {"sources": ["a.txt"]}}, "data.sources.0: give keys and values, as {path: a.txt}"),
+        ({"train": {"optimizer": "adam"}}, "train.optimizer: give keys and values, as {name: adamw, lr: 1e-3}"),
+        ({"train": 100}, "train: give keys and values, as {steps: 1000}"),
+        ({"sample": {"prompts": "The"}}, "sample.prompts: give a list, as [The]"),
+        ({"train": {"schedule": "cosine"}}, "train.schedule: give keys and values"),
+    ],
+)
+def test_a_value_of_another_kind_is_told_as_it_may_be_written(change: dict[str, Any], remedy: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        make_recipe(merged(BASE, change))
+    assert caught.value.remedy == remedy
+
+
+def test_a_section_that_is_missing_is_told_as_it_may_be_written() -> None:
+    with pytest.raises(RecipeError) as caught:
+        make_recipe({"name": "small"})
+    assert caught.value.remedy == "add `data: {sources: [{path: my-text.txt}]}`; add `train: {steps: 1000}`"
+    written = dict(part.partition("`")[2].rstrip("`").split(": ", 1) for part in caught.value.remedy.split("; "))
+    make_recipe({"name": "small", **{key: parse_yaml(value, key) for key, value in written.items()}})
+
+
+def test_names_of_peers_lead_to_keys_and_are_none() -> None:
+    paths = [re.sub(r"\.0\b", "", path) for path in _all_paths(Recipe)]
+    assert {*PEER_NAMES.values()} <= {*paths} and len(PEER_NAMES) > 60
+    assert not {*PEER_NAMES} & {path.rpartition(".")[2] for path in paths}
 
 
 def test_an_unknown_key_like_nothing_lists_the_known_ones() -> None:

@@ -283,7 +283,7 @@ def test_the_end_of_the_input_ends_it_and_faults_come_first(runs: Runs, bases: d
     place = runs["own"].parent
     done = chat(place, ["//what"], "own", "--system", "Be brief.", "--max-new-tokens", "3")
     assert done.returncode == 0 and len(done.stdout.splitlines()) == 1 and "(cut off: after 3 tokens)" in done.stderr
-    cli("chat", bases["own"]).fault(2, "has no chat template", "data.chat")
+    cli("chat", bases["own"]).fault(2, "has no chat template", "generate RUN --prompt", "data.chat")
     cli("chat", "nowhere").fault(2, "no run folder or model at nowhere")
     one = cli("generate", runs["own"], "--chat", "--prompt", question("rain"), "--temperature", "0")
     assert one.out == tilth.load(runs["own"]).generate(asked("rain"), temperature=0) + "\n"
@@ -324,5 +324,6 @@ def test_a_masked_model_does_not_talk() -> None:
         is_causal = False
 
     model = LanguageModel(torch.nn.Identity(), None, Masked(), Path("m"))  # type: ignore[arg-type]
-    with pytest.raises(RecipeError, match="writes no text"):
+    with pytest.raises(RecipeError, match="writes no text") as caught:
         Talk(model, TextOptions())
+    assert "`tilth export m --to hf --out FOLDER`" in caught.value.remedy and "fill-mask" in caught.value.remedy

@@ -98,24 +98,13 @@ def init(
 ) -> None:
     """Write a commented recipe to start from."""
     from tilth.core.files import write_file
-    from tilth.jobs.recipe import shipped_recipe
+    from tilth.jobs.new_recipe import new_recipe, to_do
 
     if path.exists():
         raise RecipeError(f"{path} exists", "name another file: tilth init FILE")
-    write_file(path, shipped_recipe(_TEMPLATES[template]).encode())
-    command = shlex.join(["tilth", "train", str(path)])
-    base = " and a checkpoint under model.from" if "  from: " in path.read_text("utf-8") else ""
-    print(f"wrote {path}: name your text under data.sources{base}, then type\n  {command}")
-
-
-_TEMPLATES = {
-    "pretrain": "my-text",
-    "char": "shakespeare-char-cpu",
-    "mlm": "mlm",
-    "finetune": "finetune",
-    "lora": "lora",
-    "instruct": "lora-instruct",
-}
+    text = new_recipe(template, path)
+    write_file(path, text.encode())
+    print(f"wrote {path}: {to_do(text, template)}\n  {shlex.join(['tilth', 'train', str(path)])}")
 
 
 @app.command()

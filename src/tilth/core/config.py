@@ -20,7 +20,7 @@ import re
 import textwrap
 from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, ValidationError
@@ -42,6 +42,10 @@ class Config(BaseModel):
         allow_inf_nan=False,
         serialize_by_alias=True,
     )
+    peer_names: ClassVar[Mapping[str, str]] = {}
+    """What other programs call keys of this class and below it, by dotted path: for who brings a name along."""
+    example: ClassVar[str] = ""
+    """As it may be written in a recipe: for a remedy where something else stands in its place, or nothing."""
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:

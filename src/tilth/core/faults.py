@@ -50,7 +50,9 @@ def fault(config_class: type[BaseModel], detail: ErrorDetails, overridden: Seque
         remedy = _nearest_key(config_class, path, sorted(_known_keys(config_class, detail["loc"][:-1])))
         return f"{path}: unknown key (its value is {short(value)}){source}", f"{path}: {remedy}"
     if kind == "missing":
-        return f"{path}: missing", f"add `{path}:`"
+        classes, of_list = _wanted(config_class, detail["loc"])
+        example = next((f" {_as_list(one.example, of_list)}" for one in classes if one.example), "")
+        return f"{path}: missing", f"add `{path}:{example}`"
     at = f"{path}: " if path else ""
     if kind == "value_error":  # our validators write "what is wrong | what to do", and may begin with the key
         message, _, remedy = detail["msg"].removeprefix("Value error, ").partition(" | ")
@@ -63,7 +65,46 @@ def fault(config_class: type[BaseModel], detail: ErrorDetails, overridden: Seque
         return f"{given}: {detail['msg']}{source}", f"{at}change the value"
     needed = _NEEDED[kind].format(**detail.get("ctx", {}))
     close = _nearest(value, re.findall(r"'([^']*)'", needed)) if kind == "literal_error" else ""
-    return f"{given}: it must be {needed}{source}", f"{at}{f'{close} ' if close else ''}give {needed}"
+    shown = "" if kind not in ("list_type", "model_type") else _example(*_wanted(config_class, detail["loc"]), value)
+    return f"{given}: it must be {needed}{source}", f"{at}{f'{close} ' if close else ''}give {needed}{shown}"
+
+
+def _wanted(config_class: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[list[Any], bool]:
+    """The config classes that may stand at `loc`, and whether in a list."""
+    *above, last = loc
+    candidates: list[type[BaseModel]] = [config_class]
+    for part in above:
+        if isinstance(part, str) and (below := _below(candidates, part)):
+            candidates = below[0]
+    if not isinstance(last, str):  # an item
+        return candidates, False
+    annotations = [_fields(one)[last].annotation for one in candidates if last in _fields(one)]
+    of_list = any(typing.get_origin(annotation) is list for annotation in annotations)
+    return [inner for annotation in annotations for inner in _config_classes(annotation)], of_list
+
+
+def _example(classes: Sequence[Any], of_list: bool, value: Any) -> str:
+    """`, as [{path: my-text.txt}]`: what was given where it belongs, if its class begins with a key for a text."""
+    if not classes:
+        return f", as [{_bare(value)}]" if of_list and isinstance(value, (str, int, float)) else ""
+    for one in classes:
+        key, first = next(iter(_fields(one).items()))
+        takes_text = str in (first.annotation, *typing.get_args(first.annotation))
+        if isinstance(value, str) and takes_text:
+            return f", as {_as_list(f'{{{key}: {_bare(value)}}}', of_list)}"
+        if one.example:
+            return f", as {_as_list(one.example, of_list)}"
+    return ""
+
+
+def _as_list(text: str, of_list: bool) -> str:
+    return f"[{text}]" if of_list else text
+
+
+def _bare(value: Any) -> str:
+    """A scalar as YAML takes it within brackets."""
+    text = str(value)
+    return cut(text) if re.fullmatch(r"[\w./*~-][\w./*~ -]*", text) else short(value)
 
 
 def _source(path: str, overridden: Sequence[str]) -> str:
@@ -120,9 +161,12 @@ def _nearest_key(config_class: type[BaseModel], path: str, known: Sequence[str])
     for names in (here, there):
         if same := next((names[name] for name in names if _same(key, name)), ""):
             return f"did you mean `{same}`?"
+    if theirs := getattr(config_class, "peer_names", {}).get(_plain(key)):
+        above, _, name = theirs.rpartition(".")
+        return f"did you mean `{name if above == section else theirs}`?"
     if holding := _of_the_same_words(key, known):
         return f"did you mean `{holding}`?"
-    for names, cutoff in ((here, 0.75), (there, 0.75), (here, 0.5)):
+    for names, cutoff in ((here, 0.65), (there, 0.75), (here, 0.5)):
         if close := difflib.get_close_matches(_plain(key), names, n=1, cutoff=cutoff):
             return f"did you mean `{names[close[0]]}`?"
     return f"known keys here: {', '.join(known)}"
@@ -142,11 +186,12 @@ def _same(key: str, name: str) -> bool:
 
 def _of_the_same_words(key: str, known: Sequence[str]) -> str:
     """The known key with all words of `key` among its own (`num_heads` of `num_attention_heads`), of several the one
-    with the fewest others.
+    with the fewest others; else the longest of those whose words are all in `key` (`epochs` of `num_train_epochs`).
     """
     words = set(_plain(key).split("_"))
     holding = [name for name in known if words <= set(name.split("_"))]
-    return min(holding, key=lambda name: name.count("_"), default="")
+    within = [name for name in known if set(name.split("_")) < words]
+    return min(holding, key=lambda name: name.count("_"), default="") or max(within, key=len, default="")
 
 
 def _all_paths(config_class: type[BaseModel], prefix: str = "", depth: int = 6) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -56,6 +56,8 @@ class SplitConfig(Config):
 
 class DataConfig(Config):
     """Where the text comes from and how it becomes shards."""
+
+    example: ClassVar[str] = "{sources: [{path: my-text.txt}]}"
 
     sources: list[SourceConfig] = Field(min_length=1)
     """Files, folders, addresses, crawls and data sets that the text is read from; see data.md."""

@@ -7,6 +7,7 @@ any architecture of transformers keeps its own class (`model/wrapped.py`).
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -122,14 +123,19 @@ class LanguageModel:
         if self.chat is None:
             raise RecipeError(
                 f"the model in {self.path} has no chat template: it does not know messages from text",
-                "give a text as the prompt; or train with data.chat, which keeps its template beside the model",
+                'give it a text to go on with: `tilth generate RUN --prompt "…"` (in Python a str as the prompt); or '
+                "train with data.chat, which keeps its template beside the model",
             )
         return self.chat.encoder(self.tokenizer)
 
     def check_writes(self) -> None:
         """RecipeError for a masked language model."""
         if not self.config.is_causal:
-            raise RecipeError(f"the model in {self.path} fills in masked tokens, and writes no text", "ask for logits")
+            raise RecipeError(
+                f"the model in {self.path} fills in masked tokens, and writes no text",
+                f"`tilth export {shlex.quote(str(self.path))} --to hf --out FOLDER` writes what transformers' "
+                "pipeline('fill-mask', model='FOLDER') loads; in Python ask this model for logits",
+            )
 
 
 def load(

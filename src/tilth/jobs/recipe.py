@@ -9,10 +9,10 @@ section can check alone.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -20,6 +20,7 @@ from tilth.core.config import Config, apply_overrides, load_yaml, parse, parse_y
 from tilth.core.errors import RecipeError
 from tilth.data.config import DataConfig
 from tilth.generate.config import SamplingConfig
+from tilth.jobs.peer_names import PEER_NAMES
 from tilth.model.adapter_config import AdapterConfig
 from tilth.model.config import ModelConfig
 from tilth.tokenizer import TokenizerConfig
@@ -53,6 +54,8 @@ class SampleConfig(SamplingConfig):
 
 class Recipe(Config):
     """Everything that decides a run."""
+
+    peer_names: ClassVar[Mapping[str, str]] = PEER_NAMES
 
     name: str
     """Names the run folder (`runs/NAME`)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -16,6 +16,8 @@ Objective = Literal["causal_lm", "sft", "masked_lm"]
 
 class OptimizerConfig(Config):
     """Which optimizer, with its constants."""
+
+    example: ClassVar[str] = "{name: adamw, lr: 1e-3}"
 
     name: Literal["adamw", "muon", "sgd", "gd"] = "adamw"
     """`muon`: Muon for the matrices of the layers, AdamW for the rest; `gd`: full-batch gradient descent (with
@@ -96,6 +98,8 @@ class CheckpointConfig(Config):
 
 class TrainConfig(Config):
     """How a model is trained, and for how long: the first of the limits that is reached ends the run."""
+
+    example: ClassVar[str] = "{steps: 1000}"
 
     objective: Objective = "causal_lm"
     """`causal_lm`: every next token; `sft`: the answers of conversations; `masked_lm`: hidden tokens, from both sides.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import ClassVar, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
@@ -27,6 +27,8 @@ ORIGINS = ("path", "url", "builtin", "crawl", "common_crawl", "hub", "deeplake",
 
 class SourceConfig(Config):
     """One source: exactly one of `ORIGINS`, and how its text is read."""
+
+    example: ClassVar[str] = "{path: my-text.txt}"
 
     path: str | None = None
     """A file, a folder (read with all that lies under it) or a glob such as `texts/**/*.md`; relative to the current

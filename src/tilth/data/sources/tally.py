@@ -109,13 +109,16 @@ class Tally:
             return f"get the archive again, or take these files out of it, {raised}"
         if self._rules.most_common(1)[0][0] != "no_field" or not self._without:
             return f"check `format:` and `{config.wanted}`, mend the file, {raised}"
-        have = f"the rows have {', '.join(map(cut, list(self._without)[:_SHOWN]))}"
+        shown = list(self._without)[:_SHOWN]
+        have = f"the rows have {', '.join(map(cut, shown))}"
         if config.map is not None or config.template is not None:
             return f"{have}: check `{config.wanted}`, {raised}"
         texts = [name for name, value in self._without.items() if isinstance(value, str)]
         longest = max(texts, key=lambda name: len(self._without[name]), default=None)
         close = like(config.field, texts)
         meant = close or longest
+        if meant is not None and meant not in shown:  # what is offered is seen to be there
+            have += f" … {cut(meant)}"
         if not close and (answers := conversation_in(self._without)):
             as_text = f", for one key as text `field: {cut(meant)}`" if meant else ""
             return f"{have}: for questions and answers (train.objective: sft) write `{answers}`{as_text}, {raised}"

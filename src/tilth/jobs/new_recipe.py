@@ -1,0 +1,62 @@
+"""The recipes of `tilth init`: one that comes with tilth, with the name of the file that it is written to.
+
+new_recipe(template, path) -> str     its text; comments stay
+to_do(text, template) -> str          what is to be put in before it can be trained
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Literal
+
+from tilth.core.config import parse_yaml
+from tilth.jobs.recipe import shipped_recipe
+
+Template = Literal["pretrain", "char", "mlm", "finetune", "lora", "instruct"]
+SHIPPED: dict[Template, str] = {
+    "pretrain": "my-text",
+    "char": "shakespeare-char-cpu",
+    "mlm": "mlm",
+    "finetune": "finetune",
+    "lora": "lora",
+    "instruct": "lora-instruct",
+}
+_OF_A_DATA_SET: dict[Template, tuple[str, str]] = {  # what suits the text that tilth tried it on
+    "char": ("path: data/tinyshakespeare.txt", "path: my-text.txt"),
+    "instruct": (
+        '"Is this sentence about a person or a place? Paris lies on the Seine.\\n"',
+        '"What is bread made of?\\n"',
+    ),
+}
+
+
+def new_recipe(template: Template, path: Path) -> str:
+    """The text of a recipe to begin with; it is called as its file is, where that can name a run folder, and the file
+    says more than `recipe`.
+    """
+    shipped = SHIPPED[template]
+    text = shipped_recipe(shipped).replace(f"recipes/{shipped}.yaml", "THIS_FILE")
+    text = text.replace(*_OF_A_DATA_SET.get(template, ("", "")), 1)
+    if path.stem == "recipe" or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", path.stem):
+        return text
+    text = re.sub(
+        rf"^name: {re.escape(shipped)}( *)", lambda found: _named(found, shipped, path.stem), text, flags=re.M
+    )
+    return re.sub(rf"runs/{re.escape(shipped)}\b(?!-)", f"runs/{path.stem}", text)
+
+
+def _named(found: re.Match[str], old: str, new: str) -> str:
+    """The line's beginning, with the comment after it where it stood."""
+    name = new if parse_yaml(new, new) == new else f'"{new}"'  # `1e3` is a number, and `null` nothing
+    room = max(1, len(found[1]) + len(old) - len(name)) if found[1] else 0
+    return f"name: {name}{' ' * room}"
+
+
+def to_do(text: str, template: Template) -> str:
+    """What is still to be put in."""
+    if template == "mlm":
+        return "it trains on the text that came with Python, or on yours under data.sources; type"
+    what = "rows of questions and answers" if template == "instruct" else "text"
+    base = " and a checkpoint under model.from" if "  from: " in text else ""
+    return f"name your {what} under data.sources{base}, then type"
