@@ -50,6 +50,30 @@ def test_a_file_without_text(tmp_path: Path, cli: Cli, content: bytes) -> None:
     cli("prepare", "r.yaml").fault(3, "no document is left after reading a.txt", "read/empty dropped 1")
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.pdf", b"hello, this is a text", "a.pdf: it is no PDF: its bytes do not begin with %PDF"),
+        ("a.csv", b"text\n", "a.csv: a header, and no row"),
+    ],
+)
+def test_a_file_that_is_not_what_it_is_called_is_told(
+    tmp_path: Path, cli: Cli, name: str, content: bytes, said: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    write_recipe(tmp_path / "r.yaml", name)
+    cli("prepare", "r.yaml").fault(3, f"no document is left after reading {name}", f"the first: {said}")
+
+
+def test_bytes_of_all_values_are_told_as_no_text(tmp_path: Path, cli: Cli) -> None:
+    (tmp_path / "bytes.txt").write_bytes(bytes(range(256)) * 50)
+    (tmp_path / "latin.txt").write_bytes("\n".join(f"Où êtes-vous né, {n} fois ?" for n in range(50)).encode("latin-1"))
+    write_recipe(tmp_path / "r.yaml", "*.txt")
+    said = cli("prepare", "r.yaml", sets=SMALL)
+    assert said.code == 0 and "bytes.txt does not look like text, or is in another encoding (a tenth" in said.err
+    assert "latin.txt looks like Windows-1252" in said.err and "latin.txt does not" not in said.err
+
+
 def test_empty_files_are_counted_and_the_others_used(tmp_path: Path, cli: Cli) -> None:
     write_texts(tmp_path / "texts", documents=5)
     (tmp_path / "texts" / "none.txt").touch()

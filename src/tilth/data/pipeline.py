@@ -19,6 +19,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from tilth.core.config import fingerprint
 from tilth.core.errors import DataError
 from tilth.core.tasks import Done, Task
@@ -165,7 +167,8 @@ def _divide(config: DataConfig, found: Sequence[Listing], against: Sequence[List
     parts = [(done, part["file"]) for done in collected for part in done.facts["parts"]]
     if not parts:
         raise DataError(
-            f"no document is left after reading {_names(config)}: {_rules([d.facts for d in collected])}",
+            f"no document is left after reading {_names(config)}: {_rules([d.facts for d in collected])}"
+            f"{_first_dropped(collected)}",
             "check that the files hold text, and the source's field and format",
         )
     evaluation = leak_plan.items_task(config.decontaminate, against) if config.decontaminate.against else None
@@ -290,6 +293,15 @@ def _every_split(config: SplitConfig, assigned: Done) -> None:
 
 def _names(config: DataConfig) -> str:
     return ", ".join(source.source_name for source in config.sources)
+
+
+def _first_dropped(collected: Sequence[Done]) -> str:
+    """Why the first document was not read, in words."""
+    for done in collected:
+        for row in pq.read_table(done.folder / "ledger.parquet", columns=["verdict", "detail"]).to_pylist():
+            if row["verdict"] == "dropped" and row["detail"]:
+                return f"; the first: {row['detail']}"
+    return ""
 
 
 def _rules(facts: Sequence[dict[str, Any]]) -> str:

@@ -14,6 +14,7 @@ from tilth.data.extract.result import Extracted, Fault
 
 _DIVIDED = re.compile("[\ufffe\x02]\n?")
 _DATE = re.compile(r"(?:D:)?(\d{4})(\d\d)?(\d\d)?")
+_MARK, _MARK_WITHIN = b"%PDF-", 1024  # where readers look for it (ISO 32000, annex H of 1.7)
 _PASSWORD = 4  # FPDF_ERR_PASSWORD
 
 
@@ -32,7 +33,8 @@ def parse(raw: bytes, options: dict[str, Any]) -> Extracted:
     except pypdfium2.PdfiumError as error:
         if error.err_code == _PASSWORD:
             return Extracted(None, faults=(Fault("encrypted", "", "it needs a password"),))
-        return Extracted(None, faults=(Fault("broken", "", str(error)),))
+        why = str(error) if _MARK in raw[:_MARK_WITHIN] else "it is no PDF: its bytes do not begin with %PDF"
+        return Extracted(None, faults=(Fault("broken", "", why),))
     try:
         pages, faults = _pages(document, options["max_bytes"])
         meta = document.get_metadata_dict()

@@ -161,6 +161,8 @@ def read_csv(intake: Intake, pieces: Iterable[bytes]) -> Iterator[Outcome]:
             found = {name: intake.decode(cell, f"{locator}, {name!r}") for name, cell in cells if name in wanted}
             notes = [note for _, faults in found.values() for note in faults]
             yield shaped(tally, shape, {name: text for name, (text, _) in found.items()}, locator, *notes)
+    if not tally.rows:
+        yield intake.drop(intake.item.locator, Note("empty", "0", f"{intake.item.locator}: a header, and no row"))
     tally.judge()
 
 

@@ -21,6 +21,8 @@ from tilth.core.words import plural
 
 NEARLY_ALL = 0.95
 """Of the bytes: text of any length has a misprint."""
+NO_TEXT = 0.1
+"""Of the bytes: what has more that are no UTF-8 is no text, or text in another encoding."""
 NAMED = 3
 """Files that are named, of each task and in each sentence."""
 REMEDY = "`iconv -f WINDOWS-1252 -t UTF-8 FILE > NEW`"
@@ -43,11 +45,13 @@ class Undecoded:
         sensible: those of them that would make sense in Windows-1252.
         others: bytes that UTF-8 takes for characters beyond ASCII, but for the first of each, in texts that were looked
             at one by one: recoding would spoil them.
+        size: bytes of the texts that are not UTF-8.
     """
 
     count: int = 0
     sensible: int = 0
     others: int = 0
+    size: int = 0
 
     def take(self, raw: bytes) -> None:
         """One more text of the file that is not UTF-8 throughout."""
@@ -56,20 +60,29 @@ class Undecoded:
         self.count += sum(map(len, runs))
         self.sensible += sum(len(run) for run in runs if _SENSIBLE.fullmatch(run))
         self.others += len(raw) - len(text)
+        self.size += len(raw)
 
     @property
     def is_windows_1252(self) -> bool:
         """Whether nearly all that is not ASCII makes sense as such."""
         return self.sensible >= NEARLY_ALL * max(self.count + self.others, 1)
 
+    @property
+    def is_no_text(self) -> bool:
+        """Whether more than a tenth of it is no UTF-8, and is not known by another name."""
+        return self.count > NO_TEXT * self.size and not self.is_windows_1252
+
 
 def said_of(found: Mapping[str, Undecoded]) -> dict[str, Any]:
-    """{files, bytes, first} of files by their locators; `first` names some, those that look like Windows-1252 first."""
+    """{files, bytes, first, no_text} of files by their locators; `first` names some, those that look like Windows-1252
+    first, `no_text` some that do not look like text.
+    """
     first = sorted(found, key=lambda name: not found[name].is_windows_1252)[:NAMED]
     return {
         "files": len(found),
         "bytes": sum(one.count for one in found.values()),
         "first": [[name, found[name].is_windows_1252] for name in first],
+        "no_text": [name for name, one in found.items() if one.is_no_text][:NAMED],
     }
 
 
@@ -83,6 +96,11 @@ def note(source: str, found: Sequence[Mapping[str, Any]]) -> str | None:
     lost = f"{plural(count, 'byte')} of {plural(files, 'file')} {'is' if count == 1 else 'are'} not UTF-8"
     told = f"{source}: {lost}, and became U+FFFD"
     drop = "`invalid_utf8: drop` leaves such documents out"
+    if odd := [name for one in found for name in one.get("no_text", ())][:NAMED]:  # older results do not say
+        looks, are = ("does not look", "is") if len(odd) == 1 else ("do not look", "are")
+        drop = (
+            f"{', '.join(odd)} {looks} like text, or {are} in another encoding (a tenth of it is lost, or more); {drop}"
+        )
     if not latin:
         return f"{told}, in {', '.join(name for name, _ in first)}{_and_more(files - len(first))}; {drop}"
     looks = "looks" if len(latin) == 1 else "look"
