@@ -79,6 +79,6 @@ def test_the_sentence_is_bounded_and_names_files_that_can_be_recoded_first() -> 
     assert f"{9 * (latin.count + 4):,} bytes of 18 files are not UTF-8" in said
     assert "0latin, 1latin, 2latin look like Windows-1252" in said and "(and 15 more)" in said
     assert "other" not in said.partition("keeps these characters")[0] and "0other, 1other, 2other do not look" in said
-    alone = note("texts", [said_of({"a": met(b"x\xff\xff\xff")})]) or ""
+    alone = note("texts", [said_of({"a": met(b"x" * 40 + b"\xff\xff\xff")})]) or ""
     assert "3 bytes of 1 file are not UTF-8, and became U+FFFD, in a; `invalid_utf8: drop`" in alone
     assert "iconv" not in alone and note("texts", [said_of({})]) is None

@@ -191,7 +191,9 @@ def _lengths(quantiles: dict[str, int], documents: int) -> str:
 
 def _looked(said: dict[str, Any]) -> str:
     taken = (
-        f"; {plural(said['leaks_taken_out'], 'training document')} went or were cut" if said["leaks_taken_out"] else ""
+        f"; for their sake {plural(said['leaks_taken_out'], 'training document')} left out or cut"
+        if said["leaks_taken_out"]
+        else ""
     )
     known = "preparing keeps them apart" if said["leaks_looked_for"] == "prepared so" else said["leaks_looked_for"]
     return f"{known}{taken}"

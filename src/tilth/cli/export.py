@@ -35,7 +35,10 @@ def export(
     private: Annotated[bool, typer.Option("--private", help="A repository that --push makes is private.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Write a model as Hugging Face or PEFT has it, with a card made from its run, and upload it if asked."""
+    """Write a model as Hugging Face or PEFT has it.
+
+    With a card made from its run; uploaded if asked.
+    """
     from tilth.cli.output import print_json, results
 
     _check(to, out, dtype, base, push, private)

@@ -22,6 +22,9 @@ def leak_table(facts: Mapping[str, Any]) -> RenderableType | None:
         return None
     if all(own["items"] < _FEW for _, own in columns):
         return Text("\n").join([Text("leaks", "bold"), *map(Text, _remarks(columns)), Text(_UNMEASURED)])
+    if not any(planted for _, own in columns for planted, _ in own["caught"].values()):
+        nowhere = Text("(none could be planted: how well such text is found in training text is not measured)")
+        return Text("\n").join([Text("leaks", "bold"), *map(Text, _remarks(columns)), nowhere])
     table = Table(title="leaks", box=None, pad_edge=False, padding=(0, 2, 0, 0), title_justify="left")
     table.title_style, table.caption_justify = "bold", "left"
     table.add_column("planted items that were found", header_style="dim")

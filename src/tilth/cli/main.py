@@ -78,7 +78,10 @@ def quickstart(
         typer.Option("--chat", help="Then tune it on questions and answers, as long again, and talk with it."),
     ] = False,
 ) -> None:
-    """Make a language model of your own from the text that came with Python, in about three minutes."""
+    """Make a small model of the text that came with Python.
+
+    It takes about three minutes, prepares, trains, measures and writes, and needs no network.
+    """
     from tilth.cli.quickstart import run_quickstart
     from tilth.cli.quickstart_chat import run_quickstart_chat
 
@@ -141,7 +144,10 @@ def prepare(
     sets: Sets = None,
     as_json: Json = False,
 ) -> None:
-    """Take a recipe's sources to token shards: read, clean, deduplicate, split, tokenise."""
+    """Take a recipe's sources to token shards.
+
+    Read, clean, deduplicate, keep held-out text apart, split, tokenise.
+    """
     if executor == "processes" and workers != 1 and not dry_run:
         from tilth.core.executors import warm_up
 
@@ -188,7 +194,10 @@ def check(
     sets: Sets = None,
     as_json: Json = False,
 ) -> None:
-    """Look at a run before it begins: real rows, counts, leaks, and a forecast of memory and time. Trains nothing."""
+    """Look at a run before it begins; trains nothing.
+
+    Real rows, counts, leaks, what is wrong, and a forecast of memory and time.
+    """
     from tilth.cli.check import check_shown
 
     asked = [*(sets or ()), *([] if price is None else [f"train.price_per_hour={price}"])]
@@ -205,7 +214,10 @@ def train(
     sets: Sets = None,
     as_json: Json = False,
 ) -> None:
-    """Prepare what is missing, train, evaluate; stopped or killed, the same command goes on."""
+    """Prepare what is missing, train, evaluate; or go on.
+
+    Stopped or killed, the same command goes on where it was.
+    """
     from tilth.cli.output import print_json, results
     from tilth.cli.show import print_result, ready_shown, train_shown
     from tilth.jobs.preflight import before_training
@@ -246,7 +258,10 @@ def evaluate(
     checkpoint: CheckpointOption = "final",
     as_json: Json = False,
 ) -> None:
-    """Measure loss, perplexity, bits per byte and accuracy by a full pass over held-out text."""
+    """Measure a model by a full pass over held-out text.
+
+    Loss, perplexity, bits per byte and accuracy.
+    """
     from tilth.cli.output import print_json, results
     from tilth.cli.show import print_metrics
     from tilth.jobs.evaluate import evaluate_run
@@ -275,7 +290,10 @@ def trace(
     workspace: Workspace = Path("work"),
     as_json: Json = False,
 ) -> None:
-    """Follow a document from its source to the training steps, or a step back to its documents."""
+    """Follow a document to its steps, or a step back.
+
+    From its source to the training steps that saw it, or from a step to its documents.
+    """
     from tilth.cli.output import print_json, results
     from tilth.cli.trace_display import print_document, print_step
     from tilth.jobs.locate import locate_data

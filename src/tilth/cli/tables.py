@@ -105,8 +105,10 @@ def scientific(number: float) -> str:
 
 
 def percent(share: float) -> str:
-    """12.5%, rounded down: 100.0% means all."""
-    return f"{math.floor(share * 1000 + 1e-9) / 10:.1f}%" if math.isfinite(share) else "unknown"
+    """12.5%, rounded; 100.0% means all."""
+    if not math.isfinite(share):
+        return "unknown"
+    return f"{min(100 * share, 99.9):.1f}%" if share < 1 else f"{100 * share:.1f}%"
 
 
 def sparkline(values: Sequence[float], width: int, ascii_only: bool = False) -> str:
@@ -174,9 +176,9 @@ def metric_value(name: str, value: float) -> str:
         return "unknown"
     if name == "accuracy":
         return f"{value:.1%}"
-    if name == "tokens":
+    if name in ("tokens", "pseudo_tokens"):
         return count(int(value))
-    return f"{value:,.2f}" if name == "perplexity" else f"{value:.4f}"
+    return f"{value:,.2f}" if name in ("perplexity", "pseudo_perplexity") else f"{value:.4f}"
 
 
 def metrics_line(metrics: Mapping[str, float], names: Sequence[str]) -> str:

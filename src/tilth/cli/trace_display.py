@@ -23,6 +23,23 @@ from tilth.jobs.data_page import STEP_NAMES, differences
 
 ROWS = 20
 TEXT_CHARACTERS = 400
+_COUNTED = {
+    "newlines": "line end",
+    "controls": "character",
+    "unicode": "character",
+    "repair": "character",
+    "trailing_space": "character",
+    "strip": "character",
+    "min_length": "character",
+    "blank_lines": "line",
+    "repeated_lines": "line",
+    "repeated_paragraphs": "paragraph",
+    "spelling": "word",
+    "invalid_utf8": "character",
+    "nul": "character",
+    "surrogate": "character",
+}
+"""Rules, and what the number in their verdicts counts; of others it is a figure of their own."""
 _MARKS = {"gone": ("[-", "-]", "red"), "came": ("{+", "+}", "green"), "cut": ("", "", "dim")}
 """Around what went and what came, as wdiff has it: without colours one must see it too."""
 
@@ -68,7 +85,7 @@ def _verdicts(traced: Mapping[str, Any]) -> RenderableType:
         style = {"dropped": "red", "changed": "yellow"}.get(verdict["verdict"], "green")
         head = Text.assemble("  ", (verdict["verdict"], style), f"  {printable(verdict['stage'])}/")
         head.append(printable(verdict["rule"]))
-        head.append(f"  {printable(verdict['value'])}" if verdict["value"] else "", style="dim")
+        head.append(f"  {_figure(verdict)}" if verdict["value"] else "", style="dim")
         if verdict["stage"] != "clean" and verdict["detail"]:
             head.append(f"  {printable(verdict['detail'])}", style="dim")
         lines.append(head)
@@ -78,6 +95,16 @@ def _verdicts(traced: Mapping[str, Any]) -> RenderableType:
         missed = printable(traced["texts_missed"])
         lines.append(Text(f"  ({missed}: texts are shown where they were kept as examples)", "dim"))
     return Group(*lines)
+
+
+def _figure(verdict: Mapping[str, Any]) -> str:
+    """The size of a change, or the figure that broke a rule, and what it is of."""
+    rule, value = str(verdict["rule"]), str(verdict["value"])
+    if noun := _COUNTED.get(rule):
+        return plural(int(value), noun) if value.isdigit() else printable(value)
+    if rule == "near_duplicate":
+        return f"similarity {printable(value)}"
+    return f"figure {printable(value)}" if verdict["stage"] == "clean" else printable(value)
 
 
 def _texts(verdict: Mapping[str, Any]) -> Table:
@@ -223,9 +250,9 @@ def _splits_of(splits: Mapping[str, Mapping[str, int]]) -> RenderableType:
 
 def _lengths(lengths: Mapping[str, Any]) -> RenderableType:
     names = {"0.0": "shortest", "0.5": "half below", "1.0": "longest"}
-    columns = [(names.get(share, f"{100 * float(share):g}% below"), "right") for share in lengths["quantiles"]]
-    table = _table("lengths in tokens", *columns)
-    table.add_row(*(count(int(value)) for value in lengths["quantiles"].values()))
+    table = _table("lengths in tokens", ("of the documents", "left"), ("tokens", "right"))  # down: numbers are not cut
+    for share, value in lengths["quantiles"].items():
+        table.add_row(names.get(share, f"{100 * float(share):g}% below"), count(int(value)))
     return table
 
 

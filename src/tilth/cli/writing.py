@@ -61,7 +61,10 @@ def chat(
     adapter: AdapterOption = None,
     checkpoint: CheckpointOption = "final",
 ) -> None:
-    """Talk with a model: a line is a message, /help lists the commands; works piped as well."""
+    """Talk with a model, on a terminal or piped.
+
+    A line is a message, /help lists the commands.
+    """
     from tilth.cli.chat import run_chat
     from tilth.cli.output import results
     from tilth.jobs.load import load

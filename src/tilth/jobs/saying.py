@@ -62,7 +62,7 @@ def _tier(trainer: Trainer) -> str:
         )
     if changed or trainer.parts.runtime.device.type != "cpu":  # on other devices more has not been shown
         return (
-            "tier T1 (other machine, versions, threads, processes, micro-batch, device or precision): "
-            "same samples, other rounding"
+            "the machine, versions, threads, processes, micro-batch, device or precision are not what they were: "
+            "it sees the same samples, and rounds otherwise"
         )
-    return "tier T0 (same machine kind, versions and threads): to the bits of a run that was not stopped"
+    return "it will give the same bits as a run that was not stopped: same kind of machine, versions and threads"
