@@ -28,7 +28,7 @@ from tilth.jobs.decisions import Decisions, asked_of, changed
 from tilth.jobs.ending import end_run
 from tilth.jobs.final import write_identity
 from tilth.jobs.forecast_run import Watch
-from tilth.jobs.micro_rows import choose_micro_rows, choose_precision
+from tilth.jobs.micro_rows import check_one_row, choose_micro_rows, choose_precision
 from tilth.jobs.outlook import Outlook
 from tilth.jobs.parts import build_parts, complete_model, device_name
 from tilth.jobs.recipe import Recipe
@@ -137,6 +137,7 @@ def _assemble(
     device, share_rows = runtime.device, loader.share_rows
     decisions = Decisions(recipe, folder, runtime, device_name(runtime), checkpoint)
     precision = decisions.take("precision", lambda: choose_precision(recipe, config, share_rows, device))
+    check_one_row(recipe, config, device, precision)
     model, beside = starting_model(recipe, sitting.base, config, device, precision)
     choose = functools.partial(choose_micro_rows, recipe, config, model, loader, device, precision)
     rows = decisions.take("micro_rows", choose)
