@@ -48,19 +48,21 @@ def prepare_shown(
     from tilth.jobs.prepare import prepare_data
 
     notes: list[str] = []
-    with PrepareDisplay() as display:
-        dataset = prepare_data(
-            recipe,
-            workspace,
-            workers,
-            on_done=display,
-            executor=executor,
-            verify=verify,
-            say=notes.append,
-            board=display.board,
-        )
-    for note in notes:
-        print(printable(note), file=sys.stderr)
+    try:
+        with PrepareDisplay() as display:
+            dataset = prepare_data(
+                recipe,
+                workspace,
+                workers,
+                on_done=display,
+                executor=executor,
+                verify=verify,
+                say=notes.append,
+                board=display.board,
+            )
+    finally:  # also where nothing is left: what was met before may be why
+        for note in notes:
+            print(printable(note), file=sys.stderr)
     if display.made_something:  # what was said before is not said again by every command
         _say_vocabulary(recipe, dataset)
     return dataset
