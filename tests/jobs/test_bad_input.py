@@ -364,9 +364,18 @@ def test_places_that_cannot_be_written(tmp_path: Path, cli: Cli) -> None:
     write_texts(tmp_path / "texts", documents=3)
     write_recipe(tmp_path / "r.yaml", "texts")
     (tmp_path / "file").touch()
-    for place in ("file", "file/below", "x" * 300):
-        cli("prepare", "r.yaml", "--workspace", place).fault(3, f"cannot write {place}", "choose another folder")
-        cli("train", "r.yaml", "--run", place, sets=SMALL).fault(3, f"cannot write {place}", "choose another folder")
+    for place, reason, remedy in (
+        ("file", "it is a file, not a folder", "name a folder, or move that file away"),
+        ("file/below", "file is a file, not a folder", "name a folder, or move that file away"),
+        ("x" * 300, "File name too long", "choose another folder"),
+    ):
+        told = f"cannot write {place}: {reason}"
+        for said in (
+            cli("prepare", "r.yaml", "--workspace", place).fault(3, told, remedy),
+            cli("train", "r.yaml", "--run", place, sets=SMALL).fault(3, told, remedy),
+            cli("train", "r.yaml", "--workspace", place, sets=SMALL).fault(3, told, remedy),
+        ):
+            assert "GiB free" not in said and "make room" not in said
 
 
 def test_a_folder_that_may_not_be_written_and_a_file_that_may_not_be_read(tmp_path: Path) -> None:
@@ -387,7 +396,7 @@ def test_a_folder_that_may_not_be_written_and_a_file_that_may_not_be_read(tmp_pa
 
     (tmp_path / "shut").mkdir()
     (tmp_path / "shut").chmod(0o555)
-    prepare(tmp_path / "shut" / "work").fault(3, f"cannot write {tmp_path}/shut", "Permission denied")
+    prepare(tmp_path / "shut" / "work").fault(3, f"cannot write {tmp_path}/shut", "Permission denied\n", "writable")
     (tmp_path / "texts" / "0001.txt").chmod(0)
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o777)
