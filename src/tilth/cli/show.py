@@ -136,6 +136,14 @@ def seconds_before(run: Path) -> float:
         return 0.0  # a damaged checkpoint is not the display's affair
 
 
+def say_gone_on(path: Path | str, which: str | int) -> None:
+    """Says where a run's final weights are used though there are later ones."""
+    from tilth.jobs.runs import gone_on
+
+    if older := gone_on(path, which):
+        print(printable(older), file=sys.stderr)
+
+
 def typed(*words: str) -> str:
     """A command of tilth as it is typed here and in this shell: by its name where that is found, else by its path."""
     return " ".join([command_name(), shlex.join(words)])
