@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tilth.core.allocator import keep_freed_blocks
 from tilth.core.config import parse
-from tilth.core.environment import Precision, keep_freed_blocks
+from tilth.core.environment import Precision
 from tilth.core.errors import CheckpointError, DataError, RecipeError, StorageError
 from tilth.core.files import MANIFEST, read_manifest, storage_errors
 from tilth.core.rundir import RunFolder

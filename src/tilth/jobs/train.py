@@ -12,8 +12,9 @@ from typing import Any
 import torch
 
 from tilth.checkpoint.store import Checkpoint, CheckpointStore
+from tilth.core.allocator import give_back_freed_blocks
 from tilth.core.config import fingerprint
-from tilth.core.environment import fingerprint_environment, forget_peak_memory, give_back_freed_blocks
+from tilth.core.environment import fingerprint_environment, forget_peak_memory
 from tilth.core.errors import CheckpointError
 from tilth.core.rundir import Event, RunFolder
 from tilth.data.dataset import Dataset
