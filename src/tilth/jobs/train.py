@@ -31,6 +31,7 @@ from tilth.jobs.forecast_run import Watch
 from tilth.jobs.micro_rows import check_one_row, choose_micro_rows, choose_precision
 from tilth.jobs.outlook import Outlook
 from tilth.jobs.parts import build_parts, complete_model, device_name
+from tilth.jobs.places import seal_identity
 from tilth.jobs.recipe import Recipe
 from tilth.jobs.room import check_room, memory_errors
 from tilth.jobs.runs import dataset_facts, stored_recipe
@@ -163,6 +164,7 @@ def _begin(
 ) -> None:
     """Leaves the records at the step that the run goes on from, and says so."""
     folder, step = sitting.folder, trainer.progress.step
+    seal_identity(folder.path)
     again = folder.last_step() - step
     say_before(trainer, sitting.record, [*said, *folder.rewind(step)], changes, again, blocks)
     say_where(checkpoint, trainer, sitting.record)
