@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import tilth
+from tilth.core.allocator import drop_thread_caches
 
 SMALL = {"num_hidden_layers": 4, "num_attention_heads": 4, "hidden_size": 256}
 MEDIUM = {"num_hidden_layers": 6, "num_attention_heads": 6, "hidden_size": 384}
@@ -109,10 +110,9 @@ def child(name: str, folder: Path) -> None:
 
 
 def measured(name: str, folder: Path) -> dict[str, Any]:
-    """A run in a process of its own."""
+    """A run in a process of its own; its base and its data are made in another before."""
     command = [sys.executable, __file__, "--child", name, "--folder", str(folder)]
-    if "adapter" in CASES[name]:  # the first makes the base, and would be larger by that
-        subprocess.run([*command, "--prepare"], check=True)
+    subprocess.run([*command, "--prepare"], check=True)
     subprocess.run(command, check=True)
     found: dict[str, Any] = json.loads((folder / "runs" / name / "result.json").read_text())["forecast"]
     return {"name": name, **found}
@@ -140,8 +140,12 @@ def main() -> None:
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--prepare", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.child and options.prepare:
+        tilth.prepare(recipe_of(options.child, options.folder), options.folder / "work")
+        return
     if options.child:
-        recipe_of(options.child, options.folder) if options.prepare else child(options.child, options.folder)
+        drop_thread_caches()  # as the command does
+        child(options.child, options.folder)
         return
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary)

@@ -183,7 +183,11 @@ def test_the_python_example_of_the_readme_runs(tmp_path: Path) -> None:
     done = subprocess.run(words, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "bits_per_byte=" in done.stdout
-    assert (tmp_path / "runs" / "my-text" / "final" / "model.safetensors").is_file()
+    assert (tmp_path / "runs" / "from-python" / "final" / "model.safetensors").is_file()
+    assert not (tmp_path / "runs" / "my-text").exists(), "the run of the command `tilth train my-text.yaml`"
+    assert re.search(r"^preparing  collect: 1 of 1$", done.stderr, re.M)
+    assert re.search(r"^step 0  info: starting: .*$", done.stderr, re.M)
+    assert re.search(r"^step 1  loss [\d.]+  lr [\d.e-]+  [\d,]+ tokens/s$", done.stderr, re.M)
 
 
 def test_the_recipe_of_the_readme_is_valid(tmp_path: Path) -> None:

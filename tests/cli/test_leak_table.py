@@ -39,8 +39,8 @@ def test_of_a_few_items_nothing_is_measured() -> None:
 def test_where_nothing_could_be_planted_one_line_says_so() -> None:
     caught = {kind: [0, 0] for kind in PLANTED}
     table = leak_table({"held_out": {**facts(0, items=12, too_short=0), "caught": caught}})
-    assert table is not None and len(rendered(table)) == 3
-    assert rendered(table)[2].startswith("(none could be planted: how well")
+    lines = rendered(table) if table is not None else []
+    assert lines[2].startswith("(none could be planted: how well") and "0 of 0" not in "".join(lines)
 
 
 def test_the_table_stands_under_that_of_the_splits_where_something_was_looked_for() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -65,36 +64,6 @@ def test_threads_sleep_soon_unless_told_otherwise(given: dict[str, str], then: s
     assert done.stdout.strip() == then, done.stderr
 
 
-BLOCKS = """
-import resource, sys
-import numpy
-from tilth.core import environment
-for way in sys.argv[1:]:
-    getattr(environment, way)()
-
-def blocks():
-    for _ in range(8):
-        numpy.empty(40 << 20, numpy.uint8).fill(1)
-
-blocks()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-blocks()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-"""
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the allocator of another C library is left alone")
-@pytest.mark.parametrize(
-    ("ways", "kept"),
-    [([], False), (["keep_freed_blocks"], True), (["keep_freed_blocks", "return_freed_blocks"], False)],
-)
-def test_the_blocks_of_a_step_are_those_of_the_step_before(ways: list[str], kept: bool) -> None:
-    # numpy asks for large pages, of which one fault brings 512 small ones
-    environment = {**os.environ, "NUMPY_MADVISE_HUGEPAGE": "0"}
-    done = subprocess.run([sys.executable, "-c", BLOCKS, *ways], env=environment, capture_output=True, check=True)
-    assert (int(done.stdout) < 100) == kept
-
-
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak can be forgotten on Linux only")
 def test_what_was_held_before_is_no_part_of_the_peak() -> None:
     script = """
@@ -106,23 +75,6 @@ forget_peak_memory()
 assert peak_memory_bytes() < held_memory_bytes() + (8 << 20)
 more = bytearray(b"x" * (48 << 20))
 assert peak_memory_bytes() > (48 << 20)
-"""
-    subprocess.run([sys.executable, "-c", script], check=True)
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="what is held is measured on Linux")
-def test_what_arrow_has_kept_is_given_back() -> None:
-    script = """
-import pyarrow as pa
-import pyarrow.compute as pc
-from tilth.core.environment import give_back_freed_blocks, held_memory_bytes
-for _ in range(3):
-    columns = [pa.array([f"{n} of many texts" for n in range(20_000)]) for _ in range(60)]
-    columns += [pc.utf8_upper(column) for column in columns]
-    del columns
-before = held_memory_bytes()
-give_back_freed_blocks()
-assert held_memory_bytes() < before - (32 << 20)
 """
     subprocess.run([sys.executable, "-c", script], check=True)
 

@@ -80,6 +80,13 @@ def test_a_full_disk_leaves_the_old_file_and_says_so(tmp_path: Path, monkeypatch
         assert [p.name for p in tmp_path.iterdir()] == ["x"]
 
 
+def test_a_folder_where_a_file_should_be_is_named_without_the_space_left(tmp_path: Path) -> None:
+    (tmp_path / "x" / "in it").mkdir(parents=True)
+    with pytest.raises(StorageError, match=rf"cannot write {tmp_path}/x: a folder is in the way\n") as caught:
+        files.write_file(tmp_path / "x", b"new")
+    assert caught.value.remedy.startswith("move it away, or choose another folder")
+
+
 def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for operation in range(1, 30):
         final = tmp_path / f"f{operation}"

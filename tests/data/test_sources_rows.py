@@ -53,7 +53,7 @@ def test_jsonl_rows_are_documents(tmp_path: Path) -> None:
 def test_a_bad_row_is_dropped_with_rule_and_place_and_the_rest_goes_on(tmp_path: Path) -> None:
     bad = ["{not json", '{"txt": "x"}', row(7), row(None), "[1]", "[" * 100_000, '"text"']
     raw = "\n".join([row("first"), *bad, row("last"), row(" ")])
-    outcomes = read(tmp_path, raw, "a.jsonl")
+    outcomes = read(tmp_path, raw, "a.jsonl", max_bad_rows=0.8)
     assert texts(outcomes) == {"a.jsonl:1": "first", "a.jsonl:9": "last"}
     assert [rule for rule, verdict, _ in said(outcomes) if verdict == "dropped"] == [
         *["not_json", "no_field", "not_text", "not_text", "no_field", "not_json", "no_field", "empty"]
@@ -80,6 +80,13 @@ def test_what_json_can_spell_and_parquet_cannot_hold(tmp_path: Path) -> None:
         (99, 1, 0.01, False),
         (98, 2, 0.01, True),
         (50, 49, 0.01, False),  # fewer than 100 rows: the share says little
+        (1, 98, 0.01, True),  # but not where it is most of them
+        (4, 6, 0.01, True),
+        (5, 5, 0.01, False),
+        (2, 7, 0.01, False),
+        (4, 6, 0.7, False),
+        (2, 8, 0.7, True),
+        (1, 98, 1, False),
         (50, 50, 0.5, False),
         (0, 1, 0.01, True),  # all rows
         (0, 1, 1, False),

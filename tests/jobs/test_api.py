@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from tests.jobs.conftest import call
 from tests.jobs.helpers import SMALL
 from tests.model.families import quiet
 from tilth.core.errors import RecipeError
+from tilth.core.rundir import SampleRecord, StepRecord
+from tilth.jobs.lines import Lines
 
 pytestmark = pytest.mark.slow
 
@@ -75,3 +78,30 @@ def test_training_says_how_many_steps_this_call_did(trained: Path, monkeypatch: 
     assert (over["step"], over["new_steps"]) == (12, 0) and any("done: the run ended at step 12" in say for say in told)
     longer = tilth.train(tilth.load_recipe("r.yaml", [*SMALL, "train.steps=15"]))
     assert (longer["step"], longer["new_steps"]) == (15, 3)
+
+
+def test_training_says_how_far_it_is_unless_told_otherwise(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(trained)
+    tilth.train(tilth.load_recipe("r.yaml", [*SMALL, "train.steps=15"]))
+    said, err = capfd.readouterr()
+    assert not said and "step 12  info: going on after step 12" in err and "preparing" not in err, "it was prepared"
+    assert re.findall(r"^(step \d+)  loss ", err, re.M) == ["step 13", "step 14", "step 15"]
+    assert "step 15  validation  loss " in err and "step 15  checkpoint " in err and "step 15  sample  " in err
+    for emit in (None, print):
+        (trained / "runs" / "small").rename(trained / f"before {emit}")
+        tilth.train(tilth.load_recipe("r.yaml", SMALL), emit=emit)
+        said, err = capfd.readouterr()
+        assert not err and bool(said) == (emit is print)
+
+
+def test_lines_of_a_long_run_are_few_and_obey_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    now = 0.0
+    lines = Lines(lambda: now)
+    for step in range(1, 36_001):  # ten hours
+        now += 1.0
+        lines(StepRecord(step, step, 2.0, 1.0, 1e-3, 1.0, 0.0, 1.0, None, 0, 0, 0, 0))
+    assert 600 < len(capsys.readouterr().err.splitlines()) < 900
+    lines(SampleRecord(1, "", "a\n\x1b[2J\x9b\ud800é"))
+    assert capsys.readouterr().err == "step 1  sample  a\\n\\x1b[2J\\x9b\\ud800é\n"

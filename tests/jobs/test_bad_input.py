@@ -227,6 +227,36 @@ def test_too_many_rows_that_are_not_json_stop_the_run(tmp_path: Path, cli: Cli) 
     assert more.json()["dropped"] == {"read/not_json": 4}
 
 
+@pytest.mark.slow
+def test_most_rows_of_a_short_file_stop_the_run(tmp_path: Path, cli: Cli) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "the one good row"}\n' + "not json\n" * 98)
+    write_recipe(tmp_path / "r.yaml", "a.jsonl")
+    told = "a.jsonl: 98 of 99 rows cannot be used: not JSON: "
+    cli("prepare", "r.yaml", sets=SMALL).fault(3, told, "(a.jsonl:2 and 97 more)", "max_bad_rows")
+
+
+@pytest.mark.slow
+def test_files_with_bad_rows_are_named_where_the_run_goes_on(tmp_path: Path, cli: Cli) -> None:
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "0.json").write_text('{"name": "of a program"}')
+    for number in range(1, 9):
+        (tmp_path / "texts" / f"{number}.jsonl").write_text(
+            rows(30, 3, f"a row with some words in it, of {number}, number")
+        )
+    write_recipe(tmp_path / "r.yaml", "texts", data={"split": {"by": "tail"}})
+    said = cli("prepare", "r.yaml", "--json", sets=SMALL)
+    assert said.json()["dropped"] == {"read/no_field": 1, "read/not_json": 24}
+    assert "texts/0.json: 1 of 1 rows cannot be used: no 'text' (texts/0.json#row=1)" in said.err
+    for number in range(1, 5):
+        assert f"texts/{number}.jsonl: 3 of 33 rows cannot be used: not JSON: Expecting" in said.err
+        assert f"(texts/{number}.jsonl:4 and 2 more)" in said.err
+    assert "texts/5.jsonl" not in said.err
+    assert "texts: and of 4 more files: 25 rows of 9 files cannot be used" in said.err
+    assert "cannot be used" in cli("prepare", "r.yaml", sets=SMALL).err, "and when all is made already"
+    write_recipe(tmp_path / "r.yaml", "texts", data={"clean": [{"min_length": {"characters": 10_000}}]})
+    assert "texts/1.jsonl: 3 of 33" in cli("prepare", "r.yaml", sets=SMALL).err, "and when nothing is left"
+
+
 # Recipes and the command line
 
 
@@ -358,9 +388,18 @@ def test_places_that_cannot_be_written(tmp_path: Path, cli: Cli) -> None:
     write_texts(tmp_path / "texts", documents=3)
     write_recipe(tmp_path / "r.yaml", "texts")
     (tmp_path / "file").touch()
-    for place in ("file", "file/below", "x" * 300):
-        cli("prepare", "r.yaml", "--workspace", place).fault(3, f"cannot write {place}", "choose another folder")
-        cli("train", "r.yaml", "--run", place, sets=SMALL).fault(3, f"cannot write {place}", "choose another folder")
+    for place, reason, remedy in (
+        ("file", "it is a file, not a folder", "name a folder, or move that file away"),
+        ("file/below", "file is a file, not a folder", "name a folder, or move that file away"),
+        ("x" * 300, "File name too long", "choose another folder"),
+    ):
+        told = f"cannot write {place}: {reason}"
+        for said in (
+            cli("prepare", "r.yaml", "--workspace", place).fault(3, told, remedy),
+            cli("train", "r.yaml", "--run", place, sets=SMALL).fault(3, told, remedy),
+            cli("train", "r.yaml", "--workspace", place, sets=SMALL).fault(3, told, remedy),
+        ):
+            assert "GiB free" not in said and "make room" not in said
 
 
 def test_a_folder_that_may_not_be_written_and_a_file_that_may_not_be_read(tmp_path: Path) -> None:
@@ -381,7 +420,7 @@ def test_a_folder_that_may_not_be_written_and_a_file_that_may_not_be_read(tmp_pa
 
     (tmp_path / "shut").mkdir()
     (tmp_path / "shut").chmod(0o555)
-    prepare(tmp_path / "shut" / "work").fault(3, f"cannot write {tmp_path}/shut", "Permission denied")
+    prepare(tmp_path / "shut" / "work").fault(3, f"cannot write {tmp_path}/shut", "Permission denied\n", "writable")
     (tmp_path / "texts" / "0001.txt").chmod(0)
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o777)

@@ -10,7 +10,7 @@ import pytest
 
 from tests.jobs.conftest import Cli
 from tests.jobs.helpers import SMALL, hashes
-from tilth.core.errors import CheckpointError
+from tilth.core.errors import CheckpointError, IntegrityError
 from tilth.core.files import read_manifest, write_manifest
 from tilth.core.rundir import RunFolder
 from tilth.jobs.load import load
@@ -99,6 +99,43 @@ def test_shards_of_another_tokenizer(trained: Path, cli: Cli) -> None:
     shutil.copytree(other / "train", dataset / "train")
     write_manifest(dataset, facts)
     cli("train", "r.yaml", "--run", "x", sets=SMALL).fault(3, "was made by another tokenizer", "257", "remove work/")
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer/tokenizer.json", "tokenizer/tokenizer_config.json"])
+def test_what_a_run_says_of_its_checkpoints(trained: Path, cli: Cli, name: str) -> None:
+    """Its configuration and tokenizer lie beside them: any byte of these is noticed, by whatever loads a checkpoint."""
+    run = trained / "runs" / "small"
+    path, remedy = run / name, "type the command that trained it"
+    whole, right = path.read_bytes(), cli("evaluate", "runs/small", "--checkpoint", "latest", "--json").json()
+    for place in (0, len(whole) // 3, len(whole) // 2, -1):
+        flip(path, place)
+        with pytest.raises(IntegrityError, match=rf"{name} is not what was written") as caught:
+            load(run, "latest")
+        assert remedy in caught.value.remedy
+        path.write_bytes(whole)
+    if name == "config.json":
+        path.write_bytes(whole.replace(b'"norm_eps": 1e-05', b'"norm_eps": 1e-04'))
+        assert path.read_bytes() != whole
+    else:
+        path.unlink()
+    for words in (
+        ("evaluate", "runs/small", "--checkpoint", "latest"),
+        ("evaluate", "runs/small/checkpoints/step-00000008"),
+        ("generate", "runs/small", "--checkpoint", "best"),
+        ("export", "runs/small", "--to", "hf", "--out", "out", "--checkpoint", "8"),
+    ):
+        assert remedy in cli(*words).fault(3, name)
+    assert cli("train", "r.yaml", sets=SMALL).code == 0 and path.read_bytes() == whole
+    assert cli("evaluate", "runs/small", "--checkpoint", "latest", "--json").json() == right
+
+
+def test_the_hashes_of_what_a_run_says_of_its_checkpoints(trained: Path, cli: Cli) -> None:
+    sealed = trained / "runs" / "small" / "identity.json"
+    flip(sealed, len(sealed.read_bytes()) // 2)
+    assert "type the command" in cli("evaluate", "runs/small", "--checkpoint", "latest").fault(3, "identity.json is")
+    sealed.unlink()  # a run of an earlier tilth
+    assert cli("evaluate", "runs/small", "--checkpoint", "latest").code == 0
+    assert cli("train", "r.yaml", sets=SMALL).code == 0 and sealed.exists()
 
 
 @pytest.mark.parametrize(

@@ -233,3 +233,37 @@ def test_a_checkpoint_of_before_is_read(trained: Path, cli: Cli) -> None:
     (folder / "state.json").write_text(json.dumps(state))
     write_manifest(folder, {"step": 12})
     assert "going on after step 12" in going_on(cli("train", "r.yaml", sets=[*SMALL, "train.steps=14"]))
+
+
+# A run that went on after its end
+
+
+def test_final_weights_older_than_the_run_are_told(trained: Path, cli: Cli) -> None:
+    """As after a second training that was interrupted: it has written checkpoints, and final/ is of the first."""
+    run, told = trained / "runs" / "small", "final, step 12; the run has gone on to step 18: --checkpoint latest"
+    evaluate, generate = ("evaluate", "runs/small"), ("generate", "runs/small", "--max-new-tokens", "2")
+    for words in (evaluate, generate):
+        assert "gone on" not in cli(*words).err
+    shutil.copytree(run / "final", trained / "before")
+    assert cli("train", "r.yaml", sets=[*SMALL, "train.steps=18"]).code == 0
+    shutil.rmtree(run / "final")
+    (trained / "before").rename(run / "final")
+    said = cli(*evaluate, "--json")
+    assert said.err.count(told) == 1 and said.json() == cli(*evaluate, "--checkpoint", "12", "--json").json()
+    export = ("export", "runs/small", "--to", "hf", "--out")
+    for words in (generate, (*export, "out"), ("chat", "runs/small")):
+        assert told in cli(*words).err, words
+    for words in (
+        (*evaluate, "--checkpoint", "latest"),
+        (*generate, "--checkpoint", "16"),
+        ("generate", "runs/small/final"),
+    ):
+        after = cli(*words)
+        assert after.code == 0 and "gone on" not in after.err
+
+
+def test_a_limit_that_the_run_is_past_is_told_as_such(trained: Path, cli: Cli) -> None:
+    assert cli("train", "r.yaml", sets=[*SMALL, "train.steps=14"]).code == 0
+    said = cli("train", "r.yaml", "--json", sets=[*SMALL, "train.steps=12"])
+    assert "done: the run is at step 14 already, past train.steps (step 12); a longer one would go on" in said.err
+    assert (said.json()["step"], said.json()["new_steps"]) == (14, 0)

@@ -4,11 +4,11 @@ preparing: test_kill_prepare.py."""
 from __future__ import annotations
 
 import random
+import re
 import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,22 +25,35 @@ from tests.jobs.helpers import (
     write_recipe,
     write_texts,
 )
+from tilth.core.rundir import RunFolder
 
 pytestmark = pytest.mark.slow
 
 KILLS = 20
+STEPS = 400
+MOST_STEPS = 36
+"""Of a sitting, before the kill: by steps and not by the clock, for machines differ."""
 
 
-def kill_twenty_times(words: list[str], cwd: Path, low: float, high: float, ended: Callable[[], None]) -> None:
-    """Kills the command at random moments until twenty kills met it running; `ended` clears away what it finished."""
-    draw, kills, tries = random.Random(11), 0, 0
-    while kills < KILLS:
-        tries += 1
-        assert tries < 4 * KILLS, "it ends before it can be killed: make the work longer"
-        if killed(begun(words, cwd), draw.uniform(low, high)):
-            kills += 1
-        else:
-            ended()
+def started(words: list[str], folder: Path, run: Path, steps: int) -> subprocess.Popen[str]:
+    """Starts the command, and waits for so many steps of its own: before the first a kill meets nothing but imports."""
+    before = set(records(run))
+    process = begun(words, folder)
+    while process.poll() is None and len(set(records(run)) - before) < steps:
+        time.sleep(0.005)
+    return process
+
+
+def records(run: Path) -> list[str]:
+    """The whole lines of steps.jsonl; no two sittings write the same, for times stand in them."""
+    path = run / "steps.jsonl"
+    return path.read_text().split("\n")[:-1] if path.exists() else []
+
+
+def went_on_from(run: Path) -> int:
+    """The step after which the last sitting went on; 0 where it began the run."""
+    said = re.findall(r'"(?:starting|going on after step (\d+)): ', (run / "events.jsonl").read_text())
+    return int(said[-1] or 0)
 
 
 def test_train_killed_twenty_times(tmp_path: Path) -> None:
@@ -48,25 +61,30 @@ def test_train_killed_twenty_times(tmp_path: Path) -> None:
     recipe = write_recipe(
         tmp_path / "r.yaml",
         "texts",
-        train={"steps": 400, "micro_batch": 4, "checkpoint": {"every_steps": 7}, "optimizer": {"lr": 3e-3}},
+        train={"steps": STEPS, "micro_batch": 4, "checkpoint": {"every_steps": 7}, "optimizer": {"lr": 3e-3}},
         evaluate={"every": 40},
     )
     sets = [*SMALL, "model.dropout=0.2"]
     whole = last_json(tilth("train", recipe, "--run", "whole", "--json", cwd=tmp_path, sets=sets))
-    assert whole["step"] == 400 and whole["tokens"] > 2 * 45_000, "the run crosses the end of an epoch"
-    words = command("train", recipe, "--run", "killed", "--json", sets=sets)
-
-    def ended_early() -> None:
-        assert hashes(tmp_path / "whole" / "final") == hashes(tmp_path / "killed" / "final")
-        shutil.rmtree(tmp_path / "killed")
-
-    kill_twenty_times(words, tmp_path, 2.0, 5.0, ended_early)
+    assert whole["step"] == STEPS and whole["tokens"] > 2 * 45_000, "the run crosses the end of an epoch"
+    words, run = command("train", recipe, "--run", "killed", "--json", sets=sets), tmp_path / "killed"
+    draw, begun_at, steps_done = random.Random(11), list[int](), list[int]()
+    while len(begun_at) < KILLS:
+        if killed(started(words, tmp_path, run, draw.randint(1, MOST_STEPS)), draw.uniform(0, 0.05)):
+            begun_at.append(went_on_from(run))
+            steps_done.append(RunFolder(run).last_step() - begun_at[-1])
+        else:
+            assert hashes(tmp_path / "whole" / "final") == hashes(run / "final")
+            shutil.rmtree(run)
+    assert min(steps_done) > 0, "each kill met a sitting that trained"
+    assert sum(step > 0 for step in begun_at) >= KILLS // 2, "most went on from a checkpoint"
+    assert len(set(begun_at)) > 5 and max(begun_at) > STEPS // 4, "and from several, far into the run"
     ended = last_json(tilth("train", recipe, "--run", "killed", "--json", cwd=tmp_path, sets=sets))
     timed = ("run", "seconds", "new_steps", "checkpoint", "forecast")
     assert {k: v for k, v in ended.items() if k not in timed} == {k: v for k, v in whole.items() if k not in timed}
     assert hashes(tmp_path / "whole" / "final") == hashes(tmp_path / "killed" / "final")
-    steps = [line.split(",")[0] for line in (tmp_path / "killed" / "steps.jsonl").read_text().splitlines()]
-    assert steps == [f'{{"step": {n}' for n in range(1, 401)], "each step is recorded once"
+    steps = [line.split(",")[0] for line in records(run)]
+    assert steps == [f'{{"step": {n}' for n in range(1, STEPS + 1)], "each step is recorded once"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -11,7 +11,7 @@ import torch
 from tests.jobs.conftest import Cli
 from tests.jobs.helpers import SMALL, write_recipe, write_texts
 from tilth.core.errors import RecipeError
-from tilth.jobs import room
+from tilth.jobs import micro_rows, room
 from tilth.jobs.recipe import load_recipe
 from tilth.jobs.room import memory_errors
 from tilth.model.config import parameter_count
@@ -54,6 +54,20 @@ def test_the_vocabulary_counts_as_soon_as_it_is_known(
     assert cli("train", "r.yaml", sets=SMALL).code == 0
     monkeypatch.setattr(room, "total_memory_bytes", lambda: 16 * without - 1)
     cli("train", "r.yaml", "--run", "other", sets=SMALL).fault(2, f"the model has {without:,} parameters")
+
+
+@pytest.mark.slow
+def test_a_row_that_cannot_fit_is_refused_before_the_model_is_made(
+    tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_texts(tmp_path / "texts", documents=60)
+    write_recipe(tmp_path / "r.yaml", "texts")
+    sets = [*SMALL, "model.context_length=512", "train.batch_tokens=512"]
+    monkeypatch.setattr(micro_rows, "room_of", lambda device: 8 << 20)
+    words = ("model.context_length 512: training takes 0.", "with a single row", "cpu has 0.0 GiB")
+    cli("train", "r.yaml", sets=sets).fault(2, *words, "choose a smaller model.context_length")
+    monkeypatch.setattr(micro_rows, "room_of", lambda device: 4 << 30)
+    assert cli("train", "r.yaml", sets=[*sets, "train.steps=1"]).code == 0, "the same run, where there is room"
 
 
 def test_memory_that_is_refused_is_told_with_what_helps() -> None:

@@ -48,19 +48,21 @@ def prepare_shown(
     from tilth.jobs.prepare import prepare_data
 
     notes: list[str] = []
-    with PrepareDisplay() as display:
-        dataset = prepare_data(
-            recipe,
-            workspace,
-            workers,
-            on_done=display,
-            executor=executor,
-            verify=verify,
-            say=notes.append,
-            board=display.board,
-        )
-    for note in notes:
-        print(printable(note), file=sys.stderr)
+    try:
+        with PrepareDisplay() as display:
+            dataset = prepare_data(
+                recipe,
+                workspace,
+                workers,
+                on_done=display,
+                executor=executor,
+                verify=verify,
+                say=notes.append,
+                board=display.board,
+            )
+    finally:  # also where nothing is left: what was met before may be why
+        for note in notes:
+            print(printable(note), file=sys.stderr)
     if display.made_something:  # what was said before is not said again by every command
         _say_vocabulary(recipe, dataset)
     return dataset
@@ -132,6 +134,14 @@ def seconds_before(run: Path) -> float:
         return float(read_json(newest)["progress"]["seconds"]) if newest else 0.0
     except (IntegrityError, OSError, LookupError, TypeError, ValueError):
         return 0.0  # a damaged checkpoint is not the display's affair
+
+
+def say_gone_on(path: Path | str, which: str | int) -> None:
+    """Says where a run's final weights are used though there are later ones."""
+    from tilth.jobs.runs import gone_on
+
+    if older := gone_on(path, which):
+        print(printable(older), file=sys.stderr)
 
 
 def typed(*words: str) -> str:

@@ -164,9 +164,18 @@ _DISK_FAULTS = {
 }
 
 
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_IN_THE_WAY = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR}
+_REMEDIES = {
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "choose another folder, or make this one writable"),
+    errno.EIO: "look after the disk, or choose another folder",
+}
+_AGAIN = "then type the same command: what was finished is kept"
+
+
 @contextlib.contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Turns the disk's refusals into a StorageError that names the place and the space left."""
+    """Turns the disk's refusals into a StorageError that names the place, and the space left where that is why."""
     try:
         yield
     except OSError as error:
@@ -179,12 +188,27 @@ def storage_errors(path: Path) -> Iterator[None]:
             raise
         if isinstance(error, PermissionError) and error.filename and not _may_be_within(error.filename, path.parent):
             raise unreadable(Path(error.filename), error) from error  # something that was to be read, on the way
+        raise _refused(error, path) from error
+
+
+def _refused(error: OSError, path: Path) -> StorageError:
+    said = f"cannot write {error.filename or path}: {error.strerror}"
+    if error.errno in _FULL:
         existing = next((p for p in [path, *path.parents] if os.path.exists(p)), Path("/"))  # noqa: PTH110 - never raises
         free = shutil.disk_usage(existing).free / 2**30
-        raise StorageError(
-            f"cannot write {error.filename or path}: {error.strerror} ({free:.2f} GiB free)",
-            "make room or choose another folder, then type the same command: what was finished is kept",
-        ) from error
+        return StorageError(f"{said} ({free:.2f} GiB free)", f"make room or choose another folder, {_AGAIN}")
+    if error.errno in _IN_THE_WAY:
+        named = error.filename2 or error.filename  # of a renaming its target
+        wanted = Path(named) if isinstance(named, str) else path
+        # The first of them that is no folder: what is below it cannot be there.
+        stands = next((p for p in [*reversed(wanted.parents), wanted] if os.path.lexists(p) and not p.is_dir()), None)
+        if stands is not None:
+            said = f"cannot write {wanted}: {'it' if stands == wanted else stands} is a file, not a folder"
+            return StorageError(said, f"name a folder, or move that file away, {_AGAIN}")
+        return StorageError(
+            f"cannot write {wanted}: a folder is in the way", f"move it away, or choose another folder, {_AGAIN}"
+        )
+    return StorageError(said, f"{_REMEDIES.get(error.errno or 0, 'choose another folder')}, {_AGAIN}")
 
 
 def _may_be_within(name: str | bytes | int, folder: Path) -> bool:

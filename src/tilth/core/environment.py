@@ -6,7 +6,6 @@ Nothing here imports torch, and nothing is guessed: a device whose peak rate is 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import importlib.metadata
 import os
 import platform
@@ -128,51 +127,6 @@ def _status(key: str) -> int | None:
     except OSError:
         return None
     return int(found[1]) * 1024 if found else None
-
-
-def keep_freed_blocks() -> None:
-    """Lets glibc keep what is freed for the next that asks, in this process from here on, but for blocks of 48 MiB and
-    more, whose holes would be large; elsewhere nothing happens.
-
-    A step asks for the same blocks as the one before. By default glibc gives back to the system what is free at the end
-    of its heap, and the system clears every page anew when it is first written to: decision 58 has the figures.
-    """
-    _set_allocator(trim=-1, mapped_from=48 << 20)
-
-
-def return_freed_blocks() -> None:
-    """Lets glibc map each block of a MiB or more by itself, from here on and in this process, so that freed ones go
-    back to the system at once; on other systems nothing happens.
-
-    Without, freed blocks leave holes: torch asks for aligned ones, and glibc then finds the hole of one too small for
-    its like. The price is that the system clears the pages of every new block.
-    """
-    _set_allocator(trim=128 << 10, mapped_from=1 << 20)
-
-
-def give_back_freed_blocks() -> None:
-    """Gives back once what `keep_freed_blocks` has kept, or other work of this process has left. Arrow keeps a store of
-    its own: 100 MB and more where data was prepared.
-    """
-    if arrow := sys.modules.get("pyarrow"):
-        arrow.default_memory_pool().release_unused()
-    if _is_glibc():
-        ctypes.CDLL(None).malloc_trim(0)
-
-
-def _set_allocator(*, trim: int, mapped_from: int) -> None:
-    if _is_glibc():
-        library = ctypes.CDLL(None)
-        library.mallopt(_M_TRIM_THRESHOLD, trim)
-        if not library.mallopt(_M_MMAP_THRESHOLD, mapped_from):
-            library.mallopt(_M_MMAP_THRESHOLD, 32 << 20)  # the most that older versions take
-
-
-def _is_glibc() -> bool:
-    return platform.libc_ver()[0] == "glibc"
-
-
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
 def total_memory_bytes(root: Path = Path("/")) -> int | None:

@@ -3,6 +3,8 @@
     RUN/recipe.json         the resolved recipe               RUN/data.json           the dataset it was trained on
     RUN/decisions.json      what was measured at the start    RUN/steps.jsonl         one StepRecord a line
     RUN/fewer_rows.json     from which step on fewer rows go through the model at once, because memory was refused
+    RUN/config.json         the model's shape, as RUN/tokenizer/ its tokenizer: what the checkpoints need to be used
+    RUN/identity.json       the hashes of these
     RUN/events.jsonl        evaluations, samples, checkpoints, messages
     RUN/*.jsonl.damaged     records as they were before a line that cannot be read was left out of them
     RUN/checkpoints/        to resume from
@@ -111,7 +113,7 @@ CHANGEABLE = {
 """What may differ when a run goes on: how long it lasts, what is shown and kept, and what only rounds otherwise. The
 rest would make it another run."""
 _RECORDS = ("steps.jsonl", "events.jsonl")
-_FILES = ("recipe", "data", "decisions", "fewer_rows", "config", "result", "xz", "answers")
+_FILES = ("recipe", "data", "decisions", "fewer_rows", "config", "identity", "result", "xz", "answers")
 _NAMES = "|".join([*(rf"{name}\.json" for name in _FILES), *map(re.escape, _RECORDS), r"report\.html", "final"])
 CHANGEABLE_SECTIONS = ("evaluate.", "sample.", "train.checkpoint.", "train.early_stopping.", "train.convergence.")
 

@@ -11,6 +11,7 @@ from tilth.data.sources import Input, Listing, SourceConfig
 from tilth.data.sources.config import ORIGINS
 from tilth.data.sources.losses import judge
 from tilth.data.sources.undecoded import note
+from tilth.data.sources.unusable import notes
 from tilth.data.tasks import collect
 
 
@@ -38,12 +39,14 @@ def losses(config: DataConfig, listings: Sequence[Listing], collected: Sequence[
             yield said
 
 
-def undecoded(config: DataConfig, collected: Sequence[Done]) -> Iterator[str]:
-    """What should be said of each source with text that is not UTF-8, and is put in all the same."""
+def faults(config: DataConfig, collected: Sequence[Done]) -> Iterator[str]:
+    """What should be said of each source with rows that cannot be used, or text that is not UTF-8 and is put in."""
     for source in config.sources:
-        # What was read by an earlier version says nothing of it.
-        own = [done.facts.get("undecoded") for done in collected if done.task.arguments["source"] is source]
-        if source.invalid_utf8 == "replace" and (said := note(source.source_name, [one for one in own if one])):
+        own = [done.facts for done in collected if done.task.arguments["source"] is source]
+        # What was read by an earlier version says nothing of them.
+        rows, text = ([facts[key] for facts in own if key in facts] for key in ("unusable", "undecoded"))
+        yield from notes(source.source_name, rows)
+        if source.invalid_utf8 == "replace" and (said := note(source.source_name, text)):
             yield said
 
 

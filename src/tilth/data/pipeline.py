@@ -162,7 +162,7 @@ class _Divided:
 def _divide(config: DataConfig, found: Sequence[Listing], against: Sequence[Listing], shop: Workshop) -> _Divided:
     """From files to documents that have their split."""
     collected = shop.run(collect_plan.collect_tasks(config, found))
-    for said in (*collect_plan.losses(config, found, collected), *collect_plan.undecoded(config, collected)):
+    for said in (*collect_plan.losses(config, found, collected), *collect_plan.faults(config, collected)):
         shop.say(said)
     parts = [(done, part["file"]) for done in collected for part in done.facts["parts"]]
     if not parts:

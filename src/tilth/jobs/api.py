@@ -15,6 +15,7 @@ from tilth.evaluate.metrics import Metrics
 from tilth.export.hf import DtypeName, Exported
 from tilth.jobs.evaluate import evaluate_run
 from tilth.jobs.export import export_adapter, export_model
+from tilth.jobs.lines import Lines
 from tilth.jobs.places import Which
 from tilth.jobs.preflight import Preflight, before_training, look
 from tilth.jobs.prepare import DEFAULT_WORKSPACE, prepare_data
@@ -54,23 +55,25 @@ def train(
     run: Path | str | None = None,
     workspace: Path | str = DEFAULT_WORKSPACE,
     workers: int | None = None,
-    emit: Callable[[Event], None] | None = None,
+    emit: Callable[[Event], None] | Literal["lines"] | None = "lines",
 ) -> dict[str, Any]:
     """Prepares what is missing and trains, going on where the run folder left off.
 
     Args:
         run: the run folder (default: runs/NAME).
-        emit: receives each step, evaluation, sample, checkpoint and message.
+        emit: `lines`, plain ones on standard error of how far it is, as the command writes them where no terminal is;
+            a function, which receives each step, evaluation, sample, checkpoint and message instead; None: neither.
 
     Returns:
         run, step, tokens, train_loss, validation_loss, seconds, stopped_by, checkpoint, forecast; new_steps: those
         that this call did, 0 where the run was past its end already (`emit` is told so).
     """
     folder = Path(run or Path("runs") / recipe.name)
+    lines = Lines() if emit == "lines" else None
     check_before(recipe, folder)
-    dataset, notes = dataset_for_training(recipe, Path(workspace), workers)
+    dataset, notes = dataset_for_training(recipe, Path(workspace), workers, on_done=lines.done if lines else None)
     notes += before_training(recipe, dataset, folder)
-    return train_model(recipe, dataset, folder, emit, notes)
+    return train_model(recipe, dataset, folder, lines if emit == "lines" else emit, notes)
 
 
 def evaluate(

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tilth.core.allocator import keep_freed_blocks
 from tilth.core.config import parse
-from tilth.core.environment import Precision, keep_freed_blocks
+from tilth.core.environment import Precision
 from tilth.core.errors import CheckpointError, DataError, RecipeError, StorageError
 from tilth.core.files import MANIFEST, read_manifest, storage_errors
 from tilth.core.rundir import RunFolder
@@ -27,7 +28,7 @@ from tilth.jobs.further_text import encode_files
 from tilth.jobs.load import LanguageModel, load
 from tilth.jobs.objectives import Reading, counted_bytes, held_out_pass
 from tilth.jobs.places import Which
-from tilth.jobs.runs import dataset_of, reading_habits, run_of, stored_recipe
+from tilth.jobs.runs import dataset_of, gone_on, reading_habits, run_of, stored_recipe
 
 Say = Callable[[str], None]
 _PLAIN_TEXT: dict[str, Any] = {"clean": "standard", "cross_document_attention": True, "format": "auto", "rows": {}}
@@ -48,8 +49,8 @@ def evaluate_run(
     """A deterministic full pass over the run's validation split, or over the text of `data` (a file, folder or glob),
     as the run's objective reads it: every token, the answers alone (sft), or those that a fixed draw hides (masked_lm).
 
-    Text from `data` is cleaned as the run's recipe says; `say` is told what was changed or left out of it. The
-    figures are of fp32 products unless asked otherwise.
+    Text from `data` is cleaned as the run's recipe says; `say` is told what was changed or left out of it, and of later
+    checkpoints than the final weights. The figures are of fp32 products unless asked otherwise.
 
     Args:
         run: a run folder, or one with a model in it (RUN/final, or a copy of it: `data` is needed then).
@@ -60,6 +61,8 @@ def evaluate_run(
     if reading and data is None:
         raise RecipeError(f"{' and '.join(reading)} without data to read", "name the text too: --data FILE")
     language_model, say = load(run, which, adapter=adapter), say or _nobody
+    if older := gone_on(run, which):
+        say(older)
     place = run_of(Path(run))
     habits, note = _habits(place, language_model)
     if pseudo_tokens is not None and habits.get("objective") != "masked_lm":

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from tilth.core.allocator import is_glibc, thread_caches
 from tilth.core.environment import Precision
 from tilth.core.rundir import Event, StepRecord
 from tilth.core.words import duration
@@ -42,12 +43,12 @@ from tilth.train.footprint import Desk, Plan, When
 from tilth.train.known import Figures, known
 from tilth.train.meter import Peak
 
-HOLES = 0.35
+HOLES = 0.16
 """Of what comes and goes in blocks below 48 MiB, the share that glibc holds besides, in holes that nothing fits into:
-measured (benchmarks/forecast.py), and different by a third from one run to the next. With activation checkpointing
-blocks are mapped by themselves (core/environment.py), and leave none."""
-IDLE = 1.2
-"""Of such blocks that no tensor is in any more when most is taken, what glibc holds, with holes: measured alike."""
+measured (benchmarks/forecast.py). With activation checkpointing blocks are mapped by themselves, and leave none."""
+CACHES_HOLES, CACHES_IDLE = 0.35, 1.2
+"""The same where glibc has its caches of small blocks (core/allocator.py), as in a notebook: different by a third from
+one run to the next; and of such blocks that no tensor is in any more when most is taken, what glibc holds."""
 EVALUATION_HOLES = 0.9
 """As HOLES, in an evaluation: next to all of it comes and goes with each layer, and hardly a hole is used twice.
 Measured on seven shapes: 0.83 to 0.96, where blocks are few 0.3."""
@@ -269,6 +270,7 @@ def _memory(run: _Run, found: Figures, held: int = 0) -> MemoryForecast:
         held: what this process, in which it will run, holds without its model; 0 where it is another.
     """
     train, on_cpu = run.recipe.train, run.device.type == "cpu"
+    caches = thread_caches() if held else not is_glibc()  # the command `tilth train` will drop them
     more = {"batches": _waiting(run.recipe, run.rows)}
     if on_cpu:
         compiler = COMPILER if train.compile or (held and found.fresh) else 0
@@ -278,17 +280,22 @@ def _memory(run: _Run, found: Figures, held: int = 0) -> MemoryForecast:
         parts = Counter({name: size for name, size in peak.parts.items() if size})
         parts.update(more)
         if on_cpu and train.activation_checkpointing == "none":
-            parts["allocator"] = _holes(when, peak)
+            parts["allocator"] = _holes(when, peak, caches)
         return MemoryForecast(sum(parts.values()), dict(parts), when)
 
     return max((forecast(when, peak) for when, peak in found.peaks.items()), key=lambda one: one.total)
 
 
-def _holes(when: When, peak: Peak) -> int:
-    """What glibc holds besides, of blocks below 48 MiB."""
+def _holes(when: When, peak: Peak, caches: bool) -> int:
+    """What glibc holds besides, of blocks below 48 MiB.
+
+    Args:
+        caches: small blocks are kept in a way that leaves holes (core/allocator.py).
+    """
     if when == "evaluation":
         return int(max(EVALUATION_HOLES * peak.small, peak.idle))
-    return int(HOLES * peak.small + IDLE * peak.idle)
+    holes, idle = (CACHES_HOLES, CACHES_IDLE) if caches else (HOLES, 1.0)
+    return int(holes * peak.small + idle * peak.idle)
 
 
 def _precision(recipe: Recipe) -> Precision:

@@ -4,6 +4,7 @@ this machine.
     choose_micro_rows(recipe, …)     on a CPU the fastest by a short measurement, on CUDA the most that fit
     choose_precision(recipe, …)      what products of that size are faster in
     largest_fitting(recipe, …)       the most that fit by the forecast of memory (forecast_run.py)
+    check_one_row(recipe, …)         that one does
 
 Memory and speed depend on the rows, the gradient does not but for rounding and dropout's masks.
 """
@@ -17,18 +18,22 @@ from collections.abc import Callable
 import torch
 
 from tilth.core.environment import Precision
+from tilth.core.errors import RecipeError
 from tilth.data.loader import Loader
 from tilth.jobs.forecast_run import memory_forecast
 from tilth.jobs.recipe import Recipe
 from tilth.jobs.room import least_bytes, least_slots, parameters_of, room_of
 from tilth.model.precision import resolve_precision
 from tilth.model.wrapped import AnyConfig, AnyModel
+from tilth.train.memory import SMALLER
 from tilth.train.probe import Trial, fastest, largest
 
 _MOST = 1 << 30  # activations on a CPU: larger micro-batches gain nothing there
 _FILLED = 0.9  # of the memory: the forecast may be wrong, and others need some
 _CACHED = 8 << 20  # activations that stay in a processor's cache: all at once is fastest, and nothing is measured
 _FEWEST_TOKENS = 512  # of a pass; measured on one thread, 4 layers of 128: 64 take 1.9 times as long each, 256 1.1
+_PAIR_BYTES = 8  # of two positions, at least: a score or a mask, where a kernel does not do without
+_OF_ROWS = ("activations", "working", "loss")
 _SLOW_FLOPS = 2e10  # of one row: to compare sizes would take too long, and the products are large in any case
 
 
@@ -84,6 +89,27 @@ def largest_fitting(recipe: Recipe, config: AnyConfig, share: int, device: torch
     rows = share if device.type == "cuda" else bounded
     forecast = functools.partial(memory_forecast, recipe, config, device=device, precision=precision, rows=share)
     return _even(share, _most_within(int(_FILLED * room), rows, lambda tried: forecast(tried).total))
+
+
+def check_one_row(recipe: Recipe, config: AnyConfig, device: torch.device, precision: Precision) -> None:
+    """RecipeError where not even a row fits by the forecast: the system would rather end the process than refuse.
+
+    A forecast takes a second or two, so it is asked where a row may come to a quarter of the memory.
+    """
+    room, pairs = room_of(device), config.context_length**2
+    if room is None or _row_bytes(config) + pairs * _PAIR_BYTES < room // 4:
+        return
+    found = memory_forecast(recipe, config, 1, device, precision=precision)
+    if found.total <= room:
+        return
+    part, most = max(found.parts.items(), key=lambda one: one[1])
+    taken, needed, there = (f"{size / 2**30:,.1f} GiB" for size in (most, found.total, room))
+    again = " or train.activation_checkpointing: full" if part in _OF_ROWS else ""
+    raise RecipeError(
+        f"model.context_length {config.context_length:,}: training takes {needed} by its forecast with a single row at "
+        f"once ({part}: {taken}), and {device.type} has {there}",
+        f"choose a smaller model.context_length{again}, or {SMALLER.removeprefix('choose ')}",
+    )
 
 
 def _most_within(room: int, rows: int, size: Callable[[int], int]) -> int:

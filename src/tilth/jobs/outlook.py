@@ -19,7 +19,8 @@ from typing import Any
 import torch
 
 from tilth.checkpoint.store import Checkpoint
-from tilth.core.environment import give_back_freed_blocks, held_memory_bytes
+from tilth.core.allocator import give_back_freed_blocks
+from tilth.core.environment import held_memory_bytes
 from tilth.core.errors import IntegrityError
 from tilth.core.files import read_json
 from tilth.core.rundir import Message, RunFolder

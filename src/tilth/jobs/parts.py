@@ -12,7 +12,8 @@ from collections.abc import Callable
 import torch
 
 from tilth.checkpoint.store import CheckpointStore
-from tilth.core.environment import Precision, give_back_freed_blocks, peak_flops
+from tilth.core.allocator import give_back_freed_blocks
+from tilth.core.environment import Precision, peak_flops
 from tilth.core.errors import RecipeError
 from tilth.data.dataset import Dataset
 from tilth.data.loader import Loader

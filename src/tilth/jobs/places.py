@@ -1,6 +1,7 @@
 """Where a model lies: its weights, what is said of it, its tokenizer.
 
     locate(path, which) -> Place      of a run, a checkpoint in it, a model's folder, or a model of the hub
+    seal_identity(run)                hashes of what is said of a run's checkpoints beside them; `Place.verify` compares
     read_config(path)                 a config.json that tilth wrote
 
 Nothing large is read here, and no torch is needed.
@@ -18,7 +19,7 @@ from typing import Any, Literal
 from tilth.checkpoint.peft_config import CONFIG as ADAPTER_CONFIG
 from tilth.core.config import parse
 from tilth.core.errors import CheckpointError, IntegrityError, RecipeError
-from tilth.core.files import read_json, verify_manifest
+from tilth.core.files import hash_file, read_json, read_sealed, safe_join, verify_manifest, write_sealed
 from tilth.jobs.hub_models import hub_folder, names_hub_model
 from tilth.model.config import ModelConfig
 from tilth.model.families import FAMILIES, read_json_config
@@ -27,6 +28,10 @@ Which = Literal["final", "latest", "best"] | int
 MODEL_TYPE = "tilth"
 BASE_FILE = "base.json"
 """Beside an adapter's weights: which base they belong to."""
+IDENTITY = "identity.json"
+"""In a run folder: the hashes of configuration, tokenizer and `base.json`, which all its checkpoints share. It is no
+part of them, for the same command under a newer tilth may write these files otherwise: the checkpoints stay good."""
+_WRITTEN_AGAIN = "type the command that trained it: such files are written again"
 _SAID_OF_BASE = {
     **dict.fromkeys(("from", "fingerprint"), str),
     **dict.fromkeys(("context_length", "seed"), int),
@@ -84,6 +89,35 @@ class Place:
             raise CheckpointError(
                 error.message, "it was altered: use another checkpoint (--checkpoint latest)"
             ) from error
+        if self.weights != self.about:
+            _verify_identity(self.about)
+
+
+def seal_identity(run: Path) -> None:
+    """Writes down the hashes of what a run folder says of its checkpoints, once all of it is there."""
+    files = [run / "config.json", run / BASE_FILE, *(run / "tokenizer").iterdir()]
+    found = {path.relative_to(run).as_posix(): hash_file(path) for path in sorted(files) if _is_named(path)}
+    write_sealed(run / IDENTITY, {"files": found})
+
+
+def _is_named(path: Path) -> bool:
+    return path.is_file() and not path.name.startswith(".")  # those are half-made
+
+
+def _verify_identity(run: Path) -> None:
+    """IntegrityError when one of these files is not what was written; a run of an earlier tilth has no hashes."""
+    if not (run / IDENTITY).exists():
+        return
+    try:
+        files = read_sealed(run / IDENTITY)["files"]
+    except IntegrityError as error:
+        raise IntegrityError(error.message, _WRITTEN_AGAIN) from error
+    for name, digest in files.items():
+        path = safe_join(run, name)
+        if not path.is_file():
+            raise IntegrityError(f"{path} is missing", _WRITTEN_AGAIN)
+        if hash_file(path) != digest:
+            raise IntegrityError(f"{path} is not what was written: its hash is another", _WRITTEN_AGAIN)
 
 
 def locate(path: Path | str, which: Which = "final", checkpoint: Callable[[Path, Which], Path] | None = None) -> Place:

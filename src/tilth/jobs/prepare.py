@@ -219,7 +219,8 @@ def _write_record(
 def _read_record(recipe: Recipe, workspace: Path) -> dict[str, Any] | None:
     path = _record_path(recipe, workspace)
     try:
-        record = read_sealed(path) if path.is_file() else {}
+        with storage_errors(path):  # a name that is too long: whoever then prepares says so
+            record = read_sealed(path) if path.is_file() else {}
     except (IntegrityError, StorageError):
         return None  # it saves time, and is made again
     return record if record.get("version") == _RECORD_VERSION else None

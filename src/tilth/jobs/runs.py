@@ -4,6 +4,7 @@ run_of(path)              the run folder that a path is, or stands in
 stored_recipe(folder)     the recipe of a run under today's schema: what it did not know has today's default
 dataset_facts(dataset, run)    what RUN/data.json holds
 dataset_of(run)           the dataset that a run was trained on, wherever the two lie by now
+gone_on(path, which)      what to say where RUN/final is older than the run
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from urllib.parse import urlsplit
 
 from tilth.core.config import unknown_keys
 from tilth.core.errors import DataError, IntegrityError, RecipeError
-from tilth.core.files import read_json
+from tilth.core.files import MANIFEST, read_json, read_manifest
 from tilth.core.rundir import RunFolder
 from tilth.data.dataset import Dataset, open_dataset
 from tilth.data.masking import MaskingConfig
@@ -91,6 +92,19 @@ def dataset_of(run: Path) -> Dataset:
         f"{found[0].folder} is not the dataset that {run} was trained on",
         "prepare the data again, or evaluate a file: --data FILE",
     )
+
+
+def gone_on(path: Path | str, which: str | int = "final") -> str | None:
+    """What should be said when the final weights of a run are used though it went on after them; else None."""
+    run = Path(path)
+    if which != "final" or not (run / "recipe.json").exists() or not (run / "final" / MANIFEST).exists():
+        return None
+    facts = read_manifest(run / "final")
+    names = [folder.name.removeprefix("step-") for folder in (run / "checkpoints").glob("step-*")]
+    newest = max((int(name) for name in names if name.isdecimal()), default=0)
+    if not isinstance(facts.get("end"), int) or newest <= facts["end"]:
+        return None
+    return f"{run}: final, step {facts.get('step')}; the run has gone on to step {newest}: --checkpoint latest"
 
 
 def _shown(path: Path) -> Path:

@@ -36,7 +36,11 @@ def say_before(
 def say_where(checkpoint: Checkpoint | None, trainer: Trainer, record: Emit) -> None:
     parts, step = trainer.parts, trainer.progress.step
     if over := trainer.stopping.reason(trainer.progress):
-        record(Message(step, "info", f"done: the run ended at step {step} (train.{over}); a longer one would go on"))
+        limit = trainer.stopping.limits.get(over, step)
+        where = f"ended at step {step} (train.{over})"
+        if step > limit:
+            where = f"is at step {step} already, past train.{over} (step {limit})"
+        record(Message(step, "info", f"done: the run {where}; a longer one would go on"))
         return
     text = f"{parts.precision} on {parts.runtime.device}, {parts.micro_rows} rows at once"
     epochs = parts.loader.batch_rows / parts.loader.samples_per_epoch

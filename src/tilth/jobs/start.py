@@ -21,7 +21,8 @@ from tilth.checkpoint.safetensors_files import open_folder
 from tilth.checkpoint.store import Checkpoint
 from tilth.checkpoint.tensors import count_elements, load_model, read_tensors
 from tilth.checkpoint.trainable import base_fingerprint, check_base
-from tilth.core.environment import Precision, keep_freed_blocks, return_freed_blocks
+from tilth.core.allocator import keep_freed_blocks, return_freed_blocks
+from tilth.core.environment import Precision
 from tilth.core.errors import CheckpointError
 from tilth.core.files import write_json
 from tilth.jobs.base import Base

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 
 from tilth.checkpoint.store import Checkpoint, CheckpointStore
+from tilth.core.allocator import give_back_freed_blocks
 from tilth.core.config import fingerprint
-from tilth.core.environment import fingerprint_environment, forget_peak_memory, give_back_freed_blocks
+from tilth.core.environment import fingerprint_environment, forget_peak_memory
 from tilth.core.errors import CheckpointError
 from tilth.core.rundir import Event, RunFolder
 from tilth.data.dataset import Dataset
@@ -27,9 +28,10 @@ from tilth.jobs.decisions import Decisions, asked_of, changed
 from tilth.jobs.ending import end_run
 from tilth.jobs.final import write_identity
 from tilth.jobs.forecast_run import Watch
-from tilth.jobs.micro_rows import choose_micro_rows, choose_precision
+from tilth.jobs.micro_rows import check_one_row, choose_micro_rows, choose_precision
 from tilth.jobs.outlook import Outlook
 from tilth.jobs.parts import build_parts, complete_model, device_name
+from tilth.jobs.places import seal_identity
 from tilth.jobs.recipe import Recipe
 from tilth.jobs.room import check_room, memory_errors
 from tilth.jobs.runs import dataset_facts, stored_recipe
@@ -136,6 +138,7 @@ def _assemble(
     device, share_rows = runtime.device, loader.share_rows
     decisions = Decisions(recipe, folder, runtime, device_name(runtime), checkpoint)
     precision = decisions.take("precision", lambda: choose_precision(recipe, config, share_rows, device))
+    check_one_row(recipe, config, device, precision)
     model, beside = starting_model(recipe, sitting.base, config, device, precision)
     choose = functools.partial(choose_micro_rows, recipe, config, model, loader, device, precision)
     rows = decisions.take("micro_rows", choose)
@@ -161,6 +164,7 @@ def _begin(
 ) -> None:
     """Leaves the records at the step that the run goes on from, and says so."""
     folder, step = sitting.folder, trainer.progress.step
+    seal_identity(folder.path)
     again = folder.last_step() - step
     say_before(trainer, sitting.record, [*said, *folder.rewind(step)], changes, again, blocks)
     say_where(checkpoint, trainer, sitting.record)

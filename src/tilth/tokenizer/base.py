@@ -6,6 +6,8 @@
 
 Ids are 0 … vocab_size - 1: first the ordinary tokens, then the special ones (in a foreign tokenizer: as they came).
 Text never becomes a special token, whatever it spells; special ids are put between texts by those who build samples.
+With `byte` and `bpe` any bytes come back. `char` knows the characters of its training text alone: to it any other is
+`<|unk|>`, the one special id that text can have.
 """
 
 from __future__ import annotations
@@ -41,7 +43,8 @@ class TokenizerConfig(Config):
     """How text becomes token ids."""
 
     kind: Kind = "bpe"
-    """`char`: one id per character of the training text; `byte`: 256 bytes; `bpe`: byte-level BPE, learned."""
+    """`char`: one id per character of the training text, others become `<|unk|>`, counted; `byte`: 256 bytes; `bpe`:
+    byte-level BPE, learned."""
     vocab_size: int = 8192
     """bpe: entries, with the 256 bytes and the special tokens; fewer are made when no pair of tokens occurs twice."""
     pattern: PatternName = "gpt4"

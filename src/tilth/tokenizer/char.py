@@ -1,7 +1,8 @@
 """One id per character: the sorted characters of the training text, then the special tokens.
 
-Tiny Shakespeare gets ids 0 to 64 in the order that nanoGPT gives them. Characters that training did not see become
-`<|unk|>`; `unknown_characters` says which.
+Tiny Shakespeare gets ids 0 to 64 in the order that nanoGPT gives them. It knows the characters of its training text
+alone: any other becomes `<|unk|>`, and is counted; `unknown_characters` says which. That any bytes come back holds
+of `byte` and `bpe`, not of this kind.
 """
 
 from __future__ import annotations

@@ -41,6 +41,7 @@ from tilth.data.sources.python_questions import read_questions
 from tilth.data.sources.rows import read_csv, read_json, read_jsonl, too_long
 from tilth.data.sources.tally import Tally
 from tilth.data.sources.undecoded import Undecoded
+from tilth.data.sources.unusable import Unusable
 
 
 def _reader_that_opens(kind: str) -> Callable[[Intake], Iterator[Outcome | Rows]] | None:
@@ -74,6 +75,7 @@ def read_rows(
     *,
     among_many: bool = False,
     undecoded: Undecoded | None = None,
+    unusable: Unusable | None = None,
 ) -> Iterator[Outcome | Rows]:
     """What one file of a source holds, in its order: the same for the same bytes, always. Documents of which nothing is
     said may come many at once.
@@ -82,14 +84,15 @@ def read_rows(
         extractors: processes that parse HTML and PDF, to be used for several files; by default its own.
         among_many: a file that is truncated or damaged gives an outcome that says so (`loses`) instead of an error:
             whoever reads all files judges how many of them may be (losses.py).
-        undecoded: where bytes that are not UTF-8 are counted.
+        undecoded: where bytes that are not UTF-8 are counted, and
+        unusable: where files with rows that cannot be used are.
 
     Raises:
         DataError: the file cannot be opened, changed since it was listed, is truncated or damaged, lacks the column, or
             has more unusable rows than `config.max_bad_rows` allows (at 1, all but the first two are counted instead).
             Outcomes may have been given out before.
     """
-    for found in _read(Intake(item, config, undecoded), extractors):
+    for found in _read(Intake(item, config, undecoded, unusable), extractors):
         if isinstance(found, Outcome) and found.loses and not among_many and config.max_bad_rows < 1:
             raise losses.damaged(item, found)
         yield found
@@ -194,7 +197,7 @@ def _archive(intake: Intake, content: Content, extractors: Extractors) -> Iterat
     except DataError as error:
         if tally.rows >= losses.JUDGED_FROM:
             raise
-        # Of few files none could be used: as if the archive were one damaged file, of which a source may have some.
+        # Of few files most or all could not be used: as if the archive were one damaged file; a source may have some.
         why = error.message.removeprefix(str(intake.item.path))
         yield intake.lose(place, Note("damaged", "", f"{place}{why}"))
     if empty:
@@ -232,7 +235,8 @@ def _entry(outer: Intake, entry: archives.Entry, extractors: Extractors) -> Iter
     chosen = kind if config.format == "auto" else config.format
     assert chosen is not None
     path = Path(f"{outer.item.path}!{entry.name}")  # for what messages call it, and for its suffix
-    inner = Intake(replace(outer.item, kind=chosen, path=path, locator=locator), config, outer.undecoded)
+    item = replace(outer.item, kind=chosen, path=path, locator=locator)
+    inner = Intake(item, config, outer.undecoded, outer.unusable)
     try:
         yield from _file(inner, in_archive(entry.name, entry.pieces), extractors)
     except archives.ArchiveEndedError as error:

@@ -17,6 +17,7 @@ from tilth.data.sources.config import SourceConfig
 from tilth.data.sources.inputs import Input
 from tilth.data.sources.notes import Note, without_surrogates
 from tilth.data.sources.undecoded import Undecoded
+from tilth.data.sources.unusable import Unusable
 
 __all__ = ["Intake", "Note", "without_surrogates"]
 
@@ -27,9 +28,15 @@ _REPLACEMENT = "\ufffd".encode()
 class Intake:
     """Makes the outcomes of one input, and remembers what was found before its first document."""
 
-    def __init__(self, item: Input, config: SourceConfig, undecoded: Undecoded | None = None) -> None:
+    def __init__(
+        self,
+        item: Input,
+        config: SourceConfig,
+        undecoded: Undecoded | None = None,
+        unusable: Unusable | None = None,
+    ) -> None:
         self.item, self.config = item, config
-        self.undecoded = undecoded or Undecoded()
+        self.undecoded, self.unusable = undecoded or Undecoded(), unusable or Unusable()
         self.license = config.license or item.license
         self.meta: dict[str, Any] = {}
         """What is known of all its documents: the language of code; `group`, which is never divided between training

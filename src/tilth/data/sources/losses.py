@@ -1,10 +1,11 @@
 """Files that could not be read, or not to their end: what is said of one, and how many of a source may be.
 
+    too_many(bad, of, limit)               whether so many bad ones stop the run: of rows, or of files
     damaged(item, outcome)                 the error, for who needs each file whole
     judge(config, files, lost, first)      the error, where too many of a source are
 
-The limit is that of bad rows, `max_bad_rows`, with files in the place of rows: a share of few files says little, but
-where nothing can be read something else is wrong.
+The limit is that of bad rows, `max_bad_rows`, with files in the place of rows. A share of few says little; but where
+most of them, or all, cannot be read something else is wrong.
 """
 
 from __future__ import annotations
@@ -17,6 +18,18 @@ from tilth.data.sources.config import SourceConfig
 from tilth.data.sources.inputs import Input
 
 JUDGED_FROM = 100  # rows or files; a share of fewer says little
+_MOST_JUDGED_FROM = 10  # that most of so many are bad says enough
+_MOST = 0.5
+
+
+def too_many(bad: int, of: int, limit: float) -> bool:
+    """Whether so many bad rows or files, out of `of`, stop the run: all; of at least 100 more than the share `limit`,
+    of at least 10 more than half, where the limit is no higher. Never at a limit of 1.
+    """
+    if not bad or limit >= 1:
+        return False
+    share = limit if of >= JUDGED_FROM else max(limit, _MOST)
+    return bad == of or (of >= _MOST_JUDGED_FROM and bad > share * of)
 
 
 def damaged(item: Input, outcome: Outcome) -> DataError:
@@ -35,7 +48,7 @@ def judge(config: SourceConfig, files: int, lost: int, first: Sequence[str]) -> 
         first: what is wrong with the first few of them.
 
     Raises:
-        DataError: all are lost, or more than `max_bad_rows` of at least 100; never where that is 1.
+        DataError: they are `too_many`.
     """
     limit = config.max_bad_rows
     if not lost:
@@ -43,6 +56,6 @@ def judge(config: SourceConfig, files: int, lost: int, first: Sequence[str]) -> 
     of = "its only file" if files == 1 else f"{lost} of its {files} files"
     named = f"{'the first of them: ' if lost > len(first) else ''}{'; '.join(first)}"
     told = f"{config.source_name}: {of} cannot be read to the end: {named}"
-    if limit < 1 and (lost == files or (files >= JUDGED_FROM and lost > limit * files)):
+    if too_many(lost, files, limit):
         raise DataError(told, f"get these files again, take them away, or raise `max_bad_rows:` (now {limit:g})")
     return told

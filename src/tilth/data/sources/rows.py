@@ -98,6 +98,8 @@ def read_json(intake: Intake, pieces: Iterable[bytes]) -> Iterator[Outcome]:
         yield tally.bad(place, Note("no_records", "", f"{place}: nothing stands at {intake.config.records!r}"))
     if path or number > 1:  # one object by itself may be anything, such as the settings of a program: it is counted
         tally.judge()
+    else:
+        tally.tell()
 
 
 def _json_row(tally: Tally, shape: Shape, raw: bytes, locator: str) -> Outcome:

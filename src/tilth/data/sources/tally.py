@@ -1,6 +1,6 @@
 """Rows of a file, good and bad, and what is said when the bad ones are too many.
 
-    Tally(intake).good()  .bad(locator, note)  .judge()
+    Tally(intake).good()  .bad(locator, note)  .judge()  .tell()
     like(name, names)                 what of a file a recipe may have meant
 
 Complaints are gathered by their rule: a wrong key makes the same one of every row. Where it is the key, the remedy
@@ -18,7 +18,7 @@ from tilth.core.errors import DataError
 from tilth.core.faults import cut
 from tilth.data.document import Outcome
 from tilth.data.sources.intake import Intake, Note
-from tilth.data.sources.losses import JUDGED_FROM
+from tilth.data.sources.losses import JUDGED_FROM, too_many
 from tilth.data.sources.shapes import conversation_in
 
 _JUDGED_EVERY = 10_000
@@ -81,16 +81,28 @@ class Tally:
             self._judge(f"of the first {self._rows} {self._called} {self._bad_rows}")
 
     def judge(self) -> None:
-        """Raises DataError when all rows are bad, or more than `max_bad_rows` of at least 100."""
-        self._judge(f"{self._bad_rows} of {self._rows} {self._called}")
+        """At the file's end: raises DataError when the bad rows are too many, and tells of fewer."""
+        self._judge(self._counted)
+        self.tell()
+
+    def tell(self) -> None:
+        """At the file's end: puts its bad rows, if any, to those that are told when the source was read."""
+        if self._bad_rows:
+            self.intake.unusable.take(self._bad_rows, f"{self.intake.item.locator}: {self._said(self._counted)}")
+
+    @property
+    def _counted(self) -> str:
+        return f"{self._bad_rows} of {self._rows} {self._called}"
 
     def _judge(self, counted: str) -> None:
         limit = self.intake.config.max_bad_rows
-        too_many = self._rows >= JUDGED_FROM and self._bad_rows > limit * self._rows
-        if not too_many and not (self._rows and self._bad_rows == self._rows and limit < 1):
-            return
-        said = "; ".join(self._complaint(rule) for rule, _ in self._rules.most_common(3))
-        raise DataError(f"{self.intake.item.path}: {counted} cannot be used: {said}", self._remedy(limit))
+        if too_many(self._bad_rows, self._rows, limit):
+            raise DataError(f"{self.intake.item.path}: {self._said(counted)}", self._remedy(limit))
+
+    def _said(self, counted: str) -> str:
+        return f"{counted} cannot be used: " + "; ".join(
+            self._complaint(rule) for rule, _ in self._rules.most_common(3)
+        )
 
     def _complaint(self, rule: str) -> str:
         locator, note = self._first[rule]

@@ -13,6 +13,7 @@ from tilth.data.document import Document, Rows, Verdict
 from tilth.data.extract import Extractors
 from tilth.data.sources import Input, SourceConfig, read_rows
 from tilth.data.sources.undecoded import Undecoded, said_of
+from tilth.data.sources.unusable import Unusable
 from tilth.data.tasks.parts import DocumentWriter, LedgerWriter
 
 VERSION = 8
@@ -27,16 +28,16 @@ def collect(
     Returns:
         `parts` [{file, documents, text_bytes}], `rules`, `lost` {files, first}: how many files were not read to their
         end, and what is wrong with the first few; `undecoded` {files, bytes, first}: the same of those that are not
-        UTF-8.
+        UTF-8; `unusable` {files, rows, first}: of those with bad rows.
     """
-    parts, lost, undecoded = _Parts(folder, part_bytes), dict[str, str](), dict[str, Undecoded]()
+    parts, lost, undecoded, unusable = _Parts(folder, part_bytes), dict[str, str](), dict[str, Undecoded](), Unusable()
     with Extractors(source.extract) as extractors, LedgerWriter(folder) as ledger, parts:
         ledger.add(skipped)
         progress.expect(sum(item.size for item in inputs))
         read = 0
         for item in inputs:
             met = Undecoded()
-            for found in read_rows(item, source, extractors, among_many=True, undecoded=met):
+            for found in read_rows(item, source, extractors, among_many=True, undecoded=met, unusable=unusable):
                 if isinstance(found, Rows):
                     parts.add_rows(found.table)
                     continue
@@ -55,6 +56,7 @@ def collect(
         "rules": ledger.rules,
         "lost": {"files": len(lost), "first": first},
         "undecoded": said_of(undecoded),
+        "unusable": unusable.plain(),
     }
 
 

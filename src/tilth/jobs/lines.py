@@ -1,0 +1,77 @@
+"""Plain lines on standard error about a run while it goes: what `tilth.train` writes in a script unless told otherwise.
+The command has displays of its own (cli/display.py).
+
+    lines = Lines()
+    lines(event)                     each event of a run
+    lines.done(done, finished, of)   each task of preparing its data
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable
+
+from tilth.core.environment import launched
+from tilth.core.rundir import CheckpointRecord, EvaluationRecord, Event, Message, SampleRecord, StepRecord
+from tilth.core.tasks import Done
+
+_FIRST_STEPS = 3
+_PAUSE = 5.0
+"""Seconds between the lines of steps, and of tasks; a hundredth of the run where that is longer, a minute at most."""
+
+
+class Lines:
+    """Events as lines. Under torchrun one process writes them; a stream that is gone ends no run.
+
+    Args:
+        clock: seconds, for tests.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._started, self._said_at, self._steps = clock, clock(), 0.0, 0
+        self._speaks = launched().rank == 0
+
+    def __call__(self, event: Event) -> None:
+        """Writes an event, of steps the first few and then now and then."""
+        if isinstance(event, StepRecord):
+            if self._steps >= _FIRST_STEPS and not self._is_due():
+                return
+            self._steps, self._said_at = self._steps + 1, self._clock()
+        self._write(f"step {event.step}  {_said(event)}")
+
+    def done(self, done: Done, finished: int, of: int) -> None:
+        """Writes how far a stage is: when it ends, and now and then; nothing of what was there already."""
+        if not done.reused and (finished == of or self._is_due()):
+            self._said_at = self._clock()
+            self._write(f"preparing  {done.task.kind}: {finished:,} of {of:,}")
+
+    def _is_due(self) -> bool:
+        now = self._clock()
+        return now - self._said_at >= min(60.0, max(_PAUSE, (now - self._started) / 100))
+
+    def _write(self, line: str) -> None:
+        if self._speaks and sys.stderr is not None:
+            with contextlib.suppress(OSError, ValueError):  # nobody reads it any more, or it is closed
+                print(_on_one_line(line), file=sys.stderr, flush=True)
+
+
+def _said(event: Event) -> str:
+    match event:
+        case StepRecord():
+            return f"loss {event.loss:.4f}  lr {event.lr:.2e}  {event.tokens_per_second:,.0f} tokens/s"
+        case EvaluationRecord():
+            figures = ", ".join(f"{name} {value:.4f}" for name, value in event.metrics.items() if name != "tokens")
+            return f"validation  {figures}{'  best' if event.best else ''}"
+        case CheckpointRecord():
+            return f"checkpoint {event.path}"
+        case Message():
+            return f"{event.level}: {event.text}"
+        case SampleRecord():
+            return f"sample  {event.text}"
+
+
+def _on_one_line(text: str) -> str:
+    """What a model writes may hold line feeds, and sequences that a terminal obeys: these are spelled out."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in text)
