@@ -56,7 +56,7 @@ def fill(folder: Path) -> None:
 
 def test_a_place_that_is_a_folder_is_named_as_it_was_typed(tmp_path: Path) -> None:
     (tmp_path / "else").mkdir()
-    with pytest.raises(StorageError, match=r"cannot write \S*/else: Is a directory"):
+    with pytest.raises(StorageError, match=r"cannot write \S*/else: a folder is in the way"):
         files.write_file(tmp_path / "else", b"one")
     assert [path.name for path in tmp_path.iterdir()] == ["else"]
 
