@@ -104,7 +104,8 @@ def check_one_row(recipe: Recipe, config: AnyConfig, device: torch.device, preci
         return
     part, most = max(found.parts.items(), key=lambda one: one[1])
     taken, needed, there = (f"{size / 2**30:,.1f} GiB" for size in (most, found.total, room))
-    again = " or train.activation_checkpointing: full" if part in _OF_ROWS else ""
+    helps = part in _OF_ROWS and recipe.train.activation_checkpointing != "full"
+    again = " or train.activation_checkpointing: full" if helps else ""
     raise RecipeError(
         f"model.context_length {config.context_length:,}: training takes {needed} by its forecast with a single row at "
         f"once ({part}: {taken}), and {device.type} has {there}",
