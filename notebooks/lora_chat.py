@@ -150,7 +150,8 @@ for fault in found.warnings:
     print(f"warning {fault.rule}: {fault.message}\n  change  {fault.remedy}")
 
 # %% [markdown]
-# `leaks` warns that held-out pairs stand in the training text: here that is meant, as said above. If the base has no
+# `leaks` warns that held-out pairs stand in the training text: here that is meant, as said above. `small_validation`
+# says that a few hundred held-out tokens give a rough figure; your own data should hold out more. If the base has no
 # rows for the two marks, `new_tokens` stands among the warnings too: their embeddings begin at random, and an adapter
 # leaves embeddings alone, so the model would never learn what they mean. The remedy is the line it names: train the
 # embeddings whole. (A checkpoint that knows ChatML, such as Qwen's, needs none of this.)

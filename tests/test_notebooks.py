@@ -23,7 +23,7 @@ SAID = {
     "char_gpt": ["[[", "809,216 parameters", "loss by chance", "held-out loss", "bits per byte: xz", "temperature 1.2"],
     "lora_chat": [
         "warning new_tokens: <|im_start|>, <|im_end|> are new",
-        "warnings now: ['leaks']",
+        "warnings now: ['leaks', 'small_validation']",
         "[[It makes a class.]][[<|im_end|>]]",
         "base alone: loss",
         "assistant: ",

@@ -152,4 +152,4 @@ def test_a_run_goes_on_with_what_its_checkpoint_says(
     assert said.code == 0 and "going on after step 4" in said.err, said.err
     same = same_weights(trained / "again" / "final", trained / "whole" / "final")
     assert same == (piece in ("identity", "nothing"))
-    assert ("to the bits of a run that was not stopped" in said.err) == (piece != "identity")
+    assert ("the same bits as a run that was not stopped" in said.err) == (piece != "identity")

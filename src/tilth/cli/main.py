@@ -24,10 +24,10 @@ import typer
 
 from tilth.cli.export import export
 from tilth.cli.faults import Commands, tell_fault, tell_misuse
+from tilth.cli.looking import report, trace
 from tilth.cli.options import (
     AdapterOption,
     CheckpointOption,
-    DataArgument,
     ExecutorOption,
     Json,
     RecipePath,
@@ -36,7 +36,6 @@ from tilth.cli.options import (
     Sets,
     Workers,
     Workspace,
-    file_to_write,
     which,
 )
 from tilth.cli.writing import chat, generate
@@ -280,65 +279,8 @@ app.command()(generate)
 app.command()(chat)
 
 
-@app.command()
-def trace(
-    data: DataArgument,
-    doc: Annotated[
-        str | None, typer.Option(metavar="ID|URL|LOCATOR", help="What became of this document, and which steps saw it.")
-    ] = None,
-    step: Annotated[int | None, typer.Option(min=1, help="Which documents this step of a RUN saw.")] = None,
-    workspace: Workspace = Path("work"),
-    as_json: Json = False,
-) -> None:
-    """Follow a document to its steps, or a step back.
-
-    From its source to the training steps that saw it, or from a step to its documents.
-    """
-    from tilth.cli.output import print_json, results
-    from tilth.cli.trace_display import print_document, print_step
-    from tilth.jobs.locate import locate_data
-    from tilth.jobs.trace import trace_document, trace_step
-
-    if (doc is None) == (step is None):
-        raise RecipeError("tilth trace needs a document or a step", "give --doc ID|URL|LOCATOR, or --step N of a run")
-    dataset, run = locate_data(data, workspace)
-    if step is not None and run is None:
-        raise RecipeError(f"{data} is no run: only a run has steps", "name the folder of a run, for example runs/NAME")
-    if doc is not None:
-        traced, show = trace_document(dataset, doc, run), print_document
-    else:
-        assert run is not None and step is not None
-        traced, show = trace_step(dataset, run, step), print_step
-    with results():
-        show(traced)
-        if as_json:
-            print_json(traced)
-
-
-@app.command()
-def report(
-    data: DataArgument,
-    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page for people, whole in itself.")] = None,
-    workspace: Workspace = Path("work"),
-    as_json: Json = False,
-) -> None:
-    """Show what a dataset is made of, and what each rule did to it."""
-    from tilth.cli.output import print_json, results
-    from tilth.cli.trace_display import print_report
-    from tilth.jobs.data_report import report_data, write_page
-    from tilth.jobs.locate import locate_data
-
-    page = None if html is None else file_to_write("--html", html)
-    dataset, _ = locate_data(data, workspace)
-    figures = report_data(dataset)
-    if page is not None:
-        print(f"page: {write_page(dataset, figures, page)}", file=sys.stderr)
-    with results():
-        print_report(figures)
-        if as_json:
-            print_json(figures)
-
-
+app.command()(trace)
+app.command()(report)
 app.command()(export)
 
 
