@@ -34,10 +34,13 @@ print(thread_caches(), block() in (first, second), os.getpid(), os.environ.get("
 """
 
 
-def run_script(tmp_path: Path, *words: str, tunables: str = "") -> tuple[list[str], int]:
+def run_script(
+    tmp_path: Path, *words: str, tunables: str = "", python_path: Path | None = None
+) -> tuple[list[str], int]:
     (tmp_path / "script.py").write_text(REUSED)
     environment = {key: value for key, value in os.environ.items() if key != "GLIBC_TUNABLES"}
     environment |= {"GLIBC_TUNABLES": tunables} if tunables else {}
+    environment |= {"PYTHONPATH": os.pathsep.join([str(python_path), *sys.path])} if python_path else {}
     command = [sys.executable, "-X", "utf8", str(tmp_path / "script.py"), *words]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, env=environment, text=True, **pipes) as process:
@@ -57,6 +60,25 @@ def test_a_command_line_that_is_not_the_process_own_is_not_begun_anew(tmp_path: 
     assert (said[0], said[2]) == ("True", str(number))  # whether a block comes back is chance then
     said, number = run_script(tmp_path, "a", "notebook", tunables="glibc.malloc.tcache_count=0")
     assert said[:3] == ["False", "True", str(number)], "who wants it says so before it begins"
+
+
+def test_who_takes_the_variable_away_is_not_begun_for_ever(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import os; os.environ.pop('GLIBC_TUNABLES', None)")
+    said, number = run_script(tmp_path, "train", python_path=tmp_path)
+    assert said[2:] == [str(number), "None", "given"]
+
+
+@pytest.mark.parametrize(
+    "words", [["-c", REUSED, "train"], ["-", "train"], ["-m", "cProfile", "script.py", "train"]], ids=["-c", "-", "-m"]
+)
+def test_only_a_plain_command_line_is_begun_anew(tmp_path: Path, words: list[str]) -> None:
+    (tmp_path / "script.py").write_text(REUSED)
+    given = "given" if words[0] != "-" else REUSED
+    environment = {key: value for key, value in os.environ.items() if key != "GLIBC_TUNABLES"}
+    done = subprocess.run(
+        [sys.executable, *words], cwd=tmp_path, env=environment, input=given, capture_output=True, text=True, check=True
+    )
+    assert "True" in done.stdout.split()[:1], "it keeps its caches, and does what it was begun for"
 
 
 @pytest.mark.parametrize(("command", "times"), [("train", 2), ("quickstart", 2), ("evaluate", 1)])

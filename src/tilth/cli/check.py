@@ -146,7 +146,7 @@ def _tables(said: dict[str, Any]) -> Iterator[RenderableType]:
         ("vocabulary", _vocabulary_lines(said["vocabulary"])),
         ("run", _run_lines(said["forecast"])),
         ("memory that stays", _memory_lines(said["forecast"])),
-        ("forecast", forecast_lines(said["forecast"]["run"], _why_unknown(said["forecast"]))),
+        ("forecast", forecast_lines(said["forecast"]["run"], _why_unknown(said["forecast"], said["errors"]))),
         ("what would fit: rows at once", _fit_lines(said["fits"])),
     ):
         table = Table(title=title, box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
@@ -237,7 +237,9 @@ def _memory_lines(forecast: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "not in it", "; ".join(forecast["left_out"])
 
 
-def _why_unknown(forecast: dict[str, Any]) -> str:
+def _why_unknown(forecast: dict[str, Any], errors: Sequence[Any]) -> str:
+    if not errors:
+        return "transformers' own class cannot be run without numbers"
     why = "the model cannot be counted" if forecast["parameters"] is None else "there are no rows to read"
     return f"{why}: see the error below"
 

@@ -16,8 +16,10 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 _TUNABLES, _NO_CACHES = "GLIBC_TUNABLES", "glibc.malloc.tcache_count=0"
+_BEGUN = "_TILTH_BEGUN_ANEW"
 _M_MXFAST, _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = 1, -1, -3  # malloc.h
 _caches = _NO_CACHES not in os.environ.get(_TUNABLES, "").split(":")
 
@@ -26,22 +28,44 @@ def drop_thread_caches() -> None:
     """Switches glibc's caches of small blocks off. That can be done as a process begins and not later, so this one
     executes its own command line once more; what it was given, and its number, stay. Call it before anything is done.
 
-    Nothing happens elsewhere, nor where the command line is not what this process was begun with (a test, a notebook).
+    Nothing happens elsewhere, nor where the process was not begun as `tilth` or `python -m tilth` are: in a test, a
+    notebook, under a debugger or a profiler.
     """
-    given = [one for one in os.environ.get(_TUNABLES, "").split(":") if one]
-    if not _caches:
-        _tell([one for one in given if one != _NO_CACHES])  # processes that this one begins do other work
+    before = os.environ.get(_TUNABLES)
+    given = [one for one in (before or "").split(":") if one]
+    if os.environ.pop(_BEGUN, "") == str(os.getpid()):  # once is enough, whether it helped or not
+        _tell(":".join(one for one in given if one != _NO_CACHES))  # processes that this one begins do other work
         return
+    if not _caches or not is_glibc() or not _is_plain():
+        return
+    _tell(":".join([*given, _NO_CACHES]))
+    os.environ[_BEGUN] = str(os.getpid())
+    try:
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    except OSError:  # it can train as it is
+        del os.environ[_BEGUN]
+        _tell(before)
+
+
+def _is_plain() -> bool:
+    """Whether the interpreter was given this command line and nothing that stands in between."""
     own = sys.argv[1:]
-    if not is_glibc() or not sys.executable or not own or sys.orig_argv[-len(own) :] != own:
-        return
-    _tell([*given, _NO_CACHES])
-    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    if not own or sys.orig_argv[-len(own) :] != own or sys.gettrace() or sys.getprofile() or not sys.executable:
+        return False
+    words = sys.orig_argv[1 : -len(own)]
+    if words[-2:] == ["-m", "tilth"]:
+        options = words[:-2]
+    elif words and words[-1] == sys.argv[0] and Path(words[-1]).is_file():
+        options = words[:-1]
+    else:
+        return False
+    values = {n + 1 for n, word in enumerate(options) if word in ("-X", "-W")}
+    return all(n in values or (word[:1] == "-" and word not in ("-", "-m", "-c")) for n, word in enumerate(options))
 
 
-def _tell(tunables: list[str]) -> None:
+def _tell(tunables: str | None) -> None:
     if tunables:
-        os.environ[_TUNABLES] = ":".join(tunables)
+        os.environ[_TUNABLES] = tunables
     else:
         os.environ.pop(_TUNABLES, None)
 

@@ -11,6 +11,7 @@ machine (train/calibration.py); evaluations, samples and checkpoints are not in 
 
 from __future__ import annotations
 
+import logging
 import math
 import statistics
 from collections import Counter
@@ -59,6 +60,11 @@ COMPILER = 73 << 20
 LOADED = 42 << 20
 """What a process loads in its first step: kernels, mostly."""
 _OF_NO_SHAPE = {"steps", "tokens", "epochs", "hours", "seed", "schedule", "checkpoint", "price_per_hour"}
+
+
+class NoForecastError(Exception):
+    """A class of transformers' that cannot be run on paper: some go by the numbers that they compute with. A run of it
+    begins without."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,19 +140,24 @@ def memory_forecast(
     *,
     precision: Precision | None = None,
     rows: int | None = None,
+    held_out: int | None = None,
     desk: Desk | None = None,
 ) -> MemoryForecast:
     """The peak of a run with so many rows at once.
+
+    NoForecastError where the class, one of transformers', cannot be run on paper.
 
     Args:
         recipe: with the shape filled in.
         config: with the vocabulary known.
         precision: what `auto` came to; left out: the recipe's, and fp32 for `auto`.
         rows: of a process's share of the batch; left out: by train.batch_tokens.
+        held_out: tokens of the validation split; left out: as many as a batch of an evaluation takes.
         desk: at which forecasts are made that differ in their rows alone.
     """
     rows = rows or _rows(recipe, micro_rows)
-    held_out = recipe.evaluate.batch_tokens if recipe.data.split.validation else 0  # a whole batch of it
+    if held_out is None:
+        held_out = recipe.evaluate.batch_tokens if recipe.data.split.validation else 0  # a whole batch of it
     run = _Run(recipe, config, micro_rows, rows, held_out, device, precision or _precision(recipe))
     return _memory(run, _figures(run, desk))
 
@@ -331,9 +342,19 @@ def _figures(run: _Run, desk: Desk | None = None) -> Figures:
         "evaluated": evaluated if run.held_out else 0,
         "in": [run.precision, device.type],
     }
-    if isinstance(config, WrappedConfig):
-        facts["of"] = version("transformers")
-    return known(facts, lambda: (desk or Desk()).footprint(plan))
+    if not isinstance(config, WrappedConfig):
+        return known(facts, lambda: (desk or Desk()).footprint(plan))
+    facts["of"] = version("transformers")
+    logger = logging.getLogger("torch._subclasses.fake_tensor")  # it tells of each failure, with its traceback
+    logger.disabled, before = True, logger.disabled
+    try:
+        return known(facts, lambda: (desk or Desk()).footprint(plan))
+    except Exception as error:  # whatever their code does with numbers that are not there
+        raise NoForecastError(
+            f"{config.architecture} of transformers' cannot be run without numbers, so there is no forecast"
+        ) from error
+    finally:
+        logger.disabled = before
 
 
 def _model(recipe: Recipe, config: AnyConfig, precision: Precision, device: torch.device) -> AnyModel:

@@ -20,7 +20,7 @@ import torch
 from tilth.core.environment import Precision
 from tilth.core.errors import RecipeError
 from tilth.data.loader import Loader
-from tilth.jobs.forecast_run import memory_forecast
+from tilth.jobs.forecast_run import NoForecastError, memory_forecast
 from tilth.jobs.recipe import Recipe
 from tilth.jobs.room import least_bytes, least_slots, parameters_of, room_of
 from tilth.model.precision import resolve_precision
@@ -88,7 +88,10 @@ def largest_fitting(recipe: Recipe, config: AnyConfig, share: int, device: torch
         return bounded  # a forecast takes a second or two
     rows = share if device.type == "cuda" else bounded
     forecast = functools.partial(memory_forecast, recipe, config, device=device, precision=precision, rows=share)
-    return _even(share, _most_within(int(_FILLED * room), rows, lambda tried: forecast(tried).total))
+    try:
+        return _even(share, _most_within(int(_FILLED * room), rows, lambda tried: forecast(tried).total))
+    except NoForecastError:
+        return bounded
 
 
 def check_one_row(recipe: Recipe, config: AnyConfig, device: torch.device, precision: Precision) -> None:
@@ -99,7 +102,10 @@ def check_one_row(recipe: Recipe, config: AnyConfig, device: torch.device, preci
     room, pairs = room_of(device), config.context_length**2
     if room is None or _row_bytes(config) + pairs * _PAIR_BYTES < room // 4:
         return
-    found = memory_forecast(recipe, config, 1, device, precision=precision)
+    try:
+        found = memory_forecast(recipe, config, 1, device, precision=precision, held_out=0)
+    except NoForecastError:
+        return
     if found.total <= room:
         return
     part, most = max(found.parts.items(), key=lambda one: one[1])

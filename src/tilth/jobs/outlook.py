@@ -25,7 +25,7 @@ from tilth.core.errors import IntegrityError
 from tilth.core.files import read_json
 from tilth.core.rundir import Message, RunFolder
 from tilth.data.dataset import Dataset
-from tilth.jobs.forecast_run import RunForecast, Watch, misjudged, own_pace, run_forecast
+from tilth.jobs.forecast_run import NoForecastError, RunForecast, Watch, misjudged, own_pace, run_forecast
 from tilth.jobs.recipe import Recipe
 from tilth.jobs.saying import Emit
 from tilth.model.wrapped import AnyConfig
@@ -82,8 +82,12 @@ class Outlook:
             calibrated(runtime.device) if runtime.is_main else measure(runtime.device, "")
         told = self._message_seconds()
         if runtime.is_main and self._config is not None:
-            self._forecast = self._foretell(self._config, self._own_pace(changes), told)
-            record(Message(self._trainer.progress.step, "info", self._forecast.words()))
+            try:
+                self._forecast = self._foretell(self._config, self._own_pace(changes), told)
+                said = self._forecast.words()
+            except NoForecastError as unknown:
+                said = str(unknown)
+            record(Message(self._trainer.progress.step, "info", said))
             self._earlier_peak = self._recorded_peak()
 
     def against(self, watch: Watch) -> dict[str, Any] | None:

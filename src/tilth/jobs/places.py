@@ -19,7 +19,7 @@ from typing import Any, Literal
 from tilth.checkpoint.peft_config import CONFIG as ADAPTER_CONFIG
 from tilth.core.config import parse
 from tilth.core.errors import CheckpointError, IntegrityError, RecipeError
-from tilth.core.files import hash_file, read_json, read_sealed, safe_join, verify_manifest, write_sealed
+from tilth.core.files import disk, hash_file, read_json, read_sealed, safe_join, verify_manifest, write_sealed
 from tilth.jobs.hub_models import hub_folder, names_hub_model
 from tilth.model.config import ModelConfig
 from tilth.model.families import FAMILIES, read_json_config
@@ -98,6 +98,12 @@ def seal_identity(run: Path) -> None:
     files = [run / "config.json", run / BASE_FILE, *(run / "tokenizer").iterdir()]
     found = {path.relative_to(run).as_posix(): hash_file(path) for path in sorted(files) if _is_named(path)}
     write_sealed(run / IDENTITY, {"files": found})
+
+
+def unseal_identity(run: Path) -> None:
+    """Takes the hashes away, before the files are written anew."""
+    if (run / IDENTITY).exists():
+        disk.remove(run / IDENTITY)
 
 
 def _is_named(path: Path) -> bool:

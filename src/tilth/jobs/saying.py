@@ -64,7 +64,9 @@ def _tier(trainer: Trainer) -> str:
         return (
             "its limits changed on the way, and the schedule is planned by them: no run from the start is equal to it"
         )
-    if changed or trainer.parts.runtime.device.type != "cpu":  # on other devices more has not been shown
+    if not changed and trainer.parts.runtime.device.type != "cpu":  # more has not been shown there
+        return "it sees the same samples; the same bits are promised on a CPU alone"
+    if changed:
         return (
             "the machine, versions, threads, processes, micro-batch, device or precision are not what they were: "
             "it sees the same samples, and rounds otherwise"

@@ -31,7 +31,7 @@ from tilth.jobs.forecast_run import Watch
 from tilth.jobs.micro_rows import check_one_row, choose_micro_rows, choose_precision
 from tilth.jobs.outlook import Outlook
 from tilth.jobs.parts import build_parts, complete_model, device_name
-from tilth.jobs.places import seal_identity
+from tilth.jobs.places import seal_identity, unseal_identity
 from tilth.jobs.recipe import Recipe
 from tilth.jobs.room import check_room, memory_errors
 from tilth.jobs.runs import dataset_facts, stored_recipe
@@ -188,6 +188,7 @@ def _claim(folder: RunFolder, recipe: Recipe, base: Base | None, dataset: Datase
     changes = folder.claim(recipe.plain(), facts, lambda _: stored_recipe(folder).plain())
     _nothing_is_lost(folder)
     tokenizer = dataset.tokenizer
+    unseal_identity(folder.path)  # a kill until it is sealed again must not make good files look altered
     write_identity(folder, config, tokenizer, format_of(recipe, base), stop_ids_of(recipe, base, tokenizer))
     return changes
 

@@ -98,7 +98,8 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is _aten._local_scalar_dense.default:
-            return args[0].dtype == torch.bool or 0.0
+            dtype = args[0].dtype
+            return dtype == torch.bool or (0.0 if dtype.is_floating_point else 0)
         out = func(*args, **(kwargs or {}))
         made = _tensors(out)
         new = [tensor for tensor in made if self._is_new(tensor)]

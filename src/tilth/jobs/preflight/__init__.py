@@ -23,7 +23,7 @@ from tilth.data.dataset import Dataset
 from tilth.distributed.runtime import long_from_main, pick_device
 from tilth.jobs.base import Base, find_base
 from tilth.jobs.fit import Fit, fits
-from tilth.jobs.forecast_run import RunForecast, run_forecast
+from tilth.jobs.forecast_run import NoForecastError, RunForecast, run_forecast
 from tilth.jobs.micro_rows import choose_precision, planned_rows
 from tilth.jobs.parts import complete_model
 from tilth.jobs.preflight.facts import Facts
@@ -93,8 +93,11 @@ def _forecast(
     micro_rows = planned_rows(recipe, config, share, device, precision)
     kinds: dict[str, Any] = {"precision": precision, "rows": share, "steps": run.steps}
     held_out = dataset.stream("validation").tokens
-    found = run_forecast(recipe, config, micro_rows, device, held_out=held_out, **kinds)
-    return found, [] if room is None else fits(recipe, config, device, room, precision, say)
+    try:
+        found = run_forecast(recipe, config, micro_rows, device, held_out=held_out, **kinds)
+        return found, [] if room is None else fits(recipe, config, device, room, precision, say)
+    except NoForecastError:
+        return None, []
 
 
 def before_training(recipe: Recipe, dataset: Dataset, run: Path) -> list[str]:
