@@ -298,9 +298,11 @@ def _names(config: DataConfig) -> str:
 def _first_dropped(collected: Sequence[Done]) -> str:
     """Why the first document was not read, in words."""
     for done in collected:
-        for row in pq.read_table(done.folder / "ledger.parquet", columns=["verdict", "detail"]).to_pylist():
-            if row["verdict"] == "dropped" and row["detail"]:
-                return f"; the first: {row['detail']}"
+        with pq.ParquetFile(done.folder / "ledger.parquet") as ledger:
+            for batch in ledger.iter_batches(columns=["verdict", "detail"]):
+                for row in batch.to_pylist():
+                    if row["verdict"] == "dropped" and row["detail"]:
+                        return f"; the first: {row['detail']}"
     return ""
 
 
