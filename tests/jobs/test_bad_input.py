@@ -251,10 +251,52 @@ def test_files_with_bad_rows_are_named_where_the_run_goes_on(tmp_path: Path, cli
         assert f"texts/{number}.jsonl: 3 of 33 rows cannot be used: not JSON: Expecting" in said.err
         assert f"(texts/{number}.jsonl:4 and 2 more)" in said.err
     assert "texts/5.jsonl" not in said.err
-    assert "texts: and of 4 more files: 25 rows of 9 files cannot be used" in said.err
+    assert "texts: and 4 more files with such rows; in all 25 rows of 9 files" in said.err
     assert "cannot be used" in cli("prepare", "r.yaml", sets=SMALL).err, "and when all is made already"
     write_recipe(tmp_path / "r.yaml", "texts", data={"clean": [{"min_length": {"characters": 10_000}}]})
     assert "texts/1.jsonl: 3 of 33" in cli("prepare", "r.yaml", sets=SMALL).err, "and when nothing is left"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "content", "rule", "said"),
+    [
+        ("bad.jsonl", "not json\n" * 40, "bad_rows", "texts/bad.jsonl: 40 of 40 rows cannot be used: not JSON: "),
+        (
+            "bad.csv",
+            "title,body\na,b\n",
+            "other_schema",
+            "texts/bad.csv:1: no column 'text'; the columns are 'title', ",
+        ),
+    ],
+)
+def test_a_file_of_rows_that_are_others_is_lost_and_its_source_goes_on(
+    tmp_path: Path, cli: Cli, name: str, content: str, rule: str, said: str
+) -> None:
+    (tmp_path / "texts").mkdir()
+    for number in range(4):
+        (tmp_path / "texts" / f"{number}.jsonl").write_text(rows(30, 0, f"a row with words in it, of {number}, number"))
+    (tmp_path / "texts" / name).write_text(content)
+    write_recipe(tmp_path / "r.yaml", "texts")
+    done = cli("prepare", "r.yaml", "--json", sets=SMALL)
+    assert done.json()["documents"] == 120 and done.json()["dropped"][f"read/{rule}"] == 1
+    assert f"texts: 1 of its 5 files cannot be used to the end: {said}" in done.err
+    for number in range(4):
+        (tmp_path / "texts" / f"{number}.jsonl").unlink()
+    remedy = "check `format:`" if rule == "bad_rows" else "name the column that holds the text"
+    cli("prepare", "r.yaml", sets=SMALL).fault(3, said, remedy)  # where all are so, the recipe means something else
+
+
+@pytest.mark.slow
+def test_the_files_of_a_source_that_all_lack_the_field_stop_the_run_with_the_one_they_have(
+    tmp_path: Path, cli: Cli
+) -> None:
+    (tmp_path / "texts").mkdir()
+    for number in range(3):
+        (tmp_path / "texts" / f"{number}.jsonl").write_text('{"body": "some words in a row"}\n' * 12)
+    write_recipe(tmp_path / "r.yaml", "texts")
+    told = ("texts: 3 of its 3 files cannot be used", "texts/0.jsonl: 12 of 12 rows cannot be used: no 'text'")
+    cli("prepare", "r.yaml", sets=SMALL).fault(3, *told, "write `field: body`")
 
 
 # Recipes and the command line

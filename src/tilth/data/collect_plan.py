@@ -34,7 +34,7 @@ def losses(config: DataConfig, listings: Sequence[Listing], collected: Sequence[
     """
     for source, listing in zip(config.sources, listings, strict=True):
         own = [done.facts["lost"] for done in collected if done.task.arguments["source"] is source]
-        first = [detail for lost in own for detail in lost["first"]][:3]
+        first = [(said, remedy) for lost in own for said, remedy in lost["first"]][:3]
         if said := judge(source, len(listing.inputs), sum(lost["files"] for lost in own), first):
             yield said
 

@@ -89,12 +89,14 @@ class Outcome:
     """What a stage made of one document: the document it leaves (None when dropped) and why.
 
     Attributes:
-        loses: whether the file that it is of could not be read, or not to its end.
+        loses: whether the file that it is of could not be read, or not to its end;
+        remedy: and what to do about it, where that is known.
     """
 
     document: Document | None
     verdicts: tuple[Verdict, ...] = ()
     loses: bool = False
+    remedy: str = ""
 
 
 class Rows(Sequence[Document]):

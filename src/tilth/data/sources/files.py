@@ -25,7 +25,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from tilth.core.errors import DataError
 from tilth.data.document import Outcome, Rows
 from tilth.data.extract import Extractors
 from tilth.data.sources import archives, losses, python_docs, streams
@@ -82,8 +81,8 @@ def read_rows(
 
     Args:
         extractors: processes that parse HTML and PDF, to be used for several files; by default its own.
-        among_many: a file that is truncated or damaged gives an outcome that says so (`loses`) instead of an error:
-            whoever reads all files judges how many of them may be (losses.py).
+        among_many: a file that is truncated or damaged, lacks the column or has too many bad rows gives an outcome
+            that says so (`loses`) instead of an error: whoever reads all files judges how many may (losses.py).
         undecoded: where bytes that are not UTF-8 are counted, and
         unusable: where files with rows that cannot be used are.
 
@@ -92,10 +91,16 @@ def read_rows(
             has more unusable rows than `config.max_bad_rows` allows (at 1, all but the first two are counted instead).
             Outcomes may have been given out before.
     """
-    for found in _read(Intake(item, config, undecoded, unusable), extractors):
-        if isinstance(found, Outcome) and found.loses and not among_many and config.max_bad_rows < 1:
-            raise losses.damaged(item, found)
-        yield found
+    intake = Intake(item, config, undecoded, unusable)
+    try:
+        for found in _read(intake, extractors):
+            if isinstance(found, Outcome) and found.loses and not among_many and config.max_bad_rows < 1:
+                raise losses.damaged(item, found)
+            yield found
+    except losses.UnfitFileError as error:
+        if not among_many:
+            raise
+        yield _unfit(intake, error)
 
 
 def _read(intake: Intake, extractors: Extractors | None) -> Iterator[Outcome | Rows]:
@@ -123,6 +128,12 @@ def _read(intake: Intake, extractors: Extractors | None) -> Iterator[Outcome | R
 def _note(intake: Intake, error: streams.PackedError) -> Note:
     """By the file's locator: its path is this machine's affair, and the ledger is the same on all."""
     return Note(error.rule, "", intake.item.locator + error.message.removeprefix(str(intake.item.path)))
+
+
+def _unfit(intake: Intake, error: losses.UnfitFileError) -> Outcome:
+    place = intake.item.locator
+    said = Note(error.rule, "", place + error.message.removeprefix(str(intake.item.path)))
+    return replace(intake.lose(place, said), remedy=error.remedy)
 
 
 def _file(intake: Intake, content: Content, extractors: Extractors) -> Iterator[Outcome | Rows]:
@@ -176,8 +187,8 @@ def _extracted(intake: Intake, content: Content, extractors: Extractors) -> Outc
 def _archive(intake: Intake, content: Content, extractors: Extractors) -> Iterator[Outcome | Rows]:
     """The files of an archive; what is not read of it is said by name.
 
-    Damage to the archive itself loses it from there on; that of a file in it is counted as a bad row is, whatever the
-    file's kind.
+    Damage to the archive itself loses it from there on; a file in it that is lost is counted as a bad row is, whatever
+    the file's kind.
     """
     place, empty, tally = intake.item.locator, True, Tally(intake, "files")
     try:
@@ -192,14 +203,7 @@ def _archive(intake: Intake, content: Content, extractors: Extractors) -> Iterat
         yield intake.drop(place, _note(intake, error))
     except streams.PackedError as error:
         yield intake.lose(place, _note(intake, error))
-    try:
-        tally.judge()
-    except DataError as error:
-        if tally.rows >= losses.JUDGED_FROM:
-            raise
-        # Of few files most or all could not be used: as if the archive were one damaged file; a source may have some.
-        why = error.message.removeprefix(str(intake.item.path))
-        yield intake.lose(place, Note("damaged", "", f"{place}{why}"))
+    tally.judge()
     if empty:
         yield from intake.rest()
 
@@ -211,7 +215,7 @@ def _counted(tally: Tally, found: Iterable[Outcome | Rows]) -> Iterator[Outcome 
         if isinstance(one, Outcome) and one.loses:
             whole = False
             said = one.verdicts[-1]
-            tally.bad(said.detail.partition(": ")[0], Note(said.rule, said.value, said.detail))
+            tally.bad(said.detail.partition(": ")[0], Note(said.rule, said.value, said.detail), remedy=one.remedy)
             yield replace(one, loses=False)
         else:
             yield one
@@ -242,6 +246,8 @@ def _entry(outer: Intake, entry: archives.Entry, extractors: Extractors) -> Iter
     except archives.ArchiveEndedError as error:
         error.within = f"!{entry.name}"
         raise
+    except losses.UnfitFileError as error:
+        yield _unfit(inner, error)
     except archives.ArchiveError as error:
         yield inner.lose(locator, Note(error.rule, "", f"{locator}: {error.why}"))
     except streams.BombError as error:

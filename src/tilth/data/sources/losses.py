@@ -1,5 +1,6 @@
-"""Files that could not be read, or not to their end: what is said of one, and how many of a source may be.
+"""Files that could not be used, or not to their end: what is said of one, and how many of a source may be.
 
+    UnfitFileError                         a file whose rows or columns are not those that the recipe means
     too_many(bad, of, limit)               whether so many bad ones stop the run: of rows, or of files
     damaged(item, outcome)                 the error, for who needs each file whole
     judge(config, files, lost, first)      the error, where too many of a source are
@@ -22,6 +23,19 @@ _MOST_JUDGED_FROM = 10  # that most of so many are bad says enough
 _MOST = 0.5
 
 
+class UnfitFileError(DataError):
+    """A file that is read no further: too many of its rows cannot be used, or it lacks the column.
+
+    Args:
+        message: begins with the file's path.
+        rule: the ledger's word for it.
+    """
+
+    def __init__(self, message: str, remedy: str, rule: str = "bad_rows") -> None:
+        super().__init__(message, remedy)
+        self.rule = rule
+
+
 def too_many(bad: int, of: int, limit: float) -> bool:
     """Whether so many bad rows or files, out of `of`, stop the run: all; of at least 100 more than the share `limit`,
     of at least 10 more than half, where the limit is no higher. Never at a limit of 1.
@@ -41,11 +55,11 @@ def damaged(item: Input, outcome: Outcome) -> DataError:
     )
 
 
-def judge(config: SourceConfig, files: int, lost: int, first: Sequence[str]) -> str | None:
+def judge(config: SourceConfig, files: int, lost: int, first: Sequence[tuple[str, str]]) -> str | None:
     """What should be said of the `lost` files of a source that has so many; None: nothing.
 
     Args:
-        first: what is wrong with the first few of them.
+        first: what is wrong with the first few of them, and what to do about it ("": nothing is known).
 
     Raises:
         DataError: they are `too_many`.
@@ -53,9 +67,13 @@ def judge(config: SourceConfig, files: int, lost: int, first: Sequence[str]) -> 
     limit = config.max_bad_rows
     if not lost:
         return None
+    remedy = next((remedy for _, remedy in first if remedy), "")
+    if files == 1 and remedy:  # the file itself says all
+        raise DataError(first[0][0], remedy)
     of = "its only file" if files == 1 else f"{lost} of its {files} files"
-    named = f"{'the first of them: ' if lost > len(first) else ''}{'; '.join(first)}"
-    told = f"{config.source_name}: {of} cannot be read to the end: {named}"
+    named = f"{'the first of them: ' if lost > len(first) else ''}{'; '.join(said for said, _ in first)}"
+    told = f"{config.source_name}: {of} cannot be used to the end: {named}"
     if too_many(lost, files, limit):
-        raise DataError(told, f"get these files again, take them away, or raise `max_bad_rows:` (now {limit:g})")
+        again = f"get these files again, take them away, or raise `max_bad_rows:` (now {limit:g})"
+        raise DataError(told, remedy or again)
     return told

@@ -20,11 +20,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tilth.core import progress
-from tilth.core.errors import DataError
 from tilth.core.faults import cut, short
 from tilth.data.document import Outcome, Rows
 from tilth.data.sources import streams
 from tilth.data.sources.intake import Intake, Note
+from tilth.data.sources.losses import UnfitFileError
 from tilth.data.sources.plain import plain_column
 from tilth.data.sources.rows import column_remedy, shaped, too_long
 from tilth.data.sources.shapes import Shape, shape_of
@@ -103,10 +103,8 @@ def _columns(intake: Intake, shape: Shape, schema: pa.Schema) -> list[str]:
         return wanted
     if intake.config.max_bad_rows == 1:
         raise _Refused("other_schema", why)
-    raise DataError(
-        f"{intake.item.path}: {why}",
-        f"{remedy}; `max_bad_rows: 1` counts such files and goes on",
-    )
+    remedy = f"{remedy}; `max_bad_rows: 1` counts such files and goes on"
+    raise UnfitFileError(f"{intake.item.path}: {why}", remedy, "other_schema")
 
 
 def _rows(file: BinaryIO, columns: list[str], *, plain: bool) -> Iterator[dict[str, Any] | pa.Array]:

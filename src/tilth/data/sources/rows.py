@@ -14,13 +14,13 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from tilth.core.errors import DataError
 from tilth.core.faults import short
 from tilth.data.document import Outcome, Rows
 from tilth.data.sources import json_rows, streams
 from tilth.data.sources.csv_records import Record, records, with_line_feeds
 from tilth.data.sources.inputs import split_suffixes
 from tilth.data.sources.intake import Intake, Note
+from tilth.data.sources.losses import UnfitFileError
 from tilth.data.sources.plain_json import plain_texts
 from tilth.data.sources.shapes import Shape, conversation_in, shape_of
 from tilth.data.sources.tally import Tally, like
@@ -146,10 +146,11 @@ def read_csv(intake: Intake, pieces: Iterable[bytes]) -> Iterator[Outcome]:
     for record in rows:
         locator = f"{intake.item.locator}:{record.line}"
         if record.open_quote > streams.LONGEST_LINE:
-            raise DataError(
+            raise UnfitFileError(
                 f"{intake.item.path}:{record.line}: a quote is opened here and never closed; "
                 f"it takes in all the rest of the file ({record.open_quote} bytes)",
                 "mend that row: double the quotes within a cell, and put the cell into quotes",
+                "open_quote",
             )
         fault = _fault(record, len(columns), locator)
         if fault is not None:
@@ -186,7 +187,8 @@ def _columns(intake: Intake, header: Record, shape: Shape) -> list[str] | Note:
         return columns
     if intake.config.max_bad_rows == 1:
         return Note("other_schema", "", f"{intake.item.locator}: {why}")
-    raise DataError(f"{place}: {why}", f"{remedy}; `max_bad_rows: 1` counts such files and goes on")
+    remedy = f"{remedy}; `max_bad_rows: 1` counts such files and goes on"
+    raise UnfitFileError(f"{place}: {why}", remedy, "other_schema")
 
 
 def column_remedy(missing: str, columns: Sequence[str]) -> str:

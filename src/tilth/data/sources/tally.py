@@ -14,11 +14,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tilth.core.errors import DataError
 from tilth.core.faults import cut
 from tilth.data.document import Outcome
 from tilth.data.sources.intake import Intake, Note
-from tilth.data.sources.losses import JUDGED_FROM, too_many
+from tilth.data.sources.losses import JUDGED_FROM, UnfitFileError, too_many
 from tilth.data.sources.shapes import conversation_in
 
 _JUDGED_EVERY = 10_000
@@ -45,6 +44,7 @@ class Tally:
         self._bad_rows = 0
         self._rules: Counter[str] = Counter()
         self._first: dict[str, tuple[str, Note]] = {}  # of each rule
+        self._advised = ""
         self._without: Mapping[str, Any] = {}  # the first row that lacks a key
 
     @property
@@ -60,12 +60,14 @@ class Tally:
             rows -= step
             self._look()
 
-    def bad(self, locator: str, note: Note, row: Mapping[str, Any] | None = None) -> Outcome:
+    def bad(self, locator: str, note: Note, row: Mapping[str, Any] | None = None, *, remedy: str = "") -> Outcome:
         """One more row that cannot be used; its outcome.
 
         Args:
             row: what it holds, where it is known.
+            remedy: what to do about it, where that is known.
         """
+        self._advised = self._advised or remedy
         self._rows += 1
         self._bad_rows += 1
         self._rules[note.rule] += 1
@@ -81,7 +83,7 @@ class Tally:
             self._judge(f"of the first {self._rows} {self._called} {self._bad_rows}")
 
     def judge(self) -> None:
-        """At the file's end: raises DataError when the bad rows are too many, and tells of fewer."""
+        """At the file's end: raises UnfitFileError when the bad rows are too many, and tells of fewer."""
         self._judge(self._counted)
         self.tell()
 
@@ -92,12 +94,14 @@ class Tally:
 
     @property
     def _counted(self) -> str:
+        if self._called == "files":
+            return "its only file" if self._rows == 1 else f"{self._bad_rows} of its {self._rows} files"
         return f"{self._bad_rows} of {self._rows} {self._called}"
 
     def _judge(self, counted: str) -> None:
         limit = self.intake.config.max_bad_rows
         if too_many(self._bad_rows, self._rows, limit):
-            raise DataError(f"{self.intake.item.path}: {self._said(counted)}", self._remedy(limit))
+            raise UnfitFileError(f"{self.intake.item.path}: {self._said(counted)}", self._remedy(limit))
 
     def _said(self, counted: str) -> str:
         return f"{counted} cannot be used: " + "; ".join(
@@ -118,7 +122,7 @@ class Tally:
         config = self.intake.config
         raised = f"or raise `max_bad_rows:` (now {limit:g})"
         if self._called == "files":
-            return f"get the archive again, or take these files out of it, {raised}"
+            return self._advised or f"get the archive again, or take these files out of it, {raised}"
         if self._rules.most_common(1)[0][0] != "no_field" or not self._without:
             return f"check `format:` and `{config.wanted}`, mend the file, {raised}"
         shown = list(self._without)[:_SHOWN]

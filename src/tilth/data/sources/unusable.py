@@ -43,4 +43,4 @@ def notes(source: str, found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     files, rows = (sum(one[key] for one in found) for key in ("files", "rows"))
     if files > len(first):
         more = plural(files - len(first), "more file")
-        yield f"{source}: and of {more}: {plural(rows, 'row')} of {plural(files, 'file')} cannot be used"
+        yield f"{source}: and {more} with such rows; in all {plural(rows, 'row')} of {plural(files, 'file')}"

@@ -16,7 +16,7 @@ from tilth.data.sources.undecoded import Undecoded, said_of
 from tilth.data.sources.unusable import Unusable
 from tilth.data.tasks.parts import DocumentWriter, LedgerWriter
 
-VERSION = 9
+VERSION = 10
 _NAMED = 3  # files that are lost, of each task
 
 
@@ -26,11 +26,12 @@ def collect(
     """Reads files into parts of about `part_bytes` of text.
 
     Returns:
-        `parts` [{file, documents, text_bytes}], `rules`, `lost` {files, first}: how many files were not read to their
-        end, and what is wrong with the first few; `undecoded` {files, bytes, first}: the same of those that are not
-        UTF-8; `unusable` {files, rows, first}: of those with bad rows.
+        `parts` [{file, documents, text_bytes}], `rules`, `lost` {files, first}: how many files were not used to their
+        end, and of the first few what is wrong and the remedy; `undecoded` {files, bytes, first}: the same of those
+        that are not UTF-8; `unusable` {files, rows, first}: of those with bad rows.
     """
-    parts, lost, undecoded, unusable = _Parts(folder, part_bytes), dict[str, str](), dict[str, Undecoded](), Unusable()
+    parts, lost = _Parts(folder, part_bytes), dict[str, tuple[str, str]]()
+    undecoded, unusable = dict[str, Undecoded](), Unusable()
     with Extractors(source.extract) as extractors, LedgerWriter(folder) as ledger, parts:
         ledger.add(skipped)
         progress.expect(sum(item.size for item in inputs))
@@ -43,7 +44,7 @@ def collect(
                     continue
                 ledger.add(found.verdicts)
                 if found.loses:
-                    lost.setdefault(item.locator, found.verdicts[-1].detail)
+                    lost.setdefault(item.locator, (found.verdicts[-1].detail, found.remedy))
                 if found.document is not None:
                     parts.add(found.document)
             if met.count:
