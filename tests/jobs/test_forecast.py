@@ -141,6 +141,39 @@ def test_the_bytes_of_copies_are_counted_not_their_number(tmp_path: Path) -> Non
         assert part[name].low < truth < part[name].high and part[name].value == pytest.approx(truth, rel=0.3)
 
 
+@pytest.mark.parametrize("size", [32_000_000, 260_000])
+def test_text_of_evaluation_files_and_of_what_is_held_out_is_foretold(tmp_path: Path, size: int) -> None:
+    draw = random.Random(7)
+
+    def words(number: int) -> str:
+        return " ".join(draw.choices(WORDS, k=number))
+
+    items, quoted = [words(60) for _ in range(12)], [words(80) for _ in range(60)]
+    texts = [words(120) for _ in range(900)]
+    for n in range(0, 900, 10):  # an evaluation item stands in one of ten, one of few long passages in one of three
+        texts[n] += " " + items[n // 10 % 12]
+    for n in range(1, 900, 3):
+        texts[n] += " " + quoted[n // 3 % 60]
+    draw.shuffle(texts)
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    (tmp_path / "exam.txt").write_text("\n\n".join(items))
+    against = {"path": "exam.txt", "document": "paragraph"}
+    wanted = {"against": [against], "action": "drop", "most_of_training": 1.0}
+    data = {"sources": [{"path": "rows.jsonl"}], "decontaminate": wanted, "split": {"validation": 0.1}}
+    recipe = load_recipe(write_recipe(tmp_path / "r.yaml", "x", data=data), ["tokenizer={kind: byte}"])
+    terms = Terms(sample_bytes=size)
+    forecast = forecast_data(recipe, tmp_path / "work", workers=1, base=tmp_path, terms=terms)
+    facts = prepare_data(recipe, tmp_path / "work", workers=1, base=tmp_path).facts
+    dropped = facts["rules"]["dropped"]
+    assert dropped["decontaminate/evaluation_item"] == 90 and dropped["decontaminate/held_out_text"] > 50
+    found = forecast.rules["dropped"]["decontaminate/evaluation_item"]
+    held_out = forecast.growth["decontaminate/held_out_text"].estimate
+    assert inside(found, 90) and inside(held_out, dropped["decontaminate/held_out_text"])
+    assert inside(forecast.quantities["kept_documents"], facts["documents"])
+    if size > 1_000_000:
+        assert (found.value, held_out.value) == (90, dropped["decontaminate/held_out_text"]) and not forecast.notes
+
+
 def test_the_command_shows_it_and_touches_nothing(trained: Path, cli: Cli) -> None:
     before = hashes(trained)
     said = cli("prepare", "r.yaml", "--dry-run", "--sample", "100kB", "--workers", "1", "--json", sets=SMALL)
@@ -181,10 +214,10 @@ def test_the_documentation_of_python(tmp_path: Path) -> None:
 
 def test_what_a_sample_cannot_tell_is_left_out_and_said(tmp_path: Path) -> None:
     write_recipe(tmp_path / "r.yaml", "texts", data={"sources": write_sources(tmp_path)})
-    asked = ["data.shared_lines={}", "data.decontaminate.against=[nowhere.txt]"]
+    asked = ["data.shared_lines={}", "data.decontaminate.against=[{hub: {dataset: someone/something}}]"]
     forecast = forecast_data(load_recipe(tmp_path / "r.yaml", [*SMALL, *asked]), tmp_path / "work", 1, tmp_path)
     said = [note for note in forecast.notes if "cannot be told from a sample" in note]
-    assert len(said) == 3 and "(data.decontaminate.against)" in "".join(said)
+    assert len(said) == 2 and "(data.decontaminate.against.0)" in "".join(said)
     assert forecast.quantities["tokens"].value > 0
     quiet = load_recipe(tmp_path / "r.yaml", [*SMALL, "data.decontaminate.validation=false"])
     assert not any("cannot be told" in note for note in forecast_data(quiet, tmp_path / "work", 1, tmp_path).notes)

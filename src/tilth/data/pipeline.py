@@ -178,7 +178,7 @@ def _divide(config: DataConfig, found: Sequence[Listing], against: Sequence[List
     compared = compare_parts(config, cleaned, shop)
     assigned = assign_splits(config.split, cleaned, compared, shop)
     _every_split(config.split, assigned)
-    return _Divided(collected, cleaned, compared, assigned, _keep_apart(config, cleaned, assigned, items, shop))
+    return _Divided(collected, cleaned, compared, assigned, keep_apart(config, cleaned, assigned, items, shop))
 
 
 def _encodings(
@@ -235,7 +235,7 @@ def _assigned_parts(config: SplitConfig, cleaned: Sequence[Cleaned], assigned: D
     return [AssignedPart(part.part, n, assigned.folder, config.names) for n, part in enumerate(cleaned)]
 
 
-def _keep_apart(
+def keep_apart(
     config: DataConfig, cleaned: Sequence[Cleaned], assigned: Done, items: Done | None, shop: Workshop
 ) -> Apart:
     """Takes out of training what is held out, and measures how well leaks are found."""

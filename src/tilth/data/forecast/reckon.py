@@ -16,8 +16,10 @@ from tilth.data.config import DataConfig
 from tilth.data.forecast.estimate import Estimate, Growth, Stratum, exactly, grown, quotient, total
 from tilth.data.forecast.estimate import seen as in_sample
 from tilth.data.forecast.units import Found
+from tilth.data.tasks.leaks import HELD_OUT, STAGE
 from tilth.data.workshop import Compared
 
+LEAK_RULE = f"{STAGE}/{HELD_OUT}"
 _TIMES = 0.25  # a rate that is measured once may be off by so much: other processes, caches, the disk
 
 
@@ -28,7 +30,9 @@ class Forecast:
     Attributes:
         sources: of each its name, bytes and files, how much was sampled, and what could not be.
         quantities: documents, text_bytes and so on by name.
-        rules: by verdict and rule. growth: of duplicates, `exact` and `near`.
+        rules: by verdict and rule.
+        growth: of what does not grow in line with the text: duplicates, `exact` and `near`, and what is dropped from
+            training for what is held out, by its rule.
         notes: what should be known of these figures.
     """
 
@@ -79,6 +83,7 @@ class Seen:
     Attributes:
         compared: (groups, documents, what was found) of sub-samples, the whole sample last.
         assigned: the task that gave documents their splits.
+        leaked: (documents, the task that took held-out text out of training) of sub-samples, the whole sample last.
         worse: how many times more tokens a text has that the tokenizer did not learn from.
     """
 
@@ -87,6 +92,7 @@ class Seen:
     strata: Sequence[Stratum]
     compared: Sequence[tuple[int, int, Compared]]
     assigned: Done
+    leaked: Sequence[tuple[int, Done]]
     worse: float
     taken: Taken
 
@@ -137,12 +143,22 @@ def _duplicates(forecast: Forecast, seen: Seen) -> Estimate:
     assigned, documents = seen.assigned.facts, seen.compared[-1][1]
     for rule, n in assigned["rules"]["dropped"].items():
         gone_bytes = gone_bytes + _grows(forecast, seen, rule, [(documents, n, assigned["dropped_bytes"][rule])])
+    if seen.leaked:
+        facts = [(n, _leaked(done, "documents"), _leaked(done, "bytes")) for n, done in seen.leaked]
+        gone_bytes = gone_bytes + _grows(forecast, seen, LEAK_RULE, facts)
     if any(growth.times > 1 for growth in forecast.growth.values()):
         forecast.notes.append(
-            "duplicates do not grow in line with the text: their growth is fitted to a quarter, a half and all of "
-            "the sample, and their interval reaches from growth in line to clearly faster than the fit"
+            f"duplicates{' and training text that is held out do' if seen.leaked else ' do'} not grow in line with the "
+            "text: their growth is fitted to a quarter, a half and all of the sample, and their interval reaches from "
+            "growth in line to clearly faster than the fit"
         )
     return gone_bytes
+
+
+def _leaked(done: Done, what: str) -> int:
+    """How many documents, or bytes, of training hold held-out text."""
+    counted = done.facts["rules"]["dropped"] if what == "documents" else done.facts["dropped_bytes"]
+    return int(counted.get(LEAK_RULE, 0))
 
 
 def _grows(forecast: Forecast, seen: Seen, name: str, found: Sequence[tuple[int, int, int]]) -> Estimate:
@@ -197,10 +213,10 @@ def _seconds(seen: Seen) -> Estimate:
     busy = min(workers, parts)
     work = Estimate(*(rate * whole / busy for rate in (_mean(taken.rates), min(taken.rates), max(taken.rates))))
     in_turn = taken.clock["encode"] * min(workers, taken.groups) * times / busy + taken.per_part * parts / busy
-    in_turn += taken.clock["compare"] * times + _tokenizer_seconds(taken.clock, times)
+    in_turn += (taken.clock["compare"] + taken.clock.get("apart", 0.0)) * times + _tokenizer_seconds(taken.clock, times)
     rest = Estimate(in_turn, in_turn * (1 - _TIMES), in_turn * (1 + _TIMES))
     moved = Estimate(work.value, work.low * (1 - _TIMES), work.high * (1 + _TIMES))
-    return moved + rest + exactly(taken.clock["start"])
+    return moved + rest + exactly(taken.clock["start"] + taken.clock.get("items", 0.0))
 
 
 def _tokenizer_seconds(clock: Mapping[str, float], times: float) -> float:

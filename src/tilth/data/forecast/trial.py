@@ -5,7 +5,8 @@
 The sample of each source is dealt out to groups, and each group is a part of its own, so that what the tasks say of
 their parts shows how much groups differ. It is read and cleaned in three goes, of a quarter, a quarter and a half of
 the groups: their times are compared, a go that would take too long is left out, and duplicates are looked for in a
-quarter, a half and all of it, for they do not grow in line with the text. A BPE tokenizer that learned from a sample
+quarter, a half and all of it, for they do not grow in line with the text, and training text that stands in what is held
+out likewise. A BPE tokenizer that learned from a sample
 suits that sample better than it will suit the whole: so another one learns from half of the sample, and is tried on the
 other half.
 """
@@ -22,13 +23,13 @@ from typing import Any
 from tilth.core.errors import DataError
 from tilth.core.files import disk, hash_file
 from tilth.core.tasks import Done, Task
-from tilth.data import pipeline
+from tilth.data import leak_plan, pipeline
 from tilth.data.clean_plan import clean_parts
 from tilth.data.config import DataConfig
 from tilth.data.forecast.estimate import Stratum
 from tilth.data.forecast.reckon import Forecast, Seen, Taken, reckon
-from tilth.data.forecast.units import Found, Unit, by_kind, cut, draw, look
-from tilth.data.sources import Input, SourceConfig
+from tilth.data.forecast.units import Found, Unit, by_kind, cut, draw, look, not_here
+from tilth.data.sources import Input, Listing, SourceConfig, list_inputs
 from tilth.data.tasks import collect
 from tilth.data.tasks.split import AssignedPart
 from tilth.data.token_plan import encode_task, tokenizer_task
@@ -71,29 +72,32 @@ def foretell(
     if not groups:
         reasons = "; ".join(f"{one.source.source_name}: {why}" for one in found for why in one.missing)
         raise DataError(f"nothing of these sources can be sampled: {reasons}", "run `tilth prepare` without --dry-run")
-    return _Trial(_of_documents(config), tokenizer, shop, terms, found, groups, _left_out(config)).run()
+    told, notes = _of_documents(config, workspace)
+    trial = _Trial(told, tokenizer, shop, terms, found, groups, notes)
+    if told.decontaminate.against:
+        against = [list_inputs(source, base, workspace / "downloads") for source in told.decontaminate.against]
+        trial.index(against)
+    return trial.run()
 
 
-def _of_documents(config: DataConfig) -> DataConfig:
-    """The same without what a sample does not show: how many documents of the whole share a line, or hold held-out
-    text.
+def _of_documents(config: DataConfig, workspace: Path) -> tuple[DataConfig, list[str]]:
+    """The same without what a sample does not show: how many documents of the whole share a line, or hold text of files
+    that are not here; and what to say of that.
     """
-    decontaminate = config.decontaminate.model_copy(update={"against": [], "validation": False})
-    return config.model_copy(update={"shared_lines": None, "decontaminate": decontaminate})
-
-
-def _left_out(config: DataConfig) -> list[str]:
-    left_out = [
-        ("shared_lines", config.shared_lines is not None, "lines that many documents share"),
-        ("decontaminate.against", bool(config.decontaminate.against), "text of evaluation files"),
-        ("decontaminate.validation", config.keeps_held_out_apart, "training text that stands in another split"),
+    left_out = ["lines that many documents share (data.shared_lines)"] if config.shared_lines is not None else []
+    here = []
+    for number, source in enumerate(config.decontaminate.against):
+        if not_here(source, workspace):
+            left_out.append(f"text of {source.source_name} (data.decontaminate.against.{number})")
+        else:
+            here.append(source)
+    notes = [
+        f"{what} cannot be told from a sample: documents kept, their text and tokens are given before that goes, "
+        "and its time is not counted"
+        for what in left_out
     ]
-    return [
-        f"{what} (data.{key}) cannot be told from a sample: documents kept, their text and tokens are given "
-        "before that goes, and its time is not counted"
-        for key, asked, what in left_out
-        if asked
-    ]
+    decontaminate = config.decontaminate.model_copy(update={"against": here})
+    return config.model_copy(update={"shared_lines": None, "decontaminate": decontaminate}), notes
 
 
 @dataclass
@@ -146,7 +150,13 @@ class _Trial:
         self.clock: dict[str, float] = {}
         self.per_part = 0.0
         self.notes = list(notes)
+        self.items: Done | None = None
         (shop.workspace / "slices").mkdir(parents=True, exist_ok=True)
+
+    def index(self, against: Sequence[Listing]) -> None:
+        """Takes in the evaluation files, all of them."""
+        task = leak_plan.items_task(self.config.decontaminate, against)
+        self.items = self._timed("items", lambda: self.shop.run_one(task))
 
     def run(self) -> Forecast:
         self._timed("start", self._empty_parts)
@@ -157,11 +167,13 @@ class _Trial:
         compared = self._compare()
         parts = self._parts(self.groups)
         assigned = pipeline.assign_splits(self.config.split, parts, compared[-1][2], self.shop)
-        encoded = self._encode(parts, assigned)
-        worse = self._held_out(parts, assigned, encoded)
+        leaked = self._leaks(compared)
+        left = leaked[-1][1] if leaked else assigned
+        encoded = self._encode(parts, left)
+        worse = self._held_out(parts, left, encoded)
         strata = self._strata(encoded)
         taken = Taken(self.rates, self.clock, self.per_part, self.shop.executor.workers, len(self.groups))
-        seen = Seen(self.config, self.found, strata, compared, assigned, worse, taken)
+        seen = Seen(self.config, self.found, strata, compared, assigned, leaked, worse, taken)
         return reckon(seen, self._sources(), self.notes)
 
     def _empty_parts(self) -> None:
@@ -174,7 +186,7 @@ class _Trial:
         item = Input(source.source_name, "text", path, "nothing", path.stat().st_size, hash_file(path))
         numbered = [replace(item, locator=f"nothing-{n}") for n in range(self.shop.executor.workers)]
         done = self.shop.run([_collect_task(source, [one]) for one in numbered])
-        clean_parts(self.config, [(one, one.facts["parts"][0]["file"]) for one in done], self.shop)
+        clean_parts(self.config, [(one, one.facts["parts"][0]["file"]) for one in done], self.shop, self.items)
 
     def _timed(self, name: str, run: Callable[[], Any]) -> Any:
         began = time.perf_counter()
@@ -205,7 +217,7 @@ class _Trial:
             group.collected = done
         read = [group for group in go if group.collected and group.collected.facts["parts"]]
         parts = [(group.collected, group.collected.facts["parts"][0]["file"]) for group in read if group.collected]
-        for group, cleaned in zip(read, clean_parts(self.config, parts, self.shop), strict=True):
+        for group, cleaned in zip(read, clean_parts(self.config, parts, self.shop, self.items), strict=True):
             group.cleaned = cleaned
         busy, took = min(self.shop.executor.workers, len(go)), time.perf_counter() - began
         # At least a fifth was for the text: the time of an empty part is uncertain too.
@@ -230,11 +242,7 @@ class _Trial:
 
     def _compare(self) -> list[tuple[int, int, Compared]]:
         """(groups, documents, what was found) of sub-samples, the whole sample last."""
-        goes = [
-            [g for n, g in enumerate(self.drawn) if _before(n, number) and g in self.groups] for number in (1, 2, 3)
-        ]
-        sizes = sorted({len(go): go for go in goes if go}.items())
-        results = []
+        results, sizes = [], self._sub_samples()
         for size, go in sizes:
             parts = [group.cleaned for group in go if group.cleaned is not None]
             documents = sum(part.digests.facts["documents"] for part in parts)
@@ -244,6 +252,32 @@ class _Trial:
                 self.clock["compare"] = time.perf_counter() - began  # of the largest in the end
         self.groups = sizes[-1][1]
         self._parts(self.groups)
+        return results
+
+    def _sub_samples(self) -> list[tuple[int, list[_Group]]]:
+        """The groups of a quarter, a half and all of the sample, so far as they differ, with their number."""
+        goes = [
+            [g for n, g in enumerate(self.drawn) if _before(n, number) and g in self.groups] for number in (1, 2, 3)
+        ]
+        return sorted({len(go): go for go in goes if go}.items())
+
+    def _leaks(self, compared: Sequence[tuple[int, int, Compared]]) -> list[tuple[int, Done]]:
+        """(documents, what took out training text that is held out) of the same sub-samples; [] where none is."""
+        results: list[tuple[int, Done]] = []
+        if not self.config.keeps_held_out_apart:
+            return results
+        groups = dict(self._sub_samples())
+        for size, documents, found in compared:
+            parts = [group.cleaned for group in groups[size] if group.cleaned is not None]
+            assigned = pipeline.assign_splits(self.config.split, parts, found, self.shop)
+            began = time.perf_counter()
+            try:
+                apart = pipeline.keep_apart(self.config, parts, assigned, None, self.shop)
+            except DataError as error:  # so much of it that preparing would stop
+                self.notes.append(f"of {documents:,} documents of the sample: {error.message}; {error.remedy}")
+                return []
+            self.clock["apart"] = time.perf_counter() - began
+            results.append((documents, apart.assigned))
         return results
 
     def _divided(self, parts: Sequence[Cleaned], assigned: Done) -> list[AssignedPart]:

@@ -147,7 +147,7 @@ class Found:
 def look(source: SourceConfig, base: Path, workspace: Path) -> Found:
     """The files of a source that are on this machine; DataError when there should be some and there is none."""
     found = Found(source)
-    if why := _not_here(source, workspace):
+    if why := not_here(source, workspace):
         found.missing.append(why)
         return found
     with hashing(lambda path: source.sha256 or ""):
@@ -157,7 +157,8 @@ def look(source: SourceConfig, base: Path, workspace: Path) -> Found:
     return found
 
 
-def _not_here(source: SourceConfig, workspace: Path) -> str:
+def not_here(source: SourceConfig, workspace: Path) -> str:
+    """Why nothing of a source is on this machine; "": it is, or no one knows before it is listed."""
     if source.url is not None:
         here = (workspace / "downloads" / file_name(source.url, source.sha256 or "")).is_file()
         return "" if here else "it is not downloaded yet, and nothing is downloaded for a forecast"

@@ -35,7 +35,7 @@ from tilth.data.tasks.parts import Batch, EditWriter, LedgerWriter, Part, verifi
 from tilth.data.tasks.split import CUT, LEAKED, REMOVED, AssignedPart, Sides, without
 
 VERSIONS = {"decontaminate": 4, "hits": 3, "leaks": 2, "recall": 3}
-STAGE = "decontaminate"
+STAGE, HELD_OUT = "decontaminate", "held_out_text"
 HITS, COMMON = "hits.bin", "common.bin"
 _HIT = np.dtype([(name, "<u4") for name in Hits._fields])
 _JUDGED_FROM = 20  # dropped documents; a share of fewer says little
@@ -285,7 +285,7 @@ def _settle(finding: _Finding, doc_id: str, sides: Sides) -> Verdict:
     One that the split cut in two stays, unless passages are cut out: it is near to what is held out by being one text
     with it, and may be all the text there is.
     """
-    verdict = finding.verdict(doc_id, "held_out_text")
+    verdict = finding.verdict(doc_id, HELD_OUT)
     if verdict.verdict == "dropped":
         if sides[finding.row] == CUT:
             return replace(verdict, verdict="kept")
