@@ -198,12 +198,16 @@ class _Crawl:
         had = [origin for origin in self._robots if host_of(origin) in self._answered]
         to_come = itertools.islice(dict.fromkeys(map(origin_of, self._frontier.waiting())), _ASKED)
         origins = dict.fromkeys([*map(origin_of, self._lost), *had[-_ASKED:], *to_come])
-        if not any(map(self._courier.answers, origins)):
-            raise DataError(
-                f"the network is gone: {LOST_AFTER} pages in a row cannot be reached, the last {self._lost[-1]}: "
-                f"{fault.detail}; no other host answers",
-                "type the same command when it is back: the crawl goes on with these pages",
-            )
+        if any(map(self._courier.answers, origins)):
+            return
+        hosts = {host_of(origin) for origin in origins}
+        gone, other = "the network is gone", "; no other host answers"
+        if len(hosts) == 1:  # who can tell
+            gone, other = f"{hosts.pop()}, or the network, is gone", ""
+        raise DataError(
+            f"{gone}: {LOST_AFTER} pages in a row cannot be reached, the last {self._lost[-1]}: {fault.detail}{other}",
+            "type the same command when it is back: the crawl goes on with these pages",
+        )
 
     def _judged(self, entry: Entry, answer: Answer) -> tuple[bytes, dict[str, Any]]:
         """The records of an answer, and what it means."""
