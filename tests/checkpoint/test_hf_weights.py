@@ -43,7 +43,7 @@ def edit(folder: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> N
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
 
 
-def refused(folder: Path, *said: str) -> None:
+def assert_refused(folder: Path, *said: str) -> None:
     """The error names it, and nothing was built."""
     built: list[object] = []
     original = hf_weights.build
@@ -79,13 +79,13 @@ UP = "model.layers.1.mlp.up_proj.weight"
 )
 def test_tensors_that_are_not_those_of_the_config(folder: Path, change: Any, said: str) -> None:
     edit(folder, change)
-    refused(folder, said)
+    assert_refused(folder, said)
 
 
 def test_a_config_that_claims_more_than_there_is(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 9999}))
-    refused(folder, "config.json is of 185,270,832", "parameters, and the files beside it hold 64,944")
+    assert_refused(folder, "config.json is of 185,270,832", "parameters, and the files beside it hold 64,944")
 
 
 def header(path: Path) -> tuple[dict[str, Any], bytes]:
@@ -116,7 +116,7 @@ def test_headers_that_lie(folder: Path, change: Any, said: str) -> None:
     entries, data = header(path)
     change(entries)
     rewrite(path, entries, data)
-    refused(folder, "model.safetensors is no safetensors file, or damaged", said)
+    assert_refused(folder, "model.safetensors is no safetensors file, or damaged", said)
 
 
 @pytest.mark.parametrize(
@@ -133,13 +133,13 @@ def test_headers_that_lie(folder: Path, change: Any, said: str) -> None:
 def test_files_that_are_cut_or_none(folder: Path, make_file: Any, said: str) -> None:
     path = folder / "model.safetensors"
     make_file(path, *header(path))
-    refused(folder, said)
+    assert_refused(folder, said)
 
 
 def test_a_shard_that_is_gone_is_named(shards: Path) -> None:
     gone = sorted(shards.glob("model-*"))[1]
     gone.unlink()
-    refused(shards, gone.name, "is missing")
+    assert_refused(shards, gone.name, "is missing")
 
 
 def test_an_index_that_lies(shards: Path) -> None:
@@ -153,18 +153,18 @@ def test_an_index_that_lies(shards: Path) -> None:
         ({"a": 3}, "is damaged"),
     ):
         index.write_text(json.dumps({"weight_map": changed}))
-        refused(shards, said)
+        assert_refused(shards, said)
     index.write_text(json.dumps({"weight_map": table}))
     save_file({"model.norm.weight": torch.zeros(48), **load_file(shards / first)}, shards / first)
     assert "model.norm.weight" in load_file(shards / last)
-    refused(shards, "model.norm.weight is in")
+    assert_refused(shards, "model.norm.weight is in")
 
 
 def test_pickles_are_not_opened(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
-    refused(folder, "has neither")
+    assert_refused(folder, "has neither")
     (folder / "pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'false'\ntR.")
-    refused(folder, "only as pickles (pytorch_model.bin)")
+    assert_refused(folder, "only as pickles (pytorch_model.bin)")
 
 
 def test_names_of_other_writers_and_what_is_left_aside(tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ def test_tied_weights_that_differ_are_refused(tmp_path: Path) -> None:
     edit(folder, lambda t: t.update({"lm_head.weight": t["model.embed_tokens.weight"].clone()}))
     assert load_checkpoint(folder).ignored == {"lm_head.weight": "it repeats model.embed_tokens.weight"}
     edit(folder, lambda t: t["lm_head.weight"].mul_(1.1))
-    refused(folder, "lm_head.weight and model.embed_tokens.weight differ")
+    assert_refused(folder, "lm_head.weight and model.embed_tokens.weight differ")
 
 
 PROGRAM = """

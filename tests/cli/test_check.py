@@ -63,7 +63,7 @@ def test_what_must_not_run_ends_with_2_and_training_refuses_it_before_it_makes_a
     assert said.code == 2 and not found["ok"] and found["errors"][0]["rule"] == "metric"  # type: ignore[index]
     assert set(found["errors"][0]) == {"rule", "message", "remedy"}  # type: ignore[index]
     assert "error metric: " in said.out and "it must not run: 1 error" in said.out
-    message = cli("train", "r.yaml", sets=sets).fault(2, "does not have", "train.early_stopping.metric: loss")
+    message = cli("train", "r.yaml", sets=sets).expect_fault(2, "does not have", "train.early_stopping.metric: loss")
     assert str(found["errors"][0]["message"]) in message  # type: ignore[index]
     assert not (tmp_path / "runs").exists()
 
@@ -73,7 +73,7 @@ def test_what_a_part_refuses_is_an_error_of_check_and_keeps_its_own_code_in_trai
     said = cli("check", "r.yaml", "--json", sets=sets)
     assert said.code == 2 and [error["rule"] for error in said_json(said)["errors"]] == ["too_long"]  # type: ignore[attr-defined]
     assert "unknown  there are no rows to read: see the error below" in said.out and "be counted" not in said.out
-    cli("train", "r.yaml", sets=sets).fault(3, "are too long for a row of 16")
+    cli("train", "r.yaml", sets=sets).expect_fault(3, "are too long for a row of 16")
     assert not (tmp_path / "runs").exists()
 
 
@@ -81,7 +81,7 @@ def test_a_recipe_that_comes_to_nothing_is_told_as_json_too(tmp_path: Path, cli:
     write_recipe(tmp_path / "r.yaml", "not-there.txt")
     for sets, rule in (([*SMALL, "train.stepz=3"], "recipe"), (SMALL, "data")):
         said = cli("check", "r.yaml", "--json", sets=sets)
-        said.fault(2)
+        said.expect_fault(2)
         found = said_json(said)
         assert list(found) == KEYS and not found["ok"] and found["rows"] is None
         assert [error["rule"] for error in found["errors"]] == [rule]  # type: ignore[attr-defined]

@@ -359,6 +359,8 @@ def test_a_run_outlives_its_terminal() -> None:
     with TrainDisplay(Limits(10), console, plain=True) as show:
         show(step(1))
         show(Message(1, "info", "still here"))
+    with pytest.raises(OSError, match="Input/output"):  # which it was told each time
+        console.file.write("")
 
 
 def test_a_run_outlives_the_reader_of_its_pipe() -> None:

@@ -118,6 +118,7 @@ def test_a_folder_that_cannot_be_written_stops_no_work(tmp_path: Path) -> None:
     (tmp_path / progress.FOLDER).write_text("in the way")
     with Board().watching(tmp_path), progress.counted(tmp_path, "collect-0"):
         progress.advance(1)
+    assert (tmp_path / progress.FOLDER).read_text() == "in the way"
 
 
 def test_bytes_are_counted_beside_pages_and_never_as_pages() -> None:

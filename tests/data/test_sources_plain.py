@@ -45,7 +45,7 @@ def one_by_one(block: bytes) -> tuple[list[bytes], list[int]]:
     return [line for n, line in enumerate(lines) if n not in blank], blank
 
 
-def compared(block: bytes) -> None:
+def check_lines(block: bytes) -> None:
     found = plain_lines(block)
     try:
         block.decode()
@@ -67,12 +67,12 @@ def compared(block: bytes) -> None:
 def test_the_lines_of_any_block(lines: list[bytes], ended: bool) -> None:
     block = b"\n".join(lines) + (b"\n" if ended else b"")
     if block:
-        compared(block)
+        check_lines(block)
 
 
 @pytest.mark.parametrize("block", [b"\r", b"one\n\r", b"one\n\r\n", b"\n", b"one\r", b"\n\n"])
 def test_a_block_that_ends_in_the_midst_of_a_line_end(block: bytes) -> None:
-    compared(block)
+    check_lines(block)
 
 
 def test_white_space_is_what_python_calls_so() -> None:

@@ -135,10 +135,10 @@ CHILD = """
 @pytest.mark.slow
 def test_killed_again_and_again_it_ends_with_the_same_pages(tmp_path: Path) -> None:
     with serving(Site()) as site:
-        kill_and_compare(site, tmp_path)
+        check_kills(site, tmp_path)
 
 
-def kill_and_compare(site: Site, tmp_path: Path) -> None:
+def check_kills(site: Site, tmp_path: Path) -> None:
     big_site(site)
     command = [sys.executable, "-c", textwrap.dedent(CHILD), site.url]
     subprocess.run([*command, str(tmp_path / "whole")], check=True, env=os.environ)

@@ -35,7 +35,7 @@ class Said:
         value: dict[str, Any] = json.loads(self.out.splitlines()[-1])
         return value
 
-    def fault(self, code: int, *parts: str) -> str:
+    def expect_fault(self, code: int, *parts: str) -> str:
         """Checks that it ended with that code, a message with all `parts` and a remedy; returns the message."""
         message = self.err[self.err.rfind("tilth: ") :]
         assert self.code == code, self.err

@@ -97,7 +97,7 @@ def test_a_broken_checkpoint_is_told_before_anything_is_made(tmp_path: Path, cli
     damage(tmp_path / "base")
     tuning(tmp_path, "base")
     before = hashes(tmp_path)
-    cli("train", "r.yaml").fault(4, *said)
+    cli("train", "r.yaml").expect_fault(4, *said)
     assert hashes(tmp_path) == before, "nothing is written"
 
 
@@ -116,9 +116,9 @@ def test_no_network_and_nothing_in_the_cache(tmp_path: Path, cli: Cli, monkeypat
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
     tuning(tmp_path, "some/model")
-    cli("train", "r.yaml").fault(3, "some/model", "cannot be reached", "cache", "bring the folder")
+    cli("train", "r.yaml").expect_fault(3, "some/model", "cannot be reached", "cache", "bring the folder")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    cli("train", "r.yaml").fault(3, "some/model", "cache", "bring the folder")
+    cli("train", "r.yaml").expect_fault(3, "some/model", "cache", "bring the folder")
     assert not (tmp_path / "runs").exists() and not (tmp_path / "work").exists()
 
 
@@ -131,12 +131,14 @@ def test_an_adapter_whose_base_is_another(tmp_path: Path, cli: Cli) -> None:
         path.unlink()
     write_base(tmp_path / "base", "gpt2")
     generate = ("generate", "runs/tuned", "--prompt", "x")
-    cli(*generate).fault(4, "runs/tuned/final was trained beside other base weights", "model.from")
-    cli("train", "r.yaml", "--json", sets=["model.from=runs/tuned"]).fault(2, "is an adapter and not a model", "merge")
+    cli(*generate).expect_fault(4, "runs/tuned/final was trained beside other base weights", "model.from")
+    cli("train", "r.yaml", "--json", sets=["model.from=runs/tuned"]).expect_fault(
+        2, "is an adapter and not a model", "merge"
+    )
     for path in (tmp_path / "base").iterdir():
         path.unlink()
     (tmp_path / "base").rmdir()
-    cli(*generate).fault(2, "no run folder or model at", "base")
+    cli(*generate).expect_fault(2, "no run folder or model at", "base")
 
 
 @pytest.mark.slow

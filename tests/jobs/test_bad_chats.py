@@ -39,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
 def test_a_hostile_template_ends_with_its_name(folder: Path, cli: Cli, kind: str) -> None:
     template, said = TEMPLATES[kind]
     tuning(folder, "base", **{**SFT, "data": {**SFT["data"], "chat": {"template": template}}})
-    cli("train", "r.yaml").fault(3, *said)
+    cli("train", "r.yaml").expect_fault(3, *said)
     assert not (folder / "runs").exists()
     assert not list((folder / "work").rglob("*.tmp"))
 
@@ -94,5 +94,5 @@ def test_conversations_that_cannot_be_used_are_counted_drops(folder: Path, cli: 
 def test_nothing_to_train_is_an_error(
     folder: Path, cli: Cli, chats: list[dict[str, Any]], more: str, said: tuple[str, ...]
 ) -> None:
-    cli("train", "r.yaml", sets=[*rows(folder, chats), f"data.packing.too_long={more}"]).fault(3, *said)
+    cli("train", "r.yaml", sets=[*rows(folder, chats), f"data.packing.too_long={more}"]).expect_fault(3, *said)
     assert not list((folder / "runs").rglob("*.json*"))

@@ -47,7 +47,7 @@ def ledger_of(said: Said, folder: Path) -> list[dict[str, str]]:
 def test_a_file_without_text(tmp_path: Path, cli: Cli, content: bytes) -> None:
     (tmp_path / "a.txt").write_bytes(content)
     write_recipe(tmp_path / "r.yaml", "a.txt")
-    cli("prepare", "r.yaml").fault(3, "no document is left after reading a.txt", "read/empty dropped 1")
+    cli("prepare", "r.yaml").expect_fault(3, "no document is left after reading a.txt", "read/empty dropped 1")
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_a_file_that_is_not_what_it_is_called_is_told(
 ) -> None:
     (tmp_path / name).write_bytes(content)
     write_recipe(tmp_path / "r.yaml", name)
-    cli("prepare", "r.yaml").fault(3, f"no document is left after reading {name}", f"the first: {said}")
+    cli("prepare", "r.yaml").expect_fault(3, f"no document is left after reading {name}", f"the first: {said}")
 
 
 def test_bytes_of_all_values_are_told_as_no_text(tmp_path: Path, cli: Cli) -> None:
@@ -82,16 +82,16 @@ def test_empty_files_are_counted_and_the_others_used(tmp_path: Path, cli: Cli) -
     assert said.json()["dropped"] == {"deduplicate/exact_duplicate": 1, "read/empty": 1}
     for file in (tmp_path / "texts").iterdir():
         file.write_bytes(b"")
-    cli("prepare", "r.yaml").fault(3, "read/empty dropped 7")
+    cli("prepare", "r.yaml").expect_fault(3, "read/empty dropped 7")
 
 
 def test_everything_dropped_by_a_rule_names_the_rule(tmp_path: Path, cli: Cli) -> None:
     (tmp_path / "a.txt").write_text("short\n")
     write_recipe(tmp_path / "r.yaml", "a.txt")
     limit = "look at these rules: data.clean has min_length (characters: 16)"
-    cli("prepare", "r.yaml").fault(3, "no document is left of a.txt", "clean/min_length dropped 1", limit)
+    cli("prepare", "r.yaml").expect_fault(3, "no document is left of a.txt", "clean/min_length dropped 1", limit)
     sets = ["data.clean=[{gopher_quality: {min_words: 7}}]"]
-    cli("prepare", "r.yaml", sets=sets).fault(3, "data.clean has gopher_quality/too_few_words")
+    cli("prepare", "r.yaml", sets=sets).expect_fault(3, "data.clean has gopher_quality/too_few_words")
 
 
 @pytest.mark.slow
@@ -99,7 +99,9 @@ def test_a_text_shorter_than_one_context(tmp_path: Path, cli: Cli) -> None:
     (tmp_path / "a.txt").write_text("A text of some forty characters, no more.\n")
     write_recipe(tmp_path / "r.yaml", "a.txt")
     sets = [*SMALL, "model.context_length=256"]
-    cli("train", "r.yaml", sets=sets).fault(3, "one sample needs 257", "give more text", "model.context_length below")
+    cli("train", "r.yaml", sets=sets).expect_fault(
+        3, "one sample needs 257", "give more text", "model.context_length below"
+    )
     # The remedy works, in the same run folder: nothing was trained there that the other recipe could spoil.
     assert cli("train", "r.yaml", "--json", sets=SMALL).json()["step"] == 12
 
@@ -107,7 +109,7 @@ def test_a_text_shorter_than_one_context(tmp_path: Path, cli: Cli) -> None:
 def test_a_split_that_leaves_one_side_empty(tmp_path: Path, cli: Cli) -> None:
     (tmp_path / "a.txt").write_text("A text of some forty characters, no more.\n")
     write_recipe(tmp_path / "r.yaml", "a.txt", data={"split": {"validation": 0.001, "by": "document"}})
-    cli("prepare", "r.yaml").fault(3, "the split leaves 1 training and 0 validation documents", "by: tail")
+    cli("prepare", "r.yaml").expect_fault(3, "the split leaves 1 training and 0 validation documents", "by: tail")
 
 
 @pytest.mark.parametrize(
@@ -124,7 +126,7 @@ def test_a_source_that_is_not_there(tmp_path: Path, cli: Cli, path: str, parts: 
     (tmp_path / "pictures").mkdir()
     (tmp_path / "pictures" / "a.png").write_bytes(b"\x89PNG")
     write_recipe(tmp_path / "r.yaml", path)
-    message = cli("prepare", "r.yaml").fault(3, *parts)
+    message = cli("prepare", "r.yaml").expect_fault(3, *parts)
     assert path != "nowhere.txt" or f"relative paths start from {tmp_path}" in message
     assert not (tmp_path / "work" / "tasks").exists()
 
@@ -222,7 +224,9 @@ def test_too_many_rows_that_are_not_json_stop_the_run(tmp_path: Path, cli: Cli) 
     (tmp_path / "a.jsonl").write_text(rows(297, 4))
     write_recipe(tmp_path / "r.yaml", "a.jsonl")
     said = cli("prepare", "r.yaml", sets=SMALL)
-    said.fault(3, "a.jsonl: 4 of 301 rows cannot be used", ": not JSON: ", "(a.jsonl:4 and 3 more)", "max_bad_rows")
+    said.expect_fault(
+        3, "a.jsonl: 4 of 301 rows cannot be used", ": not JSON: ", "(a.jsonl:4 and 3 more)", "max_bad_rows"
+    )
     more = cli("prepare", "r.yaml", "--json", sets=source("a.jsonl", max_bad_rows=0.02))
     assert more.json()["dropped"] == {"read/not_json": 4}
 
@@ -232,7 +236,7 @@ def test_most_rows_of_a_short_file_stop_the_run(tmp_path: Path, cli: Cli) -> Non
     (tmp_path / "a.jsonl").write_text('{"text": "the one good row"}\n' + "not json\n" * 98)
     write_recipe(tmp_path / "r.yaml", "a.jsonl")
     told = "a.jsonl: 98 of 99 rows cannot be used: not JSON: "
-    cli("prepare", "r.yaml", sets=SMALL).fault(3, told, "(a.jsonl:2 and 97 more)", "max_bad_rows")
+    cli("prepare", "r.yaml", sets=SMALL).expect_fault(3, told, "(a.jsonl:2 and 97 more)", "max_bad_rows")
 
 
 @pytest.mark.slow
@@ -284,7 +288,9 @@ def test_a_file_of_rows_that_are_others_is_lost_and_its_source_goes_on(
     for number in range(4):
         (tmp_path / "texts" / f"{number}.jsonl").unlink()
     remedy = "check `format:`" if rule == "bad_rows" else "name the column that holds the text"
-    cli("prepare", "r.yaml", sets=SMALL).fault(3, said, remedy)  # where all are so, the recipe means something else
+    cli("prepare", "r.yaml", sets=SMALL).expect_fault(
+        3, said, remedy
+    )  # where all are so, the recipe means something else
 
 
 @pytest.mark.slow
@@ -296,7 +302,7 @@ def test_the_files_of_a_source_that_all_lack_the_field_stop_the_run_with_the_one
         (tmp_path / "texts" / f"{number}.jsonl").write_text('{"body": "some words in a row"}\n' * 12)
     write_recipe(tmp_path / "r.yaml", "texts")
     told = ("texts: 3 of its 3 files cannot be used", "texts/0.jsonl: 12 of 12 rows cannot be used: no 'text'")
-    cli("prepare", "r.yaml", sets=SMALL).fault(3, *told, "write `field: body`")
+    cli("prepare", "r.yaml", sets=SMALL).expect_fault(3, *told, "write `field: body`")
 
 
 # Recipes and the command line
@@ -340,7 +346,7 @@ def test_a_recipe_that_cannot_be_meant(tmp_path: Path, cli: Cli, sets: list[str]
     write_texts(tmp_path / "texts", documents=2)
     write_recipe(tmp_path / "r.yaml", "texts")
     for job in ("train", "prepare"):
-        cli(job, "r.yaml", sets=sets).fault(2, *parts)
+        cli(job, "r.yaml", sets=sets).expect_fault(2, *parts)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["r.yaml", "texts"], "nothing was made"
 
 
@@ -361,21 +367,23 @@ def test_a_recipe_that_cannot_be_meant(tmp_path: Path, cli: Cli, sets: list[str]
 )
 def test_a_file_that_is_no_recipe(tmp_path: Path, cli: Cli, content: str, parts: tuple[str, ...]) -> None:
     (tmp_path / "r.yaml").write_text(content)
-    cli("train", "r.yaml").fault(2, *parts)
+    cli("train", "r.yaml").expect_fault(2, *parts)
 
 
 def test_a_folder_is_no_recipe_and_that_of_a_run_has_one(trained: Path, cli: Cli) -> None:
-    message = cli("train", "runs/small").fault(2, "runs/small is a folder, not a recipe", "name runs/small/recipe.json")
+    message = cli("train", "runs/small").expect_fault(
+        2, "runs/small is a folder, not a recipe", "name runs/small/recipe.json"
+    )
     assert "Errno" not in message
     assert cli("check", "runs/small/recipe.json").code == 0
-    cli("train", "texts").fault(2, "texts is a folder, not a recipe", "name the file in it")
+    cli("train", "texts").expect_fault(2, "texts is a folder, not a recipe", "name the file in it")
 
 
 def test_a_recipe_that_is_missing_or_no_text(tmp_path: Path, cli: Cli) -> None:
-    cli("train", "r.yaml").fault(2, "no recipe at r.yaml", "tilth init")
-    cli("train", ".").fault(2, ". is a folder, not a recipe")
+    cli("train", "r.yaml").expect_fault(2, "no recipe at r.yaml", "tilth init")
+    cli("train", ".").expect_fault(2, ". is a folder, not a recipe")
     (tmp_path / "r.yaml").write_bytes(b"name: caf\xe9\n")
-    cli("train", "r.yaml").fault(2, "cannot read the recipe r.yaml", "UTF-8")
+    cli("train", "r.yaml").expect_fault(2, "cannot read the recipe r.yaml", "UTF-8")
 
 
 @pytest.mark.parametrize(
@@ -392,7 +400,7 @@ def test_a_vocabulary_smaller_than_the_tokenizers(tmp_path: Path, cli: Cli, kind
     (tmp_path / "a.txt").write_text("".join(chr(c) for c in range(33, 127)) * 4)
     write_recipe(tmp_path / "r.yaml", "a.txt")
     sets = [*SMALL, f"tokenizer={{kind: {kind}}}", "model.vocab_size=60"]
-    cli("train", "r.yaml", sets=sets).fault(2, "model.vocab_size", "60", "leave model.vocab_size out")
+    cli("train", "r.yaml", sets=sets).expect_fault(2, "model.vocab_size", "60", "leave model.vocab_size out")
     assert not (tmp_path / "runs" / "small" / "recipe.json").exists()
 
 
@@ -437,9 +445,9 @@ def test_places_that_cannot_be_written(tmp_path: Path, cli: Cli) -> None:
     ):
         told = f"cannot write {place}: {reason}"
         for said in (
-            cli("prepare", "r.yaml", "--workspace", place).fault(3, told, remedy),
-            cli("train", "r.yaml", "--run", place, sets=SMALL).fault(3, told, remedy),
-            cli("train", "r.yaml", "--workspace", place, sets=SMALL).fault(3, told, remedy),
+            cli("prepare", "r.yaml", "--workspace", place).expect_fault(3, told, remedy),
+            cli("train", "r.yaml", "--run", place, sets=SMALL).expect_fault(3, told, remedy),
+            cli("train", "r.yaml", "--workspace", place, sets=SMALL).expect_fault(3, told, remedy),
         ):
             assert "GiB free" not in said and "make room" not in said
 
@@ -462,29 +470,31 @@ def test_a_folder_that_may_not_be_written_and_a_file_that_may_not_be_read(tmp_pa
 
     (tmp_path / "shut").mkdir()
     (tmp_path / "shut").chmod(0o555)
-    prepare(tmp_path / "shut" / "work").fault(3, f"cannot write {tmp_path}/shut", "Permission denied\n", "writable")
+    prepare(tmp_path / "shut" / "work").expect_fault(
+        3, f"cannot write {tmp_path}/shut", "Permission denied\n", "writable"
+    )
     (tmp_path / "texts" / "0001.txt").chmod(0)
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o777)
-    prepare(tmp_path / "open" / "work").fault(3, "0001.txt", "Permission denied", "the right to read it")
+    prepare(tmp_path / "open" / "work").expect_fault(3, "0001.txt", "Permission denied", "the right to read it")
 
 
 def test_options_of_generate_that_cannot_be_meant(trained: Path, cli: Cli) -> None:
-    cli("generate", "runs/small", "--top-p", "1.5").fault(2, "top_p: 1.5")
-    cli("generate", "runs/small", "--stop", "").fault(2, "stop", "empty")
+    cli("generate", "runs/small", "--top-p", "1.5").expect_fault(2, "top_p: 1.5")
+    cli("generate", "runs/small", "--stop", "").expect_fault(2, "stop", "empty")
     assert cli("generate", "runs/small", "--samples", "0").code == 2
     assert cli("generate", "runs/small", "--temperature=-1").code == 2
 
 
 def test_text_for_evaluation_that_is_not_there(trained: Path, cli: Cli) -> None:
     (trained / "none.txt").touch()
-    cli("evaluate", "runs/small", "--data", "nowhere.txt").fault(3, "there is nothing at nowhere.txt")
-    cli("evaluate", "runs/small", "--data", "none.txt").fault(
+    cli("evaluate", "runs/small", "--data", "nowhere.txt").expect_fault(3, "there is nothing at nowhere.txt")
+    cli("evaluate", "runs/small", "--data", "none.txt").expect_fault(
         3, "none.txt holds no text to evaluate", "with text in it"
     )
     (trained / "tiny.txt").write_text("Hello world.\n")
     limit = "name a file whose text passes the data.clean of the run: min_length (characters: 16)"
-    cli("evaluate", "runs/small", "--data", "tiny.txt").fault(3, "dropped by clean/min_length: 1", limit)
+    cli("evaluate", "runs/small", "--data", "tiny.txt").expect_fault(3, "dropped by clean/min_length: 1", limit)
     assert cli("train", "r.yaml", sets=SMALL).code == 0  # the run is of the dataset that lies here
     shutil.rmtree(trained / "work")
-    cli("evaluate", "runs/small").fault(3, "no dataset at ", "work/datasets/small-", "tilth prepare")
+    cli("evaluate", "runs/small").expect_fault(3, "no dataset at ", "work/datasets/small-", "tilth prepare")

@@ -29,17 +29,23 @@ pytestmark = pytest.mark.slow
 def test_a_run_folder_made_by_another_recipe(trained: Path, cli: Cli) -> None:
     before = hashes(trained / "runs")
     said = cli("train", "r.yaml", sets=[*SMALL, "train.seed=7", "model.dropout=0.5"])
-    said.fault(2, "runs/small was made by another recipe", "train.seed: 1 -> 7", "model.dropout: 0 -> 0.5", "--run")
+    said.expect_fault(
+        2, "runs/small was made by another recipe", "train.seed: 1 -> 7", "model.dropout: 0 -> 0.5", "--run"
+    )
     assert hashes(trained / "runs") == before
     assert cli("train", "r.yaml", "--run", "other", "--json", sets=[*SMALL, "train.seed=7"]).json()["run"] == "other"
 
 
 def test_a_useless_run_folder_is_told_before_hours_of_preparation(trained: Path, cli: Cli) -> None:
-    cli("train", "r.yaml", "--workspace", "new", sets=[*SMALL, "data.clean=none"]).fault(2, "data.clean: 'standard' ->")
+    cli("train", "r.yaml", "--workspace", "new", sets=[*SMALL, "data.clean=none"]).expect_fault(
+        2, "data.clean: 'standard' ->"
+    )
     for place in ("r.yaml", "r.yaml/below", "x" * 300):
-        cli("train", "r.yaml", "--workspace", "new", "--run", place, sets=SMALL).fault(3, f"cannot write {place}")
+        cli("train", "r.yaml", "--workspace", "new", "--run", place, sets=SMALL).expect_fault(
+            3, f"cannot write {place}"
+        )
     not_utf_8 = os.fsdecode(b"runs/\xff")
-    cli("train", "r.yaml", "--workspace", "new", "--run", not_utf_8, sets=SMALL).fault(3, "not UTF-8")
+    cli("train", "r.yaml", "--workspace", "new", "--run", not_utf_8, sets=SMALL).expect_fault(3, "not UTF-8")
     with pytest.raises(RecipeError, match=r"train\.seed: 1 -> 7"):
         tilth_api.train(load_recipe(trained / "r.yaml", [*SMALL, "train.seed=7"]), trained / "runs/small", "new")
     assert not (trained / "new").exists()
@@ -49,7 +55,7 @@ def test_what_a_run_remembers_of_its_data_is_damaged(trained: Path, cli: Cli) ->
     facts = trained / "runs" / "small" / "data.json"
     for damage in ("{}", "[]", "{"):
         facts.write_text(damage)
-        cli("evaluate", "runs/small").fault(3, "data.json")
+        cli("evaluate", "runs/small").expect_fault(3, "data.json")
     assert cli("train", "r.yaml", sets=SMALL).code == 0, "the checkpoints name the data as well"
     assert cli("evaluate", "runs/small").code == 0
 
@@ -57,7 +63,9 @@ def test_what_a_run_remembers_of_its_data_is_damaged(trained: Path, cli: Cli) ->
 def test_a_model_that_is_no_run_has_no_checkpoints_to_choose_from(trained: Path, cli: Cli) -> None:
     for place in ("runs/small/final", "runs/small/checkpoints/step-00000004"):
         for which in ("4", "best", "latest"):
-            cli("generate", place, "--checkpoint", which).fault(2, f"{place} is no run folder", "leave the choice")
+            cli("generate", place, "--checkpoint", which).expect_fault(
+                2, f"{place} is no run folder", "leave the choice"
+            )
         assert cli("generate", place, "--max-new-tokens", "2").code == 0
 
 
@@ -73,15 +81,17 @@ def test_a_run_folder_of_other_text(trained: Path, cli: Cli) -> None:
     with (trained / "texts" / "0003.txt").open("a") as file:
         file.write("one more sentence.\n")
     before = hashes(trained / "runs")
-    cli("train", "r.yaml", sets=SMALL).fault(4, "trained on other data", "work/datasets/small-", "--run")
+    cli("train", "r.yaml", sets=SMALL).expect_fault(4, "trained on other data", "work/datasets/small-", "--run")
     assert hashes(trained / "runs") == before
 
 
 def test_a_folder_that_is_in_use(trained: Path, cli: Cli) -> None:
     with FolderLock(trained / "runs" / "small", "the run folder"):
-        cli("train", "r.yaml", sets=SMALL).fault(3, f"runs/small is in use by process {os.getpid()}", "another folder")
+        cli("train", "r.yaml", sets=SMALL).expect_fault(
+            3, f"runs/small is in use by process {os.getpid()}", "another folder"
+        )
     with FolderLock(trained / "work", "the workspace"):
-        cli("prepare", "r.yaml", sets=SMALL).fault(3, f"work is in use by process {os.getpid()}")
+        cli("prepare", "r.yaml", sets=SMALL).expect_fault(3, f"work is in use by process {os.getpid()}")
     assert cli("train", "r.yaml", sets=SMALL).code == 0
 
 
@@ -92,16 +102,16 @@ def test_two_processes_on_one_run_folder(trained: Path, cli: Cli) -> None:
         assert first.poll() is None
         time.sleep(0.05)
     said = cli("train", "r.yaml", sets=[*SMALL, "train.steps=100000", "train.checkpoint.every_steps=50"])
-    said.fault(3, f"in use by process {first.pid}")
+    said.expect_fault(3, f"in use by process {first.pid}")
     first.send_signal(signal.SIGTERM)
     assert first.communicate(timeout=60)[1] and first.returncode == 75
 
 
 def test_a_run_folder_that_is_not_there(trained: Path, cli: Cli) -> None:
     for job in ("generate", "evaluate"):
-        cli(job, "runs/smal").fault(2, "no run folder or model at runs/smal", "did you mean runs/small?")
-        cli(job, "nowhere/at/all").fault(2, "no run folder or model at nowhere/at/all", "tilth train RECIPE")
-        cli(job, "texts").fault(2, "texts holds no model", "made by `tilth train`")
+        cli(job, "runs/smal").expect_fault(2, "no run folder or model at runs/smal", "did you mean runs/small?")
+        cli(job, "nowhere/at/all").expect_fault(2, "no run folder or model at nowhere/at/all", "tilth train RECIPE")
+        cli(job, "texts").expect_fault(2, "texts holds no model", "made by `tilth train`")
 
 
 @pytest.mark.parametrize(
@@ -116,7 +126,7 @@ def test_a_run_folder_that_is_not_there(trained: Path, cli: Cli) -> None:
     ],
 )
 def test_a_checkpoint_that_is_not_there(trained: Path, cli: Cli, which: str, code: int, parts: tuple[str, ...]) -> None:
-    cli("generate", "runs/small", f"--checkpoint={which}").fault(code, *parts)
+    cli("generate", "runs/small", f"--checkpoint={which}").expect_fault(code, *parts)
 
 
 def test_a_loss_that_is_no_number(tmp_path: Path, cli: Cli) -> None:
@@ -124,7 +134,7 @@ def test_a_loss_that_is_no_number(tmp_path: Path, cli: Cli) -> None:
     write_recipe(tmp_path / "r.yaml", "texts", train={"checkpoint": {"every_steps": 1, "keep": 9}})
     sets = [*SMALL, "train.optimizer.lr=1e30", "train.schedule.warmup_steps=3"]
     said = cli("train", "r.yaml", sets=sets)
-    said.fault(
+    said.expect_fault(
         5,
         "step 2: loss ",
         "gradient norm nan",
@@ -146,7 +156,7 @@ def test_a_validation_loss_that_is_no_number(tmp_path: Path, cli: Cli) -> None:
     gpt2 = "model={preset: gpt2, num_hidden_layers: 1, num_attention_heads: 2, hidden_size: 32, context_length: 16}"
     sets = [*SMALL, gpt2, "train.optimizer.lr=1e38", "train.schedule.warmup_steps=0", "train.steps=1"]
     said = cli("train", "r.yaml", "--json", sets=sets)
-    said.fault(5, "step 1: the validation loss is nan", "lower train.optimizer.lr")
+    said.expect_fault(5, "step 1: the validation loss is nan", "lower train.optimizer.lr")
     assert not (tmp_path / "runs" / "small" / "final").exists()
 
 

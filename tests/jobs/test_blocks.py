@@ -108,9 +108,11 @@ def test_auto_does_not_try_where_the_run_is_short_and_stays_plain_without_a_comp
 
 def test_what_cannot_be_compiled_is_refused_with_a_remedy(trained: Path, cli: Cli) -> None:
     base = ["model={from: runs/small/final, context_length: 16}", "adapter={rank: 2}", "train.compile=true"]
-    cli("train", "r.yaml", "--run", "a", sets=base).fault(2, "train.compile True", "adapter", "train.compile: false")
+    cli("train", "r.yaml", "--run", "a", sets=base).expect_fault(
+        2, "train.compile True", "adapter", "train.compile: false"
+    )
     apart = [*COMPILED, "model.context_length=512", "train.batch_tokens=1024", "data.cross_document_attention=false"]
-    cli("train", "r.yaml", "--run", "b", sets=apart).fault(2, "more than 256 tokens", "train.compile: false")
+    cli("train", "r.yaml", "--run", "b", sets=apart).expect_fault(2, "more than 256 tokens", "train.compile: false")
     nothing = str(trained / "nothing")
     ended = tilth(
         "train", "r.yaml", "--run", "c", cwd=trained, sets=COMPILED, CXX="/no/such/g++", TORCHINDUCTOR_CACHE_DIR=nothing

@@ -96,7 +96,7 @@ def test_without_validation_there_is_no_validation_loss(tmp_path: Path, cli: Cli
     write_recipe(tmp_path / "r.yaml", "texts", data={"split": {"validation": 0}})
     printed = cli("train", "r.yaml", "--json", sets=SMALL).json()
     assert printed.keys() == TRAINED and printed["validation_loss"] is None
-    cli("evaluate", "runs/small").fault(3, "no validation split", "--data FILE")
+    cli("evaluate", "runs/small").expect_fault(3, "no validation split", "--data FILE")
 
 
 def test_evaluate_prints_the_figures_of_the_final_model(trained: Path, cli: Cli) -> None:
@@ -251,7 +251,7 @@ def test_init_writes_a_recipe_that_loads_and_overwrites_nothing(tmp_path: Path, 
         assert text.count("#") == shipped_recipe(SHIPPED[template]).count("#"), "comments stay"
         assert ("name your" in said.out) == (template != "mlm") and "akespeare.txt" not in str(recipe.data.sources)
         path.write_text("mine")
-        cli("init", path.name, "--template", template).fault(2, f"{template}.yaml exists", "another file")
+        cli("init", path.name, "--template", template).expect_fault(2, f"{template}.yaml exists", "another file")
         assert path.read_text() == "mine"
     assert cli("init", "below/it/goes.yaml").code == 0
     for stem, name in (("1e3", "1e3"), ("my text", "my-text"), ("recipe", "my-text"), ("null", "null")):

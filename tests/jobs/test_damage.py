@@ -38,7 +38,7 @@ def test_an_altered_shard(trained: Path, cli: Cli) -> None:
     shutil.rmtree(trained / "work")
     cli("prepare", "r.yaml", sets=SMALL)  # here the dataset's files are links to the results of tasks
     flip(shard_of(trained))
-    remedy = cli("train", "r.yaml", sets=SMALL).fault(3, "train/shard-00000/tokens.bin is not what was written")
+    remedy = cli("train", "r.yaml", sets=SMALL).expect_fault(3, "train/shard-00000/tokens.bin is not what was written")
     # What the remedy says must help, though the dataset's files are links to the results of tasks.
     shutil.rmtree(trained / remedy.split("remove ")[1].split(" and run")[0])
     assert cli("train", "r.yaml", sets=SMALL).code == 0
@@ -47,14 +47,14 @@ def test_an_altered_shard(trained: Path, cli: Cli) -> None:
 
 def test_an_altered_shard_of_validation(trained: Path, cli: Cli) -> None:
     flip(shard_of(trained, "validation"), 100)
-    cli("evaluate", "runs/small").fault(3, "validation/shard-00000/tokens.bin is not what was written")
+    cli("evaluate", "runs/small").expect_fault(3, "validation/shard-00000/tokens.bin is not what was written")
 
 
 def test_a_truncated_shard(trained: Path, cli: Cli) -> None:
     for split in ("train", "validation"):
         path = shard_of(trained, split)
         path.write_bytes(path.read_bytes()[:-2])
-    cli("evaluate", "runs/small").fault(3, "tokens.bin is ", "its manifest says")
+    cli("evaluate", "runs/small").expect_fault(3, "tokens.bin is ", "its manifest says")
     shutil.copytree(trained / "runs" / "small", trained / "before")
     assert cli("train", "r.yaml", "--run", "again", sets=SMALL).code == 0, "what is derived is made again"
     assert cli("evaluate", "runs/small").code == 0
@@ -68,7 +68,7 @@ def test_another_tokenizer_in_the_dataset(trained: Path, cli: Cli) -> None:
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (dataset / "tokenizer" / name).unlink()
         shutil.copy(other / "tokenizer" / name, dataset / "tokenizer" / name)
-    cli("evaluate", "runs/small").fault(3, "tokenizer", "manifest says")
+    cli("evaluate", "runs/small").expect_fault(3, "tokenizer", "manifest says")
     assert cli("train", "r.yaml", "--run", "again", sets=SMALL).code == 0
     assert hashes(trained / "again" / "final") == hashes(trained / "runs" / "small" / "final")
 
@@ -81,7 +81,7 @@ def test_an_altered_tokenizer_in_the_dataset(trained: Path, cli: Cli) -> None:
     altered = text.replace('"A": 65', '"A": 66', 1)
     assert altered != text
     path.write_text(altered)
-    message = cli("train", "r.yaml", "--run", "again", sets=SMALL).fault(
+    message = cli("train", "r.yaml", "--run", "again", sets=SMALL).expect_fault(
         3, "tokenizer.json is not what", "remove work/"
     )
     shutil.rmtree(trained / message.split("remove ")[1].split(" and")[0])
@@ -98,7 +98,9 @@ def test_shards_of_another_tokenizer(trained: Path, cli: Cli) -> None:
     shutil.rmtree(dataset / "train")
     shutil.copytree(other / "train", dataset / "train")
     write_manifest(dataset, facts)
-    cli("train", "r.yaml", "--run", "x", sets=SMALL).fault(3, "was made by another tokenizer", "257", "remove work/")
+    cli("train", "r.yaml", "--run", "x", sets=SMALL).expect_fault(
+        3, "was made by another tokenizer", "257", "remove work/"
+    )
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer/tokenizer.json", "tokenizer/tokenizer_config.json"])
@@ -124,7 +126,7 @@ def test_what_a_run_says_of_its_checkpoints(trained: Path, cli: Cli, name: str) 
         ("generate", "runs/small", "--checkpoint", "best"),
         ("export", "runs/small", "--to", "hf", "--out", "out", "--checkpoint", "8"),
     ):
-        assert remedy in cli(*words).fault(3, name)
+        assert remedy in cli(*words).expect_fault(3, name)
     assert cli("train", "r.yaml", sets=SMALL).code == 0 and path.read_bytes() == whole
     assert cli("evaluate", "runs/small", "--checkpoint", "latest", "--json").json() == right
 
@@ -132,7 +134,9 @@ def test_what_a_run_says_of_its_checkpoints(trained: Path, cli: Cli, name: str) 
 def test_the_hashes_of_what_a_run_says_of_its_checkpoints(trained: Path, cli: Cli) -> None:
     sealed = trained / "runs" / "small" / "identity.json"
     flip(sealed, len(sealed.read_bytes()) // 2)
-    assert "type the command" in cli("evaluate", "runs/small", "--checkpoint", "latest").fault(3, "identity.json is")
+    assert "type the command" in cli("evaluate", "runs/small", "--checkpoint", "latest").expect_fault(
+        3, "identity.json is"
+    )
     sealed.unlink()  # a run of an earlier tilth
     assert cli("evaluate", "runs/small", "--checkpoint", "latest").code == 0
     assert cli("train", "r.yaml", sets=SMALL).code == 0 and sealed.exists()
@@ -174,14 +178,14 @@ def test_an_altered_final_model(trained: Path, cli: Cli, name: str) -> None:
     flip(trained / "runs" / "small" / "final" / name, 40)
     for job in ("generate", "evaluate"):
         for path in ("runs/small", "runs/small/final"):
-            cli(job, path).fault(4, f"runs/small/final/{name}", "--checkpoint latest")
+            cli(job, path).expect_fault(4, f"runs/small/final/{name}", "--checkpoint latest")
         assert cli(job, "runs/small", "--checkpoint", "latest").code == 0
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json", "manifest.json"])
 def test_a_final_model_that_lacks_a_file(trained: Path, cli: Cli, name: str) -> None:
     (trained / "runs" / "small" / "final" / name).unlink()
-    cli("generate", "runs/small").fault(4, name, "--checkpoint latest")
+    cli("generate", "runs/small").expect_fault(4, name, "--checkpoint latest")
 
 
 def test_the_remedy_for_an_altered_final_model_is_to_train_again(trained: Path, cli: Cli) -> None:
@@ -214,7 +218,7 @@ def test_nothing_is_told_from_an_altered_file_of_the_dataset(trained: Path, cli:
     name = file.relative_to(dataset_of(trained)).as_posix()
     for words in (["report", "small"], ["trace", "small", "--doc", "0001.txt"], ["trace", "runs/small", "--step", "3"]):
         said = cli(*words)
-        said.fault(3, f"{name} is not what was written", "`tilth prepare RECIPE --verify`")
+        said.expect_fault(3, f"{name} is not what was written", "`tilth prepare RECIPE --verify`")
         assert said.out == ""
     again = cli("prepare", "r.yaml", "--verify", sets=SMALL)
     assert again.code == 0 and f"{name} is not what was written" in again.err and "made again" in again.err
@@ -251,7 +255,7 @@ def test_a_cut_of_the_split_that_was_altered_cuts_nothing(trained: Path, cli: Cl
         shutil.rmtree(encoded)
     for cuts in (trained / "work" / "tasks").glob("*/cuts.json"):
         cuts.write_text(cuts.read_text().replace("1", "2"))
-    cli("prepare", "r.yaml", sets=sets).fault(3, "cuts.json is not what was written")
+    cli("prepare", "r.yaml", sets=sets).expect_fault(3, "cuts.json is not what was written")
     assert cli("prepare", "r.yaml", "--verify", "--json", sets=sets).json() == whole
 
 

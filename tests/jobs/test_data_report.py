@@ -231,6 +231,6 @@ def test_the_command(cli: Cli, trained: Path) -> None:
     assert figures["documents"] == 120 and (trained / "page.html").stat().st_size < 2_000_000
     assert "exact duplicates" in cli("report", "small").out
     assert json.loads(json.dumps(figures))["flow"][0]["documents"] == 121
-    cli("report", "elsewhere").fault(2, "elsewhere")
+    cli("report", "elsewhere").expect_fault(2, "elsewhere")
     for folder, shown in ((".", "."), ("", "."), ("runs", "runs"), ("..", "..")):
-        cli("report", "small", "--html", folder).fault(2, f"--html {shown}: this is a folder", "name a file")
+        cli("report", "small", "--html", folder).expect_fault(2, f"--html {shown}: this is a folder", "name a file")

@@ -47,15 +47,17 @@ def evaluated(said: Said) -> int:
 def test_format_and_field_can_be_said(trained: Path, cli: Cli) -> None:
     (trained / "a.log").write_text(LINE + "\n")
     (trained / "b.jsonl").write_text(json.dumps({"body": LINE}) + "\n")
-    cli("evaluate", "runs/small", "--data", "a.log").fault(3, "suffix of a.log is not known", "--format and --field")
-    said = cli("evaluate", "runs/small", "--data", "b.jsonl").fault(3, "no 'text'", "--format and --field")
+    cli("evaluate", "runs/small", "--data", "a.log").expect_fault(
+        3, "suffix of a.log is not known", "--format and --field"
+    )
+    said = cli("evaluate", "runs/small", "--data", "b.jsonl").expect_fault(3, "no 'text'", "--format and --field")
     assert "max_bad_rows" not in said, "no such option is there"
     read = cli("evaluate", "runs/small", "--data", "a.log", "--format", "text", "--json")
     assert evaluated(read) == len(LINE) + 2
     read = cli("evaluate", "runs/small", "--data", "b.jsonl", "--field", "body", "--json")
     assert evaluated(read) == len(LINE) + 1
-    cli("evaluate", "runs/small", "--field", "body").fault(2, "field without data", "--data FILE")
-    cli("evaluate", "runs/small", "--data", "a.log", "--format", "txet").fault(2, "format: 'txet'", "`text`")
+    cli("evaluate", "runs/small", "--field", "body").expect_fault(2, "field without data", "--data FILE")
+    cli("evaluate", "runs/small", "--data", "a.log", "--format", "txet").expect_fault(2, "format: 'txet'", "`text`")
 
 
 @pytest.mark.slow
@@ -99,7 +101,7 @@ def test_a_copy_of_the_final_model_is_evaluated_on_a_file(trained: Path, cli: Cl
     shutil.copytree(trained / "runs" / "small" / "final", trained / "copy")
     copied = cli("evaluate", "copy", "--data", "a.txt", "--json")
     assert copied.json() == there.json() and copied.err == there.err
-    cli("evaluate", "copy").fault(4, "copy is not in a run folder", "--data FILE")
+    cli("evaluate", "copy").expect_fault(4, "copy is not in a run folder", "--data FILE")
     (trained / "copy" / "manifest.json").unlink()
     bare = cli("evaluate", "copy", "--data", "a.txt", "--json")
     assert bare.json() == there.json() and "copy does not say how its text was cleaned: `clean: standard`" in bare.err
@@ -113,7 +115,7 @@ def test_no_room_for_temporary_files(trained: Path, cli: Cli, monkeypatch: pytes
 
     with monkeypatch.context() as patch:
         patch.setattr(disk, "write", full)
-        cli("evaluate", "runs/small", "--data", "a.txt").fault(3, "No space left on device", "TMPDIR=")
+        cli("evaluate", "runs/small", "--data", "a.txt").expect_fault(3, "No space left on device", "TMPDIR=")
     with monkeypatch.context() as patch:
         patch.setattr("tempfile.mkdtemp", full)
-        cli("evaluate", "runs/small", "--data", "a.txt").fault(3, "No space left on device", "TMPDIR=")
+        cli("evaluate", "runs/small", "--data", "a.txt").expect_fault(3, "No space left on device", "TMPDIR=")

@@ -106,7 +106,7 @@ def test_further_conversations_are_read_as_the_run_read_its_own(base: Path, tmp_
     printed = cli("evaluate", "copy", "--data", "more.jsonl", "--json")
     assert printed.json() == pytest.approx(metrics.plain())
     (tmp_path / "none.jsonl").write_text(json.dumps(bad[0]))
-    cli("evaluate", "copy", "--data", "none.jsonl").fault(
+    cli("evaluate", "copy", "--data", "none.jsonl").expect_fault(
         3, "none.jsonl holds no text to evaluate", "dropped by encode/text_changed: 1"
     )
 

@@ -185,9 +185,9 @@ def test_a_template_of_the_recipe_goes_out_in_the_place_of_the_checkpoints(
 def test_a_base_that_does_not_serve_is_refused(made: Path, cli: Cli, tmp_path: Path) -> None:
     run, out = made / "runs" / "talk", tmp_path / "out"
     peft_words = ("export", run, "--to", "peft", "--out", out)
-    cli(*peft_words).fault(2, "runs/pre is in tilth's own format", "--to hf --out BASE", "--base BASE")
-    cli(*peft_words, "--base", made / "gpt2").fault(4, "other weights", "runs/pre")
-    cli("export", made / "runs" / "pre", "--to", "peft", "--out", out).fault(2, "is no adapter", "--to hf")
+    cli(*peft_words).expect_fault(2, "runs/pre is in tilth's own format", "--to hf --out BASE", "--base BASE")
+    cli(*peft_words, "--base", made / "gpt2").expect_fault(4, "other weights", "runs/pre")
+    cli("export", made / "runs" / "pre", "--to", "peft", "--out", out).expect_fault(2, "is no adapter", "--to hf")
     assert not out.exists()
 
 
@@ -252,7 +252,7 @@ def test_the_card_of_a_model_without_its_run_says_so(made: Path, cli: Cli, tmp_p
 def test_options_that_cannot_be_meant_are_refused(
     made: Path, cli: Cli, words: list[str], parts: tuple[str, ...]
 ) -> None:
-    cli("export", made / "runs" / "pre", *words).fault(2, *parts)
+    cli("export", made / "runs" / "pre", *words).expect_fault(2, *parts)
 
 
 # The hub
@@ -290,30 +290,32 @@ def test_what_keeps_a_push_from_the_hub_is_told_before_the_work(
     hub: HubServer, made: Path, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ("export", made / "runs" / "pre", "--out", "out", "--push")
-    cli(*words, "no-org").fault(2, "'no-org'", "ORG/NAME")
+    cli(*words, "no-org").expect_fault(2, "'no-org'", "ORG/NAME")
     hub.refuse = (403, "")
-    cli(*words, "org/new").fault(3, "org/new", "403", "token")
+    cli(*words, "org/new").expect_fault(3, "org/new", "403", "token")
     hub.refuse = None
     with monkeypatch.context() as without:
         without.delenv("HF_TOKEN")
-        cli(*words, "org/new").fault(2, "nobody is logged in", "hf auth login", "HF_TOKEN")
+        cli(*words, "org/new").expect_fault(2, "nobody is logged in", "hf auth login", "HF_TOKEN")
     with monkeypatch.context() as offline:
         offline.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-        cli(*words, "org/new").fault(3, "HF_HUB_OFFLINE")
+        cli(*words, "org/new").expect_fault(3, "HF_HUB_OFFLINE")
     with monkeypatch.context() as gone:
         gone.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-        cli(*words, "org/new").fault(3, "cannot be reached", "network")
+        cli(*words, "org/new").expect_fault(3, "cannot be reached", "network")
     assert not (tmp_path / "out").exists()
 
 
 def test_what_may_not_go_onto_the_hub_stays(hub: HubServer, made: Path, cli: Cli, tmp_path: Path) -> None:
-    cli("export", made / "gpt2", "--push", "org/new").fault(2, "was not written by `tilth export`")
+    cli("export", made / "gpt2", "--push", "org/new").expect_fault(2, "was not written by `tilth export`")
     run = made / "runs" / "beside-gpt2"
     cli("export", run, "--to", "peft", "--out", "adapter")
-    cli("export", "adapter", "--push", "org/new").fault(2, "as its base, which nobody else has", "--base ORG/NAME")
+    cli("export", "adapter", "--push", "org/new").expect_fault(
+        2, "as its base, which nobody else has", "--base ORG/NAME"
+    )
     cli("export", made / "gpt2", "--out", "out")
     (tmp_path / "out" / "README.md").write_text("another card")
-    cli("export", "out", "--push", "org/new").fault(3, "README.md")
+    cli("export", "out", "--push", "org/new").expect_fault(3, "README.md")
     assert not hub.commit
 
 

@@ -85,7 +85,7 @@ def test_a_best_that_was_not_kept_is_not_marked_and_not_promised(best_is_4: Path
     assert "the checkpoint of the best step, 4, was not kept" in said.err
     assert said.json()["validation_loss"] == 3.0 and result_of(best_is_4)["weights"] == {"kind": "last", "step": 12}
     assert not (checkpoints / "best.json").exists()
-    cli("generate", "runs/small", "--checkpoint", "best").fault(4, "no best checkpoint")
+    cli("generate", "runs/small", "--checkpoint", "best").expect_fault(4, "no best checkpoint")
 
 
 def stamps(run: Path) -> dict[str, tuple[int, int]]:

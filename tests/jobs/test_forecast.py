@@ -193,11 +193,11 @@ def test_the_command_shows_it_and_touches_nothing(trained: Path, cli: Cli) -> No
     assert lines and all(line.startswith("trial: ") for line in lines)
     assert "documents kept" in said.out and "tokens" in said.out and "sampled of" in said.err
     assert hashes(trained) == before
-    cli("prepare", "r.yaml", "--sample", "1MB", sets=SMALL).fault(2, "--sample is for --dry-run")
-    cli("prepare", "r.yaml", "--dry-run", "--sample", "1 apple", sets=SMALL).fault(2, "'1 apple' is no size")
-    cli("prepare", "r.yaml", "--dry-run", "--sample", "9", sets=SMALL).fault(2, "too little")
+    cli("prepare", "r.yaml", "--sample", "1MB", sets=SMALL).expect_fault(2, "--sample is for --dry-run")
+    cli("prepare", "r.yaml", "--dry-run", "--sample", "1 apple", sets=SMALL).expect_fault(2, "'1 apple' is no size")
+    cli("prepare", "r.yaml", "--dry-run", "--sample", "9", sets=SMALL).expect_fault(2, "too little")
     far = [*SMALL, "data.sources=[{hub: {dataset: someone/something}}]"]
-    cli("prepare", "r.yaml", "--dry-run", sets=far).fault(3, "nothing of a data set on the hub is downloaded")
+    cli("prepare", "r.yaml", "--dry-run", sets=far).expect_fault(3, "nothing of a data set on the hub is downloaded")
 
 
 @pytest.mark.slow

@@ -145,7 +145,7 @@ def test_check_says_what_would_fit_and_what_it_costs(tmp_path: Path, cli: Cli) -
     assert all(way["memory"] <= 600 << 20 for way in ways) and ways[0]["micro_batch"] < ways[1]["micro_batch"]
     assert "what would fit, 4 of 4: lora, activation_checkpointing full" in said.err
     assert "what would fit" in said.out and said.json()["forecast"]["run"]["cost"] is not None
-    cli("check", "r.yaml", "--fit", "much", sets=SMALL).fault(2, "no amount of memory", "24GiB")
+    cli("check", "r.yaml", "--fit", "much", sets=SMALL).expect_fault(2, "no amount of memory", "24GiB")
 
 
 def test_the_most_that_fit_are_found_and_one_more_does_not() -> None:

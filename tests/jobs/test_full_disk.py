@@ -47,14 +47,14 @@ def test_a_disk_that_is_full_loses_nothing(tmp_path: Path, cli: Cli) -> None:
         os.utime(path, (10**9, 10**9))  # old enough for its hash to be remembered the first time, and not noted again
     write_recipe(tmp_path / "r.yaml", "texts", train={"steps": 40, "checkpoint": {"every_steps": 10, "keep": 9}})
     whole = cli("train", "r.yaml", "--run", "whole", "--workspace", "whole-work", "--json", sets=SMALL).json()
-    tilth_limited(20_000, "prepare", "r.yaml", cwd=tmp_path).fault(3, "cannot write", "was finished is kept")
+    tilth_limited(20_000, "prepare", "r.yaml", cwd=tmp_path).expect_fault(3, "cannot write", "was finished is kept")
     assert not list((tmp_path / "work").rglob("*.tmp"))
     cli("prepare", "r.yaml", sets=SMALL)
     assert hashes(tmp_path / "work" / "datasets") == hashes(tmp_path / "whole-work" / "datasets")
     # Room for the records of some steps, and not for a checkpoint; then for checkpoints, and not for all records.
-    tilth_limited(3_000, "train", "r.yaml", cwd=tmp_path).fault(3, "cannot write", "was finished is kept")
+    tilth_limited(3_000, "train", "r.yaml", cwd=tmp_path).expect_fault(3, "cannot write", "was finished is kept")
     said = tilth_limited(9_000, "train", "r.yaml", cwd=tmp_path)
-    said.fault(4, "could not save step 10", "cannot write")
+    said.expect_fault(4, "could not save step 10", "cannot write")
     records = tmp_path / "runs" / "small" / "steps.jsonl"
     assert records.stat().st_size <= 9_000
     ended = cli("train", "r.yaml", "--json", sets=SMALL).json()
@@ -87,11 +87,11 @@ def test_a_disk_that_is_really_full(small_disk: Path, tmp_path: Path, cli: Cli) 
     write_recipe(tmp_path / "r.yaml", "texts", train={"steps": 30, "checkpoint": {"every_steps": 5, "keep": 20}})
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes(600_000))
-    cli("prepare", "r.yaml", "--workspace", "disk/work", sets=SMALL).fault(3, "cannot write", "No space left")
+    cli("prepare", "r.yaml", "--workspace", "disk/work", sets=SMALL).expect_fault(3, "cannot write", "No space left")
     ballast.unlink()
     cli("prepare", "r.yaml", sets=SMALL)
     said = cli("train", "r.yaml", "--run", "disk/run", sets=SMALL)
-    said.fault(4, "could not save step", "No space left", "type the same command")
+    said.expect_fault(4, "could not save step", "No space left", "type the same command")
     kept = sorted(path.name for path in (small_disk / "run" / "checkpoints").iterdir())
     assert kept and all(name.startswith(("step-", "best")) for name in kept), "no half of a checkpoint takes up room"
     whole = cli("train", "r.yaml", "--run", "whole", "--json", sets=SMALL).json()

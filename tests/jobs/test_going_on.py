@@ -48,7 +48,7 @@ def test_a_folder_of_other_things_is_left_alone(tmp_path: Path, cli: Cli, comman
     (tmp_path / ".notes.tmp").mkdir()
     (tmp_path / ".mine.12.tmp").write_text("mine")
     before = hashes(tmp_path)
-    cli(*command, "--run", ".").fault(2, "is not a run folder, and not empty", "r.yaml", "--run")
+    cli(*command, "--run", ".").expect_fault(2, "is not a run folder, and not empty", "r.yaml", "--run")
     assert hashes(tmp_path) == before and not (tmp_path / "work").exists(), "told before anything is prepared"
 
 
@@ -79,9 +79,9 @@ def test_a_damaged_record_is_told_and_the_others_stay(trained: Path, cli: Cli) -
 def test_a_finished_run_without_checkpoints_is_not_overwritten(trained: Path, cli: Cli) -> None:
     shutil.rmtree(trained / "runs" / "small" / "checkpoints")
     before = hashes(trained / "runs" / "small")
-    cli("train", "r.yaml", sets=[*SMALL, "train.seed=7"]).fault(2, "train.seed: 1 -> 7", "--run")
+    cli("train", "r.yaml", sets=[*SMALL, "train.seed=7"]).expect_fault(2, "train.seed: 1 -> 7", "--run")
     assert hashes(trained / "runs" / "small") == before
-    cli("train", "r.yaml", sets=SMALL).fault(4, "its checkpoints are gone", "--run")
+    cli("train", "r.yaml", sets=SMALL).expect_fault(4, "its checkpoints are gone", "--run")
     kept = hashes(trained / "runs" / "small")
     assert all(kept[name] == before[name] for name in before if name != "data.json" and not name.startswith("tokeni"))
 
@@ -92,7 +92,7 @@ def test_a_run_that_died_before_its_first_checkpoint(trained: Path, cli: Cli) ->
     for name in ("checkpoints", "final"):
         shutil.rmtree(run / name)
     (run / "result.json").unlink()
-    cli("train", "r.yaml", sets=[*SMALL, "train.seed=7"]).fault(2, "train.seed: 1 -> 7", "--run")
+    cli("train", "r.yaml", sets=[*SMALL, "train.seed=7"]).expect_fault(2, "train.seed: 1 -> 7", "--run")
     said = cli("train", "r.yaml", sets=SMALL)
     assert said.code == 0 and "12 recorded steps came after the last checkpoint: they are done again" in said.err
     assert hashes(run / "final") == final
@@ -182,11 +182,13 @@ def test_a_run_of_a_tilth_that_knew_fewer_keys_goes_on(trained: Path, cli: Cli) 
 def test_a_run_of_a_tilth_that_knew_more_keys_is_told_as_one(trained: Path, cli: Cli, words: tuple[str, ...]) -> None:
     change(trained / "runs" / "small" / "recipe.json", "train", "rotation", to=3)
     sets = SMALL if words[0] == "train" else []
-    message = cli(*words, sets=sets).fault(2, "keys that tilth 0", "does not know: train.rotation; tilth 0", "wrote it")
+    message = cli(*words, sets=sets).expect_fault(
+        2, "keys that tilth 0", "does not know: train.rotation; tilth 0", "wrote it"
+    )
     assert "unknown key" not in message and "use the tilth that made the run" in message
     change(trained / "runs" / "small" / "recipe.json", "train", "rotation")
     change(trained / "runs" / "small" / "recipe.json", "train", "objective", to="rlhf")
-    cli(*words, sets=sets).fault(
+    cli(*words, sets=sets).expect_fault(
         2, "train.objective: 'rlhf'", "wrote it; this is tilth 0", "the tilth that made the run"
     )
 
@@ -222,7 +224,7 @@ def test_a_run_is_evaluated_from_anywhere(trained: Path, cli: Cli, tmp_path_fact
     assert call(elsewhere, "evaluate", "moved/runs/small", "--json").json() == figures
     assert "The dataset is gone" not in (page := write_report(moved / "runs" / "small").read_text()), page
     shutil.rmtree(moved / "work")
-    call(elsewhere, "evaluate", "moved/runs/small").fault(3, "no dataset at", "tilth prepare")
+    call(elsewhere, "evaluate", "moved/runs/small").expect_fault(3, "no dataset at", "tilth prepare")
 
 
 def test_a_checkpoint_of_before_is_read(trained: Path, cli: Cli) -> None:

@@ -122,7 +122,7 @@ def test_where_nothing_can_be_read_the_run_stops_and_says_what_lets_it_pass(
     tmp_path: Path, cli: Cli, name: str
 ) -> None:
     some_of(tmp_path, name)
-    cli("prepare", "r.yaml", sets=SMALL).fault(3, f"texts/{name}", "max_bad_rows:")
+    cli("prepare", "r.yaml", sets=SMALL).expect_fault(3, f"texts/{name}", "max_bad_rows:")
 
 
 @pytest.mark.slow
@@ -134,7 +134,7 @@ def test_a_damaged_file_among_others_is_named_and_counted_and_the_run_goes_on(tm
     assert "1 of its 198 files cannot be used to the end: texts/cut.txt.gz: its gzip data is cut off" in said.err
     for name in ("cut.parquet", "twice.parquet"):
         (tmp_path / "texts" / name).write_bytes((tmp_path / "all" / "cut.parquet").read_bytes())
-    beyond = cli("prepare", "r.yaml", sets=SMALL).fault(
+    beyond = cli("prepare", "r.yaml", sets=SMALL).expect_fault(
         3, "texts: 3 of its 200 files", "texts/twice.parquet, row 1: it is"
     )
     assert "max_bad_rows" in beyond

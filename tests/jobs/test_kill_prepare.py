@@ -51,7 +51,7 @@ def started(words: list[str], folder: Path, workspace: Path) -> subprocess.Popen
     return process
 
 
-def kill_again_and_again(words: list[str], folder: Path, kills: int, longest: float, expected: Results) -> None:
+def check_kills(words: list[str], folder: Path, kills: int, longest: float, expected: Results) -> None:
     """Kills the run at random moments until so many kills met it at work, and lets it go on to its end."""
     draw, count, tries, workspace = random.Random(7), 0, 0, folder / "killed"
     while count < kills:
@@ -75,7 +75,7 @@ def words_of(folder: Path, *more: str) -> list[str]:
 
 def test_killed_twenty_times(corpus: Path) -> None:
     words = words_of(corpus, "--workers", "2")
-    kill_again_and_again(words, corpus, 20, 1.2, results(corpus / "whole"))
+    check_kills(words, corpus, 20, 1.2, results(corpus / "whole"))
 
 
 def test_the_same_from_a_script(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,4 +95,4 @@ def test_whoever_does_the_work(corpus: Path, more: tuple[str, ...]) -> None:
 
 def test_killed_on_ray(corpus: Path) -> None:
     words = words_of(corpus, "--workers", "2", "--executor", "ray")
-    kill_again_and_again(words, corpus, 4, 6.0, results(corpus / "whole"))
+    check_kills(words, corpus, 4, 6.0, results(corpus / "whole"))

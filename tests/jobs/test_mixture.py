@@ -55,7 +55,7 @@ def test_a_run_goes_on_with_its_mixture_and_with_no_other(two: Path, cli: Cli) -
     cli("train", "r.yaml", "--json", sets=[*MIXED, "train.schedule={name: constant}"])
     assert whole.code == 0
     other = [*SMALL, "data.mixture={code: {weight: 0.5, max_epochs: null}}", "train.schedule={name: constant}"]
-    cli("train", "r.yaml", sets=[*other, "train.steps=20"]).fault(2, "data.mixture.code.weight: 0.25 -> 0.5")
+    cli("train", "r.yaml", sets=[*other, "train.steps=20"]).expect_fault(2, "data.mixture.code.weight: 0.25 -> 0.5")
     again = cli("train", "r.yaml", "--json", sets=[*MIXED, "train.schedule={name: constant}", "train.steps=20"])
     assert again.json()["mixture"] == whole.json()["mixture"], "the same samples, stopped or not"
 
@@ -65,7 +65,7 @@ def test_a_budget_is_of_the_run_and_a_longer_run_is_another_mixture(two: Path, c
     sets = [*SMALL, "data.mixture={code: {tokens: 1000}}", "train.schedule={name: constant}"]
     code, _ = cli("train", "r.yaml", "--json", sets=sets).json()["mixture"]
     assert code["tokens"] == pytest.approx(1000, abs=16)
-    cli("train", "r.yaml", sets=[*sets, "train.steps=20"]).fault(4, "mixture {'code': ", "start another run")
+    cli("train", "r.yaml", sets=[*sets, "train.steps=20"]).expect_fault(4, "mixture {'code': ", "start another run")
 
 
 @pytest.mark.parametrize(
@@ -78,15 +78,15 @@ def test_a_budget_is_of_the_run_and_a_longer_run_is_another_mixture(two: Path, c
 )
 def test_what_cannot_be_is_refused_before_a_run_begins(two: Path, cli: Cli, mixture: str, said: str) -> None:
     sets = [*SMALL, f"data.mixture={mixture}", "train.steps=1000"]
-    cli("train", "r.yaml", sets=sets).fault(3, "data.mixture", said)
+    cli("train", "r.yaml", sets=sets).expect_fault(3, "data.mixture", said)
     assert not (two / "runs" / "small" / "recipe.json").exists()
 
 
 def test_a_name_that_no_source_has_is_refused_before_anything_is_read(two: Path, cli: Cli) -> None:
-    cli("train", "r.yaml", sets=[*SMALL, "data.mixture={coed: {weight: 0.5}}"]).fault(
+    cli("train", "r.yaml", sets=[*SMALL, "data.mixture={coed: {weight: 0.5}}"]).expect_fault(
         2, "'coed'", "did you mean 'code'"
     )
     assert not (two / "work").exists()
     everything = ["optimizer={name: gd}", "batch_tokens=all"]
     sets = [*MIXED, *(f"train.{value}" for value in everything)]
-    cli("train", "r.yaml", sets=sets).fault(2, "data.mixture with train.batch_tokens all")
+    cli("train", "r.yaml", sets=sets).expect_fault(2, "data.mixture with train.batch_tokens all")

@@ -171,7 +171,7 @@ def test_a_model_that_went_on_is_not_tuned_further(place: Path, first: Said, tmp
     further = ("--workspace", place / "work", "--workers", "1")
     assert call(tmp_path, "quickstart", "--steps", "4", *further).code == 0
     refused = call(tmp_path, "quickstart", "--chat", *further)
-    message = refused.fault(2, f"{TUNED} was tuned beside {RUN}", "trained further")
+    message = refused.expect_fault(2, f"{TUNED} was tuned beside {RUN}", "trained further")
     assert f"move {TUNED} away" in message
 
 

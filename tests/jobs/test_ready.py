@@ -110,9 +110,11 @@ def test_training_goes_on_without_the_sources_and_says_so(trained: Path, cli: Cl
     events = (trained / "again" / "events.jsonl").read_text().splitlines()
     assert any("sources cannot be read" in json.loads(line).get("text", "") for line in events), "and it is on record"
     still = "is in work/datasets/small-"
-    cli("prepare", "r.yaml", sets=SMALL).fault(3, "there is nothing at texts", "check `path: texts`", still)
+    cli("prepare", "r.yaml", sets=SMALL).expect_fault(3, "there is nothing at texts", "check `path: texts`", still)
     shutil.rmtree(trained / "work" / "datasets")
-    assert still not in cli("train", "r.yaml", "--run", "third", sets=SMALL).fault(3, "there is nothing at texts")
+    assert still not in cli("train", "r.yaml", "--run", "third", sets=SMALL).expect_fault(
+        3, "there is nothing at texts"
+    )
 
 
 @pytest.mark.slow
@@ -142,7 +144,7 @@ def test_a_manifest_of_another_shard_is_noticed(texts: Path, cli: Cli) -> None:
     content: dict[str, Any] = json.loads(path.read_text())
     content["files"]["tokens.bin"]["sha256"] = content["files"]["tokens.bin"]["sha256"][::-1]
     write_sealed(path, content)
-    cli("train", "r.yaml", sets=SMALL).fault(3, "train/shard-00000/manifest.json is not what was written")
+    cli("train", "r.yaml", sets=SMALL).expect_fault(3, "train/shard-00000/manifest.json is not what was written")
 
 
 @pytest.mark.slow

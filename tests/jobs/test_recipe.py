@@ -107,7 +107,7 @@ def test_what_cannot_be_meant_together_is_refused(change: dict[str, Any], messag
     ],
 )
 def test_what_can_be_meant_is_taken(change: dict[str, Any]) -> None:
-    make_recipe(merged(BASE, change))
+    assert make_recipe(merged(BASE, change)).name == BASE["name"]
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ from tilth.model.config import parameter_count
 def test_what_no_machine_holds_is_refused_at_once(tmp_path: Path, cli: Cli, value: str, parts: tuple[str, ...]) -> None:
     write_recipe(tmp_path / "r.yaml", "nowhere")
     started = time.perf_counter()
-    cli("train", "r.yaml", sets=[*SMALL, value]).fault(2, *parts)
+    cli("train", "r.yaml", sets=[*SMALL, value]).expect_fault(2, *parts)
     assert time.perf_counter() - started < 5
     assert [path.name for path in tmp_path.iterdir()] == ["r.yaml"], "before the sources are looked for"
 
@@ -47,13 +47,13 @@ def test_the_vocabulary_counts_as_soon_as_it_is_known(
     without, with_it = (parameter_count(config.model_copy(update={"vocab_size": size})) for size in (1, 257))
     # AdamW: four numbers of four bytes for each parameter; the layers fit into this machine, the embedding does not.
     monkeypatch.setattr(room, "total_memory_bytes", lambda: 16 * with_it - 1)
-    cli("train", "r.yaml", sets=SMALL).fault(2, f"the model has {with_it:,} parameters")
+    cli("train", "r.yaml", sets=SMALL).expect_fault(2, f"the model has {with_it:,} parameters")
     assert list((tmp_path / "work" / "datasets").iterdir()), "its tokenizer had to be made to know"
     assert not (tmp_path / "runs" / "small" / "recipe.json").exists()
     monkeypatch.setattr(room, "total_memory_bytes", lambda: 16 * with_it)
     assert cli("train", "r.yaml", sets=SMALL).code == 0
     monkeypatch.setattr(room, "total_memory_bytes", lambda: 16 * without - 1)
-    cli("train", "r.yaml", "--run", "other", sets=SMALL).fault(2, f"the model has {without:,} parameters")
+    cli("train", "r.yaml", "--run", "other", sets=SMALL).expect_fault(2, f"the model has {without:,} parameters")
 
 
 @pytest.mark.slow
@@ -65,7 +65,7 @@ def test_a_row_that_cannot_fit_is_refused_before_the_model_is_made(
     sets = [*SMALL, "model.context_length=512", "train.batch_tokens=512"]
     monkeypatch.setattr(micro_rows, "room_of", lambda device: 8 << 20)
     words = ("model.context_length 512: training takes 0.", "with a single row", "cpu has 0.0 GiB")
-    cli("train", "r.yaml", sets=sets).fault(2, *words, "choose a smaller model.context_length")
+    cli("train", "r.yaml", sets=sets).expect_fault(2, *words, "choose a smaller model.context_length")
     monkeypatch.setattr(micro_rows, "room_of", lambda device: 4 << 30)
     assert cli("train", "r.yaml", sets=[*sets, "train.steps=1"]).code == 0, "the same run, where there is room"
 

@@ -382,14 +382,14 @@ def test_the_command(cli: Cli, trained: Path) -> None:
         {key: own[key] for key in ("step", "tokens")} for own in traced["run"]["steps"]
     ]
     assert cli("trace", "small", "--doc", document["doc_id"], "--json").json()["run"] is None
-    cli("trace", "runs/small", "--doc", "texts/0000.tx").fault(3, "texts/0000.tx", "did you mean texts/0000.txt")
-    cli("trace", "runs/small").fault(2, "--doc", "--step")
-    cli("trace", "small", "--step", 3).fault(2, "no run")
-    cli("trace", "runs/small", "--step", 99).fault(2, "no step 99", "1 to 12")
-    cli("trace", "smal", "--doc", "x").fault(2, "did you mean small?")
+    cli("trace", "runs/small", "--doc", "texts/0000.tx").expect_fault(3, "texts/0000.tx", "did you mean texts/0000.txt")
+    cli("trace", "runs/small").expect_fault(2, "--doc", "--step")
+    cli("trace", "small", "--step", 3).expect_fault(2, "no run")
+    cli("trace", "runs/small", "--step", 99).expect_fault(2, "no step 99", "1 to 12")
+    cli("trace", "smal", "--doc", "x").expect_fault(2, "did you mean small?")
     said = cli("trace", "runs/small", "--doc", "texts/copy.txt").out
     assert "texts/0000.txt" in said and "the same to the letter" in said
     (trained / "runs/small/data.json").write_text(
         json.dumps({**json.loads((trained / "runs/small/data.json").read_text()), "fingerprint": "0"})
     )
-    cli("trace", "runs/small", "--step", 3).fault(3, "is not the dataset that")
+    cli("trace", "runs/small", "--step", 3).expect_fault(3, "is not the dataset that")

@@ -42,7 +42,7 @@ def test_what_decides_the_weights_cannot_change(tuned: Path, cli: Cli) -> None:
         ("data.chat.train_on=all", "data.chat.train_on: 'answers' -> 'all'"),
         ("train.freeze=[norm]", "train.freeze"),
     ):
-        cli("train", "r.yaml", sets=[more, change]).fault(2, "made by another recipe", said)
+        cli("train", "r.yaml", sets=[more, change]).expect_fault(2, "made by another recipe", said)
     assert hashes(tuned / "runs") == before
 
 
@@ -52,9 +52,9 @@ def test_other_weights_under_the_name_of_the_base_are_refused(tuned: Path, cli: 
     tensors["model.norm.weight"] = tensors["model.norm.weight"] * 1.5
     write_tensors(tuned / "new", tensors)  # the old file is still mapped
     (tuned / "new").replace(weights)
-    said = cli("train", "r.yaml", sets=["train.steps=8"]).fault(4, "was trained beside other base weights")
+    said = cli("train", "r.yaml", sets=["train.steps=8"]).expect_fault(4, "was trained beside other base weights")
     assert "step-00000006" in said
-    cli("generate", "runs/tuned", "--prompt", "x").fault(4, "was trained beside other base weights", "final")
+    cli("generate", "runs/tuned", "--prompt", "x").expect_fault(4, "was trained beside other base weights", "final")
 
 
 def test_the_best_weights_of_an_adapter(tmp_path: Path, cli: Cli) -> None:

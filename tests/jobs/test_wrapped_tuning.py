@@ -114,13 +114,17 @@ def test_what_cannot_keep_documents_apart_is_told_before_a_step(tmp_path: Path, 
     write_base(tmp_path / "base", "bloom")
     tuning(tmp_path, "base", **SFT)
     for command in ("check", "prepare", "train"):
-        cli(command, "r.yaml").fault(2, "BloomForCausalLM does not keep the documents of a row apart", "causal_lm")
+        cli(command, "r.yaml").expect_fault(
+            2, "BloomForCausalLM does not keep the documents of a row apart", "causal_lm"
+        )
     assert not (tmp_path / "work").exists(), "and before data is prepared"
     assert not list((tmp_path / "runs" / "tuned").glob("*.jsonl"))
-    cli("train", "r.yaml", sets=["model.context_length=4096", "train.batch_tokens=4096"]).fault(2, "documents of a row")
+    cli("train", "r.yaml", sets=["model.context_length=4096", "train.batch_tokens=4096"]).expect_fault(
+        2, "documents of a row"
+    )
     write_base(tmp_path / "other", "phi")
     long = ["model.from=other", "model.context_length=64"]
-    cli("train", "r.yaml", sets=long).fault(2, "context_length is 64", "made for 32 tokens")
+    cli("train", "r.yaml", sets=long).expect_fault(2, "context_length is 64", "made for 32 tokens")
 
 
 def test_dropout_is_the_recipes(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def said(made: OneStage, text: str) -> list[tuple[str, str, str]]:
     return [(verdict.rule, verdict.verdict, verdict.value) for verdict in run(made, [text])[0].verdicts]
 
 
-def hold_to_the_contract(made: OneStage, texts: Sequence[str]) -> None:
+def check_the_contract(made: OneStage, texts: Sequence[str]) -> None:
     """What is done is said, what is said is done; neighbours do not count; twice is once."""
     together = run(made, texts)
     for text, outcome in zip(texts, together, strict=True):

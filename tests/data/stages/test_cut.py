@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.data.stages.helpers import OneStage, grows_linearly, hold_to_the_contract, run, said, stage, texts_of
+from tests.data.stages.helpers import OneStage, check_the_contract, grows_linearly, run, said, stage, texts_of
 from tilth.core.errors import RecipeError
 from tilth.data.stages.cut import CUT_STAGES
 from tilth.data.stages.sentences import sentence_starts
@@ -149,7 +149,7 @@ def test_pieces_cover_the_text(text: str, characters: int, least: int, at: str) 
 @given(st.lists(st.text(st.sampled_from("aA. \n。"), min_size=1, max_size=80), max_size=4))
 def test_cut_holds_to_the_contract(texts: list[str]) -> None:
     for at in ("paragraph", "sentence"):
-        hold_to_the_contract(made(characters=20, min_characters=5, at=at), texts)
+        check_the_contract(made(characters=20, min_characters=5, at=at), texts)
 
 
 def test_real_text_is_cut_at_its_borders() -> None:

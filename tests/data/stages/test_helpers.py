@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from tests.data.stages.helpers import OneStage, grows_linearly, hold_to_the_contract
+from tests.data.stages.helpers import OneStage, check_the_contract, grows_linearly
 from tilth.data.document import Document
 from tilth.data.stages.base import Kind, NoOptions, Result
 
@@ -32,7 +32,7 @@ def talks(documents: Sequence[Document], options: object) -> list[Result]:
 @pytest.mark.parametrize("run", [grows, looks_aside, talks])
 def test_a_faulty_stage_is_found(run: Run) -> None:
     with pytest.raises(AssertionError):
-        hold_to_the_contract(made(run), ["a", "b"])
+        check_the_contract(made(run), ["a", "b"])
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.data.stages.helpers import OneStage, cleaned, grows_linearly, hold_to_the_contract, run, said, stage
+from tests.data.stages.helpers import OneStage, check_the_contract, cleaned, grows_linearly, run, said, stage
 from tilth.data.document import Document
 from tilth.data.stages.repeats import REPEAT_STAGES
 from tilth.data.stages.run import run_stage
@@ -120,7 +120,7 @@ def test_lines_are_those_counted_by_hand(pieces: list[str], most: int, none: boo
 def test_they_hold_to_the_contract(texts: list[str], keep: str) -> None:
     for made in (lines, paragraphs):
         for indented in (False, True):
-            hold_to_the_contract(made(most=1, min_characters=2, keep=keep, indented=indented), texts)
+            check_the_contract(made(most=1, min_characters=2, keep=keep, indented=indented), texts)
 
 
 @given(PIECES)

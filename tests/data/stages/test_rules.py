@@ -10,7 +10,7 @@ import regex
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.data.stages.helpers import cleaned, grows_linearly, hold_to_the_contract, run, said, stage
+from tests.data.stages.helpers import check_the_contract, cleaned, grows_linearly, run, said, stage
 from tilth.core.config import parse
 from tilth.core.errors import RecipeError
 from tilth.data.stages.patterns import _PLAIN, LineRule, Subject, matching_lines
@@ -129,7 +129,7 @@ def test_rules_hold_to_the_contract(texts: list[str]) -> None:
         made("drop_spans", *(name for name, ready in READY.items() if ready.kind == "spans")),
         made("drop_lines", *(name for name, ready in READY.items() if ready.kind == "lines")),
     ):
-        hold_to_the_contract(one, texts)
+        check_the_contract(one, texts)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.data.stages.helpers import cleaned, grows_linearly, hold_to_the_contract, run, said, stage
+from tests.data.stages.helpers import check_the_contract, cleaned, grows_linearly, run, said, stage
 from tilth.core.config import parse
 from tilth.core.errors import RecipeError
 from tilth.data.stages.spelling import _ALONE, _NEAR, SPELLING_STAGES, SpellingOptions
@@ -155,7 +155,7 @@ def test_it_is_right_far_more_often_than_wrong() -> None:
     )
 )
 def test_spelling_holds_to_the_contract(texts: list[str]) -> None:
-    hold_to_the_contract(made(), texts)
+    check_the_contract(made(), texts)
 
 
 def test_long_lines_take_linear_time() -> None:
