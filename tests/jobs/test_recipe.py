@@ -13,7 +13,7 @@ import yaml
 from tilth.core.config import parse, parse_yaml
 from tilth.core.errors import RecipeError
 from tilth.core.faults import _all_paths
-from tilth.jobs.peer_names import PEER_NAMES
+from tilth.jobs.peer_names import PEER_NAMES, PEER_NOTES
 from tilth.jobs.recipe import Recipe, load_recipe, load_shipped, make_recipe, shipped_recipe, shipped_recipes
 from tilth.model.config import PRESETS
 
@@ -157,7 +157,6 @@ def test_all_faults_are_named_at_once() -> None:
         ({"path": "a.txt"}, "path", "data.sources.0.path"),
         ({"train": {"max_steps": 10}}, "train.max_steps", "steps"),
         ({"train": {"num_train_epochs": 3}}, "train.num_train_epochs", "epochs"),
-        ({"train": {"batch_size": 8}}, "train.batch_size", "batch_tokens"),
         ({"train": {"optimizer": {"learning_rate": 1}}}, "train.optimizer.learning_rate", "lr"),
         ({"train": {"warmup_iters": 1}}, "train.warmup_iters", "train.schedule.warmup_steps"),
         ({"train": {"block_size": 1}}, "train.block_size", "model.context_length"),
@@ -210,6 +209,12 @@ def test_names_of_peers_lead_to_keys_and_are_none() -> None:
     paths = [re.sub(r"\.0\b", "", path) for path in _all_paths(Recipe)]
     assert {*PEER_NAMES.values()} <= {*paths} and len(PEER_NAMES) > 60
     assert not {*PEER_NAMES} & {path.rpartition(".")[2] for path in paths}
+    assert {*PEER_NOTES} <= {*PEER_NAMES.values()}
+    with pytest.raises(RecipeError) as caught:
+        make_recipe(merged(BASE, {"train": {"batch_size": 32}}))
+    assert caught.value.remedy.endswith(
+        "did you mean `batch_tokens`? it counts tokens: rows times model.context_length"
+    )
 
 
 def test_an_unknown_key_like_nothing_lists_the_known_ones() -> None:

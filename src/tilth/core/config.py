@@ -44,6 +44,8 @@ class Config(BaseModel):
     )
     peer_names: ClassVar[Mapping[str, str]] = {}
     """What other programs call keys of this class and below it, by dotted path: for who brings a name along."""
+    peer_notes: ClassVar[Mapping[str, str]] = {}
+    """What to say beside such a path: what its value counts, where theirs counts something else."""
     example: ClassVar[str] = ""
     """As it may be written in a recipe: for a remedy where something else stands in its place, or nothing."""
 

@@ -1,6 +1,7 @@
 """What nanoGPT, Hugging Face's Trainer, PEFT and their like call the keys of a recipe: for who brings a name along.
 
 PEER_NAMES    name -> dotted path; names that the recipe has itself, somewhere, are not in it
+PEER_NOTES    dotted path -> what its value counts, where theirs counts something else
 """
 
 from __future__ import annotations
@@ -44,5 +45,10 @@ _CALLED = {
     "train.checkpoint.every_steps": "save_steps save_interval",
     "train.checkpoint.keep": "save_total_limit",
     "evaluate.every": "eval_interval eval_steps eval_every",
+}
+PEER_NOTES: Mapping[str, str] = {
+    "train.batch_tokens": "it counts tokens: rows times model.context_length",
+    "adapter.quantize": "it takes `nf4`",
+    "train.precision": "it takes `bf16`, `fp16`, `fp32` or `auto`",
 }
 PEER_NAMES: Mapping[str, str] = {name: path for path, names in _CALLED.items() for name in names.split()}

@@ -20,7 +20,7 @@ from tilth.core.config import Config, apply_overrides, load_yaml, parse, parse_y
 from tilth.core.errors import RecipeError
 from tilth.data.config import DataConfig
 from tilth.generate.config import SamplingConfig
-from tilth.jobs.peer_names import PEER_NAMES
+from tilth.jobs.peer_names import PEER_NAMES, PEER_NOTES
 from tilth.model.adapter_config import AdapterConfig
 from tilth.model.config import ModelConfig
 from tilth.tokenizer import TokenizerConfig
@@ -56,6 +56,7 @@ class Recipe(Config):
     """Everything that decides a run."""
 
     peer_names: ClassVar[Mapping[str, str]] = PEER_NAMES
+    peer_notes: ClassVar[Mapping[str, str]] = PEER_NOTES
 
     name: str
     """Names the run folder (`runs/NAME`)."""
