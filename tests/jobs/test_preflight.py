@@ -21,7 +21,8 @@ from tilth.data.sources import SourceConfig
 from tilth.jobs.base import find_base, with_base
 from tilth.jobs.parts import complete_model
 from tilth.jobs.preflight import Preflight, gather, look
-from tilth.jobs.preflight.rules import ERRORS, MANY_NOISY_READINGS, MANY_READINGS, WARNINGS, judge
+from tilth.jobs.preflight.rules import ERRORS, WARNINGS, judge
+from tilth.jobs.preflight.run_rules import MANY_NOISY_READINGS, MANY_READINGS
 from tilth.jobs.preflight.summary import summary
 from tilth.jobs.preflight.tokens import read_split
 from tilth.jobs.prepare import prepare_data

@@ -25,7 +25,7 @@ from tilth.core.errors import CheckpointError, DataError, RecipeError
 if TYPE_CHECKING:
     from tilth.data.dataset import Dataset
     from tilth.jobs.preflight import Preflight
-    from tilth.jobs.preflight.rules import Fault
+    from tilth.jobs.preflight.fault import Fault
     from tilth.jobs.preflight.sight import Row, Stretch
     from tilth.jobs.recipe import Recipe
 

@@ -5,7 +5,7 @@ before_training(recipe, dataset, run)         the start of `tilth train`: errors
 summary.py                                    what `--json` prints
 
 gather.py      facts.py: tokens.py (documents), vocabulary.py, run.py (rows, steps), memory.py, held_out.py
-rules.py       facts to errors and warnings
+rules.py       facts to errors and warnings: text_rules.py, run_rules.py
 sight.py       rows as they are read
 """
 
@@ -27,8 +27,9 @@ from tilth.jobs.forecast_run import NoForecastError, RunForecast, run_forecast
 from tilth.jobs.micro_rows import choose_precision, planned_rows
 from tilth.jobs.parts import complete_model
 from tilth.jobs.preflight.facts import Facts
+from tilth.jobs.preflight.fault import Fault
 from tilth.jobs.preflight.gather import gather_facts
-from tilth.jobs.preflight.rules import Fault, judge
+from tilth.jobs.preflight.rules import judge
 from tilth.jobs.preflight.sight import Row, first_rows
 from tilth.jobs.recipe import Recipe
 

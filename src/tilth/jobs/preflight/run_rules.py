@@ -1,0 +1,113 @@
+"""Warnings about the run: what its vocabulary, its length and its batch make of the text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tilth.jobs.preflight.facts import Facts
+from tilth.jobs.preflight.fault import Fault, Rule
+
+FEW_TRAINED = 0.01
+"""Of the positions of a step."""
+MANY_READINGS = 20
+"""Of the same text, where nothing differs from one to the next; texts of a few megabytes gain from several."""
+MANY_NOISY_READINGS = 100
+"""The same with dropout, or with other tokens hidden each time (masked_lm)."""
+
+
+def _new_tokens(facts: Facts) -> Iterator[Fault]:
+    ids, model, adapter = facts.vocabulary, facts.model, facts.recipe.adapter
+    if not ids.new_used or model is None or model.embeddings_train:
+        return
+    whole = facts.recipe.model.tie_word_embeddings
+    yield Fault(
+        "new_tokens",
+        f"{', '.join(ids.new_tokens)} are new to the checkpoint, occur {ids.new_used:,} times, and their embeddings do "
+        "not train: they stay at random",
+        f"adapter.modules_to_save: [embed_tokens{'' if whole else ', lm_head'}]"
+        if adapter
+        else "train.freeze: leave embed_tokens and lm_head out",
+    )
+
+
+def _template_tokens(facts: Facts) -> Iterator[Fault]:
+    if names := facts.vocabulary.not_special:
+        yield Fault(
+            "template_tokens",
+            f"the chat template writes {', '.join(names)}, which the tokenizer does not have: text takes their place, "
+            "or nothing",
+            "data.chat.template: another, or tokenizer.special_tokens: add those that it needs",
+        )
+
+
+def _end_differs(facts: Facts) -> Iterator[Fault]:
+    ids = facts.vocabulary
+    if ids.end_differs and ids.generation_ends is not None:
+        yield Fault(
+            "end_differs",
+            f"texts end with {ids.end}, and the checkpoint's generation_config.json stops at "
+            f"{', '.join(map(str, ids.generation_ends))}: other programs will not stop where this model does",
+            "model.from: mend eos_token in its tokenizer_config.json, or eos_token_id in generation_config.json",
+        )
+
+
+def _warmup(facts: Facts) -> Iterator[Fault]:
+    run = facts.run
+    if run and run.steps and run.warmup_steps >= run.steps:
+        yield Fault(
+            "warmup",
+            f"the warm-up of {run.warmup_steps:,} steps is as long as the run of {run.steps:,}, or longer: the rate "
+            "never reaches its peak",
+            f"train.schedule.warmup_steps: {max(1, run.steps // 10)}",
+        )
+
+
+def _large_batch(facts: Facts) -> Iterator[Fault]:
+    rows, run, batch = facts.rows, facts.run, facts.recipe.train.batch_tokens
+    if rows and run and isinstance(batch, int) and run.rows_per_step > rows.rows:
+        yield Fault(
+            "batch",
+            f"a step takes {run.rows_per_step:,} rows, and an epoch has {rows.rows:,}: it sees the same text "
+            f"{run.rows_per_step / rows.rows:.1f} times",
+            f"train.batch_tokens: {rows.positions} or less",
+        )
+
+
+def _by_heart(facts: Facts) -> Iterator[Fault]:
+    run, recipe = facts.run, facts.recipe
+    if run is None or run.steps is None or run.epochs is None:  # the clock or a metric ends it
+        return
+    drops = recipe.model.dropout or recipe.model.attention_dropout or (recipe.adapter and recipe.adapter.dropout)
+    noisy = drops or recipe.train.objective == "masked_lm"
+    most = MANY_NOISY_READINGS if noisy else MANY_READINGS
+    if run.epochs <= most:
+        return
+    fewer = f"train.epochs: {most}" if recipe.train.epochs else f"train.steps: {int(run.steps * most / run.epochs)}"
+    early = "" if recipe.train.early_stopping is None else ", unless train.early_stopping ends it before"
+    yield Fault(
+        "by_heart",
+        f"the run reads its training text {run.epochs:,.0f} times: it learns it by heart{early}",
+        f"{fewer} or less, or data.sources: more text"
+        + ("" if noisy else "; model.dropout: 0.1 lets it be read more often"),
+    )
+
+
+def _few_trained(facts: Facts) -> Iterator[Fault]:
+    rows = facts.rows
+    if rows and rows.trained < FEW_TRAINED:
+        yield Fault(
+            "few_trained",
+            f"{rows.trained:.2%} of what a step reads is trained",
+            "data.chat.train_on: all, or data with shorter prompts or longer answers",
+        )
+
+
+RUN_RULES: tuple[Rule, ...] = (
+    _new_tokens,
+    _template_tokens,
+    _end_differs,
+    _warmup,
+    _large_batch,
+    _by_heart,
+    _few_trained,
+)

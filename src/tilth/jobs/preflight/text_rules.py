@@ -1,0 +1,217 @@
+"""Warnings about the text: documents and splits that will not teach, or not tell, what the recipe means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from tilth.core.words import plural
+from tilth.data.masking import MaskingConfig
+from tilth.data.sources.undecoded import REMEDY
+from tilth.jobs.preflight.facts import Facts
+from tilth.jobs.preflight.fault import Fault, Rule
+
+FEW_PREDICTED = 1000
+"""Tokens of the validation split: the loss over fewer is uncertain by several hundredths."""
+MANY_DUPLICATES = 0.01
+"""Of the documents: fewer are what any collection has."""
+MANY_UNKNOWN = 0.001
+"""Of the tokens."""
+MANY_REPLACED = 0.001
+"""Of the characters: a misprint in a page of text is what any collection has."""
+MANY_SPELLED = 0.01
+"""Of the documents: fewer are those that speak of special tokens."""
+
+
+def _too_long(facts: Facts) -> Iterator[Fault]:
+    rows = facts.rows
+    if rows is None:
+        return
+    change = f"model.context_length: more than {facts.recipe.model.context_length}"
+    of = f"of {facts.train.documents:,} documents"
+    if rows.truncated:
+        yield Fault(
+            "truncated",
+            f"{rows.truncated:,} {of} are cut at the length of a row",
+            f"{change}, or data.packing.too_long: split",
+        )
+    if rows.split and facts.recipe.train.objective == "sft":  # of plain text a part is as good as the whole
+        few = 2 * rows.split < facts.train.documents
+        yield Fault(
+            "split",
+            f"{rows.split:,} {of} are longer than a row and become several, each without what came before",
+            f"{change}{', or data.packing.too_long: drop' if few else ''}",
+        )
+    if rows.dropped:
+        yield Fault(
+            "dropped", f"{rows.dropped:,} {of} are longer than a row and are left out", f"{change}, or too_long: split"
+        )
+
+
+def _masked(facts: Facts) -> Iterator[Fault]:
+    if facts.masked and not facts.refusals:
+        yield Fault(
+            "masked",
+            f"documents without a token that is trained, which teach nothing: {facts.masked:,}",
+            "data.chat.train_on: all, another data.chat.template, or a longer model.context_length where answers are "
+            "cut off",
+        )
+
+
+def _no_answers(facts: Facts) -> Iterator[Fault]:
+    train, recipe = facts.train, facts.recipe
+    all_trained = bool(recipe.data.chat and recipe.data.chat.train_on == "all")
+    if recipe.train.objective != "sft" or all_trained or not train.read or int(train.trained.sum()) < train.read:
+        return
+    yield Fault(
+        "no_answers",
+        "answers alone bear loss with train.objective sft, and no document has an answer: every token is trained",
+        "data.sources: map: {prompt: …, completion: …} (or messages: …) names what is asked and what is answered; or "
+        "train.objective: causal_lm, to learn the text as it is",
+    )
+
+
+def _without_end(facts: Facts) -> Iterator[Fault]:
+    if not facts.without_end or not facts.train.documents:
+        return
+    cut = facts.rows.ends_cut if facts.rows else 0
+    written = "data.chat.template: the token that ends an answer belongs into it ({% generation %})"
+    yield Fault(
+        "without_end",
+        f"{facts.without_end:,} of {facts.train.documents:,} documents have an answer whose end is missing or not "
+        "trained: the model would not learn to stop" + (f" ({cut:,} are cut off)" if cut else ""),
+        "data.packing.too_long: split or drop, or a longer model.context_length" if cut else written,
+    )
+
+
+def _bare(facts: Facts) -> Iterator[Fault]:
+    if facts.train.bare:
+        yield Fault(
+            "bare_answers",
+            f"answers that are nothing but the token that ends them: {facts.train.bare:,}; the model would learn to "
+            "say nothing",
+            "data.chat.template: one that writes what they hold (thoughts, tool calls); or leave these messages out",
+        )
+
+
+def _unusable(facts: Facts) -> Iterator[Fault]:
+    dropped = {rule: n for rule, n in facts.unusable.items() if rule != "encode/nothing_trained"}
+    if dropped and facts.recipe.train.objective == "sft":
+        yield Fault(
+            "unusable",
+            f"rows were left out: {', '.join(f'{rule} {n:,}' for rule, n in sorted(dropped.items()))}",
+            "data.sources: mend these rows; `tilth trace DATA --doc LOCATOR` tells of each, the ledger names them",
+        )
+
+
+def _empty(facts: Facts) -> Iterator[Fault]:
+    nothing = int((facts.train.lengths <= 1).sum())
+    if nothing:
+        yield Fault(
+            "empty",
+            f"documents that are empty, their end and nothing else: {nothing:,} of {facts.train.documents:,}",
+            "data.clean: add min_length",
+        )
+
+
+def _duplicates(facts: Facts) -> Iterator[Fault]:
+    copies, documents = facts.train.duplicates, facts.train.documents
+    if copies > MANY_DUPLICATES * documents:
+        yield Fault(
+            "duplicates",
+            f"{copies:,} of {documents:,} training documents have the same tokens as one before them",
+            "data.deduplicate: exact, or near",
+        )
+
+
+def _leaks(facts: Facts) -> Iterator[Fault]:
+    leaks = facts.leaks
+    if not leaks.items:
+        return
+    held = facts.recipe.data.decontaminate
+    shorter = f"data.decontaminate.shortest: less than {held.shortest} (words), or data.deduplicate: exact"
+    yield Fault(
+        "leaks",
+        f"{leaks.items:,} of {facts.validation.documents:,} validation documents stand in the training text "
+        f"({leaks.shared:,} of them are training documents themselves): the validation loss says less than it seems to",
+        shorter if held.validation else "data.decontaminate.validation: true",
+    )
+
+
+def _unmeasured(facts: Facts) -> Iterator[Fault]:
+    train = facts.recipe.train
+    if not facts.validation.tokens and not train.early_stopping and train.final != "best":
+        yield Fault(
+            "no_validation",
+            "there is no validation text: nothing will tell learning from learning by heart",
+            "data.split.validation: 0.05",
+        )
+
+
+def _small_validation(facts: Facts) -> Iterator[Fault]:
+    predicted = int(facts.validation.trained.sum())
+    if facts.recipe.train.objective == "masked_lm":
+        predicted = round(predicted * (facts.recipe.train.masking or MaskingConfig()).mlm_probability)
+    if facts.validation.tokens and predicted < FEW_PREDICTED:
+        yield Fault(
+            "small_validation",
+            f"validation predicts {plural(predicted, 'token')} in all: figures of so few are noise",
+            "data.split.validation: a larger share, or data.sources: more text",
+        )
+
+
+def _unknown(facts: Facts) -> Iterator[Fault]:
+    if facts.unknown > MANY_UNKNOWN * facts.train.tokens:
+        yield Fault(
+            "unknown_characters",
+            f"the tokenizer does not know {plural(facts.unknown, 'character')} of the training text",
+            "tokenizer.kind: bpe or byte, or a checkpoint that was made for this script",
+        )
+
+
+def _replaced(facts: Facts) -> Iterator[Fault]:
+    found = facts.spelled
+    if found.replaced > MANY_REPLACED * found.characters:
+        yield Fault(
+            "replaced_characters",
+            f"{found.replaced:,} of {found.characters:,} characters of the training text are U+FFFD, which stands "
+            "where bytes were not UTF-8: the model learns to write it",
+            f"data.sources: give the files as UTF-8 ({REMEDY} for Windows-1252 and Latin-1), or invalid_utf8: drop",
+        )
+
+
+def _spelled(facts: Facts) -> Iterator[Fault]:
+    found = facts.spelled
+    if found.documents <= MANY_SPELLED * found.read:
+        return
+    stage = f"{{drop_spans: {{rules: [{{name: spelled, pattern: '{_literal(found.names)}'}}]}}}}"
+    conversations = facts.recipe.train.objective == "sft"
+    yield Fault(
+        "spelled_tokens",
+        f"{found.documents:,} of {found.read:,} documents spell {', '.join(found.names[:4])}: text never becomes a "
+        "special token, so the model learns to write it out",
+        "data.sources: take it out of the rows; what ends an answer is put there by itself"
+        if conversations
+        else f"data.clean: add {stage}; what ends a document is put there by itself",
+    )
+
+
+def _literal(names: Sequence[str]) -> str:
+    return "|".join(name.replace("|", r"\|") for name in names[:4])
+
+
+TEXT_RULES: tuple[Rule, ...] = (
+    _too_long,
+    _masked,
+    _no_answers,
+    _without_end,
+    _bare,
+    _unusable,
+    _empty,
+    _duplicates,
+    _leaks,
+    _unmeasured,
+    _small_validation,
+    _unknown,
+    _replaced,
+    _spelled,
+)
