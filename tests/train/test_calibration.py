@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tilth.jobs.forecast_run import misjudged
+from tilth.jobs.watch import misjudged
 from tilth.train import calibration
 from tilth.train.calibration import Calibration, along, cache_folder, calibrated, doubt, is_kept
 from tilth.train.meter import Kind

@@ -2,46 +2,31 @@
 
     memory_forecast(recipe, config, micro_rows, device) -> MemoryForecast
     run_forecast(recipe, config, micro_rows, device, …) -> RunForecast       with time and cost
-    Watch                                                                    what it took in truth
 
-The run's own code is executed on paper (train/meter.py). What that does not see is added here: the process itself,
+The run's own code is executed on paper (paper_run.py). What that does not see is added here: the process itself,
 batches that wait, and what the allocator cannot give back. Time is the work that was counted, at the rates of this
 machine (train/calibration.py); evaluations, samples and checkpoints are not in it.
 """
 
 from __future__ import annotations
 
-import logging
 import math
-import statistics
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from importlib.metadata import version
 from typing import Any
 
-import numpy as np
 import torch
 
 from tilth.core.allocator import is_glibc, thread_caches
 from tilth.core.environment import Precision
-from tilth.core.rundir import Event, StepRecord
 from tilth.core.words import duration
-from tilth.data.batch import Batch
-from tilth.data.feed import Feed
-from tilth.evaluate.evaluator import piece_rows, piece_sums
-from tilth.jobs.objectives import packing_of
+from tilth.jobs.paper_run import PaperRun, figures, waiting_bytes
 from tilth.jobs.recipe import Recipe
-from tilth.model.adapters import apply_adapter
-from tilth.model.freezing import freeze
-from tilth.model.precision import DTYPES
-from tilth.model.recompute import recompute_layers
-from tilth.model.wrapped import AnyConfig, AnyModel, empty_model
-from tilth.model.wrapped_config import WrappedConfig
+from tilth.model.wrapped import AnyConfig
 from tilth.train.calibration import calibrated
-from tilth.train.footprint import Desk, Plan, When
-from tilth.train.known import Figures, known
+from tilth.train.footprint import Desk, When
+from tilth.train.known import Figures
 from tilth.train.meter import Peak
 
 HOLES = 0.16
@@ -59,12 +44,6 @@ COMPILER = 73 << 20
 """torch's compiler, in a process that compiles or that made its forecast anew (train/known.py)."""
 LOADED = 42 << 20
 """What a process loads in its first step: kernels, mostly."""
-_OF_NO_SHAPE = {"steps", "tokens", "epochs", "hours", "seed", "schedule", "checkpoint", "price_per_hour"}
-
-
-class NoForecastError(Exception):
-    """A class of transformers' that cannot be run on paper: some go by the numbers that they compute with. A run of it
-    begins without."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,8 +137,8 @@ def memory_forecast(
     rows = rows or _rows(recipe, micro_rows)
     if held_out is None:
         held_out = recipe.evaluate.batch_tokens if recipe.data.split.validation else 0  # a whole batch of it
-    run = _Run(recipe, config, micro_rows, rows, held_out, device, precision or _precision(recipe))
-    return _memory(run, _figures(run, desk))
+    run = PaperRun(recipe, config, micro_rows, rows, held_out, device, precision or _precision(recipe))
+    return _memory(run, figures(run, desk))
 
 
 def run_forecast(
@@ -188,8 +167,8 @@ def run_forecast(
         pace: seconds of its steps until now, where they were done as those to come will be.
         told: seconds in which the processes of a run tell each other the gradients of a step.
     """
-    run = _Run(recipe, config, micro_rows, rows, held_out, device, precision)
-    found, rates = _figures(run), calibrated(device)
+    run = PaperRun(recipe, config, micro_rows, rows, held_out, device, precision)
+    found, rates = figures(run), calibrated(device)
     reckoned = -(-rows // min(micro_rows, rows)) * rates.seconds(found.micro) + rates.seconds(found.update)
     step = pace or reckoned + told
     seconds = None if steps is None else steps * step
@@ -202,79 +181,7 @@ def run_forecast(
     return RunForecast(memory, step, seconds, cost, rates.made, min(micro_rows, rows), rows_open, spent > 0, bool(pace))
 
 
-LONG = 20.0
-"""Seconds of steps from which on a run says something of the machine."""
-
-
-_LATEST = 50
-_FEWEST = 5
-
-
-def own_pace(steps: Sequence[StepRecord]) -> float | None:
-    """Seconds of a step by the latest records of a run; None where they are too few to tell."""
-    latest = [step.seconds for step in steps[-_LATEST:]]
-    return statistics.median(latest) if len(latest) >= _FEWEST else None
-
-
-class Watch:
-    """Takes the time of the steps that are recorded; the first one, in which much is made ready, is left out.
-
-    Args:
-        record: is given every event.
-    """
-
-    def __init__(self, record: Callable[[Event], None]) -> None:
-        self._record = record
-        self._steps, self._seconds = 0, 0.0
-
-    def __call__(self, event: Event) -> None:
-        """Notes a step."""
-        if isinstance(event, StepRecord):
-            self._seconds += event.seconds if self._steps else 0.0
-            self._steps += 1
-        self._record(event)
-
-    def against(self, forecast: RunForecast, peak: int, price: float | None) -> dict[str, Any]:
-        """The forecast, and beside it what was: `actual`. Time and cost are of this sitting's steps.
-
-        Args:
-            peak: bytes at the most, of all sittings.
-        """
-        step = self._seconds / (self._steps - 1) if self._steps > 1 else None
-        seconds = None if step is None else step * self._steps
-        cost = None if price is None or seconds is None else round(price * seconds / 3600, 2)
-        actual = {
-            "memory": peak,
-            "step_seconds": None if step is None else float(f"{step:.4g}"),
-            "seconds": None if seconds is None else round(seconds, 1),
-            "cost": cost,
-        }
-        return {**forecast.plain(), "actual": actual}
-
-
-def misjudged(taken: dict[str, Any]) -> bool:
-    """Whether the steps of a run that lasted took less than half, or more than double of what was said: the calibration
-    is then not to be trusted.
-    """
-    actual = taken["actual"]
-    lasted = actual["seconds"] is not None and actual["seconds"] >= LONG
-    return lasted and not 0.5 <= taken["step_seconds"] / actual["step_seconds"] <= 2
-
-
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """A run as it was chosen: `rows` of a process's share, `micro_rows` of them at once, tokens that are held out."""
-
-    recipe: Recipe
-    config: AnyConfig
-    micro_rows: int
-    rows: int
-    held_out: int
-    device: torch.device
-    precision: Precision
-
-
-def _memory(run: _Run, found: Figures, held: int = 0) -> MemoryForecast:
+def _memory(run: PaperRun, found: Figures, held: int = 0) -> MemoryForecast:
     """What a footprint comes to in a process.
 
     Args:
@@ -282,7 +189,7 @@ def _memory(run: _Run, found: Figures, held: int = 0) -> MemoryForecast:
     """
     train, on_cpu = run.recipe.train, run.device.type == "cpu"
     caches = thread_caches() if held else not is_glibc()  # the command `tilth train` will drop them
-    more = {"batches": _waiting(run.recipe, run.rows)}
+    more = {"batches": waiting_bytes(run.recipe, run.rows)}
     if on_cpu:
         compiler = COMPILER if train.compile or (held and found.fresh) else 0
         more["process"] = max(PROCESS + compiler, held + LOADED)
@@ -316,81 +223,3 @@ def _precision(recipe: Recipe) -> Precision:
 def _rows(recipe: Recipe, micro_rows: int) -> int:
     batch = recipe.train.batch_tokens
     return micro_rows if batch == "all" else max(1, batch // recipe.model.context_length)
-
-
-def _figures(run: _Run, desk: Desk | None = None) -> Figures:
-    """Of the run's footprint, by all that it follows from."""
-    recipe, config, device = run.recipe, run.config, run.device
-    micro_rows = min(run.micro_rows, run.rows)
-    evaluated = max(1, min(recipe.evaluate.batch_tokens, run.held_out) // config.context_length)
-    plan = Plan(
-        partial(_model, recipe, config, run.precision, device),
-        lambda: Feed.of(_batch(recipe, micro_rows), device),
-        recipe.train,
-        run.precision,
-        device,
-        run.rows > micro_rows,
-        (lambda model: _evaluate(model, Feed.of(_batch(recipe, evaluated), device), run.precision))
-        if run.held_out
-        else None,
-    )
-    facts: dict[str, Any] = {
-        "model": config.model_dump(mode="json"),
-        "adapter": None if recipe.adapter is None else recipe.adapter.model_dump(mode="json"),
-        "train": recipe.train.model_dump(mode="json", exclude=_OF_NO_SHAPE),
-        "batch": [micro_rows, recipe.model.context_length, _apart(recipe), plan.accumulates],
-        "evaluated": evaluated if run.held_out else 0,
-        "in": [run.precision, device.type],
-    }
-    if not isinstance(config, WrappedConfig):
-        return known(facts, lambda: (desk or Desk()).footprint(plan))
-    facts["of"] = version("transformers")
-    logger = logging.getLogger("torch._subclasses.fake_tensor")  # it tells of each failure, with its traceback
-    logger.disabled, before = True, logger.disabled
-    try:
-        return known(facts, lambda: (desk or Desk()).footprint(plan))
-    except Exception as error:  # whatever their code does with numbers that are not there
-        raise NoForecastError(
-            f"{config.architecture} of transformers' cannot be run without numbers, so there is no forecast"
-        ) from error
-    finally:
-        logger.disabled = before
-
-
-def _model(recipe: Recipe, config: AnyConfig, precision: Precision, device: torch.device) -> AnyModel:
-    model = empty_model(config, device)
-    if recipe.adapter is not None:
-        apply_adapter(model, recipe.adapter, recipe.train.seed, dtype=DTYPES.get(precision))
-    if recipe.train.freeze:
-        freeze(model, recipe.train.freeze)
-    if recipe.train.activation_checkpointing == "full":
-        recompute_layers(model)
-    return model
-
-
-def _evaluate(model: AnyModel, feed: Feed, precision: Precision) -> None:
-    """One batch of an evaluation, with one of its pieces of logits: all are alike."""
-    hidden_RD, labels_R = feed.hidden(model, precision).flatten(0, 1), feed.labels.flatten()
-    rows = piece_rows(model)
-    piece_sums(model, hidden_RD[:rows], labels_R[:rows], precision)
-
-
-def _batch(recipe: Recipe, rows: int) -> Batch:
-    """Rows as this recipe's are, of nothing."""
-    length = recipe.model.context_length
-    ids = np.zeros((rows, length), np.int64)
-    apart = _apart(recipe)
-    doc_ids = np.ones((rows, length), np.int32) if apart else None
-    positions = np.zeros((rows, length), np.int64) if apart else None
-    return Batch(ids, ids, ids[:, 0], doc_ids, positions, recipe.train.objective != "masked_lm")
-
-
-def _waiting(recipe: Recipe, rows: int) -> int:
-    """Bytes of the batches that the loader holds ready, the one at work and the one in the making."""
-    ahead = 1 if recipe.train.batch_tokens == "all" else 4
-    return (ahead + 2) * rows * recipe.model.context_length * (8 + 8 + (12 if _apart(recipe) else 0))
-
-
-def _apart(recipe: Recipe) -> bool:
-    """Whether documents in a row do not see each other."""
-    return packing_of(recipe) is not None or not recipe.data.cross_document_attention

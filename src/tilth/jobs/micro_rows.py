@@ -20,7 +20,8 @@ import torch
 from tilth.core.environment import Precision
 from tilth.core.errors import RecipeError
 from tilth.data.loader import Loader
-from tilth.jobs.forecast_run import NoForecastError, memory_forecast
+from tilth.jobs.forecast_run import memory_forecast
+from tilth.jobs.paper_run import NoForecastError
 from tilth.jobs.recipe import Recipe
 from tilth.jobs.room import least_bytes, least_slots, parameters_of, room_of
 from tilth.model.precision import resolve_precision

@@ -25,9 +25,11 @@ from tilth.core.errors import IntegrityError
 from tilth.core.files import read_json
 from tilth.core.rundir import Message, RunFolder
 from tilth.data.dataset import Dataset
-from tilth.jobs.forecast_run import NoForecastError, RunForecast, Watch, misjudged, own_pace, run_forecast
+from tilth.jobs.forecast_run import RunForecast, run_forecast
+from tilth.jobs.paper_run import NoForecastError
 from tilth.jobs.recipe import Recipe
 from tilth.jobs.saying import Emit
+from tilth.jobs.watch import Watch, misjudged, own_pace
 from tilth.model.wrapped import AnyConfig
 from tilth.train.calibration import calibrated, doubt, is_kept, measure
 from tilth.train.optim import state_tensors

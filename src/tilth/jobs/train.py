@@ -27,7 +27,6 @@ from tilth.jobs.chats import format_of, stop_ids_of
 from tilth.jobs.decisions import Decisions, asked_of, changed
 from tilth.jobs.ending import end_run
 from tilth.jobs.final import write_identity
-from tilth.jobs.forecast_run import Watch
 from tilth.jobs.micro_rows import check_one_row, choose_micro_rows, choose_precision
 from tilth.jobs.outlook import Outlook
 from tilth.jobs.parts import build_parts, complete_model, device_name
@@ -38,6 +37,7 @@ from tilth.jobs.runs import dataset_facts, stored_recipe
 from tilth.jobs.samples import samples_of
 from tilth.jobs.saying import Emit, say_before, say_where
 from tilth.jobs.start import check_files, same_base, starting_model, write_base
+from tilth.jobs.watch import Watch
 from tilth.model.compiled import compiler_version
 from tilth.model.wrapped import AnyConfig, AnyModel, WrappedModel
 from tilth.train.trainer import Trainer

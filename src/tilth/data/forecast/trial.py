@@ -14,9 +14,8 @@ other half.
 from __future__ import annotations
 
 import time
-from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +26,9 @@ from tilth.data import leak_plan, pipeline
 from tilth.data.clean_plan import clean_parts
 from tilth.data.config import DataConfig
 from tilth.data.forecast.estimate import Stratum
+from tilth.data.forecast.groups import Group, Terms, counted, drawn_groups, tokens_of
 from tilth.data.forecast.reckon import Forecast, Seen, Taken, reckon
-from tilth.data.forecast.units import Found, Unit, by_kind, cut, draw, look, not_here
+from tilth.data.forecast.units import Found, look, not_here
 from tilth.data.sources import Input, Listing, SourceConfig, list_inputs
 from tilth.data.tasks import collect
 from tilth.data.tasks.split import AssignedPart
@@ -38,21 +38,6 @@ from tilth.tokenizer import TokenizerConfig
 
 _GOES = ((0,), (2,), (1, 3))  # the groups of each go, by their number modulo 4
 _ONE_PART = 1 << 60
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """How much of the sources is looked at.
-
-    Attributes:
-        sample_bytes: of all sources together, as they lie on disk.
-        seconds: no further go is begun when it would end later.
-        seed: draws the sample.
-    """
-
-    sample_bytes: int = 32_000_000
-    seconds: float = 60.0
-    seed: int = 0
 
 
 def foretell(
@@ -68,7 +53,7 @@ def foretell(
         DataError: nothing can be sampled, or nothing is left of the sample.
     """
     found = [look(source, base, workspace) for source in config.sources]
-    groups = _drawn(found, terms)
+    groups = drawn_groups(found, terms)
     if not groups:
         reasons = "; ".join(f"{one.source.source_name}: {why}" for one in found for why in one.missing)
         raise DataError(f"nothing of these sources can be sampled: {reasons}", "run `tilth prepare` without --dry-run")
@@ -100,35 +85,6 @@ def _of_documents(config: DataConfig, workspace: Path) -> tuple[DataConfig, list
     return config.model_copy(update={"shared_lines": None, "decontaminate": decontaminate}), notes
 
 
-@dataclass
-class _Group:
-    """A part of the sample: of files of one source and kind, which are `whole` bytes in all."""
-
-    source: int
-    kind: str
-    whole: int
-    units: list[Unit]
-    covered: int = 0
-    collected: Done | None = None
-    cleaned: Cleaned | None = None
-
-
-def _drawn(found: Sequence[Found], terms: Terms) -> list[_Group]:
-    whole = sum(one.size for one in found) or 1
-    least = terms.sample_bytes // (4 * len(found))
-    groups = []
-    for number, one in enumerate(found):
-        budget = max(terms.sample_bytes * one.size // whole, least)
-        for units in by_kind(cut(one, budget)):
-            size, kind = sum(unit.covered for unit in units), units[0].item.kind
-            files = {
-                unit.item.locator: unit.item.size for unit in units
-            }  # of a packed one only the beginning is a unit
-            drawn = draw(units, min(1.0, budget / max(1, one.size), budget / max(1, size)), terms.seed)
-            groups += [_Group(number, kind, sum(files.values()), own) for own in drawn]
-    return groups
-
-
 class _Trial:
     """The sample on its way through the tasks, and the clock."""
 
@@ -139,12 +95,12 @@ class _Trial:
         shop: Workshop,
         terms: Terms,
         found: Sequence[Found],
-        groups: Sequence[_Group],
+        groups: Sequence[Group],
         notes: Sequence[str] = (),
     ) -> None:
         self.config, self.tokenizer, self.shop, self.terms, self.found = config, tokenizer, shop, terms, found
         self.drawn = list(groups)
-        self.groups: list[_Group] = []
+        self.groups: list[Group] = []
         self.rates: list[float] = []
         """Of each go: seconds of one worker for a byte that is covered."""
         self.clock: dict[str, float] = {}
@@ -210,7 +166,7 @@ class _Trial:
             before = spent
             self._go(go)
 
-    def _go(self, go: list[_Group]) -> None:
+    def _go(self, go: list[Group]) -> None:
         began = time.perf_counter()
         tasks = [self._collect_task(group) for group in go]
         for group, done in zip(go, self.shop.run(tasks), strict=True):
@@ -225,7 +181,7 @@ class _Trial:
         self.rates.append(work * busy / max(1, sum(group.covered for group in go)))
         self.groups += go
 
-    def _collect_task(self, group: _Group) -> Task:
+    def _collect_task(self, group: Group) -> Task:
         source = self.found[group.source].source
         inputs = []
         for unit in group.units:
@@ -234,7 +190,7 @@ class _Trial:
             group.covered += covered
         return _collect_task(source, inputs)
 
-    def _parts(self, groups: Sequence[_Group]) -> list[Cleaned]:
+    def _parts(self, groups: Sequence[Group]) -> list[Cleaned]:
         parts = [group.cleaned for group in groups if group.cleaned is not None]
         if not sum(part.digests.facts["documents"] for part in parts):
             raise DataError("no document of the sample is left", "sample more (--sample SIZE), or prepare as it is")
@@ -254,7 +210,7 @@ class _Trial:
         self._parts(self.groups)
         return results
 
-    def _sub_samples(self) -> list[tuple[int, list[_Group]]]:
+    def _sub_samples(self) -> list[tuple[int, list[Group]]]:
         """The groups of a quarter, a half and all of the sample, so far as they differ, with their number."""
         goes = [
             [g for n, g in enumerate(self.drawn) if _before(n, number) and g in self.groups] for number in (1, 2, 3)
@@ -307,7 +263,7 @@ class _Trial:
             return 1.0
         pairs = zip(divided[halves[1]], parts[halves[1]], strict=True)
         again = self.shop.run([encode_task(d, p, assigned, trained, 1) for d, p in pairs])
-        learned, held_out = (sum(_tokens(done) for done in dones) for dones in (encoded[halves[1]], again))
+        learned, held_out = (sum(tokens_of(done) for done in dones) for dones in (encoded[halves[1]], again))
         return max(1.0, held_out / learned) if learned else 1.0
 
     def _strata(self, encoded: Sequence[Done]) -> list[Stratum]:
@@ -317,7 +273,7 @@ class _Trial:
             name = f"{self.found[group.source].source.source_name} ({group.kind})"
             stratum = strata.setdefault((group.source, group.kind), Stratum(name, group.whole))
             stratum.covered.append(group.covered)
-            stratum.groups.append(_counted(group, next(done) if group.cleaned is not None else None))
+            stratum.groups.append(counted(group, next(done) if group.cleaned is not None else None))
         return list(strata.values())
 
     def _sources(self) -> list[dict[str, Any]]:
@@ -345,37 +301,3 @@ def _collect_task(source: SourceConfig, inputs: Sequence[Input]) -> Task:
 
 def _before(group: int, goes: int) -> bool:
     return any(group % 4 in own for own in _GOES[:goes])
-
-
-def _tokens(done: Done) -> int:
-    return sum(split["tokens"] for split in done.facts.values() if isinstance(split, dict) and "tokens" in split)
-
-
-def _counted(group: _Group, encoded: Done | None) -> dict[str, float]:
-    """What the tasks say of a group."""
-    counted: defaultdict[str, float] = defaultdict(float)
-    assert group.collected is not None
-    tasks = [group.collected]
-    for part in group.collected.facts["parts"]:
-        counted["read_documents"] += part["documents"]
-        counted["read_text_bytes"] += part["text_bytes"]
-    if group.cleaned is not None and encoded is not None:
-        facts = group.cleaned.digests.facts
-        counted["cleaned_documents"], counted["cleaned_text_bytes"] = facts["documents"], facts["text_bytes"]
-        signed = [group.cleaned.signatures] if group.cleaned.signatures else []
-        tasks += [*group.cleaned.stages, group.cleaned.digests, *signed, encoded]
-        shards = [split for split in encoded.facts.values() if isinstance(split, dict) and "tokens" in split]
-        counted["encoded_bytes"] = sum(shard["text_bytes"] for shard in shards)  # without duplicates within the sample
-        counted["encoded_documents"] = sum(shard["documents"] for shard in shards)
-        counted["tokens"] = _tokens(encoded)
-        counted["dataset"] = _disk(encoded)
-    for done in tasks:
-        counted["disk"] += _disk(done)
-        for verdict, rules in done.facts["rules"].items():
-            for rule, number in rules.items():
-                counted[f"{verdict}:{rule}"] += number
-    return dict(counted)
-
-
-def _disk(done: Done) -> int:
-    return sum(path.stat().st_size for path in done.folder.rglob("*") if path.is_file())

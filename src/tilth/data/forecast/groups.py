@@ -1,0 +1,95 @@
+"""The groups that a sample is dealt out to, and what the tasks say of each.
+
+Terms                              how much is looked at
+drawn_groups(found, terms)         the sample, by source and kind of file
+counted(group, encoded)            what was counted in a group; `tokens_of` a task
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tilth.core.tasks import Done
+from tilth.data.forecast.units import Found, Unit, by_kind, cut, draw
+from tilth.data.workshop import Cleaned
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How much of the sources is looked at.
+
+    Attributes:
+        sample_bytes: of all sources together, as they lie on disk.
+        seconds: no further go is begun when it would end later.
+        seed: draws the sample.
+    """
+
+    sample_bytes: int = 32_000_000
+    seconds: float = 60.0
+    seed: int = 0
+
+
+@dataclass
+class Group:
+    """A part of the sample: of files of one source and kind, which are `whole` bytes in all."""
+
+    source: int
+    kind: str
+    whole: int
+    units: list[Unit]
+    covered: int = 0
+    collected: Done | None = None
+    cleaned: Cleaned | None = None
+
+
+def drawn_groups(found: Sequence[Found], terms: Terms) -> list[Group]:
+    """The sample: of each source and kind of file its share, dealt out to groups that stand for as much."""
+    whole = sum(one.size for one in found) or 1
+    least = terms.sample_bytes // (4 * len(found))
+    groups = []
+    for number, one in enumerate(found):
+        budget = max(terms.sample_bytes * one.size // whole, least)
+        for units in by_kind(cut(one, budget)):
+            size, kind = sum(unit.covered for unit in units), units[0].item.kind
+            # Of a packed file only the beginning is a unit.
+            files = {unit.item.locator: unit.item.size for unit in units}
+            drawn = draw(units, min(1.0, budget / max(1, one.size), budget / max(1, size)), terms.seed)
+            groups += [Group(number, kind, sum(files.values()), own) for own in drawn]
+    return groups
+
+
+def tokens_of(done: Done) -> int:
+    """How many tokens a task that encodes made."""
+    return sum(split["tokens"] for split in done.facts.values() if isinstance(split, dict) and "tokens" in split)
+
+
+def counted(group: Group, encoded: Done | None) -> dict[str, float]:
+    """What the tasks say of a group."""
+    counts: defaultdict[str, float] = defaultdict(float)
+    assert group.collected is not None
+    tasks = [group.collected]
+    for part in group.collected.facts["parts"]:
+        counts["read_documents"] += part["documents"]
+        counts["read_text_bytes"] += part["text_bytes"]
+    if group.cleaned is not None and encoded is not None:
+        facts = group.cleaned.digests.facts
+        counts["cleaned_documents"], counts["cleaned_text_bytes"] = facts["documents"], facts["text_bytes"]
+        signed = [group.cleaned.signatures] if group.cleaned.signatures else []
+        tasks += [*group.cleaned.stages, group.cleaned.digests, *signed, encoded]
+        shards = [split for split in encoded.facts.values() if isinstance(split, dict) and "tokens" in split]
+        counts["encoded_bytes"] = sum(shard["text_bytes"] for shard in shards)  # without duplicates within the sample
+        counts["encoded_documents"] = sum(shard["documents"] for shard in shards)
+        counts["tokens"] = tokens_of(encoded)
+        counts["dataset"] = _disk(encoded)
+    for done in tasks:
+        counts["disk"] += _disk(done)
+        for verdict, rules in done.facts["rules"].items():
+            for rule, number in rules.items():
+                counts[f"{verdict}:{rule}"] += number
+    return dict(counts)
+
+
+def _disk(done: Done) -> int:
+    return sum(path.stat().st_size for path in done.folder.rglob("*") if path.is_file())

@@ -1,0 +1,132 @@
+"""A run on paper: what its recipe makes of it is executed without numbers or memory, and what that takes is counted.
+
+    figures(run) -> Figures        memory and work of a step and of an evaluation (train/footprint.py)
+    waiting_bytes(recipe, rows)    of the batches that a loader holds
+
+A footprint is kept by all that it follows from (train/known.py): what decides one and lies elsewhere must be in the
+facts.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import torch
+
+from tilth.core.environment import Precision
+from tilth.data.batch import Batch
+from tilth.data.feed import Feed
+from tilth.evaluate.evaluator import piece_rows, piece_sums
+from tilth.jobs.objectives import packing_of
+from tilth.jobs.recipe import Recipe
+from tilth.model.adapters import apply_adapter
+from tilth.model.freezing import freeze
+from tilth.model.precision import DTYPES
+from tilth.model.recompute import recompute_layers
+from tilth.model.wrapped import AnyConfig, AnyModel, empty_model
+from tilth.model.wrapped_config import WrappedConfig
+from tilth.train.footprint import Desk, Plan
+from tilth.train.known import Figures, known
+
+_OF_NO_SHAPE = {"steps", "tokens", "epochs", "hours", "seed", "schedule", "checkpoint", "price_per_hour"}
+
+
+class NoForecastError(Exception):
+    """A class of transformers' that cannot be run on paper: some go by the numbers that they compute with. A run of it
+    begins without."""
+
+
+@dataclass(frozen=True, slots=True)
+class PaperRun:
+    """A run as it was chosen: `rows` of a process's share, `micro_rows` of them at once, tokens that are held out."""
+
+    recipe: Recipe
+    config: AnyConfig
+    micro_rows: int
+    rows: int
+    held_out: int
+    device: torch.device
+    precision: Precision
+
+
+def figures(run: PaperRun, desk: Desk | None = None) -> Figures:
+    """Of the run's footprint, by all that it follows from."""
+    recipe, config, device = run.recipe, run.config, run.device
+    micro_rows = min(run.micro_rows, run.rows)
+    evaluated = max(1, min(recipe.evaluate.batch_tokens, run.held_out) // config.context_length)
+    plan = Plan(
+        partial(_model, recipe, config, run.precision, device),
+        lambda: Feed.of(_batch(recipe, micro_rows), device),
+        recipe.train,
+        run.precision,
+        device,
+        run.rows > micro_rows,
+        (lambda model: _evaluate(model, Feed.of(_batch(recipe, evaluated), device), run.precision))
+        if run.held_out
+        else None,
+    )
+    facts: dict[str, Any] = {
+        "model": config.model_dump(mode="json"),
+        "adapter": None if recipe.adapter is None else recipe.adapter.model_dump(mode="json"),
+        "train": recipe.train.model_dump(mode="json", exclude=_OF_NO_SHAPE),
+        "batch": [micro_rows, recipe.model.context_length, _apart(recipe), plan.accumulates],
+        "evaluated": evaluated if run.held_out else 0,
+        "in": [run.precision, device.type],
+    }
+    if not isinstance(config, WrappedConfig):
+        return known(facts, lambda: (desk or Desk()).footprint(plan))
+    facts["of"] = version("transformers")
+    logger = logging.getLogger("torch._subclasses.fake_tensor")  # it tells of each failure, with its traceback
+    logger.disabled, before = True, logger.disabled
+    try:
+        return known(facts, lambda: (desk or Desk()).footprint(plan))
+    except Exception as error:  # whatever their code does with numbers that are not there
+        raise NoForecastError(
+            f"{config.architecture} of transformers' cannot be run without numbers, so there is no forecast"
+        ) from error
+    finally:
+        logger.disabled = before
+
+
+def _model(recipe: Recipe, config: AnyConfig, precision: Precision, device: torch.device) -> AnyModel:
+    model = empty_model(config, device)
+    if recipe.adapter is not None:
+        apply_adapter(model, recipe.adapter, recipe.train.seed, dtype=DTYPES.get(precision))
+    if recipe.train.freeze:
+        freeze(model, recipe.train.freeze)
+    if recipe.train.activation_checkpointing == "full":
+        recompute_layers(model)
+    return model
+
+
+def _evaluate(model: AnyModel, feed: Feed, precision: Precision) -> None:
+    """One batch of an evaluation, with one of its pieces of logits: all are alike."""
+    hidden_RD, labels_R = feed.hidden(model, precision).flatten(0, 1), feed.labels.flatten()
+    rows = piece_rows(model)
+    piece_sums(model, hidden_RD[:rows], labels_R[:rows], precision)
+
+
+def _batch(recipe: Recipe, rows: int) -> Batch:
+    """Rows as this recipe's are, of nothing."""
+    length = recipe.model.context_length
+    ids = np.zeros((rows, length), np.int64)
+    apart = _apart(recipe)
+    doc_ids = np.ones((rows, length), np.int32) if apart else None
+    positions = np.zeros((rows, length), np.int64) if apart else None
+    return Batch(ids, ids, ids[:, 0], doc_ids, positions, recipe.train.objective != "masked_lm")
+
+
+def waiting_bytes(recipe: Recipe, rows: int) -> int:
+    """Bytes of the batches that the loader holds ready, the one at work and the one in the making."""
+    ahead = 1 if recipe.train.batch_tokens == "all" else 4
+    return (ahead + 2) * rows * recipe.model.context_length * (8 + 8 + (12 if _apart(recipe) else 0))
+
+
+def _apart(recipe: Recipe) -> bool:
+    """Whether documents in a row do not see each other."""
+    return packing_of(recipe) is not None or not recipe.data.cross_document_attention
