@@ -187,3 +187,14 @@ def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:
         load_model(model, bad, tmp_path)
     for words in ("bias is missing", "extra is unknown", "weight is [2, 4], not [2, 3]"):
         assert words in str(caught.value)
+
+
+def test_where_none_verifies_that_is_an_error_and_all_stay(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path)
+    for step in (1, 2):
+        folder = store.save(step, {"model": {"w": torch.arange(4.0)}}, {})
+        (folder / "state.json").unlink()
+    for _ in range(2):
+        with pytest.raises(CheckpointError, match=r"no checkpoint in .* verifies: .*step-00000002.*; .*step-00000001"):
+            store.latest()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000001", "step-00000002"]

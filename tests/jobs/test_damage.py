@@ -173,6 +173,17 @@ def test_a_damaged_checkpoint_is_set_aside(trained: Path, cli: Cli, name: str, d
     assert cli("generate", "runs/small", "--checkpoint", "latest").code == 0
 
 
+def test_where_no_checkpoint_verifies_nothing_is_trained_anew(trained: Path, cli: Cli) -> None:
+    run = trained / "runs" / "small"
+    for path in (run / "checkpoints").glob("step-*/model.safetensors"):
+        flip(path, 200)
+    before = hashes(run)
+    for sets in (SMALL, [*SMALL, "train.steps=14"]):
+        cli("train", "r.yaml", sets=sets).expect_fault(4, "checkpoints verifies: ", "step-00000012 is damaged", "--run")
+    after = hashes(run)
+    assert {name: after[name] for name in before if name.startswith(("final", "checkpoints"))}.items() <= before.items()
+
+
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json", "manifest.json"])
 def test_an_altered_final_model(trained: Path, cli: Cli, name: str) -> None:
     flip(trained / "runs" / "small" / "final" / name, 40)

@@ -77,15 +77,26 @@ class CheckpointStore:
 
         Args:
             set_aside: give the damaged ones another name; only for the one process that holds the run folder.
+
+        Raises:
+            CheckpointError: there are some, and none verifies; all keep their names.
         """
-        messages: list[str] = []
+        bad: list[tuple[Path, str]] = []
         for step, path in sorted(self._all(), reverse=True):
             try:
-                return self._verified(path, step), messages
+                found = self._verified(path, step)
             except CheckpointError as error:
-                done = f"set aside as {self._set_aside(path).name}" if set_aside else "passed over"
-                messages.append(f"{error.message}; {done}")
-        return None, messages
+                bad.append((path, error.message))
+                continue
+            done = (f"set aside as {self._set_aside(path).name}" if set_aside else "passed over" for path, _ in bad)
+            return found, [f"{message}; {then}" for (_, message), then in zip(bad, done, strict=True)]
+        if bad:
+            more = f" (and {len(bad) - 3} more)" if len(bad) > 3 else ""
+            raise CheckpointError(
+                f"no checkpoint in {self.folder} verifies: {'; '.join(message for _, message in bad[:3])}{more}",
+                "bring one of them back from a copy; to train anew, name another folder with --run, or remove this one",
+            )
+        return None, []
 
     def at(self, step: int) -> Checkpoint:
         """The checkpoint of a step, verified; CheckpointError when there is none or it is damaged."""
