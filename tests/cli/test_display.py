@@ -134,14 +134,16 @@ def test_every_other_event_has_its_plain_line() -> None:
         watched.feed(
             evaluation(50, 2.3074, best=True),
             evaluation(60, 2.5, best=False),
-            SampleRecord(60, "\n", "\nTo be\nor"),
+            SampleRecord(60, "\n", "To be\nor"),
+            SampleRecord(60, "", "not"),
             CheckpointRecord(60, "run/checkpoints/step-00000060", 0.1),
             Message(0, "warning", "set aside\n  remedy: none"),
         )
     assert watched.lines == [
         "step 50  validation  loss 2.3074  accuracy 31.8%  best",
         "step 60  validation  loss 2.5000  accuracy 31.8%",
-        "step 60  sample  \\nTo be\\nor",
+        "step 60  sample after '\\n':  To be\\nor",
+        "step 60  sample  not",
         "step 60  checkpoint run/checkpoints/step-00000060",
         "step 0  warning: set aside remedy: none",
     ]
@@ -283,9 +285,11 @@ def test_no_line_is_wider_than_the_console(width: int) -> None:
 def test_lines_stay_above_the_live_display_which_is_drawn_once_at_the_end() -> None:
     watched = Watched(Limits(10), plain=False)
     with watched.show:
-        watched.feed(SampleRecord(5, "To be", "To be\nor not"), evaluation(5, 2.0, True), CheckpointRecord(5, "p", 0.1))
+        watched.feed(
+            step(5), SampleRecord(5, "To be", "\nor not"), evaluation(5, 2.0, True), CheckpointRecord(5, "p", 0.1)
+        )
     text = ESCAPE.sub("", watched.out.getvalue())
-    assert "sample at step 5\nTo be\nor not\n" in text and "step 5  validation  loss 2.0000" in text
+    assert "sample at step 5 after 'To be':\n\nor not\n" in text and "step 5  validation  loss 2.0000" in text
     assert text.rindex("sample at step 5") < text.rindex("elapsed") and "checkpoint p" not in text
     assert watched.out.getvalue().count("\x1b[?25l") == watched.out.getvalue().count("\x1b[?25h") == 1  # the cursor
 
@@ -384,3 +388,11 @@ def test_a_run_outlives_the_reader_of_its_pipe() -> None:
 def test_no_heavy_library_is_loaded() -> None:
     script = "import sys, tilth.cli.display; print([m for m in ('torch', 'numpy', 'pyarrow') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, check=True).stdout == b"[]\n"
+
+
+def test_where_nothing_is_trained_no_drawing_is_left() -> None:
+    watched = Watched(Limits(10), plain=False)
+    with watched.show:
+        watched.feed(Message(5, "info", "done: it ended"))
+    assert watched.out.getvalue().rstrip().endswith("\x1b[2K"), "the drawing is wiped"
+    assert "done: it ended" in watched.out.getvalue()

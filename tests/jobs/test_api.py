@@ -87,7 +87,8 @@ def test_training_says_how_far_it_is_unless_told_otherwise(
     tilth.train(tilth.load_recipe("r.yaml", [*SMALL, "train.steps=15"]))
     said, err = capfd.readouterr()
     assert not said and "step 12  info: going on after step 12" in err and "preparing" not in err, "it was prepared"
-    assert re.findall(r"^(step \d+)  loss ", err, re.M) == ["step 13", "step 14", "step 15"]
+    assert re.findall(r"^(step \S+)  loss ", err, re.M) == ["step 13/15", "step 14/15", "step 15/15"]
+    assert re.search(r"^step 15/15  .* tokens/s  eta 0", err, re.M)
     assert "step 15  validation  loss " in err and "step 15  checkpoint " in err and "step 15  sample  " in err
     for emit in (None, print):
         (trained / "runs" / "small").rename(trained / f"before {emit}")
@@ -103,5 +104,7 @@ def test_lines_of_a_long_run_are_few_and_obey_no_terminal(capsys: pytest.Capture
         now += 1.0
         lines(StepRecord(step, step, 2.0, 1.0, 1e-3, 1.0, 0.0, 1.0, None, 0, 0, 0, 0))
     assert 600 < len(capsys.readouterr().err.splitlines()) < 900
+    lines(SampleRecord(1, "q", "b"))
+    assert capsys.readouterr().err == "step 1  sample after 'q':  b\n"
     lines(SampleRecord(1, "", "a\n\x1b[2J\x9b\ud800é"))
     assert capsys.readouterr().err == "step 1  sample  a\\n\\x1b[2J\\x9b\\ud800é\n"

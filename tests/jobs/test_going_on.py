@@ -203,6 +203,7 @@ def test_quickstart_goes_on_with_the_recipe_that_it_began_with(tmp_path: Path) -
     assert quickstart_recipe(tmp_path, None, None) == before
     longer = quickstart_recipe(tmp_path, 6, None)
     assert longer.train.seed == 99 and longer.train.hours == 0.1
+    assert longer.train.steps is None, "what ended it before does not end it again"
     other = load_shipped("my-text")
     shutil.rmtree(tmp_path / "final")
     run.claim(other.plain(), {"folder": "d", "fingerprint": "f"})

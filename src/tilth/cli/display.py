@@ -264,7 +264,7 @@ class TrainDisplay:
         state.ended = self._clock()
         if self._screen.plain and state.last and state.last.step != self._said_step:
             self._screen.say(self._step_line(state.last))
-        self._screen.stop()
+        self._screen.stop(leave=state.last is not None)  # where nothing was trained the events have said why
 
     def __call__(self, event: Event) -> None:
         """Shows an event."""
@@ -311,7 +311,8 @@ class TrainDisplay:
                 style = "" if event.level == "info" else "yellow"
                 return Text(f"{where}{flat(event.level)}: {flat(event.text)}", style)
             case SampleRecord():
-                return f"{where}sample  {printable(event.text)}" if self._screen.plain else _sample(event)
+                said = f"{where}sample{_after(event)}  {printable(event.text)}"
+                return said if self._screen.plain else _sample(event)
         return None
 
 
@@ -321,8 +322,10 @@ def _norm(record: StepRecord) -> str:
 
 
 def _sample(record: SampleRecord) -> Text:
-    """A sample as a block: the prompt dim, what the model wrote not, line feeds as they are."""
-    text = Text(f"sample at step {record.step}", "bold")
-    given = record.prompt if record.text.startswith(record.prompt) else ""
-    text.append("\n" + printable(given, lines=True), "not bold dim")
-    return text.append(printable(record.text[len(given) :], lines=True) + "\n", "not bold")
+    """A sample as a block, line feeds as they are."""
+    text = Text(f"sample at step {record.step}{_after(record)}", "bold")
+    return text.append("\n" + printable(record.text, lines=True) + "\n", "not bold")
+
+
+def _after(record: SampleRecord) -> str:
+    return f" after '{printable(record.prompt)}':" if record.prompt else ""

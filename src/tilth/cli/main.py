@@ -69,7 +69,7 @@ def quickstart(
     workers: Workers = None,
     minutes: Annotated[
         float | None,
-        typer.Option(min=0.01, help="How long to train in all; more than before goes on.  [default: 2]"),
+        typer.Option(min=0.01, help="How long to train in all; more than before goes on.  [default: 2, or as before]"),
     ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Train this many steps in all, instead of minutes.")] = None,
     with_chat: Annotated[

@@ -63,9 +63,10 @@ class Screen:
         if self._live:
             self._live.start(refresh=True)
 
-    def stop(self) -> None:
-        """Leaves the last state of the drawing where it is."""
+    def stop(self, *, leave: bool = True) -> None:
+        """Ends the drawing: its last state is left where it is, or taken away."""
         if self._live:
+            self._live.transient = not leave
             with suppress(OSError):
                 self._live.stop()
 

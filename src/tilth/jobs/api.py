@@ -13,6 +13,7 @@ from tilth.core.rundir import EvaluationRecord, Event, RunFolder, SampleRecord, 
 from tilth.data.dataset import Dataset
 from tilth.evaluate.metrics import Metrics
 from tilth.export.hf import DtypeName, Exported
+from tilth.jobs.batches import planned_steps
 from tilth.jobs.evaluate import evaluate_run
 from tilth.jobs.export import export_adapter, export_model
 from tilth.jobs.lines import Lines
@@ -73,6 +74,8 @@ def train(
     check_before(recipe, folder)
     dataset, notes = dataset_for_training(recipe, Path(workspace), workers, on_done=lines.done if lines else None)
     notes += before_training(recipe, dataset, folder)
+    if lines:
+        lines.expect(planned_steps(recipe, dataset))
     return train_model(recipe, dataset, folder, lines if emit == "lines" else emit, notes)
 
 

@@ -29,7 +29,7 @@ def quickstart_recipe(
     if steps is not None:
         overrides += ["train.hours=null", f"train.steps={steps}"]
     elif minutes is not None:
-        overrides += [f"train.hours={minutes / 60}"]
+        overrides += ["train.steps=null", f"train.hours={minutes / 60}"]
     shipped, folder = load_shipped(name, overrides), RunFolder(run)
     if not (run / "recipe.json").exists():
         return shipped
