@@ -31,6 +31,8 @@ PlainT = TypeVar("PlainT")
 
 PATIENCE = timedelta(minutes=30)
 """How long a process waits for the others: what one does alone (a checkpoint, a sample) may take minutes."""
+_MESSAGE = 1 << 26
+"""Numbers that go in one message, about: gathered into one they take memory besides."""
 _ENVELOPE = 1024  # bytes of the first message from process 0, which is the only one where all fits into it
 
 
@@ -77,7 +79,9 @@ class Runtime:
         """The sums over all processes of a few numbers, in double precision (which mps, for one, does not have)."""
         if self.world_size == 1:
             return values
-        summed: list[float] = self.sum(torch.tensor(values, dtype=torch.float64, device=self._mailbox)).tolist()
+        message = self.sum(torch.tensor(values, dtype=torch.float64, device=self._mailbox))
+        with _with_the_others():  # nccl says here, and not before, that one is gone
+            summed: list[float] = message.tolist()
         return summed
 
     @property
@@ -86,11 +90,10 @@ class Runtime:
         return self.device if self.device.type == "cuda" else torch.device("cpu")
 
     def sum_all(self, tensors: list[Tensor]) -> None:
-        """Sums many tensors over all processes, in place, with one message per dtype instead of one per tensor."""
+        """Sums many tensors over all processes, in place, with few messages instead of one per tensor."""
         if self.world_size == 1:
             return
-        for dtype in dict.fromkeys(t.dtype for t in tensors):  # in one order on every process
-            group = [t for t in tensors if t.dtype == dtype]
+        for group in _messages(tensors):
             flat = self.sum(torch.cat([t.flatten() for t in group]))
             offset = 0
             for tensor in group:
@@ -131,12 +134,26 @@ class Runtime:
         message = message.to(self._mailbox)
         with _with_the_others():
             dist.broadcast(message, 0)
-        return message.cpu().numpy().tobytes()
+            return message.cpu().numpy().tobytes()
 
     def stop(self) -> None:
         """Leaves the process group."""
         if self.world_size > 1 and dist.is_initialized():
             dist.destroy_process_group()
+
+
+def _messages(tensors: list[Tensor]) -> Iterator[list[Tensor]]:
+    """Tensors of one dtype, of about `_MESSAGE` numbers together: the same, in one order, on every process."""
+    for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):
+        group: list[Tensor] = []
+        for tensor in tensors:
+            if tensor.dtype != dtype:
+                continue
+            if group and sum(one.numel() for one in group) + tensor.numel() > _MESSAGE:
+                yield group
+                group = []
+            group.append(tensor)
+        yield group
 
 
 def _told(

@@ -16,8 +16,8 @@ from tilth.evaluate.metrics import Metrics
 from tilth.model.precision import autocast
 from tilth.model.wrapped import AnyModel
 
-PIECE = 1 << 21
-"""Logits that are held at a time; see train/loss.py for the measurement."""
+PIECE, LARGE_PIECE = 1 << 21, 1 << 27
+"""Logits that are held at a time, on a CPU and on an accelerator; see train/loss.py for why."""
 
 
 @torch.no_grad()
@@ -49,23 +49,23 @@ def _batch_sums(model: AnyModel, batch: Batch, device: torch.device, precision: 
     feed = Feed.of(batch, device)
     hidden_RD, labels_R = feed.hidden(model, precision).flatten(0, 1), feed.labels.flatten()
     rows = piece_rows(model)
-    sums = torch.zeros(3, dtype=torch.float64)
-    for start in range(0, len(labels_R), rows):
-        piece = slice(start, start + rows)
-        sums += piece_sums(model, hidden_RD[piece], labels_R[piece], precision)
-    return sums
+    pieces = (slice(start, start + rows) for start in range(0, len(labels_R), rows))
+    sums = [piece_sums(model, hidden_RD[piece], labels_R[piece], precision) for piece in pieces]
+    return torch.stack(sums).cpu().double().sum(0)
 
 
 def piece_rows(model: AnyModel) -> int:
     """Positions whose logits are held at a time."""
-    return max(64, PIECE // len(model.output_weight))
+    weight = model.output_weight
+    return max(64, (PIECE if weight.device.type == "cpu" else LARGE_PIECE) // len(weight))
 
 
 def piece_sums(model: AnyModel, hidden_RD: Tensor, labels_R: Tensor, precision: Precision) -> Tensor:
-    """The three sums of some positions [3], on the CPU."""
+    """The three sums of some positions [3], in double precision where the device has it."""
     with autocast(precision, hidden_RD.device):
         logits = model.logits(hidden_RD).float()
     losses = torch.nn.functional.cross_entropy(logits, labels_R, ignore_index=IGNORE, reduction="none")
     valid = labels_R != IGNORE
     correct = (logits.argmax(-1) == labels_R) & valid
-    return torch.stack([part.cpu().double().sum() for part in (losses, correct, valid)])
+    exact = torch.float32 if logits.device.type == "mps" else torch.float64
+    return torch.stack([part.sum(dtype=exact) for part in (losses, correct, valid)])

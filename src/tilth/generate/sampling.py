@@ -29,7 +29,7 @@ class Sampler:
             return logits_BV.argmax(-1)
         probabilities, ids = candidates(logits_BV.float(), self.config)
         draws = torch.tensor([stream.random() for stream in self._streams], dtype=torch.float64)
-        cumulative = probabilities.double().cpu().cumsum(-1)
+        cumulative = probabilities.cpu().double().cumsum(-1)
         chosen = torch.searchsorted(cumulative, (draws * cumulative[:, -1])[:, None], right=True)
         return ids.gather(-1, chosen.clamp(max=ids.shape[-1] - 1).to(ids.device))[:, 0]
 

@@ -189,8 +189,9 @@ def _memory(run: PaperRun, found: Figures, held: int = 0) -> MemoryForecast:
     """
     train, on_cpu = run.recipe.train, run.device.type == "cpu"
     caches = thread_caches() if held else not is_glibc()  # the command `tilth train` will drop them
-    more = {"batches": waiting_bytes(run.recipe, run.rows)}
+    more: dict[str, int] = {}
     if on_cpu:
+        more["batches"] = waiting_bytes(run.recipe, run.rows)
         compiler = COMPILER if train.compile or (held and found.fresh) else 0
         more["process"] = max(PROCESS + compiler, held + LOADED)
 

@@ -78,7 +78,7 @@ def figures(run: PaperRun, desk: Desk | None = None) -> Figures:
         "evaluated": evaluated if run.held_out else 0,
         "in": [run.precision, device.type],
     }
-    if not isinstance(config, WrappedConfig):
+    if not isinstance(config, WrappedConfig) and device.type == "cpu":
         return known(facts, lambda: (desk or Desk()).footprint(plan))
     facts["of"] = version("transformers")
     logger = logging.getLogger("torch._subclasses.fake_tensor")  # it tells of each failure, with its traceback
@@ -86,8 +86,9 @@ def figures(run: PaperRun, desk: Desk | None = None) -> Figures:
     try:
         return known(facts, lambda: (desk or Desk()).footprint(plan))
     except Exception as error:  # whatever their code does with numbers that are not there
+        what = f"{config.architecture} of transformers'" if isinstance(config, WrappedConfig) else "the model"
         raise NoForecastError(
-            f"{config.architecture} of transformers' cannot be run without numbers, so there is no forecast"
+            f"{what} cannot be run without numbers on {device.type}, so there is no forecast"
         ) from error
     finally:
         logger.disabled = before

@@ -3,6 +3,7 @@
 starting_model(recipe, base, …)     the model, and what every checkpoint of the run says of its base
 base_model(base, device, seed)      a checkpoint with its weights
 wrapped_model(place, config, …)     one of an architecture that tilth does not have
+reads_masks(recipe, config)         whether attention goes by masks
 same_base(checkpoint, said)         refuses to go on beside another base
 write_base(folder, recipe, …)       says beside an adapter which base it belongs to
 check_files(base)                   whether its files hold what they claim, before anything is loaded
@@ -23,7 +24,7 @@ from tilth.checkpoint.tensors import count_elements, load_model, read_tensors
 from tilth.checkpoint.trainable import base_fingerprint, check_base
 from tilth.core.allocator import keep_freed_blocks, return_freed_blocks
 from tilth.core.environment import Precision
-from tilth.core.errors import CheckpointError
+from tilth.core.errors import CheckpointError, RecipeError
 from tilth.core.files import write_json
 from tilth.jobs.base import Base
 from tilth.jobs.objectives import packing_of
@@ -161,11 +162,31 @@ def starting_model(
     if recipe.train.freeze:
         freeze(model, recipe.train.freeze)
     if recipe.train.activation_checkpointing == "full":
+        _check_recomputing(recipe, config, device)
         return_freed_blocks()  # else holes take what it saves: measured 1.19 GB of which 0.74 were alive
         recompute_layers(model)
     else:
         keep_freed_blocks()
     return model, said
+
+
+def _check_recomputing(recipe: Recipe, config: AnyConfig, device: torch.device) -> None:
+    """On mps torch does not give a layer that is computed again the draws that it had."""
+    drops = [name for name in ("dropout", "attention_dropout") if getattr(config, name, None)]
+    drops += ["adapter.dropout"] if recipe.adapter is not None and recipe.adapter.dropout else []
+    if device.type == "mps" and drops:
+        raise RecipeError(
+            f"train.activation_checkpointing full with {', '.join(drops)} on mps: a layer would be computed again with "
+            "other draws, and its gradient be wrong",
+            "set train.activation_checkpointing: none, or no dropout",
+        )
+
+
+def reads_masks(recipe: Recipe, config: AnyConfig) -> bool:
+    """Whether not every position sees all those before it, and those alone."""
+    whole = recipe.data.cross_document_attention and not packing_of(recipe)
+    window = getattr(config, "sliding_window", None) is not None
+    return not whole or window or recipe.train.objective == "masked_lm"
 
 
 def same_base(checkpoint: Checkpoint, said: Mapping[str, str]) -> None:

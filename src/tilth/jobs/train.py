@@ -36,8 +36,9 @@ from tilth.jobs.room import check_room, memory_errors
 from tilth.jobs.runs import dataset_facts, stored_recipe
 from tilth.jobs.samples import samples_of
 from tilth.jobs.saying import Emit, say_before, say_where
-from tilth.jobs.start import check_files, same_base, starting_model, write_base
+from tilth.jobs.start import check_files, reads_masks, same_base, starting_model, write_base
 from tilth.jobs.watch import Watch
+from tilth.model.attention import avoid_broken_kernels
 from tilth.model.compiled import compiler_version
 from tilth.model.wrapped import AnyConfig, AnyModel, WrappedModel
 from tilth.train.trainer import Trainer
@@ -136,6 +137,8 @@ def _assemble(
     """The trainer where the checkpoint left it; what could not be read on the way; how blocks are compiled, told."""
     recipe, runtime, folder, config = sitting.recipe, sitting.runtime, sitting.folder, sitting.config
     device, share_rows = runtime.device, loader.share_rows
+    if device.type == "cuda" and reads_masks(recipe, config):
+        avoid_broken_kernels(config.context_length)
     decisions = Decisions(recipe, folder, runtime, device_name(runtime), checkpoint)
     precision = decisions.take("precision", lambda: choose_precision(recipe, config, share_rows, device))
     check_one_row(recipe, config, device, precision)

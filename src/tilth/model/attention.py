@@ -84,10 +84,23 @@ def attend(
         return attend_in_chunks(q_BHTN, k_BKSN, v_BKSN, mask, scale)
     causal = causal and mask is None and queries > 1
     grouped = q_BHTN.shape[1] != k_BKSN.shape[1]
+    if grouped and mask is not None and q_BHTN.device.type == "cuda":
+        # torch 2.13's fused kernels take a mask or groups; with both, all scores would be written out.
+        groups = q_BHTN.shape[1] // k_BKSN.shape[1]
+        k_BKSN, v_BKSN, grouped = k_BKSN.repeat_interleave(groups, 1), v_BKSN.repeat_interleave(groups, 1), False
     p = dropout.p if dropout is not None and drops else 0.0
     return F.scaled_dot_product_attention(
         q_BHTN, k_BKSN, v_BKSN, attn_mask=mask, dropout_p=p, is_causal=causal, scale=scale, enable_gqa=grouped
     )
+
+
+def avoid_broken_kernels(context_length: int) -> None:
+    """To be called before anything is computed with masks on CUDA. From torch 2.11 on cuDNN's kernel comes first there
+    on Hopper and Blackwell; with a mask its gradient of the queries can be no number where T % 128 is 64
+    (https://github.com/pytorch/pytorch/issues/196678).
+    """
+    if context_length % 128 == 64:
+        torch.backends.cuda.enable_cudnn_sdp(False)
 
 
 def causal_mask(queries: int, keys: int, device: torch.device) -> Tensor:

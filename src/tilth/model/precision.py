@@ -26,7 +26,7 @@ def resolve_precision(wanted: Precision, device: torch.device, rows: int, width:
     if wanted != "auto":
         return wanted
     if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     if device.type != "cpu":
         return "fp32"
     fp32, bf16 = (_product_seconds(rows, width, inner, dtype) for dtype in (torch.float32, torch.bfloat16))

@@ -35,13 +35,22 @@ from tilth.core.files import disk, read_sealed, write_sealed
 from tilth.train.meter import Kind
 from tilth.train.torch_optim import AdamW
 
-VERSION = 2
+VERSION = 3
 REPEATS = 3
 PATIENCE = 0.1
 """Seconds for which each measurement is repeated: on a busy machine one of many repeats is undisturbed."""
 _DTYPES = (torch.float32, torch.bfloat16)
 _SIDES = ((128, 128, 128), (512, 256, 256), (1024, 768, 768))
 _NUMBERS = (1 << 12, 1 << 18, 1 << 23)
+_ATTENTION = ((2, 4, 256, 64),)
+_PARAMETERS = (1 << 21,)
+_LARGER: dict[str, tuple[Any, ...]] = {
+    "sides": ((4096, 1024, 1024), (16384, 1024, 4096)),
+    "numbers": (1 << 27,),
+    "attention": ((8, 12, 1024, 64),),
+    "parameters": (1 << 26,),
+}
+"""Besides, on a GPU, which is not at work yet with what fills a CPU."""
 _CACHE, _MOST = 96 << 20, 128
 """Bytes that a measurement goes over before it comes to the same again; sets of tensors at the most."""
 _CHAIN = 50
@@ -141,13 +150,18 @@ def _key(device: torch.device) -> str:
 def measure(device: torch.device, key: str) -> Calibration:
     """Two seconds or so of measuring."""
     curves: dict[str, Curve] = {}
+
+    def sizes(of_a_cpu: tuple[Any, ...], larger: str) -> tuple[Any, ...]:
+        return of_a_cpu + _LARGER[larger] if device.type == "cuda" else of_a_cpu
+
     for dtype in _DTYPES:
         name = str(dtype).removeprefix("torch.")
-        curves[f"product/{name}"] = [_product(device, dtype, *sides) for sides in _SIDES]
-        curves[f"attention/{name}"] = [_attention(device, dtype)]
+        curves[f"product/{name}"] = [_product(device, dtype, *sides) for sides in sizes(_SIDES, "sides")]
+        shapes = sizes(_ATTENTION, "attention")
+        curves[f"attention/{name}"] = [_attention(device, dtype, shape) for shape in shapes]
     for name, work in (("pass", torch.neg), ("slow", _aten.gelu.out)):
-        curves[f"{name}/float32"] = [_pass(device, work, numbers) for numbers in _NUMBERS]
-    curves["update/float32"] = [_update(device)]
+        curves[f"{name}/float32"] = [_pass(device, work, numbers) for numbers in sizes(_NUMBERS, "numbers")]
+    curves["update/float32"] = [_update(device, numbers) for numbers in sizes(_PARAMETERS, "parameters")]
     return Calibration(date.today().isoformat(), key, curves, _call(device))
 
 
@@ -160,6 +174,8 @@ def _best(device: torch.device, works: Sequence[Callable[[], Any]]) -> float:
             work()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
+        elif device.type == "mps":
+            torch.mps.synchronize()
         found.append(time.perf_counter() - start)
     return min(found[1:]) / len(works)
 
@@ -189,9 +205,7 @@ def _product(device: torch.device, dtype: torch.dtype, rows: int, width: int, in
     return 2.0 * rows * width * inner, _best(device, works)
 
 
-def _attention(device: torch.device, dtype: torch.dtype) -> tuple[float, float]:
-    shape = (2, 4, 256, 64)
-
+def _attention(device: torch.device, dtype: torch.dtype, shape: tuple[int, ...]) -> tuple[float, float]:
     def layer() -> Callable[[], Any]:
         q, k, v = (torch.ones(shape, device=device, dtype=dtype, requires_grad=True) for _ in range(3))
 
@@ -213,8 +227,8 @@ def _pass(device: torch.device, work: Callable[..., Tensor], numbers: int) -> tu
     return 8.0 * numbers, _best(device, [one() for _ in _cold(8 * numbers)])
 
 
-def _update(device: torch.device) -> tuple[float, float]:
-    parameter = torch.nn.Parameter(torch.ones(1 << 21, device=device))
+def _update(device: torch.device, numbers: int) -> tuple[float, float]:
+    parameter = torch.nn.Parameter(torch.ones(numbers, device=device))
     parameter.grad = torch.ones_like(parameter)
     optimizer = AdamW([parameter], fused=True)
     return 16.0 * parameter.numel(), _best(device, [optimizer.step])

@@ -46,10 +46,7 @@ class Trial:
 
     def seconds(self, rows: int) -> float:
         """One pass; OutOfMemory where it does not fit."""
-        batch = self.rows(rows)
-        started = time.perf_counter()
-        self._passes(batch, rows)
-        return time.perf_counter() - started
+        return self._passes(self.rows(rows), rows)
 
     def fits(self, rows: int) -> bool:
         """Whether two passes fit: the second holds the gradient of the first."""
@@ -65,12 +62,15 @@ class Trial:
             return False
         return True
 
-    def _passes(self, batch: Batch, rows: int) -> None:
+    def _passes(self, batch: Batch, rows: int) -> float:
+        """Seconds of the passes alone: they end with a number that is read, so the device is done by then."""
         alone, unscaled = Runtime(self.device), torch.amp.GradScaler(self.device.type, enabled=False)
         training = self.model.training
         self.model.train()
+        started = time.perf_counter()
         try:
             accumulate(self.model, batch, rows, alone, self.precision, unscaled, seed=0, step=0)
+            return time.perf_counter() - started
         finally:
             self.model.train(training)
             forget(self.model, self.device)

@@ -51,14 +51,12 @@ def seeded(device: torch.device, seed: int) -> Iterator[None]:
         finally:
             torch.mps.set_rng_state(before)
         return
-    if device.type == "cpu":
+    on_cuda = device.type == "cuda"
+    with torch.random.fork_rng(devices=[device] if on_cuda else []):
         # torch.manual_seed would write down the call stack for each accelerator that is not there: 0.3 ms and more
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)
-            yield
-        return
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
+        if on_cuda:
+            torch.cuda.manual_seed(seed)
         yield
 
 
@@ -142,10 +140,11 @@ def update(
     """
     scaler.unscale_(optimizer)
     norm = nn.utils.clip_grad_norm_(model.parameters(), clip if clip is not None else float("inf"))
-    finite = math.isfinite(loss) and bool(torch.isfinite(norm))
+    size = float(norm)
+    finite = math.isfinite(loss) and math.isfinite(size)
     overflow = scaler.is_enabled() and math.isfinite(loss) and not finite
     if finite or overflow:
         scaler.step(optimizer)
         scaler.update()
         optimizer.zero_grad(set_to_none=True)
-    return StepResult(loss, float(norm), updated=finite, skipped=overflow)
+    return StepResult(loss, size, updated=finite, skipped=overflow)
