@@ -24,7 +24,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from tilth.core.environment import DeviceName, launched, peak_memory_bytes
+from tilth.core.environment import DeviceName, forget_peak_memory, launched, peak_memory_bytes
 from tilth.core.errors import PeerError, RecipeError
 
 PlainT = TypeVar("PlainT")
@@ -67,6 +67,12 @@ class Runtime:
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device)
         return peak_memory_bytes()
+
+    def forget_peak_memory(self) -> None:
+        """From here on `peak_memory_bytes` is of what comes."""
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        forget_peak_memory()
 
     def sum(self, tensor: Tensor) -> Tensor:
         """The sum over all processes, in place."""

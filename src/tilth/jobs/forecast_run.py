@@ -42,6 +42,9 @@ PROCESS = 347 << 20
 """A process with torch and tilth loaded and a step done, without model and data (Linux, torch 2.13)."""
 COMPILER = 73 << 20
 """torch's compiler, in a process that compiles or that made its forecast anew (train/known.py)."""
+WORKSPACE, SMALL_WORKSPACE = 32 << 20, 8320 << 10
+"""What cuBLAS takes of a GPU's memory for each thread that calls it (on the way forward one, back another), from Hopper
+on and before (https://docs.nvidia.com/cuda/cublas, cublasSetWorkspace): measured 64 MiB in three runs on an H200."""
 LOADED = 42 << 20
 """What a process loads in its first step: kernels, mostly."""
 
@@ -194,6 +197,10 @@ def _memory(run: PaperRun, found: Figures, held: int = 0) -> MemoryForecast:
         more["batches"] = waiting_bytes(run.recipe, run.rows)
         compiler = COMPILER if train.compile or (held and found.fresh) else 0
         more["process"] = max(PROCESS + compiler, held + LOADED)
+
+    elif run.device.type == "cuda":
+        hopper = torch.cuda.get_device_capability(run.device)[0] >= 9
+        more["process"] = 2 * (WORKSPACE if hopper else SMALL_WORKSPACE)
 
     def forecast(when: When, peak: Peak) -> MemoryForecast:
         parts = Counter({name: size for name, size in peak.parts.items() if size})

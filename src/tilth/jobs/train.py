@@ -14,7 +14,7 @@ import torch
 from tilth.checkpoint.store import Checkpoint, CheckpointStore
 from tilth.core.allocator import give_back_freed_blocks
 from tilth.core.config import fingerprint
-from tilth.core.environment import fingerprint_environment, forget_peak_memory
+from tilth.core.environment import fingerprint_environment
 from tilth.core.errors import CheckpointError
 from tilth.core.rundir import Event, RunFolder
 from tilth.data.dataset import Dataset
@@ -122,7 +122,7 @@ def _train(
     outlook = Outlook(recipe, config, dataset, folder, checkpoint, trainer)
     outlook.say(changes, watch)
     idle, begun = trainer.stopping.reason(trainer.progress) is not None, trainer.progress.step
-    forget_peak_memory()
+    runtime.forget_peak_memory()
     with memory_errors(lambda: trainer.parts.micro_rows):
         stopped_by = trainer.run()
     taken = outlook.against(watch)

@@ -2,6 +2,7 @@
 
     compile_layers(model)        from outside, within activation checkpointing where there is some
     plain_layers(model)          as it was
+    is_compiled(model)           whether they do
     unsuited(model)              why a model cannot be compiled so; None where it can
     compiler_version()           of what makes machine code for processors: other ones may round otherwise
 
@@ -79,6 +80,14 @@ def plain_layers(model: Transformer) -> None:
     """Undoes `compile_layers`."""
     for layer in model.layers:
         _replace(layer, lambda forward: forward.plain if isinstance(forward, _Compiled) else forward)
+
+
+def is_compiled(model: AnyModel) -> bool:
+    """Whether its layers run compiled where they train."""
+    if not isinstance(model, Transformer):
+        return False
+    outer: Any = model.layers[0].forward
+    return isinstance(outer.forward if isinstance(outer, Recomputed) else outer, _Compiled)
 
 
 def _replace(layer: nn.Module, change: Callable[[Any], Any]) -> None:

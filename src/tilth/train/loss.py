@@ -11,6 +11,8 @@ in pieces that stay in the processor's cache, and the gradient is made on the wa
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -46,6 +48,7 @@ def summed_loss(
     *,
     bias_V: Tensor | None = None,
     softcap: float | None = None,
+    compiled: bool = False,
 ) -> Tensor:
     """The sum of -log p(label) over valid labels, in fp32 at least (scalar, nats).
 
@@ -53,6 +56,8 @@ def summed_loss(
         hidden_BTD: the model's output before the last product. output_VD: the output matrix.
         precision: of that product.
         bias_V: added to the scores. softcap: c, where scores then become c tanh(score / c).
+        compiled: torch's compiler may make one graph of what a piece goes through; it does on CUDA, where that takes a
+            sixth of the time.
     """
     dtype = DTYPES.get(precision, hidden_BTD.dtype)
     hidden_RD, labels_R = _labelled(hidden_BTD.flatten(0, 1), labels_BT.flatten())
@@ -63,7 +68,7 @@ def summed_loss(
         logits = logits if logits.dtype == torch.float64 else logits.float()
         logits = logits if softcap is None else (logits / softcap).tanh() * softcap
         return F.cross_entropy(logits, labels_R, ignore_index=IGNORE, reduction="sum")
-    arguments = (hidden_RD, output_VD.to(dtype), bias_V, labels_R, softcap)
+    arguments = (hidden_RD, output_VD.to(dtype), bias_V, labels_R, softcap, compiled and hidden_RD.is_cuda)
     loss: Tensor = _PiecewiseLoss.apply(*arguments)  # type: ignore[no-untyped-call]
     return loss
 
@@ -100,7 +105,9 @@ class _PiecewiseLoss(torch.autograd.Function):
         bias_V: Tensor | None,
         labels_R: Tensor,
         softcap: float | None,
+        compiled: bool,
     ) -> Tensor:
+        piece = _graph() if compiled and not on_paper(hidden_RD) else _piece
         exact = torch.promote_types(hidden_RD.dtype, torch.float32)
         total = torch.zeros((), dtype=exact, device=hidden_RD.device)
         hidden_gradient = torch.empty_like(hidden_RD)
@@ -111,10 +118,10 @@ class _PiecewiseLoss(torch.autograd.Function):
         rows = max(ROWS, piece_size(hidden_RD.device) // len(output_VD))
         for start in alike(range(0, len(hidden_RD), rows), hidden_RD):
             hidden, labels = hidden_RD[start : start + rows], labels_R[start : start + rows]
-            loss, gradient = _piece(F.linear(hidden, output_VD, bias_V).to(exact), labels, softcap)
+            loss, gradient = piece(F.linear(hidden, output_VD, bias_V), labels, softcap)
             total += loss
             if bias_gradient is not None:
-                bias_gradient += gradient.sum(0)
+                bias_gradient += gradient.sum(0, dtype=exact)
             gradient = gradient.to(hidden.dtype)
             torch.mm(gradient, output_VD, out=hidden_gradient[start : start + rows])
             if output_gradient is not None:
@@ -131,15 +138,17 @@ class _PiecewiseLoss(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         made, (scale,) = ctx.saved_tensors, gradients
-        return *(None if gradient is None else (gradient * scale).to(ctx.dtype) for gradient in made), None, None
+        return *(None if gradient is None else (gradient * scale).to(ctx.dtype) for gradient in made), None, None, None
 
 
 def _piece(logits_RV: Tensor, labels_R: Tensor, softcap: float | None) -> tuple[Tensor, Tensor]:
-    """Summed loss of a piece, and its gradient by the logits (in place): softmax - one-hot, zero where there is no
-    label; times 1 - tanh² where they are capped.
+    """Summed loss of a piece, and its gradient by the logits, in fp32 at least: softmax - one-hot, zero where there is
+    no label; times 1 - tanh² where they are capped.
 
-    The scores are gone over as seldom as can be: what bears no label costs no pass, and nothing of their size is made.
+    The scores are gone over as seldom as can be: what bears no label costs no pass, and nothing more of their size is
+    made.
     """
+    logits_RV = logits_RV.to(torch.promote_types(logits_RV.dtype, torch.float32))
     valid = (labels_R != IGNORE).to(logits_RV.dtype)[:, None]
     targets = labels_R.clamp(min=0)[:, None]
     bent = None if softcap is None else (logits_RV / softcap).tanh()
@@ -151,3 +160,25 @@ def _piece(logits_RV: Tensor, labels_R: Tensor, softcap: float | None) -> tuple[
     loss = ((total.log() - reached) * valid).sum()
     gradient.mul_(valid / total).scatter_add_(1, targets, -valid)
     return loss, gradient if bent is None else gradient.mul_(1 - bent.square())
+
+
+def _whole_piece(logits_RV: Tensor, labels_R: Tensor, softcap: float | None) -> tuple[Tensor, Tensor]:
+    """The same as `_piece`, for a compiler: nothing in place, and the gradient in the precision of the logits."""
+    scores = logits_RV.to(torch.promote_types(logits_RV.dtype, torch.float32))
+    bent = None if softcap is None else (scores / softcap).tanh()
+    scores = scores if bent is None or softcap is None else bent * softcap
+    valid = (labels_R != IGNORE)[:, None]
+    targets = labels_R.clamp(min=0)[:, None]
+    highest = scores.amax(-1, keepdim=True)
+    powers = (scores - highest).exp()
+    total = powers.sum(-1, keepdim=True)
+    loss = ((total.log() - (scores.gather(1, targets) - highest)) * valid).sum()
+    chosen = torch.arange(scores.shape[-1], device=scores.device) == targets
+    gradient = (powers / total - chosen.to(scores.dtype)) * valid
+    gradient = gradient if bent is None else gradient * (1 - bent.square())
+    return loss, gradient.to(logits_RV.dtype)
+
+
+@functools.cache
+def _graph() -> Callable[[Tensor, Tensor, float | None], tuple[Tensor, Tensor]]:
+    return torch.compile(_whole_piece, dynamic=False, fullgraph=True)

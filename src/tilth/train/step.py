@@ -20,6 +20,7 @@ from tilth.core.random import derive_seed
 from tilth.data.batch import Batch
 from tilth.data.feed import Feed
 from tilth.distributed.runtime import Runtime
+from tilth.model.compiled import is_compiled
 from tilth.model.dropout import drawing
 from tilth.model.wrapped import AnyModel
 from tilth.train.loss import summed_loss
@@ -127,7 +128,13 @@ def _backward(
 def loss_of(model: AnyModel, hidden_BTD: Tensor, labels_BT: Tensor, precision: Precision) -> Tensor:
     """The loss of `model` on its hidden states, summed over valid labels (nats)."""
     return summed_loss(
-        hidden_BTD, model.output_weight, labels_BT, precision, bias_V=model.output_bias, softcap=model.logit_softcap
+        hidden_BTD,
+        model.output_weight,
+        labels_BT,
+        precision,
+        bias_V=model.output_bias,
+        softcap=model.logit_softcap,
+        compiled=is_compiled(model),
     )
 
 
