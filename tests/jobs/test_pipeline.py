@@ -14,6 +14,7 @@ import pytest
 
 from tests.jobs.helpers import hashes, write_texts
 from tilth.core.config import parse
+from tilth.core.errors import DataError
 from tilth.core.executors import ExecutorName, open_executor
 from tilth.core.tasks import Done
 from tilth.data.config import DataConfig
@@ -296,3 +297,44 @@ def test_the_tokenizer_learns_from_the_training_split_alone(tmp_path: Path) -> N
     bpe = prepared(tmp_path, data, {"kind": "bpe", "vocab_size": 400})
     assert bpe.tokenizer.training["bytes_read"] == bpe.facts["splits"]["train"]["text_bytes"]
     assert not any("§§".encode() in bpe.tokenizer.token_bytes(n) for n in range(bpe.tokenizer.vocab_size))
+
+
+def write_copies(folder: Path, own: int) -> None:
+    """The sources a, of 60 rows, and b: `own` rows of its own, 40 of a's and 20 that are like others of a's."""
+    rng = np.random.default_rng(0)
+    rows = [" ".join(map(str, rng.integers(1000, 9999, 60))) for _ in range(60)]
+    mine = [" ".join(map(str, rng.integers(1000, 9999, 60))) for _ in range(own)]
+    like = [f"{row} and more" for row in rows[40:]]
+    for name, texts in (("a", rows), ("b", [*rows[:40], *like, *mine])):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+
+
+COPIES: dict[str, Any] = {"sources": [{"path": "a.jsonl"}, {"path": "b.jsonl"}], "clean": "none"}
+
+
+def test_copies_and_near_duplicates_count_alike_in_what_a_source_may_lose(tmp_path: Path) -> None:
+    write_copies(tmp_path, own=40)  # of 100 rows neither the 40 copies nor the 20 near ones are more than half
+    with pytest.raises(DataError, match="would drop 60 of 100 documents of source b") as raised:
+        prepared(tmp_path, {**COPIES, "deduplicate": {"keep": "first"}})
+    assert "1 like a.jsonl:1 of a.jsonl, such as b.jsonl:1 of b.jsonl (the same)" in raised.value.message
+    assert "most_of_a_source (now 0.5)" in raised.value.remedy
+    kept = prepared(tmp_path, {**COPIES, "deduplicate": {"keep": "first", "most_of_a_source": 0.6}})
+    assert kept.facts["documents"] == 100
+
+
+@pytest.mark.parametrize(("own", "told"), [(40, False), (19, True)])
+def test_exact_names_a_source_that_is_mostly_copies_and_goes_on(tmp_path: Path, own: int, told: bool) -> None:
+    write_copies(tmp_path, own)
+    config = parse(DataConfig, {**COPIES, "deduplicate": "exact"}, "data")
+    for _ in range(2):  # the second time nothing is done, and it is said again
+        said: list[str] = []
+        prepare(
+            config,
+            parse(TokenizerConfig, {"kind": "byte"}),
+            "small",
+            tmp_path,
+            Workshop(tmp_path / "w", say=said.append),
+        )
+        assert [note.partition(";")[0] for note in said] == [
+            "deduplication drops 40 of 79 documents of source b.jsonl"
+        ] * told

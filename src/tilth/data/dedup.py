@@ -26,6 +26,8 @@ DIGEST_BYTES = 16
 DIGEST = np.dtype([("high", "<u8"), ("low", "<u8")])
 I64 = npt.NDArray[np.int64]
 F64 = npt.NDArray[np.float64]
+MOST_OF_A_SOURCE = 0.5
+"""The share of its documents that a source may lose."""
 
 
 class NearConfig(MinHashConfig):
@@ -37,8 +39,9 @@ class NearConfig(MinHashConfig):
     keep: Literal["longest", "first"] = "longest"
     """Which one stays: the longest (of equally long ones that with the smaller id), or the first in the order of the
     sources."""
-    most_of_a_source: float = Field(default=0.5, gt=0, le=1)
-    """The run stops when a source would lose more than this share of its documents (and at least 20)."""
+    most_of_a_source: float = Field(default=MOST_OF_A_SOURCE, gt=0, le=1)
+    """The run stops when a source would lose more than this share of its documents (and at least 20), exact copies
+    among them. `deduplicate: exact` names such a source (at 0.5) and goes on; 1: nothing stops it."""
 
 
 def digest(text: bytes) -> bytes:

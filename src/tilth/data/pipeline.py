@@ -212,6 +212,9 @@ def _by_document(config: SplitConfig, documents: int) -> bool:
 def compare_parts(config: DataConfig, cleaned: Sequence[Cleaned], shop: Workshop) -> Compared:
     """Documents that hold the same text, and nearly the same."""
     exact = shop.run_one(compare_plan.exact_task(cleaned)) if config.deduplicate != "none" else None
+    if exact and not config.drops_near:  # else the task `near` judges all that goes
+        for lossy in exact.facts["emptied"]:
+            shop.say(f"deduplication drops {lossy}")
     documents = sum(part.digests.facts["documents"] for part in cleaned) - (exact.facts["documents"] if exact else 0)
     draws = config.split.draws and _by_document(config.split, documents)
     if not (config.drops_near or draws):

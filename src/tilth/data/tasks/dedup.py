@@ -11,30 +11,30 @@ A document's number is its place in all parts, end to end.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tilth.core import progress
 from tilth.core.config import fingerprint
 from tilth.core.errors import DataError
 from tilth.data import minhash
-from tilth.data.dedup import F64, I64, NearConfig, choose, preference
+from tilth.data.dedup import F64, I64, MOST_OF_A_SOURCE, NearConfig, choose, preference
 from tilth.data.document import encoded_texts
 from tilth.data.minhash import MinHashConfig
 from tilth.data.tasks.corpus import DROPS, ROWS_AT_ONCE, Corpus
+from tilth.data.tasks.emptied import Dropped, emptied
 from tilth.data.tasks.groups import write_groups
 from tilth.data.tasks.parts import LedgerWriter, Part, verified_array
-from tilth.data.tasks.ranges import bands, first_by_digest, places
+from tilth.data.tasks.ranges import Numbers, bands, first_by_digest, places
 from tilth.data.words import U64
 
-VERSIONS = {"exact": 2, "candidates": 2, "shingles": 3, "near": 4}
+VERSIONS = {"exact": 3, "candidates": 2, "shingles": 3, "near": 5}
 CLUSTERS = "clusters.parquet"
 CLUSTERS_SCHEMA = pa.schema(
     [
@@ -44,22 +44,27 @@ CLUSTERS_SCHEMA = pa.schema(
 )
 _DROPS_SCHEMA = pa.schema([(name, pa.int64()) for name in ("part", "row", "kept")])
 _PAIRS_HELD = 1 << 24
-_JUDGED_FROM = 20  # dropped documents; a share of fewer says little
-_SHOWN = 5
 _SMALL = 64  # n-grams of a pair: so few are compared faster many pairs at a time than pair by pair
 _CHUNK = 20_000  # pairs
 
 
 def exact(folder: Path, digests: Sequence[Path]) -> dict[str, Any]:
-    """Finds documents whose text stood before."""
+    """Finds documents whose text stood before; `emptied` of the facts says which sources lose most of theirs."""
     corpus = Corpus(digests)
     first = first_by_digest(corpus)
     with _Drops(folder, corpus, "exact_duplicate") as drops:
-        for start in range(0, len(first), ROWS_AT_ONCE):
-            own = first[start : start + ROWS_AT_ONCE]
-            numbers = start + np.flatnonzero(own != np.arange(start, start + len(own)))
-            drops.add(numbers, first[numbers].astype(np.int64))
-    return drops.facts
+        for copies in _copies(first):
+            drops.add(copies.numbers, copies.kept)
+    lossy = emptied(corpus, lambda: _copies(first), MOST_OF_A_SOURCE)
+    return {**drops.facts, "emptied": [f"{found}; the largest clusters: {found.clusters}" for found in lossy]}
+
+
+def _copies(first: Numbers) -> Iterator[Dropped]:
+    """Documents whose text stood before, with the first that holds it, some at a time."""
+    for start in range(0, len(first), ROWS_AT_ONCE):
+        own = first[start : start + ROWS_AT_ONCE]
+        numbers = start + np.flatnonzero(own != np.arange(start, start + len(own)))
+        yield Dropped(numbers, first[numbers].astype(np.int64))
 
 
 def candidates(
@@ -145,7 +150,7 @@ def near(
         _choose(corpus, found, similarities, config) if drop else _Chosen(found[:0, 0], found[:0, 1], similarities[:0])
     )
     if drop:
-        _refuse_emptying(corpus, chosen, config)
+        _refuse_emptying(corpus, drops, chosen, config)
     groups = write_groups(folder, corpus, found, drops, chosen.dropped)
     _write_clusters(folder, corpus, chosen)
     with _Drops(folder, corpus, "near_duplicate") as writer:
@@ -276,37 +281,16 @@ def _write_clusters(folder: Path, corpus: Corpus, chosen: _Chosen) -> None:
             file.write_table(pa.table([*columns, chosen.values[order[some]]], schema=CLUSTERS_SCHEMA))
 
 
-def _refuse_emptying(corpus: Corpus, chosen: _Chosen, config: NearConfig) -> None:
-    had, lost = Counter[str](), Counter[str]()
-    for (_, table), rows in zip(corpus.parts(["source"]), corpus.split(*corpus.places(chosen.dropped)), strict=True):
-        source = table["source"].combine_chunks()
-        codes, names = np.asarray(source.indices), source.dictionary.to_pylist()
-        for counter, which in ((had, slice(None)), (lost, rows)):
-            counter.update(dict(zip(names, np.bincount(codes[which], minlength=len(names)).tolist(), strict=True)))
-    for name in had:
-        if lost[name] < _JUDGED_FROM or lost[name] <= config.most_of_a_source * had[name]:
-            continue
+def _refuse_emptying(corpus: Corpus, exact: Path | None, chosen: _Chosen, config: NearConfig) -> None:
+    def dropped() -> Iterator[Dropped]:
+        yield from (Dropped(*piece) for piece in corpus.dropped(exact))
+        for some in _slices(len(chosen.dropped)):
+            yield Dropped(chosen.dropped[some], chosen.kept[some], chosen.values[some])
+
+    for found in emptied(corpus, dropped, config.most_of_a_source):
         raise DataError(
-            f"near-deduplication would drop {lost[name]:,} of {had[name]:,} documents of source {name}. "
-            f"The largest clusters: {_clusters(corpus, chosen, name)}",
-            "look at these documents; if they are near-duplicates, raise data.deduplicate.most_of_a_source "
-            f"(now {config.most_of_a_source:g}), else raise data.deduplicate.threshold (now {config.threshold:g})",
+            f"deduplication would drop {found}. The largest clusters: {found.clusters}",
+            "look at these documents; if they are copies or near-duplicates, and the source may lose them, raise "
+            f"data.deduplicate.most_of_a_source (now {config.most_of_a_source:g}); if they are not, raise "
+            f"data.deduplicate.threshold (now {config.threshold:g})",
         )
-
-
-def _clusters(corpus: Corpus, chosen: _Chosen, source: str) -> str:
-    """The largest clusters of a source, with examples."""
-    of_source = [
-        corpus.take(chosen.dropped[some], ["source"])["source"].cast(pa.string())
-        for some in _slices(len(chosen.dropped))
-    ]
-    own = np.flatnonzero(np.concatenate([np.asarray(pc.equal(column, source)) for column in of_source]))
-    kept, sizes = np.unique(chosen.kept[own], return_counts=True)
-    shown = []
-    for number, size in sorted(zip(kept.tolist(), sizes.tolist(), strict=True), key=lambda pair: -pair[1])[:_SHOWN]:
-        some = own[chosen.kept[own] == number][:3]
-        first, *others = (row["locator"] for row in corpus.rows(np.array([number, *chosen.dropped[some]]), ["locator"]))
-        values = chosen.values[some].tolist()
-        examples = ", ".join(f"{locator} ({value:.2f})" for locator, value in zip(others, values, strict=True))
-        shown.append(f"{size:,} like {first}, such as {examples}")
-    return "; ".join(shown)
