@@ -20,6 +20,7 @@ from tilth.data.stages.pii_view import View, look
 
 ALL = PiiOptions()
 KEY36 = "Ab3dEf6hIj9lMn2pQr5tUv8xYz1bCd4fGh7j"
+LETTERS34 = "QwhZrTkpLmNbVcXsdFgHjKaPyoUiEzReTq"
 
 
 def masked(text: str, **options: object) -> str | None:
@@ -30,6 +31,7 @@ POSITIVES = {
     "email": [
         "jane.doe@mail.co.uk", "a@b.com", "j+list@sub-domain.gmail.com", "o_1%x@host.museum", "rené@mairie.fr",
         "JANE@HOST.ORG", "O'Brien@firma.de", "d'arcy.o'neill@mail.co.uk", "Á.D'Óro@firma.de",
+        "jürgen@müller.de", "x@ÉCOLE.example.fr",
     ],
     "ip": [
         "93.184.216.34", "142.250.72.14", "51.1.1.1", "223.255.255.254", "2a00:1450:4001:831::200e",
@@ -50,6 +52,8 @@ POSITIVES = {
         f"xoxb-123456789012-{KEY36}", f"AIza{KEY36[:35]}", f"sk-proj-{KEY36}", f"sk-{KEY36}{KEY36[:12]}",
         f"sk_live_{KEY36[:24]}", f"SG.{KEY36[:22]}.{KEY36}{KEY36[:7]}", f"glpat-{KEY36[:20]}",
         f"eyJ{KEY36}.eyJ{KEY36}.{KEY36}", f"hooks.slack.com/services/T0AB12CD3/B0AB12CD3/{KEY36[:24]}", f"ya29.{KEY36}",
+        f"hf_{LETTERS34}", f"ghp_{LETTERS34}Ab", f"glpat-{LETTERS34[:20]}", "AKIAQWHZRTKPLMNBVCXS", f"npm_{LETTERS34}Ab",
+        f"xoxb-123456789012-{LETTERS34[:24]}", f"AIza{LETTERS34}A", f"whsec_{LETTERS34}",
     ],
 }  # fmt: skip
 
@@ -68,7 +72,7 @@ NEGATIVES = [
     "user@example.com", "me@mail.example.org", "x@localhost.localdomain.test", "git@github.com:owner/name",
     "@decorator", "x@self.weight", "a @ b.com", "@b.com", "a@b", "numpy@1.26.4", "a..b@host.com", "name.@host.com",
     "patch@module.py", "wikitext @-@ hyphens", "a@b.com-", "a@b.c0m", "user@host.invalid",
-    "joe'@host.com", "'@host.com",
+    "joe'@host.com", "'@host.com", "a@größe", "x@×y.de",
     # internet addresses
     "1.2.3.4", "8.8.8.8", "10.0.0.1", "192.168.1.10", "172.16.5.4", "127.0.0.1", "169.254.1.1", "100.64.1.1",
     "192.0.2.17", "198.51.100.7", "203.0.113.9", "224.0.0.251", "255.255.255.0", "0.0.0.0", "version 10.33.17.142",
@@ -99,6 +103,8 @@ NEGATIVES = [
     "-----BEGIN RSA PRIVATE KEY-----\n(in Base64)\n-----END RSA PRIVATE KEY-----",
     "-----BEGIN CERTIFICATE-----\n" + KEY36 * 3 + "\n-----END CERTIFICATE-----", "xoxo-hugs-and-kisses-2021",
     "test_utf8_in_a_function_with_a_very_long_name_2", "password = 'YOUR_PASSWORD_GOES_HERE_123'",
+    "glpat-your-access-token-here", "hf_ModelForSequenceClassificationWithValues", "sk_live_YourSecretKeyHere",
+    "hf_yourtokenyourtokenyourtokenyourtokens", "ASIAPACIFICECONOMICS", "ghp_PUTYOURPERSONALACCESSTOKENHEREPLEASEX",
 ]  # fmt: skip
 
 

@@ -4,8 +4,9 @@
     find_ips(view, everything)    IPv4 and IPv6
 
 E-mail. The part before the @ is made of letters, digits and . _ % + - (ASCII and Latin), with an apostrophe between two
-letters too (RFC 5321) where it does not open a quotation that ends behind the address; the host of labels, and the last
-label is a country's or one of the common generic ones: `x@self.weight` is matrix multiplication. Left alone are hosts
+letters too (RFC 5321) where it does not open a quotation that ends behind the address; the host of labels (ASCII and
+Latin: müller.de, RFC 5890), and the last label is a country's or one of the common generic ones: `x@self.weight` is matrix
+multiplication. Left alone are hosts
 that belong to nobody (example.com, .org, .net; .example, .test, .invalid, .localhost: RFC 2606 and 6761) and
 `git@host`, which names a service.
 
@@ -32,7 +33,8 @@ from tilth.data.stages.pii_view import Span, View, before, is_word
 _LOCAL = re.compile(r"[\wÀ-ɏ.%+'-]{1,64}\Z", re.ASCII)
 _QUOTE = re.compile(r"(?<![^\W\d_])'|'(?![^\W\d_])")  # an apostrophe that does not stand between two letters
 _HOST = re.compile(
-    r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.){1,8}([A-Za-z]{2,18})(?![\w@-]|\.[A-Za-z0-9])", re.ASCII
+    r"(?:[%](?:[%-]{0,61}[%])?\.){1,8}([A-Za-z]{2,18})(?![\w@-]|\.[A-Za-z0-9])".replace("%", "A-Za-z0-9À-ÖØ-öø-ɏ"),
+    re.ASCII,
 )
 _NOBODY = re.compile(r"(?:.*\.)?(?:example\.(?:com|org|net)|example|test|invalid|localhost)", re.IGNORECASE)
 _SUFFIXES = ("md", "py", "sh")  # Moldova, Paraguay, Saint Helena; and `patch@module.py`

@@ -12,7 +12,8 @@ digits and a letter, the kind of character (small, capital, digit, sign) changin
 and at least 3 bits of entropy in a character. Neither a UUID nor the
 token of the next page opens anything.
 
-Left alone is what was made up to be shown: what holds `example`, or fewer than eight different characters.
+Left alone is what was made up to be shown: what holds `example`, or fewer than eight different characters, or has no digit
+and mostly small letters (`glpat-your-access-token-here`). Tokens of Hugging Face are of letters alone.
 """
 
 from __future__ import annotations
@@ -36,6 +37,9 @@ _KNOWN = re.compile(
     r"|hf_[A-Za-z0-9]{34,}|npm_[A-Za-z0-9]{36}|pypi-[\w-]{50,}",
     re.ASCII,
 )
+_HEAD = re.compile(r"AKIA|gh[pousr]_|glpat-|xox[abeoprs]-\d|AIza|GOCSPX-|[rs]k_(?:live|test)_|whsec_|hf_|npm_")
+"""What keys begin with that can lack a digit behind a letter."""
+_LETTERS = b"a" * 16  # all of them hold so many letters in a row when they hold no digit, but two that hold - and _
 _SK = re.compile(r"sk-(?=[\w-]*[a-z])(?=[\w-]*[A-Z])(?=[\w-]*\d)[\w-]{20,}", re.ASCII)
 _AFTER = {  # what stands before the run, and how the run and what follows it then look
     "SG.": re.compile(r"[\w-]{22}\.[\w-]{43}(?![\w-])", re.ASCII),
@@ -66,10 +70,15 @@ _LONGEST_PEM = 1 << 16
 def find_keys(view: View) -> Iterator[Span]:
     """Keys and tokens."""
     yield from _find_pem(view.text)
-    if not view.mixed:
-        return
+    if not (view.mixed or _LETTERS in view.classes or "glpat-" in view.text or "AIza" in view.text):
+        return  # most prose
     for start, end in long_runs(view, _SHORTEST):
-        if b"a0" in view.classes[start:end]:  # of all that is long, few names hold a digit
+        # Of all that is long, few names hold a digit, and few begin as keys do.
+        if (
+            b"a0" in view.classes[start:end]
+            or view.text[start - 1 : start] == "."
+            or _HEAD.search(view.text, start, end)
+        ):
             yield from _in_run(view.text, start, end)
 
 
@@ -90,9 +99,19 @@ def _known(text: str, start: int, end: int) -> Span | None:
     if piece.startswith("eyJ"):
         token = _JWT.match(text, start)
         return token.span() if token else None
-    if (_KNOWN.fullmatch(piece) or _SK.fullmatch(piece)) and not _made_up(piece):
+    if (_KNOWN.fullmatch(piece) or _SK.fullmatch(piece)) and not _made_up(piece) and _drawn(piece):
         return start, end
     return None
+
+
+def _drawn(piece: str) -> bool:
+    """Whether it looks drawn by lot: among 36 letters and digits a digit is missing now and then, among 34 letters always;
+    but then a fifth at least are capitals, and a fifth small. `glpat-your-access-token-here` and names of classes fail.
+    """
+    if any(map(str.isdigit, piece)) or piece.startswith("AKIA"):  # of capitals alone; ASIA begins words too
+        return True
+    capitals, small = sum(map(str.isupper, piece)), sum(map(str.islower, piece))
+    return 5 * min(capitals, small) >= capitals + small
 
 
 def _after(text: str, start: int) -> Span | None:
