@@ -52,8 +52,8 @@ POSITIVES = {
         f"xoxb-123456789012-{KEY36}", f"AIza{KEY36[:35]}", f"sk-proj-{KEY36}", f"sk-{KEY36}{KEY36[:12]}",
         f"sk_live_{KEY36[:24]}", f"SG.{KEY36[:22]}.{KEY36}{KEY36[:7]}", f"glpat-{KEY36[:20]}",
         f"eyJ{KEY36}.eyJ{KEY36}.{KEY36}", f"hooks.slack.com/services/T0AB12CD3/B0AB12CD3/{KEY36[:24]}", f"ya29.{KEY36}",
-        f"hf_{LETTERS34}", f"ghp_{LETTERS34}Ab", f"glpat-{LETTERS34[:20]}", "AKIAQWHZRTKPLMNBVCXS", f"npm_{LETTERS34}Ab",
-        f"xoxb-123456789012-{LETTERS34[:24]}", f"AIza{LETTERS34}A", f"whsec_{LETTERS34}",
+        f"hf_{LETTERS34}", f"ghp_{LETTERS34}Ab", f"glpat-{LETTERS34[:20]}", "AKIAQWHZRTKPLMNBVCXS",
+        f"npm_{LETTERS34}Ab", f"xoxb-123456789012-{LETTERS34[:24]}", f"AIza{LETTERS34}A", f"whsec_{LETTERS34}",
     ],
 }  # fmt: skip
 

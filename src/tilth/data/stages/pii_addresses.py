@@ -4,11 +4,10 @@
     find_ips(view, everything)    IPv4 and IPv6
 
 E-mail. The part before the @ is made of letters, digits and . _ % + - (ASCII and Latin), with an apostrophe between two
-letters too (RFC 5321) where it does not open a quotation that ends behind the address; the host of labels (ASCII and
-Latin: müller.de, RFC 5890), and the last label is a country's or one of the common generic ones: `x@self.weight` is matrix
-multiplication. Left alone are hosts
-that belong to nobody (example.com, .org, .net; .example, .test, .invalid, .localhost: RFC 2606 and 6761) and
-`git@host`, which names a service.
+letters too (RFC 5321) where it does not open a quotation that ends behind the address; the host of labels
+(müller.de too: RFC 5890), and the last label is a country's or one of the common generic ones: `x@self.weight` is
+matrix multiplication. Left alone are hosts that belong to nobody (example.com, .org, .net; .example, .test, .invalid,
+.localhost: RFC 2606 and 6761) and `git@host`, which names a service.
 
 IPv4. Four numbers up to 255 without leading zeros, no part of a longer number or name, that can be reached from the
 internet (the registry of IANA's special addresses is left alone: private, loopback, link-local, documentation,

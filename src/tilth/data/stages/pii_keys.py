@@ -12,8 +12,8 @@ digits and a letter, the kind of character (small, capital, digit, sign) changin
 and at least 3 bits of entropy in a character. Neither a UUID nor the
 token of the next page opens anything.
 
-Left alone is what was made up to be shown: what holds `example`, or fewer than eight different characters, or has no digit
-and mostly small letters (`glpat-your-access-token-here`). Tokens of Hugging Face are of letters alone.
+Left alone is what was made up to be shown: what holds `example`, or fewer than eight different characters, or has no
+digit and mostly small letters (`glpat-your-access-token-here`). Tokens of Hugging Face are of letters alone.
 """
 
 from __future__ import annotations
@@ -39,7 +39,6 @@ _KNOWN = re.compile(
 )
 _HEAD = re.compile(r"AKIA|gh[pousr]_|glpat-|xox[abeoprs]-\d|AIza|GOCSPX-|[rs]k_(?:live|test)_|whsec_|hf_|npm_")
 """What keys begin with that can lack a digit behind a letter."""
-_LETTERS = b"a" * 16  # all of them hold so many letters in a row when they hold no digit, but two that hold - and _
 _SK = re.compile(r"sk-(?=[\w-]*[a-z])(?=[\w-]*[A-Z])(?=[\w-]*\d)[\w-]{20,}", re.ASCII)
 _AFTER = {  # what stands before the run, and how the run and what follows it then look
     "SG.": re.compile(r"[\w-]{22}\.[\w-]{43}(?![\w-])", re.ASCII),
@@ -70,8 +69,6 @@ _LONGEST_PEM = 1 << 16
 def find_keys(view: View) -> Iterator[Span]:
     """Keys and tokens."""
     yield from _find_pem(view.text)
-    if not (view.mixed or _LETTERS in view.classes or "glpat-" in view.text or "AIza" in view.text):
-        return  # most prose
     for start, end in long_runs(view, _SHORTEST):
         # Of all that is long, few names hold a digit, and few begin as keys do.
         if (
@@ -105,8 +102,8 @@ def _known(text: str, start: int, end: int) -> Span | None:
 
 
 def _drawn(piece: str) -> bool:
-    """Whether it looks drawn by lot: among 36 letters and digits a digit is missing now and then, among 34 letters always;
-    but then a fifth at least are capitals, and a fifth small. `glpat-your-access-token-here` and names of classes fail.
+    """Whether it looks drawn by lot. Where no digit was drawn, a fifth at least are capitals and a fifth small letters:
+    `glpat-your-access-token-here` and names of classes fail.
     """
     if any(map(str.isdigit, piece)) or piece.startswith("AKIA"):  # of capitals alone; ASIA begins words too
         return True
