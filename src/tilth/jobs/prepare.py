@@ -28,8 +28,9 @@ from tilth.data.chats import ChatDocuments
 from tilth.data.dataset import Dataset, open_dataset
 from tilth.data.leftovers import clear_leftovers
 from tilth.data.pipeline import decided_by, prepare
-from tilth.data.sources import Listing
+from tilth.data.sources import Listing, SourceConfig
 from tilth.data.sources.hashes import list_remembered
+from tilth.data.sources.vanished import LastFiles
 from tilth.data.token_plan import AnyTokenizer, GivenTokenizer
 from tilth.data.workshop import Workshop
 from tilth.jobs.base import Base, find_base
@@ -88,13 +89,26 @@ def prepare_data(
             listings, against = _listings(recipe, root, place)
         except DataError as error:
             raise _still_there(error, recipe, workspace) from error.__cause__
+        last = [
+            (LastFiles(workspace, recipe.name, source, base or Path()), listing)
+            for source, listing in zip(_all_sources(recipe), [*listings, *against], strict=True)
+        ]
+        for files, listing in last:
+            if said := files.gone(listing):
+                say(said)
         with open_executor(executor, workers or usable_cpus()) as opened:
             shop = Workshop(place, opened, on_done, verify, say)
             dataset = prepare(recipe.data, wish, recipe.name, root, shop, listings, against, encoder)
         _write_record(
             recipe, workspace, dataset, _decided_by(recipe, wish, encoder), _held(listings, against), sorted(shop.used)
         )
+        for files, listing in last:
+            files.keep(listing)
         return dataset
+
+
+def _all_sources(recipe: Recipe) -> list[SourceConfig]:
+    return [*recipe.data.sources, *recipe.data.decontaminate.against]
 
 
 def _listings(recipe: Recipe, base: Path, workspace: Path) -> tuple[list[Listing], list[Listing]]:
@@ -157,7 +171,7 @@ def find_prepared(recipe: Recipe, workspace: Path, base: Path | None = None) -> 
 
 def _still_here(recipe: Recipe, base: Path, workspace: Path) -> None:
     """DataError when listing a source would download all of it anew, only to find what is prepared already."""
-    for source in (*recipe.data.sources, *recipe.data.decontaminate.against):
+    for source in _all_sources(recipe):
         remote = source.url or source.crawl or source.common_crawl or source.synthetic
         if (remote or (source.hub and source.hub.dataset)) and not (workspace / "downloads").is_dir():
             raise DataError(
