@@ -74,26 +74,6 @@ def test_bytes_of_all_values_are_told_as_no_text(tmp_path: Path, cli: Cli) -> No
     assert "latin.txt looks like Windows-1252" in said.err and "latin.txt does not" not in said.err
 
 
-def test_files_that_are_gone_since_the_last_preparation_are_told_once(tmp_path: Path, cli: Cli) -> None:
-    for name in ("texts", "others"):
-        write_texts(tmp_path / name, documents=8)
-    write_recipe(tmp_path / "r.yaml", "texts")
-    both = [*SMALL, 'data.sources=[{"path": "texts"}, {"path": "others/*.txt"}]']
-    assert "gone" not in cli("prepare", "r.yaml", sets=both).err
-    lost = sorted((tmp_path / "texts").rglob("*.txt"))[:5], sorted((tmp_path / "others").rglob("*.txt"))[2:3]
-    for path in (*lost[0], *lost[1]):
-        path.unlink()
-    said = cli("prepare", "r.yaml", sets=both)
-    first = ", ".join(path.relative_to(tmp_path / "texts").as_posix() for path in lost[0][:3])
-    assert (
-        f"source texts: 5 files that were there when this data was last prepared are gone: {first} and 2 more"
-        in said.err
-    )
-    assert f"1 file that was there when this data was last prepared is gone: {lost[1][0].name}\n" in said.err
-    assert said.json()["documents"] == 10
-    assert "gone" not in cli("prepare", "r.yaml", sets=both).err
-
-
 def test_empty_files_are_counted_and_the_others_used(tmp_path: Path, cli: Cli) -> None:
     write_texts(tmp_path / "texts", documents=5)
     (tmp_path / "texts" / "none.txt").touch()

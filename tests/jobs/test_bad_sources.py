@@ -1,0 +1,29 @@
+"""Sources that are not what they were, or cannot be what the recipe wants: told before hours go into them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.jobs.conftest import Cli
+from tests.jobs.helpers import SMALL, write_recipe, write_texts
+
+pytestmark = pytest.mark.slow
+
+
+def test_files_that_are_gone_since_the_last_preparation_are_told_once(tmp_path: Path, cli: Cli) -> None:
+    for name in ("texts", "others"):
+        write_texts(tmp_path / name, documents=8)
+    write_recipe(tmp_path / "r.yaml", "texts")
+    both = [*SMALL, 'data.sources=[{"path": "texts"}, {"path": "others/*.txt"}]']
+    assert "gone" not in cli("prepare", "r.yaml", sets=both).err
+    lost = sorted((tmp_path / "texts").iterdir())[:5]
+    for path in (*lost, tmp_path / "others" / "0002.txt"):
+        path.unlink()
+    said = cli("prepare", "r.yaml", sets=both)
+    first = ", ".join(f"texts/{path.name}" for path in lost[:3])
+    told = "that were there when this data was last prepared are gone"
+    assert f"source texts: 5 files {told}: {first} and 2 more\n" in said.err
+    assert "1 file that was there when this data was last prepared is gone: others/0002.txt\n" in said.err
+    assert "gone" not in cli("prepare", "r.yaml", sets=both).err
