@@ -237,6 +237,20 @@ def test_responses_become_documents_and_the_rest_is_named(tmp_path: Path) -> Non
     assert len({one.doc_id for one in found}) == len(found)
 
 
+@pytest.mark.parametrize("stated", ["", "; charset=utf-8", "; charset=utf-16", "; charset=cp1251"])
+@pytest.mark.parametrize(("codec", "mark"), [("utf-16-le", b"\xff\xfe"), ("utf-16-be", b"\xfe\xff")])
+def test_the_byte_order_mark_of_a_plain_text_comes_before_what_the_server_says(
+    tmp_path: Path, stated: str, codec: str, mark: bytes
+) -> None:
+    (tmp_path / "a.warc.gz").write_bytes(
+        response(0, mark + "русский €".encode(codec), Content_Type=f"text/plain{stated}")[1]
+        + response(1, mark + "half €".encode(codec)[:-1], Content_Type=f"text/plain{stated}")[1]
+    )
+    found, verdicts = outcomes(tmp_path / "a.warc.gz")
+    assert [one.text for one in found] == ["русский €", "half \ufffd"]
+    assert [(v.rule, v.value) for v in verdicts] == [("charset", codec)] * 2 + [("invalid_utf8", "1")]
+
+
 def test_pages_that_grow_too_large_are_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(documents, "LARGEST_PAGE", 1 << 20)
     path = tmp_path / "a.warc.gz"

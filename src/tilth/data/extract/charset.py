@@ -1,6 +1,8 @@
 """Which encoding a page is in, by what it says, never by a guess.
 
     decode(raw, stated) -> (text, faults)
+    marked(raw) -> encoding                     by the byte order mark alone
+    decoded(raw, encoding) -> (text, faults)
 
 First its byte order mark, then what the server said (`stated`), then its `<meta charset>`, then UTF-8: the order of the
 WHATWG Encoding and HTML standards. Labels mean what browsers take them for (`iso-8859-1` is windows-1252).
@@ -14,7 +16,7 @@ import re
 from tilth.data.extract.result import Fault
 
 _PRESCAN = 4096  # the standard asks for 1024, pages put scripts before it
-_BOMS = [(codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be")]
+_BOMS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 _META = re.compile(rb"<meta\b[^>]*?\bcharset\s*=\s*[\"']?\s*([A-Za-z0-9_.:\-]{1,40})", re.IGNORECASE)
 _XML = re.compile(rb"\s*<\?xml\b[^>]*?\bencoding\s*=\s*[\"']([A-Za-z0-9_.:\-]{1,40})", re.IGNORECASE)
 _COMMENT = re.compile(rb"<!--.*?-->", re.DOTALL)
@@ -60,21 +62,20 @@ _ALIASES = {"x-sjis": "cp932", "x-gbk": "gb18030", "x-euc-jp": "euc_jp", "x-mac-
 
 def decode(raw: bytes, stated: str | None = None) -> tuple[str, list[Fault]]:
     """The text of a page, and what had to be changed for it: `bom`, `charset`, `unknown_charset`, `invalid_utf8`."""
-    for mark, encoding in _BOMS:
-        if raw.startswith(mark):
-            text, bad = _decoded(raw[len(mark) :], encoding)
-            return text, [Fault("bom", encoding, "byte order mark removed"), *bad]
+    if encoding := marked(raw):
+        text, bad = decoded(raw, encoding)
+        return text, [Fault("bom", encoding, "byte order mark removed"), *bad]
     faults: list[Fault] = []
     for label in (stated, _declared(raw)):
         if not label:
             continue
         encoding = encoding_of(label) or ""
         if encoding:
-            text, bad = _decoded(raw, encoding)
+            text, bad = decoded(raw, encoding)
             said = [] if encoding == "utf-8" else [Fault("charset", encoding, f"recoded from {encoding}")]
             return text, [*faults, *said, *bad]
         faults.append(Fault("unknown_charset", label[:40], f"{label[:40]!r} is no encoding of pages"))
-    text, bad = _decoded(raw, "utf-8")
+    text, bad = decoded(raw, "utf-8")
     return text, [*faults, *bad]
 
 
@@ -94,7 +95,14 @@ def _declared(raw: bytes) -> str:
     return found[1].decode("ascii") if found else ""
 
 
-def _decoded(raw: bytes, encoding: str) -> tuple[str, list[Fault]]:
+def marked(raw: bytes) -> str | None:
+    """The encoding that a byte order mark says."""
+    return next((encoding for mark, encoding in _BOMS.items() if raw.startswith(mark)), None)
+
+
+def decoded(raw: bytes, encoding: str) -> tuple[str, list[Fault]]:
+    """The text without its byte order mark, and how many characters could not be read."""
+    raw = raw[len(codecs.BOM_UTF8 if encoding == "utf-8" else codecs.BOM_UTF16) :] if marked(raw) == encoding else raw
     try:
         return raw.decode(encoding), []
     except UnicodeDecodeError as error:

@@ -23,6 +23,7 @@ from tilth.core import progress
 from tilth.core.errors import DataError
 from tilth.core.files import hash_file
 from tilth.data.document import Outcome
+from tilth.data.extract.charset import decoded, marked
 from tilth.data.sources.intake import Intake, Note
 from tilth.data.sources.web.http_message import TooLargeError, content_type, parse_response
 from tilth.data.sources.web.warc import Broken, Record, read_records
@@ -160,11 +161,12 @@ class _Reader:
         return self._intake.from_text(locator, page.text, *said, meta=meta, license=page.license)
 
     def _decoded(self, raw: bytes, charset: str | None, locator: str) -> tuple[str, list[Note]]:
-        name = _text_encoding(charset)
+        name = marked(raw) or _text_encoding(charset)
         if name in ("utf-8", "ascii"):
             return self._intake.decode(raw.removeprefix(codecs.BOM_UTF8), locator)
-        text = raw.decode(name, "replace")
-        return text, [Note("charset", name, f"{locator}: recoded from {name}")]
+        text, faults = decoded(raw, name)
+        bad = (Note(fault.rule, fault.value, f"{locator}: {fault.detail}") for fault in faults)
+        return text, [Note("charset", name, f"{locator}: recoded from {name}"), *bad]
 
 
 def _text_encoding(charset: str | None) -> str:
