@@ -46,6 +46,13 @@ def site() -> Iterator[Site]:
         yield started
 
 
+@pytest.fixture
+def inside() -> Iterator[Site]:
+    """At another port of the same host."""
+    with serving(Site()) as started:
+        yield started
+
+
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(courier, "BACKOFF", 0.01)
@@ -129,13 +136,14 @@ def in_chunks(handler: Handler) -> None:
     handler.wfile.write(b"5\r\n<p>in\r\n7\r\n chunks\r\n0\r\n\r\n")
 
 
-def test_redirects_are_followed_counted_and_looked_at(site: Site, tmp_path: Path) -> None:
+def test_redirects_are_followed_counted_and_looked_at(site: Site, inside: Site, tmp_path: Path) -> None:
     def to(target: str) -> tuple[int, dict[str, str], bytes]:
         return 302, {"Location": target}, b""
 
     site.pages["/robots.txt"] = 200, {}, b"User-agent: *\nDisallow: /secret\n"
-    names = ("/good", "/loop1", "/endless/0", "/to-secret", "/to-private", "/to-file", "/to-other")
-    site.html("/", "".join(f'<a href="{name}">x</a>' for name in names))
+    names = ("/good", "/loop1", "/endless/0", "/to-secret", "/to-private", "/to-file", "/to-other", "/to-port")
+    site.html("/", "".join(f'<a href="{name}">x</a>' for name in (*names, f"{inside.url}/link")))
+    site.pages["/to-port"] = to(f"{inside.url}/admin")
     site.pages["/good"] = to("/fine")
     site.html("/fine", "fine")
     site.pages["/loop1"], site.pages["/loop2"] = to("/loop2"), to("/loop1")
@@ -153,12 +161,17 @@ def test_redirects_are_followed_counted_and_looked_at(site: Site, tmp_path: Path
     assert found["http://127.0.0.2:9/admin"] == "private_address 127.0.0.2"
     assert found["http://[::1]:9/"] == "private_address ::1"
     assert found["/to-file"] == "bad_redirect file:///etc/passwd"
+    assert found["/to-port"] == "redirected 302" and found[f"{inside.url}/admin"] == "private_address 127.0.0.1"
+    assert found[f"{inside.url}/link"] == "private_address 127.0.0.1" and inside.seen == []
 
 
 def test_private_addresses_need_a_word(site: Site, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"private_address .*127\.0\.0\.1, which is no public address"):
         crawled(site, tmp_path, allow_private=False)
     assert site.seen == []
+    with pytest.raises(DataError) as raised:
+        crawled(site, tmp_path, allow_private=False)
+    assert "crawl.allow_private: true" in raised.value.remedy
 
 
 @pytest.mark.parametrize(

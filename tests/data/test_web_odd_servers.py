@@ -136,9 +136,11 @@ def test_one_host_that_is_gone_costs_its_own_pages_only(site: Site, tmp_path: Pa
         gone.html("/", "".join(f'<a href="/{number}">x</a>' for number in range(6)) + f'<a href="{site.url}/">x</a>')
         gone.pages.update({f"/{number}": lambda handler: gone.server_close() for number in range(6)})
         site.html("/", "other")
-        found = fates(crawled(gone, tmp_path, depth=2), gone)
+        site.html("/named", "so that it may be private")
+        found = fates(crawled(gone, tmp_path, depth=2, start=[gone.url, f"{site.url}/named"]), gone)
     assert found == {
         "/": "fetched 200",
+        f"{site.url}/named": "fetched 200",
         **{f"/{number}": "unreachable" for number in range(6)},
         f"{site.url}/": "fetched 200",
     }

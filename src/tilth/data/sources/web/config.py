@@ -60,7 +60,8 @@ class CrawlConfig(Config):
     recrawl: int = Field(default=0, ge=0)
     """Raise it to visit everything once more; pages that did not change are not sent again (ETag, Last-Modified)."""
     allow_private: bool = False
-    """Allow hosts named here (never those of links and redirects) to have loopback or private addresses."""
+    """Allow hosts named here, at the ports named here (never those of links and redirects), to have loopback or private
+    addresses."""
 
     @field_validator("start", "sitemaps")
     @classmethod

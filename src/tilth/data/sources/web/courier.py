@@ -1,6 +1,6 @@
 """Brings one page: waits its turn, asks, asks again where that may help, and knows each host's robots.txt.
 
-    courier = Courier(config, named_hosts)
+    courier = Courier(config, named)
     courier.robots(origin) -> dict          what the host's robots.txt says, as an event for the journal
     courier.answers(origin) -> bool         whether the host says anything at all now
     courier.page(entry, validators) -> Answer | Fault
@@ -11,7 +11,7 @@ RFC 9309: a robots.txt that is not there allows everything, one that cannot be h
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from tilth.core.errors import RecipeError
@@ -20,7 +20,7 @@ from tilth.data.sources.web.config import CrawlConfig
 from tilth.data.sources.web.exchange import Answer, Fault, Limits, Wanted, exchange, wait_until
 from tilth.data.sources.web.frontier import MOST_REDIRECTS, Entry
 from tilth.data.sources.web.http_message import TooLargeError, content_type, decompressed, header
-from tilth.data.sources.web.urls import host_of, normalize
+from tilth.data.sources.web.urls import host_of, normalize, place_of
 
 AGENT = "tilth"
 ATTEMPTS = 4
@@ -71,10 +71,14 @@ class Robots:
 
 
 class Courier:
-    """Asks hosts, no oftener than they bear."""
+    """Asks hosts, no oftener than they bear.
 
-    def __init__(self, config: CrawlConfig, named_hosts: set[str]) -> None:
-        self._config, self._named = config, frozenset(named_hosts)
+    Args:
+        named: the addresses that the recipe names; `allow_private` is of their hosts and ports.
+    """
+
+    def __init__(self, config: CrawlConfig, named: Iterable[str]) -> None:
+        self._config, self._named = config, frozenset(map(place_of, named))
         self._headers = {"User-Agent": f"{AGENT} (+{config.contact})", "Accept": "*/*", "Accept-Encoding": "gzip"}
         self._free_at: dict[str, float] = {}
         self._delays: dict[str, float] = {}
@@ -139,7 +143,7 @@ class Courier:
 
     def _once(self, url: str, limits: Limits, validators: Mapping[str, str], wanted: Wanted) -> Answer:
         wait_until(self._free_at.get(host_of(url), 0.0))
-        private = self._config.allow_private and host_of(url) in self._named
+        private = self._config.allow_private and place_of(url) in self._named
         headers = {**self._headers, **validators}
         try:
             return exchange(url, headers, limits, allow_private=private, wanted=wanted)

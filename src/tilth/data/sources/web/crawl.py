@@ -104,7 +104,7 @@ class _Crawl:
         self._config, self._work, self._meter = config, work, meter
         self._journal, self._archive = Journal(work / "journal.jsonl"), Archive(work / "records.warc.gz")
         self._frontier = Frontier(config, singles)
-        self._courier = Courier(config, self._frontier.hosts)
+        self._courier = Courier(config, self._frontier.waiting())  # which are those of the recipe yet
         self._earlier = _Earlier(earlier) if earlier else None
         self._robots: dict[str, Robots] = {}
         self._robots_texts: list[dict[str, Any]] = []
@@ -129,9 +129,10 @@ class _Crawl:
         if not self._kept:
             disk.remove(self._work)
             shown = "; ".join(f"{fate.url}: {fate.rule} {fate.value} {fate.detail}".strip() for fate in fates[:3])
-            raise DataError(
-                f"the crawl of {self._config.title} brought no page: {shown}", "check crawl.start in a browser"
-            )
+            remedy = "check crawl.start in a browser"
+            if not self._config.allow_private and any(fate.rule == "private_address" for fate in fates):
+                remedy = "if it is a server of yours, set crawl.allow_private: true"
+            raise DataError(f"the crawl of {self._config.title} brought no page: {shown}", remedy)
         self._journal.flush()
         self._finish(final, fates)
 

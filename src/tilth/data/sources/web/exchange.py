@@ -195,7 +195,7 @@ def _resolve(host: str, port: int, allow_private: bool) -> list[str]:
     addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
     private = [address for address in addresses if not is_public(address)]
     if private and not allow_private:
-        raise Fault("private_address", private[0], f"{host} is {private[0]}, which is no public address")
+        raise Fault("private_address", private[0], f"{host}:{port} is {private[0]}, which is no public address")
     return addresses
 
 

@@ -63,6 +63,12 @@ def host_of(url: str) -> str:
     return urlsplit(url).hostname or ""
 
 
+def place_of(url: str) -> str:
+    """The host and port of a normalized address: one program that answers."""
+    parts = urlsplit(url)
+    return f"{parts.hostname or ''}:{parts.port or _PORTS[parts.scheme]}"
+
+
 def origin_of(url: str) -> str:
     """Scheme, host and port of a normalized address: what a robots.txt is for."""
     parts = urlsplit(url)
