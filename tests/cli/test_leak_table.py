@@ -25,6 +25,9 @@ def test_every_kind_is_shown_for_both() -> None:
     assert row(lines, "re-wrapped") == ["9", "of", "10", "7", "of", "10"]
     assert "1,234 evaluation items looked for; 56 too short to be looked for" in lines
     assert "rows of evaluation files left out: read/no_field 2" in lines
+    assert row(lines, "found before anything was planted") == ["0", "of", "1", "0", "of", "1"]
+    told = " ".join(line.strip() for line in lines[lines.index("rows of evaluation files left out: read/no_field 2") :])
+    assert "found before: a leak that is real, or an error" in told
 
 
 def test_of_a_few_items_nothing_is_measured() -> None:

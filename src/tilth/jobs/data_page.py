@@ -146,7 +146,7 @@ def _visible(text: str) -> str:
 
 
 def _leaks(name: str, own: Mapping[str, Any]) -> dict[str, Any]:
-    """What was planted and found, as bars; what should find nothing, as words."""
+    """What was planted and found, as bars; what is found beside that, as words."""
     pairs = [(said, *own["caught"][kind]) for kind, said in PLANTED.items() if kind in own["caught"]]
     bars = [{"name": said, "planted": planted, "found": n, "share": _share(n, planted)} for said, planted, n in pairs]
     alarms = [(said, *own["false_alarms"][kind]) for kind, said in ALARMS.items()]
