@@ -72,14 +72,36 @@ def test_a_budget_is_of_the_run_and_a_longer_run_is_another_mixture(two: Path, c
     ("mixture", "said"),
     [
         ("{code: {weight: 0.25}}", "epochs, and max_epochs is 4"),
-        ("{code: {tokens: 9000000}}", "ask for 9,000,000 (code) = 9,000,000 tokens; a run of 256,000 tokens"),
-        ("{'*': {tokens: 1000}}", "and no other source takes what is left"),
+        ("{'*': {epochs: 1}}", "and no other source takes what is left"),
     ],
 )
 def test_what_cannot_be_is_refused_before_a_run_begins(two: Path, cli: Cli, mixture: str, said: str) -> None:
     sets = [*SMALL, f"data.mixture={mixture}", "train.steps=1000"]
     cli("train", "r.yaml", sets=sets).expect_fault(3, "data.mixture", said)
     assert not (two / "runs" / "small" / "recipe.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("mixture", "said"),
+    [
+        ("{'*': {weight: 0.5}}", "the weights are 0.5 = 0.5, and no other source takes the rest"),
+        ("{'*': {weight: 0}}", "the weights are 0 = 0, and no other source takes the rest"),
+        ("{code: {weight: 1}}", "the weights are 1 = 1, which leaves nothing for the other sources"),
+        ("{code: {tokens: 9000000}}", "ask for 9,000,000 (code) = 9,000,000 tokens; a run of 256,000 tokens"),
+        (
+            "{code: {tokens: 9000000}, '*': {epochs: 1}}",
+            "ask for 9,000,000 (code) = 9,000,000 tokens; a run of 256,000",
+        ),
+        ("{'*': {tokens: 1000}}", "and no other source takes what is left"),
+    ],
+)
+@pytest.mark.parametrize("command", ["prepare", "check"])
+def test_what_no_amount_of_text_makes_right_is_refused_before_it_is_read(
+    two: Path, cli: Cli, command: str, mixture: str, said: str
+) -> None:
+    sets = [*SMALL, f"data.mixture={mixture}", "train.steps=1000"]
+    cli(command, "r.yaml", sets=sets).expect_fault(2, "data.mixture", said)
+    assert not (two / "work").exists()
 
 
 def test_a_name_that_no_source_has_is_refused_before_anything_is_read(two: Path, cli: Cli) -> None:

@@ -396,7 +396,10 @@ def test_parts_that_refuse_are_errors_with_their_own_words(looked: Callable[...,
 @pytest.mark.parametrize(
     ("rule", "sets"),
     [
-        ("mixture", ["data.mixture={rows: {weight: 0.5}}", "data.sources=[{path: rows.jsonl, name: rows}]"]),
+        (
+            "mixture",
+            ["data.mixture={rows: {weight: 1, max_epochs: 1e-6}}", "data.sources=[{path: rows.jsonl, name: rows}]"],
+        ),
         ("vocabulary", ["tokenizer={kind: char}", "model.vocab_size=5"]),
         ("memory", ["model.hidden_size=1048576"]),
     ],

@@ -2,6 +2,7 @@
 
     MixtureEntry                 what a recipe says of a source, or of all that a glob matches
     check_names(mixture, names)  which sources each entry means
+    check_alone(mixture, names)  an error for what no amount of text can make right
     plan_mixture(…)              shares that add up to one, or an error that shows why there are none
 
 Shards are stored once and never copied. What an entry matches is a ring of its own (the shards of those sources, end
@@ -97,6 +98,26 @@ def _sum(weights: Iterable[Fraction]) -> str:
     return f"{' + '.join(f'{float(w):g}' for w in weights)} = {float(sum(weights)):g}"
 
 
+def check_alone(
+    mixture: Entries, names: Sequence[str], run_tokens: int | None = None, epochs: float | None = None, slack: int = 0
+) -> None:
+    """What the recipe alone says of a mixture, before there is a token; arguments as for `plan_mixture`.
+
+    Raises:
+        DataError: the weights, or they and the budgets in tokens, cannot be, however much text the sources hold.
+    """
+    named = {source for sources in check_names(mixture, names).values() for source in sources}
+    rest = not named.issuperset(names)
+    weights = {name: entry.share for name, entry in mixture.items() if entry.share is not None}
+    budgets = {name: Fraction(entry.tokens) for name, entry in mixture.items() if entry.tokens is not None}
+    left = _left(weights, [name for name in mixture if name not in weights], rest)
+    if not budgets or run_tokens is None or epochs is not None:
+        return
+    asked, whole = sum(budgets.values(), Fraction(0)), len(weights) + len(budgets) == len(mixture)
+    if whole or asked > run_tokens * left + slack:  # a budget in epochs comes on top
+        _fitted(Fraction(run_tokens), weights, budgets, rest, slack, asked / left)
+
+
 @dataclass(frozen=True, slots=True)
 class Component:
     """One ring of a mixture.
@@ -178,28 +199,34 @@ def _length(
     weights: Mapping[str, Fraction], budgets: Mapping[str, Fraction], rest: int, held: Mapping[str, int]
 ) -> tuple[Fraction, Fraction]:
     """Tokens of an epoch, and of it those from sources without an entry."""
-    weighed = sum(weights.values(), Fraction(0))
+    left = _left(weights, budgets, bool(rest))
     given = sum(budgets.values(), Fraction(0)) + rest
-    left = 1 - weighed
     if not budgets and not rest:
-        if abs(left) > _NEARLY:
-            raise DataError(
-                f"data.mixture: the weights are {_sum(weights.values())}, and no other source takes the rest",
-                "make them add up to 1, or leave one source without an entry",
-            )
         return Fraction(sum(held[name] for name, weight in weights.items() if weight)), Fraction(0)
-    if left <= 0 or (left <= _NEARLY and weighed):
-        others = ", ".join(budgets) or REST
-        raise DataError(
-            f"data.mixture: the weights are {_sum(weights.values())}, which leaves nothing for {others}",
-            "make the weights smaller; `weight: 0` leaves a source out",
-        )
     if not given:
         raise DataError(
             f"data.mixture: {', '.join(budgets)} hold no token", "look at what was dropped of them, and why"
         )
     whole = given / left
     return whole, Fraction(rest)
+
+
+def _left(weights: Mapping[str, Fraction], budgets: Iterable[str], rest: bool) -> Fraction:
+    """What weights leave of the whole to budgets and sources without an entry (`rest`: there are some)."""
+    weighed = sum(weights.values(), Fraction(0))
+    left = 1 - weighed
+    others = ", ".join(budgets) or (REST if rest else "")
+    if not others and abs(left) > _NEARLY:
+        raise DataError(
+            f"data.mixture: the weights are {_sum(weights.values())}, and no other source takes the rest",
+            "make them add up to 1, or leave one source without an entry",
+        )
+    if others and (left <= 0 or (left <= _NEARLY and weighed)):
+        raise DataError(
+            f"data.mixture: the weights are {_sum(weights.values())}, which leaves nothing for {others}",
+            "make the weights smaller; `weight: 0` leaves a source out",
+        )
+    return left
 
 
 def _fitted(

@@ -9,7 +9,7 @@ from tilth.data.mixture import Mixture, MixturePlan, Ring, plan_mixture, whole_s
 from tilth.data.order import Sampler
 from tilth.data.sampling import MixtureSampler
 from tilth.data.shards import TokenStream
-from tilth.jobs.recipe import Recipe
+from tilth.jobs.recipe import Recipe, run_tokens
 
 
 def training_tokens(recipe: Recipe, dataset: Dataset) -> TokenStream | Mixture:
@@ -31,15 +31,13 @@ def planned_mixture(recipe: Recipe, dataset: Dataset) -> MixturePlan | None:
     if recipe.data.mixture is None:
         return None
     assert isinstance(train.batch_tokens, int), "the recipe refuses the other"
-    limits = [train.steps * train.batch_tokens] if train.steps else []
-    limits += [train.tokens] if train.tokens else []
     held = {source.source_name: 0 for source in recipe.data.sources}
     held |= {source["name"]: source["splits"]["train"]["tokens"] for source in dataset.facts["shards_by_source"]}
     return plan_mixture(
         recipe.data.mixture,
         held,
         recipe.model.context_length,
-        min(limits, default=None),
+        run_tokens(train),
         train.epochs,
         slack=train.batch_tokens,
     )

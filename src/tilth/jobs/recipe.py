@@ -17,8 +17,9 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from tilth.core.config import Config, apply_overrides, load_yaml, parse, parse_yaml
-from tilth.core.errors import RecipeError
+from tilth.core.errors import DataError, RecipeError
 from tilth.data.config import DataConfig
+from tilth.data.mixture import check_alone
 from tilth.generate.config import SamplingConfig
 from tilth.jobs.peer_names import PEER_NAMES, PEER_NOTES
 from tilth.model.adapter_config import AdapterConfig
@@ -50,6 +51,13 @@ class SampleConfig(SamplingConfig):
     A masked language model writes no text."""
     max_new_tokens: int = Field(default=100, ge=1)
     """Tokens of a text, at the most."""
+
+
+def run_tokens(train: TrainConfig) -> int | None:
+    """How many tokens a run sees, where its steps or tokens are given."""
+    batch = train.batch_tokens
+    limits = [train.steps * batch] if train.steps and isinstance(batch, int) else []
+    return min([*limits, *([train.tokens] if train.tokens else [])], default=None)
 
 
 class Recipe(Config):
@@ -99,6 +107,17 @@ class Recipe(Config):
             raise ValueError(
                 "data.mixture with train.batch_tokens all, which sees every token in every step | remove one of them"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _mixture_can_be(self) -> Recipe:
+        train, mixture = self.train, self.data.mixture
+        if mixture is not None and isinstance(train.batch_tokens, int):
+            names = [source.source_name for source in self.data.sources]
+            try:
+                check_alone(mixture, names, run_tokens(train), train.epochs, train.batch_tokens)
+            except DataError as error:
+                raise ValueError(f"{error.message} | {error.remedy}") from None
         return self
 
     @model_validator(mode="after")
