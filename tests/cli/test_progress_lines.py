@@ -26,6 +26,18 @@ def test_a_download_tells_rate_and_time_to_go() -> None:
     assert meter_line(meter, 999.0) == "downloading    http://a/b\\x1b: 30.0 MB, 2.00 MB/s, 0:10"
 
 
+def test_trouble_is_told_before_anything_has_come_and_only_while_it_lasts() -> None:
+    meter = Meter("asking", "a.org", "request", total=9, started=0.0)
+    assert not meter.tells
+    meter.trouble = "3 attempts in a row failed, at last: it answers 500"
+    assert meter.tells
+    assert meter_line(meter, 5.0) == (
+        "asking         a.org: 0 of 9 requests, 0:05; 3 attempts in a row failed, at last: it answers 500"
+    )
+    meter.ended = 6.0
+    assert not meter.tells and "failed" not in meter_line(meter, 6.0)
+
+
 def test_pages_have_a_total_only_where_it_is_known() -> None:
     meter = Meter("crawling", "a.org", "page", done=6, size=12_000, started=0.0)
     assert meter_line(meter, 4.0) == "crawling       a.org: 6 pages, 12.0 kB, 1.5 pages/s, 0:04"

@@ -199,7 +199,7 @@ class PrepareDisplay:
             return
         with self._lock:
             now = self._clock()
-            meters = [meter for meter in self.board.meters if id(meter) not in self._told and meter.done > meter.before]
+            meters = [meter for meter in self.board.meters if id(meter) not in self._told and meter.tells]
             for meter in (meter for meter in meters if meter.ended is not None):
                 self._told.add(id(meter))
                 self._since = max(self._since, meter.ended or 0.0)
@@ -234,7 +234,7 @@ class PrepareDisplay:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
         now, lines = self._clock(), [*self._lines]
-        measured = [meter for meter in [*self.board.meters] if meter.done > meter.before]
+        measured = [meter for meter in [*self.board.meters] if meter.tells]
         shown = [meter_line(meter, now) for meter in measured[-_METERS:]]
         under_way = [] if self._over else self._under_way(now)
         open_line = bool(lines) and lines[-1].ended is None

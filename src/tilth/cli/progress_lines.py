@@ -29,7 +29,8 @@ def meter_line(meter: Meter, now: float) -> str:
     parts.append(duration(passed))
     if fresh and meter.ended is None and meter.total > meter.done:
         parts.append(f"{duration(passed / fresh * (meter.total - meter.done))} to go")
-    return f"{meter.what:<14} {', '.join(parts)}"
+    trouble = f"; {printable(meter.trouble)}" if meter.trouble and meter.ended is None else ""
+    return f"{meter.what:<14} {', '.join(parts)}{trouble}"
 
 
 def _done(meter: Meter) -> str:

@@ -40,6 +40,7 @@ class Meter:
         unit: what is counted; bytes are counted beside pages and requests.
         total: how many there are in all; 0 or less: not known.
         before: how many of them were there at the start, which say nothing about the rate.
+        trouble: why nothing comes of it at present, in words; told also where nothing has come yet.
     """
 
     what: str = ""
@@ -51,6 +52,12 @@ class Meter:
     size: int = 0
     started: float = field(default_factory=time.monotonic)
     ended: float | None = None
+    trouble: str = ""
+
+    @property
+    def tells(self) -> bool:
+        """Whether there is something to say of it."""
+        return self.done > self.before or (self.ended is None and bool(self.trouble))
 
     def add(self, number: int, size: int = 0) -> None:
         """So many more, of so many bytes."""

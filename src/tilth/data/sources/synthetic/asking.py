@@ -4,12 +4,14 @@
 
 Before each attempt: it fits below the cost cap (else those under way are waited for, and then all stops, with the
 arithmetic), it is its turn by both rates, and `sent` is on disk. A failed attempt is repeated up to `ATTEMPTS` times,
-after what the server asks for (Retry-After holds for all requests), or twice as long each time.
+after what the server asks for (Retry-After holds for all requests), or twice as long each time. An endpoint that never
+answered anything is given up after `FIRST_PATIENCE`. Meanwhile the meter says what fails, and how often.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -29,9 +31,12 @@ BACKOFF = 1.0
 LONGEST_BACKOFF = 60.0
 LONGEST_WAIT = 600.0
 """Seconds that a server may ask to wait; for more the run stops, and goes on when it is started again."""
+FIRST_PATIENCE = 20.0
+"""Seconds of attempts after which an endpoint is given up that has answered nothing, in this run or an earlier one."""
 MINUTE = 60.0
 _HOPELESS = 20  # requests in a row that all attempts failed for
 _ALL_REJECTED = 5  # requests that the server refused, with no answer at all so far
+_SHOWN = 160  # characters of why an attempt failed, while there is hope
 _MESSAGE_TOKENS = 32  # what a chat template may put around a message, generously
 
 
@@ -86,7 +91,10 @@ class _Desk:
         self._tokens = Pacer(config.tokens_per_minute, clock, MINUTE)
         self._order, self._settled = asyncio.Lock(), asyncio.Condition()
         self._resume_at = clock()
-        self._hopeless = self._rejected = 0
+        self._hopeless = self._rejected = self._failed = 0
+        self._first_failed: float | None = None
+        self._alive = bool(store.done)
+        self._stopped = asyncio.Event()
         self.last = ""
         self.stop: DataError | None = None
 
@@ -99,6 +107,7 @@ class _Desk:
                 await self._until_answered(prompt)
         except DataError as error:
             self.stop = self.stop or error
+            self._stopped.set()
 
     async def _until_answered(self, prompt: Prompt) -> None:
         bound = bound_of(prompt, self._config)
@@ -116,15 +125,37 @@ class _Desk:
                 used = None if error.paid else Tokens()
                 self._store.failed(prompt.number, str(error), used)
                 self.last = str(error)
+                self._alive = self._alive or error.wait is not None  # it is busy, not down
+                self._tell_failure()
                 wait = self._wait(error, prompt.number, attempt)
             finally:
                 self._budget.settle(bound, bound if used is None else used)
                 async with self._settled:
                     self._settled.notify_all()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._stopped.wait()
             if self.stop is not None:
                 return
-            await asyncio.sleep(wait)
         self._give_up()
+
+    def _tell_failure(self) -> None:
+        """Counts an attempt that failed.
+
+        Raises:
+            DataError: nothing was ever answered, for long enough.
+        """
+        self._failed += 1
+        now = self._clock()
+        self._first_failed = now if self._first_failed is None else self._first_failed
+        attempts = "1 attempt" if self._failed == 1 else f"{self._failed:,} attempts in a row"
+        self._meter.trouble = f"{attempts} failed, at last: {self.last[:_SHOWN]}"
+        if not self._alive and self._failed > 1 and (passed := now - self._first_failed) >= FIRST_PATIENCE:
+            raise DataError(
+                f"{self._config.base_url} answers nothing: {self._failed:,} attempts in {passed:.0f} s failed, at "
+                f"last: {self.last}",
+                "check `base_url:` and that the endpoint runs, and type the same command",
+            )
 
     async def _its_turn(self, bound: Tokens) -> None:
         async with self._order, self._settled:  # in order: a cheap request does not overtake one that must wait
@@ -155,7 +186,8 @@ class _Desk:
             "seed": prompt.seed.label,
             "group": prompt.seed.group,
         }
-        self._hopeless = 0
+        self._hopeless = self._failed = 0
+        self._alive, self._meter.trouble = True, ""
         if answer.status != 200:
             self._rejected += 1
             if self._rejected >= _ALL_REJECTED and not self._store.done:
@@ -174,7 +206,10 @@ class _Desk:
         """Seconds until this request is sent again; where the server says when, none is sent before."""
         if error.wait is None:
             jitter = 0.5 + derive_seed(self._config.seed, "backoff", number, attempt) / 2**64
-            return min(BACKOFF * 2.0**attempt, LONGEST_BACKOFF) * jitter
+            wait = min(BACKOFF * 2.0**attempt, LONGEST_BACKOFF) * jitter
+            if self._alive or self._first_failed is None:
+                return wait
+            return min(wait, max(0.0, self._first_failed + FIRST_PATIENCE - self._clock()))  # a last attempt then
         if error.wait > LONGEST_WAIT:
             raise DataError(
                 f"{self._config.base_url} asks to wait {error.wait:.0f} seconds: {error}",
