@@ -218,14 +218,17 @@ def test_text_for_evaluation_that_is_not_there(trained: Path, cli: Cli) -> None:
 @pytest.mark.parametrize(
     ("words", "meant"),
     [
-        (("data.sources=[{path:", "other.txt}]"), "'data.sources=[{path: other.txt}]'"),
-        (("train.steps", "200"), "train.steps=200"),
-        (("train.steps:", "200"), "train.steps=200"),
+        (("data.sources=[{path:", "other.txt}]"), "--set 'data.sources=[{path: other.txt}]'"),
+        (("train.steps", "200"), "--set train.steps=200"),
+        (("train.steps:", "200"), "--set train.steps=200"),
+        (("train.steps=5", "train.seed=2"), "--set train.steps=5 --set train.seed=2"),
     ],
 )
 def test_a_value_that_the_shell_took_apart_is_put_together(cli: Cli, words: tuple[str, ...], meant: str) -> None:
     said = cli("train", "r.yaml", "--set", *words)
-    assert said.code == 2 and said.err.endswith(f"\n  remedy: write --set {meant}\n")
+    assert said.code == 2 and said.err.endswith(f"\n  remedy: write {meant}\n")
+    assert "remedy" not in cli("train", "--set", "train.steps=5", "r.yaml", "--wrokers", "2").err
+    assert "remedy" not in cli("train", "r.yaml", "--set", "train.steps=5", "b.yaml").err
 
 
 def test_a_text_in_the_place_of_a_recipe_is_told_as_one(tmp_path: Path, cli: Cli) -> None:

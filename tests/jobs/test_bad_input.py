@@ -275,7 +275,7 @@ def test_a_file_of_rows_that_are_others_is_lost_and_its_source_goes_on(
     write_recipe(tmp_path / "r.yaml", "texts")
     done = cli("prepare", "r.yaml", "--json", sets=SMALL)
     assert done.json()["documents"] == 120 and done.json()["dropped"][f"read/{rule}"] == 1
-    assert f"texts: 1 of its 5 files cannot be used to the end: {said}" in done.err
+    assert f"texts: 1 of its 5 files cannot be used, or not whole: {said}" in done.err
     for number in range(4):
         (tmp_path / "texts" / f"{number}.jsonl").unlink()
     remedy = "check `format:`" if rule == "bad_rows" else "name the column that holds the text"

@@ -174,6 +174,22 @@ def test_text_of_evaluation_files_and_of_what_is_held_out_is_foretold(tmp_path: 
         assert (found.value, held_out.value) == (90, dropped["decontaminate/held_out_text"]) and not forecast.notes
 
 
+def test_files_that_are_lost_are_told_before(tmp_path: Path, cli: Cli) -> None:
+    """As preparing tells of them: a few by name, too many as the error that they are."""
+    (tmp_path / "rows").mkdir()
+    for n in range(3):
+        rows = [json.dumps({"text": f"{n} and {row}, with some words"}) for row in range(40)]
+        (tmp_path / "rows" / f"{n}.jsonl").write_text("\n".join(rows))
+    (tmp_path / "rows" / "bad.csv").write_text("title,body\na,b\n")
+    write_recipe(tmp_path / "r.yaml", "rows")
+    said = cli("prepare", "r.yaml", "--dry-run", "--workers", "1", sets=SMALL)
+    assert said.code == 0 and "rows: 1 of its 4 files cannot be used, or not whole: rows/bad.csv" in said.err
+    for n in range(3):
+        (tmp_path / "rows" / f"{n}.jsonl").unlink()
+    remedy = "name the column that holds the text"
+    cli("prepare", "r.yaml", "--dry-run", "--workers", "1", sets=SMALL).expect_fault(3, "no column 'text'", remedy)
+
+
 def test_the_command_shows_it_and_touches_nothing(trained: Path, cli: Cli) -> None:
     before = hashes(trained)
     said = cli("prepare", "r.yaml", "--dry-run", "--sample", "100kB", "--workers", "1", "--json", sets=SMALL)

@@ -94,7 +94,8 @@ class CheckpointStore:
             more = f" (and {len(bad) - 3} more)" if len(bad) > 3 else ""
             raise CheckpointError(
                 f"no checkpoint in {self.folder} verifies: {'; '.join(message for _, message in bad[:3])}{more}",
-                "bring one of them back from a copy; to train anew, name another folder with --run, or remove this one",
+                "bring one of them back from a copy; to train anew, name another folder with --run, or remove "
+                f"{self.folder.parent}",
             )
         return None, []
 

@@ -35,20 +35,35 @@ def tell_misuse(fault: typer.TyperException) -> None:
     context = getattr(fault, "ctx", None)
     command = "" if context is None else context.command_path.removeprefix(context.find_root().info_name)
     remedy = f"see `{command_name()}{command} --help`"
-    if meant := _whole_value(sys.argv):
-        remedy = f"write --set {shlex.quote(meant)}"
+    if "unexpected extra argument" in fault.format_message() and (meant := _meant(sys.argv)):
+        remedy = f"write {meant}"
         tell(f"  remedy: {remedy}")
     _error_object(fault.format_message(), remedy, fault.exit_code)
 
 
-def _whole_value(words: Sequence[str]) -> str:
+def _meant(words: Sequence[str]) -> str:
     """What a `--set` was to be of which the shell, or a space in the place of `=`, made several words; "" for none."""
     for place, word in enumerate(words):
         parts = list(itertools.takewhile(lambda part: not part.startswith("-"), words[place + 1 :]))
-        if word == "--set" and len(parts) > 1:
-            key, *rest = parts
-            return " ".join(parts) if "=" in key else f"{key.rstrip(':')}={' '.join(rest)}"
+        if word != "--set" or len(parts) < 2:
+            continue
+        first, *rest = parts
+        if "=" not in first:
+            key = first.rstrip(":")
+            return f"--set {shlex.quote(f'{key}={rest[0]}')}"
+        value = first
+        while rest and _is_open(value):
+            value += f" {rest.pop(0)}"
+        if value != first:
+            return f"--set {shlex.quote(value)}"
+        if others := [part for part in rest if "=" in part]:
+            return " ".join(f"--set {shlex.quote(part)}" for part in (first, *others))
     return ""
+
+
+def _is_open(value: str) -> bool:
+    """Whether a bracket or a quotation mark is open."""
+    return sum(value.count(c) for c in "[{(") > sum(value.count(c) for c in "]})") or value.count('"') % 2 == 1
 
 
 class Commands(typer.core.TyperGroup):

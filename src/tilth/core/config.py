@@ -143,7 +143,7 @@ def parse_yaml(text: str, place: str) -> Any:
         raise RecipeError(f"{place} is nested too deeply", "`tilth init` writes a good example") from None
 
 
-_RECIPES = (".yaml", ".yml", ".json", "")
+_TEXTS = (".txt", ".text", ".md", ".markdown", ".rst", ".csv", ".tsv", ".jsonl", ".html", ".py")
 
 
 def load_yaml(path: Path) -> dict[str, Any]:
@@ -162,13 +162,13 @@ def load_yaml(path: Path) -> dict[str, Any]:
     try:
         data = parse_yaml(text, str(path))
     except RecipeError as error:
-        if path.suffix in _RECIPES:
+        if path.suffix.lower() not in _TEXTS:
             raise
         raise RecipeError(error.message, of_text) from error
     if data is None:
         data = {}
     if not isinstance(data, dict):
-        remedy = "start from `tilth init`" if path.suffix in _RECIPES else of_text
+        remedy = of_text if path.suffix.lower() in _TEXTS else "start from `tilth init`"
         raise RecipeError(f"{path} holds a {type(data).__name__}, not keys and values", remedy)
     return data
 

@@ -181,7 +181,8 @@ class RunFolder:
         if old is not None and old["fingerprint"] != dataset["fingerprint"]:
             raise CheckpointError(
                 f"the run folder {self.path} was trained on other data ({old['folder']}, now {dataset['folder']})",
-                "the text has changed: name another folder with --run, or bring the old text back",
+                "the text has changed, or a newer tilth makes other data of it (CHANGELOG.md): name another folder "
+                "with --run, or bring the old text, or the tilth that began the run, back",
             )
         write_json(self.path / "recipe.json", recipe)
         write_json(self.path / "data.json", dataset)

@@ -152,13 +152,15 @@ def _messages(tensors: list[Tensor]) -> Iterator[list[Tensor]]:
     """Tensors of one dtype, of about `_MESSAGE` numbers together: the same, in one order, on every process."""
     for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):
         group: list[Tensor] = []
+        size = 0
         for tensor in tensors:
             if tensor.dtype != dtype:
                 continue
-            if group and sum(one.numel() for one in group) + tensor.numel() > _MESSAGE:
+            if group and size + tensor.numel() > _MESSAGE:
                 yield group
-                group = []
+                group, size = [], 0
             group.append(tensor)
+            size += tensor.numel()
         yield group
 
 

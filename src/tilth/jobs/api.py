@@ -75,7 +75,7 @@ def train(
     dataset, notes = dataset_for_training(recipe, Path(workspace), workers, on_done=lines.done if lines else None)
     notes += before_training(recipe, dataset, folder)
     if lines:
-        lines.expect(planned_steps(recipe, dataset))
+        lines.expect(None if recipe.train.hours else planned_steps(recipe, dataset))  # the clock may end it before
     return train_model(recipe, dataset, folder, lines if emit == "lines" else emit, notes)
 
 

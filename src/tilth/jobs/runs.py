@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -86,10 +87,11 @@ def dataset_of(run: Path) -> Dataset:
     places = [*([_shown(run / facts["from_run"])] if "from_run" in facts else []), Path(facts["folder"])]
     found = [open_dataset(place) for place in places if place.is_dir()]
     if not found:
+        workspace = str(places[-1].parent.parent)
         raise DataError(
             f"no dataset at {places[-1]}, which {run} was trained on",
-            f"make it again: `tilth prepare {run / 'recipe.json'} --workspace {places[-1].parent.parent}`, from the "
-            "folder that its sources are named from",
+            f"make it again: `tilth {shlex.join(['prepare', str(run / 'recipe.json'), '--workspace', workspace])}`, "
+            "from the folder that its sources are named from",
         )
     for dataset in found:
         if dataset.fingerprint == facts["fingerprint"]:

@@ -112,9 +112,9 @@ def _train(
     sitting = _Sitting(asked, recipe, base, config, dataset, folder, runtime, watch)
     check_room(recipe, config, runtime.device)
     loader = make_loader(recipe, dataset, runtime)
-    changes = runtime.from_main(lambda: _claim(folder, asked, base, dataset, config))
     store = CheckpointStore(folder.checkpoints)
-    checkpoint, damaged = _latest(store, runtime)
+    checkpoint, damaged = _latest(store, runtime)  # before anything is written: there may be none that verifies
+    changes = runtime.from_main(lambda: _claim(folder, asked, base, dataset, config))
     trainer, unread, of_blocks = _assemble(sitting, loader, store, checkpoint)
     said = [*notes, *damaged, *unread]
     runtime.from_main(lambda: _begin(sitting, trainer, checkpoint, said, changes, of_blocks))

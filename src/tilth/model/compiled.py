@@ -121,9 +121,29 @@ class _Compiled:
 
 @functools.cache
 def _graph() -> Forward:
-    limit: dict[str, Any] = {"recompile_limit": _SHAPES}  # which torch's types do not know
-    graph: Forward = torch.compile(Block.forward, dynamic=False, fullgraph=True, **limit)
+    graph: Forward = _compiled(Block.forward)
     return graph
+
+
+def _compiled(function: Any) -> Any:
+    limit: dict[str, Any] = {"recompile_limit": _SHAPES}  # which torch's types do not know
+    return torch.compile(function, dynamic=False, fullgraph=True, **limit)
+
+
+def graph_of(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function` of tensors as one graph for each of their shapes, made when it is first needed; RecipeError where it
+    cannot be made.
+    """
+    graph, ready = _compiled(function), set[object]()
+
+    def run(*arguments: Any) -> Any:
+        shapes = tuple(getattr(argument, "shape", argument) for argument in arguments)
+        with contextlib.nullcontext() if shapes in ready else _compiling():
+            result = graph(*arguments)
+        ready.add(shapes)
+        return result
+
+    return run
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tilth.core.environment import Precision
+from tilth.model.compiled import graph_of
 from tilth.model.paper import alike, on_paper
 from tilth.model.precision import DTYPES
 
@@ -31,8 +32,8 @@ whole 56 ms.
 """
 
 LARGE_PIECE = 1 << 27
-"""The same on an accelerator, where no cache is to be kept and each piece costs a pass over the output matrix and its
-gradient (512 MiB in fp32)."""
+"""The same on CUDA, where no cache is to be kept and each piece costs a pass over the output matrix and its gradient
+(512 MiB in fp32)."""
 
 ROWS = 128
 """Rows of a piece at least, however large the vocabulary: the output matrix is read anew for each. Measured on one
@@ -63,7 +64,7 @@ def summed_loss(
     hidden_RD, labels_R = _labelled(hidden_BTD.flatten(0, 1), labels_BT.flatten())
     hidden_RD = hidden_RD.to(dtype)
     bias_V = None if bias_V is None else bias_V.to(dtype)
-    if len(labels_R) * len(output_VD) <= piece_size(hidden_RD.device):
+    if len(labels_R) * len(output_VD) <= PIECE:
         logits = F.linear(hidden_RD, output_VD.to(dtype), bias_V)
         logits = logits if logits.dtype == torch.float64 else logits.float()
         logits = logits if softcap is None else (logits / softcap).tanh() * softcap
@@ -73,9 +74,13 @@ def summed_loss(
     return loss
 
 
-def piece_size(device: torch.device) -> int:
-    """Logits that are held at a time."""
-    return PIECE if device.type == "cpu" else LARGE_PIECE
+def piece_size(hidden_RD: Tensor) -> int:
+    """Logits that are held at a time: on CUDA at most a 32nd of the device's memory. In fp16 no more than on a CPU:
+    what a product sums over the rows of a piece must not be beyond fp16.
+    """
+    if not hidden_RD.is_cuda or hidden_RD.dtype == torch.float16:
+        return PIECE
+    return min(LARGE_PIECE, torch.cuda.get_device_properties(hidden_RD.device).total_memory // 128)
 
 
 _MOST = 0.9
@@ -115,7 +120,7 @@ class _PiecewiseLoss(torch.autograd.Function):
         trained = ctx.needs_input_grad[1]
         output_gradient = torch.zeros(output_VD.shape, dtype=exact, device=output_VD.device) if trained else None
         bias_gradient = None if bias_V is None else torch.zeros(bias_V.shape, dtype=exact, device=bias_V.device)
-        rows = max(ROWS, piece_size(hidden_RD.device) // len(output_VD))
+        rows = max(ROWS, piece_size(hidden_RD) // len(output_VD))
         for start in alike(range(0, len(hidden_RD), rows), hidden_RD):
             hidden, labels = hidden_RD[start : start + rows], labels_R[start : start + rows]
             loss, gradient = piece(F.linear(hidden, output_VD, bias_V), labels, softcap)
@@ -126,9 +131,8 @@ class _PiecewiseLoss(torch.autograd.Function):
             torch.mm(gradient, output_VD, out=hidden_gradient[start : start + rows])
             if output_gradient is not None:
                 output_gradient += gradient.T @ hidden
-        if (
-            hidden_RD.dtype != torch.float16
-        ):  # a sum over all rows may be beyond fp16 until it is divided by their count
+        # In fp16 they stay: a sum over all rows may be beyond it until it is divided by their count.
+        if hidden_RD.dtype != torch.float16:
             output_gradient = None if output_gradient is None else output_gradient.to(output_VD.dtype)
             bias_gradient = None if bias_gradient is None else bias_gradient.to(hidden_RD.dtype)
         ctx.save_for_backward(hidden_gradient, output_gradient, bias_gradient)
@@ -181,4 +185,4 @@ def _whole_piece(logits_RV: Tensor, labels_R: Tensor, softcap: float | None) -> 
 
 @functools.cache
 def _graph() -> Callable[[Tensor, Tensor, float | None], tuple[Tensor, Tensor]]:
-    return torch.compile(_whole_piece, dynamic=False, fullgraph=True)
+    return graph_of(_whole_piece)

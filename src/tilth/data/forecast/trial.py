@@ -29,7 +29,7 @@ from tilth.data.forecast.estimate import Stratum
 from tilth.data.forecast.groups import Group, Terms, counted, disk_of, drawn_groups, tokens_of
 from tilth.data.forecast.reckon import Forecast, Seen, Taken, reckon
 from tilth.data.forecast.units import Found, look, not_here
-from tilth.data.sources import Input, Listing, SourceConfig, list_inputs
+from tilth.data.sources import Input, Listing, SourceConfig, list_inputs, losses
 from tilth.data.tasks import collect
 from tilth.data.tasks.split import AssignedPart
 from tilth.data.token_plan import encode_task, tokenizer_task
@@ -122,6 +122,7 @@ class _Trial:
         self._empty_parts()
         self.per_part = time.perf_counter() - began  # for each worker one, at the same time
         self._goes()
+        self._judge_lost()
         compared = self._compare()
         parts = self._parts(self.groups)
         assigned = pipeline.assign_splits(self.config.split, parts, compared[-1][2], self.shop)
@@ -184,6 +185,17 @@ class _Trial:
         self.rates.append(work * busy / max(1, sum(group.covered for group in go)))
         self.groups += go
 
+    def _judge_lost(self) -> None:
+        """What preparing will say of files that cannot be used, or not whole; DataError where it will stop at them."""
+        for number, one in enumerate(self.found):
+            own = [group for group in self.groups if group.source == number and group.collected]
+            lost = [group.collected.facts["lost"] for group in own if group.collected]
+            units = {unit.item.locator for group in own for unit in group.units}
+            files = min(sum(each["files"] for each in lost), len(units))
+            first = [(said, remedy) for each in lost for said, remedy in each["first"]][:3]
+            if said := losses.judge(one.source, len(units), files, first):
+                self.notes.append(said)
+
     def _collect_task(self, group: Group) -> Task:
         source = self.found[group.source].source
         inputs = []
@@ -234,8 +246,10 @@ class _Trial:
             try:
                 apart = pipeline.keep_apart(self.config, parts, assigned, None, self.shop)
             except DataError as error:  # so much of it that preparing would stop
-                self.notes.append(f"of {documents:,} documents of the sample: {error.message}; {error.remedy}")
-                return []
+                if size == compared[-1][0]:  # of a part of the sample it says less
+                    self.notes.append(f"of {documents:,} documents of the sample: {error.message}; {error.remedy}")
+                    return []
+                continue
             self.clock["apart"] = time.perf_counter() - began
             self.of_all = compared_bytes + disk_of(self.shop.workspace) - before
             results.append((documents, apart.assigned))

@@ -76,8 +76,8 @@ class SourceConfig(Config):
     invalid_utf8: Literal["replace", "drop"] = "replace"
     """A document with bytes that are not UTF-8: put U+FFFD in their place, or drop it. Both are counted."""
     max_bad_rows: float = Field(default=0.01, ge=0, le=1)
-    """The share of a file's rows that may be unusable before the file is read no further, and of a source's files that
-    may be so, lack the column or be damaged before the run stops: of 100 and more; of fewer all of them, or of ten and
+    """The share of a file's rows that may be unusable before the file counts as lost, and of a source's files that may
+    be lost, lack the column or be damaged before the run stops: of 100 and more; of fewer all of them, or of ten and
     more over half. 1: all that can be read is, the rest counted. Whatever share it is, such files are named."""
 
     @field_validator("path")

@@ -91,7 +91,7 @@ def read_rows(
             has more unusable rows than `config.max_bad_rows` allows (at 1, all but the first two are counted instead).
             Outcomes may have been given out before.
     """
-    intake = Intake(item, config, undecoded, unusable)
+    intake = Intake(item, config, undecoded, unusable, among_many=among_many)
     try:
         for found in _read(intake, extractors):
             if isinstance(found, Outcome) and found.loses and not among_many and config.max_bad_rows < 1:
@@ -240,7 +240,7 @@ def _entry(outer: Intake, entry: archives.Entry, extractors: Extractors) -> Iter
     assert chosen is not None
     path = Path(f"{outer.item.path}!{entry.name}")  # for what messages call it, and for its suffix
     item = replace(outer.item, kind=chosen, path=path, locator=locator)
-    inner = Intake(item, config, outer.undecoded, outer.unusable)
+    inner = Intake(item, config, outer.undecoded, outer.unusable, among_many=outer.among_many)
     try:
         yield from _file(inner, in_archive(entry.name, entry.pieces), extractors)
     except archives.ArchiveEndedError as error:

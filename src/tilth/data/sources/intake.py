@@ -34,8 +34,10 @@ class Intake:
         config: SourceConfig,
         undecoded: Undecoded | None = None,
         unusable: Unusable | None = None,
+        *,
+        among_many: bool = False,
     ) -> None:
-        self.item, self.config = item, config
+        self.item, self.config, self.among_many = item, config, among_many
         self.undecoded, self.unusable = undecoded or Undecoded(), unusable or Unusable()
         self.license = config.license or item.license
         self.meta: dict[str, Any] = {}

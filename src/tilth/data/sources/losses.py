@@ -24,7 +24,7 @@ _MOST = 0.5
 
 
 class UnfitFileError(DataError):
-    """A file that is read no further: too many of its rows cannot be used, or it lacks the column.
+    """A file that is not what the recipe takes it for: too many of its rows cannot be used, or it lacks the column.
 
     Args:
         message: begins with the file's path.
@@ -72,8 +72,9 @@ def judge(config: SourceConfig, files: int, lost: int, first: Sequence[tuple[str
         raise DataError(first[0][0], remedy)
     of = "its only file" if files == 1 else f"{lost} of its {files} files"
     named = f"{'the first of them: ' if lost > len(first) else ''}{'; '.join(said for said, _ in first)}"
-    told = f"{config.source_name}: {of} cannot be used to the end: {named}"
+    told = f"{config.source_name}: {of} cannot be used, or not whole: {named}"
     if too_many(lost, files, limit):
         again = f"get these files again, take them away, or raise `max_bad_rows:` (now {limit:g})"
-        raise DataError(told, remedy or again)
+        damaged = any(not known for _, known in first)
+        raise DataError(told, "; ".join(filter(None, [remedy, again if damaged or not remedy else ""])))
     return told

@@ -78,8 +78,10 @@ class Tally:
         return self.intake.drop(locator, note)
 
     def _look(self) -> None:
-        # The share is judged at the file's end; now and then before, so that a large wrong file stops early.
-        if self._rows % _JUDGED_EVERY == 0 or (self._rows == JUDGED_FROM and self._bad_rows == JUDGED_FROM):
+        # The share is judged at the file's end; before, where all are bad from the first on, and, of a file by itself,
+        # now and then, so that a large wrong one stops early. One of many is read to its end: others go on beside it.
+        now_and_then = self._rows % _JUDGED_EVERY == 0 and not self.intake.among_many
+        if now_and_then or (self._rows == JUDGED_FROM and self._bad_rows == JUDGED_FROM):
             self._judge(f"of the first {self._rows} {self._called} {self._bad_rows}")
 
     def judge(self) -> None:

@@ -130,16 +130,16 @@ def _cut(corpus: Corpus, kept: npt.NDArray[np.bool_], plan: SplitPlan) -> tuple[
     nanoGPT does.
     """
     sources = _sources(corpus)
-    totals: Counter[int] = Counter()
+    totals: Counter[str] = Counter()
     for source, own in zip(sources, _sizes(corpus, kept), strict=True):
         totals[source] += int(own.sum())
     sides, cuts = np.empty(len(corpus), np.uint8), Cuts()
-    before, last = 0, -1
+    passed: Counter[str] = Counter()
     for source, first, own in zip(sources, corpus.starts.tolist(), _sizes(corpus, kept), strict=True):
-        before, last = before if source == last else 0, source
         borders = [int(totals[source] * (1 - sum(plan.shares[n:]))) for n in range(len(plan.shares))]
-        stops = before + np.cumsum(own)
-        starts, before = stops - own, before + int(own.sum())
+        stops = passed[source] + np.cumsum(own)
+        starts = stops - own
+        passed[source] += int(own.sum())
         sides[first : first + len(own)] = np.searchsorted(borders, starts, side="right")
         for place in sorted({int(np.searchsorted(stops, border, side="right")) for border in borders}):
             inside = [border for border in borders if place < len(own) and starts[place] < border < stops[place]]
@@ -151,15 +151,9 @@ def _cut(corpus: Corpus, kept: npt.NDArray[np.bool_], plan: SplitPlan) -> tuple[
     return sides, cuts
 
 
-def _sources(corpus: Corpus) -> list[int]:
-    """Of each part the number of its source: parts of one follow one another."""
-    numbers: list[int] = []
-    before = ""
-    for _, table in corpus.parts(["source"]):
-        name = table["source"][0].as_py() if len(table) else before
-        numbers.append(numbers[-1] + (name != before) if numbers else 0)
-        before = name
-    return numbers
+def _sources(corpus: Corpus) -> list[str]:
+    """The name of each part's source; "" of a part without documents."""
+    return [table["source"][0].as_py() if len(table) else "" for _, table in corpus.parts(["source"])]
 
 
 def _sizes(corpus: Corpus, kept: npt.NDArray[np.bool_]) -> Iterator[npt.NDArray[np.int64]]:
