@@ -187,7 +187,7 @@ def test_the_python_example_of_the_readme_runs(tmp_path: Path) -> None:
     assert not (tmp_path / "runs" / "my-text").exists(), "the run of the command `tilth train my-text.yaml`"
     assert re.search(r"^preparing  collect: 1 of 1$", done.stderr, re.M)
     assert re.search(r"^step 0  info: starting: .*$", done.stderr, re.M)
-    assert re.search(r"^step 1  loss [\d.]+  lr [\d.e-]+  [\d,]+ tokens/s$", done.stderr, re.M)
+    assert re.search(r"^step 1/\d+  loss [\d.]+  lr [\d.e-]+  [\d,]+ tokens/s  eta ", done.stderr, re.M)
 
 
 def test_the_recipe_of_the_readme_is_valid(tmp_path: Path) -> None:
@@ -351,6 +351,9 @@ def test_the_reference_has_every_key_of_a_recipe_and_no_other() -> None:
 
 def test_no_file_names_a_machine() -> None:
     files = sorted({path for pattern in (*TRACKED, *SOURCES) for path in ROOT.glob(pattern) if path.is_file()})
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode == 0:  # what someone keeps beside it is theirs
+        files = [path for path in files if path.relative_to(ROOT).as_posix() in listed.stdout.splitlines()]
     assert len(files) > 100, "the files are not where this test looks"
     named = {
         f"{path.relative_to(ROOT)}:{number}: {line.strip()}"

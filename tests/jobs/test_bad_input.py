@@ -100,7 +100,7 @@ def test_a_text_shorter_than_one_context(tmp_path: Path, cli: Cli) -> None:
     write_recipe(tmp_path / "r.yaml", "a.txt")
     sets = [*SMALL, "model.context_length=256"]
     cli("train", "r.yaml", sets=sets).expect_fault(
-        3, "one sample needs 257", "give more text", "model.context_length below"
+        3, "one sample needs 257", "give more text", "or set model.context_length: "
     )
     # The remedy works, in the same run folder: nothing was trained there that the other recipe could spoil.
     assert cli("train", "r.yaml", "--json", sets=SMALL).json()["step"] == 12
@@ -498,3 +498,29 @@ def test_text_for_evaluation_that_is_not_there(trained: Path, cli: Cli) -> None:
     assert cli("train", "r.yaml", sets=SMALL).code == 0  # the run is of the dataset that lies here
     shutil.rmtree(trained / "work")
     cli("evaluate", "runs/small").expect_fault(3, "no dataset at ", "work/datasets/small-", "tilth prepare")
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (("data.sources=[{path:", "other.txt}]"), "'data.sources=[{path: other.txt}]'"),
+        (("train.steps", "200"), "train.steps=200"),
+        (("train.steps:", "200"), "train.steps=200"),
+    ],
+)
+def test_a_value_that_the_shell_took_apart_is_put_together(cli: Cli, words: tuple[str, ...], meant: str) -> None:
+    said = cli("train", "r.yaml", "--set", *words)
+    assert said.code == 2 and said.err.endswith(f"\n  remedy: write --set {meant}\n")
+
+
+def test_a_text_in_the_place_of_a_recipe_is_told_as_one(tmp_path: Path, cli: Cli) -> None:
+    (tmp_path / "a.txt").write_text("Some words. And: more: of them")
+    cli("train", "a.txt").expect_fault(2, "a.txt", "looks like a text, not a recipe", "tilth init")
+    (tmp_path / "b.md").write_text("Some words.")
+    cli("train", "b.md").expect_fault(2, "b.md holds a str", "looks like a text, not a recipe")
+
+
+def test_a_run_by_its_name_alone_is_found(tmp_path: Path, cli: Cli) -> None:
+    (tmp_path / "runs" / "mine").mkdir(parents=True)
+    (tmp_path / "runs" / "mine" / "recipe.json").write_text("{}")
+    cli("evaluate", "mine").expect_fault(2, "no run folder or model at mine", "did you mean runs/mine?")

@@ -6,7 +6,10 @@ Nothing heavy is imported: `main.py` needs this at once.
 from __future__ import annotations
 
 import contextlib
+import itertools
+import shlex
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import typer
@@ -31,7 +34,21 @@ def tell_misuse(fault: typer.TyperException) -> None:
 
     context = getattr(fault, "ctx", None)
     command = "" if context is None else context.command_path.removeprefix(context.find_root().info_name)
-    _error_object(fault.format_message(), f"see `{command_name()}{command} --help`", fault.exit_code)
+    remedy = f"see `{command_name()}{command} --help`"
+    if meant := _whole_value(sys.argv):
+        remedy = f"write --set {shlex.quote(meant)}"
+        tell(f"  remedy: {remedy}")
+    _error_object(fault.format_message(), remedy, fault.exit_code)
+
+
+def _whole_value(words: Sequence[str]) -> str:
+    """What a `--set` was to be of which the shell, or a space in the place of `=`, made several words; "" for none."""
+    for place, word in enumerate(words):
+        parts = list(itertools.takewhile(lambda part: not part.startswith("-"), words[place + 1 :]))
+        if word == "--set" and len(parts) > 1:
+            key, *rest = parts
+            return " ".join(parts) if "=" in key else f"{key.rstrip(':')}={' '.join(rest)}"
+    return ""
 
 
 class Commands(typer.core.TyperGroup):

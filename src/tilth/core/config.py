@@ -135,11 +135,15 @@ def parse_yaml(text: str, place: str) -> Any:
         mark = getattr(error, "problem_mark", None)
         where = f"{place}, line {mark.line + 1}, column {mark.column + 1}" if mark else place
         problem = getattr(error, "problem", None) or str(error)
+        good = "quote it whole: --set 'key.path=VALUE'" if place.startswith("--set") else "mend that line"
         raise RecipeError(
-            f"{where}: this is not YAML: {problem}", "mend that line; `tilth init` writes a good example"
+            f"{where}: this is not YAML: {problem}", f"{good}; `tilth init` writes a good example"
         ) from error
     except RecursionError:
         raise RecipeError(f"{place} is nested too deeply", "`tilth init` writes a good example") from None
+
+
+_RECIPES = (".yaml", ".yml", ".json", "")
 
 
 def load_yaml(path: Path) -> dict[str, Any]:
@@ -154,11 +158,18 @@ def load_yaml(path: Path) -> dict[str, Any]:
         raise RecipeError(f"{path} is a folder, not a recipe", named) from None
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"cannot read the recipe {path}: {error}", "give a readable UTF-8 YAML file") from error
-    data = parse_yaml(text, str(path))
+    of_text = "that looks like a text, not a recipe: write one with `tilth init`, and name the text under data.sources"
+    try:
+        data = parse_yaml(text, str(path))
+    except RecipeError as error:
+        if path.suffix in _RECIPES:
+            raise
+        raise RecipeError(error.message, of_text) from error
     if data is None:
         data = {}
     if not isinstance(data, dict):
-        raise RecipeError(f"{path} holds a {type(data).__name__}, not keys and values", "start from `tilth init`")
+        remedy = "start from `tilth init`" if path.suffix in _RECIPES else of_text
+        raise RecipeError(f"{path} holds a {type(data).__name__}, not keys and values", remedy)
     return data
 
 

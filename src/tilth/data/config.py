@@ -27,8 +27,8 @@ class SplitConfig(Config):
     seed: int = Field(default=0, ge=0)
     """Draws the documents. Not the seed of training: runs with other seeds are measured on the same text."""
     by: Literal["auto", "document", "tail"] = "auto"
-    """`document`: each document by a hash of its id; `tail`: the end of the text, in the order of the sources, cut
-    where the share says; `auto`: by document from 100 documents on, and where they are conversations, else the tail."""
+    """`document`: each document by a hash of its id; `tail`: the end of the text of each source, cut where the
+    share says; `auto`: by document from 100 documents on, and where they are conversations, else the tail."""
 
     @model_validator(mode="after")
     def _leaves_some(self) -> SplitConfig:

@@ -45,9 +45,12 @@ class WindowSampler(OneRing):
         ahead: Ahead = 1,
     ) -> None:
         if stream.tokens < context_length + ahead:
+            room = stream.tokens - ahead
+            # Of the sizes that fit a power of two is most likely to divide train.batch_tokens, too.
+            fits = f", or set model.context_length: {1 << room.bit_length() - 1}" if room > 0 else ""
             raise DataError(
                 f"the training split has {stream.tokens} tokens; one sample needs {context_length + ahead}",
-                f"give more text, or set model.context_length below {stream.tokens}",
+                f"give more text{fits}",
             )
         super().__init__(stream, context_length, seed, ahead, stream.tokens // context_length)
         self.shifts, self.isolate = shift, isolate

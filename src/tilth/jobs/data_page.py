@@ -60,11 +60,17 @@ def render(figures: Mapping[str, Any], examples: Examples) -> bytes:
         "language_bars": _bars(figures["languages"]),
         "split_bars": _bars(splits),
         "leak_bars": [_leaks(name, figures["leaks"][key]) for key, name in NAMES.items() if key in figures["leaks"]],
+        "near": _drops_near(figures["recipe"]["data"]),
         "commands": _commands(figures),
         "recipe": yaml.safe_dump(figures["recipe"], sort_keys=False, allow_unicode=True),
         "limits": {"line": LINE_CHARACTERS, "recipe": RECIPE_CHARACTERS, "groups": MOST_GROUPS, "rules": MOST_RULES},
     }
     return Page("data_report.html.jinja").render(view)
+
+
+def _drops_near(data: Any) -> bool:
+    """Whether the recipe's data section asks for it."""
+    return isinstance(data, Mapping) and data.get("deduplicate", "none") not in ("none", "exact")
 
 
 def _steps(flow: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -123,8 +123,8 @@ class LanguageModel:
         if self.chat is None:
             raise RecipeError(
                 f"the model in {self.path} has no chat template: it does not know messages from text",
-                'give it a text to go on with: `tilth generate RUN --prompt "…"` (in Python a str as the prompt); or '
-                "train with data.chat, which keeps its template beside the model",
+                f'give it a text to go on with: `tilth generate {self.path} --prompt "…"` (in Python a str as the '
+                "prompt); or train with data.chat, which keeps its template beside the model",
             )
         return self.chat.encoder(self.tokenizer)
 

@@ -10,7 +10,6 @@ this machine (forecast_run.py).
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import time
 from collections.abc import Sequence
@@ -21,8 +20,6 @@ import torch
 from tilth.checkpoint.store import Checkpoint
 from tilth.core.allocator import give_back_freed_blocks
 from tilth.core.environment import held_memory_bytes
-from tilth.core.errors import IntegrityError
-from tilth.core.files import read_json
 from tilth.core.rundir import Message, RunFolder
 from tilth.data.dataset import Dataset
 from tilth.jobs.forecast_run import RunForecast, run_forecast
@@ -68,7 +65,6 @@ class Outlook:
         ends = trainer.stopping.reason(trainer.progress) is not None
         self._config = None if ends else config
         self._forecast: RunForecast | None = None
-        self._earlier_peak = 0
 
     def say(self, changes: Sequence[str], record: Emit) -> None:
         """Foretells and records it; nothing where no step is left.
@@ -90,13 +86,12 @@ class Outlook:
             except NoForecastError as unknown:
                 said = str(unknown)
             record(Message(self._trainer.progress.step, "info", said))
-            self._earlier_peak = self._recorded_peak()
 
     def against(self, watch: Watch) -> dict[str, Any] | None:
         """The forecast and what was, once the steps are done and before anything is written; a calibration that misled
         is forgotten.
         """
-        peak, forecast = max(self._runtime.peak_memory_bytes(), self._earlier_peak), self._forecast
+        peak, forecast = self._runtime.peak_memory_bytes(), self._forecast
         if forecast is None:
             return None
         taken = watch.against(forecast, peak, self._recipe.train.price_per_hour)
@@ -143,17 +138,6 @@ class Outlook:
         started = time.perf_counter()
         runtime.sum(message)[0].item()  # on a GPU it is over when its number is here
         return time.perf_counter() - started
-
-    def _recorded_peak(self) -> int:
-        """The most memory that earlier sittings of this run recorded; 0 where they held that of another device."""
-        before = self._checkpoint.state()["identity"].get("environment", {}) if self._checkpoint else {}
-        if before.get("device") != self._identity["environment"]["device"]:
-            return 0
-        recorded = [step.memory_bytes for step in self._folder.steps()]
-        with contextlib.suppress(IntegrityError, LookupError, TypeError):  # none yet
-            result = read_json(self._folder.path / "result.json")
-            recorded.append(int(result["forecast"]["actual"]["memory"]))
-        return max(recorded, default=0)
 
 
 def _held(trainer: Trainer) -> int:

@@ -200,6 +200,8 @@ def _nearest_folder(path: Path) -> str:
     there = sorted(p.name for p in path.parent.iterdir() if p.is_dir()) if path.parent.is_dir() else []
     if close := difflib.get_close_matches(path.name, there, n=1):
         return f"did you mean {path.parent / close[0]}?"
+    if (path.parent / "runs" / path.name / "recipe.json").exists():
+        return f"did you mean {path.parent / 'runs' / path.name}?"
     runs = [str(path.parent / name) for name in there if (path.parent / name / "recipe.json").exists()]
     known = f"there are {', '.join(runs[:5])}; " if runs else "train first: `tilth train RECIPE`; "
     return f"{known}a model of the hub is ORG/NAME"

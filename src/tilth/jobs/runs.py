@@ -84,7 +84,13 @@ def dataset_of(run: Path) -> Dataset:
             "type the command that trained it: it is written again; or evaluate a file: --data FILE",
         )
     places = [*([_shown(run / facts["from_run"])] if "from_run" in facts else []), Path(facts["folder"])]
-    found = [open_dataset(place) for place in places if place.is_dir()] or [open_dataset(places[-1])]
+    found = [open_dataset(place) for place in places if place.is_dir()]
+    if not found:
+        raise DataError(
+            f"no dataset at {places[-1]}, which {run} was trained on",
+            f"make it again: `tilth prepare {run / 'recipe.json'} --workspace {places[-1].parent.parent}`, from the "
+            "folder that its sources are named from",
+        )
     for dataset in found:
         if dataset.fingerprint == facts["fingerprint"]:
             return dataset

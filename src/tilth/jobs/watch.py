@@ -45,10 +45,10 @@ class Watch:
         self._record(event)
 
     def against(self, forecast: RunForecast, peak: int, price: float | None) -> dict[str, Any]:
-        """The forecast, and beside it what was: `actual`. Time and cost are of this sitting's steps.
+        """The forecast, and beside it what was: `actual`. All is of this sitting.
 
         Args:
-            peak: bytes at the most, of all sittings.
+            peak: bytes at the most.
         """
         step = self._seconds / (self._steps - 1) if self._steps > 1 else None
         seconds = None if step is None else step * self._steps

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,7 +30,7 @@ from tilth.data.tasks.corpus import Corpus, group_names
 from tilth.data.tasks.groups import GROUPS
 from tilth.data.tasks.parts import Batch, LedgerWriter, Part, verified_array, verified_file, verified_table
 
-VERSION = 2
+VERSION = 3
 DROPPED, TWIN, CUT, LEAKED = 255, 254, 253, 252
 """In the place of a split's number: dropped by deduplication; dropped as a twin; in several splits, see cuts.json;
 dropped because it holds what is held out."""
@@ -45,7 +46,7 @@ class SplitPlan:
     Attributes:
         names: the splits, `train` first.
         shares: of those that are held out, in their order: of the documents (of groups), or of the characters.
-        by_document: False: the text is cut at the shares, in the order of the sources, as nanoGPT does.
+        by_document: False: the text of each source is cut at the shares, as nanoGPT cuts its one.
         seed: of the hash that draws documents.
     """
 
@@ -126,12 +127,18 @@ def side(seed: int, group: str, shares: Sequence[float]) -> int:
 
 
 def _cut(corpus: Corpus, kept: npt.NDArray[np.bool_], plan: SplitPlan) -> tuple[Sides, Cuts]:
-    """Cuts the characters that are kept, all parts in a row, at the shares: int(n * (1 - share)), as nanoGPT does."""
-    total = sum(int(own.sum()) for own in _sizes(corpus, kept))
+    """Cuts the characters of each source that are kept, its parts in a row, at the shares: int(n * (1 - share)), as
+    nanoGPT does.
+    """
+    sources = _sources(corpus)
+    totals: Counter[int] = Counter()
+    for source, own in zip(sources, _sizes(corpus, kept), strict=True):
+        totals[source] += int(own.sum())
     sides, cuts = np.empty(len(corpus), np.uint8), Cuts()
-    borders = [int(total * (1 - sum(plan.shares[n:]))) for n in range(len(plan.shares))]
-    before = 0
-    for first, own in zip(corpus.starts.tolist(), _sizes(corpus, kept), strict=True):
+    before, last = 0, -1
+    for source, first, own in zip(sources, corpus.starts.tolist(), _sizes(corpus, kept), strict=True):
+        before, last = before if source == last else 0, source
+        borders = [int(totals[source] * (1 - sum(plan.shares[n:]))) for n in range(len(plan.shares))]
         stops = before + np.cumsum(own)
         starts, before = stops - own, before + int(own.sum())
         sides[first : first + len(own)] = np.searchsorted(borders, starts, side="right")
@@ -143,6 +150,17 @@ def _cut(corpus: Corpus, kept: npt.NDArray[np.bool_], plan: SplitPlan) -> tuple[
                 cuts[first + place] = [(plan.names[n], low - start, high - start) for n, (low, high) in edges]
                 sides[first + place] = CUT
     return sides, cuts
+
+
+def _sources(corpus: Corpus) -> list[int]:
+    """Of each part the number of its source: parts of one follow one another."""
+    numbers: list[int] = []
+    before = ""
+    for _, table in corpus.parts(["source"]):
+        name = table["source"][0].as_py() if len(table) else before
+        numbers.append(numbers[-1] + (name != before) if numbers else 0)
+        before = name
+    return numbers
 
 
 def _sizes(corpus: Corpus, kept: npt.NDArray[np.bool_]) -> Iterator[npt.NDArray[np.int64]]:
