@@ -164,9 +164,12 @@ def _dropped(stage: Stage, document: Document, results: Mapping[str, Result]) ->
 
 def _says_as_much(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
     """Whether no text lost all that it said, and no two keys became one."""
-    old, new = ([text for message in meta["messages"] for _, text in said(message)] for meta in (before, after))
-    silenced = len(old) != len(new) or any(a.strip() and not b.strip() for a, b in zip(old, new, strict=True))
-    return not silenced and _keys(before) == _keys(after)
+    pairs = zip(before["messages"], after["messages"], strict=True)
+    return all(_speaking(old) == _speaking(new) for old, new in pairs) and _keys(before) == _keys(after)
+
+
+def _speaking(message: Message) -> list[str]:
+    return [key for key, text in said(message) if text.strip()]
 
 
 def _keys(value: Any) -> int:
