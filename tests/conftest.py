@@ -19,6 +19,10 @@ os.environ["XDG_CACHE_HOME"] = str(Path(tempfile.gettempdir()) / f"tilth-tests-{
 
 hypothesis.settings.register_profile("fast", max_examples=10)
 
+_LONGEST = {
+    *("test_kill", "test_kill_prepare", "test_kill_tuning", "test_quickstart", "test_quickstart_chat"),
+    *("test_out_of_memory", "test_distributed", "test_blocks", "test_forecast_run", "test_notebooks"),
+}
 _ALL_SLOW = re.compile(r"^pytestmark = pytest\.mark\.slow$", re.MULTILINE)
 
 
@@ -31,6 +35,11 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     if config.option.markexpr != "not slow" or collection_path.suffix != ".py":
         return None
     return True if _ALL_SLOW.search(collection_path.read_text("utf-8")) else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files of long tests first: where tests run side by side, what is left at the end is then short enough to share."""
+    items.sort(key=lambda item: item.path.stem not in _LONGEST)
 
 
 def processor_seconds() -> float:

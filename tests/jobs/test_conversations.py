@@ -25,6 +25,8 @@ from tilth.data.packing import PackingConfig, pack
 from tilth.data.pipeline import Workshop, prepare
 from tilth.jobs.trace import trace_document
 from tilth.tokenizer import Tokenizer, TokenizerConfig
+from tilth.tokenizer.chat_config import ChatConfig
+from tilth.tokenizer.templates import ChatTemplate
 
 SPLIT = {"validation": 0.3, "by": "document"}
 
@@ -174,6 +176,46 @@ def test_masked_pairs_are_trained_on_with_their_masks(tmp_path: Path) -> None:
         assert dataset.tokenizer.decode(ids[~trained].tolist()).count("Write to [EMAIL], number") == stream.documents
         answers = dataset.tokenizer.decode(ids[trained].tolist())
         assert answers.count("with [KEY] to [EMAIL].") == stream.documents and "@" not in answers
+
+
+CALLING = (
+    "{% for m in messages %}{{ '<' + m.role + ' ' + (m.name or '') + '>' + m.content }}{% if m.role == 'assistant' %}"
+    "{% generation %}{{ m.tool_calls | tojson if m.tool_calls }}{% endgeneration %}{% endif %}{% endfor %}"
+    "{{ tools | tojson }}"
+)
+
+
+def test_calls_of_tools_are_trained_on_with_their_masks(tmp_path: Path) -> None:
+    write_secrets(tmp_path)
+    rows = [
+        {
+            "messages": [
+                {"role": "user", "content": f"Mail {n}"},
+                {
+                    "role": "assistant",
+                    "content": "",
+                    "tool_calls": [{"name": "mail", "arguments": {"to": MAIL.format(n=n), "n": n}}],
+                },
+                {"role": "tool", "name": MAIL.format(n=n), "content": f"{KEY} sent to\n{MAIL.format(n=n)}"},
+            ],
+            "tools": [{"name": "mail", "description": f"not to {MAIL.format(n='')}"}],
+        }
+        for n in range(40)
+    ]
+    (tmp_path / "calls.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    sources = [{"path": "calls.jsonl", "map": {"messages": "messages", "tools": "tools"}}]
+    encoder = ChatDocuments(ChatConfig(), ChatTemplate("calling", CALLING))
+    dataset = pairs_prepared(tmp_path, encoder=encoder, sources=sources, clean=["pii"])
+    assert dataset.facts["rules"]["dropped"] == {} and len(check_nothing_private(dataset)) == 40
+    stream = dataset.stream("train")
+    ids, trained = stream.take(np.arange(stream.tokens)), stream.trained(np.arange(stream.tokens))
+    assert (
+        dataset.tokenizer.decode(ids[trained].tolist()).count('[{"name": "mail", "arguments": {"to": "[EMAIL]", "n": ')
+        == stream.documents
+    )
+    seen = dataset.tokenizer.decode(ids.tolist())
+    assert seen.count("<tool [EMAIL]>[KEY] sent to\n[EMAIL][") == seen.count('"not to [EMAIL]"') == stream.documents
+    assert "gmail" not in seen
 
 
 @pytest.mark.slow

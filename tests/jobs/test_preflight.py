@@ -20,7 +20,7 @@ from tilth.data.shards import TokenStream
 from tilth.data.sources import SourceConfig
 from tilth.jobs.base import find_base, with_base
 from tilth.jobs.parts import complete_model
-from tilth.jobs.preflight import Preflight, gather, look
+from tilth.jobs.preflight import Preflight, gather, look, room
 from tilth.jobs.preflight.rules import ERRORS, WARNINGS, judge
 from tilth.jobs.preflight.run_rules import MANY_NOISY_READINGS, MANY_READINGS
 from tilth.jobs.preflight.summary import summary
@@ -93,6 +93,20 @@ def test_a_healthy_recipe_has_neither_error_nor_warning(looked: Callable[..., Pr
     )
     assert found.ok and rules(found) == (set(), set())
     assert summary(found)["rows"] + found.facts.validation.documents == 60
+
+
+def test_a_run_that_should_take_more_memory_than_there_is(
+    looked: Callable[..., Preflight], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sets = ["data.chat.template=chatml", f"tokenizer.special_tokens={CHATML}", "model.context_length=128"]
+    found = looked(pairs(), *sets)
+    assert found.forecast is not None
+    needed = found.forecast.memory.total
+    enough, scarce, too_little = (set(), set()), (set(), {"memory"}), ({"memory"}, set())
+    for there, expected in ((needed * 2, enough), (needed * 0.98, scarce), (needed // 2, too_little)):
+        monkeypatch.setattr(room, "room_of", lambda device, there=there: there)
+        assert rules(looked(pairs(), *sets)) == expected
+    assert "`tilth check RECIPE --fit " in looked(pairs(), *sets).errors[0].remedy
 
 
 def test_rows_are_what_training_reads_with_its_marks(looked: Callable[..., Preflight]) -> None:

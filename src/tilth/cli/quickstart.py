@@ -8,7 +8,7 @@ from typing import Any
 from rich.text import Text
 
 from tilth.cli.output import results
-from tilth.cli.screen import show
+from tilth.cli.screen import say, show
 from tilth.cli.show import is_main_process, print_dataset, print_metrics, ready_shown, train_shown, typed
 from tilth.cli.tables import count, duration, printable
 from tilth.core.files import read_json
@@ -29,7 +29,7 @@ def run_quickstart(run: Path, workspace: Path, workers: int | None, minutes: flo
         return
     before = RunFolder(run).last_step()
     with results():
-        print("tilth quickstart: the text that came with Python becomes a small language model of your own.\n")
+        say("tilth quickstart: the text that came with Python becomes a small language model of your own.\n")
         say_step("1/4", "Text: collecting, cleaning, dividing and tokenising it")
     dataset, notes = ready_shown(recipe, workspace, workers)
     with results():
@@ -80,7 +80,7 @@ def say_step(number: str, text: str) -> None:
 
 def _compare(model: float, xz: float) -> None:
     verdict = "fewer than" if model < xz else "more than"
-    print(f"bits per byte of the held-out text: this model {model:.3f}, {verdict} xz -9e with {xz:.3f}")
+    say(f"bits per byte of the held-out text: this model {model:.3f}, {verdict} xz -9e with {xz:.3f}")
 
 
 def _print_samples(run: Path) -> None:

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from tilth.cli.output import results
 from tilth.cli.quickstart import say_step
-from tilth.cli.screen import show
+from tilth.cli.screen import say, show
 from tilth.cli.show import is_main_process, ready_shown, train_shown, typed
 from tilth.cli.tables import count, duration, printable
 from tilth.core.rundir import RunFolder
@@ -68,7 +68,7 @@ def _trained(recipe: Recipe, run: Path, workspace: Path, workers: int | None) ->
         documents = dataset.facts["splits"]["train"]["documents"]
         done = "done before" if result["step"] == before else "done"
         with results():
-            print(
+            say(
                 f"{done}: {run}, {count(documents)} documents, step {count(result['step'])}, "
                 f"{duration(result['seconds'])}, validation loss {result['validation_loss']:.4f}"
             )
@@ -89,7 +89,7 @@ def _print_figures(figures: dict[str, Any]) -> None:
     show(table)
     copies = sum(counts["answers_in_training"] for counts in figures["questions"].values())
     parted = sum(counts["of_the_other_kind"] for counts in figures["questions"].values())
-    print(
+    say(
         f"not counted: {count(copies)} questions whose answer stands in training too, or nearly; {parted} whose module "
         "belongs to the other kind\n"
         "before: the pretrained model, asked in the same way, which has never seen a question\n"
@@ -110,14 +110,14 @@ def _talk(tuned: Path) -> None:
     case.
     """
     with results():
-        print(
+        say(
             "\nIt is small, and was trained for minutes: its answers have the form of docstrings, and most are wrong.\n"
             f"The whole story, with curves and counts: {tuned}/report.html\n\nWhat to type next:"
         )
         for words in (["chat", "--temperature", "0"], ["evaluate"], ["evaluate", "--adapter", "none"]):
             print(f"  {typed(words[0], str(tuned), *words[1:])}")
         if sys.stdin.isatty() and sys.stdout.isatty():
-            print(
+            say(
                 "\nAsk it something, such as: What does textwrap.dedent do? It was tuned on single questions: /reset "
                 "before the next."
             )

@@ -42,6 +42,14 @@ def show(renderable: RenderableType) -> None:
     OutConsole().print(renderable)
 
 
+def say(text: str) -> None:
+    """Prints sentences to standard output: on a terminal broken between words, elsewhere each on its line; within
+    `results`.
+    """
+    console = OutConsole()
+    console.print(Text(text), soft_wrap=not console.is_terminal)
+
+
 class Screen:
     """Where lines go: above a live drawing, or one after the other.
 

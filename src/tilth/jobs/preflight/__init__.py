@@ -5,6 +5,7 @@ before_training(recipe, dataset, run)         the start of `tilth train`: errors
 summary.py                                    what `--json` prints
 
 gather.py      facts.py: tokens.py (documents), vocabulary.py, run.py (rows, steps), memory.py, held_out.py
+room.py        whether the forecast is of more memory than there is
 rules.py       facts to errors and warnings: text_rules.py, run_rules.py
 sight.py       rows as they are read
 """
@@ -30,6 +31,7 @@ from tilth.jobs.parts import complete_model
 from tilth.jobs.preflight.facts import Facts
 from tilth.jobs.preflight.fault import Fault
 from tilth.jobs.preflight.gather import gather_facts
+from tilth.jobs.preflight.room import too_large
 from tilth.jobs.preflight.rules import judge
 from tilth.jobs.preflight.sight import Row, first_rows
 from tilth.jobs.recipe import Recipe
@@ -79,7 +81,10 @@ def look(recipe: Recipe, dataset: Dataset, room: int | None = None, say: Say = l
     errors, warnings = judge(facts)
     masked = any(refusal.rule == "mask_token" for refusal in facts.refusals)
     rows = [] if sampler is None or masked else first_rows(facts.recipe, dataset, sampler)
-    return Preflight(facts, errors, warnings, rows, *_forecast(facts, dataset, base, room, say))
+    found, fitting = _forecast(facts, dataset, base, room, say)
+    for certain, fault in too_large(found, pick_device(recipe.train.device)):
+        (errors if certain else warnings).append(fault)
+    return Preflight(facts, errors, warnings, rows, found, fitting)
 
 
 def _forecast(
