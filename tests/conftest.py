@@ -38,7 +38,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files of long tests first: where tests run side by side, what is left at the end is then short enough to share."""
+    """Files of long tests first: where tests run side by side, what is left at the end can then be shared."""
     items.sort(key=lambda item: item.path.stem not in _LONGEST)
 
 
