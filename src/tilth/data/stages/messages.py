@@ -4,9 +4,9 @@
         messages    each string is a text of its own: contents, thoughts, names, and those in calls and tools
         lines       the whole text is looked at; its lines go back to the messages that they are of
 
-A result with messages has them in its `meta`. One without has a text that they cannot follow: a message that had
-something to say says nothing any more, or the whole shows what no string showed alone. Whoever takes such a result
-withdraws the messages (spoken.py).
+A result with messages has them in its `meta`, and None there where they cannot follow: a message that had something to
+say says nothing any more, two keys became one, or the whole shows what no string showed alone. Whoever takes such a
+result withdraws the messages (spoken.py).
 
 Of calls of tools, and descriptions of tools, strings and keys are looked at one by one, as are those in arguments that
 are JSON text themselves: the text shows them escaped, where `\\nada@example.org` begins with an n. White space in them
@@ -26,6 +26,7 @@ from tilth.data.spoken import OF_MESSAGES, same_letters
 from tilth.data.stages.base import Number, Result
 from tilth.data.stages.table import Stage
 
+_NO_MESSAGES: dict[str, Any] = {"messages": None}
 _TEXTS = ("content", "reasoning_content", "thinking", "reasoning")
 Message = dict[str, Any]
 Edit = Callable[[str], str]
@@ -143,17 +144,19 @@ def _together(stage: Stage, document: Document, results: Mapping[str, Result]) -
         return _dropped(stage, document, results)
     edits = _Edits(stage.name, results)
     before: dict[str, Any] = {key: document.meta[key] for key in OF_MESSAGES if key in document.meta}
-    after = _edited(before, edits.text, edits.inner)
-    text = document.text if after == before else rendered(after["messages"])
-    follows = _says_as_much(before, after)
+    after, text, meta = before, document.text, dict[str, Any]()
+    if any(result.text != old or result.also for old, result in results.items()):
+        after = _edited(before, edits.text, edits.inner)
+    if after != before:
+        text, meta = rendered(after["messages"]), after if _says_as_much(before, after) else _NO_MESSAGES
     if stage.kind.settles and text:
         (again,) = stage.kind.run([_with(document, text)], stage.options)
         if again.text is None:
             return again
         if again.text != text:
             edits.take(again, changed=True)
-            text, follows = again.text, False
-    return edits.result(text, after if follows and after != before else {}, changed=text != document.text)
+            text, meta = again.text, _NO_MESSAGES
+    return edits.result(text, meta, changed=text != document.text)
 
 
 def _dropped(stage: Stage, document: Document, results: Mapping[str, Result]) -> Result:
