@@ -3,6 +3,7 @@
 Terms                              how much is looked at
 drawn_groups(found, terms)         the sample, by source and kind of file
 counted(group, encoded)            what was counted in a group; `tokens_of` a task
+disk_of(folder)                    bytes of a folder
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from tilth.core.tasks import Done
 from tilth.data.forecast.units import Found, Unit, by_kind, cut, draw
@@ -82,14 +84,15 @@ def counted(group: Group, encoded: Done | None) -> dict[str, float]:
         counts["encoded_bytes"] = sum(shard["text_bytes"] for shard in shards)  # without duplicates within the sample
         counts["encoded_documents"] = sum(shard["documents"] for shard in shards)
         counts["tokens"] = tokens_of(encoded)
-        counts["dataset"] = _disk(encoded)
+        counts["dataset"] = disk_of(encoded.folder)
     for done in tasks:
-        counts["disk"] += _disk(done)
+        counts["disk"] += disk_of(done.folder)
         for verdict, rules in done.facts["rules"].items():
             for rule, number in rules.items():
                 counts[f"{verdict}:{rule}"] += number
     return dict(counts)
 
 
-def _disk(done: Done) -> int:
-    return sum(path.stat().st_size for path in done.folder.rglob("*") if path.is_file())
+def disk_of(folder: Path) -> int:
+    """Bytes of all files in a folder and below."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -20,6 +20,7 @@ from tilth.data.tasks.leaks import HELD_OUT, STAGE
 from tilth.data.workshop import Compared
 
 LEAK_RULE = f"{STAGE}/{HELD_OUT}"
+_DISK = 0.25  # what tasks keep for each part, such as examples, does not grow with it
 _TIMES = 0.25  # a rate that is measured once may be off by so much: other processes, caches, the disk
 
 
@@ -67,6 +68,7 @@ class Taken:
         clock: seconds of what is done for all parts, by name.
         per_part: seconds that a part takes for being one.
         groups: parts of the sample.
+        of_all: bytes on disk of what is not of single parts.
     """
 
     rates: Sequence[float]
@@ -74,6 +76,7 @@ class Taken:
     per_part: float
     workers: int
     groups: int
+    of_all: int
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,7 @@ def reckon(seen: Seen, sources: list[dict[str, Any]], notes: list[str]) -> Forec
         )
     gone_bytes = _duplicates(forecast, seen)
     _kept(forecast, seen, gone_bytes)
-    quantities["disk_bytes"] = total(strata, "disk")
+    quantities["disk_bytes"] = _disk(seen)
     quantities["seconds"] = _seconds(seen)
     return forecast
 
@@ -202,6 +205,15 @@ def _suits(forecast: Forecast, seen: Seen) -> Estimate:
             "the interval of tokens allows for that"
         )
     return Estimate(1 + more * unseen / 2, 1 - other, 1 + max(more * unseen, other))
+
+
+def _disk(seen: Seen) -> Estimate:
+    """What the tasks leave; files of another size compress otherwise, and what is of all parts was seen once."""
+    strata = seen.strata
+    whole, covered = sum(s.whole for s in strata), sum(sum(s.covered) for s in strata) or 1
+    found, of_all = total(strata, "disk"), seen.taken.of_all * max(1.0, whole / covered)
+    off = _DISK * (found.value + of_all)
+    return Estimate(found.value + of_all, max(0.0, found.low + of_all - off), found.high + of_all + off)
 
 
 def _seconds(seen: Seen) -> Estimate:

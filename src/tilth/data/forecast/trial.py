@@ -26,7 +26,7 @@ from tilth.data import leak_plan, pipeline
 from tilth.data.clean_plan import clean_parts
 from tilth.data.config import DataConfig
 from tilth.data.forecast.estimate import Stratum
-from tilth.data.forecast.groups import Group, Terms, counted, drawn_groups, tokens_of
+from tilth.data.forecast.groups import Group, Terms, counted, disk_of, drawn_groups, tokens_of
 from tilth.data.forecast.reckon import Forecast, Seen, Taken, reckon
 from tilth.data.forecast.units import Found, look, not_here
 from tilth.data.sources import Input, Listing, SourceConfig, list_inputs
@@ -105,6 +105,8 @@ class _Trial:
         """Of each go: seconds of one worker for a byte that is covered."""
         self.clock: dict[str, float] = {}
         self.per_part = 0.0
+        self.of_all = 0
+        """Bytes of what is not of single parts, in the largest sub-sample: what compares and divides documents."""
         self.notes = list(notes)
         self.items: Done | None = None
         (shop.workspace / "slices").mkdir(parents=True, exist_ok=True)
@@ -128,7 +130,8 @@ class _Trial:
         encoded = self._encode(parts, left)
         worse = self._held_out(parts, left, encoded)
         strata = self._strata(encoded)
-        taken = Taken(self.rates, self.clock, self.per_part, self.shop.executor.workers, len(self.groups))
+        self.of_all += disk_of(assigned.folder)
+        taken = Taken(self.rates, self.clock, self.per_part, self.shop.executor.workers, len(self.groups), self.of_all)
         seen = Seen(self.config, self.found, strata, compared, assigned, leaked, worse, taken)
         return reckon(seen, self._sources(), self.notes)
 
@@ -203,9 +206,10 @@ class _Trial:
             parts = [group.cleaned for group in go if group.cleaned is not None]
             documents = sum(part.digests.facts["documents"] for part in parts)
             if documents:
-                began = time.perf_counter()
+                began, before = time.perf_counter(), disk_of(self.shop.workspace)
                 results.append((size, documents, pipeline.compare_parts(self.config, parts, self.shop)))
                 self.clock["compare"] = time.perf_counter() - began  # of the largest in the end
+                self.of_all = disk_of(self.shop.workspace) - before
         self.groups = sizes[-1][1]
         self._parts(self.groups)
         return results
@@ -222,17 +226,18 @@ class _Trial:
         results: list[tuple[int, Done]] = []
         if not self.config.keeps_held_out_apart:
             return results
-        groups = dict(self._sub_samples())
+        groups, compared_bytes = dict(self._sub_samples()), self.of_all
         for size, documents, found in compared:
             parts = [group.cleaned for group in groups[size] if group.cleaned is not None]
             assigned = pipeline.assign_splits(self.config.split, parts, found, self.shop)
-            began = time.perf_counter()
+            began, before = time.perf_counter(), disk_of(self.shop.workspace)
             try:
                 apart = pipeline.keep_apart(self.config, parts, assigned, None, self.shop)
             except DataError as error:  # so much of it that preparing would stop
                 self.notes.append(f"of {documents:,} documents of the sample: {error.message}; {error.remedy}")
                 return []
             self.clock["apart"] = time.perf_counter() - began
+            self.of_all = compared_bytes + disk_of(self.shop.workspace) - before
             results.append((documents, apart.assigned))
         return results
 
