@@ -12,6 +12,7 @@ import pytest
 
 from tilth.core.files import new_folder
 from tilth.data.document import Document, table_documents
+from tilth.data.sources.messages import rendered
 from tilth.data.tasks import encode, parts
 from tilth.data.tasks.parts import DocumentWriter, EditWriter, Part
 from tilth.data.tasks.split import CUT, REMOVED, AssignedPart
@@ -101,6 +102,9 @@ def test_a_shard_holds_what_the_tokenizer_gives_for_each_document(
 def test_tables_of_a_split_hold_its_documents_with_what_is_taken_out(tmp_path: Path, cuts: dict[str, object]) -> None:
     given = documents(60, random.Random(9))
     given[7] = replace(given[7], text="cut in two")
+    said = [{"role": "user", "content": "nada"}]
+    for number in (38, 40):
+        given[number] = replace(given[number], text=rendered(said), meta={"messages": said, "n": number})
     part = written(tmp_path / "read", given, 17)
     sides = np.array([n % 2 if n % 7 else 255 for n in range(60)], np.uint8)
     sides[7] = CUT if cuts else 255
@@ -112,6 +116,9 @@ def test_tables_of_a_split_hold_its_documents_with_what_is_taken_out(tmp_path: P
     for name in assigned.names:
         found = [document for table in assigned.tables(name) for document in table_documents(table)]
         assert found == list(assigned.split(name)) and found
+    metas = {document.doc_id: document.meta for document in assigned.split("train")}
+    assert metas[given[38].doc_id] == given[38].meta
+    assert metas[given[40].doc_id] == {"messages_withdrawn": "decontaminate", "n": 40}
     by_id = {document.doc_id: document.text for document in assigned.split("train")}
     assert {n for n, document in enumerate(given) if by_id.get(document.doc_id, document.text) != document.text} == (
         {2, 7, 40} if cuts else {2, 40}

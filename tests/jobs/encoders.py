@@ -12,7 +12,7 @@ import numpy.typing as npt
 from tilth.core.errors import DataError
 from tilth.data.conversations import Encoded, Refusal
 from tilth.data.document import Document
-from tilth.data.sources.messages import rendered
+from tilth.data.spoken import WITHDRAWN
 from tilth.tokenizer import Tokenizer
 
 
@@ -35,16 +35,12 @@ class ConversationEncoder:
         return [self._one(tokenizer, document) for document in documents]
 
     def _one(self, tokenizer: Tokenizer, document: Document) -> Encoded | Refusal:
+        if by := document.meta.get(WITHDRAWN):
+            return Refusal("text_changed", by, f"{document.locator}: its messages could not follow its text")
         messages = document.meta.get("messages")
         if messages is None:
             ids = tokenizer.encode_documents([document.text])
             return Encoded(ids, np.ones(len(ids), np.bool_))
-        if _letters(rendered(messages)) != _letters(document.text):
-            return Refusal(
-                "text_changed",
-                "",
-                f"{document.locator}: its text was changed or cut, and its messages were not: they are not trained on",
-            )
         try:
             made, marks = self.encode(tokenizer, messages=messages)
         except DataError as error:
@@ -62,8 +58,3 @@ def _checked(
             "nothing_trained", str(len(ids)), f"{document.locator}: none of its {len(ids)} tokens is trained"
         )
     return Encoded(ids, trained)
-
-
-def _letters(text: str) -> str:
-    """A text without its white space, which cleaning may change without changing what is said."""
-    return "".join(text.split())

@@ -17,6 +17,7 @@ from tilth.core.config import parse
 from tilth.core.errors import DataError
 from tilth.core.executors import open_executor
 from tilth.data.batch import IGNORE
+from tilth.data.chats import ChatDocuments
 from tilth.data.config import DataConfig
 from tilth.data.dataset import Dataset, verify_dataset
 from tilth.data.packed import packed_pass
@@ -24,6 +25,8 @@ from tilth.data.packing import PackingConfig, pack
 from tilth.data.pipeline import Workshop, prepare
 from tilth.jobs.trace import trace_document
 from tilth.tokenizer import Tokenizer, TokenizerConfig
+from tilth.tokenizer.chat_config import ChatConfig
+from tilth.tokenizer.templates import ChatTemplate
 
 SPLIT = {"validation": 0.3, "by": "document"}
 
@@ -115,14 +118,155 @@ def test_what_cannot_be_encoded_is_counted_and_told(tmp_path: Path) -> None:
     assert trace_document(dataset, "chats.jsonl:5")["splits"][0]["tokens"] > 10
 
 
-def test_messages_whose_text_was_changed_are_not_trained_on(tmp_path: Path) -> None:
+def test_what_is_rewritten_is_trained_on_as_it_is_then(tmp_path: Path) -> None:
     write_chats(tmp_path)
     clean = [{"replace": {"rules": [{"name": "asks", "pattern": "question 1", "replacement": "query"}]}}]
     dataset = prepared(tmp_path, clean=clean)
-    changed = dataset.facts["rules"]["dropped"]["encode/text_changed"]
-    assert changed == 11, "question 1, and 10 to 19"
+    assert "encode/text_changed" not in dataset.facts["rules"]["dropped"]
+    assert dataset.facts["rules"]["changed"]["clean/asks"] == 11, "question 1, and 10 to 19"
+    streams = {split: dataset.stream(split) for split in ("train", "validation")}
+    read = "".join(dataset.tokenizer.decode(one.take(np.arange(one.tokens)).tolist()) for one in streams.values())
+    assert read.count("query") == 11 and "question 1" not in read and "question 2" in read
+    metas = [document["meta"] for split in streams for document in documents_of(dataset, split)]
+    assert sum("query" in meta for meta in metas) == 11 and not any("question 1" in meta for meta in metas)
+
+
+MAIL, KEY = "ada{n}@gmail.com", "ghp_Ab3dEf6hIj9kLm2nOp5qRs8tUv1wXy4zAb7dEf"
+PAIRS = ChatDocuments(None, None)
+BYE = "Many thanks, and a very good night to all of you there."
+
+
+def write_secrets(folder: Path) -> None:
+    rows = [
+        {
+            "q": f"Write to {MAIL.format(n=n)}, number {n}, please.",
+            "a": f"Sent {n} with {KEY} to {MAIL.format(n=n)}.\n{BYE}",
+        }
+        for n in range(40)
+    ]
+    (folder / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+
+
+def pairs_prepared(
+    base: Path, workers: int = 1, workspace: str = "work", encoder: Any = PAIRS, **sections: Any
+) -> Dataset:
+    sources = [{"path": "pairs.jsonl", "map": {"prompt": "q", "completion": "a"}}]
+    given = {"sources": sources, "split": SPLIT, "decontaminate": {"validation": False}, **sections}
+    with open_executor("processes" if workers > 1 else "inline", workers) as executor:
+        shop, tokenizer = Workshop(base / workspace, executor), parse(TokenizerConfig, {"kind": "byte"})
+        return prepare(parse(DataConfig, given), tokenizer, "pairs", base, shop, encoder=encoder)
+
+
+def check_nothing_private(dataset: Dataset) -> list[dict[str, Any]]:
+    """No document says, in text or meta, what was masked; the documents of both splits."""
+    documents = [document for split in ("train", "validation") for document in documents_of(dataset, split)]
+    assert not any(word in str(document) for document in documents for word in ("@gmail", "ghp_"))
+    return documents
+
+
+def test_masked_pairs_are_trained_on_with_their_masks(tmp_path: Path) -> None:
+    write_secrets(tmp_path)
+    dataset = pairs_prepared(tmp_path, clean=["standard", "pii"])
+    rules = dataset.facts["rules"]
+    assert rules["dropped"] == {} and rules["changed"] == {"clean/pii/email": 40, "clean/pii/key": 40}
+    assert len(check_nothing_private(dataset)) == 40
     for split in ("train", "validation"):
-        assert not any("query" in document["text"] for document in documents_of(dataset, split))
+        stream = dataset.stream(split)
+        ids, trained = stream.take(np.arange(stream.tokens)), stream.trained(np.arange(stream.tokens))
+        assert dataset.tokenizer.decode(ids[~trained].tolist()).count("Write to [EMAIL], number") == stream.documents
+        answers = dataset.tokenizer.decode(ids[trained].tolist())
+        assert answers.count("with [KEY] to [EMAIL].") == stream.documents and "@" not in answers
+
+
+CALLING = (
+    "{% for m in messages %}{{ '<' + m.role + ' ' + (m.name or '') + '>' + m.content }}{% if m.role == 'assistant' %}"
+    "{% generation %}{{ m.tool_calls | tojson if m.tool_calls }}{% endgeneration %}{% endif %}{% endfor %}"
+    "{{ tools | tojson }}"
+)
+
+
+def test_calls_of_tools_are_trained_on_with_their_masks(tmp_path: Path) -> None:
+    write_secrets(tmp_path)
+    rows = [
+        {
+            "messages": [
+                {"role": "user", "content": f"Mail {n}"},
+                {
+                    "role": "assistant",
+                    "content": "",
+                    "tool_calls": [{"name": "mail", "arguments": {"to": MAIL.format(n=n), "n": n}}],
+                },
+                {"role": "tool", "name": MAIL.format(n=n), "content": f"{KEY} sent to\n{MAIL.format(n=n)}"},
+            ],
+            "tools": [{"name": "mail", "description": f"not to {MAIL.format(n='')}"}],
+        }
+        for n in range(40)
+    ]
+    (tmp_path / "calls.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    sources = [{"path": "calls.jsonl", "map": {"messages": "messages", "tools": "tools"}}]
+    encoder = ChatDocuments(ChatConfig(), ChatTemplate("calling", CALLING))
+    dataset = pairs_prepared(tmp_path, encoder=encoder, sources=sources, clean=["pii"])
+    assert dataset.facts["rules"]["dropped"] == {} and len(check_nothing_private(dataset)) == 40
+    stream = dataset.stream("train")
+    ids, trained = stream.take(np.arange(stream.tokens)), stream.trained(np.arange(stream.tokens))
+    assert (
+        dataset.tokenizer.decode(ids[trained].tolist()).count('[{"name": "mail", "arguments": {"to": "[EMAIL]", "n": ')
+        == stream.documents
+    )
+    seen = dataset.tokenizer.decode(ids.tolist())
+    assert seen.count("<tool [EMAIL]>[KEY] sent to\n[EMAIL][") == seen.count('"not to [EMAIL]"') == stream.documents
+    assert "gmail" not in seen
+
+
+@pytest.mark.slow
+def test_masked_pairs_are_the_same_by_any_executor(tmp_path: Path) -> None:
+    write_secrets(tmp_path)
+    alone, shared = (
+        pairs_prepared(tmp_path, workers, f"work{workers}", clean=["standard", "pii"]) for workers in (1, 2)
+    )
+    assert alone.fingerprint == shared.fingerprint
+    for path in sorted(alone.folder.rglob("*.bin")):
+        assert path.read_bytes() == (shared.folder / path.relative_to(alone.folder)).read_bytes()
+
+
+LEAK = {"against": ["items.jsonl"], "action": "cut", "margin": 0, "ngram": 4, "validation": False}
+CUTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "a message is emptied": (
+        "drop_lines",
+        {"clean": ["pii", {"drop_lines": {"rules": [{"name": "asks", "pattern": "^Write to"}]}}]},
+    ),
+    "pieces": (
+        "cut",
+        {
+            "split": {"validation": 0.3, "by": "tail"},
+            "clean": ["pii", {"cut": {"characters": 60, "min_characters": 10}}],
+        },
+    ),
+    "lines of many": (
+        "shared_lines",
+        {"clean": ["pii"], "shared_lines": {"documents": 3, "keep": "none"}},
+    ),
+    "an item of an evaluation": ("decontaminate", {"clean": ["pii"], "decontaminate": LEAK}),
+    "divided within": ("split", {"clean": ["pii"], "split": {"validation": 0.31, "by": "tail"}}),
+}
+
+
+@pytest.mark.parametrize("case", CUTS)
+def test_messages_that_cannot_follow_go_and_say_by_what(tmp_path: Path, case: str) -> None:
+    write_secrets(tmp_path)
+    by, sections = CUTS[case]
+    (tmp_path / "items.jsonl").write_text(json.dumps({"text": BYE}))
+    plain = check_nothing_private(pairs_prepared(tmp_path, encoder=None, **sections))
+    metas = [json.loads(document["meta"]) for document in plain]
+    withdrawn = [meta for meta in metas if "messages" not in meta]
+    assert withdrawn and {meta["messages_withdrawn"] for meta in withdrawn} == {by}
+    if by == "split":
+        dataset = pairs_prepared(tmp_path, **sections)
+        assert len(check_nothing_private(dataset)) == len(metas) - len(withdrawn)
+        assert dataset.facts["rules"]["dropped"] == {"encode/text_changed": len(withdrawn)}
+    else:
+        with pytest.raises(DataError, match=f"encode/text_changed dropped .*: its text was cut or cleaned by {by} "):
+            pairs_prepared(tmp_path, **sections)
 
 
 @pytest.mark.slow

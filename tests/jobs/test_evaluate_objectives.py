@@ -82,7 +82,7 @@ def test_answers_alone_are_measured(base: Path, tmp_path: Path, sections: dict[s
 
 def test_further_conversations_are_read_as_the_run_read_its_own(base: Path, tmp_path: Path, cli: Cli) -> None:
     """Also for a copy of the model, away from its run; what cannot be used is told."""
-    clean = [{"replace": {"rules": [{"name": "names", "pattern": "Ada", "replacement": "NAME"}]}}]
+    clean = [{"replace": {"rules": [{"name": "names", "pattern": "^Ada .*", "replacement": ""}]}}]
     result = run_on_answers(tmp_path, base, train={"steps": 4}, **in_chatml({"clean": clean}))
     rows = [{"prompt": question(word), "completion": f"The {word} waits."} for word in ("rain", "sun")]
     bad = [{"prompt": "And?", "completion": "Ada waits."}]

@@ -18,13 +18,13 @@ import numpy as np
 
 from tilth.data.conversations import Encoded, Refusal
 from tilth.data.document import Document
-from tilth.data.sources.messages import rendered
+from tilth.data.spoken import WITHDRAWN, says_its_messages
 from tilth.tokenizer import Tokenizer
 from tilth.tokenizer.chat import ChatEncoder, Dropped, EncodedChat, encode_completions
 from tilth.tokenizer.chat_config import ChatConfig
 from tilth.tokenizer.templates import ChatTemplate
 
-VERSION = 1
+VERSION = 2
 
 
 @final
@@ -61,18 +61,20 @@ class ChatDocuments:
 
 
 def _changed(document: Document) -> Refusal | None:
-    messages = document.meta.get("messages")
-    if messages is None or _letters(rendered(messages)) == _letters(document.text):
+    by = document.meta.get(WITHDRAWN)
+    if by is None and ("messages" not in document.meta or says_its_messages(document)):
         return None
-    detail = (
-        f"{document.locator}: its text was cut or cleaned, and its messages are what is trained on; set clean: none"
-    )
-    return Refusal("text_changed", "", detail)
+    if by is None:
+        return Refusal("text_changed", "", f"{document.locator}: its text is not that of its messages")
+    done = f"{document.locator}: its text was cut or cleaned by {by} in a way that its messages cannot follow"
+    return Refusal("text_changed", by, f"{done}; {_REMEDIES.get(by, f'leave {by} out of data.clean')}")
 
 
-def _letters(text: str) -> str:
-    """A text without its white space, which cleaning may change without changing what is said."""
-    return "".join(text.split())
+_REMEDIES = {
+    "split": "set data.split.by: document",
+    "decontaminate": "set data.decontaminate.action: drop",
+    "shared_lines": "leave out data.shared_lines",
+}
 
 
 def _taken(one: EncodedChat | Dropped, document: Document) -> Encoded | Refusal:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -168,10 +168,15 @@ def documents_table(documents: Iterable[Document]) -> pa.Table:
             "source": [d.source for d in rows],
             "locator": [d.locator for d in rows],
             "license": [d.license for d in rows],
-            "meta": [json.dumps(d.meta, sort_keys=True, ensure_ascii=False) if d.meta else NO_META for d in rows],
+            "meta": [meta_text(d.meta) for d in rows],
         },
         schema=DOCUMENT_SCHEMA,
     )
+
+
+def meta_text(meta: Mapping[str, Any]) -> str:
+    """The column `meta` of one document. Keys stay in their order, in which a template writes the calls of a tool."""
+    return json.dumps(meta, ensure_ascii=False) if meta else NO_META
 
 
 def table_documents(table: pa.Table) -> list[Document]:

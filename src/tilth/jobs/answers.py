@@ -46,8 +46,10 @@ class Answered:
 
 
 def questions_of(dataset: Dataset, split: str) -> list[Pair]:
-    """The questions of a split with their answers; those of a `python_questions` source."""
-    return [_pair(document) for document in _documents(dataset, split)]
+    """The questions of a split with their answers; those of a `python_questions` source. Where a stage changed the text
+    in a way that they cannot follow, there are none.
+    """
+    return [_pair(document) for document in _documents(dataset, split) if "messages" in document.meta]
 
 
 def groups_of(dataset: Dataset, split: str) -> set[str]:

@@ -2,6 +2,7 @@
 
     read_message(item, place)     {role, content, …}, or the Note that says why it is none
     rendered(messages)            a conversation as people read it, and as the stages of cleaning see it
+    said(message)                 what of a message that shows: (key, text), in order
     as_list(value)                a list, or the JSON text of one
     plain(value)                  without what no Parquet file holds
 
@@ -72,14 +73,15 @@ def _content(value: Any) -> str | None:
 
 def rendered(messages: Sequence[Mapping[str, Any]]) -> str:
     """A conversation as people read it: `role: content`, an empty line between; calls of tools as JSON."""
-    said = [(message["role"], _said(message)) for message in messages]
-    return "\n\n".join(f"{role}: {text}" for role, text in said) if any(text.strip() for _, text in said) else ""
+    turns = [(message["role"], "\n".join(text for _, text in said(message))) for message in messages]
+    return "\n\n".join(f"{role}: {text}" for role, text in turns) if any(text.strip() for _, text in turns) else ""
 
 
-def _said(message: Mapping[str, Any]) -> str:
-    more = [message[key] for key in _SAID if key in message]
-    texts = [value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) for value in more]
-    return "\n".join([*([message["content"]] if message["content"] or not texts else []), *texts])
+def said(message: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What `rendered` shows of a message: at least one (key, text). An empty content is not shown before more."""
+    more = [(key, message[key]) for key in _SAID if key in message]
+    texts = [(key, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)) for key, value in more]
+    return [*([("content", message["content"])] if message["content"] or not texts else []), *texts]
 
 
 def as_list(value: Any) -> list[Any] | None:

@@ -3,6 +3,7 @@
 table.py      all stages by name, presets, how `clean:` is checked
 base.py       what a stage is
 run.py        a stage over documents: verdicts, pieces, what was changed
+messages.py   a stage over conversations, whose messages it rewrites
 repair.py     text that was decoded wrongly
 text.py       characters, line ends, white space, length
 repeats.py    lines and paragraphs that a document repeats

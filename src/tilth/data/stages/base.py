@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from tilth.core.config import Config
 from tilth.data.document import Document
@@ -53,6 +53,11 @@ class Kind:
     version: int = 1
     libraries: tuple[str, ...] = ()
     """Packages whose version decides the result too."""
+    over: Literal["text", "messages", "lines"] = "text"
+    """Of a conversation it looks at the whole `text`, which is all that it changes; or it rewrites each of its
+    `messages`; or the `lines` of the whole, each of which stays where it is."""
+    settles: bool = False
+    """What it left once is left as it is: so the text of rewritten messages is looked at again, as a whole."""
 
 
 class NoOptions(Config):

@@ -164,10 +164,12 @@ class TimedOptions(Config):
     """How long patterns may take."""
 
     timeout_seconds: float = Field(default=5, gt=0)
-    """The processor's time for one document, and once more for each million of its characters. A pattern that
-    backtracks without end stops there, and the document is counted under the rule `…/timeout`."""
+    """The processor's time for one document (of a conversation, for each of its strings), and once more for each
+    million of its characters. A pattern that backtracks without end stops there, and the document is counted under the
+    rule `…/timeout`."""
     on_timeout: Literal["keep", "drop"] = "keep"
-    """What becomes of such a document: kept as it was, with a mark in its `meta`, or dropped."""
+    """What becomes of such a document: kept as it was (of a conversation, that string), with a mark in its `meta`, or
+    dropped."""
 
 
 @cache

@@ -188,4 +188,13 @@ def _compiled(allow: tuple[str, ...]) -> tuple[Any, ...]:
     return tuple(map(regex.compile, allow))
 
 
-PII_STAGES: dict[str, Kind] = {"pii": Kind(PiiOptions, each(pii), version=3, libraries=("phonenumberslite", "regex"))}
+PII_STAGES: dict[str, Kind] = {
+    "pii": Kind(
+        PiiOptions,
+        each(pii),
+        version=4,
+        libraries=("phonenumberslite", "regex"),
+        over="messages",
+        settles=True,
+    )
+}

@@ -159,8 +159,8 @@ def _timed(stage: str, function: Callable[[Subject, OptionsT], Result]) -> Calla
 
 
 RULE_STAGES: dict[str, Kind] = {
-    "drop_lines": Kind(DropLinesOptions, each(_timed("drop_lines", drop_lines)), libraries=("regex",)),
-    "drop_spans": Kind(DropSpansOptions, each(_timed("drop_spans", drop_spans)), libraries=("regex",)),
-    "replace": Kind(ReplaceOptions, each(_timed("replace", replace)), libraries=("regex",)),
+    "drop_lines": Kind(DropLinesOptions, each(_timed("drop_lines", drop_lines)), libraries=("regex",), over="messages"),
+    "drop_spans": Kind(DropSpansOptions, each(_timed("drop_spans", drop_spans)), libraries=("regex",), over="messages"),
+    "replace": Kind(ReplaceOptions, each(_timed("replace", replace)), libraries=("regex",), over="messages"),
     "drop_documents": Kind(DropDocumentsOptions, each(_timed("drop_documents", drop_documents)), libraries=("regex",)),
 }

@@ -11,7 +11,9 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from tilth.data.document import Document, Verdict, make_doc_id
+from tilth.data.spoken import other_text, says_its_messages
 from tilth.data.stages.base import Number, Result
+from tilth.data.stages.messages import over_messages
 from tilth.data.stages.table import Stage
 
 
@@ -24,8 +26,17 @@ class Outcomes(NamedTuple):
 
 def run_stage(stage: Stage, documents: Sequence[Document]) -> list[Outcomes]:
     """What a stage makes of a batch of documents."""
-    results = stage.kind.run(documents, stage.options)
+    spoken = [stage.kind.over != "text" and "messages" in d.meta and says_its_messages(d) for d in documents]
+    results = _with_spoken(stage, documents, spoken) if any(spoken) else stage.kind.run(documents, stage.options)
     return [_outcomes(stage.name, document, result) for document, result in zip(documents, results, strict=True)]
+
+
+def _with_spoken(stage: Stage, documents: Sequence[Document], spoken: Sequence[bool]) -> list[Result]:
+    """The results where some of the documents are conversations."""
+    pairs = list(zip(documents, spoken, strict=True))
+    talks = iter(over_messages(stage, [document for document, own in pairs if own]))
+    texts = iter(stage.kind.run([document for document, own in pairs if not own], stage.options))
+    return [next(talks) if own else next(texts) for own in spoken]
 
 
 def clean(document: Document, stages: Iterable[Stage]) -> Outcomes:
@@ -50,8 +61,8 @@ def _outcomes(name: str, document: Document, result: Result) -> Outcomes:
     meta = {**document.meta, **result.meta} if result.meta else document.meta
     if not verdicts and meta == document.meta:
         return Outcomes((document,))
-    left = replace(document, text=text, meta=meta)
-    return Outcomes(_pieces(left, result.spans) if result.spans else (left,), verdicts)
+    left = other_text(replace(document, meta=meta), text, name)
+    return Outcomes(_pieces(name, left, result.spans) if result.spans else (left,), verdicts)
 
 
 def _verdict(document: Document, rule: str, verdict: str, value: Number) -> Verdict:
@@ -63,12 +74,13 @@ def _changes(changed: bool, rule: str, result: Result) -> list[tuple[str, Number
     return [*([(rule, result.value)] if changed else []), *result.also]
 
 
-def _pieces(document: Document, spans: Sequence[tuple[int, int]]) -> tuple[Document, ...]:
+def _pieces(name: str, document: Document, spans: Sequence[tuple[int, int]]) -> tuple[Document, ...]:
     """The document cut up; its pieces are never parted by a split, and say what they are part of."""
     meta = {**document.meta, "group": document.group, "part_of": document.meta.get("part_of", document.doc_id)}
     pieces = []
     for start, end in spans:
         locator = f"{document.locator}#characters={start}-{end}"
         doc_id = make_doc_id(document.source, locator)
-        pieces.append(replace(document, doc_id=doc_id, locator=locator, text=document.text[start:end], meta=meta))
+        piece = replace(document, doc_id=doc_id, locator=locator, meta=meta)
+        pieces.append(other_text(piece, document.text[start:end], name))
     return tuple(pieces)

@@ -216,4 +216,6 @@ def _dictionary(edit_distance: int) -> Any:
     return dictionary
 
 
-SPELLING_STAGES: dict[str, Kind] = {"spelling": Kind(SpellingOptions, together(spelling), libraries=("symspellpy",))}
+SPELLING_STAGES: dict[str, Kind] = {
+    "spelling": Kind(SpellingOptions, together(spelling), libraries=("symspellpy",), over="lines")
+}

@@ -30,7 +30,7 @@ from tilth.data.tasks.split import AssignedPart
 from tilth.tokenizer import Tokenizer, load_tokenizer
 from tilth.tokenizer.hf_format import UNKNOWN
 
-VERSION = 4
+VERSION = 5
 _UNIT_BYTES = 1 << 17  # what a thread encodes at a time
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")

@@ -27,6 +27,7 @@ from tilth.data.decontaminate import GAP, DecontaminateConfig, Hits, Index, Pass
 from tilth.data.dedup import I64
 from tilth.data.document import Document, Verdict
 from tilth.data.planting import HOST_WORDS, MOST_HOSTS, has_words, measure
+from tilth.data.spoken import other_text
 from tilth.data.tasks.cleaning import LeftOver
 from tilth.data.tasks.corpus import Corpus
 from tilth.data.tasks.examples import OF_EACH, Examples
@@ -34,7 +35,7 @@ from tilth.data.tasks.items import item_names, open_index, sample_of
 from tilth.data.tasks.parts import Batch, EditWriter, LedgerWriter, Part, verified_array, verified_file
 from tilth.data.tasks.split import CUT, LEAKED, REMOVED, AssignedPart, Sides, without
 
-VERSIONS = {"decontaminate": 4, "hits": 3, "leaks": 2, "recall": 3}
+VERSIONS = {"decontaminate": 5, "hits": 3, "leaks": 2, "recall": 3}
 STAGE, HELD_OUT = "decontaminate", "held_out_text"
 HITS, COMMON = "hits.bin", "common.bin"
 _HIT = np.dtype([(name, "<u4") for name in Hits._fields])
@@ -108,7 +109,7 @@ class _Finding(NamedTuple):
 
     def apply(self, document: Document) -> tuple[Document, ...]:
         """What is left of it."""
-        return (replace(document, text=without(document.text, self.spans)),) if self.spans else ()
+        return (other_text(document, without(document.text, self.spans), STAGE),) if self.spans else ()
 
     def verdict(self, doc_id: str, rule: str) -> Verdict:
         """The row of the ledger."""

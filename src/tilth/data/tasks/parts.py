@@ -13,7 +13,6 @@ dropped; several rows of one number are the pieces that a document became.
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -35,6 +34,7 @@ from tilth.data.document import (
     Rows,
     Verdict,
     documents_table,
+    meta_text,
     read_tables,
 )
 
@@ -257,7 +257,7 @@ class EditWriter(_TableWriter):
             self.flush()
 
     def _edit(self, before: Document, after: Document) -> Edit:
-        meta = None if after.meta == before.meta else json.dumps(after.meta, sort_keys=True, ensure_ascii=False)
+        meta = None if after.meta == before.meta else meta_text(after.meta)
         pairs = ((before.doc_id, after.doc_id), (before.locator, after.locator), (before.text, after.text))
         doc_id, locator, text = (None if old == new else new for old, new in pairs)
         if (doc_id, locator, text, meta) == (None, None, None, None):

@@ -10,7 +10,6 @@ A part's own list of lines decides what becomes of it: a new source that brings 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +21,13 @@ from tilth.data import words
 from tilth.data.document import Document, Verdict
 from tilth.data.runs import merged
 from tilth.data.shared_lines import Pieces, SharedLinesConfig, find_pieces, remove
+from tilth.data.spoken import other_text
 from tilth.data.tasks.cleaning import LeftOver
 from tilth.data.tasks.examples import Examples
 from tilth.data.tasks.parts import Batch, EditWriter, LedgerWriter, Part, verified_array
 from tilth.data.words import I64, U64
 
-VERSIONS = {"lines": 1, "shared": 1, "shared_lines": 2}
+VERSIONS = {"lines": 1, "shared": 1, "shared_lines": 3}
 HASHES, DOCUMENTS, FIRST = "hashes.bin", "documents.bin", "first.bin"
 _NOT_HERE = -1
 """In the place of the first document's row: it is in another part."""
@@ -165,4 +165,4 @@ def _without(
     said = (str(len(starts)), document.locator)
     if not text.strip() or len(document.text) - len(text) > most * len(document.text):
         return (), Verdict(document.doc_id, _STAGE, _RULE, "dropped", *said)
-    return (replace(document, text=text),), Verdict(document.doc_id, _STAGE, _RULE, "changed", *said)
+    return (other_text(document, text, _RULE),), Verdict(document.doc_id, _STAGE, _RULE, "changed", *said)

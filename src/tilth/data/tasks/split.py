@@ -25,6 +25,7 @@ from tilth.core.config import fingerprint
 from tilth.core.files import read_json, write_json
 from tilth.core.random import derive_seed
 from tilth.data.document import Document, Verdict, documents_table, make_doc_id, table_documents
+from tilth.data.spoken import other_text
 from tilth.data.tasks.corpus import Corpus, group_names
 from tilth.data.tasks.groups import GROUPS
 from tilth.data.tasks.parts import Batch, LedgerWriter, Part, verified_array, verified_file, verified_table
@@ -291,23 +292,29 @@ def _whole_words(text: str, start: int, end: int) -> tuple[int, int]:
 
 
 def _cut_out(document: Document, spans: Sequence[Sequence[int]] | None) -> Document:
-    return document if spans is None else replace(document, text=without(document.text, spans))
+    if spans is None:
+        return document
+    return other_text(document, without(document.text, spans), "decontaminate")
 
 
 def _texts_cut(table: pa.Table, spans: Mapping[int, Sequence[Sequence[int]]]) -> pa.Table:
-    """A table with spans cut out of the texts of some rows."""
-    texts: list[str | None] = [None] * len(table)
-    for row, own in spans.items():
-        texts[row] = without(table["text"][row].as_py(), own)
-    place = table.schema.get_field_index("text")
-    column = pc.coalesce(pa.array(texts, pa.large_string()), table["text"].combine_chunks())
-    return table.set_column(place, table.schema.field(place), column)
+    """A table with spans cut out of the texts of some rows, and without messages that still say them."""
+    rows = sorted(spans)
+    whole = table_documents(table.take(pa.array(rows)))
+    cut = documents_table(_cut_out(document, spans[row]) for row, document in zip(rows, whole, strict=True))
+    changed = pa.array(np.isin(np.arange(len(table)), rows))
+    for name in ("text", "meta"):
+        place = table.schema.get_field_index(name)
+        column = pc.replace_with_mask(table[name].combine_chunks(), changed, cut[name].combine_chunks())
+        table = table.set_column(place, table.schema.field(place), column)
+    return table
 
 
 def _span(document: Document, start: int, stop: int) -> Document:
     """A piece of a document; its beginning keeps the id."""
     if start == 0:
-        return replace(document, text=document.text[:stop])
+        return other_text(document, document.text[:stop], "split")
     locator = f"{document.locator}#characters={start}-"
     doc_id = make_doc_id(document.source, locator)
-    return replace(document, doc_id=doc_id, locator=locator, text=document.text[start:stop])
+    rest = replace(document, doc_id=doc_id, locator=locator)
+    return other_text(rest, document.text[start:stop], "split")
