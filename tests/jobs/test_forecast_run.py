@@ -115,20 +115,21 @@ tilth.train(tilth.load_recipe("r.yaml", {SMALL!r}), Path("run"))
     assert abs(found["actual"]["memory"] / found["memory"] - 1) < 0.1
 
 
-def test_memory_of_all_sittings_counts_and_time_is_by_their_speed(tmp_path: Path, cli: Cli) -> None:
+def test_memory_is_of_this_sitting_and_time_by_the_speed_of_those_before(tmp_path: Path, cli: Cli) -> None:
     write_texts(tmp_path / "texts")
     write_recipe(tmp_path / "r.yaml", "texts")
     run = tmp_path / "runs" / "small"
     cli("train", "r.yaml", sets=SMALL)
     lines = [json.loads(line) for line in (run / "steps.jsonl").read_text().splitlines()]
-    lines[3]["memory_bytes"] = 1 << 50
+    lines[3]["memory_bytes"] = 1 << 50  # by another process, with a forecast of its own
     (run / "steps.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     said = cli("train", "r.yaml", "--json", sets=[*SMALL, "train.steps=14"])
     longer, own = said.json(), statistics.median(line["seconds"] for line in lines)
     assert "s a step at the run's own speed, " in said.err and re.search(r"[\d.]+ s left", said.err)
     assert longer["forecast"]["step_seconds"] == pytest.approx(own, rel=1e-3)
     assert longer["forecast"]["seconds"] == pytest.approx(2 * own, abs=0.06), "of the two steps that were left"
-    assert longer["step"] == 14 and longer["forecast"]["actual"]["memory"] == 1 << 50
+    found = longer["forecast"]
+    assert longer["step"] == 14 and abs(found["actual"]["memory"] / found["memory"] - 1) < 0.2
 
 
 def test_check_says_what_would_fit_and_what_it_costs(tmp_path: Path, cli: Cli) -> None:

@@ -283,7 +283,7 @@ def test_the_end_of_the_input_ends_it_and_faults_come_first(runs: Runs, bases: d
     place = runs["own"].parent
     done = chat(place, ["//what"], "own", "--system", "Be brief.", "--max-new-tokens", "3")
     assert done.returncode == 0 and len(done.stdout.splitlines()) == 1 and "(cut off: after 3 tokens)" in done.stderr
-    cli("chat", bases["own"]).expect_fault(2, "has no chat template", "generate RUN --prompt", "data.chat")
+    cli("chat", bases["own"]).expect_fault(2, "has no chat template", f"generate {bases['own']} --prompt", "data.chat")
     cli("chat", "nowhere").expect_fault(2, "no run folder or model at nowhere")
     one = cli("generate", runs["own"], "--chat", "--prompt", question("rain"), "--temperature", "0")
     assert one.out == tilth.load(runs["own"]).generate(asked("rain"), temperature=0) + "\n"
