@@ -15,7 +15,14 @@ from tilth.core.config import parse
 from tilth.core.errors import IntegrityError, StorageError
 from tilth.core.files import new_folder
 from tilth.data.sources import SourceConfig
-from tilth.data.sources.hashes import RememberedHashes, list_remembered, verify_folder
+from tilth.data.sources.hashes import (
+    _WORTH_A_THREAD,
+    RememberedHashes,
+    hash_large,
+    hashing,
+    list_remembered,
+    verify_folder,
+)
 
 
 def write(path: Path, text: str, age: float = 60) -> Path:
@@ -89,6 +96,22 @@ def test_a_listing_is_the_same_with_and_without_a_memory(tmp_path: Path) -> None
     again = list_remembered(source, tmp_path, tmp_path / "work")
     assert [item.locator for item in again] == ["texts/b/c.txt", "texts/new.txt"]
     assert "a.txt" not in note.read_text(), "what is no longer asked for is forgotten"
+
+
+def test_large_files_are_hashed_side_by_side(tmp_path: Path) -> None:
+    texts = {f"{name}.txt": name * (_WORTH_A_THREAD + place) for place, name in enumerate("abc")}
+    paths = [write(tmp_path / "texts" / name, text) for name, text in texts.items()]
+    small = write(tmp_path / "texts" / "small.txt", "small")
+    remembered = RememberedHashes(tmp_path / "note.json")
+    with hashing(remembered):
+        assert hash_large([*paths, small, tmp_path / "gone.txt"]) == {
+            path: sha256(texts[path.name]) for path in paths
+        }, "the small one, and the one that is gone, are asked for by themselves"
+        assert hash_large([paths[0], small]) == {}, "one alone has no company"
+    assert remembered.read_bytes == sum(map(len, texts.values()))
+    source = parse(SourceConfig, {"path": "texts"})
+    found = {item.locator: item.sha256 for item in list_remembered(source, tmp_path, tmp_path / "work")}
+    assert found == {f"texts/{path.name}": sha256(path.read_text()) for path in [*paths, small]}
 
 
 def test_a_folder_with_a_manifest_is_compared(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ object.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
 import functools
@@ -294,6 +295,9 @@ def main() -> None:
 
     let_threads_sleep()
     ready_streams()
+    # What is alive at the end goes with the process: the interpreter would look through all of it for circles first,
+    # half a second where torch was imported.
+    atexit.register(gc.freeze)
     try:
         with _signals_end_it():
             app()

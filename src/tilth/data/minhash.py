@@ -31,7 +31,7 @@ from tilth.core.random import Permutation, derive_seed
 from tilth.data import words
 from tilth.data.words import I64, U32, U64, AnyText
 
-_BLOCK = 1 << 16  # n-grams at a time: what is computed on stays in the cache
+_BLOCK, _TOGETHER = 1 << 14, 4  # n-grams, and functions of them, at a time: what is computed on stays in the cache
 _ALL_PAIRS = 64  # so many texts that share a band are all compared with each other; of more, each with the preferred
 _NEIGHBOURS = 4  # one and with so many neighbours: what very many share is boilerplate, and pairs would grow squarely
 _PAIRS_HELD = 1 << 24
@@ -94,11 +94,11 @@ class MinHash:
         texts = len(grams.offsets) - 1
         smallest = np.full((len(self._factors), texts), np.uint32(0xFFFFFFFF))
         for owners, hashes, starts in _blocks(grams):
-            values = np.empty_like(hashes)
-            for number, factor in enumerate(self._factors):
-                np.multiply(hashes, factor, out=values)
-                least = np.minimum.reduceat(values, starts)
-                smallest[number, owners] = np.minimum(smallest[number, owners], least)
+            least = np.empty((len(self._factors), len(owners)), np.uint32)
+            for first in range(0, len(self._factors), _TOGETHER):
+                some = slice(first, first + _TOGETHER)
+                np.minimum.reduceat(hashes * self._factors[some, None], starts, axis=1, out=least[some])
+            smallest[:, owners] = np.minimum(smallest[:, owners], least)
         return np.ascontiguousarray(smallest.T)
 
 

@@ -1,6 +1,7 @@
 """The SHA-256 of a source's files, without reading again what has not changed.
 
     file_hash(path)                        what all sources ask; reads the file, unless `hashing` says otherwise
+    hash_large(paths)                      the same of the large ones of many, side by side
     with hashing(by): …                    another answer for the time being
     RememberedHashes(note)                 from a sealed note, for files whose path, size and times are as they were
     list_remembered(source, base, space)   the files of a source, with what is remembered of them in the workspace
@@ -17,13 +18,15 @@ import contextlib
 import errno
 import hashlib
 import time
-from collections.abc import Callable, Iterator
-from contextvars import ContextVar
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context, ContextVar, copy_context
 from pathlib import Path
 from typing import Any
 
 from tilth.core import progress
 from tilth.core.config import fingerprint
+from tilth.core.environment import usable_cpus
 from tilth.core.errors import IntegrityError, StorageError
 from tilth.core.files import hash_file, read_manifest, read_sealed, write_sealed
 from tilth.data.sources.config import SourceConfig
@@ -32,6 +35,7 @@ from tilth.data.sources.inputs import Listing
 FileHash = Callable[[Path], str]
 _GRAIN = 2_000_000_000  # nanoseconds: FAT's clock ticks every two seconds
 _PIECE, _LARGE = 1 << 20, 64 << 20
+_WORTH_A_THREAD = 8 << 20
 _VERSION = 1
 
 # A variable of the context and not an argument: it would go through a dozen functions of which none looks at it.
@@ -41,6 +45,32 @@ _BY: ContextVar[FileHash] = ContextVar("_BY", default=hash_file)
 def file_hash(path: Path) -> str:
     """SHA-256 (hex) of a file of a source, by whoever was asked to give it."""
     return _BY.get()(path)
+
+
+def hash_large(paths: Iterable[Path]) -> dict[Path, str]:
+    """`file_hash` of those that are large, where there are several: side by side, in threads. Who cannot be read is
+    left to be asked for by itself.
+    """
+    large = [path for path in paths if _size(path) >= _WORTH_A_THREAD]
+    if len(large) < 2:
+        return {}
+
+    def one(asked: tuple[Path, Context]) -> str:
+        path, context = asked
+        with contextlib.suppress(OSError):
+            return context.run(file_hash, path)
+        return ""
+
+    asked = [(path, copy_context()) for path in large]  # whom `hashing` asks, and who counts
+    with ThreadPoolExecutor(min(usable_cpus(), len(large))) as pool:
+        return {path: found for path, found in zip(large, pool.map(one, asked), strict=True) if found}
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 @contextlib.contextmanager
@@ -72,8 +102,12 @@ class RememberedHashes:
         self._note = note
         self._before = self._read()
         self._now: dict[str, list[Any]] = {}
-        self.read_bytes = 0
+        self._sizes: list[int] = []  # of files that had to be read; threads append to it
+
+    @property
+    def read_bytes(self) -> int:
         """Bytes of files that had to be read."""
+        return sum(self._sizes)
 
     def _read(self) -> dict[str, list[Any]]:
         try:
@@ -95,7 +129,7 @@ class RememberedHashes:
         else:
             with progress.measured("hashing", path.name, total=state[0]):
                 digest = _hash(path)
-        self.read_bytes += state[0]
+        self._sizes.append(state[0])
         if _state(path) == state and state[1] < began - _GRAIN:
             self._now[key] = [*state, digest]
         return digest

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
@@ -27,7 +27,7 @@ from tilth.data.document import Verdict, make_doc_id
 from tilth.data.extract import require
 from tilth.data.sources import python_docs
 from tilth.data.sources.config import GLOB_CHARACTERS, SourceConfig
-from tilth.data.sources.hashes import file_hash
+from tilth.data.sources.hashes import file_hash, hash_large
 from tilth.data.sources.inputs import ARCHIVES, KNOWN_SUFFIXES, Input, Kind, Listing, kind_of
 from tilth.data.sources.python_questions import list_questions
 
@@ -109,10 +109,10 @@ def _from_folder(config: SourceConfig, folder: Path) -> Listing:
         elif config.format not in ("auto", kind) and kind is not None and kind not in ARCHIVES:
             skip(path, "other_format", f"the recipe asks for {config.format}")
         else:
-            taken.append(_input(config, path, place[path], explicit=False))
+            taken.append(path)
     if not taken:
         raise _nothing_in(config, f"the folder {folder} holds no file that can be read", skipped)
-    return Listing(tuple(taken), tuple(sorted(skipped, key=lambda verdict: verdict.detail)))
+    return Listing(_inputs(config, taken, place), tuple(sorted(skipped, key=lambda verdict: verdict.detail)))
 
 
 def _walk(folder: Path, skip: Callable[[Path, str, str], None]) -> Iterator[Path]:
@@ -154,10 +154,10 @@ def _from_glob(config: SourceConfig, base: Path, pattern: Path) -> Listing:
         elif config.format == "auto" and kind_of(path.name) is None:
             skipped.append(_skip(config, place[path], "unknown_suffix", f"its suffix is {path.suffix or 'missing'}"))
         else:
-            taken.append(_input(config, path, place[path], explicit=False))
+            taken.append(path)
     if not taken:
         raise _nothing_in(config, f"the glob {base / pattern} matches no file that can be read", skipped)
-    return Listing(tuple(taken), tuple(skipped))
+    return Listing(_inputs(config, taken, place), tuple(skipped))
 
 
 def _matches(base: Path, pattern: Path, *, hidden: bool) -> set[Path]:
@@ -182,7 +182,12 @@ def _posix(path: PurePosixPath) -> str:
     return path.as_posix().encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def _input(config: SourceConfig, path: Path, locator: str, *, explicit: bool) -> Input:
+def _inputs(config: SourceConfig, paths: list[Path], place: Mapping[Path, str]) -> tuple[Input, ...]:
+    hashes = hash_large(paths)
+    return tuple(_input(config, path, place[path], explicit=False, known=hashes.get(path)) for path in paths)
+
+
+def _input(config: SourceConfig, path: Path, locator: str, *, explicit: bool, known: str | None = None) -> Input:
     """The file as an `Input`; a file named one by one must have a known suffix, or a `format:`."""
     kind: Kind | None = kind_of(path.name)
     if config.format != "auto" and kind not in ARCHIVES:
@@ -198,7 +203,7 @@ def _input(config: SourceConfig, path: Path, locator: str, *, explicit: bool) ->
         )
     require(kind)  # now, and not when the first such file is read
     try:
-        return Input(config.source_name, kind, path, locator, path.stat().st_size, file_hash(path))
+        return Input(config.source_name, kind, path, locator, path.stat().st_size, known or file_hash(path))
     except OSError as error:
         raise DataError(
             f"source {config.source_name}: cannot read {path}: {error.strerror}",

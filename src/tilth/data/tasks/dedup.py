@@ -31,7 +31,7 @@ from tilth.data.tasks.corpus import DROPS, ROWS_AT_ONCE, Corpus
 from tilth.data.tasks.emptied import Dropped, emptied
 from tilth.data.tasks.groups import write_groups
 from tilth.data.tasks.parts import LedgerWriter, Part, verified_array
-from tilth.data.tasks.ranges import Numbers, bands, first_by_digest, places
+from tilth.data.tasks.ranges import Numbers, first_by_digest, of_bands, places
 from tilth.data.words import U64
 
 VERSIONS = {"exact": 3, "candidates": 2, "shingles": 3, "near": 5}
@@ -76,9 +76,13 @@ def candidates(
     order = places(corpus, folder) if config.keep == "longest" else np.arange(len(corpus))
     found = _Pairs(len(corpus))
     progress.expect(config.keys)
-    for numbers, hashes in bands(signatures, config.keys, gone, folder):
+
+    def sharing(numbers: Numbers, hashes: U64) -> I64:
         local = np.argsort(np.argsort(order[numbers]))
-        found.add(numbers.astype(np.int64)[minhash.candidates([hashes], local)])
+        return numbers.astype(np.int64)[minhash.candidates([hashes], local)]
+
+    for some in of_bands(sharing, signatures, config.keys, gone, folder):
+        found.add(some)
     pairs = found.all()
     pairs = pairs[np.lexsort((order[pairs[:, 1]], order[pairs[:, 0]]))]
     pairs.tofile(folder / "pairs.bin")

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tilth.core import progress
+from tilth.core.ahead import ahead
 from tilth.core.files import disk
 from tilth.data.conversations import Encoded, Encoder, Refusal
 from tilth.data.document import Document, Verdict, documents_table, end_to_end
@@ -32,8 +33,6 @@ from tilth.tokenizer.hf_format import UNKNOWN
 
 VERSION = 5
 _UNIT_BYTES = 1 << 17  # what a thread encodes at a time
-ItemT = TypeVar("ItemT")
-ResultT = TypeVar("ResultT")
 
 
 def encode(
@@ -144,7 +143,7 @@ def _encoded(
         return EncodedDocuments(str(end_to_end(unit.doc_ids), "ascii"), ends, tokens, unit.text_bytes)
 
     units = (unit for table in tables for unit in _units(table, tokenizer))
-    for encoded in _ahead(pool, one, units, 2 * threads):
+    for encoded in ahead(pool, one, units, 2 * threads):
         if unknown_id is not None:
             unknown["characters"] += int((encoded.tokens == unknown_id).sum())
         yield encoded
@@ -183,16 +182,3 @@ def _pieces(text: str, doc_id: Any, tokenizer: Tokenizer) -> Iterator[_Unit]:
     for number, piece in enumerate(pieces, 1):
         own = doc_id if number == len(pieces) else doc_id.slice(0, 0)
         yield _Unit(pa.array([piece], pa.large_string()), own, len(piece.encode()))
-
-
-def _ahead(
-    pool: ThreadPoolExecutor, function: Callable[[ItemT], ResultT], items: Iterable[ItemT], most: int
-) -> Iterator[ResultT]:
-    """`map` by a pool, in order, at most so many items ahead of what is asked for."""
-    waiting: deque[Future[ResultT]] = deque()
-    for item in items:
-        waiting.append(pool.submit(function, item))
-        if len(waiting) > most:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()

@@ -1,18 +1,19 @@
 """What is equal among all documents, and their order, in bounded memory: a range of hashes at a time, or DuckDB's sort.
 
-    first_by_digest(corpus) -> array             for each document the first with the same text
-    bands(folders, keys, gone, aside)            band by band the documents that share a hash with another
-    places(corpus, aside) -> array               the order in which documents are preferred
+    first_by_digest(corpus) -> array                  for each document the first with the same text
+    of_bands(function, folders, keys, gone, aside)    a function of the documents that share a hash of a band
+    places(corpus, aside) -> array                    the order in which documents are preferred
 
 For each document four bytes stay in memory; hashes are spread evenly, so that ranges of them are of about one size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tilth.core import progress
+from tilth.core.ahead import ahead
 from tilth.core.environment import usable_cpus
 from tilth.core.files import disk
 from tilth.data.dedup import DIGEST, I64, first_of_each
@@ -32,8 +34,10 @@ MEMORY = "512MB"
 """What DuckDB may hold."""
 ROWS = 1 << 21
 """About so many hashes are looked at together."""
-_THREADS = 4  # of DuckDB, at most: each takes memory of its own
+_THREADS = 4  # at most: each takes memory of its own
+_SPARE_BITS = 2  # slots for each hash are four to eight: a fifth of those that are alone shares one
 _BATCH_ROWS = 1 << 16
+FoundT = TypeVar("FoundT")
 Numbers = npt.NDArray[np.unsignedinteger[Any]]
 """Of documents, in no more bytes than their count takes."""
 
@@ -74,25 +78,45 @@ def _digests(table: pa.Table) -> npt.NDArray[np.void]:
     return np.frombuffer(raw, DIGEST, len(column), column.offset * DIGEST.itemsize) if raw else np.empty(0, DIGEST)
 
 
-def bands(
-    folders: Sequence[Path], keys: int, gone: npt.NDArray[np.bool_], folder: Path
-) -> Iterator[tuple[Numbers, U64]]:
-    """Documents that share a hash of a band with another: their numbers, rising, and the hashes; each band in pieces of
-    which no two hold the same hash. Those that are gone, and those without a word (hash 0), are like no other.
+def of_bands(
+    function: Callable[[Numbers, U64], FoundT],
+    folders: Sequence[Path],
+    keys: int,
+    gone: npt.NDArray[np.bool_],
+    folder: Path,
+) -> Iterator[FoundT]:
+    """What a function makes of the documents that share a hash of a band with another: it gets their numbers, rising,
+    and the hashes; each band in pieces of which no two hold the same hash. Documents that are gone, and those without a
+    word (hash 0), are like no other.
 
     Args:
         folder: where hashes lie meanwhile that are too many for memory.
     """
     files = [verified_file(one, SIGNATURES) for one in folders]
-    for key in range(keys):
-        for numbers, hashes in _in_ranges(_column(files, key, keys, gone), len(gone), folder):
-            order = np.argsort(hashes)
-            ordered = hashes[order]
-            as_before = np.concatenate([[False], ordered[1:] == ordered[:-1]])[: len(order)]
-            shared = np.sort(order[as_before | np.append(as_before[1:], False)[: len(order)]])
-            if len(shared):
-                yield numbers[shared], hashes[shared]
-        progress.advance(1)
+
+    def of_band(key: int) -> list[FoundT]:
+        pieces = _in_ranges(_column(files, key, keys, gone), len(gone), folder)
+        shared = ((_shared(hashes), numbers, hashes) for numbers, hashes in pieces)
+        return [function(numbers[own], hashes[own]) for own, numbers, hashes in shared if len(own)]
+
+    # Bands do not depend on each other; where one alone fills the memory that they may take, it is alone.
+    threads = min(_THREADS, usable_cpus()) if _ranges(len(gone)) == 1 else 1
+    with ThreadPoolExecutor(threads) as pool:
+        for found in ahead(pool, of_band, range(keys), threads):
+            yield from found
+            progress.advance(1)
+
+
+def _shared(hashes: U64) -> I64:
+    """Where a hash stands that stands there again, rising."""
+    # Most hashes are alone even by their first bits, which are counted in half the time that all take to be sorted.
+    bits = min(len(hashes).bit_length() + _SPARE_BITS, 63)
+    slots = (hashes >> np.uint64(64 - bits)).astype(np.int64)
+    maybe = np.flatnonzero(np.bincount(slots, minlength=1 << bits)[slots] > 1)
+    order = maybe[np.argsort(hashes[maybe])]
+    ordered = hashes[order]
+    again = ordered[1:] == ordered[:-1]
+    return np.sort(order[np.append(again, False)[: len(order)] | np.concatenate([[False], again])[: len(order)]])
 
 
 def _column(files: Iterable[Path], key: int, keys: int, gone: npt.NDArray[np.bool_]) -> Iterator[tuple[Numbers, U64]]:
