@@ -212,6 +212,15 @@ def suite(turns: Turns, options: dict[str, Any]) -> None:
         number += 1
 
 
+def warm_up(folder: Path, peer_python: str) -> None:
+    """Both once on little text: modules are read from the disk for the first time."""
+    for side in ("tilth", "datatrove"):
+        (folder / side).mkdir(parents=True)
+    write_corpus(folder / "corpus", 500, seed=0)
+    run_tilth(folder / "corpus", folder / "tilth")
+    run_datatrove(folder / "corpus", folder / "datatrove", peer_python)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--documents", type=int, default=4000)
@@ -220,6 +229,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="near-duplicates-") as scratch:
+        warm_up(Path(scratch) / "warm-up", options.peer_python)
         corpus = Path(scratch) / "corpus"
         pairs = write_corpus(corpus, options.documents, options.seed)
         rows = read_corpus(corpus)

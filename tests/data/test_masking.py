@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer
 
 from tests.data.helpers import make_stream
+from tests.tokenizer.foreign_kinds import KINDS
 from tilth.core.config import parse
 from tilth.core.errors import CheckpointError, RecipeError, TilthError
 from tilth.core.random import draws
@@ -20,6 +22,7 @@ from tilth.data.masking import Masker, MaskingConfig, Words, make_masker, masked
 from tilth.data.packing import PackingConfig
 from tilth.data.sampling import make_sampler
 from tilth.tokenizer import TokenizerConfig, train_tokenizer
+from tilth.tokenizer.foreign import load_foreign
 
 V, MASK = 100, 99
 SPECIAL = np.arange(V) >= 97
@@ -117,10 +120,6 @@ def test_whole_words_are_chosen_together() -> None:
     assert words.starts(row, np.zeros_like(row, bool)).tolist() == [[0, 1, 1, 3, 4, 5, 5, 5, 8, 8]]
     apart = row == 4
     assert words.starts(row, apart).tolist() == [[0, 1, 2, 3, 4, 5, 5, 5, 8, 8]]
-    pieces = Words.of_pieces(["[CLS]", "walk", "##ing", "the", "##s", ","])
-    assert pieces.starts(np.array([[0, 1, 2, 4, 3, 5]]), np.zeros((1, 6), bool)).tolist() == [[0, 1, 1, 1, 4, 5]]
-    sentence = Words.of_pieces(["\u2581walk", "ing", "\u2581the"])
-    assert sentence.starts(np.array([[0, 1, 2, 1]]), np.zeros((1, 4), bool)).tolist() == [[0, 0, 2, 2]]
 
 
 @pytest.mark.parametrize("probability", [0.15, 0.002])
@@ -194,6 +193,27 @@ def test_an_evaluation_covers_every_token_once_and_hides_the_same_each_time(tmp_
     assert last.doc_ids is not None and (last.doc_ids[-1, 6:] == 0).all() and (last.labels[-1, 6:] == IGNORE).all()
     runs = [[b.input_ids for b in masked_pass(stream, 10, rows, masker(rows), isolate)] for rows in (3, 4)]
     assert np.array_equal(*map(np.concatenate, runs)), "whatever the seed, and how many rows at once"
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "unigram", "gpt2", "mistral"])
+def test_words_of_a_checkpoints_tokenizer_are_those_of_tokenizers(kind: str, tmp_path: Path) -> None:
+    text = "the quick brown fox jumps over lazy dogs said reasons and squared prints functions then"
+    tokenizer = load_foreign(KINDS[kind](tmp_path)).with_special_tokens(["<|mask|>"])
+    encoded = Tokenizer.from_file(str(tmp_path / "tokenizer.json")).encode(text, add_special_tokens=False)
+    if kind == "mistral":  # one pretoken for all: its words are where the pieces say
+        owner = np.cumsum([token.startswith("▁") for token in encoded.tokens])
+    else:
+        owner = np.array(encoded.word_ids)
+    assert len(np.unique(owner)) == len(text.split()) < len(owner), "words of several tokens"
+    ids = np.tile(np.array(encoded.ids, np.int64), (200, 1))
+    config = parse(MaskingConfig, {"whole_word_mask": True, "mlm_probability": 0.3})
+    chosen = make_masker(config, tokenizer, 1)(Batch(ids, ids, np.arange(200), causal=False)).labels != IGNORE
+    spelled = np.array([bool(tokenizer.decode_bytes([token]).strip()) for token in encoded.ids])  # else a space alone
+    for word in np.unique(owner):
+        own = chosen[:, (owner == word) & spelled]
+        assert own.any() and (own.all(axis=1) == own.any(axis=1)).all(), "hidden in part"
+    hidden = chosen.sum(axis=1)
+    assert 0.2 < chosen.mean() < 0.4 and hidden.max() < len(owner), "words do not run into one another"
 
 
 def test_a_tokenizer_tells_its_words_and_its_mask() -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from tilth.core.files import new_folder
@@ -65,6 +66,23 @@ def test_edits_by_columns_are_those_made_one_by_one(tmp_path: Path, seed: int, m
         expected = after
         part = replace(part, stages=(*part.stages, tmp_path / str(stage)))
     assert list(part.documents()) == expected
+
+
+def test_a_text_in_a_thousand_pieces_is_not_there_a_thousand_times(tmp_path: Path) -> None:
+    whole = Document("0" * 32, "".join(f"word{n} " for n in range(400_000)), "s", "f")
+    cut = [replace(whole, doc_id=f"{n:032x}", text=whole.text[n * 3000 : n * 3000 + 3000]) for n in range(1000)]
+    part = written(tmp_path / "read", [whole], 1)
+    with new_folder(tmp_path / "cut", {}) as folder, EditWriter(folder) as edits:
+        edits.add(whole, cut)
+    part, before = Part(part.folder, part.name, (tmp_path / "cut",)), pa.default_memory_pool()
+    counted = pa.proxy_memory_pool(before)
+    pa.set_memory_pool(counted)
+    try:
+        left = [document for table in part.tables() for document in table_documents(table)]
+    finally:
+        pa.set_memory_pool(before)
+    assert left == cut
+    assert (most := counted.max_memory()) and most < 20 * len(whole.text), "text, its pieces, and what unpacks them"
 
 
 @pytest.mark.parametrize("kind", ["bpe", "char", "byte"])

@@ -68,6 +68,11 @@ def processor_name() -> str:
     return _cpuinfo("model name") or platform.processor() or platform.machine()
 
 
+def processor_vendor() -> str:
+    """Its maker as Linux names it, for example "GenuineIntel" or "AuthenticAMD"; "" where that is not said."""
+    return _cpuinfo("vendor_id") or ""
+
+
 def processor_features() -> list[str]:
     """The instruction sets that decide how fast products are (empty where the system does not say)."""
     flags = set((_cpuinfo("flags") or "").split())

@@ -33,7 +33,7 @@ from tilth.data.batch import IGNORE, Batch, Int64, make_batch, positions_of
 from tilth.data.shards import TokenStream
 from tilth.tokenizer import Tokenizer
 
-MASKING_VERSION = 1
+MASKING_VERSION = 2
 """Changes when the same rows are masked in another way: a run never goes on so."""
 MASK_NAMES = ("<|mask|>", "[MASK]", "<mask>")
 """What the mask token is called: by tilth, by BERT, by RoBERTa."""
@@ -78,22 +78,13 @@ class Words:
 
     @classmethod
     def of_bytes(cls, tokens: Iterable[bytes]) -> Words:
-        """Byte-level vocabularies and characters: a word goes on with a letter, a digit or what is not ASCII; white
-        space and marks begin one, and what comes after white space does.
+        """By the bytes of tokens within a text, a space before a word included: a word goes on with a letter, a digit
+        or what is not ASCII; white space and marks begin one, and what comes after white space does. So it is for every
+        vocabulary, however it spells that space (`Ġ`, `▁`, or no `##`).
         """
         tokens = list(tokens)
         continues = [bool(token) and (token[:1].isalnum() or token[0] >= 0x80) for token in tokens]
         return cls(np.array(continues, np.bool_), np.array([token[-1:].isspace() for token in tokens], np.bool_))
-
-    @classmethod
-    def of_pieces(cls, pieces: Iterable[str]) -> Words:
-        """Vocabularies that spell it out: WordPiece, where `##` goes on with a word, else SentencePiece, where `▁`
-        begins one.
-        """
-        pieces = list(pieces)
-        wordpiece = any(piece.startswith("##") for piece in pieces)
-        continues = [piece.startswith("##") if wordpiece else not piece.startswith("▁") for piece in pieces]
-        return cls(np.array(continues, np.bool_), np.zeros(len(pieces), np.bool_))
 
     def starts(self, tokens: Int64, apart: Bool) -> Int64:
         """The column in which the word of each token begins [B, T].
@@ -176,11 +167,8 @@ def _unit(bits: Bits) -> npt.NDArray[np.float64]:
     return np.asarray((bits >> np.uint64(11)) * 2.0**-53, np.float64)
 
 
-def make_masker(config: MaskingConfig, tokenizer: Tokenizer, seed: int, words: Words | None = None) -> Masker:
+def make_masker(config: MaskingConfig, tokenizer: Tokenizer, seed: int) -> Masker:
     """The masker for a tokenizer.
-
-    Args:
-        words: where its words begin; None: as its bytes tell.
 
     Raises:
         RecipeError: the tokenizer has no mask token.
@@ -194,8 +182,10 @@ def make_masker(config: MaskingConfig, tokenizer: Tokenizer, seed: int, words: W
         )
     special = np.zeros(tokenizer.vocab_size, np.bool_)
     special[list(named.values())] = True
-    if words is None and config.whole_word_mask:
-        words = Words.of_bytes(map(tokenizer.token_bytes, range(tokenizer.vocab_size)))
+    words = None
+    if config.whole_word_mask:
+        tokens = (tokenizer.decode_bytes([token], begins=False) for token in range(tokenizer.vocab_size))
+        words = Words.of_bytes(tokens)
     return Masker(config, seed, mask, special, words)
 
 

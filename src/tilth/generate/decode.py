@@ -21,15 +21,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tilth.generate.products import Change, into, product
 from tilth.model.attention import Attention
 from tilth.model.config import LayerType, ModelConfig
 from tilth.model.kv_cache import KVCache
-from tilth.model.layers import MLP, LayerNorm, RMSNorm, activate, is_linear, rotary_tables
+from tilth.model.layers import MLP, LayerNorm, RMSNorm, activate, rotary_tables
 from tilth.model.transformer import Block, Transformer
 from tilth.model.wrapped import AnyModel, WrappedCache
 
-Change = Callable[[Tensor], Tensor]
-"""[B, in] -> [B, out]"""
 Tables = tuple[Tensor, Tensor]
 
 
@@ -168,10 +167,10 @@ def _layer(block: nn.Module, kind: LayerType, made: Tensor) -> _Layer:
         _norm(block.input_layernorm),
         _projection(block.self_attn, made),
         kind,
-        _product(block.self_attn.o_proj),
+        product(block.self_attn.o_proj, len(made)),
         None if pre else _norm(block.post_attention_layernorm),
         _norm(block.post_attention_layernorm if pre else block.pre_feedforward_layernorm),
-        _mlp(block.mlp),
+        _mlp(block.mlp, len(made)),
         _norm(block.post_feedforward_layernorm),
     )
 
@@ -183,18 +182,12 @@ def _norm(norm: RMSNorm | LayerNorm | None) -> Change | None:
     return norm
 
 
-def _product(linear: nn.Module) -> Change:
-    if is_linear(linear):
-        return partial(F.linear, weight=linear.weight, bias=linear.bias)
-    return linear
-
-
 def _projection(attention: Attention, made_BXN: Tensor) -> Callable[[Tensor], None]:
     """A function that writes queries, keys and values of x [B, D], normed, into the buffer."""
     modules = (attention.q_proj, attention.k_proj, attention.v_proj)
     widths = [module.out_features for module in modules]
     places = torch.split(made_BXN.flatten(1), widths, 1)
-    steps = [_into(module, place) for module, place in zip(modules, places, strict=True)]
+    steps = [into(module, place) for module, place in zip(modules, places, strict=True)]
     for norm, place in zip((attention.q_norm, attention.k_norm), places[:2], strict=True):
         if norm is not None:
             width = place.shape[1] if attention.norm_whole else attention.head_dim
@@ -207,25 +200,15 @@ def _projection(attention: Attention, made_BXN: Tensor) -> Callable[[Tensor], No
     return project
 
 
-def _into(linear: nn.Module, place: Tensor) -> Callable[[Tensor], object]:
-    if not is_linear(linear):
-        return lambda x: place.copy_(linear(x))
-    turned = linear.weight.t()
-    bias: Tensor | None = linear.bias
-    if bias is None:
-        return lambda x: torch.mm(x, turned, out=place)
-    return lambda x: torch.addmm(bias, x, turned, out=place)
-
-
 def _normed_in_place(norm: RMSNorm, place: Tensor, _: Tensor) -> None:
     place.copy_(norm(place))
 
 
-def _mlp(mlp: MLP) -> Change:
-    up, down, name = _product(mlp.up_proj), _product(mlp.down_proj), mlp.activation
+def _mlp(mlp: MLP, rows: int) -> Change:
+    up, down, name = product(mlp.up_proj, rows), product(mlp.down_proj, rows), mlp.activation
     if mlp.gate_proj is None:
         return lambda x: down(activate(up(x), name))
-    gate = _product(mlp.gate_proj)
+    gate = product(mlp.gate_proj, rows)
     return lambda x: down(activate(gate(x), name).mul_(up(x)))
 
 

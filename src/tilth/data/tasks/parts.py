@@ -120,11 +120,16 @@ def _put_in(table: pa.Table, edits: pa.Table, first: int) -> pa.Table:
     source = np.concatenate([np.flatnonzero(staying), np.asarray(edits["number"])[new] - first])
     edit = np.concatenate([np.full(int(staying.sum()), -1), new])
     order = np.argsort(source, kind="stable")
-    left = table.take(pa.array(source[order])).combine_chunks()
-    made = pa.array(edit[order], mask=edit[order] < 0)
-    for name in names:
-        column = pc.coalesce(edits[name].combine_chunks().take(made), left[name].combine_chunks())
-        left = left.set_column(left.schema.get_field_index(name), left.schema.field(name), column)
+    source, edit = source[order], edit[order]
+    left = table.drop_columns(names).take(pa.array(source)).combine_chunks()
+    for place, field in enumerate(table.schema):
+        if field.name in names:
+            # Of old and new values end to end: a text that was cut in a thousand is not there a thousand times first.
+            old, new = (values[field.name].combine_chunks() for values in (table, edits))
+            given = (edit >= 0) & np.asarray(new.is_valid())[edit]
+            both = pa.concat_arrays([old, new.cast(field.type)])
+            column = both.take(pa.array(np.where(given, len(old) + edit, source)))
+            left = left.add_column(place, field, column)
     return left
 
 

@@ -1,0 +1,82 @@
+"""The products of a few rows with a weight, as this processor does them fastest: what a token costs is reading weights.
+
+    product(linear, rows)      x [rows, in] -> [rows, out]
+    into(linear, place)        the same, written into `place`
+
+MKL reads a weight at a half to a quarter of the memory's rate where few rows are multiplied on a processor of AMD's;
+the same product cut into batches goes another way through it. Which way is taken depends on the processor, the number
+of rows and the shape, and never on a clock: the same text is written twice.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import cache, partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tilth.core.environment import processor_vendor
+from tilth.model.layers import is_linear
+
+Change = Callable[[Tensor], Tensor]
+"""[B, in] -> [B, out]"""
+_PIECES = 4
+_FEW = 4  # rows: so few are columns beside the weight, more are rows before its transpose (docs/speed.md: the times)
+_MOST = 64
+_WORTH_IT = 1 << 17  # numbers of a weight: less lies in the cache whatever way is taken
+
+
+def product(linear: nn.Module, rows: int) -> Change:
+    """The product with a linear layer's weight, and its bias added; a layer that is no plain one is called as it is."""
+    if not is_linear(linear):
+        return linear
+    pieces = _in_pieces(linear.weight, linear.bias, rows)
+    return pieces or partial(F.linear, weight=linear.weight, bias=linear.bias)
+
+
+def into(linear: nn.Module, place: Tensor) -> Callable[[Tensor], object]:
+    """A function that writes the product of x [B, in] into `place` [B, out], part of a larger tensor."""
+    if not is_linear(linear):
+        return lambda x: place.copy_(linear(x))
+    weight: Tensor = linear.weight
+    bias: Tensor | None = linear.bias
+    pieces, turned = _in_pieces(weight, bias, len(place)), weight.t()
+    if pieces is not None:
+        return lambda x: place.copy_(pieces(x))
+    if bias is None:
+        return lambda x: torch.mm(x, turned, out=place)
+    return lambda x: torch.addmm(bias, x, turned, out=place)
+
+
+def _in_pieces(weight: Tensor, bias: Tensor | None, rows: int) -> Change | None:
+    """The product in batches, where that is better."""
+    pieces = math.gcd(weight.shape[0], _PIECES)
+    small = weight.numel() < _WORTH_IT or not weight.is_contiguous()
+    if rows > _MOST or pieces == 1 or small or not _better_in_pieces():
+        return None
+    cut = weight.detach().view(pieces, -1, weight.shape[1])
+    return _by_columns(cut, bias, rows) if rows <= _FEW else _by_rows(cut, bias, rows)
+
+
+@cache
+def _better_in_pieces() -> bool:
+    return processor_vendor() == "AuthenticAMD" and bool(torch._C.has_mkl)
+
+
+def _by_columns(cut_PQI: Tensor, bias: Tensor | None, rows: int) -> Change:
+    pieces, width = cut_PQI.shape[0], cut_PQI.shape[0] * cut_PQI.shape[1]
+    if bias is None:
+        return lambda x: torch.bmm(cut_PQI, x.t().expand(pieces, -1, -1)).view(width, rows).t()
+    added = bias.detach().view(pieces, -1, 1)
+    return lambda x: torch.baddbmm(added, cut_PQI, x.t().expand(pieces, -1, -1)).view(width, rows).t()
+
+
+def _by_rows(cut_PQI: Tensor, bias: Tensor | None, rows: int) -> Change:
+    pieces, turned = cut_PQI.shape[0], cut_PQI.transpose(1, 2)
+    if bias is None:
+        return lambda x: torch.bmm(x.expand(pieces, -1, -1), turned).transpose(0, 1).reshape(rows, -1)
+    added = bias.detach().view(pieces, 1, -1)
+    return lambda x: torch.baddbmm(added, x.expand(pieces, -1, -1), turned).transpose(0, 1).reshape(rows, -1)
