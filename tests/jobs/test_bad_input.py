@@ -103,6 +103,14 @@ def test_a_split_that_leaves_one_side_empty(tmp_path: Path, cli: Cli) -> None:
     cli("prepare", "r.yaml").expect_fault(3, "the split leaves 1 training and 0 validation documents", "by: tail")
 
 
+def test_a_book_in_a_hundred_pieces_is_split_by_its_tail(tmp_path: Path, cli: Cli) -> None:
+    (tmp_path / "a.txt").write_text("".join(f"Sentence number {n} of the book is this one. " for n in range(2000)))
+    data = {"clean": [{"cut": {"characters": 400}}], "split": {"validation": 0.05}}
+    write_recipe(tmp_path / "r.yaml", "a.txt", data=data)
+    told = cli("prepare", "r.yaml")
+    assert told.code == 0 and "the end of each source's text is held out instead" in " ".join(told.err.split())
+
+
 @pytest.mark.parametrize(
     ("path", "parts"),
     [

@@ -70,7 +70,13 @@ def test_documents_that_hold_evaluation_items_go(tmp_path: Path) -> None:
     assert dataset.facts["shards"] >= 3
     gone = {row["doc_id"]: (row["rule"], row["verdict"], row["detail"]) for row in of_stage(dataset, "decontaminate")}
     item = [f"{make_doc_id('items.jsonl', f'items.jsonl:{n + 1}')} items.jsonl:{n + 1}" for n in range(12)]
-    assert gone == {row_id(row): ("evaluation_item", "dropped", item[n]) for row, n in ((20, 3), (40, 5), (60, 5))}
+    assert gone == {
+        row_id(row): ("evaluation_item", "dropped", f"rows.jsonl:{row + 1}: {item[n]}")
+        for row, n in ((20, 3), (40, 5), (60, 5))
+    }
+    for name in ("rows.jsonl:21", row_id(20)):
+        found = trace_document(dataset, name)["document"]
+        assert (found["source"], found["locator"]) == ("rows.jsonl", "rows.jsonl:21"), "what went keeps its name"
     kept = [doc_id for split in ("train", "validation") for doc_id in ids_of(dataset, split)]
     assert len(kept) == 172 and not set(gone) & set(kept)
     assert dataset.facts["rules"]["dropped"] == {"decontaminate/evaluation_item": 3}

@@ -4,6 +4,7 @@ commands, checkpoints and results as of its own model."""
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import tilth
 from tests.jobs.bases import SFT, tuning, write_base
 from tests.jobs.conftest import Cli
 from tests.jobs.helpers import hashes
+from tests.model.adapter_helpers import peft_quietly
 from tests.model.families import quiet
 from tilth.model.wrapped import WrappedModel
 from tilth.model.wrapped_config import read_wrapped_config
@@ -132,6 +134,21 @@ def test_dropout_is_the_recipes(tmp_path: Path) -> None:
     config = read_wrapped_config(tmp_path / "base").with_dropout(0.25, 0.5)
     changed = {key: value for key, value in config.values.items() if "drop" in key}
     assert changed == {"embd_pdrop": 0.25, "resid_pdrop": 0.25, "attention_dropout": 0.5}
+
+
+def test_the_card_of_a_masked_models_adapter_loads_it(
+    tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_base(tmp_path / "base", "distilbert")
+    train = {"objective": "masked_lm", "steps": 4, "optimizer": {"lr": 1e-2}}
+    tuning(tmp_path, "base", adapter={"rank": 4}, train=train)
+    cli("train", "r.yaml", "--json").json()
+    assert cli("export", "runs/tuned", "--to", "peft", "--out", "adapter").code == 0
+    [code] = re.findall("```python\n(.*?)```", (tmp_path / "adapter" / "README.md").read_text(), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    made: dict[str, Any] = {}
+    peft_quietly(exec, code, made)
+    torch.testing.assert_close(theirs_says(made["model"].eval()), says(Path("runs/tuned")), atol=1e-5, rtol=1e-5)
 
 
 def test_exports_are_what_transformers_and_peft_load(tmp_path: Path, cli: Cli) -> None:

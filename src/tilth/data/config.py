@@ -28,7 +28,8 @@ class SplitConfig(Config):
     """Draws the documents. Not the seed of training: runs with other seeds are measured on the same text."""
     by: Literal["auto", "document", "tail"] = "auto"
     """`document`: each document by a hash of its id; `tail`: the end of the text of each source, cut where the
-    share says; `auto`: by document from 100 documents on, and where they are conversations, else the tail."""
+    share says; `auto`: by document from 100 documents on, and where they are conversations, else the tail, as where
+    drawing leaves a split without any (a book in pieces is drawn as one)."""
 
     @model_validator(mode="after")
     def _leaves_some(self) -> SplitConfig:

@@ -129,8 +129,9 @@ class Ledger:
             f"""
             WITH known AS (
                 SELECT locator FROM indexed UNION SELECT locator FROM documents UNION
-                SELECT CASE WHEN phase = 'read' THEN regexp_replace(detail, ': .*', '', 's') ELSE detail END
-                FROM ledger WHERE phase IN ('read', 'clean') AND detail <> ''
+                SELECT CASE WHEN phase = 'clean' THEN detail ELSE regexp_replace(detail, ': .*', '', 's') END
+                FROM ledger WHERE detail <> '' AND
+                (phase IN ('read', 'clean') OR phase = 'decontaminate' AND verdict = 'dropped')
             )
             SELECT locator FROM known ORDER BY contains(lower(locator), lower(?)) DESC,
             jaro_winkler_similarity(lower(locator), lower(?)) DESC, locator LIMIT {NEAREST}

@@ -177,6 +177,10 @@ def _divide(config: DataConfig, found: Sequence[Listing], against: Sequence[List
     _something_left(config, collected, cleaned)
     compared = compare_parts(config, cleaned, shop)
     assigned = assign_splits(config.split, cleaned, compared, shop)
+    if config.split.by == "auto" and _empty(config.split, assigned):
+        # A book in pieces is many documents and one group, which is drawn as a whole.
+        shop.say("drawing documents leaves a split without any: the end of each source's text is held out instead")
+        assigned = assign_splits(config.split.model_copy(update={"by": "tail"}), cleaned, compared, shop)
     _every_split(config.split, assigned)
     return _Divided(collected, cleaned, compared, assigned, keep_apart(config, cleaned, assigned, items, shop))
 
@@ -283,10 +287,15 @@ def _something_left(config: DataConfig, collected: Sequence[Done], cleaned: Sequ
         )
 
 
+def _empty(config: SplitConfig, assigned: Done) -> bool:
+    """Whether a split that is to hold something holds nothing."""
+    documents, shares = assigned.facts["split_documents"], {"train": 1.0, **dict(config.held_out)}
+    return any(share and not documents[name] for name, share in shares.items())
+
+
 def _every_split(config: SplitConfig, assigned: Done) -> None:
-    documents = assigned.facts["split_documents"]
-    shares = {"train": 1.0, **dict(config.held_out)}
-    if any(share and not documents[name] for name, share in shares.items()):
+    if _empty(config, assigned):
+        documents = assigned.facts["split_documents"]
         counted = ", ".join(f"{n} {'training' if name == 'train' else name}" for name, n in documents.items())
         raise DataError(
             f"the split leaves {' and '.join(counted.rsplit(', ', 1))} documents",

@@ -25,7 +25,7 @@ from tilth.jobs.recipe import Recipe
 from tilth.jobs.runs import dataset_of
 
 Use = Literal["text", "chat", "masked", "adapter"]
-_LOAD: dict[Use, str] = {
+_LOAD: dict[str, str] = {
     "text": """from transformers import pipeline
 
 write = pipeline("text-generation", model="{name}")
@@ -43,6 +43,20 @@ from transformers import AutoTokenizer, GenerationConfig
 
 model = AutoPeftModelForCausalLM.from_pretrained("{name}")
 model.generation_config = GenerationConfig.from_pretrained("{name}")  # where an answer ends; PEFT takes the base's
+tokenizer = AutoTokenizer.from_pretrained("{name}")""",
+    # Beside what it was trained beside: the base rounded to four bits.
+    "adapter of four bits": """from peft import AutoPeftModelForCausalLM
+from transformers import AutoTokenizer, BitsAndBytesConfig, GenerationConfig
+
+rounded = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant={double})
+model = AutoPeftModelForCausalLM.from_pretrained("{name}", quantization_config=rounded)
+model.generation_config = GenerationConfig.from_pretrained("{name}")  # where an answer ends; PEFT takes the base's
+tokenizer = AutoTokenizer.from_pretrained("{name}")""",
+    "adapter of a masked model": """from peft import PeftConfig, PeftModel
+from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+base = AutoModelForMaskedLM.from_pretrained(PeftConfig.from_pretrained("{name}").base_model_name_or_path)
+model = PeftModel.from_pretrained(base, "{name}")
 tokenizer = AutoTokenizer.from_pretrained("{name}")""",
 }
 _METRICS = {
@@ -79,7 +93,7 @@ class Model:
 
 def model_card(model: Model, origin: Origin | None) -> str:
     """The whole README.md."""
-    sections = [_head(model, origin), f"# {model.name.rpartition('/')[2]}", _what(model, origin), _load(model)]
+    sections = [_head(model, origin), f"# {model.name.rpartition('/')[2]}", _what(model, origin), _load(model, origin)]
     if origin is not None:
         sections += [_data(origin), _settings(model, origin), _figures(model, origin)]
     return "\n\n".join(sections) + "\n"
@@ -125,8 +139,14 @@ def _version() -> str:
     return importlib.metadata.version("tilth")
 
 
-def _load(model: Model) -> str:
-    code = _LOAD[model.use].format(name=model.name, prompt="The", mask=model.mask)
+def _load(model: Model, origin: Origin | None) -> str:
+    use, double, recipe = str(model.use), False, origin.recipe if origin else None
+    if use == "adapter" and recipe is not None and recipe.adapter is not None:
+        if recipe.train.objective == "masked_lm":
+            use = "adapter of a masked model"
+        elif recipe.adapter.quantize is not None:
+            use, double = "adapter of four bits", recipe.adapter.double_quantize
+    code = _LOAD[use].format(name=model.name, prompt="The", mask=model.mask, double=double)
     return f"## How to load it\n\n```python\n{code}\n```"
 
 

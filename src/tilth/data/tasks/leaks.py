@@ -35,7 +35,7 @@ from tilth.data.tasks.items import item_names, open_index, sample_of
 from tilth.data.tasks.parts import Batch, EditWriter, LedgerWriter, Part, verified_array, verified_file
 from tilth.data.tasks.split import CUT, LEAKED, REMOVED, AssignedPart, Sides, without
 
-VERSIONS = {"decontaminate": 5, "hits": 3, "leaks": 2, "recall": 3}
+VERSIONS = {"decontaminate": 6, "hits": 3, "leaks": 2, "recall": 3}
 STAGE, HELD_OUT = "decontaminate", "held_out_text"
 HITS, COMMON = "hits.bin", "common.bin"
 _HIT = np.dtype([(name, "<u4") for name in Hits._fields])
@@ -86,7 +86,10 @@ def decontaminate(
                 after: tuple[Document, ...] = (document,)
                 if row in judged:
                     after = judged[row].apply(document)
-                    verdicts = [judged[row].verdict(document.doc_id, "evaluation_item")]
+                    verdict = judged[row].verdict(document.doc_id, "evaluation_item")
+                    if not after:  # no later file knows where it came from
+                        verdict = replace(verdict, detail=f"{document.locator}: {verdict.detail}")
+                    verdicts = [verdict]
                     ledger.add(verdicts)
                     examples.add(document, after, verdicts, around=judged[row].start)
                     sizes.went(document, after, verdicts[0])
