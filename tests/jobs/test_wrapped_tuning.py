@@ -112,6 +112,24 @@ def test_tokens_that_the_recipe_adds(tmp_path: Path, cli: Cli) -> None:
     assert 0 < float(spread.max()) < 0.05, "new rows are near the mean of the old ones, and no two alike"
 
 
+def test_check_names_the_embeddings_as_the_class_does(tmp_path: Path, cli: Cli) -> None:
+    write_base(tmp_path / "base", "neox")
+    data = {**SFT["data"], "chat": {"template": "llama3"}}
+    names = ("begin_of_text", "start_header_id", "end_header_id", "eot_id")
+    added = {"special_tokens": [f"<|{name}|>" for name in names]}
+    tuning(tmp_path, "base", **{**SFT, "data": data, "adapter": {"rank": 4}, "tokenizer": added})
+
+    def said(*sets: str) -> list[str]:
+        words = [word for value in sets for word in ("--set", value)]
+        found = cli("check", "r.yaml", "--json", *words).json()
+        assert found["ok"], found["errors"]
+        return [warning["remedy"] for warning in found["warnings"] if warning["rule"] == "new_tokens"]
+
+    [remedy] = said()
+    assert "embed_in" in remedy
+    assert said(remedy.replace(": ", "=", 1)) == []
+
+
 def test_what_cannot_keep_documents_apart_is_told_before_a_step(tmp_path: Path, cli: Cli) -> None:
     write_base(tmp_path / "base", "bloom")
     tuning(tmp_path, "base", **SFT)

@@ -165,6 +165,7 @@ def test_conversations_that_cannot_be_used_are_dropped_by_name(
     with encoder(pairs["gpt2"], ChatTemplate("tools", TOOLS)) as made:
         dropped = made.encode([{"messages": [answer, user]}])[0]
         assert isinstance(dropped, Dropped) and dropped.rule == "no_prompt"
+        assert "the assistant speaks first" in dropped.detail
     with pytest.raises(DataError, match="the template strict: no_answer"):
         encode_chat(pairs["gpt2"][0], ChatTemplate("strict", STRICT), [user])
 

@@ -36,6 +36,7 @@ from tilth.tokenizer.marks import ALIAS, ALIAS_LENGTH, ANSWER, ANSWERED, BREAK, 
 OUTPUT = 1 << 24  # characters that a template may write, and so many times what it was given
 OUTPUT_RATIO = 32
 _PROBE = {"role": "assistant", "content": BREAK}
+_NOTHING_BEFORE = "the assistant speaks first, and the template cannot be written with nothing before it"
 _GENERATION = re.compile(r"\{%[-+]?\s*generation\b")
 
 
@@ -155,7 +156,7 @@ class Rendering:
         """Where the answer begins: behind the prompt for it."""
         prompt = self._tried(row, place, True)
         if isinstance(prompt, Dropped):
-            return Dropped("no_prompt", prompt.detail) if place == 0 else prompt
+            return prompt if place else Dropped("no_prompt", f"{_NOTHING_BEFORE}: {prompt.detail}")
         if raw.startswith(prompt):
             return len(prompt)
         # The generation prompt may say more than the history does (an opened <think>). What both say is the beginning

@@ -33,6 +33,7 @@ class ModelFacts:
         parameters: of the model, and of the adapter where there is one.
         trained: those that train.
         weights, gradients, optimizer: bytes.
+        embeddings: what the modules with a row for each token are called.
         embeddings_train: whether the rows of new tokens would be learned.
         guessed: what is not known yet, in words; empty where all is.
     """
@@ -42,6 +43,7 @@ class ModelFacts:
     weights: int
     gradients: int
     optimizer: int
+    embeddings: tuple[str, ...]
     embeddings_train: bool
     guessed: str
 
@@ -53,7 +55,7 @@ def model_facts(recipe: Recipe, config: AnyConfig) -> ModelFacts:
         config: with the vocabulary known.
     """
     model = empty_model(config, "meta")
-    adapter = recipe.adapter
+    adapter, names = recipe.adapter, _embeddings(model)
     if adapter is not None:
         apply_adapter(model, adapter.model_copy(update={"quantize": None}), recipe.train.seed)
     if recipe.train.freeze:
@@ -67,9 +69,18 @@ def model_facts(recipe: Recipe, config: AnyConfig) -> ModelFacts:
         sum(parameter.numel() * _FLOAT for parameter in [*parameters, *_kept(model)]) - _saved(recipe, model),
         sum(parameter.numel() * _FLOAT for parameter in trained),
         state_bytes(recipe.train.optimizer, model),
+        names,
         all(weight.requires_grad for weight in embeddings),
         _guessed(recipe),
     )
+
+
+def _embeddings(model: AnyModel) -> tuple[str, ...]:
+    """The last parts of the names of the modules that hold the embeddings; one where input and output share them."""
+    rows = {id(model.input_weight), id(model.output_weight)}
+    found = (name for name, module in model.named_modules() if id(getattr(module, "weight", None)) in rows)
+    one_of_each = {id(model.get_submodule(name).weight): name.rpartition(".")[2] for name in reversed(list(found))}
+    return tuple(reversed(one_of_each.values()))
 
 
 def _kept(model: AnyModel) -> list[Parameter]:

@@ -19,14 +19,13 @@ def _new_tokens(facts: Facts) -> Iterator[Fault]:
     ids, model, adapter = facts.vocabulary, facts.model, facts.recipe.adapter
     if not ids.new_used or model is None or model.embeddings_train:
         return
-    whole = facts.recipe.model.tie_word_embeddings
     yield Fault(
         "new_tokens",
         f"{', '.join(ids.new_tokens)} are new to the checkpoint, occur {ids.new_used:,} times, and their embeddings do "
         "not train: they stay at random",
-        f"adapter.modules_to_save: [embed_tokens{'' if whole else ', lm_head'}]"
+        f"adapter.modules_to_save: [{', '.join(model.embeddings)}]"
         if adapter
-        else "train.freeze: leave embed_tokens and lm_head out",
+        else f"train.freeze: leave {' and '.join(model.embeddings)} out",
     )
 
 
