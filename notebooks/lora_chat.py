@@ -31,6 +31,7 @@ FOLDER = Path("lora-chat")
 FOLDER.mkdir(exist_ok=True)
 STEPS = int(os.environ.get("NOTEBOOK_STEPS", "300"))  # of each of the two trainings; the test suite asks for fewer
 CONTEXT = 128
+ANSWERS = FOLDER / "answers"  # what is trained here; another recipe wants another name (see the end)
 
 # %% [markdown]
 # ## 1. A base
@@ -151,7 +152,9 @@ for fault in found.warnings:
 
 # %% [markdown]
 # `leaks` warns that held-out pairs stand in the training text: here that is meant, as said above. `small_validation`
-# says that a few hundred held-out tokens give a rough figure; your own data should hold out more. If the base has no
+# says that a few hundred held-out tokens give a rough figure; your own data should hold out more. `by_heart` says that so
+# few pairs are read many times over: the held-out loss falls at first and then creeps up a little, and here the answers
+# are meant to be learned by heart. If the base has no
 # rows for the two marks, `new_tokens` stands among the warnings too: their embeddings begin at random, and an adapter
 # leaves embeddings alone, so the model would never learn what they mean. The remedy is the line it names: train the
 # embeddings whole. (A checkpoint that knows ChatML, such as Qwen's, needs none of this.)
@@ -194,7 +197,7 @@ def show(event):
         print(f"step {event.step}: held-out loss {event.metrics['loss']:.3f}")
 
 
-result = tilth.train(recipe, FOLDER / "answers", FOLDER / "work", emit=show)
+result = tilth.train(recipe, ANSWERS, FOLDER / "work", emit=show)
 print(result["stopped_by"], "after", result["step"], "steps")
 
 # %% [markdown]
@@ -205,11 +208,11 @@ print(result["stopped_by"], "after", result["step"], "steps")
 # read badly, or the other way round, mean that the held-out pairs are not what you care about.
 
 # %%
-after = tilth.load(FOLDER / "answers")
+after = tilth.load(ANSWERS)
 for question in QUESTIONS:
     print(question, "->", after.generate([{"role": "user", "content": question}], max_new_tokens=40, temperature=0))
 for name, adapter in (("base alone", "none"), ("with adapter", None)):
-    metrics = tilth.evaluate(FOLDER / "answers", adapter=adapter)
+    metrics = tilth.evaluate(ANSWERS, adapter=adapter)
     print(f"{name}: loss {metrics.loss:.3f}, next token right {metrics.accuracy:.0%} of the time")
 
 # %% [markdown]
@@ -240,9 +243,9 @@ def exported(path, name, **options):
     return out if out.exists() else tilth.export(path, out, **options).folder
 
 
-merged = exported(FOLDER / "answers", "merged")
+merged = exported(ANSWERS, f"{ANSWERS.name}-merged")
 plain = base if (Path(base) / "tokenizer.json").exists() or not Path(base).exists() else exported(base, "plain-base")
-adapter = exported(FOLDER / "answers", "adapter", to="peft", base=str(plain))
+adapter = exported(ANSWERS, f"{ANSWERS.name}-adapter", to="peft", base=str(plain))
 for folder in (merged, adapter):
     print(folder, {file.name: file.stat().st_size for file in sorted(folder.glob("*.safetensors"))})
 
@@ -279,6 +282,9 @@ if importlib.util.find_spec("transformers"):
 
 # %% [markdown]
 # ## What to try
+#
+# Another recipe is another model: name it first, `ANSWERS = FOLDER / "answers1"` at the top, and run from section 3 on.
+# Another base, or more steps for it (`NOTEBOOK_STEPS`), changes what all of it stands on: remove the folder `lora-chat`.
 #
 # - **Less**: `rank: 1`, or `targets: [q_proj, v_proj]`. How little is enough?
 # - **Without `modules_to_save`**: train as the first `check` found it, and see what the warning was worth.

@@ -160,6 +160,14 @@ def test_what_is_too_long_is_counted_by_what_becomes_of_it(
     assert found.ok == (too_long != "error") == bool(found.rows)
 
 
+def test_a_longer_row_is_no_remedy_at_the_checkpoints_limit(looked: Callable[..., Preflight], tmp_path: Path) -> None:
+    folder = llama(tmp_path / "llama", max_position_embeddings=64)
+    sets = (f"model={{from: {folder}, context_length: 64}}", "tokenizer={}", "data.packing.too_long=drop")
+    found = looked([{"prompt": f"{n}?", "completion": "long " * n} for n in range(30)], *sets)
+    (remedy,) = (fault.remedy for fault in found.warnings if fault.rule == "dropped")
+    assert remedy == "model.from: a checkpoint that is made for more than 64 tokens, or too_long: split"
+
+
 def test_plain_text_may_be_split(looked: Callable[..., Preflight]) -> None:
     long = [{"text": f"{n} " * 60} for n in range(10, 40)]
     packed = looked(long, "data.packing.too_long=split", objective="causal_lm")

@@ -26,7 +26,10 @@ def _too_long(facts: Facts) -> Iterator[Fault]:
     rows = facts.rows
     if rows is None:
         return
-    change = f"model.context_length: more than {facts.recipe.model.context_length}"
+    model = facts.recipe.model
+    change = f"model.context_length: more than {model.context_length}"
+    if facts.vocabulary.checkpoint is not None and model.context_length >= (model.max_position_embeddings or 1 << 62):
+        change = f"model.from: a checkpoint that is made for more than {model.context_length} tokens"
     of = f"of {facts.train.documents:,} documents"
     if rows.truncated:
         yield Fault(
