@@ -34,7 +34,7 @@ from tilth.data.tasks.parts import LedgerWriter, Part, verified_array
 from tilth.data.tasks.ranges import Numbers, first_by_digest, of_bands, places
 from tilth.data.words import U64
 
-VERSIONS = {"exact": 3, "candidates": 2, "shingles": 3, "near": 5}
+VERSIONS = {"exact": 3, "candidates": 3, "shingles": 3, "near": 5}
 CLUSTERS = "clusters.parquet"
 CLUSTERS_SCHEMA = pa.schema(
     [
@@ -84,7 +84,6 @@ def candidates(
     for some in of_bands(sharing, signatures, config.keys, gone, folder):
         found.add(some)
     pairs = found.all()
-    pairs = pairs[np.lexsort((order[pairs[:, 1]], order[pairs[:, 0]]))]
     pairs.tofile(folder / "pairs.bin")
     wanted = np.unique(pairs)
     parts, rows = corpus.places(wanted)
@@ -193,6 +192,13 @@ def _similarities(pairs: I64, listed: Path, shingled: Sequence[Path], corpus: Co
     """The Jaccard similarity of each pair; 0 where the sizes of the two sets say that it is below the threshold."""
     rows = [verified_array(listed, f"rows-{part:05d}.bin", np.int64) for part in range(len(shingled))]
     sets = [_Shingles(path) for path in shingled]
+    stretches = [pairs[start : start + ROWS_AT_ONCE] for start in range(0, len(pairs), ROWS_AT_ONCE)]
+    found = [_compared(some, rows, sets, corpus, threshold) for some in stretches]
+    return np.concatenate(found) if found else np.empty(0, np.float64)
+
+
+def _compared(pairs: I64, rows: Sequence[I64], sets: Sequence[_Shingles], corpus: Corpus, threshold: float) -> F64:
+    """The same of some pairs."""
     parts, places = corpus.places(pairs)
     for part, own in enumerate(rows):
         here = parts == part
@@ -208,9 +214,9 @@ def _similarities(pairs: I64, listed: Path, shingled: Sequence[Path], corpus: Co
     for part, one in enumerate(sets):
         for chunk in _chunks(np.flatnonzero(small & (parts[:, 0] == part))):
             common[chunk] = minhash.common_counts(one.hashes, one.starts[places[chunk]], sizes[chunk])
-    rest = np.flatnonzero(possible & ~small)
-    for n, (a, b), (i, j) in zip(rest.tolist(), parts[rest].tolist(), places[rest].tolist(), strict=True):
-        common[n] = minhash.common_count(sets[a].of(i), sets[b].of(j))
+    for chunk in _chunks(np.flatnonzero(possible & ~small)):  # as objects, pairs take ten times their memory
+        for n, (a, b), (i, j) in zip(chunk.tolist(), parts[chunk].tolist(), places[chunk].tolist(), strict=True):
+            common[n] = minhash.common_count(sets[a].of(i), sets[b].of(j))
     similarities: F64 = common / np.maximum(sizes.sum(axis=1) - common, 1)
     return similarities
 
