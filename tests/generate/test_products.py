@@ -47,7 +47,7 @@ def test_the_numbers_are_those_of_the_layer(maker: str, rows: int, bias: bool, o
         torch.testing.assert_close(place, made(x), atol=1e-5, rtol=1e-5)
     assert not whole[:, :3].any() and not whole[:, 3 + out :].any()
     pieces = products._in_pieces(made.weight, made.bias, rows)
-    assert (pieces is None) == (maker != "AuthenticAMD" or out == 97 or rows == 65)
+    assert (pieces is None) == (maker != "AuthenticAMD" or rows == 65)
 
 
 @pytest.mark.parametrize("rows", [1, 3, 7])

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tilth.generate.products import Change, into, product
+from tilth.generate.products import Change, into, product, with_weight
 from tilth.model.attention import Attention
 from tilth.model.config import LayerType, ModelConfig
 from tilth.model.kv_cache import KVCache
@@ -85,6 +85,7 @@ class Decoder:
         self._queries_BKGN = turned[:, :heads].view(samples, kv_heads, heads // kv_heads, config.head_size)
         self._halves = _halves(made[:, : heads + kv_heads], turned[:, : heads + kv_heads])
         self._layers = [_layer(block, kind, made) for block, kind in zip(model.layers, model.kinds, strict=True)]
+        self._output = with_weight(model.output_weight, model.output_bias, samples)
         self._post = config.norm_position == "post"
         self._tables: dict[LayerType, Tables] = {}
 
@@ -116,7 +117,8 @@ class Decoder:
         cache.advance(1)
         for last in (self._model.norm, self._model.mlm_head):
             x_BD = x_BD if last is None else last(x_BD)
-        return self._model.logits(x_BD)
+        logits_BV, cap = self._output(x_BD), self._model.logit_softcap
+        return logits_BV if cap is None else (logits_BV / cap).tanh() * cap
 
     def _embed(self, ids_B: Tensor, position: int) -> Tensor:
         model, config = self._model, self._config

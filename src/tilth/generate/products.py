@@ -1,6 +1,7 @@
 """The products of a few rows with a weight, as this processor does them fastest: what a token costs is reading weights.
 
     product(linear, rows)      x [rows, in] -> [rows, out]
+    with_weight(weight, bias, rows)
     into(linear, place)        the same, written into `place`
 
 MKL reads a weight at a half to a quarter of the memory's rate where few rows are multiplied on a processor of AMD's;
@@ -10,7 +11,6 @@ of rows and the shape, and never on a clock: the same text is written twice.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import cache, partial
 
@@ -33,8 +33,7 @@ def product(linear: nn.Module, rows: int) -> Change:
     """The product with a linear layer's weight, and its bias added; a layer that is no plain one is called as it is."""
     if not is_linear(linear):
         return linear
-    pieces = _in_pieces(linear.weight, linear.bias, rows)
-    return pieces or partial(F.linear, weight=linear.weight, bias=linear.bias)
+    return with_weight(linear.weight, linear.bias, rows)
 
 
 def into(linear: nn.Module, place: Tensor) -> Callable[[Tensor], object]:
@@ -51,14 +50,24 @@ def into(linear: nn.Module, place: Tensor) -> Callable[[Tensor], object]:
     return lambda x: torch.addmm(bias, x, turned, out=place)
 
 
+def with_weight(weight: Tensor, bias: Tensor | None, rows: int) -> Change:
+    """The product with a weight [out, in], and a bias added."""
+    return _in_pieces(weight, bias, rows) or partial(F.linear, weight=weight, bias=bias)
+
+
 def _in_pieces(weight: Tensor, bias: Tensor | None, rows: int) -> Change | None:
-    """The product in batches, where that is better."""
-    pieces = math.gcd(weight.shape[0], _PIECES)
+    """The product in batches, where that is better; what is over when the weight is cut is a product of its own."""
     small = weight.numel() < _WORTH_IT or not weight.is_contiguous()
-    if rows > _MOST or pieces == 1 or small or not _better_in_pieces():
+    if rows > _MOST or small or not _better_in_pieces():
         return None
-    cut = weight.detach().view(pieces, -1, weight.shape[1])
-    return _by_columns(cut, bias, rows) if rows <= _FEW else _by_rows(cut, bias, rows)
+    weight, bias = weight.detach(), None if bias is None else bias.detach()
+    even = len(weight) // _PIECES * _PIECES
+    way = _by_columns if rows <= _FEW else _by_rows
+    cut = way(weight[:even].view(_PIECES, -1, weight.shape[1]), None if bias is None else bias[:even], rows)
+    if even == len(weight):
+        return cut
+    rest = partial(F.linear, weight=weight[even:], bias=None if bias is None else bias[even:])
+    return lambda x: torch.cat((cut(x), rest(x)), 1)
 
 
 @cache
@@ -70,7 +79,7 @@ def _by_columns(cut_PQI: Tensor, bias: Tensor | None, rows: int) -> Change:
     pieces, width = cut_PQI.shape[0], cut_PQI.shape[0] * cut_PQI.shape[1]
     if bias is None:
         return lambda x: torch.bmm(cut_PQI, x.t().expand(pieces, -1, -1)).view(width, rows).t()
-    added = bias.detach().view(pieces, -1, 1)
+    added = bias.view(pieces, -1, 1)
     return lambda x: torch.baddbmm(added, cut_PQI, x.t().expand(pieces, -1, -1)).view(width, rows).t()
 
 
@@ -78,5 +87,5 @@ def _by_rows(cut_PQI: Tensor, bias: Tensor | None, rows: int) -> Change:
     pieces, turned = cut_PQI.shape[0], cut_PQI.transpose(1, 2)
     if bias is None:
         return lambda x: torch.bmm(x.expand(pieces, -1, -1), turned).transpose(0, 1).reshape(rows, -1)
-    added = bias.detach().view(pieces, 1, -1)
+    added = bias.view(pieces, 1, -1)
     return lambda x: torch.baddbmm(added, x.expand(pieces, -1, -1), turned).transpose(0, 1).reshape(rows, -1)
