@@ -12,7 +12,7 @@ help:
 	@echo 'make quickstart   text that came with Python becomes a small language model (about three minutes; ARGS=… for options)'
 	@echo 'make test         the whole test suite'
 	@echo 'make test-fast    what takes no long time: about a minute for a look at every package'
-	@echo 'make bench        tilth and its peers on the same work in turns (ARGS=--list names them; half an hour on an idle machine)'
+	@echo 'make bench        tilth and its peers on the same work in turns (ARGS=--list names them; three quarters of an hour on an idle machine)'
 	@echo 'make check        format, lint, types and layers'
 	@echo 'make format       puts source and tests into the format that check asks for'
 	@echo 'make reference    writes docs/recipe.md anew, from the schema of recipes'

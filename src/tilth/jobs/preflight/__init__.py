@@ -111,7 +111,7 @@ def before_training(recipe: Recipe, dataset: Dataset, run: Path) -> list[str]:
     """The warnings that a new run should have on record; one that has begun was looked at then.
 
     Raises RecipeError where a rule says that the run would be ruined. What a part refuses by itself is left to it: its
-    error comes before the run folder is claimed as well.
+    error comes before the run folder is claimed as well; but for the model, which is built after that.
     """
     if RunFolder(run).begun:
         return []
@@ -119,6 +119,8 @@ def before_training(recipe: Recipe, dataset: Dataset, run: Path) -> list[str]:
     def judged() -> list[str]:
         facts, _ = gather_facts(recipe, dataset, find_base(recipe), thorough=False)
         errors, warnings = judge(facts)
+        if of_model := next((fault.error for fault in errors if fault.rule == "model" and fault.error), None):
+            raise of_model
         ours = [fault for fault in errors if fault.error is None]
         if ours and len(ours) == len(errors):
             raise RecipeError("; ".join(fault.message for fault in ours), "; ".join(fault.remedy for fault in ours))
