@@ -97,7 +97,8 @@ def test_an_adapter_is_trained_on_the_answers_of_conversations(tmp_path: Path, b
     assert not (final / "model.safetensors").exists() and hash_file(base / "model.safetensors") == whole
     model, latest = tilth.load(result["run"]), tilth.load(result["run"], "latest")
     ids = model.tokenizer.encode("What waits for rain?")
-    assert (model.logits(ids) == latest.logits(ids)).all(), "the final model and the last checkpoint are one"
+    same = np.abs(model.logits(ids) - latest.logits(ids)).max()
+    assert same < 1e-5, "the final model and the last checkpoint are one"
     assert model.config.vocab_size == model.tokenizer.vocab_size == tilth.load(base).tokenizer.vocab_size + 2
     beside = tilth.load(base, adapter=result["run"])
     assert (beside.logits(ids) == model.logits(ids)).all() and beside.chat == model.chat, "with rows for its new tokens"
