@@ -152,12 +152,12 @@ for fault in found.warnings:
 
 # %% [markdown]
 # `leaks` warns that held-out pairs stand in the training text: here that is meant, as said above. `small_validation`
-# says that a few hundred held-out tokens give a rough figure; your own data should hold out more. `by_heart` says that so
-# few pairs are read many times over: the held-out loss falls at first and then creeps up a little, and here the answers
-# are meant to be learned by heart. If the base has no
-# rows for the two marks, `new_tokens` stands among the warnings too: their embeddings begin at random, and an adapter
-# leaves embeddings alone, so the model would never learn what they mean. The remedy is the line it names: train the
-# embeddings whole. (A checkpoint that knows ChatML, such as Qwen's, needs none of this.)
+# says that a few hundred held-out tokens give a rough figure; your own data should hold out more. `by_heart` says that
+# so few pairs are read many times over: the held-out loss falls at first and then creeps up a little, and here the
+# answers are meant to be learned by heart. If the base has no rows for the two marks, `new_tokens` stands among the
+# warnings too: their embeddings begin at random, and an adapter leaves embeddings alone, so the model would never learn
+# what they mean. The remedy is the line it names: train the embeddings whole. (A checkpoint that knows ChatML, such as
+# Qwen's, needs none of this.)
 
 # %%
 if any(fault.rule == "new_tokens" for fault in found.warnings):
@@ -284,7 +284,8 @@ if importlib.util.find_spec("transformers"):
 # ## What to try
 #
 # Another recipe is another model: name it first, `ANSWERS = FOLDER / "answers1"` at the top, and run from section 3 on.
-# Another base, or more steps for it (`NOTEBOOK_STEPS`), changes what all of it stands on: remove the folder `lora-chat`.
+# Another base, or more steps for it (`NOTEBOOK_STEPS`), changes what all of it stands on: remove the folder
+# `lora-chat`.
 #
 # - **Less**: `rank: 1`, or `targets: [q_proj, v_proj]`. How little is enough?
 # - **Without `modules_to_save`**: train as the first `check` found it, and see what the warning was worth.
