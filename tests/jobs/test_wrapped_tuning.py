@@ -125,6 +125,10 @@ def test_check_names_the_embeddings_as_the_class_does(tmp_path: Path, cli: Cli) 
         assert found["ok"], found["errors"]
         return [warning["remedy"] for warning in found["warnings"] if warning["rule"] == "new_tokens"]
 
+    for command in ("check", "train"):
+        wrong = cli(command, "r.yaml", "--set", "adapter.modules_to_save=[embed_tokens]")
+        assert wrong.code == 2 and "'embed_tokens' names none" in " ".join((wrong.out + wrong.err).split())
+    assert not (tmp_path / "runs").exists(), "refused before a run folder is made"
     [remedy] = said()
     assert "embed_in" in remedy
     assert said(remedy.replace(": ", "=", 1)) == []
