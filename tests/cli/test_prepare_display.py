@@ -114,11 +114,12 @@ def test_preparation_on_a_terminal_shows_the_stage_that_runs() -> None:
 
 
 def test_every_stage_of_the_pipeline_has_a_plain_name() -> None:
-    from tilth.data.tasks import cleaning, dedup, items, leaks, shared
+    from tilth.data.tasks import cleaning, dedup, items, leaks, pairs, shared
 
     assert {
         *cleaning.VERSIONS,
         *dedup.VERSIONS,
+        *pairs.VERSIONS,
         *items.VERSIONS,
         *leaks.VERSIONS,
         *shared.VERSIONS,

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.data.planted import planted, words_of
-from tilth.data.minhash import MinHash, MinHashConfig, candidates, common_count, common_counts, jaccard, shingles
+from tilth.data import minhash
+from tilth.data.minhash import MinHash, MinHashConfig, common_count, common_counts, jaccard, sharing, shingles
 from tilth.data.words import U64
 
 next(shingles(["the tables are made at the first call, which would miss the deadline", "é"], 1))
@@ -77,7 +78,13 @@ def test_candidates_are_the_pairs_that_share_a_band(rows: list[list[int]], draw:
     bands = np.array(rows, np.uint64).reshape(-1, 2)
     places = list(range(len(rows)))
     draw.shuffle(places)
-    found = {tuple(pair) for pair in candidates(bands.T, np.array(places, np.int64)).tolist()}
+    order = np.argsort(places)
+    found = {
+        (int(order[a]), int(order[b]))
+        for own in bands.T
+        for some in sharing(own[order])
+        for a, b in zip(*some, strict=True)
+    }
     expected = {
         (i, j) if places[i] < places[j] else (j, i)
         for i, j in itertools.combinations(range(len(rows)), 2)
@@ -86,8 +93,21 @@ def test_candidates_are_the_pairs_that_share_a_band(rows: list[list[int]], draw:
     assert found == expected
 
 
-def test_a_band_that_very_many_share_does_not_give_all_pairs() -> None:
-    bands = np.full((5000, 1), 7, np.uint64)
-    pairs = candidates(bands.T, np.arange(5000))
-    assert len(pairs) < 5000 * 5
-    assert {int(b) for a, b in pairs if a == 0} == set(range(1, 5000)), "each is compared with the preferred one"
+@pytest.mark.parametrize("at_once", [100, 1 << 18])
+def test_a_band_that_very_many_share_does_not_give_all_pairs(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(minhash, "_PAIRS_AT_ONCE", at_once)
+    pieces = [list(zip(*(one.tolist() for one in some), strict=True)) for some in sharing(np.full(5000, 7, np.uint64))]
+    assert max(map(len, pieces)) <= at_once
+    pairs = set(itertools.chain.from_iterable(pieces))
+    first = {(0, b) for b in range(1, 5000)}
+    assert first < pairs, "each is compared with the preferred one"
+    assert pairs - first == {(b - gap, b) for gap in range(1, 5) for b in range(gap + 1, 5000)}
+
+
+def test_texts_that_share_a_band_are_all_compared_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    hashes = np.repeat(np.arange(1, 31, dtype=np.uint64), 6)
+    whole = {pair for some in sharing(hashes) for pair in zip(*(one.tolist() for one in some), strict=True)}
+    monkeypatch.setattr(minhash, "_PAIRS_AT_ONCE", 40)
+    pieces = [list(zip(*(one.tolist() for one in some), strict=True)) for some in sharing(hashes)]
+    assert max(map(len, pieces)) == 30 and len(whole) == 30 * 15
+    assert set(itertools.chain.from_iterable(pieces)) == whole

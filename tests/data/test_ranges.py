@@ -15,9 +15,9 @@ import pytest
 
 from tilth.core.files import new_folder
 from tilth.data import minhash
-from tilth.data.dedup import NearConfig, first_of_each, preference
+from tilth.data.dedup import NearConfig, first_of_each
 from tilth.data.tasks import corpus as corpus_module
-from tilth.data.tasks import dedup, ranges
+from tilth.data.tasks import dedup, pairs, ranges
 from tilth.data.tasks.cleaning import DIGESTS, SIGNATURES
 from tilth.data.tasks.corpus import DROPS, Corpus
 from tilth.data.tasks.groups import GROUPS, write_groups
@@ -55,12 +55,22 @@ def some(number: int, seed: int) -> list[dict[str, Any]]:
     ]
 
 
+def preference(documents: Sequence[dict[str, Any]], keep: str) -> list[int]:
+    """The definition: the longest first, of equally long ones that with the smaller id; or as they come."""
+    numbers = range(len(documents))
+    if keep == "first":
+        return list(numbers)
+    return sorted(numbers, key=lambda n: (-documents[n]["characters"], documents[n]["doc_id"]))
+
+
 @pytest.fixture(params=[5, 1 << 21])
 def rows_at_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     """Several ranges, and one."""
     rows: int = request.param
     monkeypatch.setattr(ranges, "ROWS", rows)
     monkeypatch.setattr(dedup, "ROWS_AT_ONCE", rows)
+    monkeypatch.setattr(pairs, "HELD", rows)
+    monkeypatch.setattr(pairs, "STRETCH", rows)
     monkeypatch.setattr(corpus_module, "_BATCH_ROWS", 4)
     return rows
 
@@ -104,14 +114,13 @@ def test_exact_duplicates_go_with_the_id_of_the_first(tmp_path: Path) -> None:
 def test_documents_are_preferred_as_by_a_sort_in_memory(tmp_path: Path) -> None:
     documents = some(60, 3)
     found = ranges.places(Corpus(corpus_of(tmp_path, documents)), tmp_path)
-    characters = np.array([document["characters"] for document in documents])
-    assert found.tolist() == preference(characters, [d["doc_id"] for d in documents], "longest").tolist()
+    order = preference(documents, "longest")
+    assert [order[place] for place in found.tolist()] == list(range(60))
     assert not (tmp_path / "sorting.tmp").exists()
 
 
-@pytest.mark.usefixtures("rows_at_once")
 @pytest.mark.parametrize("keep", ["longest", "first"])
-def test_candidates_are_those_of_all_bands_at_once(tmp_path: Path, keep: Any) -> None:
+def test_candidates_are_those_of_all_bands_at_once(tmp_path: Path, keep: Any, rows_at_once: int) -> None:
     documents, draw = some(90, 4), np.random.default_rng(4)
     # Hashes from all over, a few of them shared by more documents than are all compared with each other.
     pool = np.concatenate([draw.integers(1, 2**63, 9, np.uint64) * np.uint64(2), np.zeros(1, np.uint64)])
@@ -128,13 +137,23 @@ def test_candidates_are_those_of_all_bands_at_once(tmp_path: Path, keep: Any) ->
         pq.write_table(pa.table({"part": parts, "row": rows, "kept": gone + 1}), folder / DROPS)
     config = NearConfig(bands=KEYS, cuts=1, keep=keep)
     with new_folder(tmp_path / "candidates", {}) as folder:
-        dedup.candidates(folder, digests, signatures, tmp_path / "drops", config)
-    found = np.fromfile(tmp_path / "candidates" / "pairs.bin", np.int64).reshape(-1, 2)
-    characters = np.array([document["characters"] for document in documents])
-    order = preference(characters, [d["doc_id"] for d in documents], keep)
+        facts = pairs.candidates(folder, digests, signatures, tmp_path / "drops", config)
+    read = list(pairs.stretches(tmp_path / "candidates"))
+    found = [tuple(pair) for some in read for pair in some.tolist()]
     hashes[:, gone] = 0
-    assert sorted(found.tolist()) == sorted(minhash.candidates(list(hashes), order).tolist())
-    assert len(found) > 100 and not set(gone.tolist()) & set(found.ravel().tolist())
+    order = np.array(preference(documents, keep))
+    expected = {
+        (int(order[a]), int(order[b]))
+        for own in hashes
+        for some in minhash.sharing(own[order])
+        for a, b in zip(*some, strict=True)
+    }
+    place = {number: n for n, number in enumerate(order.tolist())}
+    assert found == sorted(expected, key=lambda pair: (place[pair[1]], place[pair[0]])) and len(found) == facts["pairs"]
+    seconds = [set(some[:, 1].tolist()) for some in read]
+    assert sum(map(len, seconds)) == len(set().union(*seconds)), "pairs of one second document are never parted"
+    assert len(found) > 100 and not set(gone.tolist()) & {number for pair in found for number in pair}
+    assert (len(read) > 10) == (rows_at_once == 5) and not (tmp_path / "candidates" / "pairs.tmp").exists()
 
 
 @pytest.mark.slow

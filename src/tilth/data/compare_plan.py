@@ -8,14 +8,14 @@ from typing import Any
 
 from tilth.core.tasks import Done, Task
 from tilth.data.dedup import NearConfig
-from tilth.data.tasks import dedup, split
+from tilth.data.tasks import dedup, pairs, split
 from tilth.data.tasks.cleaning import SIGNATURES
 from tilth.data.tasks.corpus import DROPS
 from tilth.data.tasks.groups import GROUPS
 from tilth.data.tasks.split import SplitPlan
 from tilth.data.workshop import Cleaned, Compared, content, hash_of
 
-VERSIONS = {**dedup.VERSIONS, "assign": split.VERSION}
+VERSIONS = {**dedup.VERSIONS, **pairs.VERSIONS, "assign": split.VERSION}
 """Of every kind of these tasks."""
 
 
@@ -35,13 +35,13 @@ def candidates_task(cleaned: Sequence[Cleaned], exact: Done | None, config: Near
         "drops": exact.folder if exact else None,
         "config": config,
     }
-    return _task("candidates", dedup.candidates, arguments, identity)
+    return _task("candidates", pairs.candidates, arguments, identity)
 
 
 def shingles_task(part: Cleaned, number: int, listed: Done, config: NearConfig) -> Task:
     """The n-grams of a part's documents that stand in a pair."""
     arguments = {"part": part.part, "number": number, "pairs": listed.folder, "config": config}
-    return _task("shingles", dedup.shingles, arguments, [part.measures, listed.facts["parts"][number], config.ngram])
+    return _task("shingles", pairs.shingles, arguments, [part.measures, listed.facts["parts"][number], config.ngram])
 
 
 def near_task(

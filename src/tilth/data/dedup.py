@@ -1,8 +1,7 @@
 """Which documents go because others hold the same text, and which belong together.
 
     digest(text), first_of_each(digests)       exact: the first in the order of the sources stays
-    preference(characters, doc_ids)            near: the order in which texts are preferred
-    choose(pairs, similarities, total)         near: who goes, and for whom
+    Choice(documents).add(pairs, …)            near: who goes, and for whom, and who belongs together
     components(pairs, total)                   who belongs together
 
 A near-duplicate goes only when a text that stays was compared with it and is similar enough: being like a text that is
@@ -13,7 +12,7 @@ nothing else, whatever order they come in.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -64,33 +63,84 @@ def first_of_each(digests: npt.NDArray[np.void]) -> I64:
     return first
 
 
-def preference(characters: I64, doc_ids: Sequence[str], keep: Literal["longest", "first"]) -> I64:
-    """The place of each document in the order in which documents are preferred [n], 0 for the best."""
-    order = np.arange(len(characters)) if keep == "first" else np.lexsort((np.asarray(doc_ids), -characters))
-    places = np.empty(len(order), np.int64)
-    places[order] = np.arange(len(order))
-    return places
+class Choice:
+    """Who goes, and who belongs together, of documents whose pairs come by in the order of preference.
 
+    Documents are looked at in that order. One goes when a pair ties it to one that stays: to the one that it is most
+    similar to, of equally similar ones to the preferred one.
 
-def choose(pairs: I64, similarities: F64, places: I64) -> tuple[I64, F64]:
-    """For each document the one that it goes for, or itself when it stays [n]; and how similar the two are [n].
-
-    Documents are looked at in the order of preference. One goes when a pair ties it to one that stays.
-
-    Args:
-        pairs: [P, 2] of documents that are similar enough, the preferred one first.
-        similarities: of the pairs [P].
-        places: of `preference` [n].
+    Attributes:
+        stays_for: for each document the one that it goes for, or itself [n].
+        values: how similar the two are [n].
+        compared: pairs so far.
     """
-    stays_for, values = np.arange(len(places)), np.ones(len(places))
-    # By the second document's place; among its pairs the most similar first, then the preferred.
-    order = np.lexsort((places[pairs[:, 0]], -similarities, places[pairs[:, 1]]))
-    for start in range(0, len(order), _PAIRS_AT_ONCE):
-        some = order[start : start + _PAIRS_AT_ONCE]
-        for first, second, value in zip(*pairs[some].T.tolist(), similarities[some].tolist(), strict=True):
-            if stays_for[second] == second and stays_for[first] == first:
-                stays_for[second], values[second] = first, value
-    return stays_for, values
+
+    def __init__(self, documents: int, *, drop: bool = True) -> None:
+        self.stays_for, self.values, self.compared = np.arange(documents), np.ones(documents), 0
+        self._drop = drop
+        self._parents = np.arange(documents)
+
+    def add(self, pairs: I64, similarity: Callable[[I64], F64], threshold: float) -> None:
+        """More pairs [P, 2]; those of one second document all together, by the places of the second, then the first, in
+        the order of preference.
+
+        Args:
+            similarity: of some of the pairs; asked only where it can matter. A document that goes decides about nobody,
+                and two that belong together do so already.
+            threshold: from which on two documents are near-duplicates.
+        """
+
+        def near(places: I64) -> tuple[I64, F64]:
+            values = similarity(pairs[places])
+            self.compared += len(places)
+            close = values >= threshold
+            return places[close], values[close]
+
+        first = pairs[:, 0]
+        decides = (self.stays_for[first] == first) & self._drop
+        open_ = np.isin(first, pairs[:, 1])  # whether the first one stays is decided by these very pairs
+        close, values = near(np.flatnonzero(decides & ~open_))
+        decides &= ~(open_ & np.isin(first, pairs[close, 1]))
+        further, their_values = near(np.flatnonzero(decides & open_))
+        close, values = np.concatenate([close, further]), np.concatenate([values, their_values])
+        order = np.argsort(close)
+        self._decide(pairs[close[order]], values[order])
+        self._tie(pairs[close])
+        others = np.flatnonzero(~decides)
+        roots = self._roots(pairs[others])
+        self._tie(pairs[near(others[roots[:, 0] != roots[:, 1]])[0]])
+
+    def _decide(self, pairs: I64, similarities: F64) -> None:
+        runs = np.cumsum(np.append(False, pairs[1:, 1] != pairs[:-1, 1])[: len(pairs)])
+        order = np.lexsort((-similarities, runs))  # of equally similar ones the preferred comes first, as it came
+        for start in range(0, len(order), _PAIRS_AT_ONCE):
+            some = order[start : start + _PAIRS_AT_ONCE]
+            for first, second, value in zip(*pairs[some].T.tolist(), similarities[some].tolist(), strict=True):
+                if self.stays_for[second] == second and self.stays_for[first] == first:
+                    self.stays_for[second], self.values[second] = first, value
+
+    def _tie(self, pairs: I64) -> None:
+        roots = self._roots(pairs)
+        roots = roots[roots[:, 0] != roots[:, 1]]
+        numbers, own = np.unique(roots, return_inverse=True)
+        self._parents[numbers] = numbers[components(own.reshape(-1, 2), len(numbers))]
+
+    def _roots(self, documents: I64) -> I64:
+        roots = self._parents[documents]
+        while len(roots) and ((above := self._parents[roots]) != roots).any():
+            roots = above
+        self._parents[documents] = roots  # the way is short the next time
+        return roots
+
+    def goes(self) -> I64:
+        """The documents that go, rising."""
+        return np.flatnonzero(self.stays_for != np.arange(len(self.stays_for)))
+
+    def ties(self) -> I64:
+        """Pairs that tie all that belong together, over any number of steps [T, 2]."""
+        roots = self._roots(np.arange(len(self._parents)))
+        tied = np.flatnonzero(roots != np.arange(len(roots)))
+        return np.stack([roots[tied], tied], axis=1)
 
 
 def components(pairs: I64, total: int) -> I64:

@@ -1,7 +1,7 @@
 """MinHash: which texts may be near-duplicates, found without comparing all with all.
 
     MinHash(config).bands(texts) -> [D, keys]      a hash of each band of every text's signature
-    candidates(bands, priority) -> [P, 2]          pairs of texts that share a band
+    sharing(hashes) -> first, second               pairs of texts that share one band, some at a time
     shingles(texts, n) -> sorted hashes, counts    what the real similarity is computed from
     jaccard(a, b) -> float
 
@@ -23,7 +23,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import Field
 
 from tilth.core.config import Config
@@ -34,7 +33,7 @@ from tilth.data.words import I64, U32, U64, AnyText
 _BLOCK, _TOGETHER = 1 << 14, 4  # n-grams, and functions of them, at a time: what is computed on stays in the cache
 _ALL_PAIRS = 64  # so many texts that share a band are all compared with each other; of more, each with the preferred
 _NEIGHBOURS = 4  # one and with so many neighbours: what very many share is boilerplate, and pairs would grow squarely
-_PAIRS_HELD = 1 << 24
+_PAIRS_AT_ONCE = 1 << 18
 _ROW_FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd: a polynomial in it tells the rows of a band apart
 
 
@@ -129,32 +128,16 @@ def _blocks(grams: words.Hashes) -> Iterator[tuple[I64, U32, I64]]:
         yield filled[first:last], high, np.maximum(starts[first:last] - start, 0)
 
 
-def candidates(bands: Iterable[U64], priority: npt.NDArray[np.int64]) -> I64:
-    """Pairs of texts (a, b) that share a band, int64 [P, 2], each once, a before b in `priority`.
+def sharing(hashes: U64) -> Iterator[tuple[I64, I64]]:
+    """Pairs of places i < j with equal hashes, some at a time: [P] and [P]; a few stand there twice.
 
     Args:
-        bands: of each band the hashes of all texts [D], as `MinHash.bands` gives them; 0 is like no other. One is in
-            memory at a time.
-        priority: the place of each text in the order in which texts are preferred [D]; a permutation.
+        hashes: of one band of all texts [D], as `MinHash.bands` gives them, the preferred text first; 0 is like no
+            other.
 
     Of texts that share a band all pairs are given, where they are not more than 64; else each with the first, and with
-    four neighbours in the order of priority.
+    four neighbours in the order of preference.
     """
-    ranked = np.empty(len(priority), np.int64)
-    ranked[priority] = np.arange(len(priority))
-    held, size = [np.empty(0, np.int64)], 0
-    for hashes in bands:
-        held.append(_sharing(hashes[ranked]))
-        size += len(held[-1])
-        if size > _PAIRS_HELD:  # many bands give the same pairs
-            held = [np.unique(np.concatenate(held))]
-            size = len(held[0]) // 2  # what stays must not be sorted again for every band
-    first, second = np.divmod(np.unique(np.concatenate(held)), max(1, len(priority)))
-    return np.stack([ranked[first], ranked[second]], axis=1)
-
-
-def _sharing(hashes: U64) -> I64:
-    """Pairs of places i < j with equal hashes (but 0), as i * n + j."""
     order = np.argsort(hashes, kind="stable")
     ordered = hashes[order]
     borders = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1], [True]]))
@@ -162,17 +145,24 @@ def _sharing(hashes: U64) -> I64:
     several = np.flatnonzero(sizes > 1)
     several = several[ordered[borders[several]] != 0]
     starts, sizes = borders[several], sizes[several]
-    found = []
     for size in np.unique(sizes).tolist():
-        members = order[starts[sizes == size][:, None] + np.arange(size)]  # [buckets, size]
-        if size <= _ALL_PAIRS:
-            first, second = np.triu_indices(size, 1)
-            found.append((members[:, first] * len(hashes) + members[:, second]).ravel())
-            continue
-        found.append((members[:, :1] * len(hashes) + members[:, 1:]).ravel())
-        for step in range(1, _NEIGHBOURS + 1):
-            found.append((members[:, :-step] * len(hashes) + members[:, step:]).ravel())
-    return np.concatenate(found) if found else np.empty(0, np.int64)
+        own = starts[sizes == size, None]
+        for first, second in _within(size):
+            step = max(1, _PAIRS_AT_ONCE // len(first))
+            for some in range(0, len(own), step):
+                yield order[own[some : some + step] + first].ravel(), order[own[some : some + step] + second].ravel()
+
+
+def _within(size: int) -> Iterator[tuple[I64, I64]]:
+    """Which of so many texts that share a band make pairs: their places, the preferred one first."""
+    if size <= _ALL_PAIRS:
+        yield np.triu_indices(size, 1)
+        return
+    for start in range(1, size, _PAIRS_AT_ONCE):
+        second = np.arange(start, min(start + _PAIRS_AT_ONCE, size))
+        yield np.zeros_like(second), second
+        for gap in range(1, _NEIGHBOURS + 1):
+            yield second[second > gap] - gap, second[second > gap]
 
 
 def shingles(texts: Iterable[AnyText], n: int) -> Iterator[tuple[U64, I64]]:

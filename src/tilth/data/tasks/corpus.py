@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tilth.data.dedup import I64
@@ -135,7 +136,8 @@ class Corpus:
         return parts, numbers - self.starts[parts]
 
 
-def group_names(table: pa.Table | pa.RecordBatch) -> list[str]:
+def group_names(table: pa.Table | pa.RecordBatch) -> pa.ChunkedArray | pa.Array:
     """What each document must not be parted from, of a table with source, doc_id and group."""
-    columns = (table[name].to_pylist() for name in ("source", "doc_id", "group"))
-    return [f"{source}/{group or doc_id}" for source, doc_id, group in zip(*columns, strict=True)]
+    source, doc_id, group = (table[name].cast(pa.string()) for name in ("source", "doc_id", "group"))
+    stated = pc.if_else(pc.equal(group, ""), pa.scalar(None, pa.string()), group)
+    return pc.binary_join_element_wise(source, pc.coalesce(stated, doc_id), "/")

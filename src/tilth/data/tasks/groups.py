@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from tilth.core.config import fingerprint
 from tilth.data.dedup import I64, components
+from tilth.data.runs import distinct
 from tilth.data.tasks.corpus import Corpus, group_names
 
 GROUPS = "groups.parquet"
@@ -42,23 +43,21 @@ def write_groups(folder: Path, corpus: Corpus, found: I64, drops: Path | None, d
     copies = [np.stack([kept, own], axis=1)[grouped[own]] for own, kept in corpus.dropped(drops)]
     numbers, pairs = np.unique(np.concatenate([found, *copies]), return_inverse=True)
     table = corpus.take(numbers, NAMED_BY)
-    names = group_names(table)
-    codes: dict[str, int] = {}
-    own = np.array([codes.setdefault(name, len(codes)) for name in names], np.int64)
-    labels = components(own[pairs.reshape(-1, 2)], len(codes)).tolist()
+    names = pa.chunked_array(group_names(table)).combine_chunks().dictionary_encode()
+    own = np.asarray(names.indices, np.int64)
+    labels = components(own[pairs.reshape(-1, 2)], len(names.dictionary))
     heads = pc.unique(table["group"].drop_null())
-    members: dict[int, list[tuple[int, str]]] = {}
     alone = numbers[~grouped[numbers]]
-    for number, name in _staying(corpus, grouped, gone, alone, heads) if len(numbers) else ():
-        if name in codes:
-            members.setdefault(labels[codes[name]], []).append((number, name))
-    joined = [(min(name for _, name in some), some) for some in members.values() if len({n for _, n in some}) > 1]
-    return _write(folder, corpus, sorted((number, group) for group, some in joined for number, _ in some))
+    staying = _staying(corpus, grouped, gone, alone, heads, names.dictionary) if len(numbers) else iter(())
+    found = np.concatenate([np.empty((2, 0), np.int64), *staying], axis=1)
+    return _write(folder, corpus, found[0], labels[found[1]], found[1], names.dictionary)
 
 
-def _staying(corpus: Corpus, grouped: Flags, gone: Flags, alone: I64, heads: pa.Array) -> Iterator[tuple[int, str]]:
-    """Documents that may belong to others, but for those that go: those of pairs, all that have a group, and those that
-    groups are called by, which state none.
+def _staying(
+    corpus: Corpus, grouped: Flags, gone: Flags, alone: I64, heads: pa.Array, names: pa.Array
+) -> Iterator[I64]:
+    """Documents that may belong to others, but for those that go: their numbers, and which of the names is theirs
+    [2, D]. Of those of pairs, all that have a group, and those that groups are called by, which state none.
     """
     looked_at = grouped.copy()
     looked_at[alone] = True
@@ -68,16 +67,25 @@ def _staying(corpus: Corpus, grouped: Flags, gone: Flags, alone: I64, heads: pa.
             own |= np.asarray(pc.is_in(corpus.part(part, ["doc_id"])["doc_id"], heads))
         places = np.flatnonzero(own & ~gone[start : start + len(own)])
         if len(places):
-            yield from zip(
-                (start + places).tolist(),
-                group_names(corpus.part(part, NAMED_BY).take(pa.array(places))),
-                strict=True,
-            )
+            called = group_names(corpus.part(part, NAMED_BY).take(pa.array(places)))
+            which = pc.index_in(called, names).fill_null(-1)
+            found = np.stack([start + places, np.asarray(which)])
+            yield found[:, found[1] >= 0]
 
 
-def _write(folder: Path, corpus: Corpus, several: list[tuple[int, str]]) -> list[str]:
-    part, row = corpus.places(np.array([number for number, _ in several], np.int64))
-    names = [name for _, name in several]
-    pq.write_table(pa.table({"part": part, "row": row, "group": pa.array(names, pa.string())}), folder / GROUPS)
-    own = corpus.split(part, np.arange(len(names)))
-    return [fingerprint([[int(row[n]), names[n]] for n in some]) for some in own]
+def _write(folder: Path, corpus: Corpus, numbers: I64, labels: I64, own: I64, names: pa.Array) -> list[str]:
+    """Writes those that share a label with another of another name, with the first name of that label."""
+    total = len(names)
+    by_name = np.asarray(pc.sort_indices(names), np.int64)
+    rank = np.empty(total, np.int64)
+    rank[by_name] = np.arange(total)
+    first = np.full(total, total)
+    np.minimum.at(first, labels, rank[own])
+    different = np.bincount(distinct(labels * total + own) // max(1, total), minlength=total)
+    several = different[labels] > 1
+    numbers, labels = numbers[several], labels[several]
+    part, row = corpus.places(numbers)
+    group = names.take(pa.array(by_name[first[labels]]))
+    pq.write_table(pa.table({"part": part, "row": row, "group": group}), folder / GROUPS)
+    rows = list(zip(row.tolist(), group.to_pylist(), strict=True))
+    return [fingerprint([list(rows[n]) for n in some]) for some in corpus.split(part, np.arange(len(rows)))]

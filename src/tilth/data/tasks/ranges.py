@@ -1,8 +1,10 @@
 """What is equal among all documents, and their order, in bounded memory: a range of hashes at a time, or DuckDB's sort.
 
     first_by_digest(corpus) -> array                  for each document the first with the same text
-    of_bands(function, folders, keys, gone, aside)    a function of the documents that share a hash of a band
-    places(corpus, aside) -> array                    the order in which documents are preferred
+    of_bands(function, folders, keys, gone, folder)   shows the documents that share a hash of a band
+    places(corpus, folder) -> array                   the order in which documents are preferred
+    numbered(start, stop, total) -> array             numbers of documents, in no more bytes than these take
+    with aside(folder, name) as place: …              a folder for what does not fit into memory
 
 For each document four bytes stay in memory; hashes are spread evenly, so that ranges of them are of about one size.
 """
@@ -13,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -37,14 +39,13 @@ ROWS = 1 << 21
 _THREADS = 4  # at most: each takes memory of its own
 _SPARE_BITS = 2  # slots for each hash are four to eight: a fifth of those that are alone shares one
 _BATCH_ROWS = 1 << 16
-FoundT = TypeVar("FoundT")
 Numbers = npt.NDArray[np.unsignedinteger[Any]]
 """Of documents, in no more bytes than their count takes."""
 
 
 def first_by_digest(corpus: Corpus) -> Numbers:
     """For each document the number of the first with the same text, its own where that is the first [n]."""
-    first = _numbers(0, len(corpus), len(corpus))
+    first = numbered(0, len(corpus), len(corpus))
     ranges = _ranges(len(corpus))
     for own in range(ranges):
         found = [_of_range(start, _digests(table), own, ranges) for start, table in corpus.parts(["digest"])]
@@ -53,7 +54,7 @@ def first_by_digest(corpus: Corpus) -> Numbers:
     return first
 
 
-def _numbers(start: int, stop: int, total: int) -> Numbers:
+def numbered(start: int, stop: int, total: int) -> Numbers:
     numbers: Numbers = np.arange(start, stop, dtype=np.min_scalar_type(total))
     return numbers
 
@@ -79,31 +80,31 @@ def _digests(table: pa.Table) -> npt.NDArray[np.void]:
 
 
 def of_bands(
-    function: Callable[[Numbers, U64], FoundT],
+    function: Callable[[Numbers, U64], None],
     folders: Sequence[Path],
     keys: int,
     gone: npt.NDArray[np.bool_],
     folder: Path,
-) -> Iterator[FoundT]:
-    """What a function makes of the documents that share a hash of a band with another: it gets their numbers, rising,
-    and the hashes; each band in pieces of which no two hold the same hash. Documents that are gone, and those without a
-    word (hash 0), are like no other.
+) -> None:
+    """Shows the documents that share a hash of a band with another.
 
     Args:
+        function: it gets their numbers, rising, and the hashes; each band in pieces of which no two hold the same hash,
+            several bands at the same time. Documents that are gone, and those without a word (hash 0), are like no
+            other.
         folder: where hashes lie meanwhile that are too many for memory.
     """
     files = [verified_file(one, SIGNATURES) for one in folders]
 
-    def of_band(key: int) -> list[FoundT]:
-        pieces = _in_ranges(_column(files, key, keys, gone), len(gone), folder)
-        shared = ((_shared(hashes), numbers, hashes) for numbers, hashes in pieces)
-        return [function(numbers[own], hashes[own]) for own, numbers, hashes in shared if len(own)]
+    def show(key: int) -> None:
+        for numbers, hashes in _in_ranges(_column(files, key, keys, gone), len(gone), folder):
+            if len(own := _shared(hashes)):
+                function(numbers[own], hashes[own])
 
     # Bands do not depend on each other; where one alone fills the memory that they may take, it is alone.
     threads = min(_THREADS, usable_cpus()) if _ranges(len(gone)) == 1 else 1
     with ThreadPoolExecutor(threads) as pool:
-        for found in ahead(pool, of_band, range(keys), threads):
-            yield from found
+        for _ in ahead(pool, show, range(keys), threads):
             progress.advance(1)
 
 
@@ -126,7 +127,7 @@ def _column(files: Iterable[Path], key: int, keys: int, gone: npt.NDArray[np.boo
         # Read, and not mapped: pages of a map count as this process's memory for as long as it stands.
         hashes = np.fromfile(file, np.uint64, documents, offset=key * documents * 8)
         rows = np.flatnonzero((hashes != 0) & ~gone[start : start + documents])
-        yield _numbers(start, start + documents, len(gone))[rows], hashes[rows]
+        yield numbered(start, start + documents, len(gone))[rows], hashes[rows]
         start += documents
 
 
@@ -137,8 +138,8 @@ def _in_ranges(pieces: Iterable[tuple[Numbers, U64]], total: int, folder: Path) 
         whole = list(pieces)
         yield np.concatenate([numbers for numbers, _ in whole]), np.concatenate([hashes for _, hashes in whole])
         return
-    with _aside(folder) as aside:
-        paths = [(aside / f"{own}.numbers", aside / f"{own}.hashes") for own in range(ranges)]
+    with aside(folder, "sorting.tmp") as spill:
+        paths = [(spill / f"{own}.numbers", spill / f"{own}.hashes") for own in range(ranges)]
         with ExitStack() as stack:
             files = [[stack.enter_context(path.open("wb")) for path in own] for own in paths]
             for numbers, hashes in pieces:
@@ -159,7 +160,7 @@ def places(corpus: Corpus, folder: Path) -> Numbers:
     columns = pa.concat_tables([table for _, table in corpus.parts(["characters", "doc_id"])])
     found = np.empty(len(corpus), np.min_scalar_type(len(corpus)))
     keys = [("characters", "descending"), ("doc_id", "ascending")]
-    found[np.asarray(pc.sort_indices(columns, sort_keys=keys))] = _numbers(0, len(corpus), len(corpus))
+    found[np.asarray(pc.sort_indices(columns, sort_keys=keys))] = numbered(0, len(corpus), len(corpus))
     return found
 
 
@@ -168,11 +169,11 @@ def _places_by_duckdb(corpus: Corpus, folder: Path) -> Numbers:
     import duckdb
 
     found, place = np.empty(len(corpus), np.min_scalar_type(len(corpus))), 0
-    with _aside(folder) as aside:
+    with aside(folder, "sorting.tmp") as spill:
         config: dict[str, Any] = {
             "memory_limit": MEMORY,
             "threads": min(_THREADS, usable_cpus()),
-            "temp_directory": str(aside),
+            "temp_directory": str(spill),
         }
         config |= {"autoinstall_known_extensions": False, "autoload_known_extensions": False}
         with duckdb.connect(config=config) as database:
@@ -185,11 +186,11 @@ def _places_by_duckdb(corpus: Corpus, folder: Path) -> Numbers:
 
 
 @contextmanager
-def _aside(folder: Path) -> Iterator[Path]:
+def aside(folder: Path, name: str) -> Iterator[Path]:
     """A folder for what does not fit into memory, which is gone afterwards."""
-    aside = folder / "sorting.tmp"
-    disk.make_folder(aside)
+    place = folder / name
+    disk.make_folder(place)
     try:
-        yield aside
+        yield place
     finally:
-        disk.remove(aside)
+        disk.remove(place)

@@ -98,7 +98,7 @@ def _draw(corpus: Corpus, kept: npt.NDArray[np.bool_], groups: Path | None, plan
     joined = _joined(corpus, groups) if groups else {}
     sides, owners = np.empty(len(corpus), np.uint8), dict[str, str]()
     for start, batch in corpus.batches(("source", "doc_id", "group", "twin", "part_of")):
-        names = [joined.get(number, name) for number, name in enumerate(group_names(batch), start)]
+        names = [joined.get(number, name) for number, name in enumerate(group_names(batch).to_pylist(), start)]
         own = sides[start : start + len(names)]
         own[:] = [side(plan.seed, name, plan.shares) for name in names]
         twins = np.flatnonzero((own > 0) & kept[start : start + len(names)] & np.asarray(batch["twin"]))
