@@ -292,6 +292,7 @@ def _facts(
             counted[verdict].update(rules)
     splits = {split: {key: sum(done.facts[split][key] for done in encoded) for key in _SUMMED} for split in names}
     read = [part for done in stages["read"] for part in done.facts["parts"]]
+    divided = stages["split"][0].facts
     return {
         "dataset_version": DATASET_VERSION,
         "fingerprint": _identity(tokenizer.task, [done.task for done in encoded]),
@@ -303,7 +304,8 @@ def _facts(
         "flow": flow(stages, len(encoded), sum(split["text_bytes"] for split in splits.values())),
         "rules": {verdict: dict(sorted(rules.items())) for verdict, rules in counted.items()},
         "dropped_bytes": dropped_bytes(stages),
-        "documents": sum(split["documents"] for split in splits.values()) - stages["split"][0].facts["cut"],
+        "documents": sum(split["documents"] for split in splits.values()) - divided["cut"],
+        "split": {"by": divided["by"], "together": divided["together"]},
         "splits": splits,
         "shards_by_source": _of_sources(encoded, names),
     }

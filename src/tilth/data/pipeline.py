@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 from tilth.core.config import fingerprint
 from tilth.core.errors import DataError
 from tilth.core.tasks import Done, Task
+from tilth.core.words import plural
 from tilth.data import clean_plan, collect_plan, compare_plan, leak_plan, token_plan
 from tilth.data.clean_plan import clean_parts
 from tilth.data.config import DataConfig, SplitConfig
@@ -179,8 +180,9 @@ def _divide(config: DataConfig, found: Sequence[Listing], against: Sequence[List
     assigned = assign_splits(config.split, cleaned, compared, shop)
     if config.split.by == "auto" and _empty(config.split, assigned):
         # A book in pieces is many documents and one group, which is drawn as a whole.
-        shop.say("drawing documents leaves a split without any: the end of each source's text is held out instead")
         assigned = assign_splits(config.split.model_copy(update={"by": "tail"}), cleaned, compared, shop)
+        if not _empty(config.split, assigned):
+            shop.say("drawing documents leaves a split without any: the end of each source's text is held out instead")
     _every_split(config.split, assigned)
     return _Divided(collected, cleaned, compared, assigned, keep_apart(config, cleaned, assigned, items, shop))
 
@@ -220,8 +222,7 @@ def compare_parts(config: DataConfig, cleaned: Sequence[Cleaned], shop: Workshop
         for lossy in exact.facts["emptied"]:
             shop.say(f"deduplication drops {lossy}")
     documents = sum(part.digests.facts["documents"] for part in cleaned) - (exact.facts["documents"] if exact else 0)
-    draws = config.split.draws and _by_document(config.split, documents)
-    if not (config.drops_near or draws):
+    if not config.drops_near and (documents < 2 or not config.keeps_together):
         return Compared(exact)
     near = config.near
     listed = shop.run_one(compare_plan.candidates_task(cleaned, exact, near))
@@ -297,8 +298,15 @@ def _every_split(config: SplitConfig, assigned: Done) -> None:
     if _empty(config, assigned):
         documents = assigned.facts["split_documents"]
         counted = ", ".join(f"{n} {'training' if name == 'train' else name}" for name, n in documents.items())
+        said = f"the split leaves {' and '.join(counted.rsplit(', ', 1))} documents"
+        if together := assigned.facts["together"]:
+            raise DataError(
+                f"{said}: the {plural(together, 'document')} at the end of the text would part near-duplicates",
+                "set data.deduplicate: near, so that one of each stays (and most_of_a_source: 1 where most of a source "
+                "goes), or give more text",
+            )
         raise DataError(
-            f"the split leaves {' and '.join(counted.rsplit(', ', 1))} documents",
+            said,
             "change data.split.validation, or set data.split.by: tail to cut the text instead of drawing documents",
         )
 
