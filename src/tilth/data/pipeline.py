@@ -99,7 +99,7 @@ def prepare(
         against: those of each of `decontaminate.against`.
         encoder: how documents become tokens, where they are more than a text.
     """
-    config = _whole_documents(config) if encoder else config
+    config = whole_documents(config) if encoder else config
     downloads = shop.workspace / "downloads"
     found = listings or [list_inputs(source, base, downloads) for source in config.sources]
     against = against or [list_inputs(source, base, downloads) for source in config.decontaminate.against]
@@ -178,12 +178,7 @@ def _divide(config: DataConfig, found: Sequence[Listing], against: Sequence[List
     _something_left(config, collected, cleaned)
     compared = compare_parts(config, cleaned, shop)
     assigned = assign_splits(config.split, cleaned, compared, shop)
-    if config.split.by == "auto" and _empty(config.split, assigned):
-        # A book in pieces is many documents and one group, which is drawn as a whole.
-        assigned = assign_splits(config.split.model_copy(update={"by": "tail"}), cleaned, compared, shop)
-        if not _empty(config.split, assigned):
-            shop.say("drawing documents leaves a split without any: the end of each source's text is held out instead")
-    _every_split(config.split, assigned)
+    every_split(config.split, assigned)
     return _Divided(collected, cleaned, compared, assigned, keep_apart(config, cleaned, assigned, items, shop))
 
 
@@ -204,7 +199,7 @@ def _of_kind(cleaned: Sequence[Cleaned], kind: str) -> list[Done]:
     return [done for part in cleaned for done in part.stages if done.task.kind == kind]
 
 
-def _whole_documents(config: DataConfig) -> DataConfig:
+def whole_documents(config: DataConfig) -> DataConfig:
     """Half a conversation is none: what is left to us, `auto`, never cuts one at the border of the splits."""
     if config.split.by != "auto":
         return config
@@ -233,6 +228,17 @@ def compare_parts(config: DataConfig, cleaned: Sequence[Cleaned], shop: Workshop
 
 def assign_splits(config: SplitConfig, cleaned: Sequence[Cleaned], compared: Compared, shop: Workshop) -> Done:
     """Every document to its split."""
+    assigned = _assigned(config, cleaned, compared, shop)
+    if config.by == "auto" and _empty(config, assigned):
+        # A book in pieces is many documents and one group, which is drawn as a whole.
+        by_tail = _assigned(config.model_copy(update={"by": "tail"}), cleaned, compared, shop)
+        if not _empty(config, by_tail):
+            shop.say("drawing documents leaves a split without any: the end of each source's text is held out instead")
+        return by_tail
+    return assigned
+
+
+def _assigned(config: SplitConfig, cleaned: Sequence[Cleaned], compared: Compared, shop: Workshop) -> Done:
     documents = sum(part.digests.facts["documents"] for part in cleaned) - compared.total("documents")
     shares = tuple(share for _, share in config.held_out)
     plan = SplitPlan(config.names, shares, _by_document(config, documents), config.seed)
@@ -294,7 +300,8 @@ def _empty(config: SplitConfig, assigned: Done) -> bool:
     return any(share and not documents[name] for name, share in shares.items())
 
 
-def _every_split(config: SplitConfig, assigned: Done) -> None:
+def every_split(config: SplitConfig, assigned: Done) -> None:
+    """DataError where a split that is to hold something holds nothing."""
     if _empty(config, assigned):
         documents = assigned.facts["split_documents"]
         counted = ", ".join(f"{n} {'training' if name == 'train' else name}" for name, n in documents.items())
