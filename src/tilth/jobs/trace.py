@@ -27,6 +27,7 @@ from tilth.data.tasks.examples import around_the_change
 from tilth.jobs.objectives import training_sampler
 from tilth.jobs.runs import stored_recipe
 
+CUT_UP, NOT_KEPT = "cut into pieces", "not kept"
 Facts = dict[str, Any]
 
 
@@ -82,7 +83,13 @@ def _pieces(ledger: Ledger, about: Facts, pieces: Sequence[Facts]) -> list[Facts
     """What a document was cut into; where a split cut it, its beginning keeps its name."""
     doc_id = about["doc_id"]
     beginning = [{"doc_id": doc_id, "locator": about["locator"]}] if pieces and ledger.placed([doc_id]) else []
-    return [piece | {"fate": _fate(ledger, piece["doc_id"])} for piece in (*beginning, *pieces)]
+    further = {piece["locator"].rpartition("#characters=")[0] for piece in pieces}
+    told = []
+    for piece in (*beginning, *pieces):
+        fate = _fate(ledger, piece["doc_id"])
+        was_cut = fate == NOT_KEPT and piece["locator"] in further
+        told.append(piece | {"fate": CUT_UP if was_cut else fate})
+    return told
 
 
 def _fate(ledger: Ledger, doc_id: str, cut: bool = False) -> str:
@@ -92,8 +99,8 @@ def _fate(ledger: Ledger, doc_id: str, cut: bool = False) -> str:
         return f"dropped by {dropped[-1]['stage']}/{dropped[-1]['rule']}"
     splits = [row["split"] for row in ledger.placed([doc_id])]
     if cut:
-        return "cut into pieces"
-    return f"kept in {splits[0]}" if splits else "not kept"
+        return CUT_UP
+    return f"kept in {splits[0]}" if splits else NOT_KEPT
 
 
 def _verdicts(ledger: Ledger, rows: Sequence[Facts]) -> list[Facts]:
