@@ -20,6 +20,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from tilth.core.files import require_utf8
 from tilth.data.dataset import Dataset
 from tilth.data.document import make_doc_id
 from tilth.data.tasks.dedup import CLUSTERS_SCHEMA
@@ -60,6 +61,7 @@ def open_ledger(dataset: Dataset) -> Iterator[Ledger]:
     """The database of a dataset, which may read its folder and nothing else; IntegrityError when a byte of its files is
     not what was written.
     """
+    require_utf8(folder := dataset.folder.resolve())
     connection = duckdb.connect(
         config={
             "memory_limit": MEMORY,
@@ -69,7 +71,7 @@ def open_ledger(dataset: Dataset) -> Iterator[Ledger]:
         }
     )
     try:
-        connection.execute("SET allowed_directories = ?", [[str(dataset.folder.resolve())]])
+        connection.execute("SET allowed_directories = ?", [[str(folder)]])
         connection.execute("SET enable_external_access = false")
         connection.execute("SET lock_configuration = true")
         yield Ledger(dataset, connection)

@@ -18,6 +18,7 @@ import numpy as np
 from tilth.core.errors import DataError, IntegrityError, RecipeError
 from tilth.core.rundir import RunFolder, StepRecord
 from tilth.data.dataset import Dataset
+from tilth.data.document import in_utf8
 from tilth.data.flow import BY_PART
 from tilth.data.ledger import Ledger, open_ledger, wholes
 from tilth.data.lineage import Change, follow
@@ -39,7 +40,7 @@ def trace_document(dataset: Dataset, name: str, run: Path | None = None) -> Fact
         run: a run that was trained on the dataset: which of its steps saw the document is told too.
     """
     with open_ledger(dataset) as ledger:
-        doc_id = _only(ledger, name)
+        doc_id = _only(ledger, in_utf8(name))
         about = ledger.identity(doc_id)
         above = wholes(about["source"], about["locator"])
         pieces = ledger.pieces(about["source"], about["locator"]) if about["locator"] else []
