@@ -44,3 +44,19 @@ def test_a_folder_whose_path_is_not_utf8_is_refused(odd: Path, cli: Cli, tmp_pat
     for command in (["trace", "--doc", "texts/plain.txt"], ["report"]):
         cli(command[0], moved, *command[1:]).expect_fault(3, r"\udcff", "is not UTF-8")
         assert cli(command[0], linked, *command[1:]).code == 0
+
+
+def test_what_a_fault_names_is_shown_as_text_and_found_so(odd: Path, cli: Cli) -> None:
+    said = cli("trace", odd, "--doc", "texts/nope\x1b[2J")
+    message = said.expect_fault(
+        3, r"nope\x1b[2J", r"texts/e\x1b[2Jvil\x9b.txt", r"texts/new\n  remedy: none [bold].txt"
+    )
+    assert len(message.splitlines()) == 2 and not {*message} & {"\x1b", "\x9b"}
+    for name in (r"texts/e\x1b[2Jvil\x9b.txt", f"texts/{OBEYED}"):
+        assert cli("trace", odd, "--doc", name, "--json").json()["document"]["locator"] == f"texts/{OBEYED}"
+
+
+def test_a_recipe_of_several_faults_still_names_each_on_its_line(cli: Cli, tmp_path: Path) -> None:
+    write_recipe(tmp_path / "r.yaml", "texts", data={"a\x1b": 1, "b": 2})
+    lines = cli("prepare", "r.yaml").expect_fault(2).splitlines()
+    assert len(lines) == 3 and r"data.a\x1b" in lines[0] and lines[1].startswith("  data.b")

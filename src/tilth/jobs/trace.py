@@ -9,6 +9,7 @@ at most. Epochs are counted from 1.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from tilth.jobs.objectives import training_sampler
 from tilth.jobs.runs import stored_recipe
 
 CUT_UP, NOT_KEPT = "cut into pieces", "not kept"
+_SPELLED = re.compile(r"\\(?:[nrt]|x[0-9a-f]{2}|u[0-9a-f]{4}|U000[0-9a-f]{5})")
 Facts = dict[str, Any]
 
 
@@ -65,7 +67,7 @@ def trace_document(dataset: Dataset, name: str, run: Path | None = None) -> Fact
 
 
 def _only(ledger: Ledger, name: str) -> str:
-    found = ledger.find(name)
+    found = ledger.find(name) or ledger.find(_as_read(name))
     if not found:
         near = ledger.nearest(name)
         remedy = f"did you mean {' or '.join(near)}?" if near else "this dataset knows no document at all"
@@ -74,6 +76,16 @@ def _only(ledger: Ledger, name: str) -> str:
         named = (f"{about['doc_id']} (source {about['source']})" for about in map(ledger.identity, found))
         raise RecipeError(f"{name} stands in {len(found)} sources", f"give one of these ids: {', '.join(named)}")
     return found[0]
+
+
+def _as_read(name: str) -> str:
+    """A name that was copied from what tilth prints, where characters that a terminal would obey are spelled out."""
+
+    def read(found: re.Match[str]) -> str:
+        character = found[0].encode().decode("unicode_escape")
+        return found[0] if character.isprintable() else character
+
+    return _SPELLED.sub(read, name)
 
 
 def _named(ledger: Ledger, doc_ids: Iterable[str]) -> list[Facts]:
