@@ -9,6 +9,7 @@ import random
 import pytest
 
 from tests.jobs.helpers import WORDS
+from tilth.cli.trace_display import print_document
 from tilth.core.config import parse
 from tilth.data.config import DataConfig
 from tilth.data.dataset import Dataset
@@ -58,3 +59,21 @@ def test_all_pieces_are_told_each_with_its_outcome(cut: Dataset) -> None:
     assert "dropped by deduplicate/exact_duplicate" in fates and "kept in train" in fates
     assert fates[0] == "cut into pieces" and "not kept" not in fates
     assert [trace_document(cut, piece["doc_id"])["fate"] for piece in pieces] == fates
+
+
+def test_a_piece_is_told_as_characters_of_its_whole_and_not_as_a_change_of_words(
+    cut: Dataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    read = json.loads((cut.folder.parents[2] / "a: b.jsonl").read_text().splitlines()[0])["text"]
+    pieces = trace_document(cut, BOOK)["pieces"]
+    outer, inner = next(one["locator"].split("#characters=")[1:] for one in pieces if one["fate"] == "kept in train")
+    traced = trace_document(cut, f"{BOOK}#characters={outer}#characters={inner}")
+    cuts = [verdict for verdict in traced["verdicts"] if verdict["rule"] == "cut"]
+    assert [verdict["piece"] for verdict in cuts] == [[int(n) for n in span.split("-")] for span in (outer, inner)]
+    assert cuts[0]["characters"] == len(read) and {verdict["after"] for verdict in cuts} == {None}
+    print_document(traced)
+    said = capsys.readouterr().out
+    start, end = cuts[0]["piece"]
+    assert f"this piece is characters {start:,} to {end:,} of {len(read):,}" in said and "{+" not in said
+    print_document(trace_document(cut, BOOK))
+    assert f"cut  {cuts[0]['value']} pieces" in (said := capsys.readouterr().out) and "{+" not in said

@@ -28,7 +28,7 @@ from tilth.data.tasks.examples import EXAMPLES_SCHEMA
 
 MEMORY = "1GB"
 NEAREST = 5
-_PIECE = re.compile(r"#characters=\d+-\d*$")
+_PIECE = re.compile(r"#characters=(\d+)-(\d*)$")
 _REST_OF_A_PIECE = r"^\d+-\d*(#characters=\d+-\d*)*"
 _ID = re.compile(r"[0-9a-f]{32}")
 
@@ -219,13 +219,15 @@ class Ledger:
         )
 
 
-def wholes(source: str | None, locator: str | None) -> list[str]:
-    """The ids of the documents that one was cut from, the outermost first."""
-    ids: list[str] = []
-    while source is not None and locator is not None and (found := _PIECE.search(locator)):
-        locator = locator[: found.start()]
-        ids.insert(0, make_doc_id(source, locator))
-    return ids
+def cut_from(source: str | None, locator: str | None) -> dict[str, list[int]]:
+    """Of the documents that one was cut from, the outermost first: the id, and which characters of it (where they
+    begin, and where they end: not given where that is the end of the text).
+    """
+    found: list[tuple[str, list[int]]] = []
+    while source is not None and locator is not None and (piece := _PIECE.search(locator)):
+        locator = locator[: piece.start()]
+        found.insert(0, (make_doc_id(source, locator), [int(place) for place in piece.groups() if place]))
+    return dict(found)
 
 
 def _beginnings(detail: str) -> Iterator[str]:

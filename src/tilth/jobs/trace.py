@@ -21,7 +21,7 @@ from tilth.core.rundir import RunFolder, StepRecord
 from tilth.data.dataset import Dataset
 from tilth.data.document import in_utf8
 from tilth.data.flow import BY_PART
-from tilth.data.ledger import Ledger, open_ledger, wholes
+from tilth.data.ledger import Ledger, cut_from, open_ledger
 from tilth.data.lineage import Change, follow
 from tilth.data.order import Sampler
 from tilth.data.shards import TokenStream
@@ -30,6 +30,7 @@ from tilth.jobs.objectives import training_sampler
 from tilth.jobs.runs import stored_recipe
 
 CUT_UP, NOT_KEPT = "cut into pieces", "not kept"
+_CUT = "cut"  # the stage; those of its cuts that fall within sentences are counted as rules below it
 _SPELLED = re.compile(r"\\(?:[nrt]|x[0-9a-f]{2}|u[0-9a-f]{4}|U000[0-9a-f]{5})")
 Facts = dict[str, Any]
 
@@ -44,11 +45,13 @@ def trace_document(dataset: Dataset, name: str, run: Path | None = None) -> Fact
     with open_ledger(dataset) as ledger:
         doc_id = _only(ledger, in_utf8(name))
         about = ledger.identity(doc_id)
-        above = wholes(about["source"], about["locator"])
+        cuts = cut_from(about["source"], about["locator"])
+        above = [*cuts]
         pieces = ledger.pieces(about["source"], about["locator"]) if about["locator"] else []
         rows = ledger.verdicts([*above, doc_id])
         shown, (edits, missed) = _verdicts(ledger, rows), _edits(dataset, about, [*above, doc_id], rows)
         _add_texts(ledger, shown, edits, [*above, doc_id])
+        _add_cuts(shown, cuts)
         placed = ledger.placed([doc_id, *(piece["doc_id"] for piece in pieces)])
         splits = _spans(dataset, placed)
         return {
@@ -161,6 +164,13 @@ def _add_texts(ledger: Ledger, verdicts: list[Facts], edits: Sequence[Change] | 
             verdict |= {"before": before, "after": after, "characters": len(change.before)}
         elif example is not None:
             verdict |= {key: example[key] for key in ("before", "after", "characters")}
+
+
+def _add_cuts(verdicts: Iterable[Facts], cuts: Mapping[str, list[int]]) -> None:
+    """Cutting a document up changes no word of it: in place of texts stands which characters of it the piece is."""
+    for verdict in verdicts:
+        if verdict["stage"] == "clean" and verdict["rule"].partition("/")[0] == _CUT:
+            verdict |= {"before": None, "after": None, "piece": cuts.get(verdict["doc_id"])}
 
 
 def _duplicates(ledger: Ledger, doc_id: str, rows: Sequence[Facts]) -> Facts:
