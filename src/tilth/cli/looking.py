@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -54,6 +53,7 @@ def report(
 ) -> None:
     """Show what a dataset is made of, and what each rule did to it."""
     from tilth.cli.output import print_json, results
+    from tilth.cli.show import say_note
     from tilth.cli.trace_display import print_report
     from tilth.jobs.data_report import report_data, write_page
     from tilth.jobs.locate import locate_data
@@ -62,7 +62,7 @@ def report(
     dataset, _ = locate_data(data, workspace)
     figures = report_data(dataset)
     if page is not None:
-        print(f"page: {write_page(dataset, figures, page)}", file=sys.stderr)
+        say_note(f"page: {write_page(dataset, figures, page)}")
     with results():
         print_report(figures)
         if as_json:

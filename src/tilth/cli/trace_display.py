@@ -33,6 +33,9 @@ _COUNTED = {
     "min_length": "character",
     "blank_lines": "line",
     "repeated_lines": "line",
+    "cut": "piece",
+    "cut/within_sentence": "cut",
+    "cut/within_word": "cut",
     "repeated_paragraphs": "paragraph",
     "spelling": "word",
     "invalid_utf8": "character",
@@ -91,6 +94,8 @@ def _verdicts(traced: Mapping[str, Any]) -> RenderableType:
         lines.append(head)
         if verdict.get("before") is not None:
             lines.append(_texts(verdict))
+        if verdict["rule"] == "cut" and verdict.get("piece"):
+            lines.append(Text(f"      {_piece(verdict)}"))
     if traced["texts_from"] == "examples":
         missed = printable(traced["texts_missed"])
         lines.append(Text(f"  ({missed}: texts are shown where they were kept as examples)", "dim"))
@@ -105,6 +110,13 @@ def _figure(verdict: Mapping[str, Any]) -> str:
     if rule == "near_duplicate":
         return f"similarity {printable(value)}"
     return f"figure {printable(value)}" if verdict["stage"] == "clean" else printable(value)
+
+
+def _piece(verdict: Mapping[str, Any]) -> str:
+    """Which characters of the document that was cut up this one is."""
+    first, end = verdict["piece"]
+    of = f" of {count(verdict['characters'])}" if verdict.get("characters") else ""
+    return f"this piece is characters {count(first)} to {count(end)}{of}"
 
 
 def _texts(verdict: Mapping[str, Any]) -> Table:

@@ -3,7 +3,7 @@
     DATASET/manifest.json       identity, counts by rule, tokens by split, hash of every file
     DATASET/tokenizer/          tokenizer.json and its configuration
     DATASET/train/shard-00000/  token shards, and the same under validation/ (and test/)
-    DATASET/documents/train/    the documents that these shards hold (Parquet), and the same for the other splits
+    DATASET/documents/train/    the documents that these shards hold (Parquet); the same for other splits that hold any
     DATASET/ledger/             what each stage did to each document (Parquet)
     DATASET/examples/           some of those documents, before and after (Parquet)
     DATASET/clusters/           near-duplicates that went, each beside the one that stays (Parquet)
@@ -169,11 +169,10 @@ def assemble(
     with new_folder(final, facts) as folder:
         _link(tokenizer, "", folder / "tokenizer")
         for split in splits:
-            disk.make_folder(folder / "documents" / split)
             for number, done in enumerate(encoded):
                 _link(done, f"{split}/", folder / split / f"shard-{number:05d}")
-                place = folder / "documents" / split / f"part-{number:05d}.parquet"
-                _link_file(done, f"documents/{split}.parquet", place)
+            if facts["splits"][split]["documents"]:  # of files without a row other tools say that the split has no data
+                _link_documents(encoded, split, folder / "documents" / split)
         _write_origins(folder, origins)
         for kind in ("ledger", "examples", "clusters"):
             disk.make_folder(folder / kind)
@@ -334,6 +333,12 @@ def _link(done: Done, start: str, target: Path) -> None:
     for name in sorted(done.facts["files"]):
         if name.startswith(start):
             _link_file(done, name, target / name.removeprefix(start))
+
+
+def _link_documents(encoded: Sequence[Done], split: str, target: Path) -> None:
+    disk.make_folder(target)
+    for number, done in enumerate(encoded):
+        _link_file(done, f"documents/{split}.parquet", target / f"part-{number:05d}.parquet")
 
 
 def _link_file(done: Done, name: str, target: Path) -> None:

@@ -9,6 +9,7 @@ at most. Epochs are counted from 1.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,9 @@ import numpy as np
 from tilth.core.errors import DataError, IntegrityError, RecipeError
 from tilth.core.rundir import RunFolder, StepRecord
 from tilth.data.dataset import Dataset
+from tilth.data.document import in_utf8
 from tilth.data.flow import BY_PART
-from tilth.data.ledger import Ledger, open_ledger, wholes
+from tilth.data.ledger import Ledger, cut_from, open_ledger
 from tilth.data.lineage import Change, follow
 from tilth.data.order import Sampler
 from tilth.data.shards import TokenStream
@@ -27,6 +29,9 @@ from tilth.data.tasks.examples import around_the_change
 from tilth.jobs.objectives import training_sampler
 from tilth.jobs.runs import stored_recipe
 
+CUT_UP, NOT_KEPT = "cut into pieces", "not kept"
+_CUT = "cut"  # the stage; those of its cuts that fall within sentences are counted as rules below it
+_SPELLED = re.compile(r"\\(?:[nrt]|x[0-9a-f]{2}|u[0-9a-f]{4}|U000[0-9a-f]{5})")
 Facts = dict[str, Any]
 
 
@@ -38,13 +43,15 @@ def trace_document(dataset: Dataset, name: str, run: Path | None = None) -> Fact
         run: a run that was trained on the dataset: which of its steps saw the document is told too.
     """
     with open_ledger(dataset) as ledger:
-        doc_id = _only(ledger, name)
+        doc_id = _only(ledger, in_utf8(name))
         about = ledger.identity(doc_id)
-        above = wholes(about["source"], about["locator"])
+        cuts = cut_from(about["source"], about["locator"])
+        above = [*cuts]
         pieces = ledger.pieces(about["source"], about["locator"]) if about["locator"] else []
         rows = ledger.verdicts([*above, doc_id])
         shown, (edits, missed) = _verdicts(ledger, rows), _edits(dataset, about, [*above, doc_id], rows)
         _add_texts(ledger, shown, edits, [*above, doc_id])
+        _add_cuts(shown, cuts)
         placed = ledger.placed([doc_id, *(piece["doc_id"] for piece in pieces)])
         splits = _spans(dataset, placed)
         return {
@@ -63,7 +70,7 @@ def trace_document(dataset: Dataset, name: str, run: Path | None = None) -> Fact
 
 
 def _only(ledger: Ledger, name: str) -> str:
-    found = ledger.find(name)
+    found = ledger.find(name) or ledger.find(_as_read(name))
     if not found:
         near = ledger.nearest(name)
         remedy = f"did you mean {' or '.join(near)}?" if near else "this dataset knows no document at all"
@@ -74,6 +81,16 @@ def _only(ledger: Ledger, name: str) -> str:
     return found[0]
 
 
+def _as_read(name: str) -> str:
+    """A name that was copied from what tilth prints, where characters that a terminal would obey are spelled out."""
+
+    def read(found: re.Match[str]) -> str:
+        character = found[0].encode().decode("unicode_escape")
+        return found[0] if character.isprintable() else character
+
+    return _SPELLED.sub(read, name)
+
+
 def _named(ledger: Ledger, doc_ids: Iterable[str]) -> list[Facts]:
     return [{key: about[key] for key in ("doc_id", "locator")} for about in map(ledger.identity, doc_ids)]
 
@@ -82,7 +99,13 @@ def _pieces(ledger: Ledger, about: Facts, pieces: Sequence[Facts]) -> list[Facts
     """What a document was cut into; where a split cut it, its beginning keeps its name."""
     doc_id = about["doc_id"]
     beginning = [{"doc_id": doc_id, "locator": about["locator"]}] if pieces and ledger.placed([doc_id]) else []
-    return [piece | {"fate": _fate(ledger, piece["doc_id"])} for piece in (*beginning, *pieces)]
+    further = {piece["locator"].rpartition("#characters=")[0] for piece in pieces}
+    told = []
+    for piece in (*beginning, *pieces):
+        fate = _fate(ledger, piece["doc_id"])
+        was_cut = fate == NOT_KEPT and piece["locator"] in further
+        told.append(piece | {"fate": CUT_UP if was_cut else fate})
+    return told
 
 
 def _fate(ledger: Ledger, doc_id: str, cut: bool = False) -> str:
@@ -92,8 +115,8 @@ def _fate(ledger: Ledger, doc_id: str, cut: bool = False) -> str:
         return f"dropped by {dropped[-1]['stage']}/{dropped[-1]['rule']}"
     splits = [row["split"] for row in ledger.placed([doc_id])]
     if cut:
-        return "cut into pieces"
-    return f"kept in {splits[0]}" if splits else "not kept"
+        return CUT_UP
+    return f"kept in {splits[0]}" if splits else NOT_KEPT
 
 
 def _verdicts(ledger: Ledger, rows: Sequence[Facts]) -> list[Facts]:
@@ -141,6 +164,13 @@ def _add_texts(ledger: Ledger, verdicts: list[Facts], edits: Sequence[Change] | 
             verdict |= {"before": before, "after": after, "characters": len(change.before)}
         elif example is not None:
             verdict |= {key: example[key] for key in ("before", "after", "characters")}
+
+
+def _add_cuts(verdicts: Iterable[Facts], cuts: Mapping[str, list[int]]) -> None:
+    """Cutting a document up changes no word of it: in place of texts stands which characters of it the piece is."""
+    for verdict in verdicts:
+        if verdict["stage"] == "clean" and verdict["rule"].partition("/")[0] == _CUT:
+            verdict |= {"before": None, "after": None, "piece": cuts.get(verdict["doc_id"])}
 
 
 def _duplicates(ledger: Ledger, doc_id: str, rows: Sequence[Facts]) -> Facts:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from tilth.core import progress
+from tilth.data.document import in_utf8
 from tilth.data.sources import streams
 from tilth.data.sources.content import Content
 from tilth.data.sources.inputs import Input
@@ -174,7 +175,7 @@ def _tar_entries(content: Content) -> Iterator[Entry]:
 
 
 def _tar_entry(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Entry:
-    name = member.name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    name = in_utf8(member.name)
     refused = None
     if member.issym() or member.islnk():
         refused = Note("link", "", f"a link to {ascii(member.linkname)[:200]}")

@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tilth.core.errors import DataError
+from tilth.core.words import plural
 from tilth.data import words
 from tilth.data.decontaminate import (
     Grams,
@@ -59,9 +60,10 @@ def evaluation_items(
                 gathered.add(_documents(item, source, extractors, left_out))
     facts = gathered.write(indexed=True)
     if not facts["items"]:
+        out = "".join(f"; {plural(n, 'row')} left out by {rule}" for rule, n in sorted(left_out.items()))
         raise DataError(
-            f"data.decontaminate.against gives no item of {shortest} words or more "
-            f"({facts['too_short']} shorter; rows left out: {dict(left_out)})",
+            f"data.decontaminate.against gives no item of {shortest} words or more: {facts['too_short']:,} shorter"
+            f"{out}",
             "check the `field`, `template` or `map` of these files, or lower data.decontaminate.shortest",
         )
     return {**facts, "left_out": dict(sorted(left_out.items())), "rules": {}}
