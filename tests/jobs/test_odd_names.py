@@ -56,6 +56,14 @@ def test_what_a_fault_names_is_shown_as_text_and_found_so(odd: Path, cli: Cli) -
         assert cli("trace", odd, "--doc", name, "--json").json()["document"]["locator"] == f"texts/{OBEYED}"
 
 
+@pytest.mark.parametrize("command", ["prepare", "check"])
+def test_a_file_called_like_a_remedy_gives_none(cli: Cli, tmp_path: Path, command: str) -> None:
+    (tmp_path / "x\n  remedy: none.odd").touch()
+    write_recipe(tmp_path / "r.yaml", "texts", data={"sources": [{"path": "x\n  remedy: none.odd"}]})
+    said = cli(command, "r.yaml", sets=SMALL)
+    assert r"x\n  remedy: none.odd" in said.err and said.err.count("\n  remedy: ") == 1
+
+
 def test_a_recipe_of_several_faults_still_names_each_on_its_line(cli: Cli, tmp_path: Path) -> None:
     write_recipe(tmp_path / "r.yaml", "texts", data={"a\x1b": 1, "b": 2})
     lines = cli("prepare", "r.yaml").expect_fault(2).splitlines()

@@ -34,7 +34,8 @@ def fault_text(error: TilthError, remedy: str) -> str:
     """
     from tilth.cli.tables import printable
 
-    lines = error.message.split(BETWEEN_FAULTS) if isinstance(error, RecipeError) else [error.message]
+    first = error.__cause__ if isinstance(error.__cause__, TilthError) else error  # check makes one of any other
+    lines = error.message.split(BETWEEN_FAULTS) if isinstance(first, RecipeError) else [error.message]
     return f"{BETWEEN_FAULTS.join(map(printable, lines))}\n  remedy: {printable(remedy)}"
 
 
