@@ -215,13 +215,13 @@ def test_responses_become_documents_and_the_rest_is_named(tmp_path: Path) -> Non
     )
     found, verdicts = outcomes(path)
     assert {one.locator: one.text for one in found} == {
-        "http://host/0": "page 0",
-        "http://host/1": "café",
-        "http://host/3": "in chunks",
-        "http://host/4": "packed",
-        "http://host/6": "plain café",
-        f"http://host/0 {DATE}": "once more",
-        "http://host/wet": "from a WET file €",
+        "a.warc.gz!http://host/0": "page 0",
+        "a.warc.gz!http://host/1": "café",
+        "a.warc.gz!http://host/3": "in chunks",
+        "a.warc.gz!http://host/4": "packed",
+        "a.warc.gz!http://host/6": "plain café",
+        f"a.warc.gz!http://host/0 {DATE}": "once more",
+        "a.warc.gz!http://host/wet": "from a WET file €",
     }
     assert found[0].meta == {"url": "http://host/0", "fetched": DATE, "content_type": "text/html", "title": "T0"}
     assert [(v.rule, v.verdict) for v in verdicts] == [
@@ -235,6 +235,9 @@ def test_responses_become_documents_and_the_rest_is_named(tmp_path: Path) -> Non
         ("revisit", "dropped"),
     ]
     assert len({one.doc_id for one in found}) == len(found)
+    alone = Input("s", "warc", path, path.name, path.stat().st_size, hash_file(path), pages_once=True)
+    once = [one.document for one in read_warc(Intake(alone, SourceConfig(path="x")), plain_parser_of) if one.document]
+    assert [f"{path.name}!{one.locator}" for one in once] == [one.locator for one in found]
 
 
 @pytest.mark.parametrize("stated", ["", "; charset=utf-8", "; charset=utf-16", "; charset=cp1251"])

@@ -9,7 +9,9 @@
     the rest      (request, metadata, warcinfo) describes, and is no document
 
 `meta` has `url`, `fetched` (WARC-Date) and `content_type`; of a page also `title` and `date`, where it states them.
-A document's locator is its target address; a further record of the same address in one file gets its date behind it.
+A document's locator is `FILE!ADDRESS`: the same address stands in many files of a source, and each is read without the
+others. In a crawl, and among the records of an index, it stands in one file alone: there it is the address. A further
+record of the same address in one file gets its date behind it.
 """
 
 from __future__ import annotations
@@ -92,6 +94,7 @@ class _Reader:
 
     def __init__(self, intake: Intake, parser_of: ParserOf) -> None:
         self._intake, self._parser_of = intake, parser_of
+        self._before = "" if intake.item.pages_once else f"{intake.item.locator}!"
         self._seen: set[bytes] = set()
         self._revisits: dict[str, tuple[str, Note]] = {}  # by the record that each refers to
 
@@ -122,8 +125,8 @@ class _Reader:
     def _locator(self, record: Record) -> str:
         if not record.url:
             return f"{self._intake.item.locator}#byte={record.offset}"
-        date = record.headers.get("warc-date", "")
-        for locator in (record.url, f"{record.url} {date}", f"{record.url} {date} #byte={record.offset}"):
+        page, date = f"{self._before}{record.url}", record.headers.get("warc-date", "")
+        for locator in (page, f"{page} {date}", f"{page} {date} #byte={record.offset}"):
             key = hashlib.blake2b(locator.encode("utf-8", "surrogatepass"), digest_size=12).digest()
             if record.kind == "revisit" or key not in self._seen:
                 break

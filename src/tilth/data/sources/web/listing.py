@@ -42,7 +42,7 @@ def list_web(config: SourceConfig, base: Path, downloads: Path) -> Listing:
 def _from_folder(config: SourceConfig, folder: Path) -> Listing:
     files = read_manifest(folder)["files"]
     inputs = [
-        Input(config.source_name, "warc", folder / name, name, entry["size"], entry["sha256"])
+        Input(config.source_name, "warc", folder / name, name, entry["size"], entry["sha256"], pages_once=True)
         for name, entry in sorted(files.items())
         if name != FATES and not name.startswith("other-")
     ]
