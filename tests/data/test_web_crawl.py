@@ -21,7 +21,7 @@ from tests.data.web_site import (
     big_site,
     crawled,
     fates,
-    plain_parser_of,
+    read_documents,
     serving,
     silent,
     vanish,
@@ -31,10 +31,8 @@ from tilth.core.errors import DataError, IntegrityError, RecipeError
 from tilth.core.progress import Board
 from tilth.data.document import Document
 from tilth.data.sources import Listing, SourceConfig
-from tilth.data.sources.intake import Intake
 from tilth.data.sources.web import archive, courier, exchange, links
 from tilth.data.sources.web.config import CrawlConfig
-from tilth.data.sources.web.documents import read_warc
 from tilth.data.sources.web.frontier import Frontier
 
 pytestmark = pytest.mark.slow
@@ -59,7 +57,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def read(listing: Listing) -> list[Document]:
-    outcomes = [one for item in listing for one in read_warc(Intake(item, SourceConfig(path="x")), plain_parser_of)]
+    outcomes = [one for item in listing for one in read_documents(item)]
     assert all(one.document for one in outcomes)
     return [one.document for one in outcomes if one.document]
 
