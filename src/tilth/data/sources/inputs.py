@@ -116,10 +116,16 @@ class Input:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The files of a source, sorted by locator, and a verdict (stage `list`) on each that is not read."""
+    """The files of a source, sorted by locator.
+
+    Attributes:
+        skipped: a verdict (stage `list` or `fetch`) on each that is not read.
+        notes: what should be said of the source.
+    """
 
     inputs: tuple[Input, ...]
     skipped: tuple[Verdict, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[Input]:
         return iter(self.inputs)

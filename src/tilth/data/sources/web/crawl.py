@@ -32,7 +32,8 @@ from tilth.data.sources.web.exchange import Answer, Fault
 from tilth.data.sources.web.frontier import Entry, Fate, Frontier, Kind
 from tilth.data.sources.web.http_message import TooLargeError, content_type, decompressed, parse_response
 from tilth.data.sources.web.journal import Journal, damaged
-from tilth.data.sources.web.links import MOST_LINKS, page_links, sitemap_links
+from tilth.data.sources.web.links import MOST_LINKS, page_links
+from tilth.data.sources.web.sitemaps import read_sitemap
 from tilth.data.sources.web.urls import host_of, normalize, origin_of
 from tilth.data.sources.web.warc import Record, make_record, read_records
 
@@ -129,12 +130,21 @@ class _Crawl:
         if not self._kept:
             disk.remove(self._work)
             shown = "; ".join(f"{fate.url}: {fate.rule} {fate.value} {fate.detail}".strip() for fate in fates[:3])
-            remedy = "check crawl.start in a browser"
-            if not self._config.allow_private and any(fate.rule == "private_address" for fate in fates):
-                remedy = "if it is a server of yours, set crawl.allow_private: true"
-            raise DataError(f"the crawl of {self._config.title} brought no page: {shown}", remedy)
+            raise DataError(f"the crawl of {self._config.title} brought no page: {shown}", self._remedy(fates))
         self._journal.flush()
         self._finish(final, fates)
+
+    def _remedy(self, fates: list[Fate]) -> str:
+        """What to do where no page came."""
+        if not self._config.allow_private and any(fate.rule == "private_address" for fate in fates):
+            return "if it is a server of yours, set crawl.allow_private: true"
+        empty = next((fate.url for fate in fates if fate.rule == "empty_sitemap"), None)
+        if empty is not None:
+            return (
+                f"look at {empty} in a browser: a sitemap has <urlset> or <sitemapindex>; crawl.urls takes single pages"
+            )
+        key = next(key for key in ("start", "sitemaps", "urls") if getattr(self._config, key))
+        return f"check crawl.{key} in a browser"
 
     def _recalled(self, key: str, value: str) -> dict[str, Any] | None:
         event = self._journal.next()
@@ -253,8 +263,9 @@ class _Crawl:
         return event
 
     def _sitemap(self, raw: bytes) -> dict[str, Any]:
-        pages, sitemaps = sitemap_links(raw)
-        return {"rule": "sitemap", "value": str(len(pages)), "found": self._new(pages), "sitemaps": self._new(sitemaps)}
+        found = read_sitemap(raw)
+        event = {"rule": found.rule, "value": str(len(found.pages)), "detail": found.fault}
+        return {**event, "found": self._new(found.pages), "sitemaps": self._new(found.sitemaps)}
 
     def _new(self, urls: list[str]) -> list[str]:
         return [url for url in urls if not self._frontier.knows(url)]

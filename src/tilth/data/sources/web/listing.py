@@ -5,11 +5,12 @@ list_web(config, base, downloads) -> Listing
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from tilth.core.files import read_manifest
+from tilth.core.words import plural
 from tilth.data.document import Verdict, make_doc_id
 from tilth.data.sources.config import SourceConfig
 from tilth.data.sources.hashes import file_hash
@@ -17,6 +18,8 @@ from tilth.data.sources.inputs import Input, Listing
 from tilth.data.sources.web.archive import FATES, read_fates
 from tilth.data.sources.web.common_crawl import bring_files, bring_records
 from tilth.data.sources.web.crawl import KEPT, crawl
+
+_NAMED = 5  # sitemaps
 
 
 def list_web(config: SourceConfig, base: Path, downloads: Path) -> Listing:
@@ -46,10 +49,20 @@ def _from_folder(config: SourceConfig, folder: Path) -> Listing:
         for name, entry in sorted(files.items())
         if name != FATES and not name.startswith("other-")
     ]
-    return Listing(tuple(inputs), tuple(_verdicts(config.source_name, read_fates(folder))))
+    fates = list(read_fates(folder))
+    skipped = tuple(_verdicts(config.source_name, fates))
+    return Listing(tuple(inputs), skipped, tuple(_of_sitemaps(config.source_name, fates)))
 
 
-def _verdicts(source: str, fates: Iterator[dict[str, Any]]) -> Iterator[Verdict]:
+def _of_sitemaps(source: str, fates: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """What is wrong with sitemaps: whoever names one wants the pages that it lists."""
+    said = [fate for fate in fates if fate["rule"] in ("sitemap", "empty_sitemap") and fate["detail"]]
+    yield from (f"{source}: the sitemap {fate['url']}: {fate['detail']}" for fate in said[:_NAMED])
+    if len(said) > _NAMED:
+        yield f"{source}: and {plural(len(said) - _NAMED, 'more sitemap')} like that"
+
+
+def _verdicts(source: str, fates: Iterable[dict[str, Any]]) -> Iterator[Verdict]:
     for fate in fates:
         verdict: Literal["kept", "dropped"] = "kept" if fate["rule"] in KEPT else "dropped"
         detail = f"{fate['url']}: {fate['detail']}" if fate["detail"] else fate["url"]
