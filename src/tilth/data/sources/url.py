@@ -7,8 +7,8 @@ broken connection the next attempt asks for the rest (Range, If-Range: RFC 9110,
 its name only when its SHA-256 is the one that the recipe gives, so a server that mixes versions cannot do harm.
 
 A busy server is left alone for as long as it asks (Retry-After), up to `LONGEST_WAIT`; for longer the download ends.
-A server cannot fill the disk (`RESERVE` stays free), nor hold the run up by a trickle (`LEAST_RATE`), nor send it on to
-an address of the private network that the recipe did not name.
+A server cannot fill the disk (`RESERVE` stays free), nor hold the run up by a trickle (`LEAST_RATE`; of the head:
+clocked.py), nor send it on to an address of the private network that the recipe did not name.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from urllib.parse import unquote, urlsplit
 from tilth.core import progress
 from tilth.core.errors import DataError, IntegrityError, StorageError
 from tilth.core.files import FolderLock, disk, hash_file, read_json, storage_errors, write_json
+from tilth.data.sources.clocked import CLOCKED
 from tilth.data.sources.hashes import file_hash
 from tilth.data.sources.retry import retry_after
 
@@ -146,7 +147,7 @@ def _attempt(url: str, part: Path) -> None:
             request.add_header("If-Range", validator)
     try:
         with _network_errors():
-            response = urllib.request.build_opener(_Redirects).open(request, timeout=TIMEOUT)
+            response = urllib.request.build_opener(_Redirects, *CLOCKED).open(request, timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
         with closing(error):
             _refused(url, part, start, error)
@@ -266,6 +267,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
                 f"{req.full_url} redirects to {newurl}, which is an address of this machine or its private network",
                 "if that is meant, name the final address in the recipe",
             )
+        fp.close()  # its body is nobody's, and would be read to its end, which may never come
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
