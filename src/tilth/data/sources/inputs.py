@@ -121,11 +121,13 @@ class Listing:
     Attributes:
         skipped: a verdict (stage `list` or `fetch`) on each that is not read.
         notes: what should be said of the source.
+        lost: of each file that is not to be had what is said, and the remedy: judged with those that cannot be read.
     """
 
     inputs: tuple[Input, ...]
     skipped: tuple[Verdict, ...] = ()
     notes: tuple[str, ...] = ()
+    lost: tuple[tuple[str, str], ...] = ()
 
     def __iter__(self) -> Iterator[Input]:
         return iter(self.inputs)

@@ -46,6 +46,17 @@ _REDIRECTS = 5
 _TRY_AGAIN = {408, 425, 429, 500, 502, 503, 504}
 
 
+class RefusedError(DataError):
+    """The server answers that it will not give the file, now or later: `status` and its `reason`."""
+
+    def __init__(self, url: str, status: int, reason: str) -> None:
+        super().__init__(
+            f"cannot download {url}: the server answers {status} {reason}",
+            "check the address in a browser, or download the file by hand and use `path:`",
+        )
+        self.status, self.reason = status, reason
+
+
 class _AttemptError(Exception):
     """An attempt failed in a way that another may not.
 
@@ -240,10 +251,7 @@ def _refused(url: str, part: Path, start: int, error: urllib.error.HTTPError) ->
     if error.code in _TRY_AGAIN:
         wait = retry_after(error.headers.get("Retry-After", "")) or 0.0
         raise _AttemptError(f"the server answers {error.code} {error.reason}", wait)
-    raise DataError(
-        f"cannot download {url}: the server answers {error.code} {error.reason}",
-        "check the address in a browser, or download the file by hand and use `path:`",
-    )
+    raise RefusedError(url, error.code, error.reason)
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):

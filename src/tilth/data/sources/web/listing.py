@@ -15,11 +15,14 @@ from tilth.data.document import Verdict, make_doc_id
 from tilth.data.sources.config import SourceConfig
 from tilth.data.sources.hashes import file_hash
 from tilth.data.sources.inputs import Input, Listing
+from tilth.data.sources.losses import judge
+from tilth.data.sources.url import RefusedError
 from tilth.data.sources.web.archive import FATES, read_fates
 from tilth.data.sources.web.common_crawl import bring_files, bring_records
 from tilth.data.sources.web.crawl import KEPT, crawl
 
 _NAMED = 5  # sitemaps
+_REFUSED = "take out of `common_crawl.paths` what the server does not have, or raise `max_bad_rows:`"
 
 
 def list_web(config: SourceConfig, base: Path, downloads: Path) -> Listing:
@@ -35,11 +38,21 @@ def list_web(config: SourceConfig, base: Path, downloads: Path) -> Listing:
     assert web is not None
     if web.index is not None:
         return _from_folder(config, bring_records(web, base / Path(web.index).expanduser(), downloads))
-    found = bring_files(web, base, downloads)
-    inputs = (
-        Input(config.source_name, "warc", path, name, path.stat().st_size, file_hash(path)) for name, path in found
-    )
-    return Listing(tuple(sorted(inputs, key=lambda item: item.locator)))
+    return _whole_files(config, bring_files(web, base, downloads))
+
+
+def _whole_files(config: SourceConfig, found: Sequence[tuple[str, Path | RefusedError]]) -> Listing:
+    """The files that came; the others are judged now too, before anything is read."""
+    inputs, skipped, lost = list[Input](), list[Verdict](), list[tuple[str, str]]()
+    for name, file in found:
+        if isinstance(file, Path):
+            inputs.append(Input(config.source_name, "warc", file, name, file.stat().st_size, file_hash(file)))
+            continue
+        said, doc_id = f"{name}: the server answers {file.status} {file.reason}", make_doc_id(config.source_name, name)
+        skipped.append(Verdict(doc_id, "fetch", "status", "dropped", str(file.status), said))
+        lost.append((said, _REFUSED))
+    judge(config, len(found), len(lost), lost[:3])
+    return Listing(tuple(sorted(inputs, key=lambda item: item.locator)), tuple(skipped), lost=tuple(lost))
 
 
 def _from_folder(config: SourceConfig, folder: Path) -> Listing:
