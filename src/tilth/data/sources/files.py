@@ -14,7 +14,7 @@
 
 Memory stays bounded by the longest line or the largest block (see streams.py). Locators: `path` for a whole file,
 `path#bytes=a-b` (first and last byte, as HTTP counts them) for a part of a large one, `path#row=n` for a row of JSON or
-Parquet, `path:line` for the rest; `archive.zip!inner/path` for a file in an archive.
+Parquet, `path:line` for the rest; `archive.zip!inner/path` for a file in an archive; of WARC see web/documents.py.
 """
 
 from __future__ import annotations

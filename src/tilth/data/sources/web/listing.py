@@ -19,7 +19,8 @@ from tilth.data.sources.losses import judge
 from tilth.data.sources.url import RefusedError
 from tilth.data.sources.web.archive import FATES, read_fates
 from tilth.data.sources.web.common_crawl import bring_files, bring_records
-from tilth.data.sources.web.crawl import KEPT, crawl
+from tilth.data.sources.web.crawl import crawl
+from tilth.data.sources.web.earlier import KEPT
 
 _NAMED = 5  # sitemaps
 _REFUSED = "take out of `common_crawl.paths` what the server does not have, or raise `max_bad_rows:`"
