@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.data.pdfs import make_pdf
+from tests.data.pdfs import drawn, make_pdf
 from tilth.core.errors import RecipeError
 from tilth.data.extract import ExtractConfig, Extracted, Extractor
 from tilth.data.extract import extractor as module
@@ -222,6 +222,16 @@ def test_a_document_that_asks_for_too_much_memory_is_dropped_and_the_next_one_re
         found = extractor.extract(large, "large.html")
         assert found.text is None and rules(found) == [("memory", "")]
         assert extractor.extract(PAGE.encode(), "b.html").text
+
+
+@pytest.mark.slow
+def test_and_so_is_a_pdf_that_does() -> None:
+    pytest.importorskip("pypdfium2")
+    with Extractor("pdf", ExtractConfig(memory=256 << 20)) as extractor:
+        found = extractor.extract(drawn(b"q " * 2_000_000), "a.pdf")
+        assert found.text is None and rules(found) == [("memory", "")]
+        assert "more memory than it may have" in found.faults[0].detail
+        assert extractor.extract(make_pdf(["words"]), "b.pdf").text == "words"
 
 
 @pytest.mark.slow

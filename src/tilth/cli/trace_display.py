@@ -1,6 +1,6 @@
 """What `tilth trace` and `tilth report` print: for people, on standard output.
 
-    print_document(traced)      the way of a document
+    print_documents(traced)     the way of each document
     print_step(traced)          the documents of a step
     print_report(figures)       what a dataset is made of
 
@@ -47,8 +47,16 @@ _MARKS = {"gone": ("[-", "-]", "red"), "came": ("{+", "+}", "green"), "cut": (""
 """Around what went and what came, as wdiff has it: without colours one must see it too."""
 
 
-def print_document(traced: Mapping[str, Any]) -> None:
-    """Everything that is known of a document."""
+def print_documents(traced: Sequence[Mapping[str, Any]]) -> None:
+    """Everything that is known of each document."""
+    for number, one in enumerate(traced, 1):
+        if len(traced) > 1:
+            before = [Text()] if number > 1 else []
+            show(Group(*before, Text(f"document {number} of {len(traced)}", style="bold")))
+        _print_document(one)
+
+
+def _print_document(traced: Mapping[str, Any]) -> None:
     parts: list[RenderableType] = [_about(traced), Text(), _verdicts(traced), *_duplicates(traced["duplicates"])]
     if traced["pieces"]:
         parts += [Text(), _pieces(traced["pieces"])]

@@ -111,14 +111,31 @@ class Ledger:
         return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
 
     def find(self, name: str) -> list[str]:
-        """The ids of the documents that are called so: by id, or by a locator (path or URL), in any source."""
+        """The ids of the documents that are called so: by id, or by a locator (path or URL), in any source; by the
+        address of a page also those that WARC files have of it.
+        """
         named = [name] if _ID.fullmatch(name) else [make_doc_id(source, name) for source in self.sources]
+        named += self._at_address(name) if "://" in name else []
         known = self.rows(
             "SELECT doc_id FROM indexed WHERE doc_id IN ? UNION SELECT doc_id FROM documents WHERE doc_id IN ? "
             "UNION SELECT doc_id FROM ledger WHERE doc_id IN ?",
             [named] * 3,
         )
         return sorted(row["doc_id"] for row in known)
+
+    def _at_address(self, url: str) -> list[str]:
+        """The ids of the pages of an address: those whose locator has the file before it, or a date behind it."""
+        ends = [f"!{url}", f"!{url} ", f"{url} "]
+        at = "ends_with({0}, ?) OR contains({0}, ?) OR starts_with({0}, ?)"
+        rows = self.rows(
+            f"SELECT doc_id FROM indexed WHERE {at.format('locator')} UNION "
+            f"SELECT doc_id FROM documents WHERE {at.format('locator')} UNION "
+            f"SELECT doc_id FROM ledger WHERE {at.format('detail')} OR contains(detail, ?)",
+            [*ends * 3, f"!{url}: "],
+        )
+        page = re.compile(rf"(.*!)?{re.escape(url)}( .*)?", re.DOTALL)
+        known = ((row["doc_id"], self.identity(row["doc_id"])["locator"]) for row in rows)
+        return [doc_id for doc_id, locator in known if locator and page.fullmatch(locator)]
 
     @property
     def sources(self) -> list[str]:

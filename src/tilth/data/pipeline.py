@@ -162,6 +162,8 @@ class _Divided:
 
 def _divide(config: DataConfig, found: Sequence[Listing], against: Sequence[Listing], shop: Workshop) -> _Divided:
     """From files to documents that have their split."""
+    for said in (note for listing in found for note in listing.notes):
+        shop.say(said)
     collected = shop.run(collect_plan.collect_tasks(config, found))
     for said in (*collect_plan.losses(config, found, collected), *collect_plan.faults(config, collected)):
         shop.say(said)

@@ -1,6 +1,7 @@
 """The job behind `tilth trace`: what became of a document, and which documents a step saw.
 
     trace_document(dataset, name, run) -> dict      verdicts, texts before and after, duplicates, splits, tokens, steps
+    trace_documents(dataset, name, run) -> [dict]   the same of each document that is called so
     trace_step(dataset, run, step) -> dict          the documents of a step
 
 Both answer with plain data, as `--json` prints it. A token is seen by the sample that predicts it: in each epoch by one
@@ -41,44 +42,64 @@ def trace_document(dataset: Dataset, name: str, run: Path | None = None) -> Fact
     Args:
         name: its id, or its locator (a path or URL, as the source has it).
         run: a run that was trained on the dataset: which of its steps saw the document is told too.
+
+    Raises:
+        DataError: none is called so.
+        RecipeError: several are.
     """
     with open_ledger(dataset) as ledger:
-        doc_id = _only(ledger, in_utf8(name))
-        about = ledger.identity(doc_id)
-        cuts = cut_from(about["source"], about["locator"])
-        above = [*cuts]
-        pieces = ledger.pieces(about["source"], about["locator"]) if about["locator"] else []
-        rows = ledger.verdicts([*above, doc_id])
-        shown, (edits, missed) = _verdicts(ledger, rows), _edits(dataset, about, [*above, doc_id], rows)
-        _add_texts(ledger, shown, edits, [*above, doc_id])
-        _add_cuts(shown, cuts)
-        placed = ledger.placed([doc_id, *(piece["doc_id"] for piece in pieces)])
-        splits = _spans(dataset, placed)
-        return {
-            "document": {key: about[key] for key in ("doc_id", "source", "locator", "characters", "text_bytes")}
-            | {key: placed[0][key] if placed else None for key in ("license", "meta")},
-            "part_of": _named(ledger, above),
-            "pieces": _pieces(ledger, about, pieces),
-            "fate": _fate(ledger, doc_id, cut=bool(pieces)),
-            "verdicts": shown,
-            "texts_from": "tasks" if edits is not None else "examples",
-            "texts_missed": missed,
-            "duplicates": _duplicates(ledger, doc_id, rows),
-            "splits": splits,
-            "run": None if run is None else _seen(dataset, run, splits),
-        }
+        found = _called(ledger, name)
+        if len(found) > 1:
+            named = (f"{one['doc_id']} (source {one['source']}, {one['locator']})" for one in found)
+            raise RecipeError(f"{len(found)} documents are called {name}", f"give one of these ids: {', '.join(named)}")
+        return _traced(ledger, found[0], run)
 
 
-def _only(ledger: Ledger, name: str) -> str:
-    found = ledger.find(name) or ledger.find(_as_read(name))
+def trace_documents(dataset: Dataset, name: str, run: Path | None = None) -> list[Facts]:
+    """Everything that is known of each document of a name, by source and locator: those of several sources, and all
+    that WARC files have of one address. DataError where there is none.
+    """
+    with open_ledger(dataset) as ledger:
+        return [_traced(ledger, about, run) for about in _called(ledger, name)]
+
+
+def _called(ledger: Ledger, name: str) -> list[Facts]:
+    found = [ledger.identity(doc_id) for doc_id in _ids(ledger, name)]
     if not found:
         near = ledger.nearest(name)
         remedy = f"did you mean {' or '.join(near)}?" if near else "this dataset knows no document at all"
         raise DataError(f"no document of {ledger.dataset.folder} is called {name}", remedy)
-    if len(found) > 1:
-        named = (f"{about['doc_id']} (source {about['source']})" for about in map(ledger.identity, found))
-        raise RecipeError(f"{name} stands in {len(found)} sources", f"give one of these ids: {', '.join(named)}")
-    return found[0]
+    return sorted(found, key=lambda about: (about["source"] or "", about["locator"] or "", about["doc_id"]))
+
+
+def _ids(ledger: Ledger, name: str) -> list[str]:
+    return ledger.find(in_utf8(name)) or ledger.find(_as_read(name))
+
+
+def _traced(ledger: Ledger, about: Facts, run: Path | None) -> Facts:
+    dataset, doc_id = ledger.dataset, about["doc_id"]
+    cuts = cut_from(about["source"], about["locator"])
+    above = [*cuts]
+    pieces = ledger.pieces(about["source"], about["locator"]) if about["locator"] else []
+    rows = ledger.verdicts([*above, doc_id])
+    shown, (edits, missed) = _verdicts(ledger, rows), _edits(dataset, about, [*above, doc_id], rows)
+    _add_texts(ledger, shown, edits, [*above, doc_id])
+    _add_cuts(shown, cuts)
+    placed = ledger.placed([doc_id, *(piece["doc_id"] for piece in pieces)])
+    splits = _spans(dataset, placed)
+    return {
+        "document": {key: about[key] for key in ("doc_id", "source", "locator", "characters", "text_bytes")}
+        | {key: placed[0][key] if placed else None for key in ("license", "meta")},
+        "part_of": _named(ledger, above),
+        "pieces": _pieces(ledger, about, pieces),
+        "fate": _fate(ledger, doc_id, cut=bool(pieces)),
+        "verdicts": shown,
+        "texts_from": "tasks" if edits is not None else "examples",
+        "texts_missed": missed,
+        "duplicates": _duplicates(ledger, doc_id, rows),
+        "splits": splits,
+        "run": None if run is None else _seen(dataset, run, splits),
+    }
 
 
 def _as_read(name: str) -> str:

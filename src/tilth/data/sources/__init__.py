@@ -16,7 +16,7 @@
     hub.py           data sets of Hugging Face: hub_layout.py (which files), hub_client.py (the hub), hub_stream.py
     deeplake.py      data sets of Deep Lake, exported by deeplake_export.py, a program of its own
     synthetic/       what a model was asked for
-    url.py           one file by http, resumed and verified
+    url.py           one file by http, resumed and verified; clocked.py: in time
     web/             crawls and Common Crawl, kept as WARC; WARC to documents
     python_docs.py   the embedded default; docstrings.py makes its reference pages
     python_questions.py   questions about it, with the answers that its docstrings give

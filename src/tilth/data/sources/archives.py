@@ -168,10 +168,25 @@ def _tar_entries(content: Content) -> Iterator[Entry]:
                 archive.members = []  # type: ignore[attr-defined]  # else it keeps them all
                 if not member.isdir():
                     yield _tar_entry(archive, member)
+                _pass_over(archive, member)
     except (tarfile.TarError, ValueError, OverflowError, RecursionError) as error:
         raise ArchiveError("damaged", f"{str(error) or type(error).__name__}; what follows is not read") from error
     while stream.read(streams.PIECE):  # to the end, where its hash is compared
         pass
+
+
+def _pass_over(archive: Any, member: tarfile.TarInfo) -> None:
+    """Goes on to where the next header is said to stand, but for a byte, which `next` reads. It would go there by
+    itself, and on past the archive's end: for days, where a header states 2**60 bytes.
+    """
+    left = archive.offset - 1 - archive.fileobj.tell()
+    while left > 0:
+        took = len(archive.fileobj.read(min(left, streams.PIECE)))
+        if not took:
+            raise tarfile.ReadError(
+                f"it ends within {ascii(member.name)[:200]}, a file of {member.size} bytes by its header"
+            )
+        left -= took
 
 
 def _tar_entry(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Entry:
