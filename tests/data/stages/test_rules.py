@@ -10,7 +10,7 @@ import regex
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.data.stages.helpers import check_the_contract, cleaned, grows_linearly, run, said, stage
+from tests.data.stages.helpers import check_the_contract, cleaned, grows_linearly, run, said, stage, texts_of
 from tilth.core.config import parse
 from tilth.core.errors import RecipeError
 from tilth.data.stages.patterns import _PLAIN, LineRule, Subject, matching_lines
@@ -85,6 +85,18 @@ def test_a_pattern_without_end_is_stopped_counted_and_kept_or_dropped() -> None:
         assert second.verdicts == ()
         drop = made(name, *rules, timeout_seconds=0.05, on_timeout="drop")
         assert said(drop, BAIT) == [(f"{name}/timeout", "dropped", "0.05")]
+
+
+@pytest.mark.slow
+def test_a_pattern_that_takes_too_much_memory_is_counted_and_the_document_kept_or_dropped() -> None:
+    text = "a" * 4_000_000  # each turn of the group takes some of the library's gigabyte
+    greedy = {"name": "greedy", "pattern": r"(a|b)++"}
+    (kept, fine) = run(made("drop_spans", greedy, timeout_seconds=60), [text, "c ab"])
+    assert texts_of(kept) == [text] and kept.documents[0].meta == {"drop_spans_out_of_memory": True}
+    assert [(v.rule, v.verdict, v.value) for v in kept.verdicts] == [("drop_spans/memory", "changed", "4000000")]
+    assert texts_of(fine) == ["c "]
+    drop = made("drop_spans", greedy, timeout_seconds=60, on_timeout="drop")
+    assert said(drop, text) == [("drop_spans/memory", "dropped", "4000000")]
 
 
 def test_a_pattern_that_is_slow_over_lines_only_still_finds_its_lines() -> None:
