@@ -169,6 +169,16 @@ def test_packed_files_read_like_plain_ones(tmp_path: Path, codec: str) -> None:
     assert texts(read_bytes(tmp_path, packed, "b.txt")) == {"b.txt": text}  # known by its first bytes
 
 
+@pytest.mark.parametrize("codec", ["gz", "xz"])
+@pytest.mark.parametrize("zeros", [1, 512, 600_000])
+def test_zeros_behind_packed_data_are_padding(tmp_path: Path, codec: str, zeros: int) -> None:
+    zeros += -zeros % 4 if codec == "xz" else 0  # its members are multiples of four bytes
+    packed = pack(b"some words", codec) + bytes(zeros) + pack(b" and more", codec) + bytes(zeros)
+    assert texts(read_bytes(tmp_path, packed, f"a.txt.{codec}")) == {f"a.txt.{codec}": "some words and more"}
+    with pytest.raises(DataError, match="cut off or damaged"):
+        read_bytes(tmp_path, packed + b"x", f"b.txt.{codec}")
+
+
 @pytest.mark.parametrize("codec", ["gz", "zst", "bz2", "xz"])
 @pytest.mark.parametrize("kept", [3, 0.5, 0.999])
 def test_truncated_packed_files_are_refused_with_file_and_offset(tmp_path: Path, codec: str, kept: float) -> None:
