@@ -153,7 +153,14 @@ def test_a_page_in_another_encoding_is_counted(html: Extractor) -> None:
     assert rules(html.extract(PAGE.encode() + b"\xff", "b.html")) == [("invalid_utf8", "1")]
 
 
-@pytest.mark.parametrize("raw", [b"", b" \n", b"<html></html>", b"<!-- only -->", b"\0" * 100])
+def test_nuls_in_a_page_are_counted(html: Extractor) -> None:
+    found = html.extract(PAGE.replace("Paragraph 3", "Para\0graph\0 3").encode(), "a.html")
+    assert "Paragraph 3 says" in (found.text or "") and rules(found) == [("nul", "2")]
+    assert found.faults[0].detail == "a.html: NUL characters removed"
+    assert rules(html.extract(b"\0" * 100, "b.html")) == [("nul", "100"), ("empty", "0")]
+
+
+@pytest.mark.parametrize("raw", [b"", b" \n", b"<html></html>", b"<!-- only -->", b"\x01" * 100])
 def test_a_page_without_text_is_empty(html: Extractor, raw: bytes) -> None:
     found = html.extract(raw, "a.html")
     assert found.text is None and rules(found) == [("empty", "0")]

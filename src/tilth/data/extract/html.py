@@ -29,6 +29,8 @@ _NO_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 def parse(raw: bytes, options: dict[str, Any]) -> Extracted:
     """The page's main text, title, date and licence; `empty` when there is no text, `too_deep` for a hostile tree."""
     text, faults = decode(raw, options["charset"])
+    if nuls := text.count("\0"):  # the tree cannot hold them; nor other controls, which a browser shows no more
+        faults.append(Fault("nul", str(nuls), "NUL characters removed"))
     tree = _tree(text)
     if isinstance(tree, Fault):
         return Extracted(None, faults=(*faults, tree))
