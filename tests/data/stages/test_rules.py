@@ -204,6 +204,10 @@ EXAMPLES: dict[str, tuple[list[str], list[str]]] = {
             "Go!‹ (OOC: sorry, my cat)› \nYes",
             "‹[ooc who rolls?]›",
             "so‹   (ooc that (really) hurt)›.",
+            "He nods.‹ [ooc] this [/ooc]› She",
+            "‹[OOC]two lines,\n[both]\n\ngone[/OOC]›\nYes",
+            "‹(ooc)he (too)(/ooc)› says so [/ooc]",
+            "‹[ooc]›" + "far " * 501 + "[/ooc]",
         ],
         [
             "f((x, y)) and set((alpha, beta))",
@@ -374,7 +378,16 @@ def test_ready_made_rules_match_only_what_holds_their_words(name: str) -> None:
 def test_ready_made_rules_take_linear_time(name: str) -> None:
     one = made(READY[name].stage, name, timeout_seconds=20)
     phrase = EXAMPLES[name][0][0].replace("‹", "").replace("›", "")
-    for unit in (phrase.replace("\n", " ") + " ", " ((", " ", "share on ", "all rights reserved. ", "x", "-- \nx\n"):
+    for unit in (
+        phrase.replace("\n", " ") + " ",
+        " ((",
+        " [ooc] a",
+        " ",
+        "share on ",
+        "all rights reserved. ",
+        "x",
+        "-- \nx\n",
+    ):
         assert grows_linearly(one, unit, 50_000), unit
 
 
