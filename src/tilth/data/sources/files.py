@@ -9,8 +9,7 @@
         zip, tar                       each file in it, by these same readers: see archives.py
         hub_stream                     a Parquet file that is not on this machine: see hub_stream.py
         synthetic_…                    what a model wrote: see synthetic/answers.py
-        topics, module                 the embedded Python documentation: see python_docs.py
-        questions                      questions about it: see python_questions.py
+        topics, module, questions      the embedded Python documentation: see python_docs.py, python_questions.py
 
 Memory stays bounded by the longest line or the largest block (see streams.py). Locators: `path` for a whole file,
 `path#bytes=a-b` (first and last byte, as HTTP counts them) for a part of a large one, `path#row=n` for a row of JSON or
@@ -31,6 +30,7 @@ from tilth.data.sources import archives, losses, python_docs, streams
 from tilth.data.sources.arrow_rows import read_arrow
 from tilth.data.sources.config import SourceConfig
 from tilth.data.sources.content import Content, gathered, in_archive, on_disk
+from tilth.data.sources.cookie import as_declared
 from tilth.data.sources.inputs import ARCHIVES, Input, kind_of, split_suffixes
 from tilth.data.sources.intake import Intake, Note
 from tilth.data.sources.languages import LANGUAGES
@@ -151,6 +151,8 @@ def _file(intake: Intake, content: Content, extractors: Extractors) -> Iterator[
         text = streams.as_utf8(content.pieces)
         if text.bom:
             intake.note_file(Note("bom", text.bom, f"{intake.item.locator}: byte order mark removed"))
+        elif intake.meta.get("language") == "python":
+            text = as_declared(intake, text)
         yield from _text(intake, text)
     yield from intake.rest()
 
