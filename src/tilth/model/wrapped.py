@@ -8,7 +8,7 @@
 
 The output layer of their class is made to hand through what it gets, so that the loss can make logits in pieces here
 as well. What a class cannot do is found out, not assumed: when it is loaded its scores are compared with hidden states
-times the output matrix, and when documents are first packed, a packed row with its documents alone.
+times the output matrix, and when documents are first packed, a packed row with its documents alone (wrapped_masks.py).
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from tilth.model.wrapped_config import (
     their_config,
     together,
 )
+from tilth.model.wrapped_masks import Manner, find_manner, prepared
 
 _CLOSE = 1e-3
 
@@ -62,7 +63,8 @@ class WrappedModel(nn.Module):
     def __init__(self, hf: Any, config: WrappedConfig) -> None:
         super().__init__()
         self.hf, self.config = hf, config
-        self._packs: bool | None = None
+        self._manner: Manner | None = None
+        self._tried = False
         self._check_output()
 
     def forward(
@@ -88,11 +90,9 @@ class WrappedModel(nn.Module):
             arguments["position_ids"] = positions_BT
         if token_types_BT is not None:
             arguments["token_type_ids"] = token_types_BT
-        if mask is not None:
-            dtype = self.output_weight.dtype
-            arguments["attention_mask"] = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(
-                ~mask, torch.finfo(dtype).min
-            )
+        if mask is not None and self._manner is not None:
+            causal = self.config.is_causal
+            arguments["attention_mask"] = prepared(self._manner, self.hf, mask, positions_BT, causal=causal)
         with _handing_through(self._output):
             hidden: Tensor = self.hf(**arguments).logits
         if cache is not None:
@@ -148,21 +148,23 @@ class WrappedModel(nn.Module):
     @property
     def packs(self) -> bool:
         """Whether a packed row gives what its documents give alone; tried out once, on seven tokens."""
-        if self._packs is None:
-            self._packs = True  # as long as it is tried
-            self._packs = self.config.takes_documents and self._packed_equals_alone()
-        return self._packs
+        if not self._tried:
+            self._tried = True
+            if self.config.takes_documents:
+                self._manner = find_manner(self.hf, self.config.context_length, self._packed_equals_alone)
+        return self._manner is not None
 
     @torch.no_grad()
-    def _packed_equals_alone(self) -> bool:
-        ids = _some_ids(self.config, 7, self.output_weight.device)
-        documents = torch.tensor([[0, 0, 0, 1, 1, 1, 1]], device=ids.device)
-        positions = torch.tensor([[0, 1, 2, 0, 1, 2, 3]], device=ids.device)
+    def _packed_equals_alone(self, manner: Manner, first: int, second: int) -> bool:
+        self._manner = manner  # as long as it is tried
+        ids = _some_ids(self.config, first + second, self.output_weight.device)
+        documents = torch.tensor([[0] * first + [1] * second], device=ids.device)
+        positions = torch.tensor([[*range(first), *range(second)]], device=ids.device)
         with _evaluating(self), torch.autocast(ids.device.type, enabled=False):
             try:
                 packed = self(ids, positions, document_mask(documents, self.config.is_causal))
-                alone = torch.cat([self(ids[:, :3]), self(ids[:, 3:])], dim=1)
-            except (RuntimeError, ValueError, TypeError, IndexError):
+                alone = torch.cat([self(ids[:, :first]), self(ids[:, first:])], dim=1)
+            except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError):
                 return False  # their class takes no such mask
         return _close(packed, alone)
 
