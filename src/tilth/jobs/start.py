@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from tilth.checkpoint.hf_weights import check_folder, load_checkpoint
-from tilth.checkpoint.safetensors_files import open_folder
+from tilth.checkpoint.safetensors_files import FLOATS, open_folder
 from tilth.checkpoint.store import Checkpoint
 from tilth.checkpoint.tensors import count_elements, load_model, read_tensors
 from tilth.checkpoint.trainable import base_fingerprint, check_base
@@ -38,7 +38,7 @@ from tilth.model.recompute import recompute_layers
 from tilth.model.resize import resize_embeddings
 from tilth.model.transformer import build
 from tilth.model.wrapped import AnyConfig, AnyModel, WrappedModel, build_wrapped, load_wrapped
-from tilth.model.wrapped_config import WrappedConfig, tensor_shapes
+from tilth.model.wrapped_config import WrappedConfig, empty_tensors
 
 
 def base_model(base: Base, device: torch.device, seed: int) -> AnyModel:
@@ -82,11 +82,16 @@ def _check_theirs(place: Place, config: WrappedConfig) -> None:
     knows older ones; what is then missing it finds itself.
     """
     stored = open_folder(place.weights)
-    shapes, held = tensor_shapes(config), sum(tensor.elements for tensor in stored.values())
+    own, held = empty_tensors(config), sum(tensor.elements for tensor in stored.values())
     faults = [
-        f"{name} is {list(tensor.shape)}, not {list(shapes[name])}"
+        f"{name} is {list(tensor.shape)}, not {list(own[name].shape)}"
         for name, tensor in stored.items()
-        if name in shapes and tensor.shape != shapes[name]
+        if name in own and tensor.shape != own[name].shape
+    ]
+    faults += [
+        f"{name} is of the type {tensor.dtype}"
+        for name, tensor in stored.items()
+        if name in own and own[name].is_floating_point() and tensor.dtype not in FLOATS
     ]
     if config.parameters > held:
         faults.append(f"they hold {held:,} numbers, and its class has {config.parameters:,}")
