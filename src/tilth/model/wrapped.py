@@ -14,8 +14,9 @@ times the output matrix, and when documents are first packed, a packed row with 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ from torch import Tensor, nn
 from tilth.core.errors import CheckpointError
 from tilth.model.attention import document_mask
 from tilth.model.config import ModelConfig
+from tilth.model.finite import is_finite, no_number
 from tilth.model.paper import on_paper
 from tilth.model.transformer import Transformer
 from tilth.model.wrapped_config import (
@@ -194,6 +196,7 @@ def load_wrapped(
     device: torch.device | str = "cpu",
     context_length: int | None = None,
     change: Callable[[WrappedConfig], WrappedConfig] = lambda config: config,
+    files: Mapping[str, Path] = MappingProxyType({}),
 ) -> WrappedModel:
     """The model of a folder of any causal or masked architecture that transformers has, in fp32.
 
@@ -201,8 +204,10 @@ def load_wrapped(
         context_length: tokens at once; left out: what its config.json names, which RecipeError demands where it names
             none.
         change: what the recipe wants otherwise (dropout); nothing that changes shapes.
+        files: in which file a tensor is, as far as that is known, for what is said of it.
 
-    CheckpointError when the architecture is unknown there, needs code of its own, or its weights are not all there.
+    CheckpointError when the architecture is unknown there, needs code of its own, or its weights are not all there, or
+    hold what is no finite number.
     """
     config = change(read_wrapped_config(folder, context_length))
     try:
@@ -225,6 +230,9 @@ def load_wrapped(
     faults += [f"{name} does not fit" for name in map(str, info.get("mismatched_keys", ()))]
     if faults:
         raise CheckpointError(f"{folder} is not whole: {'; '.join(sorted(faults)[:5])}", "get the checkpoint again")
+    for name, weight in hf.named_parameters():
+        if not is_finite(weight.detach()):
+            raise no_number(files.get(name, folder), name)
     return WrappedModel(hf.to(device), config)
 
 
