@@ -9,7 +9,7 @@ import random
 import pytest
 
 from tests.jobs.helpers import WORDS
-from tilth.cli.trace_display import print_document
+from tilth.cli.trace_display import print_documents
 from tilth.core.config import parse
 from tilth.data.config import DataConfig
 from tilth.data.dataset import Dataset
@@ -71,9 +71,9 @@ def test_a_piece_is_told_as_characters_of_its_whole_and_not_as_a_change_of_words
     cuts = [verdict for verdict in traced["verdicts"] if verdict["rule"] == "cut"]
     assert [verdict["piece"] for verdict in cuts] == [[int(n) for n in span.split("-")] for span in (outer, inner)]
     assert cuts[0]["characters"] == len(read) and {verdict["after"] for verdict in cuts} == {None}
-    print_document(traced)
+    print_documents([traced])
     said = capsys.readouterr().out
     start, end = cuts[0]["piece"]
     assert f"this piece is characters {start:,} to {end:,} of {len(read):,}" in said and "{+" not in said
-    print_document(trace_document(cut, BOOK))
+    print_documents([trace_document(cut, BOOK)])
     assert f"cut  {cuts[0]['value']} pieces" in (said := capsys.readouterr().out) and "{+" not in said
