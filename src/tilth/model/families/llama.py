@@ -27,7 +27,9 @@ def read_rope(keys: Keys, positions: int, theta: float = 10000.0) -> dict[str, A
     keys.only("partial_rotary_factor", 1.0, default=1.0)
     if not isinstance(table, dict):
         raise keys.refused("rope_scaling", table)
-    return rope_of(keys, {"rope_theta": keys.take("rope_theta", theta), **table}, positions)
+    found = rope_of(keys, {"rope_theta": keys.take("rope_theta", theta), **table}, positions)
+    keys.only("rotary_emb_base", found["rope_theta"], default=found["rope_theta"])  # an older name
+    return found
 
 
 def rope_of(keys: Keys, table: dict[str, Any], positions: int) -> dict[str, Any]:
