@@ -37,6 +37,7 @@ from tilth.cli.options import (
     Sets,
     Workers,
     Workspace,
+    WrappedOption,
     which,
 )
 from tilth.cli.writing import chat, generate
@@ -256,6 +257,7 @@ def evaluate(
     ] = None,
     adapter: AdapterOption = None,
     checkpoint: CheckpointOption = "final",
+    wrapped: WrappedOption = False,
     as_json: Json = False,
 ) -> None:
     """Measure a model by a full pass over held-out text.
@@ -268,7 +270,7 @@ def evaluate(
 
     reading = {key: value for key, value in (("format", format_), ("field", field)) if value is not None}
     say = functools.partial(print, file=sys.stderr)
-    options: Any = {"adapter": adapter, "pseudo_tokens": pseudo_perplexity}
+    options: Any = {"adapter": adapter, "pseudo_tokens": pseudo_perplexity, "wrapped": wrapped or None}
     metrics = evaluate_run(run, data, which(checkpoint), say=say, reading=reading, **options).plain()
     with results():
         print_metrics(metrics)

@@ -157,6 +157,12 @@ def load(
     """
     place = locate(path, which, _checkpoint)
     place.verify()
+    if wrapped and (place.adapter is not None or not place.foreign):
+        raise RecipeError(
+            f"wrapped is for a Hugging Face folder, and {path} is "
+            + ("an adapter, beside the class that it was trained beside" if place.adapter else "in tilth's own format"),
+            "leave it out",
+        )
     if adapter is not None and str(adapter) != "none":
         return _with_adapter(place, Path(adapter), pick_device(device), wrapped)
     found = _load(place, pick_device(device), wrapped)
@@ -195,7 +201,7 @@ def _load_foreign(place: Place, device: torch.device, wrapped: bool | None) -> L
 def _beside_base(place: Place, device: torch.device) -> LanguageModel:
     """The base that an adapter was trained beside, with the adapter put beside it."""
     said = place.base
-    base = open_base(said["from"], said["context_length"], tuple(said["special_tokens"]))
+    base = open_base(said["from"], said["context_length"], tuple(said["special_tokens"]), said.get("wrapped"))
     model = base_model(base, device, said["seed"])
     check_base(said["fingerprint"], base_fingerprint(model), place.weights)
     config = parse(AdapterConfig, said["adapter"], "adapter")
@@ -215,11 +221,13 @@ def _with_adapter(place: Place, folder: Path, device: torch.device, wrapped: boo
     folder = folder / "final" if (folder / "recipe.json").exists() else folder
     if not (folder / ADAPTER_CONFIG).exists():
         raise RecipeError(f"{folder} holds no adapter: no {ADAPTER_CONFIG} there", "name the folder of an adapter")
+    said = read_base(folder) if (folder / BASE_FILE).exists() else None
+    if wrapped is None and said is not None:
+        wrapped = said.get("wrapped")
     found = _load(place, device, wrapped) if place.adapter is None else _base_of(place, device)
     if (folder / "tokenizer_config.json").exists():
         tokenizer, stop_ids = load_tokenizer(folder), found.stop_ids | read_stop_ids(folder)
         found = replace(found, tokenizer=tokenizer, chat=read_chat(folder) or found.chat, stop_ids=stop_ids)
-    said = read_base(folder) if (folder / BASE_FILE).exists() else None
     if said and found.tokenizer.vocab_size > found.config.vocabulary:
         resize_embeddings(found.model, found.tokenizer.vocab_size, said["seed"])
     load_adapter(found.model, folder, name="asked", base=PeftBase(None, base_fingerprint(found.model)))
@@ -231,8 +239,9 @@ def _with_adapter(place: Place, folder: Path, device: torch.device, wrapped: boo
 
 def _base_of(place: Place, device: torch.device) -> LanguageModel:
     """What a run's adapter was trained beside, as it was before the recipe added tokens."""
-    base = open_base(place.base["from"], place.base["context_length"])
-    return _made(base_model(base, device, place.base["seed"]), base.place)
+    said = place.base
+    base = open_base(said["from"], said["context_length"], wrapped=said.get("wrapped"))
+    return _made(base_model(base, device, said["seed"]), base.place)
 
 
 def _checkpoint(folder: Path, which: Which) -> Path:

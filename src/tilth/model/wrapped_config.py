@@ -24,11 +24,9 @@ from torch import nn
 
 from tilth.core.config import Config
 from tilth.core.errors import CheckpointError, RecipeError
-from tilth.model.families import read_json_config
+from tilth.model.families import WRAPPED_CONTEXT, read_json_config
 
 _LENGTHS = ("max_position_embeddings", "n_positions", "seq_length", "max_sequence_length", "n_ctx")
-_CONTEXT = "tilth_context_length"
-"""The key of config.json under which a model that tilth trained keeps how many tokens it reads at once."""
 _MOST_LAYERS = 2000
 _NEVER = ("auto_map", "attn_implementation", "_attn_implementation", "experts_implementation", "use_kernels")
 """Keys that name code to be run or fetched (kernels are code, too); the class is complete without them."""
@@ -66,7 +64,7 @@ class WrappedConfig(Config):
     def written(self) -> dict[str, Any]:
         """config.json of this model: as it was, with what a run has changed."""
         kept = {key: value for key, value in self.values.items() if key not in {*_NEVER, "dtype"}}
-        return {**kept, "vocab_size": self.vocab_size, "torch_dtype": "float32", _CONTEXT: self.context_length}
+        return {**kept, "vocab_size": self.vocab_size, "torch_dtype": "float32", WRAPPED_CONTEXT: self.context_length}
 
     def with_dropout(self, dropout: float, attention: float) -> WrappedConfig:
         """With the dropout of a recipe in place of the checkpoint's own, whatever its class calls it; no layer is ever
@@ -199,7 +197,7 @@ def _their_values(config: WrappedConfig) -> dict[str, Any]:
 
 def _length(theirs: Any, asked: int | None, place: Path) -> int:
     stated = next((n for name in _LENGTHS if isinstance(n := getattr(theirs, name, None), int) and n > 0), None)
-    length = asked or getattr(theirs, _CONTEXT, None) or stated
+    length = asked or getattr(theirs, WRAPPED_CONTEXT, None) or stated
     if not isinstance(length, int):
         raise RecipeError(f"{place} names no longest context", "set model.context_length")
     if stated is not None and length > stated:

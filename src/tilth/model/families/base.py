@@ -17,6 +17,9 @@ from tilth.core.faults import short
 from tilth.model.config import ModelConfig
 
 MOST_LAYERS = 10_000
+USE_WRAPPED = (
+    "use transformers' own class: model.wrapped: true in a recipe, --wrapped with a command, wrapped=True in Python"
+)
 
 # What says how a model is run, decoded, fine-tuned or stored, not what it computes; and what published files carry that
 # transformers reads nowhere.
@@ -30,7 +33,7 @@ _HARMLESS = re.compile(
     |exponential_decay_length_penalty|early_stopping|remove_invalid_values|reorder_and_upcast_attn|n_ctx
     |cross_attention_hidden_size|attn_implementation|use_flash_attn|neftune_noise_alpha|xla_device
     |is_llama_config|transformers\.js_config|predict_special_tokens
-    |seq_length|max_seq_len|max_seq_length|max_sequence_length|model_max_length""",
+    |tilth_context_length|seq_length|max_seq_len|max_seq_length|max_sequence_length|model_max_length""",
     re.VERBOSE,
 )
 
@@ -96,7 +99,7 @@ class Keys:
         """The error for a value that would change what the model computes, and that cannot be honoured."""
         return CheckpointError(
             f"{self.place}: {key} is {short(value)}, which tilth's own model does not compute",
-            "use it through transformers' own class (wrapped), or another checkpoint",
+            f"{USE_WRAPPED}; or use another checkpoint",
         )
 
     def finish(self) -> None:
@@ -113,7 +116,7 @@ class Keys:
                 )
             raise CheckpointError(
                 f"{self.place}: {key} is {short(value)}, which may change what the model computes",
-                "take the key out of the file if it changes nothing, or use transformers' own class (wrapped)",
+                f"take the key out of the file if it changes nothing; or {USE_WRAPPED}",
             )
 
 
