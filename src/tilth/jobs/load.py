@@ -35,6 +35,7 @@ from tilth.jobs.places import BASE_FILE, Place, Which, locate, read_base, read_c
 from tilth.jobs.start import base_model, check_fits, wrapped_model
 from tilth.model.adapter_config import AdapterConfig
 from tilth.model.adapters import adapter_names, apply_adapter, choose, quantize_layers
+from tilth.model.families import WRAPPED_CONTEXT
 from tilth.model.resize import resize_embeddings
 from tilth.model.transformer import build
 from tilth.model.wrapped import AnyConfig, AnyModel
@@ -67,7 +68,10 @@ class LanguageModel:
         context holds, or one that the model has no row for.
         """
         if not 0 < len(ids) <= self.config.context_length:
-            raise DataError(f"{len(ids)} ids; the model takes 1 to {self.config.context_length}", "give a part of them")
+            raise DataError(
+                f"{len(ids)} ids; the model takes 1 to {self.config.context_length}",
+                f"give a part of them{self._longer()}",
+            )
         check_ids(self.model, ids)
         device = self.model.output_weight.device
         hidden = self.model(torch.tensor([list(ids)], device=device))
@@ -114,9 +118,15 @@ class LanguageModel:
         if len(ids) >= window:
             raise DataError(
                 f"the conversation has {len(ids)} tokens; the model reads and writes {window} in all",
-                "leave out its oldest messages",
+                f"leave out its oldest messages{self._longer()}",
             )
         return ids, replace(options, stop_ids=options.stop_ids | ends)
+
+    def _longer(self) -> str:
+        """What to say beside where the context ends at a number that only tilth named."""
+        if not getattr(self.config, "assumed", False):
+            return ""
+        return f'; or name a longer context in {self.path / "config.json"}, which has none: "{WRAPPED_CONTEXT}": NUMBER'
 
     def chat_encoder(self) -> ChatEncoder:
         """Renders conversations, to be closed; RecipeError where the model has no chat template."""

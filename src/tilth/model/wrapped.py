@@ -196,8 +196,7 @@ def load_wrapped(
     """The model of a folder of any causal or masked architecture that transformers has, in fp32.
 
     Args:
-        context_length: tokens at once; left out: what its config.json names, which RecipeError demands where it names
-            none.
+        context_length: tokens at once; left out: what its config.json names, or its tokenizer, or 2,048.
         change: what the recipe wants otherwise (dropout); nothing that changes shapes.
 
     CheckpointError when the architecture is unknown there, needs code of its own, or its weights are not all there.
