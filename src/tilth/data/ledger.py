@@ -22,6 +22,7 @@ import pyarrow as pa
 
 from tilth.data.dataset import Dataset
 from tilth.data.document import make_doc_id
+from tilth.data.naming import beginnings
 from tilth.data.tasks.dedup import CLUSTERS_SCHEMA
 from tilth.data.tasks.examples import EXAMPLES_SCHEMA
 
@@ -159,7 +160,7 @@ class Ledger:
         if split:
             return {**unknown, **split[0]}
         for row in self.verdicts([doc_id]):
-            for locator in _beginnings(row["detail"]):
+            for locator in beginnings(row["detail"]):
                 for source in self.sources:
                     if make_doc_id(source, locator) == doc_id:
                         return {**unknown, "doc_id": doc_id, "source": source, "locator": locator}
@@ -218,10 +219,3 @@ def wholes(source: str | None, locator: str | None) -> list[str]:
         locator = locator[: found.start()]
         ids.insert(0, make_doc_id(source, locator))
     return ids
-
-
-def _beginnings(detail: str) -> Iterator[str]:
-    """What a detail may begin with as a locator: all of it, and up to each `: `."""
-    yield detail
-    for found in re.finditer(": ", detail):
-        yield detail[: found.start()]
