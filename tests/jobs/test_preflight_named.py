@@ -72,3 +72,13 @@ def test_copies_are_named(tmp_path: Path, cli: Cli) -> None:
     rows = [same.get(number, chat(number)) for number in range(1, 41)]
     recipe(tmp_path, {"rows.jsonl": rows}, deduplicate="none", split={"validation": 0.0})
     assert "(rows.jsonl:8, rows.jsonl:9)" in warnings(cli)[0]["duplicates"]
+
+
+@pytest.mark.parametrize("by", ["document", "auto"])
+def test_rows_without_answers_are_told_before_an_empty_split(tmp_path: Path, cli: Cli, by: str) -> None:
+    question = {"messages": [{"role": "user", "content": "well?"}]}
+    recipe(tmp_path, {"rows.jsonl": [question] * 30}, split={"validation": 0.1, "by": by})
+    said = ("encode/no_answer dropped 30", "rows.jsonl:1: no message is of the assistant", "at the rows")
+    cli("check", "r.yaml").expect_fault(2, *said)
+    cli("train", "r.yaml").expect_fault(3, *said)
+    cli("check", "r.yaml", sets=["data.chat.train_on=all"]).expect_fault(2, "the split leaves")

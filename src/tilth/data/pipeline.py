@@ -27,7 +27,7 @@ from tilth.core.tasks import Done, Task
 from tilth.data import clean_plan, collect_plan, compare_plan, leak_plan, token_plan
 from tilth.data.clean_plan import clean_parts
 from tilth.data.config import DataConfig, SplitConfig
-from tilth.data.conversations import Encoder, check_encoded
+from tilth.data.conversations import Encoder, check_encoded, check_refused
 from tilth.data.dataset import DATASET_VERSION, Dataset, Origin, altered, assemble, damage, dataset_folder
 from tilth.data.sources import Listing, list_inputs
 from tilth.data.stages import build_stages, limits
@@ -102,7 +102,7 @@ def prepare(
     downloads = shop.workspace / "downloads"
     found = listings or [list_inputs(source, base, downloads) for source in config.sources]
     against = against or [list_inputs(source, base, downloads) for source in config.decontaminate.against]
-    divided = _divide(config, found, against, shop)
+    divided = _divide(config, found, against, shop, encoder)
     trained, encodings = _encodings(config, tokenizer, divided, shop, encoder)
     stages, more = divided.stages, {"decontamination": divided.apart.facts}
     final = dataset_folder(shop.workspace, name, trained.task, encodings, stages, more)
@@ -159,7 +159,9 @@ class _Divided:
         return [Origin(c.part.folder / c.part.name, c.part.stages, c.digests.folder) for c in self.cleaned]
 
 
-def _divide(config: DataConfig, found: Sequence[Listing], against: Sequence[Listing], shop: Workshop) -> _Divided:
+def _divide(
+    config: DataConfig, found: Sequence[Listing], against: Sequence[Listing], shop: Workshop, encoder: Encoder | None
+) -> _Divided:
     """From files to documents that have their split."""
     collected = shop.run(collect_plan.collect_tasks(config, found))
     for said in (*collect_plan.losses(config, found, collected), *collect_plan.faults(config, collected)):
@@ -181,6 +183,8 @@ def _divide(config: DataConfig, found: Sequence[Listing], against: Sequence[List
         # A book in pieces is many documents and one group, which is drawn as a whole.
         shop.say("drawing documents leaves a split without any: the end of each source's text is held out instead")
         assigned = assign_splits(config.split.model_copy(update={"by": "tail"}), cleaned, compared, shop)
+    if encoder is not None and _empty(config.split, assigned):  # what is wrong with the rows comes first
+        check_refused([done.folder / name for done, name in parts], encoder)
     _every_split(config.split, assigned)
     return _Divided(collected, cleaned, compared, assigned, keep_apart(config, cleaned, assigned, items, shop))
 
