@@ -181,6 +181,13 @@ def test_a_shorter_context_keeps_the_positions_of_the_weights() -> None:
         ModelConfig(context_length=64, max_position_embeddings=32)
 
 
+def test_what_dynamic_scaling_says_of_the_first_training_goes_out_again(tmp_path: Path) -> None:
+    rope = {"rope_type": "dynamic", "factor": 2.0, "original_max_position_embeddings": 32}
+    config = read_hf_config(written("llama", tmp_path, rope_parameters={"rope_theta": 1e4, **rope})).config
+    assert write_hf_config(config)["rope_scaling"] == rope
+    assert config.context_length == 40, "as its class has it: up to max_position_embeddings nothing changes"
+
+
 def test_old_runs_still_load() -> None:
     old = {"context_length": 16, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
            "hidden_size": 32, "intermediate_size": 128, "position": "rotary", "rope_theta": 10000.0, "norm": "rmsnorm",

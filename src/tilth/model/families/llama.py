@@ -47,8 +47,8 @@ def rope_of(keys: Keys, table: dict[str, Any], positions: int) -> dict[str, Any]
         return {"rope_theta": float(theta)}
     if kind in ("llama3", "yarn"):
         table.setdefault("original_max_position_embeddings", positions)
-    else:
-        table.pop("original_max_position_embeddings", None)  # neither uses it
+    elif kind == "linear":
+        table.pop("original_max_position_embeddings", None)  # it does not use it
     return {"rope_theta": float(theta), "rope_scaling": {"rope_type": kind, **table}}
 
 
