@@ -62,6 +62,11 @@ class LanguageModel:
     chat: ChatFormat | None = None
     stop_ids: frozenset[int] = frozenset()
 
+    @property
+    def called(self) -> str:
+        """What errors call it."""
+        return f"the model in {self.path}"
+
     @torch.no_grad()
     def logits(self, ids: list[int]) -> npt.NDArray[np.float32]:
         """Scores of the next token after each of `ids`, float32 [T, V]; DataError when there are more than the
@@ -72,7 +77,7 @@ class LanguageModel:
                 f"{len(ids)} ids; the model takes 1 to {self.config.context_length}",
                 f"give a part of them{self._longer()}",
             )
-        check_ids(self.model, ids)
+        check_ids(self.model, ids, self.called)
         device = self.model.output_weight.device
         hidden = self.model(torch.tensor([list(ids)], device=device))
         result: npt.NDArray[np.float32] = self.model.logits(hidden)[0].float().cpu().numpy()
@@ -109,7 +114,7 @@ class LanguageModel:
         as of `generate`.
         """
         self.check_writes()
-        options = replace(options, stop_ids=options.stop_ids | self.stop_ids)
+        options = replace(options, stop_ids=options.stop_ids | self.stop_ids, model=self.called)
         if isinstance(prompt, str):
             return prompt, options
         with self.chat_encoder() as encoder:
