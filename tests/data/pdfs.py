@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
+
 
 def make_pdf(pages: list[str], *, title: str = "", encrypted: bool = False) -> bytes:
     """A PDF with one line of text for each line of each page (PDF 32000-1, section 7.5)."""
@@ -24,6 +26,15 @@ def make_pdf(pages: list[str], *, title: str = "", encrypted: bool = False) -> b
         objects.append(b"<< /Filter /Standard /V 1 /R 2 /P -4 /O <%s> /U <%s> >>" % (b"41" * 32, b"42" * 32))
         trailer += b" /Encrypt %d 0 R /ID [<00> <00>]" % len(objects)
     return _assembled(objects, trailer)
+
+
+def drawn(content: bytes) -> bytes:
+    """A PDF of one page with that content, packed."""
+    stream = zlib.compress(content)
+    objects = [b"<< /Type /Catalog /Pages 2 0 R >>", b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>"]
+    objects.append(b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents 4 0 R /Resources << >> >>")
+    objects.append(b"<< /Filter /FlateDecode /Length %d >>\nstream\n%s\nendstream" % (len(stream), stream))
+    return _assembled(objects, b"")
 
 
 def _escaped(text: str) -> bytes:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.data.pdfs import make_pdf
+from tests.data.pdfs import drawn, make_pdf
 from tilth.core.errors import RecipeError
 from tilth.data.extract import ExtractConfig, Extracted, Extractor
 from tilth.data.extract import extractor as module
@@ -71,6 +71,42 @@ def test_a_paragraph_is_a_line_however_its_source_is_wrapped_and_code_keeps_its_
     )
 
 
+BY_SA = "https://creativecommons.org/licenses/by-sa/4.0/"
+
+
+def ld_json(value: str) -> str:
+    return f'<script type="application/ld+json">{value}</script>'
+
+
+@pytest.mark.parametrize(
+    ("head", "license"),
+    [
+        (f'<link rel="License nofollow" href="{BY_SA}">', "CC BY-SA 4.0"),
+        ('<link rel="license" href="https://host.org/terms">', "https://host.org/terms"),
+        ('<link rel="stylesheet" href="license.css">', None),
+        (ld_json(f'{{"@type": "NewsArticle",\n"license": "{BY_SA}"}}'), "CC BY-SA 4.0"),
+        (ld_json('{"@graph": [7, {"@type": ["WebPage"], "license": {"@type": "X", "name": "MIT"}}]}'), "MIT"),
+        (ld_json('[{"@type": "WebPage", "license": [{"url": "https://host.org/l"}, "b"]}]'), "https://host.org/l"),
+        (ld_json(f'{{"@type": "ImageObject", "license": "{BY_SA}"}}'), None),
+        (ld_json('{"@type": "WebPage", "license": '), None),
+        (ld_json("[" * 100_000), None),
+        ('<meta name="DC.rights" content="All\nrights reserved">', "All rights reserved"),
+        ('<meta name="dc.rights" content="mine"><meta name="dcterms.license" content="CC0">', "CC0"),
+        (
+            '<meta property="dcterms:license" content="https://creativecommons.org/publicdomain/zero/1.0/">',
+            "CC ZERO 1.0",
+        ),
+        ('<meta name="dcterms.license" content=" "><link rel="license">', None),
+        ('<meta name="license" content="to drive">', None),
+    ],
+)
+def test_a_licence_is_found_where_no_reader_sees_it(html: Extractor, head: str, license: str | None) -> None:
+    page = PAGE.replace("</head>", f"{head}</head>")
+    assert html.extract(page.encode(), "a.html").license == "CC BY-SA 4.0", "what the page shows comes first"
+    unseen = page.replace('<a rel="license"', "<a").replace(f'href="{BY_SA}">CC BY-SA', 'href="/b">no')
+    assert html.extract(unseen.encode(), "a.html").license == license
+
+
 @pytest.mark.slow
 def test_options_reach_trafilatura(html: Extractor) -> None:
     table = "<table><tr><td>cell one is here</td><td>cell two is here</td></tr></table>"
@@ -117,7 +153,14 @@ def test_a_page_in_another_encoding_is_counted(html: Extractor) -> None:
     assert rules(html.extract(PAGE.encode() + b"\xff", "b.html")) == [("invalid_utf8", "1")]
 
 
-@pytest.mark.parametrize("raw", [b"", b" \n", b"<html></html>", b"<!-- only -->", b"\0" * 100])
+def test_nuls_in_a_page_are_counted(html: Extractor) -> None:
+    found = html.extract(PAGE.replace("Paragraph 3", "Para\0graph\0 3").encode(), "a.html")
+    assert "Paragraph 3 says" in (found.text or "") and rules(found) == [("nul", "2")]
+    assert found.faults[0].detail == "a.html: NUL characters removed"
+    assert rules(html.extract(b"\0" * 100, "b.html")) == [("nul", "100"), ("empty", "0")]
+
+
+@pytest.mark.parametrize("raw", [b"", b" \n", b"<html></html>", b"<!-- only -->", b"\x01" * 100])
 def test_a_page_without_text_is_empty(html: Extractor, raw: bytes) -> None:
     found = html.extract(raw, "a.html")
     assert found.text is None and rules(found) == [("empty", "0")]
@@ -222,6 +265,16 @@ def test_a_document_that_asks_for_too_much_memory_is_dropped_and_the_next_one_re
         found = extractor.extract(large, "large.html")
         assert found.text is None and rules(found) == [("memory", "")]
         assert extractor.extract(PAGE.encode(), "b.html").text
+
+
+@pytest.mark.slow
+def test_and_so_is_a_pdf_that_does() -> None:
+    pytest.importorskip("pypdfium2")
+    with Extractor("pdf", ExtractConfig(memory=256 << 20)) as extractor:
+        found = extractor.extract(drawn(b"q " * 2_000_000), "a.pdf")
+        assert found.text is None and rules(found) == [("memory", "")]
+        assert "more memory than it may have" in found.faults[0].detail
+        assert extractor.extract(make_pdf(["words"]), "b.pdf").text == "words"
 
 
 @pytest.mark.slow

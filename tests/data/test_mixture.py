@@ -91,6 +91,7 @@ def test_weights_that_are_nearly_one_are_one() -> None:
         ({"code": {"weight": 0.9}}, {"run_tokens": 10**7}, r"9,000,000 tokens of the run are from code.*9\.00 epochs"),
         ({"code": {"weight": 0.9}}, {"context_length": 10**6}, "code has 1,000,000 tokens .* needs 1,000,001"),
         ({"code": {"weight": 0.9}}, {"held": {**HELD, "code": 0}}, "code has 0 tokens .* one sample needs 513"),
+        ({"code": {"epochs": 2}}, {"held": {**HELD, "code": 0}}, "code has 0 tokens .* one sample needs 513"),
         ({"code": {"epochs": 3}, "*": {"weight": 0.5}}, {"held": {**HELD, "code": 0}}, "code hold no token"),
     ],
 )  # fmt: skip

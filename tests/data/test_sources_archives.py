@@ -9,6 +9,7 @@ import io
 import lzma
 import re
 import tarfile
+import time
 import tracemalloc
 import zipfile
 from collections.abc import Callable, Iterator
@@ -274,6 +275,22 @@ def test_a_tar_cut_anywhere_loses_nothing_silently(tmp_path: Path) -> None:
         assert len(texts(outcomes)) == whole
         if whole < 5 and (cut % 1536 or not cut):  # at a border between entries nothing tells that more came
             assert dropped(outcomes)[-1][0] == "damaged"
+
+
+@pytest.mark.parametrize("size", [1 << 39, 1 << 45, 1 << 60])
+@pytest.mark.parametrize("name", ["huge.txt", "huge.bin"])
+def test_a_tar_that_states_more_than_it_has_ends_where_it_ends(tmp_path: Path, name: str, size: int) -> None:
+    huge = tarfile.TarInfo(name)
+    huge.size = size  # more than eight octal digits hold: in base 256
+    raw = make_tar({"good.txt": b"good"})[:1024] + huge.tobuf(tarfile.GNU_FORMAT) + b"abc"
+    started = time.process_time()
+    outcomes = read(tmp_path / "a.tar", raw)
+    assert time.process_time() - started < 2
+    assert texts(outcomes) == {"a.tar!good.txt": "good"}
+    refused = [rule for rule, _ in dropped(outcomes)]
+    said = {"huge.txt": [], "huge.bin": ["unknown_suffix"]}[name] if size < archives.MOST_BYTES else ["bomb"]
+    assert refused == [*said, "damaged"]
+    assert re.split("[!:]", lost(outcomes)[0])[0] == "a.tar"
 
 
 def test_a_tar_with_garbage_between_entries_is_damaged(tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ from tilth.core.errors import DataError
 from tilth.data.document import Outcome, documents_table
 from tilth.data.sources import SourceConfig, list_inputs, read_input, streams
 from tilth.data.sources.csv_records import records
+from tilth.data.sources.files import read_rows
+from tilth.data.sources.unusable import Unusable
 
 
 def read(folder: Path, raw: bytes | str, name: str, **data: Any) -> list[Outcome]:
@@ -247,8 +249,51 @@ def test_a_csv_record_beyond_the_limit_is_left_out(tmp_path: Path, monkeypatch: 
     outcomes = read(tmp_path, raw, "a.csv")
     assert said(outcomes) == [("too_long", "dropped", "153"), ("too_long", "dropped", "301")]
     assert texts(outcomes) == {"a.csv:2": "one\nrecord", "a.csv:35": "plain", "a.csv:37": "last"}
-    with pytest.raises(DataError, match=r"b\.csv:3: a quote is opened here and never closed.*\(151 bytes\)"):
+    with pytest.raises(DataError, match=r"b\.csv:3: a quote is opened here and never closed.*\(151 bytes, 30 lines\)"):
         read(tmp_path, "text\nfirst\n" + long[:-1], "b.csv")
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv"])
+def test_an_open_quote_that_takes_in_too_much_of_a_file_is_no_bad_row(tmp_path: Path, name: str) -> None:
+    by = "\t" if name.endswith("tsv") else ","
+    rows = [f"{number}{by}a text" for number in range(1000)]
+    rows[150] = f'150{by}"a text'
+    with pytest.raises(DataError) as caught:
+        read(tmp_path, f"id{by}text\n" + "\n".join(rows), name)
+    assert f"{name}:152: a quote is opened here and never closed" in caught.value.message
+    assert "(9351 bytes, 850 lines)" in caught.value.message and "double the quotes" in caught.value.remedy
+    outcomes = read(tmp_path, f"id{by}text\n" + "\n".join(rows), name, max_bad_rows=1)
+    assert len(texts(outcomes)) == 150 and said(outcomes) == [("open_quote", "dropped", "9351")]
+
+
+def test_an_open_quote_that_takes_in_little_of_a_file_is_a_bad_row(tmp_path: Path) -> None:
+    rows = ['"two\nlines"'] * 1000
+    end = '"open\n' + "x\n" * 15  # as many lines as eight rows have
+    outcomes = read(tmp_path, "\n".join(["text", *rows, end]), "a.csv")
+    assert len(texts(outcomes)) == 1000 and said(outcomes) == [("open_quote", "dropped", "36")]
+    assert "a.csv:2002: a quote is opened and never closed, 36 bytes and 16 lines to the end" in str(outcomes[-1])
+    with pytest.raises(DataError, match=r"a\.csv:2002: a quote is opened here and never closed"):
+        read(tmp_path, "\n".join(["text", *rows, end + "x\n" * 15]), "a.csv")
+
+
+def test_a_stray_quote_that_is_closed_later_is_noted(tmp_path: Path) -> None:
+    rows = [f"{number},a text" for number in range(900)]
+    rows[20], rows[140] = '20,"a text', '140,and "more" text'
+    rows[300], rows[310] = '300,"a text', '310,"few are no wonder"'
+    (tmp_path / "a.csv").write_text("\n".join(["id,text", *rows]))
+    config = parse(SourceConfig, {"path": "a.csv"})
+    (item,) = list_inputs(config, tmp_path, tmp_path)
+    unusable = Unusable()
+    outcomes = [found for found in read_rows(item, config, unusable=unusable) if isinstance(found, Outcome)]
+    assert said(outcomes)[0] == ("many_lines", "changed", "121") and texts(outcomes)["a.csv:22"].count("\n") == 120
+    assert unusable.plain()["rows"] == 1 and "takes in 121 lines within quotes" in unusable.plain()["first"][0]
+    assert "(a.csv:22)" in unusable.plain()["first"][0]
+
+
+@pytest.mark.parametrize("heights", [[150] * 20, [1, 2] * 20 + [150], [1] * 5 + [150] * 20, [1] * 40 + [99]])
+def test_long_texts_are_no_wonder_where_others_are_long_too(tmp_path: Path, heights: list[int]) -> None:
+    raw = "text\n" + "".join('"' + "\n".join(["line"] * height) + '"\n' for height in heights)
+    assert said(read(tmp_path, raw, "a.csv")) == []
 
 
 def test_a_csv_record_without_end_is_not_held_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:

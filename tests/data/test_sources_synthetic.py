@@ -130,40 +130,6 @@ def test_requests_about_documents(server: ChatServer, tmp_path: Path) -> None:
         read(server, tmp_path, documents={"path": "none.jsonl"}, requests=1, **keys)
 
 
-def pair(question: Any, answer: Any) -> dict[str, Any]:
-    return {"question": question, "answer": answer}
-
-
-@pytest.mark.parametrize(
-    ("content", "pairs", "rules"),
-    [
-        (json.dumps([pair("a?", "b"), pair("c?", "d")]), 2, []),
-        ("```json\n" + json.dumps([pair("a?", "b")]) + "\n```", 1, []),
-        (json.dumps({"pairs": [pair("a?", "b")]}), 1, []),
-        (json.dumps(pair("a?", "b")), 1, []),
-        (json.dumps([pair("a?", "b"), pair("", "b"), pair("a", 3), "x"]), 1, ["bad_pair"] * 3),
-        (json.dumps([pair("a\ud800?", "b\0")]), 1, ["surrogate"]),
-        ("Sure! Here are the pairs:", 0, ["not_pairs"]),
-        ("[" * 100_000, 0, ["not_pairs"]),
-        ("[]", 0, ["not_pairs"]),
-        ("7", 0, ["not_pairs"]),
-        (" \n", 0, ["empty"]),
-    ],
-)
-def test_pairs(server: ChatServer, tmp_path: Path, content: str, pairs: int, rules: list[str]) -> None:
-    server.write = lambda body: content
-    outcomes = read(server, tmp_path, make="pairs", requests=1)
-    documents = [o.document for o in outcomes if o.document]
-    assert [rule for rule, _ in said(outcomes)] == rules and len(documents) == pairs
-    assert "JSON array" in server.seen[0].asked
-    for document in documents:
-        first, second = document.meta["messages"]
-        assert (first["role"], second["role"]) == ("user", "assistant")
-        assert document.text == f"user: {first['content']}\n\nassistant: {second['content']}"
-        assert document.group == documents[0].group and document.meta["provenance"]["request"] == 1
-    assert documents_table(documents).num_rows == pairs
-
-
 @pytest.mark.parametrize(
     ("finish", "content", "expected"),
     [

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import json
 import lzma
 import re
+import tokenize
 import tracemalloc
 import zlib
 from collections.abc import Iterator
@@ -151,6 +153,51 @@ def test_faults_in_utf16_are_counted(tmp_path: Path) -> None:
     assert said(outcomes) == [("bom", "changed", "utf-16-le"), ("invalid_utf8", "changed", "2")]
 
 
+@pytest.mark.parametrize(
+    ("cookie", "encoding", "python"),
+    [
+        ("# -*- coding: latin-1 -*-", "iso8859-1", "iso-8859-1"),
+        ("#!/usr/bin/python\r\n# vim: set fileencoding=cp1251 :", "cp1251", "cp1251"),
+        ("\f\n  #coding=koi8-r", "koi8-r", "koi8-r"),
+        ("# coding: euc_jp", "euc_jp", "euc_jp"),
+        ("x = 1\n# coding: latin-1", "utf-8", "utf-8"),
+        ("\n\n# coding: latin-1", "utf-8", "utf-8"),
+        ("s = '# coding: latin-1'", "utf-8", "utf-8"),
+        ("# coding: UTF_8", "utf-8", "utf-8"),
+    ],
+)
+def test_source_files_of_python_are_read_as_they_declare(
+    tmp_path: Path, cookie: str, encoding: str, python: str
+) -> None:
+    word = {"koi8-r": "слово", "cp1251": "слово", "euc_jp": "言葉"}.get(encoding, "été")
+    source = f"{cookie}\ns = '{word}'\n"
+    raw = source.encode(encoding)
+    assert tokenize.detect_encoding(io.BytesIO(raw).readline)[0] == python
+    for name in ("a.py", "b.pyi"):
+        outcomes = read_bytes(tmp_path, raw, name)
+        assert texts(outcomes) == {name: source}
+        assert said(outcomes) == ([] if encoding == "utf-8" else [("charset", "changed", encoding)])
+    (other,) = read_bytes(tmp_path, raw, "c.sh")
+    assert not any(verdict.rule == "charset" for verdict in other.verdicts), "no file of Python's"
+
+
+@pytest.mark.parametrize("name", ["klingon", "rot13", "zip", "utf-16", "unicode_escape", "cp037"])
+def test_what_is_no_encoding_of_source_files_is_noted(tmp_path: Path, name: str) -> None:
+    outcomes = read_bytes(tmp_path, f"# coding: {name}\ns = '\\u00e9é'\n".encode(), "a.py")
+    assert texts(outcomes) == {"a.py": f"# coding: {name}\ns = '\\u00e9é'\n"}
+    assert said(outcomes) == [("unknown_charset", "changed", name)]
+
+
+def test_what_a_declared_encoding_lacks_is_counted(tmp_path: Path) -> None:
+    outcomes = read_bytes(tmp_path, b"# coding: cp1252\ns = '\xe9\x81'\n", "a.py")
+    assert texts(outcomes) == {"a.py": "# coding: cp1252\ns = 'é\ufffd'\n"}
+    assert said(outcomes) == [("charset", "changed", "cp1252"), ("invalid_utf8", "changed", "1")]
+    assert "as UTF-8 (it is cp1252)" in outcomes[0].verdicts[1].detail
+    assert said(read_bytes(tmp_path, b"\xef\xbb\xbf# coding: latin-1\n\xc3\xa9 = 1", "a.py")) == [
+        ("bom", "changed", "utf-8")
+    ]
+
+
 def pack(data: bytes, codec: str) -> bytes:
     if codec == "gz":
         return gzip.compress(data)
@@ -167,6 +214,16 @@ def test_packed_files_read_like_plain_ones(tmp_path: Path, codec: str) -> None:
     packed = pack(text[:half].encode(), codec) + pack(text[half:].encode(), codec)  # two members, as logs have them
     assert texts(read_bytes(tmp_path, packed, f"a.txt.{codec}")) == {f"a.txt.{codec}": text}
     assert texts(read_bytes(tmp_path, packed, "b.txt")) == {"b.txt": text}  # known by its first bytes
+
+
+@pytest.mark.parametrize("codec", ["gz", "xz"])
+@pytest.mark.parametrize("zeros", [1, 512, 600_000])
+def test_zeros_behind_packed_data_are_padding(tmp_path: Path, codec: str, zeros: int) -> None:
+    zeros += -zeros % 4 if codec == "xz" else 0  # its members are multiples of four bytes
+    packed = pack(b"some words", codec) + bytes(zeros) + pack(b" and more", codec) + bytes(zeros)
+    assert texts(read_bytes(tmp_path, packed, f"a.txt.{codec}")) == {f"a.txt.{codec}": "some words and more"}
+    with pytest.raises(DataError, match="cut off or damaged"):
+        read_bytes(tmp_path, packed + b"x", f"b.txt.{codec}")
 
 
 @pytest.mark.parametrize("codec", ["gz", "zst", "bz2", "xz"])

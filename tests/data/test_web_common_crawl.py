@@ -14,9 +14,13 @@ from tests.data.web_site import Handler, Site, serving
 from tilth.core.config import parse
 from tilth.core.errors import DataError, IntegrityError, RecipeError
 from tilth.core.progress import Board
+from tilth.data.config import DataConfig
+from tilth.data.pipeline import prepare
 from tilth.data.sources import Listing, SourceConfig, list_inputs, read_input, url
-from tilth.data.sources.web import courier
+from tilth.data.sources.web import common_crawl, courier
 from tilth.data.sources.web.warc import make_record
+from tilth.data.workshop import Workshop
+from tilth.tokenizer import TokenizerConfig
 
 DATE = "2026-01-31T12:00:00Z"
 MEMBERS = [
@@ -91,6 +95,40 @@ def test_a_file_that_breaks_off_goes_on_where_it_was(site: Site, tmp_path: Path)
     site.pages["/crawl/a.warc.wet.gz"] = torn
     assert len(texts(listing(site, tmp_path, paths=["crawl/a.warc.wet.gz"]))) == 6
     assert [headers.get("Range") for headers in site.headers] == [None, "bytes=500-"]
+
+
+def test_a_file_that_is_not_there_is_named_and_the_others_are_read(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "wet.paths").write_text("crawl/a.warc.wet.gz\ncrawl/gone.wet.gz\n")
+    source = {"name": "cc", "common_crawl": {"base": site.url, "paths": "wet.paths"}}
+    config = parse(DataConfig, {"sources": [source], "clean": "none", "split": {"validation": 0}}, "data")
+    told: list[str] = []
+    shop = Workshop(tmp_path / "work", say=told.append)
+    dataset = prepare(config, parse(TokenizerConfig, {"kind": "byte"}), "cc", tmp_path, shop)
+    assert dataset.facts["documents"] == 6 and dataset.facts["rules"]["dropped"] == {"fetch/status": 1}
+    assert [said for said in told if "gone.wet.gz" in said] == [
+        "cc: 1 of its 2 files cannot be used, or not whole: crawl/gone.wet.gz: the server answers 404 Not Found"
+    ]
+
+
+@pytest.mark.parametrize("options", [{}, {"max_bad_rows": 1}])
+def test_too_many_that_are_not_there_stop_the_run(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    gone = [f"crawl/gone-{n}.wet.gz" for n in range(12)]
+    few = {"name": "cc", "common_crawl": {"base": site.url, "paths": [*gone[:10], "crawl/a.warc.wet.gz"]}, **options}
+    if options:
+        assert len(list_inputs(parse(SourceConfig, few), tmp_path, tmp_path).lost) == 10
+    else:
+        with pytest.raises(
+            DataError, match=r"cc: 10 of its 11 files cannot be used, or not whole: the first of them: "
+        ):
+            list_inputs(parse(SourceConfig, few), tmp_path, tmp_path)
+    monkeypatch.setattr(common_crawl, "JUDGED_FROM", 5)
+    none = {"name": "cc", "common_crawl": {"base": site.url, "paths": [*gone, "crawl/a.warc.wet.gz"]}, **options}
+    asked = len(site.seen)
+    with pytest.raises(DataError, match=r"gone-0\.wet\.gz: the server answers 404 .*so are the first 5 files"):
+        list_inputs(parse(SourceConfig, none), tmp_path, tmp_path)
+    assert len(site.seen) - asked == 5
 
 
 def test_single_records_come_by_ranges_and_what_fails_is_named(site: Site, tmp_path: Path) -> None:

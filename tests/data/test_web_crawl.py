@@ -21,7 +21,7 @@ from tests.data.web_site import (
     big_site,
     crawled,
     fates,
-    plain_parser_of,
+    read_documents,
     serving,
     silent,
     vanish,
@@ -31,10 +31,8 @@ from tilth.core.errors import DataError, IntegrityError, RecipeError
 from tilth.core.progress import Board
 from tilth.data.document import Document
 from tilth.data.sources import Listing, SourceConfig
-from tilth.data.sources.intake import Intake
 from tilth.data.sources.web import archive, courier, exchange, links
 from tilth.data.sources.web.config import CrawlConfig
-from tilth.data.sources.web.documents import read_warc
 from tilth.data.sources.web.frontier import Frontier
 
 pytestmark = pytest.mark.slow
@@ -59,7 +57,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def read(listing: Listing) -> list[Document]:
-    outcomes = [one for item in listing for one in read_warc(Intake(item, SourceConfig(path="x")), plain_parser_of)]
+    outcomes = [one for item in listing for one in read_documents(item)]
     assert all(one.document for one in outcomes)
     return [one.document for one in outcomes if one.document]
 
@@ -364,37 +362,6 @@ def test_limits_on_pages_and_bytes_name_what_is_left(site: Site, tmp_path: Path)
     assert [found[f"/{number}"] for number in range(6)] == ["fetched 200"] * 2 + ["over_pages 3"] * 4
     found = fates(crawled(site, tmp_path, max_bytes=2500), site)
     assert [rule.split()[0] for rule in found.values()].count("over_bytes") == 3
-
-
-def test_sitemaps_and_lists(site: Site, tmp_path: Path) -> None:
-    site.html("/a", '<a href="/linked">x</a>')
-    site.html("/b", "b")
-    site.html("/linked", "linked")
-    index = f"<sitemapindex><sitemap><loc> {site.url}/more.xml.gz </loc></sitemap></sitemapindex>"
-    site.pages["/map.xml"] = 200, {"Content-Type": "application/xml"}, index.encode()
-    more = f"<urlset><url><loc>{site.url}/a</loc></url><url><loc>{site.url}/b?x=1&amp;y=2</loc></url></urlset>"
-    site.pages["/more.xml.gz"] = 200, {"Content-Type": "application/gzip"}, gzip.compress(more.encode())
-    site.html("/b?x=1&y=2", "b")
-    found = fates(crawled(site, tmp_path, start=None, sitemaps=[f"{site.url}/map.xml"]), site)
-    assert found == {
-        "/map.xml": "sitemap 0",
-        "/more.xml.gz": "sitemap 2",
-        "/a": "fetched 200",
-        "/b?x=1&y=2": "fetched 200",
-    }
-    (tmp_path / "list.txt").write_text(f"# pages\n{site.url}/a\n\n{site.url}/b\n{site.url}/a\n")
-    assert set(fates(crawled(site, tmp_path, start=None, urls="list.txt"), site)) == {"/a", "/b"}
-    (tmp_path / "list.txt").write_text("ftp://x\n")
-    with pytest.raises(DataError, match=r"list.txt:1: 'ftp://x' is no http"):
-        crawled(site, tmp_path, start=None, urls="list.txt")
-
-
-def test_a_hostile_sitemap_costs_no_more_than_its_length() -> None:
-    began = time.monotonic()
-    for part in (b"<url ", b"<url" + b" " * 900, b"<loc>", b"<loc>" + b"x" * 4000, b"<sitemap>"):
-        assert links.sitemap_links(b"<" + part * ((8 << 20) // len(part))) == ([], [])
-    assert time.monotonic() - began < 5
-    assert links.sitemap_links(b"http://h/1\nnothing\nhttp://h/2\n") == (["http://h/1", "http://h/2"], [])
 
 
 def test_hosts_take_turns_and_levels_follow_one_another() -> None:

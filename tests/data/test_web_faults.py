@@ -22,16 +22,13 @@ from typing import Any
 
 import pytest
 
-from tests.data.web_site import Site, big_site, plain_parser_of, serving
+from tests.data.web_site import Site, big_site, read_documents, serving
 from tilth.core import files
 from tilth.core.errors import StorageError
-from tilth.data.sources import SourceConfig
 from tilth.data.sources.inputs import Input
-from tilth.data.sources.intake import Intake
 from tilth.data.sources.web import courier, exchange
 from tilth.data.sources.web.config import CrawlConfig
 from tilth.data.sources.web.crawl import crawl
-from tilth.data.sources.web.documents import read_warc
 
 OPERATIONS = (
     "write",
@@ -91,7 +88,7 @@ def run(site: Site, folder: Path) -> list[tuple[str, str]]:
     for name in names:
         path = final / name
         item = Input("s", "warc", path, name, path.stat().st_size, files.hash_file(path))
-        outcomes = read_warc(Intake(item, SourceConfig(path="x")), plain_parser_of)
+        outcomes = read_documents(item)
         texts += [(one.document.locator, one.document.text) for one in outcomes if one.document]
     return texts
 

@@ -44,6 +44,29 @@ def test_odd_pages_in_a_row_are_no_network_that_is_gone(site: Site, tmp_path: Pa
     }
 
 
+def many_headers(handler: Handler) -> None:
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\n" + b"".join(b"X-%d: y\r\n" % n for n in range(200)) + b"\r\n<p>x</p>")
+
+
+def one_long_header(handler: Handler) -> None:
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000 + b"\r\n\r\n<p>x</p>")
+
+
+def garbage(handler: Handler) -> None:
+    handler.wfile.write(b"\x00\xff garbage\r\n\r\n")
+
+
+def test_an_answer_that_is_none_is_not_called_unreachable(site: Site, tmp_path: Path) -> None:
+    odd = {"/many": many_headers, "/long": one_long_header, "/garbage": garbage}
+    site.html("/", "".join(f'<a href="{name}">x</a>' for name in odd))
+    site.pages.update(odd)
+    listing = crawled(site, tmp_path)
+    assert fates(listing, site) == {"/": "fetched 200", **dict.fromkeys(odd, "bad_response")}
+    assert [site.asked(name) for name in odd] == [1, 1, 1]  # it would be no other the next time
+    said = " ".join(verdict.detail for verdict in listing.skipped)
+    assert "more than 100 headers" in said and "garbage" in said and "more than 65536 bytes" in said
+
+
 def announced_trickle(handler: Handler) -> None:
     handler.send_response(200)
     handler.send_header("Content-Type", "text/html")

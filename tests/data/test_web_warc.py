@@ -16,15 +16,12 @@ from warcio.archiveiterator import ArchiveIterator
 from warcio.statusandheaders import StatusAndHeaders
 from warcio.warcwriter import WARCWriter
 
-from tests.data.web_site import PlainParser, plain_parser_of
+from tests.data.web_site import PlainParser, read_documents
 from tilth.core.errors import DataError
 from tilth.core.files import hash_file
 from tilth.data.document import Document, Verdict
-from tilth.data.sources import SourceConfig
 from tilth.data.sources.inputs import Input, kind_of
-from tilth.data.sources.intake import Intake
 from tilth.data.sources.web import documents, warc
-from tilth.data.sources.web.documents import read_warc
 from tilth.data.sources.web.http_message import TooLargeError, decompressed, parse_response
 from tilth.data.sources.web.warc import Broken, Record, make_record, read_records
 
@@ -188,7 +185,7 @@ def test_codings_are_undone_and_bounded() -> None:
 
 def outcomes(path: Path, name: str = "a.warc.gz") -> tuple[list[Document], list[Verdict]]:
     item = Input("s", "warc", path, name, path.stat().st_size, hash_file(path))
-    found = list(read_warc(Intake(item, SourceConfig(path="x")), plain_parser_of))
+    found = read_documents(item)
     return [one.document for one in found if one.document], [v for one in found for v in one.verdicts]
 
 
@@ -215,13 +212,13 @@ def test_responses_become_documents_and_the_rest_is_named(tmp_path: Path) -> Non
     )
     found, verdicts = outcomes(path)
     assert {one.locator: one.text for one in found} == {
-        "http://host/0": "page 0",
-        "http://host/1": "café",
-        "http://host/3": "in chunks",
-        "http://host/4": "packed",
-        "http://host/6": "plain café",
-        f"http://host/0 {DATE}": "once more",
-        "http://host/wet": "from a WET file €",
+        "a.warc.gz!http://host/0": "page 0",
+        "a.warc.gz!http://host/1": "café",
+        "a.warc.gz!http://host/3": "in chunks",
+        "a.warc.gz!http://host/4": "packed",
+        "a.warc.gz!http://host/6": "plain café",
+        f"a.warc.gz!http://host/0 {DATE}": "once more",
+        "a.warc.gz!http://host/wet": "from a WET file €",
     }
     assert found[0].meta == {"url": "http://host/0", "fetched": DATE, "content_type": "text/html", "title": "T0"}
     assert [(v.rule, v.verdict) for v in verdicts] == [
@@ -235,6 +232,9 @@ def test_responses_become_documents_and_the_rest_is_named(tmp_path: Path) -> Non
         ("revisit", "dropped"),
     ]
     assert len({one.doc_id for one in found}) == len(found)
+    alone = Input("s", "warc", path, path.name, path.stat().st_size, hash_file(path), pages_once=True)
+    once = [one.document for one in read_documents(alone) if one.document]
+    assert [f"{path.name}!{one.locator}" for one in once] == [one.locator for one in found]
 
 
 @pytest.mark.parametrize("stated", ["", "; charset=utf-8", "; charset=utf-16", "; charset=cp1251"])
@@ -267,7 +267,7 @@ def test_a_file_that_changed_is_refused_and_one_without_records_says_so(tmp_path
     item = Input("s", "warc", path, "a.warc", path.stat().st_size, hash_file(path))
     path.write_bytes(gzip.decompress(response(1)[1]))
     with pytest.raises(DataError, match="changed while it was used"):
-        list(read_warc(Intake(item, SourceConfig(path="x")), plain_parser_of))
+        read_documents(item)
 
 
 def test_a_wet_file_opens_no_parser(tmp_path: Path) -> None:

@@ -13,20 +13,24 @@ from hypothesis import strategies as st
 
 from tilth.data.words import batches, find_words, hash_words, ngrams
 
+ALONE = r"[[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}]&&[\p{L}\p{N}]]"
+CLASSES = {*range(1, 9), *range(10, 37), *range(200, 241)}
+MARKS = "".join(chr(code) for code in range(0x30000) if unicodedata.combining(chr(code)) in CLASSES)
+ACCENT = regex.compile(f"[{MARKS}\uff9e\uff9f]", regex.V1)
 WORD = regex.compile(
-    r"[[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}]&&[\p{L}\p{N}]]"
-    r"|(?:(?![[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}]&&[\p{L}\p{N}]])"
-    r"[\p{L}\p{N}\p{M}])+",
-    regex.V1,
+    rf"{ALONE}|(?!{ALONE}|{ACCENT.pattern})[\p{{L}}\p{{N}}\p{{M}}](?:(?!{ALONE})[\p{{L}}\p{{N}}\p{{M}}])*", regex.V1
 )
-LETTERS = "aAbß Éé,.\n-_'x1２Σσς漢字かなไทยİıﬁ\u0301\U0001d400\U0001f600"
+LETTERS = (
+    "aAbß Éé,.\n-_'x1２Σσς漢字かがなไทยİıﬁﬃĳ½힣ﾊﾟ\u0301\u0323\u093c\u094d\u0bca\u3099\u05b4\u20dd\U0001d400\U0001f600"
+)
 find_words([chr(code) for code in range(0, 0x110000, 0x1000)])  # makes all tables, which takes longer than a deadline
 texts = st.lists(st.text(st.sampled_from(LETTERS) | st.characters(), max_size=30), max_size=5)
 
 
 def spelled(word: str) -> str:
-    """The letters that count, one for each code point of the word."""
-    return "".join(unicodedata.normalize("NFKD", c)[0].lower()[0].replace("ς", "σ") for c in word)
+    """The letters that count."""
+    apart = "".join(c if "\uac00" <= c <= "\ud7a3" else unicodedata.normalize("NFKD", c) for c in word).lower()
+    return "".join(c for c in apart if regex.match(r"[\p{L}\p{N}\p{M}]", c) and not ACCENT.match(c)).replace("ς", "σ")
 
 
 def words_by_regex(text: str) -> list[tuple[int, int, str]]:
@@ -91,3 +95,27 @@ def test_many_different_words_do_not_collide() -> None:
 def test_batches_keep_order_and_size() -> None:
     assert list(batches(["aa", "b", "ccc", "", "d"], 3)) == [["aa", "b"], ["ccc"], ["", "d"]]
     assert list(batches([])) == []
+
+
+def test_composed_letters_are_the_same_words_as_their_parts() -> None:
+    letters = [chr(code) for code in range(0x80, 0x30000) if regex.match(r"[\p{L}\p{N}\p{M}]", chr(code))]
+    for form in ("NFD", "NFKD"):
+        apart = [unicodedata.normalize(form, letter) for letter in letters]
+        known = [
+            n
+            for n, (one, other) in enumerate(zip(letters, apart, strict=True))
+            if not regex.match(r"[\uac00-\ud7a3\p{Tibetan}\p{Myanmar}\p{Thai}\p{Lao}]", one)
+            and regex.fullmatch(r"[\p{L}\p{N}\p{M}]*", other)
+            and len(WORD.findall(f"x{one}z")) == len(WORD.findall(f"x{other}z"))  # a circled 一 is no word by itself
+        ]
+        assert len(known) > 100_000
+        ours, theirs = (find_words([f"x{texts_[n]}z" for n in known]) for texts_ in (letters, apart))
+        assert np.array_equal(ours.hashes, theirs.hashes) and np.array_equal(ours.offsets, theirs.offsets)
+    assert find_words(["e\u0301 ﬁne Ǆ"]).hashes.tolist() == find_words(["É FINE dž"]).hashes.tolist()
+
+
+def test_a_word_with_very_many_accents_takes_no_longer() -> None:
+    text = "x" + "\u0301" * 1_000_000 + "y z"
+    found = find_words([text])
+    assert found.hashes.tolist() == find_words(["xy z"]).hashes.tolist()
+    assert (found.starts.tolist(), found.ends.tolist()) == ([0, 1_000_003], [1_000_002, 1_000_004])

@@ -13,7 +13,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tilth.core.config import parse
+from tilth.data.document import Outcome
 from tilth.data.sources import Listing, SourceConfig, list_inputs
+from tilth.data.sources.content import on_disk
+from tilth.data.sources.inputs import Input
+from tilth.data.sources.intake import Intake
+from tilth.data.sources.web.documents import read_warc
 
 CONTACT = "someone@example.org"
 
@@ -121,6 +126,13 @@ class PlainParser:
 def plain_parser_of(kind: str) -> PlainParser:
     PlainParser.opened.append(kind)
     return PlainParser()
+
+
+def read_documents(item: Input) -> list[Outcome]:
+    """What a WARC file on disk gives, with these parsers."""
+    intake = Intake(item, SourceConfig(path="x"))
+    with on_disk(item).whole() as file:
+        return [*read_warc(intake, file, plain_parser_of), *intake.rest()]
 
 
 def vanish(handler: Handler) -> None:

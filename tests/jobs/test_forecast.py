@@ -237,3 +237,48 @@ def test_what_a_sample_cannot_tell_is_left_out_and_said(tmp_path: Path) -> None:
     assert forecast.quantities["tokens"].value > 0
     quiet = load_recipe(tmp_path / "r.yaml", [*SMALL, "data.decontaminate.validation=false"])
     assert not any("cannot be told" in note for note in forecast_data(quiet, tmp_path / "work", 1, tmp_path).notes)
+
+
+SPECIAL = ["<|im_start|>", "<|im_end|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]
+BYTES = {"kind": "byte", "special_tokens": SPECIAL}
+
+
+def write_chats(path: Path, count: int) -> None:
+    draw = random.Random(3)
+    rows = []
+    for n in range(count):
+        asked, said = (" ".join(draw.choices(WORDS, k=draw.randint(5, 20))) for _ in range(2))
+        ends_early = n % 8 == 3  # no answer at the end: there is nothing to train on
+        first = {"role": "system", "content": "Answer."}
+        messages = [first, {"role": "user", "content": asked}, {"role": "assistant", "content": said}]
+        rows.append(json.dumps({"messages": messages[:2] if ends_early else messages}))
+    path.write_text("\n".join(rows))
+
+
+def chats(template: str | None) -> dict[str, Any]:
+    said = {"chat": {"template": template}} if template else {}
+    return {"sources": [{"path": "chats.jsonl", "map": {"messages": "messages"}}], "clean": "none", **said}
+
+
+@pytest.mark.parametrize("template", ["llama3", "chatml"])
+def test_conversations_are_foretold_by_their_template(tmp_path: Path, template: str) -> None:
+    write_chats(tmp_path / "chats.jsonl", 160)
+    recipe = load_recipe(
+        write_recipe(tmp_path / "r.yaml", "", data=chats(template), train={"objective": "sft"}, tokenizer=BYTES)
+    )
+    forecast = forecast_data(recipe, tmp_path / "work", workers=1, base=tmp_path)
+    facts = prepare_data(recipe, tmp_path / "work", workers=1, base=tmp_path).facts
+    assert facts["documents"] < 160
+    kept, tokens = forecast.quantities["kept_documents"], forecast.quantities["tokens"]
+    assert kept.value == facts["documents"] and inside(kept, facts["documents"])
+    assert tokens.value == sum(split["tokens"] for split in facts["splits"].values())
+
+
+def test_what_preparing_will_refuse_is_refused_before(tmp_path: Path, cli: Cli) -> None:
+    write_chats(tmp_path / "chats.jsonl", 100)
+    write_recipe(tmp_path / "r.yaml", "", data=chats(None), train={"objective": "sft"}, tokenizer=BYTES)
+    data = {**chats("chatml"), "split": {"validation": 0.0001}}
+    write_recipe(tmp_path / "few.yaml", "", data=data, train={"objective": "sft"}, tokenizer=BYTES)
+    for options in ([], ["--dry-run"]):
+        cli("prepare", "r.yaml", *options).expect_fault(3, "encode/needs_template dropped", "data.chat")
+        cli("prepare", "few.yaml", *options).expect_fault(3, "and 0 validation documents", "data.split.validation")

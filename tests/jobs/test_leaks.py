@@ -258,8 +258,9 @@ def test_the_test_split_is_kept_apart_too(tmp_path: Path) -> None:
 
 def test_evaluation_files_without_an_item_stop_the_run(tmp_path: Path) -> None:
     write_corpus(tmp_path)
-    write_rows(tmp_path / "items.jsonl", [{"question": "too short"}])
-    with pytest.raises(DataError, match="gives no item of 8 words or more"):
+    write_rows(tmp_path / "items.jsonl", [{"question": "too short"}, {"question": ""}])
+    said = r"gives no item of 8 words or more: 1 shorter; 1 row left out by read/\w+\n"
+    with pytest.raises(DataError, match=said):
         prepared(tmp_path, DATA)
 
 

@@ -81,6 +81,18 @@ def test_what_cannot_be_is_refused_before_a_run_begins(two: Path, cli: Cli, mixt
     assert not (two / "runs" / "small" / "recipe.json").exists()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("entry", ["epochs: 2", "weight: 0.25", "tokens: 1000"])
+def test_a_source_of_which_nothing_is_left_is_told_and_no_part_of_a_mixture(two: Path, cli: Cli, entry: str) -> None:
+    for path in (two / "more").iterdir():
+        path.write_text("too short")
+    clean = ["data.clean=[{min_length: {characters: 20}}]", f"data.mixture={{code: {{{entry}}}}}"]
+    said = cli("train", "r.yaml", sets=[*SMALL, *clean])
+    said.expect_fault(3, "data.mixture: code has 0 tokens for training; one sample needs 17")
+    told = cli("prepare", "r.yaml", sets=clean).err
+    assert "nothing of source code is left for training (21 documents read)" in told and "source prose" not in told
+
+
 @pytest.mark.parametrize(
     ("mixture", "said"),
     [

@@ -4,6 +4,7 @@ accounted for, and the shards hold the text that was read."""
 from __future__ import annotations
 
 import json
+import random
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from tests.data.planted import words_of
 from tests.jobs.helpers import hashes, write_texts
 from tilth.core.config import parse
 from tilth.core.errors import DataError
@@ -183,8 +185,13 @@ def test_the_tail_is_cut_where_the_share_says(tmp_path: Path, share: float) -> N
 
 
 def test_the_tail_is_cut_across_shards_and_after_duplicates(tmp_path: Path) -> None:
-    write_many(tmp_path)
-    (tmp_path / "rows.jsonl").write_text((tmp_path / "rows.jsonl").read_text() + "\n" + rows_again(tmp_path))
+    draw = random.Random(2)
+    write_texts(tmp_path / "texts", documents=300)
+    for path in (tmp_path / "texts").iterdir():  # like no other, or those that the cut parts would go to training
+        path.write_text(" ".join(words_of(draw, draw.randrange(9, 90))))
+    (tmp_path / "texts" / "copy.txt").write_text((tmp_path / "texts" / "0000.txt").read_text())
+    lines = [json.dumps({"text": " ".join(words_of(draw, draw.randrange(9, 90)))}) for _ in range(900)]
+    (tmp_path / "rows.jsonl").write_text("\n".join([*lines, *lines[100:200]]))
     data = {**BOTH, "clean": "none", "split": {"validation": 0.4, "by": "tail"}}
     dataset = prepared(tmp_path, data)
     texts = [path.read_text() for path in sorted((tmp_path / "texts").iterdir()) if path.name != "copy.txt"]
@@ -194,10 +201,6 @@ def test_the_tail_is_cut_across_shards_and_after_duplicates(tmp_path: Path) -> N
     assert dataset.facts["shards"] >= 3
     assert train == "".join(whole[: int(len(whole) * 0.6)] for whole in of_sources)
     assert held_out == "".join(whole[int(len(whole) * 0.6) :] for whole in of_sources)
-
-
-def rows_again(folder: Path) -> str:
-    return "\n".join((folder / "rows.jsonl").read_text().splitlines()[100:200])
 
 
 def test_drawn_documents_depend_on_their_ids_and_the_seed_alone(tmp_path: Path) -> None:

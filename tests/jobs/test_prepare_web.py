@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -45,6 +46,10 @@ def test_a_site_becomes_shards_and_the_ledger_explains_every_url(tmp_path: Path)
     replayed = prepare_data(recipe, tmp_path / "two", workers=2)  # the site is gone by now
     assert replayed.folder.name == first.folder.name
     assert replayed.facts["read"]["documents"] == 7
+    kept = [row for path in replayed.files("documents") for row in pq.read_table(path).to_pylist()]
+    assert all(
+        row["locator"].partition("#")[0] == json.loads(row["meta"])["url"] for row in kept
+    )  # a crawl has each address once
     rows = [row for path in replayed.folder.glob("ledger/*.parquet") for row in pq.read_table(path).to_pylist()]
     said = {row["doc_id"]: (row["rule"], row["verdict"]) for row in rows if row["stage"] == "fetch"}
     expected = {f"{site.url}{path}": ("fetched", "kept") for path in pages if path != "/5"}

@@ -39,7 +39,7 @@ from tilth.data.workshop import Workshop
 from tilth.jobs.locate import locate_data
 from tilth.jobs.mixing import training_tokens
 from tilth.jobs.recipe import make_recipe
-from tilth.jobs.trace import trace_document, trace_step
+from tilth.jobs.trace import trace_document, trace_documents, trace_step
 from tilth.tokenizer import TokenizerConfig
 
 pytestmark = pytest.mark.slow
@@ -318,8 +318,10 @@ def test_one_locator_in_two_sources_asks_which(tmp_path: Path) -> None:
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "x.txt").write_text("A text that two sources have.\n" * 3)
     sources = [{"path": "texts", "name": name} for name in ("a", "b")]
-    with pytest.raises(RecipeError, match="stands in 2 sources"):
-        trace_document(made(tmp_path, sources=sources, split={"validation": 0}), "texts/x.txt")
+    dataset = made(tmp_path, sources=sources, split={"validation": 0})
+    with pytest.raises(RecipeError, match="2 documents are called"):
+        trace_document(dataset, "texts/x.txt")
+    assert [one["document"]["source"] for one in trace_documents(dataset, "texts/x.txt")] == ["a", "b"]
 
 
 def test_without_the_tasks_examples_show_the_texts(cleaned: tuple[Path, Dataset], tmp_path: Path) -> None:

@@ -78,7 +78,8 @@ def test_a_unigram_knows_its_control_tokens_as_pieces(folders: dict[str, Path]) 
 def test_documents_are_encoded_together(folders: dict[str, Path], kind: str) -> None:
     ours = load_tokenizer(folders[kind])
     texts = [*HARD, "\ud800 lone", f"spells {list(ours.special_tokens)[-1]}"]
-    expected = [part for text in texts for part in (*ours.encode(text), ours.end_of_text)]
+    begin = ours.opening
+    expected = [part for text in texts for part in (*begin, *ours.encode(text), ours.end_of_text)]
     found = ours.encode_documents(texts)
     assert found.dtype == np.uint32
     assert found.tolist() == expected

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tilth.cli.faults import fault_text
 from tilth.cli.tables import plural, printable
 from tilth.core.errors import TilthError
 
@@ -74,7 +75,7 @@ def _faults_are_told() -> Iterator[None]:
     try:
         yield
     except TilthError as error:
-        _tell(f"{error.message}\n  remedy: {error.remedy}")
+        _tell(fault_text(error, error.remedy))
 
 
 def _answer(talk: Talk, text: str, stop: _Stop) -> None:

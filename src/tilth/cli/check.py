@@ -18,7 +18,7 @@ from rich.text import Text
 
 from tilth.cli.output import print_json, results
 from tilth.cli.screen import OutConsole, show
-from tilth.cli.show import prepare_shown
+from tilth.cli.show import prepare_shown, say_note
 from tilth.cli.tables import count, duration, percent, plural, printable, size
 from tilth.core.errors import CheckpointError, DataError, RecipeError
 
@@ -58,7 +58,7 @@ def check_shown(
         recipe = load_recipe(path, sets)
         dataset = _dataset(recipe, workspace, workers)
         with dataset.held():
-            found = look(recipe, dataset, room, _say)
+            found = look(recipe, dataset, room, say_note)
     except (RecipeError, DataError, CheckpointError) as error:
         rule = {RecipeError: "recipe", CheckpointError: "checkpoint"}.get(type(error), "data")
         with results():
@@ -74,17 +74,13 @@ def check_shown(
     return found.ok
 
 
-def _say(text: str) -> None:
-    print(printable(text), file=sys.stderr, flush=True)
-
-
 def _dataset(recipe: Recipe, workspace: Path, workers: int | None) -> Dataset:
     """What is prepared; else it is prepared now, and said."""
     from tilth.jobs.prepare import find_prepared
 
     if there := find_prepared(recipe, workspace):
         note = f"; {there.note}" if there.note else ""
-        print(printable(f"looking at {there.dataset.folder}, prepared before{note}"), file=sys.stderr)
+        say_note(f"looking at {there.dataset.folder}, prepared before{note}")
         return there.dataset
     print("nothing is prepared of this recipe yet: that comes first", file=sys.stderr)
     return prepare_shown(recipe, workspace, workers)

@@ -15,7 +15,7 @@ from typing import Any
 import typer
 import typer.core
 
-from tilth.core.errors import Stopped, TilthError
+from tilth.core.errors import BETWEEN_FAULTS, RecipeError, Stopped, TilthError
 
 
 def tell_fault(error: TilthError) -> None:
@@ -23,9 +23,20 @@ def tell_fault(error: TilthError) -> None:
     from tilth.cli.show import command_name
 
     remedy = error.remedy.replace("`tilth ", f"`{command_name()} ")
-    tell(f"tilth: {error.message}\n  remedy: {remedy}")
+    tell(f"tilth: {fault_text(error, remedy)}")
     if sys.argv[1:2] != ["check"] or isinstance(error, Stopped):  # check has told faults in an object of its own
         _error_object(error.message, remedy, error.exit_code)
+
+
+def fault_text(error: TilthError, remedy: str) -> str:
+    """Message and remedy with nothing in them that a terminal would obey: names and texts come from outside. Several
+    lines are those of a recipe's faults alone (config.py: parse); any other end of a line is part of a name.
+    """
+    from tilth.cli.tables import printable
+
+    first = error.__cause__ if isinstance(error.__cause__, TilthError) else error  # check makes one of any other
+    lines = error.message.split(BETWEEN_FAULTS) if isinstance(first, RecipeError) else [error.message]
+    return f"{BETWEEN_FAULTS.join(map(printable, lines))}\n  remedy: {printable(remedy)}"
 
 
 def tell_misuse(fault: typer.TyperException) -> None:

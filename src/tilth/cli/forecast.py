@@ -14,6 +14,7 @@ from rich.text import Text
 from tilth.cli.output import results
 from tilth.cli.prepare_display import PrepareDisplay
 from tilth.cli.screen import show
+from tilth.cli.show import say_note
 from tilth.cli.tables import brief_count, duration, printable, size
 from tilth.core.errors import RecipeError
 
@@ -54,7 +55,7 @@ def forecast_shown(
     with results():
         show(forecast_table(forecast))
     for note in _remarks(forecast):
-        print(printable(note), file=sys.stderr)
+        say_note(note)
     return forecast
 
 

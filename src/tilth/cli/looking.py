@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -26,9 +25,9 @@ def trace(
     From its source to the training steps that saw it, or from a step to its documents.
     """
     from tilth.cli.output import print_json, results
-    from tilth.cli.trace_display import print_document, print_step
+    from tilth.cli.trace_display import print_documents, print_step
     from tilth.jobs.locate import locate_data
-    from tilth.jobs.trace import trace_document, trace_step
+    from tilth.jobs.trace import trace_documents, trace_step
 
     if (doc is None) == (step is None):
         raise RecipeError("tilth trace needs a document or a step", "give --doc ID|URL|LOCATOR, or --step N of a run")
@@ -36,12 +35,16 @@ def trace(
     if step is not None and run is None:
         raise RecipeError(f"{data} is no run: only a run has steps", "name the folder of a run, for example runs/NAME")
     if doc is not None:
-        traced, show = trace_document(dataset, doc, run), print_document
-    else:
-        assert run is not None and step is not None
-        traced, show = trace_step(dataset, run, step), print_step
+        found = trace_documents(dataset, doc, run)
+        with results():
+            print_documents(found)
+            if as_json:
+                print_json(found[0] if len(found) == 1 else {"documents": found})
+        return
+    assert run is not None and step is not None
+    traced = trace_step(dataset, run, step)
     with results():
-        show(traced)
+        print_step(traced)
         if as_json:
             print_json(traced)
 
@@ -54,6 +57,7 @@ def report(
 ) -> None:
     """Show what a dataset is made of, and what each rule did to it."""
     from tilth.cli.output import print_json, results
+    from tilth.cli.show import say_note
     from tilth.cli.trace_display import print_report
     from tilth.jobs.data_report import report_data, write_page
     from tilth.jobs.locate import locate_data
@@ -62,7 +66,7 @@ def report(
     dataset, _ = locate_data(data, workspace)
     figures = report_data(dataset)
     if page is not None:
-        print(f"page: {write_page(dataset, figures, page)}", file=sys.stderr)
+        say_note(f"page: {write_page(dataset, figures, page)}")
     with results():
         print_report(figures)
         if as_json:

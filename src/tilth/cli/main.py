@@ -10,7 +10,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import errno
-import functools
 import gc
 import json
 import os
@@ -265,13 +264,12 @@ def evaluate(
     Loss, perplexity, bits per byte and accuracy.
     """
     from tilth.cli.output import print_json, results
-    from tilth.cli.show import print_metrics
+    from tilth.cli.show import print_metrics, say_note
     from tilth.jobs.evaluate import evaluate_run
 
     reading = {key: value for key, value in (("format", format_), ("field", field)) if value is not None}
-    say = functools.partial(print, file=sys.stderr)
     options: Any = {"adapter": adapter, "pseudo_tokens": pseudo_perplexity, "wrapped": wrapped or None}
-    metrics = evaluate_run(run, data, which(checkpoint), say=say, reading=reading, **options).plain()
+    metrics = evaluate_run(run, data, which(checkpoint), say=say_note, reading=reading, **options).plain()
     with results():
         print_metrics(metrics)
         if as_json:

@@ -35,6 +35,11 @@ def is_main_process() -> bool:
     return launched().rank == 0
 
 
+def say_note(text: str) -> None:
+    """A line on standard error, with nothing in it that a terminal would obey."""
+    print(printable(text), file=sys.stderr, flush=True)
+
+
 def prepare_shown(
     recipe: Recipe,
     workspace: Path,
@@ -62,7 +67,7 @@ def prepare_shown(
             )
     finally:  # also where nothing is left: what was met before may be why
         for note in notes:
-            print(printable(note), file=sys.stderr)
+            say_note(note)
     if display.made_something:  # what was said before is not said again by every command
         _say_vocabulary(recipe, dataset)
     return dataset
@@ -78,13 +83,10 @@ def tidy_shown(recipe: Recipe, again: list[str], workspace: Path, dataset: Datas
 
     tidied = tidy(workspace, recipe.name, dataset, wanted)
     for item in tidied.used:
-        print(f"{printable(str(item.path))} stays: it is in use", file=sys.stderr)
+        say_note(f"{item.path} stays: it is in use")
     if sum(item.size for item in tidied.left) >= WORTH_TELLING:
-        print(
-            f"{_folders(tidied.left)} in {printable(str(workspace))} that no dataset refers to: "
-            f"{printable(typed('prepare', *again, '--prune'))} removes them",
-            file=sys.stderr,
-        )
+        command = typed("prepare", *again, "--prune")
+        say_note(f"{_folders(tidied.left)} in {workspace} that no dataset refers to: {command} removes them")
     elif wanted is not None:
         print(f"removed: {_folders(tidied.gone)}", file=sys.stderr)
     return tidied
@@ -141,7 +143,7 @@ def say_gone_on(path: Path | str, which: str | int) -> None:
     from tilth.jobs.runs import gone_on
 
     if older := gone_on(path, which):
-        print(printable(older), file=sys.stderr)
+        say_note(older)
 
 
 def typed(*words: str) -> str:

@@ -238,6 +238,11 @@ def _remarks(facts: Mapping[str, Any], kept: int) -> list[str]:
     cut = sum(split["documents"] for split in splits) - kept
     if cut > 0:
         remarks.append(f"{plural(cut, 'document')} cut in two by the split: a part in each")
+    split = facts.get("split", {})  # datasets of before do not say it
+    if split.get("by") == "tail":
+        remarks.append("held out is the end of each source's text")
+    if together := split.get("together", 0):
+        remarks.append(f"{plural(together, 'document')} of it trained on: near-duplicates of what is")
     unknown = sum(split["unknown_characters"] for split in splits)
     if unknown:
         remarks.append(f"{plural(unknown, 'character')} unknown to the tokenizer")

@@ -1,6 +1,6 @@
 """What `tilth trace` and `tilth report` print: for people, on standard output.
 
-    print_document(traced)      the way of a document
+    print_documents(traced)     the way of each document
     print_step(traced)          the documents of a step
     print_report(figures)       what a dataset is made of
 
@@ -33,6 +33,9 @@ _COUNTED = {
     "min_length": "character",
     "blank_lines": "line",
     "repeated_lines": "line",
+    "cut": "piece",
+    "cut/within_sentence": "cut",
+    "cut/within_word": "cut",
     "repeated_paragraphs": "paragraph",
     "spelling": "word",
     "invalid_utf8": "character",
@@ -44,8 +47,16 @@ _MARKS = {"gone": ("[-", "-]", "red"), "came": ("{+", "+}", "green"), "cut": (""
 """Around what went and what came, as wdiff has it: without colours one must see it too."""
 
 
-def print_document(traced: Mapping[str, Any]) -> None:
-    """Everything that is known of a document."""
+def print_documents(traced: Sequence[Mapping[str, Any]]) -> None:
+    """Everything that is known of each document."""
+    for number, one in enumerate(traced, 1):
+        if len(traced) > 1:
+            before = [Text()] if number > 1 else []
+            show(Group(*before, Text(f"document {number} of {len(traced)}", style="bold")))
+        _print_document(one)
+
+
+def _print_document(traced: Mapping[str, Any]) -> None:
     parts: list[RenderableType] = [_about(traced), Text(), _verdicts(traced), *_duplicates(traced["duplicates"])]
     if traced["pieces"]:
         parts += [Text(), _pieces(traced["pieces"])]
@@ -91,6 +102,8 @@ def _verdicts(traced: Mapping[str, Any]) -> RenderableType:
         lines.append(head)
         if verdict.get("before") is not None:
             lines.append(_texts(verdict))
+        if verdict["rule"] == "cut" and verdict.get("piece"):
+            lines.append(Text(f"      {_piece(verdict)}"))
     if traced["texts_from"] == "examples":
         missed = printable(traced["texts_missed"])
         lines.append(Text(f"  ({missed}: texts are shown where they were kept as examples)", "dim"))
@@ -105,6 +118,13 @@ def _figure(verdict: Mapping[str, Any]) -> str:
     if rule == "near_duplicate":
         return f"similarity {printable(value)}"
     return f"figure {printable(value)}" if verdict["stage"] == "clean" else printable(value)
+
+
+def _piece(verdict: Mapping[str, Any]) -> str:
+    """Which characters of the document that was cut up this one is."""
+    first, end = verdict["piece"]
+    of = f" of {count(verdict['characters'])}" if verdict.get("characters") else ""
+    return f"this piece is characters {count(first)} to {count(end)}{of}"
 
 
 def _texts(verdict: Mapping[str, Any]) -> Table:

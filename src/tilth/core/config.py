@@ -27,7 +27,7 @@ from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, ValidationErro
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from tilth.core.errors import RecipeError
+from tilth.core.errors import BETWEEN_FAULTS, RecipeError
 from tilth.core.faults import dotted_path, fault, short
 
 
@@ -220,7 +220,7 @@ def parse(
     except ValidationError as error:
         options = [override.partition("=")[0].strip() for override in overridden]
         faults = list(dict.fromkeys(fault(config_class, detail, options) for detail in error.errors()))
-        lines = "\n  ".join(message for message, _ in faults)
+        lines = BETWEEN_FAULTS.join(message for message, _ in faults)
         remedies = "; ".join(dict.fromkeys(remedy for _, remedy in faults))
         raise RecipeError(f"{place}: {lines}", remedies) from None
 

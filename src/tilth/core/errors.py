@@ -17,6 +17,11 @@ do (`remedy`). Errors that are not in this tree are bugs of tilth, and the comma
 
 from __future__ import annotations
 
+BETWEEN_FAULTS = "\n  "
+"""In the message of a RecipeError that names several faults; other messages are one line, but for names that hold an
+end of line.
+"""
+
 
 class TilthError(Exception):
     """Base of all errors that a user can cause and mend.

@@ -32,7 +32,7 @@ def clean_parts(
         items: the index of the evaluation files, where there are some.
     """
     stages = build_stages(config.clean)
-    wanted = config.near if config.drops_near or config.split.draws else None
+    wanted = config.near if config.drops_near or config.keeps_together else None
     ways = [_Way(done, name, shop.workspace) for done, name in parts]
     for way in ways:
         for stage in stages:

@@ -27,15 +27,16 @@ def collect_tasks(config: DataConfig, listings: Sequence[Listing]) -> list[Task]
 
 
 def losses(config: DataConfig, listings: Sequence[Listing], collected: Sequence[Done]) -> Iterator[str]:
-    """What should be said of each source that has files which could not be read to their end.
+    """What should be said of each source that has files which are not to be had, or could not be read to their end.
 
     Raises:
         DataError: a source has too many of them.
     """
     for source, listing in zip(config.sources, listings, strict=True):
         own = [done.facts["lost"] for done in collected if done.task.arguments["source"] is source]
-        first = [(said, remedy) for lost in own for said, remedy in lost["first"]][:3]
-        if said := judge(source, len(listing.inputs), sum(lost["files"] for lost in own), first):
+        first = [*listing.lost, *((said, remedy) for lost in own for said, remedy in lost["first"])][:3]
+        files, lost = len(listing.inputs) + len(listing.lost), len(listing.lost) + sum(lost["files"] for lost in own)
+        if said := judge(source, files, lost, first):
             yield said
 
 

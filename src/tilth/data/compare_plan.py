@@ -11,7 +11,7 @@ from tilth.data.dedup import NearConfig
 from tilth.data.tasks import dedup, pairs, split
 from tilth.data.tasks.cleaning import SIGNATURES
 from tilth.data.tasks.corpus import DROPS
-from tilth.data.tasks.groups import GROUPS
+from tilth.data.tasks.groups import ALIKE, GROUPS
 from tilth.data.tasks.split import SplitPlan
 from tilth.data.workshop import Cleaned, Compared, content, hash_of
 
@@ -75,7 +75,7 @@ def assign_task(cleaned: Sequence[Cleaned], compared: Compared, plan: SplitPlan)
         "groups": near.folder if near else None,
         "plan": plan,
     }
-    found = [[_drops(done) for done in compared.done], hash_of(near, GROUPS) if near else None]
+    found = [[_drops(done) for done in compared.done], [hash_of(near, GROUPS), hash_of(near, ALIKE)] if near else None]
     return _task("assign", split.assign, arguments, [_measures(cleaned), *found, astuple(plan)])
 
 

@@ -51,7 +51,7 @@ class SplitConfig(Config):
 
     @property
     def draws(self) -> bool:
-        """Whether documents may be drawn into splits: near-duplicates then have to be known, to be kept together."""
+        """Whether documents may be drawn into splits."""
         return self.by != "tail" and any(share for _, share in self.held_out)
 
 
@@ -101,6 +101,13 @@ class DataConfig(Config):
     def keeps_held_out_apart(self) -> bool:
         """Whether training text that stands in another split goes."""
         return self.decontaminate.validation and any(share for _, share in self.split.held_out)
+
+    @property
+    def keeps_together(self) -> bool:
+        """Whether near-duplicates have to be known so that no split parts them. Of text that is cut as it stands, only
+        where held-out text is to be kept apart at all.
+        """
+        return self.split.draws or self.keeps_held_out_apart
 
     @model_validator(mode="after")
     def _names_differ(self) -> DataConfig:

@@ -3,7 +3,7 @@
     DATASET/manifest.json       identity, counts by rule, tokens by split, hash of every file
     DATASET/tokenizer/          tokenizer.json and its configuration
     DATASET/train/shard-00000/  token shards, and the same under validation/ (and test/)
-    DATASET/documents/train/    the documents that these shards hold (Parquet), and the same for the other splits
+    DATASET/documents/train/    the documents that these shards hold (Parquet); the same for other splits that hold any
     DATASET/ledger/             what each stage did to each document (Parquet)
     DATASET/examples/           some of those documents, before and after (Parquet)
     DATASET/clusters/           near-duplicates that went, each beside the one that stays (Parquet)
@@ -171,11 +171,10 @@ def assemble(
     with new_folder(final, facts) as folder:
         _link(tokenizer, "", folder / "tokenizer")
         for split in splits:
-            disk.make_folder(folder / "documents" / split)
             for number, done in enumerate(encoded):
                 _link(done, f"{split}/", folder / split / f"shard-{number:05d}")
-                place = folder / "documents" / split / f"part-{number:05d}.parquet"
-                _link_file(done, f"documents/{split}.parquet", place)
+            if facts["splits"][split]["documents"]:  # of files without a row other tools say that the split has no data
+                _link_documents(encoded, split, folder / "documents" / split)
         _write_origins(folder, origins)
         for kind in ("ledger", "examples", "clusters"):
             disk.make_folder(folder / kind)
@@ -294,6 +293,7 @@ def _facts(
             counted[verdict].update(rules)
     splits = {split: {key: sum(done.facts[split][key] for done in encoded) for key in _SUMMED} for split in names}
     read = [part for done in stages["read"] for part in done.facts["parts"]]
+    divided = stages["split"][0].facts
     return {
         "dataset_version": DATASET_VERSION,
         "fingerprint": _identity(tokenizer.task, [done.task for done in encoded]),
@@ -305,7 +305,8 @@ def _facts(
         "flow": flow(stages, len(encoded), sum(split["text_bytes"] for split in splits.values())),
         "rules": {verdict: dict(sorted(rules.items())) for verdict, rules in counted.items()},
         "dropped_bytes": dropped_bytes(stages),
-        "documents": sum(split["documents"] for split in splits.values()) - stages["split"][0].facts["cut"],
+        "documents": sum(split["documents"] for split in splits.values()) - divided["cut"],
+        "split": {"by": divided["by"], "together": divided["together"]},
         "splits": splits,
         "shards_by_source": _of_sources(encoded, names),
     }
@@ -334,6 +335,12 @@ def _link(done: Done, start: str, target: Path) -> None:
     for name in sorted(done.facts["files"]):
         if name.startswith(start):
             _link_file(done, name, target / name.removeprefix(start))
+
+
+def _link_documents(encoded: Sequence[Done], split: str, target: Path) -> None:
+    disk.make_folder(target)
+    for number, done in enumerate(encoded):
+        _link_file(done, f"documents/{split}.parquet", target / f"part-{number:05d}.parquet")
 
 
 def _link_file(done: Done, name: str, target: Path) -> None:

@@ -39,6 +39,13 @@ NO_META = "{}"
 """In the column `meta`: nothing is known."""
 
 
+def in_utf8(name: str) -> str:
+    """The name of a file, which need not be UTF-8: other bytes are spelled out, as \\xff, which keeps two such names
+    apart, and which Parquet and databases take.
+    """
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def make_doc_ids(source: str, place: str, numbers: Iterable[int]) -> list[str]:
     """The ids of the documents at `place` and each number after it."""
     begun = hashlib.blake2b(f"{source}\0{place}".encode("utf-8", "surrogatepass"), digest_size=16)

@@ -13,13 +13,14 @@ there, and not touched unless asked for), `indexed` (every document that came th
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 
+from tilth.core.files import require_utf8
 from tilth.data.dataset import Dataset
 from tilth.data.document import make_doc_id
 from tilth.data.naming import beginnings
@@ -28,7 +29,8 @@ from tilth.data.tasks.examples import EXAMPLES_SCHEMA
 
 MEMORY = "1GB"
 NEAREST = 5
-_PIECE = re.compile(r"#characters=\d+-\d*$")
+_PIECE = re.compile(r"#characters=(\d+)-(\d*)$")
+_REST_OF_A_PIECE = r"^\d+-\d*(#characters=\d+-\d*)*"
 _ID = re.compile(r"[0-9a-f]{32}")
 
 # The stage is the file's name up to its last dash, the number says in which order its tasks ran.
@@ -60,6 +62,7 @@ def open_ledger(dataset: Dataset) -> Iterator[Ledger]:
     """The database of a dataset, which may read its folder and nothing else; IntegrityError when a byte of its files is
     not what was written.
     """
+    require_utf8(folder := dataset.folder.resolve())
     connection = duckdb.connect(
         config={
             "memory_limit": MEMORY,
@@ -69,7 +72,7 @@ def open_ledger(dataset: Dataset) -> Iterator[Ledger]:
         }
     )
     try:
-        connection.execute("SET allowed_directories = ?", [[str(dataset.folder.resolve())]])
+        connection.execute("SET allowed_directories = ?", [[str(folder)]])
         connection.execute("SET enable_external_access = false")
         connection.execute("SET lock_configuration = true")
         yield Ledger(dataset, connection)
@@ -102,21 +105,38 @@ class Ledger:
             return
         self._connection.read_parquet(files, file_row_number=True, filename=True).create_view(name)
 
-    def rows(self, query: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
+    def rows(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[dict[str, Any]]:
         """The rows that a query gives, by the names of its columns."""
-        result = self._connection.execute(query, list(parameters))
+        result = self._connection.execute(query, parameters)
         names = [column[0] for column in result.description or ()]
         return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
 
     def find(self, name: str) -> list[str]:
-        """The ids of the documents that are called so: by id, or by a locator (path or URL), in any source."""
+        """The ids of the documents that are called so: by id, or by a locator (path or URL), in any source; by the
+        address of a page also those that WARC files have of it.
+        """
         named = [name] if _ID.fullmatch(name) else [make_doc_id(source, name) for source in self.sources]
+        named += self._at_address(name) if "://" in name else []
         known = self.rows(
             "SELECT doc_id FROM indexed WHERE doc_id IN ? UNION SELECT doc_id FROM documents WHERE doc_id IN ? "
             "UNION SELECT doc_id FROM ledger WHERE doc_id IN ?",
             [named] * 3,
         )
         return sorted(row["doc_id"] for row in known)
+
+    def _at_address(self, url: str) -> list[str]:
+        """The ids of the pages of an address: those whose locator has the file before it, or a date behind it."""
+        ends = [f"!{url}", f"!{url} ", f"{url} "]
+        at = "ends_with({0}, ?) OR contains({0}, ?) OR starts_with({0}, ?)"
+        rows = self.rows(
+            f"SELECT doc_id FROM indexed WHERE {at.format('locator')} UNION "
+            f"SELECT doc_id FROM documents WHERE {at.format('locator')} UNION "
+            f"SELECT doc_id FROM ledger WHERE {at.format('detail')} OR contains(detail, ?)",
+            [*ends * 3, f"!{url}: "],
+        )
+        page = re.compile(rf"(.*!)?{re.escape(url)}( .*)?", re.DOTALL)
+        known = ((row["doc_id"], self.identity(row["doc_id"])["locator"]) for row in rows)
+        return [doc_id for doc_id, locator in known if locator and page.fullmatch(locator)]
 
     @property
     def sources(self) -> list[str]:
@@ -130,9 +150,10 @@ class Ledger:
             f"""
             WITH known AS (
                 SELECT locator FROM indexed UNION SELECT locator FROM documents UNION
-                SELECT CASE WHEN phase = 'clean' THEN detail ELSE regexp_replace(detail, ': .*', '', 's') END
+                SELECT CASE WHEN phase IN ('clean', 'shared_lines') THEN detail
+                       ELSE regexp_replace(detail, ': .*', '', 's') END
                 FROM ledger WHERE detail <> '' AND
-                (phase IN ('read', 'clean') OR phase = 'decontaminate' AND verdict = 'dropped')
+                (phase IN ('read', 'clean', 'shared_lines') OR phase = 'decontaminate' AND verdict = 'dropped')
             )
             SELECT locator FROM known ORDER BY contains(lower(locator), lower(?)) DESC,
             jaro_winkler_similarity(lower(locator), lower(?)) DESC, locator LIMIT {NEAREST}
@@ -185,16 +206,20 @@ class Ledger:
         return sorted(rows, key=lambda row: (order.index(row["split"]), row["part"], row["row"]))
 
     def pieces(self, source: str, locator: str) -> list[dict[str, Any]]:
-        """What a document was cut into, by a stage or by the split: id and locator, in the order of the text."""
+        """What a document was cut into, by a stage or by the split: id and locator, in the order of the text.
+
+        Of a piece that no later file knows, a stage's detail begins with the locator, and names no source.
+        """
         start = f"{locator}#characters="
         rows = self.rows(
             "SELECT DISTINCT doc_id, locator FROM (SELECT doc_id, source, locator FROM indexed UNION ALL "
-            "SELECT doc_id, source, locator FROM documents UNION ALL SELECT doc_id, ?, detail FROM ledger "
-            "WHERE phase = 'clean') WHERE source = ? AND starts_with(locator, ?) "
-            "ORDER BY regexp_extract(locator, '#characters=([0-9]+)', 1)::BIGINT, locator",
-            [source, source, start],
+            "SELECT doc_id, source, locator FROM documents UNION ALL "
+            "SELECT doc_id, $source, $start || regexp_extract(substr(detail, length($start) + 1), $rest) "
+            "FROM ledger WHERE starts_with(detail, $start)) WHERE source = $source AND starts_with(locator, $start)",
+            {"source": source, "start": start, "rest": _REST_OF_A_PIECE},
         )
-        return [row for row in rows if make_doc_id(source, row["locator"]) == row["doc_id"]]  # a detail names no source
+        own = [row for row in rows if make_doc_id(source, row["locator"]) == row["doc_id"]]
+        return sorted(own, key=lambda row: [int(n) for n in re.findall(r"#characters=(\d+)", row["locator"])])
 
     def gone_for(self, doc_id: str) -> list[dict[str, Any]]:
         """The duplicates that a document stays for: id, rule and similarity (None: the same to the letter)."""
@@ -212,10 +237,12 @@ class Ledger:
         )
 
 
-def wholes(source: str | None, locator: str | None) -> list[str]:
-    """The ids of the documents that one was cut from, the outermost first."""
-    ids: list[str] = []
-    while source is not None and locator is not None and (found := _PIECE.search(locator)):
-        locator = locator[: found.start()]
-        ids.insert(0, make_doc_id(source, locator))
-    return ids
+def cut_from(source: str | None, locator: str | None) -> dict[str, list[int]]:
+    """Of the documents that one was cut from, the outermost first: the id, and which characters of it (where they
+    begin, and where they end: not given where that is the end of the text).
+    """
+    found: list[tuple[str, list[int]]] = []
+    while source is not None and locator is not None and (piece := _PIECE.search(locator)):
+        locator = locator[: piece.start()]
+        found.insert(0, (make_doc_id(source, locator), [int(place) for place in piece.groups() if place]))
+    return dict(found)

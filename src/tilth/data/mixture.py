@@ -179,9 +179,9 @@ def plan_mixture(
     shares = {name: weight / scale for name, weight in weights.items()}
     shares |= {name: budget / whole for name, budget in budgets.items()}
     components = [
-        Component(name, groups[name], held[name], share, None if entry.epochs else entry.max_epochs)
+        Component(name, groups[name], held[name], shares[name], None if entry.epochs else entry.max_epochs)
         for name, entry in mixture.items()
-        if (share := shares[name])
+        if entry.weight != 0  # a share of 0 for want of tokens is refused
     ]
     if rest:
         components.append(Component(REST, rest, sum(tokens[s] for s in rest), rest_tokens / whole))
@@ -266,6 +266,12 @@ def _shortest(run_tokens: int | None, epochs: float | None, length: Fraction) ->
 
 def _check(plan: MixturePlan, context_length: int, run: Fraction | None, slack: int) -> None:
     for one in plan.components:
+        if not one.tokens:
+            raise DataError(
+                f"data.mixture: {one.name} has 0 tokens for training; one sample needs {context_length + 1:,} "
+                "(model.context_length + 1)",
+                "look at what was dropped of it, and why (`tilth report`), or take it out with `weight: 0`",
+            )
         if one.tokens <= context_length:
             raise DataError(
                 f"data.mixture: {one.name} has {one.tokens:,} tokens for training; one sample needs "

@@ -7,7 +7,7 @@
 A packed document stands alone, wherever its row puts it: it sees nothing of its neighbours, and its positions begin at
 0. What a row holds of it are its steps from a token to the next: n tokens are n - 1 steps, which read tokens 0..n-2 and
 predict 1..n-1. Its first token is read and never predicted: nothing stands before it, unless its tokens begin with one
-that says so (the bos of a chat template). With `opening` (plain text, where end-of-text ends every document) the
+that says so (bos). With `opening` (plain text without such a token, where end-of-text ends every document) the
 end-of-text before a document is read first, as in windows: then its first token is predicted too. For a masked model
 (`ahead` 0) a step is one token.
 

@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 from tilth.core.config import fingerprint
 from tilth.core.errors import DataError
 from tilth.core.tasks import Done, Task
+from tilth.core.words import plural
 from tilth.data import clean_plan, collect_plan, compare_plan, leak_plan, token_plan
 from tilth.data.clean_plan import clean_parts
 from tilth.data.config import DataConfig, SplitConfig
@@ -98,7 +99,7 @@ def prepare(
         against: those of each of `decontaminate.against`.
         encoder: how documents become tokens, where they are more than a text.
     """
-    config = _whole_documents(config) if encoder else config
+    config = whole_documents(config) if encoder else config
     downloads = shop.workspace / "downloads"
     found = listings or [list_inputs(source, base, downloads) for source in config.sources]
     against = against or [list_inputs(source, base, downloads) for source in config.decontaminate.against]
@@ -163,6 +164,8 @@ def _divide(
     config: DataConfig, found: Sequence[Listing], against: Sequence[Listing], shop: Workshop, encoder: Encoder | None
 ) -> _Divided:
     """From files to documents that have their split."""
+    for said in (note for listing in found for note in listing.notes):
+        shop.say(said)
     collected = shop.run(collect_plan.collect_tasks(config, found))
     for said in (*collect_plan.losses(config, found, collected), *collect_plan.faults(config, collected)):
         shop.say(said)
@@ -179,13 +182,9 @@ def _divide(
     _something_left(config, collected, cleaned)
     compared = compare_parts(config, cleaned, shop)
     assigned = assign_splits(config.split, cleaned, compared, shop)
-    if config.split.by == "auto" and _empty(config.split, assigned):
-        # A book in pieces is many documents and one group, which is drawn as a whole.
-        shop.say("drawing documents leaves a split without any: the end of each source's text is held out instead")
-        assigned = assign_splits(config.split.model_copy(update={"by": "tail"}), cleaned, compared, shop)
     if encoder is not None and _empty(config.split, assigned):  # what is wrong with the rows comes first
         check_refused([done.folder / name for done, name in parts], encoder)
-    _every_split(config.split, assigned)
+    every_split(config.split, assigned)
     return _Divided(collected, cleaned, compared, assigned, keep_apart(config, cleaned, assigned, items, shop))
 
 
@@ -206,7 +205,7 @@ def _of_kind(cleaned: Sequence[Cleaned], kind: str) -> list[Done]:
     return [done for part in cleaned for done in part.stages if done.task.kind == kind]
 
 
-def _whole_documents(config: DataConfig) -> DataConfig:
+def whole_documents(config: DataConfig) -> DataConfig:
     """Half a conversation is none: what is left to us, `auto`, never cuts one at the border of the splits."""
     if config.split.by != "auto":
         return config
@@ -224,8 +223,7 @@ def compare_parts(config: DataConfig, cleaned: Sequence[Cleaned], shop: Workshop
         for lossy in exact.facts["emptied"]:
             shop.say(f"deduplication drops {lossy}")
     documents = sum(part.digests.facts["documents"] for part in cleaned) - (exact.facts["documents"] if exact else 0)
-    draws = config.split.draws and _by_document(config.split, documents)
-    if not (config.drops_near or draws):
+    if not config.drops_near and (documents < 2 or not config.keeps_together):
         return Compared(exact)
     near = config.near
     listed = shop.run_one(compare_plan.candidates_task(cleaned, exact, near))
@@ -236,6 +234,17 @@ def compare_parts(config: DataConfig, cleaned: Sequence[Cleaned], shop: Workshop
 
 def assign_splits(config: SplitConfig, cleaned: Sequence[Cleaned], compared: Compared, shop: Workshop) -> Done:
     """Every document to its split."""
+    assigned = _assigned(config, cleaned, compared, shop)
+    if config.by == "auto" and _empty(config, assigned):
+        # A book in pieces is many documents and one group, which is drawn as a whole.
+        by_tail = _assigned(config.model_copy(update={"by": "tail"}), cleaned, compared, shop)
+        if not _empty(config, by_tail):
+            shop.say("drawing documents leaves a split without any: the end of each source's text is held out instead")
+        return by_tail
+    return assigned
+
+
+def _assigned(config: SplitConfig, cleaned: Sequence[Cleaned], compared: Compared, shop: Workshop) -> Done:
     documents = sum(part.digests.facts["documents"] for part in cleaned) - compared.total("documents")
     shares = tuple(share for _, share in config.held_out)
     plan = SplitPlan(config.names, shares, _by_document(config, documents), config.seed)
@@ -297,12 +306,20 @@ def _empty(config: SplitConfig, assigned: Done) -> bool:
     return any(share and not documents[name] for name, share in shares.items())
 
 
-def _every_split(config: SplitConfig, assigned: Done) -> None:
+def every_split(config: SplitConfig, assigned: Done) -> None:
+    """DataError where a split that is to hold something holds nothing."""
     if _empty(config, assigned):
         documents = assigned.facts["split_documents"]
         counted = ", ".join(f"{n} {'training' if name == 'train' else name}" for name, n in documents.items())
+        said = f"the split leaves {' and '.join(counted.rsplit(', ', 1))} documents"
+        if together := assigned.facts["together"]:
+            raise DataError(
+                f"{said}: the {plural(together, 'document')} at the end of the text would part near-duplicates",
+                "set data.deduplicate: near, so that one of each stays (and most_of_a_source: 1 where most of a source "
+                "goes), or give more text",
+            )
         raise DataError(
-            f"the split leaves {' and '.join(counted.rsplit(', ', 1))} documents",
+            said,
             "change data.split.validation, or set data.split.by: tail to cut the text instead of drawing documents",
         )
 

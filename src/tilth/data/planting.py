@@ -14,6 +14,7 @@ import itertools
 import random
 import re
 import textwrap
+import unicodedata
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -35,6 +36,8 @@ _EXCERPT_CHARACTERS = 12 * LONGEST
 _ONE_IN = 20
 _DIVIDED = 0.25  # of the words that are long enough
 _DIVISIONS = ("-\n", "\u00ad", "\u00ad\n", "\u200b")
+_LIGATURES = {"ffi": "ﬃ", "ffl": "ﬄ", "ff": "ﬀ", "fi": "ﬁ", "fl": "ﬂ"}
+_LIGATURE = re.compile("|".join(_LIGATURES))
 _MARKS = ".,;:!?"
 _SPACE = re.compile(r"\s+")
 _MARK = re.compile(r"[^\w\s]")
@@ -76,7 +79,12 @@ def _punctuation(text: str, host: str, draw: random.Random) -> str:
 
 
 def _typeset(text: str, host: str, draw: random.Random) -> str:
-    """As pages and PDFs bring it: spaces that are entities, words divided at line ends or by what nobody sees."""
+    """As pages and PDFs bring it: spaces that are entities, words divided at line ends or by what nobody sees, accents
+    behind their letters, ligatures.
+    """
+    # Korean syllables are not taken for their parts (words.py).
+    text = re.sub(r"[^\uac00-\ud7a3]+", lambda run: unicodedata.normalize("NFD", run[0]), text)
+    text = _LIGATURE.sub(lambda letters: _LIGATURES[letters[0]], text)
     found = find_words([text])
     for start, end in sorted(zip(found.starts.tolist(), found.ends.tolist(), strict=True), reverse=True):
         places = [place for place in range(start + 2, end - 1) if text[place - 1 : place + 1].isalpha()]

@@ -3,6 +3,7 @@
     says_its_messages(document)        the text is that of `meta.messages`, but for white space
     other_text(document, text, by)     the document with another text, and without messages that say something else
     same_letters(text, other)          equal but for white space
+    not_shown(table)                   what a chat template may write of each, and its text does not show
 
 Whoever gives a document another text does it by `other_text`: messages that stayed as they were would keep what was
 masked or cut, and would be trained on.
@@ -10,13 +11,22 @@ masked or cut, and would be trained on.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from tilth.data.document import Document
 from tilth.data.sources.messages import rendered
 
 WITHDRAWN = "messages_withdrawn"
 """In `meta`, in place of messages: the stage that changed the text in a way that they cannot follow."""
+_NAMES = ("name", "tool_call_id")
+_KEYS = f'"(?:tools|{"|".join(_NAMES)})": '
 OF_MESSAGES = ("messages", "tools")
 """In `meta`: what a conversation is trained by."""
 
@@ -34,6 +44,23 @@ def other_text(document: Document, text: str, by: str) -> Document:
         return left
     kept = {key: value for key, value in document.meta.items() if key not in OF_MESSAGES}
     return replace(left, meta={**kept, WITHDRAWN: by})
+
+
+def not_shown(table: pa.Table) -> dict[int, bytes]:
+    """Of documents in a table, by row: the descriptions of tools, and whom messages name or answer. Conversations that
+    differ in these are others, though the same is said in them.
+    """
+    rows = np.flatnonzero(np.asarray(pc.match_substring_regex(table["meta"], _KEYS))).tolist()
+    metas = (json.loads(meta) for meta in table["meta"].take(pa.array(rows, pa.int64())).to_pylist())
+    return {row: more.encode() for row, meta in zip(rows, metas, strict=True) if (more := _not_shown(meta))}
+
+
+def _not_shown(meta: Mapping[str, Any]) -> str:
+    messages, tools = meta.get("messages"), meta.get("tools")
+    if messages is None:
+        return ""
+    names = [{key: message[key] for key in _NAMES if key in message} for message in messages]
+    return json.dumps([tools, names], ensure_ascii=False) if tools or any(names) else ""
 
 
 def same_letters(text: str, other: str) -> bool:

@@ -7,7 +7,9 @@
 
 A word is a run of letters, digits and combining marks; in scripts that write no spaces (Han, kana, Thai …) every letter
 is one. Case, accents and compatibility forms do not count, nor does what stands between words: `Café,` and `cafe`
-are the same word. All is done with tables over code points and sums over arrays, without a Python object per word.
+are the same word, whether the accent is part of the letter or stands behind it, and so are `ﬁne` and `fine`. (Korean
+syllables are not the same as their parts.) All is done with tables over code points and sums over arrays, without a
+Python object per word.
 
 The hash of numbers v_0 … v_k is mix(Σ v_i · B^i mod 2^64), B odd: a prefix sum over the batch gives all spans at once
 (Karp and Rabin 1987), and mix is the finaliser of splitmix64 (Steele et al. 2014). The numbers of a word are its
@@ -39,12 +41,15 @@ BATCH_CHARACTERS = 1 << 17
 _CODES = 0x110000
 _BASE = 0x9E3779B97F4A7C15  # odd: it has an inverse mod 2^64
 _BASE_INVERSE = pow(_BASE, -1, 1 << 64)
-_GAP, _LETTER, _ALONE = 0, 1, 2  # the first two as truth is stored
+_GAP, _LETTER, _ALONE, _ACCENT = 0, 1, 2, 3  # the first two as truth is stored
 _ALONE_SCRIPTS = regex.compile(
     r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}&&[\p{L}\p{N}]]+", regex.V1
 )
 _LETTERS = regex.compile(r"[\p{L}\p{N}\p{M}]+")
-_FOLDED = (range(0x80, 0xAC00), range(0xD7A4, 0xD800), range(0xF900, 0x10000), range(0x1D400, 0x1D800))
+_ACCENTS = {*range(1, 9), *range(10, 37), *range(200, 241)}
+"""Combining classes (Unicode 15, 5.7.4) of marks that do not count: nuktas, voicing, Hebrew and Arabic points, what is
+written above and below. Viramas (9) and vowel signs (84 to 132) do, as letters would."""
+_FOLDED = (range(0x80, 0xAC00), range(0xD7A4, 0xD800), range(0xE000, 0x30000))  # without Korean syllables
 _BLOCK_BITS = 12
 _LOWER = np.uint64(0x2020202020202020)
 _FIRST = np.array([(1 << 8 * count) - 1 for count in range(9)], np.uint64)  # so many bytes of a number
@@ -133,6 +138,7 @@ def _found(data: bytes) -> tuple[U64, I64, I64]:
     codes, sizes = _decoded(raw, leads)
     kinds, letters = _table().look_up(codes)
     starts, ends = _borders(kind, leads, sizes, kinds)
+    kinds = kind[leads]  # accents are of the word now that they stand in, if they do
     hashes = _hash_ascii(data, starts, ends)
     others = np.unique(np.searchsorted(starts, leads[kinds != _GAP], side="right") - 1)
     hashes[others] = _hash_others(raw, leads, letters, starts[others], ends[others])
@@ -166,6 +172,9 @@ def _borders(kind: U8, leads: I64, sizes: I64, kinds: U8) -> tuple[I64, I64]:
     for place in range(4):
         own = sizes > place
         kind[leads[own] + place] = kinds[own]
+    if (kind == _ACCENT).any():
+        behind = np.maximum.accumulate(np.where(kind == _ACCENT, 0, np.arange(len(kind))))  # what it stands behind
+        kind[:] = np.where(kind == _ACCENT, kind[behind] == _LETTER, kind)
     alone = kinds == _ALONE
     if not alone.any():
         return _runs(kind)
@@ -217,11 +226,27 @@ def _hash_others(raw: U8, leads: I64, letters: U32, starts: I64, ends: I64) -> U
     counted = (raw[at] | 0x20).astype(np.uint64)
     several = raw[at] >= 0xC0
     counted[several] = letters[np.searchsorted(leads, at[several])]
+    counted, starts, ends = _spelled_out(counted, starts, ends)
     beyond = np.concatenate([[0], np.cumsum(counted >= 0x80)])
     plain = beyond[ends] == beyond[starts]
     hashes = hash_spans(counted + np.uint64(1 << 32), starts, ends)
     hashes[plain] = _hash_ascii(counted.astype(np.uint8).tobytes(), starts[plain], ends[plain])
     return hashes
+
+
+def _spelled_out(counted: U64, starts: I64, ends: I64) -> tuple[U64, I64, I64]:
+    """Letters without what does not count (0), and with all that one character stands for."""
+    several = np.flatnonzero(counted >= _CODES)
+    if not len(several) and counted.all():
+        return counted, starts, ends
+    spelled = [_table().spellings[number - _CODES] for number in counted[several].tolist()]
+    widths = (counted > 0).astype(np.int64)
+    widths[several] = [len(letters) for letters in spelled]
+    before = np.concatenate([[0], np.cumsum(widths)])
+    out = np.repeat(counted, widths)
+    for start, letters in zip(before[several].tolist(), spelled, strict=True):
+        out[start : start + len(letters)] = letters
+    return out, before[starts], before[ends]
 
 
 def hash_spans(values: U64, starts: I64, ends: I64) -> U64:
@@ -272,13 +297,15 @@ def mix(values: U64) -> U64:
 
 
 class _Table:
-    """For each code point: gap, letter, or a letter that is a word alone; and as what it counts, the same for letters
-    that differ by case, accent or compatibility form only. Made block by block, as they are met: most texts hold few.
+    """For each code point: gap, letter, a letter that is a word alone, or an accent; and as what it counts, the same
+    for letters that differ by case, accent or compatibility form only: 0 for an accent, and for what stands for several
+    letters its place in `spellings`, above all code points. Made block by block, as they are met: most texts hold few.
     """
 
     def __init__(self) -> None:
         self.kinds = np.zeros(_CODES, np.uint8)
         self.letters = np.arange(_CODES, dtype=np.uint32)
+        self.spellings: list[list[int]] = []
         self._made = np.zeros(_CODES >> _BLOCK_BITS, np.bool_)
 
     def look_up(self, codes: I64) -> tuple[U8, U32]:
@@ -298,12 +325,27 @@ class _Table:
                 self.kinds[block.start + match.start() : block.start + match.end()] = kind
         folded = [code for some in _FOLDED for code in range(max(some.start, block.start), min(some.stop, block.stop))]
         # All at once; the separator is no letter, so that none is treated as the end of a word.
-        plain = unicodedata.normalize("NFKD", "\0".join(map(chr, folded))).lower().split("\0")
-        if folded:
-            self.letters[folded] = [ord(letters[0]) for letters in plain]
+        plain = unicodedata.normalize("NFKD", "\0".join(map(chr, folded))).lower().split("\0") if folded else []
+        for code, letters in zip(folded, plain, strict=True):
+            if self.kinds[code] and (letters != chr(code) or unicodedata.combining(letters)):
+                self._count_as(code, [ord(letter) for letter in letters.replace("ς", "σ") if _counts(letter)])
         if block.start == 0:
             self.letters[ord("A") : ord("Z") + 1] += np.uint32(32)
             self.letters[ord("ς")] = ord("σ")
+
+    def _count_as(self, code: int, letters: list[int]) -> None:
+        if len(letters) > 1:
+            self.letters[code] = _CODES + len(self.spellings)
+            self.spellings.append(letters)
+            return
+        self.letters[code] = letters[0] if letters else 0
+        if not letters:
+            self.kinds[code] = _ACCENT
+
+
+def _counts(letter: str) -> bool:
+    """Whether a character that another one is made of counts."""
+    return unicodedata.category(letter)[0] in "LMN" and unicodedata.combining(letter) not in _ACCENTS
 
 
 @cache

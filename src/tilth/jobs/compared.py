@@ -15,7 +15,7 @@ from typing import Any
 
 from tilth.core.errors import IntegrityError
 from tilth.data.dataset import Dataset
-from tilth.data.ledger import Ledger, wholes
+from tilth.data.ledger import Ledger, cut_from
 from tilth.data.lineage import text_left
 from tilth.data.tasks.examples import CHARACTERS, around_the_change
 
@@ -67,7 +67,7 @@ def _text(dataset: Dataset, ledger: Ledger, about: Mapping[str, Any]) -> str:
     if about["part"] is None:
         raise LookupError(f"it is not known where {about['doc_id']} was")
     tasks = dataset.folder.resolve().parent.parent / "tasks"
-    trail = [*wholes(about["source"], about["locator"]), about["doc_id"]]
+    trail = [*cut_from(about["source"], about["locator"]), about["doc_id"]]
     return text_left(tasks, dataset.origins[about["part"]], trail)
 
 

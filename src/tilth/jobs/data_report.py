@@ -62,6 +62,7 @@ def report_data(dataset: Dataset) -> Figures:
         "sources": sources,
         "languages": measured["language"],
         "splits": facts["splits"],
+        "split": facts.get("split", {}),  # datasets of before do not say it
         "lengths": measured["lengths"],
         "clusters": clusters,
         "leaks": facts["decontamination"],

@@ -11,7 +11,9 @@ from tilth.core.files import FolderLock, disk
 from tilth.core.tasks import OnDone
 from tilth.data.forecast import Forecast, Terms, foretell
 from tilth.data.workshop import Workshop
-from tilth.jobs.prepare import DEFAULT_WORKSPACE
+from tilth.jobs.base import find_base
+from tilth.jobs.chats import encoder_of
+from tilth.jobs.prepare import DEFAULT_WORKSPACE, wished_tokenizer
 from tilth.jobs.recipe import Recipe
 
 _TRIAL = ".trial.tmp"
@@ -30,13 +32,15 @@ def forecast_data(
     place, root = workspace, base or Path()
     if executor == "ray":  # its workers start in another folder
         place, root = place.absolute(), root.absolute()
+    base_model = find_base(recipe)
+    wish, encoder = wished_tokenizer(recipe, base_model), encoder_of(recipe, base_model)
     scratch = place / "forecast"
     with FolderLock(scratch, "the folder of forecasts"):
         try:
             disk.remove(scratch / _TRIAL)  # of one that was killed
             with open_executor(executor, workers or usable_cpus()) as opened:
                 shop = Workshop(scratch / _TRIAL, opened, on_done)
-                return foretell(recipe.data, recipe.tokenizer, root, place, shop, terms)
+                return foretell(recipe.data, wish, root, place, shop, terms, encoder)
         finally:
             disk.remove(scratch)
             with contextlib.suppress(OSError):  # it was there before, and is not empty

@@ -8,7 +8,7 @@ PLANTED = {
     "embedded": "within a line",
     "case": "other case",
     "punctuation": "other punctuation",
-    "typeset": "as pages and PDFs divide words",
+    "typeset": "as pages and PDFs write words",
     "one_word_in_20": "one word in 20 replaced",
 }
 """How it was planted, to see what is found."""

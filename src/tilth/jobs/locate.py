@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tilth.core.config import load_yaml
 from tilth.core.errors import RecipeError
-from tilth.core.files import MANIFEST
+from tilth.core.files import MANIFEST, require_utf8
 from tilth.data.dataset import Dataset, open_dataset
 from tilth.jobs.runs import dataset_of
 
@@ -26,6 +26,12 @@ def locate_data(what: Path | str, workspace: Path) -> tuple[Dataset, Path | None
         what: a dataset's folder, a run's folder, a recipe's file, or the name of a recipe: then its newest dataset.
         workspace: where datasets of a recipe lie.
     """
+    dataset, run = _meant(what, workspace)
+    require_utf8(dataset.folder)
+    return dataset, run
+
+
+def _meant(what: Path | str, workspace: Path) -> tuple[Dataset, Path | None]:
     path = Path(what)
     if _is_run(path):
         return dataset_of(path), path

@@ -49,8 +49,13 @@ def training_sampler(recipe: Recipe, dataset: Dataset) -> Sampler:
         isolate=not recipe.data.cross_document_attention,
         ahead=0 if recipe.train.objective == "masked_lm" else 1,
         packing=packing_of(recipe),
-        opening=recipe.train.objective == "causal_lm",
+        opening=reads_the_border(recipe.train.objective, dataset.tokenizer),
     )
+
+
+def reads_the_border(objective: Objective, tokenizer: Tokenizer) -> bool:
+    """Whether a packed document first reads the end-of-text before it: plain text that has no beginning of its own."""
+    return objective == "causal_lm" and not tokenizer.document_opening
 
 
 def masker_of(recipe: Recipe, dataset: Dataset) -> Masker | None:
@@ -103,7 +108,7 @@ def held_out_pass(reading: Reading, stream: TokenStream, tokenizer: Tokenizer, r
         return masked_pass(stream, context, rows, masker, reading.isolate or reading.packed)
     if not reading.packed:
         return evaluation_batches(stream, context, rows, tokenizer.end_of_text, reading.isolate)
-    opening = reading.objective == "causal_lm"
+    opening = reads_the_border(reading.objective, tokenizer)
     return packed_pass(pack(stream, context, PackingConfig(too_long="split"), opening=opening), rows)
 
 

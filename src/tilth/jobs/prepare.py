@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from tilth.core.executors import ExecutorName, open_executor, warm_up
 from tilth.core.files import FolderLock, disk, read_sealed, storage_errors, write_sealed
 from tilth.core.progress import Board
 from tilth.core.tasks import OnDone
+from tilth.core.words import plural
 from tilth.data.chats import ChatDocuments
 from tilth.data.dataset import Dataset, open_dataset
 from tilth.data.leftovers import clear_leftovers
@@ -99,12 +100,25 @@ def prepare_data(
         with open_executor(executor, workers or usable_cpus()) as opened:
             shop = Workshop(place, opened, on_done, verify, say)
             dataset = prepare(recipe.data, wish, recipe.name, root, shop, listings, against, encoder)
+        for note in emptied(dataset):
+            say(note)
         _write_record(
             recipe, workspace, dataset, _decided_by(recipe, wish, encoder), _held(listings, against), sorted(shop.used)
         )
         for files, listing in last:
             files.keep(listing)
         return dataset
+
+
+def emptied(dataset: Dataset) -> Iterator[str]:
+    """The sources of which nothing is left to train on, in words."""
+    left = {source["name"]: source["splits"]["train"]["documents"] for source in dataset.facts["shards_by_source"]}
+    for name, read in dataset.facts["sources"].items():
+        if not left.get(name):
+            yield (
+                f"nothing of source {name} is left for training ({plural(read['documents'], 'document')} read); "
+                "`tilth report` says what was dropped, and why"
+            )
 
 
 def _all_sources(recipe: Recipe) -> list[SourceConfig]:

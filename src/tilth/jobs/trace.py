@@ -1,6 +1,7 @@
 """The job behind `tilth trace`: what became of a document, and which documents a step saw.
 
     trace_document(dataset, name, run) -> dict      verdicts, texts before and after, duplicates, splits, tokens, steps
+    trace_documents(dataset, name, run) -> [dict]   the same of each document that is called so
     trace_step(dataset, run, step) -> dict          the documents of a step
 
 Both answer with plain data, as `--json` prints it. A token is seen by the sample that predicts it: in each epoch by one
@@ -9,6 +10,7 @@ at most. Epochs are counted from 1.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,8 +20,9 @@ import numpy as np
 from tilth.core.errors import DataError, IntegrityError, RecipeError
 from tilth.core.rundir import RunFolder, StepRecord
 from tilth.data.dataset import Dataset
+from tilth.data.document import in_utf8
 from tilth.data.flow import BY_PART
-from tilth.data.ledger import Ledger, open_ledger, wholes
+from tilth.data.ledger import Ledger, cut_from, open_ledger
 from tilth.data.lineage import Change, follow
 from tilth.data.order import Sampler
 from tilth.data.shards import TokenStream
@@ -27,6 +30,9 @@ from tilth.data.tasks.examples import around_the_change
 from tilth.jobs.objectives import training_sampler
 from tilth.jobs.runs import stored_recipe
 
+CUT_UP, NOT_KEPT = "cut into pieces", "not kept"
+_CUT = "cut"  # the stage; those of its cuts that fall within sentences are counted as rules below it
+_SPELLED = re.compile(r"\\(?:[nrt]|x[0-9a-f]{2}|u[0-9a-f]{4}|U000[0-9a-f]{5})")
 Facts = dict[str, Any]
 
 
@@ -36,42 +42,74 @@ def trace_document(dataset: Dataset, name: str, run: Path | None = None) -> Fact
     Args:
         name: its id, or its locator (a path or URL, as the source has it).
         run: a run that was trained on the dataset: which of its steps saw the document is told too.
+
+    Raises:
+        DataError: none is called so.
+        RecipeError: several are.
     """
     with open_ledger(dataset) as ledger:
-        doc_id = _only(ledger, name)
-        about = ledger.identity(doc_id)
-        above = wholes(about["source"], about["locator"])
-        pieces = ledger.pieces(about["source"], about["locator"]) if about["locator"] else []
-        rows = ledger.verdicts([*above, doc_id])
-        shown, (edits, missed) = _verdicts(ledger, rows), _edits(dataset, about, [*above, doc_id], rows)
-        _add_texts(ledger, shown, edits, [*above, doc_id])
-        placed = ledger.placed([doc_id, *(piece["doc_id"] for piece in pieces)])
-        splits = _spans(dataset, placed)
-        return {
-            "document": {key: about[key] for key in ("doc_id", "source", "locator", "characters", "text_bytes")}
-            | {key: placed[0][key] if placed else None for key in ("license", "meta")},
-            "part_of": _named(ledger, above),
-            "pieces": _pieces(ledger, about, pieces),
-            "fate": _fate(ledger, doc_id, cut=bool(pieces)),
-            "verdicts": shown,
-            "texts_from": "tasks" if edits is not None else "examples",
-            "texts_missed": missed,
-            "duplicates": _duplicates(ledger, doc_id, rows),
-            "splits": splits,
-            "run": None if run is None else _seen(dataset, run, splits),
-        }
+        found = _called(ledger, name)
+        if len(found) > 1:
+            named = (f"{one['doc_id']} (source {one['source']}, {one['locator']})" for one in found)
+            raise RecipeError(f"{len(found)} documents are called {name}", f"give one of these ids: {', '.join(named)}")
+        return _traced(ledger, found[0], run)
 
 
-def _only(ledger: Ledger, name: str) -> str:
-    found = ledger.find(name)
+def trace_documents(dataset: Dataset, name: str, run: Path | None = None) -> list[Facts]:
+    """Everything that is known of each document of a name, by source and locator: those of several sources, and all
+    that WARC files have of one address. DataError where there is none.
+    """
+    with open_ledger(dataset) as ledger:
+        return [_traced(ledger, about, run) for about in _called(ledger, name)]
+
+
+def _called(ledger: Ledger, name: str) -> list[Facts]:
+    found = [ledger.identity(doc_id) for doc_id in _ids(ledger, name)]
     if not found:
         near = ledger.nearest(name)
         remedy = f"did you mean {' or '.join(near)}?" if near else "this dataset knows no document at all"
         raise DataError(f"no document of {ledger.dataset.folder} is called {name}", remedy)
-    if len(found) > 1:
-        named = (f"{about['doc_id']} (source {about['source']})" for about in map(ledger.identity, found))
-        raise RecipeError(f"{name} stands in {len(found)} sources", f"give one of these ids: {', '.join(named)}")
-    return found[0]
+    return sorted(found, key=lambda about: (about["source"] or "", about["locator"] or "", about["doc_id"]))
+
+
+def _ids(ledger: Ledger, name: str) -> list[str]:
+    return ledger.find(in_utf8(name)) or ledger.find(_as_read(name))
+
+
+def _traced(ledger: Ledger, about: Facts, run: Path | None) -> Facts:
+    dataset, doc_id = ledger.dataset, about["doc_id"]
+    cuts = cut_from(about["source"], about["locator"])
+    above = [*cuts]
+    pieces = ledger.pieces(about["source"], about["locator"]) if about["locator"] else []
+    rows = ledger.verdicts([*above, doc_id])
+    shown, (edits, missed) = _verdicts(ledger, rows), _edits(dataset, about, [*above, doc_id], rows)
+    _add_texts(ledger, shown, edits, [*above, doc_id])
+    _add_cuts(shown, cuts)
+    placed = ledger.placed([doc_id, *(piece["doc_id"] for piece in pieces)])
+    splits = _spans(dataset, placed)
+    return {
+        "document": {key: about[key] for key in ("doc_id", "source", "locator", "characters", "text_bytes")}
+        | {key: placed[0][key] if placed else None for key in ("license", "meta")},
+        "part_of": _named(ledger, above),
+        "pieces": _pieces(ledger, about, pieces),
+        "fate": _fate(ledger, doc_id, cut=bool(pieces)),
+        "verdicts": shown,
+        "texts_from": "tasks" if edits is not None else "examples",
+        "texts_missed": missed,
+        "duplicates": _duplicates(ledger, doc_id, rows),
+        "splits": splits,
+        "run": None if run is None else _seen(dataset, run, splits),
+    }
+
+
+def _as_read(name: str) -> str:
+    """A name that was copied from what tilth prints, where characters that a terminal would obey are spelled out."""
+
+    def read(found: re.Match[str]) -> str:
+        character = found[0].encode().decode("unicode_escape")
+        return found[0] if character.isprintable() else character
+
+    return _SPELLED.sub(read, name)
 
 
 def _named(ledger: Ledger, doc_ids: Iterable[str]) -> list[Facts]:
@@ -82,7 +120,13 @@ def _pieces(ledger: Ledger, about: Facts, pieces: Sequence[Facts]) -> list[Facts
     """What a document was cut into; where a split cut it, its beginning keeps its name."""
     doc_id = about["doc_id"]
     beginning = [{"doc_id": doc_id, "locator": about["locator"]}] if pieces and ledger.placed([doc_id]) else []
-    return [piece | {"fate": _fate(ledger, piece["doc_id"])} for piece in (*beginning, *pieces)]
+    further = {piece["locator"].rpartition("#characters=")[0] for piece in pieces}
+    told = []
+    for piece in (*beginning, *pieces):
+        fate = _fate(ledger, piece["doc_id"])
+        was_cut = fate == NOT_KEPT and piece["locator"] in further
+        told.append(piece | {"fate": CUT_UP if was_cut else fate})
+    return told
 
 
 def _fate(ledger: Ledger, doc_id: str, cut: bool = False) -> str:
@@ -92,8 +136,8 @@ def _fate(ledger: Ledger, doc_id: str, cut: bool = False) -> str:
         return f"dropped by {dropped[-1]['stage']}/{dropped[-1]['rule']}"
     splits = [row["split"] for row in ledger.placed([doc_id])]
     if cut:
-        return "cut into pieces"
-    return f"kept in {splits[0]}" if splits else "not kept"
+        return CUT_UP
+    return f"kept in {splits[0]}" if splits else NOT_KEPT
 
 
 def _verdicts(ledger: Ledger, rows: Sequence[Facts]) -> list[Facts]:
@@ -141,6 +185,13 @@ def _add_texts(ledger: Ledger, verdicts: list[Facts], edits: Sequence[Change] | 
             verdict |= {"before": before, "after": after, "characters": len(change.before)}
         elif example is not None:
             verdict |= {key: example[key] for key in ("before", "after", "characters")}
+
+
+def _add_cuts(verdicts: Iterable[Facts], cuts: Mapping[str, list[int]]) -> None:
+    """Cutting a document up changes no word of it: in place of texts stands which characters of it the piece is."""
+    for verdict in verdicts:
+        if verdict["stage"] == "clean" and verdict["rule"].partition("/")[0] == _CUT:
+            verdict |= {"before": None, "after": None, "piece": cuts.get(verdict["doc_id"])}
 
 
 def _duplicates(ledger: Ledger, doc_id: str, rows: Sequence[Facts]) -> Facts:

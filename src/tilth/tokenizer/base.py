@@ -140,7 +140,7 @@ class Tokenizer(ABC):
         return [text]
 
     def encode_documents(self, texts: Sequence[str]) -> npt.NDArray[np.uint32]:
-        """The ids of many texts in a row, end-of-text after each."""
+        """The ids of many texts in a row, `document_opening` before each, end-of-text after each."""
         ids = self.encode_joined(lambda border: border.join([*map(text_bytes, texts), b""]), len(texts))
         if ids is not None:
             return ids.astype(np.uint32, copy=False)
@@ -184,6 +184,11 @@ class Tokenizer(ABC):
     def opening(self) -> list[int]:
         """The special ids that a model of this tokenizer expects before a text: none, or its bos or cls."""
         return []
+
+    @property
+    def document_opening(self) -> list[int]:
+        """What of `opening` stands before each of many texts: nothing where it is the end of the one before."""
+        return [] if self.end_of_text in self.opening else self.opening
 
     @property
     def closing(self) -> list[int]:

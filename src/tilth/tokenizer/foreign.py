@@ -140,9 +140,9 @@ class ForeignTokenizer(Tokenizer):
         return self._encoded([text])[0]
 
     def encode_documents(self, texts: Sequence[str]) -> npt.NDArray[np.uint32]:
-        """The ids of many texts in a row, end-of-text after each: one call of the engine."""
-        end = np.array([self.end_of_text], np.uint32)
-        parts = [part for ids in self._encoded(texts) for part in (ids, end)]
+        """The ids of many texts in a row, with what begins and ends each: one call of the engine."""
+        begin, end = np.array(self.document_opening, np.uint32), np.array([self.end_of_text], np.uint32)
+        parts = [part for ids in self._encoded(texts) for part in (begin, ids, end)]
         return np.concatenate(parts) if parts else np.empty(0, np.uint32)
 
     def _encoded(self, texts: Sequence[str | bytes]) -> list[npt.NDArray[np.uint32]]:

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import regex
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.data.stages.helpers import OneStage, check_the_contract, grows_linearly, run, said, stage, texts_of
 from tilth.core.errors import RecipeError
-from tilth.data.stages.cut import CUT_STAGES
+from tilth.data.stages.cut import _PARAGRAPH, CUT_STAGES
 from tilth.data.stages.sentences import sentence_starts
 
 
@@ -172,6 +173,26 @@ def test_ten_megabytes_of_one_character_take_linear_time(at: str) -> None:
         assert grows_linearly(made(at=at, characters=2000), unit, 20_000), unit
     pieces = run(made(at=at), ["a" * 10_000_000])[0].documents
     assert len(pieces) == 500
+
+
+@pytest.mark.parametrize("at", ["paragraph", "sentence"])
+def test_six_million_line_ends_take_no_memory_for_each(at: str) -> None:
+    text = "One.\n" + "\n" * 6_000_000 + "Two."
+    pieces = texts_of(run(made(at=at, characters=1_000_000), [text])[0])
+    assert "".join(pieces) == text and len(pieces) == 7
+
+
+@given(st.text(st.sampled_from("a\n\n \t\r\x0b\x1c\x85\u2028\u3000.")))
+def test_a_paragraph_ends_with_each_run_of_blank_lines(text: str) -> None:
+    spans, place = list[tuple[int, int]](), 0
+    while (start := text.find("\n", place)) >= 0:  # by letters: white space, up to the last line end in it
+        place = start + 1
+        while regex.match(r"\s", text[place : place + 1]):
+            place += 1
+        end = text.rfind("\n", start, place) + 1
+        spans += [(start, end)] if end > start + 1 else []
+    assert [match.span() for match in _PARAGRAPH.finditer(text)] == spans
+    assert {end for _, end in spans} - {len(text)} <= set(sentence_starts(text))
 
 
 def test_options_that_leave_no_room_are_refused() -> None:

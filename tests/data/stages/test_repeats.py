@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.data.stages.helpers import OneStage, check_the_contract, cleaned, grows_linearly, run, said, stage
+from tests.data.stages.helpers import OneStage, check_the_contract, cleaned, grows_linearly, run, said, stage, texts_of
 from tilth.data.document import Document
 from tilth.data.stages.repeats import REPEAT_STAGES
 from tilth.data.stages.run import run_stage
@@ -157,6 +157,12 @@ def test_source_files_are_left_alone(locator: str) -> None:
 def test_other_documents_are_looked_at(locator: str) -> None:
     (outcome,) = run_stage(lines(), [Document("id", f"{LINE}\n" * 9, "source", locator)])
     assert outcome.documents[0].text == f"{LINE}\n"
+
+
+def test_six_million_line_ends_take_no_memory_for_each() -> None:
+    text = f"{PARAGRAPH}\n" + "\n" * 6_000_000 + f"{PARAGRAPH}\n"
+    (outcome,) = run(paragraphs(), [text])
+    assert texts_of(outcome) == [f"{PARAGRAPH}\n"]
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import regex
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.data.stages.helpers import check_the_contract, cleaned, grows_linearly, run, said, stage
+from tests.data.stages.helpers import check_the_contract, cleaned, grows_linearly, run, said, stage, texts_of
 from tilth.core.config import parse
 from tilth.core.errors import RecipeError
 from tilth.data.stages.patterns import _PLAIN, LineRule, Subject, matching_lines
@@ -85,6 +85,18 @@ def test_a_pattern_without_end_is_stopped_counted_and_kept_or_dropped() -> None:
         assert second.verdicts == ()
         drop = made(name, *rules, timeout_seconds=0.05, on_timeout="drop")
         assert said(drop, BAIT) == [(f"{name}/timeout", "dropped", "0.05")]
+
+
+@pytest.mark.slow
+def test_a_pattern_that_takes_too_much_memory_is_counted_and_the_document_kept_or_dropped() -> None:
+    text = "a" * 4_000_000  # each turn of the group takes some of the library's gigabyte
+    greedy = {"name": "greedy", "pattern": r"(a|b)++"}
+    (kept, fine) = run(made("drop_spans", greedy, timeout_seconds=60), [text, "c ab"])
+    assert texts_of(kept) == [text] and kept.documents[0].meta == {"drop_spans_out_of_memory": True}
+    assert [(v.rule, v.verdict, v.value) for v in kept.verdicts] == [("drop_spans/memory", "changed", "4000000")]
+    assert texts_of(fine) == ["c "]
+    drop = made("drop_spans", greedy, timeout_seconds=60, on_timeout="drop")
+    assert said(drop, text) == [("drop_spans/memory", "dropped", "4000000")]
 
 
 def test_a_pattern_that_is_slow_over_lines_only_still_finds_its_lines() -> None:
@@ -192,6 +204,10 @@ EXAMPLES: dict[str, tuple[list[str], list[str]]] = {
             "Go!‹ (OOC: sorry, my cat)› \nYes",
             "‹[ooc who rolls?]›",
             "so‹   (ooc that (really) hurt)›.",
+            "He nods.‹ [ooc] this [/ooc]› She",
+            "‹[OOC]two lines,\n[both]\n\ngone[/OOC]›\nYes",
+            "‹(ooc)he (too)(/ooc)› says so [/ooc]",
+            "‹[ooc]›" + "far " * 501 + "[/ooc]",
         ],
         [
             "f((x, y)) and set((alpha, beta))",
@@ -362,7 +378,16 @@ def test_ready_made_rules_match_only_what_holds_their_words(name: str) -> None:
 def test_ready_made_rules_take_linear_time(name: str) -> None:
     one = made(READY[name].stage, name, timeout_seconds=20)
     phrase = EXAMPLES[name][0][0].replace("‹", "").replace("›", "")
-    for unit in (phrase.replace("\n", " ") + " ", " ((", " ", "share on ", "all rights reserved. ", "x", "-- \nx\n"):
+    for unit in (
+        phrase.replace("\n", " ") + " ",
+        " ((",
+        " [ooc] a",
+        " ",
+        "share on ",
+        "all rights reserved. ",
+        "x",
+        "-- \nx\n",
+    ):
         assert grows_linearly(one, unit, 50_000), unit
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import signal
 import time
 from typing import Any, Literal
 
@@ -71,6 +72,9 @@ class Extractor(WorkerOwner):
             setup = {"kind": self.kind, "memory": self.options.memory}
             self._worker = Worker("tilth.data.extract.worker", f"reads {self.kind.upper()}", setup)
         found = _parse(self._worker, raw, {**self.options.model_dump(), "charset": charset})
+        if self.kind == "pdf" and found.faults == _ABORTED:  # PDFium does not say that it got no more memory
+            why = f"the parser asked for more memory than it may have ({self.options.memory} bytes), and gave up"
+            found = Extracted(None, faults=(Fault("memory", "", why),))
         if found.text is None and found.faults[-1].rule in ("memory", "crashed", "timeout"):
             self.close()
         return found
@@ -109,9 +113,16 @@ def _parse(worker: Worker, raw: bytes, options: dict[str, Any]) -> Extracted:
     except ChannelClosedError:
         status = worker.ended()
         if not out_of_time(status):
-            return Extracted(None, faults=(Fault("crashed", str(status), f"the parser died: {ending(status)}"),))
+            return Extracted(None, faults=_died(status))
         why = f"more than {options['seconds']:g} seconds of processor time"
     return Extracted(None, faults=(Fault("timeout", f"{options['seconds']:g}", why),))
+
+
+def _died(status: int) -> tuple[Fault]:
+    return (Fault("crashed", str(status), f"the parser died: {ending(status)}"),)
+
+
+_ABORTED = _died(-signal.SIGABRT)
 
 
 def _answer(header: dict[str, Any], body: bytes) -> Extracted:

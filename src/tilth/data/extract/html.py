@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tilth.data.extract.charset import decode
+from tilth.data.extract.license import stated_license
 from tilth.data.extract.result import Extracted, Fault
 
 _DATES = {"original_date": True, "extensive_search": False, "min_date": "1990-01-01", "max_date": "2100-01-01"}
@@ -28,15 +29,18 @@ _NO_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 def parse(raw: bytes, options: dict[str, Any]) -> Extracted:
     """The page's main text, title, date and licence; `empty` when there is no text, `too_deep` for a hostile tree."""
     text, faults = decode(raw, options["charset"])
+    if nuls := text.count("\0"):  # the tree cannot hold them; nor other controls, which a browser shows no more
+        faults.append(Fault("nul", str(nuls), "NUL characters removed"))
     tree = _tree(text)
     if isinstance(tree, Fault):
         return Extracted(None, faults=(*faults, tree))
+    unseen = stated_license(tree)  # before trafilatura, which takes the tree apart
     found = _found(tree, options)
     parts = (found.text, found.comments if options["comments"] else None) if found is not None else ()
     main = "\n\n".join(part for part in parts if part)
     if found is None or not main.strip():
         return Extracted(None, faults=(*faults, Fault("empty", "0", "no main text")))
-    return Extracted(main, _line(found.title), _line(found.date), _line(found.license), tuple(faults))
+    return Extracted(main, _line(found.title), _line(found.date), _line(found.license) or unseen, tuple(faults))
 
 
 def _tree(text: str) -> Any:

@@ -43,6 +43,10 @@ class Estimate:
         """The product of two positive ones, the widest that both intervals allow."""
         return Estimate(self.value * other.value, self.low * other.low, self.high * other.high)
 
+    def widened(self, by: float) -> Estimate:
+        """The same, with so much more to both sides."""
+        return Estimate(self.value, max(0.0, self.low - by), self.high + by)
+
     def at_least(self, known: float) -> Estimate:
         """The same where so much was seen."""
         return Estimate(*(max(known, x) for x in (self.value, self.low, self.high)))
@@ -54,6 +58,13 @@ class Estimate:
 
 def _rounded(number: float) -> float:
     return round(number) if number >= 100 else round(number, 3)
+
+
+def by_chance(count: float) -> float:
+    """How far a count may be off where another draw counts anew: twice its Poisson error, and three (the rule of three:
+    so many may be there where none was seen).
+    """
+    return 2 * math.sqrt(count) + 3
 
 
 def exactly(number: float) -> Estimate:

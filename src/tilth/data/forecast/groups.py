@@ -84,6 +84,8 @@ def counted(group: Group, encoded: Done | None) -> dict[str, float]:
         counts["encoded_bytes"] = sum(shard["text_bytes"] for shard in shards)  # without duplicates within the sample
         counts["encoded_documents"] = sum(shard["documents"] for shard in shards)
         counts["tokens"] = tokens_of(encoded)
+        counts["refused"] = sum(encoded.facts["rules"].get("dropped", {}).values())  # by what makes tokens of it
+        counts["refused_bytes"] = sum(encoded.facts.get("dropped_bytes", {}).values())
         counts["dataset"] = disk_of(encoded.folder)
     for done in tasks:
         counts["disk"] += disk_of(done.folder)

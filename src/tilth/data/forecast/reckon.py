@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tilth.core.tasks import Done
 from tilth.core.words import plural
 from tilth.data.config import DataConfig
-from tilth.data.forecast.estimate import Estimate, Growth, Stratum, exactly, grown, quotient, total
+from tilth.data.forecast.estimate import Estimate, Growth, Stratum, by_chance, exactly, grown, quotient, total
 from tilth.data.forecast.estimate import seen as in_sample
 from tilth.data.forecast.units import Found
 from tilth.data.tasks.leaks import HELD_OUT, STAGE
@@ -21,6 +21,7 @@ from tilth.data.workshop import Compared
 
 LEAK_RULE = f"{STAGE}/{HELD_OUT}"
 _DISK = 0.25  # what tasks keep for each part, such as examples, does not grow with it
+_LEARNED = 0.01  # tokenizers that learned from other parts of one text differ by as much
 _TIMES = 0.25  # a rate that is measured once may be off by so much: other processes, caches, the disk
 
 
@@ -88,6 +89,8 @@ class Seen:
         assigned: the task that gave documents their splits.
         leaked: (documents, the task that took held-out text out of training) of sub-samples, the whole sample last.
         worse: how many times more tokens a text has that the tokenizer did not learn from.
+        learned: whether the tokenizer learns from the text.
+        drawn_anew: whether other documents will be held out: pieces of files have other ids, and stand elsewhere.
     """
 
     config: DataConfig
@@ -97,6 +100,8 @@ class Seen:
     assigned: Done
     leaked: Sequence[tuple[int, Done]]
     worse: float
+    learned: bool
+    drawn_anew: bool
     taken: Taken
 
 
@@ -145,10 +150,11 @@ def _duplicates(forecast: Forecast, seen: Seen) -> Estimate:
             gone_bytes = gone_bytes + _grows(forecast, seen, name, facts)
     assigned, documents = seen.assigned.facts, seen.compared[-1][1]
     for rule, n in assigned["rules"]["dropped"].items():
-        gone_bytes = gone_bytes + _grows(forecast, seen, rule, [(documents, n, assigned["dropped_bytes"][rule])])
+        facts = [(documents, n, assigned["dropped_bytes"][rule])]
+        gone_bytes = gone_bytes + _grows(forecast, seen, rule, facts, drawn=True)
     if seen.leaked:
         facts = [(n, _leaked(done, "documents"), _leaked(done, "bytes")) for n, done in seen.leaked]
-        gone_bytes = gone_bytes + _grows(forecast, seen, LEAK_RULE, facts)
+        gone_bytes = gone_bytes + _grows(forecast, seen, LEAK_RULE, facts, drawn=True)
     if any(growth.times > 1 for growth in forecast.growth.values()):
         forecast.notes.append(
             f"duplicates{' and training text that is held out do' if seen.leaked else ' do'} not grow in line with the "
@@ -164,26 +170,34 @@ def _leaked(done: Done, what: str) -> int:
     return int(counted.get(LEAK_RULE, 0))
 
 
-def _grows(forecast: Forecast, seen: Seen, name: str, found: Sequence[tuple[int, int, int]]) -> Estimate:
+def _grows(
+    forecast: Forecast, seen: Seen, name: str, found: Sequence[tuple[int, int, int]], *, drawn: bool = False
+) -> Estimate:
     """Puts the growth of what is dropped into the forecast; returns that of its bytes.
 
     Args:
         found: (documents, those dropped, bytes dropped) of sub-samples, the whole sample last.
+        drawn: it goes by what is held out.
     """
     whole, whole_bytes = (forecast.quantities[f"cleaned_{what}"].value for what in ("documents", "text_bytes"))
     documents, dropped, size = found[-1]
-    forecast.growth[name] = grown([(n, some) for n, some, _ in found], whole, most=whole - (documents - dropped))
+    growth = grown([(n, some) for n, some, _ in found], whole, most=whole - (documents - dropped))
+    more = by_chance(growth.estimate.value) if drawn and seen.drawn_anew else 0.0
+    forecast.growth[name] = replace(growth, estimate=growth.estimate.widened(more))
     each = size / dropped if dropped else whole_bytes / (whole or 1)
     most = whole_bytes - (in_sample(seen.strata, "cleaned_text_bytes") - size)
-    return grown([(n, some) for n, _, some in found], whole, each=each, most=most).estimate
+    return grown([(n, some) for n, _, some in found], whole, each=each, most=most).estimate.widened(more * each)
 
 
 def _kept(forecast: Forecast, seen: Seen, gone_bytes: Estimate) -> None:
-    quantities, strata, gone = forecast.quantities, seen.strata, exactly(0)
+    quantities, strata = forecast.quantities, seen.strata
+    gone = total(strata, "refused", counts=True)
+    gone_bytes = gone_bytes + total(strata, "refused_bytes")
     for growth in forecast.growth.values():
         gone = gone + growth.estimate
     whole = in_sample(strata, "encoded_documents") - seen.assigned.facts["cut"]  # one in two splits counts once
-    known = whole, in_sample(strata, "encoded_bytes")
+    more = sum(by_chance(_leaked(done, "documents")) for _, done in seen.leaked[-1:]) if seen.drawn_anew else 0.0
+    known = max(0.0, whole - more), in_sample(strata, "encoded_bytes") * max(0.0, 1 - more / max(1, whole))
     quantities["kept_documents"] = quantities["cleaned_documents"].minus(gone).at_least(known[0])
     kept = quantities["kept_text_bytes"] = quantities["cleaned_text_bytes"].minus(gone_bytes).at_least(known[1])
     quantities["tokens"] = kept.times(quotient(strata, "tokens", "encoded_bytes")).times(_suits(forecast, seen))
@@ -198,7 +212,10 @@ def _suits(forecast: Forecast, seen: Seen) -> Estimate:
     """
     strata, more = seen.strata, seen.worse - 1
     unseen = max(0.0, 1 - sum(sum(s.covered) for s in strata) / max(1, sum(s.whole for s in strata)))
-    other = more * sum(share for _, share in seen.config.split.held_out)
+    other = max(
+        more * sum(share for _, share in seen.config.split.held_out),
+        _LEARNED if seen.learned and seen.drawn_anew else 0.0,
+    )
     if more > 0.001 and unseen > 0.001:
         forecast.notes.append(
             f"a tokenizer that learned from half of the sample needs {100 * more:.1f}% more tokens for the other half: "

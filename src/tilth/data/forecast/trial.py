@@ -1,6 +1,6 @@
 """The real tasks over a sample; what follows from them for the whole is reckoned in reckon.py.
 
-    foretell(config, tokenizer, base, shop, terms) -> Forecast
+    foretell(config, tokenizer, base, workspace, shop, terms) -> Forecast
 
 The sample of each source is dealt out to groups, and each group is a part of its own, so that what the tasks say of
 their parts shows how much groups differ. It is read and cleaned in three goes, of a quarter, a quarter and a half of
@@ -25,6 +25,7 @@ from tilth.core.tasks import Done, Task
 from tilth.data import leak_plan, pipeline
 from tilth.data.clean_plan import clean_parts
 from tilth.data.config import DataConfig
+from tilth.data.conversations import Encoder, check_encoded
 from tilth.data.forecast.estimate import Stratum
 from tilth.data.forecast.groups import Group, Terms, counted, disk_of, drawn_groups, tokens_of
 from tilth.data.forecast.reckon import Forecast, Seen, Taken, reckon
@@ -32,33 +33,40 @@ from tilth.data.forecast.units import Found, look, not_here
 from tilth.data.sources import Input, Listing, SourceConfig, list_inputs, losses
 from tilth.data.tasks import collect
 from tilth.data.tasks.split import AssignedPart
-from tilth.data.token_plan import encode_task, tokenizer_task
+from tilth.data.token_plan import AnyTokenizer, GivenTokenizer, encode_task, tokenizer_task
 from tilth.data.workshop import Cleaned, Compared, Workshop
-from tilth.tokenizer import TokenizerConfig
 
 _GOES = ((0,), (2,), (1, 3))  # the groups of each go, by their number modulo 4
 _ONE_PART = 1 << 60
 
 
 def foretell(
-    config: DataConfig, tokenizer: TokenizerConfig, base: Path, workspace: Path, shop: Workshop, terms: Terms
+    config: DataConfig,
+    tokenizer: AnyTokenizer,
+    base: Path,
+    workspace: Path,
+    shop: Workshop,
+    terms: Terms,
+    encoder: Encoder | None = None,
 ) -> Forecast:
     """What `prepare` would make of these sources.
 
     Args:
         workspace: where downloads lie; nothing is written there.
         shop: its workspace is a scratch folder on the disk that will be used.
+        encoder: how documents become tokens, where they are more than a text.
 
     Raises:
-        DataError: nothing can be sampled, or nothing is left of the sample.
+        DataError: nothing can be sampled, nothing is left of the sample, or where all was sampled a split is empty.
     """
+    config = pipeline.whole_documents(config) if encoder else config
     found = [look(source, base, workspace) for source in config.sources]
     groups = drawn_groups(found, terms)
     if not groups:
         reasons = "; ".join(f"{one.source.source_name}: {why}" for one in found for why in one.missing)
         raise DataError(f"nothing of these sources can be sampled: {reasons}", "run `tilth prepare` without --dry-run")
     told, notes = _of_documents(config, workspace)
-    trial = _Trial(told, tokenizer, shop, terms, found, groups, notes)
+    trial = _Trial(told, tokenizer, encoder, shop, terms, found, groups, notes)
     if told.decontaminate.against:
         against = [list_inputs(source, base, workspace / "downloads") for source in told.decontaminate.against]
         trial.index(against)
@@ -91,14 +99,16 @@ class _Trial:
     def __init__(
         self,
         config: DataConfig,
-        tokenizer: TokenizerConfig,
+        tokenizer: AnyTokenizer,
+        encoder: Encoder | None,
         shop: Workshop,
         terms: Terms,
         found: Sequence[Found],
         groups: Sequence[Group],
         notes: Sequence[str] = (),
     ) -> None:
-        self.config, self.tokenizer, self.shop, self.terms, self.found = config, tokenizer, shop, terms, found
+        self.config, self.tokenizer, self.encoder = config, tokenizer, encoder
+        self.shop, self.terms, self.found = shop, terms, found
         self.drawn = list(groups)
         self.groups: list[Group] = []
         self.rates: list[float] = []
@@ -126,6 +136,7 @@ class _Trial:
         compared = self._compare()
         parts = self._parts(self.groups)
         assigned = pipeline.assign_splits(self.config.split, parts, compared[-1][2], self.shop)
+        self._judge_splits(assigned)
         leaked = self._leaks(compared)
         left = leaked[-1][1] if leaked else assigned
         encoded = self._encode(parts, left)
@@ -133,7 +144,9 @@ class _Trial:
         strata = self._strata(encoded)
         self.of_all += disk_of(assigned.folder)
         taken = Taken(self.rates, self.clock, self.per_part, self.shop.executor.workers, len(self.groups), self.of_all)
-        seen = Seen(self.config, self.found, strata, compared, assigned, leaked, worse, taken)
+        by_tail = assigned.facts["by"] == "tail" and len(self.groups) > 1
+        anew = by_tail or not all(unit.whole for group in self.groups for unit in group.units)
+        seen = Seen(self.config, self.found, strata, compared, assigned, leaked, worse, self._learns, anew, taken)
         return reckon(seen, self._sources(), self.notes)
 
     def _empty_parts(self) -> None:
@@ -195,6 +208,15 @@ class _Trial:
             first = [(said, remedy) for each in lost for said, remedy in each["first"]][:3]
             if said := losses.judge(one.source, len(units), files, first):
                 self.notes.append(said)
+
+    def _judge_splits(self, assigned: Done) -> None:
+        """What preparing will say of an empty split, where the sample shows it."""
+        try:
+            pipeline.every_split(self.config.split, assigned)
+        except DataError as error:
+            if sum(group.covered for group in self.groups) >= sum(one.size for one in self.found):
+                raise
+            self.notes.append(f"of the sample {error.message}; {error.remedy}")
 
     def _collect_task(self, group: Group) -> Task:
         source = self.found[group.source].source
@@ -262,15 +284,22 @@ class _Trial:
     def _encode(self, parts: Sequence[Cleaned], assigned: Done) -> list[Done]:
         divided = self._divided(parts, assigned)
         trained = self._timed("tokenizer", lambda: self._learned(divided, parts, assigned))
-        tasks = [encode_task(d, p, assigned, trained, 1) for d, p in zip(divided, parts, strict=True)]
-        return list(self._timed("encode", lambda: self.shop.run(tasks)))
+        tasks = [encode_task(d, p, assigned, trained, 1, self.encoder) for d, p in zip(divided, parts, strict=True)]
+        encoded = list(self._timed("encode", lambda: self.shop.run(tasks)))
+        if self.encoder is not None:
+            check_encoded(encoded)
+        return encoded
 
     def _learned(self, divided: Sequence[AssignedPart], parts: Sequence[Cleaned], assigned: Done) -> Done:
         return self.shop.run_one(tokenizer_task(self.tokenizer, divided, parts, assigned, 1))
 
+    @property
+    def _learns(self) -> bool:
+        return not isinstance(self.tokenizer, GivenTokenizer) and self.tokenizer.kind == "bpe"
+
     def _held_out(self, parts: Sequence[Cleaned], assigned: Done, encoded: Sequence[Done]) -> float:
         """How many times more tokens a text has that the tokenizer did not learn from."""
-        if self.tokenizer.kind != "bpe" or len(parts) < 2:
+        if not self._learns or len(parts) < 2:
             return 1.0
         divided = self._divided(parts, assigned)
         halves = [slice(0, None, 2), slice(1, None, 2)]
@@ -281,7 +310,7 @@ class _Trial:
         except DataError:  # nothing to learn from
             return 1.0
         pairs = zip(divided[halves[1]], parts[halves[1]], strict=True)
-        again = self.shop.run([encode_task(d, p, assigned, trained, 1) for d, p in pairs])
+        again = self.shop.run([encode_task(d, p, assigned, trained, 1, self.encoder) for d, p in pairs])
         learned, held_out = (sum(tokens_of(done) for done in dones) for dones in (encoded[halves[1]], again))
         return max(1.0, held_out / learned) if learned else 1.0
 

@@ -6,7 +6,7 @@
 
     hashes.py        SHA-256 of files, remembered
     inputs.py        Input and Listing; which suffix is which reader; languages.py: which is which language of code
-    streams.py       bytes in pieces: plain, gzip, zstd, bzip2, xz; byte order marks; whole lines
+    streams.py       bytes in pieces: plain, gzip, zstd, bzip2, xz; byte order marks; whole lines; cookie.py (PEP 263)
     content.py       the bytes of a file on disk or in an archive; archives.py: the files in zip and tar
     intake.py        bytes to documents: decoding, NULs, surrogates, emptiness, and the verdicts on them (notes.py)
     rows.py          JSON Lines, CSV and JSON; csv_records.py parses CSV, json_rows.py cuts JSON; parquet_rows.py;
@@ -16,7 +16,7 @@
     hub.py           data sets of Hugging Face: hub_layout.py (which files), hub_client.py (the hub), hub_stream.py
     deeplake.py      data sets of Deep Lake, exported by deeplake_export.py, a program of its own
     synthetic/       what a model was asked for
-    url.py           one file by http, resumed and verified
+    url.py           one file by http, resumed and verified; clocked.py: in time
     web/             crawls and Common Crawl, kept as WARC; WARC to documents
     python_docs.py   the embedded default; docstrings.py makes its reference pages
     python_questions.py   questions about it, with the answers that its docstrings give

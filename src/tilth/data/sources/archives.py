@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from tilth.core import progress
+from tilth.data.document import in_utf8
 from tilth.data.sources import streams
 from tilth.data.sources.content import Content
 from tilth.data.sources.inputs import Input
@@ -167,14 +168,29 @@ def _tar_entries(content: Content) -> Iterator[Entry]:
                 archive.members = []  # type: ignore[attr-defined]  # else it keeps them all
                 if not member.isdir():
                     yield _tar_entry(archive, member)
+                _pass_over(archive, member)
     except (tarfile.TarError, ValueError, OverflowError, RecursionError) as error:
         raise ArchiveError("damaged", f"{str(error) or type(error).__name__}; what follows is not read") from error
     while stream.read(streams.PIECE):  # to the end, where its hash is compared
         pass
 
 
+def _pass_over(archive: Any, member: tarfile.TarInfo) -> None:
+    """Goes on to where the next header is said to stand, but for a byte, which `next` reads. It would go there by
+    itself, and on past the archive's end: for days, where a header states 2**60 bytes.
+    """
+    left = archive.offset - 1 - archive.fileobj.tell()
+    while left > 0:
+        took = len(archive.fileobj.read(min(left, streams.PIECE)))
+        if not took:
+            raise tarfile.ReadError(
+                f"it ends within {ascii(member.name)[:200]}, a file of {member.size} bytes by its header"
+            )
+        left -= took
+
+
 def _tar_entry(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Entry:
-    name = member.name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    name = in_utf8(member.name)
     refused = None
     if member.issym() or member.islnk():
         refused = Note("link", "", f"a link to {ascii(member.linkname)[:200]}")

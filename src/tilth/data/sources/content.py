@@ -1,10 +1,14 @@
 """The bytes of one file, wherever it stands: on disk, or in an archive.
 
 Content.pieces       unpacked, at most a MiB at a time
-Content.whole()      as a file that can be sought in (Parquet, zip): the file itself, or a bounded temporary copy
+Content.whole()      as a file that can be sought in (Parquet, zip, WARC): the file itself, or a bounded temporary copy
+Content.in_place     whether that is the file itself, so that reading it is progress
 
 on_disk(item)        a file, compared with the hash that it was listed with
-in_archive(pieces)   an entry of an archive
+in_archive(…)        an entry of an archive
+
+WARC stays packed by gzip, in which each record is a member by itself, so that damage to one costs no other. Of what is
+packed otherwise all records before a fault are read, and the fault is told after them.
 """
 
 from __future__ import annotations
@@ -22,7 +26,7 @@ from typing import BinaryIO, cast
 from tilth.core.errors import DataError
 from tilth.core.files import storage_errors
 from tilth.data.sources import streams
-from tilth.data.sources.inputs import COMPRESSIONS, Input, split_suffixes
+from tilth.data.sources.inputs import COMPRESSIONS, Input, Kind, split_suffixes
 
 LARGEST_COPY = 16 << 30
 _IN_MEMORY = 32 << 20
@@ -34,20 +38,48 @@ class Content:
 
     pieces: Iterator[bytes]
     whole: Callable[[], AbstractContextManager[BinaryIO]]
+    in_place: bool = False
 
 
 def on_disk(item: Input) -> Content:
     """The content of a file of a source."""
     pieces = streams.read_pieces(item)
-    packed = split_suffixes(item.path.name)[1]
-    return Content(pieces, functools.partial(_copied, pieces) if packed else functools.partial(_opened, item))
+    if _codec(item.path.name, item.kind):
+        return Content(pieces, functools.partial(_copy_of(item.kind), pieces))
+    return Content(pieces, functools.partial(_opened, item), in_place=True)
 
 
-def in_archive(name: str, pieces: Iterator[bytes]) -> Content:
+def in_archive(name: str, kind: Kind, pieces: Iterator[bytes]) -> Content:
     """The content of an archive's entry, unpacked once more where its name says so."""
-    codec = COMPRESSIONS.get(split_suffixes(name)[1])
+    codec = _codec(name, kind)
     unpacked = streams.unpacked(pieces, codec, name) if codec else pieces
-    return Content(unpacked, functools.partial(_copied, unpacked))
+    return Content(unpacked, functools.partial(_copy_of(kind), unpacked))
+
+
+def _codec(name: str, kind: Kind) -> str | None:
+    codec = COMPRESSIONS.get(split_suffixes(name)[1])
+    return None if kind == "warc" and codec == "gzip" else codec
+
+
+def _copy_of(kind: Kind) -> Callable[[Iterable[bytes]], AbstractContextManager[BinaryIO]]:
+    return _as_far_as_it_goes if kind == "warc" else _copied
+
+
+@contextlib.contextmanager
+def _as_far_as_it_goes(pieces: Iterable[bytes]) -> Iterator[BinaryIO]:
+    """A copy of what comes before the first fault, which is raised when the copy was used."""
+    faults: list[Exception] = []
+
+    def before_it() -> Iterator[bytes]:
+        try:
+            yield from pieces
+        except Exception as error:
+            faults.append(error)
+
+    with _copied(before_it()) as file:
+        yield file
+    if faults:
+        raise faults[0]
 
 
 @contextlib.contextmanager

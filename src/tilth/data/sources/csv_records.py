@@ -14,6 +14,9 @@ from dataclasses import dataclass, field
 from tilth.data.sources import streams
 
 _LOOKED_AT = 1 << 20  # bytes
+_TALL = 100  # lines of a row
+_FLAT = 1.1  # lines that rows have on the average, where nearly all have one
+_FLAT_FROM = 10  # rows
 
 
 def with_line_feeds(pieces: Iterable[bytes]) -> tuple[Iterator[bytes], bool]:
@@ -42,14 +45,36 @@ def _ended_by_feeds(pieces: Iterable[bytes]) -> Iterator[bytes]:
 class Record:
     """One record: its cells as bytes, and the number of the line on which it begins.
 
-    `cells` is empty for a blank line. `too_long` is the length of a record that was left out, `open_quote` that of a
-    last one whose quote is never closed.
+    `cells` is empty for a blank line. `lines` are those that it spans. `too_long` is the length of a record that was
+    left out, `open_quote` that of a last one whose quote is never closed.
     """
 
     line: int
     cells: list[bytes] = field(default_factory=list)
+    lines: int = 1
     too_long: int = 0
     open_quote: int = 0
+
+
+class Heights:
+    """How many lines the rows of a file take, and which take in so many that a stray quote may have swallowed rows."""
+
+    def __init__(self) -> None:
+        self._rows, self._lines, self._odd = 0, 0, 0
+
+    def is_odd(self, record: Record) -> bool:
+        """Counts a row; whether it spans a hundred lines or more in a file whose rows have one, but for one in ten."""
+        flat = self._rows >= _FLAT_FROM and self._lines <= _FLAT * self._rows and self._odd * 10 <= self._rows
+        if record.lines >= _TALL and flat:
+            self._odd += 1
+            return True
+        self._rows += 1
+        self._lines += record.lines
+        return False
+
+    def rows_in(self, lines: int) -> int:
+        """About how many rows so many lines are, by those that were counted."""
+        return max(1, round(lines * self._rows / self._lines)) if self._lines else lines
 
 
 def records(lines: Iterable[tuple[int, bytes | int]], separator: bytes) -> Iterator[Record]:
@@ -69,11 +94,10 @@ def records(lines: Iterable[tuple[int, bytes | int]], separator: bytes) -> Itera
             reader = reader or _QuotedRecord(number, separator)
             reader.feed(line)
             if not reader.open:
-                too_long = reader.size > streams.LONGEST_LINE
-                yield Record(reader.line, too_long=reader.size) if too_long else Record(reader.line, reader.cells)
+                yield reader.record()
                 reader = None
     if reader is not None:
-        yield Record(reader.line, open_quote=reader.size)
+        yield Record(reader.line, lines=reader.lines, open_quote=reader.size)
 
 
 class _QuotedRecord:
@@ -84,13 +108,14 @@ class _QuotedRecord:
     """
 
     def __init__(self, line: int, separator: bytes) -> None:
-        self.line, self.size, self.open = line, 0, False
+        self.line, self.lines, self.size, self.open = line, 0, 0, False
         self.cells: list[bytes] = []
         self._separator = separator
         self._parts: list[bytes] = []  # of the quoted cell that is open
 
     def feed(self, line: bytes) -> None:
         """Takes one more line; afterwards `open` says whether the record goes on."""
+        self.lines += 1
         self.size += len(line) + 1
         at = 0
         if self.open:
@@ -103,8 +128,15 @@ class _QuotedRecord:
                 at = self._plain(line, at)
         self._forget_if_too_long()
 
+    def record(self) -> Record:
+        """What was put together, once it is no longer `open`."""
+        if self.size > streams.LONGEST_LINE:
+            return Record(self.line, lines=self.lines, too_long=self.size)
+        return Record(self.line, self.cells, self.lines)
+
     def within(self, line: bytes) -> None:
         """Takes one more line, without a quote, while a quoted cell is open."""
+        self.lines += 1
         self.size += len(line) + 1
         self._parts += (b"\n", line)
         self._forget_if_too_long()

@@ -9,12 +9,11 @@
         zip, tar                       each file in it, by these same readers: see archives.py
         hub_stream                     a Parquet file that is not on this machine: see hub_stream.py
         synthetic_…                    what a model wrote: see synthetic/answers.py
-        topics, module                 the embedded Python documentation: see python_docs.py
-        questions                      questions about it: see python_questions.py
+        topics, module, questions      the embedded Python documentation: see python_docs.py, python_questions.py
 
 Memory stays bounded by the longest line or the largest block (see streams.py). Locators: `path` for a whole file,
 `path#bytes=a-b` (first and last byte, as HTTP counts them) for a part of a large one, `path#row=n` for a row of JSON or
-Parquet, `path:line` for the rest; `archive.zip!inner/path` for a file in an archive.
+Parquet, `path:line` for the rest; `archive.zip!inner/path` for a file in an archive; of WARC see web/documents.py.
 """
 
 from __future__ import annotations
@@ -31,6 +30,7 @@ from tilth.data.sources import archives, losses, python_docs, streams
 from tilth.data.sources.arrow_rows import read_arrow
 from tilth.data.sources.config import SourceConfig
 from tilth.data.sources.content import Content, gathered, in_archive, on_disk
+from tilth.data.sources.cookie import as_declared
 from tilth.data.sources.inputs import ARCHIVES, Input, kind_of, split_suffixes
 from tilth.data.sources.intake import Intake, Note
 from tilth.data.sources.languages import LANGUAGES
@@ -112,10 +112,6 @@ def _read(intake: Intake, extractors: Extractors | None) -> Iterator[Outcome | R
             yield from reader(intake)
         elif item.kind in ARCHIVES:
             yield from _archive(intake, on_disk(item), extractors)
-        elif item.kind == "warc":
-            from tilth.data.sources.web.documents import read_warc
-
-            yield from read_warc(intake, extractors.of)
         else:
             try:
                 yield from _file(intake, on_disk(item), extractors)
@@ -141,7 +137,12 @@ def _file(intake: Intake, content: Content, extractors: Extractors) -> Iterator[
     if kind in ("python", "code"):
         language = LANGUAGES.get(split_suffixes(intake.item.path.name)[0], "python" if kind == "python" else "")
         intake.meta = {"language": language} if language else {}
-    if kind == "html" or kind == "pdf":
+    if kind == "warc":
+        from tilth.data.sources.web.documents import read_warc
+
+        with content.whole() as file:
+            yield from read_warc(intake, file, extractors.of, in_place=content.in_place)
+    elif kind == "html" or kind == "pdf":
         yield _extracted(intake, content, extractors)
     elif kind == "parquet" or kind == "arrow":
         with content.whole() as file:
@@ -150,6 +151,8 @@ def _file(intake: Intake, content: Content, extractors: Extractors) -> Iterator[
         text = streams.as_utf8(content.pieces)
         if text.bom:
             intake.note_file(Note("bom", text.bom, f"{intake.item.locator}: byte order mark removed"))
+        elif intake.meta.get("language") == "python":
+            text = as_declared(intake, text)
         yield from _text(intake, text)
     yield from intake.rest()
 
@@ -213,9 +216,10 @@ def _counted(tally: Tally, found: Iterable[Outcome | Rows]) -> Iterator[Outcome 
     whole = True
     for one in found:
         if isinstance(one, Outcome) and one.loses:
-            whole = False
             said = one.verdicts[-1]
-            tally.bad(said.detail.partition(": ")[0], Note(said.rule, said.value, said.detail), remedy=one.remedy)
+            if whole:
+                tally.bad(said.detail.partition(": ")[0], Note(said.rule, said.value, said.detail), remedy=one.remedy)
+            whole = False
             yield replace(one, loses=False)
         else:
             yield one
@@ -242,7 +246,7 @@ def _entry(outer: Intake, entry: archives.Entry, extractors: Extractors) -> Iter
     item = replace(outer.item, kind=chosen, path=path, locator=locator)
     inner = Intake(item, config, outer.undecoded, outer.unusable, among_many=outer.among_many)
     try:
-        yield from _file(inner, in_archive(entry.name, entry.pieces), extractors)
+        yield from _file(inner, in_archive(entry.name, chosen, entry.pieces), extractors)
     except archives.ArchiveEndedError as error:
         error.within = f"!{entry.name}"
         raise

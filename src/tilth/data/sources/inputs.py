@@ -89,6 +89,7 @@ class Input:
         size: bytes, as they lie on disk (compressed ones compressed).
         sha256: hex, of those bytes.
         license: of its texts, where what it came with says so (the card of a data set); the recipe's comes first.
+        pages_once: of a WARC file: no other file of its source has records of the same addresses.
     """
 
     source: str
@@ -98,6 +99,7 @@ class Input:
     size: int
     sha256: str
     license: str | None = None
+    pages_once: bool = False
 
     def identity(self) -> dict[str, str | int]:
         """What a task's key is made from: the same on every machine that has the same bytes."""
@@ -108,15 +110,24 @@ class Input:
             "size": self.size,
             "sha256": self.sha256,
             **({"license": self.license} if self.license else {}),
+            **({"pages_once": True} if self.pages_once else {}),
         }
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The files of a source, sorted by locator, and a verdict (stage `list`) on each that is not read."""
+    """The files of a source, sorted by locator.
+
+    Attributes:
+        skipped: a verdict (stage `list` or `fetch`) on each that is not read.
+        notes: what should be said of the source.
+        lost: of each file that is not to be had what is said, and the remedy: judged with those that cannot be read.
+    """
 
     inputs: tuple[Input, ...]
     skipped: tuple[Verdict, ...] = ()
+    notes: tuple[str, ...] = ()
+    lost: tuple[tuple[str, str], ...] = ()
 
     def __iter__(self) -> Iterator[Input]:
         return iter(self.inputs)

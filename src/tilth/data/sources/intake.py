@@ -44,12 +44,12 @@ class Intake:
         """What is known of all its documents: the language of code; `group`, which is never divided between training
         and validation; `twin`, where the documents of a group hold one another's text."""
         self._of_the_file: list[Note] = []
-        self._mark = ""  # the encoding of the byte order mark that was taken off
+        self._mark = ""  # the encoding that a byte order mark, which was taken off, or the file itself says
         self._outcomes = 0
 
     def note_file(self, note: Note) -> None:
         """Something about the file as a whole; it is said of its first document."""
-        if note.rule == "bom":
+        if note.rule in ("bom", "charset"):
             self._mark = note.value
         self._of_the_file.append(note)
 

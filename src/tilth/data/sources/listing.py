@@ -23,7 +23,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from tilth.core.errors import DataError
-from tilth.data.document import Verdict, make_doc_id
+from tilth.data.document import Verdict, in_utf8, make_doc_id
 from tilth.data.extract import require
 from tilth.data.sources import python_docs
 from tilth.data.sources.config import GLOB_CHARACTERS, SourceConfig
@@ -178,8 +178,7 @@ def _locator(prefix: str, path: Path, folder: Path) -> str:
 
 
 def _posix(path: PurePosixPath) -> str:
-    # A file name need not be UTF-8; the escape keeps two such names apart, and Parquet takes it.
-    return path.as_posix().encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return in_utf8(path.as_posix())
 
 
 def _inputs(config: SourceConfig, paths: list[Path], place: Mapping[Path, str]) -> tuple[Input, ...]:

@@ -15,9 +15,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from tilth.core.faults import short
+from tilth.core.words import plural
 from tilth.data.document import Outcome, Rows
 from tilth.data.sources import json_rows, streams
-from tilth.data.sources.csv_records import Record, records, with_line_feeds
+from tilth.data.sources.csv_records import Heights, Record, records, with_line_feeds
 from tilth.data.sources.inputs import split_suffixes
 from tilth.data.sources.intake import Intake, Note
 from tilth.data.sources.losses import UnfitFileError
@@ -142,31 +143,47 @@ def read_csv(intake: Intake, pieces: Iterable[bytes]) -> Iterator[Outcome]:
         yield intake.lose(intake.item.locator, columns)
         return
     only = columns.index(shape.columns[0]) if intake.config.template is None and intake.config.map is None else None
-    tally = Tally(intake)
+    tally, heights = Tally(intake), Heights()
     for record in rows:
         locator = f"{intake.item.locator}:{record.line}"
-        if record.open_quote > streams.LONGEST_LINE:
-            raise UnfitFileError(
-                f"{intake.item.path}:{record.line}: a quote is opened here and never closed; "
-                f"it takes in all the rest of the file ({record.open_quote} bytes)",
-                "mend that row: double the quotes within a cell, and put the cell into quotes",
-                "open_quote",
-            )
-        fault = _fault(record, len(columns), locator)
-        if fault is not None:
+        if record.open_quote:
+            _judge_the_rest(tally, record, heights.rows_in(record.lines))
+        if (fault := _fault(record, len(columns), locator)) is not None:
             yield tally.bad(locator, fault)
-        elif only is not None or not record.cells:
+            continue
+        odd = [tally.odd(locator, _many_lines(locator, record))] if heights.is_odd(record) else []
+        if only is not None or not record.cells:
             tally.good()
-            yield intake.from_bytes(locator, record.cells[only or 0] if record.cells else b"")
+            yield intake.from_bytes(locator, record.cells[only or 0] if record.cells else b"", *odd)
         else:
             wanted = {*shape.columns, *shape.optional}
             cells = zip(columns, record.cells, strict=True)
             found = {name: intake.decode(cell, f"{locator}, {name!r}") for name, cell in cells if name in wanted}
-            notes = [note for _, faults in found.values() for note in faults]
+            notes = [*odd, *(note for _, faults in found.values() for note in faults)]
             yield shaped(tally, shape, {name: text for name, (text, _) in found.items()}, locator, *notes)
     if not tally.rows:
         yield intake.drop(intake.item.locator, Note("empty", "0", f"{intake.item.locator}: a header, and no row"))
     tally.judge()
+
+
+def _judge_the_rest(tally: Tally, record: Record, rows: int) -> None:
+    """Raises UnfitFileError where an open quote takes in the rest of a file, about so many rows, and these are too many
+    or, in bytes, more than any row may be.
+    """
+    lost = record.open_quote > streams.LONGEST_LINE and tally.intake.config.max_bad_rows < 1
+    if lost or tally.too_many_with(rows):
+        raise UnfitFileError(
+            f"{tally.intake.item.path}:{record.line}: a quote is opened here and never closed; it takes in all the "
+            f"rest of the file ({record.open_quote} bytes, {plural(record.lines, 'line')})",
+            "mend that row: double the quotes within a cell, and put the cell into quotes; `max_bad_rows: 1` takes "
+            "what stands before it and goes on",
+            "open_quote",
+        )
+
+
+def _many_lines(locator: str, record: Record) -> Note:
+    said = f"a row takes in {record.lines} lines within quotes, the others one: a stray quote may have swallowed rows"
+    return Note("many_lines", str(record.lines), f"{locator}: {said}")
 
 
 def _columns(intake: Intake, header: Record, shape: Shape) -> list[str] | Note:
@@ -205,7 +222,9 @@ def _fault(record: Record, columns: int, locator: str) -> Note | None:
         return too_long(locator, record.too_long)
     if record.open_quote:
         size = str(record.open_quote)
-        return Note("open_quote", size, f"{locator}: a quote is opened and never closed, {size} bytes to the end")
+        lines = plural(record.lines, "line")
+        rest = f"a quote is opened and never closed, {size} bytes and {lines} to the end"
+        return Note("open_quote", size, f"{locator}: {rest}")
     if record.cells and len(record.cells) != columns:
         return Note("cells", str(len(record.cells)), f"{locator}: {len(record.cells)} cells, the header has {columns}")
     return None

@@ -3,6 +3,7 @@
 read_pieces(item)            bytes of an `Input`: plain, gzip, zstd, bzip2 or xz, checked against its SHA-256 at the end
 unpacked(pieces, codec)      the same for pieces that come from elsewhere
 as_utf8(pieces)              the same as UTF-8: byte order mark taken off, UTF-16 and UTF-32 recoded
+recoded(pieces, encoding)    pieces in an encoding that something else says
 whole_lines(pieces)          the same, cut at line borders only; a line beyond the limit is left out and measured
 blocks(pieces)               the same, in blocks of up to 16 MiB
 lines(pieces)                the same, line by line, numbered from 1
@@ -216,7 +217,7 @@ def as_utf8(pieces: Iterable[bytes]) -> Utf8:
             body = itertools.chain([start[len(mark) :]], rest)
             if encoding == "utf-8":
                 return Utf8(body, encoding, len(mark))
-            return Utf8(_recoded(body, encoding), encoding)
+            return Utf8(recoded(body, encoding), encoding)
     return Utf8(itertools.chain([start], rest))
 
 
@@ -225,7 +226,8 @@ def _mark(fault: UnicodeError) -> tuple[str, int]:
     return "\udcff", fault.end
 
 
-def _recoded(pieces: Iterable[bytes], encoding: str) -> Iterator[bytes]:
+def recoded(pieces: Iterable[bytes], encoding: str) -> Iterator[bytes]:
+    """Pieces in another encoding as UTF-8; what cannot be decoded becomes the byte 0xFF, which is none."""
     codecs.register_error("tilth.mark", _mark)  # here, not at import; doing it again changes nothing
     decoder = codecs.getincrementaldecoder(encoding)("tilth.mark")
     for piece in pieces:

@@ -1,6 +1,6 @@
 """Rows of a file, good and bad, and what is said when the bad ones are too many.
 
-    Tally(intake).good()  .bad(locator, note)  .judge()  .tell()
+    Tally(intake).good()  .bad(locator, note)  .odd(locator, note)  .judge()  .tell()
     like(name, names)                 what of a file a recipe may have meant
 
 Complaints are gathered by their rule: a wrong key makes the same one of every row. Where it is the key, the remedy
@@ -44,6 +44,7 @@ class Tally:
         self._bad_rows = 0
         self._rules: Counter[str] = Counter()
         self._first: dict[str, tuple[str, Note]] = {}  # of each rule
+        self._odd: Counter[str] = Counter()  # rows that were taken, by the rule of what was said of them
         self._advised = ""
         self._without: Mapping[str, Any] = {}  # the first row that lacks a key
 
@@ -77,6 +78,16 @@ class Tally:
         self._look()
         return self.intake.drop(locator, note)
 
+    def odd(self, locator: str, note: Note) -> Note:
+        """Of a row that can be used, and should be looked at: the note on it."""
+        self._odd[note.rule] += 1
+        self._first.setdefault(note.rule, (locator, note))
+        return note
+
+    def too_many_with(self, more: int) -> bool:
+        """Whether with so many more that cannot be used the bad rows are too many."""
+        return too_many(self._bad_rows + more, self._rows + more, self.intake.config.max_bad_rows)
+
     def _look(self) -> None:
         # The share is judged at the file's end; before, where all are bad from the first on, and, of a file by itself,
         # now and then, so that a large wrong one stops early. One of many is read to its end: others go on beside it.
@@ -90,9 +101,12 @@ class Tally:
         self.tell()
 
     def tell(self) -> None:
-        """At the file's end: puts its bad rows, if any, to those that are told when the source was read."""
-        if self._bad_rows:
-            self.intake.unusable.take(self._bad_rows, f"{self.intake.item.locator}: {self._said(self._counted)}")
+        """At the file's end: puts its bad and odd rows, if any, to those that are told when the source was read."""
+        said = [self._said(self._counted)] if self._bad_rows else []
+        said += [self._complaint(rule, count) for rule, count in self._odd.items()]
+        if said:
+            rows = self._bad_rows + self._odd.total()
+            self.intake.unusable.take(rows, f"{self.intake.item.locator}: {'; '.join(said)}")
 
     @property
     def _counted(self) -> str:
@@ -107,18 +121,17 @@ class Tally:
 
     def _said(self, counted: str) -> str:
         return f"{counted} cannot be used: " + "; ".join(
-            self._complaint(rule) for rule, _ in self._rules.most_common(3)
+            self._complaint(rule, count) for rule, count in self._rules.most_common(3)
         )
 
-    def _complaint(self, rule: str) -> str:
+    def _complaint(self, rule: str, count: int) -> str:
         locator, note = self._first[rule]
         said = note.detail.removeprefix(f"{locator}: ")
         if rule == "not_json":
             said = f"not JSON: {said}"
         elif rule == "no_field":
             said = said.partition("; ")[0]  # the keys that there are belong into the remedy
-        more = self._rules[rule] - 1
-        return f"{said} ({locator}{f' and {more} more' if more else ''})"
+        return f"{said} ({locator}{f' and {count - 1} more' if count > 1 else ''})"
 
     def _remedy(self, limit: float) -> str:
         config = self.intake.config

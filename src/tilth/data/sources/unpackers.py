@@ -20,6 +20,7 @@ import pyarrow as pa
 _PACKED = 1 << 18  # bytes that are taken at a time
 _GZIP = 31  # zlib's word for a gzip header and its largest window
 _FILL = b"\xff"
+_PADDING = b"\0"
 _XZ_MEMORY = 256 << 20  # bytes that unpacking may take; `xz -9` asks for 65 MiB
 
 
@@ -52,7 +53,7 @@ def _gzip(source: Source, piece: int) -> Iterator[bytes]:
             if found := unpacker.decompress(given, piece):
                 yield found
             given = unpacker.unconsumed_tail
-        given = unpacker.unused_data or source.read(_PACKED)
+        given = _next_member(unpacker.unused_data, source, _PADDING)
 
 
 def _bz2(source: Source, piece: int) -> Iterator[bytes]:
@@ -63,7 +64,7 @@ def _xz(source: Source, piece: int) -> Iterator[bytes]:
     def make() -> _Unpacker:
         return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)
 
-    return _members(source, piece, make, padding=b"\0")
+    return _members(source, piece, make, _PADDING)
 
 
 def _members(source: Source, piece: int, make: Callable[[], _Unpacker], padding: bytes = b"") -> Iterator[bytes]:
@@ -77,9 +78,15 @@ def _members(source: Source, piece: int, make: Callable[[], _Unpacker], padding:
             if found := unpacker.decompress(given, piece):
                 yield found
             given = b""
-        given = unpacker.unused_data.lstrip(padding)
-        while not given and (more := source.read(_PACKED)):
-            given = more.lstrip(padding)
+        given = _next_member(unpacker.unused_data, source, padding)
+
+
+def _next_member(given: bytes, source: Source, padding: bytes) -> bytes:
+    """The first bytes of the next member: behind the padding, which tapes and tools that write whole blocks leave."""
+    given = given.lstrip(padding)
+    while not given and (more := source.read(_PACKED)):
+        given = more.lstrip(padding)
+    return given
 
 
 def _zstd(source: Source, piece: int) -> Iterator[bytes]:

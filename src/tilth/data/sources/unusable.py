@@ -1,6 +1,7 @@
-"""Files with rows that cannot be used, and few enough of them that the run goes on: what is said of each.
+"""Files with rows that cannot be used, and few enough of them that the run goes on, or that should be looked at: what
+is said of each.
 
-Unusable().take(bad, said)    one such file, as its tally tells of it
+Unusable().take(rows, said)   one such file, as its tally tells of it
 .plain() -> {files, rows, first}
 notes(source, found)          the lines about a source's files
 """
@@ -22,10 +23,10 @@ class Unusable:
         self._files, self._rows = 0, 0
         self._first: list[str] = []
 
-    def take(self, bad: int, said: str) -> None:
-        """One more file, with so many bad rows."""
+    def take(self, rows: int, said: str) -> None:
+        """One more file, with so many such rows."""
         self._files += 1
-        self._rows += bad
+        self._rows += rows
         if len(self._first) < _NAMED:
             self._first.append(said)
 

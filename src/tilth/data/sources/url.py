@@ -7,8 +7,8 @@ broken connection the next attempt asks for the rest (Range, If-Range: RFC 9110,
 its name only when its SHA-256 is the one that the recipe gives, so a server that mixes versions cannot do harm.
 
 A busy server is left alone for as long as it asks (Retry-After), up to `LONGEST_WAIT`; for longer the download ends.
-A server cannot fill the disk (`RESERVE` stays free), nor hold the run up by a trickle (`LEAST_RATE`), nor send it on to
-an address of the private network that the recipe did not name.
+A server cannot fill the disk (`RESERVE` stays free), nor hold the run up by a trickle (`LEAST_RATE`; of the head:
+clocked.py), nor send it on to an address of the private network that the recipe did not name.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from urllib.parse import unquote, urlsplit
 from tilth.core import progress
 from tilth.core.errors import DataError, IntegrityError, StorageError
 from tilth.core.files import FolderLock, disk, hash_file, read_json, storage_errors, write_json
+from tilth.data.sources.clocked import CLOCKED
 from tilth.data.sources.hashes import file_hash
 from tilth.data.sources.retry import retry_after
 
@@ -43,6 +44,17 @@ LONGEST_WAIT = 120.0  # seconds that a server may ask for before the next attemp
 _PIECE = 1 << 20
 _REDIRECTS = 5
 _TRY_AGAIN = {408, 425, 429, 500, 502, 503, 504}
+
+
+class RefusedError(DataError):
+    """The server answers that it will not give the file, now or later: `status` and its `reason`."""
+
+    def __init__(self, url: str, status: int, reason: str) -> None:
+        super().__init__(
+            f"cannot download {url}: the server answers {status} {reason}",
+            "check the address in a browser, or download the file by hand and use `path:`",
+        )
+        self.status, self.reason = status, reason
 
 
 class _AttemptError(Exception):
@@ -146,7 +158,7 @@ def _attempt(url: str, part: Path) -> None:
             request.add_header("If-Range", validator)
     try:
         with _network_errors():
-            response = urllib.request.build_opener(_Redirects).open(request, timeout=TIMEOUT)
+            response = urllib.request.build_opener(_Redirects, *CLOCKED).open(request, timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
         with closing(error):
             _refused(url, part, start, error)
@@ -239,10 +251,7 @@ def _refused(url: str, part: Path, start: int, error: urllib.error.HTTPError) ->
     if error.code in _TRY_AGAIN:
         wait = retry_after(error.headers.get("Retry-After", "")) or 0.0
         raise _AttemptError(f"the server answers {error.code} {error.reason}", wait)
-    raise DataError(
-        f"cannot download {url}: the server answers {error.code} {error.reason}",
-        "check the address in a browser, or download the file by hand and use `path:`",
-    )
+    raise RefusedError(url, error.code, error.reason)
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
@@ -266,6 +275,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
                 f"{req.full_url} redirects to {newurl}, which is an address of this machine or its private network",
                 "if that is meant, name the final address in the recipe",
             )
+        fp.close()  # its body is nobody's, and would be read to its end, which may never come
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 

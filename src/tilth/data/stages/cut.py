@@ -55,7 +55,7 @@ class _Cut(NamedTuple):
     rule: str = ""  # under which it is counted, where it is not of the kind that was wanted
 
 
-_PARAGRAPH = regex.compile(r"\n(?:[^\S\n]*+\n)++")
+_PARAGRAPH = regex.compile(r"\n\s*\n")
 _LONGEST_HEADING = 80
 _ENDS = (".", "!", "?", ":", ";", ",", '"', "”", ")", "…", "。", "！", "？", "|")
 _BLANKS = (" ", "\t", "\u3000", "\u00a0")

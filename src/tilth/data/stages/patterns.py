@@ -168,8 +168,8 @@ class TimedOptions(Config):
     million of its characters. A pattern that backtracks without end stops there, and the document is counted under the
     rule `…/timeout`."""
     on_timeout: Literal["keep", "drop"] = "keep"
-    """What becomes of such a document: kept as it was (of a conversation, that string), with a mark in its `meta`, or
-    dropped."""
+    """What becomes of such a document, and of one on which a pattern asks for too much memory (counted as `…/memory`):
+    kept as it was (of a conversation, that string), with a mark in its `meta`, or dropped."""
 
 
 @cache
@@ -225,13 +225,15 @@ def matching_lines(rule: Rule, subject: Subject) -> list[int]:
 
     Raises:
         TimeoutError: the document's time is up.
+        MemoryError: the pattern needs more than the library gives.
     """
     numbers: Iterable[int] = range(len(subject.lines))
     if needs := _needs(rule):
         numbers = sorted({number for word in needs for number in _lines_with(word, subject.lowered)})
     elif _PLAIN.fullmatch(rule.pattern):
-        # Over line ends a pattern can be slow that is quick within lines: a quarter of the time is for the short cut.
-        with contextlib.suppress(TimeoutError):
+        # Over line ends a pattern can be slow, or take memory, that is quick within lines: a quarter of the time is for
+        # the short cut.
+        with contextlib.suppress(TimeoutError, MemoryError):
             numbers = _touched_lines(compiled(rule, multiline=True), subject.text, subject.left() / 4)
     found = compiled(rule).search
     return [number for number in numbers if found(subject.lines[number], timeout=subject.left())]

@@ -192,7 +192,7 @@ PII_STAGES: dict[str, Kind] = {
     "pii": Kind(
         PiiOptions,
         each(pii),
-        version=4,
+        version=5,
         libraries=("phonenumberslite", "regex"),
         over="messages",
         settles=True,

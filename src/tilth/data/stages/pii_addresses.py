@@ -39,7 +39,7 @@ _NOBODY = re.compile(r"(?:.*\.)?(?:example\.(?:com|org|net)|example|test|invalid
 _SUFFIXES = ("md", "py", "sh")  # Moldova, Paraguay, Saint Helena; and `patch@module.py`
 _SERVICES = ("git", "hg", "svn")
 _TLD_NAMES = """
-    com org net edu gov mil int info biz name pro aero coop museum mobi jobs travel tel cat asia app dev cloud
+    com org net edu gov mil int info biz name pro aero coop museum mobi jobs travel tel cat asia app dev cloud wiki top
     online shop site xyz tech store blog email club live news agency group company solutions services systems
     digital media network software design studio academy school university health care bank finance legal law today
     world life space website page link global international berlin hamburg koeln bayern wien paris london amsterdam

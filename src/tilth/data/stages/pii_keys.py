@@ -9,8 +9,8 @@ BEGIN to END, with at least 40 characters of Base64 in a row.
 Known by their name: a value of at least 20 letters, digits and _ - / + that is given to something called a token, a
 secret, a password, a passphrase, a credential or an api/access/private/… key, and that looks random: at least two
 digits and a letter, the kind of character (small, capital, digit, sign) changing at every fourth place or more often,
-and at least 3 bits of entropy in a character. Neither a UUID nor the
-token of the next page opens anything.
+and at least 3 bits of entropy in a character; in a header `Authorization` 32 hexadecimal digits need no changes.
+Neither a UUID nor the token of the next page opens anything.
 
 Left alone is what was made up to be shown: what holds `example`, or fewer than eight different characters, or has no
 digit and mostly small letters (`glpat-your-access-token-here`). Tokens of Hugging Face are of letters alone.
@@ -54,6 +54,8 @@ _NAMED = re.compile(
     r"|\bauthorization\W{1,4}(?:bearer|token|basic)\s\Z|\bbearer\s\Z",
     re.IGNORECASE,
 )
+_BEARER = re.compile(r"\bauthorization\W{1,4}(?:bearer|token)\s\Z", re.IGNORECASE)
+_HEX = re.compile(r"(?=\d*[a-f]|\d*[A-F])(?:[\da-f]{32,}|[\dA-F]{32,})", re.ASCII)
 _FIRST = "AGeghnprswx"  # what a key of those forms begins with
 _OPENING = tuple("\"'=: \t>")  # what can stand before a value
 _UUID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
@@ -128,11 +130,16 @@ def _named(text: str, start: int, end: int) -> Span | None:
         "[",
     ):  # an attribute or a call is no value
         return None
-    if not _NAMED.search(before(text, start, 64)) or not _looks_random(value):
+    name = before(text, start, 64)
+    if not _NAMED.search(name) or not (_looks_random(value) or (_BEARER.search(name) and _is_hex(value))):
         return None
     while text[end : end + 1] == "=":  # Base64 is padded
         end += 1
     return start, end
+
+
+def _is_hex(value: str) -> bool:
+    return _HEX.fullmatch(value) is not None and not _made_up(value) and _entropy(value) >= _FEWEST_BITS
 
 
 def _looks_random(value: str) -> bool:

@@ -5,8 +5,12 @@
     find_phones(view, regions)   numbers that exist by the plans of numbering that `phonenumbers` knows
 
 Card numbers stand in one piece, or in groups as they are printed (4-4-4-4, 4-6-5 …) with one blank or hyphen between
-all of them; what follows a blank (a date, the digits of the back) is no part of a card that is whole without. Of random
-numbers of 16 digits 2 in 100 pass all that, and are masked too.
+all of them; what follows a blank (a date, the digits of the back) is no part of a card that is whole without. In a row
+of cells a comma may stand on either side; where a digit stands before it and no comma behind, as in
+`0,4111111111111111`, it is a decimal one. Of random numbers of 16 digits 2 in 100 pass all that, and are masked too.
+
+IBANs are of capitals; or of small letters, as hashes are too: then digits alone follow the check digits, but for the
+four letters of a bank, or Italy's one.
 
 Telephone numbers, of three kinds: international with a +, valid in their country; North American in their usual form
 ((212) 555-7890, 212-555-7890, 212.555.7890), where `regions` names US or CA; and any that follow a word such as `tel`,
@@ -24,8 +28,9 @@ from tilth.core.errors import RecipeError
 from tilth.data.stages.pii_view import Span, View, before, is_word
 
 _CARD = re.compile(
-    r"(?<![\w.,+])(?<!\w-)(?:\d{13,19}|\d{4}([ -])\d{4}\1\d{4}\1\d{4}(\1\d{1,3})?|\d{4}([ -])\d{6}\3\d{4,5})"
-    r"(?![\w+]|[.,-]\d|[ -]?\d{4}\b)",
+    r"(?<![\w.+])(?<!\w-)"
+    r"(?:\d{13,19}|\d{4}([ \xa0-])\d{4}\1\d{4}\1\d{4}(\1\d{1,3})?|\d{4}([ \xa0-])\d{6}\3\d{4,5})"
+    r"(?![\w+]|[.-]\d|[ \xa0-]?\d{4}\b)",
     re.ASCII,
 )
 _LUHN = str.maketrans("0123456789", "0246813579")
@@ -36,11 +41,18 @@ def find_cards(view: View) -> Iterator[Span]:
     for start, end in view.numbers:
         if end - start >= 13:
             for found in _CARD.finditer(view.text, start, end + 2):
-                tail = len(found[2] or "") if found[1] == " " else 0  # behind a blank it may be no part of the card
+                if _is_decimal(view.text, *found.span()):
+                    continue
+                tail = len(found[2] or "") if found[1] != "-" else 0  # behind a blank it may be no part of the card
                 for length in sorted({len(found[0]), len(found[0]) - tail}, reverse=True):
-                    if is_card(re.sub("[ -]", "", found[0][:length])):
+                    if is_card(re.sub("[ \xa0-]", "", found[0][:length])):
                         yield found.start(), found.start() + length
                         break
+
+
+def _is_decimal(text: str, start: int, end: int) -> bool:
+    """Whether digits follow a decimal comma: a cell in midst of a row has one on its other side as well."""
+    return text[start - 1 : start] == "," and text[start - 2 : start - 1].isdigit() and text[end : end + 1] != ","
 
 
 def is_card(digits: str) -> bool:
@@ -88,14 +100,15 @@ _IBAN_COUNTRIES = """AD24 AE23 AL28 AT20 AZ28 BA20 BE16 BG22 BH22 BI27 BR29 BY28
     PS29 PT25 QA29 RO24 RS22 RU33 SA24 SC31 SD18 SE24 SI19 SK24 SM27 SO23 ST25 SV28 TL23 TN24 TR26 UA29 VA22 VG24 XK20
     YE30"""
 _IBAN_LENGTHS = {country[:2]: int(country[2:]) for country in _IBAN_COUNTRIES.split()}
-_IBAN_PIECE = re.compile("[ \xa0-]?([0-9A-Z])", re.ASCII)
+_IBAN_PIECE = re.compile("[ \xa0-]?([0-9A-Za-z])", re.ASCII)
+_SMALL_IBAN = re.compile("[a-z]{2}[0-9]{2}(?:[a-z]|[a-z]{4})?[0-9]+")
 
 
 def find_ibans(view: View) -> Iterator[Span]:
     """International bank account numbers, with single blanks or hyphens anywhere between their letters."""
     start = view.classes.find(b"aa00") if view.mixed else -1
     while start >= 0:
-        length = _IBAN_LENGTHS.get(view.text[start : start + 2])
+        length = _IBAN_LENGTHS.get(view.text[start : start + 2].upper())
         if length and not is_word(view.text, start - 1):
             end = _end_of_iban(view.text, start, length)
             if end and not is_word(view.text, end):
@@ -111,7 +124,8 @@ def _end_of_iban(text: str, start: int, length: int) -> int:
         if not piece:
             return 0
         letters, end = letters + piece[1], piece.end()
-    return end if is_iban(letters) else 0
+    one_case = letters.isupper() or _SMALL_IBAN.fullmatch(letters)
+    return end if one_case and is_iban(letters.upper()) else 0
 
 
 def is_iban(letters: str) -> bool:

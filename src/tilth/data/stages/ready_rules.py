@@ -67,9 +67,10 @@ READY: dict[str, Ready] = {
     "out_of_character": Ready(
         "spans",
         "Remarks out of character in role play: `(OOC: …)`, `[OOC …]`, `((…))`, each within a line, with the blanks "
-        "before it. Double brackets count after a blank or at a line's start, with a word of two letters in them and "
-        "nothing that looks like code.",
+        "before it, and `[OOC] … [/OOC]` of up to 2,000 characters, over lines too. Double brackets count after a "
+        "blank or at a line's start, with a word of two letters in them and nothing that looks like code.",
         rf"(?:^|(?<!{_B}){_B}++)(?:\(\((?=[^()\n]*\p{{L}}\p{{L}}){_CLOSED}\)\)(?![\w(\[.:*/+-]\S)"
+        r"|\[OOC\](?:[^\[]|\[(?!/?OOC\b)){0,2000}+\[/OOC\]|\(OOC\)(?:[^(]|\((?!/?OOC\b)){0,2000}+\(/OOC\)"
         rf"|\({_B}?OOC\b[^()\n]*(?:\([^()\n]*\)[^()\n]*)*\)|\[{_B}?OOC\b[^\[\]\n]*\])",
         ("ignorecase", "multiline"),
         ("((", "ooc"),

@@ -60,7 +60,7 @@ class RepeatedParagraphsOptions(Config):
 
 Options = RepeatedLinesOptions | RepeatedParagraphsOptions
 
-_PARAGRAPH_END = regex.compile(r"(\n(?:[^\S\n]*+\n)++)")
+_PARAGRAPH_END = regex.compile(r"(\n\s*\n)")
 _LETTER = regex.compile(r"\p{L}")
 _FENCE = regex.compile(r"[^\S\n]*+(`{3,}+|~{3,}+)")
 _ONE_OF_A_GROUP = regex.compile(r">>>|\.\.\. |[$#|>] |\.\. |[\w-]{1,30}+:(?: |$)")

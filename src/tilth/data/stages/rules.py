@@ -11,7 +11,9 @@ document.
 
 A document on which the patterns take longer than they may is counted as `<stage>/timeout` (value: the seconds it had)
 and left as it came, with `<stage>_timed_out` in its meta, or dropped. That is the one result here that depends on how
-fast the machine is; patterns that run in linear time never come near it.
+fast the machine is; patterns that run in linear time never come near it. The same becomes of one on which they ask for
+more memory than the `regex` library gives (about 1 GB: a repeated group takes some for each turn), as `<stage>/memory`
+(value: the document's characters), with `<stage>_out_of_memory`.
 """
 
 from __future__ import annotations
@@ -143,19 +145,25 @@ def _changed(text: str, made: Iterable[tuple[str, Number]]) -> Result:
 
 
 def _timed(stage: str, function: Callable[[Subject, OptionsT], Result]) -> Callable[[str, OptionsT], Result]:
-    """The stage with an end to its patience."""
+    """The stage with an end to its patience, and to its memory."""
 
     def run(text: str, options: OptionsT) -> Result:
         subject = Subject(text, options)
         try:
             return function(subject, options)
         except TimeoutError:
-            rule, seconds = f"{stage}/timeout", subject.seconds
-            if options.on_timeout == "drop":
-                return Result(None, seconds, rule)
-            return Result(text, also=((rule, seconds),), meta={f"{stage}_timed_out": True})
+            return _given_up(text, options, f"{stage}/timeout", subject.seconds, f"{stage}_timed_out")
+        except MemoryError:
+            return _given_up(text, options, f"{stage}/memory", len(text), f"{stage}_out_of_memory")
 
     return run
+
+
+def _given_up(text: str, options: TimedOptions, rule: str, value: Number, mark: str) -> Result:
+    """A document that patterns got to no end with: kept as it was, with a mark, or dropped."""
+    if options.on_timeout == "drop":
+        return Result(None, value, rule)
+    return Result(text, also=((rule, value),), meta={mark: True})
 
 
 RULE_STAGES: dict[str, Kind] = {

@@ -49,7 +49,7 @@ _STOPS = "[.!?…‼⁇⁈⁉؟۔।॥։።។]"
 _END = regex.compile(
     rf"(?<!{_STOPS})(?P<stop>{_STOPS}++){_CLOSERS}*+(?P<space>\s++)(?={_OPENERS}{{0,4}}+[\p{{Lu}}\p{{Lt}}\p{{Lo}}\p{{N}}])"
     r"|(?<![。！？｡])[。！？｡]++[」』）］”’》】]*+\s*+"
-    r"|\n(?:[^\S\n]*+\n)++"
+    r"|\n\s*\n"
 )
 _LAST_WORD = regex.compile(r"(?<![\p{L}\p{N}.’'])(?:\p{L}+(?:\.\p{L}+)*|\p{N}+(?:\.\p{N}+)*)$")
 _NEXT_WORD = regex.compile(rf"{_OPENERS}{{0,4}}+((?:\p{{L}}{{1,20}}|\p{{N}})?)")

@@ -24,12 +24,13 @@ import pyarrow.parquet as pq
 from tilth.data.dedup import DIGEST_BYTES, digest
 from tilth.data.document import NO_META, Document, Rows, Verdict, end_to_end
 from tilth.data.minhash import MinHash, MinHashConfig
+from tilth.data.spoken import not_shown
 from tilth.data.stages import Stage, run_stage
 from tilth.data.tasks.examples import Examples
 from tilth.data.tasks.parts import Batch, EditWriter, LedgerWriter, Part, utf8_size
 from tilth.data.words import U64
 
-VERSIONS = {"clean": 5, "digest": 4, "signature": 3}
+VERSIONS = {"clean": 5, "digest": 5, "signature": 5}
 DIGESTS, SIGNATURES = "digests.parquet", "signatures.bin"
 _DIGEST_SCHEMA = pa.schema(
     [
@@ -114,7 +115,10 @@ def digests(folder: Path, batches: Iterator[Batch] | None, part: Part) -> Link:
 
 
 def _measures(rows: Rows) -> pa.Table:
-    texts, found = rows.table["text"].combine_chunks(), b"".join(map(digest, rows.encoded()))
+    texts, compared = rows.table["text"].combine_chunks(), rows.encoded()
+    for row, more in not_shown(rows.table).items():
+        compared[row] += b"\0" + more
+    found = b"".join(map(digest, compared))
     columns = [
         *(rows.table[name] for name in ("doc_id", "source", "locator")),
         pa.FixedSizeBinaryArray.from_buffers(pa.binary(DIGEST_BYTES), len(rows), [None, pa.py_buffer(found)]),
@@ -149,9 +153,17 @@ def signatures(folder: Path, batches: Iterator[Batch] | None, part: Part, config
     hasher, bands = MinHash(config), list[U64]()
     for batch in part.batches() if batches is None else batches:
         rows = Rows.of(batch)
-        bands.append(hasher.bands(rows.encoded()))
+        bands.append(_apart(hasher.bands(rows.encoded()), rows))
         yield rows
     with (folder / SIGNATURES).open("wb") as file:
         for key in range(config.keys if bands else 0):
             np.concatenate([part_of[:, key] for part_of in bands]).tofile(file)
     return {"rules": {}}
+
+
+def _apart(bands: U64, rows: Rows) -> U64:
+    """Bands by which conversations meet those alone that have the same tools and names."""
+    for row, more in not_shown(rows.table).items():
+        own = bands[row]
+        own[own != 0] ^= np.frombuffer(digest(more), np.uint64)[0]  # 0: like no other
+    return bands

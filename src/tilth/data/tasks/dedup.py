@@ -24,12 +24,12 @@ from tilth.core.errors import DataError
 from tilth.data.dedup import F64, I64, MOST_OF_A_SOURCE, Choice, NearConfig
 from tilth.data.tasks.corpus import DROPS, ROWS_AT_ONCE, Corpus
 from tilth.data.tasks.emptied import Dropped, emptied
-from tilth.data.tasks.groups import write_groups
+from tilth.data.tasks.groups import write_alike, write_groups
 from tilth.data.tasks.pairs import PAIRS, Sets, stretches
 from tilth.data.tasks.parts import LedgerWriter, verified_file
 from tilth.data.tasks.ranges import Numbers, first_by_digest
 
-VERSIONS = {"exact": 3, "near": 6}
+VERSIONS = {"exact": 3, "near": 7}
 CLUSTERS = "clusters.parquet"
 CLUSTERS_SCHEMA = pa.schema(
     [
@@ -84,7 +84,11 @@ def near(
     chosen = _Chosen(sets.members[goes], sets.members[choice.stays_for[goes]], choice.values[goes])
     if drop:
         _refuse_emptying(corpus, drops, chosen, config)
-    groups = write_groups(folder, corpus, sets.members[choice.ties()], drops, chosen.dropped)
+    ties = sets.members[choice.ties()]
+    groups = write_groups(folder, corpus, ties, drops, chosen.dropped)
+    gone = corpus.gone([drops])
+    gone[chosen.dropped] = True
+    write_alike(folder, corpus, ties, gone)
     _write_clusters(folder, corpus, chosen)
     with _Drops(folder, corpus, "near_duplicate") as writer:
         for some in _slices(len(chosen.dropped)):

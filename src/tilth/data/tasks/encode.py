@@ -31,7 +31,7 @@ from tilth.data.tasks.split import AssignedPart
 from tilth.tokenizer import Tokenizer, load_tokenizer
 from tilth.tokenizer.hf_format import UNKNOWN
 
-VERSION = 5
+VERSION = 6
 _UNIT_BYTES = 1 << 17  # what a thread encodes at a time
 
 
@@ -150,7 +150,7 @@ def _encoded(
 
 
 def _tokens(tokenizer: Tokenizer, texts: Any) -> npt.NDArray[np.unsignedinteger[Any]]:
-    """The ids of Arrow's texts, end-of-text after each; of most tokenizers without an object for each text."""
+    """The ids of Arrow's texts, with what begins and ends each; of most tokenizers without an object for each text."""
 
     def join(border: bytes) -> bytes:
         row = pa.ListArray.from_arrays(pa.array([0, len(texts)], pa.int32()), texts.cast(pa.large_binary()))

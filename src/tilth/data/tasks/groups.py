@@ -20,7 +20,7 @@ from tilth.data.dedup import I64, components
 from tilth.data.runs import distinct
 from tilth.data.tasks.corpus import Corpus, group_names
 
-GROUPS = "groups.parquet"
+GROUPS, ALIKE = "groups.parquet", "alike.parquet"
 NAMED_BY = ("source", "doc_id", "group")
 Flags = npt.NDArray[np.bool_]
 
@@ -51,6 +51,24 @@ def write_groups(folder: Path, corpus: Corpus, found: I64, drops: Path | None, d
     staying = _staying(corpus, grouped, gone, alone, heads, names.dictionary) if len(numbers) else iter(())
     found = np.concatenate([np.empty((2, 0), np.int64), *staying], axis=1)
     return _write(folder, corpus, found[0], labels[found[1]], found[1], names.dictionary)
+
+
+def write_alike(folder: Path, corpus: Corpus, ties: I64, gone: Flags) -> None:
+    """Writes (part, row, first) of documents that stay and are near-duplicates of others that do, over any number of
+    steps: the same `first` for all that belong together.
+
+    Args:
+        ties: pairs that tie them [T, 2].
+        gone: what exact and near-duplicates are dropped [n].
+    """
+    numbers, pairs = np.unique(ties, return_inverse=True)
+    first = numbers[components(pairs.reshape(-1, 2), len(numbers))]
+    stays = ~gone[numbers]
+    numbers, first = numbers[stays], first[stays]
+    _, place, counts = np.unique(first, return_inverse=True, return_counts=True)
+    several = counts[place] > 1 if len(place) else np.empty(0, bool)
+    part, row = corpus.places(numbers[several])
+    pq.write_table(pa.table({"part": part, "row": row, "first": first[several]}), folder / ALIKE)
 
 
 def _staying(

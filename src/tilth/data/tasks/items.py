@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tilth.core.errors import DataError
+from tilth.core.words import plural
 from tilth.data import words
 from tilth.data.decontaminate import (
     Grams,
@@ -41,7 +42,7 @@ from tilth.data.tasks.parts import verified_array, verified_table
 from tilth.data.tasks.split import AssignedPart
 from tilth.data.words import I64
 
-VERSIONS = {"items": 3, "held_out": 3, "held_out_index": 2}
+VERSIONS = {"items": 4, "held_out": 4, "held_out_index": 3}
 GRAMS, OWNERS, FILTER = "grams.bin", "owners.bin", "filter.bin"
 ITEMS, SAMPLE = "items.parquet", "sample.parquet"
 _GATHERED = 1 << 22  # n-grams that are held before they become a run
@@ -59,9 +60,10 @@ def evaluation_items(
                 gathered.add(_documents(item, source, extractors, left_out))
     facts = gathered.write(indexed=True)
     if not facts["items"]:
+        out = "".join(f"; {plural(n, 'row')} left out by {rule}" for rule, n in sorted(left_out.items()))
         raise DataError(
-            f"data.decontaminate.against gives no item of {shortest} words or more "
-            f"({facts['too_short']} shorter; rows left out: {dict(left_out)})",
+            f"data.decontaminate.against gives no item of {shortest} words or more: {facts['too_short']:,} shorter"
+            f"{out}",
             "check the `field`, `template` or `map` of these files, or lower data.decontaminate.shortest",
         )
     return {**facts, "left_out": dict(sorted(left_out.items())), "rules": {}}

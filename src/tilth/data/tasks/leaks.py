@@ -35,7 +35,7 @@ from tilth.data.tasks.items import item_names, open_index, sample_of
 from tilth.data.tasks.parts import Batch, EditWriter, LedgerWriter, Part, verified_array, verified_file
 from tilth.data.tasks.split import CUT, LEAKED, REMOVED, AssignedPart, Sides, without
 
-VERSIONS = {"decontaminate": 6, "hits": 3, "leaks": 2, "recall": 3}
+VERSIONS = {"decontaminate": 7, "hits": 4, "leaks": 3, "recall": 4}
 STAGE, HELD_OUT = "decontaminate", "held_out_text"
 HITS, COMMON = "hits.bin", "common.bin"
 _HIT = np.dtype([(name, "<u4") for name in Hits._fields])

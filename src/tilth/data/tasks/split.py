@@ -27,10 +27,10 @@ from tilth.core.random import derive_seed
 from tilth.data.document import Document, Verdict, documents_table, make_doc_id, table_documents
 from tilth.data.spoken import other_text
 from tilth.data.tasks.corpus import Corpus, group_names
-from tilth.data.tasks.groups import GROUPS
+from tilth.data.tasks.groups import ALIKE, GROUPS
 from tilth.data.tasks.parts import Batch, LedgerWriter, Part, verified_array, verified_file, verified_table
 
-VERSION = 3
+VERSION = 4
 DROPPED, TWIN, CUT, LEAKED = 255, 254, 253, 252
 """In the place of a split's number: dropped by deduplication; dropped as a twin; in several splits, see cuts.json;
 dropped because it holds what is held out."""
@@ -63,11 +63,12 @@ def assign(
 
     By document a group goes to one side whole. Where its documents hold one another's text (`meta.twin`), the first of
     a held-out group is measured, and the others are neither trained on nor measured. By tail, a document that a cut
-    goes through is in both splits, a piece in each.
+    goes through is in both splits, a piece in each; near-duplicates that would be parted are all trained on.
     """
     corpus = Corpus(digests)
     kept = ~corpus.gone(drops)
     sides, cuts = _draw(corpus, kept, groups, plan) if plan.by_document else _cut(corpus, kept, plan)
+    together = _keep_together(corpus, groups, sides, cuts) if groups and not plan.by_document else 0
     sides[~kept] = DROPPED
     identities = _write(folder, corpus, sides, cuts)
     twins = np.flatnonzero(sides == TWIN)
@@ -82,6 +83,8 @@ def assign(
     return {
         "split_documents": counts,
         "cut": cut,
+        "by": ("document" if plan.by_document else "tail") if any(plan.shares) else None,
+        "together": together,
         "parts": identities,
         "dropped_bytes": dict.fromkeys(ledger.rules["dropped"], bytes_of_twins),
         "rules": ledger.rules,
@@ -150,6 +153,22 @@ def _cut(corpus: Corpus, kept: npt.NDArray[np.bool_], plan: SplitPlan) -> tuple[
                 cuts[first + place] = [(plan.names[n], low - start, high - start) for n, (low, high) in edges]
                 sides[first + place] = CUT
     return sides, cuts
+
+
+def _keep_together(corpus: Corpus, groups: Path, sides: Sides, cuts: Cuts) -> int:
+    """Gives near-duplicates that a cut parts to training, all of them and whole; returns how many went there."""
+    table = verified_table(groups, ALIKE)
+    numbers = corpus.starts[np.asarray(table["part"])] + np.asarray(table["row"])
+    _, cluster = np.unique(np.asarray(table["first"]), return_inverse=True)
+    lowest, highest = np.full(len(numbers), CUT), np.zeros(len(numbers), np.uint8)
+    np.minimum.at(lowest, cluster, sides[numbers])
+    np.maximum.at(highest, cluster, sides[numbers])  # a document that is cut has the highest number
+    parted = numbers[((lowest != highest) | (highest == CUT))[cluster]]
+    moved = parted[sides[parted] != 0]
+    sides[parted] = 0
+    for number in moved.tolist():
+        cuts.pop(number, None)
+    return len(moved)
 
 
 def _sources(corpus: Corpus) -> list[str]:

@@ -17,7 +17,15 @@ from tilth.distributed.runtime import pick_device
 from tilth.jobs.base import Base, with_base
 from tilth.jobs.batches import batch_rows
 from tilth.jobs.mixing import training_tokens
-from tilth.jobs.objectives import Reading, epoch_tokens, held_out_pass, masker_of, packing_of, training_sampler
+from tilth.jobs.objectives import (
+    Reading,
+    epoch_tokens,
+    held_out_pass,
+    masker_of,
+    packing_of,
+    reads_the_border,
+    training_sampler,
+)
 from tilth.jobs.parts import complete_model
 from tilth.jobs.preflight.facts import Facts, Refusal
 from tilth.jobs.preflight.held_out import leak_facts
@@ -30,6 +38,7 @@ from tilth.jobs.preflight.vocabulary import ends_of, vocabulary_facts
 from tilth.jobs.recipe import Recipe
 from tilth.jobs.room import check_room
 from tilth.jobs.runs import reading_habits
+from tilth.tokenizer import Tokenizer
 
 ResultT = TypeVar("ResultT")
 
@@ -62,7 +71,7 @@ def gather_facts(
     train, validation = (
         read_split(dataset.stream(split), tokenizer.vocab_size, ends, whole=whole) for split in ("train", "validation")
     )
-    too_long = _too_long(recipe, train)
+    too_long = _too_long(recipe, train, dataset.tokenizer)
     model, rows = _model(trial, recipe, dataset, base)
     sampler = trial(lambda: _why(recipe, train, too_long), lambda: training_sampler(recipe, dataset))
     trial("mask_token", lambda: masker_of(recipe, dataset))
@@ -109,11 +118,11 @@ def _run(recipe: Recipe, dataset: Dataset, sampler: Sampler) -> tuple[RowFacts, 
     return rows, run_facts(recipe, batch_rows(recipe, training_tokens(recipe, dataset)), epoch)
 
 
-def _too_long(recipe: Recipe, train: SplitFacts) -> int:
+def _too_long(recipe: Recipe, train: SplitFacts, tokenizer: Tokenizer) -> int:
     """Training documents that no row can hold, by the arithmetic of data/packing.py."""
     if packing_of(recipe) is None:
         return 0
-    opening, ahead = recipe.train.objective == "causal_lm", recipe.train.objective != "masked_lm"
+    opening, ahead = reads_the_border(recipe.train.objective, tokenizer), recipe.train.objective != "masked_lm"
     return int((train.lengths - ahead + opening > recipe.model.context_length).sum())
 
 

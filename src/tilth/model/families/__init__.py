@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tilth.core.config import parse
-from tilth.core.errors import CheckpointError, RecipeError, TilthError
+from tilth.core.errors import BETWEEN_FAULTS, CheckpointError, RecipeError, TilthError
 from tilth.model.config import ModelConfig
 from tilth.model.families import bert, gemma, gpt2, llama
 from tilth.model.families.base import USE_WRAPPED, Family, Keys, Place
@@ -73,7 +73,8 @@ def read_hf_config(folder: Path) -> HfModel:
     try:
         config = parse(ModelConfig, {"family": family.model_type, **family.read(keys)}, str(place))
     except RecipeError as error:
-        raise CheckpointError(error.message, "the file is damaged, or of a model that tilth lacks") from None
+        faults = error.message.replace(BETWEEN_FAULTS, "; ")
+        raise CheckpointError(faults, "the file is damaged, or of a model that tilth lacks") from None
     except (TypeError, AttributeError, ValueError, OverflowError) as error:
         raise CheckpointError(f"{place} has a value of a wrong kind: {error}", "get the file again") from None
     keys.finish()

@@ -3,11 +3,13 @@
     read_synthetic(intake)
 
 make: documents    an answer is a document
-make: pairs        an answer holds a JSON list of {question, answer}; each is a document with `meta.messages`
+make: pairs        an answer is a JSON list of {question, answer}, or has one in a code fence; each is a document with
+                   `meta.messages`
 
 Each answer that gives none, or not what was asked for, is a verdict of the stage `read`: `no_answer` (all attempts
 failed), `rejected` (the endpoint refused the request), `refused` (the model or its filter did), `empty`, `not_pairs`,
-`bad_pair`; `cut_off` says that a document was ended by the limit of tokens. `meta.provenance` says who wrote it.
+`bad_pair`; `cut_off` says that a document was ended by the limit of tokens, or the pair that was. `meta.provenance`
+says who wrote it.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from tilth.core.errors import DataError
 from tilth.data.document import Outcome
@@ -24,7 +26,11 @@ from tilth.data.sources.intake import Intake, Note, without_surrogates
 from tilth.data.sources.messages import rendered
 
 _REFUSALS = {"content_filter", "refusal", "safety"}
-_FENCE = re.compile(r"\A\s*```[a-zA-Z]*\s*\n(.*?)\n?\s*```\s*\Z", re.DOTALL)
+_DECODER = json.JSONDecoder()
+_BEGIN = re.compile(r"\s*+(?=[\[{])")
+_FENCE = re.compile(r"```[a-zA-Z]*+\s*+(?=[\[{])")
+_LIST = re.compile(r'(?:\{\s*+"[^"\\]*+"\s*+:\s*+)?\[\s*+')
+_COMMA = re.compile(r"\s*+,\s*+")
 
 
 def read_synthetic(intake: Intake) -> Iterator[Outcome]:
@@ -49,7 +55,7 @@ def _answer(intake: Intake, row: dict[str, Any], *, pairs: bool) -> Iterator[Out
     group = row["group"] or (locator if pairs else None)  # one answer's pairs are about the same
     intake.meta = {"group": group} if group else {}
     if pairs:
-        yield from _pairs(intake, row["content"], locator, meta)
+        yield from _pairs(intake, row["content"], locator, meta, cut=row["finish_reason"] == "length")
         return
     text, notes = without_surrogates(row["content"], locator)
     if row["finish_reason"] == "length":
@@ -75,15 +81,15 @@ def _provenance(row: dict[str, Any]) -> dict[str, Any]:
     return {"request": row["number"] + 1, **{key: row[key] for key in sorted(said)}}
 
 
-def _pairs(intake: Intake, content: str, locator: str, meta: dict[str, Any]) -> Iterator[Outcome]:
+def _pairs(intake: Intake, content: str, locator: str, meta: dict[str, Any], *, cut: bool) -> Iterator[Outcome]:
     if not content.strip():
         yield intake.drop(locator, Note("empty", "0", f"{locator}: no text"))
         return
-    found = _parsed(content)
-    if not found:
+    found = _parsed(content, cut=cut)
+    if not found.items and not found.cut:
         yield intake.drop(locator, Note("not_pairs", "", f"{locator}: no JSON list of pairs: {content[:60]!r}"))
         return
-    for number, pair in enumerate(found, 1):
+    for number, pair in enumerate(found.items, 1):
         place = f"{locator},pair={number}"
         turns = [pair.get(key) if isinstance(pair, dict) else None for key in ("question", "answer")]
         texts = [turn for turn in turns if isinstance(turn, str) and turn.strip()]
@@ -93,17 +99,48 @@ def _pairs(intake: Intake, content: str, locator: str, meta: dict[str, Any]) -> 
         (question, q_notes), (answer, a_notes) = (without_surrogates(t.replace("\0", ""), place) for t in texts)
         messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
         yield intake.from_text(place, rendered(messages), *q_notes, *a_notes, meta={**meta, "messages": messages})
+    if found.cut:
+        place, whole = f"{locator},pair={len(found.items) + 1}", len(found.items)
+        why = f"{place}: the answer ends here, where the limit of tokens did; {whole} before it are whole"
+        yield intake.drop(place, Note("cut_off", str(whole), why))
 
 
-def _parsed(content: str) -> list[Any]:
-    """The items of an answer's JSON, also in a code fence, or as the one list in an object."""
-    if match := _FENCE.match(content):
-        content = match[1]
-    try:
-        value = json.loads(content)
-    except (ValueError, RecursionError):
-        return []
+class _Found(NamedTuple):
+    """The items of an answer's JSON, and whether it was cut off within it."""
+
+    items: list[Any]
+    cut: bool = False
+
+
+def _parsed(content: str, *, cut: bool) -> _Found:
+    """The JSON that an answer is, or that stands in a code fence in it; of one that was `cut` what is whole."""
+    starts = [found.end() for found in (_BEGIN.match(content), *_FENCE.finditer(content)) if found]
+    for start in starts:
+        try:
+            value, _ = _DECODER.raw_decode(content, start)
+        except (ValueError, RecursionError):
+            continue
+        if items := _items(value):
+            return _Found(items)
+    return _Found(_whole_items(content, starts[0]), cut=True) if cut and starts else _Found([])
+
+
+def _items(value: Any) -> list[Any]:
+    """Those of a list, or of the one list in an object."""
     if isinstance(value, dict):
         lists = [item for item in value.values() if isinstance(item, list)]
         return lists[0] if len(lists) == 1 else [value] if {"question", "answer"} <= value.keys() else []
     return value if isinstance(value, list) else []
+
+
+def _whole_items(content: str, start: int) -> list[Any]:
+    """The first items of a list that breaks off."""
+    items, place = list[Any](), _LIST.match(content, start)
+    while place:
+        try:
+            item, end = _DECODER.raw_decode(content, place.end())
+        except (ValueError, RecursionError):
+            break
+        items.append(item)
+        place = _COMMA.match(content, end)
+    return items

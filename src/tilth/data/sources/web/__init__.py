@@ -10,5 +10,6 @@ common_crawl.py    WARC and WET files, whole or by ranges
 journal.py         lines that survive a kill
 warc.py            WARC records out and in; http_message.py: the HTTP inside
 documents.py       records to documents
-links.py  urls.py  addresses out of pages, and their one spelling
+earlier.py         the crawl before, for a second visit
+links.py  sitemaps.py  urls.py     addresses out of pages and sitemaps, and their one spelling
 """

@@ -1,6 +1,6 @@
 """WARC and WET files from a server that gives ranges, whole or record by record, resumed after a kill.
 
-    bring_files(config, base, folder) -> [(path below `base`, local file)]
+    bring_files(config, base, folder) -> [(path below `base`, local file, or the error of one that is not to be had)]
     bring_records(config, index, folder) -> Path      a folder: records.warc.gz, fates.jsonl
 
 Common Crawl publishes no hashes, so the first download of a file decides: its SHA-256 is noted, and a file that differs
@@ -36,7 +36,8 @@ from tilth.core.files import (
 from tilth.core.progress import Meter
 from tilth.data.sources.hashes import file_hash, verify_folder
 from tilth.data.sources.inputs import kind_of
-from tilth.data.sources.url import complete
+from tilth.data.sources.losses import JUDGED_FROM
+from tilth.data.sources.url import RefusedError, complete
 from tilth.data.sources.web.archive import Archive, Place, write_fates
 from tilth.data.sources.web.config import CommonCrawlConfig
 from tilth.data.sources.web.courier import AGENT, patiently
@@ -52,25 +53,42 @@ _MOST_LIST_BYTES = 1 << 30
 _TIMEOUT, _DEADLINE = 30.0, 600.0
 
 
-def bring_files(config: CommonCrawlConfig, base: Path, folder: Path) -> list[tuple[str, Path]]:
-    """The files of `config.paths`, in `folder`; nothing is sent for those that lie there.
+def bring_files(config: CommonCrawlConfig, base: Path, folder: Path) -> list[tuple[str, Path | RefusedError]]:
+    """The files of `config.paths`, in `folder`; nothing is sent for those that lie there. Of one that the server
+    refuses its error comes in the file's place; where that is so of many from the first on, no more are asked for.
 
     Raises:
-        DataError: a path is none, a file is not there, or the server never sends all of it.
+        DataError: a path is none, or the server never sends all of a file; it refuses all.
         IntegrityError: a file is not what first came.
     """
     listed = config.paths if not isinstance(config.paths, str) else _paths(base / Path(config.paths).expanduser())
     paths = list(dict.fromkeys(listed or []))[: config.max_files]
-    found = []
+    found: list[tuple[str, Path | RefusedError]] = []
     with progress.measured("downloading", config.base, "file", len(paths)) as meter:
         for path in paths:
             url = _url(config, path)
             if kind_of(path) != "warc":
                 raise DataError(f"{path} is no WARC or WET file by its name", "list .warc(.gz) or .wet(.gz) files")
             size = meter.size
-            found.append((path, _whole_file(url, folder)))
+            found.append((path, _file_or_refusal(url, folder)))
             (meter.add if meter.size > size else meter.had)(1)
+            if len(found) in (JUDGED_FROM, len(paths)):
+                _something_came(found)
     return found
+
+
+def _something_came(found: list[tuple[str, Path | RefusedError]]) -> None:
+    refused = [file for _, file in found if isinstance(file, RefusedError)]
+    if len(refused) == len(found):
+        of = f"; so are the first {len(found)} files of the list" if len(found) > 1 else ""
+        raise DataError(f"{refused[0].message}{of}", "check `common_crawl.paths` and `base:` in a browser")
+
+
+def _file_or_refusal(url: str, folder: Path) -> Path | RefusedError:
+    try:
+        return _whole_file(url, folder)
+    except RefusedError as error:
+        return error
 
 
 def _url(config: CommonCrawlConfig, path: str) -> str:

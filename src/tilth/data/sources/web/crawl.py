@@ -12,7 +12,6 @@ the order of URLs into a folder that appears whole. A crawl that is there is nev
 
 from __future__ import annotations
 
-import io
 import itertools
 from collections import Counter
 from collections.abc import Iterator
@@ -22,25 +21,26 @@ from typing import Any
 from tilth.core import progress
 from tilth.core.config import fingerprint
 from tilth.core.errors import DataError
-from tilth.core.files import FolderLock, disk, new_folder, remove_leftovers, storage_errors, verify_manifest
+from tilth.core.files import FolderLock, disk, new_folder, remove_leftovers, storage_errors
 from tilth.core.progress import Meter
 from tilth.data.sources.hashes import verify_folder
-from tilth.data.sources.web.archive import Archive, Place, answer_records, now, read_fates, write_fates, write_segments
+from tilth.data.sources.web.archive import Archive, Place, answer_records, now, write_fates, write_segments
 from tilth.data.sources.web.config import CrawlConfig
 from tilth.data.sources.web.courier import REDIRECTS, Courier, Robots
+from tilth.data.sources.web.earlier import KEPT, Earlier
 from tilth.data.sources.web.exchange import Answer, Fault
 from tilth.data.sources.web.frontier import Entry, Fate, Frontier, Kind
 from tilth.data.sources.web.http_message import TooLargeError, content_type, decompressed, parse_response
 from tilth.data.sources.web.journal import Journal, damaged
-from tilth.data.sources.web.links import MOST_LINKS, page_links, sitemap_links
+from tilth.data.sources.web.links import MOST_LINKS, page_links
+from tilth.data.sources.web.sitemaps import read_sitemap
 from tilth.data.sources.web.urls import host_of, normalize, origin_of
-from tilth.data.sources.web.warc import Record, make_record, read_records
+from tilth.data.sources.web.warc import make_record
 
 VERSION = 1
 LOST_AFTER = 5
 """Pages in a row that cannot be reached on hosts that answered before: then it is asked whether the network is gone."""
 _ASKED = 3  # hosts that had their turn, and hosts that wait for it, which are asked then
-KEPT = ("fetched", "not_modified")
 _POLITENESS = {"delay", "timeout", "deadline", "contact"}  # they change when a page comes, not which
 _HTML = ("text/html", "application/xhtml+xml")
 _SITEMAP_BYTES = 50 << 20
@@ -105,7 +105,7 @@ class _Crawl:
         self._journal, self._archive = Journal(work / "journal.jsonl"), Archive(work / "records.warc.gz")
         self._frontier = Frontier(config, singles)
         self._courier = Courier(config, self._frontier.waiting())  # which are those of the recipe yet
-        self._earlier = _Earlier(earlier) if earlier else None
+        self._earlier = Earlier(earlier) if earlier else None
         self._robots: dict[str, Robots] = {}
         self._robots_texts: list[dict[str, Any]] = []
         self._fates: list[Fate] = []
@@ -129,12 +129,21 @@ class _Crawl:
         if not self._kept:
             disk.remove(self._work)
             shown = "; ".join(f"{fate.url}: {fate.rule} {fate.value} {fate.detail}".strip() for fate in fates[:3])
-            remedy = "check crawl.start in a browser"
-            if not self._config.allow_private and any(fate.rule == "private_address" for fate in fates):
-                remedy = "if it is a server of yours, set crawl.allow_private: true"
-            raise DataError(f"the crawl of {self._config.title} brought no page: {shown}", remedy)
+            raise DataError(f"the crawl of {self._config.title} brought no page: {shown}", self._remedy(fates))
         self._journal.flush()
         self._finish(final, fates)
+
+    def _remedy(self, fates: list[Fate]) -> str:
+        """What to do where no page came."""
+        if not self._config.allow_private and any(fate.rule == "private_address" for fate in fates):
+            return "if it is a server of yours, set crawl.allow_private: true"
+        empty = next((fate.url for fate in fates if fate.rule == "empty_sitemap"), None)
+        if empty is not None:
+            return (
+                f"look at {empty} in a browser: a sitemap has <urlset> or <sitemapindex>; crawl.urls takes single pages"
+            )
+        key = next(key for key in ("start", "sitemaps", "urls") if getattr(self._config, key))
+        return f"check crawl.{key} in a browser"
 
     def _recalled(self, key: str, value: str) -> dict[str, Any] | None:
         event = self._journal.next()
@@ -253,8 +262,9 @@ class _Crawl:
         return event
 
     def _sitemap(self, raw: bytes) -> dict[str, Any]:
-        pages, sitemaps = sitemap_links(raw)
-        return {"rule": "sitemap", "value": str(len(pages)), "found": self._new(pages), "sitemaps": self._new(sitemaps)}
+        found = read_sitemap(raw)
+        event = {"rule": found.rule, "value": str(len(found.pages)), "detail": found.fault}
+        return {**event, "found": self._new(found.pages), "sitemaps": self._new(found.sitemaps)}
 
     def _new(self, urls: list[str]) -> list[str]:
         return [url for url in urls if not self._frontier.knows(url)]
@@ -305,36 +315,3 @@ class _Crawl:
             url = f"{event['robots']}/robots.txt"
             block = event["text"].encode("utf-8", "surrogatepass")
             yield url, self._archive.append(make_record("resource", url, event["date"], block, "text/plain")[1])
-
-
-class _Earlier:
-    """An earlier crawl of the same recipe, to ask only for what changed."""
-
-    def __init__(self, folder: Path) -> None:
-        verify_manifest(folder)
-        self._folder = folder
-        self._pages = {row["url"]: row for row in read_fates(folder) if row["rule"] in KEPT}
-
-    def validators(self, url: str) -> dict[str, str]:
-        """The headers that make a request conditional."""
-        page = self._pages.get(url, {})
-        found = {"If-None-Match": page.get("etag", ""), "If-Modified-Since": page.get("modified", "")}
-        return {name: value for name, value in found.items() if value and value.isprintable() and value.isascii()}
-
-    def _records(self, url: str) -> bytes:
-        page = self._pages[url]
-        with (self._folder / page["file"]).open("rb") as file:
-            file.seek(page["at"])
-            records: bytes = file.read(page["size"])
-            return records
-
-    def response(self, url: str) -> Record | None:
-        """The response that was kept of a page."""
-        if url not in self._pages:
-            return None
-        found = read_records(io.BytesIO(self._records(url)))
-        return next((one for one in found if isinstance(one, Record) and one.kind == "response"), None)
-
-    def member(self, url: str, record: Record) -> bytes:
-        """The bytes of that response's record: it is the last of its page."""
-        return self._records(url)[record.offset :]

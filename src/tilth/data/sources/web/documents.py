@@ -1,6 +1,6 @@
 """WARC records to documents.
 
-    read_warc(intake, parser_of) -> Iterator[Outcome]
+    read_warc(intake, file, parser_of) -> Iterator[Outcome]
 
     response      an HTTP answer with status 200: HTML and PDF go through the extraction seam, text is taken as it is
     resource      the same without HTTP
@@ -9,7 +9,9 @@
     the rest      (request, metadata, warcinfo) describes, and is no document
 
 `meta` has `url`, `fetched` (WARC-Date) and `content_type`; of a page also `title` and `date`, where it states them.
-A document's locator is its target address; a further record of the same address in one file gets its date behind it.
+A document's locator is `FILE!ADDRESS`: the same address stands in many files of a source, and each is read without the
+others. In a crawl, and among the records of an index, it stands in one file alone: there it is the address. A further
+record of the same address in one file gets its date behind it.
 """
 
 from __future__ import annotations
@@ -17,11 +19,10 @@ from __future__ import annotations
 import codecs
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, BinaryIO, Literal, Protocol
 
 from tilth.core import progress
 from tilth.core.errors import DataError
-from tilth.core.files import hash_file
 from tilth.data.document import Outcome
 from tilth.data.extract.charset import decoded, marked
 from tilth.data.sources.intake import Intake, Note
@@ -61,30 +62,28 @@ ParserOf = Callable[[Kind], Parser]
 """The parser for `html` or `pdf`; asked for when such a page comes, so that a WET file needs none."""
 
 
-def read_warc(intake: Intake, parser_of: ParserOf) -> Iterator[Outcome]:
+def read_warc(intake: Intake, file: BinaryIO, parser_of: ParserOf, *, in_place: bool = True) -> Iterator[Outcome]:
     """The outcomes of one WARC or WET file, in its order.
 
+    Args:
+        file: its bytes, plain or of gzip members.
+        in_place: whether it is the file of the source itself, so that reading it is progress.
+
     Raises:
-        DataError: the file is not the one that was listed, or cannot be read.
+        DataError: it cannot be read.
     """
-    item = intake.item
+    reader, said = _Reader(intake, parser_of), 0
     try:
-        if (item.path.stat().st_size, hash_file(item.path)) != (item.size, item.sha256):
-            raise DataError(
-                f"{item.path} changed while it was used: its SHA-256 was {item.sha256} ({item.size} bytes)",
-                "let nothing write into the source, then type the same command",
-            )
-        reader = _Reader(intake, parser_of)
-        with item.path.open("rb") as file:
-            said = 0
-            for found in read_records(file):
-                yield from reader.outcomes(found)
+        for found in read_records(file):
+            yield from reader.outcomes(found)
+            if in_place:
                 progress.advance(file.tell() - said)
                 said = file.tell()
-        yield from reader.unresolved()
     except OSError as error:
         reason = error.strerror or str(error)
-        raise DataError(f"cannot read {item.path}: {reason}", "check that the file is there and readable") from error
+        path = intake.item.path
+        raise DataError(f"cannot read {path}: {reason}", "check that the file is there and readable") from error
+    yield from reader.rest()
 
 
 class _Reader:
@@ -92,12 +91,17 @@ class _Reader:
 
     def __init__(self, intake: Intake, parser_of: ParserOf) -> None:
         self._intake, self._parser_of = intake, parser_of
+        self._before = "" if intake.item.pages_once else f"{intake.item.locator}!"
         self._seen: set[bytes] = set()
+        self._records = 0
+        self._first_fault: Broken | None = None
         self._revisits: dict[str, tuple[str, Note]] = {}  # by the record that each refers to
 
     def outcomes(self, found: Record | Broken) -> Iterator[Outcome]:
         """What one record gives: mostly one outcome, none for a record that describes another."""
+        self._records += isinstance(found, Record) or found.rule == "too_large"  # which has a head, and is passed over
         if isinstance(found, Broken):
+            self._first_fault = self._first_fault or found
             place = f"{self._intake.item.locator}#byte={found.offset}"
             name = f", {found.url}" if found.url else ""
             yield self._intake.drop(place, Note(f"warc_{found.rule}", "", f"{place}{name}: {found.detail}"))
@@ -113,17 +117,20 @@ class _Reader:
             self._revisits.pop(found.headers.get("warc-record-id", ""), None)
             yield self._outcome(found, self._locator(found))
 
-    def unresolved(self) -> Iterator[Outcome]:
+    def rest(self) -> Iterator[Outcome]:
         """The revisits whose record did not follow, and a word on a file without any record."""
         for locator, note in self._revisits.values():
             yield self._intake.drop(locator, note)
-        yield from self._intake.rest()
+        if self._first_fault is not None and not self._records:
+            place = self._intake.item.locator
+            why = f"{place}: no WARC record can be read in it: {self._first_fault.detail}"
+            yield self._intake.lose(place, Note("no_record", "", why))
 
     def _locator(self, record: Record) -> str:
         if not record.url:
             return f"{self._intake.item.locator}#byte={record.offset}"
-        date = record.headers.get("warc-date", "")
-        for locator in (record.url, f"{record.url} {date}", f"{record.url} {date} #byte={record.offset}"):
+        page, date = f"{self._before}{record.url}", record.headers.get("warc-date", "")
+        for locator in (page, f"{page} {date}", f"{page} {date} #byte={record.offset}"):
             key = hashlib.blake2b(locator.encode("utf-8", "surrogatepass"), digest_size=12).digest()
             if record.kind == "revisit" or key not in self._seen:
                 break

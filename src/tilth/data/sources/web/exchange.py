@@ -87,7 +87,8 @@ def exchange(
     """Asks for `url` (normalized) with GET.
 
     Raises:
-        Fault: `unreachable`, `timed_out`, `private_address`, `too_large`, or what `wanted` gives.
+        Fault: `unreachable`, `timed_out`, `private_address`, `too_large`, `broken_off`, `bad_response` (an answer that
+            is none of HTTP, or whose head is too large), or what `wanted` gives.
     """
     parts = urlsplit(url)
     target = f"{parts.path or '/'}{'?' + parts.query if parts.query else ''}"
@@ -227,9 +228,10 @@ def _network_errors(connection: _Connection) -> Iterator[None]:
         connection.check_clock()
         if isinstance(error, TimeoutError):
             raise Fault("timed_out", "", f"no byte for {connection.timeout:g} seconds", again=True) from None
-        reason = str(error) or type(error).__name__
-        again = isinstance(error, (OSError, http.client.IncompleteRead))
-        raise Fault("broken_off" if connection.heard else "unreachable", "", reason, again=again) from None
+        reason = str(error)[:200] or type(error).__name__
+        answered = not isinstance(error, OSError)  # if not in HTTP, or with more headers than anyone needs
+        rule = "broken_off" if connection.heard else "bad_response" if answered else "unreachable"
+        raise Fault(rule, "", reason, again=isinstance(error, (OSError, http.client.IncompleteRead))) from None
 
 
 def wait_until(moment: float) -> None:

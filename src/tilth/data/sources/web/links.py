@@ -1,17 +1,13 @@
-"""Addresses out of pages and sitemaps.
+"""Addresses out of pages.
 
     page_links(html, url) -> list[str]       of <a href> and <area href>, in order, each once, normalized
-    sitemap_links(xml) -> (pages, sitemaps)
 
 libxml2's parser is driven by events, without a tree: hostile HTML (nesting 100,000 deep, a million attributes) costs it
-neither stack nor more than linear time. Sitemaps are searched, not parsed: entities cannot blow up, and a broken one
-still lists what it lists.
+neither stack nor more than linear time.
 """
 
 from __future__ import annotations
 
-import html
-import re
 from collections.abc import Iterable
 
 from tilth.core.errors import RecipeError
@@ -19,7 +15,6 @@ from tilth.data.sources.web.urls import normalize
 
 MOST_LINKS = 10_000
 """Of one page; a page with more of them is a trap, or a list that wants to be given as `urls`."""
-_ENTRY = re.compile(rb"<(url|sitemap)\b[^<>]{0,1000}>|<loc>([^<]{1,4000})</loc>", re.IGNORECASE)
 
 
 class _Hrefs:
@@ -64,22 +59,3 @@ def _unique(urls: Iterable[str | None]) -> list[str]:
         if len(found) > MOST_LINKS:
             break
     return list(found)
-
-
-def sitemap_links(raw: bytes) -> tuple[list[str], list[str]]:
-    """The pages and the further sitemaps that a sitemap lists (sitemaps.org), or the lines of a text sitemap."""
-    if b"<" not in raw[:1000]:
-        return _all(raw.decode("utf-8", "replace").splitlines()), []
-    pages: list[str] = []
-    sitemaps: list[str] = []
-    inside = b"url"
-    for match in _ENTRY.finditer(raw):
-        if match[1]:
-            inside = match[1].lower()
-        else:
-            (sitemaps if inside == b"sitemap" else pages).append(html.unescape(match[2].decode("utf-8", "replace")))
-    return _all(pages), _all(sitemaps)
-
-
-def _all(urls: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(url for url in map(normalize, urls) if url is not None))

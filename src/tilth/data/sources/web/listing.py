@@ -5,18 +5,25 @@ list_web(config, base, downloads) -> Listing
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from tilth.core.files import read_manifest
+from tilth.core.words import plural
 from tilth.data.document import Verdict, make_doc_id
 from tilth.data.sources.config import SourceConfig
 from tilth.data.sources.hashes import file_hash
 from tilth.data.sources.inputs import Input, Listing
+from tilth.data.sources.losses import judge
+from tilth.data.sources.url import RefusedError
 from tilth.data.sources.web.archive import FATES, read_fates
 from tilth.data.sources.web.common_crawl import bring_files, bring_records
-from tilth.data.sources.web.crawl import KEPT, crawl
+from tilth.data.sources.web.crawl import crawl
+from tilth.data.sources.web.earlier import KEPT
+
+_NAMED = 5  # sitemaps
+_REFUSED = "take out of `common_crawl.paths` what the server does not have, or raise `max_bad_rows:`"
 
 
 def list_web(config: SourceConfig, base: Path, downloads: Path) -> Listing:
@@ -32,24 +39,44 @@ def list_web(config: SourceConfig, base: Path, downloads: Path) -> Listing:
     assert web is not None
     if web.index is not None:
         return _from_folder(config, bring_records(web, base / Path(web.index).expanduser(), downloads))
-    found = bring_files(web, base, downloads)
-    inputs = (
-        Input(config.source_name, "warc", path, name, path.stat().st_size, file_hash(path)) for name, path in found
-    )
-    return Listing(tuple(sorted(inputs, key=lambda item: item.locator)))
+    return _whole_files(config, bring_files(web, base, downloads))
+
+
+def _whole_files(config: SourceConfig, found: Sequence[tuple[str, Path | RefusedError]]) -> Listing:
+    """The files that came; the others are judged now too, before anything is read."""
+    inputs, skipped, lost = list[Input](), list[Verdict](), list[tuple[str, str]]()
+    for name, file in found:
+        if isinstance(file, Path):
+            inputs.append(Input(config.source_name, "warc", file, name, file.stat().st_size, file_hash(file)))
+            continue
+        said, doc_id = f"{name}: the server answers {file.status} {file.reason}", make_doc_id(config.source_name, name)
+        skipped.append(Verdict(doc_id, "fetch", "status", "dropped", str(file.status), said))
+        lost.append((said, _REFUSED))
+    judge(config, len(found), len(lost), lost[:3])
+    return Listing(tuple(sorted(inputs, key=lambda item: item.locator)), tuple(skipped), lost=tuple(lost))
 
 
 def _from_folder(config: SourceConfig, folder: Path) -> Listing:
     files = read_manifest(folder)["files"]
     inputs = [
-        Input(config.source_name, "warc", folder / name, name, entry["size"], entry["sha256"])
+        Input(config.source_name, "warc", folder / name, name, entry["size"], entry["sha256"], pages_once=True)
         for name, entry in sorted(files.items())
         if name != FATES and not name.startswith("other-")
     ]
-    return Listing(tuple(inputs), tuple(_verdicts(config.source_name, read_fates(folder))))
+    fates = list(read_fates(folder))
+    skipped = tuple(_verdicts(config.source_name, fates))
+    return Listing(tuple(inputs), skipped, tuple(_of_sitemaps(config.source_name, fates)))
 
 
-def _verdicts(source: str, fates: Iterator[dict[str, Any]]) -> Iterator[Verdict]:
+def _of_sitemaps(source: str, fates: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """What is wrong with sitemaps: whoever names one wants the pages that it lists."""
+    said = [fate for fate in fates if fate["rule"] in ("sitemap", "empty_sitemap") and fate["detail"]]
+    yield from (f"{source}: the sitemap {fate['url']}: {fate['detail']}" for fate in said[:_NAMED])
+    if len(said) > _NAMED:
+        yield f"{source}: and {plural(len(said) - _NAMED, 'more sitemap')} like that"
+
+
+def _verdicts(source: str, fates: Iterable[dict[str, Any]]) -> Iterator[Verdict]:
     for fate in fates:
         verdict: Literal["kept", "dropped"] = "kept" if fate["rule"] in KEPT else "dropped"
         detail = f"{fate['url']}: {fate['detail']}" if fate["detail"] else fate["url"]

@@ -1,0 +1,68 @@
+"""Pairs out of a model's answers: whole, in a fence with words around it, and before the limit of tokens."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.data.chat_server import ChatServer
+from tests.data.test_sources_synthetic import read, said, server, texts
+from tilth.data.document import documents_table
+
+__all__ = ["server"]  # the fixture
+pytestmark = pytest.mark.slow
+
+
+def pair(question: Any, answer: Any) -> dict[str, Any]:
+    return {"question": question, "answer": answer}
+
+
+@pytest.mark.parametrize(
+    ("content", "pairs", "rules"),
+    [
+        (json.dumps([pair("a?", "b"), pair("c?", "d")]), 2, []),
+        ("```json\n" + json.dumps([pair("a?", "b")]) + "\n```", 1, []),
+        (json.dumps({"pairs": [pair("a?", "b")]}), 1, []),
+        (json.dumps(pair("a?", "b")), 1, []),
+        (json.dumps([pair("a?", "b"), pair("", "b"), pair("a", 3), "x"]), 1, ["bad_pair"] * 3),
+        (json.dumps([pair("a\ud800?", "b\0")]), 1, ["surrogate"]),
+        ("Sure! Here are the pairs:", 0, ["not_pairs"]),
+        ("Sure!\n```json\n" + json.dumps([pair("a?", "```b```"), pair("c?", "d")]) + "\n```\nHave fun", 2, []),
+        ("```python\n[x for x in y]\n```\n```\n" + json.dumps({"pairs": [pair("a?", "b")]}), 1, []),
+        ("```" * 1000 + '```json ["', 0, ["not_pairs"]),
+        ('[{"question": "a?", "answer": "b"}, {"question": "c?', 0, ["not_pairs"]),
+        ("[" * 100_000, 0, ["not_pairs"]),
+        ("[]", 0, ["not_pairs"]),
+        ("7", 0, ["not_pairs"]),
+        (" \n", 0, ["empty"]),
+    ],
+)
+def test_pairs(server: ChatServer, tmp_path: Path, content: str, pairs: int, rules: list[str]) -> None:
+    server.write = lambda body: content
+    outcomes = read(server, tmp_path, make="pairs", requests=1)
+    documents = [o.document for o in outcomes if o.document]
+    assert [rule for rule, _ in said(outcomes)] == rules and len(documents) == pairs
+    assert "JSON array" in server.seen[0].asked
+    for document in documents:
+        first, second = document.meta["messages"]
+        assert (first["role"], second["role"]) == ("user", "assistant")
+        assert document.text == f"user: {first['content']}\n\nassistant: {second['content']}"
+        assert document.group == documents[0].group and document.meta["provenance"]["request"] == 1
+    assert documents_table(documents).num_rows == pairs
+
+
+@pytest.mark.parametrize("before", ["", "Sure!\n```json\n", '{"pairs": ', "```"])
+@pytest.mark.parametrize(("kept", "whole"), [(1.0, 3), (0.95, 2), (0.5, 1), (0.2, 0)])
+def test_pairs_before_a_cut_are_kept(server: ChatServer, tmp_path: Path, before: str, kept: float, whole: int) -> None:
+    content = json.dumps([pair(f"{n}?", "so, [it] is") for n in range(3)], indent=1)
+    server.finish, server.write = "length", lambda body: before + content[: int(kept * len(content))]
+    outcomes = read(server, tmp_path, make="pairs", requests=1)
+    assert texts(outcomes) == [f"user: {n}?\n\nassistant: so, [it] is" for n in range(whole)]
+    closed = kept == 1 and not before.startswith("{")
+    assert said(outcomes) == ([] if closed else [("cut_off", "dropped")])
+    if not closed:
+        verdict = outcomes[-1].verdicts[0]
+        assert verdict.value == str(whole) and f"#request=1,pair={whole + 1}: the answer ends here" in verdict.detail
