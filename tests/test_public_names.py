@@ -48,13 +48,16 @@ COMMANDS = [
 OPTIONS = {
     "chat": {
         "--system", "--max-new-tokens", "--temperature", "--top-k", "--top-p", "--seed", "--adapter", "--checkpoint",
+        "--wrapped",
     },
     "check": {"--fit", "--price", "--workspace", "--workers", "--set", "--json"},
-    "evaluate": {"--data", "--format", "--field", "--pseudo-perplexity", "--adapter", "--checkpoint", "--json"},
-    "export": {"--to", "--out", "--dtype", "--base", "--checkpoint", "--push", "--private", "--json"},
+    "evaluate": {
+        "--data", "--format", "--field", "--pseudo-perplexity", "--adapter", "--checkpoint", "--wrapped", "--json",
+    },
+    "export": {"--to", "--out", "--dtype", "--base", "--checkpoint", "--wrapped", "--push", "--private", "--json"},
     "generate": {
         "--prompt", "--chat", "--system", "--max-new-tokens", "--temperature", "--top-k", "--top-p", "--seed", "--stop",
-        "--samples", "--adapter", "--checkpoint",
+        "--samples", "--adapter", "--checkpoint", "--wrapped",
     },
     "init": {"--template"},
     "prepare": {
@@ -87,8 +90,8 @@ TRAIN_KEYS = [
 ]  # fmt: skip
 PARAMETERS = {
     "check": ["recipe", "workspace", "workers"],
-    "evaluate": ["run", "data", "which", "format", "field", "adapter", "pseudo_tokens"],
-    "export": ["path", "out", "to", "which", "dtype", "base"],
+    "evaluate": ["run", "data", "which", "format", "field", "adapter", "pseudo_tokens", "wrapped"],
+    "export": ["path", "out", "to", "which", "dtype", "base", "wrapped"],
     "history": ["run"],
     "load": ["path", "which", "device", "wrapped", "adapter"],
     "load_recipe": ["path", "overrides"],

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.model.adapter_helpers import gpt2, llama, ours, peft_quietly, scores, shake, tied_llama
+from tilth.checkpoint.hf_weights import load_checkpoint
 from tilth.checkpoint.peft import save_adapter
 from tilth.checkpoint.peft_config import Base
 from tilth.checkpoint.peft_load import load_adapter
@@ -273,3 +274,26 @@ def test_what_is_there_is_not_overwritten_and_nothing_is_not_saved(tmp_path: Pat
     with pytest.raises(RecipeError, match=r"is a part of transformer.h.0.attn.c_attn"):
         save_adapter(trained(gpt2, targets=["v_proj"], modules_to_save=["q_proj"]), tmp_path / "new")
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("make", "targets", "at"),
+    [
+        (llama, ["q_proj", "lm_head"], "lm_head"),
+        (tied_llama, ["lm_head"], "lm_head"),
+        (llama, ["q_proj", "embed_tokens"], "model.embed_tokens"),
+        (gpt2, ["c_attn", "wte"], "transformer.wte"),
+    ],
+)
+def test_lora_at_embeddings_or_output_is_merged_as_the_remedy_says(
+    make: Make, targets: list[str], at: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = peft_model(make(), target_modules=targets)
+    peft_quietly(theirs.save_pretrained, tmp_path / "theirs")
+    with pytest.raises(CheckpointError, match=f"it has LoRA at {at}, and tilth has none at embeddings") as caught:
+        load_adapter(ours(make()), tmp_path / "theirs")
+    monkeypatch.chdir(tmp_path)
+    code = caught.value.remedy.split("`")[1]
+    peft_quietly(exec, code, {"base": make(), "peft": peft, "torch": torch})
+    merged = load_checkpoint(tmp_path / "MERGED").model.eval()
+    torch.testing.assert_close(scores(merged), scores(theirs), atol=1e-5, rtol=1e-5)

@@ -98,6 +98,23 @@ def test_other_architectures_and_those_asked_for_are_wrapped(llama: Path, tmp_pa
     assert np.array_equal(logits_of(written.folder), logits_of(tmp_path))
 
 
+def test_bloom_names_no_longest_context_and_is_a_folder_like_any_other(tmp_path: Path) -> None:
+    config = transformers.BloomConfig(hidden_size=32, n_layer=2, n_head=4, vocab_size=260)
+    save(from_config(config), tmp_path / "bloom")
+    train_tokenizer(TokenizerConfig(kind="byte"), [TEXT]).save(tmp_path / "bloom")
+    model = tilth.load(tmp_path / "bloom", device="cpu")
+    np.testing.assert_allclose(model.logits(IDS), logits_of(tmp_path / "bloom"), atol=1e-5)
+    assert len(model.generate("the soil", max_new_tokens=5)) > 0 and model.config.context_length == 2048
+    with pytest.raises(DataError, match="1 to 2048") as caught:
+        model.logits(IDS * 100)
+    assert '"tilth_context_length": NUMBER' in caught.value.remedy
+    export_model(tmp_path / "bloom", tmp_path / "out")
+    np.testing.assert_allclose(logits_of(tmp_path / "out"), model.logits(IDS), atol=1e-5)
+    config_file = tmp_path / "bloom" / "config.json"
+    config_file.write_text(json.dumps({**json.loads(config_file.read_text()), "tilth_context_length": 4096}))
+    assert len(tilth.load(tmp_path / "bloom", device="cpu").logits(IDS * 100)) == 3000
+
+
 def test_out_again_as_a_folder_that_loads_everywhere(llama: Path, tmp_path: Path) -> None:
     written = export_model(llama, tmp_path / "out", dtype="float32")
     assert written.architecture == "LlamaForCausalLM"
@@ -192,15 +209,17 @@ def test_a_vocabulary_that_is_not_the_tokenizers(llama: Path, tmp_path: Path) ->
     """Padded rows have scores; ids without a row are told, by all that reads a text."""
     rows = tilth.load(llama).config.vocabulary
     assert tilth.load(llama).logits([rows - 1]).shape == (1, rows)
-    with pytest.raises(DataError, match=f"{rows} is no token id of the model, which has rows for 0 to {rows - 1}"):
+    with pytest.raises(
+        DataError, match=rf"{rows} is no token id of the model in .*, which has rows for 0 to {rows - 1}"
+    ):
         tilth.load(llama).logits([rows])
     with pytest.raises(DataError, match="float"):
         tilth.load(llama).logits([0.5])  # type: ignore[list-item]
     small = folder_of("llama3", tmp_path / "small", vocab_size=40)
     (tmp_path / "a.txt").write_text(TEXT)
-    with pytest.raises(DataError, match="rows for 0 to 39"):
+    with pytest.raises(DataError, match=f"of the model in {small}, which has rows for 0 to 39"):
         tilth.load(small).generate("the soil")
-    with pytest.raises(DataError, match="rows for 0 to 39"):
+    with pytest.raises(DataError, match=f"of the model in {small}, which has rows for 0 to 39"):
         tilth.evaluate(small, tmp_path / "a.txt")
 
 

@@ -188,3 +188,73 @@ def test_exports_are_what_transformers_and_peft_load(tmp_path: Path, cli: Cli) -
         p.name for p in (tmp_path / "merged").iterdir()
     }
     assert torch.equal(says(tmp_path / "adapter"), says(tmp_path / "runs" / "tuned"))
+
+
+def refused_base(folder: Path) -> Path:
+    """A GPT-2 that scales its scores by the layer, which tilth's own model does not compute."""
+    write_base(folder, "gpt2")
+    config = json.loads((folder / "config.json").read_text()) | {"scale_attn_by_inverse_layer_idx": True}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def test_what_tilths_own_model_refuses_trains_through_transformers_class(tmp_path: Path, cli: Cli) -> None:
+    refused_base(tmp_path / "base")
+    tuning(tmp_path, "base", train={"steps": 4, "checkpoint": {"every_steps": 2}})
+    for command, code in (("check", 2), ("train", 4)):
+        cli(command, "r.yaml").expect_fault(code, "scale_attn_by_inverse_layer_idx is True", "model.wrapped: true")
+    tuning(tmp_path, "base", model={"wrapped": True}, train={"steps": 4, "checkpoint": {"every_steps": 2}})
+    assert cli("check", "r.yaml").code == 0
+    assert cli("train", "r.yaml", "--json", sets=["train.steps=2"]).json()["step"] == 2
+    assert cli("train", "r.yaml", "--json").json()["step"] == 4, "it goes on"
+    run = tmp_path / "runs" / "tuned"
+    assert cli("generate", "runs/tuned", "--prompt", "the soil").code == 0
+    assert cli("evaluate", "runs/tuned", "--json").json()["loss"] > 0
+    assert cli("export", "runs/tuned", "--out", "out").code == 0
+    with quiet():
+        theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    assert theirs.config.scale_attn_by_inverse_layer_idx
+    for path in (run, tmp_path / "out"):
+        assert isinstance(tilth.load(path, device="cpu").model, WrappedModel), "the run remembers it, and its export"
+        torch.testing.assert_close(says(path), theirs_says(theirs), atol=1e-5, rtol=1e-5)
+    assert torch.equal(says(run, which="latest"), says(run)) and not torch.equal(says(run, which=2), says(run))
+
+
+def test_an_adapter_beside_what_tilths_own_model_refuses(tmp_path: Path, cli: Cli) -> None:
+    refused_base(tmp_path / "base")
+    train = {**SFT["train"], "steps": 3, "optimizer": {"lr": 1e-2}}
+    tuning(tmp_path, "base", **{**SFT, "model": {"wrapped": True}, "adapter": {"rank": 2}, "train": train})
+    cli("train", "r.yaml", "--json").json()
+    run = tmp_path / "runs" / "tuned"
+    assert cli("export", "runs/tuned", "--to", "peft", "--out", "adapter").code == 0
+    with quiet():
+        base = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "base")
+    plain = theirs_says(base)
+    theirs = theirs_says(peft_quietly(peft.PeftModel.from_pretrained, base, tmp_path / "adapter"))
+    assert not torch.allclose(plain, theirs)
+    for said in (says(run), says(tmp_path / "adapter"), says(tmp_path / "base", adapter=tmp_path / "adapter")):
+        torch.testing.assert_close(said, theirs, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(says(run, adapter="none"), plain, atol=1e-5, rtol=1e-5)
+
+
+def test_the_option_of_the_commands(tmp_path: Path, cli: Cli) -> None:
+    refused_base(tmp_path / "base")
+    (tmp_path / "text.txt").write_text("the soil of the field\n")
+    for words in (["generate", "base"], ["evaluate", "base", "--data", "text.txt"], ["export", "base", "--out", "out"]):
+        cli(*words).expect_fault(4, "scale_attn_by_inverse_layer_idx is True", "--wrapped with a command")
+        assert cli(*words, "--wrapped").code == 0, words
+    with quiet():
+        theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    torch.testing.assert_close(says(tmp_path / "base", wrapped=True), theirs_says(theirs), atol=1e-5, rtol=1e-5)
+    cli("export", "base", "--to", "peft", "--out", "other", "--wrapped").expect_fault(2, "--wrapped without --to hf")
+
+
+def test_where_there_is_no_class_of_transformers(tmp_path: Path, cli: Cli) -> None:
+    write_base(tmp_path / "base", "llama")
+    tuning(tmp_path, "base", train={"steps": 1})
+    assert cli("train", "r.yaml").code == 0
+    cli("generate", "runs/tuned", "--wrapped").expect_fault(2, "runs/tuned is in tilth's own format", "leave it out")
+    again = ["model.from=runs/tuned", "model.wrapped=true", "name=again"]
+    cli("train", "r.yaml", sets=again).expect_fault(2, "runs/tuned is in tilth's own format", "remove model.wrapped")
+    write_base(tmp_path / "other", "phi")
+    cli("train", "r.yaml", sets=["model.from=other", "model.wrapped=false"]).expect_fault(4, "model type 'phi'")

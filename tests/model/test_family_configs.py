@@ -37,7 +37,10 @@ def written(name: str, folder: Path, **changes: Any) -> Path:
         ("llama", {"hidden_act": "relu"}, "hidden_act is 'relu'"),
         ("llama", {"hidden_act": ["silu"]}, "hidden_act is ['silu']"),
         ("llama", {"quantization_config": {"bits": 4}}, "quantization_config is {'bits': 4}"),
+        ("llama", {"quantization": {"bits": 4}}, "quantization is {'bits': 4}"),
         ("llama", {"residual_multiplier": 0.2}, "residual_multiplier is 0.2"),
+        ("llama", {"rope_interleaved": True}, "rope_interleaved is True"),
+        ("llama", {"rotary_emb_base": 5.0}, "rotary_emb_base is 5.0"),
         ("llama", {"architectures": ["LlamaForSequenceClassification"]}, "LlamaForSequenceClassification"),
         ("llama", {"hidden_size": "48"}, "hidden_size is '48'"),
         ("llama", {"hidden_size": ...}, "hidden_size is missing"),
@@ -50,10 +53,12 @@ def written(name: str, folder: Path, **changes: Any) -> Path:
         ("gpt2", {"scale_attn_weights": False}, "scale_attn_weights is False"),
         ("gpt2", {"add_cross_attention": True}, "add_cross_attention is True"),
         ("gpt2", {"activation_function": "gelu_10"}, "activation_function is 'gelu_10'"),
-        ("gpt2", {"embd_pdrop": 0.3}, "embd_pdrop 0.3 and resid_pdrop 0.1 differ"),
         ("gemma3", {"attn_logit_softcapping": 50.0}, "attn_logit_softcapping is 50.0"),
         ("gemma2", {"use_bidirectional_attention": True}, "use_bidirectional_attention is True"),
+        ("gemma2", {"sliding_window_size": 9}, "sliding_window_size is 9"),
         ("bert", {"is_decoder": True}, "is_decoder is True"),
+        ("bert", {"directionality": "uni"}, "directionality is 'uni'"),
+        ("bert", {"pruned_heads": {"0": [1]}}, "pruned_heads is {'0': [1]}"),
         ("bert", {"position_embedding_type": "relative_key"}, "position_embedding_type is 'relative_key'"),
         ("bert", {"tie_word_embeddings": False}, "tie_word_embeddings is False"),
         ("roberta", {"hidden_act": "relu"}, "hidden_act is 'relu'"),
@@ -97,9 +102,26 @@ OLD = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", OLD)
-def test_older_spellings_mean_what_transformers_reads(name: str, tmp_path: Path) -> None:
-    folder = written(name, tmp_path, **{"rope_parameters": ..., **OLD[name]})
+PUBLISHED = {
+    "gpt2": {"embd_pdrop": 0.0, "predict_special_tokens": True, "n_ctx": 40, "summary_type": "cls_index",
+             "task_specific_params": {"text-generation": {"do_sample": True}}},
+    "llama": {"is_llama_config": True, "rope_interleaved": False, "max_sequence_length": 2048, "pretraining_tp": 1,
+              "transformers.js_config": {"kv_cache_dtype": {"q4f16": "float16"}}, "_flash_attn_2_enabled": True,
+              "tokenizer_padding_side": "right", "tokenizer_model_max_length": 4096, "unsloth_fixed": True},
+    "qwen2": {"seq_length": 65536, "use_mrope": False, "max_window_layers": 21},
+    "gemma2": {"sliding_window_size": 6, "_attn_implementation": "eager"},
+    "bert": {"directionality": "bidi", "pooler_fc_size": 768, "pooler_num_attention_heads": 12,
+             "pooler_num_fc_layers": 3, "pooler_size_per_head": 128, "pooler_type": "first_token_transform",
+             "eos_token_ids": 0, "pruned_heads": {}, "xla_device": True},
+}  # fmt: skip
+"""What files on the hub carry besides: SmolLM2's, Vicuna's, CodeQwen's, Google's …"""
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"), [*((name, {"rope_parameters": ..., **OLD[name]}) for name in OLD), *PUBLISHED.items()]
+)
+def test_older_spellings_mean_what_transformers_reads(name: str, changes: dict[str, Any], tmp_path: Path) -> None:
+    folder = written(name, tmp_path, **changes)
     content = (folder / "config.json").read_text()
     theirs = from_config(transformers.AutoConfig.from_pretrained(folder))
     save(theirs, folder)
@@ -157,6 +179,13 @@ def test_a_shorter_context_keeps_the_positions_of_the_weights() -> None:
     assert write_hf_config(config)["n_positions"] == 1024
     with pytest.raises(ValueError, match="more than max_position_embeddings"):
         ModelConfig(context_length=64, max_position_embeddings=32)
+
+
+def test_what_dynamic_scaling_says_of_the_first_training_goes_out_again(tmp_path: Path) -> None:
+    rope = {"rope_type": "dynamic", "factor": 2.0, "original_max_position_embeddings": 32}
+    config = read_hf_config(written("llama", tmp_path, rope_parameters={"rope_theta": 1e4, **rope})).config
+    assert write_hf_config(config)["rope_scaling"] == rope
+    assert config.context_length == 40, "as its class has it: up to max_position_embeddings nothing changes"
 
 
 def test_old_runs_still_load() -> None:

@@ -20,6 +20,7 @@ from tilth.generate.engine import generate_ids
 from tilth.model.attention import document_mask
 from tilth.model.precision import make_scaler
 from tilth.model.wrapped import WrappedModel, load_wrapped
+from tilth.model.wrapped_config import read_wrapped_config
 from tilth.train.step import accumulate
 
 pytestmark = pytest.mark.slow
@@ -193,8 +194,26 @@ def test_a_class_that_caps_its_scores_is_refused(tmp_path: Path) -> None:
         load_wrapped(tmp_path)
 
 
-def test_bloom_names_no_longest_context(folders: dict[str, Path]) -> None:
-    with pytest.raises(RecipeError, match="no longest context"):
-        load_wrapped(folders["BloomForCausalLM"])
+@pytest.mark.parametrize(
+    ("said", "named", "length"),
+    [(10**30, ..., 2048), (600, ..., 600), (True, ..., 2048), ("512", ..., 2048), (600, 4096, 4096)],
+)
+def test_bloom_names_no_longest_context(
+    said: Any, named: Any, length: int, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    values = json.loads((folders["BloomForCausalLM"] / "config.json").read_text())
+    values |= {} if named is ... else {"tilth_context_length": named}
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"model_max_length": said}))
+    config = read_wrapped_config(tmp_path)
+    assert config.context_length == length and config.assumed is (named is ...)
+
+
+def test_a_context_that_cannot_be(folders: dict[str, Path], tmp_path: Path) -> None:
+    values = json.loads((folders["BloomForCausalLM"] / "config.json").read_text())
+    for named in (-1, "many", True, 0.5):
+        (tmp_path / "config.json").write_text(json.dumps({**values, "tilth_context_length": named}))
+        with pytest.raises(CheckpointError, match="tilth_context_length is"):
+            read_wrapped_config(tmp_path)
     with pytest.raises(RecipeError, match="is made for 40 tokens"):
         load_wrapped(folders["PhiForCausalLM"], context_length=41)

@@ -18,6 +18,7 @@ from tests.tokenizer.foreign_kinds import KINDS, TEXT
 from tilth.core.errors import DataError, RecipeError
 from tilth.tokenizer import TokenizerConfig, load_tokenizer, train_tokenizer
 from tilth.tokenizer.chat import ChatConfig, ChatEncoder, Dropped, encode_completions
+from tilth.tokenizer.chat_files import chat_files, read_chat
 from tilth.tokenizer.templates import BUILT_IN, ChatTemplate, built_in, choose_template
 
 # ----------------------------------------------------------------------------------------- the text
@@ -297,7 +298,7 @@ def test_a_checkpoints_own_template(tmp_path: Path) -> None:
     assert load_tokenizer(folder).chat_template == "of a processor"
     for said, expected in (
         ("plain", "plain"),
-        ([{"name": "tool_use", "template": "t"}, {"name": "default", "template": "d"}], "d"),
+        ([{"name": "rag", "template": "r"}, {"name": "default", "template": "d"}], "d"),
     ):
         path.write_text(json.dumps({**config, "chat_template": said}))
         assert load_tokenizer(folder).chat_template == expected
@@ -310,3 +311,46 @@ def test_a_checkpoints_own_template(tmp_path: Path) -> None:
     path.write_text(json.dumps({**config, "chat_template": 3}))
     with pytest.raises(DataError, match=r"chat template in .* is damaged"):
         _ = load_tokenizer(folder).chat_template
+
+
+@pytest.mark.parametrize("listed", [True, False], ids=["tokenizer_config", "files"])
+@pytest.mark.parametrize(
+    ("default", "tool_use"),
+    [
+        ("no tools: {{ messages[0].content }}", "tools {{ tools | length }}: {{ messages[0].content }}"),
+        (
+            "\n  {%- set at = 'x' %}\n{{ at }}{% if true %}\n  d\n{% endif %}\n   ",
+            "\n\n  {% if tools %}\n t  \n  {% endif %}\n\n",
+        ),
+        (
+            "  {%- for m in messages %} {{ m.content }}\n{% endfor %} end  ",
+            "{#- about tools -#}\n  {{ tools[0].name }} -\n  \n",
+        ),
+    ],
+)  # fmt: skip
+def test_a_template_for_tools_is_taken_where_there_are_tools(
+    default: str, tool_use: str, listed: bool, tmp_path: Path
+) -> None:
+    folder = KINDS["gpt2"](tmp_path)
+    if listed:
+        path = folder / "tokenizer_config.json"
+        named = [{"name": "default", "template": default}, {"name": "tool_use", "template": tool_use}]
+        path.write_text(json.dumps({**json.loads(path.read_text()), "chat_template": named}))
+    else:
+        (folder / "additional_chat_templates").mkdir()
+        (folder / "chat_template.jinja").write_text(default)
+        (folder / "additional_chat_templates" / "tool_use.jinja").write_text(tool_use)
+    theirs, chat = transformers.AutoTokenizer.from_pretrained(folder), read_chat(folder)
+    assert set(theirs.chat_template) == {"default", "tool_use"} and chat is not None
+    talk = [{"role": "user", "content": "well?"}]
+    with chat.encoder(load_tokenizer(folder)) as ours:
+        for tools in (None, [{"name": "spade"}]):
+            expected = theirs.apply_chat_template(talk, tools=tools, tokenize=False)
+            assert ours.render(talk, tools) == expected
+        for name, content in chat_files(chat).items():  # as a run and its export have it: one template
+            (tmp_path / "out").mkdir(exist_ok=True)
+            (tmp_path / "out" / name).write_bytes(content)
+        again = read_chat(tmp_path / "out")
+    assert again is not None and again.template.source == chat.template.source
+    theirs.chat_template = chat.template.source
+    assert theirs.apply_chat_template(talk, tools=[{"name": "spade"}], tokenize=False) == expected

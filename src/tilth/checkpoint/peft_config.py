@@ -152,8 +152,22 @@ def _number(
 def _fault(place: Path, key: str, value: object, why: str) -> CheckpointError:
     shown = repr(value)
     shown = shown if len(shown) <= 60 else shown[:57] + "…"
-    return CheckpointError(
-        f"{place}: {key} {shown} {why}", "use another adapter, or merge it with PEFT and load the model"
+    return CheckpointError(f"{place}: {key} {shown} {why}", f"use another adapter, or {merging(place.parent)}")
+
+
+def merging(folder: Path, *, tied: bool = False) -> str:
+    """How PEFT makes one model of a base and an adapter that tilth cannot put beside it.
+
+    Args:
+        tied: the adapter is at one of two matrices that the base ties: merged, it would change both.
+    """
+    calls = [f"peft.PeftModel.from_pretrained(base, {str(folder)!r}).merge_and_unload().save_pretrained('MERGED')"]
+    if tied:
+        own = "output = base.get_output_embeddings(); output.weight = torch.nn.Parameter(output.weight.clone())"
+        calls = ["base.config.tie_word_embeddings = False", own, *calls]
+    return (
+        f"merge it with PEFT, base being the model as transformers loads it: `{'; '.join(calls)}`; copy the "
+        "tokenizer's files beside it, and load MERGED"
     )
 
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from tilth.checkpoint.peft_config import OURS, UNKNOWN, WEIGHTS, Base, PeftConfig, read_config
+from tilth.checkpoint.peft_config import OURS, UNKNOWN, WEIGHTS, Base, PeftConfig, merging, read_config
 from tilth.checkpoint.peft_names import BEFORE, Placing, modules_of, parameter_names, places, sizes_of
 from tilth.checkpoint.peft_targets import check_ranks, check_targets
 from tilth.checkpoint.tensors import read_tensors
@@ -27,6 +27,8 @@ from tilth.model.finite import is_finite
 from tilth.model.lora import LoraPart
 
 _ENDS = re.compile(r"(.+)\.(lora_A\.weight|lora_B\.weight|lora_magnitude_vector)(?:\.weight)?")
+
+_AT_EMBEDDING = re.compile(r"(.+)\.lora_embedding_[AB]")
 
 
 def load_adapter(
@@ -125,6 +127,7 @@ def _plan(model: nn.Module, tensors: Mapping[str, Tensor], config: PeftConfig, p
             rest[key] = tensor
     faults: list[str] = []
     modules, parts = modules_of(model, placing), dict[str, LoraPart]()
+    _check_places(model, {*lora, *_embeddings(rest)} - modules.keys(), config, placing)
     for theirs, found in lora.items():
         if theirs not in modules:
             faults.append(f"it is at {theirs}, which the base lacks")
@@ -153,6 +156,22 @@ def _plan(model: nn.Module, tensors: Mapping[str, Tensor], config: PeftConfig, p
         modules_to_save=whole,
     )
     return _Plan(ours, parts, saved)
+
+
+def _embeddings(rest: Iterable[str]) -> set[str]:
+    return {match[1] for key in rest if (match := _AT_EMBEDDING.fullmatch(key))}
+
+
+def _check_places(model: nn.Module, at: Iterable[str], config: PeftConfig, placing: Placing) -> None:
+    """CheckpointError for LoRA at what is no linear layer of the base, and yet is there: embeddings, and the output."""
+    tensors = [[placing(name).tensor for name in several] for several in parameter_names(model).values()]
+    tied = {tensor.removesuffix(".weight"): len(several) > 1 for several in tensors for tensor in several}
+    if found := sorted(tied.keys() & set(at)):
+        remedy = merging(config.place.parent, tied=any(tied[theirs] for theirs in found))
+        raise CheckpointError(
+            f"{config.place}: it has LoRA at {' and '.join(found)}, and tilth has none at embeddings and the output",
+            f"use an adapter without it, or {remedy}",
+        )
 
 
 def _misfit(model: nn.Module, paths: list[str], found: Mapping[str, Tensor], dora: bool) -> str | None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from tilth.cli.options import CheckpointOption, Json, which
+from tilth.cli.options import CheckpointOption, Json, WrappedOption, which
 from tilth.core.errors import RecipeError
 
 
@@ -29,6 +29,7 @@ def export(
         typer.Option(metavar="DIR|ORG/NAME", help="What a peft adapter is loaded beside.  [default: as the run says]"),
     ] = None,
     checkpoint: CheckpointOption = "final",
+    wrapped: WrappedOption = False,
     push: Annotated[
         str | None, typer.Option(metavar="ORG/NAME", help="Upload the folder to the hub; without --out, PATH itself.")
     ] = None,
@@ -41,14 +42,14 @@ def export(
     """
     from tilth.cli.output import print_json, results
 
-    _check(to, out, dtype, base, push, private)
+    _check(to, out, dtype, base, push, private, wrapped)
     if push is not None:
         from tilth.export.push import make_repository
 
         make_repository(push, private)  # before the work, which a missing login would make vain
     said: dict[str, Any] = {"folder": str(out or path)}
     if out is not None:
-        said |= _written(path, to, out, dtype, base, which(checkpoint), push)
+        said |= _written(path, to, out, dtype, base, which(checkpoint), push, wrapped)
     pushed = None
     if push is not None:
         from tilth.jobs.export import push_folder
@@ -63,11 +64,14 @@ def export(
             print_json({**said, "pushed": pushed.plain() if pushed else None})
 
 
-def _check(to: str, out: Path | None, dtype: str | None, base: str | None, push: str | None, private: bool) -> None:
+def _check(
+    to: str, out: Path | None, dtype: str | None, base: str | None, push: str | None, private: bool, wrapped: bool
+) -> None:
     if out is None and push is None:
         raise RecipeError("tilth export needs a place to write to", "add --out DIR")
     for option, value, needs, there in (
         ("--dtype", dtype, "--to hf", to == "hf" and out is not None),
+        ("--wrapped", wrapped, "--to hf", to == "hf" and out is not None),
         ("--base", base, "--to peft", to == "peft" and out is not None),
         ("--private", private, "--push ORG/NAME", push is not None),
     ):
@@ -78,14 +82,14 @@ def _check(to: str, out: Path | None, dtype: str | None, base: str | None, push:
 
 
 def _written(
-    path: str, to: str, out: Path, dtype: Any, base: str | None, chosen: Any, name: str | None
+    path: str, to: str, out: Path, dtype: Any, base: str | None, chosen: Any, name: str | None, wrapped: bool
 ) -> dict[str, Any]:
     """Writes the folder; what is told of it."""
     from tilth.cli.show import say_gone_on
     from tilth.jobs.export import export_adapter, export_model
 
     if to == "hf":
-        written = export_model(path, out, chosen, dtype, name=name)
+        written = export_model(path, out, chosen, dtype, name=name, wrapped=wrapped or None)
     else:
         written = export_adapter(path, out, chosen, base, name=name)
     say_gone_on(path, chosen)

@@ -36,6 +36,7 @@ from tilth.cli.options import (
     Sets,
     Workers,
     Workspace,
+    WrappedOption,
     which,
 )
 from tilth.cli.writing import chat, generate
@@ -255,6 +256,7 @@ def evaluate(
     ] = None,
     adapter: AdapterOption = None,
     checkpoint: CheckpointOption = "final",
+    wrapped: WrappedOption = False,
     as_json: Json = False,
 ) -> None:
     """Measure a model by a full pass over held-out text.
@@ -266,7 +268,7 @@ def evaluate(
     from tilth.jobs.evaluate import evaluate_run
 
     reading = {key: value for key, value in (("format", format_), ("field", field)) if value is not None}
-    options: Any = {"adapter": adapter, "pseudo_tokens": pseudo_perplexity}
+    options: Any = {"adapter": adapter, "pseudo_tokens": pseudo_perplexity, "wrapped": wrapped or None}
     metrics = evaluate_run(run, data, which(checkpoint), say=say_note, reading=reading, **options).plain()
     with results():
         print_metrics(metrics)

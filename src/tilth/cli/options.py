@@ -41,6 +41,9 @@ AdapterOption = Annotated[
         "--adapter", metavar="FOLDER|none", help="Put this adapter beside the model; none: leave its own out."
     ),
 ]
+WrappedOption = Annotated[
+    bool, typer.Option("--wrapped", help="Of a Hugging Face folder: use transformers' own class.")
+]
 
 
 def file_to_write(option: str, path: Path) -> Path:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tilth.cli.options import AdapterOption, CheckpointOption, RunArgument, which
+from tilth.cli.options import AdapterOption, CheckpointOption, RunArgument, WrappedOption, which
 from tilth.core.errors import RecipeError
 
 Temperature = Annotated[float, typer.Option(min=0.0, help="0: always the likeliest token.")]
@@ -30,6 +30,7 @@ def generate(
     samples: Annotated[int, typer.Option(min=1, help="How many texts, written at once.")] = 1,
     adapter: AdapterOption = None,
     checkpoint: CheckpointOption = "final",
+    wrapped: WrappedOption = False,
 ) -> None:
     """Write text with a trained model."""
     from tilth.cli.output import results
@@ -39,7 +40,7 @@ def generate(
     if (chat or system is not None) and not prompt.strip():
         raise RecipeError("there is no message to answer", "give one with --prompt, or talk with `tilth chat`")
     options = _options(max_new_tokens, samples, stop, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
-    language_model = load(run, which(checkpoint), adapter=adapter)
+    language_model = load(run, which(checkpoint), wrapped=wrapped or None, adapter=adapter)
     say_gone_on(run, which(checkpoint))
     asked: Any = prompt
     if chat or system is not None:
@@ -61,6 +62,7 @@ def chat(
     seed: Seed = 1,
     adapter: AdapterOption = None,
     checkpoint: CheckpointOption = "final",
+    wrapped: WrappedOption = False,
 ) -> None:
     """Talk with a model, on a terminal or piped.
 
@@ -73,7 +75,7 @@ def chat(
     from tilth.jobs.talk import Talk
 
     options = _options(max_new_tokens, 1, None, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
-    language_model = load(run, which(checkpoint), adapter=adapter)
+    language_model = load(run, which(checkpoint), wrapped=wrapped or None, adapter=adapter)
     say_gone_on(run, which(checkpoint))
     with results(), Talk(language_model, options, system) as talk:
         run_chat(talk)

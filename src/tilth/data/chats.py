@@ -22,6 +22,7 @@ from tilth.data.spoken import WITHDRAWN, says_its_messages
 from tilth.tokenizer import Tokenizer
 from tilth.tokenizer.chat import ChatEncoder, Dropped, EncodedChat, encode_completions
 from tilth.tokenizer.chat_config import ChatConfig
+from tilth.tokenizer.conversation import checked
 from tilth.tokenizer.templates import ChatTemplate
 
 VERSION = 2
@@ -40,6 +41,14 @@ class ChatDocuments:
         """Version, template and options."""
         options = self.config.model_dump(mode="json", exclude={"template"}) if self.config else None
         return [VERSION, self.template.fingerprint if self.template else None, options]
+
+    def refusal(self, document: Document) -> Refusal | None:
+        """Why a conversation cannot be trained on, as far as its messages alone tell."""
+        if "messages" not in document.meta:
+            return None
+        answers_only = self.config is None or self.config.train_on != "all"
+        fault = checked(document.meta["messages"], need_answer=answers_only)
+        return Refusal(fault.rule, "", f"{document.locator}: {fault.detail}") if fault else None
 
     def __call__(self, tokenizer: Tokenizer, documents: Sequence[Document]) -> list[Encoded | Refusal]:
         """What each document becomes, or why it is dropped."""

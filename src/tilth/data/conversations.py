@@ -1,7 +1,7 @@
 """From documents to the tokens of a shard, where more than a text is to be encoded: the seam for chat templates.
 
     Encoder                   (tokenizer, documents) -> for each its tokens with marks, or why it has none
-    check_encoded(encoded)    DataError when none was left to train on
+    check_encoded(encoded)    DataError when none was left to train on; check_refused(files, encoder) before that
 
 chats.py has the one that there is.
 """
@@ -9,7 +9,8 @@ chats.py has the one that there is.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -18,7 +19,7 @@ import pyarrow.parquet as pq
 
 from tilth.core.errors import DataError
 from tilth.core.tasks import Done
-from tilth.data.document import Document
+from tilth.data.document import Document, read_tables, table_documents
 from tilth.tokenizer import Tokenizer
 
 
@@ -44,8 +45,24 @@ class Encoder(Protocol):
     def identity(self) -> Any:
         """Plain data that decides the tokens, beside tokenizer and documents: part of the identity of the shards."""
 
+    def refusal(self, document: Document) -> Refusal | None:
+        """Why a document will be dropped, as far as that is known without a tokenizer."""
+
     def __call__(self, tokenizer: Tokenizer, documents: Sequence[Document]) -> Sequence[Encoded | Refusal]:
         """What each document becomes, in their order."""
+
+
+def check_refused(files: Iterable[Path], encoder: Encoder) -> None:
+    """DataError, as of `check_encoded`, when it is plain already that no document of the files will be encoded."""
+    counts, first = Counter[str](), ""
+    for document in (one for path in files for table in read_tables(path) for one in table_documents(table)):
+        refusal = encoder.refusal(document)
+        if refusal is None:
+            return
+        counts[f"encode/{refusal.rule}"] += 1
+        first = first or refusal.detail
+    if counts:
+        raise _none_left(counts, first)
 
 
 def check_encoded(encoded: Sequence[Done]) -> None:
@@ -57,11 +74,13 @@ def check_encoded(encoded: Sequence[Done]) -> None:
     counts: Counter[str] = Counter()
     for done in encoded:
         counts.update(done.facts["rules"]["dropped"])
-    said = [", ".join(f"{rule} dropped {n}" for rule, n in counts.most_common()) or "there was none"]
     tables = (pq.read_table(done.folder / "ledger.parquet") for done in encoded)
-    if first := next((table["detail"][0].as_py() for table in tables if len(table)), ""):
-        said.append(f"the first: {first}")
-    raise DataError(
-        f"no document is left to train on: {'; '.join(said)}",
+    raise _none_left(counts, next((table["detail"][0].as_py() for table in tables if len(table)), ""))
+
+
+def _none_left(counts: Counter[str], first: str) -> DataError:
+    said = ", ".join(f"{rule} dropped {n}" for rule, n in counts.most_common()) or "there was none"
+    return DataError(
+        f"no document is left to train on: {said}{f'; the first: {first}' if first else ''}",
         "look at what data.chat says (template, train_on) and at the rows",
     )

@@ -40,6 +40,7 @@ from tilth.core.files import (
 )
 from tilth.core.tasks import Done, Task
 from tilth.data.flow import dropped_bytes, flow, read_by_source
+from tilth.data.naming import locators
 from tilth.data.shards import Shard, TokenStream
 from tilth.tokenizer import Tokenizer, load_tokenizer
 
@@ -115,7 +116,8 @@ class Dataset:
             if sources is None or source["name"] in sources
             for number in range(source["first_shard"], source["first_shard"] + source["shards"])
         ]
-        return TokenStream([self._shard(split, number) for number in wanted])
+        shards = [self._shard(split, number) for number in wanted]
+        return TokenStream(shards, lambda doc_ids: locators(self.files(f"documents/{split}"), doc_ids))
 
     def _shard(self, split: str, number: int) -> Shard:
         if (split, number) not in self._shards:

@@ -23,6 +23,7 @@ import pyarrow as pa
 from tilth.core.files import require_utf8
 from tilth.data.dataset import Dataset
 from tilth.data.document import make_doc_id
+from tilth.data.naming import beginnings
 from tilth.data.tasks.dedup import CLUSTERS_SCHEMA
 from tilth.data.tasks.examples import EXAMPLES_SCHEMA
 
@@ -180,7 +181,7 @@ class Ledger:
         if split:
             return {**unknown, **split[0]}
         for row in self.verdicts([doc_id]):
-            for locator in _beginnings(row["detail"]):
+            for locator in beginnings(row["detail"]):
                 for source in self.sources:
                     if make_doc_id(source, locator) == doc_id:
                         return {**unknown, "doc_id": doc_id, "source": source, "locator": locator}
@@ -245,10 +246,3 @@ def cut_from(source: str | None, locator: str | None) -> dict[str, list[int]]:
         locator = locator[: piece.start()]
         found.insert(0, (make_doc_id(source, locator), [int(place) for place in piece.groups() if place]))
     return dict(found)
-
-
-def _beginnings(detail: str) -> Iterator[str]:
-    """What a detail may begin with as a locator: all of it, and up to each `: `."""
-    yield detail
-    for found in re.finditer(": ", detail):
-        yield detail[: found.start()]

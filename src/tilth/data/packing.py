@@ -144,8 +144,11 @@ def pack(
     trained = found.trained(ahead)
     left_out += found.drop(trained == 0, UNTRAINED, "with no token that is trained")
     if not len(found.begins):
+        why = "there was none"
+        if left_out:
+            why = f"{_listed(left_out)} (the first: {_name(stream, int(left_out[-1].documents[0]))})"
         raise DataError(
-            f"of {stream.documents:,} documents none is left to train on: {_listed(left_out) or 'there was none'}",
+            f"of {stream.documents:,} documents none is left to train on: {why}",
             _to_have_some(stream, context_length, left_out),
         )
     order, borders = best_fit(found.lengths, context_length)
@@ -159,6 +162,11 @@ def _to_have_some(stream: TokenStream, room: int, left_out: Sequence[LeftOut]) -
     if UNTRAINED in rules and stream.has_mask:
         ways.append("look at which tokens are trained (data.chat.train_on)")
     return "; or ".join(ways) or "give more text under data.sources"
+
+
+def _name(stream: TokenStream, number: int) -> str:
+    doc_id = stream.doc_id(number)
+    return stream.names([doc_id])[doc_id]
 
 
 def _listed(left_out: Sequence[LeftOut]) -> str:
@@ -223,13 +231,13 @@ class _Pieces:
     def _does_not_fit(self, numbers: Int64, over: Int64, room: int) -> DataError:
         worst = int(over.argmax())
         needed = room + int(over[worst])
-        doc_id = self.stream.doc_id(int(numbers[worst]))
+        name = _name(self.stream, int(numbers[worst]))
         # Nobody wants what would leave nothing, or a context that no model has.
         ways = "split, truncate or drop" if 2 * len(numbers) < self.stream.documents else "split"
         longer = f", or model.context_length to {needed}" if needed <= _LONGER * room else ""
         return DataError(
             f"{len(numbers):,} of {self.stream.documents:,} documents are too long for a row of {room:,}; the longest, "
-            f"{doc_id}, needs {needed:,}",
+            f"{name}, needs {needed:,}",
             f"set data.packing.too_long to {ways}{longer}",
         )
 

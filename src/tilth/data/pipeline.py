@@ -28,7 +28,7 @@ from tilth.core.words import plural
 from tilth.data import clean_plan, collect_plan, compare_plan, leak_plan, token_plan
 from tilth.data.clean_plan import clean_parts
 from tilth.data.config import DataConfig, SplitConfig
-from tilth.data.conversations import Encoder, check_encoded
+from tilth.data.conversations import Encoder, check_encoded, check_refused
 from tilth.data.dataset import DATASET_VERSION, Dataset, Origin, altered, assemble, damage, dataset_folder
 from tilth.data.sources import Listing, list_inputs
 from tilth.data.stages import build_stages, limits
@@ -103,7 +103,7 @@ def prepare(
     downloads = shop.workspace / "downloads"
     found = listings or [list_inputs(source, base, downloads) for source in config.sources]
     against = against or [list_inputs(source, base, downloads) for source in config.decontaminate.against]
-    divided = _divide(config, found, against, shop)
+    divided = _divide(config, found, against, shop, encoder)
     trained, encodings = _encodings(config, tokenizer, divided, shop, encoder)
     stages, more = divided.stages, {"decontamination": divided.apart.facts}
     final = dataset_folder(shop.workspace, name, trained.task, encodings, stages, more)
@@ -160,7 +160,9 @@ class _Divided:
         return [Origin(c.part.folder / c.part.name, c.part.stages, c.digests.folder) for c in self.cleaned]
 
 
-def _divide(config: DataConfig, found: Sequence[Listing], against: Sequence[Listing], shop: Workshop) -> _Divided:
+def _divide(
+    config: DataConfig, found: Sequence[Listing], against: Sequence[Listing], shop: Workshop, encoder: Encoder | None
+) -> _Divided:
     """From files to documents that have their split."""
     for said in (note for listing in found for note in listing.notes):
         shop.say(said)
@@ -180,6 +182,8 @@ def _divide(config: DataConfig, found: Sequence[Listing], against: Sequence[List
     _something_left(config, collected, cleaned)
     compared = compare_parts(config, cleaned, shop)
     assigned = assign_splits(config.split, cleaned, compared, shop)
+    if encoder is not None and _empty(config.split, assigned):  # what is wrong with the rows comes first
+        check_refused([done.folder / name for done, name in parts], encoder)
     every_split(config.split, assigned)
     return _Divided(collected, cleaned, compared, assigned, keep_apart(config, cleaned, assigned, items, shop))
 

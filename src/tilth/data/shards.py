@@ -15,7 +15,7 @@ with any. A shard without a mask is one whose tokens are all trained.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -204,13 +204,20 @@ class Shard:
                 self._verified.add(file)
 
 
+Locate = Callable[[Collection[str]], Mapping[str, str]]
+
+
 class TokenStream:
     """The shards of one split as one ring of tokens: what follows the last token is the first.
 
     Every document ends with end-of-text, so reading on from the end to the start crosses a border like any other.
+
+    Args:
+        locate: the locators of documents by their ids, as far as they are known; for messages.
     """
 
-    def __init__(self, shards: list[Shard]) -> None:
+    def __init__(self, shards: list[Shard], locate: Locate = lambda doc_ids: {}) -> None:
+        self._locate = locate
         self.shards = [shard for shard in shards if shard.tokens]
         self._starts = np.cumsum([0, *(shard.tokens for shard in self.shards)])
         self.tokens = int(self._starts[-1])
@@ -278,6 +285,11 @@ class TokenStream:
                 return shard.doc_id(number)
             number -= shard.documents
         raise IndexError(number)
+
+    def names(self, doc_ids: Collection[str]) -> dict[str, str]:
+        """What documents are called: their locators; their ids where these are not known. A file may be read for it."""
+        known = self._locate(doc_ids) if doc_ids else {}
+        return {doc_id: known.get(doc_id, doc_id) for doc_id in doc_ids}
 
     def document_numbers(self, start: int, count: int) -> npt.NDArray[np.int64]:
         """For `count` tokens from `start`: the number of the document that each belongs to, int64 [count].

@@ -109,6 +109,7 @@ def copy_files(folder: Path, beside: Path, more: Mapping[str, bytes]) -> None:
     """
     for name in (*TOKENIZER_FILES, GENERATION_FILE):
         if (beside / name).is_file() and name not in more:
+            disk.make_folder((folder / name).parent)
             disk.write(folder / name, [(beside / name).read_bytes()])
     for name, data in more.items():
         disk.write(folder / name, [data])

@@ -22,13 +22,16 @@ from tilth.tokenizer import StreamDecoder, Tokenizer
 
 @dataclass(frozen=True)
 class TextOptions:
-    """How much to write, and when to stop: at end-of-text and at `stop_ids`, or before a stop string."""
+    """How much to write, and when to stop: at end-of-text and at `stop_ids`, or before a stop string. `model`: what
+    errors call the model.
+    """
 
     max_new_tokens: int = 200
     samples: int = 1
     stop: tuple[str, ...] = ()
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     stop_ids: frozenset[int] = frozenset()
+    model: str = "the model"
 
     def __post_init__(self) -> None:
         if "" in self.stop:
@@ -57,7 +60,7 @@ def stream_texts(
     was_training = model.training
     model.eval()
     opened = _opening(tokenizer, prompt) if isinstance(prompt, str) else _Opened(prompt, begins=True)
-    check_ids(model, opened.ids)
+    check_ids(model, opened.ids, options.model)
     _check_room(model, options, len(opened.ids))
     first_ids, stop_ids = opened.first_ids, options.stop_ids | {tokenizer.end_of_text}
     writers = [_Writer(tokenizer, options.stop, stop_ids, opened) for _ in range(options.samples)]
@@ -94,9 +97,9 @@ def generate_texts(model: AnyModel, tokenizer: Tokenizer, prompt: str | list[int
     return texts
 
 
-def check_ids(model: AnyModel, ids: Sequence[int] | npt.NDArray[np.integer[Any]]) -> None:
+def check_ids(model: AnyModel, ids: Sequence[int] | npt.NDArray[np.integer[Any]], called: str = "the model") -> None:
     """DataError when one of them is no id of the model: its vocabulary may be smaller than the tokenizer's, and
-    larger, where it is padded.
+    larger, where it is padded. `called`: what the error calls the model.
     """
     found, rows = np.asarray(ids), model.config.vocabulary
     if found.ndim != 1 or found.dtype.kind not in "iu":
@@ -104,7 +107,7 @@ def check_ids(model: AnyModel, ids: Sequence[int] | npt.NDArray[np.integer[Any]]
     wrong = found[(found < 0) | (found >= rows)]
     if len(wrong):
         raise DataError(
-            f"{wrong[0]} is no token id of the model, which has rows for 0 to {rows - 1}",
+            f"{wrong[0]} is no token id of {called}, which has rows for 0 to {rows - 1}",
             "name a checkpoint whose tokenizer and weights are of one revision",
         )
 

@@ -90,6 +90,7 @@ def evaluate(
     field: str | None = None,
     adapter: Path | str | None = None,
     pseudo_tokens: int | None = None,
+    wrapped: bool | None = None,
 ) -> Metrics:
     """Loss, perplexity, bits per byte and accuracy on the run's validation split, or on the text of `data`: of all
     tokens, of answers alone (sft), or of tokens that are hidden (masked_lm).
@@ -99,9 +100,11 @@ def evaluate(
         field: which key or column of it holds the text; by default as the run's sources were read, or by suffix.
         adapter: another adapter to put beside the model, or `none`: without its own.
         pseudo_tokens: of a masked language model, measure its pseudo-perplexity too, on at most so many tokens.
+        wrapped: of a Hugging Face folder: use transformers' own class.
     """
     reading = {key: value for key, value in (("format", format), ("field", field)) if value is not None}
-    return evaluate_run(run, data, which, reading=reading, adapter=adapter, pseudo_tokens=pseudo_tokens)
+    options: dict[str, Any] = {"adapter": adapter, "pseudo_tokens": pseudo_tokens, "wrapped": wrapped}
+    return evaluate_run(run, data, which, reading=reading, **options)
 
 
 def export(
@@ -111,6 +114,7 @@ def export(
     which: Which = "final",
     dtype: DtypeName | None = None,
     base: str | None = None,
+    wrapped: bool | None = None,
 ) -> Exported:
     """Writes what `load(path)` gives into the new folder `out`, with a card made from its run.
 
@@ -119,16 +123,19 @@ def export(
         dtype: of hf weights: `float32`, `bfloat16` or `float16`; by default float32, and of a checkpoint as it is
             stored.
         base: what a peft adapter is to be loaded beside, in Hugging Face's format; by default as the run says.
+        wrapped: of a Hugging Face folder: use transformers' own class.
 
     RecipeError when `out` exists, nothing of Hugging Face computes the model, or an argument is not of that format.
     """
     if to == "peft":
         if dtype is not None:
             raise RecipeError(f'dtype {dtype} is for to="hf"', "leave it out: an adapter is written as it was trained")
+        if wrapped is not None:
+            raise RecipeError('wrapped is for to="hf"', "leave it out: a run knows what its adapter is beside")
         return export_adapter(path, out, which, base)
     if base is not None:
         raise RecipeError('base is for to="peft"', "leave it out: an adapter is merged into its base")
-    return export_model(path, out, which, dtype)
+    return export_model(path, out, which, dtype, wrapped=wrapped)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The checkpoint that a run starts from: `model.from` of a recipe.
 
     find_base(recipe) -> Base | None      where it is, its configuration and tokenizer; no weights are read
-    open_base(name, context_length)       the same by name
+    open_base(name, context_length, …)    the same by name
     with_base(recipe, base) -> Recipe     the recipe with the model's shape filled in
 
 A checkpoint is a run or a model of tilth's, a Hugging Face folder, or a model of the hub. No torch here, but for an
@@ -61,7 +61,7 @@ def find_base(recipe: Recipe) -> Base | None:
     model = recipe.model
     if model.from_ is None:
         return None
-    base = open_base(model.from_, model.context_length, tuple(recipe.tokenizer.special_tokens))
+    base = open_base(model.from_, model.context_length, tuple(recipe.tokenizer.special_tokens), model.wrapped)
     causal = base.config.is_causal
     if causal == (recipe.train.objective == "masked_lm"):
         raise RecipeError(
@@ -84,15 +84,26 @@ def _check_rows(recipe: Recipe, config: WrappedConfig) -> None:
         raise together(config.architecture)
 
 
-def open_base(name: str, context_length: int, special_tokens: tuple[str, ...] = ()) -> Base:
-    """The checkpoint of a name, for rows of `context_length` tokens. RecipeError when it is made for fewer."""
+def open_base(
+    name: str, context_length: int, special_tokens: tuple[str, ...] = (), wrapped: bool | None = None
+) -> Base:
+    """The checkpoint of a name, for rows of `context_length` tokens. RecipeError when it is made for fewer.
+
+    Args:
+        wrapped: whether through transformers' own class; left out: only where tilth has no model of its own for it.
+    """
     place = locate(name)
     if place.adapter is not None:
         raise RecipeError(
             f"model.from {name!r} is an adapter and not a model",
             "merge it first: tilth export RUN --to hf --out FOLDER, and start from that folder",
         )
-    if place.wrapped:
+    if wrapped and not place.foreign:
+        raise RecipeError(
+            f"model.wrapped is true, and {name} is in tilth's own format: transformers has no class for it",
+            "remove model.wrapped",
+        )
+    if place.wrapped if wrapped is None else wrapped:
         from tilth.model.wrapped_config import read_wrapped_config  # torch and transformers
 
         return Base(name, place, read_wrapped_config(place.about, context_length), special_tokens)

@@ -45,6 +45,7 @@ def evaluate_run(
     *,
     adapter: Path | str | None = None,
     pseudo_tokens: int | None = None,
+    wrapped: bool | None = None,
 ) -> Metrics:
     """A deterministic full pass over the run's validation split, or over the text of `data` (a file, folder or glob),
     as the run's objective reads it: every token, the answers alone (sft), or those that a fixed draw hides (masked_lm).
@@ -57,10 +58,11 @@ def evaluate_run(
         reading: `format` and `field` of `data`; what is not given is the recipe's where that is plain.
         adapter: another one to put beside the model, or `none` (`load`).
         pseudo_tokens: measure the pseudo-perplexity of a masked language model as well, on at most so many tokens.
+        wrapped: as of `load`.
     """
     if reading and data is None:
         raise RecipeError(f"{' and '.join(reading)} without data to read", "name the text too: --data FILE")
-    language_model, say = load(run, which, adapter=adapter), say or _nobody
+    language_model, say = load(run, which, wrapped=wrapped, adapter=adapter), say or _nobody
     if older := gone_on(run, which):
         say(older)
     place = run_of(Path(run))

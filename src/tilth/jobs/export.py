@@ -51,17 +51,19 @@ def export_model(
     dtype: DtypeName | None = None,
     max_shard_bytes: int = SHARD_BYTES,
     name: str | None = None,
+    wrapped: bool | None = None,
 ) -> Exported:
     """Writes what `load(path)` gives as a folder that transformers loads; an adapter goes into the weights.
 
     Args:
         dtype: of the weights; left out: of a checkpoint that nothing was done to as it is stored, else fp32.
         name: what the card calls it; left out: the folder.
+        wrapped: as of `load`.
 
     RecipeError when `out` exists, or no class of Hugging Face computes the model; it names the option in the way.
     """
     _is_new(Path(out))
-    found = load(path, which, device="cpu")
+    found = load(path, which, device="cpu", wrapped=wrapped)
     model, origin, beside = found.model, origin_of(found), base_facts(found)
     base = beside["from"] if beside else origin.recipe.model.from_ if origin else None
     if dtype is None and origin is None and beside is None:
@@ -175,7 +177,8 @@ def _checked_base(said: Mapping[str, Any], base: str | None) -> Base:
     """What an adapter shall be loaded beside: in Hugging Face's format, and with the weights that it was trained
     beside.
     """
-    beside = open_base(base or said["from"], said["context_length"], tuple(said["special_tokens"]))
+    added, name = tuple(said["special_tokens"]), base or said["from"]
+    beside = open_base(name, said["context_length"], added, said.get("wrapped"))
     if not beside.place.foreign:
         raise RecipeError(
             f"the base {beside.name} is in tilth's own format, which PEFT does not read",

@@ -67,7 +67,7 @@ def _encode_files(
                 if isinstance(one, Refusal):
                     ledger.append(Verdict(document.doc_id, "encode", one.rule, "dropped", one.value, one.detail))
                 else:
-                    check_ids(language_model.model, one.ids)
+                    check_ids(language_model.model, one.ids, language_model.called)
                     size = len(document.text.encode())
                     yield encoded_document(document.doc_id, one.ids, size, one.trained if encoder else None)
 

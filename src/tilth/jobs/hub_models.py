@@ -76,7 +76,7 @@ def _from_cache(hub: Hub, revision: str, why: str) -> Path:
             f"{why}, and nothing of {hub.dataset} (revision {revision}) is in the hub's cache on this machine",
             "connect once, or bring the folder of the model here and name it",
         )
-    for path in sorted(folder.iterdir()):
+    for path in sorted(path for path in folder.rglob("*") if not path.is_dir()):
         _verify(path)
     return folder
 

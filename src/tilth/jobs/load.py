@@ -35,6 +35,7 @@ from tilth.jobs.places import BASE_FILE, Place, Which, locate, read_base, read_c
 from tilth.jobs.start import base_model, check_fits, wrapped_model
 from tilth.model.adapter_config import AdapterConfig
 from tilth.model.adapters import adapter_names, apply_adapter, choose, quantize_layers
+from tilth.model.families import WRAPPED_CONTEXT
 from tilth.model.resize import resize_embeddings
 from tilth.model.transformer import build
 from tilth.model.wrapped import AnyConfig, AnyModel
@@ -61,14 +62,22 @@ class LanguageModel:
     chat: ChatFormat | None = None
     stop_ids: frozenset[int] = frozenset()
 
+    @property
+    def called(self) -> str:
+        """What errors call it."""
+        return f"the model in {self.path}"
+
     @torch.no_grad()
     def logits(self, ids: list[int]) -> npt.NDArray[np.float32]:
         """Scores of the next token after each of `ids`, float32 [T, V]; DataError when there are more than the
         context holds, or one that the model has no row for.
         """
         if not 0 < len(ids) <= self.config.context_length:
-            raise DataError(f"{len(ids)} ids; the model takes 1 to {self.config.context_length}", "give a part of them")
-        check_ids(self.model, ids)
+            raise DataError(
+                f"{len(ids)} ids; the model takes 1 to {self.config.context_length}",
+                f"give a part of them{self._longer()}",
+            )
+        check_ids(self.model, ids, self.called)
         device = self.model.output_weight.device
         hidden = self.model(torch.tensor([list(ids)], device=device))
         result: npt.NDArray[np.float32] = self.model.logits(hidden)[0].float().cpu().numpy()
@@ -105,7 +114,7 @@ class LanguageModel:
         as of `generate`.
         """
         self.check_writes()
-        options = replace(options, stop_ids=options.stop_ids | self.stop_ids)
+        options = replace(options, stop_ids=options.stop_ids | self.stop_ids, model=self.called)
         if isinstance(prompt, str):
             return prompt, options
         with self.chat_encoder() as encoder:
@@ -114,9 +123,15 @@ class LanguageModel:
         if len(ids) >= window:
             raise DataError(
                 f"the conversation has {len(ids)} tokens; the model reads and writes {window} in all",
-                "leave out its oldest messages",
+                f"leave out its oldest messages{self._longer()}",
             )
         return ids, replace(options, stop_ids=options.stop_ids | ends)
+
+    def _longer(self) -> str:
+        """What to say beside where the context ends at a number that only tilth named."""
+        if not getattr(self.config, "assumed", False):
+            return ""
+        return f'; or name a longer context in {self.path / "config.json"}, which has none: "{WRAPPED_CONTEXT}": NUMBER'
 
     def chat_encoder(self) -> ChatEncoder:
         """Renders conversations, to be closed; RecipeError where the model has no chat template."""
@@ -157,6 +172,12 @@ def load(
     """
     place = locate(path, which, _checkpoint)
     place.verify()
+    if wrapped and (place.adapter is not None or not place.foreign):
+        raise RecipeError(
+            f"wrapped is for a Hugging Face folder, and {path} is "
+            + ("an adapter, beside the class that it was trained beside" if place.adapter else "in tilth's own format"),
+            "leave it out",
+        )
     if adapter is not None and str(adapter) != "none":
         return _with_adapter(place, Path(adapter), pick_device(device), wrapped)
     found = _load(place, pick_device(device), wrapped)
@@ -195,7 +216,7 @@ def _load_foreign(place: Place, device: torch.device, wrapped: bool | None) -> L
 def _beside_base(place: Place, device: torch.device) -> LanguageModel:
     """The base that an adapter was trained beside, with the adapter put beside it."""
     said = place.base
-    base = open_base(said["from"], said["context_length"], tuple(said["special_tokens"]))
+    base = open_base(said["from"], said["context_length"], tuple(said["special_tokens"]), said.get("wrapped"))
     model = base_model(base, device, said["seed"])
     check_base(said["fingerprint"], base_fingerprint(model), place.weights)
     config = parse(AdapterConfig, said["adapter"], "adapter")
@@ -215,11 +236,13 @@ def _with_adapter(place: Place, folder: Path, device: torch.device, wrapped: boo
     folder = folder / "final" if (folder / "recipe.json").exists() else folder
     if not (folder / ADAPTER_CONFIG).exists():
         raise RecipeError(f"{folder} holds no adapter: no {ADAPTER_CONFIG} there", "name the folder of an adapter")
+    said = read_base(folder) if (folder / BASE_FILE).exists() else None
+    if wrapped is None and said is not None:
+        wrapped = said.get("wrapped")
     found = _load(place, device, wrapped) if place.adapter is None else _base_of(place, device)
     if (folder / "tokenizer_config.json").exists():
         tokenizer, stop_ids = load_tokenizer(folder), found.stop_ids | read_stop_ids(folder)
         found = replace(found, tokenizer=tokenizer, chat=read_chat(folder) or found.chat, stop_ids=stop_ids)
-    said = read_base(folder) if (folder / BASE_FILE).exists() else None
     if said and found.tokenizer.vocab_size > found.config.vocabulary:
         resize_embeddings(found.model, found.tokenizer.vocab_size, said["seed"])
     load_adapter(found.model, folder, name="asked", base=PeftBase(None, base_fingerprint(found.model)))
@@ -231,8 +254,9 @@ def _with_adapter(place: Place, folder: Path, device: torch.device, wrapped: boo
 
 def _base_of(place: Place, device: torch.device) -> LanguageModel:
     """What a run's adapter was trained beside, as it was before the recipe added tokens."""
-    base = open_base(place.base["from"], place.base["context_length"])
-    return _made(base_model(base, device, place.base["seed"]), base.place)
+    said = place.base
+    base = open_base(said["from"], said["context_length"], wrapped=said.get("wrapped"))
+    return _made(base_model(base, device, said["seed"]), base.place)
 
 
 def _checkpoint(folder: Path, which: Which) -> Path:

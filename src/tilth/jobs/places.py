@@ -22,7 +22,7 @@ from tilth.core.errors import CheckpointError, IntegrityError, RecipeError
 from tilth.core.files import disk, hash_file, read_json, read_sealed, safe_join, verify_manifest, write_sealed
 from tilth.jobs.hub_models import hub_folder, names_hub_model
 from tilth.model.config import ModelConfig
-from tilth.model.families import FAMILIES, read_json_config
+from tilth.model.families import FAMILIES, WRAPPED_CONTEXT, read_json_config
 
 Which = Literal["final", "latest", "best"] | int
 MODEL_TYPE = "tilth"
@@ -61,8 +61,11 @@ class Place:
 
     @property
     def wrapped(self) -> bool:
-        """Whether tilth has no model of its own for it: it keeps transformers' class."""
-        return read_json_config(self.about).get("model_type") not in {MODEL_TYPE, *FAMILIES}
+        """Whether it keeps transformers' class: tilth has no model of its own for it, or it was trained through that
+        class.
+        """
+        values = read_json_config(self.about)
+        return values.get("model_type") not in {MODEL_TYPE, *FAMILIES} or WRAPPED_CONTEXT in values
 
     @property
     def tokenizer(self) -> Path:
@@ -148,7 +151,8 @@ def read_base(folder: Path) -> dict[str, Any]:
     """What stands beside an adapter of its base (start.py: write_base); CheckpointError where it is damaged."""
     said: Any = read_json(folder / BASE_FILE)
     values = said if isinstance(said, dict) else {}
-    if wrong := [key for key, kind in _SAID_OF_BASE.items() if not isinstance(values.get(key), kind)]:
+    wrong = [key for key, kind in _SAID_OF_BASE.items() if not isinstance(values.get(key), kind)]
+    if wrong := wrong + [key for key in ("wrapped",) if not isinstance(values.get(key), (bool, type(None)))]:
         raise CheckpointError(
             f"{folder / BASE_FILE} is damaged: {', '.join(wrong)} missing or of a wrong kind",
             "get the folder again, or load the base with the adapter beside it, without this file",

@@ -145,6 +145,8 @@ class Recipe(Config):
         objective, data = self.train.objective, self.data
         if self.adapter is not None and self.model.from_ is None:
             raise ValueError("adapter: there is no model that it could be beside | set model.from, or remove adapter")
+        if self.model.wrapped is not None and self.model.from_ is None:
+            raise ValueError("model.wrapped: there is no checkpoint that it could be of | set model.from, or remove it")
         if objective != "sft" and data.chat is not None:
             raise ValueError(f"data.chat with train.objective {objective} | set train.objective: sft, or remove it")
         if objective == "masked_lm" and self.model.from_ is None and self.model.is_causal:

@@ -141,6 +141,7 @@ def write_base(folder: Path, recipe: Recipe, fingerprint: str) -> None:
         "seed": recipe.train.seed,
         "fingerprint": fingerprint,
         "adapter": recipe.adapter.model_dump(mode="json"),
+        **({} if recipe.model.wrapped is None else {"wrapped": recipe.model.wrapped}),
     }
     write_json(folder / BASE_FILE, said)
 

@@ -111,8 +111,9 @@ class Talk:
         self._asked += 1
         sampling = self._options.sampling
         seed = derive_seed(sampling.seed, "chat", self._asked)
-        options = replace(self._options, max_new_tokens=asked.most, sampling=sampling.model_copy(update={"seed": seed}))
         found, model = self.language_model, self.language_model.model
+        drawn = sampling.model_copy(update={"seed": seed})
+        options = replace(self._options, max_new_tokens=asked.most, sampling=drawn, model=found.called)
         said = ""
         for _, piece in stream_texts(model, found.tokenizer, asked.ids, options, self.memory, stopped):
             piece = piece if said else piece.lstrip()

@@ -18,7 +18,7 @@ from tilth.model.presets import PRESETS as PRESETS
 from tilth.model.rope import RopeScaling
 
 LayerType = Literal["full_attention", "sliding_attention"]
-BESIDE_FROM = ("from", "context_length", "dropout", "attention_dropout")
+BESIDE_FROM = ("from", "wrapped", "context_length", "dropout", "attention_dropout")
 """What a recipe may say of a model that starts from a checkpoint."""
 GATED = ("swiglu", "geglu", "geglu_tanh")
 _ROTARY_ONLY = ("rope_theta", "rope_scaling", "rope_local_base_freq")
@@ -31,7 +31,11 @@ class ModelConfig(Config):
     """A named shape to start from; every other key given here overrides it."""
     from_: str | None = Field(default=None, alias="from", min_length=1)
     """A checkpoint to start from, in place of a shape: a run or a model of tilth's, a Hugging Face folder, or
-    ORG/NAME[@REVISION] of the hub. Only context_length, dropout and attention_dropout may be given besides.
+    ORG/NAME[@REVISION] of the hub. Only wrapped, context_length, dropout and attention_dropout may be given besides.
+    """
+    wrapped: bool | None = None
+    """With `from`: true uses transformers' own class, false tilth's own model. Left out: transformers' class only where
+    tilth has no model of its own for it.
     """
     family: str | None = None
     """The model type of the Hugging Face checkpoint that it comes from, to which it is exported; left out: the first
@@ -136,6 +140,8 @@ class ModelConfig(Config):
     def _plain(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Of what starts from a checkpoint only what the recipe says: the shape is not known yet."""
         plain: dict[str, Any] = handler(self)
+        if self.wrapped is None:  # as recipes were before there was the key: the same fingerprint
+            plain.pop("wrapped", None)
         return plain if self.from_ is None else {key: plain[key] for key in BESIDE_FROM if key in plain}
 
     @model_validator(mode="before")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _KEYS = {
     "linear": (),
-    "dynamic": (),
+    "dynamic": ("original_max_position_embeddings",),
     "llama3": ("original_max_position_embeddings", "low_freq_factor", "high_freq_factor"),
     "yarn": (
         "original_max_position_embeddings",
@@ -42,7 +42,7 @@ class RopeScaling(Config):
     factor: float = Field(ge=1)
     """How many times longer the context becomes."""
     original_max_position_embeddings: int | None = Field(default=None, ge=1)
-    """llama3, yarn: the context of the first training."""
+    """llama3, yarn: the context of the first training; dynamic: told to other programs, and changes nothing."""
     low_freq_factor: float | None = Field(default=None, gt=0)
     """llama3: pairs that turn less often within that context are stretched wholly."""
     high_freq_factor: float | None = Field(default=None, gt=0)

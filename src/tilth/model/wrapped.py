@@ -201,8 +201,7 @@ def load_wrapped(
     """The model of a folder of any causal or masked architecture that transformers has, in fp32.
 
     Args:
-        context_length: tokens at once; left out: what its config.json names, which RecipeError demands where it names
-            none.
+        context_length: tokens at once; left out: what its config.json names, or its tokenizer, or 2,048.
         change: what the recipe wants otherwise (dropout); nothing that changes shapes.
         files: in which file a tensor is, as far as that is known, for what is said of it.
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import json
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -24,11 +25,14 @@ from torch import Tensor, nn
 
 from tilth.core.config import Config
 from tilth.core.errors import CheckpointError, RecipeError
-from tilth.model.families import read_json_config
+from tilth.core.faults import short
+from tilth.model.families import WRAPPED_CONTEXT, read_json_config
 
-_LENGTHS = ("max_position_embeddings", "n_positions", "seq_length", "max_sequence_length", "n_ctx")
-_CONTEXT = "tilth_context_length"
-"""The key of config.json under which a model that tilth trained keeps how many tokens it reads at once."""
+_LENGTHS = ("max_position_embeddings", "n_positions", "seq_length", "max_sequence_length", "max_seq_len", "n_ctx")
+_NO_LENGTH = 2048
+"""Tokens that are read at once where nothing names a longest context, as of BLOOM, whose positions have no end."""
+_LONGEST_TOLD = 1_000_000
+"""A tokenizer that knows of no limit states one of 1e30."""
 _MOST_LAYERS = 2000
 _NEVER = ("auto_map", "attn_implementation", "_attn_implementation", "experts_implementation", "use_kernels")
 """Keys that name code to be run or fetched (kernels are code, too); the class is complete without them."""
@@ -44,6 +48,8 @@ class WrappedConfig(Config):
     model_type: str
     vocab_size: int = Field(ge=1)
     context_length: int = Field(ge=1)
+    assumed: bool = False
+    """Whether nobody named the context: the class has no longest one."""
     num_hidden_layers: int = Field(ge=1)
     hidden_size: int = Field(ge=1)
     mlp_size: int = Field(ge=1)
@@ -66,7 +72,7 @@ class WrappedConfig(Config):
     def written(self) -> dict[str, Any]:
         """config.json of this model: as it was, with what a run has changed."""
         kept = {key: value for key, value in self.values.items() if key not in {*_NEVER, "dtype"}}
-        return {**kept, "vocab_size": self.vocab_size, "torch_dtype": "float32", _CONTEXT: self.context_length}
+        return {**kept, "vocab_size": self.vocab_size, "torch_dtype": "float32", WRAPPED_CONTEXT: self.context_length}
 
     def with_dropout(self, dropout: float, attention: float) -> WrappedConfig:
         """With the dropout of a recipe in place of the checkpoint's own, whatever its class calls it; no layer is ever
@@ -83,8 +89,7 @@ def read_wrapped_config(folder: Path, context_length: int | None = None) -> Wrap
     """The configuration of a folder of any causal or masked architecture that transformers has.
 
     Args:
-        context_length: tokens at once; left out: what its config.json names, which RecipeError demands where it names
-            none.
+        context_length: tokens at once; left out: what its config.json names, or its tokenizer, or 2,048.
 
     CheckpointError when the architecture is unknown there, needs code of its own, or its config.json cannot be meant.
     """
@@ -92,7 +97,8 @@ def read_wrapped_config(folder: Path, context_length: int | None = None) -> Wrap
     architecture = _architecture(values, place)
     theirs = _parsed(values, place)
     length = _length(theirs, context_length, place)
-    return _described(_empty(architecture, theirs, place), architecture, length, values)
+    config = _described(_empty(architecture, theirs, place), architecture, length or _assumed(folder), values)
+    return config.model_copy(update={"assumed": length is None})
 
 
 def empty_tensors(config: WrappedConfig) -> dict[str, Tensor]:
@@ -197,17 +203,32 @@ def _their_values(config: WrappedConfig) -> dict[str, Any]:
     return found
 
 
-def _length(theirs: Any, asked: int | None, place: Path) -> int:
+def _length(theirs: Any, asked: int | None, place: Path) -> int | None:
+    """Tokens at once, as asked or as config.json has them; None where it names none."""
     stated = next((n for name in _LENGTHS if isinstance(n := getattr(theirs, name, None), int) and n > 0), None)
-    length = asked or getattr(theirs, _CONTEXT, None) or stated
-    if not isinstance(length, int):
-        raise RecipeError(f"{place} names no longest context", "set model.context_length")
+    length = asked or getattr(theirs, WRAPPED_CONTEXT, None) or stated
+    if length is None:
+        return None
+    if not isinstance(length, int) or isinstance(length, bool) or length < 1:
+        raise CheckpointError(
+            f"{place}: {WRAPPED_CONTEXT} is {short(length)}",
+            "it must be a positive whole number: mend it, or take it out",
+        )
     if stated is not None and length > stated:
         raise RecipeError(
             f"model.context_length is {length}, and {place.parent} is made for {stated} tokens",
             f"set model.context_length to {stated} at most",
         )
     return length
+
+
+def _assumed(folder: Path) -> int:
+    """What the tokenizer says that the model was made for, where it can be meant; else a usual length."""
+    try:
+        said = json.loads((folder / "tokenizer_config.json").read_bytes()).get("model_max_length")
+    except (OSError, ValueError, RecursionError, AttributeError):  # whoever loads the tokenizer says so
+        return _NO_LENGTH
+    return said if isinstance(said, int) and 1 < said <= _LONGEST_TOLD else _NO_LENGTH
 
 
 def _described(hf: Any, architecture: str, length: int, values: dict[str, Any]) -> WrappedConfig:

@@ -25,11 +25,10 @@ from tilth.tokenizer.chat import ChatEncoder
 from tilth.tokenizer.chat_config import TODAY, ChatConfig
 from tilth.tokenizer.foreign_files import TEMPLATE_FILE
 from tilth.tokenizer.hf_format import CONFIG_FILE
-from tilth.tokenizer.templates import CHECKPOINT, ChatTemplate, find_template
+from tilth.tokenizer.templates import CHECKPOINT, TEMPLATE_FILES, ChatTemplate, find_template
 
 CHAT_FILE = "tilth_chat.json"
 GENERATION_FILE = "generation_config.json"
-_OLDER = "chat_template.json"
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ def _read_special_tokens(folder: Path) -> None:
 
 def read_chat(folder: Path) -> ChatFormat | None:
     """The template of a folder; None where it has none. IntegrityError where it is damaged."""
-    names = [name for name in (TEMPLATE_FILE, _OLDER) if (folder / name).exists()]
+    names = [name for name in TEMPLATE_FILES if (folder / name).exists()]
     config = _object(folder / CONFIG_FILE)
     source = find_template({name: (folder / name).read_bytes() for name in names}, config, folder)
     if source is None:

@@ -6,7 +6,7 @@ model.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tilth.core.errors import TilthError
@@ -68,6 +68,7 @@ class Facts:
         spelled: documents that spell special tokens.
         rows, run, model: None where a refusal stands in the way.
         refusals: in the order in which training would meet them.
+        named: the first rows of rules, by file and row.
     """
 
     recipe: Recipe
@@ -83,6 +84,7 @@ class Facts:
     run: RunFacts | None
     model: ModelFacts | None
     refusals: tuple[Refusal, ...]
+    named: Mapping[str, Sequence[str]]
 
     @property
     def masked(self) -> int:

@@ -30,6 +30,7 @@ from tilth.jobs.parts import complete_model
 from tilth.jobs.preflight.facts import Facts, Refusal
 from tilth.jobs.preflight.held_out import leak_facts
 from tilth.jobs.preflight.memory import ModelFacts, model_facts
+from tilth.jobs.preflight.named import named_rows
 from tilth.jobs.preflight.run import RowFacts, RunFacts, row_facts, run_facts
 from tilth.jobs.preflight.spelled import spelled_facts
 from tilth.jobs.preflight.tokens import SplitFacts, read_split
@@ -84,13 +85,14 @@ def gather_facts(
         reading = Reading.of(reading_habits(recipe), recipe.model.context_length)
         trial("validation", lambda: next(held_out_pass(reading, stream, tokenizer, 1), None))
     found = None if sampler is None else _run(recipe, dataset, sampler)
+    unusable = _unusable(dataset)
     largest = max(train.largest_id, validation.largest_id)
     facts = Facts(
         recipe,
         train,
         validation,
         too_long,
-        _unusable(dataset),
+        unusable,
         dataset.facts["splits"]["train"]["unknown_characters"],
         spelled_facts(dataset, tokenizer),
         leak_facts(recipe, dataset, train, validation, thorough=thorough),
@@ -99,6 +101,7 @@ def gather_facts(
         found[1] if found else None,
         model,
         tuple(trial.refusals),
+        named_rows(dataset, train, sampler, unusable),
     )
     return facts, sampler
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import shlex
+from collections.abc import Iterable, Iterator, Sequence
 
 from tilth.core.words import plural
 from tilth.data.masking import MaskingConfig
@@ -22,6 +23,12 @@ MANY_SPELLED = 0.01
 """Of the documents: fewer are those that speak of special tokens."""
 
 
+def _where(facts: Facts, rule: str, count: int) -> str:
+    """The first rows of a rule in brackets, of `count` in all."""
+    names = facts.named.get(rule, ())
+    return f" ({', '.join(names)}{' …' if count > len(names) else ''})" if names else ""
+
+
 def _too_long(facts: Facts) -> Iterator[Fault]:
     rows = facts.rows
     if rows is None:
@@ -34,19 +41,22 @@ def _too_long(facts: Facts) -> Iterator[Fault]:
     if rows.truncated:
         yield Fault(
             "truncated",
-            f"{rows.truncated:,} {of} are cut at the length of a row",
+            f"{rows.truncated:,} {of} are cut at the length of a row{_where(facts, 'too_long', rows.truncated)}",
             f"{change}, or data.packing.too_long: split",
         )
     if rows.split and facts.recipe.train.objective == "sft":  # of plain text a part is as good as the whole
         few = 2 * rows.split < facts.train.documents
         yield Fault(
             "split",
-            f"{rows.split:,} {of} are longer than a row and become several, each without what came before",
+            f"{rows.split:,} {of} are longer than a row and become several, each without what came before"
+            + _where(facts, "too_long", rows.split),
             f"{change}{', or data.packing.too_long: drop' if few else ''}",
         )
     if rows.dropped:
         yield Fault(
-            "dropped", f"{rows.dropped:,} {of} are longer than a row and are left out", f"{change}, or too_long: split"
+            "dropped",
+            f"{rows.dropped:,} {of} are longer than a row and are left out{_where(facts, 'too_long', rows.dropped)}",
+            f"{change}, or too_long: split",
         )
 
 
@@ -54,7 +64,8 @@ def _masked(facts: Facts) -> Iterator[Fault]:
     if facts.masked and not facts.refusals:
         yield Fault(
             "masked",
-            f"documents without a token that is trained, which teach nothing: {facts.masked:,}",
+            f"documents without a token that is trained, which teach nothing: {facts.masked:,}"
+            + _where(facts, "masked" if facts.named.get("masked") else "encode/nothing_trained", facts.masked),
             "data.chat.train_on: all, another data.chat.template, or a longer model.context_length where answers are "
             "cut off",
         )
@@ -81,7 +92,9 @@ def _without_end(facts: Facts) -> Iterator[Fault]:
     yield Fault(
         "without_end",
         f"{facts.without_end:,} of {facts.train.documents:,} documents have an answer whose end is missing or not "
-        "trained: the model would not learn to stop" + (f" ({cut:,} are cut off)" if cut else ""),
+        "trained: the model would not learn to stop"
+        + (f" ({cut:,} are cut off)" if cut else "")
+        + _where(facts, "without_end", int(facts.train.endless.sum())),
         "data.packing.too_long: split or drop, or a longer model.context_length" if cut else written,
     )
 
@@ -101,9 +114,16 @@ def _unusable(facts: Facts) -> Iterator[Fault]:
     if dropped and facts.recipe.train.objective == "sft":
         yield Fault(
             "unusable",
-            f"rows were left out: {', '.join(f'{rule} {n:,}' for rule, n in sorted(dropped.items()))}",
-            "data.sources: mend these rows; `tilth trace DATA --doc LOCATOR` tells of each, the ledger names them",
+            "rows were left out: "
+            + ", ".join(f"{rule} {n:,}{_where(facts, rule, n)}" for rule, n in sorted(dropped.items())),
+            f"data.sources: mend these rows; `tilth trace {facts.recipe.name} --doc {_first(facts, dropped)}` tells of "
+            "one, the ledger names them all",
         )
+
+
+def _first(facts: Facts, rules: Iterable[str]) -> str:
+    """A row of the first rule, as it is typed behind an option."""
+    return shlex.quote(next((names[0] for rule in sorted(rules) if (names := facts.named.get(rule))), "LOCATOR"))
 
 
 def _empty(facts: Facts) -> Iterator[Fault]:
@@ -111,7 +131,8 @@ def _empty(facts: Facts) -> Iterator[Fault]:
     if nothing:
         yield Fault(
             "empty",
-            f"documents that are empty, their end and nothing else: {nothing:,} of {facts.train.documents:,}",
+            f"documents that are empty, their end and nothing else: {nothing:,} of {facts.train.documents:,}"
+            + _where(facts, "empty", nothing),
             "data.clean: add min_length",
         )
 
@@ -121,7 +142,8 @@ def _duplicates(facts: Facts) -> Iterator[Fault]:
     if copies > MANY_DUPLICATES * documents:
         yield Fault(
             "duplicates",
-            f"{copies:,} of {documents:,} training documents have the same tokens as one before them",
+            f"{copies:,} of {documents:,} training documents have the same tokens as one before them"
+            + _where(facts, "duplicates", copies),
             "data.deduplicate: exact, or near",
         )
 

@@ -22,10 +22,11 @@ from tilth.core.config import parse
 from tilth.core.errors import BETWEEN_FAULTS, CheckpointError, RecipeError, TilthError
 from tilth.model.config import ModelConfig
 from tilth.model.families import bert, gemma, gpt2, llama
-from tilth.model.families.base import Family, Keys, Place
+from tilth.model.families.base import USE_WRAPPED, Family, Keys, Place
 
 __all__ = [
     "FAMILIES",
+    "WRAPPED_CONTEXT",
     "Family",
     "HfModel",
     "Place",
@@ -41,6 +42,9 @@ FAMILIES: dict[str, Family] = {
 """By model type; a config without a family is exported to the first that can express it."""
 _OF_BIAS = ("attention_bias", "attention_output_bias", "mlp_bias")
 LARGEST_CONFIG = 1 << 20
+WRAPPED_CONTEXT = "tilth_context_length"
+"""The key of config.json under which a model that tilth trained through transformers' class keeps how many tokens it
+reads at once: where it stands, that class is used again."""
 _OF_TRAINING = ("family", "context_length", "dropout", "attention_dropout", "initializer_range")
 
 
@@ -108,8 +112,8 @@ def _unknown(place: Path, model_type: object, named: list[str], needs_code: bool
         )
     return CheckpointError(
         f"{what}, which tilth's own model does not have",
-        f"tilth has {', '.join(FAMILIES)}; any other causal or masked architecture that transformers knows can be used "
-        "through its own class (wrapped)",
+        f"tilth has {', '.join(FAMILIES)}; for any other causal or masked architecture that transformers knows, "
+        f"{USE_WRAPPED}",
     )
 
 

@@ -17,17 +17,23 @@ from tilth.core.faults import short
 from tilth.model.config import ModelConfig
 
 MOST_LAYERS = 10_000
+USE_WRAPPED = (
+    "use transformers' own class: model.wrapped: true in a recipe, --wrapped with a command, wrapped=True in Python"
+)
 
-# What says how a model is run, decoded, fine-tuned or stored, not what it computes.
+# What says how a model is run, decoded, fine-tuned or stored, not what it computes; and what published files carry that
+# transformers reads nowhere.
 _HARMLESS = re.compile(
-    r"""_.*|unsloth_.*|summary_.*|output_.*|.*_token_id|architectures|auto_map|torch_dtype|dtype|transformers_version
+    r"""_.*|unsloth_.*|summary_.*|output_.*|.*_token_ids?|architectures|auto_map|torch_dtype|dtype|transformers_version
     |use_cache|cache_implementation|return_dict.*|id2label|label2id|num_labels|problem_type|task_specific_params
-    |finetuning_task|tokenizer_class|prefix|pretraining_tp|gradient_checkpointing|classifier_dropout|torchscript
+    |finetuning_task|tokenizer_.*|(bos|eos|pad|unk)_token|prefix|pretraining_tp|gradient_checkpointing|classifier_dropout|torchscript
     |chunk_size_feed_forward|use_bfloat16|tf_legacy_loss|model_type|max_length|min_length|do_sample|temperature
     |top_k|top_p|typical_p|num_beams.*|num_return_sequences|repetition_penalty|length_penalty|diversity_penalty
     |no_repeat_ngram_size|encoder_no_repeat_ngram_size|bad_words_ids|suppress_tokens|begin_suppress_tokens
     |exponential_decay_length_penalty|early_stopping|remove_invalid_values|reorder_and_upcast_attn|n_ctx
-    |cross_attention_hidden_size""",
+    |cross_attention_hidden_size|attn_implementation|use_flash_attn|neftune_noise_alpha|xla_device
+    |is_llama_config|transformers\.js_config|predict_special_tokens
+    |tilth_context_length|seq_length|max_seq_len|max_seq_length|max_sequence_length|model_max_length""",
     re.VERBOSE,
 )
 
@@ -93,17 +99,24 @@ class Keys:
         """The error for a value that would change what the model computes, and that cannot be honoured."""
         return CheckpointError(
             f"{self.place}: {key} is {short(value)}, which tilth's own model does not compute",
-            "use it through transformers' own class (wrapped), or another checkpoint",
+            f"{USE_WRAPPED}; or use another checkpoint",
         )
 
     def finish(self) -> None:
-        """CheckpointError when a key is left over that may change what the model computes."""
+        """CheckpointError when a key is left over that may change what the model computes; null, false and empty ones
+        ask for nothing.
+        """
         for key, value in self.values.items():
-            if key in self._taken or value is None or value is False or _HARMLESS.fullmatch(key):
+            if key in self._taken or value in (None, {}, []) or value is False or _HARMLESS.fullmatch(key):
                 continue
+            if key in ("quantization_config", "quantization"):
+                raise CheckpointError(
+                    f"{self.place}: {key} is {short(value)}: the weights are quantized, and tilth reads plain ones",
+                    "name the checkpoint that they were made of; adapter.quantize: nf4 holds it in four bits",
+                )
             raise CheckpointError(
                 f"{self.place}: {key} is {short(value)}, which may change what the model computes",
-                "take the key out of the file if it changes nothing, or use transformers' own class (wrapped)",
+                f"take the key out of the file if it changes nothing; or {USE_WRAPPED}",
             )
 
 

@@ -8,6 +8,9 @@ from typing import Any
 from tilth.model.config import ModelConfig
 from tilth.model.families.base import ACTIVATIONS, Family, Keys, Place, inverse
 
+_OF_POOLER = ("pooler_fc_size", "pooler_num_attention_heads", "pooler_num_fc_layers", "pooler_size_per_head",
+              "pooler_type")  # fmt: skip
+"""In the files of the first BERTs, of a part that a language model has not."""
 _EMBEDDINGS = {
     "embed_tokens": "word_embeddings",
     "embed_positions": "position_embeddings",
@@ -57,6 +60,9 @@ def _read(keys: Keys, offset: int) -> dict[str, Any]:
         keys.only(key, False, default=False)
     keys.only("tie_word_embeddings", True, default=True)
     keys.only("position_embedding_type", "absolute", default="absolute")
+    keys.only("directionality", "bidi", default="bidi")
+    for key in _OF_POOLER:
+        keys.take(key)
     return {
         "vocab_size": keys.size("vocab_size"),
         "context_length": keys.take("max_position_embeddings", 512) - offset,

@@ -57,6 +57,7 @@ def _cap(keys: Keys, key: str, default: float) -> float | None:
 
 def _read_gemma2(keys: Keys) -> dict[str, Any]:
     shared = _read(keys, 4096)
+    keys.only("sliding_window_size", shared["sliding_window"], default=shared["sliding_window"])  # an older name
     return {
         **shared,
         "layer_types": _kinds(keys, shared["num_hidden_layers"], 2),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from tilth.core.errors import CheckpointError
 from tilth.model.config import ModelConfig
 from tilth.model.families.base import ACTIVATIONS, Family, Keys, Place, inverse
 
@@ -41,13 +40,7 @@ def _read(keys: Keys) -> dict[str, Any]:
     keys.only("scale_attn_weights", True, default=True)
     for key in ("scale_attn_by_inverse_layer_idx", "add_cross_attention"):
         keys.only(key, False, default=False)
-    drop = keys.take("resid_pdrop", 0.1)
-    if keys.take("embd_pdrop", 0.1) != drop:
-        raise CheckpointError(
-            f"{keys.place}: embd_pdrop {keys.values.get('embd_pdrop')} and resid_pdrop {drop} differ, and tilth "
-            "has one dropout for both",
-            "make them equal in the file: they matter in training only",
-        )
+    keys.take("embd_pdrop")  # of training alone, where the recipe's dropout stands for both
     return {
         "vocab_size": keys.size("vocab_size"),
         "context_length": keys.take("n_positions", 1024),
@@ -61,7 +54,7 @@ def _read(keys: Keys) -> dict[str, Any]:
         "activation": keys.choice("activation_function", ACTIVATIONS, "gelu_new"),
         "bias": True,
         "tie_word_embeddings": keys.take("tie_word_embeddings", True),
-        "dropout": drop,
+        "dropout": keys.take("resid_pdrop", 0.1),
         "attention_dropout": keys.take("attn_pdrop", 0.1),
         "initializer_range": keys.take("initializer_range", 0.02),
     }

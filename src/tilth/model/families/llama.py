@@ -27,7 +27,9 @@ def read_rope(keys: Keys, positions: int, theta: float = 10000.0) -> dict[str, A
     keys.only("partial_rotary_factor", 1.0, default=1.0)
     if not isinstance(table, dict):
         raise keys.refused("rope_scaling", table)
-    return rope_of(keys, {"rope_theta": keys.take("rope_theta", theta), **table}, positions)
+    found = rope_of(keys, {"rope_theta": keys.take("rope_theta", theta), **table}, positions)
+    keys.only("rotary_emb_base", found["rope_theta"], default=found["rope_theta"])  # an older name
+    return found
 
 
 def rope_of(keys: Keys, table: dict[str, Any], positions: int) -> dict[str, Any]:
@@ -45,8 +47,8 @@ def rope_of(keys: Keys, table: dict[str, Any], positions: int) -> dict[str, Any]
         return {"rope_theta": float(theta)}
     if kind in ("llama3", "yarn"):
         table.setdefault("original_max_position_embeddings", positions)
-    else:
-        table.pop("original_max_position_embeddings", None)  # neither uses it
+    elif kind == "linear":
+        table.pop("original_max_position_embeddings", None)  # it does not use it
     return {"rope_theta": float(theta), "rope_scaling": {"rope_type": kind, **table}}
 
 

@@ -35,6 +35,10 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
     "zephyr": ("<|system|>", "<|user|>", "<|assistant|>"),
 }
 
+_NAMED = {"default": "chat_template.jinja", "tool_use": "additional_chat_templates/tool_use.jinja"}
+TEMPLATE_FILES = (*_NAMED.values(), "chat_template.json")
+"""Files of a folder that templates may lie in, beside tokenizer_config.json."""
+
 
 @dataclass(frozen=True)
 class ChatTemplate:
@@ -88,17 +92,22 @@ def choose_template(choice: str, own: str | None) -> ChatTemplate:
 
 
 def find_template(files: Mapping[str, bytes], config: Mapping[str, Any], place: Path) -> str | None:
-    """A checkpoint's template: chat_template.jinja, tokenizer_config.json (where several are named, `default`), or
-    chat_template.json, in transformers' order. None where there is none; IntegrityError where it is no text.
+    """A checkpoint's template: of chat_template.jinja, tokenizer_config.json and chat_template.json the first that is
+    there. Where several are named, `default`; and `tool_use`, where there is one, for conversations with tools. None
+    where there is none; IntegrityError where it is no text.
     """
     try:
+        found: Any
         if "chat_template.jinja" in files:
-            return files["chat_template.jinja"].decode()
-        found = config.get("chat_template")
-        if found is None and "chat_template.json" in files:
-            found = json.loads(files["chat_template.json"])["chat_template"]
+            found = {name: files[file].decode() for name, file in _NAMED.items() if file in files}
+        else:
+            found = config.get("chat_template")
+            if found is None and "chat_template.json" in files:
+                found = json.loads(files["chat_template.json"])["chat_template"]
         if isinstance(found, list):
-            found = {entry["name"]: entry["template"] for entry in found}.get("default")
+            found = {entry["name"]: entry["template"] for entry in found}
+        if isinstance(found, dict):
+            found = _chosen(found.get("default"), found.get("tool_use"))
         if found is None or isinstance(found, str):
             return found
         raise TypeError(f"a {type(found).__name__} where a template should be")
@@ -108,8 +117,23 @@ def find_template(files: Mapping[str, bytes], config: Mapping[str, Any], place: 
         ) from None
 
 
+def _chosen(default: Any, tool_use: Any) -> Any:
+    """One template that is the one or the other, as transformers picks: by whether there are tools."""
+    if not isinstance(default, str) or not isinstance(tool_use, str):
+        return default
+    with_tools, without = (_inside(source) for source in (tool_use, default))
+    return f"{{% if tools is defined and tools is not none %}}\n{with_tools}{{% else %}}\n{without}{{% endif %}}"
+
+
+def _inside(source: str) -> str:
+    """A template between two blocks, as it would be alone: a line of its own begins it, its last line end is left out,
+    and white space before the block behind it stays.
+    """
+    return source.removesuffix("\n") + "{{ '' }}"
+
+
 def saved_template(folder: Path) -> str | None:
     """The template that lies in a folder beside its tokenizer; None where there is none."""
-    names = [name for name in ("chat_template.jinja", "chat_template.json") if (folder / name).exists()]
+    names = [name for name in TEMPLATE_FILES if (folder / name).exists()]
     said = read_json(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").exists() else {}
     return find_template({name: (folder / name).read_bytes() for name in names}, said, folder)
