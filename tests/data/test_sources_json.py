@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -138,3 +139,12 @@ def test_a_row_beyond_the_limit_is_left_out_and_memory_stays_bounded(
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert count == 20_001 and peak < 2 << 20
+
+
+@pytest.mark.parametrize("unit", ["words and ", "\\n", '\\"', "\\\\", "[{"])
+def test_a_long_string_is_looked_at_once_however_many_pieces_it_comes_in(unit: str) -> None:
+    row = f'{{"text": "{unit * (2_000_000 // len(unit))}"}}'.encode()
+    raw = b"[" + row + b", 7]"
+    start = time.process_time()
+    assert list(rows(raw[at : at + 999] for at in range(0, len(raw), 999))) == [row, b"7"]
+    assert time.process_time() - start < 2, "the whole of it at each of 2,000 pieces takes ten times as long"

@@ -266,6 +266,12 @@ def test_an_open_quote_that_takes_in_too_much_of_a_file_is_no_bad_row(tmp_path: 
     assert len(texts(outcomes)) == 150 and said(outcomes) == [("open_quote", "dropped", "9351")]
 
 
+def test_a_header_with_an_open_quote_is_no_missing_column(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"a\.csv:1: a quote is opened here and never closed"):
+        read(tmp_path, 'id,"text\n1,a\n2,b', "a.csv")
+    assert said(read(tmp_path, 'id,"text\n1,a\n2,b', "a.csv", max_bad_rows=1)) == [("other_schema", "dropped", "")]
+
+
 def test_an_open_quote_that_takes_in_little_of_a_file_is_a_bad_row(tmp_path: Path) -> None:
     rows = ['"two\nlines"'] * 1000
     end = '"open\n' + "x\n" * 15  # as many lines as eight rows have

@@ -4,11 +4,13 @@ is prepared, and no run folder is begun. Of families that tilth has, and of clas
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from tests.jobs.bases import tuning, write_base
@@ -44,12 +46,26 @@ def lost_shard(folder: Path) -> None:
     (folder / "model-00002-of-00002.safetensors").unlink()
 
 
-def wrong_shape(folder: Path) -> None:
+def take(folder: Path) -> dict[str, torch.Tensor]:
+    """Takes the weights out of a folder."""
     tensors = {name: tensor.clone() for name, tensor in load_file(folder / SINGLE).items()}
-    name = next(name for name in tensors if name.endswith("layers.1.self_attn.v_proj.weight"))
-    tensors[name] = tensors[name][:-1].clone()
     (folder / SINGLE).unlink()
+    return tensors
+
+
+def change_values(folder: Path, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    tensors = take(folder)
+    name = next(name for name in tensors if name.endswith("layers.1.self_attn.v_proj.weight"))
+    tensors[name] = change(tensors[name])
     save_file(tensors, folder / SINGLE, {"format": "pt"})
+
+
+def in_eight_bits(folder: Path) -> None:
+    change_values(folder, lambda tensor: tensor.to(torch.int8))
+
+
+def wrong_shape(folder: Path) -> None:
+    change_values(folder, lambda tensor: tensor[:-1].clone())
 
 
 def terabytes(folder: Path) -> None:
@@ -63,6 +79,20 @@ def endless_header(folder: Path) -> None:
 
 def pickle_only(folder: Path) -> None:
     (folder / SINGLE).rename(folder / "pytorch_model.bin")
+
+
+def truncated(folder: Path) -> None:
+    (folder / SINGLE).write_bytes((folder / SINGLE).read_bytes()[:-8])
+
+
+def empty(folder: Path) -> None:
+    (folder / SINGLE).write_bytes(b"")
+
+
+def out_of_the_folder(folder: Path) -> None:
+    index = {"weight_map": dict.fromkeys(load_file(folder / SINGLE), f"../base/{SINGLE}")}
+    (folder / f"{SINGLE}.index.json").write_text(json.dumps(index))
+    (folder / SINGLE).rename(folder / "moved")
 
 
 def fewer_ids(folder: Path) -> None:
@@ -82,6 +112,10 @@ BROKEN: dict[str, tuple[Callable[[Path], None], tuple[str, ...]]] = {
     "terabytes": (terabytes, ("base/model.safetensors", "4,000,000,000,093")),
     "header": (endless_header, ("base/model.safetensors", "the header claims")),
     "pickle": (pickle_only, ("base has", "pytorch_model.bin", "safetensors")),
+    "truncated": (truncated, ("base/model.safetensors", "its tensors end at byte")),
+    "empty": (empty, ("base/model.safetensors", "damaged")),
+    "out": (out_of_the_folder, ("base/model.safetensors.index.json", "leads out of the folder")),
+    "int8": (in_eight_bits, ("layers.1.self_attn.v_proj.weight is of the type I8",)),
     "layers": (config(num_hidden_layers=10**9), ("base/config.json", "1000000000")),
     "width": (config(hidden_size=2**40), ("base/config.json",)),
     "words": (config(vocab_size="many"), ("base/config.json", "vocab_size")),
@@ -97,8 +131,50 @@ def test_a_broken_checkpoint_is_told_before_anything_is_made(tmp_path: Path, cli
     damage(tmp_path / "base")
     tuning(tmp_path, "base")
     before = hashes(tmp_path)
-    cli("train", "r.yaml").expect_fault(4, *said)
+    refused = cli("train", "r.yaml").expect_fault(4, *said)
+    checked = cli("check", "r.yaml", "--json")
+    assert checked.code == 2 and "Traceback" not in checked.err, checked.err
+    [error] = json.loads(checked.out)["errors"]
+    assert f"tilth: {error['message']}\n  remedy: {error['remedy']}\n" == refused, "train and check say the same"
     assert hashes(tmp_path) == before, "nothing is written"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [math.nan, -math.inf])
+@pytest.mark.parametrize("kind", ["llama", "phi"])
+def test_weights_that_are_no_numbers(tmp_path: Path, cli: Cli, kind: str, number: float) -> None:
+    write_base(tmp_path / "base", kind)
+    change_values(tmp_path / "base", lambda tensor: tensor.index_fill(1, torch.tensor([3]), number))
+    tuning(tmp_path, "base")
+    said = (
+        "base/model.safetensors: model.layers.1.self_attn.v_proj.weight holds what is no finite number",
+        "get it again",
+    )
+    cli("generate", "base", "--prompt", "x").expect_fault(4, *said)
+    cli("train", "r.yaml").expect_fault(4, *said)
+    assert not (tmp_path / "runs").exists(), "no run folder is made"
+
+
+@pytest.mark.slow
+def test_a_tensor_of_another_name_is_told_before_a_run_folder_is_made(tmp_path: Path, cli: Cli) -> None:
+    """Names of transformers' own classes are told by the class alone, when it is loaded."""
+    write_base(tmp_path / "base", "phi")
+    tensors = {f"{n}x" if n.endswith("1.self_attn.v_proj.weight") else n: t for n, t in take(tmp_path / "base").items()}
+    save_file(tensors, tmp_path / "base" / SINGLE, {"format": "pt"})
+    tuning(tmp_path, "base")
+    cli("train", "r.yaml").expect_fault(4, "base is not whole", "layers.1.self_attn.v_proj.weight is missing")
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.slow
+def test_an_own_model_that_is_no_numbers(tmp_path: Path, cli: Cli) -> None:
+    write_base(tmp_path / "base", "llama")
+    tuning(tmp_path, "base", train={"steps": 1})
+    cli("train", "r.yaml", "--json").json()
+    final = tmp_path / "runs" / "tuned" / "final"
+    save_file({name: tensor * math.nan for name, tensor in take(final).items()}, final / SINGLE)
+    (final / "manifest.json").unlink()
+    cli("generate", str(final), "--prompt", "x").expect_fault(4, "no finite number")
 
 
 @pytest.mark.slow

@@ -27,7 +27,7 @@ from tilth.jobs.preflight.summary import summary
 from tilth.jobs.preflight.tokens import read_split
 from tilth.jobs.prepare import prepare_data
 from tilth.jobs.recipe import make_recipe, shipped_recipe
-from tilth.jobs.start import starting_model
+from tilth.jobs.start import loaded_base, starting_model
 from tilth.model.adapters import book_of, lora_layers
 from tilth.model.quantize import NF4
 from tilth.tokenizer import TokenizerConfig, train_tokenizer
@@ -473,7 +473,8 @@ def test_memory_beside_an_adapter_is_what_is_then_held(
     assert base is not None and found.facts.model is not None
     recipe = with_base(found.facts.recipe, base)
     config = complete_model(recipe.model, base.tokenizer, grows=True)
-    model, _ = starting_model(recipe, base, config, torch.device("cpu"), "bf16")
+    loaded = loaded_base(recipe, base, torch.device("cpu"))
+    model, _ = starting_model(recipe, loaded, config, torch.device("cpu"), "bf16")
     book = book_of(model)
     kept = sum(parameter.nbytes for parameter in [*model.parameters(), *(book.base.values() if book else [])])
     packed = [m for layer in lora_layers(model).values() for m in layer.modules() if isinstance(m, NF4)]

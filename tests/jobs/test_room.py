@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 
@@ -35,6 +36,18 @@ def test_what_no_machine_holds_is_refused_at_once(tmp_path: Path, cli: Cli, valu
     cli("train", "r.yaml", sets=[*SMALL, value]).expect_fault(2, *parts)
     assert time.perf_counter() - started < 5
     assert [path.name for path in tmp_path.iterdir()] == ["r.yaml"], "before the sources are looked for"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("value", ["model.num_hidden_layers=100000000", "model.hidden_size=1099511627776"])
+def test_check_tells_it_once_and_does_not_lay_it_out(tmp_path: Path, cli: Cli, value: str) -> None:
+    write_texts(tmp_path / "texts", documents=30)
+    write_recipe(tmp_path / "r.yaml", "texts")
+    said = cli("check", "r.yaml", "--json", sets=[*SMALL, value])
+    [error] = [
+        error for error in json.loads(said.out.splitlines()[-1])["errors"] if error["rule"] in ("memory", "model")
+    ]
+    assert said.code == 2 and "parameters: weights" in error["message"] and "smaller preset" in error["remedy"]
 
 
 @pytest.mark.slow

@@ -24,6 +24,7 @@ from tilth.checkpoint.tensors import Entry
 from tilth.core.errors import CheckpointError
 from tilth.model.config import ModelConfig, parameter_count
 from tilth.model.families import Family, HfModel, Place, family_of, read_hf_config
+from tilth.model.finite import is_finite, no_number
 from tilth.model.transformer import Transformer, build
 
 Shape = tuple[int, ...]
@@ -119,7 +120,7 @@ def check_weights(hf: HfModel, stored: Mapping[str, Stored], folder: Path) -> tu
 def _faults(plan: Mapping[str, Slot], stored: Mapping[str, Stored], aside: set[str]) -> list[str]:
     faults = [f"{name} is missing" for name in plan if name not in stored]
     faults += [f"{name} is unknown" for name in stored if name not in plan and name not in aside]
-    for name in plan.keys() & stored.keys():
+    for name in (name for name in plan if name in stored):
         if stored[name].shape != plan[name].shape:
             faults.append(f"{name} is {list(stored[name].shape)}, not {list(plan[name].shape)}")
         elif stored[name].dtype not in FLOATS:
@@ -145,11 +146,16 @@ def _same(one: Stored, other: Stored) -> bool:
 
 @torch.no_grad()
 def load_into(model: Transformer, plan: Mapping[str, Slot], stored: Mapping[str, Stored]) -> None:
-    """Reads every tensor of the plan into the parameters that lie in it, converted to their type and device."""
+    """Reads every tensor of the plan into the parameters that lie in it, converted to their type and device.
+
+    CheckpointError names the first that holds what is no finite number.
+    """
     own = model.state_dict()
     for name, slot in plan.items():
         targets = [own[part] for part, _ in slot.parts]
         for first, rows in stored[name].pieces():
+            if not is_finite(rows):
+                raise no_number(stored[name].file, stored[name].name)
             _spread(targets, slot.parts[0][1].transposed, first, rows)
 
 

@@ -23,6 +23,7 @@ from tilth.checkpoint.tensors import read_tensors
 from tilth.core.errors import CheckpointError
 from tilth.model import adapters
 from tilth.model.adapter_config import AdapterConfig
+from tilth.model.finite import is_finite
 from tilth.model.lora import LoraPart
 
 _ENDS = re.compile(r"(.+)\.(lora_A\.weight|lora_B\.weight|lora_magnitude_vector)(?:\.weight)?")
@@ -102,7 +103,7 @@ def _read_weights(folder: Path) -> dict[str, Tensor]:
         )
     tensors = read_tensors(folder / WEIGHTS)
     for key, tensor in tensors.items():
-        if not tensor.is_floating_point() or not bool(torch.isfinite(tensor).all()):
+        if not tensor.is_floating_point() or not is_finite(tensor):
             raise CheckpointError(f"{folder / WEIGHTS}: {key} holds what is no finite number", "use another adapter")
     return tensors
 

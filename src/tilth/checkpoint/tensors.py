@@ -19,6 +19,7 @@ from torch import Tensor
 
 from tilth.core.errors import CheckpointError
 from tilth.core.files import disk
+from tilth.model.finite import is_finite, no_number
 
 _DTYPES = {
     torch.float64: "F64",
@@ -93,6 +94,15 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(
             f"cannot read {path}: {error}", "it is missing or damaged: use another checkpoint"
         ) from error
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """`read_tensors`, of a model: CheckpointError as well when one holds what is no finite number."""
+    tensors = read_tensors(path)
+    for name, tensor in tensors.items():
+        if not is_finite(tensor):
+            raise no_number(path, name)
+    return tensors
 
 
 def count_elements(path: Path) -> int:

@@ -46,16 +46,18 @@ def check_shown(
         fit: memory for which to show what would fit, as `24GiB`.
 
     Raises:
-        RecipeError: recipe or data come to nothing; said as JSON as well.
+        RecipeError: recipe, data or the checkpoint to start from come to nothing; said as JSON as well.
     """
     from tilth.jobs.fit import parse_bytes
     from tilth.jobs.preflight import look
     from tilth.jobs.preflight.summary import refused, summary
+    from tilth.jobs.ready import check_base
     from tilth.jobs.recipe import load_recipe
 
     room = None if fit is None else parse_bytes(fit)
     try:
         recipe = load_recipe(path, sets)
+        check_base(recipe)
         dataset = _dataset(recipe, workspace, workers)
         with dataset.held():
             found = look(recipe, dataset, room, say_note)

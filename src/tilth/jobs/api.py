@@ -20,7 +20,7 @@ from tilth.jobs.lines import Lines
 from tilth.jobs.places import Which
 from tilth.jobs.preflight import Preflight, before_training, look
 from tilth.jobs.prepare import DEFAULT_WORKSPACE, prepare_data
-from tilth.jobs.ready import check_before, dataset_for_training
+from tilth.jobs.ready import check_base, check_before, dataset_for_training
 from tilth.jobs.recipe import Recipe
 from tilth.jobs.train import train_model
 
@@ -45,7 +45,10 @@ def prepare(
 def check(recipe: Recipe, workspace: Path | str = DEFAULT_WORKSPACE, workers: int | None = None) -> Preflight:
     """What training would read, and what is wrong with it, before anything is spent: `.ok`, `.errors`, `.warnings`,
     `.rows` (print one: what is trained stands in [[ ]]), and all counts as `.plain()`. What is not prepared yet, is.
+
+    CheckpointError, before that, where the files of `model.from` do not hold what its config.json says.
     """
+    check_base(recipe)
     dataset, _ = dataset_for_training(recipe, Path(workspace), workers)
     with dataset.held():
         return look(recipe, dataset)

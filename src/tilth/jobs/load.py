@@ -22,7 +22,7 @@ from tilth.checkpoint.peft_config import CONFIG as ADAPTER_CONFIG
 from tilth.checkpoint.peft_config import Base as PeftBase
 from tilth.checkpoint.peft_load import load_adapter
 from tilth.checkpoint.store import CheckpointStore
-from tilth.checkpoint.tensors import load_model, read_tensors
+from tilth.checkpoint.tensors import load_model, read_weights
 from tilth.checkpoint.trainable import base_fingerprint, check_base, load_trainable
 from tilth.core.config import parse
 from tilth.core.environment import DeviceName
@@ -196,7 +196,7 @@ def _load(place: Place, device: torch.device, wrapped: bool | None) -> LanguageM
     config = read_config(place.about / "config.json")
     check_fits(config, place.weights / "model.safetensors")
     model = build(config, None, device)
-    load_model(model, read_tensors(place.weights / "model.safetensors"), place.weights)
+    load_model(model, read_weights(place.weights / "model.safetensors"), place.weights)
     return _made(model, place)
 
 
@@ -225,7 +225,7 @@ def _beside_base(place: Place, device: torch.device) -> LanguageModel:
         quantize_layers(model, config)  # what it learned makes up for the rounding
     else:  # a checkpoint of the run
         apply_adapter(model, config, said["seed"])
-        load_trainable(model, read_tensors(place.weights / "model.safetensors"), place.weights)
+        load_trainable(model, read_weights(place.weights / "model.safetensors"), place.weights)
     return _made(model, place)
 
 

@@ -1,6 +1,7 @@
 """The dataset that a run trains on: what is prepared already, else prepared now; by one process for all.
 
     check_before(recipe, run)           what would end the run after hours of preparation is told before them
+    check_base(recipe)                  of that what lies in the files of `model.from`
     dataset_for_training(recipe, …) -> (Dataset, notes)
 
 Under torchrun process 0 does this, and tells the others which folder to open; they need neither sources nor locks.
@@ -24,14 +25,22 @@ from tilth.jobs.recipe import Recipe
 from tilth.jobs.runs import stored_recipe
 
 
+def check_base(recipe: Recipe) -> None:
+    """An error when the checkpoint that it starts from is of no use to this recipe, as far as the headers of its files
+    tell: no weights are loaded.
+    """
+    from tilth.jobs.start import check_files
+
+    check_files(find_base(recipe))
+
+
 def check_before(recipe: Recipe, run: Path) -> None:
     """An error when the checkpoint that it starts from, device, memory or run folder are of no use to this recipe."""
     from tilth.distributed.runtime import long_from_main, pick_device
     from tilth.jobs.room import check_room
-    from tilth.jobs.start import check_files
 
     def look() -> None:
-        check_files(find_base(recipe))
+        check_base(recipe)
         check_room(recipe, recipe.model, pick_device(recipe.train.device))
         folder = RunFolder(run)
         folder.check()

@@ -1,6 +1,7 @@
 """The model that training begins with: fresh or a checkpoint's, an adapter beside it, parts of it frozen.
 
-starting_model(recipe, base, …)     the model, and what every checkpoint of the run says of its base
+loaded_base(recipe, base, device)   the checkpoint's model, and whether it is of use, before anything is written
+starting_model(recipe, loaded, …)   the model, and what every checkpoint of the run says of its base
 base_model(base, device, seed)      a checkpoint with its weights
 wrapped_model(place, config, …)     one of an architecture that tilth does not have
 reads_masks(recipe, config)         whether attention goes by masks
@@ -18,9 +19,9 @@ from pathlib import Path
 import torch
 
 from tilth.checkpoint.hf_weights import check_folder, load_checkpoint
-from tilth.checkpoint.safetensors_files import open_folder
+from tilth.checkpoint.safetensors_files import FLOATS, Stored, open_folder
 from tilth.checkpoint.store import Checkpoint
-from tilth.checkpoint.tensors import count_elements, load_model, read_tensors
+from tilth.checkpoint.tensors import count_elements, load_model, read_weights
 from tilth.checkpoint.trainable import base_fingerprint, check_base
 from tilth.core.allocator import keep_freed_blocks, return_freed_blocks
 from tilth.core.environment import Precision
@@ -38,7 +39,7 @@ from tilth.model.recompute import recompute_layers
 from tilth.model.resize import resize_embeddings
 from tilth.model.transformer import build
 from tilth.model.wrapped import AnyConfig, AnyModel, WrappedModel, build_wrapped, load_wrapped
-from tilth.model.wrapped_config import WrappedConfig, tensor_shapes
+from tilth.model.wrapped_config import WrappedConfig, empty_tensors
 
 
 def base_model(base: Base, device: torch.device, seed: int) -> AnyModel:
@@ -57,7 +58,7 @@ def _as_it_is(base: Base, device: torch.device) -> AnyModel:
         return load_checkpoint(weights, device, change=lambda _: config).model
     check_fits(config, weights / "model.safetensors")
     model = build(config, None, device)
-    load_model(model, read_tensors(weights / "model.safetensors"), weights)
+    load_model(model, read_weights(weights / "model.safetensors"), weights)
     return model
 
 
@@ -69,24 +70,29 @@ def wrapped_model(place: Place, config: WrappedConfig, device: torch.device) -> 
     of_a_run = place.weights != place.about
     file = place.weights / "model.safetensors"
     if not of_a_run:
-        _check_theirs(place, config)
-        return load_wrapped(place.weights, device, config.context_length, change=lambda _: config)
-    tensors = read_tensors(file)
+        files = {name: tensor.file for name, tensor in _check_theirs(place, config).items()}
+        return load_wrapped(place.weights, device, config.context_length, change=lambda _: config, files=files)
+    tensors = read_weights(file)
     model = build_wrapped(config, device)
     load_model(model, tensors, place.weights)
     return model
 
 
-def _check_theirs(place: Place, config: WrappedConfig) -> None:
+def _check_theirs(place: Place, config: WrappedConfig) -> dict[str, Stored]:
     """What the files of a folder hold, against the class that its config.json names. Names can differ: transformers
     knows older ones; what is then missing it finds itself.
     """
     stored = open_folder(place.weights)
-    shapes, held = tensor_shapes(config), sum(tensor.elements for tensor in stored.values())
+    own, held = empty_tensors(config), sum(tensor.elements for tensor in stored.values())
     faults = [
-        f"{name} is {list(tensor.shape)}, not {list(shapes[name])}"
+        f"{name} is {list(tensor.shape)}, not {list(own[name].shape)}"
         for name, tensor in stored.items()
-        if name in shapes and tensor.shape != shapes[name]
+        if name in own and tensor.shape != own[name].shape
+    ]
+    faults += [
+        f"{name} is of the type {tensor.dtype}"
+        for name, tensor in stored.items()
+        if name in own and own[name].is_floating_point() and tensor.dtype not in FLOATS
     ]
     if config.parameters > held:
         faults.append(f"they hold {held:,} numbers, and its class has {config.parameters:,}")
@@ -96,6 +102,7 @@ def _check_theirs(place: Place, config: WrappedConfig) -> None:
             f"the weights in {place.weights} are not those of its config.json: {'; '.join(faults[:5])}{more}",
             "get config.json and weights, all shards of them, from one revision",
         )
+    return stored
 
 
 def check_files(base: Base | None) -> None:
@@ -139,24 +146,34 @@ def write_base(folder: Path, recipe: Recipe, fingerprint: str) -> None:
     write_json(folder / BASE_FILE, said)
 
 
+def loaded_base(recipe: Recipe, base: Base | None, device: torch.device) -> AnyModel | None:
+    """The checkpoint's model; None where there is none. An error when its weights, or its class, are of no use to the
+    recipe: to be called before a run folder is made for it.
+    """
+    if base is None:
+        return None
+    model = base_model(base, device, recipe.train.seed)
+    if isinstance(model, WrappedModel) and (packing_of(recipe) or not recipe.data.cross_document_attention):
+        model.keeps_apart()
+    return model
+
+
 def starting_model(
-    recipe: Recipe, base: Base | None, config: AnyConfig, device: torch.device, precision: Precision
+    recipe: Recipe, loaded: AnyModel | None, config: AnyConfig, device: torch.device, precision: Precision
 ) -> tuple[AnyModel, dict[str, str]]:
     """The model as training begins, what shall not train frozen, and what every checkpoint of the run says of it.
 
     Args:
         recipe: with the shape filled in.
+        loaded: the model of the checkpoint that it starts from, as `loaded_base` gives it.
         config: the model's, with the vocabulary known.
     """
     model: AnyModel
-    if base is None:
+    if loaded is None:
         assert isinstance(config, ModelConfig), "only a checkpoint has a shape of another kind"
         model, said = build(config, recipe.train.seed, device), {}
     else:
-        model = base_model(base, device, recipe.train.seed)
-        said = {"base": base_fingerprint(model)}
-    if isinstance(model, WrappedModel) and (packing_of(recipe) or not recipe.data.cross_document_attention):
-        model.keeps_apart()
+        model, said = loaded, {"base": base_fingerprint(loaded)}
     if recipe.adapter is not None:
         # Frozen weights are read in the precision of the products: held in it, none is cast in a step.
         apply_adapter(model, recipe.adapter, recipe.train.seed, dtype=DTYPES.get(precision))

@@ -36,7 +36,7 @@ from tilth.jobs.room import check_room, memory_errors
 from tilth.jobs.runs import dataset_facts, stored_recipe
 from tilth.jobs.samples import samples_of
 from tilth.jobs.saying import Emit, say_before, say_where
-from tilth.jobs.start import check_files, reads_masks, same_base, starting_model, write_base
+from tilth.jobs.start import check_files, loaded_base, reads_masks, same_base, starting_model, write_base
 from tilth.jobs.watch import Watch
 from tilth.model.attention import avoid_broken_kernels
 from tilth.model.compiled import compiler_version
@@ -57,12 +57,26 @@ def train_model(
     base = find_base(recipe)
     check_files(base)
     runtime = start(recipe.train.device)
-    folder = RunFolder(run)
     with contextlib.ExitStack() as stack:
         stack.callback(runtime.stop)
         stack.callback(give_back_freed_blocks)
-        runtime.from_main(lambda: _hold(folder, dataset, stack))
-        return _train(recipe, base, dataset, folder, runtime, functools.partial(_record, folder, emit), notes)
+        sitting = _sit_down(recipe, base, dataset, RunFolder(run), runtime, emit)
+        return _train(sitting, _open(sitting, stack), notes)
+
+
+def _open(sitting: _Sitting, stack: contextlib.ExitStack) -> AnyModel | None:
+    """Holds the run folder; returns the model of `model.from`, if any. A folder is made only for a model that is of
+    use; where one is there, another process may be at it, which is told before much memory is taken.
+    """
+    folder, runtime = sitting.folder, sitting.runtime
+
+    def load() -> AnyModel | None:
+        return loaded_base(sitting.recipe, sitting.base, runtime.device)
+
+    new = runtime.from_main(lambda: not folder.path.exists())
+    loaded = load() if new else None
+    runtime.from_main(lambda: _hold(folder, sitting.dataset, stack))
+    return loaded if new else load()
 
 
 def _hold(folder: RunFolder, dataset: Dataset, stack: contextlib.ExitStack) -> None:
@@ -94,28 +108,32 @@ class _Sitting:
     dataset: Dataset
     folder: RunFolder
     runtime: Runtime
-    record: Emit
+    record: Watch
 
 
-def _train(
-    asked: Recipe,
-    base: Base | None,
-    dataset: Dataset,
-    folder: RunFolder,
-    runtime: Runtime,
-    record: Emit,
-    notes: Sequence[str],
-) -> dict[str, Any]:
-    """All processes come here. What process 0 alone does goes through `from_main`, so that none waits in vain."""
-    recipe, watch = with_base(asked, base), Watch(record)
+def _sit_down(
+    asked: Recipe, base: Base | None, dataset: Dataset, folder: RunFolder, runtime: Runtime, emit: Emit | None
+) -> _Sitting:
+    """RecipeError where the model is too large for the memory that there is."""
+    recipe, watch = with_base(asked, base), Watch(functools.partial(_record, folder, emit))
     config = complete_model(base.config if base else recipe.model, dataset.tokenizer, grows=base is not None)
-    sitting = _Sitting(asked, recipe, base, config, dataset, folder, runtime, watch)
     check_room(recipe, config, runtime.device)
+    return _Sitting(asked, recipe, base, config, dataset, folder, runtime, watch)
+
+
+def _train(sitting: _Sitting, loaded: AnyModel | None, notes: Sequence[str]) -> dict[str, Any]:
+    """All processes come here. What process 0 alone does goes through `from_main`, so that none waits in vain.
+
+    Args:
+        loaded: the model of `model.from`.
+    """
+    asked, recipe, config, dataset = sitting.asked, sitting.recipe, sitting.config, sitting.dataset
+    folder, runtime, watch = sitting.folder, sitting.runtime, sitting.record
     loader = make_loader(recipe, dataset, runtime)
     store = CheckpointStore(folder.checkpoints)
     checkpoint, damaged = _latest(store, runtime)  # before anything is written: there may be none that verifies
-    changes = runtime.from_main(lambda: _claim(folder, asked, base, dataset, config))
-    trainer, unread, of_blocks = _assemble(sitting, loader, store, checkpoint)
+    changes = runtime.from_main(lambda: _claim(folder, asked, sitting.base, dataset, config))
+    trainer, unread, of_blocks = _assemble(sitting, loaded, loader, store, checkpoint)
     said = [*notes, *damaged, *unread]
     runtime.from_main(lambda: _begin(sitting, trainer, checkpoint, said, changes, of_blocks))
     give_back_freed_blocks()  # what the data, or the measuring of rows, has left
@@ -132,9 +150,17 @@ def _train(
 
 
 def _assemble(
-    sitting: _Sitting, loader: Loader, store: CheckpointStore, checkpoint: Checkpoint | None
+    sitting: _Sitting,
+    loaded: AnyModel | None,
+    loader: Loader,
+    store: CheckpointStore,
+    checkpoint: Checkpoint | None,
 ) -> tuple[Trainer, list[str], str]:
-    """The trainer where the checkpoint left it; what could not be read on the way; how blocks are compiled, told."""
+    """The trainer where the checkpoint left it; what could not be read on the way; how blocks are compiled, told.
+
+    Args:
+        loaded: the model of `model.from`.
+    """
     recipe, runtime, folder, config = sitting.recipe, sitting.runtime, sitting.folder, sitting.config
     device, share_rows = runtime.device, loader.share_rows
     if device.type == "cuda" and reads_masks(recipe, config):
@@ -142,7 +168,7 @@ def _assemble(
     decisions = Decisions(recipe, folder, runtime, device_name(runtime), checkpoint)
     precision = decisions.take("precision", lambda: choose_precision(recipe, config, share_rows, device))
     check_one_row(recipe, config, device, precision)
-    model, beside = starting_model(recipe, sitting.base, config, device, precision)
+    model, beside = starting_model(recipe, loaded, config, device, precision)
     choose = functools.partial(choose_micro_rows, recipe, config, model, loader, device, precision)
     rows = decisions.take("micro_rows", choose)
     compiled, of_blocks = settle_blocks(decisions, recipe, model, loader, device, precision, rows)

@@ -8,14 +8,15 @@
 
 The output layer of their class is made to hand through what it gets, so that the loss can make logits in pieces here
 as well. What a class cannot do is found out, not assumed: when it is loaded its scores are compared with hidden states
-times the output matrix, and when documents are first packed, a packed row with its documents alone.
+times the output matrix, and when documents are first packed, a packed row with its documents alone (wrapped_masks.py).
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ from torch import Tensor, nn
 from tilth.core.errors import CheckpointError
 from tilth.model.attention import document_mask
 from tilth.model.config import ModelConfig
+from tilth.model.finite import is_finite, no_number
 from tilth.model.paper import on_paper
 from tilth.model.transformer import Transformer
 from tilth.model.wrapped_config import (
@@ -37,6 +39,7 @@ from tilth.model.wrapped_config import (
     their_config,
     together,
 )
+from tilth.model.wrapped_masks import Manner, find_manner, prepared
 
 _CLOSE = 1e-3
 
@@ -62,7 +65,8 @@ class WrappedModel(nn.Module):
     def __init__(self, hf: Any, config: WrappedConfig) -> None:
         super().__init__()
         self.hf, self.config = hf, config
-        self._packs: bool | None = None
+        self._manner: Manner | None = None
+        self._tried = False
         self._check_output()
 
     def forward(
@@ -88,11 +92,9 @@ class WrappedModel(nn.Module):
             arguments["position_ids"] = positions_BT
         if token_types_BT is not None:
             arguments["token_type_ids"] = token_types_BT
-        if mask is not None:
-            dtype = self.output_weight.dtype
-            arguments["attention_mask"] = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(
-                ~mask, torch.finfo(dtype).min
-            )
+        if mask is not None and self._manner is not None:
+            causal = self.config.is_causal
+            arguments["attention_mask"] = prepared(self._manner, self.hf, mask, positions_BT, causal=causal)
         with _handing_through(self._output):
             hidden: Tensor = self.hf(**arguments).logits
         if cache is not None:
@@ -148,21 +150,23 @@ class WrappedModel(nn.Module):
     @property
     def packs(self) -> bool:
         """Whether a packed row gives what its documents give alone; tried out once, on seven tokens."""
-        if self._packs is None:
-            self._packs = True  # as long as it is tried
-            self._packs = self.config.takes_documents and self._packed_equals_alone()
-        return self._packs
+        if not self._tried:
+            self._tried = True
+            if self.config.takes_documents:
+                self._manner = find_manner(self.hf, self.config.context_length, self._packed_equals_alone)
+        return self._manner is not None
 
     @torch.no_grad()
-    def _packed_equals_alone(self) -> bool:
-        ids = _some_ids(self.config, 7, self.output_weight.device)
-        documents = torch.tensor([[0, 0, 0, 1, 1, 1, 1]], device=ids.device)
-        positions = torch.tensor([[0, 1, 2, 0, 1, 2, 3]], device=ids.device)
+    def _packed_equals_alone(self, manner: Manner, first: int, second: int) -> bool:
+        self._manner = manner  # as long as it is tried
+        ids = _some_ids(self.config, first + second, self.output_weight.device)
+        documents = torch.tensor([[0] * first + [1] * second], device=ids.device)
+        positions = torch.tensor([[*range(first), *range(second)]], device=ids.device)
         with _evaluating(self), torch.autocast(ids.device.type, enabled=False):
             try:
                 packed = self(ids, positions, document_mask(documents, self.config.is_causal))
-                alone = torch.cat([self(ids[:, :3]), self(ids[:, 3:])], dim=1)
-            except (RuntimeError, ValueError, TypeError, IndexError):
+                alone = torch.cat([self(ids[:, :first]), self(ids[:, first:])], dim=1)
+            except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError):
                 return False  # their class takes no such mask
         return _close(packed, alone)
 
@@ -192,14 +196,17 @@ def load_wrapped(
     device: torch.device | str = "cpu",
     context_length: int | None = None,
     change: Callable[[WrappedConfig], WrappedConfig] = lambda config: config,
+    files: Mapping[str, Path] = MappingProxyType({}),
 ) -> WrappedModel:
     """The model of a folder of any causal or masked architecture that transformers has, in fp32.
 
     Args:
         context_length: tokens at once; left out: what its config.json names, or its tokenizer, or 2,048.
         change: what the recipe wants otherwise (dropout); nothing that changes shapes.
+        files: in which file a tensor is, as far as that is known, for what is said of it.
 
-    CheckpointError when the architecture is unknown there, needs code of its own, or its weights are not all there.
+    CheckpointError when the architecture is unknown there, needs code of its own, or its weights are not all there, or
+    hold what is no finite number.
     """
     config = change(read_wrapped_config(folder, context_length))
     try:
@@ -222,6 +229,9 @@ def load_wrapped(
     faults += [f"{name} does not fit" for name in map(str, info.get("mismatched_keys", ()))]
     if faults:
         raise CheckpointError(f"{folder} is not whole: {'; '.join(sorted(faults)[:5])}", "get the checkpoint again")
+    for name, weight in hf.named_parameters():
+        if not is_finite(weight.detach()):
+            raise no_number(files.get(name, folder), name)
     return WrappedModel(hf.to(device), config)
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 
 from tilth.core.config import Config
 from tilth.core.errors import CheckpointError, RecipeError
@@ -101,10 +101,10 @@ def read_wrapped_config(folder: Path, context_length: int | None = None) -> Wrap
     return config.model_copy(update={"assumed": length is None})
 
 
-def tensor_shapes(config: WrappedConfig) -> dict[str, tuple[int, ...]]:
-    """The shape of every tensor of its class, by their names."""
+def empty_tensors(config: WrappedConfig) -> dict[str, Tensor]:
+    """Every tensor of its class by its name, without memory."""
     hf = _empty(config.architecture, their_config(config, Path("config.json")), Path("config.json"))
-    return {name: tuple(tensor.shape) for name, tensor in hf.state_dict().items()}
+    return dict(hf.state_dict())
 
 
 def _empty(architecture: str, theirs: Any, place: Path) -> Any:

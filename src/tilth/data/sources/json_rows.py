@@ -22,6 +22,7 @@ from tilth.data.sources import streams
 # A string, a bracket, a comma, a colon, or what stands for itself (a number, true, false, null). A quote by itself is a
 # string whose end is not here yet. Possessive, so that no input makes the engine try twice.
 _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[\]{},:"]|[^\s\[\]{},:"]++', re.DOTALL)
+_INSIDE = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)  # of a string, up to its quote or to half an escape
 _OPEN, _CLOSE = b"[{", b"]}"
 
 
@@ -177,6 +178,23 @@ class _Tokens:
         self._pass(keep)
         if len(self._data) - keep > streams.LONGEST_LINE:
             raise MalformedError(f"the string at byte {self._gone + keep} is longer than {streams.LONGEST_LINE} bytes")
-        piece = next(self._pieces, b"")
+        held = [self._data[keep:]]
         self._gone += keep
-        self._data, self._at, self._ended = self._data[keep:] + piece, 0, not piece
+        if found is not None and found[0] == b'"':
+            self._gather(held)
+        else:
+            held.append(next(self._pieces, b""))
+        self._data, self._at, self._ended = b"".join(held), 0, not held[-1]
+
+    def _gather(self, held: list[bytes]) -> None:
+        """Pieces up to the one in which a string ends that is open at the end of `held`: each is looked at once."""
+        size, piece, half = 1, held[0][1:], b""  # the opening quote is no end
+        while True:
+            looked = half + piece
+            inside = _INSIDE.match(looked)
+            assert inside is not None  # it matches nothing as well
+            half, size = looked[inside.end() :], size + len(piece)
+            if half.startswith(b'"') or size > streams.LONGEST_LINE or not held[-1]:
+                return
+            piece = next(self._pieces, b"")
+            held.append(piece)

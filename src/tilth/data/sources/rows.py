@@ -137,13 +137,14 @@ def read_csv(intake: Intake, pieces: Iterable[bytes]) -> Iterator[Outcome]:
     header = next(rows, None)
     if header is None:
         return
-    shape = shape_of(intake.config)
+    shape, tally, heights = shape_of(intake.config), Tally(intake), Heights()
+    if header.open_quote:
+        _judge_the_rest(tally, header, heights.rows_in(header.lines))
     columns = _columns(intake, header, shape)
     if isinstance(columns, Note):
         yield intake.lose(intake.item.locator, columns)
         return
     only = columns.index(shape.columns[0]) if intake.config.template is None and intake.config.map is None else None
-    tally, heights = Tally(intake), Heights()
     for record in rows:
         locator = f"{intake.item.locator}:{record.line}"
         if record.open_quote:

@@ -36,11 +36,16 @@ from tilth.jobs.preflight.spelled import spelled_facts
 from tilth.jobs.preflight.tokens import SplitFacts, read_split
 from tilth.jobs.preflight.vocabulary import ends_of, vocabulary_facts
 from tilth.jobs.recipe import Recipe
-from tilth.jobs.room import check_room
+from tilth.jobs.room import check_room, parameters_of
 from tilth.jobs.runs import reading_habits
 from tilth.tokenizer import Tokenizer
 
 ResultT = TypeVar("ResultT")
+
+_MOST, _MOST_LAYERS = 10**12, 10**4
+"""Parameters and layers of a model that is counted although it does not fit: laying out more takes for ever, and torch
+has no numbers for their bytes.
+"""
 
 
 class _Trial:
@@ -108,6 +113,8 @@ def _model(trial: _Trial, recipe: Recipe, dataset: Dataset, base: Base | None) -
     if config is None:  # refused
         return None, None
     trial("memory", lambda: check_room(recipe, config, pick_device(recipe.train.device)))
+    if trial.refusals and (parameters_of(config) > _MOST or config.num_hidden_layers > _MOST_LAYERS):
+        return None, config.vocabulary
     return trial("model", lambda: model_facts(recipe, config)), config.vocabulary
 
 

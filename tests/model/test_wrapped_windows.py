@@ -1,0 +1,131 @@
+"""Classes of transformers with sliding windows or chunks: a packed row is as its documents alone."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from torch import nn
+
+from tests.model.families import LENGTH, VOCAB, from_config, some_ids
+from tilth.core.errors import RecipeError
+from tilth.data.loader import Batch
+from tilth.distributed.runtime import Runtime
+from tilth.model.attention import document_mask
+from tilth.model.precision import make_scaler
+from tilth.model.wrapped import WrappedModel
+from tilth.model.wrapped_config import WrappedConfig
+from tilth.model.wrapped_masks import find_manner
+from tilth.train.step import accumulate
+
+pytestmark = pytest.mark.slow
+
+_IDS = {"vocab_size": VOCAB, "bos_token_id": 2, "eos_token_id": 3, "pad_token_id": 0}
+_SIZES = {**_IDS, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48,
+          "max_position_embeddings": LENGTH}  # fmt: skip
+_GROUPED = {**_SIZES, "num_key_value_heads": 2}
+CONFIGS: dict[str, Any] = {
+    "Starcoder2ForCausalLM": lambda: transformers.Starcoder2Config(**_GROUPED, sliding_window=8),
+    "Phi3ForCausalLM": lambda: transformers.Phi3Config(**_GROUPED, sliding_window=8),
+    "Cohere2ForCausalLM": lambda: transformers.Cohere2Config(
+        **_GROUPED, sliding_window=8, layer_types=["sliding_attention", "full_attention"], logit_scale=1.0
+    ),
+    "Llama4ForCausalLM": lambda: transformers.Llama4TextConfig(
+        **_GROUPED, intermediate_size_mlp=48, head_dim=8, num_local_experts=2, attention_chunk_size=8,
+        layer_types=["chunked_attention", "full_attention"],
+    ),
+    "GPTNeoForCausalLM": lambda: transformers.GPTNeoConfig(
+        **_IDS, hidden_size=32, num_layers=2, num_heads=4, max_position_embeddings=LENGTH, window_size=8,
+        attention_types=[[["global", "local"], 1]], embed_dropout=0.0, attention_dropout=0.0, resid_dropout=0.0,
+    ),
+    "ModernBertForMaskedLM": lambda: transformers.ModernBertConfig(
+        **_SIZES, cls_token_id=2, sep_token_id=3, local_attention=9, global_attn_every_n_layers=2
+    ),
+}  # fmt: skip
+CUTS = slice(0, 17), slice(17, LENGTH)
+
+
+def model_of(name: str, length: int = LENGTH) -> WrappedModel:
+    hf = from_config(CONFIGS[name]()).eval()
+    with torch.no_grad():
+        for parameter in hf.parameters():  # as freshly drawn, what a token sees hardly matters
+            parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)) * 0.2)
+    causal = "Causal" in name
+    output = hf.get_output_embeddings().weight
+    config = WrappedConfig(
+        architecture=name, model_type=hf.config.model_type, vocab_size=VOCAB, context_length=length,
+        num_hidden_layers=2, hidden_size=32, mlp_size=48, is_causal=causal, takes_documents=True,
+        tie_word_embeddings=output is hf.get_input_embeddings().weight, parameters=1, values={},
+    )  # fmt: skip
+    return WrappedModel(hf, config)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_packed_row_has_the_loss_of_its_documents_alone(name: str) -> None:
+    """Of transformers' own class, which makes its windows by itself where it is given no mask."""
+    model, ids, labels = model_of(name), some_ids(1), some_ids(1, LENGTH, seed=9)
+    places = np.array([[*range(17), *range(LENGTH - 17)]])
+    documents = np.array([[1] * 17 + [2] * (LENGTH - 17)], np.int32)
+    batch = Batch(ids.numpy(), labels.numpy(), np.arange(1), documents, places, model.config.is_causal)
+    runtime = Runtime(torch.device("cpu"))
+    packed = accumulate(model, batch, 1, runtime, "fp32", make_scaler("fp32", runtime.device), seed=1, step=0)
+    gradient = model.output_weight.grad.clone()  # type: ignore[union-attr]
+    model.zero_grad()
+    logits = torch.cat([model.hf(ids[:, cut]).logits for cut in CUTS], dim=1)
+    alone = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten())
+    alone.backward()  # type: ignore[no-untyped-call]
+    assert packed == pytest.approx(float(alone.detach()), rel=1e-5)
+    torch.testing.assert_close(gradient, model.output_weight.grad, atol=1e-5, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@torch.no_grad()
+def test_windows_matter_and_are_as_they_were_after_it_was_tried(name: str) -> None:
+    model, ids = model_of(name), some_ids(1)
+    config = model.hf.config
+    before, alone = config.to_dict(), model(ids)
+    assert model.packs and config.to_dict() == before and torch.equal(model(ids), alone)
+    if name != "GPTNeoForCausalLM":  # which has its window in a buffer
+        for key in ("sliding_window", "attention_chunk_size"):
+            if getattr(config, key, None):
+                setattr(config, key, LENGTH)
+        assert (model(ids) - alone).abs().max() > 0.01 * alone.abs().max()
+
+
+def test_a_window_that_no_row_exceeds_costs_no_second_mask() -> None:
+    model = model_of("Cohere2ForCausalLM", length=8)
+    tried: list[Any] = []
+    manner = find_manner(model.hf, 8, lambda *asked: not tried.append(asked))  # type: ignore[func-returns-value]
+    assert manner == "whole" and tried == [("whole", 3, 4)]
+
+
+class FixedWindow(nn.Module):
+    """Attention of a window that stands in the layer, to which a mask that is given comes instead."""
+
+    config = SimpleNamespace(sliding_window=8)
+
+
+def test_a_class_whose_window_cannot_be_narrowed_is_tried_by_longer_documents() -> None:
+    """Seven tokens alone would not show that its window is lost."""
+    tried: list[tuple[str, int, int]] = []
+
+    def apart(manner: str, first: int, second: int) -> bool:
+        tried.append((manner, first, second))
+        return manner == "whole" and second <= 8
+
+    assert find_manner(FixedWindow(), LENGTH, apart) is None
+    assert tried[-1] == ("whole", 3, 10) and FixedWindow.config.sliding_window == 8
+
+
+def test_a_class_that_loses_its_window_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mask that is narrower than the window by one key is such a loss."""
+    monkeypatch.setattr(
+        "tilth.model.wrapped_masks._within", lambda seen, window, causal: seen.tril().triu(1 - window // 2)
+    )
+    model = model_of("Starcoder2ForCausalLM")
+    with pytest.raises(RecipeError, match="Starcoder2ForCausalLM does not keep the documents of a row apart"):
+        model(some_ids(1), mask=document_mask(torch.zeros(1, LENGTH)))
