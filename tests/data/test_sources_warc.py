@@ -111,7 +111,9 @@ def test_of_a_packing_that_is_cut_off_all_whole_records_are_read(
     assert list(texts(inside).values()) == ["text number 0", "words"] and rules(inside)[-1] == "damaged"
 
 
-@pytest.mark.parametrize("raw", [b"<html>an error page of the server's</html>", gzip.compress(b"something else", mtime=0)])
+@pytest.mark.parametrize(
+    "raw", [b"<html>an error page of the server's</html>", gzip.compress(b"something else", mtime=0)]
+)
 def test_a_file_without_any_record_is_lost_by_name(tmp_path: Path, raw: bytes) -> None:
     found = read(tmp_path / "a.warc.gz", raw)
     [lost] = [one.verdicts[-1] for one in found if one.loses]
