@@ -98,7 +98,8 @@ def test_batches_keep_order_and_size() -> None:
 
 
 def test_composed_letters_are_the_same_words_as_their_parts() -> None:
-    letters = [chr(code) for code in range(0x80, 0x30000) if regex.match(r"[\p{L}\p{N}\p{M}]", chr(code))]
+    made_of = (chr(code) for code in range(0x80, 0x30000) if unicodedata.decomposition(chr(code)))
+    letters = [letter for letter in made_of if regex.match(r"[\p{L}\p{N}\p{M}]", letter)]
     for form in ("NFD", "NFKD"):
         apart = [unicodedata.normalize(form, letter) for letter in letters]
         known = [
@@ -108,7 +109,7 @@ def test_composed_letters_are_the_same_words_as_their_parts() -> None:
             and regex.fullmatch(r"[\p{L}\p{N}\p{M}]*", other)
             and len(WORD.findall(f"x{one}z")) == len(WORD.findall(f"x{other}z"))  # a circled 一 is no word by itself
         ]
-        assert len(known) > 100_000
+        assert len(known) > 3000
         ours, theirs = (find_words([f"x{texts_[n]}z" for n in known]) for texts_ in (letters, apart))
         assert np.array_equal(ours.hashes, theirs.hashes) and np.array_equal(ours.offsets, theirs.offsets)
     assert find_words(["e\u0301 ﬁne Ǆ"]).hashes.tolist() == find_words(["É FINE dž"]).hashes.tolist()

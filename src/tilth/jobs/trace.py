@@ -63,17 +63,14 @@ def trace_documents(dataset: Dataset, name: str, run: Path | None = None) -> lis
         return [_traced(ledger, about, run) for about in _called(ledger, name)]
 
 
-def _called(ledger: Ledger, name: str) -> list[Facts]:
-    found = [ledger.identity(doc_id) for doc_id in _ids(ledger, name)]
+def _called(ledger: Ledger, given: str) -> list[Facts]:
+    name = in_utf8(given)
+    found = [ledger.identity(doc_id) for doc_id in ledger.find(name) or ledger.find(_as_read(name))]
     if not found:
         near = ledger.nearest(name)
         remedy = f"did you mean {' or '.join(near)}?" if near else "this dataset knows no document at all"
         raise DataError(f"no document of {ledger.dataset.folder} is called {name}", remedy)
     return sorted(found, key=lambda about: (about["source"] or "", about["locator"] or "", about["doc_id"]))
-
-
-def _ids(ledger: Ledger, name: str) -> list[str]:
-    return ledger.find(in_utf8(name)) or ledger.find(_as_read(name))
 
 
 def _traced(ledger: Ledger, about: Facts, run: Path | None) -> Facts:
