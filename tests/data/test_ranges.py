@@ -191,3 +191,10 @@ def test_groups_join_over_any_number_of_steps_as_in_a_graph(tmp_path: Path) -> N
         table = pq.read_table(tmp_path / GROUPS).to_pylist()
         assert {row["part"] * 7 + row["row"]: row["group"] for row in table} == expected
     assert expected
+
+
+def test_a_pair_that_is_just_as_similar_as_asked_is_compared() -> None:
+    sets = object.__new__(pairs.Sets)
+    sets._hashes = [np.arange(155, dtype=np.uint64) % np.uint64(100)]
+    sets._starts, sets._sizes, sets._parts = np.array([0, 100]), np.array([100, 55]), np.zeros(2, np.int64)
+    assert 0.55 * 100 > 55 and sets.compare(np.array([[0, 1]]), 0.55).tolist() == [0.55]

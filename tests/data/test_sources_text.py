@@ -164,6 +164,9 @@ def test_faults_in_utf16_are_counted(tmp_path: Path) -> None:
         ("\n\n# coding: latin-1", "utf-8", "utf-8"),
         ("s = '# coding: latin-1'", "utf-8", "utf-8"),
         ("# coding: UTF_8", "utf-8", "utf-8"),
+        ("# -*- coding: utf-8-unix -*-", "utf-8", "utf-8"),
+        ("# -*- coding: latin-1-unix -*-", "iso8859-1", "iso-8859-1"),
+        ("# coding: iso-latin-1", "iso8859-1", "iso-8859-1"),
     ],
 )
 def test_source_files_of_python_are_read_as_they_declare(

@@ -99,6 +99,12 @@ def test_damage_to_one_gzip_member_costs_one_record(tmp_path: Path, suffix: str)
     assert not any(one.loses for one in found) and len(rules(found)) == 1
 
 
+def test_zeros_between_members_and_behind_them_are_padding(tmp_path: Path) -> None:
+    raw = MEMBERS[0] + bytes(700) + MEMBERS[1] + MEMBERS[2] + bytes(300_000)
+    found = read(tmp_path / "a.warc.gz", raw)
+    assert list(texts(found).values()) == [f"text number {n}" for n in range(3)] and rules(found) == []
+
+
 @pytest.mark.parametrize(("packing", "pack"), [(".bz2", bz2.compress), (".xz", lzma.compress)])
 def test_of_a_packing_that_is_cut_off_all_whole_records_are_read(
     tmp_path: Path, packing: str, pack: Callable[[bytes], bytes]

@@ -29,6 +29,9 @@ def pair(question: Any, answer: Any) -> dict[str, Any]:
         (json.dumps(pair("a?", "b")), 1, []),
         (json.dumps([pair("a?", "b"), pair("", "b"), pair("a", 3), "x"]), 1, ["bad_pair"] * 3),
         (json.dumps([pair("a\ud800?", "b\0")]), 1, ["surrogate"]),
+        ("\n".join(json.dumps(pair(f"{n}?", "b")) for n in range(3)), 3, []),
+        ("".join(f"```json\n{json.dumps([pair(f'{n}?', 'b')])}\n```\nAnd:\n" for n in range(2)), 2, []),
+        ("[1] Here they are:\n```json\n" + json.dumps([pair("a?", "b")]) + "\n```", 1, []),
         ("Sure! Here are the pairs:", 0, ["not_pairs"]),
         ("Sure!\n```json\n" + json.dumps([pair("a?", "```b```"), pair("c?", "d")]) + "\n```\nHave fun", 2, []),
         ("```python\n[x for x in y]\n```\n```\n" + json.dumps({"pairs": [pair("a?", "b")]}), 1, []),
@@ -52,6 +55,13 @@ def test_pairs(server: ChatServer, tmp_path: Path, content: str, pairs: int, rul
         assert document.text == f"user: {first['content']}\n\nassistant: {second['content']}"
         assert document.group == documents[0].group and document.meta["provenance"]["request"] == 1
     assert documents_table(documents).num_rows == pairs
+
+
+def test_pairs_before_a_cut_in_a_fence_behind_brackets_are_kept(server: ChatServer, tmp_path: Path) -> None:
+    server.finish = "length"
+    server.write = lambda body: "[see below]\n```json\n" + json.dumps([pair("a?", "b")])[:-1] + ', {"que'
+    outcomes = read(server, tmp_path, make="pairs", requests=1)
+    assert texts(outcomes) == ["user: a?\n\nassistant: b"] and said(outcomes) == [("cut_off", "dropped")]
 
 
 @pytest.mark.parametrize("before", ["", "Sure!\n```json\n", '{"pairs": ', "```"])

@@ -67,6 +67,7 @@ def test_each_file_s_page_of_an_address_is_a_document_and_found_by_it(tmp_path: 
     in_order = [f"{a}/z", f"{b}/z", f"{b}/z {date('3')}"]
     assert list(fates(dataset, "http://e.org/z")) == in_order
     assert list(fates(dataset, f"{a}/z")) == [f"{a}/z"]
+    assert list(fates(dataset, f"{b}/z")) == [f"{b}/z"], "and not the later page of that place"
     told = cli("trace", "web", "--doc", "http://e.org/z", "--json")
     assert [one["document"]["locator"] for one in told.json()["documents"]] == in_order
     assert "document 3 of 3" in told.out

@@ -116,13 +116,17 @@ class Ledger:
         address of a page also those that WARC files have of it.
         """
         named = [name] if _ID.fullmatch(name) else [make_doc_id(source, name) for source in self.sources]
-        named += self._at_address(name) if "://" in name else []
-        known = self.rows(
+        if "!" in name and (known := self._known(named)):  # the place of one page, and not of another that ends so
+            return known
+        return self._known([*named, *(self._at_address(name) if "://" in name else [])])
+
+    def _known(self, doc_ids: Sequence[str]) -> list[str]:
+        rows = self.rows(
             "SELECT doc_id FROM indexed WHERE doc_id IN ? UNION SELECT doc_id FROM documents WHERE doc_id IN ? "
             "UNION SELECT doc_id FROM ledger WHERE doc_id IN ?",
-            [named] * 3,
+            [doc_ids] * 3,
         )
-        return sorted(row["doc_id"] for row in known)
+        return sorted(row["doc_id"] for row in rows)
 
     def _at_address(self, url: str) -> list[str]:
         """The ids of the pages of an address: those whose locator has the file before it, or a date behind it."""

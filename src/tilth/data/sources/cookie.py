@@ -18,6 +18,7 @@ from tilth.data.sources.streams import Utf8, recoded
 
 _COOKIE = re.compile(rb"[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)")
 _BLANK = re.compile(rb"[ \t\f]*(?:#.*)?\r?\Z", re.DOTALL)
+_WITH_LINE_ENDS = re.compile(r"(utf-8|latin-1|iso-8859-1|iso-latin-1)(?:-|\Z)")
 _LOOKED_AT = 4096  # bytes: a longer line is none that declares something
 _ESCAPES = ("idna", "punycode", "raw-unicode-escape", "unicode-escape", "undefined", "utf-7")
 """Codecs of text that are no encodings of files: Python takes some of them, and what they make is not what is seen."""
@@ -46,10 +47,18 @@ def _declared(start: bytes) -> str:
     return found[1].decode("ascii") if found else ""
 
 
+def _plain_name(name: str) -> str:
+    """Names of UTF-8 and Latin-1 as Python reads them, with the kind of line ends that Emacs writes behind them."""
+    found = _WITH_LINE_ENDS.match(name[:12].lower().replace("_", "-"))
+    if not found:
+        return name
+    return "utf-8" if found[1] == "utf-8" else "iso-8859-1"
+
+
 def _encoding_of(name: str) -> str | None:
     """Python's name of the encoding; None where it is none of text, or has no letters of ASCII in their places."""
     try:
-        found = codecs.lookup(name).name
+        found = codecs.lookup(_plain_name(name)).name
         plain = b"# coding".decode(found) == "# coding"  # LookupError for what is no text: rot13, zip
     except (LookupError, ValueError):
         return None

@@ -195,7 +195,7 @@ class Sets:
         """
         sizes, starts, parts = self._sizes[pairs], self._starts[pairs], self._parts[pairs]
         # |A and B| is at most the smaller size, |A or B| at least the larger.
-        possible = sizes.min(axis=1) >= threshold * np.maximum(sizes.max(axis=1), 1)
+        possible = sizes.min(axis=1) / np.maximum(sizes.max(axis=1), 1) >= threshold
         common = np.zeros(len(pairs), np.int64)
         small = possible & (sizes.sum(axis=1) <= _SMALL) & (parts[:, 0] == parts[:, 1])
         for part in np.unique(parts[small, 0]).tolist():

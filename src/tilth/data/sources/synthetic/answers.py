@@ -30,6 +30,7 @@ _DECODER = json.JSONDecoder()
 _BEGIN = re.compile(r"\s*+(?=[\[{])")
 _FENCE = re.compile(r"```[a-zA-Z]*+\s*+(?=[\[{])")
 _LIST = re.compile(r'(?:\{\s*+"[^"\\]*+"\s*+:\s*+)?\[\s*+')
+_MOST_FENCES = 1000  # of which each that is no JSON costs a pass over what stands before it
 _COMMA = re.compile(r"\s*+,\s*+")
 
 
@@ -113,16 +114,34 @@ class _Found(NamedTuple):
 
 
 def _parsed(content: str, *, cut: bool) -> _Found:
-    """The JSON that an answer is, or that stands in a code fence in it; of one that was `cut` what is whole."""
-    starts = [found.end() for found in (_BEGIN.match(content), *_FENCE.finditer(content)) if found]
-    for start in starts:
+    """The JSON that an answer is, or that stands in code fences in it, one value after another; of one that was `cut`
+    what is whole. Lists without any pair are words in brackets where there are pairs elsewhere.
+    """
+    starts = [found.end() for found in (_BEGIN.match(content), *_FENCE.finditer(content)) if found][:_MOST_FENCES]
+    found, ends, broken = list[list[Any]](), 0, -1
+    for begins in starts:
+        if begins >= ends:
+            values, ends = _values(content, begins)
+            found += map(_items, values)
+            left = _BEGIN.match(content, ends)
+            broken = left.end() if left else broken
+    if cut and broken >= 0:
+        found.append(_whole_items(content, broken))
+    pairs = [items for items in found if any(isinstance(item, dict) for item in items)] or found[:1]
+    return _Found([item for items in pairs for item in items], cut=cut and broken >= 0)
+
+
+def _values(content: str, place: int) -> tuple[list[Any], int]:
+    """The JSON values that stand there one after another, and where what is none begins."""
+    values = list[Any]()
+    while begins := _BEGIN.match(content, place):
         try:
-            value, _ = _DECODER.raw_decode(content, start)
+            value, ends = _DECODER.raw_decode(content, begins.end())
         except (ValueError, RecursionError):
-            continue
-        if items := _items(value):
-            return _Found(items)
-    return _Found(_whole_items(content, starts[0]), cut=True) if cut and starts else _Found([])
+            break
+        values.append(value)
+        place = ends
+    return values, place
 
 
 def _items(value: Any) -> list[Any]:

@@ -317,6 +317,11 @@ class _Members:
                 self._packed_at = self._file.tell()
                 self._packed = self._file.read(_PIECE)
             if self._inflate is None:
+                begins = self._packed.lstrip(b"\0")  # zeros between members and behind them are padding
+                if self._packed and not begins:
+                    self._packed = begins
+                    continue
+                self._packed_at, self._packed = self._packed_at + len(self._packed) - len(begins), begins
                 if not self._packed:
                     return b""
                 self._member, self._out = self._packed_at, 0
