@@ -6,10 +6,10 @@
     hash_spans(values, starts, ends)  the hash that both are made of
 
 A word is a run of letters, digits and combining marks; in scripts that write no spaces (Han, kana, Thai …) every letter
-is one. Case, accents and compatibility forms do not count, nor does what stands between words: `Café,` and `cafe`
-are the same word, whether the accent is part of the letter or stands behind it, and so are `ﬁne` and `fine`. (Not so
-Korean syllables and their parts, nor a few letters of Burmese and Tibetan.) All is done with tables over code points and sums over arrays, without a
-Python object per word.
+is one. Case, accents and compatibility forms do not count, nor does what stands between words: `Café,` and `cafe` are
+the same word, whether the accent is part of the letter or stands behind it, and so are `ﬁne` and `fine`. (Not so Korean
+syllables and their parts, nor a few letters of Burmese and Tibetan.) All is done with tables over code points and sums
+over arrays, without a Python object per word.
 
 The hash of numbers v_0 … v_k is mix(Σ v_i · B^i mod 2^64), B odd: a prefix sum over the batch gives all spans at once
 (Karp and Rabin 1987), and mix is the finaliser of splitmix64 (Steele et al. 2014). The numbers of a word are its
