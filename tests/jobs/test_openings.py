@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,34 @@ def test_a_packed_document_is_read_from_its_own_beginning_or_from_the_end_before
         bears += int((batch.labels >= 0).sum())
     first = tokenizer.opening[0] if opened else tokenizer.end_of_text
     assert first in read
-    # All but the beginnings is predicted, as in windows.
+    # All but the beginnings is predicted.
     assert bears == stream.tokens - (stream.documents if opened else 0)
     assert training_sampler(recipe, dataset).samples_per_epoch > 0
+
+
+def test_a_tokenizer_that_opens_otherwise_is_another_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its words are the same, and so is their fingerprint."""
+    monkeypatch.chdir(tmp_path)
+    write_base(tmp_path / "base", "llama3")
+    opened = prepared(tmp_path, "llama3")
+    place = tmp_path / "base" / "tokenizer.json"
+    place.write_text(json.dumps({**json.loads(place.read_text()), "post_processor": None}))
+    bare = prepared(tmp_path, "llama3")
+    assert opened.tokenizer.fingerprint == bare.tokenizer.fingerprint and opened.folder != bare.folder
+    assert bare.tokenizer.opening == [] and opened.tokenizer.opening != []
+    first, other = (int(dataset.stream("train").read(0, 1)[0]) for dataset in (opened, bare))
+    assert first == opened.tokenizer.opening[0] != other
+
+
+def test_held_out_text_is_measured_without_the_tokens_that_begin_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_base(tmp_path / "base", "llama3")
+    dataset = prepared(tmp_path, "llama3")
+    stream, begin = dataset.stream("validation"), dataset.tokenizer.opening[0]
+    for packed in (False, True):
+        reading = Reading("causal_lm", CONTEXT, isolate=True, packed=packed, masking=None)
+        labels = [batch.labels for batch in held_out_pass(reading, stream, dataset.tokenizer, 4)]
+        bears = [label for some in labels for label in some[some >= 0].tolist()]
+        assert len(bears) == stream.tokens - stream.documents and begin not in bears

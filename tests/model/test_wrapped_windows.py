@@ -46,6 +46,16 @@ CONFIGS: dict[str, Any] = {
         **_SIZES, cls_token_id=2, sep_token_id=3, local_attention=9, global_attn_every_n_layers=2
     ),
 }  # fmt: skip
+TURNS = {
+    "longrope": {
+        "short_factor": [1.0] * 4,
+        "long_factor": [2.0] * 4,
+        "original_max_position_embeddings": 16,
+        "factor": 2.0,
+    },
+    "dynamic": {"factor": 4.0},
+    "linear": {"factor": 2.0},
+}
 CUTS = slice(0, 17), slice(17, LENGTH)
 
 
@@ -94,6 +104,18 @@ def test_windows_matter_and_are_as_they_were_after_it_was_tried(name: str) -> No
             if getattr(config, key, None):
                 setattr(config, key, LENGTH)
         assert (model(ids) - alone).abs().max() > 0.01 * alone.abs().max()
+
+
+@pytest.mark.parametrize("kind", TURNS)
+@torch.no_grad()
+def test_positions_that_turn_by_the_length_of_a_row_are_not_packed(kind: str) -> None:
+    """What the seven tokens of the trial, all within the shorter length, cannot show."""
+    said = {"rope_type": kind, "rope_theta": 10_000.0, **TURNS[kind]}
+    hf = from_config(transformers.LlamaConfig(**{**_GROUPED, "max_position_embeddings": 16}, rope_scaling=said)).eval()
+    config = model_of("Starcoder2ForCausalLM").config.model_copy(update={"architecture": "LlamaForCausalLM"})
+    model, ids = WrappedModel(hf, config), some_ids(1)
+    same = torch.allclose(hf(ids).logits[:, :8], hf(ids[:, :8]).logits, atol=1e-5)
+    assert same == (kind == "linear") == model.packs
 
 
 def test_a_window_that_no_row_exceeds_costs_no_second_mask() -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -159,12 +159,20 @@ class _Prefetcher:
 
 
 def evaluation_batches(
-    stream: TokenStream, context_length: int, rows: int, end_of_text: int, isolate: bool
+    stream: TokenStream,
+    context_length: int,
+    rows: int,
+    end_of_text: int,
+    isolate: bool,
+    unasked: Sequence[int] = (),
 ) -> Iterator[Batch]:
     """A full pass: every token of the stream predicted exactly once, from non-overlapping windows of `context_length`.
 
     The first window starts with end-of-text, so that the stream's first token is predicted too; the last is filled up
     with positions that bear no loss.
+
+    Args:
+        unasked: ids that are read and bear no loss: those that begin every text, and say nothing of it.
     """
     total = stream.tokens
     windows = -(-total // context_length)
@@ -173,7 +181,7 @@ def evaluation_batches(
         # Shifted by one: window w predicts the tokens w*T .. w*T+T-1, and reads the one before each.
         batch = make_batch(stream, samples * context_length - 1, context_length, samples, isolate)
         predicted = samples[:, None] * context_length + np.arange(context_length)
-        labels = np.where(predicted < total, batch.labels, IGNORE)
+        labels = np.where((predicted < total) & ~np.isin(batch.labels, unasked), batch.labels, IGNORE)
         input_ids = batch.input_ids.copy()
         if first == 0:
             input_ids[0, 0] = end_of_text

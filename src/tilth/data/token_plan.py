@@ -27,16 +27,19 @@ class GivenTokenizer:
 
     Attributes:
         folder: where it lies. What is made depends on what is in it, not on where that is.
+        opening: the ids that it puts before a text, of which the fingerprint, which is of words, says nothing.
     """
 
     folder: Path
     fingerprint: str
     special_tokens: tuple[str, ...] = ()
+    opening: tuple[int, ...] = ()
     kind = "checkpoint"
 
     def model_dump(self, **_: Any) -> dict[str, Any]:
         """What decides its ids, as plain data; called as a config's own is."""
-        return {"kind": self.kind, "fingerprint": self.fingerprint, "special_tokens": list(self.special_tokens)}
+        said = {"kind": self.kind, "fingerprint": self.fingerprint, "special_tokens": list(self.special_tokens)}
+        return {**said, "opening": list(self.opening)} if self.opening else said
 
 
 AnyTokenizer = TokenizerConfig | GivenTokenizer
@@ -61,7 +64,8 @@ def _take_tokenizer(folder: Path, given: GivenTokenizer) -> dict[str, Any]:
     if tokenizer.fingerprint != given.fingerprint:
         raise DataError(f"the tokenizer in {given.folder} changed while it was used", "type the same command again")
     tokenizer.save(folder)
-    return {"kind_of_tokenizer": given.kind, "vocab_size": tokenizer.vocab_size, "fingerprint": tokenizer.fingerprint}
+    facts = {"kind_of_tokenizer": given.kind, "vocab_size": tokenizer.vocab_size}
+    return {**facts, "fingerprint": tokenizer.fingerprint, "opening": tokenizer.opening}
 
 
 def _learn_tokenizer(
@@ -92,6 +96,8 @@ def encode_task(
     }
     arguments: dict[str, Any] = {"part": part, "source": cleaned.source, "splits": part.names}
     arguments |= {"tokenizer_folder": tokenizer.folder, "threads": threads}
+    if opening := tokenizer.facts.get("opening"):
+        identity |= {"opening": opening}
     if encoder is not None:
         identity |= {"encoder": encoder.identity}
         arguments |= {"encoder": encoder}

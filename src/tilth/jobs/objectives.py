@@ -107,7 +107,8 @@ def held_out_pass(reading: Reading, stream: TokenStream, tokenizer: Tokenizer, r
     if masker is not None:
         return masked_pass(stream, context, rows, masker, reading.isolate or reading.packed)
     if not reading.packed:
-        return evaluation_batches(stream, context, rows, tokenizer.end_of_text, reading.isolate)
+        unasked = tokenizer.document_opening if reading.objective == "causal_lm" else []
+        return evaluation_batches(stream, context, rows, tokenizer.end_of_text, reading.isolate, unasked)
     opening = reads_the_border(reading.objective, tokenizer)
     return packed_pass(pack(stream, context, PackingConfig(too_long="split"), opening=opening), rows)
 

@@ -219,7 +219,8 @@ def wished_tokenizer(recipe: Recipe, base: Base | None) -> AnyTokenizer:
     """The tokenizer that the recipe asks for: one that is learned, or the checkpoint's."""
     if base is None:
         return recipe.tokenizer
-    return GivenTokenizer(base.place.tokenizer.absolute(), base.tokenizer.fingerprint, base.special_tokens)
+    own = base.tokenizer
+    return GivenTokenizer(base.place.tokenizer.absolute(), own.fingerprint, base.special_tokens, tuple(own.opening))
 
 
 def _decided_by(recipe: Recipe, tokenizer: AnyTokenizer, encoder: ChatDocuments | None) -> str:

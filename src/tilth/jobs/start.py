@@ -78,6 +78,9 @@ def wrapped_model(place: Place, config: WrappedConfig, device: torch.device) -> 
     return model
 
 
+_QUANTISED = ("I8", "F8_E4M3", "F8_E5M2")
+
+
 def _check_theirs(place: Place, config: WrappedConfig) -> dict[str, Stored]:
     """What the files of a folder hold, against the class that its config.json names. Names can differ: transformers
     knows older ones; what is then missing it finds itself.
@@ -93,6 +96,11 @@ def _check_theirs(place: Place, config: WrappedConfig) -> dict[str, Stored]:
         f"{name} is of the type {tensor.dtype}"
         for name, tensor in stored.items()
         if name in own and own[name].is_floating_point() and tensor.dtype not in FLOATS
+    ]
+    faults += [  # under an older name, which transformers takes for the new one; masks were kept as U8 and BOOL
+        f"{name} is of the type {tensor.dtype}"
+        for name, tensor in stored.items()
+        if name not in own and tensor.dtype in _QUANTISED and len(tensor.shape) > 1
     ]
     if config.parameters > held:
         faults.append(f"they hold {held:,} numbers, and its class has {config.parameters:,}")

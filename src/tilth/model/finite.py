@@ -18,6 +18,8 @@ def is_finite(tensor: Tensor) -> bool:
     """Whether it holds no NaN and no infinity."""
     if not tensor.is_floating_point():
         return True
+    if tensor.element_size() < 2:  # of eight bits, which torch does not add up
+        tensor = tensor.to(torch.float32)
     # A sum of finite numbers may overflow: it can only clear them. To look at each takes forty times as long.
     return bool(torch.isfinite(tensor.sum())) or bool(torch.isfinite(tensor).all())
 

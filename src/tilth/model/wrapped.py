@@ -39,7 +39,7 @@ from tilth.model.wrapped_config import (
     their_config,
     together,
 )
-from tilth.model.wrapped_masks import Manner, find_manner, prepared
+from tilth.model.wrapped_masks import Manner, find_manner, prepared, turns_by_length
 
 _CLOSE = 1e-3
 
@@ -149,10 +149,12 @@ class WrappedModel(nn.Module):
 
     @property
     def packs(self) -> bool:
-        """Whether a packed row gives what its documents give alone; tried out once, on seven tokens."""
+        """Whether a packed row gives what its documents give alone; tried out once, on seven tokens. Not where how
+        positions are turned depends on the longest text that is computed with them.
+        """
         if not self._tried:
             self._tried = True
-            if self.config.takes_documents:
+            if self.config.takes_documents and not turns_by_length(self.hf.config):
                 self._manner = find_manner(self.hf, self.config.context_length, self._packed_equals_alone)
         return self._manner is not None
 

@@ -31,8 +31,8 @@ from tilth.model.families import WRAPPED_CONTEXT, read_json_config
 _LENGTHS = ("max_position_embeddings", "n_positions", "seq_length", "max_sequence_length", "max_seq_len", "n_ctx")
 _NO_LENGTH = 2048
 """Tokens that are read at once where nothing names a longest context, as of BLOOM, whose positions have no end."""
-_LONGEST_TOLD = 1_000_000
-"""A tokenizer that knows of no limit states one of 1e30."""
+_LONGEST_TOLD = 131_072
+"""A tokenizer that knows of no limit states one of 1e30, or of some other number that nobody has memory for."""
 _MOST_LAYERS = 2000
 _NEVER = ("auto_map", "attn_implementation", "_attn_implementation", "experts_implementation", "use_kernels")
 """Keys that name code to be run or fetched (kernels are code, too); the class is complete without them."""

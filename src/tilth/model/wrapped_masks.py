@@ -103,6 +103,15 @@ def _size(config: Any, name: str) -> int | None:
     return size if isinstance(size, int) and size > 0 else None
 
 
+def turns_by_length(config: Any) -> bool:
+    """Whether rotary positions are turned by the length of what is computed together (`longrope`, `dynamic`)."""
+    said = [getattr(config, name, None) for name in ("rope_parameters", "rope_scaling")]
+    each = [
+        one for whole in said if isinstance(whole, dict) for one in (whole, *whole.values()) if isinstance(one, dict)
+    ]
+    return any(one.get("rope_type", one.get("type")) in ("longrope", "dynamic") for one in each)
+
+
 def _windows(hf: nn.Module, length: int) -> Mapping[str, int] | None:
     """Those of a class's config that are shorter than a row; None where layers differ in them."""
     try:

@@ -73,8 +73,10 @@ def gather_facts(
     """
     recipe, tokenizer, trial = with_base(asked, base), dataset.tokenizer, _Trial()
     ends, whole = ends_of(recipe, base, tokenizer), bool(recipe.data.chat and recipe.data.chat.train_on == "all")
+    frame = 1 + len(tokenizer.document_opening)
     train, validation = (
-        read_split(dataset.stream(split), tokenizer.vocab_size, ends, whole=whole) for split in ("train", "validation")
+        read_split(dataset.stream(split), tokenizer.vocab_size, ends, whole=whole, frame=frame)
+        for split in ("train", "validation")
     )
     too_long = _too_long(recipe, train, dataset.tokenizer)
     model, rows = _model(trial, recipe, dataset, base)

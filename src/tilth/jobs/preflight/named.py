@@ -42,5 +42,5 @@ def _odd(train: SplitFacts) -> dict[str, Any]:
     """Numbers of documents of the split that rules are about."""
     first = np.zeros(len(train.keys), np.bool_)
     first[np.unique(train.keys, return_index=True)[1]] = True
-    odd = {"without_end": train.endless, "empty": train.lengths <= 1, "duplicates": ~first}
+    odd = {"without_end": train.endless, "empty": train.empty, "duplicates": ~first}
     return {rule: np.flatnonzero(which) for rule, which in odd.items()}

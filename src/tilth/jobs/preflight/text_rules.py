@@ -127,7 +127,7 @@ def _first(facts: Facts, rules: Iterable[str]) -> str:
 
 
 def _empty(facts: Facts) -> Iterator[Fault]:
-    nothing = int((facts.train.lengths <= 1).sum())
+    nothing = int(facts.train.empty.sum())
     if nothing:
         yield Fault(
             "empty",

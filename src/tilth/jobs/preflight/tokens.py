@@ -40,6 +40,7 @@ class SplitFacts:
         endless: whether an answer (or the text) does not end with a token that is trained and ends answers, bool [n].
         bare: answers that are nothing but the token that ends them.
         used: how often each id occurs, int64 [at least V].
+        frame: tokens of a document without text.
     """
 
     documents: int
@@ -50,6 +51,12 @@ class SplitFacts:
     endless: Bool
     bare: int
     used: Int64
+    frame: int = 1
+
+    @property
+    def empty(self) -> Bool:
+        """Which documents hold nothing, bool [n]."""
+        return self.lengths <= self.frame
 
     @property
     def read(self) -> int:
@@ -72,7 +79,13 @@ class SplitFacts:
 
 
 def read_split(
-    stream: TokenStream, vocab_size: int, ends: set[int], *, whole: bool = False, most: int = MOST_TOKENS
+    stream: TokenStream,
+    vocab_size: int,
+    ends: set[int],
+    *,
+    whole: bool = False,
+    most: int = MOST_TOKENS,
+    frame: int = 1,
 ) -> SplitFacts:
     """The facts of a split.
 
@@ -80,6 +93,7 @@ def read_split(
         ends: ids that end an answer.
         whole: every token of a document is trained, so that answers are not told apart: one trained end in it will do.
         most: tokens to read at most; shards are read whole.
+        frame: of a document without text.
     """
     tables, parts, left = _Tables(vocab_size, ends), list[_Documents](), most
     for shard in stream.shards:
@@ -92,7 +106,7 @@ def read_split(
         for name, dtype in (("lengths", np.int64), ("trained", np.int64), ("keys", np.uint64), ("endless", np.bool_))
     )
     bare = 0 if whole else sum(part.bare for part in parts)
-    return SplitFacts(stream.documents, stream.tokens, lengths, trained, keys, endless, bare, tables.used)
+    return SplitFacts(stream.documents, stream.tokens, lengths, trained, keys, endless, bare, tables.used, frame)
 
 
 class _Tables:
