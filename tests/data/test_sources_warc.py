@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import bz2
 import gzip
-import io
 import lzma
-import tarfile
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import zstandard
 
+from tests.data.test_sources_archives import make_tar, make_zip
 from tilth.core.config import parse
 from tilth.core.errors import DataError
 from tilth.data.document import Outcome
@@ -35,25 +33,7 @@ PACKED: dict[str, bytes] = {
 TEXTS = {f"http://e.org/{n}": f"text number {n}" for n in range(3)}
 
 
-def in_zip(files: dict[str, bytes]) -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
-        for name, data in files.items():
-            archive.writestr(name, data)
-    return file.getvalue()
-
-
-def in_tar(files: dict[str, bytes]) -> bytes:
-    file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode="w") as archive:
-        for name, data in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            archive.addfile(info, io.BytesIO(data))
-    return file.getvalue()
-
-
-ARCHIVES = {".zip": in_zip, ".tar": in_tar}
+ARCHIVES = {".zip": make_zip, ".tar": make_tar}
 
 
 def read(path: Path, raw: bytes, *, among_many: bool = True) -> list[Outcome]:
@@ -113,7 +93,7 @@ def test_of_a_packing_that_is_cut_off_all_whole_records_are_read(
     found = read(tmp_path / f"a.warc{packing}", raw)
     assert list(texts(found).values()) == ["text number 0"]
     assert [one.verdicts[-1].rule for one in found if one.loses] == ["damaged"]
-    inside = read(tmp_path / "w.tar", in_tar({f"a.warc{packing}": raw, "b.txt": b"words"}))
+    inside = read(tmp_path / "w.tar", make_tar({f"a.warc{packing}": raw, "b.txt": b"words"}))
     assert list(texts(inside).values()) == ["text number 0", "words"] and rules(inside)[-1] == "damaged"
 
 
@@ -126,7 +106,7 @@ def test_a_file_without_any_record_is_lost_by_name(tmp_path: Path, raw: bytes) -
     assert lost.rule == "no_record" and lost.detail.startswith("a.warc.gz: no WARC record can be read in it: ")
     with pytest.raises(DataError, match=r"a\.warc\.gz: no WARC record can be read in it"):
         read(tmp_path / "a.warc.gz", raw, among_many=False)
-    inside = read(tmp_path / "w.zip", in_zip({"a.warc.gz": raw, "b.txt": b"words"}))
+    inside = read(tmp_path / "w.zip", make_zip({"a.warc.gz": raw, "b.txt": b"words"}))
     assert list(texts(inside).values()) == ["words"] and "no_record" in rules(inside)
 
 
