@@ -89,12 +89,14 @@ def test_uneven_shares_give_what_one_process_gives(tmp_path: Path, kind: str) ->
 
 
 def assert_quiet(done: subprocess.CompletedProcess[str], code: int, *parts: str) -> None:
-    """One process told what is wrong, and no other showed more than that it left, with the same exit code."""
+    """One process told what is wrong, and no other showed more than that it left: with the same exit code, or ended by
+    torchrun's signal, which came before or after it could answer one.
+    """
     assert done.returncode == 1, "torchrun's own, whatever the processes' was"
     assert done.stderr.count("tilth: ") == 1 and all(part in done.stderr for part in parts), done.stderr
     assert not re.search("gloo|RuntimeError|DistBackendError", done.stderr), done.stderr
     codes = [int(number) for number in re.findall(r"exitcode\s*: (-?\d+)", done.stderr)]
-    assert code in codes and {*codes} <= {code, -signal.SIGTERM}, done.stderr  # torchrun may end the others first
+    assert code in codes and {*codes} <= {code, -signal.SIGTERM, 75}, done.stderr
 
 
 def test_a_fault_of_process_0_alone_ends_all_with_its_exit_code(trained: Path) -> None:
@@ -104,6 +106,28 @@ def test_a_fault_of_process_0_alone_ends_all_with_its_exit_code(trained: Path) -
     with FolderLock(trained / "runs" / "small", "the run folder"):
         done = together("train", "r.yaml", cwd=trained, sets=sets)
     assert_quiet(done, 3, f"runs/small is in use by process {os.getpid()}")
+
+
+ENDED = """
+import os, signal
+from tilth.cli import main
+from tilth.core import environment
+def ended():
+    os.kill(os.getpid(), signal.SIGTERM)
+    signal.pause()
+environment.launched = ended
+main.main()
+"""
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_of_processes_that_the_launcher_ends_the_first_alone_speaks(trained: Path, rank: int) -> None:
+    words = [sys.executable, "-c", ENDED, "train", "r.yaml"]
+    rest = {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+    done = subprocess.run(words, cwd=trained, env=environment() | rest, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 75, done.stderr
+    assert done.stderr.count("tilth: SIGTERM: what was finished is kept") == 1 - rank
+    assert "Traceback" not in done.stderr
 
 
 def test_quickstart_under_torchrun_is_told_once(tmp_path: Path) -> None:
@@ -156,7 +180,7 @@ def test_a_process_that_fails_alone_leaves_no_other_waiting(trained: Path) -> No
     assert "tilth: the planted fault\n  remedy: remove it" in done.stderr
     assert done.stderr.count("Traceback") == 1, "torchrun's own"
     codes = {int(number) for number in re.findall(r"exitcode\s*: (-?\d+)", done.stderr)}
-    assert 3 in codes and codes <= {3, 6, -signal.SIGTERM}, done.stderr
+    assert 3 in codes and codes <= {3, 6, -signal.SIGTERM, 75}, done.stderr
     if 6 in codes:
         assert "another process of this run is gone" in done.stderr
 

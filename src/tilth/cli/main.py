@@ -306,7 +306,9 @@ def main() -> None:
             tell_fault(error)
         _leave(error.exit_code)
     except _Interrupted as interrupted:
-        tell_fault(Stopped(f"{interrupted}: what was finished is kept", _GOES_ON))
+        # A launcher sends SIGTERM to the others as soon as one has failed: what ended them has been told by that one.
+        if os.environ.get("RANK", "0") == "0":
+            tell_fault(Stopped(f"{interrupted}: what was finished is kept", _GOES_ON))
         _leave(75)
     except OSError as error:
         if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
