@@ -55,6 +55,31 @@ def test_without_caches_a_freed_block_serves_the_next_of_its_size(tmp_path: Path
     assert run_script(tmp_path, "train")[0][3] == "None", "what it begins itself has its caches again"
 
 
+SMALL_ONES = """
+import ctypes, resource
+from tilth.core import allocator
+if {kept}:
+    allocator.keep_small_freed_blocks()
+library = ctypes.CDLL(None)
+library.malloc.restype, library.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+for turn in range(10):
+    places = [library.malloc(10 << 20) for _ in range(5)]
+    for place in places:
+        ctypes.memset(place, 1, 10 << 20)
+    for place in places:
+        library.free(place)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+"""
+
+
+def test_kept_blocks_are_not_cleared_anew() -> None:
+    def faults(kept: bool) -> int:
+        script = SMALL_ONES.format(kept=kept)
+        return int(subprocess.run([sys.executable, "-c", script], capture_output=True, check=True).stdout)
+
+    assert faults(kept=False) > 2 * faults(kept=True)
+
+
 def test_a_command_line_that_is_not_the_process_own_is_not_begun_anew(tmp_path: Path) -> None:
     said, number = run_script(tmp_path, "a", "notebook")
     assert (said[0], said[2]) == ("True", str(number))  # whether a block comes back is chance then

@@ -246,6 +246,42 @@ def test_ctrl_c_does_not_reach_the_server_while_it_imports(tmp_path: Path) -> No
     assert in_a_process(INTERRUPTED, tmp_path) == (0, "", "")
 
 
+ARRAYS = """
+import os, sys
+from pathlib import Path
+import numpy
+class Last:
+    def __del__(self):
+        print("taken apart", file=sys.stderr)
+last = Last()
+Path("threads").write_text(str(len(os.listdir("/proc/self/task"))))
+"""
+SERVED = """
+import os
+from multiprocessing import forkserver
+from tilth.core.executors import process_pool, warm_up
+warm_up("arrays")
+with process_pool(1) as pool:
+    assert pool.submit(os.getenv, "OPENBLAS_NUM_THREADS").result() == os.environ.get("OPENBLAS_NUM_THREADS")
+server = forkserver._forkserver._forkserver_pid
+os.close(forkserver._forkserver._forkserver_alive_fd)
+assert os.waitstatus_to_exitcode(os.waitpid(server, 0)[1]) == 0
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted there")
+@pytest.mark.parametrize("threads", [None, "2"])
+def test_the_server_of_workers_holds_no_thread_and_leaves_at_once(
+    tmp_path: Path, threads: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "arrays.py").write_text(ARRAYS)
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    if threads:  # whoever asks for them gets them
+        monkeypatch.setenv("OPENBLAS_NUM_THREADS", threads)
+    assert in_a_process(SERVED, tmp_path) == (0, "", "")
+    assert (tmp_path / "threads").read_text() == (threads or "1")
+
+
 def in_a_process(script: str, folder: Path) -> tuple[int, str, str]:
     """Exit status, output and errors of a script that finds the modules of `folder`, in a session of its own."""
     path = os.pathsep.join([str(folder), *filter(None, sys.path)])

@@ -125,6 +125,7 @@ class Processes(Executor):
             self._pool = None
 
 
+_ALGEBRA_THREADS = "OPENBLAS_NUM_THREADS"
 _CONTEXT = multiprocessing.get_context("forkserver")
 # Not fork: the parent may hold threads (Arrow, BLAS), and a forked lock never opens again. Not spawn: every worker
 # would import everything anew. The server that is forked has imported it, and holds no thread.
@@ -135,9 +136,24 @@ def warm_up(*modules: str) -> None:
 
     Called again, or when it runs already, it does nothing.
     """
-    with without_main(), undisturbed():
-        _CONTEXT.set_forkserver_preload(list(modules))
+    with without_main(), undisturbed(), _without_threads():
+        _CONTEXT.set_forkserver_preload(["tilth.core.server", *modules])
         forkserver.ensure_running()
+
+
+@contextlib.contextmanager
+def _without_threads() -> Iterator[None]:
+    """Whoever is started here gets no threads from numpy's algebra, which would wait for work that never comes, and do
+    so by turning round and round at first. Workers find the parent's environment as it was (`_start_worker`).
+    """
+    if _ALGEBRA_THREADS in os.environ:
+        yield
+        return
+    os.environ[_ALGEBRA_THREADS] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[_ALGEBRA_THREADS]
 
 
 @contextlib.contextmanager

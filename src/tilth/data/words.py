@@ -137,8 +137,8 @@ def _found(data: bytes) -> tuple[U64, I64, I64]:
     leads = np.flatnonzero(raw >= 0xC0)
     codes, sizes = _decoded(raw, leads)
     kinds, letters = _table().look_up(codes)
-    starts, ends = _borders(kind, leads, sizes, kinds)
-    kinds = kind[leads]  # accents are of the word now that they stand in, if they do
+    kinds = _filled(kind, leads, sizes, kinds)
+    starts, ends = _borders(kind, leads, sizes, kinds == _ALONE)
     hashes = _hash_ascii(data, starts, ends)
     others = np.unique(np.searchsorted(starts, leads[kinds != _GAP], side="right") - 1)
     hashes[others] = _hash_others(raw, leads, letters, starts[others], ends[others])
@@ -162,29 +162,38 @@ def _decoded(raw: U8, leads: I64) -> tuple[I64, I64]:
     return codes, sizes
 
 
-def _borders(kind: U8, leads: I64, sizes: I64, kinds: U8) -> tuple[I64, I64]:
-    """From where to where words go.
+def _filled(kind: U8, leads: I64, sizes: I64, kinds: U8) -> U8:
+    """The kinds of the characters that begin at `leads`; accents are part of the word that they stand in, if they do.
 
     Args:
-        kind: of ASCII characters; of the others it is filled in.
-        leads, sizes, kinds: of these.
+        kind: of each byte; those of ASCII characters are there, the others are filled in.
+        kinds: of these, before.
     """
     for place in range(4):
         own = sizes > place
         kind[leads[own] + place] = kinds[own]
-    if (kind == _ACCENT).any():
-        behind = np.maximum.accumulate(np.where(kind == _ACCENT, 0, np.arange(len(kind))))  # what it stands behind
-        kind[:] = np.where(kind == _ACCENT, kind[behind] == _LETTER, kind)
-    alone = kinds == _ALONE
+    accents = np.flatnonzero(kinds == _ACCENT)
+    if len(accents):
+        before = kind[leads[accents] - 1]
+        first = before != _ACCENT  # of several, one behind the other
+        kinds = kinds.copy()
+        kinds[accents] = (before[first] == _LETTER)[np.cumsum(first) - 1]
+        for place in range(4):
+            reach = accents[sizes[accents] > place]
+            kind[leads[reach] + place] = kinds[reach]
+    return kinds
+
+
+def _borders(kind: U8, leads: I64, sizes: I64, alone: npt.NDArray[np.bool_]) -> tuple[I64, I64]:
+    """From where to where words go; of the characters that begin at `leads`, some are words alone."""
     if not alone.any():
         return _runs(kind)
-    letter = kind == _LETTER
-    starts, ends = letter.copy(), np.zeros_like(letter)
-    starts[1:] &= ~letter[:-1]
-    ends[1:] = letter[:-1] & ~letter[1:]
-    starts[leads[alone]] = True
-    ends[leads[alone] + sizes[alone]] = True
-    return np.flatnonzero(starts), np.flatnonzero(ends)
+    own_starts, own_sizes = leads[alone], sizes[alone]
+    for place in range(4):
+        kind[own_starts[own_sizes > place] + place] = _GAP  # between the words of letters
+    starts, ends = _runs(kind)
+    at = np.searchsorted(starts, own_starts)
+    return np.insert(starts, at, own_starts), np.insert(ends, at, own_starts + own_sizes)
 
 
 def _hash_ascii(data: bytes, starts: I64, ends: I64) -> U64:
