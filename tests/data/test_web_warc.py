@@ -140,7 +140,7 @@ def test_a_record_shorter_than_it_says_does_not_take_the_next_with_it() -> None:
 
 def test_large_records_and_bombs_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(warc, "LARGEST_RECORD", 1 << 20)
-    monkeypatch.setattr(warc, "_BOMB_BYTES", 4 << 20)
+    monkeypatch.setattr(warc_bytes, "_BOMB_BYTES", 4 << 20)
     large = gzip.compress(
         b"WARC/1.1\r\nWARC-Target-URI: http://l/\r\nContent-Length: 2000000\r\n\r\n" + bytes(2_000_000)
     )

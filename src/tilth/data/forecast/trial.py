@@ -22,15 +22,16 @@ from typing import Any
 from tilth.core.errors import DataError
 from tilth.core.files import disk, hash_file
 from tilth.core.tasks import Done, Task
-from tilth.data import leak_plan, pipeline
+from tilth.data import dividing, leak_plan
 from tilth.data.clean_plan import clean_parts
 from tilth.data.config import DataConfig
 from tilth.data.conversations import Encoder, check_encoded
 from tilth.data.forecast.estimate import Stratum
 from tilth.data.forecast.groups import Group, Terms, counted, disk_of, drawn_groups, tokens_of
+from tilth.data.forecast.notes import of_empty_splits, of_lost_files, shown_by_samples, sources_of
 from tilth.data.forecast.reckon import Forecast, Seen, Taken, reckon
-from tilth.data.forecast.units import Found, look, not_here
-from tilth.data.sources import Input, Listing, SourceConfig, list_inputs, losses
+from tilth.data.forecast.units import Found, look
+from tilth.data.sources import Input, Listing, SourceConfig, list_inputs
 from tilth.data.tasks import collect
 from tilth.data.tasks.split import AssignedPart
 from tilth.data.token_plan import AnyTokenizer, GivenTokenizer, encode_task, tokenizer_task
@@ -59,38 +60,18 @@ def foretell(
     Raises:
         DataError: nothing can be sampled, nothing is left of the sample, or where all was sampled a split is empty.
     """
-    config = pipeline.whole_documents(config) if encoder else config
+    config = dividing.whole_documents(config) if encoder else config
     found = [look(source, base, workspace) for source in config.sources]
     groups = drawn_groups(found, terms)
     if not groups:
         reasons = "; ".join(f"{one.source.source_name}: {why}" for one in found for why in one.missing)
         raise DataError(f"nothing of these sources can be sampled: {reasons}", "run `tilth prepare` without --dry-run")
-    told, notes = _of_documents(config, workspace)
+    told, notes = shown_by_samples(config, workspace)
     trial = _Trial(told, tokenizer, encoder, shop, terms, found, groups, notes)
     if told.decontaminate.against:
         against = [list_inputs(source, base, workspace / "downloads") for source in told.decontaminate.against]
         trial.index(against)
     return trial.run()
-
-
-def _of_documents(config: DataConfig, workspace: Path) -> tuple[DataConfig, list[str]]:
-    """The same without what a sample does not show: how many documents of the whole share a line, or hold text of files
-    that are not here; and what to say of that.
-    """
-    left_out = ["lines that many documents share (data.shared_lines)"] if config.shared_lines is not None else []
-    here = []
-    for number, source in enumerate(config.decontaminate.against):
-        if not_here(source, workspace):
-            left_out.append(f"text of {source.source_name} (data.decontaminate.against.{number})")
-        else:
-            here.append(source)
-    notes = [
-        f"{what} cannot be told from a sample: documents kept, their text and tokens are given before that goes, "
-        "and its time is not counted"
-        for what in left_out
-    ]
-    decontaminate = config.decontaminate.model_copy(update={"against": here})
-    return config.model_copy(update={"shared_lines": None, "decontaminate": decontaminate}), notes
 
 
 class _Trial:
@@ -132,11 +113,11 @@ class _Trial:
         self._empty_parts()
         self.per_part = time.perf_counter() - began  # for each worker one, at the same time
         self._goes()
-        self._judge_lost()
+        self.notes += of_lost_files(self.found, self.groups)
         compared = self._compare()
         parts = self._parts(self.groups)
-        assigned = pipeline.assign_splits(self.config.split, parts, compared[-1][2], self.shop)
-        self._judge_splits(assigned)
+        assigned = dividing.assign_splits(self.config.split, parts, compared[-1][2], self.shop)
+        self.notes += of_empty_splits(self.config.split, assigned, self.found, self.groups)
         leaked = self._leaks(compared)
         left = leaked[-1][1] if leaked else assigned
         encoded = self._encode(parts, left)
@@ -147,7 +128,7 @@ class _Trial:
         by_tail = assigned.facts["by"] == "tail" and len(self.groups) > 1
         anew = by_tail or not all(unit.whole for group in self.groups for unit in group.units)
         seen = Seen(self.config, self.found, strata, compared, assigned, leaked, worse, self._learns, anew, taken)
-        return reckon(seen, self._sources(), self.notes)
+        return reckon(seen, sources_of(self.found, self.groups), self.notes)
 
     def _empty_parts(self) -> None:
         """Parts with next to nothing in them, one for each worker: the first time they start, and load what tasks need;
@@ -198,26 +179,6 @@ class _Trial:
         self.rates.append(work * busy / max(1, sum(group.covered for group in go)))
         self.groups += go
 
-    def _judge_lost(self) -> None:
-        """What preparing will say of files that cannot be used, or not whole; DataError where it will stop at them."""
-        for number, one in enumerate(self.found):
-            own = [group for group in self.groups if group.source == number and group.collected]
-            lost = [group.collected.facts["lost"] for group in own if group.collected]
-            units = {unit.item.locator for group in own for unit in group.units}
-            files = min(sum(each["files"] for each in lost), len(units))
-            first = [(said, remedy) for each in lost for said, remedy in each["first"]][:3]
-            if said := losses.judge(one.source, len(units), files, first):
-                self.notes.append(said)
-
-    def _judge_splits(self, assigned: Done) -> None:
-        """What preparing will say of an empty split, where the sample shows it."""
-        try:
-            pipeline.every_split(self.config.split, assigned)
-        except DataError as error:
-            if sum(group.covered for group in self.groups) >= sum(one.size for one in self.found):
-                raise
-            self.notes.append(f"of the sample {error.message}; {error.remedy}")
-
     def _collect_task(self, group: Group) -> Task:
         source = self.found[group.source].source
         inputs = []
@@ -241,7 +202,7 @@ class _Trial:
             documents = sum(part.digests.facts["documents"] for part in parts)
             if documents:
                 began, before = time.perf_counter(), disk_of(self.shop.workspace)
-                results.append((size, documents, pipeline.compare_parts(self.config, parts, self.shop)))
+                results.append((size, documents, dividing.compare_parts(self.config, parts, self.shop)))
                 self.clock["compare"] = time.perf_counter() - began  # of the largest in the end
                 self.of_all = disk_of(self.shop.workspace) - before
         self.groups = sizes[-1][1]
@@ -263,10 +224,10 @@ class _Trial:
         groups, compared_bytes = dict(self._sub_samples()), self.of_all
         for size, documents, found in compared:
             parts = [group.cleaned for group in groups[size] if group.cleaned is not None]
-            assigned = pipeline.assign_splits(self.config.split, parts, found, self.shop)
+            assigned = dividing.assign_splits(self.config.split, parts, found, self.shop)
             began, before = time.perf_counter(), disk_of(self.shop.workspace)
             try:
-                apart = pipeline.keep_apart(self.config, parts, assigned, None, self.shop)
+                apart = dividing.keep_apart(self.config, parts, assigned, None, self.shop)
             except DataError as error:  # so much of it that preparing would stop
                 if size == compared[-1][0]:  # of a part of the sample it says less
                     self.notes.append(f"of {documents:,} documents of the sample: {error.message}; {error.remedy}")
@@ -323,21 +284,6 @@ class _Trial:
             stratum.covered.append(group.covered)
             stratum.groups.append(counted(group, next(done) if group.cleaned is not None else None))
         return list(strata.values())
-
-    def _sources(self) -> list[dict[str, Any]]:
-        rows = []
-        for number, one in enumerate(self.found):
-            covered = sum(group.covered for group in self.groups if group.source == number)
-            rows.append(
-                {
-                    "name": one.source.source_name,
-                    "files": len(one.inputs),
-                    "bytes": one.size,
-                    "sampled_bytes": min(covered, one.size),
-                    "not_sampled": one.missing,
-                }
-            )
-        return rows
 
 
 def _collect_task(source: SourceConfig, inputs: Sequence[Input]) -> Task:
