@@ -21,7 +21,7 @@ from tilth.core.errors import DataError
 from tilth.core.files import hash_file
 from tilth.data.document import Document, Verdict
 from tilth.data.sources.inputs import Input, kind_of
-from tilth.data.sources.web import documents, warc
+from tilth.data.sources.web import documents, warc, warc_bytes
 from tilth.data.sources.web.http_message import TooLargeError, decompressed, parse_response
 from tilth.data.sources.web.warc import Broken, Record, make_record, read_records
 
