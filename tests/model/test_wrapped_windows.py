@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,7 +18,7 @@ from tilth.data.loader import Batch
 from tilth.distributed.runtime import Runtime
 from tilth.model.attention import document_mask
 from tilth.model.precision import make_scaler
-from tilth.model.wrapped import WrappedModel
+from tilth.model.wrapped import WrappedModel, load_wrapped
 from tilth.model.wrapped_config import WrappedConfig
 from tilth.model.wrapped_masks import find_manner
 from tilth.train.step import accumulate
@@ -116,6 +117,28 @@ def test_positions_that_turn_by_the_length_of_a_row_are_not_packed(kind: str) ->
     model, ids = WrappedModel(hf, config), some_ids(1)
     same = torch.allclose(hf(ids).logits[:, :8], hf(ids[:, :8]).logits, atol=1e-5)
     assert same == (kind == "linear") == model.packs
+
+
+_STATES = {"mamba_n_heads": 4, "mamba_d_state": 8, "mamba_n_groups": 1, "mamba_chunk_size": 8}
+FRESH: dict[str, Any] = {
+    "Lfm2ForCausalLM": lambda: transformers.Lfm2Config(**_GROUPED, layer_types=["conv", "full_attention"]),
+    "FalconH1ForCausalLM": lambda: transformers.FalconH1Config(**_GROUPED, **_STATES, mamba_d_ssm=32, mamba_d_head=8),
+    "BambaForCausalLM": lambda: transformers.BambaConfig(
+        **_GROUPED, **_STATES, attn_layer_indices=[1], mamba_d_head=16
+    ),
+    "MixtralForCausalLM": lambda: transformers.MixtralConfig(**_GROUPED, num_local_experts=4, sliding_window=None),
+}
+
+
+@pytest.mark.parametrize("name", FRESH)
+def test_what_carries_a_state_over_is_refused_as_freshly_drawn_too(name: str, tmp_path: Path) -> None:
+    """Where documents reach each other by a thousandth only; from a folder, whose config.json may hold infinities."""
+    hf = from_config(FRESH[name]())
+    hf.save_pretrained(tmp_path)
+    model = load_wrapped(tmp_path)
+    ids = some_ids(1)
+    torch.testing.assert_close(model.logits(model(ids)), hf.eval()(ids).logits, atol=1e-5, rtol=1e-5)
+    assert model.packs == (name == "MixtralForCausalLM")
 
 
 def test_a_window_that_no_row_exceeds_costs_no_second_mask() -> None:

@@ -176,7 +176,7 @@ def _parsed(values: dict[str, Any], place: Path) -> Any:
             f"{place}: the weights are quantized (quantization_config), and tilth trains plain ones",
             "name the checkpoint that they were made of; adapter.quantize: nf4 holds it in four bits",
         )
-    given = {key: value for key, value in values.items() if key not in {*_NEVER, "model_type"}}
+    given = {key: _with_infinities(value) for key, value in values.items() if key not in {*_NEVER, "model_type"}}
     try:
         with quiet():
             theirs = library().AutoConfig.for_model(model_type, **given)
@@ -196,6 +196,17 @@ def _parsed(values: dict[str, Any], place: Path) -> Any:
             f"{place} claims {layers!r} layers", f"no model has more than {_MOST_LAYERS}: get it again"
         )
     return theirs
+
+
+def _with_infinities(value: Any) -> Any:
+    """A value of config.json with numbers that JSON lacks, which transformers writes as {"__float__": "Infinity"}."""
+    if isinstance(value, list):
+        return [_with_infinities(one) for one in value]
+    if isinstance(value, dict):
+        if value.keys() == {"__float__"} and (number := value["__float__"]) in ("Infinity", "-Infinity", "NaN"):
+            return float(number)
+        return {key: _with_infinities(one) for key, one in value.items()}
+    return value
 
 
 def _their_values(config: WrappedConfig) -> dict[str, Any]:
