@@ -130,6 +130,6 @@ def test_within_one_folder_globs_are_those_of_fnmatch(glob: str, name: str) -> N
 
 
 def test_a_hostile_glob_takes_no_time() -> None:
-    start = time.monotonic()
+    start = time.process_time()
     assert not matches("a/" * 50 + "a" * 100, "**/" * 30 + "a*" * 30 + "b")
-    assert time.monotonic() - start < 1
+    assert time.process_time() - start < 1

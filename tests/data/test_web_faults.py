@@ -213,5 +213,5 @@ def test_a_handshake_that_trickles_is_ended() -> None:
         with pytest.raises(exchange.Fault) as caught:
             url = f"https://127.0.0.1:{listener.getsockname()[1]}/"
             exchange.exchange(url, {}, exchange.Limits(5, 0.6, 1000), allow_private=True)
-        assert caught.value.rule == "timed_out" and 0.5 < time.monotonic() - began < 3
+        assert caught.value.rule == "timed_out" and 0.5 < time.monotonic() - began < 8
         thread.join(5)
