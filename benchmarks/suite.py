@@ -60,7 +60,8 @@ def suite(settings: Settings) -> list[Bench]:
         _lora(settings, "fp32", minutes=1.5),
         _lora(settings, "bf16", minutes=1),
         _packing(settings),
-        _near_duplicates(settings),
+        _near_duplicates(settings, "near-duplicates", 40_000, minutes=13),
+        _near_duplicates(settings, "near-duplicates-120k", 100_000, minutes=32, long=True),
         _filters(settings),
         _scaling(settings),
     ]
@@ -288,8 +289,8 @@ def _packing(settings: Settings) -> Bench:
     )
 
 
-def _near_duplicates(settings: Settings) -> Bench:
-    documents = 120 if settings.quick else 40_000  # of fewer the start of a process is most of ours
+def _near_duplicates(settings: Settings, name: str, documents: int, *, minutes: float, long: bool = False) -> Bench:
+    documents = 120 if settings.quick else documents  # of few the start of a process is most of ours
     own = settings.peer_python == sys.executable
     peer = System(
         "datatrove",
@@ -301,7 +302,7 @@ def _near_duplicates(settings: Settings) -> Bench:
         remedy="name a Python that has datatrove[processing] and orjson with --peer-python",
     )
     return Bench(
-        "near-duplicates",
+        name,
         f"Near-deduplication end to end, processes from JSON Lines to the documents that stay: {documents:,} "
         "documents of 2 kB and a fifth as many planted near-duplicates, word 5-grams, 14 x 8, two tasks. Recall: of "
         "pairs at Jaccard 0.75 and more; precision: how much of what went was a near-duplicate.",
@@ -311,9 +312,10 @@ def _near_duplicates(settings: Settings) -> Bench:
             "precision": Metric("%", compared=False),
         },
         (_tilth("benchmarks.near_duplicates:suite", {"side": "tilth"}, packages=("numpy",)), peer),
-        minutes=13,
+        minutes=minutes,
         prepare="benchmarks.near_duplicates:prepare",
         options={"documents": documents},
+        long=long,
     )
 
 
