@@ -52,7 +52,8 @@ OPTIONS = {
     },
     "check": {"--fit", "--price", "--workspace", "--workers", "--set", "--json"},
     "evaluate": {
-        "--data", "--format", "--field", "--pseudo-perplexity", "--adapter", "--checkpoint", "--wrapped", "--json",
+        "--data", "--format", "--field", "--separator", "--pseudo-perplexity", "--adapter", "--checkpoint", "--wrapped",
+        "--json",
     },
     "export": {"--to", "--out", "--dtype", "--base", "--checkpoint", "--wrapped", "--push", "--private", "--json"},
     "generate": {

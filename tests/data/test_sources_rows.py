@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
 import tracemalloc
@@ -211,7 +212,14 @@ def test_csv_cells_may_be_longer_than_the_standard_library_takes(tmp_path: Path)
         ("id,body\n1,a", "a.csv:1: no column 'text'; the columns are 'id', 'body'", "name the column"),
         ("id,Text\n1,a", "a.csv:1: no column 'text'; the columns are 'id', 'Text'", "did you mean `Text`?"),
         ("prompt,completion\n1,a", "no column 'text'", "write `map: {prompt: prompt, completion: completion}`"),
-        ("id;text\n1;a", "no column 'text'; the columns are 'id;text'", "look separated by ';'"),
+        (
+            "id;text\n1;a",
+            "the columns are 'id;text'",
+            "the cells look separated by ';': write `separator: \";\"`; `max_",
+        ),
+        ('"id","x"|"text"\n', "no column 'text'", "separated by '|': write `separator: \"|\"`"),
+        ("id\ttext\n", "no column 'text'", "separated by '\\t': write `separator: \"\\t\"`"),
+        ("id;Text\n1;a", "no column 'text'", '`separator: ";"`, and then: did you mean `Text`? name the column'),
         ("text,text\n1,a", "two columns are called 'text'", "rename"),
     ],
 )
@@ -313,12 +321,37 @@ def test_a_csv_record_without_end_is_not_held_in_memory(monkeypatch: pytest.Monk
     assert peak < 4 << 20
 
 
-CELLS = st.lists(st.text(st.sampled_from('",\n\r aé'), max_size=12), min_size=1, max_size=4)
+TABLE = [["id", "ask", "text"], *([str(n), f"why; {n}", f'so, "{n}";\nand\t|{n}'] for n in range(40))]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.CSV.gz"])
+@pytest.mark.parametrize("separator", [";", "|", "\t", ",", "^"])
+def test_cells_stand_between_what_the_recipe_says(tmp_path: Path, name: str, separator: str) -> None:
+    file = io.StringIO()
+    csv.writer(file, delimiter=separator).writerows(TABLE)
+    rows = list(csv.DictReader(io.StringIO(file.getvalue(), newline=""), delimiter=separator))
+    raw = gzip.compress(file.getvalue().encode()) if name.endswith("gz") else file.getvalue().encode()
+    found = read(tmp_path, raw, name, separator=separator)
+    assert list(texts(found).values()) == [row["text"] for row in rows] == [row[2] for row in TABLE[1:]]
+    found = read(tmp_path, raw, name, separator=separator, map={"prompt": "ask", "completion": "text"})
+    assert list(texts(found).values()) == [f"user: {row['ask']}\n\nassistant: {row['text']}" for row in rows]
+    if separator == ";":
+        with pytest.raises(DataError) as caught:
+            read(tmp_path, raw, name, field="ask")
+        assert caught.value.remedy.startswith("the cells look separated by ';': write `separator: \";\"`;")
+
+
+def test_a_separator_is_for_csv_alone(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"`separator:` would do nothing: .*a\.jsonl is read as jsonl"):
+        read(tmp_path, row("x"), "a.jsonl", separator=";")
+
+
+CELLS = st.lists(st.text(st.sampled_from('",;\n\r aé'), max_size=12), min_size=1, max_size=4)
 
 
 @pytest.mark.slow
 @settings(max_examples=300)
-@given(st.lists(CELLS, min_size=1, max_size=5), st.sampled_from([",", "\t"]), st.sampled_from(["\n", "\r\n"]))
+@given(st.lists(CELLS, min_size=1, max_size=5), st.sampled_from([",", "\t", ";"]), st.sampled_from(["\n", "\r\n"]))
 def test_csv_reads_what_the_standard_library_writes(rows: list[list[str]], separator: str, end: str) -> None:
     file = io.StringIO()
     csv.writer(file, delimiter=separator, lineterminator=end, quoting=csv.QUOTE_ALL).writerows(rows)
@@ -327,10 +360,10 @@ def test_csv_reads_what_the_standard_library_writes(rows: list[list[str]], separ
 
 
 @settings(max_examples=500)
-@given(st.text(st.sampled_from('""",,\n a'), max_size=40))
-def test_csv_agrees_with_the_standard_library_on_any_text(text: str) -> None:
-    expected = list(csv.reader(io.StringIO(text, newline="")))
-    found = list(records(streams.lines([text.encode()]), b","))
+@given(st.text(st.sampled_from('""",,;;\n a'), max_size=40), st.sampled_from(",;"))
+def test_csv_agrees_with_the_standard_library_on_any_text(text: str, separator: str) -> None:
+    expected = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator))
+    found = list(records(streams.lines([text.encode()]), separator.encode()))
     if found and found[-1].open_quote:
         found.pop()  # the standard library makes a row of what is left
         expected.pop()

@@ -56,14 +56,20 @@ def test_format_and_field_can_be_said(trained: Path, cli: Cli) -> None:
     (trained / "a.log").write_text(LINE + "\n")
     (trained / "b.jsonl").write_text(json.dumps({"body": LINE}) + "\n")
     cli("evaluate", "runs/small", "--data", "a.log").expect_fault(
-        3, "suffix of a.log is not known", "--format and --field"
+        3, "suffix of a.log is not known", "--format, --field and --separator"
     )
-    said = cli("evaluate", "runs/small", "--data", "b.jsonl").expect_fault(3, "no 'text'", "--format and --field")
+    said = cli("evaluate", "runs/small", "--data", "b.jsonl").expect_fault(
+        3, "no 'text'", "--format, --field and --separator"
+    )
     assert "max_bad_rows" not in said, "no such option is there"
     read = cli("evaluate", "runs/small", "--data", "a.log", "--format", "text", "--json")
     assert evaluated(read) == len(LINE) + 2
     read = cli("evaluate", "runs/small", "--data", "b.jsonl", "--field", "body", "--json")
     assert evaluated(read) == len(LINE) + 1
+    (trained / "c.csv").write_text(f"id;body\n1;{LINE}\n")
+    words = ("evaluate", "runs/small", "--data", "c.csv", "--field", "body")
+    cli(*words).expect_fault(3, 'write `separator: ";"`; here these are --format, --field and --separator')
+    assert evaluated(cli(*words, "--separator", ";", "--json")) == len(LINE) + 1
     cli("evaluate", "runs/small", "--field", "body").expect_fault(2, "field without data", "--data FILE")
     cli("evaluate", "runs/small", "--data", "a.log", "--format", "txet").expect_fault(2, "format: 'txet'", "`text`")
 

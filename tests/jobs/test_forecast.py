@@ -190,6 +190,14 @@ def test_files_that_are_lost_are_told_before(tmp_path: Path, cli: Cli) -> None:
     cli("prepare", "r.yaml", "--dry-run", "--workers", "1", sets=SMALL).expect_fault(3, "no column 'text'", remedy)
 
 
+def test_the_beginning_of_a_csv_is_cut_as_the_recipe_says(tmp_path: Path, cli: Cli) -> None:
+    rows = "".join(f"{n};rain, sun and {n * n} more words of the field\r\n" for n in range(9000))
+    (tmp_path / "a.csv").write_text(f"id;text\r\n{rows}")
+    write_recipe(tmp_path / "r.yaml", "x", data={"sources": [{"path": "a.csv", "separator": ";"}]})
+    said = cli("prepare", "r.yaml", "--dry-run", "--sample", "100kB", "--workers", "1", "--json", sets=SMALL)
+    assert said.json()["read_documents"]["low"] <= 9000 <= said.json()["read_documents"]["high"]
+
+
 def test_the_command_shows_it_and_touches_nothing(trained: Path, cli: Cli) -> None:
     before = hashes(trained)
     said = cli("prepare", "r.yaml", "--dry-run", "--sample", "100kB", "--workers", "1", "--json", sets=SMALL)

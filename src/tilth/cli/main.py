@@ -250,6 +250,9 @@ def evaluate(
     field: Annotated[
         str | None, typer.Option(help="Which key or column of FILE holds the text.  [default: as the run's text]")
     ] = None,
+    separator: Annotated[
+        str | None, typer.Option(metavar="CHAR", help="What stands between the cells of a CSV.  [default: the run's]")
+    ] = None,
     pseudo_perplexity: Annotated[
         int | None,
         typer.Option(min=1, metavar="N", help="Of a masked model: hide N tokens, one at a time, as well."),
@@ -267,7 +270,8 @@ def evaluate(
     from tilth.cli.show import print_metrics, say_note
     from tilth.jobs.evaluate import evaluate_run
 
-    reading = {key: value for key, value in (("format", format_), ("field", field)) if value is not None}
+    asked = {"format": format_, "field": field, "separator": separator}
+    reading = {key: value for key, value in asked.items() if value is not None}
     options: Any = {"adapter": adapter, "pseudo_tokens": pseudo_perplexity, "wrapped": wrapped or None}
     metrics = evaluate_run(run, data, which(checkpoint), say=say_note, reading=reading, **options).plain()
     with results():

@@ -55,7 +55,7 @@ def evaluate_run(
 
     Args:
         run: a run folder, or one with a model in it (RUN/final, or a copy of it: `data` is needed then).
-        reading: `format` and `field` of `data`; what is not given is the recipe's where that is plain.
+        reading: `format`, `field` and `separator` of `data`; what is not given is the recipe's where that is plain.
         adapter: another one to put beside the model, or `none` (`load`).
         pseudo_tokens: measure the pseudo-perplexity of a masked language model as well, on at most so many tokens.
         wrapped: as of `load`.

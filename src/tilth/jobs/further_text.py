@@ -38,8 +38,8 @@ def encode_files(
         return _encode_files(language_model, habits, source, scratch)
     except DataError as error:
         remedy = re.sub(r"(,? or raise |[;,] )?`max_bad_rows.*", "", error.remedy)  # remedies are written for recipes
-        if re.search(r"`(format|field):", remedy):
-            remedy += "; here these are --format and --field"
+        if re.search(r"`(format|field|separator):", remedy):
+            remedy += "; here these are --format, --field and --separator"
         if remedy != error.remedy:
             raise type(error)(error.message, remedy or "mend the file, or take it out") from None
         raise

@@ -27,7 +27,7 @@ from tilth.data.sources.inputs import ROWS, kind_of
 from tilth.jobs.recipe import Recipe, make_recipe
 
 _DIGITS = "[0-9]" * 8
-_ROW_KEYS = ("field", "template", "map", "records")
+_ROW_KEYS = ("field", "template", "map", "separator", "records")
 
 
 def run_of(path: Path) -> Path | None:
@@ -146,7 +146,7 @@ def packs(recipe: Recipe) -> bool:
 
 
 def _taken(source: SourceConfig) -> dict[str, Any]:
-    """`field`, `template` or `map`, and `records`, where they are not the default."""
+    """`field`, `template` or `map`, `separator` and `records`, where they are not the default."""
     return source.model_dump(mode="json", include=set(_ROW_KEYS), exclude_defaults=True)
 
 

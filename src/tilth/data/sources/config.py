@@ -7,6 +7,7 @@ SourceConfig         one entry of `data.sources`: a path, a URL or a built-in co
 from __future__ import annotations
 
 import re
+import string
 from pathlib import Path, PurePosixPath
 from typing import ClassVar, Literal
 from urllib.parse import urlsplit
@@ -23,6 +24,8 @@ from tilth.data.sources.web.config import CommonCrawlConfig, CrawlConfig
 
 GLOB_CHARACTERS = frozenset("*?[")
 ORIGINS = ("path", "url", "builtin", "crawl", "common_crawl", "hub", "deeplake", "synthetic")
+SEPARATORS = frozenset(string.punctuation + " \t") - {'"', "'"}
+_NO_CSV = ("crawl", "common_crawl", "deeplake", "synthetic")
 
 
 class SourceConfig(Config):
@@ -66,6 +69,10 @@ class SourceConfig(Config):
     map: RowMap | None = None
     """The columns that make a conversation: `{prompt: question, completion: answer}` or `{messages: conversations}`;
     instead of `field`.
+    """
+    separator: str | None = None
+    """What stands between the cells of a CSV file, such as `";"` (Excel in much of Europe) or `"\\t"`; by default a
+    comma, and a tab in `.tsv`.
     """
     records: str | None = None
     """Where the rows stand in a JSON file that is one object, such as `data.items`."""
@@ -129,6 +136,16 @@ class SourceConfig(Config):
             template_columns(template)
         return template
 
+    @field_validator("separator")
+    @classmethod
+    def _separator_is_one(cls, separator: str | None) -> str | None:
+        if separator is not None and separator not in SEPARATORS:
+            raise ValueError(
+                f"{separator!r} cannot stand between cells | write one character that is no letter, digit, quote or "
+                'line end, in quotes: ";", "|", or "\\t" for a tab'
+            )
+        return separator
+
     @field_validator("name", "field", "records")
     @classmethod
     def _text_is_there(cls, value: str | None) -> str | None:
@@ -156,10 +173,23 @@ class SourceConfig(Config):
         if len(given) > 1:
             raise ValueError(f"{' and '.join(given)} say the same thing | keep one of them")
         of_files = [
-            key for key in (*given, "format", "records", "document") if getattr(self, key) != fields[key].default
+            key
+            for key in (*given, "format", "separator", "records", "document")
+            if getattr(self, key) != fields[key].default
         ]
         if self.builtin is not None and of_files:
             raise ValueError(f"{' and '.join(of_files)} say how files are read | builtin needs none: leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _separator_is_for_csv(self) -> SourceConfig:
+        other = next((key for key in _NO_CSV if getattr(self, key) is not None), None)
+        if other is None and self.format not in ("auto", "csv"):
+            other = f"format: {self.format}"
+        if self.separator is not None and other is not None:
+            raise ValueError(
+                f"separator {self.separator!r} is for CSV: it does nothing beside `{other}` | leave it out"
+            )
         return self
 
     def idle_keys(self, kind: str) -> list[str]:

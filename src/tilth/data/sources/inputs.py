@@ -65,6 +65,7 @@ READ_BY = {
     "field": ROWS,
     "template": ROWS,
     "map": ROWS,
+    "separator": ("csv",),
     "records": ("json",),
     "document": ("text", "markdown", "python", "code"),
     "extract": ("html", "pdf", "warc"),

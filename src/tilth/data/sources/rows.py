@@ -2,7 +2,7 @@
 
     read_jsonl(intake, pieces)       one JSON object a line
     read_json(intake, pieces)        a list of objects or texts, objects one after another, or a list inside an object
-    read_csv(intake, pieces)         comma or tab separated, with quoted cells that may hold line ends
+    read_csv(intake, pieces)         separated by `separator:`, with quoted cells that may hold line ends
 
 A row that cannot be used is dropped with its rule and its place, and the rest goes on; when too many cannot, the file
 is not what the recipe thinks, and `Tally` (tally.py) stops the run.
@@ -26,6 +26,7 @@ from tilth.data.sources.plain_json import plain_texts
 from tilth.data.sources.shapes import Shape, conversation_in, shape_of
 from tilth.data.sources.tally import Tally, like
 
+_SEPARATORS = ";\t|,"  # that exports write
 _FEW_LINES = 8  # are not worth the call of a parser
 
 
@@ -127,13 +128,13 @@ def shaped(tally: Tally, shape: Shape, row: Mapping[str, Any], locator: str, *no
 
 
 def read_csv(intake: Intake, pieces: Iterable[bytes]) -> Iterator[Outcome]:
-    """The outcomes of a CSV file (tab separated when its suffix is `.tsv`); its first record names the columns."""
-    separator = b"\t" if split_suffixes(intake.item.path.name)[0] == ".tsv" else b","
+    """The outcomes of a CSV file; its first record names the columns."""
+    separator = _separator(intake)
     pieces, alone = with_line_feeds(pieces)
     if alone:
         place = intake.item.locator
         intake.note_file(Note("line_ends", "cr", f"{place}: its lines end in carriage returns alone"))
-    rows = records(streams.lines(pieces), separator)
+    rows = records(streams.lines(pieces), separator.encode())
     header = next(rows, None)
     if header is None:
         return
@@ -167,6 +168,11 @@ def read_csv(intake: Intake, pieces: Iterable[bytes]) -> Iterator[Outcome]:
     tally.judge()
 
 
+def _separator(intake: Intake) -> str:
+    """What stands between cells: what the recipe says, or by the suffix."""
+    return intake.config.separator or ("\t" if split_suffixes(intake.item.path.name)[0] == ".tsv" else ",")
+
+
 def _judge_the_rest(tally: Tally, record: Record, rows: int) -> None:
     """Raises UnfitFileError where an open quote takes in the rest of a file, about so many rows, and these are too many
     or, in bytes, more than any row may be.
@@ -198,15 +204,27 @@ def _columns(intake: Intake, header: Record, shape: Shape) -> list[str] | Note:
         why, remedy = f"two columns are called {twice[0]!r}", "rename one of them in the file"
     elif missing:
         shown = ", ".join(map(short, columns[:20])) or "none"
-        why, remedy = f"no column {missing[0]!r}; the columns are {shown}", column_remedy(missing[0], columns)
-        if ";" in shown:
-            remedy += "; the cells look separated by ';', which must be ',' (or a tab in a .tsv)"
+        why = f"no column {missing[0]!r}; the columns are {shown}"
+        remedy = _separated_otherwise(missing, columns, _separator(intake)) or column_remedy(missing[0], columns)
     else:
         return columns
     if intake.config.max_bad_rows == 1:
         return Note("other_schema", "", f"{intake.item.locator}: {why}")
     remedy = f"{remedy}; `max_bad_rows: 1` counts such files and goes on"
     raise UnfitFileError(f"{place}: {why}", remedy, "other_schema")
+
+
+def _separated_otherwise(missing: Sequence[str], columns: Sequence[str], separator: str) -> str:
+    """What to do where something else stands between the cells of a header: more of them, or those that are missing."""
+    line = separator.join(columns)
+    cut = {other: [name.strip(' "') for name in line.split(other)] for other in _SEPARATORS if other != separator}
+    likely = max(cut, key=lambda other: (set(missing) <= set(cut[other]), len(cut[other])))
+    names = cut[likely]
+    absent = [name for name in missing if name not in names]
+    if absent and len(names) <= len(columns):
+        return ""
+    then = f", and then: {column_remedy(absent[0], names)}" if absent else ""
+    return f"the cells look separated by {likely!r}: write `separator: {json.dumps(likely)}`{then}"
 
 
 def column_remedy(missing: str, columns: Sequence[str]) -> str:
