@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from pydantic import model_validator
@@ -29,6 +31,11 @@ class Outer(Config):
     items: list[Inner] = []
     count: int | None = None
     either: str | Inner = "x"
+
+
+class Either(Config):
+    way: Literal["none", "all"] | Inner = "none"
+    inner: Inner = Inner()
 
 
 @pytest.mark.parametrize(
@@ -197,3 +204,71 @@ def test_an_item_that_a_list_does_not_have(key: str) -> None:
 def test_the_keys_of_older_yaml_are_texts(tmp_path: Path) -> None:
     (tmp_path / "r.yaml").write_text("base: &b {x: 1}\nkey: {<<: *b}\nlist: [=, <<]\n")
     assert load_yaml(tmp_path / "r.yaml") == {"base": {"x": 1}, "key": {"<<": {"x": 1}}, "list": ["=", "<<"]}
+
+
+OPEN = "a {} may be missing here or in an earlier line: what begins with {} in line {}, column {} is still open"
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "remedy"),
+    [
+        ("name: x\ndata:\n\tsources: []\n", "line 3", "indent with spaces"),
+        ('name: x\npath: "C:\\data\\me.txt"\n', "line 2", "backslash begins an escape"),
+        ('path: "C:\\Users\\me"\n', "line 1", "into single quotes"),
+        ("a: {b: [{c: d}]\ne:\n  f: 3\n", "line 2", OPEN.format("}", "{", 1, 4)),
+        ("a: 1\n\nb: [{c: d]\n", "line 3", OPEN.format("}", "{", 3, 5)),
+        ("a: [1, 2\n\nb: {c: 3}\n", "line 3", OPEN.format("]", "[", 1, 4)),
+        ("a: 'x\nb: 3\n", "line 3", OPEN.format("'", "'", 1, 4)),
+        ("a: {b: 1}}\n", "line 1", "mend that line"),
+    ],
+)
+def test_faults_of_yaml_that_people_make_most(tmp_path: Path, text: str, place: str, remedy: str) -> None:
+    (tmp_path / "r.yaml").write_text(text)
+    with pytest.raises(RecipeError, match=rf"r\.yaml, {place}, .*not YAML") as caught:
+        load_yaml(tmp_path / "r.yaml")
+    assert remedy in caught.value.remedy and caught.value.remedy.endswith("; `tilth init` writes a good example")
+
+
+@pytest.mark.parametrize("begin", [b"", codecs.BOM_UTF8])
+def test_a_recipe_in_another_encoding_is_refused_with_its_line(tmp_path: Path, begin: bytes) -> None:
+    (tmp_path / "r.yaml").write_bytes(begin + "a: ä\r\nb: 1\r\n".encode() + b"c: caf\xe9\r\n")
+    with pytest.raises(RecipeError, match=r"r\.yaml, line 3: byte 0xe9 is not UTF-8") as caught:
+        load_yaml(tmp_path / "r.yaml")
+    assert caught.value.remedy == "save the recipe as UTF-8"
+
+
+def test_a_decimal_comma_is_named(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text("inner: {name: a, rate: 0,01}\n")
+    with pytest.raises(RecipeError, match=r"inner: 1 is no key: keys are texts") as caught:
+        parse(Outer, load_yaml(tmp_path / "r.yaml"))
+    assert "inner: write a decimal point if this was one number" in caught.value.remedy
+    with pytest.raises(RecipeError) as caught:
+        parse(Outer, {"inner": {"rate": "0,01"}})
+    assert caught.value.remedy == "inner.rate: give a number with a decimal point, 0.01"
+
+
+def test_a_word_where_keys_may_stand_too_is_one_complaint() -> None:
+    with pytest.raises(RecipeError) as caught:
+        parse(Either, {"way": "off", "inner": "off"})
+    assert caught.value.message.count("'off'") == 2 and caught.value.remedy.count("give") == 2
+    assert "way: give 'none' or 'all'" in caught.value.remedy and "inner: give keys and values" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("typed", "there", "remedy"),
+    [
+        ("my-text", ["my-text.yaml", "other.yaml"], "did you mean {}/my-text.yaml?"),
+        ("my-txt.yaml", ["my-text.yaml", "zoo.yaml"], "did you mean {}/my-text.yaml?"),
+        ("r.yaml", ["one.yaml", "two.yml", "text.txt"], "the recipes there: one.yaml, two.yml"),
+        ("r.yaml", ["text.txt"], "check the path, or write one with `tilth init`"),
+        ("no/folder/r.yaml", ["one.yaml"], "check the path"),
+    ],
+)
+def test_a_recipe_that_is_missing_names_those_that_are_there(
+    tmp_path: Path, typed: str, there: list[str], remedy: str
+) -> None:
+    for name in there:
+        (tmp_path / name).touch()
+    with pytest.raises(RecipeError, match="no recipe at") as caught:
+        load_yaml(tmp_path / typed)
+    assert caught.value.remedy.startswith(remedy.format(tmp_path))

@@ -98,7 +98,7 @@ def test_a_recipe_that_is_missing_or_no_text(tmp_path: Path, cli: Cli) -> None:
     cli("train", "r.yaml").expect_fault(2, "no recipe at r.yaml", "tilth init")
     cli("train", ".").expect_fault(2, ". is a folder, not a recipe")
     (tmp_path / "r.yaml").write_bytes(b"name: caf\xe9\n")
-    cli("train", "r.yaml").expect_fault(2, "cannot read the recipe r.yaml", "UTF-8")
+    cli("train", "r.yaml").expect_fault(2, "r.yaml, line 1: byte 0xe9 is not UTF-8", "save the recipe as UTF-8")
 
 
 @pytest.mark.parametrize(
@@ -229,6 +229,28 @@ def test_a_value_that_the_shell_took_apart_is_put_together(cli: Cli, words: tupl
     assert said.code == 2 and said.err.endswith(f"\n  remedy: write {meant}\n")
     assert "remedy" not in cli("train", "--set", "train.steps=5", "r.yaml", "--wrokers", "2").err
     assert "remedy" not in cli("train", "r.yaml", "--set", "train.steps=5", "b.yaml").err
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        ("--steps 5", "--set train.steps=5"),
+        ("--learning-rate=1e-3 --workers 2", "--set train.optimizer.lr=1e-3"),
+        ("--batch_tokens", "--set train.batch_tokens=VALUE"),
+        ("train.steps=5", "--set train.steps=5"),
+        ("train.steps=5 --run a=b name=c", "--set train.steps=5 --set name=c"),
+    ],
+)
+def test_a_key_in_the_place_of_an_option_is_told_as_one(cli: Cli, words: str, meant: str) -> None:
+    said = cli("train", "r.yaml", *words.split())
+    assert said.code == 2 and said.err.endswith(f"\n  remedy: write {meant}\n")
+    assert "remedy" not in cli("chat", "runs/small", *words.split()).err, "it has no --set"
+    assert "remedy" not in cli("train", "r.yaml", "--nothing-like-it", "3").err
+
+
+def test_help_by_its_short_name(cli: Cli) -> None:
+    for words in ([], ["train"], ["export"]):
+        assert cli(*words, "-h") == cli(*words, "--help") and "--help" in cli(*words, "-h").out
 
 
 def test_a_text_in_the_place_of_a_recipe_is_told_as_one(tmp_path: Path, cli: Cli) -> None:

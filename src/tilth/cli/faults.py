@@ -46,10 +46,37 @@ def tell_misuse(fault: typer.TyperException) -> None:
     context = getattr(fault, "ctx", None)
     command = "" if context is None else context.command_path.removeprefix(context.find_root().info_name)
     remedy = f"see `{command_name()}{command} --help`"
-    if "unexpected extra argument" in fault.format_message() and (meant := _meant(sys.argv)):
+    if meant := _set_instead(fault, context, sys.argv):
         remedy = f"write {meant}"
         tell(f"  remedy: {remedy}")
     _error_object(fault.format_message(), remedy, fault.exit_code)
+
+
+def _set_instead(fault: typer.TyperException, context: Any, words: Sequence[str]) -> str:
+    """The `--set` that a command line seems to mean, of a command that takes it; "" for none."""
+    if context is None or not any("--set" in option.opts for option in context.command.params):
+        return ""
+    if option := getattr(fault, "option_name", None):
+        return _of_option(option, words)
+    if "unexpected extra argument" not in fault.format_message():
+        return ""
+    if "--set" in words:
+        return _meant(words)
+    given = [word for before, word in itertools.pairwise(words) if "=" in word and not before.startswith("-")]
+    return " ".join(f"--set {shlex.quote(word)}" for word in given if not word.startswith("-"))
+
+
+def _of_option(option: str, words: Sequence[str]) -> str:
+    """`--steps 5`, or `--steps=5`, as the `--set` of the recipe's key that is called so."""
+    from tilth.core.faults import place_of
+    from tilth.jobs.recipe import Recipe
+
+    place = place_of(Recipe, option.lstrip("-"))
+    given = list(itertools.dropwhile(lambda word: word.partition("=")[0] != option, words))
+    if not place or not given:
+        return ""
+    value = given[0].partition("=")[2] or next(iter(given[1:]), "--")
+    return f"--set {shlex.quote(f'{place}={value}')}" if not value.startswith("--") else f"--set {place}=VALUE"
 
 
 def _meant(words: Sequence[str]) -> str:

@@ -48,6 +48,7 @@ app = typer.Typer(
     cls=Commands,
     help="From raw text to a language model that you can trust.",
     no_args_is_help=True,
+    context_settings={"help_option_names": ["--help", "-h"]},
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,

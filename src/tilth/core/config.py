@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ast
 import copy
+import difflib
 import hashlib
 import inspect
 import itertools
@@ -28,7 +29,8 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from tilth.core.errors import BETWEEN_FAULTS, RecipeError
-from tilth.core.faults import dotted_path, fault, short
+from tilth.core.faults import distinct, dotted_path, fault, short
+from tilth.core.yaml_faults import yaml_remedy
 
 
 class Config(BaseModel):
@@ -135,7 +137,8 @@ def parse_yaml(text: str, place: str) -> Any:
         mark = getattr(error, "problem_mark", None)
         where = f"{place}, line {mark.line + 1}, column {mark.column + 1}" if mark else place
         problem = getattr(error, "problem", None) or str(error)
-        good = "quote it whole: --set 'key.path=VALUE'" if place.startswith("--set") else "mend that line"
+        known = yaml_remedy(error, text) if isinstance(error, yaml.MarkedYAMLError) else ""
+        good = "quote it whole: --set 'key.path=VALUE'" if place.startswith("--set") else known or "mend that line"
         raise RecipeError(
             f"{where}: this is not YAML: {problem}", f"{good}; `tilth init` writes a good example"
         ) from error
@@ -146,17 +149,32 @@ def parse_yaml(text: str, place: str) -> Any:
 _TEXTS = (".txt", ".text", ".md", ".markdown", ".rst", ".csv", ".tsv", ".jsonl", ".html", ".py")
 
 
+def _recipes_beside(path: Path) -> str:
+    """Of a recipe that is not there: the one that was meant, or those that lie in that folder."""
+    names = sorted(one.name for one in path.parent.glob("*.y*ml") if one.suffix in (".yaml", ".yml"))
+    own = [name for name in names if Path(name).stem == path.name]
+    if close := own or difflib.get_close_matches(path.name, names, n=1, cutoff=0.75):
+        return f"did you mean {path.with_name(close[0])}? else "
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return f"the recipes there: {', '.join(names[:5])}{more}; or " if names else "check the path, or "
+
+
 def load_yaml(path: Path) -> dict[str, Any]:
     """The mapping that a YAML file holds."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
-        raise RecipeError(f"no recipe at {path}", "check the path, or write one with `tilth init`") from None
+        raise RecipeError(f"no recipe at {path}", f"{_recipes_beside(path)}write one with `tilth init`") from None
     except IsADirectoryError:
         kept = path / "recipe.json"  # of a run
         named = f"name {kept}, or the recipe that this run was made by" if kept.is_file() else "name the file in it"
         raise RecipeError(f"{path} is a folder, not a recipe", named) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise RecipeError(
+            f"{path}, line {line}: byte 0x{error.object[error.start]:02x} is not UTF-8", "save the recipe as UTF-8"
+        ) from error
+    except OSError as error:
         raise RecipeError(f"cannot read the recipe {path}: {error}", "give a readable UTF-8 YAML file") from error
     of_text = "that looks like a text, not a recipe: write one with `tilth init`, and name the text under data.sources"
     try:
@@ -219,7 +237,7 @@ def parse(
         return config_class.model_validate(data)
     except ValidationError as error:
         options = [override.partition("=")[0].strip() for override in overridden]
-        faults = list(dict.fromkeys(fault(config_class, detail, options) for detail in error.errors()))
+        faults = list(dict.fromkeys(fault(config_class, detail, options) for detail in distinct(error.errors())))
         lines = BETWEEN_FAULTS.join(message for message, _ in faults)
         remedies = "; ".join(dict.fromkeys(remedy for _, remedy in faults))
         raise RecipeError(f"{place}: {lines}", remedies) from None

@@ -60,13 +60,26 @@ def fault(config_class: type[BaseModel], detail: ErrorDetails, overridden: Seque
             whole = f"{path}.{key[1]}" if path else key[1]
             at, message, source = f"{whole}: ", message[key.end() :], _source(whole, overridden)
         return f"{at}{message}{source}", f"{at}{remedy or 'change the value'}"
+    if kind == "invalid_key":
+        above = path.rpartition(".")[0]
+        place = f"{above}: " if above else ""
+        said = "write a decimal point if this was one number (0.01, not 0,01): a comma begins another key"
+        return f"{place}{short(value)} is no key: keys are texts{source}", f"{place}{said}"
     given = f"{at}{short(value)} ({_YAML_TYPES.get(type(value), type(value).__name__)}) is not valid"
     if kind not in _NEEDED:
         return f"{given}: {detail['msg']}{source}", f"{at}change the value"
     needed = _NEEDED[kind].format(**detail.get("ctx", {}))
+    if kind == "float_type" and isinstance(value, str) and re.fullmatch(r"[-+]?\d+,\d+", value):
+        needed += f" with a decimal point, {value.replace(',', '.')}"
     close = _nearest(value, re.findall(r"'([^']*)'", needed)) if kind == "literal_error" else ""
     shown = "" if kind not in ("list_type", "model_type") else _example(*_wanted(config_class, detail["loc"]), value)
     return f"{given}: it must be {needed}{source}", f"{at}{f'{close} ' if close else ''}give {needed}{shown}"
+
+
+def distinct(details: Sequence[ErrorDetails]) -> list[ErrorDetails]:
+    """Without those that ask for keys and values where words may stand as well: who wrote a word meant one of them."""
+    words = [loc[:-1] for loc in (one["loc"] for one in details) if loc and str(loc[-1]).startswith("literal[")]
+    return [one for one in details if one["type"] != "model_type" or one["loc"][:-1] not in words]
 
 
 def _wanted(config_class: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[list[Any], bool]:
@@ -202,6 +215,12 @@ def _all_paths(config_class: type[BaseModel], prefix: str = "", depth: int = 6) 
         item = "0." if typing.get_origin(field.annotation) is list else ""
         for inner in _config_classes(field.annotation):
             yield from _all_paths(inner, f"{prefix}{name}.{item}", depth - 1)
+
+
+def place_of(config_class: type[BaseModel], name: str) -> str:
+    """The dotted path of the key that a name seems to mean: of several the one that lies highest; "" for none."""
+    same = [path for path in _all_paths(config_class) if _same(name, path.rpartition(".")[2])]
+    return min(same, key=lambda path: path.count("."), default="")
 
 
 def _below(candidates: Sequence[type[BaseModel]], part: str) -> list[list[type[BaseModel]]]:
