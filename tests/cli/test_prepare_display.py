@@ -144,6 +144,8 @@ def test_long_preparation_tells_how_far_it_is_where_nothing_can_be_drawn() -> No
 
 
 def test_documents_are_counted_once_however_many_stages_they_go_through() -> None:
+    read = prepare_display._facts({"rules": {"dropped": {"read/no_field": 30, "read/bad_rows": 1}}})
+    assert read["dropped"] == 30, "the file is no further document"
     sizes = {"documents": 7, "text_bytes": 700, "rules": {"dropped": {"clean/strip": 1}}}
     stage, digests = prepare_display._facts({"stage": "strip", **sizes}), prepare_display._facts(sizes)
     assert (stage["documents"], stage["text_bytes"], stage["dropped"]) == (0, 0, 1)

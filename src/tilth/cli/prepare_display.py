@@ -123,7 +123,8 @@ def _facts(facts: dict[str, Any]) -> Counter[str]:
     once = [] if "stage" in facts else [facts]  # what a stage leaves is counted when all have run, by its digests
     for place in inner or once:
         sums.update({key: place.get(key, 0) for key in ("documents", "text_bytes", "tokens")})
-    sums["dropped"] = sum(facts.get("rules", {}).get("dropped", {}).values())
+    dropped = facts.get("rules", {}).get("dropped", {})
+    sums["dropped"] = sum(dropped.values()) - dropped.get("read/bad_rows", 0)  # said of a file whose rows are counted
     return sums
 
 

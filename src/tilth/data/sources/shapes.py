@@ -24,6 +24,7 @@ from pydantic import model_validator
 
 from tilth.core.config import Config
 from tilth.core.faults import short
+from tilth.data.sources.chatgpt import is_tree, read_tree
 from tilth.data.sources.messages import as_list, is_plain, plain, read_message, rendered
 from tilth.data.sources.notes import Note, without_surrogates
 
@@ -40,7 +41,7 @@ class RowMap(Config):
     """The column, or a template over columns, with the answer."""
     messages: str | None = None
     """The column with a list of messages, as `{role, content}` (OpenAI) or `{from, value}` (ShareGPT), or such a list
-    as JSON text.
+    as JSON text; or with ChatGPT's export of conversations (`mapping`).
     """
     system: str | None = None
     """The column, or a template over columns, with what stands before the conversation; it may be missing or empty."""
@@ -231,6 +232,8 @@ class _Messages(_Conversation):
         (column,) = self.columns
         if column not in row:
             return _missing(column, row, locator)
+        if is_tree(row[column]):
+            return read_tree(row[column], row.get("current_node"), locator)
         value = as_list(row[column])
         if value is None:
             kind = type(row[column]).__name__

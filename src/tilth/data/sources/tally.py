@@ -16,6 +16,7 @@ from typing import Any
 
 from tilth.core.faults import cut
 from tilth.data.document import Outcome
+from tilth.data.sources.chatgpt import is_tree
 from tilth.data.sources.intake import Intake, Note
 from tilth.data.sources.losses import JUDGED_FROM, UnfitFileError, too_many
 from tilth.data.sources.shapes import conversation_in
@@ -144,6 +145,9 @@ class Tally:
         have = f"the rows have {', '.join(map(cut, shown))}"
         if config.map is not None or config.template is not None:
             return f"{have}: check `{config.wanted}`, {raised}"
+        if is_tree(self._without.get("mapping")):
+            exported = "these are conversations that ChatGPT exported"
+            return f"{exported}: write `map: {{messages: mapping}}` (with train.objective: sft), {raised}"
         texts = [name for name, value in self._without.items() if isinstance(value, str)]
         longest = max(texts, key=lambda name: len(self._without[name]), default=None)
         close = like(config.field, texts)

@@ -1,0 +1,83 @@
+"""Conversations as ChatGPT exports them: a tree, with a branch for each answer that was asked for again.
+
+    is_tree(value)                 whether a value has that form
+    read_tree(tree, last, place)   the messages from the first to `last`, or the Note that says why they are none
+
+What was shown last is the conversation; the other branches are not read. Messages without a text (the root, an empty
+system prompt) and hidden ones (what the user's settings say) are no part of it. One with something else than text (an
+image, a call of a tool) makes the row unusable: left out, the answer to it would be one to nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tilth.core.faults import short
+from tilth.data.sources.messages import read_message
+from tilth.data.sources.notes import Note
+
+
+def is_tree(value: Any) -> bool:
+    """Whether all nodes say what their message and their parent is."""
+    nodes = list(value.values()) if isinstance(value, dict) else []
+    return bool(nodes) and all(isinstance(node, dict) and {"message", "parent"} <= node.keys() for node in nodes)
+
+
+def read_tree(tree: Mapping[str, Any], last: Any, place: str) -> list[dict[str, Any]] | Note:
+    """The messages from the root to the node `last`, by OpenAI's names."""
+    path = _path(tree, last)
+    if path is None:
+        return Note("not_messages", "", f"{place}: no way leads from its first message to current_node {short(last)}")
+    messages = []
+    for number, raw in enumerate(path, 1):
+        where = f"{place}: message {number}"
+        text = _text(raw, where)
+        if not text:
+            continue
+        author = raw.get("author")
+        role = author.get("role") if isinstance(author, dict) else None
+        message = text if isinstance(text, Note) else read_message({"role": role, "content": text}, where)
+        if isinstance(message, Note):
+            return message
+        messages.append(message)
+    return messages
+
+
+def _path(tree: Mapping[str, Any], last: Any) -> list[dict[str, Any]] | None:
+    """What the nodes from the root to `last` say; None where one is missing, or a circle."""
+    found: list[dict[str, Any]] = []
+    for _ in range(len(tree)):
+        node = tree.get(last) if isinstance(last, str) else None
+        if node is None:
+            return None
+        if isinstance(node["message"], dict):
+            found.append(node["message"])
+        if (last := node["parent"]) is None:
+            return found[::-1]
+    return None
+
+
+def _text(message: Mapping[str, Any], where: str) -> str | Note:
+    """What is said and shown to all; "" for nothing."""
+    beside = message.get("metadata")
+    if isinstance(beside, dict) and beside.get("is_visually_hidden_from_conversation"):
+        return ""
+    parts = _parts(message.get("content"))
+    if odd := [part for part in parts if not isinstance(part, str)]:
+        kind = type(odd[0]).__name__
+        kind = str(odd[0].get("content_type", kind))[:40] if isinstance(odd[0], dict) else kind
+        return Note("not_text", kind, f"{where} holds {kind}, not a text")
+    text, to = "\n".join(parts), message.get("recipient") or "all"
+    if text.strip() and to != "all":
+        return Note("not_text", str(to)[:40], f"{where} is a call of {short(to)}, not a text")
+    return text if text.strip() else ""
+
+
+def _parts(content: Any) -> list[Any]:
+    """What a message holds, texts and what is none, without what is empty."""
+    if not isinstance(content, dict):
+        return [content]
+    if isinstance(content.get("parts"), list):
+        return [part for part in content["parts"] if part]
+    return [content] if any(value for key, value in content.items() if key != "content_type") else []
