@@ -260,6 +260,7 @@ def test_a_word_where_keys_may_stand_too_is_one_complaint() -> None:
         ("my-text", ["my-text.yaml", "other.yaml"], "did you mean {}/my-text.yaml?"),
         ("my-txt.yaml", ["my-text.yaml", "zoo.yaml"], "did you mean {}/my-text.yaml?"),
         ("r.yaml", ["one.yaml", "two.yml", "text.txt"], "the recipes there: one.yaml, two.yml"),
+        ("d.yaml", ["r.yaml"], "the recipes there: r.yaml; or write"),
         ("r.yaml", ["text.txt"], "check the path, or write one with `tilth init`"),
         ("no/folder/r.yaml", ["one.yaml"], "check the path"),
     ],

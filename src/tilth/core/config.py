@@ -152,9 +152,9 @@ _TEXTS = (".txt", ".text", ".md", ".markdown", ".rst", ".csv", ".tsv", ".jsonl",
 def _recipes_beside(path: Path) -> str:
     """Of a recipe that is not there: the one that was meant, or those that lie in that folder."""
     names = sorted(one.name for one in path.parent.glob("*.y*ml") if one.suffix in (".yaml", ".yml"))
-    own = [name for name in names if Path(name).stem == path.name]
-    if close := own or difflib.get_close_matches(path.name, names, n=1, cutoff=0.75):
-        return f"did you mean {path.with_name(close[0])}? else "
+    stems = {Path(name).stem: name for name in names}
+    if close := difflib.get_close_matches(path.stem, stems, n=1, cutoff=0.7):
+        return f"did you mean {path.with_name(stems[close[0]])}? else "
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     return f"the recipes there: {', '.join(names[:5])}{more}; or " if names else "check the path, or "
 
