@@ -143,6 +143,15 @@ def test_a_mask_has_no_values_on_paper() -> None:
     assert attention == 2 * 2 * 4, "forward and back, two layers, four chunks of a row"
 
 
+def test_a_window_alone_is_computed_on_paper_too() -> None:
+    config = ModelConfig(preset="llama-tiny", **{**SHAPE, "context_length": 512}, sliding_window=100)
+    ids = np.zeros((1, 512), np.int64)
+    found = footprint(
+        Plan(lambda: Transformer(config), lambda: Feed.of(Batch(ids, ids, ids[:, 0]), CPU), TRAIN, "fp32", CPU)
+    )
+    assert sum(calls for kind, calls in found.micro.items() if kind.name == "attention") == 2 * 2 * 4
+
+
 def test_what_is_played_is_the_most_that_is_alive() -> None:
     large = 50 << 20
     tape = [Take(1, 10, "weights"), Take(2, 5, "activations"), Call(2, "gradients"), Give(1), Take(3, large, "loss")]
