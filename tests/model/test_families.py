@@ -14,7 +14,7 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
-from tests.model.families import LENGTH, SHAPES, difference, make, quiet, save, some_ids
+from tests.model.families import LENGTH, SHAPES, difference, from_config, make, quiet, save, some_ids
 from tilth.checkpoint.hf_weights import load_checkpoint
 from tilth.core.files import verify_manifest
 from tilth.export.hf import export_hf
@@ -63,6 +63,30 @@ def test_a_packed_row_gives_what_transformers_gives_of_its_documents(name: str, 
     packed = ours.logits(ours(ids, positions, mask))
     alone = torch.cat([theirs(ids[:, :first]).logits, theirs(ids[:, first:]).logits], dim=1)
     torch.testing.assert_close(packed, alone, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["whole", "packed", "bf16"])
+@pytest.mark.parametrize("name", ["mistral", "qwen2-window", "gemma2-plain", "gemma3"])
+def test_windows_of_long_rows_are_those_of_transformers(name: str, kind: str, tmp_path: Path) -> None:
+    """Rows that attention is computed for in chunks; gradients too."""
+    family, _, values = SHAPES[name]
+    length, border = 600, 333 if kind == "packed" else 0
+    more = {"max_position_embeddings": length, "sliding_window": 150}
+    theirs = from_config(getattr(transformers, f"{family}Config")(**{**values, **more}))
+    ours = load_checkpoint(save(theirs, tmp_path)).model.eval()
+    if kind == "bf16":
+        theirs, ours = theirs.bfloat16(), ours.bfloat16()
+    ids = some_ids(1, length)
+    positions = torch.tensor([[*range(border), *range(length - border)]])
+    mask = document_mask((torch.arange(length) >= border).long()[None]) if border else None
+    found = ours.logits(ours(ids, positions, mask))
+    alone = [theirs(some).logits for some in (ids[:, :border], ids[:, border:]) if some.numel()]
+    expected = torch.cat(alone, dim=1)
+    for logits in (found, expected):
+        torch.nn.functional.cross_entropy(logits[0].float(), ids[0]).backward()
+    gradients = ours.layers[0].self_attn.q_proj.weight.grad, theirs.model.layers[0].self_attn.q_proj.weight.grad
+    for one, other in ((found, expected), gradients):
+        assert (one - other).norm() < (0.15 if kind == "bf16" else 1e-4) * other.norm()
 
 
 @pytest.mark.parametrize("name", [name for name in SHAPES if "bert" not in name])

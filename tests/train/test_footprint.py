@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import transformers
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -17,6 +19,8 @@ from tilth.model.adapter_config import AdapterConfig
 from tilth.model.adapters import apply_adapter
 from tilth.model.config import ModelConfig
 from tilth.model.transformer import Transformer, build
+from tilth.model.wrapped import empty_model
+from tilth.model.wrapped_config import read_wrapped_config
 from tilth.train import loss
 from tilth.train.config import OptimizerConfig, TrainConfig
 from tilth.train.footprint import Footprint, Plan, footprint
@@ -141,6 +145,29 @@ def test_a_mask_has_no_values_on_paper() -> None:
     found = footprint(Plan(lambda: Transformer(config), lambda: Feed.of(apart, CPU), TRAIN, "fp32", CPU))
     attention = sum(calls for kind, calls in found.micro.items() if kind.name == "attention")
     assert attention == 2 * 2 * 4, "forward and back, two layers, four chunks of a row"
+
+
+def test_a_window_alone_is_computed_on_paper_too() -> None:
+    config = ModelConfig(preset="llama-tiny", **{**SHAPE, "context_length": 512}, sliding_window=100)
+    ids = np.zeros((1, 512), np.int64)
+    found = footprint(
+        Plan(lambda: Transformer(config), lambda: Feed.of(Batch(ids, ids, ids[:, 0]), CPU), TRAIN, "fp32", CPU)
+    )
+    assert sum(calls for kind, calls in found.micro.items() if kind.name == "attention") == 2 * 2 * 4
+
+
+def test_weights_that_are_drawn_until_they_fit_are_not_drawn_on_paper(tmp_path: Path) -> None:
+    """ModernBERT draws from a normal distribution again what lies too far out; on paper that has no end."""
+    config = transformers.ModernBertConfig(
+        vocab_size=300, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48,
+        max_position_embeddings=32, pad_token_id=0, bos_token_id=2, eos_token_id=3, cls_token_id=2, sep_token_id=3,
+    )  # fmt: skip
+    transformers.ModernBertForMaskedLM(config).save_pretrained(tmp_path)
+    read = read_wrapped_config(tmp_path)
+    ids = np.zeros((2, 32), np.int64)
+    masked = Batch(ids, ids, ids[:, 0], causal=False)
+    found = footprint(Plan(lambda: empty_model(read, CPU), lambda: Feed.of(masked, CPU), TRAIN, "fp32", CPU))
+    assert found.peaks["step"].parts["weights"] == pytest.approx(4 * read.parameters, rel=0.01)
 
 
 def test_what_is_played_is_the_most_that_is_alive() -> None:

@@ -81,7 +81,8 @@ def attend(
         scale = 1 / math.sqrt(q_BHTN.shape[-1]) if scale is None else scale
         return _plain_products(q_BHTN, k_BKSN, v_BKSN, mask, dropout, scale, softcap)
     if mask is not None and on_cpu and 2 * CHUNK < queries == keys:
-        return attend_in_chunks(q_BHTN, k_BKSN, v_BKSN, mask, scale)
+        mask_BHTS = mask[(None,) * (4 - mask.dim())]  # a window alone is the same in all rows and heads: [T, S]
+        return attend_in_chunks(q_BHTN, k_BKSN, v_BKSN, mask_BHTS, scale)
     causal = causal and mask is None and queries > 1
     grouped = q_BHTN.shape[1] != k_BKSN.shape[1]
     if grouped and mask is not None and q_BHTN.device.type == "cuda":

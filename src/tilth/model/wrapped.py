@@ -259,7 +259,24 @@ def build_wrapped(config: WrappedConfig, device: torch.device | str = "cpu") -> 
 def empty_model(config: AnyConfig, device: torch.device | str) -> AnyModel:
     """The model as far as its shapes go; what its weights hold is not said. For torch's meta device, and on paper."""
     with torch.device(device):
-        return build_wrapped(config, device) if isinstance(config, WrappedConfig) else Transformer(config)
+        if not isinstance(config, WrappedConfig):
+            return Transformer(config)
+        with _undrawn():
+            return build_wrapped(config, device)
+
+
+@contextlib.contextmanager
+def _undrawn() -> Iterator[None]:
+    """Within, new models of transformers leave their weights as they are: some draw until no number lies too far out,
+    which has no end where there are no numbers (`trunc_normal_` of ModernBERT, on paper).
+    """
+    base = library().PreTrainedModel
+    before = base.initialize_weights
+    base.initialize_weights = lambda self, *options, **more: None
+    try:
+        yield
+    finally:
+        base.initialize_weights = before
 
 
 @contextlib.contextmanager

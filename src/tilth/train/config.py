@@ -115,7 +115,9 @@ class TrainConfig(Config):
     epochs: float | None = Field(default=None, gt=0)
     """How often all training text is read, at the most; 0.5 is half of it once."""
     hours: float | None = Field(default=None, gt=0)
-    """Time that the run takes, at the most, over all its sittings; such a run cannot be repeated step by step."""
+    """Time that the run takes, at the most, over all its sittings; such a run cannot be repeated step by step. Beside
+    steps, tokens or epochs it is a limit alone: the schedule goes by these, and stops short where the clock ends the
+    run."""
     early_stopping: EarlyStopping | None = None
     """End when held-out text no longer gets better. Left out: never."""
     convergence: Convergence | None = None

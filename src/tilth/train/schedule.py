@@ -17,13 +17,13 @@ class ScheduleConfig(Config):
     """How the learning rate moves: up over the warm-up, then as `name` says, down to `final` times the peak."""
 
     name: Literal["constant", "linear", "cosine", "wsd"] = "cosine"
-    """wsd: warm-up, stable, decay (Hu et al. 2024): flat, then linear over the last `decay_share` of the run."""
+    """wsd: warm-up, stable, decay (Hu et al. 2024): flat, then linear over the last `decay_share`."""
     warmup_steps: int | None = Field(default=None, ge=0)
     """Left out: a tenth of the run, at most 100 steps; 20 steps where the clock ends the run."""
     final: float = Field(default=0.1, ge=0, le=1)
     """The last learning rate, as a share of the peak (not used by constant)."""
     decay_share: float = Field(default=0.2, gt=0, le=1)
-    """The share of the run over which wsd decays."""
+    """The share of the steps after the warm-up over which wsd decays; by the clock, of the whole time."""
 
     @model_validator(mode="after")
     def _says_something(self) -> ScheduleConfig:
