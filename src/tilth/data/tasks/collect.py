@@ -16,7 +16,7 @@ from tilth.data.sources.undecoded import Undecoded, said_of
 from tilth.data.sources.unusable import Unusable
 from tilth.data.tasks.parts import DocumentWriter, LedgerWriter
 
-VERSION = 13
+VERSION = 14
 _NAMED = 3  # files that are lost, of each task
 
 
