@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import re
+import struct
 from pathlib import Path
 
 import pytest
@@ -60,6 +62,34 @@ def test_neither_chance_nor_a_mixture_is_taken_for_it() -> None:
     assert not met(random.Random(0).randbytes(10_000)).is_windows_1252
     mixed = met((GREEK.encode() + FRENCH.encode("cp1252")) * 5)  # which recoding would spoil
     assert mixed.sensible and not mixed.is_windows_1252
+
+
+@pytest.mark.parametrize("document", ["file", "paragraph", "line"])
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("text", [FRENCH, GERMAN, SPANISH])
+def test_utf_16_without_its_mark_is_given_back_by_the_line_that_is_advised(
+    tmp_path: Path, document: str, encoding: str, text: str
+) -> None:
+    whole = "First.\n\n" + f"{text}\n\n" * 20
+    (tmp_path / "a.txt").write_bytes(whole.encode(encoding))
+    config = parse(SourceConfig, {"path": "a.txt", "document": document})
+    (item,) = list_inputs(config, tmp_path, tmp_path)
+    found = Undecoded()
+    assert list(read_rows(item, config, undecoded=found))
+    assert found.count and not found.is_windows_1252 and not found.is_no_text
+    said = note("texts", [said_of({"a.txt": found, "b.txt": met(FRENCH.encode("cp1252"))})]) or ""
+    first, second = re.findall(r"iconv -f (\S+) -t UTF-8 FILE", said)
+    assert f"a.txt looks like {first} without a byte order mark" in said and "U+FFFD, in" not in said
+    assert (tmp_path / "a.txt").read_bytes().decode(first) == whole, said
+    assert FRENCH.encode("cp1252").decode(second) == FRENCH
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_other_text_of_two_bytes_a_letter_is_not_taken_for_windows_1252(encoding: str) -> None:
+    found = met((GREEK * 20).encode(encoding))
+    assert found.sensible == found.count > 0 and found.called is None and found.is_no_text
+    numbers = struct.pack("<500i", *range(0, 50_000, 100))  # three NULs of four bytes
+    assert met(numbers).called is None
 
 
 @pytest.mark.parametrize("document", ["file", "paragraph", "line"])

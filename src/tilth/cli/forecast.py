@@ -17,6 +17,7 @@ from tilth.cli.screen import show
 from tilth.cli.show import say_note
 from tilth.cli.tables import brief_count, duration, printable, size
 from tilth.core.errors import RecipeError
+from tilth.core.words import some
 
 _Shown = Callable[[float], str]
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
 _LEAST = 100_000
+_LEFT_OUT = "  left out by "
 
 
 def parse_size(text: str) -> int:
@@ -68,13 +70,16 @@ def forecast_table(forecast: Forecast) -> Table:
     for label, estimate, shown, bold in _rows(forecast):
         values = (shown(value) for value in (estimate.value, estimate.low, estimate.high))
         table.add_row(Text(printable(label)), *values, style="bold" if bold else None)
+        rule = label.removeprefix(_LEFT_OUT)
+        if names := forecast.passed_over.get(rule):
+            table.add_row(Text(f"    {printable(some(names, round(estimate.value)))}", style="dim"))
     return table
 
 
 def _rows(forecast: Forecast) -> Iterator[tuple[str, Estimate, _Shown, bool]]:
     quantities, rules = forecast.quantities, forecast.rules
     early = {rule for rule in rules["dropped"] if rule.partition("/")[0] in ("list", "fetch", "read")}
-    yield from ((f"  left out by {rule}", rules["dropped"][rule], brief_count, False) for rule in sorted(early))
+    yield from ((f"{_LEFT_OUT}{rule}", rules["dropped"][rule], brief_count, False) for rule in sorted(early))
     yield "documents read", quantities["read_documents"], brief_count, True
     yield "text read", quantities["read_text_bytes"], size, True
     yield from ((f"  changed by {rule}", one, brief_count, False) for rule, one in rules["changed"].items())

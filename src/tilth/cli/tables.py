@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -21,7 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tilth.cli.leak_table import leak_table
-from tilth.core.words import against_forecast
+from tilth.core.words import against_forecast, some
 from tilth.core.words import plural as plural
 
 LABEL_WIDTH = 11
@@ -197,7 +198,7 @@ def dataset_table(facts: Mapping[str, Any], training: Mapping[str, int] | None =
     table = _table("documents", ("what happened", "left"), ("documents", "right"), ("text", "right"))
     early = {rule: n for rule, n in rules["dropped"].items() if _is_before_reading(rule)}
     late = {rule: n for rule, n in rules["dropped"].items() if rule not in early}
-    _add_rules(table, "left out", early)
+    _add_rules(table, "left out", early, facts.get("passed_over", {}))
     table.add_row("read", count(read["documents"]), size(read["text_bytes"]), style="bold")
     _add_rules(table, "changed", rules["changed"])
     _add_rules(table, "dropped", late)
@@ -215,9 +216,13 @@ def _is_before_reading(rule: str) -> bool:
     return rule.partition("/")[0] in ("list", "fetch", "read")
 
 
-def _add_rules(table: Table, verdict: str, rules: Mapping[str, int]) -> None:
+def _add_rules(
+    table: Table, verdict: str, rules: Mapping[str, int], named: Mapping[str, Sequence[str]] = MappingProxyType({})
+) -> None:
     for rule, documents in rules.items():
         table.add_row(Text(f"  {verdict} by {printable(rule)}"), count(documents), "")
+        if rule in named:
+            table.add_row(Text(f"    {printable(some(named[rule], documents))}", style="dim"), "", "")
 
 
 def _splits_table(facts: Mapping[str, Any], kept: int, training: Mapping[str, int]) -> Table:

@@ -2,10 +2,13 @@
 
 duration(seconds) -> "2 min 42 s"
 plural(2000, "document") -> "2,000 documents"
+some(["a", "b"], 9) -> "a, b and 7 more"
 against_forecast(was, said, "678 MB") -> "23% above the forecast of 678 MB"
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 
 def duration(seconds: float) -> str:
@@ -34,3 +37,9 @@ def against_forecast(was: float, said: float, forecast: str) -> str:
 def plural(number: int, noun: str) -> str:
     """1 document, 2,000 documents."""
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def some(names: Sequence[str], number: int) -> str:
+    """The first names of so many, and how many more there are."""
+    more = f" and {number - len(names):,} more" if number > len(names) else ""
+    return f"{', '.join(names)}{more}"

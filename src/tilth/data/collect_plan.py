@@ -19,10 +19,10 @@ def collect_tasks(config: DataConfig, listings: Sequence[Listing]) -> list[Task]
     """A task for each group of files of each source; `listings` are those of the sources."""
     tasks = []
     for source, listing in zip(config.sources, listings, strict=True):
-        skipped = listing.skipped
+        skipped, identity = listing.skipped, listing.passed_over
         for group in _groups(listing.inputs, config.shard_bytes):
-            tasks.append(_collect_task(source, group, skipped, config.shard_bytes))
-            skipped = ()
+            tasks.append(_collect_task(source, group, skipped, identity, config.shard_bytes))
+            skipped, identity = (), []
     return tasks
 
 
@@ -65,13 +65,19 @@ def _groups(inputs: Sequence[Input], group_bytes: int) -> Iterator[list[Input]]:
         yield group
 
 
-def _collect_task(source: SourceConfig, group: list[Input], skipped: Sequence[Verdict], part_bytes: int) -> Task:
+def _collect_task(
+    source: SourceConfig,
+    group: list[Input],
+    skipped: Sequence[Verdict],
+    passed_over: Sequence[tuple[str, str, str]],
+    part_bytes: int,
+) -> Task:
     arguments = {"source": source, "inputs": group, "skipped": skipped, "part_bytes": part_bytes}
     identity = {
         # Where the text comes from is in the inputs; what is done with it is in these.
         "source": source.model_dump(mode="json", exclude=set(ORIGINS) - {"builtin"} | {"sha256"}),
         "inputs": [item.identity() for item in group],
-        "skipped": [[v.doc_id, v.rule, v.detail] for v in skipped],
+        "skipped": passed_over,
         "part_bytes": part_bytes,
     }
     return Task("collect", collect.collect, arguments, identity, collect.VERSION)

@@ -40,7 +40,7 @@ from tilth.core.files import (
 )
 from tilth.core.tasks import Done, Task
 from tilth.data.flow import dropped_bytes, flow, read_by_source
-from tilth.data.naming import locators
+from tilth.data.naming import first_named, locators
 from tilth.data.shards import Shard, TokenStream
 from tilth.tokenizer import Tokenizer, load_tokenizer
 
@@ -304,6 +304,7 @@ def _facts(
         "sources": read_by_source(stages["read"]),
         "flow": flow(stages, len(encoded), sum(split["text_bytes"] for split in splits.values())),
         "rules": {verdict: dict(sorted(rules.items())) for verdict, rules in counted.items()},
+        "passed_over": first_named(done.facts.get("passed_over", {}) for done in stages["read"]),
         "dropped_bytes": dropped_bytes(stages),
         "documents": sum(split["documents"] for split in splits.values()) - divided["cut"],
         "split": {"by": divided["by"], "together": divided["together"]},

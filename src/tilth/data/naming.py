@@ -2,21 +2,24 @@
 
 locators(files, doc_ids)             of documents of a split, in its Parquet files
 first_dropped(files, rules, …)       the first documents that the rules of a ledger dropped
+passed_over(verdicts, source)        the first files that each rule of a listing left out
 told_by(detail, doc_id, sources)     the locator that the detail of a verdict begins with
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tilth.data.document import make_doc_id
+from tilth.data.document import Verdict, make_doc_id
 
+NAMED = 3
+"""Files that are named, of each rule."""
 _LEDGER = re.compile(r"(.*)-(\d+)\.parquet")
 
 
@@ -59,6 +62,25 @@ def first_dropped(
 def _in_order(files: Iterable[Path], phases: Collection[str]) -> list[tuple[str, Path]]:
     named = [(match, path) for path in files if (match := _LEDGER.fullmatch(path.name)) and match[1] in phases]
     return [(match[1], path) for match, path in sorted(named, key=lambda one: (one[0][1], int(one[0][2])))]
+
+
+def passed_over(verdicts: Iterable[Verdict], source: str) -> dict[str, list[str]]:
+    """The locators of the first files of a source that each rule of its listing left out, by stage and rule."""
+    found: dict[str, list[str]] = {}
+    for one in verdicts:
+        names = found.setdefault(f"{one.stage}/{one.rule}", []) if one.stage == "list" else None
+        if names is not None and len(names) < NAMED:
+            names.append(told_by(one.detail, one.doc_id, [source]) or one.doc_id)
+    return found
+
+
+def first_named(several: Iterable[Mapping[str, Iterable[str]]]) -> dict[str, list[str]]:
+    """What `passed_over` found in several sources, together."""
+    found: dict[str, list[str]] = {}
+    for one in several:
+        for rule, names in one.items():
+            found[rule] = [*found.get(rule, ()), *names][:NAMED]
+    return found
 
 
 def told_by(detail: str, doc_id: str, sources: Collection[str]) -> str | None:

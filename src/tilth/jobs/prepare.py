@@ -11,6 +11,7 @@ all tasks. A record says which dataset it was, what the sources held, and what e
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -29,8 +30,8 @@ from tilth.data.chats import ChatDocuments
 from tilth.data.dataset import Dataset, open_dataset
 from tilth.data.leftovers import clear_leftovers
 from tilth.data.pipeline import decided_by, prepare
-from tilth.data.sources import Listing, SourceConfig
-from tilth.data.sources.hashes import list_remembered
+from tilth.data.sources import Listing, SourceConfig, list_inputs
+from tilth.data.sources.hashes import hashing, list_remembered
 from tilth.data.sources.vanished import LastFiles
 from tilth.data.token_plan import AnyTokenizer, GivenTokenizer
 from tilth.data.workshop import Workshop
@@ -75,6 +76,8 @@ def prepare_data(
     """
     base_model = find_base(recipe)
     wish, encoder = wished_tokenizer(recipe, base_model), encoder_of(recipe, base_model)
+    if not os.path.lexists(workspace):
+        _something_there(recipe, base or Path(), workspace)
     # Under torchrun every process may come here: one does the work, the others wait and find it done.
     together = launched().world_size > 1
     watching = board.watching(workspace.absolute()) if board else contextlib.nullcontext()
@@ -133,6 +136,13 @@ def _listings(recipe: Recipe, base: Path, workspace: Path) -> tuple[list[Listing
             for sources in (recipe.data.sources, recipe.data.decontaminate.against)
         )
     return of_sources, against
+
+
+def _something_there(recipe: Recipe, base: Path, workspace: Path) -> None:
+    """DataError when nothing is at a path: a command typed in another folder leaves no workspace there."""
+    with hashing(lambda _: ""):
+        for source in (source for source in _all_sources(recipe) if source.path is not None):
+            list_inputs(source, base, workspace / "downloads")
 
 
 def _still_there(error: DataError, recipe: Recipe, workspace: Path) -> DataError:
@@ -197,13 +207,7 @@ def _still_here(recipe: Recipe, base: Path, workspace: Path) -> None:
 def _held(*listings: Iterable[Listing]) -> str:
     """The fingerprint of what sources hold, of each kind of them."""
     return fingerprint(
-        [
-            [
-                [[item.identity() for item in listing], [[v.doc_id, v.rule, v.detail] for v in listing.skipped]]
-                for listing in of_kind
-            ]
-            for of_kind in listings
-        ]
+        [[[[item.identity() for item in listing], listing.passed_over] for listing in of_kind] for of_kind in listings]
     )
 
 

@@ -16,6 +16,7 @@ from tilth.data.config import DataConfig
 from tilth.data.forecast.estimate import Estimate, Growth, Stratum, by_chance, exactly, grown, quotient, total
 from tilth.data.forecast.estimate import seen as in_sample
 from tilth.data.forecast.units import Found
+from tilth.data.naming import first_named, passed_over
 from tilth.data.tasks.leaks import HELD_OUT, STAGE
 from tilth.data.workshop import Compared
 
@@ -33,6 +34,7 @@ class Forecast:
         sources: of each its name, bytes and files, how much was sampled, and what could not be.
         quantities: documents, text_bytes and so on by name.
         rules: by verdict and rule.
+        passed_over: the first files that each rule left out before any was read.
         growth: of what does not grow in line with the text: duplicates, `exact` and `near`, and what is dropped from
             training for what is held out, by its rule.
         notes: what should be known of these figures.
@@ -42,6 +44,7 @@ class Forecast:
     workers: int
     quantities: dict[str, Estimate] = field(default_factory=dict)
     rules: dict[str, dict[str, Estimate]] = field(default_factory=dict)
+    passed_over: dict[str, list[str]] = field(default_factory=dict)
     growth: dict[str, Growth] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -55,6 +58,7 @@ class Forecast:
                 verdict: {rule: estimate.plain() for rule, estimate in rules.items()}
                 for verdict, rules in self.rules.items()
             },
+            "passed_over": self.passed_over,
             "duplicates": {name: growth.plain() for name, growth in self.growth.items()},
             "notes": self.notes,
         }
@@ -119,6 +123,7 @@ def reckon(seen: Seen, sources: list[dict[str, Any]], notes: list[str]) -> Forec
         forecast.rules[verdict] = {rule: total(strata, f"{verdict}:{rule}", counts=True) for rule in rules}
     skipped = (verdict for one in seen.found for verdict in one.skipped if verdict.verdict == "dropped")
     known = Counter(f"{verdict.stage}/{verdict.rule}" for verdict in skipped)
+    forecast.passed_over = first_named(passed_over(one.skipped, one.source.source_name) for one in seen.found)
     known["read/empty"] += sum(one.empty for one in seen.found)
     for rule, n in known.items():
         if n:

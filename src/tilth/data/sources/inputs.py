@@ -10,6 +10,7 @@ from typing import Literal
 
 from tilth.data.document import Verdict
 from tilth.data.sources.languages import LANGUAGES
+from tilth.data.sources.own import RULE as OWN_FILES
 
 Kind = Literal[
     "text",
@@ -129,6 +130,13 @@ class Listing:
     skipped: tuple[Verdict, ...] = ()
     notes: tuple[str, ...] = ()
     lost: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def passed_over(self) -> list[tuple[str, str, str]]:
+        """Of what is skipped all that belongs to the source: what tilth wrote among its files comes and goes with
+        commands, and nothing is done again for it.
+        """
+        return [(v.doc_id, v.rule, v.detail) for v in self.skipped if v.rule != OWN_FILES]
 
     def __iter__(self) -> Iterator[Input]:
         return iter(self.inputs)

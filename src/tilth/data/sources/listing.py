@@ -12,6 +12,7 @@
         synthetic          what a model was asked for: see synthetic/
 
 What is skipped comes back as verdicts of the stage `list`, so that the ledger can answer "why is this file not in?".
+What tilth itself wrote below a folder is among it: see own.py.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from tilth.data.sources import python_docs
 from tilth.data.sources.config import GLOB_CHARACTERS, SourceConfig
 from tilth.data.sources.hashes import file_hash, hash_large
 from tilth.data.sources.inputs import ARCHIVES, KNOWN_SUFFIXES, Input, Kind, Listing, kind_of
+from tilth.data.sources.own import RULE as OWN_FILES
+from tilth.data.sources.own import OwnFiles
 from tilth.data.sources.python_questions import list_questions
 
 
@@ -38,7 +41,7 @@ def list_inputs(config: SourceConfig, base: Path, downloads: Path) -> Listing:
     Args:
         config: the recipe's entry.
         base: the folder that relative paths start from (the recipe's).
-        downloads: the folder for files that come from a `url`.
+        downloads: the folder for files that come from a `url`, in the workspace.
 
     Raises:
         DataError: nothing is there, nothing can be read, no suffix is known, or the download is not what it should be.
@@ -68,7 +71,7 @@ def list_inputs(config: SourceConfig, base: Path, downloads: Path) -> Listing:
     assert config.path is not None  # the config has exactly one of them
     path = base / Path(config.path).expanduser()
     if path.is_dir():
-        return _from_folder(config, path)
+        return _from_folder(config, path, OwnFiles(path, downloads.parent))
     if path.exists() and not path.is_file():
         raise DataError(
             f"source {config.source_name}: {path} is a pipe, a socket or a device",
@@ -77,7 +80,7 @@ def list_inputs(config: SourceConfig, base: Path, downloads: Path) -> Listing:
     if path.exists():
         return Listing((_input(config, path, config.path_prefix or path.name, explicit=True),))
     if GLOB_CHARACTERS & set(config.path):
-        return _from_glob(config, base, Path(config.path).expanduser())
+        return _from_glob(config, base, Path(config.path).expanduser(), downloads.parent)
     raise DataError(
         f"source {config.source_name}: there is nothing at {path}",
         f"check `path: {config.path}`; relative paths start from {base.absolute()}",
@@ -93,14 +96,14 @@ def _from_url(config: SourceConfig, url: str, downloads: Path) -> Input:
     return _input(config, path, url, explicit=True)
 
 
-def _from_folder(config: SourceConfig, folder: Path) -> Listing:
+def _from_folder(config: SourceConfig, folder: Path, own: OwnFiles) -> Listing:
     skipped: list[Verdict] = []
     prefix = config.path_prefix
 
     def skip(path: Path, rule: str, detail: str) -> None:
         skipped.append(_skip(config, _locator(prefix, path, folder), rule, detail))
 
-    place = {path: _locator(prefix, path, folder) for path in _walk(folder, skip)}
+    place = {path: _locator(prefix, path, folder) for path in _walk(folder, own, skip)}
     taken = []
     for path in sorted(place, key=lambda path: place[path]):
         kind = kind_of(path.name)
@@ -115,46 +118,61 @@ def _from_folder(config: SourceConfig, folder: Path) -> Listing:
     return Listing(_inputs(config, taken, place), tuple(sorted(skipped, key=lambda verdict: verdict.detail)))
 
 
-def _walk(folder: Path, skip: Callable[[Path, str, str], None]) -> Iterator[Path]:
+def _walk(folder: Path, own: OwnFiles, skip: Callable[[Path, str, str], None]) -> Iterator[Path]:
     """The regular files under a folder, in no promised order; what is passed over goes to `skip`."""
 
     def refuse(error: OSError) -> None:
         raise DataError(f"cannot read the folder {error.filename}: {error.strerror}", "give yourself the right to read")
 
-    root = folder.resolve()
+    root, ours = folder.resolve(), dict[Path, str]()
     for place, names, files in os.walk(folder, onerror=refuse):
         here = Path(place)
-        for name in list(names):
-            linked = (here / name).is_symlink()
-            if linked or name.startswith("."):
-                rule = "linked_folder" if linked else "hidden"  # a link can lead out, or round in a ring
-                skip(here / name, rule, "a link to a folder" if linked else "a hidden folder")
-                names.remove(name)
-        for name in files:
-            path = here / name
-            if name.startswith("."):
-                skip(path, "hidden", "a hidden file")
-            elif path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(root):  # never raises, on a ring
-                skip(path, "leaves_folder", "a link that leads out of the folder")
-            elif not path.is_file():
-                skip(path, "no_file", "a broken link, a socket or a device")
+        for path in [here / name for name in names]:
+            linked = path.is_symlink()  # it can lead out, or round in a ring
+            if belongs := None if linked else own.of_folder(path):
+                ours |= [belongs]
+            elif linked or path.name.startswith("."):
+                skip(path, *(("linked_folder", "a link to a folder") if linked else ("hidden", "a hidden folder")))
+            else:
+                continue
+            names.remove(path.name)
+        for path in [here / name for name in files]:
+            if belongs := own.of_file(path):
+                ours |= [belongs]
+            elif passed := _passed_over(path, root):
+                skip(path, *passed)
             else:
                 yield path
+    for path, what in ours.items():
+        skip(path, OWN_FILES, what)
 
 
-def _from_glob(config: SourceConfig, base: Path, pattern: Path) -> Listing:
+def _passed_over(path: Path, root: Path) -> tuple[str, str] | None:
+    """Rule and reason for a file of a folder that is not read, whatever its suffix."""
+    if path.name.startswith("."):
+        return "hidden", "a hidden file"
+    if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(root):  # never raises, on a ring
+        return "leaves_folder", "a link that leads out of the folder"
+    return None if path.is_file() else ("no_file", "a broken link, a socket or a device")
+
+
+def _from_glob(config: SourceConfig, base: Path, pattern: Path, workspace: Path) -> Listing:
     root = base / _fixed_part(pattern)
+    own = OwnFiles(root, workspace)
     visible, everything = _matches(base, pattern, hidden=False), _matches(base, pattern, hidden=True)
     prefix = config.path_prefix and _fixed_part(Path(config.path_prefix)).as_posix()
     place = {path: _posix(PurePosixPath(prefix, path.relative_to(root).as_posix())) for path in everything}
-    taken, skipped = [], []
+    taken, skipped, ours = [], [], dict[Path, str]()
     for path in sorted((path for path in everything if path.is_file()), key=lambda path: place[path]):
-        if path not in visible:
+        if belongs := own.of_file(path):
+            ours |= [belongs]
+        elif path not in visible:
             skipped.append(_skip(config, place[path], "hidden", "a hidden file, or in a hidden folder"))
         elif config.format == "auto" and kind_of(path.name) is None:
             skipped.append(_skip(config, place[path], "unknown_suffix", f"its suffix is {path.suffix or 'missing'}"))
         else:
             taken.append(path)
+    skipped += [_skip(config, _locator(prefix, path, root), OWN_FILES, what) for path, what in ours.items()]
     if not taken:
         raise _nothing_in(config, f"the glob {base / pattern} matches no file that can be read", skipped)
     return Listing(_inputs(config, taken, place), tuple(skipped))

@@ -11,6 +11,7 @@ import pyarrow as pa
 from tilth.core import progress
 from tilth.data.document import Document, Rows, Verdict
 from tilth.data.extract import Extractors
+from tilth.data.naming import passed_over
 from tilth.data.sources import Input, SourceConfig, read_rows
 from tilth.data.sources.undecoded import Undecoded, said_of
 from tilth.data.sources.unusable import Unusable
@@ -28,7 +29,8 @@ def collect(
     Returns:
         `parts` [{file, documents, text_bytes}], `rules`, `lost` {files, first}: how many files were not used to their
         end, and of the first few what is wrong and the remedy; `undecoded` {files, bytes, first}: the same of those
-        that are not UTF-8; `unusable` {files, rows, first}: of those with bad rows.
+        that are not UTF-8; `unusable` {files, rows, first}: of those with bad rows; `passed_over`: the first that each
+        rule left out before any was read.
     """
     parts, lost = _Parts(folder, part_bytes), dict[str, tuple[str, str]]()
     undecoded, unusable = dict[str, Undecoded](), Unusable()
@@ -58,6 +60,7 @@ def collect(
         "lost": {"files": len(lost), "first": first},
         "undecoded": said_of(undecoded),
         "unusable": unusable.plain(),
+        "passed_over": passed_over(skipped, source.source_name),
     }
 
 

@@ -95,6 +95,7 @@ def gather_facts(
         validation,
         too_long,
         unusable,
+        _passed_over(dataset),
         dataset.facts["splits"]["train"]["unknown_characters"],
         spelled_facts(dataset, tokenizer),
         leak_facts(recipe, dataset, train, validation, thorough=thorough),
@@ -150,3 +151,10 @@ def _unusable(dataset: Dataset) -> dict[str, int]:
     """Rows that could not be read or encoded, by stage and rule."""
     dropped = dataset.facts["rules"]["dropped"]
     return {rule: n for rule, n in dropped.items() if rule.startswith(("read/", "encode/"))}
+
+
+def _passed_over(dataset: Dataset) -> dict[str, tuple[int, list[str]]]:
+    """Files that were left out before any was read, by stage and rule."""
+    named = dataset.facts.get("passed_over", {})  # datasets of before name none
+    dropped = dataset.facts["rules"]["dropped"]
+    return {rule: (n, named.get(rule, [])) for rule, n in dropped.items() if rule.startswith("list/")}

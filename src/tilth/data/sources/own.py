@@ -1,0 +1,108 @@
+"""What tilth itself wrote, where it lies among the texts of a source: it is no text, and changes with every command.
+
+    own = OwnFiles(root, workspace)
+    own.of_folder(path)  own.of_file(path)     the place that it belongs to and what that is; None: it is the user's
+
+A workspace, a run folder and a recipe are known by what is in them, never by what they are called: a folder `work` that
+holds texts is read, and so are texts that lie in a workspace beside what tilth keeps there. Who names such a folder as
+the source, or one in it, means it: only what lies below the folder that was named is looked at.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from tilth.core.config import parse_yaml
+from tilth.core.errors import RecipeError
+from tilth.core.progress import FOLDER as PROGRESS
+
+RULE = "own_files"
+"""Of the verdicts on it. They do not decide what a source holds: that is the same before and after a run."""
+WORKSPACE = "a workspace of tilth: what is kept in it is no text"
+RUN = "a run folder of tilth"
+RECIPE = "a recipe of tilth"
+Own = tuple[Path, str]
+_KEPT = frozenset({"tasks", "datasets", "prepared", "listings", "downloads", "forecast", PROGRESS, ".lock"})
+_MADE = {
+    "tasks": re.compile(r"[a-z_]+-[0-9a-f]{20}"),
+    "datasets": re.compile(r".+-[0-9a-f]{12}"),
+    "prepared": re.compile(r".+-[0-9a-f]{20}\.json"),
+    "listings": re.compile(r"[0-9a-f]{32}\.json"),
+}
+_LARGEST_RECIPE = 64 << 10
+_RECIPES = (".yaml", ".yml", "recipe.json")
+"""How names of recipes end. Not any `.json`: there may be millions of them, and each would be read."""
+_MENTIONED = (b"name", b"data", b"sources", b"train")
+
+
+class OwnFiles:
+    """Tells what tilth wrote from texts, below one folder.
+
+    Args:
+        root: the folder; itself it is read whatever it is.
+        workspace: the one in use, in which there may be nothing yet that tells what it is.
+    """
+
+    def __init__(self, root: Path, workspace: Path) -> None:
+        self._root, self._workspace = root, workspace.resolve()
+        self._folders: dict[Path, Own | None] = {}
+        self._workspaces: dict[Path, bool] = {}
+
+    def of_folder(self, folder: Path) -> Own | None:
+        """The workspace or run folder that a folder belongs to, or is."""
+        if folder == self._root:
+            return None
+        if folder not in self._folders:
+            self._folders[folder] = self._inside(folder) or ((folder, RUN) if _is_run(folder) else None)
+        return self._folders[folder]
+
+    def of_file(self, file: Path) -> Own | None:
+        """The workspace or run folder that a file belongs to; or the file, if it is a recipe."""
+        return self._inside(file) or ((file, RECIPE) if file.name.endswith(_RECIPES) and _is_recipe(file) else None)
+
+    def _inside(self, path: Path) -> Own | None:
+        if own := self.of_folder(path.parent):
+            return own
+        return (path.parent, WORKSPACE) if path.name in _KEPT and self._is_workspace(path.parent) else None
+
+    def _is_workspace(self, folder: Path) -> bool:
+        if folder not in self._workspaces:
+            marks = (folder / ".lock").is_file() + sum(_made_in(folder / name, _MADE[name]) for name in _MADE)
+            self._workspaces[folder] = folder.resolve() == self._workspace or marks >= 2
+        return self._workspaces[folder]
+
+
+def _made_in(folder: Path, called: re.Pattern[str]) -> bool:
+    """Whether something lies in a folder that is called as only tilth calls its results."""
+    try:
+        with os.scandir(folder) as entries:
+            return any(called.fullmatch(entry.name) for entry in entries)
+    except OSError:
+        return False
+
+
+def _is_run(folder: Path) -> bool:
+    beside = any((folder / name).exists() for name in ("data.json", ".lock"))
+    return beside and _is_recipe(folder / "recipe.json")
+
+
+def _is_recipe(file: Path) -> bool:
+    """Whether a file holds what every recipe has. What is no recipe is hardly ever read to its end for it."""
+    try:
+        if not file.is_file() or file.stat().st_size > _LARGEST_RECIPE:
+            return False
+        raw = file.read_bytes()
+        said: Any = _parsed(raw, file) if all(word in raw for word in _MENTIONED) else None
+    except (OSError, ValueError, RecursionError, RecipeError):
+        return False
+    data = said.get("data") if isinstance(said, dict) and said.keys() >= {"name", "data", "train"} else None
+    return isinstance(data, dict) and "sources" in data
+
+
+def _parsed(raw: bytes, file: Path) -> Any:
+    text = raw.decode("utf-8-sig")
+    return json.loads(text) if file.suffix == ".json" else parse_yaml(text, str(file))
