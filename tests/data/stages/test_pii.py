@@ -81,7 +81,7 @@ NEGATIVES = [
     "user@example.com", "me@mail.example.org", "x@localhost.localdomain.test", "git@github.com:owner/name",
     "@decorator", "x@self.weight", "a @ b.com", "@b.com", "a@b", "numpy@1.26.4", "a..b@host.com", "name.@host.com",
     "patch@module.py", "wikitext @-@ hyphens", "a@b.com-", "a@b.c0m", "user@host.invalid",
-    "joe'@host.com", "'@host.com", "a@größe", "x@×y.de", "a@b.T", "D@L.conjugate().T", "x@layer.weight",
+    "joe'@host.com", "'@host.com", "a@größe", "x@×y.de", "a@b.T", "x@self.top", "D@L.conjugate().T", "x@layer.weight",
     "q@keys.mean(0)", "grad@self.kernels", "hidden@states.transposed()", "user@host:path", "user@server.cluster:/srv",
     "getty@tty1.service", "logo@icon.webp", "logo@2x.webp", "\\n@pytest.fixture", "\\hyper@anchor.start", "pkg@1.2.3",
     "root@node.localdomain", "Object@module.Class", "иван@почта.Она", "a@xn--p1ai", "foo@bar.spammed = 1",

@@ -115,7 +115,8 @@ def _is_email(name: str, host: re.Match[str]) -> bool:
     if name[-1] == "." or ".." in name or name in _SERVICES:
         return False
     is_file = host[1].lower() in _SUFFIXES and host[0].count(".") == 1
-    return not is_file and not _NOBODY.fullmatch(host[0])
+    is_attribute = host[0].startswith(("self.", "cls.")) and host[1] != "com"  # x@self.top; self.com is a magazine's
+    return not is_file and not is_attribute and not _NOBODY.fullmatch(host[0])
 
 
 def _has_domain(host: re.Match[str]) -> bool:
