@@ -20,6 +20,7 @@ from tilth.data.stages import language as module
 from tilth.data.stages import language_model
 from tilth.data.stages.base import Result
 from tilth.data.stages.language import LANGUAGE_STAGES, LANGUAGES, LanguageOptions, detect, is_code, language, sample_of
+from tilth.data.stages.table import build_stages
 
 # Article 1 of the Universal Declaration of Human Rights (United Nations, 1948), in 35 languages.
 ARTICLE = dict(
@@ -134,13 +135,43 @@ def test_what_is_not_wanted_goes_with_what_it_was() -> None:
     assert made("abc", unknown="drop").text is None
 
 
-def test_too_low_a_score_is_unknown() -> None:
+def test_too_low_a_score_is_not_sure() -> None:
     scrap = "hotel radio taxi bar internet"
     found, score = found_in(scrap)
     assert found != "und" and score < 1
     assert made(scrap, min_score=score).meta["language"] == found
-    assert made(scrap, min_score=score + 0.001).meta == {"language": "und", "language_score": score}
-    assert made(scrap, min_score=score + 0.001, unknown="drop").rule == "language/und"
+    higher = score + 0.001
+    assert made(scrap, min_score=higher).meta == {"language": "und", "language_score": score}
+    assert made(scrap, min_score=higher, unknown="drop").text == scrap, "it has a language, though which is not sure"
+    assert made(scrap, min_score=higher, keep=[found]).text == scrap
+    dropped = made(scrap, min_score=higher, keep=[found], unsure="drop")
+    assert (dropped.text, dropped.rule, dropped.value) == (None, f"language/unsure_{found}", score)
+    assert made(scrap, min_score=higher, unsure="drop").text is None
+    assert made(scrap, min_score=score, unsure="drop").text == scrap
+
+
+DANISH = "Det er en god ide at komme i god tid."
+HINDI = "Mujhe lagta hai ki yeh film bahut achhi hai, lekin kahani thodi lambi thi. Hero ne achha kaam kiya."
+LISTING = "Bosch GSR 12V-15 Akkuschrauber 89,99 € Makita DHP482 79,00 € Dewalt DCD778 119,95 €\nIn den Warenkorb\n"
+VERSE = "Against all noble sufferance."
+
+
+@pytest.mark.parametrize("text", [DANISH, HINDI, LISTING])
+@pytest.mark.parametrize("min_score", [0.0, 0.65, 1.0])
+@pytest.mark.parametrize("unsure", ["keep", "drop"])
+def test_a_higher_threshold_keeps_no_foreign_text(text: str, min_score: float, unsure: str) -> None:
+    result = made(text, keep=["en"], min_score=min_score, unsure=unsure)
+    assert result.text is None and result.value < 0.65
+    assert result.rule.startswith("language/unsure_") == (min_score > result.value)
+
+
+def test_the_preset_for_pages_drops_what_is_not_sure_to_be_english() -> None:
+    options = next(stage.options for stage in build_stages("web") if stage.name == "language")
+    assert isinstance(options, LanguageOptions)
+    texts = [ARTICLE["en"], VERSE, DANISH, "Hello!", CODE["C"]]
+    kept = [result.text is not None for result in language(texts, options)]
+    assert kept == [True, False, False, True, True]
+    assert made(VERSE, keep=["en"]).text == VERSE and found_in(VERSE)[1] < 0.5
 
 
 @pytest.mark.parametrize(
@@ -150,6 +181,7 @@ def test_too_low_a_score_is_unknown() -> None:
         ({"keep": ["und"]}, "no language is called 'und'", "en"),
         ({"min_score": 2}, "min_score", "1"),
         ({"unknown": "maybe"}, "unknown", "drop"),
+        ({"unsure": "maybe"}, "unsure", "drop"),
     ],
 )
 def test_wrong_options_say_what_and_how(options: dict[str, object], message: str, remedy: str) -> None:

@@ -192,7 +192,7 @@ PII_STAGES: dict[str, Kind] = {
     "pii": Kind(
         PiiOptions,
         each(pii),
-        version=5,
+        version=6,
         libraries=("phonenumberslite", "regex"),
         over="messages",
         settles=True,

@@ -3,17 +3,20 @@
     find_emails(view)             name@host.tld
     find_ips(view, everything)    IPv4 and IPv6
 
-E-mail. The part before the @ is made of letters, digits and . _ % + - (ASCII and Latin), with an apostrophe between two
-letters too (RFC 5321) where it does not open a quotation that ends behind the address; the host of labels
-(müller.de too: RFC 5890), and the last label is a country's or one of the common generic ones: `x@self.weight` is
-matrix multiplication. Left alone are hosts that belong to nobody (example.com, .org, .net; .example, .test, .invalid,
-.localhost: RFC 2606 and 6761) and `git@host`, which names a service.
+E-mail. The part before the @ is made of letters (ASCII, Latin and the scripts of _LETTERS), digits and . _ % + -, with
+an apostrophe between two letters too (RFC 5321) where it does not open a quotation that ends behind the address; the
+host of labels in letters of any script (RFC 5890). The last label is a country's, one of the common generic ones, one
+in another script, or xn--…: `x@self.weight` is matrix multiplication. There are 1,000 generic ones more; another word
+of four letters or more is taken for one where all the rest looks like an address and not like a program (_looks_typed).
+Left alone are hosts that belong to nobody (example.com, .org, .net; .example, .test, .invalid, .localhost: RFC 2606 and
+6761), `git@host`, which names a service, and what ends a password in a URL (pii_keys.py has that).
 
 IPv4. Four numbers up to 255 without leading zeros, no part of a longer number or name, that can be reached from the
 internet (the registry of IANA's special addresses is left alone: private, loopback, link-local, documentation,
-multicast …). Taken for a version or a section number, and left alone: two single digits first (1.2.33.44; the public
-resolver 8.8.8.8 too), a last part of 0, what follows a word such as `version`, `v` or `release`, or a sign such as
-`==`, and object identifiers that begin with 2.5.29.
+multicast …), with the prefix that makes IPv6 of it (::ffff: or 64:ff9b::, RFC 4291 and 6052). Taken for a version or a
+section number, and left alone: two single digits first (1.2.33.44; the public resolver 8.8.8.8 too), a last part of 0,
+what follows a word such as `version`, `v` or `release`, or a sign such as `==`, and object identifiers that begin with
+2.5.29.
 
 IPv6. Written out or with `::`, in 2000::/3 less documentation (2001:db8::/32, 3fff::/20); neither `a::b` of C++ nor
 a prefix that ends with `::`.
@@ -29,12 +32,23 @@ from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address, 
 
 from tilth.data.stages.pii_view import Span, View, before, is_word
 
-_LOCAL = re.compile(r"[\wÀ-ɏ.%+'-]{1,64}\Z", re.ASCII)
-_QUOTE = re.compile(r"(?<![^\W\d_])'|'(?![^\W\d_])")  # an apostrophe that does not stand between two letters
-_HOST = re.compile(
-    r"(?:[%](?:[%-]{0,61}[%])?\.){1,8}([A-Za-z]{2,18})(?![\w@-]|\.[A-Za-z0-9])".replace("%", "A-Za-z0-9À-ÖØ-öø-ɏ"),
-    re.ASCII,
+_LETTERS = (
+    "À-ɏͰ-ϿЀ-ԯԱ-֏א-ת؀-ۿა-ჿ"  # Latin, Greek, Cyrillic, Armenian, Hebrew, Arabic, Georgian: blanks part their words
 )
+_LOCAL = re.compile(rf"[\w{_LETTERS}.%+'-]{{1,64}}\Z", re.ASCII)
+_QUOTE = re.compile(r"(?<![^\W\d_])'|'(?![^\W\d_])")  # an apostrophe that does not stand between two letters
+_OTHER_SCRIPTS = """
+    бг бел дети ею католик ком қаз мкд мон москва онлайн орг рус рф сайт срб укр ελ ευ հայ გე ישראל קום
+    الاردن البحرين الجزائر السعودية العراق المغرب امارات ایران بازار بيتك پاکستان تونس سودان سورية شبكة عرب عمان فلسطين
+    قطر كوم مصر مليسيا موريتانيا موقع 中国 中國 公司 网络 网址 网站 在线 台湾 台灣 香港 澳門
+    新加坡 한국 닷컴 닷넷 コム みんな 世界
+"""
+_HOST = re.compile(
+    r"(?:[^\W_](?:(?:[^\W_]|-){0,61}[^\W_])?\.){1,8}"
+    rf"(xn--[A-Za-z0-9-]{{1,58}}[A-Za-z0-9]|[A-Za-z]{{2,18}}|(?:{'|'.join(_OTHER_SCRIPTS.split())})(?!\w))"
+    r"(?![A-Za-z0-9_@-]|\.[A-Za-z0-9])"
+)
+_PASSWORD = re.compile(r"://[^\s/@:]{0,64}:[^\s/@]{1,128}\Z")
 _NOBODY = re.compile(r"(?:.*\.)?(?:example\.(?:com|org|net)|example|test|invalid|localhost)", re.IGNORECASE)
 _SUFFIXES = ("md", "py", "sh")  # Moldova, Paraguay, Saint Helena; and `patch@module.py`
 _SERVICES = ("git", "hg", "svn")
@@ -43,7 +57,8 @@ _TLD_NAMES = """
     online shop site xyz tech store blog email club live news agency group company solutions services systems
     digital media network software design studio academy school university health care bank finance legal law today
     world life space website page link global international berlin hamburg koeln bayern wien paris london amsterdam
-    nyc tokyo moscow ac ad ae af ag ai al am ao aq ar as at au aw ax az ba bb bd be bf bg bh bi bj bm bn bo br bs bt
+    nyc tokyo moscow photography consulting fun icu vip pub bio eco ngo ong ink win ltd gmbh llc inc srl sarl
+    ac ad ae af ag ai al am ao aq ar as at au aw ax az ba bb bd be bf bg bh bi bj bm bn bo br bs bt
     bw by bz ca cc cd cf cg ch ci ck cl cm cn co cr cu cv cw cx cy cz de dj dk dm do dz ec ee eg er es et eu fi fj
     fk fm fo fr ga gd ge gf gg gh gi gl gm gn gp gq gr gs gt gu gw gy hk hm hn hr ht hu id ie il im in io iq ir is
     it je jm jo jp ke kg kh ki km kn kp kr kw ky kz la lb lc li lk lr ls lt lu lv ly ma mc md me mg mh mk ml mm mn
@@ -54,16 +69,35 @@ _TLD_NAMES = """
 _TLDS = frozenset(_TLD_NAMES.split())
 
 
+_NO_DOMAIN_NAMES = """
+    html json yaml toml conf java jpeg webp tiff docx xlsx pptx class lock parquet ipynb swift scss plist patch diff
+    service socket target timer mount slice scope local localdomain internal intranet home corp domain host server
+    weight weights bias grad value values shape inverse transpose conjugate dense matrix kernel array tensor numpy
+    item items mean fixture mark route property setter getter wraps cache remote method
+"""  # files, units of systemd, networks at home, and what programs multiply by, call or decorate with
+_NO_DOMAINS = frozenset(_NO_DOMAIN_NAMES.split())
+_NO_HOSTS = ("self", "cls", "this", "np", "torch")
+
+
 def find_emails(view: View) -> Iterator[Span]:
     """E-mail addresses, from their @ outwards."""
     text = view.text
     at = text.find("@")
     while at >= 0:
-        host = _HOST.match(text, at + 1)
-        local = _LOCAL.search(text[max(0, at - 64) : at]) if host else None
-        if host and local and (name := _name(local.group(), _closes(text, host.end()))) and _is_email(name, host):
-            yield at - len(name), host.end()
+        found = _around(text, at)
+        if found:
+            yield found
         at = text.find("@", at + 1)
+
+
+def _around(text: str, at: int) -> Span | None:
+    """The address whose @ stands there."""
+    host = _HOST.match(text, at + 1)
+    local = _LOCAL.search(text[max(0, at - 64) : at]) if host else None
+    name = _name(local.group(), _closes(text, host.end())) if host and local else ""
+    if not host or not name or not _is_email(name, host) or _PASSWORD.search(before(text, at, 200)):
+        return None
+    return (at - len(name), host.end()) if _has_domain(host) or _looks_typed(text, name, host) else None
 
 
 def _name(local: str, quoted: bool) -> str:
@@ -80,9 +114,26 @@ def _closes(text: str, end: int) -> bool:
 def _is_email(name: str, host: re.Match[str]) -> bool:
     if name[-1] == "." or ".." in name or name in _SERVICES:
         return False
+    is_file = host[1].lower() in _SUFFIXES and host[0].count(".") == 1
+    is_attribute = host[0].startswith(("self.", "cls.")) and host[1] != "com"  # x@self.top; self.com is a magazine's
+    return not is_file and not is_attribute and not _NOBODY.fullmatch(host[0])
+
+
+def _has_domain(host: re.Match[str]) -> bool:
     last = host[1].lower()
-    is_file = last in _SUFFIXES and host[0].count(".") == 1
-    return last in _TLDS and not is_file and not _NOBODY.fullmatch(host[0])
+    return last in _TLDS or last.startswith("xn--") or not last.isascii()
+
+
+def _looks_typed(text: str, name: str, host: re.Match[str]) -> bool:
+    """Whether somebody wrote an address rather than a program: whole words, that nothing calls, assigns or escapes."""
+    start, end, labels = host.start() - 1 - len(name), host.end(), host[0].split(".")
+    words = min(len(name), len(labels[-2])) >= 3 and not labels[-2].isdigit() and labels[0] not in _NO_HOSTS
+    last = labels[-1].lower() if labels[-1].islower() or labels[-1].isupper() else ""
+    alone = text[start - 1 : start] not in tuple("\\)]/$") if start else True
+    return words and alone and len(last) >= 4 and last not in _NO_DOMAINS and not _GOES_ON.match(text, end)
+
+
+_GOES_ON = re.compile(r"[(\[{]|\s?=|:\S")
 
 
 # Fixed here, not asked of `ipaddress`, whose own list changed between patches of Python.
@@ -102,6 +153,7 @@ _DOTTED = re.compile(rb"0\.0{1,3}\.0{1,3}\.0")
 _PART = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
 _IPV4 = re.compile(rf"{_PART}(?:\.{_PART}){{3}}(?!\w|\.\d|\.in-addr|-[A-Za-z])", re.ASCII)
 _LIKE_A_VERSION = re.compile(r"\d\.\d\.|.*\.0\Z|2\.5\.29\.", re.ASCII)
+_MAPPED = re.compile(r"(?<![\w:])(?:(?:::|(?:0{1,4}:){5})ffff:|64:ff9b::)\Z", re.IGNORECASE)
 _VERSION = re.compile(
     r"(?:\b(?:v|ver|versions?|releases?|revision|rev|build|firmware|sections?|sect?|chapter|clause|oid|rfc)|[=<>~^!]=|§)"
     r"[\s:.,(\"'=]*\Z",
@@ -126,7 +178,8 @@ def _find_ipv4(view: View, everything: bool) -> Iterator[Span]:
             start -= 1
         found = _IPV4.match(text, start)
         if found and _stands_alone(text, start) and _is_address(found[0], everything):
-            yield found.span()
+            mapped = _MAPPED.search(before(text, start, 40))
+            yield start - len(mapped[0] if mapped else ""), found.end()
 
 
 def _stands_alone(text: str, start: int) -> bool:

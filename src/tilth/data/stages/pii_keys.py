@@ -3,14 +3,17 @@
     find_keys(view)
 
 Known by their form: keys of AWS (AKIA…, ASIA…), GitHub, GitLab, Slack (tokens and web hooks), Google, OpenAI and those
-who write theirs alike (sk-…), Stripe, SendGrid, Hugging Face, npm, PyPI; JSON Web Tokens; private keys in PEM, from
-BEGIN to END, with at least 40 characters of Base64 in a row.
+who write theirs alike (sk-…), Groq, xAI, Stripe, SendGrid, Hugging Face, Docker Hub, npm, PyPI; JSON Web Tokens;
+private keys in PEM, from BEGIN to END, with at least 40 characters of Base64 in a row.
 
 Known by their name: a value of at least 20 letters, digits and _ - / + that is given to something called a token, a
 secret, a password, a passphrase, a credential or an api/access/private/… key, and that looks random: at least two
 digits and a letter, the kind of character (small, capital, digit, sign) changing at every fourth place or more often,
 and at least 3 bits of entropy in a character; in a header `Authorization` 32 hexadecimal digits need no changes.
 Neither a UUID nor the token of the next page opens anything.
+
+Known by its place: name and password in a URL, `postgres://[KEY]@db.host.com`, but for what stands in place of a
+password (`user:password@`, `$PASS`, `xxx`, the name once more).
 
 Left alone is what was made up to be shown: what holds `example`, or fewer than eight different characters, or has no
 digit and mostly small letters (`glpat-your-access-token-here`). Tokens of Hugging Face are of letters alone.
@@ -34,10 +37,14 @@ _KNOWN = re.compile(
     r"|xox[abeoprs]-[\w-]{10,}"
     r"|AIza[\w-]{35}|GOCSPX-[\w-]{28}"
     r"|[rs]k_(?:live|test)_[A-Za-z0-9]{16,}|whsec_[A-Za-z0-9]{24,}"
-    r"|hf_[A-Za-z0-9]{34,}|npm_[A-Za-z0-9]{36}|pypi-[\w-]{50,}",
+    r"|hf_[A-Za-z0-9]{34,}|npm_[A-Za-z0-9]{36}|pypi-[\w-]{50,}"
+    r"|gsk_[A-Za-z0-9]{48,}|xai-[A-Za-z0-9]{60,}|dckr_pat_[\w-]{24,}",
     re.ASCII,
 )
-_HEAD = re.compile(r"AKIA|gh[pousr]_|glpat-|xox[abeoprs]-\d|AIza|GOCSPX-|[rs]k_(?:live|test)_|whsec_|hf_|npm_")
+_HEAD = re.compile(
+    r"AKIA|gh[pousr]_|glpat-|xox[abeoprs]-\d|AIza|GOCSPX-|[rs]k_(?:live|test)_|whsec_|hf_|npm_"
+    r"|gsk_|xai-|dckr_pat_"
+)
 """What keys begin with that can lack a digit behind a letter."""
 _SK = re.compile(r"sk-(?=[\w-]*[a-z])(?=[\w-]*[A-Z])(?=[\w-]*\d)[\w-]{20,}", re.ASCII)
 _AFTER = {  # what stands before the run, and how the run and what follows it then look
@@ -56,7 +63,7 @@ _NAMED = re.compile(
 )
 _BEARER = re.compile(r"\bauthorization\W{1,4}(?:bearer|token)\s\Z", re.IGNORECASE)
 _HEX = re.compile(r"(?=\d*[a-f]|\d*[A-F])(?:[\da-f]{32,}|[\dA-F]{32,})", re.ASCII)
-_FIRST = "AGeghnprswx"  # what a key of those forms begins with
+_FIRST = "AGdeghnprswx"  # what a key of those forms begins with
 _OPENING = tuple("\"'=: \t>")  # what can stand before a value
 _UUID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 _SHORTEST_VALUE, _LONGEST_VALUE = 20, 4096
@@ -71,6 +78,7 @@ _LONGEST_PEM = 1 << 16
 def find_keys(view: View) -> Iterator[Span]:
     """Keys and tokens."""
     yield from _find_pem(view.text)
+    yield from _find_in_urls(view.text)
     for start, end in long_runs(view, _SHORTEST):
         # Of all that is long, few names hold a digit, and few begin as keys do.
         if (
@@ -158,6 +166,24 @@ def _entropy(value: str) -> float:
 
 def _made_up(value: str) -> bool:
     return "example" in value.lower() or len(set(value)) < 8
+
+
+_IN_URL = re.compile(r"://(([^\s/@:\"'<>\[\]]{0,64}):([^\s/@?#\"'`<>{}\[\]\\]{1,128}))@(?=[^\s@\"'`])")
+_SHOWN = re.compile(
+    r"[$%*].*|(?:my|your|the)?[-_]?(?:user|db|api)?[-_]?(?:name|pass|passw(?:or)?d|passphrase|pwd?|secret|token|key|auth)"
+    r"|(.)\1*|.*example.*|your.*|\.\.\.",
+    re.IGNORECASE,
+)
+
+
+def _find_in_urls(text: str) -> Iterator[Span]:
+    """Name and password before the host of a URL (RFC 3986, 3.2.1)."""
+    at = text.find("://")
+    while at >= 0:
+        found = _IN_URL.match(text, at)
+        if found and text[at - 1 : at].isalnum() and found[3] != found[2] and not _SHOWN.fullmatch(found[3]):
+            yield found.span(1)
+        at = text.find("://", at + 1)
 
 
 def _find_pem(text: str) -> Iterator[Span]:

@@ -76,6 +76,7 @@ _ISSUERS = (
     _issuer(4, 4, 13, 16, 19),  # Visa
     _issuer(51, 55, 16),  # Mastercard
     _issuer(2221, 2720, 16),
+    _issuer(2200, 2204, 16, 17, 18, 19),  # Mir
     _issuer(34, 34, 15),  # American Express
     _issuer(37, 37, 15),
     _issuer(6011, 6011, 16, 17, 18, 19),  # Discover

@@ -51,7 +51,7 @@ PRESETS: dict[str, tuple[str | dict[str, dict[str, Any]], ...]] = {
     "web": (
         "repair",
         *_TEXT,
-        {"language": {"keep": ["en"], "min_score": 0.65}},
+        {"language": {"keep": ["en"], "min_score": 0.65, "unsure": "drop"}},
         {
             "gopher_quality": {"min_alphabetic_words": 0.7}
         },  # marks are among the tokens: of prose 2 to 10% are below 0.8
