@@ -291,6 +291,27 @@ def test_ctrl_c_does_not_reach_the_server_while_it_imports(tmp_path: Path) -> No
     assert in_a_process(INTERRUPTED, tmp_path) == (0, "", "")
 
 
+UNSERVED = """
+import os, signal, sys, threading
+from multiprocessing import forkserver
+from tilth.core.errors import DataError
+from tilth.core.executors import Processes, warm_up
+warm_up()
+server = forkserver._forkserver._forkserver_pid
+os.kill(server, signal.SIGSTOP)  # it is there, and asked for workers, before it ends
+threading.Timer(0.2, os.kill, (server, signal.SIGKILL)).start()
+with Processes(2) as executor:
+    try:
+        list(executor.run(print, [(1,), (2,)]))
+    except DataError as error:
+        sys.exit(error.exit_code if "a worker process ended" in error.message else 1)
+"""
+
+
+def test_the_death_of_the_server_before_it_has_made_workers_is_told(tmp_path: Path) -> None:
+    assert in_a_process(UNSERVED, tmp_path) == (3, "", "")
+
+
 ARRAYS = """
 import os, sys
 from pathlib import Path
