@@ -78,3 +78,25 @@ def test_a_number_that_is_none_is_null(capsys: pytest.CaptureFixture[str]) -> No
 
     printed = json.loads(capsys.readouterr().out, parse_constant=refuse)
     assert printed == {"loss": None, "list": [None, 1.5], "tuple": [None, 2]}
+
+
+ENDS_EARLY = """
+import sys
+from tilth.cli import main
+@main.app.command()
+def ends() -> None:
+    raise EOFError("a pipe")
+sys.argv = ["tilth", "ends"]
+main.main()
+"""
+
+
+@pytest.mark.slow
+def test_an_end_that_nobody_expected_is_a_bug_with_its_traceback() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", ENDS_EARLY], env=environment(), capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1 and "Aborted" not in done.stderr
+    assert "EOFError: a pipe" in done.stderr and done.stderr.endswith(
+        "RuntimeError: something ended too early: a pipe\n"
+    )

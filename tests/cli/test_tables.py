@@ -146,6 +146,13 @@ def test_the_dataset_table_accounts_for_every_document() -> None:
     assert order == ["left", "left", "read", "dropped", "dropped", "kept"]
 
 
+def test_the_dataset_table_adds_up_where_documents_were_cut_into_pieces() -> None:
+    left = {"read": 1200, "short": 1150, "cut": 1171, "exact": 1021}
+    flow = [{"stage": "clean", "name": name, "documents": n, "text_bytes": 1} for name, n in left.items()]
+    lines = rendered(dataset_table({**FACTS, "documents": 1021, "flow": flow}))
+    assert row(lines, "+ pieces by") == ["clean/cut", "21"] and row(lines, "kept")[0] == "1,021"
+
+
 def test_the_dataset_table_explains_a_cut_document_and_unknown_characters() -> None:
     splits = {"train": split(1, 90, 90, unknown=2), "validation": split(1, 0, 0)}
     facts = {**FACTS, "documents": 1, "read": {"documents": 1, "text_bytes": 90}, "splits": splits}

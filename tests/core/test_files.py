@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import multiprocessing
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -139,13 +140,81 @@ def test_all_of_a_folder_lies_on_the_disk_before_it_has_its_name(
     assert files.verify_manifest(tmp_path / "f")["files"]["linked"]["sha256"] == sha256
 
 
-def test_the_second_of_two_equal_folders_gives_way(tmp_path: Path) -> None:
+@pytest.mark.parametrize("replace_damaged", [False, True])
+def test_the_second_of_two_equal_folders_gives_way(tmp_path: Path, replace_damaged: bool) -> None:
     final = tmp_path / "f"
     for text in ("first", "second"):
-        with files.new_folder(final) as folder:
+        with files.new_folder(final, replace_damaged=replace_damaged) as folder:
             (folder / "x").write_text(text)
     assert (final / "x").read_text() == "first"
     assert [p.name for p in tmp_path.iterdir()] == ["f"]
+
+
+def cut_short(folder: Path) -> None:
+    (folder / "a.bin").write_bytes(b"")
+
+
+def flipped(folder: Path) -> None:
+    (folder / "sub" / "b.txt").write_text("tezt")
+
+
+def without_manifest(folder: Path) -> None:
+    (folder / files.MANIFEST).unlink()
+
+
+DAMAGES = [cut_short, flipped, without_manifest]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_folder_gives_way_to_a_whole_one(tmp_path: Path, damage: Callable[[Path], None]) -> None:
+    final = tmp_path / "f"
+    for number in range(2):
+        with files.new_folder(final, {"number": number}, replace_damaged=True) as folder:
+            fill(folder)
+        if number == 0:
+            damage(final)
+    assert files.verify_manifest(final)["number"] == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["f"]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_somebodys_folder_is_in_the_way_and_stays(tmp_path: Path, damage: Callable[[Path], None]) -> None:
+    final = tmp_path / "f"
+    with files.new_folder(final) as folder:
+        fill(folder)
+    damage(final)
+    before = {path: path.read_bytes() for path in final.rglob("*") if path.is_file()}
+    with (
+        pytest.raises(StorageError, match=rf"cannot write {final}: a folder is in the way\n"),
+        files.new_folder(final) as folder,
+    ):
+        fill(folder)
+    assert {path: path.read_bytes() for path in final.rglob("*") if path.is_file()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["f"]
+
+
+def test_a_failing_disk_leaves_of_a_replaced_folder_a_whole_one_or_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for operation in range(1, 30):
+        final = tmp_path / str(operation) / "f"
+        with files.new_folder(final, {"n": 1}) as folder:
+            fill(folder)
+        flipped(final)
+        failing = Failing(operation)
+        monkeypatch.setattr(files, "disk", failing)
+        with contextlib.suppress(StorageError), files.new_folder(final, {"n": 2}, replace_damaged=True) as folder:
+            fill(folder)
+        monkeypatch.setattr(files, "disk", files.Disk())
+        files.remove_leftovers(final.parent, "f")
+        left = [path.name for path in final.parent.iterdir()]
+        if failing.left > 0:
+            assert operation > 8 and files.verify_manifest(final)["n"] == 2, "the loop met every operation"
+            return
+        assert left in ([], ["f"]), "nothing has a name that no one would remove"
+        if left and files.read_manifest(final)["n"] == 2:
+            files.verify_manifest(final)
+    pytest.fail("there are more operations than the loop covers")
 
 
 def test_every_flipped_byte_is_noticed(tmp_path: Path) -> None:

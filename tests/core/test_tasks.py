@@ -7,14 +7,14 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tilth.core.errors import DataError, RecipeError
-from tilth.core.executors import Executor, ExecutorName, Inline, Processes, open_executor
+from tilth.core.errors import DataError, IntegrityError, RecipeError
+from tilth.core.executors import Call, Executor, ExecutorName, Inline, Processes, open_executor
 from tilth.core.files import hash_file
 from tilth.core.tasks import Done, Task, run_chains, run_tasks
 
@@ -142,6 +142,51 @@ def test_a_chain_is_one_pass_and_only_its_end_is_done_again(tmp_path: Path) -> N
     assert changed[-1].facts["total"] == 166 and log.read_text() == "add 30\n"
 
 
+@pytest.mark.parametrize("verify", [False, True])
+@pytest.mark.parametrize("damaged", [(0, 2), (1, 2), (1, 3), (0, 1, 2, 3)])
+def test_all_damaged_results_of_a_chain_are_made_again_at_once(
+    tmp_path: Path, damaged: tuple[int, ...], verify: bool
+) -> None:
+    names, tasks = ("most", *["added"] * 3), chain(tmp_path, tmp_path / "log", 4, [10, 20, 30])
+    first = run_chains([tasks], tmp_path)[0]
+    whole = hashes(tmp_path / "tasks")
+    for place in damaged:
+        file = first[place].folder / f"{names[place]}.txt"
+        file.write_text("9" * file.stat().st_size if verify else "")  # only its hash says so, or its size too
+    again = run_chains([tasks], tmp_path, verify=verify)[0]
+    assert hashes(tmp_path / "tasks") == whole
+    assert [done.reused for done in again] == [place < damaged[0] for place in range(4)]
+    assert [done.facts for done in again] == [done.facts for done in first]
+
+
+@pytest.mark.parametrize("text", ["8", "of another size"])
+def test_a_result_that_is_damaged_while_others_are_made_is_told(tmp_path: Path, text: str) -> None:
+    def spoil(done: Done, finished: int, total: int) -> None:
+        (second.folder(tmp_path) / "out.txt").write_text(text)
+
+    first, second = tasks(tmp_path / "log", range(2))
+    with pytest.raises(IntegrityError, match=r"out\.txt is .*, though it has just been made") as caught:
+        run_tasks([first, second], tmp_path, Late(), spoil, verify=True)
+    assert "the same command" in caught.value.remedy
+    assert not any(done.reused for done in run_tasks([second], tmp_path, verify=True))
+
+
+class Late(Executor):
+    """Says that calls have ended when all have."""
+
+    def run(self, function: Call, arguments: Sequence[tuple[Any, ...]]) -> Iterator[int]:
+        for values in arguments:
+            function(*values)
+        yield from range(len(arguments))
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    return {str(path.relative_to(folder)): hash_file(path) for path in folder.rglob("*") if path.is_file()}
+
+
 def test_a_chain_that_fails_leaves_nothing_half_made(tmp_path: Path) -> None:
     tasks = chain(tmp_path, tmp_path / "log", 4, [10])
     bad = Task("fail", fail, {}, [tasks[-1].key])
@@ -244,6 +289,27 @@ def test_ctrl_c_does_not_reach_the_server_while_it_imports(tmp_path: Path) -> No
     slow = "from pathlib import Path\nimport time\nPath('began').touch()\ntime.sleep(0.3)\nPath('ended').touch()\n"
     (tmp_path / "slow.py").write_text(slow)
     assert in_a_process(INTERRUPTED, tmp_path) == (0, "", "")
+
+
+UNSERVED = """
+import os, signal, sys, threading
+from multiprocessing import forkserver
+from tilth.core.errors import DataError
+from tilth.core.executors import Processes, warm_up
+warm_up()
+server = forkserver._forkserver._forkserver_pid
+os.kill(server, signal.SIGSTOP)  # it is there, and asked for workers, before it ends
+threading.Timer(0.2, os.kill, (server, signal.SIGKILL)).start()
+with Processes(2) as executor:
+    try:
+        list(executor.run(print, [(1,), (2,)]))
+    except DataError as error:
+        sys.exit(error.exit_code if "a worker process ended" in error.message else 1)
+"""
+
+
+def test_the_death_of_the_server_before_it_has_made_workers_is_told(tmp_path: Path) -> None:
+    assert in_a_process(UNSERVED, tmp_path) == (3, "", "")
 
 
 ARRAYS = """

@@ -290,3 +290,16 @@ def test_what_preparing_will_refuse_is_refused_before(tmp_path: Path, cli: Cli) 
     for options in ([], ["--dry-run"]):
         cli("prepare", "r.yaml", *options).expect_fault(3, "encode/needs_template dropped", "data.chat")
         cli("prepare", "few.yaml", *options).expect_fault(3, "and 0 validation documents", "data.split.validation")
+
+
+def test_bad_rows_that_the_sample_did_not_meet_may_be_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "texts").mkdir()
+    for n in range(2):
+        (tmp_path / "texts" / f"{n}.txt").write_text("")
+    rows = [json.dumps({"text": f"{n} " + " ".join(WORDS[n % 7 :])}) for n in range(4000)]
+    (tmp_path / "rows.jsonl").write_text("\n".join([*rows, json.dumps({"text": ""})]))
+    sources = [{"path": "texts"}, {"path": "rows.jsonl", "max_bad_rows": 0.5}]
+    recipe = load_recipe(write_recipe(tmp_path / "r.yaml", "texts", data={"sources": sources}), SMALL)
+    empty = forecast_data(recipe, tmp_path / "w", 1, terms=Terms(sample_bytes=100_000)).rules["dropped"]["read/empty"]
+    assert inside(empty, 3) and empty.low == 2 and empty.high > 3

@@ -105,11 +105,15 @@ def _is_open(value: str) -> bool:
 
 
 class Commands(typer.core.TyperGroup):
-    """All commands; what is wrong with an option is said without the name that pydantic gives to its errors."""
+    """All commands; what is wrong with an option is said without the name that pydantic gives to its errors, and an
+    EOFError that nobody expected is a bug like any other: typer would call it "Aborted!" and say no more.
+    """
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
+        except EOFError as error:
+            raise RuntimeError(f"something ended too early: {error or 'EOFError'}") from error
         except typer.BadParameter as fault:
             fault.message = fault.message.removeprefix("Value error, ")
             raise

@@ -12,6 +12,7 @@ The tables are rich renderables; nothing is printed here. What comes from outsid
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
@@ -202,13 +203,22 @@ def dataset_table(facts: Mapping[str, Any], training: Mapping[str, int] | None =
     table.add_row("read", count(read["documents"]), size(read["text_bytes"]), style="bold")
     _add_rules(table, "changed", rules["changed"])
     _add_rules(table, "dropped", late)
-    kept = facts["documents"]  # not what was read less what was dropped: a stage may cut documents up
+    for step, pieces in _more(facts.get("flow", ())):
+        table.add_row(Text(f"  + pieces by {printable(step)}"), count(pieces), "")
+    kept = facts["documents"]
     kept_bytes = sum(split["text_bytes"] for split in facts["splits"].values())
     table.add_row("kept", count(kept), size(kept_bytes), style="bold")
     shown: list[RenderableType] = [table, Text(), _splits_table(facts, kept, training or {})]
     if leaks := leak_table(facts.get("decontamination", {})):
         shown += [Text(), leaks]
     return Group(*shown)
+
+
+def _more(steps: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, int]]:
+    """The steps after which there are more documents, for they were cut up, and how many more."""
+    for before, after in itertools.pairwise(steps):
+        if after["documents"] > before["documents"]:
+            yield f"{after['stage']}/{after['name']}", after["documents"] - before["documents"]
 
 
 def _is_before_reading(rule: str) -> bool:

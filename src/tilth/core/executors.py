@@ -96,8 +96,7 @@ class Processes(Executor):
         futures: dict[Future[None], int] = {}
         try:
             with without_main():
-                pool = self._started()
-                futures = {pool.submit(function, *values): index for index, values in enumerate(arguments)}
+                futures = {self._submit(function, values): index for index, values in enumerate(arguments)}
             while futures:
                 finished, _ = wait(futures, return_when=FIRST_COMPLETED)
                 for future in finished:
@@ -112,6 +111,15 @@ class Processes(Executor):
         finally:
             for future in futures:
                 future.cancel()
+
+    def _submit(self, function: Call, values: tuple[Any, ...]) -> Future[None]:
+        pool = self._started()
+        try:
+            return pool.submit(function, *values)
+        except (EOFError, ConnectionError) as error:  # the server that is to start the workers was killed
+            for process in [*pool._processes.values()]:  # nobody would tell these that there is nothing to do
+                process.kill()
+            raise BrokenProcessPool("the server of worker processes has ended") from error
 
     def _started(self) -> ProcessPoolExecutor:
         if self._pool is None:

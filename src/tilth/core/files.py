@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from tilth.core.disk import Disk, disk, hash_file, require_utf8, safe_join, storage_errors
-from tilth.core.errors import StorageError
+from tilth.core.errors import IntegrityError, StorageError
 from tilth.core.verify import (
     MANIFEST,
     read_json,
@@ -100,19 +100,23 @@ def _encodable(value: Any) -> bool:
 
 
 @contextlib.contextmanager
-def new_folder(final: Path, facts: dict[str, Any] | None = None) -> Iterator[Path]:
+def new_folder(final: Path, facts: dict[str, Any] | None = None, *, replace_damaged: bool = False) -> Iterator[Path]:
     """A folder that appears at `final` whole or not at all.
 
     The body fills a temporary folder beside `final` (and may add to `facts`); then every file is fsynced and hashed
-    into the manifest, the folder is renamed and its parent fsynced. When `final` exists by then, another process did
-    the same work: ours is dropped.
+    into the manifest, the folder is renamed and its parent fsynced. When `final` exists by then, and is whole, another
+    process did the same work: ours is dropped.
+
+    Args:
+        replace_damaged: a folder at `final` that is not whole gives way, for results that are made again from what
+            they were made of; else it may be somebody's, and StorageError says that it is in the way.
     """
     temporary = _aside(final)
     with storage_errors(final):
         disk.make_folder(temporary)
         try:
             yield temporary
-            commit_folder(temporary, final, facts)
+            commit_folder(temporary, final, facts, replace_damaged=replace_damaged)
         except Exception:
             disk.remove(temporary)
             raise
@@ -168,20 +172,46 @@ def free_name(path: Path, suffix: str) -> Path:
     return aside
 
 
-def commit_folder(temporary: Path, final: Path, facts: dict[str, Any] | None = None) -> None:
-    """Fsyncs and hashes all files of `temporary`, writes the manifest, renames to `final`, fsyncs the parent."""
+def commit_folder(
+    temporary: Path, final: Path, facts: dict[str, Any] | None = None, *, replace_damaged: bool = False
+) -> None:
+    """Fsyncs and hashes all files of `temporary`, writes the manifest, renames to `final`, fsyncs the parent. What
+    stands there already is met as `new_folder` says.
+    """
     write_manifest(temporary, facts)
     disk.sync_files(_files_of(temporary))
     for folder in sorted(path for path in temporary.rglob("*") if path.is_dir()):
         disk.sync_folder(folder)
     disk.sync_folder(temporary)
+    _give_name(temporary, final, replace_damaged)
+    disk.sync_folder(final.parent)
+
+
+def _give_name(temporary: Path, final: Path, replace_damaged: bool) -> None:
     try:
         disk.rename(temporary, final)
+        return
     except OSError as error:
         if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
             raise
+    if _is_whole(final):
         disk.remove(temporary)
-    disk.sync_folder(final.parent)
+        return
+    if not replace_damaged:
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(temporary), None, str(final))
+    damaged = _aside(final)  # a name that is removed as half-made, should we be killed before we do it
+    with contextlib.suppress(FileNotFoundError):  # another process has moved it away
+        disk.rename(final, damaged)
+    _give_name(temporary, final, replace_damaged)
+    disk.remove(damaged)
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        verify_manifest(folder)
+    except IntegrityError:
+        return False
+    return True
 
 
 def write_manifest(folder: Path, facts: dict[str, Any] | None = None) -> None:

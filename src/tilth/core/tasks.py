@@ -26,7 +26,7 @@ from tilth.core import progress
 from tilth.core.config import fingerprint
 from tilth.core.errors import IntegrityError
 from tilth.core.executors import Executor, Inline
-from tilth.core.files import disk, new_folder, read_manifest, verify_manifest
+from tilth.core.files import new_folder, read_manifest, remove_whole, verify_manifest
 
 
 @dataclass(frozen=True)
@@ -119,38 +119,60 @@ class _Plan:
     def run(self, executor: Executor, function: Callable[..., None], verify: bool) -> list[list[Done]]:
         progress.plan(self.totals)
         there = [self._there(chain, verify) for chain in self.chains]
-        missing = [index for index, chain in enumerate(self.chains) if there[index] < len(chain)]
+        missing = [index for index, chain in enumerate(self.chains) if len(there[index]) < len(chain)]
         for index in sorted(set(range(len(self.chains))) - set(missing)):
             self._finish(index, there[index])
-        jobs = [(list(self.chains[index][there[index] :]), self.workspace) for index in missing]
+        jobs = [(list(self.chains[index][len(there[index]) :]), self.workspace) for index in missing]
         for place in executor.run(function, jobs):
-            self._finish(missing[place], there[missing[place]])
+            index = missing[place]
+            made = [_made(task, self.workspace, verify) for task in self.chains[index][len(there[index]) :]]
+            self._finish(index, there[index] + made)
         return self.results
 
-    def _there(self, chain: Sequence[Task], verify: bool) -> int:
-        """How many tasks at the beginning of a chain are done."""
-        missing = (n for n, task in enumerate(chain) if _find(task, self.workspace, verify) is None)
-        return next(missing, len(chain))
+    def _there(self, chain: Sequence[Task], verify: bool) -> list[Done]:
+        """The tasks at the beginning of a chain that are done. All of it is looked through: a damaged result behind a
+        missing one must not be there when it is made again.
+        """
+        there: list[Done] = []
+        for done in [_find(task, self.workspace, verify) for task in chain]:
+            if done is None:
+                break
+            there.append(done)
+        return there
 
-    def _finish(self, index: int, reused: int) -> None:
-        for number, task in enumerate(self.chains[index]):
-            done = _find(task, self.workspace)
-            assert done is not None, "a task that ended well has left its folder"
-            self.results[index].append(Done(task, done.folder, done.facts, number < reused))
-            self.finished[task.kind] += 1
+    def _finish(self, index: int, results: list[Done]) -> None:
+        self.results[index] = results
+        for done in results:
+            kind = done.task.kind
+            self.finished[kind] += 1
             if self.on_done is not None:
-                self.on_done(self.results[index][-1], self.finished[task.kind], self.totals[task.kind])
+                self.on_done(done, self.finished[kind], self.totals[kind])
 
 
-def _find(task: Task, workspace: Path, verify: bool = False) -> Done | None:
+def _find(task: Task, workspace: Path, verify: bool) -> Done | None:
     folder = task.folder(workspace)
     if not folder.exists():
         return None
     try:
-        return Done(task, folder, (verify_manifest if verify else read_manifest)(folder), reused=True)
+        return Done(task, folder, _facts(folder, verify), reused=True)
     except IntegrityError:
-        disk.remove(folder)  # a derived result that is not whole: it is made again from its inputs
+        remove_whole(folder)  # a derived result that is not whole: it is made again from its inputs
         return None
+
+
+def _made(task: Task, workspace: Path, verify: bool) -> Done:
+    folder = task.folder(workspace)
+    try:
+        return Done(task, folder, _facts(folder, verify), reused=False)
+    except IntegrityError as error:
+        raise IntegrityError(
+            f"{error.message}, though it has just been made",
+            "see that nothing else writes there, and that the disk is sound; then type the same command",
+        ) from error
+
+
+def _facts(folder: Path, verify: bool) -> dict[str, Any]:
+    return (verify_manifest if verify else read_manifest)(folder)
 
 
 def run_one(tasks: Sequence[Task], workspace: Path) -> None:
@@ -158,7 +180,7 @@ def run_one(tasks: Sequence[Task], workspace: Path) -> None:
     [task] = tasks
     facts = _first_facts(task)
     final = task.folder(workspace)
-    with progress.counted(workspace, final.name), new_folder(final, facts) as folder:
+    with progress.counted(workspace, final.name), new_folder(final, facts, replace_damaged=True) as folder:
         facts.update(task.function(folder, **task.arguments))
 
 
@@ -168,7 +190,7 @@ def run_chain(tasks: Sequence[Task], workspace: Path) -> None:
         items: Iterator[Any] | None = None
         for task in tasks:
             facts = _first_facts(task)
-            folder = folders.enter_context(new_folder(task.folder(workspace), facts))
+            folder = folders.enter_context(new_folder(task.folder(workspace), facts, replace_damaged=True))
             items = _with_facts(task.function(folder, items, **task.arguments), facts)
         for _ in items or ():
             pass

@@ -168,7 +168,7 @@ def assemble(
     disk.remove(final)  # made of tasks' results, which were checked: it is gathered again
     said = {"recipe": recipe, "tasks": list(tasks), **more}
     facts = {**_facts(stages, tokenizer, encoded, splits), **said}
-    with new_folder(final, facts) as folder:
+    with new_folder(final, facts, replace_damaged=True) as folder:
         _link(tokenizer, "", folder / "tokenizer")
         for split in splits:
             for number, done in enumerate(encoded):

@@ -127,7 +127,9 @@ def reckon(seen: Seen, sources: list[dict[str, Any]], notes: list[str]) -> Forec
     known["read/empty"] += sum(one.empty for one in seen.found)
     for rule, n in known.items():
         if n:
-            forecast.rules["dropped"][rule] = forecast.rules["dropped"].get(rule, exactly(0)) + exactly(n)
+            # None in the sample is not none in the rest of the files; what the listing passed over is known.
+            read = total(strata, f"dropped:{rule}", counts=True) if rule.startswith("read/") else exactly(0)
+            forecast.rules["dropped"][rule] = read + exactly(n)
     quantities = forecast.quantities
     for name in ("read_documents", "cleaned_documents"):
         quantities[name] = total(strata, name, counts=True)
