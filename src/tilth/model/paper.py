@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
 from torch import Tensor
@@ -36,3 +37,22 @@ def alike(pieces: range, tensor: Tensor) -> Iterator[int]:
     finally:
         _times = 1
     yield pieces[-1]
+
+
+_seen = True
+
+
+def is_seen() -> bool:
+    """Whether what runs just now is to be counted at all."""
+    return _seen
+
+
+@contextlib.contextmanager
+def seen(whether: bool) -> Iterator[None]:
+    """Within it, what runs takes memory and is work, or neither."""
+    global _seen
+    before, _seen = _seen, whether
+    try:
+        yield
+    finally:
+        _seen = before
