@@ -95,7 +95,7 @@ def test_activations_are_those_that_autograd_keeps(precision: Precision) -> None
 
 @pytest.mark.parametrize(
     ("preset", "precision", "dropout", "more"),
-    [("llama-tiny", "fp32", 0.1, 1.05), ("llama-tiny", "bf16", 0, 1.2), ("gpt2", "fp32", 0, 1.0)],
+    [("llama-tiny", "fp32", 0.1, 1.05), ("llama-tiny", "bf16", 0, 1.05), ("gpt2", "fp32", 0, 1.0)],
 )
 def test_activations_of_compiled_layers_are_those_that_they_keep(
     preset: str, precision: Precision, dropout: float, more: float

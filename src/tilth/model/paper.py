@@ -7,11 +7,14 @@ from collections.abc import Iterator
 
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
+from torch._subclasses.functional_tensor import FunctionalTensor
 
 
 def on_paper(tensor: Tensor) -> bool:
-    """Whether the numbers of a tensor cannot be asked for. Code that goes by them goes by the largest case then."""
-    return isinstance(tensor, FakeTensor)
+    """Whether the numbers of a tensor cannot be asked for: it has none, or a graph is being made of what is done with
+    it. Code that goes by them goes by the largest case then.
+    """
+    return isinstance(tensor, (FakeTensor, FunctionalTensor))
 
 
 _times = 1
