@@ -43,6 +43,7 @@ def case(shape: dict[str, Any], context: int, rows: int, micro: int, vocab: int 
 
 FULL = {"activation_checkpointing": "full"}
 GPT2 = {"preset": "gpt2"}
+COMPILE = {"compile": True}
 CASES = {
     "small": case(SMALL, 256, 16, 16),
     "small-long": case(SMALL, 1024, 4, 4),
@@ -70,6 +71,18 @@ CASES = {
     "lora-full": case(LARGE, 512, 8, 8, 16384, adapter={"rank": 8}, train=FULL),
     "lora-nf4": case(LARGE, 256, 8, 8, 16384, adapter={"rank": 8, "quantize": "nf4"}),
     "lora-wide": case(WIDE, 512, 4, 4, 32768, adapter={"rank": 16}, model=GPT2),
+    "compiled": case(SMALL, 256, 16, 16, train=COMPILE),
+    "compiled-drop": case(SMALL, 256, 16, 16, model={"dropout": 0.1}, train=COMPILE),
+    "compiled-apart": case(SMALL, 256, 16, 16, data={"cross_document_attention": False}, train=COMPILE),
+    "compiled-long": case(SMALL, 512, 16, 16, train=COMPILE),
+    "compiled-accumulate": case(SMALL, 256, 32, 8, train=COMPILE),
+    "compiled-bf16": case(SMALL, 256, 16, 16, train={**COMPILE, "precision": "bf16"}),
+    "compiled-medium": case(MEDIUM, 256, 16, 16, model=GPT2, train=COMPILE),
+    "compiled-medium-drop": case(MEDIUM, 256, 16, 16, model={**GPT2, "dropout": 0.1}, train=COMPILE),
+    "compiled-medium-bf16": case(MEDIUM, 256, 16, 16, model=GPT2, train={**COMPILE, "precision": "bf16"}),
+    "compiled-medium-full": case(MEDIUM, 512, 16, 16, model=GPT2, train={**COMPILE, **FULL}),
+    "compiled-large": case(LARGE, 256, 8, 8, 16384, train=COMPILE),
+    "compiled-wide": case(WIDE, 512, 4, 4, 16384, model=GPT2, train=COMPILE),
 }
 
 

@@ -211,9 +211,10 @@ def test_amounts_of_memory() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems account for memory otherwise")
-def test_the_peak_is_within_a_tenth(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["large", "compiled"])
+def test_the_peak_is_within_a_tenth(tmp_path: Path, name: str) -> None:
     benchmark = Path(__file__).parents[2] / "benchmarks" / "forecast.py"
-    command = [sys.executable, str(benchmark), "--only", "large", "--folder", str(tmp_path)]
+    command = [sys.executable, str(benchmark), "--only", name, "--folder", str(tmp_path)]
     subprocess.run([*command, "--json", str(tmp_path / "found.json")], check=True, timeout=240)
     (found,) = json.loads((tmp_path / "found.json").read_text())
     assert abs(found["memory"] / found["actual"]["memory"] - 1) < 0.1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +18,14 @@ from tilth.data.batch import Batch
 from tilth.data.feed import Feed
 from tilth.model.adapter_config import AdapterConfig
 from tilth.model.adapters import apply_adapter
+from tilth.model.compiled import compile_layers, layers_on_paper
 from tilth.model.config import ModelConfig
+from tilth.model.dropout import drawing
 from tilth.model.transformer import Transformer, build
 from tilth.model.wrapped import empty_model
 from tilth.model.wrapped_config import read_wrapped_config
 from tilth.train import loss
+from tilth.train.calibration import cache_folder
 from tilth.train.config import OptimizerConfig, TrainConfig
 from tilth.train.footprint import Footprint, Plan, footprint
 from tilth.train.meter import Call, Give, Paper, Peak, Take, play
@@ -41,14 +45,33 @@ def batch(rows: int = 4) -> Batch:
     return Batch(ids, ids, ids[:, 0])
 
 
-def traced(config: ModelConfig = CONFIG, precision: Precision = "fp32", rows: int = 4, **changes: object) -> Footprint:
+def traced(
+    config: ModelConfig = CONFIG,
+    precision: Precision = "fp32",
+    rows: int = 4,
+    model: Callable[[ModelConfig], Transformer] = Transformer,
+    **changes: object,
+) -> Footprint:
     train = TRAIN.model_copy(update=changes)
-    return footprint(Plan(lambda: Transformer(config), lambda: Feed.of(batch(rows), CPU), train, precision, CPU))
+    return footprint(Plan(lambda: model(config), lambda: Feed.of(batch(rows), CPU), train, precision, CPU))
 
 
-def really_saved(precision: Precision) -> int:
-    """Bytes of what autograd keeps of a real forward pass: each storage once, without weights and inputs."""
-    model, feed = build(CONFIG, 1).train(), Feed.of(batch(), CPU)
+def graphed(config: ModelConfig) -> Transformer:
+    """On paper, with its layers as they are when compiled."""
+    model = Transformer(config)
+    layers_on_paper(model)
+    return model
+
+
+def really_saved(precision: Precision, config: ModelConfig = CONFIG, cache: Path | None = None) -> int:
+    """Bytes of what autograd keeps of a real forward pass: each storage once, without weights and inputs.
+
+    Args:
+        cache: of what is compiled; left out: layers are plain.
+    """
+    model, feed = build(config, 1).train(), Feed.of(batch(), CPU)
+    if cache is not None:
+        compile_layers(model, cache)
     theirs = {p.untyped_storage().data_ptr() for p in model.parameters()}
     theirs |= {feed.input_ids.untyped_storage().data_ptr(), feed.labels.untyped_storage().data_ptr()}
     saved: dict[int, int] = {}
@@ -60,7 +83,7 @@ def really_saved(precision: Precision) -> int:
         saved[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+    with drawing(0, 0, 4), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         loss = loss_of(model, feed.hidden(model, precision), feed.labels, precision)
     assert loss.requires_grad
     return sum(size for place, size in saved.items() if place not in theirs)
@@ -71,6 +94,31 @@ def test_activations_are_those_that_autograd_keeps(precision: Precision) -> None
     peak = play([traced(precision=precision).step], keeps=False)
     counted = peak.parts["activations"] + peak.parts["loss"]
     assert counted == pytest.approx(really_saved(precision), rel=0.06), "besides, what the last operation works with"
+
+
+@pytest.mark.parametrize(
+    ("preset", "precision", "dropout", "more"),
+    [("llama-tiny", "fp32", 0.1, 1.05), ("llama-tiny", "bf16", 0, 1.05), ("gpt2", "fp32", 0, 1.0)],
+)
+def test_activations_of_compiled_layers_are_those_that_they_keep(
+    preset: str, precision: Precision, dropout: float, more: float
+) -> None:
+    config = ModelConfig(preset=preset, **SHAPE, dropout=dropout)  # type: ignore[arg-type]
+    kept = really_saved(precision, config, cache_folder() / "compiled")
+
+    def counted(model: Callable[[ModelConfig], Transformer]) -> int:
+        sizes = dict[int, int]()
+        for event in traced(config, precision, model=model).step:
+            if isinstance(event, Give):
+                sizes.pop(event.block)
+            elif isinstance(event, Take) and event.part in ("activations", "loss", "batches"):
+                sizes[event.block] = event.size if event.part != "batches" else 0
+            else:
+                break  # the way back begins
+        return sum(sizes.values())
+
+    assert counted(graphed) == pytest.approx(kept, rel=0.01)
+    assert counted(Transformer) > more * kept, "plain ones"
 
 
 def test_weights_gradients_and_state_are_exact() -> None:

@@ -2,6 +2,7 @@
 step.
 
     settle_blocks(decisions, recipe, …) -> (whether, a line that says so)
+    stays_plain(recipe, model, device)      why it cannot be compiled; None where it can
 
 `auto` is decided once, by process 0: where the steps should take long enough to pay for it, some passes of the run's
 first rows are timed, plain and compiled in turns. What it comes to is kept like precision and rows (decisions.py).
@@ -71,9 +72,19 @@ def settle_blocks(
     return compiled, said + (_ready(recipe, model, loader, trial, rows) if compiled else "")
 
 
+def stays_plain(recipe: Recipe, model: AnyModel, device: torch.device) -> str | None:
+    """Why the layers of this run stay as they are; None where they can be compiled."""
+    if device.type not in ("cpu", "cuda"):
+        return f"not on {device.type}"
+    apart = packing_of(recipe) is not None or not recipe.data.cross_document_attention
+    if apart and device.type == "cpu" and recipe.model.context_length > 2 * CHUNK:
+        return f"attention goes by the values of document masks in rows of more than {2 * CHUNK} tokens"
+    return unsuited(model)
+
+
 def _ready(recipe: Recipe, model: AnyModel, loader: Loader, trial: Trial, rows: int) -> str:
     """Makes the graphs of a step; tells how long it took."""
-    if reason := _unsuited(recipe, model, trial.device):
+    if reason := stays_plain(recipe, model, trial.device):
         raise RecipeError(f"train.compile {recipe.train.compile}: {reason}", "set train.compile: false")
     assert isinstance(model, Transformer)
     started = time.perf_counter()
@@ -89,7 +100,7 @@ def _ready(recipe: Recipe, model: AnyModel, loader: Loader, trial: Trial, rows: 
 
 def _pays(recipe: Recipe, model: AnyModel, loader: Loader, trial: Trial, rows: int) -> tuple[bool, str]:
     """Whether the run is shorter with its layers compiled; and the figures, or the reason. Layers are left plain."""
-    if reason := _unsuited(recipe, model, trial.device):
+    if reason := stays_plain(recipe, model, trial.device):
         return False, reason
     assert isinstance(model, Transformer)
     try:
@@ -129,13 +140,3 @@ def _too_short(recipe: Recipe, loader: Loader, rows: int, seconds: float) -> str
     if min(limits) < LONG:
         return f"the steps take some {min(limits):.0f} s in all"
     return f"a pass takes {seconds:.3g} s, and there are few of them" if min(limits) < PASSES * seconds else None
-
-
-def _unsuited(recipe: Recipe, model: AnyModel, device: torch.device) -> str | None:
-    """Why the layers of this run stay as they are."""
-    if device.type not in ("cpu", "cuda"):
-        return f"not on {device.type}"
-    apart = packing_of(recipe) is not None or not recipe.data.cross_document_attention
-    if apart and device.type == "cpu" and recipe.model.context_length > 2 * CHUNK:
-        return f"attention goes by the values of document masks in rows of more than {2 * CHUNK} tokens"
-    return unsuited(model)

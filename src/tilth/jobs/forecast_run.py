@@ -35,13 +35,17 @@ measured (benchmarks/forecast.py). With activation checkpointing blocks are mapp
 CACHES_HOLES, CACHES_IDLE = 0.35, 1.2
 """The same where glibc has its caches of small blocks (core/allocator.py), as in a notebook: different by a third from
 one run to the next; and of such blocks that no tensor is in any more when most is taken, what glibc holds."""
+COMPILED_HOLES = 0.06
+"""As HOLES, where layers are compiled: their graphs use their own blocks again, and take few that come and go."""
 EVALUATION_HOLES = 0.9
 """As HOLES, in an evaluation: next to all of it comes and goes with each layer, and hardly a hole is used twice.
 Measured on seven shapes: 0.83 to 0.96, where blocks are few 0.3."""
 PROCESS = 347 << 20
 """A process with torch and tilth loaded and a step done, without model and data (Linux, torch 2.13)."""
 COMPILER = 73 << 20
-"""torch's compiler, in a process that compiles or that made its forecast anew (train/known.py)."""
+"""torch's compiler, in a process that made its forecast anew (train/known.py)."""
+COMPILING = 128 << 20
+"""The same in one that has compiled its layers, with what that leaves."""
 WORKSPACE, SMALL_WORKSPACE = 32 << 20, 8320 << 10
 """What cuBLAS takes of a GPU's memory for each thread that calls it (on the way forward one, back another), from Hopper
 on and before (https://docs.nvidia.com/cuda/cublas, cublasSetWorkspace): measured 64 MiB in three runs on an H200."""
@@ -195,9 +199,9 @@ def _memory(run: PaperRun, found: Figures, held: int = 0) -> MemoryForecast:
     more: dict[str, int] = {}
     if on_cpu:
         more["batches"] = waiting_bytes(run.recipe, run.rows)
-        compiler = COMPILER if train.compile or (held and found.fresh) else 0
-        more["process"] = max(PROCESS + compiler, held + LOADED)
-
+        compiler = COMPILING if train.compile else COMPILER if held and found.fresh else 0
+        loaded = 0 if train.compile is True else LOADED  # a pass has been made with each of its graphs
+        more["process"] = max(PROCESS + compiler, held + loaded)
     elif run.device.type == "cuda":
         hopper = torch.cuda.get_device_capability(run.device)[0] >= 9
         more["process"] = 2 * (WORKSPACE if hopper else SMALL_WORKSPACE)
@@ -206,13 +210,13 @@ def _memory(run: PaperRun, found: Figures, held: int = 0) -> MemoryForecast:
         parts = Counter({name: size for name, size in peak.parts.items() if size})
         parts.update(more)
         if on_cpu and train.activation_checkpointing == "none":
-            parts["allocator"] = _holes(when, peak, caches)
+            parts["allocator"] = _holes(when, peak, caches, compiled=train.compile is True)
         return MemoryForecast(sum(parts.values()), dict(parts), when)
 
     return max((forecast(when, peak) for when, peak in found.peaks.items()), key=lambda one: one.total)
 
 
-def _holes(when: When, peak: Peak, caches: bool) -> int:
+def _holes(when: When, peak: Peak, caches: bool, *, compiled: bool) -> int:
     """What glibc holds besides, of blocks below 48 MiB.
 
     Args:
@@ -220,7 +224,7 @@ def _holes(when: When, peak: Peak, caches: bool) -> int:
     """
     if when == "evaluation":
         return int(max(EVALUATION_HOLES * peak.small, peak.idle))
-    holes, idle = (CACHES_HOLES, CACHES_IDLE) if caches else (HOLES, 1.0)
+    holes, idle = (CACHES_HOLES, CACHES_IDLE) if caches else (COMPILED_HOLES if compiled else HOLES, 1.0)
     return int(holes * peak.small + idle * peak.idle)
 
 

@@ -101,9 +101,10 @@ class Outlook:
 
     def _foretell(self, config: AnyConfig, pace: float | None, told: float) -> RunForecast:
         trainer, parts = self._trainer, self._trainer.parts
+        done = self._recipe.train.model_copy(update={"compile": parts.compiled})  # what `auto` came to
         total = trainer.stopping.total_steps
         return run_forecast(
-            self._recipe,
+            self._recipe.model_copy(update={"train": done}),
             config,
             parts.micro_rows,
             parts.runtime.device,

@@ -22,12 +22,15 @@ from tilth.core.environment import Precision
 from tilth.data.batch import Batch
 from tilth.data.feed import Feed
 from tilth.evaluate.evaluator import piece_rows, piece_sums
+from tilth.jobs.blocks import stays_plain
 from tilth.jobs.objectives import packing_of
 from tilth.jobs.recipe import Recipe
 from tilth.model.adapters import apply_adapter
+from tilth.model.compiled import layers_on_paper
 from tilth.model.freezing import freeze
 from tilth.model.precision import DTYPES
 from tilth.model.recompute import recompute_layers
+from tilth.model.transformer import Transformer
 from tilth.model.wrapped import AnyConfig, AnyModel, empty_model
 from tilth.model.wrapped_config import WrappedConfig
 from tilth.train.footprint import Desk, Plan
@@ -102,6 +105,10 @@ def _model(recipe: Recipe, config: AnyConfig, precision: Precision, device: torc
         freeze(model, recipe.train.freeze)
     if recipe.train.activation_checkpointing == "full":
         recompute_layers(model)
+    # On a GPU it was not tried: there the forecast is that of plain layers.
+    if recipe.train.compile is True and device.type == "cpu" and not stays_plain(recipe, model, device):
+        assert isinstance(model, Transformer)
+        layers_on_paper(model)
     return model
 
 

@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from tilth.core.errors import RecipeError
 from tilth.model.adapters import adapter_names
 from tilth.model.attention import Rotary
+from tilth.model.compiled_paper import Graph, graph_on_paper
 from tilth.model.dropout import Dropout
 from tilth.model.kv_cache import KVCache
 from tilth.model.recompute import Recomputed
@@ -71,9 +72,19 @@ def compile_layers(model: Transformer, cache: Path) -> None:
         cache: the folder in which what was compiled is kept for the next process.
     """
     _prepare(cache)
+    _each(model, _Compiled)
+
+
+def layers_on_paper(model: Transformer) -> None:
+    """Lets the layers of a `model` on paper take what compiled ones would; nothing is compiled."""
+    graphs: dict[object, Graph] = {}
+    _each(model, lambda layer, plain: _OnPaper(layer, plain, graphs))
+
+
+def _each(model: Transformer, made: Callable[[Block, Forward], Any]) -> None:
     for layer in model.layers:
         assert isinstance(layer, Block)
-        _replace(layer, functools.partial(_Compiled, layer))
+        _replace(layer, functools.partial(made, layer))
 
 
 def plain_layers(model: Transformer) -> None:
@@ -113,10 +124,27 @@ class _Compiled:
             return self.plain(x_BTD, rotary, mask, cache, layer)
         kind = x_BTD.shape, x_BTD.requires_grad, None if mask is None else mask.shape
         with _drawn(self._layer, x_BTD), contextlib.nullcontext() if kind in self._ready else _compiling():
-            # The number of a layer matters to its cache alone; a graph for each number would be made of it.
-            out_BTD = _graph()(self._layer, x_BTD, rotary, mask, None, 0)
+            out_BTD = self._run(x_BTD, rotary, mask)
         self._ready.add(kind)
         return out_BTD
+
+    def _run(self, x_BTD: Tensor, rotary: Rotary | None, mask: Tensor | None) -> Tensor:
+        # The number of a layer matters to its cache alone; a graph for each number would be made of it.
+        return _graph()(self._layer, x_BTD, rotary, mask, None, 0)
+
+
+class _OnPaper(_Compiled):
+    """The same, of graphs that are run on paper; all layers whose arguments are alike share one."""
+
+    def __init__(self, layer: Block, plain: Forward, graphs: dict[object, Graph]) -> None:
+        super().__init__(layer, plain)
+        self._graphs = graphs
+
+    def _run(self, x_BTD: Tensor, rotary: Rotary | None, mask: Tensor | None) -> Tensor:
+        trained = tuple(weight.requires_grad for weight in self._layer.parameters())
+        kind = x_BTD.shape, x_BTD.requires_grad, None if mask is None else mask.shape, trained
+        graph = self._graphs.get(kind) or self._graphs.setdefault(kind, graph_on_paper(self._layer))
+        return graph(self._layer, x_BTD, rotary, mask)
 
 
 @functools.cache
@@ -174,7 +202,7 @@ def _drawn(layer: Block, x_BTD: Tensor) -> Iterator[None]:
     heads = attention.q_proj.out_features // attention.head_dim
     for module in drops:
         shape = (batch, heads, time, time) if module is attention.dropout else x_BTD.shape
-        module.draw(torch.Size(shape), x_BTD.device)
+        module.draw(torch.Size(shape), x_BTD)
     try:
         yield
     finally:

@@ -81,10 +81,14 @@ class Dropout(nn.Module):
         kept: Tensor = _Masked.apply(x, _kept(x, self._drops, self.site, _now), scale)  # type: ignore[no-untyped-call]
         return kept
 
-    def draw(self, shape: torch.Size, device: torch.device) -> None:
-        """Sets `kept` for what has this shape, where `forward` would not leave it to torch."""
-        if self.p and self.training and device.type == "cpu" and _now is not None and self.site:
-            self.kept = _stays(_drawn(shape, self.site, _now), self._drops).view(shape)
+    def draw(self, shape: torch.Size, beside: Tensor) -> None:
+        """Sets `kept` for what has this shape, where `forward` would not leave it to torch.
+
+        Args:
+            beside: what is on the same device, or on paper.
+        """
+        if self.p and self.training and beside.device.type == "cpu" and _now is not None and self.site:
+            self.kept = _stays(_numbers(shape, beside, self.site, _now), self._drops).view(shape)
 
     @property
     def _drops(self) -> int:
@@ -100,8 +104,11 @@ def name_sites(model: nn.Module) -> None:
 
 def _kept(x: Tensor, drops: int, site: str, draws: _Draws) -> Tensor:
     """1 for what stays of `x`, else 0 (uint8); `drops` of 65,536 go."""
-    numbers = torch.empty(x.shape, dtype=torch.int16) if on_paper(x) else _drawn(x.shape, site, draws)
-    return _stays(numbers, drops).view(x.shape)
+    return _stays(_numbers(x.shape, x, site, draws), drops).view(x.shape)
+
+
+def _numbers(shape: torch.Size, beside: Tensor, site: str, draws: _Draws) -> Tensor:
+    return torch.empty(shape, dtype=torch.int16) if on_paper(beside) else _drawn(shape, site, draws)
 
 
 def _stays(numbers: Tensor, drops: int) -> Tensor:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
+from torch._subclasses.functional_tensor import FunctionalTensor
 
 
 def on_paper(tensor: Tensor) -> bool:
-    """Whether the numbers of a tensor cannot be asked for. Code that goes by them goes by the largest case then."""
-    return isinstance(tensor, FakeTensor)
+    """Whether the numbers of a tensor cannot be asked for: it has none, or a graph is being made of what is done with
+    it. Code that goes by them goes by the largest case then.
+    """
+    return isinstance(tensor, (FakeTensor, FunctionalTensor))
 
 
 _times = 1
@@ -36,3 +40,22 @@ def alike(pieces: range, tensor: Tensor) -> Iterator[int]:
     finally:
         _times = 1
     yield pieces[-1]
+
+
+_seen = True
+
+
+def is_seen() -> bool:
+    """Whether what runs just now is to be counted at all."""
+    return _seen
+
+
+@contextlib.contextmanager
+def seen(whether: bool) -> Iterator[None]:
+    """Within it, what runs takes memory and is work, or neither."""
+    global _seen
+    before, _seen = _seen, whether
+    try:
+        yield
+    finally:
+        _seen = before

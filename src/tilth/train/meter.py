@@ -26,7 +26,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tilth.model.paper import times
+from tilth.model.paper import is_seen, times
 
 _aten = torch.ops.aten
 SMALL = 48 << 20
@@ -101,6 +101,8 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             dtype = args[0].dtype
             return dtype == torch.bool or (0.0 if dtype.is_floating_point else 0)
         out = func(*args, **(kwargs or {}))
+        if not is_seen():
+            return out
         made = _tensors(out)
         new = [tensor for tensor in made if self._is_new(tensor)]
         self._count(func, args, kwargs, made, new)
