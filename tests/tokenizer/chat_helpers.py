@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +22,18 @@ Pair = tuple[Tokenizer, Any]
 
 def made_pairs(root: Path) -> dict[str, Pair]:
     """Tokenizers of each kind, ours and transformers', with the special tokens that any template here writes."""
-    made = {}
     names = ["<s>", "</s>", *dict.fromkeys(name for tokens in BUILT_IN.values() for name in tokens)]
-    for kind, make in KINDS.items():
-        load_tokenizer(make(root / kind)).with_special_tokens(names).save(root / f"{kind}-more")
-        ours = load_tokenizer(root / f"{kind}-more")
-        theirs = transformers.AutoTokenizer.from_pretrained(root / f"{kind}-more")
-        for job in ("bos_token", "eos_token"):  # the templates of other families write them
-            if getattr(theirs, job) is None:
-                setattr(theirs, job, "<s>" if job == "bos_token" else ours.named_tokens["eos_token"])
-        made[kind] = (ours, theirs)
-    return made
+    return {kind: made_pair(root, kind, names) for kind in KINDS}
+
+
+def made_pair(root: Path, kind: str, names: Sequence[str]) -> Pair:
+    load_tokenizer(KINDS[kind](root / kind)).with_special_tokens(names).save(root / f"{kind}-more")
+    ours = load_tokenizer(root / f"{kind}-more")
+    theirs = transformers.AutoTokenizer.from_pretrained(root / f"{kind}-more")
+    for job in ("bos_token", "eos_token"):  # the templates of other families write them
+        if getattr(theirs, job) is None:
+            setattr(theirs, job, "<s>" if job == "bos_token" else ours.named_tokens["eos_token"])
+    return ours, theirs
 
 
 def encoder(pair: Pair, template: ChatTemplate, **variables: Any) -> ChatEncoder:

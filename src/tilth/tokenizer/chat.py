@@ -12,6 +12,7 @@
     conversation.py  what a conversation must be       rendering.py      template and messages to text, answers found
     templates/       built-in ones, a checkpoint's     render_worker.py  the process that does it
     marks.py         data and template kept apart      renderer.py       the parent's side of it
+    sandbox.py       the Jinja2 of templates
 
 The ids are those of the whole rendered text, with special tokens where the template wrote them and nowhere else: a user
 who spells `<|im_end|>` gets plain text. Trained is each answer with the token that ends it, not what a template writes
@@ -31,7 +32,7 @@ from tilth.core.errors import DataError
 from tilth.tokenizer.base import Tokenizer
 from tilth.tokenizer.chat_config import TODAY, ChatConfig, TrainOn
 from tilth.tokenizer.conversation import Dropped
-from tilth.tokenizer.marks import ALIAS, Marked, alias_place, plain
+from tilth.tokenizer.marks import ALIAS, ALIAS_LENGTH, Marked, alias_place, plain
 from tilth.tokenizer.renderer import MEMORY, SECONDS, Mode, Renderer
 from tilth.tokenizer.templates import ChatTemplate
 
@@ -144,13 +145,17 @@ class ChatEncoder:
         return str(self._only("text_prompt" if add_generation_prompt else "text", messages, tools)["text"])
 
     def stop_ids(self) -> set[int]:
-        """The ids that end an answer: end-of-text, and the one that the template writes at an answer's end."""
-        ids = {self.tokenizer.end_of_text}
-        for answer in self.renderer.render("answers", [{"messages": _PROBE}]):
-            if not isinstance(answer, Dropped) and answer["ended"]:
-                start, end = answer["spans"][-1]
-                last = ALIAS.findall(answer["text"][start:end])[-1]
-                ids.add(list(self.tokenizer.special_tokens.values())[alias_place(last)])
+        """The ids that end an answer: end-of-text, and those that the template writes at an answer's end, be it the
+        last of a conversation or not.
+        """
+        ids, specials = {self.tokenizer.end_of_text}, list(self.tokenizer.special_tokens.values())
+        for answer in self.renderer.render("answers", [{"messages": _PROBE}, {"messages": _PROBE * 2}]):
+            if isinstance(answer, Dropped):
+                continue
+            for start, end in answer["spans"]:
+                last = answer["text"][start:end].rstrip()[-ALIAS_LENGTH:]
+                if ALIAS.fullmatch(last):
+                    ids.add(specials[alias_place(last)])
         return ids
 
     def _only(self, mode: Mode, messages: Sequence[Mapping[str, Any]], tools: Sequence[Any] | None) -> dict[str, Any]:

@@ -6,13 +6,13 @@
         .training(row, need_answer)   the whole conversation, and where its answers are
     Dropped, RunawayError             a conversation that cannot be used; a template that must not be
 
-Templates are Jinja2 as Hugging Face's are: a sandbox without attributes of Python's, immutable data, loop controls, the
-`generation` block, `raise_exception`, `strftime_now`, `tojson` that escapes no HTML. Nothing is random (no `lipsum`, no
-`random`), and `strftime_now` reads a date that the caller gives.
+Templates are Jinja2 as Hugging Face's are (sandbox.py). Nothing is random, and `strftime_now` reads a date that the
+caller gives.
 
 Where the answers are: between the marks of `{% generation %}` where the template has it. Else by renderings of the
 conversation's beginnings: an answer begins where the prompt for it ends (the messages before it, with the generation
-prompt), and ends with the last special token that the template writes after it.
+prompt), and ends with the last special token that the template writes after it; of an answer that more messages follow,
+the last that it writes there too.
 """
 
 from __future__ import annotations
@@ -24,28 +24,23 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jinja2
-from jinja2 import nodes
 from jinja2.exceptions import SecurityError
-from jinja2.ext import Extension, loopcontrols
-from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from tilth.tokenizer.conversation import Dropped, Row, checked, seen
-from tilth.tokenizer.marks import ALIAS, ALIAS_LENGTH, ANSWER, ANSWERED, BREAK, Marked, Marker, Names
+from tilth.tokenizer.marks import ALIAS, ALIAS_LENGTH, BREAK, Found, Marked, Marker, Names
+from tilth.tokenizer.sandbox import RefusedError, environment
 
 OUTPUT = 1 << 24  # characters that a template may write, and so many times what it was given
 OUTPUT_RATIO = 32
 _PROBE = {"role": "assistant", "content": BREAK}
+_ASKED = {"role": "user", "content": BREAK}
+_SYSTEM = ("system", "developer")
 _NOTHING_BEFORE = "the assistant speaks first, and the template cannot be written with nothing before it"
 _GENERATION = re.compile(r"\{%[-+]?\s*generation\b")
 
 
 class RunawayError(Exception):
     """The template itself is at fault, whatever the conversation: (kind, detail)."""
-
-
-class _RefusedError(jinja2.TemplateError):
-    """What a template raises by `raise_exception`."""
 
 
 class Answers(NamedTuple):
@@ -72,7 +67,7 @@ class Rendering:
         self._marker, self._variables = Marker(names), dict(variables)
         self._has_marks = bool(_GENERATION.search(template))
         try:
-            self._template = _environment(today).from_string(template)
+            self._template = environment(today).from_string(template)
         except (jinja2.TemplateError, RecursionError, MemoryError, SyntaxError, ValueError) as error:
             line = getattr(error, "lineno", None)
             raise RunawayError("syntax", f"{error}{f' (line {line})' if line else ''}") from None
@@ -118,7 +113,7 @@ class Rendering:
         wanted = [("the tools", _names(row.tools))]
         for place, message in enumerate(row.messages):
             wanted.append((f"the calls in message {place}", _names(message.get("tool_calls"))))
-            if message["role"] in ("system", "developer") and isinstance(message.get("content"), str):
+            if message["role"] in _SYSTEM and isinstance(message.get("content"), str):
                 wanted.append((f"message {place}, of the {message['role']}", [message["content"].strip()]))
         for what, texts in wanted:
             if any(text not in raw and self._marker.text(text) not in self._marker.text(raw) for text in texts):
@@ -147,7 +142,7 @@ class Rendering:
         if end <= start:
             return Dropped("template", f"the template writes nothing of answer {place}")
         if not raw.startswith(alone[:end]):
-            end = self._rewritten_end(raw, start, alone, end)
+            end = self._end_within(row, raw, start, alone, place) or self._rewritten_end(raw, start, alone, end)
         if not after <= start < end:
             return Dropped("rewritten", f"the template writes answer {place} differently once more messages follow")
         return start, end
@@ -158,7 +153,7 @@ class Rendering:
         if isinstance(prompt, Dropped):
             return prompt if place else Dropped("no_prompt", f"{_NOTHING_BEFORE}: {prompt.detail}")
         if raw.startswith(prompt):
-            return len(prompt)
+            return max(len(prompt), self._first_start(row, raw, place, prompt))
         # The generation prompt may say more than the history does (an opened <think>). What both say is the beginning
         # of any answer: found by one that begins with what no prompt holds.
         other = self._tried(row._replace(messages=[*row.messages[:place], _PROBE]), place + 1, False)
@@ -168,6 +163,23 @@ class Rendering:
         if other[common : common + 1] != BREAK or not raw.startswith(prompt[:common]):
             return Dropped("rewritten", f"the template writes what stands before answer {place} differently afterwards")
         return common
+
+    def _first_start(self, row: Row, raw: str, place: int, prompt: str) -> int:
+        """Where an answer begins that no question stands before, if the template writes generation prompts behind
+        messages only: as far before its content as behind a question. 0 where this is not so, or cannot be seen.
+        """
+        before = row.messages[:place]
+        if any(message["role"] not in _SYSTEM for message in before) or prompt != self._tried(row, place, False):
+            return 0
+        asked = row._replace(messages=[*before, _ASKED, _PROBE])
+        first = self._tried(row._replace(messages=[*before, _PROBE]), place + 1, False)
+        known, answered = self._tried(asked, place + 1, True), self._tried(asked, place + 2, False)
+        if isinstance(first, Dropped) or isinstance(known, Dropped) or isinstance(answered, Dropped):
+            return 0
+        own = answered[_common(known, answered) : answered.rfind(BREAK)]  # written for the answer, behind its prompt
+        header = first[: max(0, first.rfind(BREAK))]
+        start = len(header) - len(own)
+        return start if header.endswith(own) and raw.startswith(header[:start]) else 0
 
     def _end(self, raw: str, start: int) -> int:
         """The end of an answer that ends `raw`: of its last special token, if nothing but white space follows it."""
@@ -181,6 +193,49 @@ class Rendering:
         here = next(ends, 0)
         return here if alone[:end].endswith(raw[start:here].lstrip()) else 0
 
+    def _end_within(self, row: Row, raw: str, start: int, alone: str, place: int) -> int:
+        """The end of an answer that the template ends otherwise where the conversation ends (Phi 3 adds end-of-text,
+        OLMo 3 writes it in place of its `<|im_end|>`): the last special token that is the same, else the one that
+        stands in its place, else nothing. 0 where the answer itself is another.
+        """
+        closings = self._closings(alone, start)
+        body = closings[0].start if closings else 0
+        if body <= start or not raw.startswith(alone[:body]):
+            return 0
+        here = self._marker.specials(raw, body)
+        common = body + _common(alone[body:], raw[body:])
+        shared = [found.end for found in closings if found.end <= common and found in here]
+        if shared:
+            return shared[-1]
+        before = self._before_opening(row, place + 1, body)
+        if before != "" and here and not raw[body : here[0].start].strip():
+            return here[0].end
+        return 0 if before is None else body
+
+    def _closings(self, raw: str, start: int) -> list[Found]:
+        """The special tokens at the end of a text that only white space stands between."""
+        closings, end = list[Found](), len(raw)
+        for found in reversed(self._marker.specials(raw, start)):
+            if raw[found.end : end].strip():
+                break
+            closings, end = [found, *closings], found.start
+        return closings
+
+    def _before_opening(self, row: Row, place: int, end: int) -> str | None:
+        """What a conversation that begins with this message writes before that which stands between `end`, where an
+        answer ends, and the message's content. None: it does not write that, so some of it is the answer's. Nothing,
+        or special tokens: that is the message's own opening. Else (a system prompt of the template's) it may be either.
+        """
+        probe = {**row.messages[place], "content": BREAK}
+        followed = self._tried(row._replace(messages=[*row.messages[:place], probe]), place + 1, False)
+        opening = self._tried(row._replace(messages=[probe]), 1, False)
+        if isinstance(followed, Dropped) or isinstance(opening, Dropped):
+            return None
+        between, said = (text.partition(BREAK)[0] for text in (followed[end:], opening))
+        if not said.endswith(between.lstrip()):
+            return None
+        return ALIAS.sub("", self._marker.read(said.removesuffix(between.lstrip())).text).strip()
+
     def _marked(self, row: Row) -> Row:
         mark = self._marker.mark
         return row._replace(messages=mark(seen(row.messages)), tools=mark(row.tools), documents=mark(row.documents))
@@ -189,7 +244,7 @@ class Rendering:
         """A rendering of the first `count` messages, with marks, or why there is none."""
         try:
             return self._rendered(row, count, prompt)
-        except _RefusedError as error:
+        except RefusedError as error:
             return Dropped("refused", f"the template says: {error}")
         except (SecurityError, RecursionError, MemoryError) as error:
             raise RunawayError(type(error).__name__, str(error)) from None
@@ -229,61 +284,3 @@ def _common(left: str, right: str) -> int:
 def _ends_special(marked: Marked) -> bool:
     start, end = marked.spans[-1]
     return bool(ALIAS.fullmatch(marked.text[start:end].rstrip()[-ALIAS_LENGTH:]))
-
-
-class _Generation(Extension):
-    """`{% generation %}…{% endgeneration %}`: what stands in it is an answer."""
-
-    tags = {"generation"}
-
-    def parse(self, parser: Parser) -> nodes.Node:
-        line = next(parser.stream).lineno
-        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-        return nodes.CallBlock(self.call_method("_marked"), [], [], body).set_lineno(line)
-
-    def _marked(self, caller: Any) -> str:
-        return f"{ANSWER}{caller()}{ANSWERED}"
-
-
-class _Namespace(jinja2.utils.Namespace):
-    """Jinja's namespace without names that begin with an underscore: assignment would reach Python's own attributes."""
-
-    def __init__(self, /, *args: Any, **kwargs: Any) -> None:
-        for name in (given := dict(*args, **kwargs)):
-            _check_name(name)
-        super().__init__(given)
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        _check_name(name)
-        super().__setitem__(name, value)
-
-
-def _check_name(name: object) -> None:
-    if isinstance(name, str) and name.startswith("_"):
-        raise SecurityError(f"a namespace has no place for {name!r}")
-
-
-class _Dict:
-    """`dict(…)` and nothing else of Python's class."""
-
-    def __call__(self, *args: Any, **kwargs: Any) -> dict[Any, Any]:
-        return dict(*args, **kwargs)
-
-
-def _environment(today: datetime.date) -> ImmutableSandboxedEnvironment:
-    made = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols])
-    made.filters["tojson"] = _to_json
-    del made.globals["lipsum"], made.filters["random"]
-    made.globals |= {"raise_exception": _refuse, "dict": _Dict(), "namespace": _Namespace}
-    made.globals["strftime_now"] = datetime.datetime.combine(today, datetime.time()).strftime
-    return made
-
-
-def _refuse(message: object) -> None:
-    raise _RefusedError(str(message)[:300])
-
-
-def _to_json(
-    value: Any, ensure_ascii: bool = False, indent: Any = None, separators: Any = None, sort_keys: bool = False
-) -> str:
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
