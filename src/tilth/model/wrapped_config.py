@@ -27,6 +27,7 @@ from tilth.core.config import Config
 from tilth.core.errors import CheckpointError, RecipeError
 from tilth.core.faults import short
 from tilth.model.families import WRAPPED_CONTEXT, read_json_config
+from tilth.model.wrapped_masks import turns_by_length
 
 _LENGTHS = ("max_position_embeddings", "n_positions", "seq_length", "max_sequence_length", "max_seq_len", "n_ctx")
 _NO_LENGTH = 2048
@@ -55,8 +56,8 @@ class WrappedConfig(Config):
     mlp_size: int = Field(ge=1)
     is_causal: bool
     takes_documents: bool
-    """Whether its forward pass takes positions and masks, as rows of several documents need. Whether it then keeps them
-    apart, its weights must tell.
+    """Whether its forward pass takes positions and masks, as rows of several documents need, and how it turns positions
+    does not depend on what else is in a batch. Whether it then keeps them apart, its weights must tell.
     """
     tie_word_embeddings: bool
     parameters: int = Field(ge=1)
@@ -258,11 +259,16 @@ def _described(hf: Any, architecture: str, length: int, values: dict[str, Any]) 
         hidden_size=hidden,
         mlp_size=getattr(hf.config, "intermediate_size", None) or 4 * hidden,
         is_causal=architecture in _causal_names(),
-        takes_documents={"position_ids", "attention_mask"} <= set(inspect.signature(hf.forward).parameters),
+        takes_documents=_takes_documents(hf),
         tie_word_embeddings=output.weight is hf.get_input_embeddings().weight,
         parameters=sum(parameter.numel() for parameter in hf.parameters()),
         values=values,
     )
+
+
+def _takes_documents(hf: Any) -> bool:
+    taken = set(inspect.signature(hf.forward).parameters)
+    return {"position_ids", "attention_mask"} <= taken and not turns_by_length(hf.config)
 
 
 @contextlib.contextmanager
