@@ -51,6 +51,8 @@ class WrappedConfig(Config):
     context_length: int = Field(ge=1)
     assumed: bool = False
     """Whether nobody named the context: the class has no longest one."""
+    longest: int | None = None
+    """Tokens that its positions are made for, as far as config.json says."""
     num_hidden_layers: int = Field(ge=1)
     hidden_size: int = Field(ge=1)
     mlp_size: int = Field(ge=1)
@@ -99,7 +101,7 @@ def read_wrapped_config(folder: Path, context_length: int | None = None) -> Wrap
     theirs = _parsed(values, place)
     length = _length(theirs, context_length, place)
     config = _described(_empty(architecture, theirs, place), architecture, length or _assumed(folder), values)
-    return config.model_copy(update={"assumed": length is None})
+    return config.model_copy(update={"assumed": length is None, "longest": _stated(theirs)})
 
 
 def empty_tensors(config: WrappedConfig) -> dict[str, Tensor]:
@@ -217,7 +219,7 @@ def _their_values(config: WrappedConfig) -> dict[str, Any]:
 
 def _length(theirs: Any, asked: int | None, place: Path) -> int | None:
     """Tokens at once, as asked or as config.json has them; None where it names none."""
-    stated = next((n for name in _LENGTHS if isinstance(n := getattr(theirs, name, None), int) and n > 0), None)
+    stated = _stated(theirs)
     length = asked or getattr(theirs, WRAPPED_CONTEXT, None) or stated
     if length is None:
         return None
@@ -232,6 +234,10 @@ def _length(theirs: Any, asked: int | None, place: Path) -> int | None:
             f"set model.context_length to {stated} at most",
         )
     return length
+
+
+def _stated(theirs: Any) -> int | None:
+    return next((n for name in _LENGTHS if isinstance(n := getattr(theirs, name, None), int) and n > 0), None)
 
 
 def _assumed(folder: Path) -> int:

@@ -82,6 +82,8 @@ def _by_heart(facts: Facts) -> Iterator[Fault]:
     if run.epochs <= most:
         return
     fewer = f"train.epochs: {most}" if recipe.train.epochs else f"train.steps: {int(run.steps * most / run.epochs)}"
+    if run.epochs > most * run.steps and facts.rows:  # one step alone is more
+        fewer = f"train.batch_tokens: {facts.rows.positions}"
     early = "" if recipe.train.early_stopping is None else ", unless train.early_stopping ends it before"
     yield Fault(
         "by_heart",
