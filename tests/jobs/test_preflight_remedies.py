@@ -45,6 +45,44 @@ def test_no_row_is_to_be_longer_than_the_checkpoint_is_made_for(said: Said, tmp_
     assert wanted == "set data.packing.too_long to split", "the longest has more than 32"
 
 
+@pytest.mark.parametrize(
+    ("optimizer", "sections", "most"),
+    [
+        ("adamw", {"model": {"from": None, "preset": "llama-tiny", "context_length": 32}}, 0.1),
+        ("adamw", {}, 0.01),
+        ("adamw", {"adapter": {"rank": 4}}, 0.05),
+        ("muon", {}, 0.1),
+        ("sgd", {}, 1e4),
+    ],
+)
+def test_a_rate_that_nobody_uses(
+    said: Said, cli: Cli, tmp_path: Path, optimizer: str, sections: dict[str, Any], most: float
+) -> None:
+    write_base(tmp_path / "base", "llama")
+
+    def at(rate: float) -> str | None:
+        return said(sections, f"train.optimizer={{name: {optimizer}, lr: {rate}}}").get("rate")
+
+    assert at(most) is None
+    if optimizer == "sgd":
+        return
+    for rate, code in ((most * 1.5, 0), (0.99, 0), (1.0, 2), (1e30, 2)):
+        sets = [f"train.optimizer={{name: {optimizer}, lr: {rate}}}"]
+        remedy = at(rate)
+        assert remedy is not None and cli("check", "r.yaml", sets=sets).code == code
+        assert at(float(remedy.removeprefix("train.optimizer.lr: ").removesuffix(" or less"))) is None
+    cli("train", "r.yaml", sets=sets).expect_fault(2, "train.optimizer.lr is 1e+30", f"{optimizer} changes numbers")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_rank_above_the_side_of_a_layer(said: Said, tmp_path: Path) -> None:
+    write_base(tmp_path / "base", "llama")
+    assert "rank" not in said({"adapter": {"rank": 16}}), "of keys, of two heads of eight"
+    remedy = said({"adapter": {"rank": 17}})["rank"]
+    assert remedy == "adapter.rank: 16 or less, or adapter.targets: larger layers alone"
+    assert "rank" not in said({"adapter": {"rank": 32, "targets": ["q_proj", "up_proj"]}})
+
+
 def test_a_step_that_is_too_much_by_itself_is_to_be_smaller(said: Said, tmp_path: Path) -> None:
     write_base(tmp_path / "base", "llama")
     for length in ("train.steps=3", "train.epochs=90"):
