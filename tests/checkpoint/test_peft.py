@@ -130,6 +130,18 @@ def test_new_tokens_go_along(tmp_path: Path) -> None:
         load_adapter(ours(gpt2()), tmp_path / "adapter")
 
 
+def test_a_base_with_rows_to_spare_is_not_resized(tmp_path: Path) -> None:
+    """A padded vocabulary: rows for new tokens are there, and fewer of them are another model."""
+    model = trained(gpt2, modules_to_save=["embed_tokens"])
+    save_adapter(model, tmp_path / "adapter")
+    theirs = peft_quietly(peft.PeftModel.from_pretrained, gpt2(), tmp_path / "adapter").eval()
+    torch.testing.assert_close(scores(theirs), scores(model), atol=1e-5, rtol=1e-5)
+    cut = gpt2()
+    cut.resize_token_embeddings(47, mean_resizing=False)
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        peft_quietly(peft.PeftModel.from_pretrained, cut, tmp_path / "adapter")
+
+
 def test_several_are_loaded_and_one_is_chosen(tmp_path: Path) -> None:
     outputs, model = {}, ours(gpt2())
     base = scores(model)

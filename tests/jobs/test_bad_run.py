@@ -132,7 +132,7 @@ def test_a_checkpoint_that_is_not_there(trained: Path, cli: Cli, which: str, cod
 def test_a_loss_that_is_no_number(tmp_path: Path, cli: Cli) -> None:
     write_texts(tmp_path / "texts", documents=20)
     write_recipe(tmp_path / "r.yaml", "texts", train={"checkpoint": {"every_steps": 1, "keep": 9}})
-    sets = [*SMALL, "train.optimizer.lr=1e30", "train.schedule.warmup_steps=3"]
+    sets = [*SMALL, "train.optimizer={name: sgd, lr: 1e30}", "train.schedule.warmup_steps=3"]
     said = cli("train", "r.yaml", sets=sets)
     said.expect_fault(
         5,
@@ -154,7 +154,7 @@ def test_a_validation_loss_that_is_no_number(tmp_path: Path, cli: Cli) -> None:
     write_texts(tmp_path / "texts", documents=20)
     write_recipe(tmp_path / "r.yaml", "texts")
     gpt2 = "model={preset: gpt2, num_hidden_layers: 1, num_attention_heads: 2, hidden_size: 32, context_length: 16}"
-    sets = [*SMALL, gpt2, "train.optimizer.lr=1e38", "train.schedule.warmup_steps=0", "train.steps=1"]
+    sets = [*SMALL, gpt2, "train.optimizer={name: sgd, lr: 1e38}", "train.schedule.warmup_steps=0", "train.steps=1"]
     said = cli("train", "r.yaml", "--json", sets=sets)
     said.expect_fault(5, "step 1: the validation loss is nan", "lower train.optimizer.lr")
     assert not (tmp_path / "runs" / "small" / "final").exists()

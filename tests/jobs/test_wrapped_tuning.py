@@ -15,11 +15,12 @@ import torch
 import transformers
 
 import tilth
-from tests.jobs.bases import SFT, tuning, write_base
+from tests.jobs.bases import CONFIGS, SFT, tuning, write_base
 from tests.jobs.conftest import Cli
 from tests.jobs.helpers import hashes
 from tests.model.adapter_helpers import peft_quietly
-from tests.model.families import quiet
+from tests.model.families import from_config, quiet, save
+from tests.tokenizer import foreign_kinds
 from tilth.model.wrapped import WrappedModel
 from tilth.model.wrapped_config import read_wrapped_config
 
@@ -149,6 +150,33 @@ def test_what_cannot_keep_documents_apart_is_told_before_a_step(tmp_path: Path, 
     write_base(tmp_path / "other", "phi")
     long = ["model.from=other", "model.context_length=64"]
     cli("train", "r.yaml", sets=long).expect_fault(2, "context_length is 64", "made for 32 tokens")
+
+
+ROPE = {"rope_theta": 10000.0, "partial_rotary_factor": 1.0}
+PHI3 = {
+    "model_type": "phi3",
+    "rope_parameters": {**ROPE, "rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [2.0] * 4},
+    "original_max_position_embeddings": 16,
+    "pad_token_id": 0,
+}
+DYNAMIC = {"rope_parameters": {**ROPE, "rope_type": "dynamic", "factor": 2.0}}
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "name"), [("phi", PHI3, "Phi3ForCausalLM"), ("llama", DYNAMIC, "LlamaForCausalLM")]
+)
+def test_positions_that_turn_by_length_are_told_before_data_is_prepared(
+    tmp_path: Path, cli: Cli, kind: str, values: dict[str, Any], name: str
+) -> None:
+    config = transformers.AutoConfig.for_model(**{**CONFIGS[kind]().to_dict(), **values})
+    save(from_config(config), tmp_path / "base")
+    foreign_kinds.gpt2(tmp_path / "base")
+    tuning(tmp_path, "base", **{**SFT, "model": {"wrapped": True}})
+    for command in ("check", "prepare", "train"):
+        cli(command, "r.yaml").expect_fault(2, f"{name} does not keep the documents of a row apart", "causal_lm")
+    assert not (tmp_path / "work").exists() and not (tmp_path / "runs").exists()
+    tuning(tmp_path, "base", model={"wrapped": True}, train={"steps": 1})
+    assert cli("train", "r.yaml").code == 0, "windows it learns"
 
 
 def test_dropout_is_the_recipes(tmp_path: Path) -> None:

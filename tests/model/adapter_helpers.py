@@ -55,6 +55,14 @@ def made(kind: Any, config: Any) -> Any:
         return kind(config).eval()
 
 
+def falcon() -> Any:
+    """Its linear layers are of a class of its own."""
+    config = transformers.FalconConfig(
+        num_hidden_layers=2, num_attention_heads=4, hidden_size=32, vocab_size=VOCAB, max_position_embeddings=32
+    )
+    return made(transformers.FalconForCausalLM, config)
+
+
 def tied_llama() -> Any:
     return llama(tied=True)
 

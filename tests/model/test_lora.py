@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.model.adapter_helpers import gpt2, ids, llama, ours, peft_quietly, scores, shake
+from tests.model.adapter_helpers import falcon, gpt2, ids, llama, ours, peft_quietly, scores, shake
 from tilth.core.config import parse
 from tilth.core.errors import RecipeError
 from tilth.model.adapter_config import AdapterConfig
@@ -62,7 +62,7 @@ def beside_peft(make: Make, wanted: AdapterConfig) -> tuple[Any, Any, list[tuple
     return mine, theirs, pairs
 
 
-@pytest.mark.parametrize("make", [gpt2, llama])
+@pytest.mark.parametrize("make", [gpt2, llama, falcon])
 @pytest.mark.parametrize("changes", VARIANTS)
 def test_outputs_and_gradients_equal_pefts(make: Make, changes: dict[str, Any]) -> None:
     mine, theirs, pairs = beside_peft(make, config(**changes))
@@ -267,9 +267,37 @@ def test_impossible_adapters_are_refused(changes: dict[str, Any], said: str) -> 
     assert said in str(caught.value)
 
 
-def test_a_layer_of_a_further_kind_is_left_alone() -> None:
-    class Other(nn.Linear):
-        pass
+class Same(nn.Linear):
+    """As Falcon's layers: another way to the same numbers."""
 
-    model = nn.ModuleDict({"plain": nn.Linear(4, 4), "other": Other(4, 4)})
-    assert apply_adapter(model, config(), 1).layers == ["plain"]
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        y = input @ self.weight.T
+        return y if self.bias is None else y + self.bias
+
+
+class Scored(nn.Linear):
+    """As a router: more than a product."""
+
+    def forward(self, input: torch.Tensor) -> Any:
+        return super().forward(input), None
+
+
+class Doubled(nn.Linear):
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return 2 * super().forward(input)
+
+
+class Noisy(nn.Linear):
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return super().forward(input + 0.1 if self.training else input)
+
+
+def test_layers_of_a_further_kind_get_an_adapter_where_they_compute_the_same() -> None:
+    kinds: list[Any] = [nn.Linear, Same, Scored, Doubled, Noisy, nn.modules.linear.NonDynamicallyQuantizableLinear]
+    model = nn.ModuleDict({kind.__name__: kind(4, 4) for kind in kinds}).eval()
+    model["Same8"] = Same(8, 2, bias=False, device="meta")
+    state = torch.get_rng_state()
+    assert apply_adapter(model, config(), 1).layers == ["Linear", "Same", "Same8"]
+    assert torch.equal(state, torch.get_rng_state()) and not model["Scored"].training
+    with pytest.raises(RecipeError, match="no linear layer that an adapter could stand beside"):
+        apply_adapter(nn.ModuleDict({"other": Doubled(4, 4)}), config(), 1)

@@ -12,14 +12,14 @@ import torch
 import transformers
 from torch import nn
 
-from tests.model.families import LENGTH, VOCAB, from_config, some_ids
+from tests.model.families import LENGTH, VOCAB, from_config, save, some_ids
 from tilth.core.errors import RecipeError
 from tilth.data.loader import Batch
 from tilth.distributed.runtime import Runtime
 from tilth.model.attention import document_mask
 from tilth.model.precision import make_scaler
 from tilth.model.wrapped import WrappedModel, load_wrapped
-from tilth.model.wrapped_config import WrappedConfig
+from tilth.model.wrapped_config import WrappedConfig, read_wrapped_config
 from tilth.model.wrapped_masks import find_manner
 from tilth.train.step import accumulate
 
@@ -109,14 +109,14 @@ def test_windows_matter_and_are_as_they_were_after_it_was_tried(name: str) -> No
 
 @pytest.mark.parametrize("kind", TURNS)
 @torch.no_grad()
-def test_positions_that_turn_by_the_length_of_a_row_are_not_packed(kind: str) -> None:
+def test_positions_that_turn_by_the_length_of_a_row_are_not_packed(tmp_path: Path, kind: str) -> None:
     """What the seven tokens of the trial, all within the shorter length, cannot show."""
     said = {"rope_type": kind, "rope_theta": 10_000.0, **TURNS[kind]}
     hf = from_config(transformers.LlamaConfig(**{**_GROUPED, "max_position_embeddings": 16}, rope_scaling=said)).eval()
-    config = model_of("Starcoder2ForCausalLM").config.model_copy(update={"architecture": "LlamaForCausalLM"})
+    config = read_wrapped_config(save(hf, tmp_path))
     model, ids = WrappedModel(hf, config), some_ids(1)
     same = torch.allclose(hf(ids).logits[:, :8], hf(ids[:, :8]).logits, atol=1e-5)
-    assert same == (kind == "linear") == model.packs
+    assert same == (kind == "linear") == model.packs == config.takes_documents
 
 
 _STATES = {"mamba_n_heads": 4, "mamba_d_state": 8, "mamba_n_groups": 1, "mamba_chunk_size": 8}

@@ -126,13 +126,20 @@ class Packing:
 
 
 def pack(
-    stream: TokenStream, context_length: int, config: PackingConfig, *, ahead: Ahead = 1, opening: bool = False
+    stream: TokenStream,
+    context_length: int,
+    config: PackingConfig,
+    *,
+    ahead: Ahead = 1,
+    opening: bool = False,
+    longest: int | None = None,
 ) -> Packing:
     """The rows of a stream.
 
     Args:
         ahead: 1, a position predicts the next token; 0, tokens themselves are the labels (masked models).
         opening: a document first reads the end-of-text that stands before it; all of the stream must end with one.
+        longest: the tokens that the model is made for, where they are limited: longer rows are then no remedy.
 
     Raises:
         DataError: no document is left, or one is too long and the recipe calls that an error.
@@ -140,7 +147,7 @@ def pack(
     assert not (opening and (stream.has_mask or not ahead)), "conversations end as their template says"
     found = _Pieces.of_documents(stream, ahead, opening)
     left_out = [*found.drop(found.lengths <= 0, NO_STEP, "with no token to predict")]
-    left_out += found.fit(config.too_long, context_length)
+    left_out += found.fit(config.too_long, context_length, longest)
     trained = found.trained(ahead)
     left_out += found.drop(trained == 0, UNTRAINED, "with no token that is trained")
     if not len(found.begins):
@@ -149,16 +156,19 @@ def pack(
             why = f"{_listed(left_out)} (the first: {_name(stream, int(left_out[-1].documents[0]))})"
         raise DataError(
             f"of {stream.documents:,} documents none is left to train on: {why}",
-            _to_have_some(stream, context_length, left_out),
+            _to_have_some(stream, context_length, left_out, longest),
         )
     order, borders = best_fit(found.lengths, context_length)
     begins, lengths, labels = found.begins[order], found.lengths[order], int(trained.sum())
     return Packing(stream, context_length, config, ahead, opening, begins, lengths, borders, labels, tuple(left_out))
 
 
-def _to_have_some(stream: TokenStream, room: int, left_out: Sequence[LeftOut]) -> str:
+def _to_have_some(stream: TokenStream, room: int, left_out: Sequence[LeftOut], longest: int | None) -> str:
     rules = {one.rule for one in left_out}
-    ways = [f"data.packing.too_long: split, or model.context_length above {room}"] if TOO_LONG in rules else []
+    more = f"model.context_length above {room}"
+    if longest is not None and room >= longest:
+        more = f"a checkpoint that is made for more than {room} tokens"
+    ways = [f"data.packing.too_long: split, or {more}"] if TOO_LONG in rules else []
     if UNTRAINED in rules and stream.has_mask:
         ways.append("look at which tokens are trained (data.chat.train_on)")
     return "; or ".join(ways) or "give more text under data.sources"
@@ -205,14 +215,14 @@ class _Pieces:
         ]
         return [one for one in found if len(one.documents)]
 
-    def fit(self, too_long: str, room: int) -> list[LeftOut]:
+    def fit(self, too_long: str, room: int, longest: int | None) -> list[LeftOut]:
         """Makes every piece fit into a row."""
         long = self.lengths > room
         numbers, over = self.numbers[long], self.lengths[long] - room
         if not len(numbers):
             return []
         if too_long == "error":
-            raise self._does_not_fit(numbers, over, room)
+            raise self._does_not_fit(numbers, over, room, longest)
         if too_long == "drop":
             return self.drop(long, TOO_LONG, "longer than a row")
         if too_long == "truncate":
@@ -228,13 +238,13 @@ class _Pieces:
         self.lengths = np.minimum(np.repeat(self.lengths, counts) - offsets, room)
         self.begins, self.numbers = np.repeat(self.begins, counts) + offsets, np.repeat(self.numbers, counts)
 
-    def _does_not_fit(self, numbers: Int64, over: Int64, room: int) -> DataError:
+    def _does_not_fit(self, numbers: Int64, over: Int64, room: int, longest: int | None) -> DataError:
         worst = int(over.argmax())
         needed = room + int(over[worst])
         name = _name(self.stream, int(numbers[worst]))
         # Nobody wants what would leave nothing, or a context that no model has.
         ways = "split, truncate or drop" if 2 * len(numbers) < self.stream.documents else "split"
-        longer = f", or model.context_length to {needed}" if needed <= _LONGER * room else ""
+        longer = f", or model.context_length to {needed}" if needed <= min(_LONGER * room, longest or needed) else ""
         return DataError(
             f"{len(numbers):,} of {self.stream.documents:,} documents are too long for a row of {room:,}; the longest, "
             f"{name}, needs {needed:,}",

@@ -196,6 +196,7 @@ def make_sampler(
     ahead: Ahead = 1,
     packing: PackingConfig | None = None,
     opening: bool = False,
+    longest: int | None = None,
 ) -> Sampler:
     """The order in which training goes through a stream, or through a mixture of several.
 
@@ -204,12 +205,13 @@ def make_sampler(
         isolate: documents of a window do not see each other; those of a packed row never do.
         ahead: 0 for masked language models: labels are the tokens themselves.
         packing: whole documents in a row, instead of windows.
-        opening: of packed documents, see `pack`.
+        opening, longest: of packed documents, see `pack`.
     """
 
     def ring(own: TokenStream, own_seed: int) -> WindowSampler | PackedSampler:
         if packing is not None:
-            return PackedSampler(pack(own, context_length, packing, ahead=ahead, opening=opening), own_seed)
+            rows = pack(own, context_length, packing, ahead=ahead, opening=opening, longest=longest)
+            return PackedSampler(rows, own_seed)
         return WindowSampler(own, context_length, own_seed, not same_windows, isolate=isolate, ahead=ahead)
 
     if isinstance(stream, Mixture):

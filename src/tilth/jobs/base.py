@@ -118,6 +118,12 @@ def open_base(
 
 
 def with_base(recipe: Recipe, base: Base | None) -> Recipe:
-    """The recipe with the shape of the checkpoint in it; as it is where there is none, or one of transformers' own."""
-    known = base is not None and isinstance(base.config, ModelConfig)
-    return recipe.model_copy(update={"model": base.config}) if base and known else recipe
+    """The recipe with the shape of the checkpoint in it, of one of transformers' own with the tokens that it is made
+    for; as it is where there is none.
+    """
+    if base is None:
+        return recipe
+    if isinstance(base.config, ModelConfig):
+        return recipe.model_copy(update={"model": base.config})
+    model = recipe.model.model_copy(update={"max_position_embeddings": base.config.longest})
+    return recipe.model_copy(update={"model": model})

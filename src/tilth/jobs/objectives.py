@@ -50,6 +50,7 @@ def training_sampler(recipe: Recipe, dataset: Dataset) -> Sampler:
         ahead=0 if recipe.train.objective == "masked_lm" else 1,
         packing=packing_of(recipe),
         opening=reads_the_border(recipe.train.objective, dataset.tokenizer),
+        longest=recipe.model.max_position_embeddings,
     )
 
 

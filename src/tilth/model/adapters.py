@@ -134,6 +134,11 @@ def _output_weight(model: nn.Module) -> Tensor | None:
 def find_targets(model: nn.Module, config: AdapterConfig) -> list[str]:
     """The layers that `config.targets` names; RecipeError, with what there is, where it names none."""
     there = adaptable(model)
+    if not there:
+        raise RecipeError(
+            "adapter: the model has no linear layer that an adapter could stand beside, but for its output matrix",
+            "remove adapter, to train the model whole, or name another checkpoint in model.from",
+        )
     patterns = ["*"] if config.targets == "all-linear" else list(config.targets)
     return select(there, patterns, "adapter.targets", "linear layers")
 

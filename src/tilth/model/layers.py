@@ -5,11 +5,13 @@ Shapes in names: B batch, T time, D hidden_size, H attention heads, K key/value 
 
 from __future__ import annotations
 
+import copy
 from typing import TypeGuard
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils._python_dispatch import _disable_current_modes
 
 from tilth.model.config import ModelConfig
 from tilth.model.dropout import Dropout
@@ -24,8 +26,39 @@ class Linear(nn.Linear):
 
 
 def is_linear(module: nn.Module) -> TypeGuard[nn.Linear]:
-    """Whether it is a linear layer and nothing else: another subclass may do something else with its weight."""
-    return type(module) in (nn.Linear, Linear)
+    """Whether it is a linear layer and nothing else: a subclass of others' may do something else with its weight."""
+    return type(module) in (nn.Linear, Linear) or _computes_the_same(module)
+
+
+_FAULTS = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError)
+
+
+@torch.no_grad()
+def _computes_the_same(module: nn.Module) -> bool:
+    """Whether a subclass (Falcon has one) gives x W' + b, tried with few numbers in place of its weights, which may not
+    be there yet. Those of torch are other things: quantized, lazy, or read without being called.
+    """
+    if not isinstance(module, nn.Linear) or type(module).__module__.partition(".")[0] == "torch":
+        return False
+    if not module.weight.is_floating_point() or module.weight.shape != (module.out_features, module.in_features):
+        return False
+    if {*module._parameters} != {"weight", "bias"} or module._buffers or module._modules:
+        return False
+    with _disable_current_modes():  # a model on paper computes no numbers
+        return _as_linear(copy.copy(module))
+
+
+def _as_linear(copied: nn.Linear) -> bool:
+    numbers = torch.arange(38, dtype=torch.float32, device="cpu").sin()
+    weight_OI, x_BTI = numbers[:15].view(3, 5), numbers[15:35].view(2, 2, 5)
+    bias_O = None if copied.bias is None else numbers[35:]
+    copied.__dict__ |= {"_parameters": {"weight": weight_OI, "bias": bias_O}, "in_features": 5, "out_features": 3}
+    try:
+        given = [type(copied).forward(copied.train(training), x_BTI) for training in (False, True)]
+    except _FAULTS:
+        return False
+    wanted = F.linear(x_BTI, weight_OI, bias_O)
+    return all(isinstance(y, Tensor) and y.shape == wanted.shape and torch.allclose(y, wanted) for y in given)
 
 
 class Embedding(nn.Embedding):

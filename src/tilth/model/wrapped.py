@@ -39,7 +39,7 @@ from tilth.model.wrapped_config import (
     their_config,
     together,
 )
-from tilth.model.wrapped_masks import Manner, find_manner, prepared, turns_by_length
+from tilth.model.wrapped_masks import Manner, find_manner, prepared
 
 _CLOSE, _ROUNDED = 1e-3, 16
 """Scores that differ by less count as equal; by so many units in the last place, as made of the same numbers: experts
@@ -152,12 +152,10 @@ class WrappedModel(nn.Module):
 
     @property
     def packs(self) -> bool:
-        """Whether a packed row gives what its documents give alone; tried out once, on seven tokens. Not where how
-        positions are turned depends on the longest text that is computed with them.
-        """
+        """Whether a packed row gives what its documents give alone; tried out once, on seven tokens."""
         if not self._tried:
             self._tried = True
-            if self.config.takes_documents and not turns_by_length(self.hf.config):
+            if self.config.takes_documents:
                 self._manner = find_manner(self.hf, self.config.context_length, self._packed_equals_alone)
         return self._manner is not None
 

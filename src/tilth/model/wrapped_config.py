@@ -27,6 +27,7 @@ from tilth.core.config import Config
 from tilth.core.errors import CheckpointError, RecipeError
 from tilth.core.faults import short
 from tilth.model.families import WRAPPED_CONTEXT, read_json_config
+from tilth.model.wrapped_masks import turns_by_length
 
 _LENGTHS = ("max_position_embeddings", "n_positions", "seq_length", "max_sequence_length", "max_seq_len", "n_ctx")
 _NO_LENGTH = 2048
@@ -50,13 +51,15 @@ class WrappedConfig(Config):
     context_length: int = Field(ge=1)
     assumed: bool = False
     """Whether nobody named the context: the class has no longest one."""
+    longest: int | None = None
+    """Tokens that its positions are made for, as far as config.json says."""
     num_hidden_layers: int = Field(ge=1)
     hidden_size: int = Field(ge=1)
     mlp_size: int = Field(ge=1)
     is_causal: bool
     takes_documents: bool
-    """Whether its forward pass takes positions and masks, as rows of several documents need. Whether it then keeps them
-    apart, its weights must tell.
+    """Whether its forward pass takes positions and masks, as rows of several documents need, and how it turns positions
+    does not depend on what else is in a batch. Whether it then keeps them apart, its weights must tell.
     """
     tie_word_embeddings: bool
     parameters: int = Field(ge=1)
@@ -98,7 +101,7 @@ def read_wrapped_config(folder: Path, context_length: int | None = None) -> Wrap
     theirs = _parsed(values, place)
     length = _length(theirs, context_length, place)
     config = _described(_empty(architecture, theirs, place), architecture, length or _assumed(folder), values)
-    return config.model_copy(update={"assumed": length is None})
+    return config.model_copy(update={"assumed": length is None, "longest": _stated(theirs)})
 
 
 def empty_tensors(config: WrappedConfig) -> dict[str, Tensor]:
@@ -216,7 +219,7 @@ def _their_values(config: WrappedConfig) -> dict[str, Any]:
 
 def _length(theirs: Any, asked: int | None, place: Path) -> int | None:
     """Tokens at once, as asked or as config.json has them; None where it names none."""
-    stated = next((n for name in _LENGTHS if isinstance(n := getattr(theirs, name, None), int) and n > 0), None)
+    stated = _stated(theirs)
     length = asked or getattr(theirs, WRAPPED_CONTEXT, None) or stated
     if length is None:
         return None
@@ -231,6 +234,10 @@ def _length(theirs: Any, asked: int | None, place: Path) -> int | None:
             f"set model.context_length to {stated} at most",
         )
     return length
+
+
+def _stated(theirs: Any) -> int | None:
+    return next((n for name in _LENGTHS if isinstance(n := getattr(theirs, name, None), int) and n > 0), None)
 
 
 def _assumed(folder: Path) -> int:
@@ -258,11 +265,16 @@ def _described(hf: Any, architecture: str, length: int, values: dict[str, Any]) 
         hidden_size=hidden,
         mlp_size=getattr(hf.config, "intermediate_size", None) or 4 * hidden,
         is_causal=architecture in _causal_names(),
-        takes_documents={"position_ids", "attention_mask"} <= set(inspect.signature(hf.forward).parameters),
+        takes_documents=_takes_documents(hf),
         tie_word_embeddings=output.weight is hf.get_input_embeddings().weight,
         parameters=sum(parameter.numel() for parameter in hf.parameters()),
         values=values,
     )
+
+
+def _takes_documents(hf: Any) -> bool:
+    taken = set(inspect.signature(hf.forward).parameters)
+    return {"position_ids", "attention_mask"} <= taken and not turns_by_length(hf.config)
 
 
 @contextlib.contextmanager

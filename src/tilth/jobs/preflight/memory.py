@@ -36,6 +36,7 @@ class ModelFacts:
         embeddings: what the modules with a row for each token are called.
         embeddings_train: whether the rows of new tokens would be learned.
         guessed: what is not known yet, in words; empty where all is.
+        narrowest: of the layers that get an adapter the one with the shortest side, and that.
     """
 
     parameters: int
@@ -46,6 +47,7 @@ class ModelFacts:
     embeddings: tuple[str, ...]
     embeddings_train: bool
     guessed: str
+    narrowest: tuple[str, int] | None
 
 
 def model_facts(recipe: Recipe, config: AnyConfig) -> ModelFacts:
@@ -72,6 +74,7 @@ def model_facts(recipe: Recipe, config: AnyConfig) -> ModelFacts:
         names,
         all(weight.requires_grad for weight in embeddings),
         _guessed(recipe),
+        _narrowest(model),
     )
 
 
@@ -98,6 +101,11 @@ def _saved(recipe: Recipe, model: AnyModel) -> int:
         return sum(matrix.numel() * _FLOAT - nf4_bytes(matrix.numel(), double) for matrix in matrices)
     dtype = DTYPES.get(recipe.train.precision)
     return 0 if dtype is None else sum(matrix.numel() * (_FLOAT - dtype.itemsize) for matrix in matrices)
+
+
+def _narrowest(model: AnyModel) -> tuple[str, int] | None:
+    sides = [(path, min(layer.in_features, layer.out_features)) for path, layer in lora_layers(model).items()]
+    return min(sides, key=lambda side: side[1], default=None)
 
 
 def _guessed(recipe: Recipe) -> str:

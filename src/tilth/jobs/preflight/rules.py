@@ -3,6 +3,7 @@
     judge(facts) -> (errors, warnings)
     fault.py                        what a rule yields: with the line of the recipe to change
     text_rules.py, run_rules.py     the warnings
+    rates.py                        both, of the learning rate
 
 A rule is a function of the facts that yields a `Fault`, or nothing.
 """
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 
 from tilth.jobs.preflight.facts import Facts
 from tilth.jobs.preflight.fault import Fault, Rule
+from tilth.jobs.preflight.rates import impossible_rate
 from tilth.jobs.preflight.run_rules import RUN_RULES
 from tilth.jobs.preflight.text_rules import TEXT_RULES
 
@@ -71,5 +73,5 @@ def _metric(facts: Facts) -> Iterator[Fault]:
         )
 
 
-ERRORS: tuple[Rule, ...] = (_refused, _ids, _needs_validation, _metric)
+ERRORS: tuple[Rule, ...] = (_refused, _ids, _needs_validation, _metric, impossible_rate)
 WARNINGS: tuple[Rule, ...] = (*TEXT_RULES, *RUN_RULES)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from tilth.jobs.preflight.facts import Facts
 from tilth.jobs.preflight.fault import Fault, Rule
+from tilth.jobs.preflight.rates import high_rate
 
 FEW_TRAINED = 0.01
 """Of the positions of a step."""
@@ -82,6 +83,8 @@ def _by_heart(facts: Facts) -> Iterator[Fault]:
     if run.epochs <= most:
         return
     fewer = f"train.epochs: {most}" if recipe.train.epochs else f"train.steps: {int(run.steps * most / run.epochs)}"
+    if run.epochs > most * run.steps and facts.rows:  # one step alone is more
+        fewer = f"train.batch_tokens: {facts.rows.positions}"
     early = "" if recipe.train.early_stopping is None else ", unless train.early_stopping ends it before"
     yield Fault(
         "by_heart",
@@ -101,6 +104,19 @@ def _few_trained(facts: Facts) -> Iterator[Fault]:
         )
 
 
+def _rank(facts: Facts) -> Iterator[Fault]:
+    adapter, model = facts.recipe.adapter, facts.model
+    if adapter is None or model is None or model.narrowest is None or adapter.rank <= model.narrowest[1]:
+        return
+    layer, side = model.narrowest
+    yield Fault(
+        "rank",
+        f"adapter.rank is {adapter.rank}, and a side of {layer} has {side}: a product of that rank is any matrix "
+        "there is, and what is above it trains for nothing",
+        f"adapter.rank: {side} or less, or adapter.targets: larger layers alone",
+    )
+
+
 RUN_RULES: tuple[Rule, ...] = (
     _new_tokens,
     _template_tokens,
@@ -109,4 +125,6 @@ RUN_RULES: tuple[Rule, ...] = (
     _large_batch,
     _by_heart,
     _few_trained,
+    high_rate,
+    _rank,
 )

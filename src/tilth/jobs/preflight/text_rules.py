@@ -29,14 +29,19 @@ def _where(facts: Facts, rule: str, count: int) -> str:
     return f" ({', '.join(names)}{' …' if count > len(names) else ''})" if names else ""
 
 
+def _longer_rows(facts: Facts) -> str:
+    """The line of the recipe that makes room: a checkpoint has no more positions than it was made with."""
+    model = facts.recipe.model
+    if facts.vocabulary.checkpoint is not None and model.context_length >= (model.max_position_embeddings or 1 << 62):
+        return f"model.from: a checkpoint that is made for more than {model.context_length} tokens"
+    return f"model.context_length: more than {model.context_length}"
+
+
 def _too_long(facts: Facts) -> Iterator[Fault]:
     rows = facts.rows
     if rows is None:
         return
-    model = facts.recipe.model
-    change = f"model.context_length: more than {model.context_length}"
-    if facts.vocabulary.checkpoint is not None and model.context_length >= (model.max_position_embeddings or 1 << 62):
-        change = f"model.from: a checkpoint that is made for more than {model.context_length} tokens"
+    change = _longer_rows(facts)
     of = f"of {facts.train.documents:,} documents"
     if rows.truncated:
         yield Fault(
@@ -66,8 +71,8 @@ def _masked(facts: Facts) -> Iterator[Fault]:
             "masked",
             f"documents without a token that is trained, which teach nothing: {facts.masked:,}"
             + _where(facts, "masked" if facts.named.get("masked") else "encode/nothing_trained", facts.masked),
-            "data.chat.train_on: all, another data.chat.template, or a longer model.context_length where answers are "
-            "cut off",
+            "data.chat.train_on: all, another data.chat.template, or, where answers are cut off, "
+            + _longer_rows(facts),
         )
 
 
@@ -95,7 +100,7 @@ def _without_end(facts: Facts) -> Iterator[Fault]:
         "trained: the model would not learn to stop"
         + (f" ({cut:,} are cut off)" if cut else "")
         + _where(facts, "without_end", int(facts.train.endless.sum())),
-        "data.packing.too_long: split or drop, or a longer model.context_length" if cut else written,
+        f"data.packing.too_long: split or drop, or {_longer_rows(facts)}" if cut else written,
     )
 
 

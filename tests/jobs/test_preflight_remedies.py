@@ -1,0 +1,93 @@
+"""What a preflight says to change can be changed, and helps."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.jobs.bases import SFT, tuning, write_base
+from tests.jobs.conftest import Cli
+
+pytestmark = pytest.mark.slow
+
+Said = Callable[..., dict[str, str]]
+
+
+@pytest.fixture
+def said(tmp_path: Path, cli: Cli) -> Said:
+    """`said(recipe's sections, "key=value", …)`: the remedies by rule, of errors and warnings."""
+
+    def look(sections: dict[str, Any], *sets: str) -> dict[str, str]:
+        tuning(tmp_path, "base", **sections)
+        found = json.loads(cli("check", "r.yaml", "--json", sets=sets).out.splitlines()[-1])
+        return {fault["rule"]: fault["remedy"] for fault in [*found["errors"], *found["warnings"]]}
+
+    return look
+
+
+@pytest.mark.parametrize("kind", ["llama", "phi"])
+def test_no_row_is_to_be_longer_than_the_checkpoint_is_made_for(said: Said, tmp_path: Path, kind: str) -> None:
+    """Of a family that tilth has and of a class of transformers', both made for 32 tokens."""
+    write_base(tmp_path / "base", kind)
+    longer = "model.from: a checkpoint that is made for more than 32 tokens"
+    assert said(SFT, "data.packing.too_long=error")["too_long"] == "set data.packing.too_long to split"
+    cut = said(SFT, "data.packing.too_long=truncate")
+    assert cut["without_end"] == f"data.packing.too_long: split or drop, or {longer}"
+    assert cut["masked"].endswith(f"where answers are cut off, {longer}") and cut["truncated"].startswith(longer)
+    shorter = said(SFT, "data.packing.too_long=truncate", "model.context_length=28", "train.batch_tokens=280")
+    assert shorter["without_end"].endswith("or model.context_length: more than 28")
+    wanted = said(SFT, "data.packing.too_long=error", "model.context_length=28", "train.batch_tokens=280")["too_long"]
+    assert wanted == "set data.packing.too_long to split", "the longest has more than 32"
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "sections", "most"),
+    [
+        ("adamw", {"model": {"from": None, "preset": "llama-tiny", "context_length": 32}}, 0.1),
+        ("adamw", {}, 0.01),
+        ("adamw", {"adapter": {"rank": 4}}, 0.05),
+        ("muon", {}, 0.1),
+        ("sgd", {}, 1e4),
+    ],
+)
+def test_a_rate_that_nobody_uses(
+    said: Said, cli: Cli, tmp_path: Path, optimizer: str, sections: dict[str, Any], most: float
+) -> None:
+    write_base(tmp_path / "base", "llama")
+
+    def at(rate: float) -> str | None:
+        return said(sections, f"train.optimizer={{name: {optimizer}, lr: {rate}}}").get("rate")
+
+    assert at(most) is None
+    if optimizer == "sgd":
+        return
+    for rate, code in ((most * 1.5, 0), (0.99, 0), (1.0, 2), (1e30, 2)):
+        sets = [f"train.optimizer={{name: {optimizer}, lr: {rate}}}"]
+        remedy = at(rate)
+        assert remedy is not None and cli("check", "r.yaml", sets=sets).code == code
+        assert at(float(remedy.removeprefix("train.optimizer.lr: ").removesuffix(" or less"))) is None
+    cli("train", "r.yaml", sets=sets).expect_fault(2, "train.optimizer.lr is 1e+30", f"{optimizer} changes numbers")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_rank_above_the_side_of_a_layer(said: Said, tmp_path: Path) -> None:
+    write_base(tmp_path / "base", "llama")
+    assert "rank" not in said({"adapter": {"rank": 16}}), "of keys, of two heads of eight"
+    remedy = said({"adapter": {"rank": 17}})["rank"]
+    assert remedy == "adapter.rank: 16 or less, or adapter.targets: larger layers alone"
+    assert "rank" not in said({"adapter": {"rank": 32, "targets": ["q_proj", "up_proj"]}})
+
+
+def test_a_step_that_is_too_much_by_itself_is_to_be_smaller(said: Said, tmp_path: Path) -> None:
+    write_base(tmp_path / "base", "llama")
+    for length in ("train.steps=3", "train.epochs=90"):
+        steps = () if "steps" in length else ("train.steps=null",)
+        remedy = said({}, length, *steps, "train.batch_tokens=320000", "train.schedule.warmup_steps=0")["by_heart"]
+        found = re.match(r"train\.batch_tokens: (\d+) or less, or data\.sources", remedy)
+        assert found, remedy
+        assert "by_heart" not in said({}, "train.steps=3", f"train.batch_tokens={found[1]}")
