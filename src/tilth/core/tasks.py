@@ -125,7 +125,7 @@ class _Plan:
         jobs = [(list(self.chains[index][len(there[index]) :]), self.workspace) for index in missing]
         for place in executor.run(function, jobs):
             index = missing[place]
-            made = [_made(task, self.workspace, verify) for task in self.chains[index][len(there[index]) :]]
+            made = [_made(task, self.workspace) for task in self.chains[index][len(there[index]) :]]
             self._finish(index, there[index] + made)
         return self.results
 
@@ -154,25 +154,22 @@ def _find(task: Task, workspace: Path, verify: bool) -> Done | None:
     if not folder.exists():
         return None
     try:
-        return Done(task, folder, _facts(folder, verify), reused=True)
+        return Done(task, folder, (verify_manifest if verify else read_manifest)(folder), reused=True)
     except IntegrityError:
         remove_whole(folder)  # a derived result that is not whole: it is made again from its inputs
         return None
 
 
-def _made(task: Task, workspace: Path, verify: bool) -> Done:
+def _made(task: Task, workspace: Path) -> Done:
+    """What was made just now, and hashed as it was written: its files are not read again."""
     folder = task.folder(workspace)
     try:
-        return Done(task, folder, _facts(folder, verify), reused=False)
+        return Done(task, folder, read_manifest(folder), reused=False)
     except IntegrityError as error:
         raise IntegrityError(
             f"{error.message}, though it has just been made",
             "see that nothing else writes there, and that the disk is sound; then type the same command",
         ) from error
-
-
-def _facts(folder: Path, verify: bool) -> dict[str, Any]:
-    return (verify_manifest if verify else read_manifest)(folder)
 
 
 def run_one(tasks: Sequence[Task], workspace: Path) -> None:
