@@ -199,6 +199,22 @@ def test_csv_rows_that_do_not_fit_are_dropped(tmp_path: Path) -> None:
     assert outcomes[2].verdicts[0].detail == "a.csv:4: 3 cells, the header has 2"
 
 
+@pytest.mark.parametrize("separator", [";", "\t", "|", ","])
+def test_a_first_line_says_what_separates_the_cells_as_excel_reads_it(tmp_path: Path, separator: str) -> None:
+    raw = "\ufeff" + f"sep={separator}\r\nid;text\r\n1;a, b | c\td\r\n".replace(";", separator)
+    row = "a, b | c\td" if separator == ";" else None
+    if row is None:
+        raw = raw.replace("a, b | c\td", "plain")
+    assert texts(read(tmp_path, raw, "a.csv")) == {"a.csv:3": row or "plain"}
+
+
+def test_the_recipe_goes_before_the_line_and_a_column_of_such_a_name_is_none(tmp_path: Path) -> None:
+    assert texts(read(tmp_path, "SEP=;\nid|text\n1|a;b\n", "a.csv", separator="|")) == {"a.csv:3": "a;b"}
+    assert texts(read(tmp_path, "sep=x,text\n1,a\n", "b.csv")) == {"b.csv:2": "a"}
+    with pytest.raises(DataError, match="the columns are 'sep=x'"):
+        read(tmp_path, "sep=x\n1\n", "c.csv")
+
+
 def test_csv_cells_may_be_longer_than_the_standard_library_takes(tmp_path: Path) -> None:
     limit = csv.field_size_limit()
     long = "word, " * 100_000

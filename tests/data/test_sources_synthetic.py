@@ -125,6 +125,9 @@ def test_requests_about_documents(server: ChatServer, tmp_path: Path) -> None:
     assert groups[0] == groups[2] != groups[1]
     (tmp_path / "seeds.jsonl").write_text('{"text": "other"}\n')
     assert texts(read(server, tmp_path, documents=seeds, requests=1, **keys)) == ["About: 1/1: other"]
+    (tmp_path / "seeds.csv").write_text("n|text\n1|a, b\n")
+    cells = {"path": "seeds.csv", "separator": "|"}
+    assert texts(read(server, tmp_path, documents=cells, requests=1, **keys)) == ["About: 1/1: a, b"]
     (tmp_path / "none.jsonl").write_text('{"text": ""}\n')
     with pytest.raises(DataError, match="has no seed"):
         read(server, tmp_path, documents={"path": "none.jsonl"}, requests=1, **keys)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -114,3 +115,22 @@ def test_one_whose_records_hold_no_text_is_not(tmp_path: Path) -> None:
     found = read(tmp_path / "a.warc", gzip.decompress(make_record("warcinfo", "", DATE, b"x: y\r\n", "text/plain")[1]))
     assert rules(found) == ["empty"] and not found[0].loses
     assert rules(read(tmp_path / "b.warc.zst", zstandard.ZstdCompressor().compress(b""))) == ["empty"]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_frames_that_share_a_dictionary_are_read(tmp_path: Path, packed: bool) -> None:
+    records = [gzip.decompress(member) for member in MEMBERS]
+    dictionary = zstandard.train_dictionary(1024, [b"%d %s" % (n, record) for n in range(200) for record in records])
+    packer = zstandard.ZstdCompressor(dict_data=dictionary, write_checksum=True)
+    content = zstandard.ZstdCompressor().compress(dictionary.as_bytes()) if packed else dictionary.as_bytes()
+    first = b"\x5d\x2a\x4d\x18" + struct.pack("<I", len(content)) + content
+    raw = first + b"".join(map(packer.compress, records))
+    found = read(tmp_path / "a.warc.zst", raw)
+    assert texts(found) == {f"a.warc.zst!{url}": text for url, text in TEXTS.items()} and rules(found) == []
+    for broken in (raw[:-5], raw[: len(first) - 5], raw[:-20] + b"\xff" + raw[-19:]):
+        found = read(tmp_path / "b.warc.zst", broken)
+        assert rules(found) == ["damaged"]
+        assert set(texts(found).values()) <= set(TEXTS.values())
+    too_large = b"\x5d\x2a\x4d\x18" + struct.pack("<I", 1 << 30) + content
+    [lost] = read(tmp_path / "c.warc.zst", too_large)
+    assert "a dictionary of 1073741824 bytes" in lost.verdicts[0].detail

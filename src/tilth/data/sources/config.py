@@ -71,8 +71,8 @@ class SourceConfig(Config):
     instead of `field`.
     """
     separator: str | None = None
-    """What stands between the cells of a CSV file, such as `";"` (Excel in much of Europe) or `"\\t"`; by default a
-    comma, and a tab in `.tsv`.
+    """What stands between the cells of a CSV file, such as `";"` (Excel in much of Europe) or `"\\t"`; by default what
+    a first line such as `sep=;` says, else a comma, and a tab in `.tsv`.
     """
     records: str | None = None
     """Where the rows stand in a JSON file that is one object, such as `data.items`."""

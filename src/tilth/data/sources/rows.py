@@ -10,7 +10,9 @@ is not what the recipe thinks, and `Tally` (tally.py) stops the run.
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +20,7 @@ from tilth.core.faults import short
 from tilth.core.words import plural
 from tilth.data.document import Outcome, Rows
 from tilth.data.sources import json_rows, streams
+from tilth.data.sources.config import SEPARATORS
 from tilth.data.sources.csv_records import Heights, Record, records, with_line_feeds
 from tilth.data.sources.inputs import split_suffixes
 from tilth.data.sources.intake import Intake, Note
@@ -27,6 +30,7 @@ from tilth.data.sources.shapes import Shape, conversation_in, shape_of
 from tilth.data.sources.tally import Tally, like
 
 _SEPARATORS = ";\t|,"  # that exports write
+_SEPARATOR_LINE = re.compile(rb"sep=([\x20-\x7e\t])\r?", re.IGNORECASE)
 _FEW_LINES = 8  # are not worth the call of a parser
 
 
@@ -128,20 +132,20 @@ def shaped(tally: Tally, shape: Shape, row: Mapping[str, Any], locator: str, *no
 
 
 def read_csv(intake: Intake, pieces: Iterable[bytes]) -> Iterator[Outcome]:
-    """The outcomes of a CSV file; its first record names the columns."""
-    separator = _separator(intake)
+    """The outcomes of a CSV file; its first record, behind a line such as `sep=;`, names the columns."""
     pieces, alone = with_line_feeds(pieces)
     if alone:
         place = intake.item.locator
         intake.note_file(Note("line_ends", "cr", f"{place}: its lines end in carriage returns alone"))
-    rows = records(streams.lines(pieces), separator.encode())
+    lines, separator = _separated(intake, streams.lines(pieces))
+    rows = records(lines, separator.encode())
     header = next(rows, None)
     if header is None:
         return
     shape, tally, heights = shape_of(intake.config), Tally(intake), Heights()
     if header.open_quote:
         _judge_the_rest(tally, header, heights.rows_in(header.lines))
-    columns = _columns(intake, header, shape)
+    columns = _columns(intake, header, shape, separator)
     if isinstance(columns, Note):
         yield intake.lose(intake.item.locator, columns)
         return
@@ -168,9 +172,18 @@ def read_csv(intake: Intake, pieces: Iterable[bytes]) -> Iterator[Outcome]:
     tally.judge()
 
 
-def _separator(intake: Intake) -> str:
-    """What stands between cells: what the recipe says, or by the suffix."""
-    return intake.config.separator or ("\t" if split_suffixes(intake.item.path.name)[0] == ".tsv" else ",")
+def _separated(
+    intake: Intake, lines: Iterator[tuple[int, bytes | int]]
+) -> tuple[Iterator[tuple[int, bytes | int]], str]:
+    """What stands between cells: what the recipe says, the first line (`sep=;`, which Excel reads and tools write for
+    it, and which is no record), or the suffix; and the lines that are left.
+    """
+    first = next(lines, None)
+    said = _SEPARATOR_LINE.fullmatch(first[1]) if first is not None and isinstance(first[1], bytes) else None
+    by_file = said[1].decode() if said is not None and said[1].decode() in SEPARATORS else ""
+    rest = lines if by_file or first is None else itertools.chain([first], lines)
+    by_suffix = "\t" if split_suffixes(intake.item.path.name)[0] == ".tsv" else ","
+    return rest, intake.config.separator or by_file or by_suffix
 
 
 def _judge_the_rest(tally: Tally, record: Record, rows: int) -> None:
@@ -193,7 +206,7 @@ def _many_lines(locator: str, record: Record) -> Note:
     return Note("many_lines", str(record.lines), f"{locator}: {said}")
 
 
-def _columns(intake: Intake, header: Record, shape: Shape) -> list[str] | Note:
+def _columns(intake: Intake, header: Record, shape: Shape, separator: str) -> list[str] | Note:
     """The names of the columns; where they are not those that the recipe names, an error, or a note that says so."""
     place = f"{intake.item.path}:{header.line}"
     columns = [cell.decode("utf-8", "replace").strip() for cell in header.cells]
@@ -205,7 +218,7 @@ def _columns(intake: Intake, header: Record, shape: Shape) -> list[str] | Note:
     elif missing:
         shown = ", ".join(map(short, columns[:20])) or "none"
         why = f"no column {missing[0]!r}; the columns are {shown}"
-        remedy = _separated_otherwise(missing, columns, _separator(intake)) or column_remedy(missing[0], columns)
+        remedy = _separated_otherwise(missing, columns, separator) or column_remedy(missing[0], columns)
     else:
         return columns
     if intake.config.max_bad_rows == 1:

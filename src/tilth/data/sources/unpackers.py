@@ -16,12 +16,16 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import pyarrow as pa
+import zstandard
 
 _PACKED = 1 << 18  # bytes that are taken at a time
 _GZIP = 31  # zlib's word for a gzip header and its largest window
 _FILL = b"\xff"
 _PADDING = b"\0"
 _XZ_MEMORY = 256 << 20  # bytes that unpacking may take; `xz -9` asks for 65 MiB
+_DICTIONARY = b"\x5d\x2a\x4d\x18"  # begins the frame of a dictionary: "WARC Files Using Zstandard" (IIPC), section 3
+_LARGEST_DICTIONARY = 16 << 20
+_FRAME_SLICE = 256  # packed bytes that a frame with a dictionary is given at a time: 4 of them can become 128 KiB
 
 
 class Source(Protocol):
@@ -93,7 +97,13 @@ def _zstd(source: Source, piece: int) -> Iterator[bytes]:
     """By Arrow, whose stream is bounded piece by piece and, unlike zstandard's own reader, says so when the file ends
     in the midst of a frame. What it had unpacked then stands in the buffer: up to the fill, which no UTF-8 ends with.
     """
-    watched, buffer = _Watched(source), bytearray(piece)
+    start = source.read(_PACKED)
+    while 0 < len(start) < len(_DICTIONARY) and (more := source.read(_PACKED)):
+        start += more
+    if start.startswith(_DICTIONARY):
+        yield from _zstd_with_dictionary(start, source)
+        return
+    watched, buffer = _Watched(source, start), bytearray(piece)
     with pa.PythonFile(watched, mode="r") as raw, pa.CompressedInputStream(raw, "zstd") as stream:
         while True:
             buffer[:] = _FILL * piece
@@ -108,16 +118,66 @@ def _zstd(source: Source, piece: int) -> Iterator[bytes]:
             yield bytes(memoryview(buffer)[:size])
 
 
+def _zstd_with_dictionary(given: bytes, source: Source) -> Iterator[bytes]:
+    """Frames that share a dictionary, which stands in the first one, packed itself or not: how crawlers write
+    `.warc.zst`. Arrow's stream takes no dictionary.
+    """
+    while len(given) < 8 or len(given) < 8 + int.from_bytes(given[4:8], "little"):
+        size = int.from_bytes(given[4:8], "little")
+        if size > _LARGEST_DICTIONARY:
+            raise OSError(f"a dictionary of {size} bytes, more than {_LARGEST_DICTIONARY}")
+        if not (more := source.read(_PACKED)):
+            raise EOFError("the end of the dictionary is missing")
+        given += more
+    end = 8 + int.from_bytes(given[4:8], "little")
+    try:
+        unpacker = zstandard.ZstdDecompressor(dict_data=_dictionary(given[8:end]))
+        yield from _frames(unpacker, given[end:], source)
+    except zstandard.ZstdError as error:
+        raise OSError(str(error)) from error
+
+
+def _dictionary(content: bytes) -> zstandard.ZstdCompressionDict:
+    if content.startswith(zstandard.FRAME_HEADER):
+        packed = zstandard.ZstdDecompressor().stream_reader(content)
+        content = packed.read(_LARGEST_DICTIONARY + 1)
+        if len(content) > _LARGEST_DICTIONARY:
+            raise OSError(f"a dictionary of more than {_LARGEST_DICTIONARY} bytes")
+    return zstandard.ZstdCompressionDict(content)
+
+
+def _frames(unpacker: zstandard.ZstdDecompressor, given: bytes, source: Source) -> Iterator[bytes]:
+    frame = unpacker.decompressobj()
+    begun = False
+    while given or (given := source.read(_PACKED)):
+        for at in range(0, len(given), _FRAME_SLICE):
+            some = given[at : at + _FRAME_SLICE]
+            while some:
+                if found := frame.decompress(some):
+                    yield found
+                some, begun = frame.unused_data, not frame.eof
+                if frame.eof:
+                    frame = unpacker.decompressobj()
+        given = b""
+    if begun:
+        raise EOFError("the end is missing")
+
+
 class _Watched:
-    """A source as a file of Python's; `ended` says whether it was read to its end and beyond."""
+    """A source as a file of Python's; `ended` says whether it was read to its end and beyond.
+
+    Args:
+        start: what was taken from the source already.
+    """
 
     closed = False
 
-    def __init__(self, source: Source) -> None:
-        self._source, self.ended = source, False
+    def __init__(self, source: Source, start: bytes) -> None:
+        self._source, self._start, self.ended = source, start, False
 
     def read(self, size: int) -> bytes:
-        data = self._source.read(size)
+        data, self._start = self._start[:size], self._start[size:]
+        data = data or self._source.read(size)
         self.ended = not data
         return data
 

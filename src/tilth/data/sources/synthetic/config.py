@@ -26,6 +26,8 @@ class SeedDocuments(Config):
     """How to read them; `auto` goes by their suffix."""
     field: str = "text"
     """The key or column that holds the text."""
+    separator: str | None = None
+    """What stands between the cells of a CSV file, as in a source."""
     document: Literal["file", "paragraph", "line"] = "file"
     """What is one document in a text file."""
     characters: int = Field(default=8000, ge=1)

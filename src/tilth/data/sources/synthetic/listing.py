@@ -115,7 +115,7 @@ class _Seeds:
         if config.documents is not None:
             self._source = _source_of(config.documents)
             self._inputs = list_inputs(self._source, base, downloads).inputs
-            reading = config.documents.model_dump(mode="json", exclude={"path"})
+            reading = config.documents.model_dump(mode="json", exclude={"path"}, exclude_none=True)
             self.identity = [reading, [item.identity() for item in self._inputs]]
 
     def read(self) -> Iterator[Seed]:
