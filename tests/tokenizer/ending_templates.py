@@ -80,6 +80,29 @@ UNENDED = Ending(
     "<|end_of_text|>",
 )
 
+# The same with a system prompt of its own, so that no conversation begins as a later message does.
+_OWN_OPENED = (
+    "{% if not messages | selectattr('role', 'equalto', 'system') | list %}{{ '<|system|>Be good.' }}{% endif %}"
+)
+UNENDED_SYSTEM = UNENDED._replace(source=_OWN_OPENED + UNENDED.source, marked=_OWN_OPENED + UNENDED.marked)
+
+# An end only where something follows, as in Yi and Qwen 1.5: nothing ends the last answer.
+_YI = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' }}"
+    "{% set end = '<|im_end|>' if (loop.last and add_generation_prompt) or not loop.last else '' %}ANSWER"
+    "{{ '\n' if end }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+YI = Ending(
+    _YI.replace("ANSWER", "{{ message['content'] + end }}"),
+    _YI.replace(
+        "ANSWER",
+        "{% if message['role'] == 'assistant' %}{%- generation %}{{ message['content'] + end }}{%- endgeneration %}"
+        "{% else %}{{ message['content'] + end }}{% endif %}",
+    ),
+    "<|im_end|>",
+    "",
+)
+
 # A generation prompt behind the last message and not without one, as in OLMo 2 …
 _OLMO2 = (
     "{{ bos_token }}{% for message in messages %}{{ '<|' + message['role'] + '|>\n' }}"
@@ -122,6 +145,8 @@ ENDINGS = {
     "olmo3": OLMO3,
     "olmo3_system": OLMO3_SYSTEM,
     "unended": UNENDED,
+    "unended_system": UNENDED_SYSTEM,
+    "yi": YI,
     "olmo2": OLMO2,
     "zephyr": ZEPHYR,
 }
@@ -132,4 +157,40 @@ FORGETFUL = (
     "{% if '</think>' in content and not loop.last %}{% set content = content.split('</think>')[-1] %}{% endif %}"
     "{{ '<|' + message['role'] + '|>\n' + content + '<|end|>\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% else %}{{ eos_token }}{% endif %}"
+)
+
+# What a conversation begins with tells nothing of how a later message is opened: a text or the tools of the template's,
+# another role than the user's, a number; or the template refuses it.
+_SAYS = "{% if messages[0]['role'] != 'system' %}{{ 'Be good. ' }}{% endif %}"
+_LISTS = "{% if tools %}{{ '<|system|>Tools: ' + (tools | tojson) }}{% endif %}"
+_USER_FIRST = "{% if messages[0]['role'] != 'user' %}{{ raise_exception('the user speaks first') }}{% endif %}"
+_SYSTEM_OPENED = "{% if messages[0]['role'] != 'system' %}{{ '<|system|>Be good.' }}{% endif %}"
+_TURNS = (
+    "{% for message in messages %}{% if message['role'] == 'user' %}{{ OPENING + message['content'] }}"
+    "{% else %}{{ OTHERS + message['content'] }}{% if loop.last %}{{ eos_token }}{% endif %}{% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}PROMPT{% endif %}"
+)
+_ROUNDS = _TURNS.replace("OPENING", "'<|user|>[Round ' ~ loop.index0 ~ '] '").replace("PROMPT", "<|assistant|>")
+_BEGUN = _TURNS.replace("OPENING", "'<s>[INST] '").replace("PROMPT", " [/INST]").replace("eos_token", "'</s>'")
+HIDDEN = {
+    "text": _SAYS + UNENDED.source,
+    "system": _SYSTEM_OPENED + UNENDED.source,
+    "tools": _LISTS + UNENDED.source,
+    "user first": _USER_FIRST + UNENDED.source,
+    "rounds": _ROUNDS.replace("OTHERS", "'<|' + message['role'] + '|>'"),
+    "begins": _SAYS + _BEGUN.replace("OTHERS", "' [/INST]'"),
+}
+
+# Each message is closed by what opens the next: with a system prompt of the template's nothing tells which it is.
+CLOSED_LATE = (
+    "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] }}"
+    "{% if not loop.last or add_generation_prompt %}{{ '<|end|>' }}{% else %}{{ eos_token }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+)
+CLOSED_LATE_SYSTEM = _SYSTEM_OPENED + CLOSED_LATE
+OPENED_ONCE = _SYSTEM_OPENED + (
+    "{% for message in messages %}{% if loop.first or messages[loop.index0 - 1]['role'] != message['role'] %}"
+    "{{ '<|' + message['role'] + '|>' }}{% endif %}{{ '* ' + message['content'] }}"
+    "{% if loop.last and message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>* ' }}{% endif %}"
 )

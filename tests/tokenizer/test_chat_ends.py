@@ -7,12 +7,24 @@ from typing import Any
 import pytest
 
 from tests.tokenizer.chat_helpers import Pair, answers, encoder, made_pair, used
-from tests.tokenizer.ending_templates import ENDINGS, FORGETFUL, OLMO3, OLMO3_SYSTEM, PHI3, UNENDED, Ending
+from tests.tokenizer.ending_templates import (
+    CLOSED_LATE,
+    CLOSED_LATE_SYSTEM,
+    ENDINGS,
+    FORGETFUL,
+    HIDDEN,
+    OLMO3,
+    OLMO3_SYSTEM,
+    OPENED_ONCE,
+    PHI3,
+    YI,
+    Ending,
+)
 from tilth.tokenizer.chat import ChatEncoder, Dropped
 from tilth.tokenizer.templates import ChatTemplate
 
 NEWLINE = "\n"
-_NAMES = ["<|system|>", "<|user|>", "<|assistant|>", "<|end|>", "<|im_start|>", "<|im_end|>"]
+_NAMES = ["<|system|>", "<|user|>", "<|assistant|>", "<|end|>", "<|im_start|>", "<|im_end|>", "<|tool|>", "<s>", "</s>"]
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +34,8 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
 
 
 def talk(*said: str) -> list[dict[str, Any]]:
-    """Messages by the first letter of what is said: s(ystem), u(ser) or a(ssistant)."""
-    roles = {"s": "system", "u": "user", "a": "assistant"}
+    """Messages by the first letter of what is said: s(ystem), u(ser), a(ssistant) or t(ool)."""
+    roles = {"s": "system", "u": "user", "a": "assistant", "t": "tool"}
     return [{"role": roles[text[0]], "content": text[1:]} for text in said]
 
 
@@ -61,7 +73,8 @@ def by_prefixes(theirs: Any, ending: Ending, messages: list[dict[str, Any]]) -> 
 def prompt_for(theirs: Any, ending: Ending, before: list[dict[str, Any]], whole: str) -> str:
     """transformers renders no prompt of nothing: there it is the text to the end of the first header of an answer."""
     if not before:
-        header = f"assistant{'|>' if '<|assistant|>' in whole else ''}{'' if ending is UNENDED else NEWLINE}"
+        header = f"assistant{'|>' if '<|assistant|>' in whole else ''}"
+        header += NEWLINE if header + NEWLINE in whole else ""
         return whole[: whole.index(header) + len(header)]
     options = {"chat_template": ending.source, "tokenize": False, "add_generation_prompt": True}
     return str(theirs.apply_chat_template(before, **options))
@@ -126,3 +139,38 @@ def test_an_answer_that_is_written_otherwise_later_is_told(pair: Pair) -> None:
             assert used(alone).trained.any()
     with made(pair, FORGETFUL) as found:
         assert answers(pair[0], found.encode([plain])[0]) == ["Hello<|end|>", "No.<|end|>\n<|end_of_text|>"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list(HIDDEN))
+def test_what_opens_the_next_message_is_no_end(name: str, pair: Pair) -> None:
+    """Whatever the template writes before the first message, or however it refuses others."""
+    tools = [{"type": "function", "function": {"name": "look", "description": "", "parameters": {}}}]
+    last = "</s>" if name == "begins" else "<|end_of_text|>"
+    with made(pair, HIDDEN[name]) as found:
+        tool = talk("uHi", "aHello", "tfound", "aSo.", "u?", "aNo.")
+        for messages in [TALKS["two"]] if name in ("rounds", "begins") else [TALKS["two"], tool]:
+            said = [message["content"] for message in messages if message["role"] == "assistant"]
+            encoded = found.encode([{"messages": messages, "tools": tools if name == "tools" else None}])[0]
+            assert answers(pair[0], encoded) == [*said[:-1], said[-1] + last]
+        assert found.stop_ids() == {pair[0].end_of_text, pair[0].special_tokens[last]}
+
+
+@pytest.mark.slow
+def test_a_token_that_may_be_either_is_told(pair: Pair) -> None:
+    for source in (CLOSED_LATE_SYSTEM, OPENED_ONCE):
+        with made(pair, source) as found:
+            dropped, alone = found.encode([{"messages": TALKS["two"]}, {"messages": TALKS["one"]}])
+            assert isinstance(dropped, Dropped) and dropped.rule == "rewritten" and "answer 1" in dropped.detail
+            assert used(alone).trained.any()
+            assert found.stop_ids() == {pair[0].end_of_text}
+    with made(pair, CLOSED_LATE) as found:
+        assert answers(pair[0], found.encode([{"messages": TALKS["two"]}])[0]) == ["Hello<|end|>", "No.<|end_of_text|>"]
+
+
+@pytest.mark.slow
+def test_a_last_answer_that_nothing_ends_is_told(pair: Pair) -> None:
+    with made(pair, YI.source) as found:
+        closed, bare = found.encode([{"messages": TALKS["open"]}, {"messages": TALKS["two"]}])
+        assert used(closed).ended and not used(bare).ended
+        assert answers(pair[0], bare) == ["Hello<|im_end|>", "No."]

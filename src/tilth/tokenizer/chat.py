@@ -12,7 +12,7 @@
     conversation.py  what a conversation must be       rendering.py      template and messages to text, answers found
     templates/       built-in ones, a checkpoint's     render_worker.py  the process that does it
     marks.py         data and template kept apart      renderer.py       the parent's side of it
-    sandbox.py       the Jinja2 of templates
+    sandbox.py       the Jinja2 of templates           ends.py           where answers end that messages follow
 
 The ids are those of the whole rendered text, with special tokens where the template wrote them and nowhere else: a user
 who spells `<|im_end|>` gets plain text. Trained is each answer with the token that ends it, not what a template writes

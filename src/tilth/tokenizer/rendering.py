@@ -12,7 +12,7 @@ caller gives.
 Where the answers are: between the marks of `{% generation %}` where the template has it. Else by renderings of the
 conversation's beginnings: an answer begins where the prompt for it ends (the messages before it, with the generation
 prompt), and ends with the last special token that the template writes after it; of an answer that more messages follow,
-the last that it writes there too.
+the last that it writes there too (ends.py).
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ import jinja2
 from jinja2.exceptions import SecurityError
 
 from tilth.tokenizer.conversation import Dropped, Row, checked, seen
-from tilth.tokenizer.marks import ALIAS, ALIAS_LENGTH, BREAK, Found, Marked, Marker, Names
+from tilth.tokenizer.ends import Ends, common
+from tilth.tokenizer.marks import ALIAS, ALIAS_LENGTH, BREAK, Marked, Marker, Names
 from tilth.tokenizer.sandbox import RefusedError, environment
 
 OUTPUT = 1 << 24  # characters that a template may write, and so many times what it was given
@@ -65,6 +66,7 @@ class Rendering:
 
     def __init__(self, template: str, names: Names, variables: Mapping[str, Any], today: datetime.date) -> None:
         self._marker, self._variables = Marker(names), dict(variables)
+        self._ends = Ends(self._marker, self._tried)
         self._has_marks = bool(_GENERATION.search(template))
         try:
             self._template = environment(today).from_string(template)
@@ -138,11 +140,11 @@ class Rendering:
             return start
         if isinstance(alone, Dropped):
             return alone
-        end = self._end(alone, min(start, len(alone)))
+        end = self._ends.last(alone, min(start, len(alone)))
         if end <= start:
             return Dropped("template", f"the template writes nothing of answer {place}")
-        if not raw.startswith(alone[:end]):
-            end = self._end_within(row, raw, start, alone, place) or self._rewritten_end(raw, start, alone, end)
+        if place + 1 < len(row.messages):
+            end = self._ends.within(row, raw, place, start, alone)
         if not after <= start < end:
             return Dropped("rewritten", f"the template writes answer {place} differently once more messages follow")
         return start, end
@@ -159,10 +161,10 @@ class Rendering:
         other = self._tried(row._replace(messages=[*row.messages[:place], _PROBE]), place + 1, False)
         if isinstance(other, Dropped):
             return other
-        common = _common(other, prompt)
-        if other[common : common + 1] != BREAK or not raw.startswith(prompt[:common]):
+        same = common(other, prompt)
+        if other[same : same + 1] != BREAK or not raw.startswith(prompt[:same]):
             return Dropped("rewritten", f"the template writes what stands before answer {place} differently afterwards")
-        return common
+        return same
 
     def _first_start(self, row: Row, raw: str, place: int, prompt: str) -> int:
         """Where an answer begins that no question stands before, if the template writes generation prompts behind
@@ -176,65 +178,10 @@ class Rendering:
         known, answered = self._tried(asked, place + 1, True), self._tried(asked, place + 2, False)
         if isinstance(first, Dropped) or isinstance(known, Dropped) or isinstance(answered, Dropped):
             return 0
-        own = answered[_common(known, answered) : answered.rfind(BREAK)]  # written for the answer, behind its prompt
+        own = answered[common(known, answered) : answered.rfind(BREAK)]  # written for the answer, behind its prompt
         header = first[: max(0, first.rfind(BREAK))]
         start = len(header) - len(own)
         return start if header.endswith(own) and raw.startswith(header[:start]) else 0
-
-    def _end(self, raw: str, start: int) -> int:
-        """The end of an answer that ends `raw`: of its last special token, if nothing but white space follows it."""
-        specials = self._marker.specials(raw, start)
-        return specials[-1].end if specials and not raw[specials[-1].end :].strip() else len(raw)
-
-    def _rewritten_end(self, raw: str, start: int, alone: str, end: int) -> int:
-        """The end of an answer of which the history keeps only the end (without thoughts); 0 where it is another."""
-        closing = next((found.name for found in self._marker.specials(alone) if found.end == end), None)
-        ends = (found.end for found in self._marker.specials(raw, start) if found.name == closing)
-        here = next(ends, 0)
-        return here if alone[:end].endswith(raw[start:here].lstrip()) else 0
-
-    def _end_within(self, row: Row, raw: str, start: int, alone: str, place: int) -> int:
-        """The end of an answer that the template ends otherwise where the conversation ends (Phi 3 adds end-of-text,
-        OLMo 3 writes it in place of its `<|im_end|>`): the last special token that is the same, else the one that
-        stands in its place, else nothing. 0 where the answer itself is another.
-        """
-        closings = self._closings(alone, start)
-        body = closings[0].start if closings else 0
-        if body <= start or not raw.startswith(alone[:body]):
-            return 0
-        here = self._marker.specials(raw, body)
-        common = body + _common(alone[body:], raw[body:])
-        shared = [found.end for found in closings if found.end <= common and found in here]
-        if shared:
-            return shared[-1]
-        before = self._before_opening(row, place + 1, body)
-        if before != "" and here and not raw[body : here[0].start].strip():
-            return here[0].end
-        return 0 if before is None else body
-
-    def _closings(self, raw: str, start: int) -> list[Found]:
-        """The special tokens at the end of a text that only white space stands between."""
-        closings, end = list[Found](), len(raw)
-        for found in reversed(self._marker.specials(raw, start)):
-            if raw[found.end : end].strip():
-                break
-            closings, end = [found, *closings], found.start
-        return closings
-
-    def _before_opening(self, row: Row, place: int, end: int) -> str | None:
-        """What a conversation that begins with this message writes before that which stands between `end`, where an
-        answer ends, and the message's content. None: it does not write that, so some of it is the answer's. Nothing,
-        or special tokens: that is the message's own opening. Else (a system prompt of the template's) it may be either.
-        """
-        probe = {**row.messages[place], "content": BREAK}
-        followed = self._tried(row._replace(messages=[*row.messages[:place], probe]), place + 1, False)
-        opening = self._tried(row._replace(messages=[probe]), 1, False)
-        if isinstance(followed, Dropped) or isinstance(opening, Dropped):
-            return None
-        between, said = (text.partition(BREAK)[0] for text in (followed[end:], opening))
-        if not said.endswith(between.lstrip()):
-            return None
-        return ALIAS.sub("", self._marker.read(said.removesuffix(between.lstrip())).text).strip()
 
     def _marked(self, row: Row) -> Row:
         mark = self._marker.mark
@@ -270,15 +217,6 @@ def _names(tools: Any) -> list[str]:
     entries = [tool.get("function", tool) for tool in tools or [] if isinstance(tool, dict)]
     names = [entry.get("name") for entry in entries if isinstance(entry, dict)]
     return [name for name in names if isinstance(name, str)]
-
-
-def _common(left: str, right: str) -> int:
-    """How many characters two texts begin with in common."""
-    low, high = 0, min(len(left), len(right))
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if left[low:middle] == right[low:middle] else (low, middle - 1)
-    return low
 
 
 def _ends_special(marked: Marked) -> bool:
