@@ -354,6 +354,19 @@ def test_hostile_html_gives_its_links(site: Site, tmp_path: Path) -> None:
     assert links.page_links(based, "http://h/") == ["http://h/sub/x?a=1&b=2", "http://o/"]
 
 
+def test_links_are_read_in_the_encoding_of_their_page() -> None:
+    page = '<a href="/über-uns?q=ж">x</a>'
+    asked = "http://h/%C3%BCber-uns?q="
+    assert links.page_links(page.encode(), "http://h/", "utf-8") == [f"{asked}%D0%B6"]
+    assert links.page_links(page.encode(), "http://h/") == [f"{asked}%D0%B6"]  # nobody says what it is
+    assert links.page_links(page.encode("utf-16"), "http://h/", "koi8-r") == [f"{asked}%D0%B6"]
+    latin = page.replace("ж", "é").encode("latin-1")
+    assert links.page_links(latin, "http://h/") == links.page_links(latin, "http://h/", "latin-1") == [f"{asked}%E9"]
+    cyrillic = "<meta charset=windows-1251><a href='/страница?q=ж'>x</a>".encode("cp1251")
+    path = "%D1%81%D1%82%D1%80%D0%B0%D0%BD%D0%B8%D1%86%D0%B0"
+    assert links.page_links(cyrillic, "http://h/") == [f"http://h/{path}?q=%E6"]
+
+
 def test_limits_on_pages_and_bytes_name_what_is_left(site: Site, tmp_path: Path) -> None:
     site.html("/", "".join(f'<a href="/{number}">x</a>' for number in range(6)))
     for number in range(6):

@@ -8,7 +8,7 @@ First its byte order mark, then what the server said (`stated`), then its `<meta
 WHATWG Encoding and HTML standards. Labels mean what browsers take them for (`iso-8859-1` is windows-1252).
 
 A page that says nothing and is not UTF-8 is windows-1252 in a browser. So it is here, where its bytes make sense as
-such; else (Cyrillic, Shift_JIS, UTF-8 with a byte astray) they are U+FFFD and counted: wrong letters would pass as text.
+such; else (Cyrillic, Shift_JIS, UTF-8 with a byte astray) they are U+FFFD and counted: wrong letters would be no gain.
 """
 
 from __future__ import annotations
