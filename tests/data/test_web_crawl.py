@@ -92,6 +92,13 @@ def test_every_url_is_explained_and_documents_come_in_the_order_of_urls(site: Si
     assert {headers["User-Agent"] for headers in site.headers} == {f"tilth (+{CONTACT})"}
 
 
+def test_a_page_without_a_type_is_left_out_and_says_why(site: Site, tmp_path: Path) -> None:
+    site.html("/", '<a href="/untyped">u</a>')
+    site.pages["/untyped"] = 200, {}, b"<p>what is it"
+    [untyped] = [verdict for verdict in crawled(site, tmp_path).skipped if verdict.verdict == "dropped"]
+    assert untyped.detail == f"{site.url}/untyped: the server states no type (Content-Type)"
+
+
 def test_a_finished_crawl_is_read_again_without_the_server(tmp_path: Path) -> None:
     with serving(Site()) as site:
         site.html("/", '<a href="/b">b</a>')
