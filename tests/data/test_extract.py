@@ -129,6 +129,12 @@ def test_options_reach_trafilatura(html: Extractor) -> None:
         (b'<?xml encoding="Shift_JIS"?>\x82\xa0', None, '<?xml encoding="Shift_JIS"?>あ', [("charset", "cp932")]),
         (b"<meta charset=utf-7>+AGE-", None, "<meta charset=utf-7>+AGE-", [("unknown_charset", "utf-7")]),
         (b"a\xff\xff" + "\ufffd".encode(), None, "a\ufffd\ufffd\ufffd", [("invalid_utf8", "2")]),
+        (b"Gr\xf6\xdfe \x80", None, "Größe €", [("charset", "cp1252")]),
+        (b"Gr\xf6\xdfe", "nonsense", "Größe", [("unknown_charset", "nonsense"), ("charset", "cp1252")]),
+        (b"<meta charset=utf-8>\xf6", None, "<meta charset=utf-8>\ufffd", [("invalid_utf8", "1")]),
+        (b"Gr\xf6\xdfe", "utf-8", "Gr\ufffd\ufffde", [("invalid_utf8", "2")]),
+        ("да, нет".encode("cp1251"), None, "\ufffd\ufffd, \ufffd\ufffd\ufffd", [("invalid_utf8", "5")]),
+        ("größer".encode() + b"\xf6", None, "größer\ufffd", [("invalid_utf8", "1")]),
     ],
 )  # fmt: skip
 def test_the_encoding_is_the_one_that_is_stated(

@@ -51,8 +51,8 @@ def pages(tmp_path: Path) -> Path:
 def test_pages_and_pdfs_are_documents_that_know_title_date_and_licence(pages: Path) -> None:
     a, b, c, d, e = read(pages, source())
     assert a.document and b.document and c.document
-    assert a.document.meta == {"title": "Gr\ufffd\ufffde", "date": "2020-01-02"}  # it does not say what it is in
-    assert [(v.rule, v.value, v.verdict) for v in a.verdicts] == [("invalid_utf8", "2", "changed")]
+    assert a.document.meta == {"title": "Größe", "date": "2020-01-02"}  # it does not say what it is in
+    assert [(v.rule, v.value, v.verdict) for v in a.verdicts] == [("charset", "cp1252", "changed")]
     assert b.document.license == "CC BY 4.0" and b.document.locator == "pages/b.htm"
     assert c.document.text == WORDS and c.document.meta == {"title": "A paper", "date": "2024-01-31"}
     assert [(o.verdicts[-1].rule, o.verdicts[-1].verdict) for o in (d, e)] == [
@@ -63,6 +63,7 @@ def test_pages_and_pdfs_are_documents_that_know_title_date_and_licence(pages: Pa
 
 @pytest.mark.slow
 def test_the_recipe_s_licence_and_choices_come_first(pages: Path) -> None:
+    (pages / "pages" / "a.html").write_text(PAGE.format(title="Величина", text=WORDS), encoding="cp1251")
     outcomes = read(pages, source(license="private", invalid_utf8="drop", extract={"max_bytes": 400}))
     assert [o.document.license for o in outcomes if o.document] == ["private"]
     rules = [o.verdicts[-1].rule for o in outcomes if o.document is None]

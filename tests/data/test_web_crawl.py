@@ -92,6 +92,13 @@ def test_every_url_is_explained_and_documents_come_in_the_order_of_urls(site: Si
     assert {headers["User-Agent"] for headers in site.headers} == {f"tilth (+{CONTACT})"}
 
 
+def test_a_page_without_a_type_is_left_out_and_says_why(site: Site, tmp_path: Path) -> None:
+    site.html("/", '<a href="/untyped">u</a>')
+    site.pages["/untyped"] = 200, {}, b"<p>what is it"
+    [untyped] = [verdict for verdict in crawled(site, tmp_path).skipped if verdict.verdict == "dropped"]
+    assert untyped.detail == f"{site.url}/untyped: the server states no type (Content-Type)"
+
+
 def test_a_finished_crawl_is_read_again_without_the_server(tmp_path: Path) -> None:
     with serving(Site()) as site:
         site.html("/", '<a href="/b">b</a>')
@@ -352,6 +359,19 @@ def test_hostile_html_gives_its_links(site: Site, tmp_path: Path) -> None:
     assert links.page_links(b"", "http://h/") == []
     based = b'<base href="/sub/"><a href="x?a=1&amp;b=2"><a href="http://u:p@h/"><a href="//o/"><a href="http://[bad">'
     assert links.page_links(based, "http://h/") == ["http://h/sub/x?a=1&b=2", "http://o/"]
+
+
+def test_links_are_read_in_the_encoding_of_their_page() -> None:
+    page = '<a href="/über-uns?q=ж">x</a>'
+    asked = "http://h/%C3%BCber-uns?q="
+    assert links.page_links(page.encode(), "http://h/", "utf-8") == [f"{asked}%D0%B6"]
+    assert links.page_links(page.encode(), "http://h/") == [f"{asked}%D0%B6"]  # nobody says what it is
+    assert links.page_links(page.encode("utf-16"), "http://h/", "koi8-r") == [f"{asked}%D0%B6"]
+    latin = page.replace("ж", "é").encode("latin-1")
+    assert links.page_links(latin, "http://h/") == links.page_links(latin, "http://h/", "latin-1") == [f"{asked}%E9"]
+    cyrillic = "<meta charset=windows-1251><a href='/страница?q=ж'>x</a>".encode("cp1251")
+    path = "%D1%81%D1%82%D1%80%D0%B0%D0%BD%D0%B8%D1%86%D0%B0"
+    assert links.page_links(cyrillic, "http://h/") == [f"http://h/{path}?q=%E6"]
 
 
 def test_limits_on_pages_and_bytes_name_what_is_left(site: Site, tmp_path: Path) -> None:

@@ -36,6 +36,20 @@ def test_one_spelling(url: str, expected: str | None) -> None:
     assert normalize(url) == expected
 
 
+@pytest.mark.parametrize(
+    ("encoding", "expected"),
+    [
+        ("utf-8", "http://h/%C3%BC?q=%C3%BC%E2%82%AC&%D0%B6"),
+        ("cp1252", "http://h/%C3%BC?q=%FC%80&%26%231078%3B"),
+        ("cp1251", "http://h/%C3%BC?q=%26%23252%3B%88&%E6"),
+    ],
+)
+def test_queries_are_asked_in_the_encoding_of_the_page(encoding: str, expected: str) -> None:
+    # As in url/resources/percent-encoding.json of web-platform-tests, which has the dagger too.
+    assert normalize("http://h/?†", encoding="cp1252") == "http://h/?%86"
+    assert normalize("/ü?q=ü€&ж", "http://h/", encoding) == expected
+
+
 @given(st.text(alphabet="ab/.%20é?#: ", max_size=12))
 def test_a_normal_address_stays_and_agrees_with_the_standard_library(path: str) -> None:
     found = normalize("http://h/" + path)

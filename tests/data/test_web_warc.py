@@ -237,6 +237,39 @@ def test_responses_become_documents_and_the_rest_is_named(tmp_path: Path) -> Non
     assert [f"{path.name}!{one.locator}" for one in once] == [one.locator for one in found]
 
 
+def revisit(url: str, date: str, **refers: str) -> bytes:
+    named = {f"WARC-Refers-To{key.replace('_', '-')}": value for key, value in refers.items()}
+    return make_record("revisit", url, date, b"HTTP/1.1 200 OK\r\n\r\n", "application/http", named)[1]
+
+
+def test_a_revisit_is_told_by_the_record_that_it_refers_to_wherever_that_stands(tmp_path: Path) -> None:
+    path, february, march = tmp_path / "a.warc.gz", "2026-02-01T00:00:00Z", "2026-03-01T00:00:00Z"
+    (url, page), (other, _) = response(1), response(2)
+    identity = next(read_records(io.BytesIO(page))).headers["warc-record-id"]  # type: ignore[union-attr]
+    by_id, by_date = {"": identity}, {"_Target_URI": f"<{url}>", "_Date": DATE}
+    path.write_bytes(
+        b"".join([revisit(url, february, **by_id), page, revisit(url, march, **by_id), revisit(url, march, **by_date)])
+    )
+    assert [len(each) for each in outcomes(path)] == [1, 0]
+    # Of one that is not here each is told, under a name of its own; so is an address that has no record but them.
+    path.write_bytes(
+        page
+        + revisit(url, february, **{"": "<urn:gone>", "_Date": "2020"})
+        + revisit(url, march, **{"": "<urn:gone>", "_Date": "2020"})
+        + revisit(url, march)
+        + revisit(other, march, **by_id, **by_date)
+    )
+    found, verdicts = outcomes(path)
+    assert [one.locator for one in found] == [f"a.warc.gz!{url}"]
+    assert len({found[0].doc_id, *(verdict.doc_id for verdict in verdicts)}) == 5
+    assert [(v.rule, v.verdict) for v in verdicts] == [("revisit", "dropped")] * 4
+    first, second, third, fourth = (verdict.detail for verdict in verdicts)
+    assert first == f"a.warc.gz!{url} {february}: the same as at 2020, which is not in this file"
+    assert second == f"a.warc.gz!{url} {march}: the same as at 2020, which is not in this file"
+    assert third.startswith(f"a.warc.gz!{url} {march} #byte=") and "at an earlier crawl" in third
+    assert fourth == f"a.warc.gz!{other}: the same as {url} at {DATE}, which is read from this file"
+
+
 @pytest.mark.parametrize("stated", ["", "; charset=utf-8", "; charset=utf-16", "; charset=cp1251"])
 @pytest.mark.parametrize(("codec", "mark"), [("utf-16-le", b"\xff\xfe"), ("utf-16-be", b"\xfe\xff")])
 def test_the_byte_order_mark_of_a_plain_text_comes_before_what_the_server_says(

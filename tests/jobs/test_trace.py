@@ -11,6 +11,7 @@ import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
+from unittest.mock import create_autospec
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -26,7 +27,7 @@ from tilth.data.batch import IGNORE
 from tilth.data.config import DataConfig
 from tilth.data.dataset import Dataset
 from tilth.data.document import make_doc_id
-from tilth.data.ledger import open_ledger
+from tilth.data.ledger import Ledger, open_ledger
 from tilth.data.lineage import follow
 from tilth.data.loader import Loader
 from tilth.data.mixture import Mixture
@@ -36,6 +37,7 @@ from tilth.data.sampling import make_sampler
 from tilth.data.shards import TokenStream
 from tilth.data.tasks.parts import Part
 from tilth.data.workshop import Workshop
+from tilth.jobs import trace
 from tilth.jobs.locate import locate_data
 from tilth.jobs.mixing import training_tokens
 from tilth.jobs.recipe import make_recipe
@@ -304,6 +306,15 @@ def test_what_was_never_a_document_is_told_too(cleaned: tuple[Path, Dataset]) ->
     hidden, empty = (trace_document(dataset, f"texts/{name}") for name in (".hidden.txt", "empty.txt"))
     assert hidden["fate"] == "dropped by list/hidden" and empty["fate"] == "dropped by read/empty"
     assert hidden["document"]["locator"] == "texts/.hidden.txt" and hidden["document"]["source"] == "texts"
+
+
+def test_a_document_that_has_its_place_is_kept_whatever_is_said_of_another_of_its_name() -> None:
+    dropped = [{"verdict": "dropped", "stage": "read", "rule": "revisit"}]
+    ledger = create_autospec(Ledger, instance=True)
+    ledger.verdicts.return_value, ledger.placed.return_value = dropped, [{"split": "train"}]
+    assert trace._fate(ledger, "id") == "kept in train"
+    ledger.placed.return_value = []
+    assert trace._fate(ledger, "id") == "dropped by read/revisit"
 
 
 def test_an_unknown_name_gets_the_nearest_ones(cleaned: tuple[Path, Dataset]) -> None:

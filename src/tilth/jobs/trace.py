@@ -128,10 +128,10 @@ def _pieces(ledger: Ledger, about: Facts, pieces: Sequence[Facts]) -> list[Facts
 
 def _fate(ledger: Ledger, doc_id: str, cut: bool = False) -> str:
     """In a few words what became of a document."""
-    dropped = [row for row in ledger.verdicts([doc_id]) if row["verdict"] == "dropped"]
-    if dropped:
-        return f"dropped by {dropped[-1]['stage']}/{dropped[-1]['rule']}"
     splits = [row["split"] for row in ledger.placed([doc_id])]
+    dropped = [row for row in ledger.verdicts([doc_id]) if row["verdict"] == "dropped"]
+    if dropped and not splits:  # else it was another of its name: in a crawl an address is a name, in several files
+        return f"dropped by {dropped[-1]['stage']}/{dropped[-1]['rule']}"
     if cut:
         return CUT_UP
     return f"kept in {splits[0]}" if splits else NOT_KEPT

@@ -1,4 +1,4 @@
-"""Which encoding a page is in, by what it says, never by a guess.
+"""Which encoding a page is in, by what it says.
 
     decode(raw, stated) -> (text, faults)
     marked(raw) -> encoding                     by the byte order mark alone
@@ -6,6 +6,9 @@
 
 First its byte order mark, then what the server said (`stated`), then its `<meta charset>`, then UTF-8: the order of the
 WHATWG Encoding and HTML standards. Labels mean what browsers take them for (`iso-8859-1` is windows-1252).
+
+A page that says nothing and is not UTF-8 is windows-1252 in a browser. So it is here, where its bytes make sense as
+such; else (Cyrillic, Shift_JIS, UTF-8 with a byte astray) they are U+FFFD and counted: wrong letters would be no gain.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import codecs
 import re
 
 from tilth.data.extract.result import Fault
+from tilth.data.windows_1252 import tally
 
 _PRESCAN = 4096  # the standard asks for 1024, pages put scripts before it
 _BOMS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
@@ -76,6 +80,9 @@ def decode(raw: bytes, stated: str | None = None) -> tuple[str, list[Fault]]:
             return text, [*faults, *said, *bad]
         faults.append(Fault("unknown_charset", label[:40], f"{label[:40]!r} is no encoding of pages"))
     text, bad = decoded(raw, "utf-8")
+    if bad and tally(raw).is_windows_1252:
+        text, bad = decoded(raw, "cp1252")
+        faults.append(Fault("charset", "cp1252", "recoded from cp1252, as browsers take a page that states nothing"))
     return text, [*faults, *bad]
 
 

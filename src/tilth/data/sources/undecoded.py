@@ -6,22 +6,19 @@ are a part), or as UTF-16 without its mark.
     note(source, found)       the sentence about a source's files
 
 Each such byte becomes U+FFFD, and with it the letter is lost: a file in another encoding loses its accents one by one,
-and no rule stops it. What a byte would be in Windows-1252 says little by itself; that accents stand alone or in pairs
-among plain letters, and never as half of a longer run, tells it from Cyrillic, Greek and the encodings of East Asia.
+and no rule stops it. `tilth.data.windows_1252` tells that encoding from others.
 UTF-16 without a byte order mark is told by its NULs, one beside each letter of a Latin alphabet; no other text has any.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tilth.core.words import plural
+from tilth.data.windows_1252 import NEARLY_ALL, Tally, tally
 
-NEARLY_ALL = 0.95
-"""Of the bytes: text of any length has a misprint."""
 NO_TEXT = 0.1
 """Of the bytes: what has more that are no UTF-8 is no text, or text in another encoding."""
 NAMED = 3
@@ -31,14 +28,6 @@ NULS = 0.01
 WINDOWS_1252 = "Windows-1252 (Latin-1)"
 _ICONV = "`iconv -f {} -t UTF-8 FILE > NEW`"
 REMEDY = _ICONV.format("WINDOWS-1252")
-
-# What `surrogateescape` makes of a byte is U+DC00 more. Letters from C0 on but for the signs of product and quotient,
-# and the signs that text has: €, …, Œ, œ, curly quotes, bullet, dashes, ™, and A0 to BF (spaces, «», currencies, §).
-# The letters with carons are left out: at their places other encodings of the time have the commonest vowels.
-_RUN = re.compile("[\udc80-\udcff]+")
-_SENSIBLE = re.compile(
-    "[\udc80\udc84\udc85\udc8c\udc91-\udc97\udc99\udc9c\udca0-\udcd6\udcd8-\udcf6\udcf8-\udcff]{1,2}"
-)
 
 
 @dataclass
@@ -73,18 +62,17 @@ class Undecoded:
         first, second = raw[::2].count(0), raw[1::2].count(0)
         self.nuls += first + second
         self.beside += max(first, second) if min(first, second) <= (1 - NEARLY_ALL) * max(first, second) else 0
-        text = raw.decode("utf-8", "surrogateescape")
-        runs = _RUN.findall(text)
-        self.count += sum(map(len, runs))
-        self.sensible += sum(len(run) for run in runs if _SENSIBLE.fullmatch(run))
-        self.others += len(raw) - len(text)
+        found = tally(raw)
+        self.count += found.bad
+        self.sensible += found.sensible
+        self.others += found.others
         self.size += len(raw)
 
     @property
     def is_windows_1252(self) -> bool:
         """Whether nearly all that is not ASCII makes sense as such."""
-        sensible = self.sensible >= NEARLY_ALL * max(self.count + self.others, 1)
-        return sensible and self.nuls <= NULS * self.size
+        found = Tally(self.count, self.sensible, self.others)
+        return found.is_windows_1252 and self.nuls <= NULS * self.size
 
     @property
     def utf_16(self) -> str | None:

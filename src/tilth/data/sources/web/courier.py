@@ -130,7 +130,8 @@ class Courier:
     def _wanted(self, status: int, headers: tuple[tuple[str, str], ...]) -> Fault | None:
         kind, _ = content_type(header(headers, "content-type"))
         if status == 200 and kind not in self._config.types:
-            return Fault("content_type", kind, f"{kind or 'no type'} is not among the types of the recipe")
+            why = f"{kind} is not among the types of the recipe" if kind else "the server states no type (Content-Type)"
+            return Fault("content_type", kind, why)
         return None
 
     def _ask(

@@ -253,8 +253,8 @@ class _Crawl:
             return {"rule": "too_large", "value": str(limit), "detail": f"more than {limit} bytes when decompressed"}
         except ValueError as error:
             return {"rule": "bad_encoding", "detail": str(error)}
-        kind, _ = content_type(answer.header("content-type"))
-        links = page_links(raw, entry.url) if kind in _HTML and entry.kind == "page" else []
+        kind, charset = content_type(answer.header("content-type"))
+        links = page_links(raw, entry.url, charset) if kind in _HTML and entry.kind == "page" else []
         event: dict[str, Any] = {"rule": "fetched", "value": "200", "etag": answer.header("etag")}
         event |= {"modified": answer.header("last-modified"), "found": self._new(links[:MOST_LINKS])}
         if len(links) > MOST_LINKS:

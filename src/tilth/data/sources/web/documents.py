@@ -5,7 +5,7 @@
     response      an HTTP answer with status 200: HTML and PDF go through the extraction seam, text is taken as it is
     resource      the same without HTTP
     conversion    plain text, as in WET files
-    revisit       the text is elsewhere: said so, unless the record that it refers to follows in this file
+    revisit       the text is elsewhere: said so, unless the record it refers to is in this file, at the same address
     the rest      (request, metadata, warcinfo) describes, and is no document
 
 `meta` has `url`, `fetched` (WARC-Date) and `content_type`; of a page also `title` and `date`, where it states them.
@@ -19,7 +19,7 @@ from __future__ import annotations
 import codecs
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, BinaryIO, Literal, Protocol
+from typing import Any, BinaryIO, Literal, NamedTuple, Protocol
 
 from tilth.core import progress
 from tilth.core.errors import DataError
@@ -27,7 +27,7 @@ from tilth.data.document import Outcome
 from tilth.data.extract.charset import decoded, marked
 from tilth.data.sources.intake import Intake, Note
 from tilth.data.sources.web.http_message import TooLargeError, content_type, parse_response
-from tilth.data.sources.web.warc import Broken, Record, read_records
+from tilth.data.sources.web.warc import Broken, Record, bare, read_records
 
 Kind = Literal["html", "pdf"]
 LARGEST_PAGE = 64 << 20  # decompressed
@@ -86,6 +86,21 @@ def read_warc(intake: Intake, file: BinaryIO, parser_of: ParserOf, *, in_place: 
     yield from reader.rest()
 
 
+class _Revisit(NamedTuple):
+    """A record without its text: where it stands, and the record that has the text.
+
+    Attributes:
+        names: of that record, as `_names` gives them.
+        told: at which address and when.
+    """
+
+    url: str
+    date: str
+    offset: int
+    names: frozenset[bytes]
+    told: tuple[str, str]
+
+
 class _Reader:
     """Takes the records of one file in their order."""
 
@@ -95,7 +110,8 @@ class _Reader:
         self._seen: set[bytes] = set()
         self._records = 0
         self._first_fault: Broken | None = None
-        self._revisits: dict[str, tuple[str, Note]] = {}  # by the record that each refers to
+        self._read: set[bytes] = set()  # the names of the records that were
+        self._revisits: list[_Revisit] = []  # of records that had not been read by then
 
     def outcomes(self, found: Record | Broken) -> Iterator[Outcome]:
         """What one record gives: mostly one outcome, none for a record that describes another."""
@@ -109,33 +125,48 @@ class _Reader:
             locator = self._locator(found)
             yield self._intake.drop(locator, Note("warc_digest", "", f"{locator}: damaged: {fault}"))
         elif found.kind == "revisit":
-            locator, earlier = self._locator(found), found.headers.get("warc-refers-to", found.url)
-            when = found.headers.get("warc-refers-to-date", "an earlier crawl")
-            why = Note("revisit", when, f"{locator}: the same as at {when}, which is not in this file")
-            self._revisits[earlier] = locator, why
+            self._note_revisit(found)
         elif found.kind not in _DESCRIBES:
-            self._revisits.pop(found.headers.get("warc-record-id", ""), None)
+            self._read |= _names(found.headers.get("warc-record-id", ""), found.url, found.date)
             yield self._outcome(found, self._locator(found))
 
+    def _note_revisit(self, found: Record) -> None:
+        headers = found.headers
+        when = headers.get("warc-refers-to-date", "")
+        url = bare(headers.get("warc-refers-to-target-uri", "")) or found.url
+        names = _names(headers.get("warc-refers-to", ""), url, when)
+        if url != found.url or names.isdisjoint(self._read):
+            told = url, when or "an earlier crawl"
+            self._revisits.append(_Revisit(found.url, found.date, found.offset, names, told))
+
     def rest(self) -> Iterator[Outcome]:
-        """The revisits whose record did not follow, and a word on a file without any record."""
-        for locator, note in self._revisits.values():
-            yield self._intake.drop(locator, note)
+        """The revisits whose text is not read at their address, and a word on a file without any record.
+
+        They come last: then each gets a locator that no document of the file has.
+        """
+        for revisit in self._revisits:
+            (url, when), here = revisit.told, not revisit.names.isdisjoint(self._read)
+            if here and url == revisit.url:
+                continue
+            locator = self._locator(revisit)
+            where = "read from this file" if here else "not in this file"
+            of = "" if url == revisit.url else f"{url} "
+            why = f"{locator}: the same as {of}at {when}, which is {where}"
+            yield self._intake.drop(locator, Note("revisit", when, why))
         if self._first_fault is not None and not self._records:
             place = self._intake.item.locator
             why = f"{place}: no WARC record can be read in it: {self._first_fault.detail}"
             yield self._intake.lose(place, Note("no_record", "", why))
 
-    def _locator(self, record: Record) -> str:
+    def _locator(self, record: Record | _Revisit) -> str:
         if not record.url:
             return f"{self._intake.item.locator}#byte={record.offset}"
-        page, date = f"{self._before}{record.url}", record.headers.get("warc-date", "")
+        page, date = f"{self._before}{record.url}", record.date
         for locator in (page, f"{page} {date}", f"{page} {date} #byte={record.offset}"):
-            key = hashlib.blake2b(locator.encode("utf-8", "surrogatepass"), digest_size=12).digest()
-            if record.kind == "revisit" or key not in self._seen:
+            key = _short(locator)
+            if key not in self._seen:
                 break
-        if record.kind != "revisit":
-            self._seen.add(key)
+        self._seen.add(key)
         return locator
 
     def _outcome(self, record: Record, locator: str) -> Outcome:
@@ -146,7 +177,7 @@ class _Reader:
         if isinstance(payload, Note):
             return self._intake.drop(locator, payload)
         kind, charset, raw = payload
-        meta = {"url": record.url, "fetched": record.headers.get("warc-date", ""), "content_type": kind}
+        meta = {"url": record.url, "fetched": record.date, "content_type": kind}
         if kind in _PARSED:
             return self._extracted(_PARSED[kind], raw, locator, charset, meta, notes)
         if kind.startswith("text/"):
@@ -174,6 +205,15 @@ class _Reader:
         text, faults = decoded(raw, name)
         bad = (Note(fault.rule, fault.value, f"{locator}: {fault.detail}") for fault in faults)
         return text, [Note("charset", name, f"{locator}: recoded from {name}"), *bad]
+
+
+def _names(record_id: str, url: str, date: str) -> frozenset[bytes]:
+    """What a record is called by another: its id, its address and date."""
+    return frozenset(map(_short, [*filter(None, [record_id]), *([f"{url} {date}"] if date else [])]))
+
+
+def _short(text: str) -> bytes:
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=12).digest()
 
 
 def _text_encoding(charset: str | None) -> str:

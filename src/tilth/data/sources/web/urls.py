@@ -9,15 +9,20 @@ for what may not stand in an address. Queries stay as they are: their order can 
 from __future__ import annotations
 
 import re
-from urllib.parse import urljoin, urlsplit, urlunsplit
+from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 
 LONGEST_URL = 2000
 _FORBIDDEN = re.compile(rb"[^!#$%&'()*+,\-./0-9:;=?@A-Z\[\]_a-z~]")
+_BEYOND_ASCII = re.compile(r"[^\x00-\x7f]+")
 _PORTS = {"http": 80, "https": 443}
 
 
-def normalize(url: str, base: str = "") -> str | None:
-    """The one spelling of `url` (relative to `base`), or None when it is no http(s) address without a password."""
+def normalize(url: str, base: str = "", encoding: str = "utf-8") -> str | None:
+    """The one spelling of `url` (relative to `base`), or None when it is no http(s) address without a password.
+
+    Args:
+        encoding: of the page that it stands on, in which its query is asked (URL standard, "query state").
+    """
     try:
         url = re.sub(r"[\t\r\n]", "", url.strip(" \t\r\n\f\0"))
         parts = urlsplit(urljoin(base, url) if base else url)
@@ -29,7 +34,9 @@ def normalize(url: str, base: str = "") -> str | None:
         return None
     if port is not None and port != _PORTS[parts.scheme]:
         host = f"{host}:{port}"
-    return urlunsplit((parts.scheme, host, _escaped(_without_dots(parts.path)), _escaped(parts.query), ""))
+    return urlunsplit(
+        (parts.scheme, host, _escaped(_without_dots(parts.path)), _escaped(_in(encoding, parts.query)), "")
+    )
 
 
 def _host(host: str) -> str:
@@ -51,6 +58,13 @@ def _without_dots(path: str) -> str:
     if segments[-1] in (".", ".."):
         kept.append("")
     return "/" + "/".join(kept)
+
+
+def _in(encoding: str, query: str) -> str:
+    if encoding == "utf-8" or query.isascii():
+        return query
+    # What the encoding lacks is asked as a browser's form would: `&#8364;`, escaped.
+    return _BEYOND_ASCII.sub(lambda found: quote(found[0], "", encoding, "xmlcharrefreplace"), query)
 
 
 def _escaped(text: str) -> str:

@@ -50,7 +50,12 @@ class Record:
     @property
     def url(self) -> str:
         """The target, without the angle brackets that version 1.0 put round it."""
-        return self.headers.get("warc-target-uri", "").strip().removeprefix("<").removesuffix(">")
+        return bare(self.headers.get("warc-target-uri", ""))
+
+    @property
+    def date(self) -> str:
+        """When it was fetched, as the record says."""
+        return self.headers.get("warc-date", "")
 
     def digest_fault(self) -> str:
         """What is wrong with the block's digest; empty when it is right, or not stated in a way that is known."""
@@ -61,6 +66,11 @@ class Record:
             return ""
         found = hashlib.new(name.lower().replace("-", ""), self.block, usedforsecurity=False).digest()
         return "" if found == wanted else f"its {name} is {found.hex()}, its header says {wanted.hex()}"
+
+
+def bare(address: str) -> str:
+    """An address without angle brackets."""
+    return address.strip().removeprefix("<").removesuffix(">")
 
 
 class Broken(NamedTuple):
