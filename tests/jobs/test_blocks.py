@@ -86,6 +86,20 @@ def test_auto_compiles_where_a_trial_is_faster_and_keeps_that(
     assert state(trained / "auto", 14)["compile"] is decided
 
 
+@pytest.mark.parametrize("asked", ["true", "auto"])
+def test_sliding_windows_in_long_rows(trained: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch, asked: str) -> None:
+    monkeypatch.setattr(blocks, "LONG", 0)
+    monkeypatch.setattr(blocks, "PASSES", 0)
+    monkeypatch.setattr(blocks, "FASTER", 0)
+    sets = ["model.context_length=512", "model.sliding_window=100", "train.batch_tokens=1024", "train.micro_batch=2"]
+    sets = [*SMALL, *sets, "train.steps=3"]
+    assert cli("check", "r.yaml", sets=[*sets, f"train.compile={asked}"]).code == 0
+    assert cli("train", "r.yaml", "--run", asked, sets=[*sets, f"train.compile={asked}"]).code == 0
+    assert said(trained / asked)[0].startswith("compiled blocks: yes")
+    assert cli("train", "r.yaml", "--run", "plain", sets=sets).code == 0
+    assert losses(trained / asked) == pytest.approx(losses(trained / "plain"), abs=1e-5)
+
+
 def test_auto_does_not_try_where_the_run_is_short_and_stays_plain_without_a_compiler(
     trained: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -108,11 +122,19 @@ def test_auto_does_not_try_where_the_run_is_short_and_stays_plain_without_a_comp
 
 def test_what_cannot_be_compiled_is_refused_with_a_remedy(trained: Path, cli: Cli) -> None:
     base = ["model={from: runs/small/final, context_length: 16}", "adapter={rank: 2}", "train.compile=true"]
-    cli("train", "r.yaml", "--run", "a", sets=base).expect_fault(
-        2, "train.compile True", "adapter", "train.compile: false"
-    )
     apart = [*COMPILED, "model.context_length=512", "train.batch_tokens=1024", "data.cross_document_attention=false"]
-    cli("train", "r.yaml", "--run", "b", sets=apart).expect_fault(2, "more than 256 tokens", "train.compile: false")
+    for sets, reason in ((base, "adapter"), (apart, "more than 256 tokens")):
+        found, plain, auto = (
+            json.loads(cli("check", "r.yaml", "--json", sets=[*sets, f"train.compile={asked}"]).out.splitlines()[-1])
+            for asked in ("true", "false", "auto")
+        )
+        assert [fault["rule"] for fault in found["errors"]] == ["compile"] and reason in found["errors"][0]["message"]
+        memories = {one["forecast"]["run"]["memory"] for one in (found, plain, auto)}
+        assert plain["ok"] and auto["ok"] and len(memories) == 1, "of plain layers, whose compiler is not loaded"
+        cli("train", "r.yaml", "--run", "a", sets=sets).expect_fault(
+            2, "train.compile is true", reason, "train.compile: false"
+        )
+        assert not (trained / "a").exists()
     nothing = str(trained / "nothing")
     ended = tilth(
         "train", "r.yaml", "--run", "c", cwd=trained, sets=COMPILED, CXX="/no/such/g++", TORCHINDUCTOR_CACHE_DIR=nothing

@@ -18,6 +18,7 @@ from tests.jobs.helpers import SMALL, write_recipe, write_texts
 from tilth.cli.tables import against
 from tilth.core.errors import RecipeError
 from tilth.core.words import against_forecast
+from tilth.jobs import paper_run
 from tilth.jobs.fit import fits, most_rows, parse_bytes
 from tilth.jobs.forecast_run import memory_forecast
 from tilth.jobs.recipe import Recipe, make_recipe
@@ -147,6 +148,18 @@ def test_check_says_what_would_fit_and_what_it_costs(tmp_path: Path, cli: Cli) -
     assert "what would fit, 4 of 4: lora, activation_checkpointing full" in said.err
     assert "what would fit" in said.out and said.json()["forecast"]["run"]["cost"] is not None
     cli("check", "r.yaml", "--fit", "much", sets=SMALL).expect_fault(2, "no amount of memory", "24GiB")
+
+
+def test_what_keeps_layers_plain_decides_which_footprint_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    plain, compiled = recipe(), recipe(compile=True)
+    of_plain, of_compiled = (memory_forecast(one, one.model, 4, CPU) for one in (plain, compiled))
+    assert of_plain.parts["activations"] > of_compiled.parts["activations"]
+    assert of_plain.parts["process"] < of_compiled.parts["process"]
+    monkeypatch.setattr(paper_run, "stays_plain", lambda *_: "other code says so")
+    assert memory_forecast(compiled, compiled.model, 4, CPU) == of_plain
 
 
 def test_the_most_that_fit_are_found_and_one_more_does_not() -> None:

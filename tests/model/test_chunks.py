@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from tilth.model.attention import document_mask, reference_attention
+from tilth.model.attention import document_mask, reference_attention, window_mask
 from tilth.model.chunks import CHUNK, attend_in_chunks, key_spans
 
 LENGTHS = {
@@ -53,6 +54,26 @@ def test_chunks_give_the_formula_and_its_gradients(
         assert sum(calls) < 0.6 * 2 * 400 * 400 and len(calls) == 2 * -(-400 // CHUNK)
     if name == "long" and not causal:
         assert len(calls) == 1, "nothing to gain"
+
+
+def test_one_window_for_all_rows_gives_the_formula_and_rows_go_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    mask = window_mask(None, 400, 400, 100, torch.device("cpu"))
+    assert mask is not None and on_paper_spans(400, 100) == key_spans(mask), "known without the values"
+    tensors = [torch.randn(3, heads, 400, 8, dtype=torch.float64) for heads in (4, 2, 2)]
+    expected, kernel, calls = reference_attention(*tensors, mask), F.scaled_dot_product_attention, list[int]()
+
+    def counted(q: torch.Tensor, *rest: object, **options: object) -> torch.Tensor:
+        calls.append(len(q))
+        return kernel(q, *rest, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", counted)
+    assert torch.allclose(attend_in_chunks(*tensors, mask[None, None]), expected, rtol=0, atol=1e-10)
+    assert calls == [3] * -(-400 // CHUNK)
+
+
+def on_paper_spans(length: int, window: int) -> list[tuple[int, int]]:
+    with FakeTensorMode():
+        return key_spans(torch.ones(length, length, dtype=torch.bool), window)
 
 
 def test_spans_hold_all_that_a_chunk_sees() -> None:

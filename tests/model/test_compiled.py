@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 from torch._dynamo.utils import counters
 
-from tilth.model.adapter_config import AdapterConfig
-from tilth.model.adapters import apply_adapter
+from tilth.core.errors import RecipeError
 from tilth.model.attention import document_mask
 from tilth.model.compiled import compile_layers, plain_layers, unsuited
 from tilth.model.config import ModelConfig
@@ -26,14 +25,15 @@ CACHE = cache_folder() / "compiled"  # kept between runs of the tests, as betwee
 DOCUMENTS = document_mask(torch.arange(16)[None].expand(4, -1) // 5)
 
 
-def model_of(dropout: float) -> Transformer:
-    shape = {"num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 32, "context_length": 16}
-    return build(ModelConfig(preset="gpt2", vocab_size=50, dropout=dropout, **shape), 1).train()
+def model_of(dropout: float, length: int = 16, window: int | None = None) -> Transformer:
+    shape = {"num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 32, "context_length": length}
+    return build(ModelConfig(preset="gpt2", vocab_size=50, dropout=dropout, sliding_window=window, **shape), 1).train()
 
 
 def gradients(model: Transformer, rows: int = 4, precision: str = "fp32", mask: Tensor | None = None) -> Tensor:
     """Loss and gradients of a pass, in one vector."""
-    ids = torch.arange(rows * 16).view(rows, 16) % 50
+    length = model.config.positions
+    ids = torch.arange(rows * length).view(rows, length) % 50
     with drawing(3, 0, rows), autocast(precision, CPU):  # type: ignore[arg-type]
         loss = model(ids, None, mask).float().square().mean()
         loss.backward()
@@ -76,11 +76,27 @@ def test_documents_apart_in_bf16() -> None:
     assert (found - other).norm() > 3 * (found - exact).norm(), "the mask is read"
 
 
+@pytest.mark.slow
+def test_windows_in_rows_that_go_through_in_chunks() -> None:
+    plain, compiled, whole = model_of(0.0, 400, 100), model_of(0.0, 400, 100), model_of(0.0, 400)
+    compile_layers(compiled, CACHE)
+    expected, found, other = (gradients(model, 2) for model in (plain, compiled, whole))
+    assert (found - expected).norm() < 1e-5 * expected.norm() < 1e-2 * (found - other).norm()
+
+
+@pytest.mark.slow
+def test_a_mask_whose_values_decide_is_refused_with_a_remedy() -> None:
+    compiled = model_of(0.0, 400)
+    compile_layers(compiled, CACHE)
+    with pytest.raises(RecipeError, match="could not be compiled") as refused:
+        gradients(compiled, 2, mask=document_mask(torch.arange(400)[None].expand(2, -1) // 90))
+    assert "train.compile: false" in refused.value.remedy
+
+
 def test_what_cannot_be_compiled_is_said() -> None:
-    model = model_of(0.0)
-    assert unsuited(model) is None
-    apply_adapter(model, AdapterConfig(rank=2), 1)
-    assert "adapter" in (unsuited(model) or "")
+    config = model_of(0.0).config
+    assert unsuited(config, adapted=False) is None
+    assert "adapter" in (unsuited(config, adapted=True) or "")
 
 
 def test_the_cache_that_the_user_named_stays(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

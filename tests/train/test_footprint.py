@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -196,12 +197,15 @@ def test_a_mask_has_no_values_on_paper() -> None:
 
 
 def test_a_window_alone_is_computed_on_paper_too() -> None:
-    config = ModelConfig(preset="llama-tiny", **{**SHAPE, "context_length": 512}, sliding_window=100)
-    ids = np.zeros((1, 512), np.int64)
-    found = footprint(
-        Plan(lambda: Transformer(config), lambda: Feed.of(Batch(ids, ids, ids[:, 0]), CPU), TRAIN, "fp32", CPU)
-    )
-    assert sum(calls for kind, calls in found.micro.items() if kind.name == "attention") == 2 * 2 * 4
+    ids, work = np.zeros((1, 512), np.int64), []
+    for window in (100, 511):
+        config = ModelConfig(preset="llama-tiny", **{**SHAPE, "context_length": 512}, sliding_window=window)
+        model, feed = functools.partial(Transformer, config), lambda: Feed.of(Batch(ids, ids, ids[:, 0]), CPU)
+        found = footprint(Plan(model, feed, TRAIN, "fp32", CPU)).micro.items()
+        work.append([(calls, calls * kind.flops) for kind, calls in found if kind.name == "attention"])
+        assert sum(calls for calls, _ in work[-1]) == 2 * 2 * 4
+    narrow, wide = (sum(flops for _, flops in one) for one in work)
+    assert narrow / wide == pytest.approx((128 + 3 * 227) / (128 * 10)), "keys that a chunk looks at"
 
 
 def test_weights_that_are_drawn_until_they_fit_are_not_drawn_on_paper(tmp_path: Path) -> None:

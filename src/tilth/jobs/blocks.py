@@ -2,7 +2,7 @@
 step.
 
     settle_blocks(decisions, recipe, …) -> (whether, a line that says so)
-    stays_plain(recipe, model, device)      why it cannot be compiled; None where it can
+    stays_plain(recipe, config, device)     why they cannot be compiled; None where it can
 
 `auto` is decided once, by process 0: where the steps should take long enough to pay for it, some passes of the run's
 first rows are timed, plain and compiled in turns. What it comes to is kept like precision and rows (decisions.py).
@@ -24,7 +24,7 @@ from tilth.jobs.recipe import Recipe
 from tilth.model.chunks import CHUNK
 from tilth.model.compiled import compile_layers, plain_layers, unsuited
 from tilth.model.transformer import Transformer
-from tilth.model.wrapped import AnyModel
+from tilth.model.wrapped import AnyConfig, AnyModel
 from tilth.train.calibration import cache_folder
 from tilth.train.memory import OutOfMemory
 from tilth.train.probe import Trial
@@ -72,19 +72,23 @@ def settle_blocks(
     return compiled, said + (_ready(recipe, model, loader, trial, rows) if compiled else "")
 
 
-def stays_plain(recipe: Recipe, model: AnyModel, device: torch.device) -> str | None:
-    """Why the layers of this run stay as they are; None where they can be compiled."""
+def stays_plain(recipe: Recipe, config: AnyConfig, device: torch.device) -> str | None:
+    """Why the layers of this run stay as they are; None where they can be compiled.
+
+    Args:
+        recipe: with the shape filled in.
+    """
     if device.type not in ("cpu", "cuda"):
         return f"not on {device.type}"
     apart = packing_of(recipe) is not None or not recipe.data.cross_document_attention
     if apart and device.type == "cpu" and recipe.model.context_length > 2 * CHUNK:
         return f"attention goes by the values of document masks in rows of more than {2 * CHUNK} tokens"
-    return unsuited(model)
+    return unsuited(config, adapted=recipe.adapter is not None)
 
 
 def _ready(recipe: Recipe, model: AnyModel, loader: Loader, trial: Trial, rows: int) -> str:
     """Makes the graphs of a step; tells how long it took."""
-    if reason := stays_plain(recipe, model, trial.device):
+    if reason := stays_plain(recipe, model.config, trial.device):
         raise RecipeError(f"train.compile {recipe.train.compile}: {reason}", "set train.compile: false")
     assert isinstance(model, Transformer)
     started = time.perf_counter()
@@ -100,7 +104,7 @@ def _ready(recipe: Recipe, model: AnyModel, loader: Loader, trial: Trial, rows: 
 
 def _pays(recipe: Recipe, model: AnyModel, loader: Loader, trial: Trial, rows: int) -> tuple[bool, str]:
     """Whether the run is shorter with its layers compiled; and the figures, or the reason. Layers are left plain."""
-    if reason := stays_plain(recipe, model, trial.device):
+    if reason := stays_plain(recipe, model.config, trial.device):
         return False, reason
     assert isinstance(model, Transformer)
     try:

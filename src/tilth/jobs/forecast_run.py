@@ -199,8 +199,8 @@ def _memory(run: PaperRun, found: Figures, held: int = 0) -> MemoryForecast:
     more: dict[str, int] = {}
     if on_cpu:
         more["batches"] = waiting_bytes(run.recipe, run.rows)
-        compiler = COMPILING if train.compile else COMPILER if held and found.fresh else 0
-        loaded = 0 if train.compile is True else LOADED  # a pass has been made with each of its graphs
+        compiler = COMPILING if run.compiles else COMPILER if held and found.fresh else 0
+        loaded = 0 if run.compiled else LOADED  # a pass has been made with each of its graphs
         more["process"] = max(PROCESS + compiler, held + loaded)
     elif run.device.type == "cuda":
         hopper = torch.cuda.get_device_capability(run.device)[0] >= 9
@@ -210,7 +210,7 @@ def _memory(run: PaperRun, found: Figures, held: int = 0) -> MemoryForecast:
         parts = Counter({name: size for name, size in peak.parts.items() if size})
         parts.update(more)
         if on_cpu and train.activation_checkpointing == "none":
-            parts["allocator"] = _holes(when, peak, caches, compiled=train.compile is True)
+            parts["allocator"] = _holes(when, peak, caches, compiled=run.compiled)
         return MemoryForecast(sum(parts.values()), dict(parts), when)
 
     return max((forecast(when, peak) for when, peak in found.peaks.items()), key=lambda one: one.total)

@@ -13,7 +13,7 @@ import logging
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -56,6 +56,17 @@ class PaperRun:
     device: torch.device
     precision: Precision
 
+    @property
+    def compiles(self) -> bool | Literal["auto"]:
+        """`train.compile`, or False where the layers stay plain whatever it says."""
+        asked = self.recipe.train.compile
+        return asked if asked and stays_plain(self.recipe, self.config, self.device) is None else False
+
+    @property
+    def compiled(self) -> bool:
+        """Whether its layers run compiled on paper: on a GPU that was not tried, and the forecast is of plain ones."""
+        return self.compiles is True and self.device.type == "cpu"
+
 
 def figures(run: PaperRun, desk: Desk | None = None) -> Figures:
     """Of the run's footprint, by all that it follows from."""
@@ -63,7 +74,7 @@ def figures(run: PaperRun, desk: Desk | None = None) -> Figures:
     micro_rows = min(run.micro_rows, run.rows)
     evaluated = max(1, min(recipe.evaluate.batch_tokens, run.held_out) // config.context_length)
     plan = Plan(
-        partial(_model, recipe, config, run.precision, device),
+        partial(_model, run),
         lambda: Feed.of(_batch(recipe, micro_rows), device),
         recipe.train,
         run.precision,
@@ -80,6 +91,7 @@ def figures(run: PaperRun, desk: Desk | None = None) -> Figures:
         "batch": [micro_rows, recipe.model.context_length, _apart(recipe), plan.accumulates],
         "evaluated": evaluated if run.held_out else 0,
         "in": [run.precision, device.type],
+        "compiled": run.compiled,
     }
     if not isinstance(config, WrappedConfig) and device.type == "cpu":
         return known(facts, lambda: (desk or Desk()).footprint(plan))
@@ -97,16 +109,15 @@ def figures(run: PaperRun, desk: Desk | None = None) -> Figures:
         logger.disabled = before
 
 
-def _model(recipe: Recipe, config: AnyConfig, precision: Precision, device: torch.device) -> AnyModel:
-    model = empty_model(config, device)
+def _model(run: PaperRun) -> AnyModel:
+    recipe, model = run.recipe, empty_model(run.config, run.device)
     if recipe.adapter is not None:
-        apply_adapter(model, recipe.adapter, recipe.train.seed, dtype=DTYPES.get(precision))
+        apply_adapter(model, recipe.adapter, recipe.train.seed, dtype=DTYPES.get(run.precision))
     if recipe.train.freeze:
         freeze(model, recipe.train.freeze)
     if recipe.train.activation_checkpointing == "full":
         recompute_layers(model)
-    # On a GPU it was not tried: there the forecast is that of plain layers.
-    if recipe.train.compile is True and device.type == "cpu" and not stays_plain(recipe, model, device):
+    if run.compiled:
         assert isinstance(model, Transformer)
         layers_on_paper(model)
     return model

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tilth.model.chunks import CHUNK, attend_in_chunks
-from tilth.model.config import ModelConfig
+from tilth.model.config import LayerType, ModelConfig
 from tilth.model.dropout import Dropout
 from tilth.model.kv_cache import KVCache
 from tilth.model.layers import Linear, RMSNorm, apply_rotary
@@ -61,6 +61,7 @@ def attend(
     scale: float | None = None,
     softcap: float | None = None,
     causal: bool = True,
+    window: int | None = None,
 ) -> Tensor:
     """The same as `reference_attention`, fast: torch's fused kernels, or plain products where those are faster.
 
@@ -70,6 +71,7 @@ def attend(
         dropout: of the weights; left out: none.
         scale: what scores are multiplied by; left out: 1 / sqrt(N).
         softcap: scores become c tanh(score / c), which no fused kernel of torch does: plain products then.
+        window: that the mask has, where it has one.
     """
     queries, keys = q_BHTN.shape[2], k_BKSN.shape[2]
     on_cpu, drops = q_BHTN.device.type == "cpu", dropout is not None and dropout.p > 0 and dropout.training
@@ -82,7 +84,7 @@ def attend(
         return _plain_products(q_BHTN, k_BKSN, v_BKSN, mask, dropout, scale, softcap)
     if mask is not None and on_cpu and 2 * CHUNK < queries == keys:
         mask_BHTS = mask[(None,) * (4 - mask.dim())]  # a window alone is the same in all rows and heads: [T, S]
-        return attend_in_chunks(q_BHTN, k_BKSN, v_BKSN, mask_BHTS, scale)
+        return attend_in_chunks(q_BHTN, k_BKSN, v_BKSN, mask_BHTS, scale, window)
     causal = causal and mask is None and queries > 1
     grouped = q_BHTN.shape[1] != k_BKSN.shape[1]
     if grouped and mask is not None and q_BHTN.device.type == "cuda":
@@ -148,11 +150,12 @@ def _plain_products(
 class Attention(nn.Module):
     """Multi-head or grouped-query self-attention, with rotary positions and QK-norm where the config has them."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, kind: LayerType) -> None:
         super().__init__()
         self.head_dim = config.head_size
         self.dropout, self.residual_dropout = Dropout(config.attention_drop), Dropout(config.dropout)
         self.softcap, self.causal = config.attn_logit_softcapping, config.is_causal
+        self.window = config.sliding_window if kind == "sliding_attention" else None
         scalar = config.query_pre_attn_scalar
         self.scale = None if scalar is None else 1 / math.sqrt(scalar)
         hidden, (bias, output_bias, _) = config.hidden_size, config.biases
@@ -180,7 +183,10 @@ class Attention(nn.Module):
             q, k = apply_rotary(q, rotary), apply_rotary(k, rotary)
         if cache is not None:
             k, v = cache.append(layer, k, v)
-        out_BHTN = attend(q, k, v, mask, self.dropout, scale=self.scale, softcap=self.softcap, causal=self.causal)
+        window = None if mask is None else self.window  # not read otherwise: a graph is made for each that is
+        out_BHTN = attend(
+            q, k, v, mask, self.dropout, scale=self.scale, softcap=self.softcap, causal=self.causal, window=window
+        )
         projected: Tensor = self.residual_dropout(self.o_proj(out_BHTN.transpose(1, 2).flatten(2)))
         return projected
 

@@ -21,13 +21,19 @@ WORTH = 0.75
 """Above this share of all pairs the kernel takes the whole at once."""
 
 
-def key_spans(mask_TS: Tensor) -> list[tuple[int, int]]:
+def key_spans(mask_TS: Tensor, window: int | None = None) -> list[tuple[int, int]]:
     """For each chunk of queries the first key that one of them sees, and the one after the last.
 
-    On paper those of one long document.
+    Where numbers cannot be asked for those of one long document, with its window. Compiled that is so where there is
+    one; the values of any other mask decide there too, and it cannot be compiled.
+
+    Args:
+        window: keys that a query sees at the most, itself among them: the mask has it already.
     """
-    if on_paper(mask_TS):
-        return [(0, min(first + CHUNK, mask_TS.shape[1])) for first in range(0, len(mask_TS), CHUNK)]
+    if on_paper(mask_TS) or (window is not None and torch.compiler.is_compiling()):
+        queries, keys = mask_TS.shape
+        reach = keys if window is None else window
+        return [(max(0, first + 1 - reach), min(first + CHUNK, keys)) for first in range(0, queries, CHUNK)]
     spans = []
     for first in range(0, len(mask_TS), CHUNK):
         places = mask_TS[first : first + CHUNK].any(0).nonzero()
@@ -36,28 +42,36 @@ def key_spans(mask_TS: Tensor) -> list[tuple[int, int]]:
 
 
 def attend_in_chunks(
-    q_BHTN: Tensor, k_BKSN: Tensor, v_BKSN: Tensor, mask_BHTS: Tensor, scale: float | None = None
+    q_BHTN: Tensor,
+    k_BKSN: Tensor,
+    v_BKSN: Tensor,
+    mask_BHTS: Tensor,
+    scale: float | None = None,
+    window: int | None = None,
 ) -> Tensor:
     """softmax(q k' scale) v where the mask is true, by torch's kernel; grouped heads where there are fewer of keys.
 
     Args:
         mask_BHTS: boolean, on the CPU: its values are looked at. B and H may be 1.
+        window: that it has, as of `key_spans`.
     """
     grouped = q_BHTN.shape[1] != k_BKSN.shape[1]
 
     def kernel(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
         return F.scaled_dot_product_attention(q, k, v, mask, scale=scale, enable_gqa=grouped)
 
-    rows = [key_spans(mask.any(0)) for mask in mask_BHTS]
+    rows = [key_spans(mask.any(0), window) for mask in mask_BHTS]
     looked_at = CHUNK * sum(high - low for spans in rows for low, high in spans) / len(rows)
     if looked_at > WORTH * q_BHTN.shape[2] * k_BKSN.shape[2]:
         return kernel(q_BHTN, k_BKSN, v_BKSN, mask_BHTS)
     out = []
-    for row in range(len(q_BHTN)):
-        one, own = slice(row, row + 1), row if len(rows) > 1 else 0
-        for number, (low, high) in enumerate(rows[own]):
+    for row, spans in enumerate(rows):
+        own = slice(row, row + 1)
+        ones = own if len(rows) > 1 else slice(None)  # with one mask for all of them they go together
+        parts = []
+        for number, (low, high) in enumerate(spans):
             chunk, keys = slice(number * CHUNK, (number + 1) * CHUNK), slice(low, high)
-            seen = mask_BHTS[own : own + 1, :, chunk, keys]
-            out.append(kernel(q_BHTN[one, :, chunk], k_BKSN[one, :, keys], v_BKSN[one, :, keys], seen))
-    per_row = len(rows[0])
-    return torch.cat([torch.cat(out[n : n + per_row], dim=2) for n in range(0, len(out), per_row)])
+            seen = mask_BHTS[own, :, chunk, keys]
+            parts.append(kernel(q_BHTN[ones, :, chunk], k_BKSN[ones, :, keys], v_BKSN[ones, :, keys], seen))
+        out.append(torch.cat(parts, dim=2))
+    return torch.cat(out)

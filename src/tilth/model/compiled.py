@@ -3,7 +3,7 @@
     compile_layers(model)        from outside, within activation checkpointing where there is some
     plain_layers(model)          as it was
     is_compiled(model)           whether they do
-    unsuited(model)              why a model cannot be compiled so; None where it can
+    unsuited(config, adapted)    why a model cannot be compiled so; None where it can
     compiler_version()           of what makes machine code for processors: other ones may round otherwise
 
 Only passes that are trained on go through the graph; evaluation and generation, whose shapes differ, run plain. There
@@ -29,14 +29,14 @@ import torch
 from torch import Tensor, nn
 
 from tilth.core.errors import RecipeError
-from tilth.model.adapters import adapter_names
 from tilth.model.attention import Rotary
 from tilth.model.compiled_paper import Graph, graph_on_paper
 from tilth.model.dropout import Dropout
 from tilth.model.kv_cache import KVCache
 from tilth.model.recompute import Recomputed
 from tilth.model.transformer import Block, Transformer
-from tilth.model.wrapped import AnyModel
+from tilth.model.wrapped import AnyConfig, AnyModel
+from tilth.model.wrapped_config import WrappedConfig
 
 _CACHE = "TORCHINDUCTOR_CACHE_DIR"
 _SHAPES = 64  # graphs at the most: rows that are halved again and again, with what is left over, are fewer
@@ -44,11 +44,15 @@ _SHAPES = 64  # graphs at the most: rows that are halved again and again, with w
 Forward = Callable[..., Tensor]
 
 
-def unsuited(model: AnyModel) -> str | None:
-    """Why the layers of `model` stay as they are, in words; None where they can be compiled."""
-    if not isinstance(model, Transformer):
+def unsuited(config: AnyConfig, *, adapted: bool) -> str | None:
+    """Why the layers of a model stay as they are, in words; None where they can be compiled.
+
+    Args:
+        adapted: it has an adapter.
+    """
+    if isinstance(config, WrappedConfig):
         return "a class of transformers' runs as it is"
-    if adapter_names(model):
+    if adapted:
         return "layers with an adapter have products of their own"
     return None
 
@@ -178,12 +182,13 @@ def graph_of(function: Callable[..., Any]) -> Callable[..., Any]:
 def _compiling() -> Iterator[None]:
     """RecipeError for whatever the compiler raises; what its modules warn of one another is no affair of ours."""
     from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
+    from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
-    except (TorchDynamoException, FailOnRecompileLimitHit) as error:
+    except (TorchDynamoException, FailOnRecompileLimitHit, GuardOnDataDependentSymNode) as error:
         raise RecipeError(
             f"the layers could not be compiled: {_first_line(error)}",
             "install a C++ compiler (g++) and Python's headers, or set train.compile: false",

@@ -31,12 +31,12 @@ class Block(nn.Module):
     MLP in GPT-2 and Llama, and behind attention elsewhere.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, kind: LayerType) -> None:
         super().__init__()
         place = config.norm_position
         self.norm_position = place
         self.input_layernorm = make_norm(config) if place in ("pre", "sandwich") else None
-        self.self_attn = Attention(config)
+        self.self_attn = Attention(config, kind)
         self.post_attention_layernorm = make_norm(config)
         self.pre_feedforward_layernorm = make_norm(config) if place == "sandwich" else None
         self.mlp = MLP(config)
@@ -72,7 +72,7 @@ class Transformer(nn.Module):
         self.embed_types = Embedding(config.type_vocab_size, hidden) if config.type_vocab_size else None
         self.embed_norm = make_norm(config) if config.embedding_norm else None
         self.dropout = Dropout(config.dropout)
-        self.layers = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
+        self.layers = nn.ModuleList(Block(config, kind) for kind in self.kinds)
         self.norm = None if config.norm_position == "post" else make_norm(config)
         self.mlm_head = MLMHead(config) if config.mlm_head else None
         self.lm_head = None if config.tie_word_embeddings else Linear(hidden, config.vocabulary, bias=False)

@@ -46,7 +46,7 @@ class Preflight:
 
     Attributes:
         rows: the first that training would read; none where a refusal stands in the way.
-        forecast: None there too, and for a class of transformers'.
+        forecast: None there too, and for a class of transformers' that goes by numbers.
         fits: what would fit into the memory that was asked about.
     """
 

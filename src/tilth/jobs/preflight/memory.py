@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import Parameter
 
+from tilth.distributed.runtime import pick_device
+from tilth.jobs.blocks import stays_plain
 from tilth.jobs.recipe import Recipe
 from tilth.model.adapters import apply_adapter, book_of, lora_layers
 from tilth.model.freezing import freeze
@@ -37,6 +39,7 @@ class ModelFacts:
         embeddings_train: whether the rows of new tokens would be learned.
         guessed: what is not known yet, in words; empty where all is.
         narrowest: of the layers that get an adapter the one with the shortest side, and that.
+        plain: why its layers cannot be compiled, where the recipe wants them to be.
     """
 
     parameters: int
@@ -48,6 +51,7 @@ class ModelFacts:
     embeddings_train: bool
     guessed: str
     narrowest: tuple[str, int] | None
+    plain: str | None
 
 
 def model_facts(recipe: Recipe, config: AnyConfig) -> ModelFacts:
@@ -75,6 +79,7 @@ def model_facts(recipe: Recipe, config: AnyConfig) -> ModelFacts:
         all(weight.requires_grad for weight in embeddings),
         _guessed(recipe),
         _narrowest(model),
+        _plain(recipe, config),
     )
 
 
@@ -106,6 +111,12 @@ def _saved(recipe: Recipe, model: AnyModel) -> int:
 def _narrowest(model: AnyModel) -> tuple[str, int] | None:
     sides = [(path, min(layer.in_features, layer.out_features)) for path, layer in lora_layers(model).items()]
     return min(sides, key=lambda side: side[1], default=None)
+
+
+def _plain(recipe: Recipe, config: AnyConfig) -> str | None:
+    if recipe.train.compile is not True:
+        return None
+    return stays_plain(recipe, config, pick_device(recipe.train.device))
 
 
 def _guessed(recipe: Recipe) -> str:

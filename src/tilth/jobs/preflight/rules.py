@@ -73,5 +73,10 @@ def _metric(facts: Facts) -> Iterator[Fault]:
         )
 
 
-ERRORS: tuple[Rule, ...] = (_refused, _ids, _needs_validation, _metric, impossible_rate)
+def _compile(facts: Facts) -> Iterator[Fault]:
+    if facts.model is not None and facts.model.plain is not None:
+        yield Fault("compile", f"train.compile is true, and {facts.model.plain}", "train.compile: false")
+
+
+ERRORS: tuple[Rule, ...] = (_refused, _ids, _needs_validation, _metric, impossible_rate, _compile)
 WARNINGS: tuple[Rule, ...] = (*TEXT_RULES, *RUN_RULES)
