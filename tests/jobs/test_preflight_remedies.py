@@ -83,11 +83,24 @@ def test_a_rank_above_the_side_of_a_layer(said: Said, tmp_path: Path) -> None:
     assert "rank" not in said({"adapter": {"rank": 32, "targets": ["q_proj", "up_proj"]}})
 
 
-def test_a_step_that_is_too_much_by_itself_is_to_be_smaller(said: Said, tmp_path: Path) -> None:
+@pytest.mark.parametrize("length", ["steps=3", "steps=50", "steps=10000", "epochs=90"])
+def test_a_step_that_is_too_much_by_itself_is_to_be_smaller(said: Said, tmp_path: Path, length: str) -> None:
+    """An epoch a step is still as many as there are steps."""
     write_base(tmp_path / "base", "llama")
-    for length in ("train.steps=3", "train.epochs=90"):
-        steps = () if "steps" in length else ("train.steps=null",)
-        remedy = said({}, length, *steps, "train.batch_tokens=320000", "train.schedule.warmup_steps=0")["by_heart"]
-        found = re.match(r"train\.batch_tokens: (\d+) or less, or data\.sources", remedy)
-        assert found, remedy
-        assert "by_heart" not in said({}, "train.steps=3", f"train.batch_tokens={found[1]}")
+    sets = [f"train.{length}", "train.schedule.warmup_steps=0", *(["train.steps=null"] if "epochs" in length else [])]
+    remedy = said({}, *sets, "train.batch_tokens=320000000")["by_heart"]
+    found = re.match(r"(?:train\.(\w+): (\d+) and )?train\.batch_tokens: (\d+) or less, or data\.sources", remedy)
+    assert found, remedy
+    shorter = [f"train.{found[1]}={found[2]}"] if found[1] else []
+    assert not {"by_heart", "batch"} & said({}, *sets, *shorter, f"train.batch_tokens={found[3]}").keys()
+
+
+def test_a_model_that_starts_from_none_is_not_told_of_checkpoints(said: Said) -> None:
+    shape = {"from": None, "preset": "llama-tiny", "context_length": 32, "max_position_embeddings": 32}
+    names = {"tokenizer": {"kind": "byte", "special_tokens": ["<|im_start|>", "<|im_end|>"]}, "model": shape, **SFT}
+    longer = "model.context_length and model.max_position_embeddings"
+    assert said(names, "data.packing.too_long=truncate")["truncated"].startswith(f"{longer}: more than 32, or ")
+    short = ["model.context_length=8", "model.max_position_embeddings=8", "train.batch_tokens=64"]
+    assert f"without one, {longer} above 8" in said(names, *short)["too_long"]
+    roomier = ["model.context_length=64", "model.max_position_embeddings=64", "data.packing.too_long=truncate"]
+    assert "truncated" not in said(names, *roomier)

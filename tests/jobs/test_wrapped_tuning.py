@@ -179,6 +179,20 @@ def test_positions_that_turn_by_length_are_told_before_data_is_prepared(
     assert cli("train", "r.yaml").code == 0, "windows it learns"
 
 
+def test_layers_that_carry_a_state_are_told_before_data_is_prepared(tmp_path: Path, cli: Cli) -> None:
+    """Of ten layers, of which the one that carries none stands last."""
+    sizes = {**CONFIGS["phi"]().to_dict(), "model_type": "lfm2", "num_key_value_heads": 2, "num_hidden_layers": 10}
+    config = transformers.AutoConfig.for_model(**sizes, layer_types=["conv"] * 9 + ["full_attention"])
+    save(from_config(config), tmp_path / "base")
+    foreign_kinds.gpt2(tmp_path / "base")
+    tuning(tmp_path, "base", **SFT)
+    for command in ("check", "prepare", "train"):
+        cli(command, "r.yaml").expect_fault(
+            2, "Lfm2ForCausalLM does not keep the documents of a row apart", "causal_lm"
+        )
+    assert not (tmp_path / "work").exists() and not (tmp_path / "runs").exists()
+
+
 def test_dropout_is_the_recipes(tmp_path: Path) -> None:
     write_base(tmp_path / "base", "phi")
     config = read_wrapped_config(tmp_path / "base").with_dropout(0.25, 0.5)

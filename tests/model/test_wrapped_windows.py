@@ -65,6 +65,10 @@ def model_of(name: str, length: int = LENGTH) -> WrappedModel:
     with torch.no_grad():
         for parameter in hf.parameters():  # as freshly drawn, what a token sees hardly matters
             parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)) * 0.2)
+    return wrapped(hf, name, length)
+
+
+def wrapped(hf: Any, name: str, length: int) -> WrappedModel:
     causal = "Causal" in name
     output = hf.get_output_embeddings().weight
     config = WrappedConfig(
@@ -126,6 +130,15 @@ FRESH: dict[str, Any] = {
     "BambaForCausalLM": lambda: transformers.BambaConfig(
         **_GROUPED, **_STATES, attn_layer_indices=[1], mamba_d_head=16
     ),
+    "Lfm2MoeForCausalLM": lambda: transformers.Lfm2MoeConfig(
+        **_GROUPED, layer_types=["full_attention", "conv"], moe_intermediate_size=16, num_experts=4, num_dense_layers=1
+    ),
+    "JambaForCausalLM": lambda: transformers.JambaConfig(
+        **_GROUPED, attn_layer_period=2, attn_layer_offset=1, num_experts=4, use_mamba_kernels=False
+    ),
+    "MiniMaxForCausalLM": lambda: transformers.MiniMaxConfig(
+        **_GROUPED, num_local_experts=4, block_size=8, layer_types=["linear_attention", "full_attention"]
+    ),
     "MixtralForCausalLM": lambda: transformers.MixtralConfig(**_GROUPED, num_local_experts=4, sliding_window=None),
 }
 
@@ -139,6 +152,17 @@ def test_what_carries_a_state_over_is_refused_as_freshly_drawn_too(name: str, tm
     ids = some_ids(1)
     torch.testing.assert_close(model.logits(model(ids)), hf.eval()(ids).logits, atol=1e-5, rtol=1e-5)
     assert model.packs == (name == "MixtralForCausalLM")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_rounding_of_a_deep_mixture_of_experts_is_no_state(seed: int) -> None:
+    """Beside other tokens experts sum up in another order, and every layer makes more of it."""
+    torch.manual_seed(seed)
+    sizes = {**_GROUPED, "hidden_size": 64, "num_hidden_layers": 94, "initializer_range": 0.3}
+    hf = transformers.MixtralForCausalLM(
+        transformers.MixtralConfig(**sizes, num_local_experts=4, sliding_window=None)
+    ).eval()
+    assert wrapped(hf, "MixtralForCausalLM", LENGTH).packs
 
 
 def test_a_window_that_no_row_exceeds_costs_no_second_mask() -> None:

@@ -167,7 +167,8 @@ def _to_have_some(stream: TokenStream, room: int, left_out: Sequence[LeftOut], l
     rules = {one.rule for one in left_out}
     more = f"model.context_length above {room}"
     if longest is not None and room >= longest:
-        more = f"a checkpoint that is made for more than {room} tokens"
+        more = f"a checkpoint that is made for more than {room} tokens; or, without one, model.context_length and "
+        more += f"model.max_position_embeddings above {room}"
     ways = [f"data.packing.too_long: split, or {more}"] if TOO_LONG in rules else []
     if UNTRAINED in rules and stream.has_mask:
         ways.append("look at which tokens are trained (data.chat.train_on)")

@@ -78,10 +78,12 @@ def find_base(recipe: Recipe) -> Base | None:
 
 def _check_rows(recipe: Recipe, config: WrappedConfig) -> None:
     """What can be told before data is prepared of a class that shall keep documents apart."""
-    if not config.takes_documents and (packs(recipe) or not recipe.data.cross_document_attention):
+    if packs(recipe) or not recipe.data.cross_document_attention:
         from tilth.model.wrapped_config import together  # torch, as above
+        from tilth.model.wrapped_trial import small_keeps_apart
 
-        raise together(config.architecture)
+        if not config.takes_documents or small_keeps_apart(config) is False:
+            raise together(config.architecture)
 
 
 def open_base(

@@ -42,9 +42,9 @@ from tilth.model.wrapped_config import (
 from tilth.model.wrapped_masks import Manner, find_manner, prepared
 
 _CLOSE, _ROUNDED = 1e-3, 16
-"""Scores that differ by less count as equal; by so many units in the last place, as made of the same numbers: experts
-sum up in another order beside other tokens.
-"""
+"""Scores that differ by less count as equal; by so many units in the last place, as made of the same numbers."""
+_AS_ROUNDING, _NEIGHBOURS = 8, 4
+"""So many times what other rows of a batch change counts as rounding, and how many such rows are tried."""
 
 
 class WrappedCache:
@@ -171,12 +171,22 @@ class WrappedModel(nn.Module):
             try:
                 packed, beside_another = self(ids, positions, mask), self(other, positions, mask)
                 alone = torch.cat([self(ids[:, :first]), self(ids[:, first:])], dim=1)
+                rounding = self._rounding(ids, positions, mask)
             except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError):
                 return False  # their class takes no such mask
         # What a state carries over is little where weights are freshly drawn, but never nothing.
         reaches = (packed - beside_another)[:, first:].abs().max()
-        unseen = bool(reaches <= _ROUNDED * torch.finfo(packed.dtype).eps * (1 + packed.abs().max()))
-        return unseen and _close(packed, alone)
+        exact = _ROUNDED * torch.finfo(packed.dtype).eps * (1 + packed.abs().max())
+        return bool(reaches <= exact + _AS_ROUNDING * rounding) and _close(packed, alone)
+
+    def _rounding(self, ids_1T: Tensor, positions_1T: Tensor, mask_11TT: Tensor) -> Tensor:
+        """How much the scores of a row depend on the rows beside it in a batch: no state reaches over, but experts sum
+        up in another order beside other tokens, and the deeper a model, the more comes of it.
+        """
+        positions, mask = positions_1T.expand(2, -1), mask_11TT.expand(2, -1, -1, -1)
+        others = [ids_1T.roll(1 + turn) for turn in range(_NEIGHBOURS)]
+        found = [self(torch.cat([ids_1T, other]), positions, mask)[0] for other in others]
+        return torch.stack([(one - found[0]).abs().max() for one in found]).max()
 
     @torch.no_grad()
     def _check_output(self) -> None:

@@ -84,7 +84,12 @@ def _by_heart(facts: Facts) -> Iterator[Fault]:
         return
     fewer = f"train.epochs: {most}" if recipe.train.epochs else f"train.steps: {int(run.steps * most / run.epochs)}"
     if run.epochs > most * run.steps and facts.rows:  # one step alone is more
-        fewer = f"train.batch_tokens: {facts.rows.positions}"
+        rows = min(facts.rows.rows, facts.rows.rows * most // run.steps)
+        if recipe.train.epochs or not rows:  # an epoch a step is still one for every step
+            fewer = f"train.{'epochs' if recipe.train.epochs else 'steps'}: {most} and train.batch_tokens: "
+            fewer += str(facts.rows.positions)
+        else:
+            fewer = f"train.batch_tokens: {rows * facts.rows.positions // facts.rows.rows}"
     early = "" if recipe.train.early_stopping is None else ", unless train.early_stopping ends it before"
     yield Fault(
         "by_heart",

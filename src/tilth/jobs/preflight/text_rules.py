@@ -30,10 +30,14 @@ def _where(facts: Facts, rule: str, count: int) -> str:
 
 
 def _longer_rows(facts: Facts) -> str:
-    """The line of the recipe that makes room: a checkpoint has no more positions than it was made with."""
+    """The line of the recipe that makes room: a checkpoint has no more positions than it was made with, and a model
+    that starts from none has those that the recipe says.
+    """
     model = facts.recipe.model
-    if facts.vocabulary.checkpoint is not None and model.context_length >= (model.max_position_embeddings or 1 << 62):
-        return f"model.from: a checkpoint that is made for more than {model.context_length} tokens"
+    if model.context_length >= (model.max_position_embeddings or 1 << 62):
+        if facts.vocabulary.checkpoint is not None:
+            return f"model.from: a checkpoint that is made for more than {model.context_length} tokens"
+        return f"model.context_length and model.max_position_embeddings: more than {model.context_length}"
     return f"model.context_length: more than {model.context_length}"
 
 
