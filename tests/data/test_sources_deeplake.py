@@ -63,7 +63,7 @@ def test_rows_are_documents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     make(tmp_path / "lake", 700)
     outcomes = read(tmp_path)
     assert texts(outcomes) == {f"lake#row={i + 1}": f"text {i} ü" for i in range(700)}
-    assert [(v.rule, v.verdict) for o in outcomes for v in o.verdicts] == [("not_text", "dropped")]
+    assert [(v.rule, v.verdict) for o in outcomes for v in o.verdicts] == [("empty", "dropped")]
     assert texts(read(tmp_path, template="{n}: {text} {d}"))["lake#row=4"] == '3: text 3 ü {"a":3}'
     with pytest.raises(DataError, match=r"no column 'body'; the columns are 'text' \(text.*'n' \(int32\)"):
         read(tmp_path, field="body")

@@ -357,7 +357,7 @@ def test_a_folder_laid_out_like_the_hub(tmp_path: Path) -> None:
     (tmp_path / "set" / "en" / "x.parquet").write_bytes(parquet(["one", None]))
     outcomes = read(tmp_path, {"folder": "set"})
     assert texts(outcomes) == {"set/en/x.parquet#row=1": "one"} and licenses(outcomes) == {"cc-by-4.0"}
-    assert [(v.rule, v.value) for o in outcomes for v in o.verdicts] == [("not_text", "NoneType")]
+    assert [(v.rule, v.value) for o in outcomes for v in o.verdicts] == [("empty", "0")]
     with pytest.raises(DataError, match="there is no folder"):
         read(tmp_path, {"folder": "sets"})
 

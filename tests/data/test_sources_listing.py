@@ -51,7 +51,7 @@ def test_identity_holds_no_machine(tmp_path: Path) -> None:
 
 
 def test_folder_is_read_with_all_under_it_in_sorted_order(tmp_path: Path) -> None:
-    names = ["b.txt", "a/z.md", "a/y.jsonl.gz", "c.py", "A.TXT", "t.tsv.zst", "n.ndjson", "r.rst"]
+    names = ["b.txt", "a/z.md", "a/y.jsonl.gz", "c.py", "A.TXT", "t.tsv.zst", "n.ndjson", "r.rst", "l.jsonlines"]
     for name in names:
         write(tmp_path / "data" / name)
     listing = listed(tmp_path, path="data")
@@ -153,6 +153,7 @@ def test_nothing_to_read_is_an_error_with_place_and_remedy(tmp_path: Path, path:
         listed(tmp_path, path=path)
     assert str(tmp_path) in caught.value.message
     assert path in caught.value.remedy or ".jsonl" in caught.value.remedy
+    assert "no file" not in message or '{path: "d/*.srt", format: text}' in caught.value.remedy
 
 
 def test_an_unreadable_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

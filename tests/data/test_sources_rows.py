@@ -59,7 +59,7 @@ def test_a_bad_row_is_dropped_with_rule_and_place_and_the_rest_goes_on(tmp_path:
     outcomes = read(tmp_path, raw, "a.jsonl", max_bad_rows=0.8)
     assert texts(outcomes) == {"a.jsonl:1": "first", "a.jsonl:9": "last"}
     assert [rule for rule, verdict, _ in said(outcomes) if verdict == "dropped"] == [
-        *["not_json", "no_field", "not_text", "not_text", "no_field", "not_json", "no_field", "empty"]
+        *["not_json", "no_field", "not_text", "empty", "no_field", "not_json", "no_field", "empty"]
     ]
     details = [v.detail for o in outcomes for v in o.verdicts]
     assert details[1] == "a.jsonl:3: no 'text'; the keys are 'txt'"
@@ -213,6 +213,19 @@ def test_the_recipe_goes_before_the_line_and_a_column_of_such_a_name_is_none(tmp
     assert texts(read(tmp_path, "sep=x,text\n1,a\n", "b.csv")) == {"b.csv:2": "a"}
     with pytest.raises(DataError, match="the columns are 'sep=x'"):
         read(tmp_path, "sep=x\n1\n", "c.csv")
+
+
+@pytest.mark.parametrize("above", ["\n\n", "\r\n  \r\n", ",,\n,,\n", "sep=,\n\n"])
+def test_what_is_blank_above_a_header_is_no_header(tmp_path: Path, above: str) -> None:
+    assert list(texts(read(tmp_path, f"{above}id,text\n1,hello\n", "a.csv")).values()) == ["hello"]
+    assert said(read(tmp_path, above, "b.csv")) == [("empty", "dropped", "0")]
+
+
+def test_json_lines_that_were_put_together_each_with_its_mark(tmp_path: Path) -> None:
+    files = [f"\ufeff{row(name)}\n" for name in "abc"]
+    outcomes = read(tmp_path, "".join([*files, "\ufeff\n"]), "a.jsonl")
+    assert texts(outcomes) == {"a.jsonl:1": "a", "a.jsonl:2": "b", "a.jsonl:3": "c"}
+    assert said(outcomes) == [("bom", "changed", "utf-8")] * 4 + [("empty", "dropped", "0")]
 
 
 def test_csv_cells_may_be_longer_than_the_standard_library_takes(tmp_path: Path) -> None:

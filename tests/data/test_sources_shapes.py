@@ -66,9 +66,11 @@ def test_a_template_reaches_nothing_but_columns(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", ["jsonl", "json"])
 def test_rows_that_a_template_cannot_use_are_counted(tmp_path: Path, suffix: str) -> None:
-    write(tmp_path / f"a.{suffix}", [{"a": "x", "b": "y"}, {"a": "x"}, {"a": None, "b": "y"}, {"a": [1], "b": "y"}])
+    rows: list[Row] = [{"a": "x", "b": "y"}, {"a": "x"}, {"a": True, "b": "y"}, {"a": [1], "b": "y"}]
+    write(tmp_path / f"a.{suffix}", [*rows, {"a": None, "b": "y"}, {"a": None, "b": None}])
     outcomes = read(tmp_path / f"a.{suffix}", template="{a}{b}")
-    assert rules(outcomes) == ["no_field", "not_text", "not_text"]
+    assert rules(outcomes) == ["no_field", "not_text", "not_text", "empty"]
+    assert [o.document.text for o in outcomes if o.document] == ["xy", "y"]
     assert outcomes[1].verdicts[0].detail.endswith("no 'b'; the keys are 'a'")
 
 

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from tests.data.chat_server import ChatServer
-from tests.data.test_sources_synthetic import read, said, server, texts
+from tests.data.test_sources_synthetic import listed, read, said, server, texts
 from tilth.data.document import documents_table
+from tilth.data.sources.files import read_rows
+from tilth.data.sources.unusable import Unusable
 
 __all__ = ["server"]  # the fixture
 pytestmark = pytest.mark.slow
@@ -55,6 +57,41 @@ def test_pairs(server: ChatServer, tmp_path: Path, content: str, pairs: int, rul
         assert document.text == f"user: {first['content']}\n\nassistant: {second['content']}"
         assert document.group == documents[0].group and document.meta["provenance"]["request"] == 1
     assert documents_table(documents).num_rows == pairs
+
+
+@pytest.mark.parametrize(
+    "before", ["<think>\nFirst [1], so.\n</think>\n\n", "\n<think></think>", "So I think.\n</think>"]
+)
+@pytest.mark.parametrize("make", ["pairs", "documents"])
+def test_what_was_thought_first_is_taken_out(server: ChatServer, tmp_path: Path, before: str, make: str) -> None:
+    answer = json.dumps([pair("a?", "b <think>c</think>")])
+    server.write = lambda body: before + answer
+    outcomes = read(server, tmp_path, make=make, requests=1)
+    shown = {"pairs": "user: a?\n\nassistant: b <think>c</think>", "documents": answer}
+    assert texts(outcomes) == [shown[make]] and said(outcomes) == [("thinking", "changed")]
+    assert outcomes[0].verdicts[0].value == str(len(before))
+
+
+@pytest.mark.parametrize("make", ["pairs", "documents"])
+def test_an_answer_that_only_thinks_is_empty(server: ChatServer, tmp_path: Path, make: str) -> None:
+    server.finish, server.write = "length", lambda body: "<think>\nFirst, I"
+    outcomes = read(server, tmp_path, make=make, requests=1)
+    assert texts(outcomes) == [] and outcomes[0].verdicts[-1].rule == "empty"
+    assert said(outcomes)[0] == ("thinking", "changed")
+
+
+@pytest.mark.parametrize(("bad", "told"), [(0, False), (1, False), (2, True)])
+def test_answers_that_give_nothing_are_told_from_a_tenth_on(
+    server: ChatServer, tmp_path: Path, bad: int, told: bool
+) -> None:
+    left = iter(range(10))
+    server.write = lambda body: "Sorry." if next(left) < bad else json.dumps([pair("a?", "b"), "x"])
+    listing, config = listed(server, tmp_path, make="pairs", requests=10, concurrency=1)
+    unusable = Unusable()
+    for item in listing:
+        list(read_rows(item, config, unusable=unusable))
+    first = "".join(unusable.plain()["first"])
+    assert ("2 of 10 answers cannot be used" in first) == told and ("(and 1 more)" in first) == told
 
 
 def test_pairs_before_a_cut_in_a_fence_behind_brackets_are_kept(server: ChatServer, tmp_path: Path) -> None:

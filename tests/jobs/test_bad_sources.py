@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -27,3 +28,12 @@ def test_files_that_are_gone_since_the_last_preparation_are_told_once(tmp_path: 
     assert f"source texts: 5 files {told}: {first} and 2 more\n" in said.err
     assert "1 file that was there when this data was last prepared is gone: others/0002.txt\n" in said.err
     assert "gone" not in cli("prepare", "r.yaml", sets=both).err
+
+
+def test_one_object_with_its_rows_inside_is_told_with_the_key(tmp_path: Path, cli: Cli) -> None:
+    (tmp_path / "a.json").write_text(json.dumps({"articles": [{"text": "a"}], "count": 1}))
+    write_recipe(tmp_path / "r.yaml", "a.json")
+    said = cli("prepare", "r.yaml")
+    said.expect_fault(3, "no document is left after reading a.json", "write `records: articles`")
+    assert "1 of 1 rows cannot be used: no 'text' (a.json#row=1); the file is one object" in said.err
+    assert "check that the files hold text" not in said.err

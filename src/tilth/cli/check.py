@@ -21,7 +21,7 @@ from tilth.cli.screen import OutConsole, show
 from tilth.cli.show import prepare_shown, say_note
 from tilth.cli.tables import count, duration, percent, plural, printable, size
 from tilth.core.errors import CheckpointError, DataError, RecipeError
-from tilth.core.words import some
+from tilth.core.words import left_out
 
 if TYPE_CHECKING:
     from tilth.data.dataset import Dataset
@@ -179,7 +179,7 @@ def _document_lines(said: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for rule, number in said["unusable"].items():
         yield f"left out: {printable(rule)}", count(number)
     for rule, one in said["passed_over"].items():
-        named = f": {some(one['first'], one['files'])}" if one["first"] else ""
+        named = f": {left_out(rule, one['first'], one['files'])}" if one["first"] else ""
         yield f"left out: {printable(rule)}", f"{count(one['files'])}{named}"
     yield "validation in training", f"{count(said['leaks'])}, {count(said['shared'])} word for word ({_looked(said)})"
 

@@ -17,7 +17,7 @@ from tilth.cli.screen import show
 from tilth.cli.show import say_note
 from tilth.cli.tables import brief_count, duration, printable, size
 from tilth.core.errors import RecipeError
-from tilth.core.words import some
+from tilth.core.words import left_out
 
 _Shown = Callable[[float], str]
 
@@ -72,7 +72,7 @@ def forecast_table(forecast: Forecast) -> Table:
         table.add_row(Text(printable(label)), *values, style="bold" if bold else None)
         rule = label.removeprefix(_LEFT_OUT)
         if names := forecast.passed_over.get(rule):
-            table.add_row(Text(f"    {printable(some(names, round(estimate.value)))}", style="dim"))
+            table.add_row(Text(f"    {printable(left_out(rule, names, round(estimate.value)))}", style="dim"))
     return table
 
 

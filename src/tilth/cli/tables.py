@@ -23,7 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tilth.cli.leak_table import leak_table
-from tilth.core.words import against_forecast, some
+from tilth.core.words import against_forecast, left_out
 from tilth.core.words import plural as plural
 
 LABEL_WIDTH = 11
@@ -232,7 +232,7 @@ def _add_rules(
     for rule, documents in rules.items():
         table.add_row(Text(f"  {verdict} by {printable(rule)}"), count(documents), "")
         if rule in named:
-            table.add_row(Text(f"    {printable(some(named[rule], documents))}", style="dim"), "", "")
+            table.add_row(Text(f"    {printable(left_out(rule, named[rule], documents))}", style="dim"), "", "")
 
 
 def _splits_table(facts: Mapping[str, Any], kept: int, training: Mapping[str, int]) -> Table:

@@ -3,6 +3,7 @@
 duration(seconds) -> "2 min 42 s"
 plural(2000, "document") -> "2,000 documents"
 some(["a", "b"], 9) -> "a, b and 7 more"
+left_out("list/unknown_suffix", ["a.srt"], 1): the same, and how text in such files is read
 against_forecast(was, said, "678 MB") -> "23% above the forecast of 678 MB"
 """
 
@@ -43,3 +44,13 @@ def some(names: Sequence[str], number: int) -> str:
     """The first names of so many, and how many more there are."""
     more = f" and {number - len(names):,} more" if number > len(names) else ""
     return f"{', '.join(names)}{more}"
+
+
+def left_out(rule: str, names: Sequence[str], number: int) -> str:
+    """The first files that a rule left out, and what to do where they are text after all."""
+    how = (
+        '; text is read from such by a pattern: {path: "d/*.srt", format: text}'
+        if rule == "list/unknown_suffix"
+        else ""
+    )
+    return f"{some(names, number)}{how}"

@@ -51,6 +51,11 @@ def faults(config: DataConfig, collected: Sequence[Done]) -> Iterator[str]:
             yield said
 
 
+def remedies(collected: Sequence[Done]) -> Iterator[str]:
+    """What to do about files whose rows cannot be used."""
+    return (said for done in collected if (said := done.facts.get("unusable", {}).get("remedy")))
+
+
 def _groups(inputs: Sequence[Input], group_bytes: int) -> Iterator[list[Input]]:
     """Neighbouring files in groups of about `group_bytes`: the unit in which work is done and redone."""
     group: list[Input] = []

@@ -164,7 +164,7 @@ def _divide(
         raise DataError(
             f"no document is left after reading {_names(config)}: {_rules([d.facts for d in collected])}"
             f"{_first_dropped(collected)}",
-            "check that the files hold text, and the source's field and format",
+            next(collect_plan.remedies(collected), "check that the files hold text, and the source's field and format"),
         )
     evaluation = leak_plan.items_task(config.decontaminate, against) if config.decontaminate.against else None
     items = shop.run_one(evaluation) if evaluation else None

@@ -63,9 +63,13 @@ class SourceConfig(Config):
     ] = "auto"
     """How to read the files (in an archive: those in it); `auto` goes by their suffix."""
     field: str = "text"
-    """The key (JSON) or column (CSV, Parquet) that holds the text."""
+    """The key (JSON) or column (CSV, Parquet) that holds the text; `author.name` is one within another. A list of
+    texts, or of objects with their `text`, is joined.
+    """
     template: str | None = None
-    """The text of a row from several columns, such as `"{title}\\n\\n{body}"`; instead of `field`."""
+    """The text of a row from several columns, such as `"{title}\\n\\n{body}"` or `"{author.name}: {content}"`; instead
+    of `field`.
+    """
     map: RowMap | None = None
     """The columns that make a conversation: `{prompt: question, completion: answer}` or `{messages: conversations}`;
     instead of `field`.

@@ -44,6 +44,7 @@ KINDS: dict[str, Kind] = {
     ".py": "python",
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
+    ".jsonlines": "jsonl",
     ".csv": "csv",
     ".tsv": "csv",
     ".json": "json",

@@ -245,5 +245,6 @@ def _nothing_in(config: SourceConfig, what: str, skipped: Iterable[Verdict]) -> 
     shown = f"; passed over: {'; '.join(passed[:3])}{f' and {len(passed) - 3} more' if len(passed) > 3 else ''}"
     return DataError(
         f"source {config.source_name}: {what}{shown if passed else ''}",
-        f"check `path: {config.path}`; the suffixes that are known: {KNOWN_SUFFIXES}",
+        f"check `path: {config.path}`; the suffixes that are known: {KNOWN_SUFFIXES}; text in files with "
+        'another one is read by a pattern: {path: "d/*.srt", format: text}',
     )

@@ -91,8 +91,10 @@ def _schema(file: BinaryIO) -> pa.Schema:
 
 
 def _columns(intake: Intake, shape: Shape, schema: pa.Schema) -> list[str]:
-    missing = [name for name in shape.columns if name not in schema.names]
-    wanted = [name for name in dict.fromkeys([*shape.columns, *shape.optional]) if name in schema.names]
+    """The columns that are read; of a place within one (`author.name`) that one."""
+    missing = [name for name in shape.columns if _column_of(name, schema) is None]
+    found = (_column_of(name, schema) for name in (*shape.columns, *shape.optional))
+    wanted = list(dict.fromkeys(name for name in found if name is not None))
     twice = [name for name in wanted if schema.names.count(name) > 1]
     shown = ", ".join(f"{short(field.name)} ({cut(str(field.type))})" for field in list(schema)[:20]) or "none"
     if twice:
@@ -105,6 +107,23 @@ def _columns(intake: Intake, shape: Shape, schema: pa.Schema) -> list[str]:
         raise _Refused("other_schema", why)
     remedy = f"{remedy}; `max_bad_rows: 1` counts such files and goes on"
     raise UnfitFileError(f"{intake.item.path}: {why}", remedy, "other_schema")
+
+
+def _column_of(name: str, schema: pa.Schema) -> str | None:
+    """The column in which a name of the recipe stands: the one that is called so, or a struct that holds it."""
+    head, dot, rest = name.partition(".")
+    if name in schema.names or not dot or schema.names.count(head) != 1:
+        return name if name in schema.names else None
+    return head if _holds(schema.field(head).type, rest) else None
+
+
+def _holds(kind: pa.DataType, name: str) -> bool:
+    if not pa.types.is_struct(kind):
+        return False
+    head, dot, rest = name.partition(".")
+    if kind.get_field_index(name) >= 0:
+        return True
+    return bool(dot) and kind.get_field_index(head) >= 0 and _holds(kind.field(head).type, rest)
 
 
 def _rows(file: BinaryIO, columns: list[str], *, plain: bool) -> Iterator[dict[str, Any] | pa.Array]:
@@ -196,11 +215,15 @@ def _value(column: pa.Array, index: int) -> Any:
     try:
         return scalar.as_py()
     except UnicodeDecodeError:
-        return scalar.as_buffer().to_pybytes() if hasattr(scalar, "as_buffer") else None
+        return scalar.as_buffer().to_pybytes() if hasattr(scalar, "as_buffer") else _Undecodable()
 
 
 class _TooLong(int):
     pass
+
+
+class _Undecodable:
+    """Something nested that holds what is not UTF-8: no null, which would be an empty text."""
 
 
 def _row(tally: Tally, shape: Shape, row: dict[str, Any], locator: str) -> Outcome:

@@ -10,6 +10,7 @@ is not what the recipe thinks, and `Tally` (tally.py) stops the run.
 
 from __future__ import annotations
 
+import codecs
 import itertools
 import json
 import re
@@ -74,10 +75,14 @@ def _plain(intake: Intake, shape: Shape, block: bytes, number: int) -> Rows | No
 
 def _line(tally: Tally, shape: Shape, line: bytes, number: int) -> Outcome:
     locator = f"{tally.intake.item.locator}:{number}"
+    notes = []
+    if line.startswith(codecs.BOM_UTF8):  # of a file that another was put behind
+        line = line.removeprefix(codecs.BOM_UTF8)
+        notes.append(Note("bom", "utf-8", f"{locator}: byte order mark removed"))
     if line.strip():
-        return _json_row(tally, shape, line, locator)
+        return _json_row(tally, shape, line, locator, *notes)
     tally.good()
-    return tally.intake.drop(locator, Note("empty", "0", f"{locator}: no text"))
+    return tally.intake.drop(locator, *notes, Note("empty", "0", f"{locator}: no text"))
 
 
 def read_json(intake: Intake, pieces: Iterable[bytes]) -> Iterator[Outcome]:
@@ -96,7 +101,8 @@ def read_json(intake: Intake, pieces: Iterable[bytes]) -> Iterator[Outcome]:
             break
         number += 1
         if isinstance(row, int):
-            yield tally.bad(locator, too_long(locator, row))
+            inside = "name the key under which its rows stand with `records:`" if number == 1 and not path else ""
+            yield tally.bad(locator, too_long(locator, row), remedy=inside)
         else:
             yield _json_row(tally, shape, row, locator)
     if path and not number:
@@ -108,7 +114,7 @@ def read_json(intake: Intake, pieces: Iterable[bytes]) -> Iterator[Outcome]:
         tally.tell()
 
 
-def _json_row(tally: Tally, shape: Shape, raw: bytes, locator: str) -> Outcome:
+def _json_row(tally: Tally, shape: Shape, raw: bytes, locator: str, *before: Note) -> Outcome:
     text, notes = tally.intake.decode(raw, locator)
     try:
         value = json.loads(text)
@@ -119,7 +125,7 @@ def _json_row(tally: Tally, shape: Shape, raw: bytes, locator: str) -> Outcome:
     if not isinstance(value, dict):
         kind = type(value).__name__
         return tally.bad(locator, Note("no_field", kind, f"{locator}: it holds {kind}, no keys"))
-    return shaped(tally, shape, value, locator, *notes)
+    return shaped(tally, shape, value, locator, *before, *notes)
 
 
 def shaped(tally: Tally, shape: Shape, row: Mapping[str, Any], locator: str, *notes: Note) -> Outcome:
@@ -139,7 +145,7 @@ def read_csv(intake: Intake, pieces: Iterable[bytes]) -> Iterator[Outcome]:
         intake.note_file(Note("line_ends", "cr", f"{place}: its lines end in carriage returns alone"))
     lines, separator = _separated(intake, streams.lines(pieces))
     rows = records(lines, separator.encode())
-    header = next(rows, None)
+    header = next((record for record in rows if not _is_blank(record)), None)  # tables are exported below blank lines
     if header is None:
         return
     shape, tally, heights = shape_of(intake.config), Tally(intake), Heights()
@@ -186,6 +192,10 @@ def _separated(
     return rest, intake.config.separator or by_file or by_suffix
 
 
+def _is_blank(record: Record) -> bool:
+    return not (record.too_long or record.open_quote or any(cell.strip() for cell in record.cells))
+
+
 def _judge_the_rest(tally: Tally, record: Record, rows: int) -> None:
     """Raises UnfitFileError where an open quote takes in the rest of a file, about so many rows, and these are too many
     or, in bytes, more than any row may be.
@@ -229,6 +239,8 @@ def _columns(intake: Intake, header: Record, shape: Shape, separator: str) -> li
 
 def _separated_otherwise(missing: Sequence[str], columns: Sequence[str], separator: str) -> str:
     """What to do where something else stands between the cells of a header: more of them, or those that are missing."""
+    if not columns:
+        return ""
     line = separator.join(columns)
     cut = {other: [name.strip(' "') for name in line.split(other)] for other in _SEPARATORS if other != separator}
     likely = max(cut, key=lambda other: (set(missing) <= set(cut[other]), len(cut[other])))

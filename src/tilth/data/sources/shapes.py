@@ -9,8 +9,9 @@
     shape.make(row, locator)          Made, or the Note that says why the row cannot be used
     conversation_in(names)            the `map` that rows with these keys seem to want
 
-The same for CSV, JSON Lines, JSON and Parquet. A template names columns and nothing else: no attributes, no indices, no
-formats, so that neither a recipe nor a row can reach anything behind a value.
+The same for CSV, JSON Lines, JSON and Parquet. A column may be one within another (`author.name`), and its text be in
+parts (keys.py). A template names columns and nothing else: no attributes, no indices, no formats, so that neither a
+recipe nor a row can reach anything behind a value.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from pydantic import model_validator
 from tilth.core.config import Config
 from tilth.core.faults import short
 from tilth.data.sources.chatgpt import is_tree, read_tree
+from tilth.data.sources.keys import MISSING, text_of, value_at
 from tilth.data.sources.messages import as_list, is_plain, plain, read_message, rendered
 from tilth.data.sources.notes import Note, without_surrogates
 
@@ -142,11 +144,12 @@ class _Field(Shape):
 
     def make(self, row: Mapping[str, Any], locator: str) -> Made | Note:
         (field,) = self.columns
-        if field not in row:
+        value = value_at(row, field)
+        if value is MISSING:
             return _missing(field, row, locator)
-        if not isinstance(row[field], str):
-            return _not_text(field, row[field], locator)
-        text, notes = without_surrogates(row[field], locator)
+        if (held := text_of(value)) is None:
+            return _not_text(field, value, locator)
+        text, notes = without_surrogates(held, locator)
         return Made(text, {}, notes)
 
 
@@ -180,9 +183,10 @@ class _Conversation(Shape):
         return Made(text, {"messages": plain(messages), **tools}, notes)
 
     def _tools(self, row: Mapping[str, Any], locator: str) -> dict[str, Any] | Note:
-        if self.map.tools is None or not row.get(self.map.tools):
+        held = value_at(row, self.map.tools) if self.map.tools is not None else MISSING
+        if held is MISSING or not held:
             return {}
-        value = as_list(row[self.map.tools])
+        value = as_list(held)
         if value is None or not is_plain(value):
             return Note("not_tools", "", f"{locator}: {self.map.tools!r} holds no list of descriptions of tools")
         return {"tools": plain(value)} if value else {}
@@ -212,7 +216,10 @@ class _Pair(_Conversation):
             if isinstance(filled, Note):
                 return filled
             columns = template_columns(template)
-            if len(columns) > 1 and row[columns[-1]] == "":  # Alpaca's input, mostly: nobody asks with line ends behind
+            if len(columns) > 1 and value_at(row, columns[-1]) in (
+                "",
+                None,
+            ):  # Alpaca's input, mostly: nobody asks with line ends behind
                 filled = filled.rstrip()
             if not filled.strip():
                 return Note("empty_turn", role, f"{locator}: nothing is said by the {role}")
@@ -230,13 +237,14 @@ class _Messages(_Conversation):
 
     def _messages(self, row: Mapping[str, Any], locator: str) -> list[dict[str, Any]] | Note:
         (column,) = self.columns
-        if column not in row:
+        held = value_at(row, column)
+        if held is MISSING:
             return _missing(column, row, locator)
-        if is_tree(row[column]):
-            return read_tree(row[column], row.get("current_node"), locator)
-        value = as_list(row[column])
+        if is_tree(held):
+            return read_tree(held, row.get("current_node"), locator)
+        value = as_list(held)
         if value is None:
-            kind = type(row[column]).__name__
+            kind = type(held).__name__
             holds = "a text that is no JSON list" if kind == "str" else f"{kind}, not a list of messages"
             return Note("not_messages", kind, f"{locator}: {column!r} holds {holds}")
         messages = []
@@ -254,18 +262,22 @@ def _filled(template: str, row: Mapping[str, Any], locator: str) -> str | Note:
         out.append(literal)
         if name is None:
             continue
-        if name not in row:
+        value = value_at(row, name)
+        if value is MISSING:
             return _missing(name, row, locator)
-        value = row[name]
-        if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        text = repr(value) if number else text_of(value)
+        if text is None:
             return _not_text(name, value, locator)
-        out.append(value if isinstance(value, str) else repr(value))
+        out.append(text)
     return "".join(out)
 
 
 def _missing(name: str, row: Mapping[str, Any], locator: str) -> Note:
-    keys = ", ".join(map(short, list(row)[:8])) or "none"
-    return Note("no_field", "", f"{locator}: no {name!r}; the keys are {keys}")
+    head, _, rest = name.partition(".")
+    held, where = (row[head], f" of {head!r}") if rest and isinstance(row.get(head), Mapping) else (row, "")
+    keys = ", ".join(map(short, list(held)[:8])) or "none"
+    return Note("no_field", "", f"{locator}: no {name!r}; the keys{where} are {keys}")
 
 
 def _not_text(name: str, value: Any, locator: str) -> Note:

@@ -18,6 +18,7 @@ from tilth.core.faults import cut
 from tilth.data.document import Outcome
 from tilth.data.sources.chatgpt import is_tree
 from tilth.data.sources.intake import Intake, Note
+from tilth.data.sources.keys import rows_in, text_of
 from tilth.data.sources.losses import JUDGED_FROM, UnfitFileError, too_many
 from tilth.data.sources.shapes import conversation_in
 
@@ -105,9 +106,11 @@ class Tally:
         """At the file's end: puts its bad and odd rows, if any, to those that are told when the source was read."""
         said = [self._said(self._counted)] if self._bad_rows else []
         said += [self._complaint(rule, count) for rule, count in self._odd.items()]
+        said += [inside] if (inside := self._inside()) else []
         if said:
             rows = self._bad_rows + self._odd.total()
-            self.intake.unusable.take(rows, f"{self.intake.item.locator}: {'; '.join(said)}")
+            advice = self._advice() if self._bad_rows else ""
+            self.intake.unusable.take(rows, f"{self.intake.item.locator}: {'; '.join(said)}", advice)
 
     @property
     def _counted(self) -> str:
@@ -135,26 +138,48 @@ class Tally:
         return f"{said} ({locator}{f' and {count - 1} more' if count > 1 else ''})"
 
     def _remedy(self, limit: float) -> str:
+        if self._called == "files" and self._advised:
+            return self._advised
+        return f"{self._advice()}, or raise `max_bad_rows:` (now {limit:g})"
+
+    def _advice(self) -> str:
+        """What to do, beside letting more of such rows pass."""
         config = self.intake.config
-        raised = f"or raise `max_bad_rows:` (now {limit:g})"
         if self._called == "files":
-            return self._advised or f"get the archive again, or take these files out of it, {raised}"
+            return self._advised or "get the archive again, or take these files out of it"
+        if self._rows == 1 and (alone := self._advised or self._inside()):
+            return alone
         if self._rules.most_common(1)[0][0] != "no_field" or not self._without:
-            return f"check `format:` and `{config.wanted}`, mend the file, {raised}"
+            return f"check `format:` and `{config.wanted}`, mend the file"
         shown = list(self._without)[:_SHOWN]
         have = f"the rows have {', '.join(map(cut, shown))}"
         if config.map is not None or config.template is not None:
-            return f"{have}: check `{config.wanted}`, {raised}"
+            return f"{have}: check `{config.wanted}`"
         if is_tree(self._without.get("mapping")):
             exported = "these are conversations that ChatGPT exported"
-            return f"{exported}: write `map: {{messages: mapping}}` (with train.objective: sft), {raised}"
-        texts = [name for name, value in self._without.items() if isinstance(value, str)]
-        longest = max(texts, key=lambda name: len(self._without[name]), default=None)
-        close = like(config.field, texts)
+            return f"{exported}: write `map: {{messages: mapping}}` (with train.objective: sft)"
+        texts = _texts_in(self._without)
+        longest = max(texts, key=lambda name: len(texts[name]), default=None)
+        close = like(config.field, list(texts))
         meant = close or longest
         if meant is not None and meant not in shown:  # what is offered is seen to be there
             have += f" … {cut(meant)}"
         if not close and (answers := conversation_in(self._without)):
             as_text = f", for one key as text `field: {cut(meant)}`" if meant else ""
-            return f"{have}: for questions and answers (train.objective: sft) write `{answers}`{as_text}, {raised}"
-        return f"{have}: {f'write `field: {cut(meant)}`' if meant else 'none of it is a text'}, {raised}"
+            return f"{have}: for questions and answers (train.objective: sft) write `{answers}`{as_text}"
+        return f"{have}: {f'write `field: {cut(meant)}`' if meant else 'none of it is a text'}"
+
+    def _inside(self) -> str:
+        """Of a JSON file that is one object without the key: where its rows seem to stand."""
+        alone = self._rows == 1 and self.intake.item.kind == "json" and not self.intake.config.records
+        place = rows_in(self._without) if alone else None
+        return f"the file is one object; for the rows in it write `records: {cut(place)}`" if place else ""
+
+
+def _texts_in(row: Mapping[str, Any]) -> dict[str, str]:
+    """The texts of a row by their keys; where there are none, those in the objects that it holds."""
+    texts = {name: text for name, value in row.items() if value is not None and (text := text_of(value))}
+    inner = (
+        (f"{name}.{key}", one) for name, value in row.items() if isinstance(value, dict) for key, one in value.items()
+    )
+    return texts or {name: one for name, one in inner if isinstance(one, str)}

@@ -1,8 +1,8 @@
 """Files with rows that cannot be used, and few enough of them that the run goes on, or that should be looked at: what
 is said of each.
 
-Unusable().take(rows, said)   one such file, as its tally tells of it
-.plain() -> {files, rows, first}
+Unusable().take(rows, said, remedy)   one such file, as its tally tells of it
+.plain() -> {files, rows, first, remedy}
 notes(source, found)          the lines about a source's files
 """
 
@@ -22,17 +22,19 @@ class Unusable:
     def __init__(self) -> None:
         self._files, self._rows = 0, 0
         self._first: list[str] = []
+        self._remedy = ""
 
-    def take(self, rows: int, said: str) -> None:
-        """One more file, with so many such rows."""
+    def take(self, rows: int, said: str, remedy: str = "") -> None:
+        """One more file, with so many such rows, and what to do about them."""
+        self._remedy = self._remedy or remedy
         self._files += 1
         self._rows += rows
         if len(self._first) < _NAMED:
             self._first.append(said)
 
     def plain(self) -> dict[str, Any]:
-        """{files, rows, first}: how many, and what is said of the first few."""
-        return {"files": self._files, "rows": self._rows, "first": self._first}
+        """{files, rows, first, remedy}: how many, what is said of the first few, and what to do about the first."""
+        return {"files": self._files, "rows": self._rows, "first": self._first, "remedy": self._remedy}
 
 
 def notes(source: str, found: Sequence[Mapping[str, Any]]) -> Iterator[str]:

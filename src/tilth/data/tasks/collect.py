@@ -29,8 +29,8 @@ def collect(
     Returns:
         `parts` [{file, documents, text_bytes}], `rules`, `lost` {files, first}: how many files were not used to their
         end, and of the first few what is wrong and the remedy; `undecoded` {files, bytes, first}: the same of those
-        that are not UTF-8; `unusable` {files, rows, first}: of those with bad rows; `passed_over`: the first that each
-        rule left out before any was read.
+        that are not UTF-8; `unusable` {files, rows, first, remedy}: of those with bad rows; `passed_over`: the first
+        that each rule left out before any was read.
     """
     parts, lost = _Parts(folder, part_bytes), dict[str, tuple[str, str]]()
     undecoded, unusable = dict[str, Undecoded](), Unusable()

@@ -8,24 +8,29 @@ make: pairs        an answer is a JSON list of {question, answer}, or has one in
 
 Each answer that gives none, or not what was asked for, is a verdict of the stage `read`: `no_answer` (all attempts
 failed), `rejected` (the endpoint refused the request), `refused` (the model or its filter did), `empty`, `not_pairs`,
-`bad_pair`; `cut_off` says that a document was ended by the limit of tokens, or the pair that was. `meta.provenance`
-says who wrote it.
+`bad_pair`; where more than a tenth of them give none it is said. What a model thinks first (`<think>…</think>`) is
+taken out (`thinking`). `cut_off` says that a document was ended by the limit of tokens, or the pair that was.
+`meta.provenance` says who wrote it.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from tilth.core.errors import DataError
-from tilth.data.document import Outcome
+from tilth.core.words import plural
+from tilth.data.document import Outcome, Verdict
 from tilth.data.sources import streams
 from tilth.data.sources.intake import Intake, Note, without_surrogates
 from tilth.data.sources.messages import rendered
 
 _REFUSALS = {"content_filter", "refusal", "safety"}
+_THINKS, _THOUGHT = "<think>", "</think>"
+_TOLD_FROM = 0.1  # the share of answers that give nothing
 _DECODER = json.JSONDecoder()
 _BEGIN = re.compile(r"\s*+(?=[\[{])")
 _FENCE = re.compile(r"```[a-zA-Z]*+\s*+(?=[\[{])")
@@ -36,7 +41,7 @@ _COMMA = re.compile(r"\s*+,\s*+")
 
 def read_synthetic(intake: Intake) -> Iterator[Outcome]:
     """The outcomes of a file of answers."""
-    pairs = intake.item.kind == "synthetic_pairs"
+    pairs, count, bad = intake.item.kind == "synthetic_pairs", 0, list[Verdict]()
     for number, line in streams.lines(streams.read_pieces(intake.item)):
         try:
             row = json.loads(line) if isinstance(line, bytes) else None
@@ -44,7 +49,21 @@ def read_synthetic(intake: Intake) -> Iterator[Outcome]:
             row = None
         if not isinstance(row, dict):
             raise DataError(f"{intake.item.path}, line {number}, is not what was written", "remove that file")
-        yield from _answer(intake, row, pairs=pairs)
+        outcomes = list(_answer(intake, row, pairs=pairs))
+        yield from outcomes
+        count += 1
+        if not any(outcome.document for outcome in outcomes):
+            bad.append(outcomes[0].verdicts[-1])
+    if len(bad) > _TOLD_FROM * count:
+        intake.unusable.take(len(bad), f"{intake.item.locator}: {_told(bad, count)}")
+
+
+def _told(bad: Sequence[Verdict], count: int) -> str:
+    """How many answers give nothing, and for the most frequent reasons the first of them."""
+    rules = Counter(verdict.rule for verdict in bad).most_common(3)
+    first = {verdict.rule: verdict.detail for verdict in reversed(bad)}
+    why = "; ".join(f"{first[rule]}{f' (and {n - 1} more)' if n > 1 else ''}" for rule, n in rules)
+    return f"{len(bad)} of {plural(count, 'answer')} cannot be used: {why}"
 
 
 def _answer(intake: Intake, row: dict[str, Any], *, pairs: bool) -> Iterator[Outcome]:
@@ -55,10 +74,13 @@ def _answer(intake: Intake, row: dict[str, Any], *, pairs: bool) -> Iterator[Out
     meta = {"provenance": _provenance(row)}
     group = row["group"] or (locator if pairs else None)  # one answer's pairs are about the same
     intake.meta = {"group": group} if group else {}
+    content = _behind_thoughts(row["content"])
+    if thought := len(row["content"]) - len(content):
+        intake.note_file(Note("thinking", str(thought), f"{locator}: what the model thought first is taken out"))
     if pairs:
-        yield from _pairs(intake, row["content"], locator, meta, cut=row["finish_reason"] == "length")
+        yield from _pairs(intake, content, locator, meta, cut=row["finish_reason"] == "length")
         return
-    text, notes = without_surrogates(row["content"], locator)
+    text, notes = without_surrogates(content, locator)
     if row["finish_reason"] == "length":
         notes.append(Note("cut_off", "", f"{locator}: it ends where the limit of tokens did"))
     yield intake.from_text(locator, text, *notes, meta=meta)
@@ -75,6 +97,16 @@ def _fault(row: dict[str, Any], locator: str) -> Note | None:
     if row["finish_reason"] in _REFUSALS:
         return Note("refused", row["finish_reason"], f"{locator}: the answer ends by {row['finish_reason']}")
     return None
+
+
+def _behind_thoughts(content: str) -> str:
+    """An answer without what a reasoning model writes before it. Some templates open that block in the prompt, so that
+    only its end is in the answer; of one that never ends nothing is left.
+    """
+    head, end, rest = content.partition(_THOUGHT)
+    if head.lstrip().startswith(_THINKS) or (end and _THINKS not in head):
+        return rest.lstrip()
+    return content
 
 
 def _provenance(row: dict[str, Any]) -> dict[str, Any]:

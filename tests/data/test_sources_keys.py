@@ -1,0 +1,134 @@
+"""Keys with dots, texts in parts, and rows that stand inside of one object."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tilth.core.config import parse
+from tilth.core.errors import DataError
+from tilth.data.document import Outcome
+from tilth.data.sources import SourceConfig, list_inputs
+from tilth.data.sources.files import read_rows
+from tilth.data.sources.unusable import Unusable
+
+DISCORD = {
+    "guild": {"id": "1", "name": "G"},
+    "messages": [
+        {"id": "5", "content": "hi all", "author": {"id": "9", "name": "bob"}, "attachments": []},
+        {"id": "6", "content": "", "author": {"name": "al"}, "attachments": [{"url": "x"}]},
+    ],
+    "messageCount": 2,
+}
+TELEGRAM = [
+    {"id": 1, "from": "A", "text": "plain hello"},
+    {"id": 2, "from": "B", "text": ["see ", {"type": "link", "text": "https://a.b"}, " ok"]},
+    {"id": 3, "action": "x", "text": ""},
+]
+
+
+def read(path: Path, unusable: Unusable | None = None, **data: Any) -> list[Outcome]:
+    config = parse(SourceConfig, {"path": path.name, **data})
+    found = [
+        o for item in list_inputs(config, path.parent, path.parent) for o in read_rows(item, config, unusable=unusable)
+    ]
+    return [one for rows in found for one in ([rows] if isinstance(rows, Outcome) else map(Outcome, rows))]
+
+
+def texts(outcomes: list[Outcome]) -> list[str]:
+    return [o.document.text for o in outcomes if o.document]
+
+
+def rules(outcomes: list[Outcome]) -> list[str]:
+    return [v.rule for o in outcomes for v in o.verdicts]
+
+
+def lines(path: Path, rows: list[Any]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_an_export_of_discord(tmp_path: Path) -> None:
+    (tmp_path / "c.json").write_text(json.dumps(DISCORD))
+    outcomes = read(tmp_path / "c.json", records="messages", template="{author.name}: {content}")
+    assert texts(outcomes) == ["bob: hi all", "al: "]
+    mapping = {"prompt": "author.name", "completion": "content", "system": "author.role"}
+    outcomes = read(tmp_path / "c.json", records="messages", map=mapping)
+    assert texts(outcomes) == ["user: bob\n\nassistant: hi all"] and rules(outcomes) == ["empty_turn"]
+
+
+def test_texts_of_telegram_and_notebooks_are_joined(tmp_path: Path) -> None:
+    found = read(lines(tmp_path / "t.jsonl", TELEGRAM))
+    assert texts(found) == ["plain hello", "see https://a.b ok"] and rules(found) == ["empty"]
+    source = "import a\n\nprint(a)"
+    book = {"nbformat": 4, "cells": [{"cell_type": "code", "source": source.splitlines(keepends=True)}]}
+    (tmp_path / "n.json").write_text(json.dumps(book))
+    assert texts(read(tmp_path / "n.json", records="cells", field="source")) == [source]
+    parts = [["a", 1], [None], {"text": "b"}, [{"type": "image"}], 7]
+    found = read(lines(tmp_path / "p.jsonl", [{"text": one} for one in parts]), max_bad_rows=1)
+    assert rules(found) == ["not_text"] * 5
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_a_key_with_its_dot_goes_before_one_within_another(tmp_path: Path, suffix: str) -> None:
+    rows = [{"a.b": "with its dot", "a": {"b": "within", "c": {"d": "deep"}, "e.f": "both"}, "n": 1}]
+    path = tmp_path / f"a.{suffix}"
+    pq.write_table(pa.Table.from_pylist(rows), path) if suffix == "parquet" else lines(path, rows)
+    assert texts(read(path, field="a.b")) == ["with its dot"]
+    assert texts(read(path, template="{a.c.d} {a.e.f} {n}")) == ["deep both 1"]
+    with pytest.raises(DataError, match=r"no '?.*'a\.x'"):
+        read(path, field="a.x")
+    with pytest.raises(DataError, match=r"no '?.*'n\.x'"):
+        read(path, field="n.x")
+
+
+def test_columns_of_parquet_within_others_and_of_lists(tmp_path: Path) -> None:
+    people = [{"name": "bob"}, None, {"name": None}, {"name": "al"}]
+    says = [["p", "q"], ["r"], [], None]
+    parts = [[{"type": "text", "text": "x"}, {"type": "link", "text": "y"}], [], None, [{"type": "i", "text": None}]]
+    pq.write_table(pa.table({"who": people, "says": says, "parts": parts}), tmp_path / "a.parquet")
+    found = read(tmp_path / "a.parquet", field="who.name")
+    assert texts(found) == ["bob", "al"] and rules(found) == ["empty"] * 2
+    found = read(tmp_path / "a.parquet", field="says")
+    assert texts(found) == ["pq", "r"] and rules(found) == ["empty"] * 2
+    found = read(tmp_path / "a.parquet", field="parts")
+    assert texts(found) == ["xy"] and rules(found) == ["empty", "empty", "not_text"]
+    assert texts(read(tmp_path / "a.parquet", template="{who.name}: {says}")) == ["bob: pq", ": r", ": ", "al: "]
+
+
+def test_text_within_a_column_that_is_not_utf8_is_no_empty_one(tmp_path: Path) -> None:
+    bad = pa.StructArray.from_arrays([pa.array([b"ok", b"\xff"]).view(pa.string())], ["name"])
+    pq.write_table(pa.table({"who": bad}), tmp_path / "a.parquet")
+    found = read(tmp_path / "a.parquet", field="who.name", max_bad_rows=1)
+    assert texts(found) == ["ok"] and len(found) == 2 and found[1].verdicts[-1].rule == "no_field"
+
+
+def test_a_missing_inner_key_is_told_with_those_there_are(tmp_path: Path) -> None:
+    (outcome,) = read(lines(tmp_path / "a.jsonl", [{"author": {"id": 1}}]), field="author.name", max_bad_rows=1)
+    assert outcome.verdicts[0].detail == "a.jsonl:1: no 'author.name'; the keys of 'author' are 'id'"
+    with pytest.raises(DataError) as caught:
+        read(lines(tmp_path / "b.jsonl", [{"author": {"name": "a"}, "n": 1}]))
+    assert "write `field: author.name`" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("whole", "place"),
+    [
+        ({"articles": [{"body": "a"}], "count": 1}, "articles"),
+        ({"data": {"n": 1, "items": [{"a": 1}]}, "tags": ["x"]}, "data.items"),
+        ({"people": [{"id": 1}], "messages": [{"t": 1}, {"t": 2}]}, "messages"),
+        ({"name": "package", "version": 1, "tags": ["x"], "none": []}, ""),
+    ],
+)
+def test_where_the_rows_of_one_object_stand_is_said(tmp_path: Path, whole: dict[str, Any], place: str) -> None:
+    (tmp_path / "a.json").write_text(json.dumps(whole))
+    unusable = Unusable()
+    assert rules(read(tmp_path / "a.json", unusable)) == ["no_field"]
+    told = unusable.plain()
+    assert (f"write `records: {place}`" in told["remedy"]) == bool(place) == ("`records:" in told["first"][0])
+    assert "max_bad_rows" not in told["remedy"]
