@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import sys
 import time
+from pathlib import Path
 
+import hypothesis
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -15,6 +17,7 @@ from tilth.core.errors import RecipeError
 from tilth.data.document import Document
 from tilth.data.stages.patterns import TimedOptions
 from tilth.data.stages.pii import PII_STAGES, SORTS, PiiOptions, find, pii
+from tilth.data.stages.pii_domains import COMMON, GENERIC
 from tilth.data.stages.pii_numbers import is_card, is_iban
 from tilth.data.stages.pii_view import View, look
 
@@ -85,7 +88,8 @@ NEGATIVES = [
     "q@keys.mean(0)", "grad@self.kernels", "hidden@states.transposed()", "user@host:path", "user@server.cluster:/srv",
     "getty@tty1.service", "logo@icon.webp", "logo@2x.webp", "\\n@pytest.fixture", "\\hyper@anchor.start", "pkg@1.2.3",
     "root@node.localdomain", "Object@module.Class", "иван@почта.Она", "a@xn--p1ai", "foo@bar.spammed = 1",
-    "@app.route",
+    "@app.route", "feats@proj.coef", "attn@value.detach", "scores@values.transposed", "np.dot(alpha@beta.flatten)",
+    "lodash@latest.tarball", "icon@small.avif", "font@bold.woff", "user@foo.path", "home-lukas@crypt.swap",
     # internet addresses
     "1.2.3.4", "8.8.8.8", "10.0.0.1", "192.168.1.10", "172.16.5.4", "127.0.0.1", "169.254.1.1", "100.64.1.1",
     "192.0.2.17", "198.51.100.7", "203.0.113.9", "224.0.0.251", "255.255.255.0", "0.0.0.0", "version 10.33.17.142",
@@ -163,6 +167,21 @@ def test_what_only_looks_private_stays(text: str, frame: str) -> None:
             "http://bob:xxxx@host.com http://u:your-password@h.com",
         ),
         ("ssh://bob@host.com", "ssh://[EMAIL]"),
+        ("https://al:a.b~c!$&*+=_-%2F@h.com/", "https://[KEY]@h.com/"),
+        (
+            '{"u":"https://a.io","e":"joe@b.com","f":"http://c.io"}',
+            '{"u":"https://a.io","e":"[EMAIL]","f":"http://c.io"}',
+        ),
+        ("{'u':'https://joe.me','e':'joe@me.com'}", "{'u':'https://joe.me','e':'[EMAIL]'}"),
+        ('"https://joe.me":{"m":"joe@me.com"}', '"https://joe.me":{"m":"[EMAIL]"}'),
+        ("<https://joe.me>:joe@me.com", "<https://joe.me>:[EMAIL]"),
+        ("https://a.org|joe|mail:joe@b.com", "https://a.org|joe|mail:[EMAIL]"),
+        ("[Site](https://a.com),mail:joe@b.com", "[Site](https://a.com),mail:[EMAIL]"),
+        ("w=http://a.com;c=Joe:joe@b.com;next", "w=http://a.com;c=Joe:[EMAIL];next"),
+        ("http://foo.bar?x:joe@b.com", "http://foo.bar?x:[EMAIL]"),
+        ("http://localhost:8080,joe@b.com", "http://localhost:8080,[EMAIL]"),
+        ("看 https://a.org。邮箱:joe@b.com", "看 https://a.org。邮箱:[EMAIL]"),
+        ("الكتابة إلى،joe@gmail.com", "الكتابة إلى،[EMAIL]"),
         ("https://medium.com/:a@b and //u:p4ss@x", "https://medium.com/:a@b and //u:p4ss@x"),
         (f"-----BEGIN PRIVATE KEY-----\n{KEY36}{KEY36}\n{KEY36}\n-----END PRIVATE KEY-----\nok", "[KEY]\nok"),
         (f"-----BEGIN EC PRIVATE KEY-----\n{KEY36}{KEY36}\n{KEY36}\n\nthe end", "[KEY]\n\nthe end"),
@@ -186,6 +205,11 @@ def test_where_it_begins_and_ends(before: str, after: str) -> None:
     assert masked(before) == after
 
 
+def test_top_level_domains_are_those_of_the_root_zone() -> None:
+    zone = (Path(hypothesis.__file__).parent / "vendor" / "tlds-alpha-by-domain.txt").read_text().lower().split()
+    assert (COMMON | GENERIC).issubset(zone)
+
+
 def test_each_kind_has_its_verdict() -> None:
     text = f"a@b.com c@d.org 93.184.216.34 ghp_{KEY36}"
     result = pii(text, ALL)
@@ -201,6 +225,7 @@ def test_options() -> None:
     assert masked(text, kinds=["email"]) == "[EMAIL] +1 650-253-0000 10.20.30.40 020 7946 0018"
     assert masked(text, ip="all", kinds=["ip"]) == "a@b.com +1 650-253-0000 [IP] 020 7946 0018"
     assert masked("192.0.2.17 fe80::1 ::1 fd00::17 2001:db8::1", ip="all") == "192.0.2.17 [IP] [IP] [IP] 2001:db8::1"
+    assert masked("https://bob:hunter22@mail.acme.org/x", kinds=["email"]) == "https://bob:[EMAIL]/x"
     assert masked("a@b.com c@b.com", allow=[r"a@.*"]) == "a@b.com [EMAIL]"
     assert masked("tel 020 7946 0018; 650-253-0000", phone_regions=["DE"]) == "tel 020 7946 0018; 650-253-0000"
     assert masked("650-253-0000", phone_regions=["CA"]) == "[PHONE]"

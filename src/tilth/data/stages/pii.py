@@ -3,7 +3,7 @@
     pii(text, options) -> Result
     find(text, options) -> [Found]        what would be masked, in order
 
-    email    [EMAIL]    e-mail addresses                       pii_addresses.py
+    email    [EMAIL]    e-mail addresses                       pii_addresses.py, pii_domains.py
     ip       [IP]       internet addresses                     pii_addresses.py
     phone    [PHONE]    telephone numbers                      pii_numbers.py
     card     [CARD]     payment cards                          pii_numbers.py
@@ -143,7 +143,7 @@ def _spans(sort: Sort, view: View, options: PiiOptions) -> Iterator[Span]:
         case "card":
             return find_cards(view)
         case "email":
-            return find_emails(view)
+            return find_emails(view, "key" in options.kinds)
         case "ip":
             return find_ips(view, options.ip == "all")
         case "phone":
@@ -192,7 +192,7 @@ PII_STAGES: dict[str, Kind] = {
     "pii": Kind(
         PiiOptions,
         each(pii),
-        version=6,
+        version=7,
         libraries=("phonenumberslite", "regex"),
         over="messages",
         settles=True,

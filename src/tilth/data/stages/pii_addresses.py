@@ -1,15 +1,15 @@
 """E-mail and internet addresses in a text.
 
-    find_emails(view)             name@host.tld
+    find_emails(view, keys)       name@host.tld
     find_ips(view, everything)    IPv4 and IPv6
 
 E-mail. The part before the @ is made of letters (ASCII, Latin and the scripts of _LETTERS), digits and . _ % + -, with
 an apostrophe between two letters too (RFC 5321) where it does not open a quotation that ends behind the address; the
 host of labels in letters of any script (RFC 5890). The last label is a country's, one of the common generic ones, one
-in another script, or xn--…: `x@self.weight` is matrix multiplication. There are 1,000 generic ones more; another word
-of four letters or more is taken for one where all the rest looks like an address and not like a program (_looks_typed).
-Left alone are hosts that belong to nobody (example.com, .org, .net; .example, .test, .invalid, .localhost: RFC 2606 and
-6761), `git@host`, which names a service, and what ends a password in a URL (pii_keys.py has that).
+in another script, or xn--…: `x@self.weight` is matrix multiplication. Less common generic ones are words of programs as
+well: they count where all the rest looks like an address (_looks_typed; pii_domains.py has the lists). Left alone are
+hosts that belong to nobody (example.com, .org, .net; .example, .test, .invalid, .localhost: RFC 2606 and 6761),
+`git@host`, which names a service, and, with `keys`, the end of a password in a URL: find_keys has said what it is.
 
 IPv4. Four numbers up to 255 without leading zeros, no part of a longer number or name, that can be reached from the
 internet (the registry of IANA's special addresses is left alone: private, loopback, link-local, documentation,
@@ -30,62 +30,34 @@ import re
 from collections.abc import Iterator
 from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
+from tilth.data.stages.pii_domains import COMMON, GENERIC, OTHER_SCRIPTS
+from tilth.data.stages.pii_keys import ends_password
 from tilth.data.stages.pii_view import Span, View, before, is_word
 
-_LETTERS = (
-    "À-ɏͰ-ϿЀ-ԯԱ-֏א-ת؀-ۿა-ჿ"  # Latin, Greek, Cyrillic, Armenian, Hebrew, Arabic, Georgian: blanks part their words
-)
+# Latin, Greek, Cyrillic, Armenian, Hebrew, Arabic, Georgian: blanks part their words.
+# Their blocks hold punctuation too.
+_SCRIPTS = (("À", "ɏ"), ("Ͱ", "Ͽ"), ("Ѐ", "ԯ"), ("Ա", "֏"), ("א", "ת"), ("؀", "ۿ"), ("ა", "ჿ"))
+_LETTERS = "".join(c for first, last in _SCRIPTS for c in map(chr, range(ord(first), ord(last) + 1)) if c.isalnum())
 _LOCAL = re.compile(rf"[\w{_LETTERS}.%+'-]{{1,64}}\Z", re.ASCII)
 _QUOTE = re.compile(r"(?<![^\W\d_])'|'(?![^\W\d_])")  # an apostrophe that does not stand between two letters
-_OTHER_SCRIPTS = """
-    бг бел дети ею католик ком қаз мкд мон москва онлайн орг рус рф сайт срб укр ελ ευ հայ გე ישראל קום
-    الاردن البحرين الجزائر السعودية العراق المغرب امارات ایران بازار بيتك پاکستان تونس سودان سورية شبكة عرب عمان فلسطين
-    قطر كوم مصر مليسيا موريتانيا موقع 中国 中國 公司 网络 网址 网站 在线 台湾 台灣 香港 澳門
-    新加坡 한국 닷컴 닷넷 コム みんな 世界
-"""
 _HOST = re.compile(
     r"(?:[^\W_](?:(?:[^\W_]|-){0,61}[^\W_])?\.){1,8}"
-    rf"(xn--[A-Za-z0-9-]{{1,58}}[A-Za-z0-9]|[A-Za-z]{{2,18}}|(?:{'|'.join(_OTHER_SCRIPTS.split())})(?!\w))"
+    rf"(xn--[A-Za-z0-9-]{{1,58}}[A-Za-z0-9]|[A-Za-z]{{2,18}}|(?:{'|'.join(OTHER_SCRIPTS)})(?!\w))"
     r"(?![A-Za-z0-9_@-]|\.[A-Za-z0-9])"
 )
-_PASSWORD = re.compile(r"://[^\s/@:]{0,64}:[^\s/@]{1,128}\Z")
 _NOBODY = re.compile(r"(?:.*\.)?(?:example\.(?:com|org|net)|example|test|invalid|localhost)", re.IGNORECASE)
 _SUFFIXES = ("md", "py", "sh")  # Moldova, Paraguay, Saint Helena; and `patch@module.py`
 _SERVICES = ("git", "hg", "svn")
-_TLD_NAMES = """
-    com org net edu gov mil int info biz name pro aero coop museum mobi jobs travel tel cat asia app dev cloud wiki top
-    online shop site xyz tech store blog email club live news agency group company solutions services systems
-    digital media network software design studio academy school university health care bank finance legal law today
-    world life space website page link global international berlin hamburg koeln bayern wien paris london amsterdam
-    nyc tokyo moscow photography consulting fun icu vip pub bio eco ngo ong ink win ltd gmbh llc inc srl sarl
-    ac ad ae af ag ai al am ao aq ar as at au aw ax az ba bb bd be bf bg bh bi bj bm bn bo br bs bt
-    bw by bz ca cc cd cf cg ch ci ck cl cm cn co cr cu cv cw cx cy cz de dj dk dm do dz ec ee eg er es et eu fi fj
-    fk fm fo fr ga gd ge gf gg gh gi gl gm gn gp gq gr gs gt gu gw gy hk hm hn hr ht hu id ie il im in io iq ir is
-    it je jm jo jp ke kg kh ki km kn kp kr kw ky kz la lb lc li lk lr ls lt lu lv ly ma mc md me mg mh mk ml mm mn
-    mo mp mq mr ms mt mu mv mw mx my mz na nc ne nf ng ni nl no np nr nu nz om pa pe pf pg ph pk pl pm pn pr ps pt
-    pw py qa re ro rs ru rw sa sb sc sd se sg sh si sk sl sm sn so sr ss st su sv sx sy sz tc td tf tg th tj tk tl
-    tm tn to tr tt tv tw tz ua ug uk us uy uz va vc ve vg vi vn vu wf ws ye yt za zm zw
-"""
-_TLDS = frozenset(_TLD_NAMES.split())
-
-
-_NO_DOMAIN_NAMES = """
-    html json yaml toml conf java jpeg webp tiff docx xlsx pptx class lock parquet ipynb swift scss plist patch diff
-    service socket target timer mount slice scope local localdomain internal intranet home corp domain host server
-    weight weights bias grad value values shape inverse transpose conjugate dense matrix kernel array tensor numpy
-    item items mean fixture mark route property setter getter wraps cache remote method
-"""  # files, units of systemd, networks at home, and what programs multiply by, call or decorate with
-_NO_DOMAINS = frozenset(_NO_DOMAIN_NAMES.split())
 _NO_HOSTS = ("self", "cls", "this", "np", "torch")
 
 
-def find_emails(view: View) -> Iterator[Span]:
-    """E-mail addresses, from their @ outwards."""
+def find_emails(view: View, keys: bool = False) -> Iterator[Span]:
+    """E-mail addresses, from their @ outwards; `keys`: passwords in URLs are found by find_keys."""
     text = view.text
     at = text.find("@")
     while at >= 0:
         found = _around(text, at)
-        if found:
+        if found and not (keys and ends_password(text, at)):
             yield found
         at = text.find("@", at + 1)
 
@@ -95,7 +67,7 @@ def _around(text: str, at: int) -> Span | None:
     host = _HOST.match(text, at + 1)
     local = _LOCAL.search(text[max(0, at - 64) : at]) if host else None
     name = _name(local.group(), _closes(text, host.end())) if host and local else ""
-    if not host or not name or not _is_email(name, host) or _PASSWORD.search(before(text, at, 200)):
+    if not host or not name or not _is_email(name, host):
         return None
     return (at - len(name), host.end()) if _has_domain(host) or _looks_typed(text, name, host) else None
 
@@ -121,7 +93,7 @@ def _is_email(name: str, host: re.Match[str]) -> bool:
 
 def _has_domain(host: re.Match[str]) -> bool:
     last = host[1].lower()
-    return last in _TLDS or last.startswith("xn--") or not last.isascii()
+    return last in COMMON or last.startswith("xn--") or not last.isascii()
 
 
 def _looks_typed(text: str, name: str, host: re.Match[str]) -> bool:
@@ -130,7 +102,7 @@ def _looks_typed(text: str, name: str, host: re.Match[str]) -> bool:
     words = min(len(name), len(labels[-2])) >= 3 and not labels[-2].isdigit() and labels[0] not in _NO_HOSTS
     last = labels[-1].lower() if labels[-1].islower() or labels[-1].isupper() else ""
     alone = text[start - 1 : start] not in tuple("\\)]/$") if start else True
-    return words and alone and len(last) >= 4 and last not in _NO_DOMAINS and not _GOES_ON.match(text, end)
+    return last in GENERIC and words and alone and not _GOES_ON.match(text, end)
 
 
 _GOES_ON = re.compile(r"[(\[{]|\s?=|:\S")

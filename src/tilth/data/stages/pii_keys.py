@@ -168,7 +168,10 @@ def _made_up(value: str) -> bool:
     return "example" in value.lower() or len(set(value)) < 8
 
 
-_IN_URL = re.compile(r"://(([^\s/@:\"'<>\[\]]{0,64}):([^\s/@?#\"'`<>{}\[\]\\]{1,128}))@(?=[^\s@\"'`])")
+# What RFC 3986 lets stand there unescaped, and ^, less what parts a URL from the text behind it: ' ( ) , ; and, in a
+# name, & and = too.
+_IN_URL = re.compile(r"://(([\w.~%!$*+-]{0,64}):([\w.~%!$&*+=:^-]{1,128}))@(?=[^\s@\"'`])", re.ASCII)
+_LONGEST_IN_URL = 200
 _SHOWN = re.compile(
     r"[$%*].*|(?:my|your|the)?[-_]?(?:user|db|api)?[-_]?(?:name|pass|passw(?:or)?d|passphrase|pwd?|secret|token|key|auth)"
     r"|(.)\1*|.*example.*|your.*|\.\.\.",
@@ -180,10 +183,21 @@ def _find_in_urls(text: str) -> Iterator[Span]:
     """Name and password before the host of a URL (RFC 3986, 3.2.1)."""
     at = text.find("://")
     while at >= 0:
-        found = _IN_URL.match(text, at)
-        if found and text[at - 1 : at].isalnum() and found[3] != found[2] and not _SHOWN.fullmatch(found[3]):
+        found = _in_url(text, at)
+        if found and found[3] != found[2] and not _SHOWN.fullmatch(found[3]):
             yield found.span(1)
         at = text.find("://", at + 1)
+
+
+def _in_url(text: str, start: int) -> re.Match[str] | None:
+    return _IN_URL.match(text, start) if text[start - 1 : start].isalnum() else None
+
+
+def ends_password(text: str, at: int) -> bool:
+    """Whether the @ there ends name and password of a URL, be it only what stands in place of a password."""
+    start = text.rfind("://", max(0, at - _LONGEST_IN_URL), at)
+    found = _in_url(text, start) if start >= 0 else None
+    return found is not None and found.end(1) == at
 
 
 def _find_pem(text: str) -> Iterator[Span]:
