@@ -16,7 +16,7 @@ from tilth.data.config import DataConfig
 from tilth.data.forecast.estimate import Estimate, Growth, Stratum, by_chance, exactly, grown, quotient, total
 from tilth.data.forecast.estimate import seen as in_sample
 from tilth.data.forecast.units import Found
-from tilth.data.naming import first_named, passed_over
+from tilth.data.naming import first_named, passed_over, with_numbers
 from tilth.data.tasks.leaks import HELD_OUT, STAGE
 from tilth.data.workshop import Compared
 
@@ -50,6 +50,7 @@ class Forecast:
 
     def plain(self) -> dict[str, Any]:
         """Plain data."""
+        dropped = self.rules.get("dropped", {})
         return {
             "sources": self.sources,
             "workers": self.workers,
@@ -58,7 +59,7 @@ class Forecast:
                 verdict: {rule: estimate.plain() for rule, estimate in rules.items()}
                 for verdict, rules in self.rules.items()
             },
-            "passed_over": self.passed_over,
+            "passed_over": with_numbers(self.passed_over, {rule: one.value for rule, one in dropped.items()}),
             "duplicates": {name: growth.plain() for name, growth in self.growth.items()},
             "notes": self.notes,
         }
