@@ -273,3 +273,10 @@ def test_a_recipe_that_is_missing_names_those_that_are_there(
     with pytest.raises(RecipeError, match="no recipe at") as caught:
         load_yaml(tmp_path / typed)
     assert caught.value.remedy.startswith(remedy.format(tmp_path))
+
+
+def test_a_folder_is_not_offered_as_a_recipe(tmp_path: Path) -> None:
+    (tmp_path / "foo.yaml").mkdir()
+    with pytest.raises(RecipeError, match="no recipe at") as caught:
+        load_yaml(tmp_path / "fo.yaml")
+    assert caught.value.remedy == "check the path, or write one with `tilth init`"

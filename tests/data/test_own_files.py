@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.data.test_sources_listing import listed, rules, write
+from tilth import jobs
 from tilth.core.errors import DataError
 from tilth.data.sources.inputs import Listing
 
@@ -31,6 +32,14 @@ def run(folder: Path) -> Path:
     write(folder / "recipe.json", json.dumps({"name": "me", "data": {"sources": []}, "train": {}}))
     write(folder / "data.json", "{}")
     write(folder / "final" / "README.md")
+    return folder
+
+
+def export(folder: Path) -> Path:
+    """The names that `tilth export` leaves."""
+    write(folder / "manifest.json", json.dumps({"format": "huggingface", "files": {}, "seal": HASH * 2}))
+    write(folder / "README.md")
+    write(folder / "config.json")
     return folder
 
 
@@ -68,6 +77,34 @@ def test_a_name_alone_leaves_nothing_out(tmp_path: Path) -> None:
     write(tmp_path / "all" / "large.yaml", RECIPE + "# much more\n" * 6000)  # no recipe is of that size
     listing = listed(tmp_path, path="all")
     assert names(listing) == sorted(f"all/{name}" for name in kept) and listing.skipped == ()
+
+
+def test_exports_and_pages_are_left_out_and_what_only_looks_like_them_is_not(tmp_path: Path) -> None:
+    export(tmp_path / "all" / "model")
+    for page in ("report.html.jinja", "data_report.html.jinja"):
+        head = (Path(jobs.__path__[0]) / page).read_text().partition("<head>")[2]
+        write(
+            tmp_path / "all" / "pages" / page.replace(".jinja", ""), f'<!doctype html>\n<html lang="en">\n<head>{head}'
+        )
+    write(tmp_path / "all" / "theirs" / "manifest.json", json.dumps({"format": "huggingface", "files": []}))
+    write(tmp_path / "all" / "mine.html", "<!doctype html><p>I like tilth.</p>")
+    for path in ("all", "all/**/*"):
+        listing = listed(tmp_path, path=path)
+        assert names(listing) == ["all/mine.html", "all/theirs/manifest.json"]
+        left = ["all/model", "all/pages/data_report.html", "all/pages/report.html"]
+        assert rules(listing) == dict.fromkeys(left, "own_files")
+    assert "all/model/README.md" in names(listed(tmp_path, path="all/model"))
+
+
+def test_texts_of_the_user_in_a_workspace_s_folders_are_read(tmp_path: Path) -> None:
+    space = workspace(tmp_path / "work")
+    for name in ("tasks/mine.txt", "datasets/poems/a.txt", "prepared/b.txt", "listings/notes/c.txt"):
+        write(space / name)
+    write(space / "tasks" / f".collect-{HASH[:20]}.12-0123abcd.tmp" / "d.txt")
+    for path in (".", "work", "**/*"):
+        listing = listed(tmp_path, path=path)
+        wanted = ["datasets/poems/a.txt", "listings/notes/c.txt", "prepared/b.txt", "tasks/mine.txt"]
+        assert names(listing) == [f"work/{name}" for name in wanted] and rules(listing) == {"work": "own_files"}
 
 
 def test_texts_in_a_workspace_are_read_beside_what_is_kept_there(tmp_path: Path) -> None:

@@ -71,6 +71,14 @@ def test_the_branch_that_was_shown_last_is_the_conversation(tmp_path: Path, name
     assert whole.document is not None and whole.document.text.startswith("user: Why?\n\nassistant: So.")
 
 
+def test_thoughts_of_a_reasoning_model_are_no_part_of_it(tmp_path: Path) -> None:
+    thought = {"content_type": "thoughts", "thoughts": [{"summary": "Counting", "content": "1, 2"}]}
+    recap = {"content_type": "reasoning_recap", "content": "Thought for 12 seconds"}
+    between = ({**said("assistant"), "content": content} for content in (thought, recap))
+    (row,) = read(tmp_path, [exported(said("user", "Why?"), *between, said("assistant", "So."))], map=MAP)
+    assert spoken(row) == [("user", "Why?"), ("assistant", "So.")] and not row.verdicts
+
+
 IMAGE = {"content_type": "image_asset_pointer", "asset_pointer": "file-service://x"}
 CODE = {**said("assistant"), "content": {"content_type": "code", "language": "python", "text": "1 + 1"}}
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tilth.core.config import parse
+from tilth.core.config import parse, parse_yaml
 from tilth.core.errors import RecipeError
 from tilth.data.sources import SourceConfig
 
@@ -53,7 +53,7 @@ SHA = "0123456789abcdef" * 4
         ({"path": "a.csv", "separator": '"'}, "separator: '\"' cannot stand between cells", "write one character"),
         ({"path": "a.csv", "separator": "a"}, "separator: 'a' cannot stand", "no letter"),
         ({"path": "a.csv", "separator": "\n"}, "cannot stand between cells", "line end"),
-        ({"path": "a.csv", "separator": "\\t"}, "cannot stand between cells", 'or "\\t" for a tab'),
+        ({"path": "a.csv", "separator": "\\n"}, "cannot stand between cells", 'or "\\t" for a tab'),
         ({"path": "a.csv", "separator": "§"}, "separator: '§' cannot stand", "write one character"),
         ({"path": "a", "separator": ";", "format": "jsonl"}, "separator ';' is for CSV", "leave it out"),
         ({"builtin": "python_docs", "separator": ";"}, "separator say how files are read", "leave it out"),
@@ -67,6 +67,11 @@ def test_faults_name_value_and_remedy(data: dict[str, Any], message: str, remedy
     assert message in caught.value.message
     assert remedy in caught.value.remedy
     assert "secret" not in caught.value.message
+
+
+def test_a_tab_may_be_written_as_a_shell_gives_it() -> None:
+    read = parse_yaml(r"{path: a.csv, separator: \t}", "here")
+    assert len(read["separator"]) == 2 and parse(SourceConfig, read).separator == "\t"
 
 
 @pytest.mark.parametrize(

@@ -67,10 +67,11 @@ def test_neither_chance_nor_a_mixture_is_taken_for_it() -> None:
 @pytest.mark.parametrize("document", ["file", "paragraph", "line"])
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
 @pytest.mark.parametrize("text", [FRENCH, GERMAN, SPANISH])
+@pytest.mark.parametrize("begins", ["First.", "“Quoted”", "— a dash", "…", "Где\nвы", "\n", "\r\n—\r\n"])
 def test_utf_16_without_its_mark_is_given_back_by_the_line_that_is_advised(
-    tmp_path: Path, document: str, encoding: str, text: str
+    tmp_path: Path, document: str, encoding: str, begins: str, text: str
 ) -> None:
-    whole = "First.\n\n" + f"{text}\n\n" * 20
+    whole = f"{begins}\n\n" + f"{text}\n\n" * 20
     (tmp_path / "a.txt").write_bytes(whole.encode(encoding))
     config = parse(SourceConfig, {"path": "a.txt", "document": document})
     (item,) = list_inputs(config, tmp_path, tmp_path)

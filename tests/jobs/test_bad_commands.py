@@ -238,6 +238,8 @@ def test_a_value_that_the_shell_took_apart_is_put_together(cli: Cli, words: tupl
         ("--learning-rate=1e-3 --workers 2", "--set train.optimizer.lr=1e-3"),
         ("--batch_tokens", "--set train.batch_tokens=VALUE"),
         ("train.steps=5", "--set train.steps=5"),
+        ("steps=5", "--set train.steps=5"),
+        ("nothing=5", "--set nothing=5"),
         ("train.steps=5 --run a=b name=c", "--set train.steps=5 --set name=c"),
     ],
 )

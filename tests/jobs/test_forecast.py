@@ -99,6 +99,22 @@ def test_a_sample_of_everything_is_what_then_comes(tmp_path: Path) -> None:
     assert forecast.growth["exact"].estimate.value == facts["rules"]["dropped"]["deduplicate/exact_duplicate"]
 
 
+def test_what_is_read_and_dropped_and_cut_adds_up(tmp_path: Path, cli: Cli) -> None:
+    draw = random.Random(4)
+    texts = [" ".join(draw.choices(WORDS, k=draw.randint(20, 400))) for _ in range(40)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    cuts = [{"cut": {"characters": 800, "min_characters": 100}}, {"min_length": {"characters": 230}}]
+    data = {"sources": [{"path": "rows.jsonl"}], "clean": [*cuts, {"cut": {"characters": 400}}]}
+    path = write_recipe(tmp_path / "r.yaml", "", data=data)
+    said = cli("prepare", path, "--dry-run", "--workers", 1, "--json", sets=SMALL).json()
+    facts = prepare_data(load_recipe(path, SMALL), tmp_path / "work", workers=1, base=tmp_path).facts
+    left = [step["documents"] for step in facts["flow"]][:4]
+    pieces, dropped = said["pieces"]["clean/cut"]["value"], said["rules"]["dropped"]["clean/min_length"]["value"]
+    assert pieces == left[1] - left[0] + left[3] - left[2] > 40 and dropped == left[1] - left[2] > 0
+    assert said["read_documents"]["value"] - dropped + pieces == said["cleaned_documents"]["value"] == left[3]
+    assert "+ pieces by clean/cut" in cli("prepare", path, "--dry-run", "--workers", 1, sets=SMALL).out
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [1_000_000, 120_000])
 def test_a_single_file_is_one_document_and_is_known_where_it_fits_the_sample(tmp_path: Path, size: int) -> None:

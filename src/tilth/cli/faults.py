@@ -63,7 +63,17 @@ def _set_instead(fault: typer.TyperException, context: Any, words: Sequence[str]
     if "--set" in words:
         return _meant(words)
     given = [word for before, word in itertools.pairwise(words) if "=" in word and not before.startswith("-")]
-    return " ".join(f"--set {shlex.quote(word)}" for word in given if not word.startswith("-"))
+    return " ".join(f"--set {shlex.quote(_placed(word))}" for word in given if not word.startswith("-"))
+
+
+def _placed(word: str) -> str:
+    """`steps=5` as `train.steps=5`, if the recipe has one key that is called so."""
+    from tilth.core.faults import place_of
+    from tilth.jobs.recipe import Recipe
+
+    key, _, value = word.partition("=")
+    place = "" if "." in key else place_of(Recipe, key)
+    return f"{place}={value}" if place else word
 
 
 def _of_option(option: str, words: Sequence[str]) -> str:

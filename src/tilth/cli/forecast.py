@@ -85,6 +85,7 @@ def _rows(forecast: Forecast) -> Iterator[tuple[str, Estimate, _Shown, bool]]:
     yield from ((f"  changed by {rule}", one, brief_count, False) for rule, one in rules["changed"].items())
     late = (item for item in rules["dropped"].items() if item[0] not in early)
     yield from ((f"  dropped by {rule}", one, brief_count, False) for rule, one in late)
+    yield from ((f"  + pieces by {step}", one, brief_count, False) for step, one in forecast.pieces.items())
     yield "documents after cleaning", quantities["cleaned_documents"], brief_count, True
     yield "text after cleaning", quantities["cleaned_text_bytes"], size, True
     for name, growth in forecast.growth.items():

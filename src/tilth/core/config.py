@@ -151,7 +151,7 @@ _TEXTS = (".txt", ".text", ".md", ".markdown", ".rst", ".csv", ".tsv", ".jsonl",
 
 def _recipes_beside(path: Path) -> str:
     """Of a recipe that is not there: the one that was meant, or those that lie in that folder."""
-    names = sorted(one.name for one in path.parent.glob("*.y*ml") if one.suffix in (".yaml", ".yml"))
+    names = sorted(one.name for one in path.parent.glob("*.y*ml") if one.suffix in (".yaml", ".yml") and one.is_file())
     stems = {Path(name).stem: name for name in names}
     if close := difflib.get_close_matches(path.stem, stems, n=1, cutoff=0.7):
         return f"did you mean {path.with_name(stems[close[0]])}? else "

@@ -3,14 +3,16 @@
 locators(files, doc_ids)             of documents of a split, in its Parquet files
 first_dropped(files, rules, …)       the first documents that the rules of a ledger dropped
 passed_over(verdicts, source)        the first files that each rule of a listing left out
+with_numbers(named, dropped)         these, beside how many there are
 told_by(detail, doc_id, sources)     the locator that the detail of a verdict begins with
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -81,6 +83,17 @@ def first_named(several: Iterable[Mapping[str, Iterable[str]]]) -> dict[str, lis
         for rule, names in one.items():
             found[rule] = [*found.get(rule, ()), *names][:NAMED]
     return found
+
+
+def with_numbers(named: Mapping[str, Sequence[str]], dropped: Mapping[str, float]) -> dict[str, dict[str, Any]]:
+    """What `--json` says of files that no listing read: {rule: {files, first}}.
+
+    Args:
+        named: what `passed_over` found; results of before have none.
+        dropped: how many each rule dropped, those of other stages too.
+    """
+    listed = {rule: n for rule, n in dropped.items() if rule.startswith("list/")}
+    return {rule: {"files": round(n), "first": [*named.get(rule, ())]} for rule, n in listed.items()}
 
 
 def told_by(detail: str, doc_id: str, sources: Collection[str]) -> str | None:

@@ -29,6 +29,7 @@ from tilth.core.words import plural
 from tilth.data.chats import ChatDocuments
 from tilth.data.dataset import Dataset, open_dataset
 from tilth.data.leftovers import clear_leftovers
+from tilth.data.naming import with_numbers
 from tilth.data.pipeline import decided_by, prepare
 from tilth.data.sources import Listing, SourceConfig, list_inputs
 from tilth.data.sources.hashes import hashing, list_remembered
@@ -265,6 +266,7 @@ def summary(dataset: Dataset) -> dict[str, Any]:
     return {
         "documents": facts["documents"],
         "dropped": facts["rules"]["dropped"],
+        "passed_over": with_numbers(facts.get("passed_over", {}), facts["rules"]["dropped"]),
         "tokens": {name: split["tokens"] for name, split in facts["splits"].items()},
         "folder": str(dataset.folder),
     }

@@ -17,6 +17,9 @@ from tilth.core.tasks import Done
 from tilth.data.forecast.units import Found, Unit, by_kind, cut, draw
 from tilth.data.workshop import Cleaned
 
+PIECES_BY = "pieces:"
+"""Before the stage and name of what cuts documents up: how many more there are behind it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Terms:
@@ -80,6 +83,11 @@ def counted(group: Group, encoded: Done | None) -> dict[str, float]:
         counts["cleaned_documents"], counts["cleaned_text_bytes"] = facts["documents"], facts["text_bytes"]
         signed = [group.cleaned.signatures] if group.cleaned.signatures else []
         tasks += [*group.cleaned.stages, group.cleaned.digests, *signed, encoded]
+        before = counts["read_documents"]
+        for stage in group.cleaned.stages:
+            # Never less than nothing: what is dropped is among the rules.
+            counts[f"{PIECES_BY}clean/{stage.facts['stage']}"] += max(0, stage.facts["documents"] - before)
+            before = stage.facts["documents"]
         shards = [split for split in encoded.facts.values() if isinstance(split, dict) and "tokens" in split]
         counts["encoded_bytes"] = sum(shard["text_bytes"] for shard in shards)  # without duplicates within the sample
         counts["encoded_documents"] = sum(shard["documents"] for shard in shards)

@@ -15,8 +15,9 @@ from tilth.core.words import plural
 from tilth.data.config import DataConfig
 from tilth.data.forecast.estimate import Estimate, Growth, Stratum, by_chance, exactly, grown, quotient, total
 from tilth.data.forecast.estimate import seen as in_sample
+from tilth.data.forecast.groups import PIECES_BY
 from tilth.data.forecast.units import Found
-from tilth.data.naming import first_named, passed_over
+from tilth.data.naming import first_named, passed_over, with_numbers
 from tilth.data.tasks.leaks import HELD_OUT, STAGE
 from tilth.data.workshop import Compared
 
@@ -34,6 +35,7 @@ class Forecast:
         sources: of each its name, bytes and files, how much was sampled, and what could not be.
         quantities: documents, text_bytes and so on by name.
         rules: by verdict and rule.
+        pieces: how many more documents the stages that cut them up make, by stage and name.
         passed_over: the first files that each rule left out before any was read.
         growth: of what does not grow in line with the text: duplicates, `exact` and `near`, and what is dropped from
             training for what is held out, by its rule.
@@ -44,12 +46,14 @@ class Forecast:
     workers: int
     quantities: dict[str, Estimate] = field(default_factory=dict)
     rules: dict[str, dict[str, Estimate]] = field(default_factory=dict)
+    pieces: dict[str, Estimate] = field(default_factory=dict)
     passed_over: dict[str, list[str]] = field(default_factory=dict)
     growth: dict[str, Growth] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     def plain(self) -> dict[str, Any]:
         """Plain data."""
+        dropped = self.rules.get("dropped", {})
         return {
             "sources": self.sources,
             "workers": self.workers,
@@ -58,7 +62,8 @@ class Forecast:
                 verdict: {rule: estimate.plain() for rule, estimate in rules.items()}
                 for verdict, rules in self.rules.items()
             },
-            "passed_over": self.passed_over,
+            "pieces": {step: estimate.plain() for step, estimate in self.pieces.items()},
+            "passed_over": with_numbers(self.passed_over, {rule: one.value for rule, one in dropped.items()}),
             "duplicates": {name: growth.plain() for name, growth in self.growth.items()},
             "notes": self.notes,
         }
@@ -121,6 +126,9 @@ def reckon(seen: Seen, sources: list[dict[str, Any]], notes: list[str]) -> Forec
     for verdict in ("changed", "dropped"):
         rules = sorted(name.partition(":")[2] for name in names if name.startswith(f"{verdict}:"))
         forecast.rules[verdict] = {rule: total(strata, f"{verdict}:{rule}", counts=True) for rule in rules}
+    for name in sorted(name for name in names if name.startswith(PIECES_BY)):
+        if in_sample(strata, name):
+            forecast.pieces[name.removeprefix(PIECES_BY)] = total(strata, name, counts=True)
     skipped = (verdict for one in seen.found for verdict in one.skipped if verdict.verdict == "dropped")
     known = Counter(f"{verdict.stage}/{verdict.rule}" for verdict in skipped)
     forecast.passed_over = first_named(passed_over(one.skipped, one.source.source_name) for one in seen.found)

@@ -4,8 +4,9 @@
     read_tree(tree, last, place)   the messages from the first to `last`, or the Note that says why they are none
 
 What was shown last is the conversation; the other branches are not read. Messages without a text (the root, an empty
-system prompt) and hidden ones (what the user's settings say) are no part of it. One with something else than text (an
-image, a call of a tool) makes the row unusable: left out, the answer to it would be one to nothing.
+system prompt), hidden ones (what the user's settings say) and the thoughts of a reasoning model are no part of it. One
+with something else than text (an image, a call of a tool) makes the row unusable: left out, the answer to it would be
+one to nothing.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from typing import Any
 from tilth.core.faults import short
 from tilth.data.sources.messages import read_message
 from tilth.data.sources.notes import Note
+
+_THOUGHTS = ("thoughts", "reasoning_recap")
+"""Kinds of content that stand beside the answer, folded away: "Thought for 12 seconds"."""
 
 
 def is_tree(value: Any) -> bool:
@@ -63,7 +67,10 @@ def _text(message: Mapping[str, Any], where: str) -> str | Note:
     beside = message.get("metadata")
     if isinstance(beside, dict) and beside.get("is_visually_hidden_from_conversation"):
         return ""
-    parts = _parts(message.get("content"))
+    content = message.get("content")
+    if isinstance(content, dict) and content.get("content_type") in _THOUGHTS:
+        return ""
+    parts = _parts(content)
     if odd := [part for part in parts if not isinstance(part, str)]:
         kind = type(odd[0]).__name__
         kind = str(odd[0].get("content_type", kind))[:40] if isinstance(odd[0], dict) else kind

@@ -143,6 +143,8 @@ class SourceConfig(Config):
     @field_validator("separator")
     @classmethod
     def _separator_is_one(cls, separator: str | None) -> str | None:
+        if separator == r"\t":  # as a shell gives it, and YAML without double quotes
+            separator = "\t"
         if separator is not None and separator not in SEPARATORS:
             raise ValueError(
                 f"{separator!r} cannot stand between cells | write one character that is no letter, digit, quote or "

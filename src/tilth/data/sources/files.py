@@ -153,7 +153,9 @@ def _file(intake: Intake, content: Content, extractors: Extractors) -> Iterator[
             intake.note_file(Note("bom", text.bom, f"{intake.item.locator}: byte order mark removed"))
         elif intake.meta.get("language") == "python":
             text = as_declared(intake, text)
-        yield from _text(intake, text)
+        first = next(text.pieces, b"")
+        intake.undecoded.begin(first[: 64 << 10])
+        yield from _text(intake, replace(text, pieces=itertools.chain([first], text.pieces)))
     yield from intake.rest()
 
 

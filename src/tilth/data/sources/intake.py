@@ -55,7 +55,6 @@ class Intake:
 
     def decode(self, raw: bytes, place: str) -> tuple[str, list[Note]]:
         """UTF-8 to text; each ill-formed sequence (Unicode 15, section 3.9) becomes one U+FFFD, counted in a note."""
-        self.undecoded.look(raw)
         try:
             text = raw.decode()
             self.undecoded.others += len(raw) - len(text)

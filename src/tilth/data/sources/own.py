@@ -3,9 +3,10 @@
     own = OwnFiles(root, workspace)
     own.of_folder(path)  own.of_file(path)     the place that it belongs to and what that is; None: it is the user's
 
-A workspace, a run folder and a recipe are known by what is in them, never by what they are called: a folder `work` that
-holds texts is read, and so are texts that lie in a workspace beside what tilth keeps there. Who names such a folder as
-the source, or one in it, means it: only what lies below the folder that was named is looked at.
+A workspace, a run folder, an export, a recipe and a page of `tilth report` are known by what is in them, never by what
+they are called: a folder `work` that holds texts is read, and so are texts that lie in a workspace beside what tilth
+keeps there. Who names a run folder or an export as the source, or a folder in one or in a workspace, means it: only
+what lies below the folder that was named is looked at. Of a workspace that is named, what is kept in it is left out.
 """
 
 from __future__ import annotations
@@ -24,18 +25,24 @@ RULE = "own_files"
 """Of the verdicts on it. They do not decide what a source holds: that is the same before and after a run."""
 WORKSPACE = "a workspace of tilth: what is kept in it is no text"
 RUN = "a run folder of tilth"
+EXPORT = "a model that tilth exported"
 RECIPE = "a recipe of tilth"
+PAGE = "a page of tilth report"
 Own = tuple[Path, str]
-_KEPT = frozenset({"tasks", "datasets", "prepared", "listings", "downloads", "forecast", PROGRESS, ".lock"})
+_KEPT = frozenset({"downloads", "forecast", PROGRESS, ".lock"})
+"""All that lies below these is tilth's; below those of `_MADE` what is called so, and what is half-made."""
 _MADE = {
     "tasks": re.compile(r"[a-z_]+-[0-9a-f]{20}"),
     "datasets": re.compile(r".+-[0-9a-f]{12}"),
     "prepared": re.compile(r".+-[0-9a-f]{20}\.json"),
     "listings": re.compile(r"[0-9a-f]{32}\.json"),
 }
-_LARGEST_RECIPE = 64 << 10
+_LARGEST_RECIPE, _LARGEST_MANIFEST = 64 << 10, 1 << 20
 _RECIPES = (".yaml", ".yml", "recipe.json")
 """How names of recipes end. Not any `.json`: there may be millions of them, and each would be read."""
+_PAGES = (".html", ".htm")
+_PAGE_BEGINS = 512
+PAGE_MARK = b'<meta name="generator" content="tilth">'
 _MENTIONED = (b"name", b"data", b"sources", b"train")
 
 
@@ -43,7 +50,7 @@ class OwnFiles:
     """Tells what tilth wrote from texts, below one folder.
 
     Args:
-        root: the folder; itself it is read whatever it is.
+        root: the folder; as a run folder or an export it is read all the same.
         workspace: the one in use, in which there may be nothing yet that tells what it is.
     """
 
@@ -53,21 +60,30 @@ class OwnFiles:
         self._workspaces: dict[Path, bool] = {}
 
     def of_folder(self, folder: Path) -> Own | None:
-        """The workspace or run folder that a folder belongs to, or is."""
+        """The workspace, run folder or export that a folder belongs to, or is."""
         if folder == self._root:
             return None
         if folder not in self._folders:
-            self._folders[folder] = self._inside(folder) or ((folder, RUN) if _is_run(folder) else None)
+            self._folders[folder] = self._inside(folder) or _itself(folder)
         return self._folders[folder]
 
     def of_file(self, file: Path) -> Own | None:
-        """The workspace or run folder that a file belongs to; or the file, if it is a recipe."""
-        return self._inside(file) or ((file, RECIPE) if file.name.endswith(_RECIPES) and _is_recipe(file) else None)
+        """The workspace, run folder or export that a file belongs to; or the file, if it is a recipe or a page."""
+        if own := self._inside(file):
+            return own
+        if file.name.endswith(_RECIPES):
+            return (file, RECIPE) if _is_recipe(file) else None
+        return (file, PAGE) if file.name.endswith(_PAGES) and _is_page(file) else None
 
     def _inside(self, path: Path) -> Own | None:
         if own := self.of_folder(path.parent):
             return own
-        return (path.parent, WORKSPACE) if path.name in _KEPT and self._is_workspace(path.parent) else None
+        if path.name in _KEPT and self._is_workspace(path.parent):
+            return path.parent, WORKSPACE
+        made, space = _MADE.get(path.parent.name), path.parent.parent
+        if path.parent == self._root or made is None or not (made.fullmatch(path.name) or path.name.startswith(".")):
+            return None
+        return (space, WORKSPACE) if self._is_workspace(space) else None
 
     def _is_workspace(self, folder: Path) -> bool:
         if folder not in self._workspaces:
@@ -81,6 +97,33 @@ def _made_in(folder: Path, called: re.Pattern[str]) -> bool:
     try:
         with os.scandir(folder) as entries:
             return any(called.fullmatch(entry.name) for entry in entries)
+    except OSError:
+        return False
+
+
+def _itself(folder: Path) -> Own | None:
+    if _is_run(folder):
+        return folder, RUN
+    return (folder, EXPORT) if _is_export(folder / "manifest.json") else None
+
+
+def _is_export(manifest: Path) -> bool:
+    try:
+        if not manifest.is_file() or manifest.stat().st_size > _LARGEST_MANIFEST:
+            return False
+        said: Any = json.loads(manifest.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(said, dict) and said.get("format") in ("huggingface", "peft") and {"files", "seal"} <= said.keys()
+
+
+def _is_page(file: Path) -> bool:
+    """Whether the file says near its beginning that tilth wrote it; no more of it is read."""
+    try:
+        if not file.is_file():  # a pipe would be waited for
+            return False
+        with file.open("rb") as opened:
+            return PAGE_MARK in opened.read(_PAGE_BEGINS)
     except OSError:
         return False
 

@@ -1,7 +1,7 @@
 """Bytes that are not UTF-8: how many each file has, and whether they read as Windows-1252 (of which Latin-1's letters
 are a part), or as UTF-16 without its mark.
 
-    Undecoded().take(raw)     a text of one file that is not UTF-8; `look(raw)` one that is
+    Undecoded().take(raw)     a text of one file that is not UTF-8; `begin(raw)` how a file begins
     said_of(undecoded) -> …   what a task keeps of its files
     note(source, found)       the sentence about a source's files
 
@@ -41,8 +41,8 @@ class Undecoded:
             at one by one: recoding would spoil them.
         size: bytes of the texts that are not UTF-8.
         nuls: their NULs; besides: those of them that stand at every second byte, of texts where nearly all do.
-        begins_with_letter: whether a text begins with a letter and a NUL. Where lines are cut at the byte of their
-            end, all others of its file begin with the NUL of that in either order of bytes.
+        lean: by how many more NULs stand at odd places than at even ones, where files begin. Texts do not tell: they
+            are cut at the byte of a line's end, and begin with the NUL of that in either order of bytes.
     """
 
     count: int = 0
@@ -51,11 +51,11 @@ class Undecoded:
     size: int = 0
     nuls: int = 0
     beside: int = 0
-    begins_with_letter: bool = False
+    lean: int = 0
 
-    def look(self, raw: bytes) -> None:
-        """One more text of the file, UTF-8 or not."""
-        self.begins_with_letter |= raw[1:2] == b"\0" != raw[:1]
+    def begin(self, raw: bytes) -> None:
+        """The first bytes of a file, UTF-8 or not."""
+        self.lean += raw[1::2].count(0) - raw[::2].count(0)
 
     def take(self, raw: bytes) -> None:
         """One more text of the file that is not UTF-8 throughout."""
@@ -79,7 +79,7 @@ class Undecoded:
         """By name the UTF-16 that it looks like, without a mark: one of two bytes, mostly, is NUL."""
         if self.beside * 4 < self.size:
             return None
-        return "UTF-16LE" if self.begins_with_letter else "UTF-16BE"
+        return "UTF-16LE" if self.lean >= 0 else "UTF-16BE"
 
     @property
     def called(self) -> str | None:

@@ -17,7 +17,7 @@ from tilth.data.sources.undecoded import Undecoded, said_of
 from tilth.data.sources.unusable import Unusable
 from tilth.data.tasks.parts import DocumentWriter, LedgerWriter
 
-VERSION = 16
+VERSION = 18
 _NAMED = 3  # files that are lost, of each task
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from tilth.core.errors import TilthError
 from tilth.jobs.preflight.memory import ModelFacts
@@ -64,7 +65,7 @@ class Facts:
         train, validation: the documents of both.
         too_long: training documents that no row can hold; 0 where rows are windows.
         unusable: rows that could not be read or encoded, by stage and rule (`encode/role`).
-        passed_over: files that were left out before any was read, by stage and rule: how many, and the first of them.
+        passed_over: files that were left out before any was read, by stage and rule: {files, first}.
         unknown: characters of training text that the tokenizer does not know.
         spelled: documents that spell special tokens.
         rows, run, model: None where a refusal stands in the way.
@@ -77,7 +78,7 @@ class Facts:
     validation: SplitFacts
     too_long: int
     unusable: Mapping[str, int]
-    passed_over: Mapping[str, tuple[int, Sequence[str]]]
+    passed_over: Mapping[str, Mapping[str, Any]]
     unknown: int
     spelled: SpelledFacts
     leaks: LeakFacts

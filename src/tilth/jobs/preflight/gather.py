@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from tilth.core.errors import TilthError
 from tilth.data.dataset import Dataset
+from tilth.data.naming import with_numbers
 from tilth.data.order import Sampler
 from tilth.distributed.runtime import pick_device
 from tilth.jobs.base import Base, with_base
@@ -95,7 +96,7 @@ def gather_facts(
         validation,
         too_long,
         unusable,
-        _passed_over(dataset),
+        with_numbers(dataset.facts.get("passed_over", {}), dataset.facts["rules"]["dropped"]),
         dataset.facts["splits"]["train"]["unknown_characters"],
         spelled_facts(dataset, tokenizer),
         leak_facts(recipe, dataset, train, validation, thorough=thorough),
@@ -151,10 +152,3 @@ def _unusable(dataset: Dataset) -> dict[str, int]:
     """Rows that could not be read or encoded, by stage and rule."""
     dropped = dataset.facts["rules"]["dropped"]
     return {rule: n for rule, n in dropped.items() if rule.startswith(("read/", "encode/"))}
-
-
-def _passed_over(dataset: Dataset) -> dict[str, tuple[int, list[str]]]:
-    """Files that were left out before any was read, by stage and rule."""
-    named = dataset.facts.get("passed_over", {})  # datasets of before name none
-    dropped = dataset.facts["rules"]["dropped"]
-    return {rule: (n, named.get(rule, [])) for rule, n in dropped.items() if rule.startswith("list/")}
