@@ -93,6 +93,17 @@ def test_other_text_of_two_bytes_a_letter_is_not_taken_for_windows_1252(encoding
     assert met(numbers).called is None
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-8-sig"])
+def test_a_file_with_its_mark_is_in_no_other_encoding(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "a.txt").write_bytes((FRENCH * 3).encode(encoding) + b"\xe9")  # cut off within a letter
+    config = parse(SourceConfig, {"path": "a.txt"})
+    (item,) = list_inputs(config, tmp_path, tmp_path)
+    found = Undecoded()
+    assert list(read_rows(item, config, undecoded=found))
+    said = note("texts", [said_of({"a.txt": found})]) or ""
+    assert found.count == 1 and "became U+FFFD, in a.txt" in said and "iconv" not in said
+
+
 @pytest.mark.parametrize("document", ["file", "paragraph", "line"])
 def test_a_file_s_bytes_are_counted_however_it_is_cut(tmp_path: Path, document: str) -> None:
     (tmp_path / "a.txt").write_bytes("".join(f"{n} {FRENCH}\n\n" for n in range(40)).encode("cp1252"))

@@ -151,6 +151,7 @@ def _file(intake: Intake, content: Content, extractors: Extractors) -> Iterator[
         text = streams.as_utf8(content.pieces)
         if text.bom:
             intake.note_file(Note("bom", text.bom, f"{intake.item.locator}: byte order mark removed"))
+            intake.undecoded.marked = True
         elif intake.meta.get("language") == "python":
             text = as_declared(intake, text)
         first = next(text.pieces, b"")

@@ -43,6 +43,7 @@ class Undecoded:
         nuls: their NULs; besides: those of them that stand at every second byte, of texts where nearly all do.
         lean: by how many more NULs stand at odd places than at even ones, where files begin. Texts do not tell: they
             are cut at the byte of a line's end, and begin with the NUL of that in either order of bytes.
+        marked: it begins with a byte order mark, and was read as that says: what is amiss is no other encoding.
     """
 
     count: int = 0
@@ -52,6 +53,7 @@ class Undecoded:
     nuls: int = 0
     beside: int = 0
     lean: int = 0
+    marked: bool = False
 
     def begin(self, raw: bytes) -> None:
         """The first bytes of a file, UTF-8 or not."""
@@ -84,6 +86,8 @@ class Undecoded:
     @property
     def called(self) -> str | None:
         """The encoding that it looks like."""
+        if self.marked:
+            return None
         return WINDOWS_1252 if self.is_windows_1252 else self.utf_16
 
     @property
