@@ -12,9 +12,11 @@ import torch
 
 from tests.generate.helpers import random_model
 from tilth.core.errors import DataError
+from tilth.data.batch import IGNORE, Batch
 from tilth.data.loader import evaluation_batches
 from tilth.data.shards import Shard, TokenStream, encoded_document, write_shard
 from tilth.distributed.runtime import Runtime
+from tilth.evaluate import evaluator
 from tilth.evaluate.evaluator import evaluate
 from tilth.evaluate.metrics import Metrics
 from tilth.model.transformer import Transformer
@@ -121,6 +123,30 @@ def test_the_sums_of_all_processes_are_those_of_one(
     monkeypatch.undo()
     loss, right, tokens = torch.stack(sums).sum(0).tolist()
     assert_equal(Metrics.from_sums(loss, int(right), int(tokens), stream.text_bytes), measured(model, stream))
+
+
+def test_what_bears_no_label_counts_nothing_however_scores_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Questions of a conversation: rows of which some positions are trained, and one of which none is."""
+    model, draw = random_model(CONTEXT, scale=5.0), np.random.default_rng(5)
+    ids = draw.integers(0, 256, (9, CONTEXT + 1))
+    labels = np.where(draw.random((9, CONTEXT)) < 0.4, ids[:, 1:], IGNORE)
+    labels[8] = IGNORE
+    whole = Batch(ids[:, :-1].copy(), labels, np.arange(9))
+    rows = [whole.rows(n, n + 1) for n in range(9)]
+    loss, right = 0.0, 0
+    for row in rows[:8]:
+        with torch.no_grad():
+            logits = model.logits(model(torch.from_numpy(row.input_ids)))[0].double()
+        for place in np.flatnonzero(row.labels[0] != IGNORE):
+            label = int(row.labels[0, place])
+            loss -= float(logits[place].log_softmax(-1)[label])
+            right += int(logits[place].argmax()) == label
+    expected = Metrics.from_sums(loss, right, int((labels != IGNORE).sum()), 100)
+    for piece, together in ((1 << 21, 256), (257 * 3, 7), (1, 2)):
+        monkeypatch.setattr(evaluator, "PIECE", piece)
+        monkeypatch.setattr(evaluator, "ROWS", together)
+        assert_equal(evaluate(model, rows, 100, CPU), expected)
+        assert_equal(evaluate(model, [whole], 100, CPU), expected)
 
 
 def test_dropout_is_off_and_the_model_left_as_it_was(tmp_path: Path) -> None:

@@ -16,8 +16,10 @@ from tilth.evaluate.metrics import Metrics
 from tilth.model.precision import autocast
 from tilth.model.wrapped import AnyModel
 
-PIECE, LARGE_PIECE = 1 << 21, 1 << 27
-"""Logits that are held at a time, on a CPU and on an accelerator; see train/loss.py for why."""
+PIECE, LARGE_PIECE, ROWS = 1 << 21, 1 << 27, 256
+"""Logits that are gone over at a time, on a CPU and on an accelerator, and rows of a product at least; see
+train/loss.py for why.
+"""
 
 
 @torch.no_grad()
@@ -48,22 +50,31 @@ def _batch_sums(model: AnyModel, batch: Batch, device: torch.device, precision: 
     """Summed loss, right first choices and tokens of a batch, from logits that are made in pieces, as in training."""
     feed = Feed.of(batch, device)
     hidden_RD, labels_R = feed.hidden(model, precision).flatten(0, 1), feed.labels.flatten()
+    if device.type == "cpu" and len(places := (labels_R != IGNORE).nonzero()[:, 0]) < len(labels_R):
+        hidden_RD, labels_R = hidden_RD[places], labels_R[places]  # no scores are made of questions; see train/loss.py
     rows = piece_rows(model)
     pieces = (slice(start, start + rows) for start in range(0, len(labels_R), rows))
     sums = [piece_sums(model, hidden_RD[piece], labels_R[piece], precision) for piece in pieces]
-    return torch.stack(sums).cpu().double().sum(0)
+    return torch.stack(sums).cpu().double().sum(0) if sums else torch.zeros(3, dtype=torch.float64)
 
 
 def piece_rows(model: AnyModel) -> int:
     """Positions whose logits are held at a time."""
     weight = model.output_weight
-    return max(64, (PIECE if weight.device.type == "cpu" else LARGE_PIECE) // len(weight))
+    return max(ROWS, (PIECE if weight.device.type == "cpu" else LARGE_PIECE) // len(weight))
 
 
 def piece_sums(model: AnyModel, hidden_RD: Tensor, labels_R: Tensor, precision: Precision) -> Tensor:
     """The three sums of some positions [3], in double precision where the device has it."""
     with autocast(precision, hidden_RD.device):
-        logits = model.logits(hidden_RD).float()
+        logits = model.logits(hidden_RD)
+    some = max(1, PIECE // logits.shape[-1]) if logits.device.type == "cpu" else len(logits)
+    parts = zip(torch.split(logits, some), torch.split(labels_R, some), strict=True)
+    return torch.stack([_sums(*part) for part in parts]).sum(0)
+
+
+def _sums(logits_RV: Tensor, labels_R: Tensor) -> Tensor:
+    logits = logits_RV.float()
     losses = torch.nn.functional.cross_entropy(logits, labels_R, ignore_index=IGNORE, reduction="none")
     valid = labels_R != IGNORE
     correct = (logits.argmax(-1) == labels_R) & valid

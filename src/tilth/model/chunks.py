@@ -9,6 +9,8 @@ Shapes in names: B batch, T queries, S keys, H attention heads, K key/value head
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -64,14 +66,29 @@ def attend_in_chunks(
     looked_at = CHUNK * sum(high - low for spans in rows for low, high in spans) / len(rows)
     if looked_at > WORTH * q_BHTN.shape[2] * k_BKSN.shape[2]:
         return kernel(q_BHTN, k_BKSN, v_BKSN, mask_BHTS)
+    # Cut once, and never sliced: the gradient of each slice is as large as what it was taken from.
+    together = 1 if len(rows) > 1 else len(q_BHTN)  # with one mask for all rows they go at once
     out = []
-    for row, spans in enumerate(rows):
-        own = slice(row, row + 1)
-        ones = own if len(rows) > 1 else slice(None)  # with one mask for all of them they go together
+    for row, (q, k, v) in enumerate(zip(*(torch.split(x, together) for x in (q_BHTN, k_BKSN, v_BKSN)), strict=True)):
+        chunks, pieces = torch.split(q, CHUNK, dim=2), _Pieces(k, v, rows[row])
         parts = []
-        for number, (low, high) in enumerate(spans):
-            chunk, keys = slice(number * CHUNK, (number + 1) * CHUNK), slice(low, high)
-            seen = mask_BHTS[own, :, chunk, keys]
-            parts.append(kernel(q_BHTN[ones, :, chunk], k_BKSN[ones, :, keys], v_BKSN[ones, :, keys], seen))
+        for number, ((low, high), chunk) in enumerate(zip(rows[row], chunks, strict=True)):
+            seen = mask_BHTS[row : row + 1, :, number * CHUNK : (number + 1) * CHUNK, low:high]
+            parts.append(kernel(chunk, *pieces.between(low, high), seen))
         out.append(torch.cat(parts, dim=2))
     return torch.cat(out)
+
+
+class _Pieces:
+    """Keys and values cut wherever a span of keys begins or ends."""
+
+    def __init__(self, k_BKSN: Tensor, v_BKSN: Tensor, spans: list[tuple[int, int]]) -> None:
+        self.borders = sorted({0, k_BKSN.shape[2], *(border for span in spans for border in span)})
+        sizes = [end - start for start, end in itertools.pairwise(self.borders)]
+        self.cut = [torch.split(x, sizes, dim=2) for x in (k_BKSN, v_BKSN)]
+
+    def between(self, low: int, high: int) -> tuple[Tensor, Tensor]:
+        """Those of one span."""
+        own = slice(self.borders.index(low), self.borders.index(high))
+        k, v = (cut[own][0] if own.stop - own.start == 1 else torch.cat(cut[own], dim=2) for cut in self.cut)
+        return k, v

@@ -27,18 +27,19 @@ def times() -> int:
 
 def alike(pieces: range, tensor: Tensor) -> Iterator[int]:
     """Pieces through which a loop goes, one after the other. On paper the first two and the last: those between take
-    what the second takes, and are counted with it.
+    what the second takes, and are counted with it; a loop may stand within another.
     """
     global _times
     if not on_paper(tensor) or len(pieces) < 4:
         yield from pieces
         return
     yield pieces[0]
-    _times = len(pieces) - 2
+    before = _times
+    _times = before * (len(pieces) - 2)
     try:
         yield pieces[1]
     finally:
-        _times = 1
+        _times = before
     yield pieces[-1]
 
 
