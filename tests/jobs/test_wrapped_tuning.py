@@ -3,6 +3,7 @@ commands, checkpoints and results as of its own model."""
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import warnings
@@ -191,6 +192,24 @@ def test_layers_that_carry_a_state_are_told_before_data_is_prepared(tmp_path: Pa
             2, "Lfm2ForCausalLM does not keep the documents of a row apart", "causal_lm"
         )
     assert not (tmp_path / "work").exists() and not (tmp_path / "runs").exists()
+
+
+def test_a_class_that_cannot_be_tried_is_told_and_named(
+    tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = {**CONFIGS["phi"]().to_dict(), "intermediate_size": 60}  # what was tried is kept by config
+    save(from_config(transformers.AutoConfig.for_model(**values)), tmp_path / "base")
+    foreign_kinds.gpt2(tmp_path / "base")
+    tuning(tmp_path, "base", **SFT)
+
+    @functools.wraps(transformers.PhiForCausalLM.forward)
+    def fails(*_given: Any, **_named: Any) -> None:
+        raise RuntimeError("heads do not divide")
+
+    monkeypatch.setattr(transformers.PhiForCausalLM, "forward", fails)
+    checked = cli("check", "r.yaml", "--json")
+    assert "untried" in [found["rule"] for found in json.loads(checked.out.splitlines()[-1])["warnings"]]
+    cli("train", "r.yaml").expect_fault(4, "PhiForCausalLM cannot read five tokens: heads do not divide", "config.json")
 
 
 def test_dropout_is_the_recipes(tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ import torch
 
 from tests.train.helpers import make_trainer, train_config
 from tilth.core.errors import Aborted, DivergedError, Stopped
+from tilth.core.rundir import CheckpointRecord, Event, Message
+from tilth.model.wrapped import AnyModel
 from tilth.train.trainer import Trainer
 
 
@@ -81,3 +83,18 @@ def test_weights_that_an_update_broke_are_not_saved(tmp_path: Path) -> None:
     with pytest.raises(DivergedError, match=r"step 1: .* holds numbers that are none \(last checkpoint: none\)"):
         trainer.run()
     assert trainer.parts.store.latest() == (None, [])
+
+
+def test_a_sample_that_fails_is_told_and_costs_no_checkpoint(tmp_path: Path) -> None:
+    def fails(model: AnyModel, step: int) -> list[Event]:
+        raise ValueError(f"{type(model).__name__} writes nothing at {step}\nfor a reason")
+
+    events: list[Event] = []
+    trainer = make_trainer(tmp_path, train_config(steps=2), events)
+    trainer.parts.sample, trainer.parts.sample_every = fails, 1
+    trainer.run()
+    assert [event.step for event in events if isinstance(event, CheckpointRecord)] == [1, 2]
+    assert [event for event in events if isinstance(event, Message)] == [
+        Message(step, "warning", f"no samples could be written: ValueError: Transformer writes nothing at {step}")
+        for step in (1, 2)
+    ]

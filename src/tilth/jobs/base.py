@@ -78,12 +78,24 @@ def find_base(recipe: Recipe) -> Base | None:
 
 def _check_rows(recipe: Recipe, config: WrappedConfig) -> None:
     """What can be told before data is prepared of a class that shall keep documents apart."""
-    if packs(recipe) or not recipe.data.cross_document_attention:
+    if _keeps_apart(recipe, config) is False:
         from tilth.model.wrapped_config import together  # torch, as above
-        from tilth.model.wrapped_trial import small_keeps_apart
 
-        if not config.takes_documents or small_keeps_apart(config) is False:
-            raise together(config.architecture)
+        raise together(config.architecture)
+
+
+def untried(recipe: Recipe, config: ModelConfig | WrappedConfig) -> bool:
+    """Whether only the weights will tell if a class keeps apart the documents that it should."""
+    return not isinstance(config, ModelConfig) and _keeps_apart(recipe, config) is None
+
+
+def _keeps_apart(recipe: Recipe, config: WrappedConfig) -> bool | None:
+    """As of `small_keeps_apart`; True where it need not."""
+    if not packs(recipe) and recipe.data.cross_document_attention:
+        return True
+    from tilth.model.wrapped_trial import small_keeps_apart  # torch, as above
+
+    return small_keeps_apart(config) if config.takes_documents else False
 
 
 def open_base(

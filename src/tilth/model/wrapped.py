@@ -8,16 +8,19 @@
 
 The output layer of their class is made to hand through what it gets, so that the loss can make logits in pieces here
 as well. What a class cannot do is found out, not assumed: when it is loaded its scores are compared with hidden states
-times the output matrix, and when documents are first packed, a packed row with its documents alone (wrapped_masks.py).
+times the output matrix, when documents are first packed, a packed row with its documents alone (wrapped_masks.py), and
+when it first generates, what it keeps of tokens in a cache with reading them all again.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
+import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -45,17 +48,47 @@ _CLOSE, _ROUNDED = 1e-3, 16
 """Scores that differ by less count as equal; by so many units in the last place, as made of the same numbers."""
 _AS_ROUNDING, _NEIGHBOURS = 8, 4
 """So many times what other rows of a batch change counts as rounding, and how many such rows are tried."""
+_FAULTS = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError, NotImplementedError)
+"""What a class raises that does not take what it is given."""
+_CACHED = 8
+"""Tokens with which a cache is tried."""
+_LARGE = 1000.0
+"""Scores that show whether a class caps them: no cap is so high."""
+_log = logging.getLogger(__name__)
+
+
+class CacheManner(NamedTuple):
+    """How a class reads on after what its cache holds."""
+
+    counted: bool = False
+    """Whether positions must be given."""
+    goes_on: bool = True
+    """Whether several tokens may follow at once, not only one at a time."""
 
 
 class WrappedCache:
-    """Keys and values as their class keeps them. `length`: tokens that it holds."""
+    """Keys and values as their class keeps them, or, where `manner` is None, the tokens, which are all read again.
+    `length`: tokens that it holds.
+    """
 
-    def __init__(self, past: Any, capacity: int) -> None:
-        self.past, self.capacity, self.length = past, capacity, 0
+    def __init__(self, past: Any, capacity: int, manner: CacheManner | None) -> None:
+        self.past, self.capacity, self.manner, self.length = past, capacity, manner, 0
+        self._ids_BT: Tensor | None = None
 
     def cut(self, length: int) -> bool:
-        """Whether it holds no more than `length` tokens: not every class can take tokens back."""
-        return self.length <= length
+        """Whether it holds no more than `length` tokens, and more can follow: not every class can take tokens back."""
+        if self.manner is None:
+            self._ids_BT = None if self._ids_BT is None else self._ids_BT[:, :length]
+            self.length = min(self.length, length)
+            return True
+        return self.length == 0 or (self.length <= length and self.manner.goes_on)
+
+    def with_all(self, input_ids_BT: Tensor) -> Tensor:
+        """All tokens, with these after those that it holds."""
+        before = self._ids_BT
+        self._ids_BT = input_ids_BT if before is None else torch.cat([before, input_ids_BT], dim=1)
+        self.length = self._ids_BT.shape[1]
+        return self._ids_BT
 
     def grow(self, capacity: int) -> None:
         """Makes room for `capacity` tokens."""
@@ -70,6 +103,8 @@ class WrappedModel(nn.Module):
         self.hf, self.config = hf, config
         self._manner: Manner | None = None
         self._tried = False
+        self._caches: CacheManner | None = None
+        self._cache_tried = False
         self._check_output()
 
     def forward(
@@ -88,9 +123,15 @@ class WrappedModel(nn.Module):
             mask = None  # what a class that looks both ways does unasked, and some take no other
         if mask is not None or positions_BT is not None:
             self.keeps_apart()
+        if cache is not None and cache.manner is None:
+            read: Tensor = self(cache.with_all(input_ids_BT))
+            return read[:, -input_ids_BT.shape[1] :]
         arguments: dict[str, Any] = {"input_ids": input_ids_BT}
         if self.config.is_causal:
             arguments |= {"use_cache": cache is not None, "past_key_values": cache.past if cache else None}
+        if cache is not None and cache.manner is not None and cache.manner.counted:
+            here = torch.arange(cache.length, cache.length + input_ids_BT.shape[1], device=input_ids_BT.device)
+            arguments["position_ids"] = here.expand_as(input_ids_BT)
         if positions_BT is not None:
             arguments["position_ids"] = positions_BT
         if token_types_BT is not None:
@@ -141,9 +182,52 @@ class WrappedModel(nn.Module):
         return
 
     def new_cache(self, batch: int, capacity: int) -> WrappedCache:
-        """An empty cache, for as many sequences as it is first given."""
+        """An empty cache, for as many sequences as it is first given. What their class keeps is tried out once, and
+        where scores with it are not those without, it is not used.
+        """
         del batch
-        return WrappedCache(library().DynamicCache(config=self.hf.config), capacity)
+        if not self._cache_tried:
+            self._cache_tried, self._caches = True, self._cache_manner()
+            if self._caches is None:
+                _log.warning(
+                    "%s gives other scores with a cache than without: it reads all tokens again for each new one, "
+                    "which is slower", self.config.architecture
+                )  # fmt: skip
+        return self._empty_cache(capacity, self._caches)
+
+    def _empty_cache(self, capacity: int, manner: CacheManner | None) -> WrappedCache:
+        past = None if manner is None else library().DynamicCache(config=self.hf.config)
+        return WrappedCache(past, capacity, manner)
+
+    @torch.no_grad()
+    def _cache_manner(self) -> CacheManner | None:
+        """How tokens read one after another give what they give when they are read at once; None: in no way."""
+        ids = _some_ids(self.config, min(_CACHED, self.config.context_length), self.output_weight.device)
+        count = ids.shape[1]
+        half = max(1, count // 2)
+        with _evaluating(self), torch.autocast(ids.device.type, enabled=False):
+            whole = self(ids)
+            # What comes later changes nothing of what was before but its rounding.
+            rounding = torch.stack([(self(ids[:, :n]) - whole[:, :n]).abs().max() for n in range(1, count + 1)]).max()
+            most = float(_ROUNDED * torch.finfo(whole.dtype).eps * (1 + whole.abs().max()) + _AS_ROUNDING * rounding)
+            steps = [half, *[1] * (count - half)]
+            # The nearest of both: a wrong position may do little where weights are freshly drawn, but never less.
+            found = [(self._off(ids, whole, steps, CacheManner(counted)), counted) for counted in (False, True)]
+            off, counted = min(found)
+            if off > most:
+                return None
+            turns = [half, count - half] if count > half else [half]
+            return CacheManner(counted, self._off(ids, whole, turns, CacheManner(counted)) <= most)
+
+    def _off(self, ids_1T: Tensor, whole_1TD: Tensor, pieces: list[int], manner: CacheManner) -> float:
+        """How far from `whole` it comes out, read in such pieces."""
+        try:
+            cache = self._empty_cache(ids_1T.shape[1], manner)
+            read = torch.cat([self(piece, cache=cache) for piece in torch.split(ids_1T, pieces, dim=1)], dim=1)
+            off = float((read - whole_1TD).abs().max())
+        except _FAULTS:
+            return math.inf  # their class takes no such cache, or no positions
+        return math.inf if math.isnan(off) else off
 
     def save(self, folder: Path, shard_bytes: int = 5 << 30) -> None:
         """Writes config.json and the weights, in files of `shard_bytes` at the most, as their class does."""
@@ -172,7 +256,7 @@ class WrappedModel(nn.Module):
                 packed, beside_another = self(ids, positions, mask), self(other, positions, mask)
                 alone = torch.cat([self(ids[:, :first]), self(ids[:, first:])], dim=1)
                 rounding = self._rounding(ids, positions, mask)
-            except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError):
+            except _FAULTS:
                 return False  # their class takes no such mask
         # What a state carries over is little where weights are freshly drawn, but never nothing.
         reaches = (packed - beside_another)[:, first:].abs().max()
@@ -193,9 +277,18 @@ class WrappedModel(nn.Module):
         if self.output_weight.is_meta or on_paper(self.output_weight):  # there is nothing to compare
             return
         ids = _some_ids(self.config, 5, self.output_weight.device)
-        with _evaluating(self):
-            theirs, ours = self.hf(input_ids=ids).logits, self.logits(self(ids))
-        if theirs.shape != ours.shape or not _close(theirs, ours):
+        try:
+            with _evaluating(self):
+                ours = self.logits(self(ids))
+                by = float(_LARGE / ours.abs().max().clamp(1e-6, _LARGE))
+                with _times(self._output, by):
+                    theirs = self.hf(input_ids=ids).logits
+        except _FAULTS as error:
+            raise CheckpointError(
+                f"{self.config.architecture} cannot read five tokens: {first_line(error)}",
+                "its config.json may ask for what its class cannot do: get the checkpoint again, or use another",
+            ) from error
+        if theirs.shape != ours.shape or not _close(theirs, by * ours):
             raise CheckpointError(
                 f"{self.config.architecture} computes its scores otherwise than as hidden states times its output "
                 "matrix (it scales or caps them)",
@@ -291,6 +384,17 @@ def _undrawn() -> Iterator[None]:
 def _handing_through(output: nn.Module) -> Iterator[None]:
     """Within, a layer gives what it is given."""
     output.forward = lambda hidden: hidden
+    try:
+        yield
+    finally:
+        del output.forward
+
+
+@contextlib.contextmanager
+def _times(output: nn.Module, by: float) -> Iterator[None]:
+    """Within, a layer gives so many times what it gives: a cap shows on large scores."""
+    given = output.forward
+    output.forward = lambda hidden: given(hidden) * by
     try:
         yield
     finally:

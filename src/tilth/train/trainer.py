@@ -31,6 +31,7 @@ from tilth.data.loader import Loader
 from tilth.distributed.runtime import Runtime
 from tilth.model.adapters import adapter_names
 from tilth.model.wrapped import AnyModel
+from tilth.model.wrapped_config import first_line
 from tilth.train.config import TrainConfig
 from tilth.train.memory import OutOfMemory, no_room
 from tilth.train.optim import load_state_tensors, set_learning_rate, state_tensors
@@ -240,9 +241,16 @@ class Trainer:
         return reason
 
     def _sample(self) -> None:
-        assert self.parts.sample
-        for event in self.parts.sample(self.parts.model, self.progress.step):
-            self.parts.emit(event)
+        """Tells what the model writes. No run is lost for a sample that cannot be: what it failed of is told."""
+        parts, step = self.parts, self.progress.step
+        assert parts.sample
+        try:
+            events = parts.sample(parts.model, step)
+        except Exception as error:  # whatever it is, the checkpoint of this step is still to be saved
+            reason = f"{type(error).__name__}: {first_line(error)}"
+            events = [Message(step, "warning", f"no samples could be written: {reason}")]
+        for event in events:
+            parts.emit(event)
 
     def _checkpoint_due(self) -> bool:
         plan = self.config.checkpoint

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from tilth.distributed.runtime import pick_device
+from tilth.jobs.base import untried
 from tilth.jobs.blocks import stays_plain
 from tilth.jobs.recipe import Recipe
 from tilth.model.adapters import apply_adapter, book_of, lora_layers
@@ -40,6 +41,7 @@ class ModelFacts:
         guessed: what is not known yet, in words; empty where all is.
         narrowest: of the layers that get an adapter the one with the shortest side, and that.
         plain: why its layers cannot be compiled, where the recipe wants them to be.
+        untried: whether it could not be tried that a class of transformers keeps documents apart.
     """
 
     parameters: int
@@ -52,6 +54,7 @@ class ModelFacts:
     guessed: str
     narrowest: tuple[str, int] | None
     plain: str | None
+    untried: bool
 
 
 def model_facts(recipe: Recipe, config: AnyConfig) -> ModelFacts:
@@ -80,6 +83,7 @@ def model_facts(recipe: Recipe, config: AnyConfig) -> ModelFacts:
         _guessed(recipe),
         _narrowest(model),
         _plain(recipe, config),
+        untried(recipe, config),
     )
 
 

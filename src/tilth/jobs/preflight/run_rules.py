@@ -51,6 +51,16 @@ def _end_differs(facts: Facts) -> Iterator[Fault]:
         )
 
 
+def _untried(facts: Facts) -> Iterator[Fault]:
+    if facts.model is not None and facts.model.untried:
+        yield Fault(
+            "untried",
+            "no small model of this class could be made to try whether it keeps the documents of a row apart: only its "
+            "weights will tell, when training begins",
+            "model.from: another checkpoint, where training refuses this one",
+        )
+
+
 def _warmup(facts: Facts) -> Iterator[Fault]:
     run = facts.run
     if run and run.steps and run.warmup_steps >= run.steps:
@@ -126,6 +136,7 @@ RUN_RULES: tuple[Rule, ...] = (
     _new_tokens,
     _template_tokens,
     _end_differs,
+    _untried,
     _warmup,
     _large_batch,
     _by_heart,
