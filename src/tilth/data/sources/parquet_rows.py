@@ -111,19 +111,26 @@ def _columns(intake: Intake, shape: Shape, schema: pa.Schema) -> list[str]:
 
 def _column_of(name: str, schema: pa.Schema) -> str | None:
     """The column in which a name of the recipe stands: the one that is called so, or a struct that holds it."""
-    head, dot, rest = name.partition(".")
-    if name in schema.names or not dot or schema.names.count(head) != 1:
-        return name if name in schema.names else None
-    return head if _holds(schema.field(head).type, rest) else None
+    if name in schema.names:
+        return name
+    once = (head for head in _heads(name) if schema.names.count(head) == 1)
+    return next((head for head in once if _holds(schema.field(head).type, name[len(head) + 1 :])), None)
+
+
+def _heads(name: str) -> Iterator[str]:
+    """What may be the first of the keys in a name, the longest first: `a.b` and `a` of `a.b.c`."""
+    while "." in name:
+        name = name.rpartition(".")[0]
+        yield name
 
 
 def _holds(kind: pa.DataType, name: str) -> bool:
     if not pa.types.is_struct(kind):
         return False
-    head, dot, rest = name.partition(".")
     if kind.get_field_index(name) >= 0:
         return True
-    return bool(dot) and kind.get_field_index(head) >= 0 and _holds(kind.field(head).type, rest)
+    inner = (head for head in _heads(name) if kind.get_field_index(head) >= 0)
+    return any(_holds(kind.field(head).type, name[len(head) + 1 :]) for head in inner)
 
 
 def _rows(file: BinaryIO, columns: list[str], *, plain: bool) -> Iterator[dict[str, Any] | pa.Array]:
@@ -155,7 +162,7 @@ def _batch_rows(file: BinaryIO, group: Any, number: int, columns: list[str]) -> 
     is as long as the whole dictionary can be.
     """
     parts = [group.column(index) for index in range(group.num_columns)]
-    parts = [part for part in parts if part.path_in_schema.split(".")[0] in columns]
+    parts = [part for part in parts if f"{part.path_in_schema}.".startswith(tuple(f"{name}." for name in columns))]
     size = sum(part.total_uncompressed_size for part in parts)
     if size > _LARGEST_ROW_GROUP:
         raise _Refused("too_large", f"row group {number + 1} takes {size} bytes, more than {_LARGEST_ROW_GROUP}")

@@ -26,7 +26,7 @@ from pydantic import model_validator
 from tilth.core.config import Config
 from tilth.core.faults import short
 from tilth.data.sources.chatgpt import is_tree, read_tree
-from tilth.data.sources.keys import MISSING, text_of, value_at
+from tilth.data.sources.keys import MISSING, TEXTS, text_of, unfit, value_at
 from tilth.data.sources.messages import as_list, is_plain, plain, read_message, rendered
 from tilth.data.sources.notes import Note, without_surrogates
 
@@ -281,5 +281,5 @@ def _missing(name: str, row: Mapping[str, Any], locator: str) -> Note:
 
 
 def _not_text(name: str, value: Any, locator: str) -> Note:
-    kind = type(value).__name__
-    return Note("not_text", kind, f"{locator}: {name!r} holds {kind}, not a text")
+    kind = unfit(value)
+    return Note("not_text", kind, f"{locator}: {name!r} holds {kind}, not {'one' if kind == TEXTS else 'a text'}")

@@ -18,7 +18,7 @@ from tilth.core.faults import cut
 from tilth.data.document import Outcome
 from tilth.data.sources.chatgpt import is_tree
 from tilth.data.sources.intake import Intake, Note
-from tilth.data.sources.keys import rows_in, text_of
+from tilth.data.sources.keys import MESSAGES, TEXTS, rows_in, text_of
 from tilth.data.sources.losses import JUDGED_FROM, UnfitFileError, too_many
 from tilth.data.sources.shapes import conversation_in
 
@@ -149,7 +149,10 @@ class Tally:
             return self._advised or "get the archive again, or take these files out of it"
         if self._rows == 1 and (alone := self._advised or self._inside()):
             return alone
-        if self._rules.most_common(1)[0][0] != "no_field" or not self._without:
+        rule = self._rules.most_common(1)[0][0]
+        if rule == "not_text" and (of_lists := self._of_lists(self._first[rule][1].value)):
+            return of_lists
+        if rule != "no_field" or not self._without:
             return f"check `format:` and `{config.wanted}`, mend the file"
         shown = list(self._without)[:_SHOWN]
         have = f"the rows have {', '.join(map(cut, shown))}"
@@ -169,6 +172,15 @@ class Tally:
             return f"{have}: for questions and answers (train.objective: sft) write `{answers}`{as_text}"
         return f"{have}: {f'write `field: {cut(meant)}`' if meant else 'none of it is a text'}"
 
+    def _of_lists(self, kind: str) -> str:
+        """What to do about lists where a text should stand."""
+        if kind == MESSAGES:
+            config = self.intake.config
+            name = "COLUMN" if config.map is not None or config.template is not None else cut(config.field)
+            return f"write `map: {{messages: {name}}}` (with train.objective: sft)"
+        several = "write one text into each row: of alternatives the first, of parts all with line ends between"
+        return several if kind == TEXTS else ""
+
     def _inside(self) -> str:
         """Of a JSON file that is one object without the key: where its rows seem to stand."""
         alone = self._rows == 1 and self.intake.item.kind == "json" and not self.intake.config.records
@@ -177,9 +189,9 @@ class Tally:
 
 
 def _texts_in(row: Mapping[str, Any]) -> dict[str, str]:
-    """The texts of a row by their keys; where there are none, those in the objects that it holds."""
+    """The texts of a row, and those in the objects that it holds, by their keys."""
     texts = {name: text for name, value in row.items() if value is not None and (text := text_of(value))}
     inner = (
         (f"{name}.{key}", one) for name, value in row.items() if isinstance(value, dict) for key, one in value.items()
     )
-    return texts or {name: one for name, one in inner if isinstance(one, str)}
+    return {**{name: text for name, one in inner if one is not None and (text := text_of(one))}, **texts}
