@@ -26,6 +26,7 @@ from tilth.data.sources.csv_records import Heights, Record, records, with_line_f
 from tilth.data.sources.inputs import split_suffixes
 from tilth.data.sources.intake import Intake, Note
 from tilth.data.sources.losses import UnfitFileError
+from tilth.data.sources.messages import BEYOND_TEXT
 from tilth.data.sources.plain_json import plain_texts
 from tilth.data.sources.shapes import Shape, conversation_in, shape_of
 from tilth.data.sources.tally import Tally, like
@@ -131,6 +132,8 @@ def _json_row(tally: Tally, shape: Shape, raw: bytes, locator: str, *before: Not
 def shaped(tally: Tally, shape: Shape, row: Mapping[str, Any], locator: str, *notes: Note) -> Outcome:
     """The outcome of one row with its columns."""
     made = shape.make(row, locator)
+    if isinstance(made, Note) and made.rule == BEYOND_TEXT:
+        return tally.left_out(locator, made)
     if isinstance(made, Note):
         return tally.bad(locator, made, row)
     tally.good()

@@ -42,8 +42,8 @@ class RowMap(Config):
     completion: str | None = None
     """The column, or a template over columns, with the answer."""
     messages: str | None = None
-    """The column with a list of messages, as `{role, content}` (OpenAI) or `{from, value}` (ShareGPT), or such a list
-    as JSON text; or with ChatGPT's export of conversations (`mapping`).
+    """The column with a list of messages, as `{role, content}` (OpenAI), `{from, value}` (ShareGPT) or `{sender, text}`
+    (Claude's export), or such a list as JSON text; or with ChatGPT's export of conversations (`mapping`).
     """
     system: str | None = None
     """The column, or a template over columns, with what stands before the conversation; it may be missing or empty."""
@@ -96,7 +96,7 @@ def shape_of(config: SourceConfig) -> Shape:
 
 
 _CONVERSATIONS = (
-    *(f"messages: {name}" for name in ("messages", "conversations", "conversation")),
+    *(f"messages: {name}" for name in ("messages", "conversations", "conversation", "chat_messages")),
     "prompt: prompt, completion: completion",
     "prompt: instruction, completion: output",
     "prompt: instruction, completion: response",
@@ -241,7 +241,9 @@ class _Messages(_Conversation):
         if held is MISSING:
             return _missing(column, row, locator)
         if is_tree(held):
-            return read_tree(held, row.get("current_node"), locator)
+            beside = f"{column.rpartition('.')[0]}.current_node".removeprefix(".")
+            last = value_at(row, beside)
+            return read_tree(held, None if last is MISSING else last, locator)
         value = as_list(held)
         if value is None:
             kind = type(held).__name__

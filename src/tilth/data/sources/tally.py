@@ -1,6 +1,6 @@
 """Rows of a file, good and bad, and what is said when the bad ones are too many.
 
-    Tally(intake).good()  .bad(locator, note)  .odd(locator, note)  .judge()  .tell()
+    Tally(intake).good()  .bad(locator, note)  .odd(locator, note)  .left_out(locator, note)  .judge()  .tell()
     like(name, names)                 what of a file a recipe may have meant
 
 Complaints are gathered by their rule: a wrong key makes the same one of every row. Where it is the key, the remedy
@@ -85,6 +85,12 @@ class Tally:
         self._odd[note.rule] += 1
         self._first.setdefault(note.rule, (locator, note))
         return note
+
+    def left_out(self, locator: str, note: Note) -> Outcome:
+        """One more row that is left out for what it is, which is no fault of it; its outcome."""
+        self.odd(locator, note)
+        self.good()
+        return self.intake.drop(locator, note)
 
     def too_many_with(self, more: int) -> bool:
         """Whether with so many more that cannot be used the bad rows are too many."""
