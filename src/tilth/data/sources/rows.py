@@ -136,7 +136,10 @@ def shaped(tally: Tally, shape: Shape, row: Mapping[str, Any], locator: str, *no
         return tally.left_out(locator, made)
     if isinstance(made, Note):
         return tally.bad(locator, made, row)
-    tally.good()
+    if made.text.strip():
+        tally.good()
+    else:
+        tally.empty(row)
     return tally.intake.from_text(locator, made.text, *notes, *made.notes, meta=made.meta)
 
 
@@ -168,8 +171,12 @@ def read_csv(intake: Intake, pieces: Iterable[bytes]) -> Iterator[Outcome]:
             continue
         odd = [tally.odd(locator, _many_lines(locator, record))] if heights.is_odd(record) else []
         if only is not None or not record.cells:
-            tally.good()
-            yield intake.from_bytes(locator, record.cells[only or 0] if record.cells else b"", *odd)
+            cell = record.cells[only or 0] if record.cells else b""
+            if cell.strip() or not record.cells:
+                tally.good()
+            else:
+                tally.empty()
+            yield intake.from_bytes(locator, cell, *odd)
         else:
             wanted = {*shape.columns, *shape.optional}
             cells = zip(columns, record.cells, strict=True)

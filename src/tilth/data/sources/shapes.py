@@ -259,7 +259,8 @@ class _Messages(_Conversation):
 
 
 def _filled(template: str, row: Mapping[str, Any], locator: str) -> str | Note:
-    out = []
+    """A template with the values of a row; "" where none of them says anything."""
+    out, said = [], False
     for literal, name, _, _ in string.Formatter().parse(template):
         out.append(literal)
         if name is None:
@@ -272,7 +273,8 @@ def _filled(template: str, row: Mapping[str, Any], locator: str) -> str | Note:
         if text is None:
             return _not_text(name, value, locator)
         out.append(text)
-    return "".join(out)
+        said = said or bool(text.strip())
+    return "".join(out) if said else ""
 
 
 def _missing(name: str, row: Mapping[str, Any], locator: str) -> Note:

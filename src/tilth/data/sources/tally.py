@@ -1,6 +1,7 @@
 """Rows of a file, good and bad, and what is said when the bad ones are too many.
 
-    Tally(intake).good()  .bad(locator, note)  .odd(locator, note)  .left_out(locator, note)  .judge()  .tell()
+    Tally(intake).good()  .bad(locator, note)  .odd(locator, note)  .left_out(locator, note)  .empty(row)
+                 .judge()  .tell()
     like(name, names)                 what of a file a recipe may have meant
 
 Complaints are gathered by their rule: a wrong key makes the same one of every row. Where it is the key, the remedy
@@ -24,6 +25,8 @@ from tilth.data.sources.shapes import conversation_in
 
 _JUDGED_EVERY = 10_000
 _SHOWN = 8  # keys of a row
+_ALL_BUT = 0.01  # of the rows, and ten of them at least: so few with a text are a sign of a wrong key
+_EMPTY_FROM = 10
 
 
 def like(name: str, names: Sequence[str]) -> str | None:
@@ -49,6 +52,8 @@ class Tally:
         self._odd: Counter[str] = Counter()  # rows that were taken, by the rule of what was said of them
         self._advised = ""
         self._without: Mapping[str, Any] = {}  # the first row that lacks a key
+        self._empty = 0
+        self._first_empty: Mapping[str, Any] = {}
 
     @property
     def rows(self) -> int:
@@ -80,6 +85,12 @@ class Tally:
         self._look()
         return self.intake.drop(locator, note)
 
+    def empty(self, row: Mapping[str, Any] | None = None) -> None:
+        """One more row whose text is null or white space, which is no fault where others have one."""
+        self._empty += 1
+        self._first_empty = self._first_empty or row or {}
+        self.good()
+
     def odd(self, locator: str, note: Note) -> Note:
         """Of a row that can be used, and should be looked at: the note on it."""
         self._odd[note.rule] += 1
@@ -106,6 +117,12 @@ class Tally:
     def judge(self) -> None:
         """At the file's end: raises UnfitFileError when the bad rows are too many, and tells of fewer."""
         self._judge(self._counted)
+        config = self.intake.config
+        few = self._rows - self._empty < _ALL_BUT * self._rows
+        if self._rows >= _EMPTY_FROM and few and config.max_bad_rows < 1:
+            said = f"{self._empty} of {self._rows} rows have no text by `{config.wanted}`: null, or white space"
+            remedy = f"{self._offer(self._first_empty)}; `max_bad_rows: 1` goes on with the others"
+            raise UnfitFileError(f"{self.intake.item.path}: {said}", remedy, "empty")
         self.tell()
 
     def tell(self) -> None:
@@ -160,20 +177,27 @@ class Tally:
             return of_lists
         if rule != "no_field" or not self._without:
             return f"check `format:` and `{config.wanted}`, mend the file"
-        shown = list(self._without)[:_SHOWN]
+        return self._offer(self._without)
+
+    def _offer(self, row: Mapping[str, Any]) -> str:
+        """What a recipe may have meant that does not find a text in this row."""
+        config = self.intake.config
+        if not row:
+            return f"check `{config.wanted}`"
+        shown = list(row)[:_SHOWN]
         have = f"the rows have {', '.join(map(cut, shown))}"
         if config.map is not None or config.template is not None:
             return f"{have}: check `{config.wanted}`"
-        if is_tree(self._without.get("mapping")):
+        if is_tree(row.get("mapping")):
             exported = "these are conversations that ChatGPT exported"
             return f"{exported}: write `map: {{messages: mapping}}` (with train.objective: sft)"
-        texts = _texts_in(self._without)
+        texts = _texts_in(row)
         longest = max(texts, key=lambda name: len(texts[name]), default=None)
         close = like(config.field, list(texts))
         meant = close or longest
         if meant is not None and meant not in shown:  # what is offered is seen to be there
             have += f" … {cut(meant)}"
-        if not close and (answers := conversation_in(self._without)):
+        if not close and (answers := conversation_in(row)):
             as_text = f", for one key as text `field: {cut(meant)}`" if meant else ""
             return f"{have}: for questions and answers (train.objective: sft) write `{answers}`{as_text}"
         return f"{have}: {f'write `field: {cut(meant)}`' if meant else 'none of it is a text'}"
