@@ -74,6 +74,14 @@ def test_texts_of_telegram_and_notebooks_are_joined(tmp_path: Path) -> None:
     assert rules(found) == ["not_text"] * 5
 
 
+def test_the_messages_of_all_chats_of_telegram(tmp_path: Path) -> None:
+    chats = [{"id": 1, "messages": TELEGRAM}, 7, {"id": 2}, [], {"id": 3, "messages": TELEGRAM[:1]}]
+    (tmp_path / "t.json").write_text(json.dumps({"about": "x", "chats": {"list": chats}}))
+    found = read(tmp_path / "t.json", records="chats.list.messages")
+    assert texts(found) == ["plain hello", "see https://a.b ok", "plain hello"] and rules(found) == ["empty"]
+    assert [o.document.locator for o in found if o.document] == [f"t.json#row={n}" for n in (1, 2, 4)]
+
+
 @pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
 def test_a_key_with_its_dot_goes_before_one_within_another(tmp_path: Path, suffix: str) -> None:
     rows = [{"a.b": "with its dot", "a": {"b": "within", "c": {"d": "deep"}, "e.f": "both"}, "n": 1}]
@@ -105,7 +113,12 @@ def test_text_within_a_column_that_is_not_utf8_is_no_empty_one(tmp_path: Path) -
     bad = pa.StructArray.from_arrays([pa.array([b"ok", b"\xff"]).view(pa.string())], ["name"])
     pq.write_table(pa.table({"who": bad}), tmp_path / "a.parquet")
     found = read(tmp_path / "a.parquet", field="who.name", max_bad_rows=1)
-    assert texts(found) == ["ok"] and len(found) == 2 and found[1].verdicts[-1].rule == "no_field"
+    assert texts(found) == ["ok"] and len(found) == 2 and found[1].verdicts[-1].rule == "not_text"
+    assert found[1].verdicts[-1].detail == "a.parquet#row=2: 'who' holds bytes that are not UTF-8"
+    whole = pa.StructArray.from_arrays([pa.array(["ok", "fine"]), *bad.flatten()], ["name", "z"])
+    pq.write_table(pa.table({"who": whole}), tmp_path / "b.parquet")
+    assert texts(read(tmp_path / "b.parquet", field="who.name")) == ["ok", "fine"]
+    assert texts(read(tmp_path / "b.parquet", template="{who.name}: {who.z}", max_bad_rows=1)) == ["ok: ok"]
 
 
 def test_a_missing_inner_key_is_told_with_those_there_are(tmp_path: Path) -> None:

@@ -32,7 +32,8 @@ from tilth.data.sources.shapes import Shape, conversation_in, shape_of
 from tilth.data.sources.tally import Tally, like
 
 _SEPARATORS = ";\t|,"  # that exports write
-_SEPARATOR_LINE = re.compile(rb"sep=([\x20-\x7e\t])\r?", re.IGNORECASE)
+_SEPARATOR_LINE = re.compile(rb'"?sep=([\x20-\x7e\t])"?\1*\r?', re.IGNORECASE)  # quoted and filled up by some
+_BLANK_LINES = 100  # before the line that names the separator
 _FEW_LINES = 8  # are not worth the call of a parser
 
 
@@ -194,10 +195,15 @@ def _separated(
     """What stands between cells: what the recipe says, the first line (`sep=;`, which Excel reads and tools write for
     it, and which is no record), or the suffix; and the lines that are left.
     """
-    first = next(lines, None)
+    before = []  # blank lines, and the first that is none
+    for line in itertools.islice(lines, _BLANK_LINES):
+        before.append(line)
+        if isinstance(line[1], int) or line[1].strip():
+            break
+    first = before[-1] if before else None
     said = _SEPARATOR_LINE.fullmatch(first[1]) if first is not None and isinstance(first[1], bytes) else None
     by_file = said[1].decode() if said is not None and said[1].decode() in SEPARATORS else ""
-    rest = lines if by_file or first is None else itertools.chain([first], lines)
+    rest = lines if by_file else itertools.chain(before, lines)
     by_suffix = "\t" if split_suffixes(intake.item.path.name)[0] == ".tsv" else ","
     return rest, intake.config.separator or by_file or by_suffix
 
