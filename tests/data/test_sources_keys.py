@@ -190,3 +190,17 @@ def test_the_field_that_a_remedy_names_can_be_read(
         with pytest.raises(DataError) as caught:
             read(path)
         assert f"write `field: {place}`" in caught.value.remedy
+
+
+def test_rows_beside_the_text_of_one_object_are_told(tmp_path: Path) -> None:
+    whole = {"text": "a title", "rows": [{"text": "the first row"}, {"text": "the second row"}]}
+    (tmp_path / "a.json").write_text(json.dumps(whole))
+    unusable = Unusable()
+    assert texts(read(tmp_path / "a.json", unusable)) == ["a title"]
+    (told,) = unusable.plain()["first"]
+    assert "its rows at 'rows' are not read; `records: rows` reads them" in told
+    assert len(texts(read(tmp_path / "a.json", records="rows"))) == 2
+    for other in ([whole, whole], {**whole, "text": "a text longer than its rows " * 9}):
+        (tmp_path / "a.json").write_text(json.dumps(other))
+        read(tmp_path / "a.json", unusable := Unusable())
+        assert not unusable.plain()["first"]

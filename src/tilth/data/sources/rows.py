@@ -139,6 +139,7 @@ def shaped(tally: Tally, shape: Shape, row: Mapping[str, Any], locator: str, *no
         return tally.bad(locator, made, row)
     if made.text.strip():
         tally.good()
+        tally.holds_more(locator, row, made.text)
     else:
         tally.empty(row)
     return tally.intake.from_text(locator, made.text, *notes, *made.notes, meta=made.meta)

@@ -15,11 +15,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tilth.core.faults import cut
+from tilth.core.faults import cut, short
 from tilth.data.document import Outcome
 from tilth.data.sources.chatgpt import is_tree
 from tilth.data.sources.intake import Intake, Note
-from tilth.data.sources.keys import MESSAGES, TEXTS, rows_in, text_of
+from tilth.data.sources.keys import MESSAGES, TEXTS, rows_in, text_of, text_within, value_at
 from tilth.data.sources.losses import JUDGED_FROM, UnfitFileError, too_many
 from tilth.data.sources.shapes import conversation_in
 
@@ -52,6 +52,7 @@ class Tally:
         self._odd: Counter[str] = Counter()  # rows that were taken, by the rule of what was said of them
         self._advised = ""
         self._without: Mapping[str, Any] = {}  # the first row that lacks a key
+        self._more: tuple[str, Note] | None = None  # of a file that is one object with a text, and rows beside it
         self._empty = 0
         self._first_empty: Mapping[str, Any] = {}
 
@@ -103,6 +104,15 @@ class Tally:
         self.good()
         return self.intake.drop(locator, note)
 
+    def holds_more(self, locator: str, row: Mapping[str, Any], text: str) -> None:
+        """Notes of a JSON file by itself, of whose first row this is the text, where longer rows in it are not read."""
+        item, config = self.intake.item, self.intake.config
+        alone = self._rows == 1 and item.kind == "json" and not config.records and not self.intake.among_many
+        place = rows_in(row) if alone else None
+        if place and text_within(value_at(row, place)) > len(text):
+            said = f"{locator}: its rows at {short(place)} are not read; `records: {cut(place)}` reads them"
+            self._more = (locator, Note("rows_inside", "", said))
+
     def too_many_with(self, more: int) -> bool:
         """Whether with so many more that cannot be used the bad rows are too many."""
         return too_many(self._bad_rows + more, self._rows + more, self.intake.config.max_bad_rows)
@@ -127,6 +137,8 @@ class Tally:
 
     def tell(self) -> None:
         """At the file's end: puts its bad and odd rows, if any, to those that are told when the source was read."""
+        if self._more and self._rows == 1:
+            self.odd(*self._more)
         said = [self._said(self._counted)] if self._bad_rows else []
         said += [self._complaint(rule, count) for rule, count in self._odd.items()]
         said += [inside] if (inside := self._inside()) else []
