@@ -166,6 +166,8 @@ def test_lists_that_are_no_one_text_are_not_glued(tmp_path: Path, value: list[An
     with pytest.raises(DataError, match=said) as caught:
         read(path, field="a")
     assert remedy in caught.value.remedy
+    if "messages" in remedy:
+        assert len(texts(read(path, map={"messages": "a"}))) == 3
     for shape in ({"template": "{q} {a}"}, {"map": {"prompt": "q", "completion": "a"}}):
         with pytest.raises(DataError, match=said):
             read(path, **shape)

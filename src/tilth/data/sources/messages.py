@@ -34,7 +34,7 @@ _ROLES = {
     "function": "tool",
     "observation": "tool",
 }
-_NAMES = (("role", "content"), ("from", "value"), ("sender", "text"))
+_NAMES = (("role", "content"), ("from", "value"), ("sender", "text"), ("role", "text"))
 _SAID = ("reasoning_content", "thinking", "reasoning", "tool_calls")
 _BESIDE = (*_SAID, "name", "tool_call_id")
 _DEEPEST = 64
