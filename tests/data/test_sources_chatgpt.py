@@ -82,13 +82,16 @@ def test_thoughts_of_a_reasoning_model_are_no_part_of_it(tmp_path: Path) -> None
 IMAGE = {"content_type": "image_asset_pointer", "asset_pointer": "file-service://x"}
 CODE = {**said("assistant"), "content": {"content_type": "code", "language": "python", "text": "1 + 1"}}
 
+THOUGHT = {**said("assistant"), "content": {"content_type": "thoughts", "thoughts": [{"summary": "Hm"}]}}
+
 
 @pytest.mark.parametrize(
     ("row", "rule", "detail"),
     [
-        (exported(said("user", IMAGE, "What?", kind="multimodal_text")), "not_text", "message 1 holds image_asset"),
-        (exported(said("user", "1 + 1?"), CODE), "not_text", "message 2 holds code, not a text"),
-        (exported(said("assistant", "it", recipient="bio")), "not_text", "message 1 is a call of 'bio'"),
+        (exported(said("user", IMAGE, "What?", kind="multimodal_text")), "beyond_text", "message 1 holds image_asset"),
+        (exported(said("user", "1 + 1?"), CODE), "beyond_text", "message 2 holds code, which is no text"),
+        (exported(said("assistant", "it", recipient="bio")), "beyond_text", "message 1 is a call of 'bio'"),
+        (exported(said("user", "Why?"), THOUGHT, said("assistant", "")), "beyond_text", "it ends in thoughts"),
         (exported(said("critic", "No.")), "unknown_role", "message 1 is by 'critic'"),
         (exported({"author": {"role": "user"}}), "not_text", "message 1 holds NoneType"),
         (exported(said("user", "Why?"), current="gone"), "not_messages", "no way leads from its first message to"),
@@ -108,6 +111,35 @@ def test_what_is_no_conversation_of_texts_is_a_bad_row(
     assert spoken(good) == [("user", "Why?"), ("assistant", "So.")] and bad.document is None
     assert [verdict.rule for verdict in bad.verdicts] == [rule]
     assert "conversations.json#row=2: " in bad.verdicts[0].detail and detail in bad.verdicts[0].detail
+
+
+def test_images_are_no_sign_of_a_wrong_recipe(tmp_path: Path) -> None:
+    good, image = exported(said("user", "Why?"), said("assistant", "So.")), exported(said("user", IMAGE))
+    found = read(tmp_path, [*[good] * 116, *[image] * 24], map=MAP)
+    assert sum(one.document is not None for one in found) == 116
+    part = {"type": "image_url", "image_url": {"url": "x"}}
+    parts = [{"role": "user", "content": [{"type": "text", "text": "What?"}, part]}]
+    text = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}]
+    found = read(tmp_path, [{"m": text}] * 9 + [{"m": parts}] * 9, "a.jsonl", map={"messages": "m"})
+    assert [verdict.rule for one in found for verdict in one.verdicts] == ["beyond_text"] * 9
+    assert "message 1 holds 'image_url'" in found[-1].verdicts[0].detail
+    with pytest.raises(DataError, match="message 1 holds list"):
+        read(tmp_path, [{"m": [{"role": "user", "content": [1]}]}] * 9, "a.jsonl", map={"messages": "m"})
+
+
+def test_the_last_node_is_looked_for_beside_the_tree(tmp_path: Path) -> None:
+    row = {"conversation": exported(said("user", "Why?"), said("assistant", "So."))}
+    (found,) = read(tmp_path, [row], map={"messages": "conversation.mapping"})
+    assert spoken(found) == [("user", "Why?"), ("assistant", "So.")]
+
+
+def test_the_export_of_claude(tmp_path: Path) -> None:
+    says = [{"sender": "human", "text": "Why?", "content": []}, {"sender": "assistant", "text": "So.", "files": []}]
+    (found,) = read(tmp_path, [{"name": "t", "chat_messages": says}], map={"messages": "chat_messages"})
+    assert spoken(found) == [("user", "Why?"), ("assistant", "So.")]
+    with pytest.raises(DataError) as caught:
+        read(tmp_path, [{"name": "t", "chat_messages": says}] * 3)
+    assert "map: {messages: chat_messages}" in caught.value.remedy
 
 
 def test_titles_are_not_offered_as_texts(tmp_path: Path) -> None:

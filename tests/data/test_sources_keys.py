@@ -74,6 +74,14 @@ def test_texts_of_telegram_and_notebooks_are_joined(tmp_path: Path) -> None:
     assert rules(found) == ["not_text"] * 5
 
 
+def test_the_messages_of_all_chats_of_telegram(tmp_path: Path) -> None:
+    chats = [{"id": 1, "messages": TELEGRAM}, 7, {"id": 2}, [], {"id": 3, "messages": TELEGRAM[:1]}]
+    (tmp_path / "t.json").write_text(json.dumps({"about": "x", "chats": {"list": chats}}))
+    found = read(tmp_path / "t.json", records="chats.list.messages")
+    assert texts(found) == ["plain hello", "see https://a.b ok", "plain hello"] and rules(found) == ["empty"]
+    assert [o.document.locator for o in found if o.document] == [f"t.json#row={n}" for n in (1, 2, 4)]
+
+
 @pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
 def test_a_key_with_its_dot_goes_before_one_within_another(tmp_path: Path, suffix: str) -> None:
     rows = [{"a.b": "with its dot", "a": {"b": "within", "c": {"d": "deep"}, "e.f": "both"}, "n": 1}]
@@ -89,23 +97,28 @@ def test_a_key_with_its_dot_goes_before_one_within_another(tmp_path: Path, suffi
 
 def test_columns_of_parquet_within_others_and_of_lists(tmp_path: Path) -> None:
     people = [{"name": "bob"}, None, {"name": None}, {"name": "al"}]
-    says = [["p", "q"], ["r"], [], None]
+    says = [["p\n", "q"], ["r"], [], None]
     parts = [[{"type": "text", "text": "x"}, {"type": "link", "text": "y"}], [], None, [{"type": "i", "text": None}]]
     pq.write_table(pa.table({"who": people, "says": says, "parts": parts}), tmp_path / "a.parquet")
     found = read(tmp_path / "a.parquet", field="who.name")
     assert texts(found) == ["bob", "al"] and rules(found) == ["empty"] * 2
     found = read(tmp_path / "a.parquet", field="says")
-    assert texts(found) == ["pq", "r"] and rules(found) == ["empty"] * 2
+    assert texts(found) == ["p\nq", "r"] and rules(found) == ["empty"] * 2
     found = read(tmp_path / "a.parquet", field="parts")
     assert texts(found) == ["xy"] and rules(found) == ["empty", "empty", "not_text"]
-    assert texts(read(tmp_path / "a.parquet", template="{who.name}: {says}")) == ["bob: pq", ": r", ": ", "al: "]
+    assert texts(read(tmp_path / "a.parquet", template="{who.name}: {says}")) == ["bob: p\nq", ": r", "al: "]
 
 
 def test_text_within_a_column_that_is_not_utf8_is_no_empty_one(tmp_path: Path) -> None:
     bad = pa.StructArray.from_arrays([pa.array([b"ok", b"\xff"]).view(pa.string())], ["name"])
     pq.write_table(pa.table({"who": bad}), tmp_path / "a.parquet")
     found = read(tmp_path / "a.parquet", field="who.name", max_bad_rows=1)
-    assert texts(found) == ["ok"] and len(found) == 2 and found[1].verdicts[-1].rule == "no_field"
+    assert texts(found) == ["ok"] and len(found) == 2 and found[1].verdicts[-1].rule == "not_text"
+    assert found[1].verdicts[-1].detail == "a.parquet#row=2: 'who' holds bytes that are not UTF-8"
+    whole = pa.StructArray.from_arrays([pa.array(["ok", "fine"]), *bad.flatten()], ["name", "z"])
+    pq.write_table(pa.table({"who": whole}), tmp_path / "b.parquet")
+    assert texts(read(tmp_path / "b.parquet", field="who.name")) == ["ok", "fine"]
+    assert texts(read(tmp_path / "b.parquet", template="{who.name}: {who.z}", max_bad_rows=1)) == ["ok: ok"]
 
 
 def test_a_missing_inner_key_is_told_with_those_there_are(tmp_path: Path) -> None:
@@ -121,6 +134,7 @@ def test_a_missing_inner_key_is_told_with_those_there_are(tmp_path: Path) -> Non
     [
         ({"articles": [{"body": "a"}], "count": 1}, "articles"),
         ({"data": {"n": 1, "items": [{"a": 1}]}, "tags": ["x"]}, "data.items"),
+        ({"features": [{"name": n} for n in "abc"], "rows": [{"row": {"body": "a long text"}}]}, "rows"),
         ({"people": [{"id": 1}], "messages": [{"t": 1}, {"t": 2}]}, "messages"),
         ({"name": "package", "version": 1, "tags": ["x"], "none": []}, ""),
     ],
@@ -132,3 +146,63 @@ def test_where_the_rows_of_one_object_stand_is_said(tmp_path: Path, whole: dict[
     told = unusable.plain()
     assert (f"write `records: {place}`" in told["remedy"]) == bool(place) == ("`records:" in told["first"][0])
     assert "max_bad_rows" not in told["remedy"]
+
+
+@pytest.mark.parametrize(
+    ("value", "said", "remedy"),
+    [
+        (["Broncos", "Broncos"], "'a' holds several texts, not one", "of alternatives the first"),
+        (["First paragraph.", "Second.\n"], "'a' holds several texts, not one", "of alternatives the first"),
+        (
+            [{"role": "user", "text": "Q?"}, {"role": "assistant", "text": "A."}],
+            "'a' holds messages",
+            "map: {messages: a}",
+        ),
+        ([{"role": "user", "content": "Q?"}], "'a' holds messages", "map: {messages: a}"),
+    ],
+)
+def test_lists_that_are_no_one_text_are_not_glued(tmp_path: Path, value: list[Any], said: str, remedy: str) -> None:
+    path = lines(tmp_path / "a.jsonl", [{"q": "?", "a": value}] * 3)
+    with pytest.raises(DataError, match=said) as caught:
+        read(path, field="a")
+    assert remedy in caught.value.remedy
+    if "messages" in remedy:
+        assert len(texts(read(path, map={"messages": "a"}))) == 3
+    for shape in ({"template": "{q} {a}"}, {"map": {"prompt": "q", "completion": "a"}}):
+        with pytest.raises(DataError, match=said):
+            read(path, **shape)
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+@pytest.mark.parametrize(
+    ("row", "place"),
+    [
+        ({"log.body": {"text": "of a log"}}, "log.body.text"),
+        ({"a.b": {"c.d": {"e": "deep within"}}, "n": 1}, "a.b.c.d.e"),
+        ({"id": "a1", "data": {"body": "much longer"}}, "data.body"),
+    ],
+)
+def test_the_field_that_a_remedy_names_can_be_read(
+    tmp_path: Path, suffix: str, row: dict[str, Any], place: str
+) -> None:
+    path = tmp_path / f"a.{suffix}"
+    pq.write_table(pa.Table.from_pylist([row]), path) if suffix == "parquet" else lines(path, [row])
+    assert len(texts(read(path, field=place))) == 1
+    if suffix == "jsonl" and not place.startswith("a.b"):
+        with pytest.raises(DataError) as caught:
+            read(path)
+        assert f"write `field: {place}`" in caught.value.remedy
+
+
+def test_rows_beside_the_text_of_one_object_are_told(tmp_path: Path) -> None:
+    whole = {"text": "a title", "rows": [{"text": "the first row"}, {"text": "the second row"}]}
+    (tmp_path / "a.json").write_text(json.dumps(whole))
+    unusable = Unusable()
+    assert texts(read(tmp_path / "a.json", unusable)) == ["a title"]
+    (told,) = unusable.plain()["first"]
+    assert "its rows at 'rows' are not read; `records: rows` reads them" in told
+    assert len(texts(read(tmp_path / "a.json", records="rows"))) == 2
+    for other in ([whole, whole], {**whole, "text": "a text longer than its rows " * 9}):
+        (tmp_path / "a.json").write_text(json.dumps(other))
+        read(tmp_path / "a.json", unusable := Unusable())
+        assert not unusable.plain()["first"]

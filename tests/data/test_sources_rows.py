@@ -208,6 +208,11 @@ def test_a_first_line_says_what_separates_the_cells_as_excel_reads_it(tmp_path: 
     assert texts(read(tmp_path, raw, "a.csv")) == {"a.csv:3": row or "plain"}
 
 
+@pytest.mark.parametrize("line", ['"sep=;"', "sep=;;;", '"sep=;";;', "\n\r\nsep=;"])
+def test_the_line_may_be_quoted_filled_up_or_below_blank_ones(tmp_path: Path, line: str) -> None:
+    assert list(texts(read(tmp_path, f"{line}\nid;text;n\n1;a, b;2\n", "a.csv")).values()) == ["a, b"]
+
+
 def test_the_recipe_goes_before_the_line_and_a_column_of_such_a_name_is_none(tmp_path: Path) -> None:
     assert texts(read(tmp_path, "SEP=;\nid|text\n1|a;b\n", "a.csv", separator="|")) == {"a.csv:3": "a;b"}
     assert texts(read(tmp_path, "sep=x,text\n1,a\n", "b.csv")) == {"b.csv:2": "a"}

@@ -125,7 +125,7 @@ def test_messages_that_are_none_are_counted(tmp_path: Path) -> None:
     write(tmp_path / "a.jsonl", [{"m": [good]}, *({"m": value} for value in bad), {"other": 1}])
     outcomes = read(tmp_path / "a.jsonl", map={"messages": "m"})
     assert [o.document.text for o in outcomes if o.document] == ["user: in parts"]
-    expected = ["not_messages"] * 4 + ["unknown_role"] + ["not_messages"] * 2 + ["empty"] * 2 + ["no_field"]
+    expected = ["not_messages"] * 4 + ["unknown_role", "not_messages", "beyond_text"] + ["empty"] * 2 + ["no_field"]
     assert rules(outcomes) == expected
     assert "message 1 is by 'wizard'" in outcomes[5].verdicts[0].detail
 

@@ -4,9 +4,9 @@
     read_tree(tree, last, place)   the messages from the first to `last`, or the Note that says why they are none
 
 What was shown last is the conversation; the other branches are not read. Messages without a text (the root, an empty
-system prompt), hidden ones (what the user's settings say) and the thoughts of a reasoning model are no part of it. One
-with something else than text (an image, a call of a tool) makes the row unusable: left out, the answer to it would be
-one to nothing.
+system prompt), hidden ones (what the user's settings say) and the thoughts of a reasoning model are no part of it. A
+conversation with something else than text (an image, a call of a tool), or that ends in thoughts, is left out: without
+these the answer would be one to nothing, or none.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tilth.core.faults import short
-from tilth.data.sources.messages import read_message
+from tilth.data.sources.messages import beyond_text, read_message
 from tilth.data.sources.notes import Note
 
 _THOUGHTS = ("thoughts", "reasoning_recap")
@@ -33,10 +33,11 @@ def read_tree(tree: Mapping[str, Any], last: Any, place: str) -> list[dict[str, 
     path = _path(tree, last)
     if path is None:
         return Note("not_messages", "", f"{place}: no way leads from its first message to current_node {short(last)}")
-    messages = []
+    messages, thinks = [], False
     for number, raw in enumerate(path, 1):
         where = f"{place}: message {number}"
         text = _text(raw, where)
+        thinks = _is_thought(raw) or (thinks and not text)
         if not text:
             continue
         author = raw.get("author")
@@ -45,7 +46,7 @@ def read_tree(tree: Mapping[str, Any], last: Any, place: str) -> list[dict[str, 
         if isinstance(message, Note):
             return message
         messages.append(message)
-    return messages
+    return beyond_text("thoughts", f"{place}: it ends in thoughts") if thinks else messages
 
 
 def _path(tree: Mapping[str, Any], last: Any) -> list[dict[str, Any]] | None:
@@ -67,18 +68,24 @@ def _text(message: Mapping[str, Any], where: str) -> str | Note:
     beside = message.get("metadata")
     if isinstance(beside, dict) and beside.get("is_visually_hidden_from_conversation"):
         return ""
-    content = message.get("content")
-    if isinstance(content, dict) and content.get("content_type") in _THOUGHTS:
+    if _is_thought(message):
         return ""
-    parts = _parts(content)
+    parts = _parts(message.get("content"))
     if odd := [part for part in parts if not isinstance(part, str)]:
         kind = type(odd[0]).__name__
-        kind = str(odd[0].get("content_type", kind))[:40] if isinstance(odd[0], dict) else kind
+        if isinstance(odd[0], dict) and "content_type" in odd[0]:
+            kind = str(odd[0]["content_type"])[:40]
+            return beyond_text(kind, f"{where} holds {kind}")
         return Note("not_text", kind, f"{where} holds {kind}, not a text")
     text, to = "\n".join(parts), message.get("recipient") or "all"
     if text.strip() and to != "all":
-        return Note("not_text", str(to)[:40], f"{where} is a call of {short(to)}, not a text")
+        return beyond_text(str(to), f"{where} is a call of {short(to)}")
     return text if text.strip() else ""
+
+
+def _is_thought(message: Mapping[str, Any]) -> bool:
+    content = message.get("content")
+    return isinstance(content, dict) and content.get("content_type") in _THOUGHTS
 
 
 def _parts(content: Any) -> list[Any]:

@@ -63,8 +63,8 @@ class SourceConfig(Config):
     ] = "auto"
     """How to read the files (in an archive: those in it); `auto` goes by their suffix."""
     field: str = "text"
-    """The key (JSON) or column (CSV, Parquet) that holds the text; `author.name` is one within another. A list of
-    texts, or of objects with their `text`, is joined.
+    """The key (JSON) or column (CSV, Parquet) that holds the text; `author.name` is one within another. A list
+    with objects that have a `text`, or of lines with their ends, is joined.
     """
     template: str | None = None
     """The text of a row from several columns, such as `"{title}\\n\\n{body}"` or `"{author.name}: {content}"`; instead
@@ -79,7 +79,9 @@ class SourceConfig(Config):
     a first line such as `sep=;` says, else a comma, and a tab in `.tsv`.
     """
     records: str | None = None
-    """Where the rows stand in a JSON file that is one object, such as `data.items`."""
+    """Where the rows stand in a JSON file that is one object, such as `data.items`; of a list on the way
+    (`chats.list.messages`), in each of its items.
+    """
     extract: ExtractConfig = ExtractConfig()
     """How HTML and PDF become text."""
     document: Literal["file", "paragraph", "line"] = "file"

@@ -4,7 +4,7 @@
 
         [row, row, …]                          its items
         row row …                              values one after another (one object, or one on each line)
-        {"data": {"items": [row, …]}}          with the path ("data", "items")
+        {"data": {"items": [row, …]}}          with the path ("data", "items"), through lists on the way too
 
 This finds borders only; each row is then parsed by Python's `json`, which says what is wrong inside of it. Where the
 borders themselves are wrong (a comma that is missing, an end that never comes) nothing after can be trusted:
@@ -57,7 +57,7 @@ def rows(pieces: Iterable[bytes], path: tuple[str, ...] = ()) -> Iterator[bytes 
 def _rows_of(tokens: _Tokens, first: bytes, path: tuple[str, ...]) -> Iterator[bytes | int]:
     if not path:
         if first == b"[":
-            yield from _items(tokens)
+            yield from _items(tokens, path)
         else:
             yield tokens.value(first)
     elif first == b"{":
@@ -66,14 +66,20 @@ def _rows_of(tokens: _Tokens, first: bytes, path: tuple[str, ...]) -> Iterator[b
                 yield from _rows_of(tokens, value, path[1:])
             else:
                 tokens.value(value, keep=False)
+    elif first == b"[":
+        yield from _items(tokens, path)
     else:
         tokens.value(first, keep=False)
 
 
-def _items(tokens: _Tokens) -> Iterator[bytes | int]:
+def _items(tokens: _Tokens, path: tuple[str, ...]) -> Iterator[bytes | int]:
+    """The items of a list; with a path the rows that stand there in each."""
     token = tokens.next()
     while token != b"]":
-        yield tokens.value(token)
+        if path:
+            yield from _rows_of(tokens, token, path)
+        else:
+            yield tokens.value(token)
         token = tokens.expect(b",", b"]")
         if token == b",":
             token = tokens.next()

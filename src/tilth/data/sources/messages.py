@@ -1,6 +1,7 @@
 """Messages of a row: those of OpenAI and ShareGPT by one set of names, with all that a chat template may ask for.
 
     read_message(item, place)     {role, content, …}, or the Note that says why it is none
+    beyond_text(kind, said)       the Note on a conversation that is more than text
     rendered(messages)            a conversation as people read it, and as the stages of cleaning see it
     said(message)                 what of a message that shows: (key, text), in order
     as_list(value)                a list, or the JSON text of one
@@ -19,7 +20,7 @@ from typing import Any
 from tilth.core.faults import short
 from tilth.data.sources.notes import Note, without_surrogates
 
-# OpenAI's names, and those of ShareGPT. Others are refused: a chat template would not know them.
+# OpenAI's names, those of ShareGPT and of Claude's export. Others are refused: a chat template would not know them.
 _ROLES = {
     "system": "system",
     "developer": "system",
@@ -33,10 +34,12 @@ _ROLES = {
     "function": "tool",
     "observation": "tool",
 }
-_NAMES = (("role", "content"), ("from", "value"))
+_NAMES = (("role", "content"), ("from", "value"), ("sender", "text"), ("role", "text"))
 _SAID = ("reasoning_content", "thinking", "reasoning", "tool_calls")
 _BESIDE = (*_SAID, "name", "tool_call_id")
 _DEEPEST = 64
+BEYOND_TEXT = "beyond_text"
+"""The rule of rows that are left out, and are no bad ones."""
 
 
 def read_message(item: Any, place: str) -> dict[str, Any] | Note:
@@ -54,6 +57,8 @@ def read_message(item: Any, place: str) -> dict[str, Any] | Note:
         return Note("unknown_role", str(item[names[0]])[:40], f"{place} is by {str(item[names[0]])[:40]!r}")
     value = item.get(names[1])
     content = "" if value is None and silent else _content(value)
+    if content is None and (other := _other_part(value)):
+        return beyond_text(other, f"{place} holds {other}")
     if content is None:
         kind = type(value).__name__
         return Note("not_messages", kind, f"{place} holds {kind}, not a text")
@@ -69,6 +74,18 @@ def _content(value: Any) -> str | None:
         texts = [part for part in parts if isinstance(part, str)]
         return "".join(texts) if texts and len(texts) == len(parts) else None
     return value if isinstance(value, str) else None
+
+
+def _other_part(value: Any) -> str:
+    """The type of the first part that is no text in OpenAI's list of parts (`image_url`); "" where it is none."""
+    types = [part.get("type") if isinstance(part, dict) else None for part in value] if isinstance(value, list) else []
+    texts = all(isinstance(each, str) for each in types)
+    return next((short(each) for each in types if each != "text"), "") if texts else ""
+
+
+def beyond_text(kind: str, said: str) -> Note:
+    """The note on a conversation with an image or a call of a tool in it: no fault of the row, nor of the recipe."""
+    return Note(BEYOND_TEXT, kind[:40], f"{said}, which is no text; the conversation is left out")
 
 
 def rendered(messages: Sequence[Mapping[str, Any]]) -> str:

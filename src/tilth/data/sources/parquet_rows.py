@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, BinaryIO
 
 import pyarrow as pa
@@ -43,8 +43,9 @@ RowsOf = Callable[[BinaryIO, list[str]], Iterator[dict[str, Any] | pa.Array]]
 
 def read_parquet(intake: Intake, file: BinaryIO) -> Iterator[Outcome | Rows]:
     """The outcomes of a Parquet file, row by row; where nothing is to be said of rows, many documents at once."""
-    plain = shape_of(intake.config).text is not None and intake.takes_rows
-    yield from read_columns(intake, file, _schema, functools.partial(_rows, plain=plain))
+    shape = shape_of(intake.config)
+    plain, places = shape.text is not None and intake.takes_rows, (*shape.columns, *shape.optional)
+    yield from read_columns(intake, file, _schema, functools.partial(_rows, places=places, plain=plain))
 
 
 def read_columns(intake: Intake, file: BinaryIO, schema_of: SchemaOf, rows_of: RowsOf) -> Iterator[Outcome | Rows]:
@@ -111,28 +112,39 @@ def _columns(intake: Intake, shape: Shape, schema: pa.Schema) -> list[str]:
 
 def _column_of(name: str, schema: pa.Schema) -> str | None:
     """The column in which a name of the recipe stands: the one that is called so, or a struct that holds it."""
-    head, dot, rest = name.partition(".")
-    if name in schema.names or not dot or schema.names.count(head) != 1:
-        return name if name in schema.names else None
-    return head if _holds(schema.field(head).type, rest) else None
+    if name in schema.names:
+        return name
+    once = (head for head in _heads(name) if schema.names.count(head) == 1)
+    return next((head for head in once if _holds(schema.field(head).type, name[len(head) + 1 :])), None)
+
+
+def _heads(name: str) -> Iterator[str]:
+    """What may be the first of the keys in a name, the longest first: `a.b` and `a` of `a.b.c`."""
+    while "." in name:
+        name = name.rpartition(".")[0]
+        yield name
 
 
 def _holds(kind: pa.DataType, name: str) -> bool:
     if not pa.types.is_struct(kind):
         return False
-    head, dot, rest = name.partition(".")
     if kind.get_field_index(name) >= 0:
         return True
-    return bool(dot) and kind.get_field_index(head) >= 0 and _holds(kind.field(head).type, rest)
+    inner = (head for head in _heads(name) if kind.get_field_index(head) >= 0)
+    return any(_holds(kind.field(head).type, name[len(head) + 1 :]) for head in inner)
 
 
-def _rows(file: BinaryIO, columns: list[str], *, plain: bool) -> Iterator[dict[str, Any] | pa.Array]:
+def _rows(
+    file: BinaryIO, columns: list[str], *, places: Sequence[str], plain: bool
+) -> Iterator[dict[str, Any] | pa.Array]:
     """Rows as Python has them, of the columns that are asked for.
 
     Args:
+        places: what of them is: a column, or one within it, beside which what it holds else is not read.
         plain: give the texts of a batch of which nothing is to be said as they are.
     """
     file.seek(0)
+    columns = _narrowed(columns, places)
     with pq.ParquetFile(file) as parquet:
         groups = (parquet.metadata.row_group(n) for n in range(parquet.num_row_groups))
         sizes = [_batch_rows(file, group, n, columns) for n, group in enumerate(groups)]
@@ -148,6 +160,12 @@ def _rows(file: BinaryIO, columns: list[str], *, plain: bool) -> Iterator[dict[s
             progress.advance(sum(column.total_compressed_size for column in columns_read))
 
 
+def _narrowed(columns: Sequence[str], places: Sequence[str]) -> list[str]:
+    """Columns, and in place of those that are not asked for themselves the places within them that are."""
+    within = {name: [place for place in places if place.startswith(f"{name}.")] for name in columns}
+    return [place for name in columns for place in ([name] if name in places else within[name])]
+
+
 def _batch_rows(file: BinaryIO, group: Any, number: int, columns: list[str]) -> int:
     """How many rows of a row group are read at a time.
 
@@ -155,7 +173,7 @@ def _batch_rows(file: BinaryIO, group: Any, number: int, columns: list[str]) -> 
     is as long as the whole dictionary can be.
     """
     parts = [group.column(index) for index in range(group.num_columns)]
-    parts = [part for part in parts if part.path_in_schema.split(".")[0] in columns]
+    parts = [part for part in parts if f"{part.path_in_schema}.".startswith(tuple(f"{name}." for name in columns))]
     size = sum(part.total_uncompressed_size for part in parts)
     if size > _LARGEST_ROW_GROUP:
         raise _Refused("too_large", f"row group {number + 1} takes {size} bytes, more than {_LARGEST_ROW_GROUP}")
@@ -232,6 +250,8 @@ def _row(tally: Tally, shape: Shape, row: dict[str, Any], locator: str) -> Outco
         length = value if isinstance(value, _TooLong) else len(value) if isinstance(value, (str, bytes)) else 0
         if length > streams.LONGEST_LINE:
             return tally.bad(locator, too_long(locator, length))
+        if isinstance(value, _Undecodable):
+            return tally.bad(locator, Note("not_text", "bytes", f"{locator}: {name!r} holds bytes that are not UTF-8"))
         if isinstance(value, bytes):
             row[name], faults = tally.intake.decode(value, f"{locator}, {name!r}")
             notes += faults

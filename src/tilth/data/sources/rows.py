@@ -26,12 +26,14 @@ from tilth.data.sources.csv_records import Heights, Record, records, with_line_f
 from tilth.data.sources.inputs import split_suffixes
 from tilth.data.sources.intake import Intake, Note
 from tilth.data.sources.losses import UnfitFileError
+from tilth.data.sources.messages import BEYOND_TEXT
 from tilth.data.sources.plain_json import plain_texts
 from tilth.data.sources.shapes import Shape, conversation_in, shape_of
 from tilth.data.sources.tally import Tally, like
 
 _SEPARATORS = ";\t|,"  # that exports write
-_SEPARATOR_LINE = re.compile(rb"sep=([\x20-\x7e\t])\r?", re.IGNORECASE)
+_SEPARATOR_LINE = re.compile(rb'"?sep=([\x20-\x7e\t])"?\1*\r?', re.IGNORECASE)  # quoted and filled up by some
+_BLANK_LINES = 100  # before the line that names the separator
 _FEW_LINES = 8  # are not worth the call of a parser
 
 
@@ -131,9 +133,15 @@ def _json_row(tally: Tally, shape: Shape, raw: bytes, locator: str, *before: Not
 def shaped(tally: Tally, shape: Shape, row: Mapping[str, Any], locator: str, *notes: Note) -> Outcome:
     """The outcome of one row with its columns."""
     made = shape.make(row, locator)
+    if isinstance(made, Note) and made.rule == BEYOND_TEXT:
+        return tally.left_out(locator, made)
     if isinstance(made, Note):
         return tally.bad(locator, made, row)
-    tally.good()
+    if made.text.strip():
+        tally.good()
+        tally.holds_more(locator, row, made.text)
+    else:
+        tally.empty(row)
     return tally.intake.from_text(locator, made.text, *notes, *made.notes, meta=made.meta)
 
 
@@ -165,8 +173,12 @@ def read_csv(intake: Intake, pieces: Iterable[bytes]) -> Iterator[Outcome]:
             continue
         odd = [tally.odd(locator, _many_lines(locator, record))] if heights.is_odd(record) else []
         if only is not None or not record.cells:
-            tally.good()
-            yield intake.from_bytes(locator, record.cells[only or 0] if record.cells else b"", *odd)
+            cell = record.cells[only or 0] if record.cells else b""
+            if cell.strip() or not record.cells:
+                tally.good()
+            else:
+                tally.empty()
+            yield intake.from_bytes(locator, cell, *odd)
         else:
             wanted = {*shape.columns, *shape.optional}
             cells = zip(columns, record.cells, strict=True)
@@ -184,10 +196,15 @@ def _separated(
     """What stands between cells: what the recipe says, the first line (`sep=;`, which Excel reads and tools write for
     it, and which is no record), or the suffix; and the lines that are left.
     """
-    first = next(lines, None)
+    before = []  # blank lines, and the first that is none
+    for line in itertools.islice(lines, _BLANK_LINES):
+        before.append(line)
+        if isinstance(line[1], int) or line[1].strip():
+            break
+    first = before[-1] if before else None
     said = _SEPARATOR_LINE.fullmatch(first[1]) if first is not None and isinstance(first[1], bytes) else None
     by_file = said[1].decode() if said is not None and said[1].decode() in SEPARATORS else ""
-    rest = lines if by_file or first is None else itertools.chain([first], lines)
+    rest = lines if by_file else itertools.chain(before, lines)
     by_suffix = "\t" if split_suffixes(intake.item.path.name)[0] == ".tsv" else ","
     return rest, intake.config.separator or by_file or by_suffix
 

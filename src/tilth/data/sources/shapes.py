@@ -26,7 +26,7 @@ from pydantic import model_validator
 from tilth.core.config import Config
 from tilth.core.faults import short
 from tilth.data.sources.chatgpt import is_tree, read_tree
-from tilth.data.sources.keys import MISSING, text_of, value_at
+from tilth.data.sources.keys import MISSING, TEXTS, text_of, unfit, value_at
 from tilth.data.sources.messages import as_list, is_plain, plain, read_message, rendered
 from tilth.data.sources.notes import Note, without_surrogates
 
@@ -42,8 +42,8 @@ class RowMap(Config):
     completion: str | None = None
     """The column, or a template over columns, with the answer."""
     messages: str | None = None
-    """The column with a list of messages, as `{role, content}` (OpenAI) or `{from, value}` (ShareGPT), or such a list
-    as JSON text; or with ChatGPT's export of conversations (`mapping`).
+    """The column with a list of messages, as `{role, content}` (OpenAI), `{from, value}` (ShareGPT) or `{sender, text}`
+    (Claude's export), or such a list as JSON text; or with ChatGPT's export of conversations (`mapping`).
     """
     system: str | None = None
     """The column, or a template over columns, with what stands before the conversation; it may be missing or empty."""
@@ -96,7 +96,7 @@ def shape_of(config: SourceConfig) -> Shape:
 
 
 _CONVERSATIONS = (
-    *(f"messages: {name}" for name in ("messages", "conversations", "conversation")),
+    *(f"messages: {name}" for name in ("messages", "conversations", "conversation", "chat_messages")),
     "prompt: prompt, completion: completion",
     "prompt: instruction, completion: output",
     "prompt: instruction, completion: response",
@@ -241,7 +241,9 @@ class _Messages(_Conversation):
         if held is MISSING:
             return _missing(column, row, locator)
         if is_tree(held):
-            return read_tree(held, row.get("current_node"), locator)
+            beside = f"{column.rpartition('.')[0]}.current_node".removeprefix(".")
+            last = value_at(row, beside)
+            return read_tree(held, None if last is MISSING else last, locator)
         value = as_list(held)
         if value is None:
             kind = type(held).__name__
@@ -257,7 +259,8 @@ class _Messages(_Conversation):
 
 
 def _filled(template: str, row: Mapping[str, Any], locator: str) -> str | Note:
-    out = []
+    """A template with the values of a row; "" where none of them says anything."""
+    out, said = [], False
     for literal, name, _, _ in string.Formatter().parse(template):
         out.append(literal)
         if name is None:
@@ -270,7 +273,8 @@ def _filled(template: str, row: Mapping[str, Any], locator: str) -> str | Note:
         if text is None:
             return _not_text(name, value, locator)
         out.append(text)
-    return "".join(out)
+        said = said or bool(text.strip())
+    return "".join(out) if said else ""
 
 
 def _missing(name: str, row: Mapping[str, Any], locator: str) -> Note:
@@ -281,5 +285,5 @@ def _missing(name: str, row: Mapping[str, Any], locator: str) -> Note:
 
 
 def _not_text(name: str, value: Any, locator: str) -> Note:
-    kind = type(value).__name__
-    return Note("not_text", kind, f"{locator}: {name!r} holds {kind}, not a text")
+    kind = unfit(value)
+    return Note("not_text", kind, f"{locator}: {name!r} holds {kind}, not {'one' if kind == TEXTS else 'a text'}")

@@ -1,6 +1,7 @@
 """Rows of a file, good and bad, and what is said when the bad ones are too many.
 
-    Tally(intake).good()  .bad(locator, note)  .odd(locator, note)  .judge()  .tell()
+    Tally(intake).good()  .bad(locator, note)  .odd(locator, note)  .left_out(locator, note)  .empty(row)
+                 .judge()  .tell()
     like(name, names)                 what of a file a recipe may have meant
 
 Complaints are gathered by their rule: a wrong key makes the same one of every row. Where it is the key, the remedy
@@ -14,16 +15,18 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tilth.core.faults import cut
+from tilth.core.faults import cut, short
 from tilth.data.document import Outcome
 from tilth.data.sources.chatgpt import is_tree
 from tilth.data.sources.intake import Intake, Note
-from tilth.data.sources.keys import rows_in, text_of
+from tilth.data.sources.keys import MESSAGES, TEXTS, rows_in, text_of, text_within, value_at
 from tilth.data.sources.losses import JUDGED_FROM, UnfitFileError, too_many
 from tilth.data.sources.shapes import conversation_in
 
 _JUDGED_EVERY = 10_000
 _SHOWN = 8  # keys of a row
+_ALL_BUT = 0.01  # of the rows, and ten of them at least: so few with a text are a sign of a wrong key
+_EMPTY_FROM = 10
 
 
 def like(name: str, names: Sequence[str]) -> str | None:
@@ -49,6 +52,9 @@ class Tally:
         self._odd: Counter[str] = Counter()  # rows that were taken, by the rule of what was said of them
         self._advised = ""
         self._without: Mapping[str, Any] = {}  # the first row that lacks a key
+        self._more: tuple[str, Note] | None = None  # of a file that is one object with a text, and rows beside it
+        self._empty = 0
+        self._first_empty: Mapping[str, Any] = {}
 
     @property
     def rows(self) -> int:
@@ -80,11 +86,32 @@ class Tally:
         self._look()
         return self.intake.drop(locator, note)
 
+    def empty(self, row: Mapping[str, Any] | None = None) -> None:
+        """One more row whose text is null or white space, which is no fault where others have one."""
+        self._empty += 1
+        self._first_empty = self._first_empty or row or {}
+        self.good()
+
     def odd(self, locator: str, note: Note) -> Note:
         """Of a row that can be used, and should be looked at: the note on it."""
         self._odd[note.rule] += 1
         self._first.setdefault(note.rule, (locator, note))
         return note
+
+    def left_out(self, locator: str, note: Note) -> Outcome:
+        """One more row that is left out for what it is, which is no fault of it; its outcome."""
+        self.odd(locator, note)
+        self.good()
+        return self.intake.drop(locator, note)
+
+    def holds_more(self, locator: str, row: Mapping[str, Any], text: str) -> None:
+        """Notes of a JSON file by itself, of whose first row this is the text, where longer rows in it are not read."""
+        item, config = self.intake.item, self.intake.config
+        alone = self._rows == 1 and item.kind == "json" and not config.records and not self.intake.among_many
+        place = rows_in(row) if alone else None
+        if place and text_within(value_at(row, place)) > len(text):
+            said = f"{locator}: its rows at {short(place)} are not read; `records: {cut(place)}` reads them"
+            self._more = (locator, Note("rows_inside", "", said))
 
     def too_many_with(self, more: int) -> bool:
         """Whether with so many more that cannot be used the bad rows are too many."""
@@ -100,10 +127,18 @@ class Tally:
     def judge(self) -> None:
         """At the file's end: raises UnfitFileError when the bad rows are too many, and tells of fewer."""
         self._judge(self._counted)
+        config = self.intake.config
+        few = self._rows - self._empty < _ALL_BUT * self._rows
+        if self._rows >= _EMPTY_FROM and few and config.max_bad_rows < 1:
+            said = f"{self._empty} of {self._rows} rows have no text by `{config.wanted}`: null, or white space"
+            remedy = f"{self._offer(self._first_empty)}; `max_bad_rows: 1` goes on with the others"
+            raise UnfitFileError(f"{self.intake.item.path}: {said}", remedy, "empty")
         self.tell()
 
     def tell(self) -> None:
         """At the file's end: puts its bad and odd rows, if any, to those that are told when the source was read."""
+        if self._more and self._rows == 1:
+            self.odd(*self._more)
         said = [self._said(self._counted)] if self._bad_rows else []
         said += [self._complaint(rule, count) for rule, count in self._odd.items()]
         said += [inside] if (inside := self._inside()) else []
@@ -149,25 +184,44 @@ class Tally:
             return self._advised or "get the archive again, or take these files out of it"
         if self._rows == 1 and (alone := self._advised or self._inside()):
             return alone
-        if self._rules.most_common(1)[0][0] != "no_field" or not self._without:
+        rule = self._rules.most_common(1)[0][0]
+        if rule == "not_text" and (of_lists := self._of_lists(self._first[rule][1].value)):
+            return of_lists
+        if rule != "no_field" or not self._without:
             return f"check `format:` and `{config.wanted}`, mend the file"
-        shown = list(self._without)[:_SHOWN]
+        return self._offer(self._without)
+
+    def _offer(self, row: Mapping[str, Any]) -> str:
+        """What a recipe may have meant that does not find a text in this row."""
+        config = self.intake.config
+        if not row:
+            return f"check `{config.wanted}`"
+        shown = list(row)[:_SHOWN]
         have = f"the rows have {', '.join(map(cut, shown))}"
         if config.map is not None or config.template is not None:
             return f"{have}: check `{config.wanted}`"
-        if is_tree(self._without.get("mapping")):
+        if is_tree(row.get("mapping")):
             exported = "these are conversations that ChatGPT exported"
             return f"{exported}: write `map: {{messages: mapping}}` (with train.objective: sft)"
-        texts = _texts_in(self._without)
+        texts = _texts_in(row)
         longest = max(texts, key=lambda name: len(texts[name]), default=None)
         close = like(config.field, list(texts))
         meant = close or longest
         if meant is not None and meant not in shown:  # what is offered is seen to be there
             have += f" … {cut(meant)}"
-        if not close and (answers := conversation_in(self._without)):
+        if not close and (answers := conversation_in(row)):
             as_text = f", for one key as text `field: {cut(meant)}`" if meant else ""
             return f"{have}: for questions and answers (train.objective: sft) write `{answers}`{as_text}"
         return f"{have}: {f'write `field: {cut(meant)}`' if meant else 'none of it is a text'}"
+
+    def _of_lists(self, kind: str) -> str:
+        """What to do about lists where a text should stand."""
+        if kind == MESSAGES:
+            config = self.intake.config
+            name = "COLUMN" if config.map is not None or config.template is not None else cut(config.field)
+            return f"write `map: {{messages: {name}}}` (with train.objective: sft)"
+        several = "write one text into each row: of alternatives the first, of parts all with line ends between"
+        return several if kind == TEXTS else ""
 
     def _inside(self) -> str:
         """Of a JSON file that is one object without the key: where its rows seem to stand."""
@@ -177,9 +231,9 @@ class Tally:
 
 
 def _texts_in(row: Mapping[str, Any]) -> dict[str, str]:
-    """The texts of a row by their keys; where there are none, those in the objects that it holds."""
+    """The texts of a row, and those in the objects that it holds, by their keys."""
     texts = {name: text for name, value in row.items() if value is not None and (text := text_of(value))}
     inner = (
         (f"{name}.{key}", one) for name, value in row.items() if isinstance(value, dict) for key, one in value.items()
     )
-    return texts or {name: one for name, one in inner if isinstance(one, str)}
+    return {**{name: text for name, one in inner if one is not None and (text := text_of(one))}, **texts}
