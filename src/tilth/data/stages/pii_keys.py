@@ -168,9 +168,11 @@ def _made_up(value: str) -> bool:
     return "example" in value.lower() or len(set(value)) < 8
 
 
-# What RFC 3986 lets stand there unescaped, and ^, less what parts a URL from the text behind it: ' ( ) , ; and, in a
-# name, & and = too.
-_IN_URL = re.compile(r"://(([\w.~%!$*+-]{0,64}):([\w.~%!$&*+=:^-]{1,128}))@(?=[^\s@\"'`])", re.ASCII)
+# A name is of what RFC 3986 lets stand there unescaped, less what parts a URL from text behind it: ' ( ) , ; & =. In
+# a password stands more, as people write it; but digits with such a sign behind them are a port, and then comes text.
+_IN_URL = re.compile(
+    r"://((?a:([\w.~%!$*+-]{0,64}):(?!\d{1,5}[^\w.~%!$&*+=:^@-]))([^\s/@?#\"'`<>{}\[\]\\]{1,128}))@(?=[^\s@\"'`])"
+)
 _LONGEST_IN_URL = 200
 _SHOWN = re.compile(
     r"[$%*].*|(?:my|your|the)?[-_]?(?:user|db|api)?[-_]?(?:name|pass|passw(?:or)?d|passphrase|pwd?|secret|token|key|auth)"
