@@ -23,6 +23,7 @@ from tilth.data.stages.pii_view import View, look
 
 ALL = PiiOptions()
 KEY36 = "Ab3dEf6hIj9lMn2pQr5tUv8xYz1bCd4fGh7j"
+HEX64 = "9f8e7d6c5b4a39281706f5e4d3c2b1a0" * 2
 LETTERS34 = "QwhZrTkpLmNbVcXsdFgHjKaPyoUiEzReTq"
 
 
@@ -66,6 +67,11 @@ POSITIVES = {
         f"npm_{LETTERS34}Ab", f"xoxb-123456789012-{LETTERS34[:24]}", f"AIza{LETTERS34}A", f"whsec_{LETTERS34}",
         f"gsk_{KEY36}{KEY36[:16]}", f"gsk_{LETTERS34}{LETTERS34[:18]}", f"xai-{KEY36}{KEY36}{KEY36[:8]}",
         f"dckr_pat_{KEY36[:27]}", f"dckr_pat_{LETTERS34[:27]}",
+        f"dop_v1_{HEX64}", f"doo_v1_{HEX64}", f"shpat_{HEX64[:32]}", f"shpss_{HEX64[:32]}",
+        f"EAAC{KEY36}{KEY36}{KEY36}",
+        f"hvs.CAESI{KEY36}{KEY36}", f"hvs.{KEY36[:24]}", f"123456789:AA{KEY36[:33]}",
+        f"6123456789:AA{KEY36[:16]}-_{KEY36[:15]}",
+        f"MTIzNDU2Nzg5MDEyMzQ1Njc4.Gx_-a1.{KEY36}", f"OTk5NzY1NDMyMTA5ODc2NTQz.X9abCd.{KEY36[:27]}",
     ],
 }  # fmt: skip
 
@@ -124,6 +130,12 @@ NEGATIVES = [
     "test_utf8_in_a_function_with_a_very_long_name_2", "password = 'YOUR_PASSWORD_GOES_HERE_123'",
     "glpat-your-access-token-here", "hf_ModelForSequenceClassificationWithValues", "sk_live_YourSecretKeyHere",
     "hf_yourtokenyourtokenyourtokenyourtokens", "ASIAPACIFICECONOMICS", "ghp_PUTYOURPERSONALACCESSTOKENHEREPLEASEX",
+    "dop_v1_" + "0" * 64, "dop_v1_" + HEX64[:40], "shpat_your_access_token_goes_here_0123", f"12345:AA{KEY36[:33]}",
+    "hvs.getUtf8StringFromTheNumber2Now(x)", "hvs.a_name_of_something_long_2_x", f"EAAA{KEY36}{KEY36}{KEY36}",
+    "MTIzNDU2Nzg5MDEyMzQ1Njc4", "MainClassOfTheProgram123.method.anotherLongMethodOfTheClass1",
+    "123456789:AA" + "A" * 33,
+    "x-sig=9a", "sig=inspect.signature(function)", "?sig=" + "x" * 43 + "%3D", "X-Amz-Signature=<hex>",
+    "Authorization: Basic dXNlcjpwYXNzd29yZA==", "Authorization: Basic authentication", "Basic YW5uYTpnZWhlaW0xMjM=",
 ]  # fmt: skip
 
 
@@ -156,9 +168,25 @@ def test_what_only_looks_private_stays(text: str, frame: str) -> None:
         ("digest: " + "abcdef0123456789" * 3, "digest: " + "abcdef0123456789" * 3),
         ("Authorization: Bearer " + "0123456789" * 4, "Authorization: Bearer " + "0123456789" * 4),
         ("session_token: 9f8e7d6c5b4a39281706f5e4d3c2b1a0", "session_token: [KEY]"),
+        ("Authorization: Basic YW5uYTpnZWhlaW0xMjM=", "Authorization: Basic [KEY]"),
+        ("-H 'authorization: basic YWxhZGRpbjpvcGVuc2VzYW1l'", "-H 'authorization: basic [KEY]'"),
+        (f"https://a.io/b?sv=1&sig={KEY36}%2B%2f12345%3D&se=2", "https://a.io/b?sv=1&sig=[KEY]&se=2"),
+        (f"https://a.io/b?sig={KEY36}/123456= x", "https://a.io/b?sig=[KEY] x"),
+        (f"https://s3.a.io/b?X-Amz-Signature={HEX64}&x", "https://s3.a.io/b?X-Amz-Signature=[KEY]&x"),
+        (f"api.telegram.org/bot123456789:AA{KEY36[:33]}/getMe", "api.telegram.org/bot[KEY]/getMe"),
         ("https://u:p4ss@host.com/", "https://[KEY]@host.com/"),
         ("postgres://bob:s3cretPassw0rd@db.host.com/x", "postgres://[KEY]@db.host.com/x"),
         ("redis://:s3cr$t:1@localhost:6379 and", "redis://[KEY]@localhost:6379 and"),
+        ("postgres://admin:S3cr,et(9x@db.corp.com/app", "postgres://[KEY]@db.corp.com/app"),
+        ("amqp://svc:Tr0ub4dor;3xyz@mq.corp.com", "amqp://[KEY]@mq.corp.com"),
+        ("redis://:p4(ss)w0rd99@redis.corp.com:6379", "redis://[KEY]@redis.corp.com:6379"),
+        ("mongodb://u:qN7|zz9!@m.corp.com", "mongodb://[KEY]@m.corp.com"),
+        ("postgres://admin:pä55wörtX@db.corp.com/app", "postgres://[KEY]@db.corp.com/app"),
+        ("http://host:80,bob@corp.com", "http://host:80,[EMAIL]"),
+        (
+            "http://host:Joe\xa0joe@b.com http://host:Joe\u3000joe@b.com",
+            "http://host:Joe\xa0[EMAIL] http://host:Joe\u3000[EMAIL]",
+        ),
         ("mongodb+srv://al.b:p%40ss@{host}", "mongodb+srv://[KEY]@{host}"),
         ("https://user:password@host.com/", "https://user:password@host.com/"),
         ("amqp://guest:guest@h.com, http://u:$PASS@h.com", "amqp://guest:guest@h.com, http://u:$PASS@h.com"),

@@ -192,7 +192,7 @@ PII_STAGES: dict[str, Kind] = {
     "pii": Kind(
         PiiOptions,
         each(pii),
-        version=7,
+        version=8,
         libraries=("phonenumberslite", "regex"),
         over="messages",
         settles=True,

@@ -3,8 +3,10 @@
     find_keys(view)
 
 Known by their form: keys of AWS (AKIA…, ASIA…), GitHub, GitLab, Slack (tokens and web hooks), Google, OpenAI and those
-who write theirs alike (sk-…), Groq, xAI, Stripe, SendGrid, Hugging Face, Docker Hub, npm, PyPI; JSON Web Tokens;
-private keys in PEM, from BEGIN to END, with at least 40 characters of Base64 in a row.
+who write theirs alike (sk-…), Groq, xAI, Stripe, SendGrid, Hugging Face, Docker Hub, npm, PyPI, DigitalOcean, Shopify,
+Vault, Facebook, bots of Telegram and Discord; JSON Web Tokens; signatures in URLs of AWS and Azure; name and password
+in a header `Authorization: Basic`; private keys in PEM, from BEGIN to END, with at least 40 characters of Base64 in a
+row.
 
 Known by their name: a value of at least 20 letters, digits and _ - / + that is given to something called a token, a
 secret, a password, a passphrase, a credential or an api/access/private/… key, and that looks random: at least two
@@ -21,6 +23,7 @@ digit and mostly small letters (`glpat-your-access-token-here`). Tokens of Huggi
 
 from __future__ import annotations
 
+import base64
 import itertools
 import math
 import re
@@ -38,7 +41,8 @@ _KNOWN = re.compile(
     r"|AIza[\w-]{35}|GOCSPX-[\w-]{28}"
     r"|[rs]k_(?:live|test)_[A-Za-z0-9]{16,}|whsec_[A-Za-z0-9]{24,}"
     r"|hf_[A-Za-z0-9]{34,}|npm_[A-Za-z0-9]{36}|pypi-[\w-]{50,}"
-    r"|gsk_[A-Za-z0-9]{48,}|xai-[A-Za-z0-9]{60,}|dckr_pat_[\w-]{24,}",
+    r"|gsk_[A-Za-z0-9]{48,}|xai-[A-Za-z0-9]{60,}|dckr_pat_[\w-]{24,}"
+    r"|do[opr]_v1_[a-f0-9]{64}|shp(?:at|ca|pa|ss)_[a-fA-F0-9]{32}|EAA[B-Z][A-Za-z0-9]{100,}",
     re.ASCII,
 )
 _HEAD = re.compile(
@@ -50,9 +54,20 @@ _SK = re.compile(r"sk-(?=[\w-]*[a-z])(?=[\w-]*[A-Z])(?=[\w-]*\d)[\w-]{20,}", re.
 _AFTER = {  # what stands before the run, and how the run and what follows it then look
     "SG.": re.compile(r"[\w-]{22}\.[\w-]{43}(?![\w-])", re.ASCII),
     "ya29.": re.compile(r"[\w-]{20,}", re.ASCII),
+    "hvs.": re.compile(r"(?=[\w-]*[a-z])(?=[\w-]*[A-Z])(?=[\w-]*\d)[\w-]{24,}(?![\w(-])", re.ASCII),
     "hooks.slack.": re.compile(r"com/services/T\w+/B\w+/\w{20,}", re.ASCII),
 }
 _JWT = re.compile(r"eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}", re.ASCII)
+# Discord's begin with the Base64 of a number; Telegram's have one before the colon.
+_DISCORD = re.compile(r"(?:[MNO][DTjz][AEIMQUYcgk][w-z0-5]){6}\w{0,2}\.[\w-]{6}\.[\w-]{27,38}(?![\w-])", re.ASCII)
+_TELEGRAM = re.compile(r"AA[\w-]{33,35}(?![\w-])", re.ASCII)
+_BOT = re.compile(r"(?<!\d)\d{8,10}:\Z", re.ASCII)
+_SIGNED = {
+    "sig=": re.compile(r"(?<=[?&;]sig=)(?:[A-Za-z0-9/+]|%2[BF]){43}(?:=|%3D)", re.IGNORECASE),
+    "X-Amz-Signature=": re.compile(r"[a-f0-9]{64}(?!\w)"),
+}
+_BASIC = re.compile(r"\bauthorization\W{1,4}basic \Z", re.IGNORECASE)
+_ENCODED = re.compile(r"[A-Za-z0-9+/]{8,1024}={0,2}")
 _NAMED = re.compile(
     r"(?:(?:api|access|secret|private|auth|client|app|signing|encryption|storage|account|shared|master|license)"
     r"[_\- ]?key|(?<!next)(?<!page)(?<!lock)(?<!next[_-])(?<!page[_-])(?<!lock[_-])token|secret|passw(?:or)?d"
@@ -63,7 +78,7 @@ _NAMED = re.compile(
 )
 _BEARER = re.compile(r"\bauthorization\W{1,4}(?:bearer|token)\s\Z", re.IGNORECASE)
 _HEX = re.compile(r"(?=\d*[a-f]|\d*[A-F])(?:[\da-f]{32,}|[\dA-F]{32,})", re.ASCII)
-_FIRST = "AGdeghnprswx"  # what a key of those forms begins with
+_FIRST = "AEGMNOdeghnprswx"  # what a key of those forms begins with
 _OPENING = tuple("\"'=: \t>")  # what can stand before a value
 _UUID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 _SHORTEST_VALUE, _LONGEST_VALUE = 20, 4096
@@ -79,6 +94,8 @@ def find_keys(view: View) -> Iterator[Span]:
     """Keys and tokens."""
     yield from _find_pem(view.text)
     yield from _find_in_urls(view.text)
+    yield from _find_signed(view.text)
+    yield from _find_basic(view.text)
     for start, end in long_runs(view, _SHORTEST):
         # Of all that is long, few names hold a digit, and few begin as keys do.
         if (
@@ -103,9 +120,12 @@ def _in_run(text: str, start: int, end: int) -> Iterator[Span]:
 
 def _known(text: str, start: int, end: int) -> Span | None:
     piece = text[start:end]
-    if piece.startswith("eyJ"):
-        token = _JWT.match(text, start)
+    if piece.startswith("eyJ") or piece[0] in "MNO":
+        token = (_JWT if piece[0] == "e" else _DISCORD).match(text, start)
         return token.span() if token else None
+    if piece.startswith("AA"):
+        bot, token = _BOT.search(before(text, start, 12)), _TELEGRAM.match(text, start)
+        return (start - len(bot[0]), token.end()) if bot and token and _drawn(token[0]) else None
     if (_KNOWN.fullmatch(piece) or _SK.fullmatch(piece)) and not _made_up(piece) and _drawn(piece):
         return start, end
     return None
@@ -168,9 +188,11 @@ def _made_up(value: str) -> bool:
     return "example" in value.lower() or len(set(value)) < 8
 
 
-# What RFC 3986 lets stand there unescaped, and ^, less what parts a URL from the text behind it: ' ( ) , ; and, in a
-# name, & and = too.
-_IN_URL = re.compile(r"://(([\w.~%!$*+-]{0,64}):([\w.~%!$&*+=:^-]{1,128}))@(?=[^\s@\"'`])", re.ASCII)
+# A name is of what RFC 3986 lets stand there unescaped, less what parts a URL from text behind it: ' ( ) , ; & =. In
+# a password stands more, as people write it; but digits with such a sign behind them are a port, and then comes text.
+_IN_URL = re.compile(
+    r"://((?a:([\w.~%!$*+-]{0,64}):(?!\d{1,5}[^\w.~%!$&*+=:^@-]))([^\s/@?#\"'`<>{}\[\]\\]{1,128}))@(?=[^\s@\"'`])"
+)
 _LONGEST_IN_URL = 200
 _SHOWN = re.compile(
     r"[$%*].*|(?:my|your|the)?[-_]?(?:user|db|api)?[-_]?(?:name|pass|passw(?:or)?d|passphrase|pwd?|secret|token|key|auth)"
@@ -198,6 +220,37 @@ def ends_password(text: str, at: int) -> bool:
     start = text.rfind("://", max(0, at - _LONGEST_IN_URL), at)
     found = _in_url(text, start) if start >= 0 else None
     return found is not None and found.end(1) == at
+
+
+def _find_signed(text: str) -> Iterator[Span]:
+    """What signs a URL, and opens it until it expires."""
+    for head, form in _SIGNED.items():
+        at = text.find(head)
+        while at >= 0:
+            found = form.match(text, at + len(head))
+            if found and not _made_up(found[0]):
+                yield found.span()
+            at = text.find(head, at + 1)
+
+
+def _find_basic(text: str) -> Iterator[Span]:
+    """Name and password in a header (RFC 7617): Base64 that holds a colon."""
+    at = text.find("asic ")
+    while at >= 0:
+        start = at + len("asic ")
+        found = _ENCODED.match(text, start) if _BASIC.search(before(text, start, 32)) else None
+        if found and _holds_password(found[0]):
+            yield found.span()
+        at = text.find("asic ", start)
+
+
+def _holds_password(encoded: str) -> bool:
+    try:
+        plain = base64.b64decode(encoded, validate=True).decode()
+    except ValueError:
+        return False
+    _, colon, password = plain.partition(":")
+    return bool(colon and plain.isprintable() and password and not _SHOWN.fullmatch(password))
 
 
 def _find_pem(text: str) -> Iterator[Span]:
