@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import random
 import re
 import struct
+import tarfile
+import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tilth.core.config import parse
+from tilth.data.document import Outcome, Rows
 from tilth.data.sources import SourceConfig, list_inputs
 from tilth.data.sources.files import read_rows
-from tilth.data.sources.undecoded import Undecoded, note, said_of
+from tilth.data.sources.undecoded import Met, Undecoded, note, note_of_pages, said_of
+from tilth.data.sources.web.warc import make_record
 
 FRENCH = "Où êtes-vous né ? À l’hôpital, près d’un café naïf — « déjà vu » — pour 20 €, œuvre à Évry. "
 GERMAN = "Füße, Größe und Äpfel: „Übermäßig“ süß, sagt die Köchin für 3 € im Café in der Straße. "
@@ -27,6 +33,20 @@ def met(raw: bytes) -> Undecoded:
     found = Undecoded()
     found.take(raw)
     return found
+
+
+def read_all(folder: Path, **source: Any) -> tuple[Met, list[Outcome | Rows]]:
+    config = parse(SourceConfig, source)
+    found, outcomes = Met(), list[Outcome | Rows]()
+    for item in list_inputs(config, folder, folder):
+        outcomes += read_rows(item, config, met=found)
+    return found, outcomes
+
+
+def read(folder: Path, document: str = "file") -> Undecoded:
+    found, outcomes = read_all(folder, path="a.txt", document=document)
+    assert outcomes
+    return found.files["a.txt"]
 
 
 @pytest.mark.parametrize("text", [FRENCH, GERMAN, SPANISH])
@@ -73,10 +93,7 @@ def test_utf_16_without_its_mark_is_given_back_by_the_line_that_is_advised(
 ) -> None:
     whole = f"{begins}\n\n" + f"{text}\n\n" * 20
     (tmp_path / "a.txt").write_bytes(whole.encode(encoding))
-    config = parse(SourceConfig, {"path": "a.txt", "document": document})
-    (item,) = list_inputs(config, tmp_path, tmp_path)
-    found = Undecoded()
-    assert list(read_rows(item, config, undecoded=found))
+    found = read(tmp_path, document)
     assert found.count and not found.is_windows_1252 and not found.is_no_text
     said = note("texts", [said_of({"a.txt": found, "b.txt": met(FRENCH.encode("cp1252"))})]) or ""
     first, second = re.findall(r"iconv -f (\S+) -t UTF-8 FILE", said)
@@ -88,18 +105,140 @@ def test_utf_16_without_its_mark_is_given_back_by_the_line_that_is_advised(
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
 def test_other_text_of_two_bytes_a_letter_is_not_taken_for_windows_1252(encoding: str) -> None:
     found = met((GREEK * 20).encode(encoding))
-    assert found.sensible == found.count > 0 and found.called is None and found.is_no_text
+    assert (
+        found.sensible == found.count > 0 and found.called is None and found.is_no_text
+    )  # it is not known where it begins
     numbers = struct.pack("<500i", *range(0, 50_000, 100))  # three NULs of four bytes
     assert met(numbers).called is None
+
+
+ARABIC = "أين ولدت؟ في المستشفى، بالقرب من البحر، وفي مقهى صغير. "
+HINDI = "आप कहाँ पैदा हुए थे? समुद्र के पास, एक अस्पताल में और एक छोटे कैफे में। "
+THAI = "คุณเกิดที่ไหน ที่โรงพยาบาลใกล้ทะเล และในร้านกาแฟเล็กๆ "
+
+
+@pytest.mark.parametrize("document", ["file", "paragraph", "line"])
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("text", [RUSSIAN, ARABIC, HINDI, THAI, GREEK, "plain English, and no accents. "])
+def test_utf_16_of_other_alphabets_is_told_though_each_byte_may_be_utf_8(
+    tmp_path: Path, document: str, encoding: str, text: str
+) -> None:
+    whole = f"{text}\n\n" * 20
+    (tmp_path / "a.txt").write_bytes(whole.encode(encoding))
+    found = read(tmp_path, document)
+    said = note("texts", [said_of({"a.txt": found})]) or ""
+    (name,) = re.findall(r"iconv -f (\S+) -t UTF-8 FILE", said)
+    assert (tmp_path / "a.txt").read_bytes().decode(name) == whole
+    if not found.count:
+        line = f"`iconv -f {name} -t UTF-8 FILE > NEW` gives the text"
+        assert said == f"texts: 1 file is not UTF-8: a.txt looks like {name} without a byte order mark; {line}"
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        "0\n1\n" * 99,
+        "a\tb\t" * 99,
+        "a\0b\0\0" * 99,
+        "name\0\0\0\0\0\0\0" * 99,
+        "x\0\0\0" * 99,
+        "\0" * 99,
+        "\x04\x05" * 99,
+        RUSSIAN * 9,
+        "where are\0the names\0of files?\0" * 9,
+    ],
+)
+def test_no_text_of_utf_8_is_taken_for_utf_16(tmp_path: Path, raw: str) -> None:
+    (tmp_path / "a.txt").write_text(raw, "utf-8")
+    found, _ = read_all(tmp_path, path="a.txt")
+    assert not found.files
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_each_entry_of_an_archive_is_looked_at_by_itself(tmp_path: Path, kind: str) -> None:
+    entries = {
+        "1mark.txt": FRENCH.encode("utf-16"),
+        "2latin.txt": (FRENCH * 9).encode("cp1252"),
+        "3little.txt": (FRENCH * 9).encode("utf-16-le"),
+        "4big.txt": (RUSSIAN * 9).encode("utf-16-be"),
+        "5utf.txt": FRENCH.encode(),
+    }
+    if kind == "zip":
+        with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+            for name, raw in entries.items():
+                archive.writestr(name, raw)
+    else:
+        with tarfile.open(tmp_path / "a.tar", "w") as packed:
+            for name, raw in entries.items():
+                entry = tarfile.TarInfo(name)
+                entry.size = len(raw)
+                packed.addfile(entry, io.BytesIO(raw))
+    found, _ = read_all(tmp_path, path=f"a.{kind}")
+    called = {name: one.called for name, one in found.files.items()}
+    assert called == {
+        f"a.{kind}!2latin.txt": "Windows-1252 (Latin-1)",
+        f"a.{kind}!3little.txt": "UTF-16LE",
+        f"a.{kind}!4big.txt": "UTF-16BE",
+    }
+    said = note("texts", [found.plain()]) or ""
+    assert f"a.{kind}!2latin.txt looks like Windows-1252 (Latin-1), a.{kind}!3little.txt looks like UTF-16LE" in said
+    assert "`iconv -f UTF-16BE -t UTF-8 FILE > NEW` (unpack first what is packed) keeps" in said
+
+
+PAGE = "<html><head><title>A</title></head><body><p>{}</p></body></html>"
+
+
+@pytest.mark.slow
+def test_pages_in_another_encoding_are_told_by_name(tmp_path: Path) -> None:
+    pytest.importorskip("trafilatura")
+    (tmp_path / "pages").mkdir()
+    for name, text, encoding in (("a", RUSSIAN, "cp1251"), ("b", RUSSIAN, "utf-8"), ("c", FRENCH, "cp1252")):
+        (tmp_path / "pages" / f"{name}.html").write_bytes(PAGE.format(text * 5).encode(encoding))
+    (tmp_path / "pages" / "d.html").write_bytes(PAGE.format(RUSSIAN * 5).encode() + b"<script>\xff</script>")
+    whole = PAGE.format(RUSSIAN * 5).encode()
+    (tmp_path / "pages" / "e.html").write_bytes(whole.replace("синего".encode(), b"\xff", 1))
+    found, outcomes = read_all(tmp_path, path="pages")
+    texts = [one.document.text for one in outcomes if isinstance(one, Outcome) and one.document]
+    lost = sum(text.count("\ufffd") for text in texts)
+    assert not found.files and lost == 5 * sum(map(str.isalpha, RUSSIAN)) + 1
+    said = note_of_pages("web", [found.plain()])
+    assert said == (
+        f"web: {lost} characters of 2 pages became U+FFFD: pages/a.html is in another encoding than it states, or "
+        "UTF-8 where none is stated (a tenth of the text is lost, or more); `invalid_utf8: drop` leaves such "
+        "documents out"
+    )
+    found, _ = read_all(tmp_path, path="pages/e.html")
+    assert note_of_pages("web", [found.plain()]) == (
+        "web: 1 character of 1 page became U+FFFD, in pages/e.html; `invalid_utf8: drop` leaves such documents out"
+    )
+
+
+@pytest.mark.slow
+def test_pages_of_a_warc_are_told_by_their_addresses(tmp_path: Path) -> None:
+    pytest.importorskip("trafilatura")
+    with (tmp_path / "a.warc.gz").open("wb") as file:
+        for path, kind, text, encoding in (
+            ("p", "text/html", PAGE.format(RUSSIAN * 5), "koi8-r"),
+            ("t", "text/plain", RUSSIAN * 5, "cp1251"),
+            ("u", "text/plain", RUSSIAN * 5, "utf-8"),
+        ):
+            date = "2026-01-31T12:00:00Z"
+            file.write(make_record("resource", f"https://a.b/{path}", date, text.encode(encoding), kind)[1])
+    found, _ = read_all(tmp_path, path="a.warc.gz")
+    letters = 5 * sum(map(str.isalpha, RUSSIAN))
+    pages = {"pages": 2, "characters": 2 * letters, "first": ["a.warc.gz!https://a.b/p", "a.warc.gz!https://a.b/t"]}
+    assert found.plain()["pages"] == {**pages, "other": pages["first"]} and not found.files
+    said = note_of_pages("web", [found.plain()] * 3) or ""
+    assert (
+        f"{6 * letters:,} characters of 6 pages became U+FFFD: a.warc.gz!https://a.b/p, a.warc.gz!https://a.b/t" in said
+    )
+    assert "are in another encoding than they state" in said and note_of_pages("web", [Met().plain()]) is None
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-8-sig"])
 def test_a_file_with_its_mark_is_in_no_other_encoding(tmp_path: Path, encoding: str) -> None:
     (tmp_path / "a.txt").write_bytes((FRENCH * 3).encode(encoding) + b"\xe9")  # cut off within a letter
-    config = parse(SourceConfig, {"path": "a.txt"})
-    (item,) = list_inputs(config, tmp_path, tmp_path)
-    found = Undecoded()
-    assert list(read_rows(item, config, undecoded=found))
+    found = read(tmp_path)
     said = note("texts", [said_of({"a.txt": found})]) or ""
     assert found.count == 1 and "became U+FFFD, in a.txt" in said and "iconv" not in said
 
@@ -107,10 +246,7 @@ def test_a_file_with_its_mark_is_in_no_other_encoding(tmp_path: Path, encoding: 
 @pytest.mark.parametrize("document", ["file", "paragraph", "line"])
 def test_a_file_s_bytes_are_counted_however_it_is_cut(tmp_path: Path, document: str) -> None:
     (tmp_path / "a.txt").write_bytes("".join(f"{n} {FRENCH}\n\n" for n in range(40)).encode("cp1252"))
-    config = parse(SourceConfig, {"path": "a.txt", "document": document})
-    ((item, *_),) = [list(list_inputs(config, tmp_path, tmp_path))]
-    found = Undecoded()
-    assert list(read_rows(item, config, undecoded=found))
+    found = read(tmp_path, document)
     assert found.count == 40 * sum(byte > 127 for byte in FRENCH.encode("cp1252")) and found.is_windows_1252
 
 

@@ -10,7 +10,7 @@ from tilth.data.document import Verdict
 from tilth.data.sources import Input, Listing, SourceConfig
 from tilth.data.sources.config import ORIGINS
 from tilth.data.sources.losses import judge
-from tilth.data.sources.undecoded import note
+from tilth.data.sources.undecoded import note, note_of_pages
 from tilth.data.sources.unusable import notes
 from tilth.data.tasks import collect
 
@@ -47,8 +47,8 @@ def faults(config: DataConfig, collected: Sequence[Done]) -> Iterator[str]:
         # What was read by an earlier version says nothing of them.
         rows, text = ([facts[key] for facts in own if key in facts] for key in ("unusable", "undecoded"))
         yield from notes(source.source_name, rows)
-        if source.invalid_utf8 == "replace" and (said := note(source.source_name, text)):
-            yield said
+        if source.invalid_utf8 == "replace":
+            yield from filter(None, (tell(source.source_name, text) for tell in (note, note_of_pages)))
 
 
 def remedies(collected: Sequence[Done]) -> Iterator[str]:

@@ -7,6 +7,9 @@
 First its byte order mark, then what the server said (`stated`), then its `<meta charset>`, then UTF-8: the order of the
 WHATWG Encoding and HTML standards. Labels mean what browsers take them for (`iso-8859-1` is windows-1252).
 
+A `<meta charset>` of windows-1252 (or Latin-1) that stands in a page of UTF-8 throughout is a template's left-over, and
+is not followed, as trafilatura does not; a browser would show `Ã©`. What the server says is.
+
 A page that says nothing and is not UTF-8 is windows-1252 in a browser. So it is here, where its bytes make sense as
 such; else (Cyrillic, Shift_JIS, UTF-8 with a byte astray) they are U+FFFD and counted: wrong letters would be no gain.
 """
@@ -20,6 +23,7 @@ from tilth.data.extract.result import Fault
 from tilth.data.windows_1252 import tally
 
 _PRESCAN = 4096  # the standard asks for 1024, pages put scripts before it
+_CHARACTERS = 3  # beyond ASCII and UTF-8 throughout: in windows-1252 that would be as many `Ã©`, and no other accent
 _BOMS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 _META = re.compile(rb"<meta\b[^>]*?\bcharset\s*=\s*[\"']?\s*([A-Za-z0-9_.:\-]{1,40})", re.IGNORECASE)
 _XML = re.compile(rb"\s*<\?xml\b[^>]*?\bencoding\s*=\s*[\"']([A-Za-z0-9_.:\-]{1,40})", re.IGNORECASE)
@@ -74,6 +78,8 @@ def decode(raw: bytes, stated: str | None = None) -> tuple[str, list[Fault]]:
         if not label:
             continue
         encoding = encoding_of(label) or ""
+        if encoding == "cp1252" and label is not stated and (utf_8 := _whole_utf_8(raw)) is not None:
+            return utf_8, [*faults, Fault("charset", "utf-8", f"states {label}, and is UTF-8 throughout")]
         if encoding:
             text, bad = decoded(raw, encoding)
             said = [] if encoding == "utf-8" else [Fault("charset", encoding, f"recoded from {encoding}")]
@@ -84,6 +90,15 @@ def decode(raw: bytes, stated: str | None = None) -> tuple[str, list[Fault]]:
         text, bad = decoded(raw, "cp1252")
         faults.append(Fault("charset", "cp1252", "recoded from cp1252, as browsers take a page that states nothing"))
     return text, [*faults, *bad]
+
+
+def _whole_utf_8(raw: bytes) -> str | None:
+    """The text, where all of it is UTF-8 and some characters show that this is no chance."""
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        return None
+    return text if sum(character > "\x7f" for character in text) >= _CHARACTERS else None
 
 
 def encoding_of(label: str) -> str | None:

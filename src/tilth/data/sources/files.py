@@ -39,7 +39,7 @@ from tilth.data.sources.plain import plain_lines
 from tilth.data.sources.python_questions import read_questions
 from tilth.data.sources.rows import read_csv, read_json, read_jsonl, too_long
 from tilth.data.sources.tally import Tally
-from tilth.data.sources.undecoded import Undecoded
+from tilth.data.sources.undecoded import Met
 from tilth.data.sources.unusable import Unusable
 
 
@@ -73,7 +73,7 @@ def read_rows(
     extractors: Extractors | None = None,
     *,
     among_many: bool = False,
-    undecoded: Undecoded | None = None,
+    met: Met | None = None,
     unusable: Unusable | None = None,
 ) -> Iterator[Outcome | Rows]:
     """What one file of a source holds, in its order: the same for the same bytes, always. Documents of which nothing is
@@ -83,7 +83,7 @@ def read_rows(
         extractors: processes that parse HTML and PDF, to be used for several files; by default its own.
         among_many: a file that is truncated or damaged, lacks the column or has too many bad rows gives an outcome
             that says so (`loses`) instead of an error: whoever reads all files judges how many may (losses.py).
-        undecoded: where bytes that are not UTF-8 are counted, and
+        met: where bytes that are not UTF-8 are counted, and
         unusable: where files with rows that cannot be used are.
 
     Raises:
@@ -91,7 +91,7 @@ def read_rows(
             has more unusable rows than `config.max_bad_rows` allows (at 1, all but the first two are counted instead).
             Outcomes may have been given out before.
     """
-    intake = Intake(item, config, undecoded, unusable, among_many=among_many)
+    intake = Intake(item, config, met, unusable, among_many=among_many)
     try:
         for found in _read(intake, extractors):
             if isinstance(found, Outcome) and found.loses and not among_many and config.max_bad_rows < 1:
@@ -101,6 +101,8 @@ def read_rows(
         if not among_many:
             raise
         yield _unfit(intake, error)
+    finally:
+        intake.close()
 
 
 def _read(intake: Intake, extractors: Extractors | None) -> Iterator[Outcome | Rows]:
@@ -156,6 +158,7 @@ def _file(intake: Intake, content: Content, extractors: Extractors) -> Iterator[
             text = as_declared(intake, text)
         first = next(text.pieces, b"")
         intake.undecoded.begin(first[: 64 << 10])
+        intake.undecoded.packed = not content.in_place
         yield from _text(intake, replace(text, pieces=itertools.chain([first], text.pieces)))
     yield from intake.rest()
 
@@ -187,7 +190,7 @@ def _extracted(intake: Intake, content: Content, extractors: Extractors) -> Outc
     if found.text is None:
         return intake.drop(item.locator, *notes)
     meta = {key: value for key, value in (("title", found.title), ("date", found.date)) if value}
-    return intake.from_text(item.locator, found.text, *notes, meta=meta, license=found.license)
+    return intake.from_page(item.locator, found.text, *notes, meta=meta, license=found.license)
 
 
 def _archive(intake: Intake, content: Content, extractors: Extractors) -> Iterator[Outcome | Rows]:
@@ -247,7 +250,7 @@ def _entry(outer: Intake, entry: archives.Entry, extractors: Extractors) -> Iter
     assert chosen is not None
     path = Path(f"{outer.item.path}!{entry.name}")  # for what messages call it, and for its suffix
     item = replace(outer.item, kind=chosen, path=path, locator=locator)
-    inner = Intake(item, config, outer.undecoded, outer.unusable, among_many=outer.among_many)
+    inner = Intake(item, config, outer.met, outer.unusable, among_many=outer.among_many)
     try:
         yield from _file(inner, in_archive(entry.name, chosen, entry.pieces), extractors)
     except archives.ArchiveEndedError as error:
@@ -261,6 +264,8 @@ def _entry(outer: Intake, entry: archives.Entry, extractors: Extractors) -> Iter
         yield inner.drop(locator, Note(error.rule, "", f"{locator}: {error.message}"))
     except streams.PackedError as error:
         yield inner.lose(locator, Note(error.rule, "", f"{locator}: {error.message}"))
+    finally:
+        inner.close()
 
 
 def _whole(intake: Intake, text: streams.Utf8) -> Iterator[Outcome]:

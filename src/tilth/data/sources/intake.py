@@ -16,7 +16,7 @@ from tilth.data.document import Document, Outcome, Rows, Verdict, make_doc_id, m
 from tilth.data.sources.config import SourceConfig
 from tilth.data.sources.inputs import Input
 from tilth.data.sources.notes import Note, without_surrogates
-from tilth.data.sources.undecoded import Undecoded
+from tilth.data.sources.undecoded import Met, Undecoded
 from tilth.data.sources.unusable import Unusable
 
 __all__ = ["Intake", "Note", "without_surrogates"]
@@ -32,13 +32,14 @@ class Intake:
         self,
         item: Input,
         config: SourceConfig,
-        undecoded: Undecoded | None = None,
+        met: Met | None = None,
         unusable: Unusable | None = None,
         *,
         among_many: bool = False,
     ) -> None:
         self.item, self.config, self.among_many = item, config, among_many
-        self.undecoded, self.unusable = undecoded or Undecoded(), unusable or Unusable()
+        self.met, self.unusable = met or Met(), unusable or Unusable()
+        self.undecoded = Undecoded()  # of this input alone, which an entry of an archive is
         self.license = config.license or item.license
         self.meta: dict[str, Any] = {}
         """What is known of all its documents: the language of code; `group`, which is never divided between training
@@ -107,6 +108,18 @@ class Intake:
         stated = self.config.license or license or self.license
         document = Document(doc_id, text, self.item.source, locator, stated, known)
         return self._outcome(document, doc_id, said)
+
+    def from_page(
+        self, locator: str, text: str, *notes: Note, meta: Mapping[str, Any] | None = None, license: str | None = None
+    ) -> Outcome:
+        """The document that the text of a page is, which someone else decoded, or why it is none."""
+        if any(note.rule == "invalid_utf8" for note in notes):
+            self.met.page(locator, text)
+        return self.from_text(locator, text, *notes, meta=meta, license=license)
+
+    def close(self) -> None:
+        """To be called when no more is read of it."""
+        self.met.file(self.item.locator, self.undecoded)
 
     @property
     def takes_rows(self) -> bool:

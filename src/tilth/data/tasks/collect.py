@@ -13,7 +13,7 @@ from tilth.data.document import Document, Rows, Verdict
 from tilth.data.extract import Extractors
 from tilth.data.naming import passed_over
 from tilth.data.sources import Input, SourceConfig, read_rows
-from tilth.data.sources.undecoded import Undecoded, said_of
+from tilth.data.sources.undecoded import Met
 from tilth.data.sources.unusable import Unusable
 from tilth.data.tasks.parts import DocumentWriter, LedgerWriter
 
@@ -28,19 +28,18 @@ def collect(
 
     Returns:
         `parts` [{file, documents, text_bytes}], `rules`, `lost` {files, first}: how many files were not used to their
-        end, and of the first few what is wrong and the remedy; `undecoded` {files, bytes, first}: the same of those
-        that are not UTF-8; `unusable` {files, rows, first, remedy}: of those with bad rows; `passed_over`: the first
-        that each rule left out before any was read.
+        end, and of the first few what is wrong and the remedy; `undecoded` {files, bytes, first, pages}: the same of
+        those that are not UTF-8; `unusable` {files, rows, first, remedy}: of those with bad rows; `passed_over`: the
+        first that each rule left out before any was read.
     """
     parts, lost = _Parts(folder, part_bytes), dict[str, tuple[str, str]]()
-    undecoded, unusable = dict[str, Undecoded](), Unusable()
+    met, unusable = Met(), Unusable()
     with Extractors(source.extract) as extractors, LedgerWriter(folder) as ledger, parts:
         ledger.add(skipped)
         progress.expect(sum(item.size for item in inputs))
         read = 0
         for item in inputs:
-            met = Undecoded()
-            for found in read_rows(item, source, extractors, among_many=True, undecoded=met, unusable=unusable):
+            for found in read_rows(item, source, extractors, among_many=True, met=met, unusable=unusable):
                 if isinstance(found, Rows):
                     parts.add_rows(found.table)
                     continue
@@ -49,8 +48,6 @@ def collect(
                     lost.setdefault(item.locator, (found.verdicts[-1].detail, found.remedy))
                 if found.document is not None:
                     parts.add(found.document)
-            if met.count:
-                undecoded[item.locator] = met
             read += item.size
             progress.reach(read)  # a reader that jumps about in a file does not say how far it is
     first = list(lost.values())[:_NAMED]
@@ -58,7 +55,7 @@ def collect(
         "parts": parts.facts,
         "rules": ledger.rules,
         "lost": {"files": len(lost), "first": first},
-        "undecoded": said_of(undecoded),
+        "undecoded": met.plain(),
         "unusable": unusable.plain(),
         "passed_over": passed_over(skipped, source.source_name),
     }

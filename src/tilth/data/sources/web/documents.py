@@ -181,8 +181,8 @@ class _Reader:
         if kind in _PARSED:
             return self._extracted(_PARSED[kind], raw, locator, charset, meta, notes)
         if kind.startswith("text/"):
-            text, faults = self._decoded(raw, charset, locator)
-            return self._intake.from_text(locator, text, *notes, *faults, meta=meta)
+            text, faults = _decoded(raw, charset, locator)
+            return self._intake.from_page(locator, text, *notes, *faults, meta=meta)
         why = f"{locator}: no text can be had from {kind or 'a page without a type'}"
         return self._intake.drop(locator, Note("content_type", kind, why))
 
@@ -196,15 +196,7 @@ class _Reader:
             return self._intake.drop(locator, *said)
         stated = {"title": page.title, "date": page.date}
         meta |= {key: value for key, value in stated.items() if value}
-        return self._intake.from_text(locator, page.text, *said, meta=meta, license=page.license)
-
-    def _decoded(self, raw: bytes, charset: str | None, locator: str) -> tuple[str, list[Note]]:
-        name = marked(raw) or _text_encoding(charset)
-        if name in ("utf-8", "ascii"):
-            return self._intake.decode(raw.removeprefix(codecs.BOM_UTF8), locator)
-        text, faults = decoded(raw, name)
-        bad = (Note(fault.rule, fault.value, f"{locator}: {fault.detail}") for fault in faults)
-        return text, [Note("charset", name, f"{locator}: recoded from {name}"), *bad]
+        return self._intake.from_page(locator, page.text, *said, meta=meta, license=page.license)
 
 
 def _names(record_id: str, url: str, date: str) -> frozenset[bytes]:
@@ -216,6 +208,13 @@ def _short(text: str) -> bytes:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=12).digest()
 
 
+def _decoded(raw: bytes, charset: str | None, locator: str) -> tuple[str, list[Note]]:
+    name = marked(raw) or _text_encoding(charset)
+    text, faults = decoded(raw, name)
+    bad = [Note(fault.rule, fault.value, f"{locator}: {fault.detail}") for fault in faults]
+    return text, bad if name == "utf-8" else [Note("charset", name, f"{locator}: recoded from {name}"), *bad]
+
+
 def _text_encoding(charset: str | None) -> str:
     """Python's name of a charset of texts; UTF-8 where none is stated, or none of that name is known."""
     try:
@@ -223,7 +222,7 @@ def _text_encoding(charset: str | None) -> str:
         b"".decode(name)  # LookupError for those that are no encodings of text
     except (LookupError, ValueError):
         return "utf-8"
-    return "utf-8" if name in _NOT_ON_THE_WEB else name
+    return "utf-8" if name == "ascii" or name in _NOT_ON_THE_WEB else name
 
 
 def _payload(record: Record, locator: str) -> tuple[str, str | None, bytes] | Note:
