@@ -22,8 +22,14 @@ def workspace(folder: Path) -> Path:
     write(folder / "tasks" / f"collect-{HASH[:20]}" / "manifest.json", "{}")
     write(folder / "listings" / f"{HASH}.json", "{}")
     write(folder / "prepared" / f"me-{HASH[:20]}.json", "{}")
-    write(folder / "datasets" / f"me-{HASH[:12]}" / "documents" / "train" / "part.jsonl", '{"text": "a"}')
-    write(folder / "downloads" / "page.html")
+    dataset(folder / "datasets" / f"me-{HASH[:12]}")
+    write(folder / "downloads" / f"{HASH[:16]}-page.html")
+    return folder
+
+
+def dataset(folder: Path) -> Path:
+    write(folder / "documents" / "train" / "part.jsonl", '{"text": "a"}')
+    write(folder / "manifest.json", json.dumps({"dataset_version": 1, "files": {}, "seal": HASH * 2}))
     return folder
 
 
@@ -37,7 +43,10 @@ def run(folder: Path) -> Path:
 
 def export(folder: Path) -> Path:
     """The names that `tilth export` leaves."""
-    write(folder / "manifest.json", json.dumps({"format": "huggingface", "files": {}, "seal": HASH * 2}))
+    write(
+        folder / "manifest.json",
+        json.dumps({"format": "huggingface", "files": {"README.md": 1, "config.json": 1}, "seal": HASH * 2}),
+    )
     write(folder / "README.md")
     write(folder / "config.json")
     return folder
@@ -80,7 +89,8 @@ def test_a_name_alone_leaves_nothing_out(tmp_path: Path) -> None:
 
 
 def test_exports_and_pages_are_left_out_and_what_only_looks_like_them_is_not(tmp_path: Path) -> None:
-    export(tmp_path / "all" / "model")
+    write(export(tmp_path / "all" / "model") / "notes.txt")
+    dataset(tmp_path / "all" / "mydata")
     for page in ("report.html.jinja", "data_report.html.jinja"):
         head = (Path(jobs.__path__[0]) / page).read_text().partition("<head>")[2]
         write(
@@ -90,20 +100,34 @@ def test_exports_and_pages_are_left_out_and_what_only_looks_like_them_is_not(tmp
     write(tmp_path / "all" / "mine.html", "<!doctype html><p>I like tilth.</p>")
     for path in ("all", "all/**/*"):
         listing = listed(tmp_path, path=path)
-        assert names(listing) == ["all/mine.html", "all/theirs/manifest.json"]
-        left = ["all/model", "all/pages/data_report.html", "all/pages/report.html"]
+        assert names(listing) == ["all/mine.html", "all/model/notes.txt", "all/theirs/manifest.json"]
+        left = ["all/model", "all/mydata", "all/pages/data_report.html", "all/pages/report.html"]
         assert rules(listing) == dict.fromkeys(left, "own_files")
     assert "all/model/README.md" in names(listed(tmp_path, path="all/model"))
 
 
 def test_texts_of_the_user_in_a_workspace_s_folders_are_read(tmp_path: Path) -> None:
     space = workspace(tmp_path / "work")
-    for name in ("tasks/mine.txt", "datasets/poems/a.txt", "prepared/b.txt", "listings/notes/c.txt"):
+    for name in (
+        "downloads/d.txt",
+        "tasks/mine.txt",
+        "datasets/poems/a.txt",
+        "datasets/diary-202401011230/a.txt",
+        "prepared/b.txt",
+        "listings/notes/c.txt",
+    ):
         write(space / name)
     write(space / "tasks" / f".collect-{HASH[:20]}.12-0123abcd.tmp" / "d.txt")
     for path in (".", "work", "**/*"):
         listing = listed(tmp_path, path=path)
-        wanted = ["datasets/poems/a.txt", "listings/notes/c.txt", "prepared/b.txt", "tasks/mine.txt"]
+        wanted = [
+            "datasets/diary-202401011230/a.txt",
+            "datasets/poems/a.txt",
+            "downloads/d.txt",
+            "listings/notes/c.txt",
+            "prepared/b.txt",
+            "tasks/mine.txt",
+        ]
         assert names(listing) == [f"work/{name}" for name in wanted] and rules(listing) == {"work": "own_files"}
 
 
@@ -121,7 +145,7 @@ def test_a_workspace_in_use_is_known_before_there_is_anything_in_it(tmp_path: Pa
     write(tmp_path / "new" / ".lock", "12")
     listing = listed(tmp_path, path=".")
     assert names(listing) == ["a.txt"] and rules(listing) == {".": "own_files", "new/.lock": "hidden"}
-    write(tmp_path / "downloads" / "page.html")
+    write(tmp_path / "downloads" / f"{HASH[:16]}-page.html")
     assert listed(tmp_path, path=".") == listing
 
 

@@ -72,6 +72,32 @@ def test_what_was_thought_first_is_taken_out(server: ChatServer, tmp_path: Path,
     assert outcomes[0].verdicts[0].value == str(len(before))
 
 
+@pytest.mark.parametrize(
+    ("content", "left"),
+    [
+        ("A text on </think> tags: the model writes </think> when done.", None),
+        ("It ends by `</think>`\n\nThen comes the answer.", None),
+        ("What it writes:\n```\n</think>\n```\nand more.", None),
+        ("First this. </think>\n \nAn answer.", "An answer."),
+        ("They ask for </think> tags.\n</think>\nAn answer on </think> tags.", "An answer on </think> tags."),
+        ("<think>a<think>b</think>c</think>A", "A"),
+        ("<think>They ask what <think> is.</think>A", "A"),
+        ("<think>a</think>A </think>\n\nB", "A </think>\n\nB"),
+    ],
+)
+def test_a_word_on_tags_of_thoughts_is_no_thought(
+    server: ChatServer, tmp_path: Path, content: str, left: str | None
+) -> None:
+    server.write = lambda body: content
+    outcomes = read(server, tmp_path, make="documents", requests=1)
+    assert texts(outcomes) == [left or content] and said(outcomes) == ([("thinking", "changed")] if left else [])
+
+
+def test_a_question_on_a_tag_of_thoughts_is_whole(server: ChatServer, tmp_path: Path) -> None:
+    server.write = lambda body: json.dumps([pair("What does </think> mean?", "b")])
+    assert texts(read(server, tmp_path, make="pairs", requests=1)) == ["user: What does </think> mean?\n\nassistant: b"]
+
+
 @pytest.mark.parametrize("make", ["pairs", "documents"])
 def test_an_answer_that_only_thinks_is_empty(server: ChatServer, tmp_path: Path, make: str) -> None:
     server.finish, server.write = "length", lambda body: "<think>\nFirst, I"

@@ -264,10 +264,31 @@ def test_a_revisit_is_told_by_the_record_that_it_refers_to_wherever_that_stands(
     assert len({found[0].doc_id, *(verdict.doc_id for verdict in verdicts)}) == 5
     assert [(v.rule, v.verdict) for v in verdicts] == [("revisit", "dropped")] * 4
     first, second, third, fourth = (verdict.detail for verdict in verdicts)
-    assert first == f"a.warc.gz!{url} {february}: the same as at 2020, which is not in this file"
-    assert second == f"a.warc.gz!{url} {march}: the same as at 2020, which is not in this file"
-    assert third.startswith(f"a.warc.gz!{url} {march} #byte=") and "at an earlier crawl" in third
+    assert first == f"a.warc.gz!{url} {february}: the same as at 2020, which is not read from this file"
+    assert second == f"a.warc.gz!{url} {march}: the same as at 2020, which is not read from this file"
+    assert third.startswith(f"a.warc.gz!{url} {march} #byte=") and third.endswith(
+        "at an earlier crawl, which record that is it does not say"
+    )
     assert fourth == f"a.warc.gz!{other}: the same as {url} at {DATE}, which is read from this file"
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["before", "behind"])
+def test_every_revisit_is_told_whose_text_is_no_document_of_its_address(tmp_path: Path, first: bool) -> None:
+    path, (url, page), (other, _) = tmp_path / "a.warc.gz", response(1), response(2)
+    _, missing = make_record("response", "http://host/404", DATE, b"HTTP/1.1 404 No\r\n\r\nno", "application/http")
+    by_id = [
+        next(read_records(io.BytesIO(raw))).headers["warc-record-id"]  # type: ignore[union-attr]
+        for raw in (page, missing)
+    ]
+    told = revisit(other, DATE, **{"": by_id[0]}) + revisit("http://host/404", "2027", **{"": by_id[1]})
+    path.write_bytes(told + page + missing if first else page + missing + told)
+    found, verdicts = outcomes(path)
+    assert [one.locator for one in found] == [f"a.warc.gz!{url}"]
+    said = [verdict.detail for verdict in verdicts if verdict.rule == "revisit"]
+    assert said == [
+        f"a.warc.gz!{other}: the same as {url} at {DATE}, which is read from this file",
+        "a.warc.gz!http://host/404 2027: the same as at an earlier crawl, which is not read from this file",
+    ]
 
 
 @pytest.mark.parametrize("stated", ["", "; charset=utf-8", "; charset=utf-16", "; charset=cp1251"])

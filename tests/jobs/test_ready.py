@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -71,6 +74,15 @@ def test_every_kind_of_task_has_its_version_in_the_table(texts: Path) -> None:
     recipe = load_recipe(texts / "r.yaml", [*SMALL, *every])
     prepare_data(recipe, texts / "work", workers=1, base=texts, on_done=lambda task, *_: done.append(task))
     assert {task.task.kind: task.task.version for task in done} == pipeline.VERSIONS
+
+
+def test_all_that_reads_is_done_anew_when_files_are_read_otherwise() -> None:
+    raised = "from tilth.data import sources; sources.READING += 1"
+    code = f"{raised}; from tilth.data import pipeline; print(pipeline.VERSIONS)"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    now = ast.literal_eval(said)
+    assert {kind for kind, version in pipeline.VERSIONS.items() if now[kind] != version} == {"collect", "items"}
+    assert now["collect"] > 18 + 1 and now["items"] > 5 + 1  # those before there was one number for both
 
 
 @pytest.mark.slow

@@ -358,7 +358,7 @@ def test_a_folder_of_texts_is_not_taken_for_the_dataset_of_its_name(
         texts.mkdir()
         for file in ("a.txt", "data.json", "manifest.json"):
             (texts / file).write_text("[]")
-    assert locate_data(name, workspace) == (dataset, None)
+    assert locate_data(name, workspace) == locate_data(dataset.folder.name, workspace) == (dataset, None)
     with pytest.raises(RecipeError, match=r"other is neither a dataset's folder nor a run's") as raised:
         locate_data("other", workspace)
     assert "again" not in raised.value.remedy

@@ -23,7 +23,8 @@ def locate_data(what: Path | str, workspace: Path) -> tuple[Dataset, Path | None
     """The dataset that is meant, and the run folder where one was named.
 
     Args:
-        what: a dataset's folder, a run's folder, a recipe's file, or the name of a recipe: then its newest dataset.
+        what: a dataset's folder or its name in the workspace, a run's folder, a recipe's file, or the name of a recipe:
+            then its newest dataset.
         workspace: where datasets of a recipe lie.
     """
     dataset, run = _meant(what, workspace)
@@ -40,6 +41,8 @@ def _meant(what: Path | str, workspace: Path) -> tuple[Dataset, Path | None]:
     name = str(what)
     if path.suffix in (".yaml", ".yml"):
         name = str(load_yaml(path).get("name"))
+    elif path.name == name and _is_dataset(folder := workspace / "datasets" / name):
+        return open_dataset(folder), None  # as it is called there
     return open_dataset(_newest(name, workspace / "datasets")), None
 
 

@@ -27,8 +27,8 @@ A reader is a function from an `Intake` and pieces of bytes to outcomes; `read_i
 from __future__ import annotations
 
 from tilth.data.sources.config import SourceConfig
-from tilth.data.sources.files import read_input, read_rows
+from tilth.data.sources.files import READING, read_input, read_rows
 from tilth.data.sources.inputs import Input, Listing
 from tilth.data.sources.listing import list_inputs
 
-__all__ = ["Input", "Listing", "SourceConfig", "list_inputs", "read_input", "read_rows"]
+__all__ = ["READING", "Input", "Listing", "SourceConfig", "list_inputs", "read_input", "read_rows"]

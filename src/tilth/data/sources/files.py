@@ -42,6 +42,11 @@ from tilth.data.sources.tally import Tally
 from tilth.data.sources.undecoded import Met
 from tilth.data.sources.unusable import Unusable
 
+READING = 1
+"""Raise it when the same bytes are read otherwise: a part of the version of every task that reads inputs, so that each
+of them is done anew. What a synthetic source was answered is kept: it was paid for, whatever its seeds are read as now.
+"""
+
 
 def _reader_that_opens(kind: str) -> Callable[[Intake], Iterator[Outcome | Rows]] | None:
     """The reader of a kind that is no stream of bytes; what belongs to it alone is imported when it is met."""

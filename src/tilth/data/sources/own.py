@@ -3,10 +3,11 @@
     own = OwnFiles(root, workspace)
     own.of_folder(path)  own.of_file(path)     the place that it belongs to and what that is; None: it is the user's
 
-A workspace, a run folder, an export, a recipe and a page of `tilth report` are known by what is in them, never by what
-they are called: a folder `work` that holds texts is read, and so are texts that lie in a workspace beside what tilth
-keeps there. Who names a run folder or an export as the source, or a folder in one or in a workspace, means it: only
-what lies below the folder that was named is looked at. Of a workspace that is named, what is kept in it is left out.
+Workspaces, run folders, datasets, exports, recipes and pages of `tilth report` are known by what is in them, never
+by what they are called: a folder `work` that holds texts is read, and so are texts that lie in a workspace beside what
+tilth keeps there, and in an export those that its manifest does not list. Who names a run folder or an export as the
+source, or a folder in one or in a workspace, means it: only what lies below the folder that was named is looked at. Of
+a workspace that is named, what is kept in it is left out.
 """
 
 from __future__ import annotations
@@ -25,19 +26,23 @@ RULE = "own_files"
 """Of the verdicts on it. They do not decide what a source holds: that is the same before and after a run."""
 WORKSPACE = "a workspace of tilth: what is kept in it is no text"
 RUN = "a run folder of tilth"
+DATASET = "a dataset of tilth"
 EXPORT = "a model that tilth exported"
 RECIPE = "a recipe of tilth"
 PAGE = "a page of tilth report"
 Own = tuple[Path, str]
-_KEPT = frozenset({"downloads", "forecast", PROGRESS, ".lock"})
+_KEPT = frozenset({"forecast", PROGRESS, ".lock"})
 """All that lies below these is tilth's; below those of `_MADE` what is called so, and what is half-made."""
 _MADE = {
     "tasks": re.compile(r"[a-z_]+-[0-9a-f]{20}"),
     "datasets": re.compile(r".+-[0-9a-f]{12}"),
     "prepared": re.compile(r".+-[0-9a-f]{20}\.json"),
     "listings": re.compile(r"[0-9a-f]{32}\.json"),
+    "downloads": re.compile(r"[0-9a-f]{16}-.+|(?:crawl|records)-[0-9a-f]{16}.*|hub|synthetic|deeplake"),
 }
-_LARGEST_RECIPE, _LARGEST_MANIFEST = 64 << 10, 1 << 20
+_MARKS = _MADE.keys() - {"downloads"}
+"""What tells a workspace: the names of downloads alone are too little."""
+_LARGEST_RECIPE, _LARGEST_MANIFEST = 64 << 10, 16 << 20
 _RECIPES = (".yaml", ".yml", "recipe.json")
 """How names of recipes end. Not any `.json`: there may be millions of them, and each would be read."""
 _PAGES = (".html", ".htm")
@@ -58,9 +63,10 @@ class OwnFiles:
         self._root, self._workspace = root, workspace.resolve()
         self._folders: dict[Path, Own | None] = {}
         self._workspaces: dict[Path, bool] = {}
+        self._exports: dict[Path, frozenset[str]] = {}
 
     def of_folder(self, folder: Path) -> Own | None:
-        """The workspace, run folder or export that a folder belongs to, or is."""
+        """The workspace, run folder or dataset that a folder belongs to, or is."""
         if folder == self._root:
             return None
         if folder not in self._folders:
@@ -68,8 +74,8 @@ class OwnFiles:
         return self._folders[folder]
 
     def of_file(self, file: Path) -> Own | None:
-        """The workspace, run folder or export that a file belongs to; or the file, if it is a recipe or a page."""
-        if own := self._inside(file):
+        """The workspace, run folder, dataset or export that a file is of; or the file, if it is a recipe or a page."""
+        if own := self._inside(file) or self._exported(file):
             return own
         if file.name.endswith(_RECIPES):
             return (file, RECIPE) if _is_recipe(file) else None
@@ -83,11 +89,24 @@ class OwnFiles:
         made, space = _MADE.get(path.parent.name), path.parent.parent
         if path.parent == self._root or made is None or not (made.fullmatch(path.name) or path.name.startswith(".")):
             return None
+        if made is _MADE["datasets"] and not path.name.startswith(".") and not _is_dataset(path):
+            return None
         return (space, WORKSPACE) if self._is_workspace(space) else None
+
+    def _exported(self, file: Path) -> Own | None:
+        """The export whose manifest lists a file."""
+        for folder in file.parents:
+            if not folder.is_relative_to(self._root) or folder == self._root:
+                break
+            if folder not in self._exports:
+                self._exports[folder] = _files_of_export(folder)
+            if file.relative_to(folder).as_posix() in self._exports[folder]:
+                return folder, EXPORT
+        return None
 
     def _is_workspace(self, folder: Path) -> bool:
         if folder not in self._workspaces:
-            marks = (folder / ".lock").is_file() + sum(_made_in(folder / name, _MADE[name]) for name in _MADE)
+            marks = (folder / ".lock").is_file() + sum(_made_in(folder / name, _MADE[name]) for name in _MARKS)
             self._workspaces[folder] = folder.resolve() == self._workspace or marks >= 2
         return self._workspaces[folder]
 
@@ -104,17 +123,29 @@ def _made_in(folder: Path, called: re.Pattern[str]) -> bool:
 def _itself(folder: Path) -> Own | None:
     if _is_run(folder):
         return folder, RUN
-    return (folder, EXPORT) if _is_export(folder / "manifest.json") else None
+    return (folder, DATASET) if _is_dataset(folder) else None
 
 
-def _is_export(manifest: Path) -> bool:
+def _is_dataset(folder: Path) -> bool:
+    return "dataset_version" in _manifest(folder)
+
+
+def _files_of_export(folder: Path) -> frozenset[str]:
+    said = _manifest(folder)
+    made = said.get("format") in ("huggingface", "peft") and isinstance(said["files"], dict)
+    return frozenset([*said["files"], "manifest.json"]) if made else frozenset()
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    """What a folder's manifest says, if it is one of tilth's."""
+    manifest = folder / "manifest.json"
     try:
         if not manifest.is_file() or manifest.stat().st_size > _LARGEST_MANIFEST:
-            return False
+            return {}
         said: Any = json.loads(manifest.read_bytes())
     except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(said, dict) and said.get("format") in ("huggingface", "peft") and {"files", "seal"} <= said.keys()
+        return {}
+    return said if isinstance(said, dict) and {"files", "seal"} <= said.keys() else {}
 
 
 def _is_page(file: Path) -> bool:

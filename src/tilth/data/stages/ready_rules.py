@@ -98,17 +98,20 @@ READY: dict[str, Ready] = {
     "reply_header": Ready(
         "lines",
         "What mail programs write above a quoted message: `On 3 May 2021, at 10:15, A. Body <a@b.org> wrote:`, "
-        "`-----Original Message-----`, `Begin forwarded message:`. The first form needs an address, a year or a time.",
+        "`-----Original Message-----`, `Begin forwarded message:`. The first form needs an address, a year or a "
+        "time; in German (`Am 3. Mai 2021 um 10:15 schrieb A. Body:`) an address or a time.",
         rf"^[> ]*(?:On\b(?=.*(?:@|\b(?:19|20)\d\d\b|\d:\d\d)).{{5,300}}\bwrote:{_B}*$"
+        rf"|Am\b(?=.*(?:@|\d:\d\d)).{{5,200}}\bschrieb\b.{{1,200}}:{_B}*$"
         rf"|-{{2,}} ?(?:original|forwarded) message ?-{{2,}}{_B}*$|begin forwarded message:{_B}*$)",
         ("ignorecase",),
-        ("wrote:", "message"),
+        ("wrote:", "schrieb", "message"),
     ),
     "cookie_notice": Ready(
         "lines",
         "Consent banners: that a site uses cookies, and to what end; buttons such as `Accept all cookies`.",
         r"\b(?:we|(?:this|our) (?:web)?site)(?: and our partners)?(?: also)? uses? "
-        rf"(?:[\w-]+ ){{0,3}}cookies (?:{_PURPOSE})\b"
+        rf"(?:[\w-]+ ){{0,3}}cookies(?: (?:{_PURPOSE})\b"
+        r"|[.,;:!]? by (?:continuing|using|browsing|clicking)\b.{0,120}\b(?:agree|consent|accept)\b)"
         r"|\bby (?:continuing|using|browsing|clicking)\b.{0,120}\b(?:agree|consent|accept)\b.{0,60}\bcookies\b"
         r"|^[^\w\n]*(?:accept|reject|allow|manage|decline)(?: all)? cookies[^\w\n]*$"
         r"|^[^\w\n]*cookies? (?:policy|settings|preferences|notice|consent)[^\w\n]*$",

@@ -12,12 +12,12 @@ from tilth.core import progress
 from tilth.data.document import Document, Rows, Verdict
 from tilth.data.extract import Extractors
 from tilth.data.naming import passed_over
-from tilth.data.sources import Input, SourceConfig, read_rows
+from tilth.data.sources import READING, Input, SourceConfig, read_rows
 from tilth.data.sources.undecoded import Met
 from tilth.data.sources.unusable import Unusable
 from tilth.data.tasks.parts import DocumentWriter, LedgerWriter
 
-VERSION = 18
+VERSION = 18 + READING
 _NAMED = 3  # files that are lost, of each task
 
 

@@ -29,7 +29,8 @@ from tilth.data.sources.intake import Intake, Note, without_surrogates
 from tilth.data.sources.messages import rendered
 
 _REFUSALS = {"content_filter", "refusal", "safety"}
-_THINKS, _THOUGHT = "<think>", "</think>"
+_THINKS, _TAG = "<think>", re.compile("<(/?)think>")
+_THOUGHT = re.compile(r"^[^\S\n]*+</think>|</think>(?=[^\S\n]*+\n[^\S\n]*+\n)", re.MULTILINE)
 _TOLD_FROM = 0.1  # the share of answers that give nothing
 _DECODER = json.JSONDecoder()
 _BEGIN = re.compile(r"\s*+(?=[\[{])")
@@ -100,13 +101,28 @@ def _fault(row: dict[str, Any], locator: str) -> Note | None:
 
 
 def _behind_thoughts(content: str) -> str:
-    """An answer without what a reasoning model writes before it. Some templates open that block in the prompt, so that
-    only its end is in the answer; of one that never ends nothing is left.
+    """An answer without what a reasoning model writes before it; of a block that never ends nothing is left.
+
+    Some templates open that block in the prompt, so that only its end is in the answer. It is one that begins a line
+    outside a code fence or has a blank line behind it; any other is what the answer says of such tags.
     """
-    head, end, rest = content.partition(_THOUGHT)
-    if head.lstrip().startswith(_THINKS) or (end and _THINKS not in head):
-        return rest.lstrip()
-    return content
+    if content.lstrip().startswith(_THINKS):
+        return content[_end_of_thoughts(content) :].lstrip()
+    end = _THOUGHT.search(content)
+    if end is None or _THINKS in content[: end.start()] or content.count("```", 0, end.start()) % 2:
+        return content
+    return content[end.end() :].lstrip()
+
+
+def _end_of_thoughts(content: str) -> int:
+    """Behind the tag that closes the first one, or the last there is: thoughts may name a tag without closing it."""
+    depth, last = 0, len(content)
+    for tag in _TAG.finditer(content):
+        depth += -1 if tag[1] else 1
+        last = tag.end() if tag[1] else last
+        if not depth:
+            break
+    return last
 
 
 def _provenance(row: dict[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@
     response      an HTTP answer with status 200: HTML and PDF go through the extraction seam, text is taken as it is
     resource      the same without HTTP
     conversion    plain text, as in WET files
-    revisit       the text is elsewhere: said so, unless the record it refers to is in this file, at the same address
+    revisit       the text is elsewhere: said so, unless what it refers to is a document of this file and address
     the rest      (request, metadata, warcinfo) describes, and is no document
 
 `meta` has `url`, `fetched` (WARC-Date) and `content_type`; of a page also `title` and `date`, where it states them.
@@ -110,8 +110,8 @@ class _Reader:
         self._seen: set[bytes] = set()
         self._records = 0
         self._first_fault: Broken | None = None
-        self._read: set[bytes] = set()  # the names of the records that were
-        self._revisits: list[_Revisit] = []  # of records that had not been read by then
+        self._texts: dict[bytes, tuple[str, str]] = {}  # address and date of what became a document, by its names
+        self._revisits: list[_Revisit] = []  # those whose text had not been read at their address by then
 
     def outcomes(self, found: Record | Broken) -> Iterator[Outcome]:
         """What one record gives: mostly one outcome, none for a record that describes another."""
@@ -127,17 +127,24 @@ class _Reader:
         elif found.kind == "revisit":
             self._note_revisit(found)
         elif found.kind not in _DESCRIBES:
-            self._read |= _names(found.headers.get("warc-record-id", ""), found.url, found.date)
-            yield self._outcome(found, self._locator(found))
+            outcome = self._outcome(found, self._locator(found))
+            if outcome.document is not None:
+                names = _names(found.headers.get("warc-record-id", ""), found.url, found.date)
+                self._texts |= dict.fromkeys(names, (found.url, found.date))
+            yield outcome
 
     def _note_revisit(self, found: Record) -> None:
         headers = found.headers
         when = headers.get("warc-refers-to-date", "")
         url = bare(headers.get("warc-refers-to-target-uri", "")) or found.url
         names = _names(headers.get("warc-refers-to", ""), url, when)
-        if url != found.url or names.isdisjoint(self._read):
-            told = url, when or "an earlier crawl"
-            self._revisits.append(_Revisit(found.url, found.date, found.offset, names, told))
+        revisit = _Revisit(found.url, found.date, found.offset, names, (url, when))
+        if self._text_of(revisit)[0] != found.url:
+            self._revisits.append(revisit)
+
+    def _text_of(self, revisit: _Revisit) -> tuple[str | None, str]:
+        """Address and date of the document with its text, so far as one was read."""
+        return next((self._texts[name] for name in sorted(revisit.names) if name in self._texts), (None, ""))
 
     def rest(self) -> Iterator[Outcome]:
         """The revisits whose text is not read at their address, and a word on a file without any record.
@@ -145,13 +152,17 @@ class _Reader:
         They come last: then each gets a locator that no document of the file has.
         """
         for revisit in self._revisits:
-            (url, when), here = revisit.told, not revisit.names.isdisjoint(self._read)
-            if here and url == revisit.url:
+            (url, when), (read, date) = revisit.told, self._text_of(revisit)
+            if read == revisit.url:
                 continue
             locator = self._locator(revisit)
-            where = "read from this file" if here else "not in this file"
+            where = "which record that is it does not say"
+            if revisit.names:
+                where = f"which is {'not ' if read is None else ''}read from this file"
+            if read is not None:
+                url, when = read, date
             of = "" if url == revisit.url else f"{url} "
-            why = f"{locator}: the same as {of}at {when}, which is {where}"
+            why = f"{locator}: the same as {of}at {when or 'an earlier crawl'}, {where}"
             yield self._intake.drop(locator, Note("revisit", when, why))
         if self._first_fault is not None and not self._records:
             place = self._intake.item.locator
