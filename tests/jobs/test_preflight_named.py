@@ -51,6 +51,17 @@ def test_rows_that_were_left_out_are_named(tmp_path: Path, cli: Cli) -> None:
     assert cli("trace", "tuned", "--doc", f"{at}:9").code == 0
 
 
+def test_what_the_template_drops_the_template_mends(tmp_path: Path, cli: Cli) -> None:
+    talks = [chat(number) for number in range(40)]
+    talks[3]["messages"] = [{"role": "system", "content": "Be brief."}, *talks[3]["messages"]]
+    source = "{% for m in messages %}{% if m.role != 'system' %}{{ '\n' + m.content }}{% endif %}{% endfor %}"
+    template = "data.chat.template, data.chat.variables: a template that writes these conversations whole"
+    for bad, remedy in ((talks[3], template), ({"nope": 1}, f"{template}, and data.sources: mend these rows")):
+        recipe(tmp_path, {"rows.jsonl": [*talks, bad]}, deduplicate="none", chat={"template": source})
+        told = warnings(cli)[0]["unusable"]
+        assert "encode/left_out" in told and f" | {remedy}; `tilth trace" in told
+
+
 def test_rows_that_do_not_fit_are_named(tmp_path: Path, cli: Cli) -> None:
     long = {3: chat(3, "word " * 50), 5: chat(5, "many words " * 60)}
     recipe(

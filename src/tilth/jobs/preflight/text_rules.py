@@ -11,6 +11,7 @@ from tilth.data.sources.undecoded import REMEDY
 from tilth.jobs.preflight.facts import Facts
 from tilth.jobs.preflight.fault import Fault, Rule
 
+_BY_TEMPLATE = {f"encode/{rule}" for rule in ("left_out", "no_prompt", "refused", "rewritten", "template")}
 FEW_PREDICTED = 1000
 """Tokens of the validation split: the loss over fewer is uncertain by several hundredths."""
 MANY_DUPLICATES = 0.01
@@ -125,9 +126,17 @@ def _unusable(facts: Facts) -> Iterator[Fault]:
             "unusable",
             "rows were left out: "
             + ", ".join(f"{rule} {n:,}{_where(facts, rule, n)}" for rule, n in sorted(dropped.items())),
-            f"data.sources: mend these rows; `tilth trace {facts.recipe.name} --doc {_first(facts, dropped)}` tells of "
+            f"{_mends(dropped)}; `tilth trace {facts.recipe.name} --doc {_first(facts, dropped)}` tells of "
             "one, the ledger names them all",
         )
+
+
+def _mends(dropped: Iterable[str]) -> str:
+    """What to change: the template where it is the cause, else the rows."""
+    rules = set(dropped)
+    template = "data.chat.template, data.chat.variables: a template that writes these conversations whole"
+    told = [(template, rules & _BY_TEMPLATE), ("data.sources: mend these rows", rules - _BY_TEMPLATE)]
+    return ", and ".join(remedy for remedy, of in told if of)
 
 
 def _first(facts: Facts, rules: Iterable[str]) -> str:
