@@ -38,6 +38,8 @@ POSITIVES = {
         "jürgen@müller.de", "x@ÉCOLE.example.fr", "ada@notes.wiki", "ada@shop.top",
         "x@foo.photography", "x@foo.consulting", "zac@hypothesis.works", "JANE@STUDIO.VENTURES", "x@foo.xn--p1ai",
         "x@xn--80a1acny.xn--p1ai", "иван@почта.рф", "info@пошта.укр", "info@例子.中国", "me@mail.yandex.рус",
+        "anna.k%40gmx.de", "anna+x%40gmx.de", "a%2Bb%40gmx.de", "anna&#64;gmx.de", "anna&#x40;gmx.de",
+        "anna&#X40;gmx.de", "anna＠gmx.de",
         "άννα@δοκιμή.ελ",
     ],
     "ip": [
@@ -96,6 +98,8 @@ NEGATIVES = [
     "root@node.localdomain", "Object@module.Class", "иван@почта.Она", "a@xn--p1ai", "foo@bar.spammed = 1",
     "@app.route", "feats@proj.coef", "attn@value.detach", "scores@values.transposed", "np.dot(alpha@beta.flatten)",
     "lodash@latest.tarball", "icon@small.avif", "font@bold.woff", "user@foo.path", "home-lukas@crypt.swap",
+    "x%40self.weight", "pkg%401.2.3", "printf('%s%40s.is')", "https://medium.com/%40joe.me", "logo%402x.png",
+    "%40gmx.de", "user%40example.com", "a&#64;b", "＠gmx.de",
     # internet addresses
     "1.2.3.4", "8.8.8.8", "10.0.0.1", "192.168.1.10", "172.16.5.4", "127.0.0.1", "169.254.1.1", "100.64.1.1",
     "192.0.2.17", "198.51.100.7", "203.0.113.9", "224.0.0.251", "255.255.255.0", "0.0.0.0", "version 10.33.17.142",
@@ -193,6 +197,12 @@ def test_what_only_looks_private_stays(text: str, frame: str) -> None:
         (
             "http://bob:xxxx@host.com http://u:your-password@h.com",
             "http://bob:xxxx@host.com http://u:your-password@h.com",
+        ),
+        ("https://x.de/?email%3Danna.k%40gmx.de&b", "https://x.de/?email%3D[EMAIL]&b"),
+        ("https://x.de/?phone=%2B4930901820&b=%2b4930901820", "https://x.de/?phone=[PHONE]&b=[PHONE]"),
+        (
+            "?x=%2B49309018201234567&y=2B4930901820&z%2B4930901820",
+            "?x=%2B49309018201234567&y=2B4930901820&z%2B4930901820",
         ),
         ("ssh://bob@host.com", "ssh://[EMAIL]"),
         ("https://al:a.b~c!$&*+=_-%2F@h.com/", "https://[KEY]@h.com/"),

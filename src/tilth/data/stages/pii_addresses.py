@@ -11,6 +11,8 @@ well: they count where all the rest looks like an address (_looks_typed; pii_dom
 hosts that belong to nobody (example.com, .org, .net; .example, .test, .invalid, .localhost: RFC 2606 and 6761),
 `git@host`, which names a service, and, with `keys`, the end of a password in a URL: find_keys has said what it is.
 
+The @ may be full-width, or written %40 (URLs) or &#64; (HTML).
+
 IPv4. Four numbers up to 255 without leading zeros, no part of a longer number or name, that can be reached from the
 internet (the registry of IANA's special addresses is left alone: private, loopback, link-local, documentation,
 multicast …), with the prefix that makes IPv6 of it (::ffff: or 64:ff9b::, RFC 4291 and 6052). Taken for a version or a
@@ -39,6 +41,8 @@ from tilth.data.stages.pii_view import Span, View, before, is_word
 _SCRIPTS = (("À", "ɏ"), ("Ͱ", "Ͽ"), ("Ѐ", "ԯ"), ("Ա", "֏"), ("א", "ת"), ("؀", "ۿ"), ("ა", "ჿ"))
 _LETTERS = "".join(c for first, last in _SCRIPTS for c in map(chr, range(ord(first), ord(last) + 1)) if c.isalnum())
 _LOCAL = re.compile(rf"[\w{_LETTERS}.%+'-]{{1,64}}\Z", re.ASCII)
+_AT = ("@", "＠", "%40", "&#64;", "&#x40;", "&#X40;")  # as URLs and HTML write it too
+_ESCAPE = re.compile(r"%(?!2[Bb])[0-9A-Fa-f]{2}")
 _QUOTE = re.compile(r"(?<![^\W\d_])'|'(?![^\W\d_])")  # an apostrophe that does not stand between two letters
 _HOST = re.compile(
     r"(?:[^\W_](?:(?:[^\W_]|-){0,61}[^\W_])?\.){1,8}"
@@ -54,22 +58,26 @@ _NO_HOSTS = ("self", "cls", "this", "np", "torch")
 def find_emails(view: View, keys: bool = False) -> Iterator[Span]:
     """E-mail addresses, from their @ outwards; `keys`: passwords in URLs are found by find_keys."""
     text = view.text
-    at = text.find("@")
-    while at >= 0:
-        found = _around(text, at)
-        if found and not (keys and ends_password(text, at)):
-            yield found
-        at = text.find("@", at + 1)
+    for sign in _AT:
+        at = text.find(sign)
+        while at >= 0:
+            found = _around(text, at, sign)
+            if found and not (keys and ends_password(text, at)):
+                yield found
+            at = text.find(sign, at + 1)
 
 
-def _around(text: str, at: int) -> Span | None:
+def _around(text: str, at: int, sign: str) -> Span | None:
     """The address whose @ stands there."""
-    host = _HOST.match(text, at + 1)
+    host = _HOST.match(text, at + len(sign))
     local = _LOCAL.search(text[max(0, at - 64) : at]) if host else None
     name = _name(local.group(), _closes(text, host.end())) if host and local else ""
+    if sign == "%40" and host:  # in a URL, where other signs are written so as well; printf("%40s.") is none
+        name = _ESCAPE.split(name)[-1].lstrip(".%+-") if host[0].index(".") > 1 else ""
     if not host or not name or not _is_email(name, host):
         return None
-    return (at - len(name), host.end()) if _has_domain(host) or _looks_typed(text, name, host) else None
+    start = at - len(name)
+    return (start, host.end()) if _has_domain(host) or _looks_typed(text, start, name, host) else None
 
 
 def _name(local: str, quoted: bool) -> str:
@@ -96,9 +104,9 @@ def _has_domain(host: re.Match[str]) -> bool:
     return last in COMMON or last.startswith("xn--") or not last.isascii()
 
 
-def _looks_typed(text: str, name: str, host: re.Match[str]) -> bool:
+def _looks_typed(text: str, start: int, name: str, host: re.Match[str]) -> bool:
     """Whether somebody wrote an address rather than a program: whole words, that nothing calls, assigns or escapes."""
-    start, end, labels = host.start() - 1 - len(name), host.end(), host[0].split(".")
+    end, labels = host.end(), host[0].split(".")
     words = min(len(name), len(labels[-2])) >= 3 and not labels[-2].isdigit() and labels[0] not in _NO_HOSTS
     last = labels[-1].lower() if labels[-1].islower() or labels[-1].isupper() else ""
     alone = text[start - 1 : start] not in tuple("\\)]/$") if start else True

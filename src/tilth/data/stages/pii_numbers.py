@@ -136,6 +136,7 @@ def is_iban(letters: str) -> bool:
     return int("".join(str(int(letter, 36)) for letter in letters[4:] + letters[:4])) % 97 == 1
 
 
+_DIGITS = re.compile(r"\d{8,15}(?!\w)", re.ASCII)
 _INTERNATIONAL = re.compile(r"\+(?!\d+\.\d+(?![ .()/\xa0-]?\d))\d[\d .()/\xa0-]{5,22}\d\d", re.ASCII)  # not +12345.678
 _AMERICAN = re.compile(
     r"(?<![\w.+/-])(?<!\d )(?:1[-. ])?(?:\([2-9]\d\d\) ?[2-9]\d\d[-. ]\d{4}|[2-9]\d\d([-.])[2-9]\d\d\1\d{4})"
@@ -167,6 +168,9 @@ def find_phones(view: View, regions: Sequence[str]) -> Iterator[Span]:
 
 
 def _international(text: str, start: int, end: int) -> Span | None:
+    if text[max(0, start - 4) : start].upper() == "=%2B":  # a plus in a URL
+        whole = _DIGITS.match(text, start, end)
+        return (start - 3, whole.end()) if whole and is_phone(f"+{whole[0]}", None) else None
     plus = start - 1 if text[start - 1 : start] == "+" else -1
     found = _INTERNATIONAL.match(text, plus, end) if plus >= 0 and not is_word(text, plus - 1) else None
     return _valid_part(text, found.span(), None) if found and not _FICTION.match(found[0]) else None
