@@ -204,6 +204,12 @@ def test_what_only_looks_private_stays(text: str, frame: str) -> None:
             "?x=%2B49309018201234567&y=2B4930901820&z%2B4930901820",
             "?x=%2B49309018201234567&y=2B4930901820&z%2B4930901820",
         ),
+        (r'"mail\nbob.k@gmx.de"', r'"mail\n[EMAIL]"'),
+        (r'"\tbob@gmx.de\r\nann@gmx.de \u00e4nne@gmx.de"', r'"\t[EMAIL]\r\n[EMAIL] \u00e4[EMAIL]"'),
+        (
+            r"CORP\bob@gmx.de \ngit@github.com \n-x@me.de \noexpand@names.map",
+            r"CORP\[EMAIL] \ngit@github.com \n-[EMAIL] \noexpand@names.map",
+        ),
         ("ssh://bob@host.com", "ssh://[EMAIL]"),
         ("https://al:a.b~c!$&*+=_-%2F@h.com/", "https://[KEY]@h.com/"),
         (
