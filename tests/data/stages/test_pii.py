@@ -38,6 +38,8 @@ POSITIVES = {
         "jürgen@müller.de", "x@ÉCOLE.example.fr", "ada@notes.wiki", "ada@shop.top",
         "x@foo.photography", "x@foo.consulting", "zac@hypothesis.works", "JANE@STUDIO.VENTURES", "x@foo.xn--p1ai",
         "x@xn--80a1acny.xn--p1ai", "иван@почта.рф", "info@пошта.укр", "info@例子.中国", "me@mail.yandex.рус",
+        "joe@company.broker", "joe@company.kosher", "joe@cool.rest", "bob@firm.llp", "user@mail.barclays",
+        "anna@haus.audi",
         "anna.k%40gmx.de", "anna+x%40gmx.de", "a%2Bb%40gmx.de", "anna&#64;gmx.de", "anna&#x40;gmx.de",
         "anna&#X40;gmx.de", "anna＠gmx.de",
         "άννα@δοκιμή.ελ",
