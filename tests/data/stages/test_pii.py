@@ -38,6 +38,8 @@ POSITIVES = {
         "jürgen@müller.de", "x@ÉCOLE.example.fr", "ada@notes.wiki", "ada@shop.top",
         "x@foo.photography", "x@foo.consulting", "zac@hypothesis.works", "JANE@STUDIO.VENTURES", "x@foo.xn--p1ai",
         "x@xn--80a1acny.xn--p1ai", "иван@почта.рф", "info@пошта.укр", "info@例子.中国", "me@mail.yandex.рус",
+        "joe@company.broker", "joe@company.kosher", "joe@cool.rest", "bob@firm.llp", "user@mail.barclays",
+        "anna@haus.audi",
         "anna.k%40gmx.de", "anna+x%40gmx.de", "a%2Bb%40gmx.de", "anna&#64;gmx.de", "anna&#x40;gmx.de",
         "anna&#X40;gmx.de", "anna＠gmx.de",
         "άννα@δοκιμή.ελ",
@@ -203,6 +205,12 @@ def test_what_only_looks_private_stays(text: str, frame: str) -> None:
         (
             "?x=%2B49309018201234567&y=2B4930901820&z%2B4930901820",
             "?x=%2B49309018201234567&y=2B4930901820&z%2B4930901820",
+        ),
+        (r'"mail\nbob.k@gmx.de"', r'"mail\n[EMAIL]"'),
+        (r'"\tbob@gmx.de\r\nann@gmx.de \u00e4nne@gmx.de"', r'"\t[EMAIL]\r\n[EMAIL] \u00e4[EMAIL]"'),
+        (
+            r"CORP\bob@gmx.de \ngit@github.com \n-x@me.de \noexpand@names.map",
+            r"CORP\[EMAIL] \ngit@github.com \n-[EMAIL] \noexpand@names.map",
         ),
         ("ssh://bob@host.com", "ssh://[EMAIL]"),
         ("https://al:a.b~c!$&*+=_-%2F@h.com/", "https://[KEY]@h.com/"),

@@ -11,7 +11,8 @@ well: they count where all the rest looks like an address (_looks_typed; pii_dom
 hosts that belong to nobody (example.com, .org, .net; .example, .test, .invalid, .localhost: RFC 2606 and 6761),
 `git@host`, which names a service, and, with `keys`, the end of a password in a URL: find_keys has said what it is.
 
-The @ may be full-width, or written %40 (URLs) or &#64; (HTML).
+The @ may be full-width, or written %40 (URLs) or &#64; (HTML). What makes an escape with the backslash before it (n, t,
+r, u00e4) is no part of a name.
 
 IPv4. Four numbers up to 255 without leading zeros, no part of a longer number or name, that can be reached from the
 internet (the registry of IANA's special addresses is left alone: private, loopback, link-local, documentation,
@@ -43,6 +44,7 @@ _LETTERS = "".join(c for first, last in _SCRIPTS for c in map(chr, range(ord(fir
 _LOCAL = re.compile(rf"[\w{_LETTERS}.%+'-]{{1,64}}\Z", re.ASCII)
 _AT = ("@", "＠", "%40", "&#64;", "&#x40;", "&#X40;")  # as URLs and HTML write it too
 _ESCAPE = re.compile(r"%(?!2[Bb])[0-9A-Fa-f]{2}")
+_LINE = re.compile(r"\A(?:[ntr]|u[0-9A-Fa-f]{4})[.%+-]*")  # behind a backslash, as JSON and programs write it
 _QUOTE = re.compile(r"(?<![^\W\d_])'|'(?![^\W\d_])")  # an apostrophe that does not stand between two letters
 _HOST = re.compile(
     r"(?:[^\W_](?:(?:[^\W_]|-){0,61}[^\W_])?\.){1,8}"
@@ -74,10 +76,12 @@ def _around(text: str, at: int, sign: str) -> Span | None:
     name = _name(local.group(), _closes(text, host.end())) if host and local else ""
     if sign == "%40" and host:  # in a URL, where other signs are written so as well; printf("%40s.") is none
         name = _ESCAPE.split(name)[-1].lstrip(".%+-") if host[0].index(".") > 1 else ""
+    first = at - len(name)
+    if text[first - 1 : first] == "\\":
+        name = _LINE.sub("", name)
     if not host or not name or not _is_email(name, host):
         return None
-    start = at - len(name)
-    return (start, host.end()) if _has_domain(host) or _looks_typed(text, start, name, host) else None
+    return (at - len(name), host.end()) if _has_domain(host) or _looks_typed(text, first, name, host) else None
 
 
 def _name(local: str, quoted: bool) -> str:

@@ -4,8 +4,8 @@
     GENERIC          more generic ones: words, so that what ends with one must look like an address besides
     OTHER_SCRIPTS    those that are not written in Latin letters
 
-Not among them are brands', and what files and programs end with more often than addresses do: zip, mov, map, data, dot,
-call, select, host, bar …
+Not among them are most brands', and what files and programs end with more often than addresses do: zip, mov, map, data,
+dot, call, select, host, bar …
 """
 
 _COMMON = """
@@ -25,34 +25,40 @@ _COMMON = """
 COMMON = frozenset(_COMMON.split())
 
 _GENERIC = """
-    abogado abudhabi accountant accountants actor adult africa airforce alsace apartments archi army art associates
-    attorney auction audio auto autos band bargains basketball bcn beauty beer best bet bible bid bike bingo black
-    blackfriday blue boats bom bond bot boutique brussels build builders business buzz bzh cab cafe cam camera camp
-    capetown capital car cards career careers cars casa cash casino catering catholic center ceo cern cfd charity chat
-    cheap christmas church city claims cleaning click clinic clothing coach codes coffee college cologne community
-    compare computer condos construction contact contractors cooking corsica country coupon coupons courses credit
-    creditcard creditunion cricket cruise cruises cymru cyou dad dance dating dds deal deals degree delivery democrat
-    dental dentist desi diamonds diet direct directory discount diy doctor dog domains download dubai durban earth
-    education energy engineer engineering enterprises equipment esq estate eus events exchange expert exposed express
-    fail faith family fan fans farm farmers fashion feedback film financial fish fishing fit fitness flights florist
-    flowers football forex forsale forum foundation frl fund furniture futbol fyi gal gallery game games garden gay
-    gdn gent gift gifts gives giving glass gold golf gop graphics gratis green gripe grocery guide guitars guru hair
-    haus healthcare help helsinki hiphop hiv hockey holdings holiday homes horse hospital hosting hotels house ice
-    immo immobilien industries ing institute insurance insure investments irish ismaili ist istanbul jetzt jewelry
-    joburg juegos kaufen kids kim kitchen kiwi krd kyoto land lat latino lawyer lease lgbt lifestyle lighting limited
-    limo living loan loans locker lol lotto love ltda luxe luxury madrid maison makeup management market marketing
-    markets mba melbourne meme memorial men menu miami moda moe mom monash money monster mormon mortgage motorcycles
-    movie music nagoya navy nexus nhk nico ninja nowruz nrw observer okinawa one onl ooo organic osaka ovh partners
-    parts party pet pharmacy phd photo photos physio pics pictures pid pink pizza place plumbing plus poker politie
-    porn post press productions prof promo properties property protection qpon quebec quest racing radio realestate
-    realtor realty recipes red rehab reise reisen reit rent rentals repair report republican restaurant review reviews
-    rich rio rip rocks rodeo rsvp rugby ruhr ryukyu saarland sale salon sbs scholarships schule science scot secure
-    security sex sexy shiksha shoes shopping singles ski skin soccer social solar soy spa sport storage stream study
-    style sucks supplies supply support surf surgery swiss sydney taipei tatar tattoo tax taxi team technology tennis
-    theater theatre tickets tienda tips tires tirol tools tours town toys trade trading training trust tube tunes uno
-    vacations vegas ventures versicherung vet viajes video villas vin vision vlaanderen vodka vote voting voto voyage
-    wales wang watch watches weather webcam wed wedding wine work works wtf xihuan xxx yachts yoga yokohama zone
-    zuerich
+    abbott abbvie abogado abudhabi accenture accountant accountants actor adult africa airbus airforce airtel
+    alibaba allstate alsace apartments archi army art associates attorney auction audi audio auto autos band
+    barclaycard barclays bargains basketball bcn beauty beer best bet bible bid bike bingo black blackfriday
+    bloomberg blue bmw bnpparibas boats bom bond bosch bot boutique bridgestone broadway broker brussels build
+    builders business buzz bzh cab cafe cam camera camp capetown capital car cards career careers cars casa cash
+    casino catering catholic center ceo cern cfd charity chat cheap christmas church cisco city claims cleaning
+    click clinic clothing coach codes coffee college cologne community compare computer comsec condos construction
+    contact contractors cooking corsica country coupon coupons courses cpa credit creditcard creditunion cricket
+    cruise cruises cymru cyou dad dance dating dds deal dealer deals degree delivery dell deloitte democrat dental
+    dentist desi diamonds diet direct directory discount diy doctor dog domains download dubai durban earth edeka
+    education energy engineer engineering enterprises epson equipment ericsson esq estate eus events exchange expert
+    exposed express fail faith family fan fans farm farmers fashion fedex feedback ferrari film financial firestone
+    fish fishing fit fitness flights florist flowers football forex forsale forum foundation fresenius frl fujitsu
+    fund furniture futbol fyi gal gallery game games garden gay gdn gent gift gifts gives giving glass gmx godaddy
+    gold golf goodyear google gop graphics gratis green gripe grocery guide guitars guru hair haus healthcare help
+    helsinki hiphop hitachi hiv hockey holdings holiday homes honda horse hospital hosting hotels hotmail house hsbc
+    hughes hyundai ice ikano immo immobilien industries ing institute insurance insure investments irish ismaili ist
+    istanbul jaguar jetzt jewelry joburg juegos kaufen kids kim kitchen kiwi kosher kpmg krd kyoto lamborghini land
+    landrover lanxess lat latino lawyer lease leclerc lefrak lexus lgbt lidl lifestyle lighting limited limo living
+    llp loan loans locker lol lotto love ltda lundbeck luxe luxury madrid maison makeup management mango market
+    marketing markets marriott mattel mba mckinsey melbourne meme memorial men menu merck miami microsoft mitsubishi
+    moda moe mom monash money monster mormon mortgage motorcycles movie music nagoya navy netflix nexus nhk nico
+    ninja nissan nokia nowruz nrw observer okinawa one onl ooo organic osaka ovh panasonic partners parts party pet
+    pfizer pharmacy phd philips photo photos physio pics pictures pid pink pioneer pizza place plumbing plus poker
+    politie porn post press productions prof promo properties property protection qpon quebec quest racing radio
+    realestate realtor realty recipes red rehab reise reisen reit rent rentals repair report republican rest
+    restaurant review reviews rexroth rich ricoh rio rip rocks rodeo rsvp rugby ruhr ryukyu saarland sale salon
+    samsung sandvik sanofi sbs schaeffler schmidt scholarships schule schwarz science scot secure security sex sexy
+    shiksha shoes shopping singles ski skin soccer social softbank solar soy spa sport stada statefarm stockholm
+    storage stream study style sucks supplies supply support surf surgery suzuki swatch swiss sydney taipei tatar
+    tattoo tax taxi team technology tennis theater theatre tickets tienda tips tires tirol tools toshiba tours town
+    toyota toys trade trading training trust tube tunes uno vacations vegas ventures versicherung vet viajes video
+    villas vin vision vlaanderen vodka volvo vote voting voto voyage wales walmart wang watch watches weather webcam
+    weber wed wedding wine work works wtf xihuan xxx yachts yahoo yandex yoga yokohama youtube zappos zone zuerich
 """
 GENERIC = frozenset(_GENERIC.split())
 
