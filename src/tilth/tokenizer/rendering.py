@@ -37,6 +37,7 @@ _PROBE = {"role": "assistant", "content": BREAK}
 _ASKED = {"role": "user", "content": BREAK}
 _SYSTEM = ("system", "developer")
 _NOTHING_BEFORE = "the assistant speaks first, and the template cannot be written with nothing before it"
+_UNASKED = "it writes a generation prompt behind every conversation, asked or not; where that begins cannot be told"
 _GENERATION = re.compile(r"\{%[-+]?\s*generation\b")
 
 
@@ -67,6 +68,7 @@ class Rendering:
     def __init__(self, template: str, names: Names, variables: Mapping[str, Any], today: datetime.date) -> None:
         self._marker, self._variables = Marker(names), dict(variables)
         self._ends = Ends(self._marker, self._tried)
+        self._always: str | Dropped | None = None  # see _unasked
         self._has_marks = bool(_GENERATION.search(template))
         try:
             self._template = environment(today).from_string(template)
@@ -87,7 +89,7 @@ class Rendering:
         return self._left_out(self._marked(row), raw) or Marked(self._marker.read(raw).text, [])
 
     def _whole(self, row: Row, prompt: bool) -> str | Dropped:
-        return checked(row.messages, False) or self._tried(self._marked(row), len(row.messages), prompt)
+        return checked(row.messages, False) or self._written(self._marked(row), len(row.messages), prompt)
 
     def training(self, row: Row, need_answer: bool) -> Answers | Dropped:
         """The conversation and its answers; Dropped with the rule that says why there are none to train on."""
@@ -95,7 +97,7 @@ class Rendering:
         if fault is not None:
             return fault
         marked = self._marked(row)
-        raw = self._tried(marked, len(row.messages), False)
+        raw = self._written(marked, len(row.messages), False)
         if isinstance(raw, Dropped):
             return raw
         if fault := self._left_out(marked, raw):
@@ -123,7 +125,10 @@ class Rendering:
         return None
 
     def _by_beginnings(self, row: Row, raw: str) -> list[tuple[int, int]] | Dropped:
-        spans: list[tuple[int, int]] = []
+        unasked, spans = self._unasked(), list[tuple[int, int]]()
+        if isinstance(unasked, Dropped):
+            return unasked
+        raw = raw.removesuffix(unasked)
         for place, message in enumerate(row.messages):
             if message["role"] == "assistant":
                 span = self._span(row, raw, place, spans[-1][1] if spans else 0)
@@ -187,7 +192,29 @@ class Rendering:
         mark = self._marker.mark
         return row._replace(messages=mark(seen(row.messages)), tools=mark(row.tools), documents=mark(row.documents))
 
+    def _unasked(self) -> str | Dropped:
+        """The generation prompt that the template writes behind any conversation, asked for it or not, as the first
+        one of Llama 3 does; nothing where it writes none unasked. It is what stands there without a message.
+        """
+        if self._always is None:
+            empty, talk = Row([]), Row([_ASKED, _PROBE])
+            text, told = self._written(empty, 0, False), self._written(talk, 2, False)
+            always = told == self._written(talk, 2, True) and not isinstance(told, Dropped)
+            tail = "" if isinstance(told, Dropped) else told.rpartition(BREAK)[2]
+            bare = "" if isinstance(text, Dropped) else text.removeprefix(str(self._variables.get("bos_token") or ""))
+            self._always = bare if always and bare.strip() and tail.endswith(bare) else ""
+            tail = tail.removesuffix(self._always)
+            ends = self._marker.specials(tail)
+            if always and ends and ALIAS.sub("", self._marker.read(tail[ends[0].end :]).text).strip():
+                self._always = Dropped("template", _UNASKED)
+        return self._always
+
     def _tried(self, row: Row, count: int, prompt: bool) -> str | Dropped:
+        """As `_written`, but without a generation prompt that was not asked for."""
+        raw, unasked = self._written(row, count, prompt), self._unasked()
+        return raw if prompt or isinstance(raw, Dropped) or isinstance(unasked, Dropped) else raw.removesuffix(unasked)
+
+    def _written(self, row: Row, count: int, prompt: bool) -> str | Dropped:
         """A rendering of the first `count` messages, with marks, or why there is none."""
         try:
             return self._rendered(row, count, prompt)

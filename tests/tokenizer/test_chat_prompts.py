@@ -1,0 +1,78 @@
+"""Where answers begin by templates whose generation prompt is always there, or says more than the history does."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import pytest
+
+from tests.tokenizer.chat_helpers import Pair, encoder, made_pair, used
+from tilth.tokenizer.chat import ChatEncoder, Dropped
+from tilth.tokenizer.templates import ChatTemplate
+
+_NAMES = ["<|im_start|>", "<|im_end|>", "<s>", "</s>"]
+_ROLES = {"s": "system", "u": "user", "a": "assistant"}
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    return made_pair(tmp_path_factory.mktemp("llama3"), "llama3", _NAMES)
+
+
+def talk(said: str) -> list[dict[str, Any]]:
+    return [{"role": _ROLES[letter], "content": f"It is {place}."} for place, letter in enumerate(said)]
+
+
+class Prompted(NamedTuple):
+    """A template in which ANSWER stands for what is trained, and talks that it is right for."""
+
+    text: str
+    talks: tuple[str, ...]
+
+    @property
+    def source(self) -> str:
+        return self.text.replace("ANSWER", "{{ m.content + '<|im_end|>' }}")
+
+    @property
+    def marked(self) -> str:
+        answer = "{%- generation %}{{ m.content + '<|im_end|>' }}{%- endgeneration %}"
+        said = "{% if m.role == 'assistant' %}" + answer + "{% else %}{{ m.content + '<|im_end|>' }}{% endif %}"
+        return self.text.replace("ANSWER", said)
+
+
+_HEAD = "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}"
+_PROMPT = "{{ '<|im_start|>assistant\n' }}"
+_TURNS = ("ua", "uaua", "suaua", "uauaua", "uau", "uaaua")
+PROMPTED = {
+    "always": Prompted(_HEAD + "ANSWER{{ '\n' }}{% endfor %}" + _PROMPT, _TURNS),
+    "always, joined": Prompted(_HEAD + "ANSWER{% endfor %}" + _PROMPT, _TURNS),
+    "always, begun": Prompted("{{ bos_token }}" + _HEAD + "ANSWER{% endfor %}" + _PROMPT, _TURNS),
+}
+
+
+def made(pair: Pair, source: str, **variables: Any) -> ChatEncoder:
+    return encoder(pair, ChatTemplate("own", source), **variables)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list(PROMPTED))
+def test_masks_are_those_of_transformers(name: str, pair: Pair) -> None:
+    ours, theirs = pair
+    prompted = PROMPTED[name]
+    with made(pair, prompted.source) as found:
+        for said in prompted.talks:
+            encoded = used(found.encode([{"messages": talk(said)}])[0])
+            expected = theirs.apply_chat_template(
+                talk(said), chat_template=prompted.marked, return_assistant_tokens_mask=True, return_dict=True
+            )
+            assert encoded.ids.tolist() == expected["input_ids"], said
+            assert encoded.trained.astype(int).tolist() == expected["assistant_masks"], said
+        assert found.stop_ids() == {ours.end_of_text, ours.special_tokens["<|im_end|>"]}
+
+
+def test_a_prompt_nobody_asked_for_is_told_where_its_beginning_cannot_be(pair: Pair) -> None:
+    """The template fails without a message."""
+    needy = "{% if messages[0].role == 'system' %}{% endif %}" + PROMPTED["always"].source
+    with made(pair, needy) as found:
+        dropped = found.encode([{"messages": talk("uaua")}])[0]
+        assert isinstance(dropped, Dropped) and dropped.rule == "template" and "asked or not" in dropped.detail
