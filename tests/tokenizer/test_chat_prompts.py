@@ -42,11 +42,20 @@ class Prompted(NamedTuple):
 
 _HEAD = "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}"
 _PROMPT = "{{ '<|im_start|>assistant\n' }}"
+_THINK = "'<think>\\n\\n</think>\\n\\n'"
 _TURNS = ("ua", "uaua", "suaua", "uauaua", "uau", "uaaua")
 PROMPTED = {
     "always": Prompted(_HEAD + "ANSWER{{ '\n' }}{% endfor %}" + _PROMPT, _TURNS),
     "always, joined": Prompted(_HEAD + "ANSWER{% endfor %}" + _PROMPT, _TURNS),
     "always, begun": Prompted("{{ bos_token }}" + _HEAD + "ANSWER{% endfor %}" + _PROMPT, _TURNS),
+    "thoughts for the last": Prompted(
+        _HEAD
+        + "{% if m.role == 'assistant' and loop.last %}{{ "
+        + _THINK
+        + " }}{% endif %}ANSWER{{ '\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' + THINK }}{% endif %}".replace("THINK", _THINK),
+        ("ua", "uaua", "suaua", "uauaua", "uau"),
+    ),
 }
 
 

@@ -163,13 +163,14 @@ class Rendering:
             return max(len(prompt), self._first_start(row, raw, place, prompt))
         # The generation prompt may say more than the history does (an opened <think>). What both say is the beginning
         # of any answer: found by one that begins with what no prompt holds.
-        other = self._tried(row._replace(messages=[*row.messages[:place], _PROBE]), place + 1, False)
-        if isinstance(other, Dropped):
-            return other
-        same = common(other, prompt)
-        if other[same : same + 1] != BREAK or not raw.startswith(prompt[:same]):
-            return Dropped("rewritten", f"the template writes what stands before answer {place} differently afterwards")
-        return same
+        # It is written with the messages behind it first: templates may write thoughts for the last answers only.
+        for behind in (row.messages[place + 1 :], []):
+            messages = [*row.messages[:place], _PROBE, *behind]
+            other = self._tried(row._replace(messages=messages), len(messages), False)
+            same = 0 if isinstance(other, Dropped) else common(other, prompt)
+            if not isinstance(other, Dropped) and other[same : same + 1] == BREAK and raw.startswith(prompt[:same]):
+                return same
+        return Dropped("rewritten", f"the template writes what stands before answer {place} differently afterwards")
 
     def _first_start(self, row: Row, raw: str, place: int, prompt: str) -> int:
         """Where an answer begins that no question stands before, if the template writes generation prompts behind
