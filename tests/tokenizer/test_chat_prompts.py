@@ -28,21 +28,23 @@ class Prompted(NamedTuple):
 
     text: str
     talks: tuple[str, ...]
+    end: str = "'<|im_end|>'"
 
     @property
     def source(self) -> str:
-        return self.text.replace("ANSWER", "{{ m.content + '<|im_end|>' }}")
+        return self.text.replace("ANSWER", "{{ m.content + END }}").replace("END", self.end)
 
     @property
     def marked(self) -> str:
-        answer = "{%- generation %}{{ m.content + '<|im_end|>' }}{%- endgeneration %}"
-        said = "{% if m.role == 'assistant' %}" + answer + "{% else %}{{ m.content + '<|im_end|>' }}{% endif %}"
-        return self.text.replace("ANSWER", said)
+        answer = "{%- generation %}{{ m.content + END }}{%- endgeneration %}"
+        said = "{% if m.role == 'assistant' %}" + answer + "{% else %}{{ m.content + END }}{% endif %}"
+        return self.text.replace("ANSWER", said).replace("END", self.end)
 
 
 _HEAD = "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}"
 _PROMPT = "{{ '<|im_start|>assistant\n' }}"
 _THINK = "'<think>\\n\\n</think>\\n\\n'"
+_UNANSWERED = "{% if add_generation_prompt and messages[-1].role != 'assistant' %}" + _PROMPT + "{% endif %}"
 _TURNS = ("ua", "uaua", "suaua", "uauaua", "uau", "uaaua")
 PROMPTED = {
     "always": Prompted(_HEAD + "ANSWER{{ '\n' }}{% endfor %}" + _PROMPT, _TURNS),
@@ -55,6 +57,14 @@ PROMPTED = {
         + " }}{% endif %}ANSWER{{ '\n' }}{% endfor %}"
         "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' + THINK }}{% endif %}".replace("THINK", _THINK),
         ("ua", "uaua", "suaua", "uauaua", "uau"),
+    ),
+    # No prompt behind an answer, as in Qwen 1.5, whose last answer has no end either.
+    "none behind answers": Prompted(_HEAD + "ANSWER{{ '\n' }}{% endfor %}" + _UNANSWERED, (*_TURNS, "suaaa")),
+    "Qwen 1.5": Prompted(
+        _HEAD + "{% set end = '<|im_end|>\n' if add_generation_prompt or not loop.last else '' %}"
+        "ANSWER{{ end[10:] }}{% endfor %}" + _UNANSWERED,
+        (*_TURNS, "suaaa"),
+        "end[:10]",
     ),
 }
 

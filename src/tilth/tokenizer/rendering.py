@@ -173,11 +173,13 @@ class Rendering:
         return Dropped("rewritten", f"the template writes what stands before answer {place} differently afterwards")
 
     def _first_start(self, row: Row, raw: str, place: int, prompt: str) -> int:
-        """Where an answer begins that no question stands before, if the template writes generation prompts behind
-        messages only: as far before its content as behind a question. 0 where this is not so, or cannot be seen.
+        """Where an answer begins that no question stands before (the first one, or one behind another), if the template
+        writes generation prompts behind others only: as far before its content as behind a question. 0 where this is
+        not so, or cannot be seen.
         """
         before = row.messages[:place]
-        if any(message["role"] not in _SYSTEM for message in before) or prompt != self._tried(row, place, False):
+        opens = all(message["role"] in _SYSTEM for message in before)
+        if prompt != self._tried(row, place, False) if opens else before[-1]["role"] != "assistant":
             return 0
         asked = row._replace(messages=[*before, _ASKED, _PROBE])
         first = self._tried(row._replace(messages=[*before, _PROBE]), place + 1, False)
