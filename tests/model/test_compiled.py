@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch._dynamo.utils import counters
 
+from tilth.core.environment import cache_folder
 from tilth.core.errors import RecipeError
 from tilth.model.attention import document_mask
 from tilth.model.compiled import compile_layers, plain_layers, unsuited
@@ -18,7 +19,6 @@ from tilth.model.dropout import Dropout, drawing
 from tilth.model.precision import autocast
 from tilth.model.recompute import recompute_layers
 from tilth.model.transformer import Transformer, build
-from tilth.train.calibration import cache_folder
 
 CPU = torch.device("cpu")
 CACHE = cache_folder() / "compiled"  # kept between runs of the tests, as between runs of tilth

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from tilth.core.environment import cache_folder
 from tilth.jobs.watch import misjudged
 from tilth.train import calibration
-from tilth.train.calibration import Calibration, along, cache_folder, calibrated, doubt, is_kept
+from tilth.train.calibration import Calibration, along, calibrated, doubt, is_kept
 from tilth.train.meter import Kind
 
 pytestmark = pytest.mark.slow

@@ -14,7 +14,7 @@ import transformers
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from tilth.core.environment import Precision
+from tilth.core.environment import Precision, cache_folder
 from tilth.data.batch import Batch
 from tilth.data.feed import Feed
 from tilth.model.adapter_config import AdapterConfig
@@ -26,7 +26,6 @@ from tilth.model.transformer import Transformer, build
 from tilth.model.wrapped import empty_model
 from tilth.model.wrapped_config import read_wrapped_config
 from tilth.train import loss
-from tilth.train.calibration import cache_folder
 from tilth.train.config import OptimizerConfig, TrainConfig
 from tilth.train.footprint import Footprint, Plan, footprint
 from tilth.train.meter import Call, Give, Paper, Peak, Take, play

@@ -51,15 +51,16 @@ def load_checkpoint(
     folder: Path,
     device: torch.device | str = "cpu",
     change: Callable[[ModelConfig], ModelConfig] = lambda config: config,
+    dtype: torch.dtype = torch.float32,
 ) -> Loaded:
-    """The model of a Hugging Face folder of a native family, on `device`, in fp32.
+    """The model of a Hugging Face folder of a native family, on `device`, in `dtype`.
 
     Args:
         change: what the recipe wants otherwise (context_length, dropout); nothing that changes shapes.
     """
     hf, stored = _opened(folder)
     plan, ignored = check_weights(hf, stored, folder)
-    model = build(change(hf.config), None, device)
+    model = build(change(hf.config), None, device, dtype)
     load_into(model, plan, stored)
     return Loaded(model, hf, ignored)
 

@@ -224,6 +224,12 @@ def let_threads_sleep() -> None:
         os.environ["GOMP_SPINCOUNT"] = "10000"
 
 
+def cache_folder() -> Path:
+    """Where what can be made again is kept for this user."""
+    chosen = os.environ.get("XDG_CACHE_HOME")
+    return (Path(chosen) if chosen else Path.home() / ".cache") / "tilth"
+
+
 def usable_cpus() -> int:
     """Processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)

@@ -21,11 +21,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tilth.generate.products import Change, into, product, with_weight
+from tilth.generate.native import ROWS, kernels
+from tilth.generate.products import Change, into, product, together, with_weight
 from tilth.model.attention import Attention
 from tilth.model.config import LayerType, ModelConfig
 from tilth.model.kv_cache import KVCache
-from tilth.model.layers import MLP, LayerNorm, RMSNorm, activate, rotary_tables
+from tilth.model.layers import MLP, LayerNorm, RMSNorm, activate, is_linear, rotary_tables
 from tilth.model.transformer import Block, Transformer
 from tilth.model.wrapped import AnyModel, WrappedCache
 
@@ -38,13 +39,29 @@ Reader = Callable[[Tensor, AnyCache], Tensor]
 
 
 def reader_of(model: AnyModel, samples: int) -> Reader:
-    """How `samples` sequences are read: one token at a time by a `Decoder`, if the model is tilth's own, causal, in
-    fp32 (as its cache is), on a CPU, not in training, and no autocast is on; else by the model itself.
+    """How `samples` sequences are read: one token at a time by a `Decoder`, if the model is tilth's own, causal, on a
+    CPU, in fp32 or where there are kernels in bfloat16 (as its cache is), not in training, and no autocast is on; else
+    by the model itself.
     """
     if not isinstance(model, Transformer) or model.training or not model.config.is_causal:
         return partial(next_logits, model)
-    plain = all(p.device.type == "cpu" and p.dtype == torch.float32 for p in model.parameters())
-    return Decoder(model, samples) if plain and not torch.is_autocast_enabled("cpu") else partial(next_logits, model)
+    on_cpu = all(p.device.type == "cpu" for p in model.parameters()) and not torch.is_autocast_enabled("cpu")
+    dtypes = {p.dtype for p in model.parameters()}
+    read = on_cpu and (dtypes == {torch.float32} or (dtypes == {torch.bfloat16} and _has_kernels(model, samples)))
+    return Decoder(model, samples) if read else partial(next_logits, model)
+
+
+def _has_kernels(model: Transformer, samples: int) -> bool:
+    """Whether there are kernels for so many sequences, and nothing but plain layers (adapters take bfloat16)."""
+    plain = all(is_linear(module) for block in model.layers for module in _products(block))
+    return samples <= ROWS and plain and kernels() is not None
+
+
+def _products(block: nn.Module) -> list[nn.Module]:
+    assert isinstance(block, Block)
+    attention, mlp = block.self_attn, block.mlp
+    found = (attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj, mlp.up_proj, mlp.down_proj)
+    return [*found] if mlp.gate_proj is None else [*found, mlp.gate_proj]
 
 
 def next_logits(model: AnyModel, input_ids_BT: Tensor, cache: AnyCache) -> Tensor:
@@ -78,14 +95,18 @@ class Decoder:
         assert isinstance(attention, Attention)
         self._scale, self._cap = attention.scale, attention.softcap
         # Queries, keys and values of one token, and all but the values again once they are turned.
-        made = torch.empty(samples, heads + 2 * kv_heads, config.head_size, dtype=model.output_weight.dtype)
+        made = torch.empty(samples, heads + 2 * kv_heads, config.head_size)
         turned = torch.empty_like(made) if config.position == "rotary" else made
         self._values_BKN, self._keys_BKN = made[:, heads + kv_heads :], turned[:, heads : heads + kv_heads]
         # The heads of a group are so many queries of their key head: one token sees all keys, so no mask is needed.
         self._queries_BKGN = turned[:, :heads].view(samples, kv_heads, heads // kv_heads, config.head_size)
         self._halves = _halves(made[:, : heads + kv_heads], turned[:, : heads + kv_heads])
         self._layers = [_layer(block, kind, made) for block, kind in zip(model.layers, model.kinds, strict=True)]
-        self._output = with_weight(model.output_weight, model.output_bias, samples)
+        self._output, self._seen = with_weight(model.output_weight, model.output_bias, samples), None
+        found = kernels() if model.output_weight.dtype == torch.bfloat16 else None
+        if found is not None:
+            scale = 1 / math.sqrt(config.head_size) if self._scale is None else self._scale
+            self._seen = found.attention(turned[:, :heads], kv_heads, scale, self._cap)
         self._post = config.norm_position == "post"
         self._tables: dict[LayerType, Tables] = {}
 
@@ -118,11 +139,12 @@ class Decoder:
         for last in (self._model.norm, self._model.mlm_head):
             x_BD = x_BD if last is None else last(x_BD)
         logits_BV, cap = self._output(x_BD), self._model.logit_softcap
+        logits_BV = logits_BV.clone() if self._seen else logits_BV
         return logits_BV if cap is None else (logits_BV / cap).tanh() * cap
 
     def _embed(self, ids_B: Tensor, position: int) -> Tensor:
         model, config = self._model, self._config
-        x_BD = model.embed_tokens.weight.index_select(0, ids_B)
+        x_BD = model.embed_tokens.weight.index_select(0, ids_B).float()
         if config.scale_embedding:
             x_BD.mul_(math.sqrt(config.hidden_size))
         if model.embed_types is not None:
@@ -148,6 +170,8 @@ class Decoder:
 
     def _attend(self, keys_BKSN: Tensor, values_BKSN: Tensor) -> Tensor:
         """[B, H * N]"""
+        if self._seen is not None:
+            return self._seen(keys_BKSN, values_BKSN)
         if self._cap is None:
             out = F.scaled_dot_product_attention(self._queries_BKGN, keys_BKSN, values_BKSN, scale=self._scale)
         else:
@@ -178,10 +202,14 @@ def _layer(block: nn.Module, kind: LayerType, made: Tensor) -> _Layer:
 
 
 def _norm(norm: RMSNorm | LayerNorm | None) -> Change | None:
-    if isinstance(norm, LayerNorm):
-        shape, weight, bias, eps = norm.weight.shape, norm.weight, norm.bias, norm.eps
-        return lambda x: torch.layer_norm(x, shape, weight, bias, eps, False)
-    return norm
+    if norm is None:
+        return None
+    shape, weight, eps = norm.weight.shape, norm.weight.float(), norm.eps
+    if isinstance(norm, RMSNorm):
+        scale = weight + 1 if norm.plus_one else weight
+        return lambda x: torch.rms_norm(x, shape, scale, eps)
+    bias = None if norm.bias is None else norm.bias.float()
+    return lambda x: torch.layer_norm(x, shape, weight, bias, eps, False)
 
 
 def _projection(attention: Attention, made_BXN: Tensor) -> Callable[[Tensor], None]:
@@ -189,7 +217,7 @@ def _projection(attention: Attention, made_BXN: Tensor) -> Callable[[Tensor], No
     modules = (attention.q_proj, attention.k_proj, attention.v_proj)
     widths = [module.out_features for module in modules]
     places = torch.split(made_BXN.flatten(1), widths, 1)
-    steps = [into(module, place) for module, place in zip(modules, places, strict=True)]
+    steps = [into(modules, places)]
     for norm, place in zip((attention.q_norm, attention.k_norm), places[:2], strict=True):
         if norm is not None:
             width = place.shape[1] if attention.norm_whole else attention.head_dim
@@ -207,11 +235,17 @@ def _normed_in_place(norm: RMSNorm, place: Tensor, _: Tensor) -> None:
 
 
 def _mlp(mlp: MLP, rows: int) -> Change:
-    up, down, name = product(mlp.up_proj, rows), product(mlp.down_proj, rows), mlp.activation
+    down, name = product(mlp.down_proj, rows), mlp.activation
     if mlp.gate_proj is None:
+        up = product(mlp.up_proj, rows)
         return lambda x: down(activate(up(x), name))
-    gate = product(mlp.gate_proj, rows)
-    return lambda x: down(activate(gate(x), name).mul_(up(x)))
+    both = together((mlp.gate_proj, mlp.up_proj), rows)
+
+    def change(x: Tensor) -> Tensor:
+        gate, up = both(x)
+        return down(activate(gate, name).mul_(up))
+
+    return change
 
 
 def _tables(config: ModelConfig, kind: LayerType, capacity: int) -> Tables:

@@ -2,27 +2,31 @@
 
     product(linear, rows)      x [rows, in] -> [rows, out]
     with_weight(weight, bias, rows)
-    into(linear, place)        the same, written into `place`
+    together(linears, rows)    of several for the same x
+    into(linears, places)      the same, written into `places`
 
-MKL reads a weight at a half to a quarter of the memory's rate where few rows are multiplied on a processor of AMD's;
-the same product cut into batches goes another way through it. Which way is taken depends on the processor, the number
-of rows and the shape, and never on a clock: the same text is written twice.
+Weights in bfloat16 go through kernels of tilth's own (`native.py`). Those in fp32 go through torch: MKL reads a weight
+at a half to a quarter of the memory's rate where few rows are multiplied on a processor of AMD's; the same product cut
+into batches goes another way through it. Which way is taken depends on the processor, the number of rows and the shape,
+and never on a clock: the same text is written twice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, partial
+from typing import TypeGuard
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tilth.core.environment import processor_vendor
+from tilth.generate.native import kernels
 from tilth.model.layers import is_linear
 
 Change = Callable[[Tensor], Tensor]
-"""[B, in] -> [B, out]"""
+"""[B, in] -> [B, out]; what it gave may be written over by its next call."""
 _PIECES = 4
 _FEW = 4  # rows: so few are columns beside the weight, more are rows before its transpose (docs/speed.md: the times)
 _MOST = 64
@@ -36,8 +40,46 @@ def product(linear: nn.Module, rows: int) -> Change:
     return with_weight(linear.weight, linear.bias, rows)
 
 
-def into(linear: nn.Module, place: Tensor) -> Callable[[Tensor], object]:
-    """A function that writes the product of x [B, in] into `place` [B, out], part of a larger tensor."""
+def together(linears: Sequence[nn.Module], rows: int) -> Callable[[Tensor], Sequence[Tensor]]:
+    """The products of several linear layers with the same x."""
+    if not _halves(linears):
+        each = [product(linear, rows) for linear in linears]
+        return lambda x: [change(x) for change in each]
+    places = [torch.empty(rows, linear.out_features) for linear in linears]
+    write = into(linears, places)
+
+    def change(x: Tensor) -> list[Tensor]:
+        write(x)
+        return places
+
+    return change
+
+
+def into(linears: Sequence[nn.Module], places: Sequence[Tensor]) -> Callable[[Tensor], None]:
+    """A function that writes the products of x [B, in] into `places` [B, out], parts of a larger tensor."""
+    if _halves(linears):
+        return _written([(linear.weight, linear.bias) for linear in linears], places)
+    steps = [_into(linear, place) for linear, place in zip(linears, places, strict=True)]
+
+    def write(x: Tensor) -> None:
+        for step in steps:
+            step(x)
+
+    return write
+
+
+def _halves(linears: Sequence[nn.Module]) -> TypeGuard[Sequence[nn.Linear]]:
+    return all(is_linear(linear) and linear.weight.dtype == torch.bfloat16 for linear in linears)
+
+
+def _written(weights: Sequence[tuple[Tensor, Tensor | None]], places: Sequence[Tensor]) -> Callable[[Tensor], None]:
+    found = kernels()
+    assert found is not None, "a model in bfloat16 is read otherwise where there are no kernels"
+    whole = [(weight.detach(), None if bias is None else bias.detach().float()) for weight, bias in weights]
+    return found.products(whole, places)
+
+
+def _into(linear: nn.Module, place: Tensor) -> Callable[[Tensor], object]:
     if not is_linear(linear):
         return lambda x: place.copy_(linear(x))
     weight: Tensor = linear.weight
@@ -52,6 +94,15 @@ def into(linear: nn.Module, place: Tensor) -> Callable[[Tensor], object]:
 
 def with_weight(weight: Tensor, bias: Tensor | None, rows: int) -> Change:
     """The product with a weight [out, in], and a bias added."""
+    if weight.dtype == torch.bfloat16:
+        place = torch.empty(rows, len(weight))
+        write = _written([(weight, bias)], [place])
+
+        def change(x: Tensor) -> Tensor:
+            write(x)
+            return place
+
+        return change
     return _in_pieces(weight, bias, rows) or partial(F.linear, weight=weight, bias=bias)
 
 

@@ -15,7 +15,7 @@ import time
 
 import torch
 
-from tilth.core.environment import Precision
+from tilth.core.environment import Precision, cache_folder
 from tilth.core.errors import RecipeError
 from tilth.data.loader import Loader
 from tilth.jobs.decisions import Decisions
@@ -25,7 +25,6 @@ from tilth.model.chunks import CHUNK
 from tilth.model.compiled import compile_layers, plain_layers, unsuited
 from tilth.model.transformer import Transformer
 from tilth.model.wrapped import AnyConfig, AnyModel
-from tilth.train.calibration import cache_folder
 from tilth.train.memory import OutOfMemory
 from tilth.train.probe import Trial
 from tilth.train.stopping import Stopping

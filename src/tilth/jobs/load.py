@@ -11,7 +11,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -38,11 +38,13 @@ from tilth.model.adapters import adapter_names, apply_adapter, choose, quantize_
 from tilth.model.families import WRAPPED_CONTEXT
 from tilth.model.resize import resize_embeddings
 from tilth.model.transformer import build
-from tilth.model.wrapped import AnyConfig, AnyModel
+from tilth.model.wrapped import AnyConfig, AnyModel, WrappedModel
 from tilth.model.wrapped_config import read_wrapped_config
 from tilth.tokenizer import Tokenizer, load_tokenizer
 from tilth.tokenizer.chat import ChatEncoder
 from tilth.tokenizer.chat_files import ChatFormat, read_chat, read_stop_ids
+
+WeightType = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -159,6 +161,7 @@ def load(
     device: DeviceName = "auto",
     wrapped: bool | None = None,
     adapter: Path | str | None = None,
+    dtype: WeightType = "float32",
 ) -> LanguageModel:
     """The model of a run folder, of a folder with weights, config.json and a tokenizer, or of the hub, verified.
 
@@ -169,7 +172,11 @@ def load(
         wrapped: of a Hugging Face folder: use transformers' own class; left out: only where tilth has none itself.
         adapter: a folder with an adapter (PEFT's, or a run's) to put beside it; `none`: a run's model without the
             adapter that it trained.
+        dtype: what its weights are held and multiplied in. `bfloat16` takes half the memory, and on a CPU of two cores
+            writes about twice as fast where g++ is there; a checkpoint that is stored so loses nothing by it.
     """
+    if dtype not in get_args(WeightType):
+        raise RecipeError(f"dtype {dtype!r} is not known", f"one of: {', '.join(get_args(WeightType))}")
     place = locate(path, which, _checkpoint)
     place.verify()
     if wrapped and (place.adapter is not None or not place.foreign):
@@ -178,9 +185,10 @@ def load(
             + ("an adapter, beside the class that it was trained beside" if place.adapter else "in tilth's own format"),
             "leave it out",
         )
+    wanted: torch.dtype = getattr(torch, dtype)
     if adapter is not None and str(adapter) != "none":
-        return _with_adapter(place, Path(adapter), pick_device(device), wrapped)
-    found = _load(place, pick_device(device), wrapped)
+        return _held_in(wanted, _with_adapter(place, Path(adapter), pick_device(device), wrapped))
+    found = _held_in(wanted, _load(place, pick_device(device), wrapped, wanted))
     if adapter is not None:
         if not adapter_names(found.model):
             raise RecipeError(f"{path} has no adapter that could be left out", "leave `adapter: none` out")
@@ -188,14 +196,29 @@ def load(
     return found
 
 
-def _load(place: Place, device: torch.device, wrapped: bool | None) -> LanguageModel:
+def _held_in(dtype: torch.dtype, found: LanguageModel) -> LanguageModel:
+    """The model with its weights in this type, one after another changed where they are not."""
+    if dtype != torch.float32 and isinstance(found.model, WrappedModel):
+        raise RecipeError(
+            f"the model in {found.path} runs through transformers' own class, which tilth holds in float32 alone",
+            f"leave dtype out ({str(dtype).removeprefix('torch.')})",
+        )
+    for parameter in found.model.parameters():
+        if parameter.is_floating_point() and parameter.dtype != dtype:
+            parameter.data = parameter.data.to(dtype)
+    return found
+
+
+def _load(
+    place: Place, device: torch.device, wrapped: bool | None, dtype: torch.dtype = torch.float32
+) -> LanguageModel:
     if place.adapter is not None:
         return _beside_base(place, device)
     if place.foreign:
-        return _load_foreign(place, device, wrapped)
+        return _load_foreign(place, device, wrapped, dtype)
     config = read_config(place.about / "config.json")
     check_fits(config, place.weights / "model.safetensors")
-    model = build(config, None, device)
+    model = build(config, None, device, dtype)
     load_model(model, read_weights(place.weights / "model.safetensors"), place.weights)
     return _made(model, place)
 
@@ -207,10 +230,10 @@ def _made(model: AnyModel, place: Place) -> LanguageModel:
     )
 
 
-def _load_foreign(place: Place, device: torch.device, wrapped: bool | None) -> LanguageModel:
+def _load_foreign(place: Place, device: torch.device, wrapped: bool | None, dtype: torch.dtype) -> LanguageModel:
     if place.wrapped if wrapped is None else wrapped:
         return _made(wrapped_model(place, read_wrapped_config(place.about), device), place)
-    return _made(load_checkpoint(place.weights, device).model, place)
+    return _made(load_checkpoint(place.weights, device, dtype=dtype).model, place)
 
 
 def _beside_base(place: Place, device: torch.device) -> LanguageModel:

@@ -157,7 +157,9 @@ class Transformer(nn.Module):
 
     def new_cache(self, batch: int, capacity: int) -> KVCache:
         """An empty cache for `batch` sequences of `capacity` tokens, beside the weights."""
-        return KVCache(self.config, batch, capacity, self.output_weight.device)
+        weight = self.output_weight
+        half = weight.dtype in (torch.bfloat16, torch.float16)
+        return KVCache(self.config, batch, capacity, weight.device, weight.dtype if half else torch.float32)
 
     @torch.no_grad()
     def initialise(self, seed: int) -> None:
@@ -178,10 +180,22 @@ class Transformer(nn.Module):
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale)
 
 
-def build(config: ModelConfig, seed: int | None, device: torch.device | str = "cpu") -> Transformer:
-    """A model on `device`; without a seed its weights are unset, to be loaded."""
-    with torch.device(device):
-        model = Transformer(config)
+def build(
+    config: ModelConfig,
+    seed: int | None,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+) -> Transformer:
+    """A model on `device`; without a seed its weights are unset, to be loaded. `dtype`: of its weights, torch's default
+    (fp32) where left out.
+    """
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(dtype or default)
+    try:
+        with torch.device(device):
+            model = Transformer(config)
+    finally:
+        torch.set_default_dtype(default)
     if seed is not None:
         model.initialise(seed)
     return model

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import time
 from bisect import bisect
 from collections import Counter
@@ -29,7 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tilth.core.config import fingerprint
-from tilth.core.environment import launched, processor_features, processor_name
+from tilth.core.environment import cache_folder, launched, processor_features, processor_name
 from tilth.core.errors import TilthError
 from tilth.core.files import disk, read_sealed, write_sealed
 from tilth.train.meter import Kind
@@ -132,12 +131,6 @@ def doubt(device: torch.device) -> None:
 
 def _path(key: str) -> Path:
     return cache_folder() / f"calibration-{key[:16]}.json"
-
-
-def cache_folder() -> Path:
-    """Where what can be made again is kept for this user."""
-    chosen = os.environ.get("XDG_CACHE_HOME")
-    return (Path(chosen) if chosen else Path.home() / ".cache") / "tilth"
 
 
 def _key(device: torch.device) -> str:

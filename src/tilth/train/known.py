@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from tilth.core.config import fingerprint
+from tilth.core.environment import cache_folder
 from tilth.core.errors import TilthError
 from tilth.core.files import disk, read_sealed, write_sealed
-from tilth.train.calibration import cache_folder
 from tilth.train.footprint import Footprint, When
 from tilth.train.meter import Kind, Peak
 

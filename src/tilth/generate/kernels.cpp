@@ -1,0 +1,224 @@
+// What one more token costs a model in bfloat16: products of a few rows with its weights, and attention to its cache.
+//
+// Compiled on the user's machine by native.py. All sums are fp32. An output is summed by one thread in one order: the
+// number of threads changes no bit.
+
+#include <omp.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+namespace {
+
+constexpr int LANES = 16;
+using Floats = float __attribute__((vector_size(4 * LANES)));
+using Eight = float __attribute__((vector_size(32)));
+using Four = float __attribute__((vector_size(16)));
+using Words = uint32_t __attribute__((vector_size(4 * LANES)));
+using Halves = uint16_t __attribute__((vector_size(2 * LANES)));
+
+inline Floats floats(const float* place) {
+    Floats value;
+    std::memcpy(&value, place, sizeof value);
+    return value;
+}
+
+inline Floats floats(const uint16_t* place) {  // a bfloat16 is the upper half of a float
+    Halves halves;
+    std::memcpy(&halves, place, sizeof halves);
+    return (Floats)(__builtin_convertvector(halves, Words) << 16);
+}
+
+inline float number(uint16_t half) {
+    const uint32_t bits = uint32_t(half) << 16;
+    float value;
+    std::memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+template <class Half, class Whole>
+inline Half halved(const Whole& values) {
+    Half low, high;
+    std::memcpy(&low, &values, sizeof low);
+    std::memcpy(&high, reinterpret_cast<const char*>(&values) + sizeof low, sizeof high);
+    return low + high;
+}
+
+inline float total(const Floats& values) {
+    const auto four = halved<Four>(halved<Eight>(values));
+    return (four[0] + four[2]) + (four[1] + four[3]);
+}
+
+struct Product {
+    const uint16_t* weight;  // [outs, ins]
+    const float* bias;       // [outs], or null
+    float* y;                // [rows, outs], whose rows lie `stride` apart
+    long outs, ins, stride;
+};
+
+struct Attention {
+    const uint16_t *keys, *values;  // [batch, kv_heads, count, width], rows and heads apart by these steps
+    long batch, heads, kv_heads, count, width, row_step, head_step, step;
+    float scale, cap;  // cap: 0 for none
+};
+
+// OUTS outputs of ROWS rows at once: a weight is read once for all rows, and x once for all outputs.
+template <int ROWS, int OUTS>
+inline void tile(const Product& to, const float* x, long row, long out) {
+    const uint16_t* weight = to.weight + out * to.ins;
+    x += row * to.ins;
+    Floats sums[ROWS][OUTS] = {};
+    long i = 0;
+    for (; i + LANES <= to.ins; i += LANES) {
+        Floats weights[OUTS];
+#pragma GCC unroll 8
+        for (int o = 0; o < OUTS; o++) weights[o] = floats(weight + o * to.ins + i);
+#pragma GCC unroll 8
+        for (int r = 0; r < ROWS; r++) {
+            const Floats numbers = floats(x + r * to.ins + i);
+#pragma GCC unroll 8
+            for (int o = 0; o < OUTS; o++) sums[r][o] += weights[o] * numbers;
+        }
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < ROWS; r++)
+#pragma GCC unroll 8
+        for (int o = 0; o < OUTS; o++) {
+            float sum = total(sums[r][o]);
+            for (long rest = i; rest < to.ins; rest++) sum += number(weight[o * to.ins + rest]) * x[r * to.ins + rest];
+            to.y[(row + r) * to.stride + out + o] = to.bias ? sum + to.bias[out + o] : sum;
+        }
+}
+
+template <int OUTS>
+inline void rows_of(const Product& to, const float* x, long rows, long out) {
+    long row = 0;
+    for (; row + 8 <= rows; row += 8) tile<8, OUTS>(to, x, row, out);
+    for (; row + 4 <= rows; row += 4) tile<4, OUTS>(to, x, row, out);
+    for (; row + 2 <= rows; row += 2) tile<2, OUTS>(to, x, row, out);
+    for (; row < rows; row++) tile<1, OUTS>(to, x, row, out);
+}
+
+template <int OUTS>
+inline void outputs(const Product& to, const float* x, long rows, long first, long last) {
+    long out = first;
+    for (; out + OUTS <= last; out += OUTS) rows_of<OUTS>(to, x, rows, out);
+    for (; out < last; out++) rows_of<1>(to, x, rows, out);
+}
+
+// Cephes' expf for x <= 0: e^x = 2^n e^r, with r within half of ln 2; 2e-7 of what it is, and 0 from e^-87 on.
+inline Floats exponential(Floats x) {
+    const Floats zero = {};
+    const Floats low = zero - 87.0f;
+    x = x < low ? low : x;
+    const Floats shifted = x * 1.44269504f + 12582912.0f;  // rounds to a whole number, in the last bits
+    const Floats n = shifted - 12582912.0f;
+    const Floats r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+    Floats p = zero + 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1.0f;
+    return (Floats)((Words)p + ((Words)shifted << 23));
+}
+
+// Scores in place of which their softmax goes, not yet divided; returns what to divide by. `room` is a multiple of LANES.
+inline float softmax(float* scores, long count, long room) {
+    const float most = *std::max_element(scores, scores + count);
+    std::fill(scores + count, scores + room, -INFINITY);
+    Floats sum = {};
+    for (long s = 0; s < room; s += LANES) {
+        Floats e = exponential(floats(scores + s) - most);
+        std::memcpy(scores + s, &e, sizeof e);
+        sum += e;
+    }
+    std::fill(scores + count, scores + room, 0.0f);
+    return total(sum);
+}
+
+inline float dot(const float* query, const uint16_t* key, long width) {
+    Floats sums = {};
+    long n = 0;
+    for (; n + LANES <= width; n += LANES) sums += floats(query + n) * floats(key + n);
+    float sum = total(sums);
+    for (; n < width; n++) sum += query[n] * number(key[n]);
+    return sum;
+}
+
+// VECTORS * LANES numbers of the sum of values [count, width], weighted.
+template <int VECTORS>
+inline void weighted(const float* weights, const uint16_t* values, float* out, long count, long width, float divisor) {
+    Floats sums[VECTORS] = {};
+    for (long s = 0; s < count; s++)
+#pragma GCC unroll 4
+        for (int v = 0; v < VECTORS; v++) sums[v] += weights[s] * floats(values + s * width + v * LANES);
+#pragma GCC unroll 4
+    for (int v = 0; v < VECTORS; v++) {
+        const Floats value = sums[v] / divisor;
+        std::memcpy(out + v * LANES, &value, sizeof value);
+    }
+}
+
+inline void attend_one(const Attention& to, const float* query, const uint16_t* keys, const uint16_t* values, float* out,
+                       float* scores, long room) {
+    for (long s = 0; s < to.count; s++) scores[s] = to.scale * dot(query, keys + s * to.width, to.width);
+    if (to.cap > 0)
+        for (long s = 0; s < to.count; s++) scores[s] = to.cap * std::tanh(scores[s] / to.cap);
+    const float sum = softmax(scores, to.count, room);
+    long n = 0;
+    for (; n + 4 * LANES <= to.width; n += 4 * LANES) weighted<4>(scores, values + n, out + n, to.count, to.width, sum);
+    for (; n + LANES <= to.width; n += LANES) weighted<1>(scores, values + n, out + n, to.count, to.width, sum);
+    for (; n < to.width; n++) {
+        float rest = 0;
+        for (long s = 0; s < to.count; s++) rest += scores[s] * number(values[s * to.width + n]);
+        out[n] = rest / sum;
+    }
+}
+
+constexpr long WORTH_A_THREAD = 1 << 15;  // multiplications: fewer take less time than another thread to wake
+
+}  // namespace
+
+extern "C" {
+
+// y = x W' + b, of several weights [outs, ins] for the same x [rows, ins].
+void tilth_products(const Product* products, long count, const float* x, long rows) {
+    long all = 0, work = 0;
+    for (long p = 0; p < count; p++) all += products[p].outs, work += products[p].outs * products[p].ins * rows;
+#pragma omp parallel if (work > WORTH_A_THREAD)
+    {
+        const long threads = omp_get_num_threads(), thread = omp_get_thread_num();
+        // Each thread has a range of all outputs, in steps of OUTS, so that none of two threads is summed otherwise.
+        const long blocks = (all + 3) / 4, first = blocks * thread / threads * 4;
+        const long last = std::min(all, blocks * (thread + 1) / threads * 4);
+        long before = 0;
+        for (long p = 0; p < count; before += products[p++].outs) {
+            const long low = std::max(first - before, 0L), high = std::min(last - before, products[p].outs);
+            if (low >= high) continue;
+            if (rows > 4) outputs<2>(products[p], x, rows, low, high);
+            else outputs<4>(products[p], x, rows, low, high);
+        }
+    }
+}
+
+// softmax(scale q k') v for one query of each head: q and out [batch, heads, width], whose rows lie `step` and
+// heads * width apart; the heads of a group see the same keys.
+void tilth_attend(const Attention* given, const float* queries, float* out, float* scores) {
+    const Attention& to = *given;
+    const long groups = to.heads / to.kv_heads, room = (to.count + LANES - 1) / LANES * LANES;
+#pragma omp parallel for schedule(static) if (to.batch * to.heads * to.count * to.width > WORTH_A_THREAD)
+    for (long at = 0; at < to.batch * to.kv_heads; at++) {
+        const long row = at / to.kv_heads, head = at % to.kv_heads;
+        const long place = row * to.row_step + head * to.head_step;
+        for (long g = 0; g < groups; g++) {
+            const long own = head * groups + g, number = row * to.heads + own;
+            attend_one(to, queries + row * to.step + own * to.width, to.keys + place, to.values + place,
+                       out + number * to.width, scores + number * room, room);
+        }
+    }
+}
+}
