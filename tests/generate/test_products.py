@@ -39,7 +39,7 @@ def test_the_numbers_are_those_of_the_layer(maker: str, rows: int, bias: bool, o
     made, x = layer(40, out, bias=bias), torch.randn(rows, 40)
     whole = torch.zeros(rows, out + 7)
     place = whole[:, 3 : 3 + out]
-    change, write = products.product(made, rows), products.into(made, place)
+    change, write = products.product(made, rows), products.into([made], [place])
     for factor in (1.0, 0.5):  # the weight is read where it lies
         made.weight.mul_(factor)
         torch.testing.assert_close(change(x), made(x), atol=1e-5, rtol=1e-5)
