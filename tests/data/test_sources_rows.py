@@ -133,7 +133,15 @@ def test_rows_without_the_key_are_one_complaint_and_the_remedy_names_their_keys(
     assert "the rows have a, b, c, d, e, f, g, h … date: write `field: date`" in caught.value.remedy
     for row, answers in (
         ('{"prompt": "a", "completion": "bc"}', "map: {prompt: prompt, completion: completion}"),
-        ('{"instruction": "a", "input": "", "output": "bc"}', "map: {prompt: instruction, completion: output}"),
+        ('{"instruction": "a", "output": "bc"}', "map: {prompt: instruction, completion: output}"),
+        (
+            '{"instruction": "a", "input": "", "output": "bc"}',
+            'map: {prompt: "{instruction}\\n\\n{input}", completion: output}',
+        ),
+        (
+            '{"system": "s", "context": "c", "question": "a", "answer": "bc"}',
+            'map: {system: system, prompt: "{question}\\n\\n{context}", completion: answer}',
+        ),
         ('{"conversations": []}', "map: {messages: conversations}"),
     ):
         with pytest.raises(DataError) as caught:

@@ -105,11 +105,23 @@ _CONVERSATIONS = (
 )
 
 
+_BESIDE = ("input", "context")
+"""What a question is about, in a column of its own: Alpaca's name for it, and Dolly's."""
+
+
 def conversation_in(names: Collection[str]) -> str | None:
-    """The `map:` that makes conversations of rows with these keys, where they are called as such rows often are."""
+    """The `map:` that makes conversations of rows with these keys, where they are called as such rows often are. What
+    is said beside the question is asked with it, and a system prompt stands before it: answers hang on both.
+    """
     for pairs in _CONVERSATIONS:
-        if all(pair.partition(": ")[2] in names for pair in pairs.split(", ")):
-            return f"map: {{{pairs}}}"
+        columns = dict(pair.split(": ") for pair in pairs.split(", "))
+        if not set(columns.values()) <= set(names):
+            continue
+        if "prompt" in columns and (beside := next((name for name in _BESIDE if name in names), None)):
+            columns["prompt"] = f'"{{{columns["prompt"]}}}\\n\\n{{{beside}}}"'
+        if "system" in names:
+            columns = {"system": "system", **columns}
+        return f"map: {{{', '.join(f'{key}: {column}' for key, column in columns.items())}}}"
     return None
 
 

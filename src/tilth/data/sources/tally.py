@@ -209,7 +209,8 @@ class Tally:
         meant = close or longest
         if meant is not None and meant not in shown:  # what is offered is seen to be there
             have += f" … {cut(meant)}"
-        if not close and (answers := conversation_in(row)):
+        answers = conversation_in(row)
+        if answers and (not close or f"{{{close}}}" in answers):  # a question's `context` only looks like `text`
             as_text = f", for one key as text `field: {cut(meant)}`" if meant else ""
             return f"{have}: for questions and answers (train.objective: sft) write `{answers}`{as_text}"
         return f"{have}: {f'write `field: {cut(meant)}`' if meant else 'none of it is a text'}"
