@@ -265,6 +265,24 @@ def test_final_weights_older_than_the_run_are_told(trained: Path, cli: Cli) -> N
         assert after.code == 0 and "gone on" not in after.err
 
 
+def test_weights_of_a_run_that_has_not_ended_are_told(trained: Path, cli: Cli) -> None:
+    """As of a run that was interrupted: it has checkpoints, and neither final/ nor a result."""
+    run, told = trained / "runs" / "small", "has not ended: weights of step 12 of 1,400"
+    shutil.rmtree(run / "final")
+    (run / "result.json").unlink()
+    recipe = json.loads((run / "recipe.json").read_text())
+    recipe["train"]["steps"] = 1400
+    (run / "recipe.json").write_text(json.dumps(recipe))
+    generate = ("generate", "runs/small", "--max-new-tokens", "2")
+    export = ("export", "runs/small", "--to", "hf", "--out", "out")
+    for words in (("evaluate", "runs/small"), generate, export, ("chat", "runs/small")):
+        said = cli(*words).err
+        assert said.count(told) == 1 and "12 of" not in cli(*generate, "--checkpoint", "latest").err, words
+    newest = max((run / "checkpoints").glob("step-*/model.safetensors"))
+    newest.write_bytes(b"damaged")
+    assert "weights of step 8 of" in cli(*generate).err
+
+
 def test_a_limit_that_the_run_is_past_is_told_as_such(trained: Path, cli: Cli) -> None:
     assert cli("train", "r.yaml", sets=[*SMALL, "train.steps=14"]).code == 0
     said = cli("train", "r.yaml", "--json", sets=[*SMALL, "train.steps=12"])

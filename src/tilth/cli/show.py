@@ -138,12 +138,12 @@ def seconds_before(run: Path) -> float:
         return 0.0  # a damaged checkpoint is not the display's affair
 
 
-def say_gone_on(path: Path | str, which: str | int) -> None:
-    """Says where a run's final weights are used though there are later ones."""
-    from tilth.jobs.runs import gone_on
+def say_not_the_end(path: Path | str, which: str | int, used: Path | None = None) -> None:
+    """Says where a run's weights are used though there are later ones, or will be."""
+    from tilth.jobs.runs import not_the_end
 
-    if older := gone_on(path, which):
-        say_note(older)
+    if said := not_the_end(path, which, used):
+        say_note(said)
 
 
 def typed(*words: str) -> str:

@@ -34,14 +34,14 @@ def generate(
 ) -> None:
     """Write text with a trained model."""
     from tilth.cli.output import results
-    from tilth.cli.show import say_gone_on, stream_generated
+    from tilth.cli.show import say_not_the_end, stream_generated
     from tilth.jobs.load import load
 
     if (chat or system is not None) and not prompt.strip():
         raise RecipeError("there is no message to answer", "give one with --prompt, or talk with `tilth chat`")
     options = _options(max_new_tokens, samples, stop, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
     language_model = load(run, which(checkpoint), wrapped=wrapped or None, adapter=adapter)
-    say_gone_on(run, which(checkpoint))
+    say_not_the_end(run, which(checkpoint), language_model.path)
     asked: Any = prompt
     if chat or system is not None:
         asked = [{"role": "system", "content": system}] if system else []
@@ -70,13 +70,13 @@ def chat(
     """
     from tilth.cli.chat import run_chat
     from tilth.cli.output import results
-    from tilth.cli.show import say_gone_on
+    from tilth.cli.show import say_not_the_end
     from tilth.jobs.load import load
     from tilth.jobs.talk import Talk
 
     options = _options(max_new_tokens, 1, None, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
     language_model = load(run, which(checkpoint), wrapped=wrapped or None, adapter=adapter)
-    say_gone_on(run, which(checkpoint))
+    say_not_the_end(run, which(checkpoint), language_model.path)
     with results(), Talk(language_model, options, system) as talk:
         run_chat(talk)
 

@@ -28,7 +28,7 @@ from tilth.jobs.further_text import encode_files
 from tilth.jobs.load import LanguageModel, load
 from tilth.jobs.objectives import Reading, counted_bytes, held_out_pass
 from tilth.jobs.places import Which
-from tilth.jobs.runs import dataset_of, gone_on, reading_habits, run_of, stored_recipe
+from tilth.jobs.runs import dataset_of, not_the_end, reading_habits, run_of, stored_recipe
 
 Say = Callable[[str], None]
 _PLAIN_TEXT: dict[str, Any] = {"clean": "standard", "cross_document_attention": True, "format": "auto", "rows": {}}
@@ -63,8 +63,8 @@ def evaluate_run(
     if reading and data is None:
         raise RecipeError(f"{' and '.join(reading)} without data to read", "name the text too: --data FILE")
     language_model, say = load(run, which, wrapped=wrapped, adapter=adapter), say or _nobody
-    if older := gone_on(run, which):
-        say(older)
+    if said := not_the_end(run, which, language_model.path):
+        say(said)
     place = run_of(Path(run))
     habits, note = _habits(place, language_model)
     if pseudo_tokens is not None and habits.get("objective") != "masked_lm":

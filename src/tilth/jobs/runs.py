@@ -4,7 +4,7 @@ run_of(path)              the run folder that a path is, or stands in
 stored_recipe(folder)     the recipe of a run under today's schema: what it did not know has today's default
 dataset_facts(dataset, run)    what RUN/data.json holds
 dataset_of(run)           the dataset that a run was trained on, wherever the two lie by now
-gone_on(path, which)      what to say where RUN/final is older than the run
+not_the_end(path, which, used)    what to say where the weights that are used are not those of the run's end
 """
 
 from __future__ import annotations
@@ -102,17 +102,33 @@ def dataset_of(run: Path) -> Dataset:
     )
 
 
-def gone_on(path: Path | str, which: str | int = "final") -> str | None:
-    """What should be said when the final weights of a run are used though it went on after them; else None."""
+def not_the_end(path: Path | str, which: str | int, used: Path | None = None) -> str | None:
+    """What should be said when the weights of a run are used that went on after them, or has not ended; else None.
+
+    Args:
+        used: the folder of the weights, where that is known; else the newest checkpoint is meant.
+    """
     run = Path(path)
-    if which != "final" or not (run / "recipe.json").exists() or not (run / "final" / MANIFEST).exists():
+    if which != "final" or not (run / "recipe.json").exists():
         return None
-    facts = read_manifest(run / "final")
     names = [folder.name.removeprefix("step-") for folder in (run / "checkpoints").glob("step-*")]
     newest = max((int(name) for name in names if name.isdecimal()), default=0)
+    if not (run / "final").exists():
+        step = used.name.removeprefix("step-") if used else str(newest)
+        return _not_ended(run, int(step)) if step.isdecimal() and int(step) else None
+    if not (run / "final" / MANIFEST).exists():
+        return None
+    facts = read_manifest(run / "final")
     if not isinstance(facts.get("end"), int) or newest <= facts["end"]:
         return None
     return f"{run}: final, step {facts.get('step')}; the run has gone on to step {newest}: --checkpoint latest"
+
+
+def _not_ended(run: Path, step: int) -> str:
+    train = RunFolder(run).recipe().get("train")
+    planned = train.get("steps") if isinstance(train, dict) else None
+    of = f" of {planned:,}" if isinstance(planned, int) else ""
+    return f"{run} has not ended: weights of step {step:,}{of}"
 
 
 def _shown(path: Path) -> Path:
