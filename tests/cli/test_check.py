@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -139,3 +140,12 @@ def test_long_rows_are_shortened_and_say_so() -> None:
     text = _shortened("x" * 5 * CHARACTERS)
     assert f" … {4 * CHARACTERS:,} characters … " in text and text.count("x") == CHARACTERS
     assert _shortened("x" * CHARACTERS) == "x" * CHARACTERS
+
+
+def test_what_is_left_out_by_its_rule_is_not_counted_twice(tmp_path: Path, cli: Cli) -> None:
+    write_texts(tmp_path / "texts")
+    (tmp_path / "texts" / "nothing.txt").write_text("")
+    write_recipe(tmp_path / "r.yaml", "texts")
+    shown = cli("check", "r.yaml", sets=SMALL).out
+    assert "left out: read/empty" in shown
+    assert re.search(r"^empty +0 *$", shown, re.M), shown

@@ -192,6 +192,15 @@ def test_differences() -> None:
     ]
     assert differences({"h": 0.1}, {"h": 0.10000001}) == ["h: 0.1 -> 0.10000001"]
     assert differences({"t": "1", "n": True}, {"t": 1.0, "n": 1.5}) == ["n: True -> 1.5", "t: '1' -> 1"]
+    old = {"sources": [{"path": "a.txt", "field": None}], "clean": ["pii", {"min_length": {"words": 3}}], "s": [1]}
+    new = {"sources": [{"path": "b.txt", "field": "x"}, {"url": "u", "map": None}], "clean": ["pii"], "s": [1, 2]}
+    assert differences(old, new) == [
+        "clean.1: {min_length: {words: 3}} -> left out",
+        "s: [1] -> [1, 2]",
+        "sources.0.field: left out -> 'x'",
+        "sources.0.path: 'a.txt' -> 'b.txt'",
+        "sources.1: left out -> {url: 'u'}",
+    ]
 
 
 @pytest.mark.parametrize("key", ["list.².x", "list.٣.x", "empty.0.x", "list.1"])

@@ -275,9 +275,10 @@ def test_weights_of_a_run_that_has_not_ended_are_told(trained: Path, cli: Cli) -
     (run / "recipe.json").write_text(json.dumps(recipe))
     generate = ("generate", "runs/small", "--max-new-tokens", "2")
     export = ("export", "runs/small", "--to", "hf", "--out", "out")
-    for words in (("evaluate", "runs/small"), generate, export, ("chat", "runs/small")):
-        said = cli(*words).err
-        assert said.count(told) == 1 and "12 of" not in cli(*generate, "--checkpoint", "latest").err, words
+    commands: list[tuple[str, ...]] = [("evaluate", "runs/small"), generate, export, ("chat", "runs/small")]
+    for words in commands:
+        assert cli(*words).err.count(told) == 1, words
+    assert "12 of" not in cli(*generate, "--checkpoint", "latest").err
     newest = max((run / "checkpoints").glob("step-*/model.safetensors"))
     newest.write_bytes(b"damaged")
     assert "weights of step 8 of" in cli(*generate).err

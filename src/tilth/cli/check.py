@@ -160,6 +160,8 @@ def _tables(said: dict[str, Any]) -> Iterator[RenderableType]:
 
 
 def _document_lines(said: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    from tilth.jobs.preflight.facts import COUNTED_IN
+
     train, held = said["splits"]["train"], said["splits"]["validation"]
     yield "in all", f"{count(said['rows'])}, {plural(train['tokens'], 'token')}; validation {count(held['documents'])}"
     if train["read"] < train["tokens"]:
@@ -175,7 +177,8 @@ def _document_lines(said: dict[str, Any]) -> Iterator[tuple[str, str]]:
         ("empty", "empty"),
         ("duplicates", "duplicates"),
     ):
-        yield label, count(said[key])
+        below = sum(said["unusable"].get(rule, 0) for rule in COUNTED_IN.get(key, ()))  # with its rule
+        yield label, count(said[key] - below)
     for rule, number in said["unusable"].items():
         yield f"left out: {printable(rule)}", count(number)
     for rule, one in said["passed_over"].items():

@@ -29,7 +29,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from tilth.core.errors import BETWEEN_FAULTS, RecipeError
-from tilth.core.faults import distinct, dotted_path, fault, short
+from tilth.core.faults import cut, distinct, dotted_path, fault, short
 from tilth.core.yaml_faults import yaml_remedy
 
 
@@ -261,13 +261,19 @@ def fingerprint(value: Any) -> str:
 
 
 def differences(old: Any, new: Any, path: str = "") -> list[str]:
-    """Where two plain configurations differ, as `a.b: old -> new` lines."""
+    """Where two plain configurations differ, as `a.b: old -> new` lines; items of lists by their number."""
     if isinstance(old, dict) and isinstance(new, dict):
-        keys = sorted(old.keys() | new.keys())
-        return [
-            line for key in keys for line in differences(old.get(key), new.get(key), f"{path}.{key}" if path else key)
-        ]
-    return [] if old == new else [f"{path}: {' -> '.join(_brief(old, new))}"]
+        pairs = [(key, (old.get(key), new.get(key))) for key in sorted(old.keys() | new.keys())]
+    elif _of_sections(old, new):
+        pairs = [(str(n), both) for n, both in enumerate(itertools.zip_longest(old, new))]
+    else:
+        return [] if old == new else [f"{path}: {' -> '.join(_brief(old, new))}"]
+    return [line for key, (a, b) in pairs for line in differences(a, b, f"{path}.{key}" if path else key)]
+
+
+def _of_sections(*lists: Any) -> bool:
+    """Whether these are lists in which keys and values stand: what differs lies deeper."""
+    return all(isinstance(one, list) for one in lists) and any(isinstance(item, dict) for one in lists for item in one)
 
 
 def _brief(*values: Any) -> list[str]:
@@ -277,4 +283,7 @@ def _brief(*values: Any) -> list[str]:
 
 
 def _plainly(value: Any) -> str:
+    if isinstance(value, dict) and value:  # as a recipe has it, and without what it leaves out
+        said = [f"{key}: {_plainly(one)}" for key, one in value.items() if one is not None]
+        return cut(f"{{{', '.join(said)}}}")
     return "left out" if value is None else short(value)

@@ -18,8 +18,11 @@ from tilth.jobs.preflight.tokens import SplitFacts
 from tilth.jobs.preflight.vocabulary import VocabularyFacts
 from tilth.jobs.recipe import Recipe
 
-_UNTRAINED = "encode/nothing_trained"
-_EMPTY = ("read/empty", "read/empty_turn", "encode/empty", "encode/empty_answer")
+COUNTED_IN: Mapping[str, tuple[str, ...]] = {
+    "masked": ("encode/nothing_trained",),
+    "empty": ("read/empty", "read/empty_turn", "encode/empty", "encode/empty_answer"),
+}
+"""The rules by which preparing left rows out that `Facts.masked` and `Facts.empty` count as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +95,7 @@ class Facts:
     @property
     def masked(self) -> int:
         """Documents of which no token is trained: what preparing dropped for that, and what is of no use in rows."""
-        before = self.unusable.get(_UNTRAINED, 0)
+        before = self._left_out("masked")
         if any(refusal.rule == "masked" for refusal in self.refusals):
             return before + self.train.documents
         return before + (self.rows.untrained if self.rows else 0)
@@ -105,5 +108,7 @@ class Facts:
     @property
     def empty(self) -> int:
         """Rows in which nothing is said, and documents with nothing to predict."""
-        none = sum(self.unusable.get(rule, 0) for rule in _EMPTY)
-        return none + int(self.train.empty.sum())
+        return self._left_out("empty") + int(self.train.empty.sum())
+
+    def _left_out(self, what: str) -> int:
+        return sum(self.unusable.get(rule, 0) for rule in COUNTED_IN[what])
