@@ -253,8 +253,10 @@ def test_init_writes_a_recipe_that_loads_and_overwrites_nothing(tmp_path: Path, 
         path.write_text("mine")
         cli("init", path.name, "--template", template).expect_fault(2, f"{template}.yaml exists", "another file")
         assert path.read_text() == "mine"
-    assert cli("init", "below/it/goes.yaml").code == 0
-    for stem, name in (("1e3", "1e3"), ("my text", "my-text"), ("recipe", "my-text"), ("null", "null")):
+    assert "(the folder below/it is new)" in cli("init", "below/it/goes.yaml").out
+    assert "is new" not in cli("init", "below/it/too.yaml").out
+    names = {"1e3": "1e3", "my lora (2)": "my-lora-2", "recipe": "recipe", "null": "null", "текст": "my-text"}
+    for stem, name in names.items():
         assert cli("init", f"{stem}.yaml").code == 0 and load_recipe(tmp_path / f"{stem}.yaml").name == name
     assert cli("init", "x.yaml", "--template", "nonsense").code == 2
 

@@ -106,9 +106,9 @@ def init(
 
     if path.exists():
         raise RecipeError(f"{path} exists", "name another file: tilth init FILE")
-    text = new_recipe(template, path)
+    text, new = new_recipe(template, path), "" if path.parent.exists() else f" (the folder {path.parent} is new)"
     write_file(path, text.encode())
-    print(f"wrote {path}: {to_do(text, template)}\n  {shlex.join(['tilth', 'train', str(path)])}")
+    print(f"wrote {path}{new}: {to_do(text, template)}\n  {shlex.join(['tilth', 'train', str(path)])}")
 
 
 @app.command()

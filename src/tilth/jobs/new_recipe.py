@@ -32,18 +32,17 @@ _OF_A_DATA_SET: dict[Template, tuple[str, str]] = {  # what suits the text that 
 
 
 def new_recipe(template: Template, path: Path) -> str:
-    """The text of a recipe to begin with; it is called as its file is, where that can name a run folder, and the file
-    says more than `recipe`.
+    """The text of a recipe to begin with; it is called as its file is, so that recipes side by side have run folders of
+    their own: with hyphens for what cannot stand in a folder's name.
     """
     shipped = SHIPPED[template]
     text = shipped_recipe(shipped).replace(f"recipes/{shipped}.yaml", "THIS_FILE")
     text = text.replace(*_OF_A_DATA_SET.get(template, ("", "")), 1)
-    if path.stem == "recipe" or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", path.stem):
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).lstrip("._-").rstrip("-")[:100]
+    if not name:
         return text
-    text = re.sub(
-        rf"^name: {re.escape(shipped)}( *)", lambda found: _named(found, shipped, path.stem), text, flags=re.M
-    )
-    return re.sub(rf"runs/{re.escape(shipped)}\b(?!-)", f"runs/{path.stem}", text)
+    text = re.sub(rf"^name: {re.escape(shipped)}( *)", lambda found: _named(found, shipped, name), text, flags=re.M)
+    return re.sub(rf"runs/{re.escape(shipped)}\b(?!-)", f"runs/{name}", text)
 
 
 def _named(found: re.Match[str], old: str, new: str) -> str:
