@@ -102,3 +102,12 @@ def test_the_name_does_not_depend_on_the_working_folder(tmp_path: Path, monkeypa
 
 def test_the_hash_is_folded_to_lower_case() -> None:
     assert parse(SourceConfig, {"url": "https://example.org/a", "sha256": SHA.upper()}).sha256 == SHA
+
+
+def test_files_that_hold_no_text_are_refused_with_what_makes_some() -> None:
+    with pytest.raises(RecipeError, match=r"path: 'a/\*.docx' is a document of a word processor") as caught:
+        parse(SourceConfig, {"path": "a/*.docx"})
+    assert caught.value.remedy == "path: `pandoc FILE -o FILE.md`"
+    with pytest.raises(RecipeError, match=r"url: .*a\.PNG' is an image"):
+        parse(SourceConfig, {"url": "https://x.org/a.PNG", "sha256": "0" * 64})
+    assert parse(SourceConfig, {"path": "a.docx", "format": "text"}).path and parse(SourceConfig, {"path": "a.epub/"})

@@ -141,13 +141,14 @@ def test_a_file_name_that_is_not_utf8_can_be_listed(tmp_path: Path) -> None:
         ("*.txt", "matches no file"),
         ("empty", "holds no file that can be read"),
         ("pictures", r"passed over: pictures/a\.png: its suffix is \.png"),
-        ("pictures/a.png", r"the suffix of .*a\.png is not known"),
+        ("other/a.xyz", r"the suffix of .*a\.xyz is not known"),
         ("pictures/noname", "the suffix of .*noname is not known"),
     ],
 )
 def test_nothing_to_read_is_an_error_with_place_and_remedy(tmp_path: Path, path: str, message: str) -> None:
     (tmp_path / "empty").mkdir()
     write(tmp_path / "pictures" / "a.png")
+    write(tmp_path / "other" / "a.xyz")
     write(tmp_path / "pictures" / "noname")
     with pytest.raises(DataError, match=message) as caught:
         listed(tmp_path, path=path)

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tilth.core.no_text import suffix_of, text_of_it
+
 
 def duration(seconds: float) -> str:
     """`41.2 s`, `2 min 42 s`, `3 h 05 min`."""
@@ -47,10 +49,11 @@ def some(names: Sequence[str], number: int) -> str:
 
 
 def left_out(rule: str, names: Sequence[str], number: int) -> str:
-    """The first files that a rule left out, and what to do where they are text after all."""
-    how = (
-        '; text is read from such by a pattern: {path: "d/*.srt", format: text}'
-        if rule == "list/unknown_suffix"
-        else ""
-    )
-    return f"{some(names, number)}{how}"
+    """The first files that a rule left out, and what to do where they are text after all, or hold some."""
+    if rule != "list/unknown_suffix":
+        return some(names, number)
+    made = {suffix_of(name): remedy for name in names if (remedy := text_of_it(name))}
+    how = [f"of {suffix}: {remedy}" for suffix, remedy in made.items()]
+    if not names or any(text_of_it(name) is None for name in names):
+        how.append('text is read from such by a pattern: {path: "d/*.srt", format: text}')
+    return "; ".join([some(names, number), *how])

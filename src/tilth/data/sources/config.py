@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 
 from tilth.core.config import Config
+from tilth.core.no_text import text_of_it, what_it_is
 from tilth.data.extract.config import ExtractConfig
 from tilth.data.sources.hub_config import HubConfig
 from tilth.data.sources.inputs import READ_BY
@@ -198,6 +199,14 @@ class SourceConfig(Config):
             raise ValueError(
                 f"separator {self.separator!r} is for CSV: it does nothing beside `{other}` | leave it out"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _holds_text(self) -> SourceConfig:
+        named = self.path or self.url or ""
+        if self.format == "auto" and (what := what_it_is(named)):  # a folder of such a name is written with / behind
+            key = "path" if self.path else "url"
+            raise ValueError(f"{key}: {named!r} is {what} | {text_of_it(named)}")
         return self
 
     def idle_keys(self, kind: str) -> list[str]:
