@@ -209,7 +209,10 @@ def test_names_of_peers_lead_to_keys_and_are_none() -> None:
     paths = [re.sub(r"\.0\b", "", path) for path in _all_paths(Recipe)]
     assert {*PEER_NAMES.values()} <= {*paths} and len(PEER_NAMES) > 60
     assert not {*PEER_NAMES} & {path.rpartition(".")[2] for path in paths}
-    assert {*PEER_NOTES} <= {*PEER_NAMES.values()}
+    assert {*PEER_NOTES} <= {*PEER_NAMES.values(), *PEER_NAMES}
+    with pytest.raises(RecipeError, match="unknown key") as caught:
+        make_recipe(merged(BASE, {"train": {"schedule": {"warmup_ratio": 0.1}}}))
+    assert "did you mean `warmup_steps`? it counts steps; left out, it is a tenth" in caught.value.remedy
     with pytest.raises(RecipeError) as caught:
         make_recipe(merged(BASE, {"train": {"batch_size": 32}}))
     assert caught.value.remedy.endswith(

@@ -47,7 +47,7 @@ class Config(BaseModel):
     peer_names: ClassVar[Mapping[str, str]] = {}
     """What other programs call keys of this class and below it, by dotted path: for who brings a name along."""
     peer_notes: ClassVar[Mapping[str, str]] = {}
-    """What to say beside such a path: what its value counts, where theirs counts something else."""
+    """What to say beside such a path, or one of these names: what its value counts, where theirs counts otherwise."""
     example: ClassVar[str] = ""
     """As it may be written in a recipe: for a remedy where something else stands in its place, or nothing."""
 

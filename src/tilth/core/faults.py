@@ -176,7 +176,8 @@ def _nearest_key(config_class: type[BaseModel], path: str, known: Sequence[str])
             return f"did you mean `{same}`?"
     if theirs := getattr(config_class, "peer_names", {}).get(_plain(key)):
         above, _, name = theirs.rpartition(".")
-        note = getattr(config_class, "peer_notes", {}).get(theirs)
+        notes = getattr(config_class, "peer_notes", {})
+        note = notes.get(_plain(key), notes.get(theirs))
         return f"did you mean `{name if above == section else theirs}`?{f' {note}' if note else ''}"
     if holding := _of_the_same_words(key, known):
         return f"did you mean `{holding}`?"

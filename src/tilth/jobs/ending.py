@@ -8,6 +8,7 @@ from typing import Any
 from tilth.core.errors import IntegrityError
 from tilth.core.files import read_json, write_json
 from tilth.core.rundir import Message, RunFolder
+from tilth.core.words import plural
 from tilth.jobs.final import Adapted, choose_weights, standing_final, write_final
 from tilth.jobs.mixing import seen
 from tilth.jobs.recipe import Recipe
@@ -53,6 +54,8 @@ def end_run(
         "checkpoint": str(folder.checkpoints / f"step-{progress.step:08d}"),
         "forecast": forecast,
     }
+    if not idle and (said := _within_the_warm_up(trainer)):
+        parts.emit(Message(progress.step, "warning", said))
     if mixture := seen(parts.loader.sampler, parts.loader.samples):
         result["mixture"] = mixture
     kept = {**result, "validation": validation, "weights": {"kind": facts["weights"], "step": facts["step"]}}
@@ -60,6 +63,18 @@ def end_run(
         write_json(folder.path / "result.json", {**kept, "process": os.getpid()})
         write_report(folder.path)
     return result
+
+
+def _within_the_warm_up(trainer: Trainer) -> str | None:
+    """What to say of a run that ended before its learning rate was what the recipe asks for."""
+    step, warmup = trainer.progress.step, trainer.config.schedule.warmup(trainer.stopping.total_steps)
+    if not 0 < step <= warmup:
+        return None
+    return (
+        f"the run ended within its warm-up, at step {step} of {plural(warmup, 'step')}: the learning rate came to "
+        f"{step / (warmup + 1):.0%} of train.optimizer.lr, and little was learned; give fewer "
+        "train.schedule.warmup_steps (left out: a tenth of the run), a longer run, or a smaller train.batch_tokens"
+    )
 
 
 def _adapted(recipe: Recipe, parts: Parts) -> Adapted | None:

@@ -36,7 +36,7 @@ _CALLED = {
     "train.optimizer.beta2": "adam_beta2",
     "train.optimizer.eps": "adam_epsilon",
     "train.schedule.name": "lr_scheduler_type lr_scheduler decay_lr",
-    "train.schedule.warmup_steps": "warmup_iters num_warmup_steps",
+    "train.schedule.warmup_steps": "warmup_iters num_warmup_steps warmup_ratio",
     "train.grad_clip": "max_grad_norm gradient_clip_val",
     "train.activation_checkpointing": "gradient_checkpointing",
     "train.compile": "torch_compile",
@@ -49,6 +49,7 @@ _CALLED = {
 PEER_NOTES: Mapping[str, str] = {
     "train.batch_tokens": "it counts tokens: rows times model.context_length",
     "adapter.quantize": "it takes `nf4`",
+    "warmup_ratio": "it counts steps; left out, it is a tenth of the run, at most 100",
     "train.precision": "it takes `bf16`, `fp16`, `fp32` or `auto`",
 }
 PEER_NAMES: Mapping[str, str] = {name: path for path, names in _CALLED.items() for name in names.split()}
