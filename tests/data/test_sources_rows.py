@@ -146,7 +146,8 @@ def test_rows_without_the_key_are_one_complaint_and_the_remedy_names_their_keys(
     ):
         with pytest.raises(DataError) as caught:
             read(tmp_path, row, "chat.jsonl")
-        assert f"for questions and answers (train.objective: sft) write `{answers}`" in caught.value.remedy
+        chat = ", data.chat: {template: chatml}" if "messages" in answers else ""
+        assert f"for questions and answers (train.objective: sft{chat}) write `{answers}`" in caught.value.remedy
         assert ("as text `field: " in caught.value.remedy) == ("bc" in row)
     with pytest.raises(DataError) as caught:
         read(tmp_path, '{"n": 1}', "d.jsonl")

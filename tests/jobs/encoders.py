@@ -30,6 +30,11 @@ class ConversationEncoder:
     encode: Callable[..., tuple[Sequence[int] | npt.NDArray[Any], Sequence[bool] | npt.NDArray[Any]]]
     identity: Any
 
+    def refusal(self, document: Document) -> Refusal | None:
+        """Nothing is known before."""
+        del document
+        return None
+
     def __call__(self, tokenizer: Tokenizer, documents: Sequence[Document]) -> list[Encoded | Refusal]:
         """One after another, in the thread that asks: a template's process need not be shared."""
         return [self._one(tokenizer, document) for document in documents]

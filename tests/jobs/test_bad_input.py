@@ -116,14 +116,14 @@ def test_a_book_in_a_hundred_pieces_is_split_by_its_tail(tmp_path: Path, cli: Cl
     [
         ("nowhere.txt", ("there is nothing at nowhere.txt", "path: nowhere.txt")),
         ("texts/*.md", ("the glob texts/*.md matches no file",)),
-        ("pictures", ("no file that can be read", "a.png: its suffix is .png")),
-        ("pictures/a.png", ("the suffix of pictures/a.png is not known", "format:")),
+        ("pictures", ("no file that can be read", "a.xyz: its suffix is .xyz")),
+        ("pictures/a.xyz", ("the suffix of pictures/a.xyz is not known", "format:")),
     ],
 )
 def test_a_source_that_is_not_there(tmp_path: Path, cli: Cli, path: str, parts: tuple[str, ...]) -> None:
     write_texts(tmp_path / "texts", documents=2)
     (tmp_path / "pictures").mkdir()
-    (tmp_path / "pictures" / "a.png").write_bytes(b"\x89PNG")
+    (tmp_path / "pictures" / "a.xyz").write_bytes(b"\x89XYZ")
     write_recipe(tmp_path / "r.yaml", path)
     message = cli("prepare", "r.yaml").expect_fault(3, *parts)
     assert path != "nowhere.txt" or f"relative paths start from {tmp_path}" in message

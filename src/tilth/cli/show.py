@@ -111,6 +111,11 @@ def ready_shown(recipe: Recipe, workspace: Path, workers: int | None) -> tuple[D
 
 
 def _say_vocabulary(recipe: Recipe, dataset: Dataset) -> None:
+    from tilth.jobs.chats import added_tokens
+
+    if recipe.data.chat and (added := added_tokens(recipe)):
+        writes = f"data.chat.template {recipe.data.chat.template} writes them"
+        print(f"the tokenizer has {', '.join(added)} besides: {writes}", file=sys.stderr)
     asked, got = recipe.tokenizer.vocab_size, dataset.facts["vocab_size"]
     if recipe.model.from_ is None and recipe.tokenizer.kind == "bpe" and got < asked:
         print(f"the text gives {got:,} tokens, not {asked:,}: no further pair occurs twice", file=sys.stderr)

@@ -48,6 +48,8 @@ class ChatDocuments:
             return None
         answers_only = self.config is None or self.config.train_on != "all"
         fault = checked(document.meta["messages"], need_answer=answers_only)
+        if fault is None and self.template is None and isinstance(pair := _pair(document.meta["messages"]), Dropped):
+            fault = pair
         return Refusal(fault.rule, "", f"{document.locator}: {fault.detail}") if fault else None
 
     def __call__(self, tokenizer: Tokenizer, documents: Sequence[Document]) -> list[Encoded | Refusal]:

@@ -82,5 +82,7 @@ def _none_left(counts: Counter[str], first: str) -> DataError:
     said = ", ".join(f"{rule} dropped {n}" for rule, n in counts.most_common()) or "there was none"
     return DataError(
         f"no document is left to train on: {said}{f'; the first: {first}' if first else ''}",
-        "look at what data.chat says (template, train_on) and at the rows",
+        "set data.chat: {template: chatml}, or checkpoint where model.from has a template of its own"
+        if next(iter(counts), "") == "encode/needs_template"
+        else "look at what data.chat says (template, train_on) and at the rows",
     )

@@ -10,6 +10,7 @@ The plan of tasks, as in pipeline.py, which calls these; the forecast calls them
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -131,8 +132,12 @@ def empty_split(config: SplitConfig, assigned: Done) -> bool:
     return any(share and not documents[name] for name, share in shares.items())
 
 
-def every_split(config: SplitConfig, assigned: Done) -> None:
-    """DataError where a split that is to hold something holds nothing."""
+def every_split(config: SplitConfig, assigned: Done, *, cuts: bool = True) -> None:
+    """DataError where a split that is to hold something holds nothing.
+
+    Args:
+        cuts: whether documents may be cut in two: half a conversation is none.
+    """
     if empty_split(config, assigned):
         documents = assigned.facts["split_documents"]
         counted = ", ".join(f"{n} {'training' if name == 'train' else name}" for name, n in documents.items())
@@ -143,7 +148,10 @@ def every_split(config: SplitConfig, assigned: Done) -> None:
                 "set data.deduplicate: near, so that one of each stays (and most_of_a_source: 1 where most of a source "
                 "goes), or give more text",
             )
+        larger = min(0.5, math.ceil(60 / max(1, sum(documents.values()))) / 20)  # three of them, in steps of 0.05
         raise DataError(
             said,
-            "change data.split.validation, or set data.split.by: tail to cut the text instead of drawing documents",
+            "change data.split.validation, or set data.split.by: tail to cut the text instead of drawing documents"
+            if cuts
+            else f"give more rows, or hold out a larger share, such as data.split.validation: {larger:g}; or none: 0",
         )

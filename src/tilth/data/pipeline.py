@@ -34,7 +34,6 @@ from tilth.data.dividing import (
     assign_splits,
     assigned_parts,
     compare_parts,
-    empty_split,
     every_split,
     keep_apart,
     whole_documents,
@@ -166,15 +165,15 @@ def _divide(
             f"{_first_dropped(collected)}",
             next(collect_plan.remedies(collected), "check that the files hold text, and the source's field and format"),
         )
+    if encoder is not None:  # before anything is made of rows that no token is made of
+        check_refused([done.folder / name for done, name in parts], encoder)
     evaluation = leak_plan.items_task(config.decontaminate, against) if config.decontaminate.against else None
     items = shop.run_one(evaluation) if evaluation else None
     cleaned = clean_parts(config, parts, shop, items)
     _something_left(config, collected, cleaned)
     compared = compare_parts(config, cleaned, shop)
     assigned = assign_splits(config.split, cleaned, compared, shop)
-    if encoder is not None and empty_split(config.split, assigned):  # what is wrong with the rows comes first
-        check_refused([done.folder / name for done, name in parts], encoder)
-    every_split(config.split, assigned)
+    every_split(config.split, assigned, cuts=encoder is None)
     return _Divided(collected, cleaned, compared, assigned, keep_apart(config, cleaned, assigned, items, shop))
 
 

@@ -37,7 +37,7 @@ from tilth.data.sources.vanished import LastFiles
 from tilth.data.token_plan import AnyTokenizer, GivenTokenizer
 from tilth.data.workshop import Workshop
 from tilth.jobs.base import Base, find_base
-from tilth.jobs.chats import encoder_of
+from tilth.jobs.chats import encoder_of, tokenizer_of
 from tilth.jobs.recipe import Recipe
 
 DEFAULT_WORKSPACE = Path("work")
@@ -223,7 +223,7 @@ def _record_path(recipe: Recipe, workspace: Path) -> Path:
 def wished_tokenizer(recipe: Recipe, base: Base | None) -> AnyTokenizer:
     """The tokenizer that the recipe asks for: one that is learned, or the checkpoint's."""
     if base is None:
-        return recipe.tokenizer
+        return tokenizer_of(recipe)
     own = base.tokenizer
     return GivenTokenizer(base.place.tokenizer.absolute(), own.fingerprint, base.special_tokens, tuple(own.opening))
 

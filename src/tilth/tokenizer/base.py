@@ -52,7 +52,8 @@ class TokenizerConfig(Config):
     train_bytes: int = 256 << 20
     """bpe: training reads at most the first so many bytes (UTF-8) of the texts; what follows is not looked at."""
     special_tokens: list[str] = Field(default_factory=list)
-    """Names of further special tokens besides `<|endoftext|>`, for example `<|mask|>` for masked language models."""
+    """Names of further special tokens besides `<|endoftext|>`, for example `<|mask|>` for masked language models. What
+    a built-in `data.chat.template` writes is there without being named, where the tokenizer is learned."""
 
     @property
     def least_ids(self) -> int:
