@@ -266,3 +266,10 @@ def test_a_run_by_its_name_alone_is_found(tmp_path: Path, cli: Cli) -> None:
     (tmp_path / "runs" / "mine").mkdir(parents=True)
     (tmp_path / "runs" / "mine" / "recipe.json").write_text("{}")
     cli("evaluate", "mine").expect_fault(2, "no run folder or model at mine", "did you mean runs/mine?")
+
+
+def test_what_other_programs_have_is_told_as_it_is_here(tmp_path: Path, cli: Cli) -> None:
+    write_recipe(tmp_path / "r.yaml", "a.txt")
+    said = cli("train", "r.yaml", "--resume")
+    assert said.code == 2 and "the same command goes on where the run stopped" in said.err
+    cli("generate", "gpt2").expect_fault(2, "a model of the hub is ORG/NAME, as openai-community/gpt2")

@@ -186,6 +186,12 @@ def test_an_unknown_key_is_named_whole_with_the_one_that_was_meant(
         ({"data": {"sources": {"path": "a"}}}, "data.sources: give a list, as [{path: my-text.txt}]"),
         ({"data": {"sources": ["a.txt"]}}, "data.sources.0: give keys and values, as {path: a.txt}"),
         ({"train": {"optimizer": "adam"}}, "train.optimizer: give keys and values, as {name: adamw, lr: 1e-3}"),
+        (
+            {"data": {"sources": [{"path": "a.jsonl", "map": "alpaca"}]}},
+            "data.sources.0.map: give keys and values, as {messages: messages} "
+            "or {prompt: question, completion: answer}",
+        ),
+        ({"train": {"device": "gpu"}}, "train.device: did you mean `cuda`? give 'auto', 'cpu', 'cuda' or 'mps'"),
         ({"train": 100}, "train: give keys and values, as {steps: 1000}"),
         ({"sample": {"prompts": "The"}}, "sample.prompts: give a list, as [The]"),
         ({"train": {"schedule": "cosine"}}, "train.schedule: give keys and values"),

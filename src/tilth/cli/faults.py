@@ -39,6 +39,9 @@ def fault_text(error: TilthError, remedy: str) -> str:
     return f"{BETWEEN_FAULTS.join(map(printable, lines))}\n  remedy: {printable(remedy)}"
 
 
+_GOES_ON = ("--resume", "--continue", "--resume-from", "--resume-from-checkpoint", "--resume_from_checkpoint")
+
+
 def tell_misuse(fault: typer.TyperException) -> None:
     """Of a command line that typer cannot read, and has said so: the object, for who asked for one."""
     from tilth.cli.show import command_name
@@ -46,7 +49,10 @@ def tell_misuse(fault: typer.TyperException) -> None:
     context = getattr(fault, "ctx", None)
     command = "" if context is None else context.command_path.removeprefix(context.find_root().info_name)
     remedy = f"see `{command_name()}{command} --help`"
-    if meant := _set_instead(fault, context, sys.argv):
+    if getattr(fault, "option_name", None) in _GOES_ON and command.strip() == "train":
+        remedy = "leave it out: the same command goes on where the run stopped"
+        tell(f"  remedy: {remedy}")
+    elif meant := _set_instead(fault, context, sys.argv):
         remedy = f"write {meant}"
         tell(f"  remedy: {remedy}")
     _error_object(fault.format_message(), remedy, fault.exit_code)

@@ -103,7 +103,7 @@ def _example(classes: Sequence[Any], of_list: bool, value: Any) -> str:
     for one in classes:
         key, first = next(iter(_fields(one).items()))
         takes_text = str in (first.annotation, *typing.get_args(first.annotation))
-        if isinstance(value, str) and takes_text:
+        if isinstance(value, str) and takes_text and "," not in one.example:  # it has other keys as well
             return f", as {_as_list(f'{{{key}: {_bare(value)}}}', of_list)}"
         if one.example:
             return f", as {_as_list(one.example, of_list)}"
@@ -127,7 +127,13 @@ def _source(path: str, overridden: Sequence[str]) -> str:
     return f" (from --set {', '.join(dict.fromkeys(found))})" if found else ""
 
 
+_ALSO_CALLED = {"gpu": "cuda"}
+"""Values by another name that people have for them, and that is nearer to a wrong one by its letters."""
+
+
 def _nearest(value: Any, known: Sequence[str]) -> str:
+    if (meant := _ALSO_CALLED.get(str(value).lower())) in known:
+        return f"did you mean `{meant}`?"
     close = difflib.get_close_matches(str(value), known, n=1, cutoff=0.5)
     return f"did you mean `{close[0]}`?" if close else ""
 

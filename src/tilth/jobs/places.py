@@ -208,4 +208,7 @@ def _nearest_folder(path: Path) -> str:
         return f"did you mean {path.parent / 'runs' / path.name}?"
     runs = [str(path.parent / name) for name in there if (path.parent / name / "recipe.json").exists()]
     known = f"there are {', '.join(runs[:5])}; " if runs else "train first: `tilth train RECIPE`; "
-    return f"{known}a model of the hub is ORG/NAME"
+    hub = "a model of the hub is ORG/NAME"
+    if len(path.parts) == 1 and not path.suffix:  # many know it by its last name alone
+        return f"{hub}, as openai-community/gpt2; for one of your own {known.removesuffix('; ')}"
+    return f"{known}{hub}"

@@ -19,7 +19,7 @@ from __future__ import annotations
 import string
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from pydantic import model_validator
 
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 class RowMap(Config):
     """Which columns make a conversation: `prompt` and `completion`, or `messages`."""
+
+    example: ClassVar[str] = "{messages: messages} or {prompt: question, completion: answer}"
 
     prompt: str | None = None
     """The column, or a template over columns, with what the user says."""
