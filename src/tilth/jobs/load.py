@@ -187,8 +187,8 @@ def load(
         )
     wanted: torch.dtype = getattr(torch, dtype)
     if adapter is not None and str(adapter) != "none":
-        return _held_in(wanted, _with_adapter(place, Path(adapter), pick_device(device), wrapped))
-    found = _held_in(wanted, _load(place, pick_device(device), wrapped, wanted))
+        return held_in(wanted, _with_adapter(place, Path(adapter), pick_device(device), wrapped))
+    found = held_in(wanted, _load(place, pick_device(device), wrapped, wanted))
     if adapter is not None:
         if not adapter_names(found.model):
             raise RecipeError(f"{path} has no adapter that could be left out", "leave `adapter: none` out")
@@ -196,7 +196,7 @@ def load(
     return found
 
 
-def _held_in(dtype: torch.dtype, found: LanguageModel) -> LanguageModel:
+def held_in(dtype: torch.dtype, found: LanguageModel) -> LanguageModel:
     """The model with its weights in this type, one after another changed where they are not."""
     if dtype != torch.float32 and isinstance(found.model, WrappedModel):
         raise RecipeError(
