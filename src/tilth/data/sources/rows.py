@@ -164,26 +164,26 @@ def read_csv(intake: Intake, pieces: Iterable[bytes]) -> Iterator[Outcome]:
         yield intake.lose(intake.item.locator, columns)
         return
     only = columns.index(shape.columns[0]) if intake.config.template is None and intake.config.map is None else None
-    for record in rows:
+    for record, odd in heights.judged(rows, len(columns)):
         locator = f"{intake.item.locator}:{record.line}"
         if record.open_quote:
             _judge_the_rest(tally, record, heights.rows_in(record.lines))
         if (fault := _fault(record, len(columns), locator)) is not None:
             yield tally.bad(locator, fault)
             continue
-        odd = [tally.odd(locator, _many_lines(locator, record))] if heights.is_odd(record) else []
+        notes = [tally.odd(locator, _many_lines(locator, record))] if odd else []
         if only is not None or not record.cells:
             cell = record.cells[only or 0] if record.cells else b""
             if cell.strip() or not record.cells:
                 tally.good()
             else:
                 tally.empty()
-            yield intake.from_bytes(locator, cell, *odd)
+            yield intake.from_bytes(locator, cell, *notes)
         else:
             wanted = {*shape.columns, *shape.optional}
             cells = zip(columns, record.cells, strict=True)
             found = {name: intake.decode(cell, f"{locator}, {name!r}") for name, cell in cells if name in wanted}
-            notes = [*odd, *(note for _, faults in found.values() for note in faults)]
+            notes += [note for _, faults in found.values() for note in faults]
             yield shaped(tally, shape, {name: text for name, (text, _) in found.items()}, locator, *notes)
     if not tally.rows:
         yield intake.drop(intake.item.locator, Note("empty", "0", f"{intake.item.locator}: a header, and no row"))
