@@ -198,6 +198,23 @@ def test_the_field_that_a_remedy_names_can_be_read(
         assert f"write `field: {place}`" in caught.value.remedy
 
 
+@pytest.mark.parametrize(
+    ("whole", "remedy"),
+    [
+        (
+            {f"id{n}": {"body": f"text {n}", "tags": [{"a": "b"}]} for n in range(10)},
+            "`jq -c '.[]' a.json > NEW.jsonl`",
+        ),
+        ({"en": {"name": "x", "rows": [{"body": "a long text"}] * 9}, "de": {"name": "y"}}, "write `records: en.rows`"),
+        ({"book": {"title": "a"}, "author": {"name": "b"}}, "write `field: book.title`"),
+    ],
+)
+def test_rows_that_are_the_values_of_one_object_are_told(tmp_path: Path, whole: dict[str, Any], remedy: str) -> None:
+    (tmp_path / "a.json").write_text(json.dumps(whole))
+    assert rules(read(tmp_path / "a.json", unusable := Unusable())) == ["no_field"]
+    assert remedy in unusable.plain()["remedy"] and unusable.plain()["remedy"].count("write") < 2
+
+
 def test_rows_beside_the_text_of_one_object_are_told(tmp_path: Path) -> None:
     whole = {"text": "a title", "rows": [{"text": "the first row"}, {"text": "the second row"}]}
     (tmp_path / "a.json").write_text(json.dumps(whole))
