@@ -148,3 +148,38 @@ def test_a_long_string_is_looked_at_once_however_many_pieces_it_comes_in(unit: s
     start = time.process_time()
     assert list(rows(raw[at : at + 999] for at in range(0, len(raw), 999))) == [row, b"7"]
     assert time.process_time() - start < 2, "the whole of it at each of 2,000 pieces takes ten times as long"
+
+
+ROWS = [{"text": f"text {n}", "n": n} for n in range(20)]
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        json.dumps(ROWS),
+        json.dumps(ROWS, indent=2),
+        "\n".join(json.dumps(row, indent=2) for row in ROWS),
+        "[" + ",\n".join(map(json.dumps, ROWS)) + "]",
+    ],
+)
+def test_json_that_is_called_lines_is_told_with_the_format_that_reads_it(tmp_path: Path, raw: str) -> None:
+    (tmp_path / "a.jsonl").write_text(raw)
+
+    def read_lines(**data: Any) -> list[Outcome]:
+        config = parse(SourceConfig, {"path": "a.jsonl", **data})
+        return [o for item in list_inputs(config, tmp_path, tmp_path) for o in read_input(item, config)]
+
+    with pytest.raises(DataError) as caught:
+        read_lines()
+    assert "write `format: json`" in caught.value.remedy
+    assert len(texts(read_lines(format="json"))) == 20
+
+
+@pytest.mark.parametrize("raw", ["[1, 2]\n" * 3, '[{"role": "user"}]\n' * 3, "[broken\n{}\n{}\n", "broken\n"])
+def test_lines_that_format_json_would_not_cure_are_not_told_so(tmp_path: Path, raw: str) -> None:
+    (tmp_path / "a.jsonl").write_text(raw)
+    config = parse(SourceConfig, {"path": "a.jsonl"})
+    (item,) = list_inputs(config, tmp_path, tmp_path)
+    with pytest.raises(DataError) as caught:
+        list(read_input(item, config))
+    assert "format: json" not in caught.value.remedy

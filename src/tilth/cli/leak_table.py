@@ -9,7 +9,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from tilth.jobs.leak_words import ALARMS, MEANING, NAMES, PLANTED
+from tilth.jobs.leak_words import ALARMS, MEANING, NAMES, PLANTED, why_missed
 
 _FEW = 10  # items; what is found of fewer is no measure
 _UNMEASURED = f"(fewer than {_FEW}: how well such text is found in training text is not measured)"
@@ -36,7 +36,8 @@ def leak_table(facts: Mapping[str, Any]) -> RenderableType | None:
                 continue  # a dataset from before there was this kind
             cells = [own[group][kind] for _, own in columns]
             table.add_row(said, *(f"{found:,} of {planted:,}" for planted, found in cells))
-    table.caption = Text("\n".join([*_remarks(columns), MEANING]))
+    missed = [f"{name}: {why}" for name, own in columns if (why := why_missed(own))]
+    table.caption = Text("\n".join([*_remarks(columns), *missed, MEANING]))
     return table
 
 

@@ -174,7 +174,7 @@ def _divide(
     assigned = assign_splits(config.split, cleaned, compared, shop)
     if encoder is not None and empty_split(config.split, assigned):  # what is wrong with the rows comes first
         check_refused([done.folder / name for done, name in parts], encoder)
-    every_split(config.split, assigned)
+    every_split(config.split, assigned, whole=encoder is not None)
     return _Divided(collected, cleaned, compared, assigned, keep_apart(config, cleaned, assigned, items, shop))
 
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from tilth.data.tasks.examples import CHARACTERS
-from tilth.jobs.leak_words import ALARMS, NAMES, PLANTED
+from tilth.jobs.leak_words import ALARMS, NAMES, PLANTED, why_missed
 from tilth.jobs.page import Page
 
 # With every character escaped (six bytes at most) all of these together stay under two megabytes.
@@ -156,7 +156,8 @@ def _leaks(name: str, own: Mapping[str, Any]) -> dict[str, Any]:
     pairs = [(said, *own["caught"][kind]) for kind, said in PLANTED.items() if kind in own["caught"]]
     bars = [{"name": said, "planted": planted, "found": n, "share": _share(n, planted)} for said, planted, n in pairs]
     alarms = [(said, *own["false_alarms"][kind]) for kind, said in ALARMS.items()]
-    return {"name": name, "items": own["items"], "too_short": own["too_short"], "bars": bars, "alarms": alarms}
+    said = {"bars": bars, "alarms": alarms, "missed": why_missed(own)}
+    return {"name": name, "items": own["items"], "too_short": own["too_short"], **said}
 
 
 def _histogram(bins: Sequence[Mapping[str, int]]) -> list[dict[str, Any]]:

@@ -117,7 +117,8 @@ class _Trial:
         compared = self._compare()
         parts = self._parts(self.groups)
         assigned = dividing.assign_splits(self.config.split, parts, compared[-1][2], self.shop)
-        self.notes += of_empty_splits(self.config.split, assigned, self.found, self.groups)
+        whole = self.encoder is not None
+        self.notes += of_empty_splits(self.config.split, assigned, self.found, self.groups, whole=whole)
         leaked = self._leaks(compared)
         left = leaked[-1][1] if leaked else assigned
         encoded = self._encode(parts, left)

@@ -29,7 +29,7 @@ from tilth.data.sources.losses import UnfitFileError
 from tilth.data.sources.messages import BEYOND_TEXT
 from tilth.data.sources.plain_json import plain_texts
 from tilth.data.sources.shapes import Shape, conversation_in, shape_of
-from tilth.data.sources.tally import Tally, like
+from tilth.data.sources.tally import NO_LINES, Tally, like
 
 _SEPARATORS = ";\t|,"  # that exports write
 _SEPARATOR_LINE = re.compile(rb'"?sep=([\x20-\x7e\t])"?\1*\r?', re.IGNORECASE)  # quoted and filled up by some
@@ -121,13 +121,21 @@ def _json_row(tally: Tally, shape: Shape, raw: bytes, locator: str, *before: Not
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        return tally.bad(locator, Note("not_json", "", f"{locator}: {str(error) or 'nested too deep'}"))
+        fault = Note("not_json", "", f"{locator}: {str(error) or 'nested too deep'}")
+        return tally.bad(locator, fault, remedy=_of_whole_json(tally, raw))
     if isinstance(value, str) and tally.intake.item.kind == "json" and len(shape.columns) == 1:
         value = {shape.columns[0]: value}  # a list of texts
     if not isinstance(value, dict):
         kind = type(value).__name__
-        return tally.bad(locator, Note("no_field", kind, f"{locator}: it holds {kind}, no keys"))
+        fault = Note("no_field", kind, f"{locator}: it holds {kind}, no keys")
+        return tally.bad(locator, fault, remedy=_of_whole_json(tally, raw))
     return shaped(tally, shape, value, locator, *before, *notes)
+
+
+def _of_whole_json(tally: Tally, raw: bytes) -> str:
+    """What to do where the first line of JSON Lines begins a list, or an object that goes on behind it."""
+    begins = tally.intake.item.kind == "jsonl" and not tally.rows and (raw.lstrip()[:1] == b"[" or raw.strip() == b"{")
+    return NO_LINES if begins else ""
 
 
 def shaped(tally: Tally, shape: Shape, row: Mapping[str, Any], locator: str, *notes: Note) -> Outcome:
@@ -164,26 +172,26 @@ def read_csv(intake: Intake, pieces: Iterable[bytes]) -> Iterator[Outcome]:
         yield intake.lose(intake.item.locator, columns)
         return
     only = columns.index(shape.columns[0]) if intake.config.template is None and intake.config.map is None else None
-    for record in rows:
+    for record, odd in heights.judged(rows, len(columns)):
         locator = f"{intake.item.locator}:{record.line}"
         if record.open_quote:
             _judge_the_rest(tally, record, heights.rows_in(record.lines))
         if (fault := _fault(record, len(columns), locator)) is not None:
             yield tally.bad(locator, fault)
             continue
-        odd = [tally.odd(locator, _many_lines(locator, record))] if heights.is_odd(record) else []
+        notes = [tally.odd(locator, _many_lines(locator, record))] if odd else []
         if only is not None or not record.cells:
             cell = record.cells[only or 0] if record.cells else b""
             if cell.strip() or not record.cells:
                 tally.good()
             else:
                 tally.empty()
-            yield intake.from_bytes(locator, cell, *odd)
+            yield intake.from_bytes(locator, cell, *notes)
         else:
             wanted = {*shape.columns, *shape.optional}
             cells = zip(columns, record.cells, strict=True)
             found = {name: intake.decode(cell, f"{locator}, {name!r}") for name, cell in cells if name in wanted}
-            notes = [*odd, *(note for _, faults in found.values() for note in faults)]
+            notes += [note for _, faults in found.values() for note in faults]
             yield shaped(tally, shape, {name: text for name, (text, _) in found.items()}, locator, *notes)
     if not tally.rows:
         yield intake.drop(intake.item.locator, Note("empty", "0", f"{intake.item.locator}: a header, and no row"))
@@ -269,9 +277,9 @@ def _separated_otherwise(missing: Sequence[str], columns: Sequence[str], separat
     return f"the cells look separated by {likely!r}: write `separator: {json.dumps(likely)}`{then}"
 
 
-def column_remedy(missing: str, columns: Sequence[str]) -> str:
-    """What to do where a file has no column of that name."""
-    meant = like(missing, columns)
+def column_remedy(missing: str, columns: Sequence[str], within: Sequence[str] = ()) -> str:
+    """What to do where a file has no column of that name; `within` are the places inside of others that it has."""
+    meant = like(missing, columns) or next((place for place in within if place.endswith(f".{missing}")), None)
     guess = f"did you mean `{meant}`? " if meant else ""
     if not meant and (answers := conversation_in(columns)):
         return f"for questions and answers (train.objective: sft) write `{answers}`, for one column as text `field:`"
