@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tilth.generate.config import SamplingConfig
-from tilth.generate.decode import reader_of
+from tilth.generate.decode import Reader, reader_of
 from tilth.generate.memory import Memory
 from tilth.generate.sampling import Sampler
 from tilth.model.wrapped import AnyModel
@@ -70,7 +70,7 @@ class _Text:
         self._history = deque([[token] * samples for token in prompt_ids[-self._window :]], self._window)
         self._capacity = min(self._window, len(prompt_ids) + max_new_tokens)
         self._unread, self._cache = _ids(self._history, 0, self._device), None
-        self._read = reader_of(model, samples)
+        self._read: Reader | None = None
         self._memory = memory
         if memory is not None and len(prompt_ids) <= self._window:
             assert samples == 1
@@ -83,14 +83,30 @@ class _Text:
             if self._cache is not None:
                 again = len(self._history) - max(1, self._window // 2)
                 self._unread = _ids(self._history, again, self._device)
+            if self._cache is None and self._samples > 1 and (logits_BV := self._alike()) is not None:
+                return logits_BV
             self._cache = self._model.new_cache(self._samples, self._capacity)
             if self._memory is not None:
                 self._memory.forget()
                 self._memory = None
+        if self._read is None:
+            self._read = reader_of(self._model, self._samples)
         logits_BV = self._read(self._unread, self._cache)
         if self._memory is not None:
             self._memory.note(self._unread[0].tolist())
         return logits_BV
+
+    def _alike(self) -> Tensor | None:
+        """The prompt, which is that of all samples, is read once, and what the cache holds of it is then every
+        sample's [B, V]; None where their class has no cache that could be so.
+        """
+        cache = self._model.new_cache(1, self._capacity)
+        if not cache.take([0]):
+            return None
+        logits_1V = reader_of(self._model, 1)(self._unread[:1], cache)
+        cache.take([0] * self._samples)
+        self._cache = cache
+        return logits_1V.expand(self._samples, -1)
 
     def add(self, ids: Tensor) -> list[int]:
         """The next id of each sample [B]."""
