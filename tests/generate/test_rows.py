@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -13,10 +14,14 @@ from tests.model.families import LENGTH, VOCAB, from_config, save
 from tests.model.test_wrapped_caches import CONFIGS
 from tilth.generate.config import SamplingConfig
 from tilth.generate.engine import generate_ids
+from tilth.generate.sampling import Sampler
+from tilth.generate.text import TextOptions, generate_texts
 from tilth.model.kv_cache import KVCache
 from tilth.model.transformer import Transformer
 from tilth.model.wrapped import AnyModel, CacheManner, WrappedCache, load_wrapped
+from tilth.tokenizer import TokenizerConfig, train_tokenizer
 
+STOPS = frozenset(range(12))
 SAMPLING = SamplingConfig(temperature=1.0, seed=2)
 PROMPT = [5, 3, 20, 17, 9, 4, 90, 8]
 
@@ -94,6 +99,62 @@ def test_other_states_than_keys_go_on_by_rows_too(name: str, tmp_path: Any) -> N
     assert together[0] == written(model, 1, max_new_tokens=12)[0] and together[:2] == written(
         model, 2, max_new_tokens=12
     )
+
+
+def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many rows tokens are drawn for from now on."""
+    counts, call = [], Sampler.__call__
+
+    def noted(self: Sampler, logits_BV: torch.Tensor) -> torch.Tensor:
+        counts.append(len(logits_BV))
+        return call(self, logits_BV)
+
+    monkeypatch.setattr(Sampler, "__call__", noted)
+    return counts
+
+
+@pytest.mark.parametrize("kind", ["ours", "bfloat16", "NeoX"])
+def test_what_ends_is_left_out_and_changes_nothing(kind: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over a context that is filled and read again, too."""
+    model: AnyModel = wrapped(kind, tmp_path) if kind == "NeoX" else random_model(scale=2.0)
+    model = model.to(torch.bfloat16) if kind == "bfloat16" else model
+    free = written(model, 10, max_new_tokens=70)
+    counts = computed(monkeypatch)
+    found = written(model, 10, max_new_tokens=70, stop_ids=STOPS)
+    for sample, ids in enumerate(free):
+        end = next((n for n, token in enumerate(ids) if token in STOPS), len(ids) - 1)
+        assert found[sample] == ids[: end + 1], sample
+    lengths = [len(ids) for ids in found]
+    assert len(set(lengths)) > 3 and len(counts) == max(lengths)
+    for place, rows in enumerate(counts):
+        going = sum(length > place for length in lengths)
+        assert going <= rows < max(going / 0.75, going + 1), "a quarter of them or more are left out"
+
+
+def test_a_sample_that_is_over_for_its_reader_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = random_model(scale=2.0)
+    free, counts = written(model, 4, max_new_tokens=12), computed(monkeypatch)
+    asked: list[int] = []
+
+    def over(sample: int) -> bool:
+        asked.append(sample)
+        return sample in (1, 2) and asked.count(sample) == 5
+
+    found = written(model, 4, max_new_tokens=12, over=over)
+    assert found == [ids if sample in (0, 3) else ids[:5] for sample, ids in enumerate(free)]
+    assert counts == [4] * 5 + [2] * 7
+    counts.clear()
+    assert written(model, 4, max_new_tokens=12, over=lambda _: True) == [ids[:1] for ids in free] and counts == [4]
+
+
+def test_a_stop_string_leaves_its_sample_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = train_tokenizer(TokenizerConfig(kind="byte"), [])
+    model, options = random_model(context_length=64, scale=1.0), TextOptions(60, 6, sampling=SAMPLING)
+    free = generate_texts(model, tokenizer, "ab", options)
+    letters = [letter for letter in map(chr, range(32, 127)) if 2 <= sum(letter in text for text in free) <= 4]
+    counts = computed(monkeypatch)
+    found = generate_texts(model, tokenizer, "ab", dataclasses.replace(options, stop=(letters[0],)))
+    assert found == [text.partition(letters[0])[0] for text in free] and counts[-1] < 6
 
 
 @pytest.mark.parametrize("rows", [[0], [2], [0, 2], [1, 1, 0], [0, 0, 1, 2, 2], [2, 1]])

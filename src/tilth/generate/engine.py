@@ -14,6 +14,9 @@ from tilth.generate.memory import Memory
 from tilth.generate.sampling import Sampler
 from tilth.model.wrapped import AnyModel
 
+_MOST_GOING = 0.75
+"""Of so many rows at most that go on the others are left out: what is left has to be moved together for it."""
+
 
 @torch.no_grad()
 def generate_ids(
@@ -28,8 +31,10 @@ def generate_ids(
     first_ids: Tensor | None = None,
     memory: Memory | None = None,
     stopped: Callable[[], bool] | None = None,
+    over: Callable[[int], bool] | None = None,
 ) -> Iterator[list[int | None]]:
     """The next id of every sample, one list per position; None where a sample has ended (after one of `stop_ids`).
+    What others write does not change when one ends, but by rounding.
 
     A prompt longer than the context keeps its end. When the context is full, the last half of it is read again from
     position 0 and generation goes on from there.
@@ -39,9 +44,11 @@ def generate_ids(
         first_ids: the ids among which the first one is chosen; left out: all.
         memory: of an earlier call with the same model; what the prompt has in common with it is not read again.
         stopped: asked before every token; true ends all samples.
+        over: asked after every token of a sample that goes on; true ends it, as one of `stop_ids` does.
     """
     text = _Text(model, prompt_ids, samples, max_new_tokens, memory)
-    sampler, ended = Sampler(sampling, samples), [False] * samples
+    sampler, going = Sampler(sampling, samples), list(range(samples))
+    rows = going  # the sample of each; one that has ended is computed on until it is worth leaving it out
     for _ in range(max_new_tokens):
         if stopped is not None and stopped():
             return
@@ -49,13 +56,22 @@ def generate_ids(
         if first_ids is not None:
             chosen = logits_BV.new_full(logits_BV.shape, float("-inf"))
             logits_BV, first_ids = chosen.index_copy(1, first_ids, logits_BV[:, first_ids]), None
-        tokens = text.add(sampler(logits_BV))
-        row = [None if over else token for token, over in zip(tokens, ended, strict=True)]
-        ended = [over or i in stop_ids for i, over in zip(row, ended, strict=True)]
-        text.end(all(ended))
+        tokens = dict(zip(rows, text.add(sampler(logits_BV)), strict=True))
+        row: list[int | None] = [None] * samples
+        for sample in going:
+            row[sample] = tokens[sample]
+        going = [sample for sample in going if tokens[sample] not in stop_ids]
+        text.end(not going)
         yield row
-        if all(ended):
+        going = [sample for sample in going if over is None or not over(sample)]
+        if not going:
             return
+        if len(going) <= _MOST_GOING * len(rows):
+            kept = set(going)
+            places = [place for place, sample in enumerate(rows) if sample in kept]
+            if text.keep(places):
+                sampler.keep(places)
+                rows = going
 
 
 class _Text:
@@ -114,6 +130,15 @@ class _Text:
         self._unread = ids[:, None]
         self._history.append(tokens)
         return tokens
+
+    def keep(self, rows: list[int]) -> bool:
+        """Holds these of its rows alone from now on; False, and as before, where the cache cannot."""
+        assert self._cache is not None and self._memory is None
+        if not self._cache.take(rows):
+            return False
+        self._unread, self._samples, self._read = self._unread[rows], len(rows), None
+        self._history = deque(([tokens[row] for row in rows] for tokens in self._history), self._window)
+        return True
 
     def end(self, ended: bool) -> None:
         """Says whether all samples have ended with what was added."""
