@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from tilth.data import exam_files, exam_words
 from tilth.data.tasks.examples import CHARACTERS
 from tilth.jobs.leak_words import ALARMS, NAMES, PLANTED, why_missed
 from tilth.jobs.page import Page
@@ -47,6 +48,7 @@ class Span(NamedTuple):
 def render(figures: Mapping[str, Any], examples: Examples) -> bytes:
     """The page of a dataset, under two megabytes whatever the data."""
     flow, splits, sources = figures["flow"], figures["splits"], _bars(figures["sources"])
+    exams = exam_files.in_dataset({"decontamination": figures["leaks"]})
     view = {
         **figures,
         "name": figures["folder"].rstrip("/").rpartition("/")[2],
@@ -60,6 +62,7 @@ def render(figures: Mapping[str, Any], examples: Examples) -> bytes:
         "language_bars": _bars(figures["languages"]),
         "split_bars": _bars(splits),
         "leak_bars": [_leaks(name, figures["leaks"][key]) for key, name in NAMES.items() if key in figures["leaks"]],
+        "exam_notes": [*exam_files.faults(exams), *exam_words.passed_over(exams)],
         "near": _drops_near(figures["recipe"]["data"]),
         "commands": _commands(figures),
         "recipe": yaml.safe_dump(figures["recipe"], sort_keys=False, allow_unicode=True),

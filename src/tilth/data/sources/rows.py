@@ -35,6 +35,7 @@ _SEPARATORS = ";\t|,"  # that exports write
 _SEPARATOR_LINE = re.compile(rb'"?sep=([\x20-\x7e\t])"?\1*\r?', re.IGNORECASE)  # quoted and filled up by some
 _BLANK_LINES = 100  # before the line that names the separator
 _FEW_LINES = 8  # are not worth the call of a parser
+_GO_ON = "`max_bad_rows: 1` takes what stands before it and goes on"
 
 
 def read_jsonl(intake: Intake, pieces: Iterable[bytes]) -> Iterator[Outcome | Rows]:
@@ -91,13 +92,18 @@ def read_json(intake: Intake, pieces: Iterable[bytes]) -> Iterator[Outcome]:
     """The outcomes of a JSON file: the items of a list (or of the list at `records`), or one object."""
     tally, shape, number = Tally(intake), shape_of(intake.config), 0
     path = tuple(intake.config.records.split(".")) if intake.config.records else ()
-    found = json_rows.rows(pieces, path)
+    broken: json_rows.MalformedError | None = None
+    counted = _Counted(pieces)
+    found = json_rows.rows(counted, path)
     while True:
         locator = f"{intake.item.locator}#row={number + 1}"
         try:
             row = next(found, None)
         except json_rows.MalformedError as error:
-            yield tally.bad(locator, Note("not_json", "", f"{locator}: {error}; what follows is not read"))
+            broken = error
+            # A text, and more behind it, is no file of settings.
+            of_many = bool(path) or number > 1 or (number == 1 and not tally.too_many_with(0))
+            yield _not_read(tally, error, counted.to_the_end() - error.at, number, of_many=of_many)
             break
         if row is None:
             break
@@ -107,13 +113,58 @@ def read_json(intake: Intake, pieces: Iterable[bytes]) -> Iterator[Outcome]:
             yield tally.bad(locator, too_long(locator, row), remedy=inside)
         else:
             yield _json_row(tally, shape, row, locator)
-    if path and not number:
+    if path and not number and broken is None:
         place = intake.item.locator
         yield tally.bad(place, Note("no_records", "", f"{place}: nothing stands at {intake.config.records!r}"))
-    if path or number > 1:  # one object by itself may be anything, such as the settings of a program: it is counted
+    if (
+        path or number > 1 or (broken and broken.listed)
+    ):  # one object by itself may be anything, such as the settings of a program: it is counted
         tally.judge()
     else:
         tally.tell()
+
+
+class _Counted:
+    """Pieces of a file, and how many bytes they have."""
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self._pieces, self._size = iter(pieces), 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        for piece in self._pieces:
+            self._size += len(piece)
+            yield piece
+
+    def to_the_end(self) -> int:
+        """The bytes of all of them, those that nobody took too."""
+        return self._size + sum(len(piece) for piece in self._pieces)
+
+
+def _not_read(tally: Tally, error: json_rows.MalformedError, size: int, number: int, *, of_many: bool) -> Outcome:
+    """The rest of a JSON file whose borders are wrong: so many bytes, behind `number` rows. Where a list ends with the
+    file the file is damaged; else the rest counts for as many rows as fill it at the size of those before.
+
+    Raises:
+        UnfitFileError: these are too many, or in bytes more than any row may be.
+    """
+    intake = tally.intake
+    rows = max(1, round(size * number / error.at)) if number else 1
+    about = f", about {plural(rows, 'row')} of the size of those before" if number and not error.cut else ""
+    place = f"#row={number + 1}"
+    cut = " (its list has no end: the file is cut off, or a quote or bracket is never closed)" if error.cut else ""
+    said = f"{error}{cut}; what follows is not read ({plural(size, 'byte')}{about})"
+    note = Note("not_json", str(size), f"{intake.item.locator}{place}: {said}")
+    if error.cut:
+        remedy = f"get the file again, or mend it there; {_GO_ON}"
+        return intake.lose(intake.item.locator + place, note, remedy=remedy)
+    lost = size > streams.LONGEST_LINE and intake.config.max_bad_rows < 1
+    if (of_many or error.listed) and (lost or tally.too_many_with(rows)):
+        raise UnfitFileError(
+            f"{intake.item.path}{place}: {said}",
+            f"mend the file there (a comma that is missing, a quote or bracket that is never closed); {_GO_ON}",
+            "not_json",
+        )
+    return tally.bad(intake.item.locator + place, note)
 
 
 def _json_row(tally: Tally, shape: Shape, raw: bytes, locator: str, *before: Note) -> Outcome:
@@ -230,8 +281,7 @@ def _judge_the_rest(tally: Tally, record: Record, rows: int) -> None:
         raise UnfitFileError(
             f"{tally.intake.item.path}:{record.line}: a quote is opened here and never closed; it takes in all the "
             f"rest of the file ({record.open_quote} bytes, {plural(record.lines, 'line')})",
-            "mend that row: double the quotes within a cell, and put the cell into quotes; `max_bad_rows: 1` takes "
-            "what stands before it and goes on",
+            f"mend that row: double the quotes within a cell, and put the cell into quotes; {_GO_ON}",
             "open_quote",
         )
 

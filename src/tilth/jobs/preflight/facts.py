@@ -66,6 +66,7 @@ class Facts:
         too_long: training documents that no row can hold; 0 where rows are windows.
         unusable: rows that could not be read or encoded, by stage and rule (`encode/role`).
         passed_over: files that were left out before any was read, by stage and rule: {files, first}.
+        evaluation_files: of each source of `decontaminate.against` what is not looked for (data/exam_files.py).
         unknown: characters of training text that the tokenizer does not know.
         spelled: documents that spell special tokens.
         rows, run, model: None where a refusal stands in the way.
@@ -79,6 +80,7 @@ class Facts:
     too_long: int
     unusable: Mapping[str, int]
     passed_over: Mapping[str, Mapping[str, Any]]
+    evaluation_files: Sequence[Mapping[str, Any]]
     unknown: int
     spelled: SpelledFacts
     leaks: LeakFacts

@@ -41,6 +41,7 @@ def summary(found: Preflight) -> dict[str, Any]:
         "empty": facts.empty,
         "unusable": dict(facts.unusable),
         "passed_over": dict(facts.passed_over),
+        "evaluation_files": list(facts.evaluation_files),
         "shared": facts.leaks.shared,
         "leaks_looked_for": facts.leaks.looked,
         "leaks_taken_out": facts.leaks.taken_out,
