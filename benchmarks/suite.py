@@ -55,6 +55,7 @@ def suite(settings: Settings) -> list[Bench]:
         _generation(settings, "generate-10m", MEDIUM, LETTERS, batch=1, new=200, goal=4),
         _generation(settings, "generate-10m-batch-8", MEDIUM, LETTERS, batch=8, new=200, goal=4),
         _generation(settings, "generate-124m", GPT2, 50257, batch=1, new=48, goal=2),
+        _generation(settings, "generate-30m-drawn", MEDIUM, 50257, batch=4, new=48, goal=None, temperature=0.8),
         _learning(settings),
         _encoding(settings),
         _lora(settings, "fp32", minutes=1.5),
@@ -176,12 +177,21 @@ def _to_loss(
 
 
 def _generation(
-    settings: Settings, name: str, shape: Mapping[str, int], vocab: int, *, batch: int, new: int, goal: float
+    settings: Settings,
+    name: str,
+    shape: Mapping[str, int],
+    vocab: int,
+    *,
+    batch: int,
+    new: int,
+    goal: float | None,
+    temperature: float = 0,
 ) -> Bench:
     if settings.quick:
         shape, vocab, new = TINY, LETTERS, 4
+    way = f"Generation at temperature {temperature:g}" if temperature else "Greedy generation"
     about = (
-        f"Greedy generation of {new} tokens after a prompt of 16, batch {batch}: a GPT-2 of {shape['layers']} layers, "
+        f"{way} of {new} tokens after a prompt of 16, batch {batch}: a GPT-2 of {shape['layers']} layers, "
         f"{shape['width']} wide, vocabulary {vocab:,}, the same random weights for all. "
         "tilth holds them in bf16 (`--dtype bfloat16`), and in fp32 as it does by default."
     )
@@ -200,7 +210,7 @@ def _generation(
         ),
         minutes=1,
         prepare="benchmarks.generation:prepare",
-        options={"shape": shape, "vocab": vocab, "batch": batch, "new": new},
+        options={"shape": shape, "vocab": vocab, "batch": batch, "new": new, "temperature": temperature},
     )
 
 

@@ -16,8 +16,8 @@ from torch import Tensor
 from tilth.core.random import derive_seed
 from tilth.generate.config import SamplingConfig
 
-_NUCLEUS, _MORE = 512, 16
-"""So many of the likeliest are looked at first for top-p, and so many times as many where they hold too little."""
+_NUCLEUS = 512
+"""So many of the likeliest are looked at first for top-p; all where they hold too little."""
 _BLOCK = 256
 """So many probabilities are summed together before it is known among which the draw falls."""
 
@@ -80,7 +80,7 @@ def _likeliest(logits_BV: Tensor, probabilities_BV: Tensor, top_p: float, count:
     short = (found.cumsum(-1)[:, -1] < top_p).nonzero()[:, 0]
     if count >= logits_BV.shape[1] or not len(short):
         return found, ids
-    more, more_ids = _likeliest(logits_BV[short], probabilities_BV[short], top_p, count * _MORE)
+    more, more_ids = _likeliest(logits_BV[short], probabilities_BV[short], top_p, logits_BV.shape[1])
     missing = more.shape[1] - ids.shape[1]
     found, ids = F.pad(found, (0, missing)), F.pad(ids, (0, missing))
     found[short], ids[short] = more, more_ids
