@@ -23,8 +23,9 @@ from tilth.jobs.objectives import Reading, counted_bytes, held_out_pass
 from tilth.jobs.recipe import Recipe
 from tilth.jobs.runs import reading_habits
 from tilth.jobs.saying import Emit
-from tilth.model.config import ModelConfig, flops_per_token
+from tilth.model.flops import trained_flops_per_token
 from tilth.model.precision import make_scaler
+from tilth.model.transformer import Transformer
 from tilth.model.wrapped import AnyConfig, AnyModel
 from tilth.tokenizer import Tokenizer
 from tilth.train.optim import make_optimizer
@@ -56,14 +57,16 @@ def build_parts(
         evaluate=_evaluation(recipe, config, dataset, runtime, precision),
         evaluate_every=recipe.evaluate.every,
         sample_every=recipe.sample.every,
-        flops_per_step=_flops(config, loader.batch_rows),
+        flops_per_step=_flops(model, loader.batch_rows),
         peak_flops=peak_flops(device_name(runtime), precision),
     )
 
 
-def _flops(config: AnyConfig, rows: int) -> float | None:
+def _flops(model: AnyModel, rows: int) -> float | None:
     """Of a step; None for a class of transformers', of which it is not known what it computes."""
-    return flops_per_token(config) * rows * config.context_length if isinstance(config, ModelConfig) else None
+    if not isinstance(model, Transformer):
+        return None
+    return trained_flops_per_token(model) * rows * model.config.context_length
 
 
 def complete_model(config: AnyConfig, tokenizer: Tokenizer, *, grows: bool = False) -> AnyConfig:
