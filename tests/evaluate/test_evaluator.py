@@ -16,9 +16,9 @@ from tilth.data.batch import IGNORE, Batch
 from tilth.data.loader import evaluation_batches
 from tilth.data.shards import Shard, TokenStream, encoded_document, write_shard
 from tilth.distributed.runtime import Runtime
-from tilth.evaluate import evaluator
 from tilth.evaluate.evaluator import evaluate
 from tilth.evaluate.metrics import Metrics
+from tilth.model import pieces
 from tilth.model.transformer import Transformer
 
 END, CONTEXT = 256, 12
@@ -143,8 +143,8 @@ def test_what_bears_no_label_counts_nothing_however_scores_are_cut(monkeypatch: 
             right += int(logits[place].argmax()) == label
     expected = Metrics.from_sums(loss, right, int((labels != IGNORE).sum()), 100)
     for piece, together in ((1 << 21, 256), (257 * 3, 7), (1, 2)):
-        monkeypatch.setattr(evaluator, "PIECE", piece)
-        monkeypatch.setattr(evaluator, "ROWS", together)
+        monkeypatch.setattr(pieces, "PIECE", piece)
+        monkeypatch.setattr(pieces, "ROWS", together)
         assert_equal(evaluate(model, rows, 100, CPU), expected)
         assert_equal(evaluate(model, [whole], 100, CPU), expected)
 
