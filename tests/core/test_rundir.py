@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -174,3 +175,27 @@ def test_fewer_rows_belong_to_what_was_asked_and_to_a_run_that_began(tmp_path: P
     (tmp_path / "steps.jsonl").unlink()
     run.claim({"seed": 2}, data)
     assert run.fewer_rows("a") == {}, "nothing was trained: it is a new run"
+
+
+def test_what_names_a_record_lies_on_the_disk_as_the_record_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced, real = list[int](), os.fsync
+
+    def fsync(descriptor: int) -> None:
+        synced.append(os.fstat(descriptor).st_ino)
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    run = RunFolder(tmp_path / "runs" / "one")
+    with run.lock():
+        assert synced == [place.stat().st_ino for place in (tmp_path, tmp_path / "runs")], "two folders were made"
+        synced.clear()
+        run.record(step(1))
+        run.record(Message(1, "info", "said"))
+        run.sync()
+    named = (run.path / "steps.jsonl", run.path / "events.jsonl", run.path)
+    assert synced == [place.stat().st_ino for place in named]
+    synced.clear()
+    with run.lock():
+        assert not synced, "none was made"

@@ -251,6 +251,8 @@ class RunFolder:
             if (self.path / name).exists():
                 with storage_errors(self.path):
                     disk.sync_file(self.path / name)
+        with storage_errors(self.path):
+            disk.sync_folder(self.path)  # a file whose name is lost is lost
 
     def recipe(self) -> dict[str, Any]:
         """The resolved recipe of this run."""
