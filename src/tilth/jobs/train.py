@@ -238,10 +238,10 @@ def _latest(store: CheckpointStore, runtime: Runtime) -> tuple[Checkpoint | None
 
     found: list[Checkpoint | None] = []  # verified once: it may be large
 
-    def look() -> tuple[int | None, list[str]]:
+    def look() -> tuple[tuple[int, str] | None, list[str]]:
         checkpoint, messages = store.latest()
         found.append(checkpoint)
-        return checkpoint.step if checkpoint else None, messages
+        return (checkpoint.step, checkpoint.manifest) if checkpoint else None, messages
 
-    step, messages = runtime.from_main(look)
-    return found[0] if found else None if step is None else store.at(step), messages
+    told, messages = runtime.from_main(look)
+    return found[0] if found else None if told is None else store.same(*told), messages
