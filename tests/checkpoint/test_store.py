@@ -166,7 +166,7 @@ def test_what_another_process_verified_is_not_hashed_again(tmp_path: Path, monke
     model.write_bytes(model.read_bytes()[:-1])
     with pytest.raises(CheckpointError, match="its manifest says"):
         store.same(3, told)
-    with pytest.raises(CheckpointError, match="manifest.json is missing"):
+    with pytest.raises(CheckpointError, match=r"manifest\.json is missing"):
         store.same(4, told)
 
 

@@ -36,7 +36,15 @@ from tilth.jobs.room import check_room, memory_errors
 from tilth.jobs.runs import dataset_facts, stored_recipe
 from tilth.jobs.samples import samples_of
 from tilth.jobs.saying import Emit, say_before, say_where
-from tilth.jobs.start import check_files, loaded_base, reads_masks, same_base, starting_model, write_base
+from tilth.jobs.start import (
+    check_files,
+    loaded_base,
+    reads_masks,
+    same_base,
+    start_alike,
+    starting_model,
+    write_base,
+)
 from tilth.jobs.watch import Watch
 from tilth.model.attention import avoid_broken_kernels
 from tilth.model.compiled import compiler_version
@@ -168,7 +176,8 @@ def _assemble(
     decisions = Decisions(recipe, folder, runtime, device_name(runtime), checkpoint)
     precision = decisions.take("precision", lambda: choose_precision(recipe, config, share_rows, device))
     check_one_row(recipe, config, device, precision)
-    model, beside = starting_model(recipe, loaded, config, device, precision)
+    model, made = starting_model(recipe, loaded, config, device, precision)
+    beside = runtime.from_main(lambda: made)  # of the base that all will have
     choose = functools.partial(choose_micro_rows, recipe, config, model, loader, device, precision)
     rows = decisions.take("micro_rows", choose)
     compiled, of_blocks = settle_blocks(decisions, recipe, model, loader, device, precision, rows)
@@ -185,7 +194,7 @@ def _assemble(
     if checkpoint is not None:
         same_base(checkpoint, beside)
         trainer.restore(checkpoint)
-    return trainer, unread, of_blocks
+    return trainer, [*unread, *start_alike(runtime, model, checkpoint)], of_blocks
 
 
 def _begin(

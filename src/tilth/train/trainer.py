@@ -28,6 +28,7 @@ from tilth.core.errors import Aborted, DivergedError, Stopped
 from tilth.core.rundir import CheckpointRecord, EvaluationRecord, Event, Message, StepRecord
 from tilth.data.batch import Batch
 from tilth.data.loader import Loader
+from tilth.distributed.replicas import differing, take_from_main
 from tilth.distributed.runtime import Runtime
 from tilth.model.adapters import adapter_names
 from tilth.model.wrapped import AnyModel
@@ -40,6 +41,7 @@ from tilth.train.signals import SignalFlag
 from tilth.train.step import StepResult, accumulate, update
 from tilth.train.stopping import Progress, Stopping
 
+_FAR_APART = 0.01  # of a tensor's largest number: rounding stays far below, other numbers are about 1
 _MOST_SKIPS = 50  # fp16: a scale that is halved so often and still overflows will not come right
 
 
@@ -87,7 +89,7 @@ class Trainer:
         self.batch_tokens = loader.batch_rows * loader.sampler.context_length
         self.stopping = Stopping(config, self.batch_tokens, loader.samples_per_epoch * loader.sampler.context_length)
         self.progress = Progress()
-        self._saved_step = -1
+        self._saved_step, self._told_apart = -1, False
         self._saved_at = self._ticked_at = time.perf_counter()
 
     def run(self) -> str:
@@ -274,6 +276,7 @@ class Trainer:
 
     def _save(self) -> None:
         if self.progress.step != self._saved_step:
+            self._bring_together()
             self.parts.runtime.from_main(self._write)
             self._saved_step, self._saved_at = self.progress.step, time.perf_counter()
 
@@ -288,6 +291,33 @@ class Trainer:
         self._mark_best()
         parts.store.prune(self.config.checkpoint.keep)
         parts.emit(CheckpointRecord(step, str(path), round(time.perf_counter() - started, 3)))
+
+    def _bring_together(self) -> None:
+        """Processors of other kinds round an update otherwise. What is saved, and gone on from, is what process 0 has:
+        the others take it too, so that a run that goes on equals one that was not stopped. DivergedError where they
+        are further apart than rounding brings them.
+        """
+        parts = self.parts
+        tensors = {**saved_weights(parts.model), **state_tensors(parts.optimizer)}
+        names = differing(parts.runtime, tensors)
+        if not names:
+            return
+        far = take_from_main(parts.runtime, {name: tensors[name] for name in names})
+        what = f"{len(names)} of {len(tensors)} tensors of model and optimizer, {names[0]} for one"
+        if not far < _FAR_APART:
+            raise DivergedError(
+                f"step {self.progress.step}: the processes of this run no longer hold the same numbers ({what}; last "
+                f"checkpoint: {self._last_saved()})",
+                "look after memory and versions of the machines; then type the same command to go on after the last "
+                "checkpoint",
+            )
+        if not self._told_apart:
+            text = (
+                f"the processes round otherwise, by {far:.1g} until now ({what}): at each checkpoint all take what "
+                "process 0 has; on machines of one kind nothing would differ"
+            )
+            parts.runtime.from_main(lambda: parts.emit(Message(self.progress.step, "warning", text)))
+        self._told_apart = True
 
     def _mark_best(self) -> None:
         """Says which checkpoint is the best, from what the run knows; nothing where bests are not kept."""
