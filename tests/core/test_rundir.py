@@ -31,6 +31,20 @@ def test_records_come_back_and_a_torn_line_does_not(tmp_path: Path) -> None:
     assert [record.step for record in run.steps()] == [1, 2, 3]
 
 
+def test_an_evaluation_that_is_made_again_is_not_recorded_twice(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    for number in (4, 8):
+        run.record(step(number))
+        run.record(Message(number, "info", "before"))
+        run.record(EvaluationRecord(number, {"loss": 2.0}, 0.5, True))
+        run.record(Message(number, "info", "after"))
+    assert run.rewind(8) == [] and len(run.events("evaluation")) == 2
+    assert run.rewind(8, evaluated=False) == []
+    assert [event["step"] for event in run.events("evaluation")] == [4]
+    assert [event["text"] for event in run.events("message")] == ["before", "after", "before"]
+    assert run.last_step() == 8, "its training stays"
+
+
 def test_a_damaged_line_is_named(tmp_path: Path) -> None:
     (tmp_path / "events.jsonl").write_text('{"kind": "message", "step": 1}\nnot json\n')
     with pytest.raises(IntegrityError, match=r"events\.jsonl:2") as caught:

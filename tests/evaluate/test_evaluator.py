@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from pathlib import Path
 from typing import Any
@@ -160,6 +161,35 @@ def test_dropout_is_off_and_the_model_left_as_it_was(tmp_path: Path) -> None:
     model.eval()
     measured(model, stream)
     assert not model.training
+
+
+def test_what_comes_between_batches_may_end_the_pass(tmp_path: Path) -> None:
+    model, calls = random_model(CONTEXT), list[int]()
+    stream, _ = write_stream(tmp_path, LENGTHS)
+    batches = list(evaluation_batches(stream, CONTEXT, 1, END, False))
+
+    def between() -> None:
+        calls.append(len(calls))
+        if len(calls) == 3:
+            raise InterruptedError
+
+    model.train()
+    with pytest.raises(InterruptedError):
+        evaluate(model, batches, 1, CPU, between=between)
+    assert len(batches) > 5 and len(calls) == 3 and model.training
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_all_processes_are_asked_between_batches_as_often(world_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, draw = random_model(CONTEXT), np.random.default_rng(5)
+    ids = draw.integers(0, 256, (7, CONTEXT))
+    rows = [Batch(ids[n : n + 1], ids[n : n + 1], np.arange(1)) for n in range(7)]
+    monkeypatch.setattr(Runtime, "sum", lambda _, tensor: tensor)
+    asked = list[int]()
+    for rank in range(world_size):
+        here = Runtime(torch.device("cpu"), rank, world_size)
+        evaluate(model, rows, 1, here, between=functools.partial(asked.append, rank))
+    assert [asked.count(rank) for rank in range(world_size)] == [-(-7 // world_size)] * world_size
 
 
 def test_nothing_to_evaluate_is_an_error() -> None:

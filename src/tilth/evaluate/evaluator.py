@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
@@ -20,20 +20,30 @@ from tilth.model.wrapped import AnyModel
 
 @torch.no_grad()
 def evaluate(
-    model: AnyModel, batches: Iterable[Batch], text_bytes: int, runtime: Runtime, precision: Precision = "fp32"
+    model: AnyModel,
+    batches: Iterable[Batch],
+    text_bytes: int,
+    runtime: Runtime,
+    precision: Precision = "fp32",
+    between: Callable[[], None] = lambda: None,
 ) -> Metrics:
     """Metrics over all batches. In a group, process r takes every world_size-th batch and the sums are added up.
 
     Args:
         text_bytes: UTF-8 bytes of the text that the batches hold.
+        between: called before each process takes its next batch, as often in all of them; what it raises ends the pass.
     """
     was_training = model.training
     model.eval()
     sums = torch.zeros(3, dtype=torch.float64)
-    for number, batch in enumerate(batches):
-        if number % runtime.world_size == runtime.rank:
-            sums += _batch_sums(model, batch, runtime.device, precision)
-    model.train(was_training)
+    try:
+        for number, batch in enumerate(batches):
+            if number % runtime.world_size == 0:
+                between()
+            if number % runtime.world_size == runtime.rank:
+                sums += _batch_sums(model, batch, runtime.device, precision)
+    finally:
+        model.train(was_training)
     loss_sum, correct, tokens = runtime.sum_floats(sums.tolist())
     if not tokens:
         raise DataError(

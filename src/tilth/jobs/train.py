@@ -204,7 +204,14 @@ def _begin(
     folder, step = sitting.folder, trainer.progress.step
     seal_identity(folder.path)
     again = folder.last_step() - step
-    say_before(trainer, sitting.record, [*said, *folder.rewind(step)], changes, again, blocks)
+    say_before(
+        trainer,
+        sitting.record,
+        [*said, *folder.rewind(step, evaluated=not trainer.unevaluated)],
+        changes,
+        again,
+        blocks,
+    )
     say_where(checkpoint, trainer, sitting.record)
 
 

@@ -6,7 +6,8 @@ callable.
     trainer.run() -> stopped_by
 
 Order within a step, the same on every process: update, record, evaluate, sample, checkpoint. A checkpoint therefore
-holds all that the step changed, and a run resumed from it does what the other would have done.
+holds all that the step changed, and a run resumed from it does what the other would have done. Where a signal breaks
+off the evaluation the checkpoint says so, and a run resumed from it begins with that.
 """
 
 from __future__ import annotations
@@ -45,14 +46,17 @@ _FAR_APART = 0.01  # of a tensor's largest number: rounding stays far below, oth
 _MOST_SKIPS = 50  # fp16: a scale that is halved so often and still overflows will not come right
 
 
+Evaluate = Callable[[AnyModel, Callable[[], None]], dict[str, float]]
+
+
 @dataclass
 class Parts:
     """What a trainer works with, put together by the job.
 
     `micro_rows` go through the model at once, from a step that stands in `fewer_rows` on so many; `keep_rows` makes
-    durable that it will be so from this step on. `evaluate` gives validation metrics for the model as it is; `sample`
-    makes whatever should be seen of it; `emit` receives every event, in process 0; `before_save` makes durable what a
-    checkpoint refers to.
+    durable that it will be so from this step on. `evaluate` gives validation metrics for the model as it is, and calls
+    what it is given between batches: that may raise, to end the pass. `sample` makes whatever should be seen of the
+    model; `emit` receives every event, in process 0; `before_save` makes durable what a checkpoint refers to.
     """
 
     model: AnyModel
@@ -69,7 +73,7 @@ class Parts:
     fewer_rows: Mapping[int, int] = field(default_factory=dict)
     keep_rows: Callable[[int, int], None] = lambda step, rows: None
     before_save: Callable[[], None] = lambda: None
-    evaluate: Callable[[AnyModel], dict[str, float]] | None = None
+    evaluate: Evaluate | None = None
     evaluate_every: int | None = None
     sample: Callable[[AnyModel, int], list[Event]] | None = None
     sample_every: int | None = None
@@ -90,6 +94,9 @@ class Trainer:
         self.stopping = Stopping(config, self.batch_tokens, loader.samples_per_epoch * loader.sampler.context_length)
         self.progress = Progress()
         self._saved_step, self._told_apart = -1, False
+        self._signal = SignalFlag()
+        self.unevaluated = False
+        """Whether a signal came within the evaluation of this step, which is then still to be made."""
         self._saved_at = self._ticked_at = time.perf_counter()
 
     def run(self) -> str:
@@ -97,15 +104,16 @@ class Trainer:
         with nothing saved since the last checkpoint.
         """
         parts = self.parts
-        reason = self._reason()  # a restored run may be over already
         self._ticked_at = time.perf_counter()
+        self._signal = SignalFlag()
         try:
-            with SignalFlag() as signal:
+            with self._signal:
+                # A restored run may be over already.
+                reason = self._intervals() if self.unevaluated else self._reason()
                 while reason is None:
                     reason = self._step()
-                    if reason is None and parts.runtime.any(signal.received is not None):
-                        self._save()
-                        raise self._stopped(signal)
+                    if reason is None:
+                        self._stop_if_asked()
         except KeyboardInterrupt:
             raise self._aborted() from None
         except (Stopped, DivergedError) as error:
@@ -114,6 +122,12 @@ class Trainer:
         finally:
             parts.loader.close()
         return reason
+
+    def _stop_if_asked(self) -> None:
+        """Saves and raises Stopped where a signal came to any process."""
+        if self.parts.runtime.any(self._signal.received is not None):
+            self._save()
+            raise self._stopped()
 
     def _tick(self) -> float:
         """The run's seconds until now; the clock is read once a step, so that a step has one answer."""
@@ -233,7 +247,7 @@ class Trainer:
         """Does what is due after a step, all of it when the run ends here; returns what ends it."""
         step, parts, reason = self.progress.step, self.parts, self._reason()
         best = False
-        if reason or _due(step, parts.evaluate_every):
+        if reason or self.unevaluated or _due(step, parts.evaluate_every):
             best = self._evaluate()
             reason = reason or self._reason()
         if parts.sample and (reason or _due(step, parts.sample_every)):
@@ -263,9 +277,12 @@ class Trainer:
 
     def _evaluate(self) -> bool:
         if self.parts.evaluate is None:
+            self.unevaluated = False
             return False
         started = time.perf_counter()
-        metrics = self.parts.evaluate(self.parts.model)
+        self.unevaluated = True  # a pass may take longer than whoever sends a signal waits
+        metrics = self.parts.evaluate(self.parts.model, self._stop_if_asked)
+        self.unevaluated = False
         if not math.isfinite(metrics["loss"]):
             raise self._lost(f"the validation loss is {metrics['loss']}")
         best = self.stopping.note_validation(self.progress, metrics)
@@ -279,6 +296,8 @@ class Trainer:
             self._bring_together()
             self.parts.runtime.from_main(self._write)
             self._saved_step, self._saved_at = self.progress.step, time.perf_counter()
+        else:  # before the evaluation of this step, which may have been the best
+            self.parts.runtime.from_main(self._mark_best)
 
     def _write(self) -> None:
         started, step, parts = time.perf_counter(), self.progress.step, self.parts
@@ -325,9 +344,11 @@ class Trainer:
         if self.config.checkpoint.best and progress.best_value is not None:
             self.parts.store.mark_best(progress.best_step, progress.best_metric, progress.best_value)
 
-    def _stopped(self, signal: SignalFlag) -> Stopped:
+    def _stopped(self) -> Stopped:
+        name = self._signal.received or "a signal to another process"
+        within = " (the evaluation of this step is made when it goes on)" if self.unevaluated else ""
         return Stopped(
-            f"{signal.received or 'a signal to another process'} at step {self.progress.step}: everything is saved",
+            f"{name} at step {self.progress.step}: everything is saved{within}",
             "type the same command to go on" + ("" if self.stopping.by_the_clock else " to the same result"),
         )
 
@@ -344,6 +365,7 @@ class Trainer:
         """All that decides what comes next, beside weights and optimizer tensors."""
         return {
             "progress": self.progress.state_dict(),
+            "unevaluated": self.unevaluated,
             "loader": self.parts.loader.state_dict(),
             "scaler": self.parts.scaler.state_dict(),
             "precision": self.parts.precision,
@@ -362,6 +384,7 @@ class Trainer:
         if parts.scaler.is_enabled() and state["scaler"]:  # empty where another precision was used until now
             parts.scaler.load_state_dict(state["scaler"])
         self.progress.load_state_dict(state["progress"])
+        self.unevaluated = state.get("unevaluated", False)
         self._saved_step = self.progress.step
         parts.runtime.from_main(self._mark_best)
 
