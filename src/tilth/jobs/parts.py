@@ -29,7 +29,7 @@ from tilth.model.transformer import Transformer
 from tilth.model.wrapped import AnyConfig, AnyModel
 from tilth.tokenizer import Tokenizer
 from tilth.train.optim import make_optimizer
-from tilth.train.trainer import Parts
+from tilth.train.trainer import Evaluate, Parts
 
 
 def build_parts(
@@ -85,17 +85,17 @@ def complete_model(config: AnyConfig, tokenizer: Tokenizer, *, grows: bool = Fal
 
 def _evaluation(
     recipe: Recipe, config: AnyConfig, dataset: Dataset, runtime: Runtime, precision: Precision
-) -> Callable[[AnyModel], dict[str, float]] | None:
+) -> Evaluate | None:
     stream = dataset.stream("validation")
     if not stream.tokens:
         return None
     reading = Reading.of(reading_habits(recipe), config.context_length)
     rows, size = max(1, recipe.evaluate.batch_tokens // config.context_length), counted_bytes(reading, stream)
 
-    def run(model: AnyModel) -> dict[str, float]:
+    def run(model: AnyModel, between: Callable[[], None]) -> dict[str, float]:
         batches = held_out_pass(reading, stream, dataset.tokenizer, rows)
         give_back_freed_blocks()  # those of a step are too small for an evaluation, and stayed beside its own
-        found = evaluate(model, batches, size, runtime, precision).plain()
+        found = evaluate(model, batches, size, runtime, precision, between).plain()
         give_back_freed_blocks()
         return found
 

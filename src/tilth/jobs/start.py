@@ -5,6 +5,7 @@ starting_model(recipe, loaded, …)   the model, and what every checkpoint of th
 base_model(base, device, seed)      a checkpoint with its weights
 wrapped_model(place, config, …)     one of an architecture that tilth does not have
 reads_masks(recipe, config)         whether attention goes by masks
+start_alike(runtime, model, …)      all processes with the model of process 0
 same_base(checkpoint, said)         refuses to go on beside another base
 write_base(folder, recipe, …)       says beside an adapter which base it belongs to
 check_files(base)                   whether its files hold what they claim, before anything is loaded
@@ -27,6 +28,8 @@ from tilth.core.allocator import keep_freed_blocks, return_freed_blocks
 from tilth.core.environment import Precision
 from tilth.core.errors import CheckpointError, RecipeError
 from tilth.core.files import write_json
+from tilth.distributed.replicas import differing, take_from_main
+from tilth.distributed.runtime import Runtime
 from tilth.jobs.base import Base
 from tilth.jobs.objectives import packing_of
 from tilth.jobs.places import BASE_FILE, Place
@@ -40,6 +43,7 @@ from tilth.model.resize import resize_embeddings
 from tilth.model.transformer import build
 from tilth.model.wrapped import AnyConfig, AnyModel, WrappedModel, build_wrapped, load_wrapped
 from tilth.model.wrapped_config import WrappedConfig, empty_tensors
+from tilth.train.trainer import saved_weights
 
 
 def base_model(base: Base, device: torch.device, seed: int, *, later: bool = False) -> AnyModel:
@@ -221,6 +225,29 @@ def reads_masks(recipe: Recipe, config: AnyConfig) -> bool:
     whole = recipe.data.cross_document_attention and not packing_of(recipe)
     window = getattr(config, "sliding_window", None) is not None
     return not whole or window or recipe.train.objective == "masked_lm"
+
+
+def start_alike(runtime: Runtime, model: AnyModel, checkpoint: Checkpoint | None) -> list[str]:
+    """Gives all processes the model of process 0, as each has drawn or loaded its own; a line on it where one had
+    another. CheckpointError when that is of what came from the checkpoint.
+    """
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    names = differing(runtime, tensors)
+    restored = {} if checkpoint is None else saved_weights(model)
+    if both := [name for name in names if name in restored]:
+        assert checkpoint is not None
+        raise CheckpointError(
+            f"the processes of this run read other weights from {checkpoint.path}: {', '.join(both[:3])}",
+            "all must see the same run folder: name one on a disk that they share with --run",
+        )
+    take_from_main(runtime, {name: tensors[name] for name in names})
+    if not names:
+        return []
+    kind = "drew or loaded" if checkpoint is None else "made"
+    return [
+        f"not all processes {kind} the weights that process 0 did ({len(names)} of {len(tensors)} tensors, "
+        f"{names[0]} for one; processors of other kinds, versions or files do that): all begin with those of process 0"
+    ]
 
 
 def same_base(checkpoint: Checkpoint, said: Mapping[str, str]) -> None:
