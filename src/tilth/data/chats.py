@@ -25,7 +25,7 @@ from tilth.tokenizer.chat_config import ChatConfig
 from tilth.tokenizer.conversation import checked
 from tilth.tokenizer.templates import ChatTemplate
 
-VERSION = 6
+VERSION = 7
 
 
 @final
