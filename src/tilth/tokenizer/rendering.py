@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import jinja2
 from jinja2.exceptions import SecurityError
 
-from tilth.tokenizer.conversation import Dropped, Row, checked, seen
+from tilth.tokenizer.conversation import Dropped, Row, arguments, checked, seen, with_arguments
 from tilth.tokenizer.ends import Ends, common
 from tilth.tokenizer.marks import ALIAS, ALIAS_LENGTH, BREAK, Marked, Marker, Names
 from tilth.tokenizer.sandbox import RefusedError, environment
@@ -35,6 +35,7 @@ OUTPUT = 1 << 24  # characters that a template may write, and so many times what
 OUTPUT_RATIO = 32
 _PROBE = {"role": "assistant", "content": BREAK}
 _ASKED = {"role": "user", "content": BREAK}
+_PROBED = '{"\ue000": 0}'  # arguments of a call that no row has
 _SYSTEM = ("system", "developer")
 _NOTHING_BEFORE = "the assistant speaks first, and the template cannot be written with nothing before it"
 _UNASKED = "it writes a generation prompt behind every conversation, asked or not; where that begins cannot be told"
@@ -192,8 +193,21 @@ class Rendering:
         return start if header.endswith(own) and raw.startswith(header[:start]) else 0
 
     def _marked(self, row: Row) -> Row:
-        mark = self._marker.mark
-        return row._replace(messages=mark(seen(row.messages)), tools=mark(row.tools), documents=mark(row.documents))
+        """The row as the template is to see it: its texts marked, and the arguments of calls that are JSON texts as the
+        objects that they say, where the template would write a text of its own for the text (`tojson`).
+        """
+        known, mark = seen(row.messages), self._marker.mark
+        told = row._replace(messages=mark(known), tools=mark(row.tools), documents=mark(row.documents))
+        parsed = with_arguments(known, arguments)
+        if parsed is known:
+            return told
+        probed = self._written(
+            told._replace(messages=mark(with_arguments(known, lambda _: _PROBED))), len(known), False
+        )
+        if not isinstance(probed, Dropped) and _PROBED in probed:
+            return told
+        objects = told._replace(messages=mark(parsed))
+        return told if isinstance(self._written(objects, len(known), False), Dropped) else objects
 
     def _unasked(self) -> str | Dropped:
         """The generation prompt that the template writes behind any conversation, asked for it or not, as the first
