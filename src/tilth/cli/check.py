@@ -178,6 +178,8 @@ def _document_lines(said: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield label, count(said[key])
     for rule, number in said["unusable"].items():
         yield f"left out: {printable(rule)}", count(number)
+    for rule, number in said["lost"].items():
+        yield f"not whole: {printable(rule)}", count(number)
     for rule, one in said["passed_over"].items():
         named = f": {left_out(rule, one['first'], one['files'])}" if one["first"] else ""
         yield f"left out: {printable(rule)}", f"{count(one['files'])}{named}"

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 ROLES = {"system", "developer", "user", "assistant", "tool", "tool_response", "function", "ipython", "environment"}
-_THOUGHTS = ("reasoning_content", "thinking", "reasoning")  # names of the same thing; the first is the common one
+THOUGHTS = ("reasoning_content", "thinking", "reasoning")  # names of the same thing; the first is the common one
 
 
 class Dropped(NamedTuple):
@@ -67,7 +67,7 @@ def _fault(message: Any) -> Dropped | None:
     if content is not None and not isinstance(content, str | list):
         return Dropped("malformed", f"the content is a {type(content).__name__}, not a text")
     says = content.strip() if isinstance(content, str) else content
-    if role == "assistant" and not says and not any(message.get(key) for key in ("tool_calls", *_THOUGHTS)):
+    if role == "assistant" and not says and not any(message.get(key) for key in ("tool_calls", *THOUGHTS)):
         return Dropped("empty_answer", "the answer is empty")
     return None
 
@@ -81,7 +81,7 @@ def seen(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _message(message: dict[str, Any]) -> dict[str, Any]:
     kept = {key: value for key, value in message.items() if value is not None}
-    thoughts = next((kept[key] for key in _THOUGHTS if key in kept), None)
+    thoughts = next((kept[key] for key in THOUGHTS if key in kept), None)
     return kept if thoughts is None else {"thinking": thoughts, **kept, "reasoning_content": thoughts}
 
 

@@ -30,6 +30,7 @@ from tilth.tokenizer.conversation import Dropped, Row, arguments, checked, seen,
 from tilth.tokenizer.ends import Ends, common
 from tilth.tokenizer.marks import ALIAS, ALIAS_LENGTH, BREAK, Marked, Marker, Names
 from tilth.tokenizer.sandbox import RefusedError, environment
+from tilth.tokenizer.thoughts import ALWAYS, EARLIER, Lost, probed
 
 OUTPUT = 1 << 24  # characters that a template may write, and so many times what it was given
 OUTPUT_RATIO = 32
@@ -47,11 +48,14 @@ class RunawayError(Exception):
 
 
 class Answers(NamedTuple):
-    """A rendered conversation for training: a Marked text, and whether its last answer ends with a special token."""
+    """A rendered conversation for training: a Marked text, whether its last answer ends with a special token, and the
+    thoughts that are not in it.
+    """
 
     text: str
     spans: list[tuple[int, int]]
     ended: bool
+    lost: Lost | None
 
 
 class Rendering:
@@ -109,7 +113,7 @@ class Rendering:
         read = self._marker.read(raw, spans)
         if need_answer and not read.spans:
             return Dropped("no_answer", "the template marks none of the answers by {% generation %}")
-        return Answers(*read, ended=bool(read.spans) and _ends_special(read))
+        return Answers(*read, ended=bool(read.spans) and _ends_special(read), lost=self._lost(row, marked))
 
     def _left_out(self, row: Row, raw: str) -> Dropped | None:
         """Whether the template passes over what the conversation cannot do without: what the system says, the tools
@@ -124,6 +128,24 @@ class Rendering:
             if any(text not in raw and self._marker.text(text) not in self._marker.text(raw) for text in texts):
                 return Dropped("left_out", f"the template writes nothing of {what}")
         return None
+
+    def _lost(self, row: Row, marked: Row) -> Lost | None:
+        """The thoughts that the template writes nothing of, if any."""
+        probe = probed(seen(row.messages))
+        if probe is None:
+            return None
+        other = marked._replace(messages=self._marker.mark(probe.messages))
+        raw = self._written(other, len(row.messages), False)
+        if isinstance(raw, Dropped):
+            return None
+        lost = [place for place, marks in probe.marks.items() if any(mark not in raw for mark in marks)]
+        if not lost:
+            return None
+        for place in lost:
+            alone = self._written(other, place + 1, False)
+            if isinstance(alone, Dropped) or any(mark not in alone for mark in probe.marks[place]):
+                return Lost(ALWAYS, len(lost))
+        return Lost(EARLIER, len(lost))
 
     def _by_beginnings(self, row: Row, raw: str) -> list[tuple[int, int]] | Dropped:
         unasked, spans = self._unasked(), list[tuple[int, int]]()

@@ -40,6 +40,7 @@ def summary(found: Preflight) -> dict[str, Any]:
         "dropped": facts.rows.dropped if facts.rows else 0,
         "empty": facts.empty,
         "unusable": dict(facts.unusable),
+        "lost": dict(facts.lost),
         "passed_over": dict(facts.passed_over),
         "shared": facts.leaks.shared,
         "leaks_looked_for": facts.leaks.looked,
