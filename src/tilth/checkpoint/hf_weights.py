@@ -1,7 +1,7 @@
 """Weights of a Hugging Face checkpoint into the model, and the model's as such: tensor by tensor, no second copy.
 
     load_checkpoint(folder, device) -> Loaded           a native family's folder as a `Transformer`
-    check_folder(folder)                                whether that could be done, by headers alone
+    check_folder(folder) -> [Stored]                    whether that could be done, by headers alone
     check_weights(hf, stored)                           before anything is allocated
     entries(config, tensors, dtype) -> [Entry]          what a checkpoint of its family holds, to be written
 
@@ -65,10 +65,13 @@ def load_checkpoint(
     return Loaded(model, hf, ignored)
 
 
-def check_folder(folder: Path) -> None:
-    """CheckpointError when a folder's files contradict its config.json; headers tell, no weights are loaded."""
+def check_folder(folder: Path) -> list[Stored]:
+    """The tensors that would be loaded; CheckpointError when a folder's files contradict its config.json. Headers tell,
+    no weights are read.
+    """
     hf, stored = _opened(folder)
-    check_weights(hf, stored, folder)
+    plan, _ = check_weights(hf, stored, folder)
+    return [stored[name] for name in plan]
 
 
 def _opened(folder: Path) -> tuple[HfModel, dict[str, Stored]]:

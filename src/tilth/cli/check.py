@@ -58,7 +58,7 @@ def check_shown(
     room = None if fit is None else parse_bytes(fit)
     try:
         recipe = load_recipe(path, sets)
-        check_base(recipe)
+        check_base(recipe, say_note)
         dataset = _dataset(recipe, workspace, workers)
         with dataset.held():
             found = look(recipe, dataset, room, say_note)
