@@ -191,8 +191,14 @@ class Rendering:
             messages = [*row.messages[:place], _PROBE, *behind]
             other = self._tried(row._replace(messages=messages), len(messages), False)
             same = 0 if isinstance(other, Dropped) else common(other, prompt)
-            if not isinstance(other, Dropped) and other[same : same + 1] == BREAK and raw.startswith(prompt[:same]):
+            if isinstance(other, Dropped):
+                continue
+            if other[same : same + 1] == BREAK and raw.startswith(prompt[:same]):
                 return same
+            # What begins a conversation may be written with its first message (Llama 3): no prompt without one has it.
+            header = other.partition(BREAK)[0]
+            if not place and prompt and header.endswith(prompt) and raw.startswith(header):
+                return len(header)
         return Dropped("rewritten", f"the template writes what stands before answer {place} differently afterwards")
 
     def _first_start(self, row: Row, raw: str, place: int, prompt: str) -> int:
