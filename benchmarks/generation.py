@@ -39,12 +39,13 @@ def _timed(write: Callable[[], int], options: dict[str, Any]) -> dict[str, float
 
 
 def tilth(turns: Turns, options: dict[str, Any]) -> None:
-    """The engine behind `tilth generate`; with temperature 0, as there."""
+    """The engine behind `tilth generate --dtype …`; with temperature 0, as there."""
     from tilth.generate.config import SamplingConfig
     from tilth.generate.engine import generate_ids
     from tilth.jobs.load import load
 
-    model, prompt = load(Path(options["folder"]) / "model", device="cpu").model, _prompt(options)
+    model = load(Path(options["folder"]) / "model", device="cpu", dtype=options["dtype"]).model
+    prompt = _prompt(options)
 
     def write() -> int:
         sampling, batch, new = SamplingConfig(temperature=0), options["batch"], options["new"]

@@ -182,16 +182,19 @@ def _generation(
         shape, vocab, new = TINY, LETTERS, 4
     about = (
         f"Greedy generation of {new} tokens after a prompt of 16, batch {batch}: a GPT-2 of {shape['layers']} layers, "
-        f"{shape['width']} wide, vocabulary {vocab:,}, the same random weights for all."
+        f"{shape['width']} wide, vocabulary {vocab:,}, the same random weights for all. "
+        "tilth holds them in bf16 (`--dtype bfloat16`), and in fp32 as it does by default."
     )
     more: dict[str, Any] = {"needs": ("transformers",), "packages": ("transformers", "torch"), "remedy": DEV}
+    halves, whole = (_tilth("benchmarks.generation:tilth", {"dtype": dtype}) for dtype in ("bfloat16", "float32"))
     function = "benchmarks.generation:transformers"
     return Bench(
         name,
         about,
         TOKENS,
         (
-            _tilth("benchmarks.generation:tilth"),
+            halves,
+            dataclasses.replace(whole, name="tilth, fp32"),
             System("transformers fp32", function, {"dtype": "float32"}, target=goal, **more),
             System("transformers bf16", function, {"dtype": "bfloat16"}, target=goal, **more),
         ),

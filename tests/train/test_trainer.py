@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 
 from tests.train.helpers import make_trainer, train_config
 from tilth.core.errors import Aborted, DivergedError, Stopped
-from tilth.core.rundir import CheckpointRecord, Event, Message
+from tilth.core.rundir import CheckpointRecord, EvaluationRecord, Event, Message, StepRecord
 from tilth.model.wrapped import AnyModel
 from tilth.train.trainer import Trainer
 
@@ -98,3 +99,36 @@ def test_a_sample_that_fails_is_told_and_costs_no_checkpoint(tmp_path: Path) -> 
         Message(step, "warning", f"no samples could be written: ValueError: Transformer writes nothing at {step}")
         for step in (1, 2)
     ]
+
+
+def test_the_times_of_steps_leave_out_what_has_a_time_of_its_own_and_nothing_else(tmp_path: Path) -> None:
+    """Records, what shows them and what processes tell each other belong to steps; evaluations, samples and checkpoints
+    do not.
+    """
+    events: list[Event] = []
+
+    def emit(event: Event) -> None:
+        events.append(event)
+        time.sleep(0.05 if isinstance(event, StepRecord) else 0)
+
+    def evaluate(model: AnyModel) -> dict[str, float]:
+        time.sleep(0.1)
+        return {"loss": float(model.output_weight.detach().abs().mean())}
+
+    def sample(model: AnyModel, step: int) -> list[Event]:
+        time.sleep(0.1)
+        return []
+
+    trainer = make_trainer(tmp_path, train_config(steps=8))
+    trainer.parts.emit, trainer.parts.evaluate, trainer.parts.sample = emit, evaluate, sample
+    trainer.parts.sample_every = 3
+    trainer.parts.before_save = lambda: time.sleep(0.1)
+    started = time.perf_counter()
+    trainer.run()
+    whole = time.perf_counter() - started
+    seconds = [event.seconds for event in events if isinstance(event, StepRecord)]
+    evaluated = sum(event.seconds for event in events if isinstance(event, EvaluationRecord))
+    saved = sum(event.seconds for event in events if isinstance(event, CheckpointRecord))
+    assert min(seconds[1:]) >= 0.05, "what the record before took"
+    assert whole - 0.3 - evaluated - saved - 0.2 < sum(seconds) <= whole - 0.3 - evaluated - saved
+    assert evaluated >= 0.2 and saved >= 0.8

@@ -22,6 +22,7 @@ from tilth.cli.show import prepare_shown, say_note
 from tilth.cli.tables import count, duration, percent, plural, printable, size
 from tilth.core.errors import CheckpointError, DataError, RecipeError
 from tilth.core.words import left_out
+from tilth.data.exam_words import passed_over
 
 if TYPE_CHECKING:
     from tilth.data.dataset import Dataset
@@ -183,6 +184,8 @@ def _document_lines(said: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for rule, one in said["passed_over"].items():
         named = f": {left_out(rule, one['first'], one['files'])}" if one["first"] else ""
         yield f"left out: {printable(rule)}", f"{count(one['files'])}{named}"
+    for told in passed_over(said["evaluation_files"]):
+        yield "left out", printable(told)
     yield "validation in training", f"{count(said['leaks'])}, {count(said['shared'])} word for word ({_looked(said)})"
 
 

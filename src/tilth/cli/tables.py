@@ -118,8 +118,8 @@ def sparkline(values: Sequence[float], width: int, ascii_only: bool = False) -> 
     marks = "_.-=+*#" if ascii_only else "▁▂▃▄▅▆▇█"
     shown = values[-width:] if width > 0 else []
     low, high = min(shown, default=0.0), max(shown, default=0.0)
-    scale = (len(marks) - 1) / (high - low) if high > low else 0.0
-    return "".join(marks[round((value - low) * scale)] for value in shown)
+    span = high - low
+    return "".join(marks[round((value - low) / span * (len(marks) - 1)) if span > 0 else 0] for value in shown)
 
 
 def bar(share: float, width: int, ascii_only: bool = False) -> Text:

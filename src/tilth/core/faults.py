@@ -134,7 +134,10 @@ def _nearest(value: Any, known: Sequence[str]) -> str:
 
 def short(value: Any) -> str:
     """A value as a message shows it: at most 80 characters."""
-    return cut(repr(value))
+    try:
+        return cut(repr(value))
+    except RecursionError:  # a file's JSON may be nested that deep
+        return f"{type(value).__name__}, nested too deep"
 
 
 def cut(text: str) -> str:

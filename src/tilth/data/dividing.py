@@ -84,7 +84,8 @@ def assign_splits(config: SplitConfig, cleaned: Sequence[Cleaned], compared: Com
 def _assigned(config: SplitConfig, cleaned: Sequence[Cleaned], compared: Compared, shop: Workshop) -> Done:
     documents = sum(part.digests.facts["documents"] for part in cleaned) - compared.total("documents")
     shares = tuple(share for _, share in config.held_out)
-    plan = SplitPlan(config.names, shares, _by_document(config, documents), config.seed)
+    # Under `auto` the tail comes first: a book in pieces, drawn as one, may be half of the text.
+    plan = SplitPlan(config.names, shares, _by_document(config, documents), config.seed, config.by == "document")
     return shop.run_one(compare_plan.assign_task(cleaned, compared, plan))
 
 
@@ -131,8 +132,12 @@ def empty_split(config: SplitConfig, assigned: Done) -> bool:
     return any(share and not documents[name] for name, share in shares.items())
 
 
-def every_split(config: SplitConfig, assigned: Done) -> None:
-    """DataError where a split that is to hold something holds nothing."""
+def every_split(config: SplitConfig, assigned: Done, *, whole: bool = False) -> None:
+    """DataError where a split that is to hold something holds nothing.
+
+    Args:
+        whole: documents are conversations, of which a part is none.
+    """
     if empty_split(config, assigned):
         documents = assigned.facts["split_documents"]
         counted = ", ".join(f"{n} {'training' if name == 'train' else name}" for name, n in documents.items())
@@ -142,6 +147,11 @@ def every_split(config: SplitConfig, assigned: Done) -> None:
                 f"{said}: the {plural(together, 'document')} at the end of the text would part near-duplicates",
                 "set data.deduplicate: near, so that one of each stays (and most_of_a_source: 1 where most of a source "
                 "goes), or give more text",
+            )
+        if whole and assigned.facts["by"] == "document":
+            raise DataError(
+                f"{said}: they are one group, or fewer groups than splits (near-duplicates are never parted)",
+                "give more conversations that differ, or data.split.validation: 0 to hold nothing out",
             )
         raise DataError(
             said,

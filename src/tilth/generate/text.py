@@ -77,6 +77,7 @@ def stream_texts(
         first_ids=None if first_ids is None else torch.tensor(first_ids, device=model.output_weight.device),
         memory=memory,
         stopped=stopped,
+        over=lambda sample: writers[sample].over,
     )
     try:
         for row in ids:

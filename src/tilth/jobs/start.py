@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from tilth.checkpoint.hf_weights import check_folder, load_checkpoint
+from tilth.checkpoint.hf_weights import check_folder, load_checkpoint, load_later
 from tilth.checkpoint.safetensors_files import FLOATS, Stored, open_folder
 from tilth.checkpoint.store import Checkpoint
 from tilth.checkpoint.tensors import count_elements, load_model, read_weights
@@ -42,21 +42,29 @@ from tilth.model.wrapped import AnyConfig, AnyModel, WrappedModel, build_wrapped
 from tilth.model.wrapped_config import WrappedConfig, empty_tensors
 
 
-def base_model(base: Base, device: torch.device, seed: int) -> AnyModel:
-    """The model with the checkpoint's weights, and rows for new tokens drawn from `seed`."""
-    model = _as_it_is(base, device)
+def base_model(base: Base, device: torch.device, seed: int, *, later: bool = False) -> AnyModel:
+    """The model with the checkpoint's weights, and rows for new tokens drawn from `seed`.
+
+    Args:
+        later: whether an adapter comes beside it, so that the layers' matrices are read only then, each in what it is
+            held in. Of transformers' own classes they are here at once all the same.
+    """
+    model = _as_it_is(base, device, later)
     if base.tokenizer.vocab_size > model.config.vocabulary:
         resize_embeddings(model, base.tokenizer.vocab_size, seed)
     return model
 
 
-def _as_it_is(base: Base, device: torch.device) -> AnyModel:
+def _as_it_is(base: Base, device: torch.device, later: bool) -> AnyModel:
     config, weights = base.config, base.place.weights
     if isinstance(config, WrappedConfig):
         return wrapped_model(base.place, config, device)
+    if not base.place.foreign:
+        check_fits(config, weights / "model.safetensors")
+    if later:
+        return load_later(weights, config, device, foreign=base.place.foreign)
     if base.place.foreign:
         return load_checkpoint(weights, device, change=lambda _: config).model
-    check_fits(config, weights / "model.safetensors")
     model = build(config, None, device)
     load_model(model, read_weights(weights / "model.safetensors"), weights)
     return model
@@ -170,7 +178,7 @@ def loaded_base(recipe: Recipe, base: Base | None, device: torch.device) -> AnyM
     """
     if base is None:
         return None
-    model = base_model(base, device, recipe.train.seed)
+    model = base_model(base, device, recipe.train.seed, later=recipe.adapter is not None)
     if isinstance(model, WrappedModel) and (packing_of(recipe) or not recipe.data.cross_document_attention):
         model.keeps_apart()
     return model

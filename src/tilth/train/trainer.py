@@ -11,9 +11,10 @@ holds all that the step changed, and a run resumed from it does what the other w
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -88,7 +89,7 @@ class Trainer:
         self.stopping = Stopping(config, self.batch_tokens, loader.samples_per_epoch * loader.sampler.context_length)
         self.progress = Progress()
         self._saved_step = -1
-        self._saved_at = self._ticked_at = time.perf_counter()
+        self._saved_at = self._ticked_at = self._ended_at = time.perf_counter()
 
     def run(self) -> str:
         """Trains to the end; returns what ended it. Stopped and DivergedError come with all saved that can be; Aborted
@@ -96,7 +97,7 @@ class Trainer:
         """
         parts = self.parts
         reason = self._reason()  # a restored run may be over already
-        self._ticked_at = time.perf_counter()
+        self._ticked_at = self._ended_at = time.perf_counter()
         try:
             with SignalFlag() as signal:
                 while reason is None:
@@ -120,6 +121,22 @@ class Trainer:
         self._ticked_at = now
         return seconds
 
+    def _step_seconds(self) -> float:
+        """Since the step before ended, so that none of the time between them is lost: what records, shows and agrees
+        with the other processes about a step comes to the one after it.
+        """
+        before, self._ended_at = self._ended_at, time.perf_counter()
+        return self._ended_at - before
+
+    @contextlib.contextmanager
+    def _between_steps(self) -> Iterator[None]:
+        """What is done within is no part of a step's time: it has a record, and a time, of its own."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._ended_at += time.perf_counter() - started
+
     def _reason(self) -> str | None:
         return self.stopping.reason(self.progress)
 
@@ -138,7 +155,7 @@ class Trainer:
         progress.skipped += result.skipped
         progress.skipped_in_a_row = progress.skipped_in_a_row + 1 if result.skipped else 0
         self.stopping.note_loss(progress, result.loss)
-        seconds = time.perf_counter() - started
+        seconds = self._step_seconds()
 
         def record() -> float:
             self._record(result, first_sample, config.optimizer.lr * share, seconds, waited)
@@ -235,7 +252,8 @@ class Trainer:
             best = self._evaluate()
             reason = reason or self._reason()
         if parts.sample and (reason or _due(step, parts.sample_every)):
-            parts.runtime.from_main(self._sample)
+            with self._between_steps():
+                parts.runtime.from_main(self._sample)
         if reason or (best and self.config.checkpoint.best) or self._checkpoint_due():
             self._save()
         return reason
@@ -262,8 +280,12 @@ class Trainer:
     def _evaluate(self) -> bool:
         if self.parts.evaluate is None:
             return False
+        with self._between_steps():
+            return self._evaluate_by(self.parts.evaluate)
+
+    def _evaluate_by(self, evaluate: Callable[[AnyModel], dict[str, float]]) -> bool:
         started = time.perf_counter()
-        metrics = self.parts.evaluate(self.parts.model)
+        metrics = evaluate(self.parts.model)
         if not math.isfinite(metrics["loss"]):
             raise self._lost(f"the validation loss is {metrics['loss']}")
         best = self.stopping.note_validation(self.progress, metrics)
@@ -274,7 +296,8 @@ class Trainer:
 
     def _save(self) -> None:
         if self.progress.step != self._saved_step:
-            self.parts.runtime.from_main(self._write)
+            with self._between_steps():
+                self.parts.runtime.from_main(self._write)
             self._saved_step, self._saved_at = self.progress.step, time.perf_counter()
 
     def _write(self) -> None:

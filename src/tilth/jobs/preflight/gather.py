@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from tilth.core.errors import TilthError
 from tilth.data.dataset import Dataset
+from tilth.data.exam_files import in_dataset
 from tilth.data.naming import with_numbers
 from tilth.data.order import Sampler
 from tilth.distributed.runtime import pick_device
@@ -98,6 +99,7 @@ def gather_facts(
         unusable,
         lost,
         with_numbers(dataset.facts.get("passed_over", {}), dataset.facts["rules"]["dropped"]),
+        in_dataset(dataset.facts),
         dataset.facts["splits"]["train"]["unknown_characters"],
         spelled_facts(dataset, tokenizer),
         leak_facts(recipe, dataset, train, validation, thorough=thorough),

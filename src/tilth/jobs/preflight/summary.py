@@ -42,6 +42,7 @@ def summary(found: Preflight) -> dict[str, Any]:
         "unusable": dict(facts.unusable),
         "lost": dict(facts.lost),
         "passed_over": dict(facts.passed_over),
+        "evaluation_files": list(facts.evaluation_files),
         "shared": facts.leaks.shared,
         "leaks_looked_for": facts.leaks.looked,
         "leaks_taken_out": facts.leaks.taken_out,

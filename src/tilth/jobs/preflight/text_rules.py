@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterable, Iterator, Sequence
 
 from tilth.core.words import plural
+from tilth.data import exam_files, exam_words
 from tilth.data.masking import MaskingConfig
 from tilth.data.sources.undecoded import REMEDY
 from tilth.jobs.preflight.facts import Facts
@@ -199,6 +200,15 @@ def _leaks(facts: Facts) -> Iterator[Fault]:
     )
 
 
+def _evaluation_files(facts: Facts) -> Iterator[Fault]:
+    if amiss := list(exam_files.faults(facts.evaluation_files)):
+        yield Fault(
+            "evaluation_files",
+            "; ".join(amiss),
+            f"{exam_words.PLACE}: mend these files; what is not read of an exam is not kept out of training",
+        )
+
+
 def _unmeasured(facts: Facts) -> Iterator[Fault]:
     train = facts.recipe.train
     if not facts.validation.tokens and not train.early_stopping and train.final != "best":
@@ -272,6 +282,7 @@ TEXT_RULES: tuple[Rule, ...] = (
     _empty,
     _duplicates,
     _leaks,
+    _evaluation_files,
     _unmeasured,
     _small_validation,
     _unknown,
