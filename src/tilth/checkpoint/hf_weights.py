@@ -2,7 +2,7 @@
 
     load_checkpoint(folder, device) -> Loaded           a native family's folder as a `Transformer`
     load_later(folder, config, device)                  the same, or tilth's own; matrices stay in their files at first
-    check_folder(folder)                                whether that could be done, by headers alone
+    check_folder(folder) -> [Stored]                    whether that could be done, by headers alone
     check_weights(hf, stored)                           before anything is allocated
     entries(config, tensors, dtype) -> [Entry]          what a checkpoint of its family holds, to be written
 
@@ -104,10 +104,13 @@ def _own_slots(config: ModelConfig) -> dict[str, Slot]:
     return {name: Slot(tuple(tensor.shape), ((name, Place(name)),), (len(tensor),)) for name, tensor in own.items()}
 
 
-def check_folder(folder: Path) -> None:
-    """CheckpointError when a folder's files contradict its config.json; headers tell, no weights are loaded."""
+def check_folder(folder: Path) -> list[Stored]:
+    """The tensors that would be loaded; CheckpointError when a folder's files contradict its config.json. Headers tell,
+    no weights are read.
+    """
     hf, stored = _opened(folder)
-    check_weights(hf, stored, folder)
+    plan, _ = check_weights(hf, stored, folder)
+    return [stored[name] for name in plan]
 
 
 def _opened(folder: Path) -> tuple[HfModel, dict[str, Stored]]:

@@ -59,7 +59,7 @@ def check_shown(
     room = None if fit is None else parse_bytes(fit)
     try:
         recipe = load_recipe(path, sets)
-        check_base(recipe)
+        check_base(recipe, say_note)
         dataset = _dataset(recipe, workspace, workers)
         with dataset.held():
             found = look(recipe, dataset, room, say_note)
@@ -179,6 +179,8 @@ def _document_lines(said: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield label, count(said[key])
     for rule, number in said["unusable"].items():
         yield f"left out: {printable(rule)}", count(number)
+    for rule, number in said["lost"].items():
+        yield f"not whole: {printable(rule)}", count(number)
     for rule, one in said["passed_over"].items():
         named = f": {left_out(rule, one['first'], one['files'])}" if one["first"] else ""
         yield f"left out: {printable(rule)}", f"{count(one['files'])}{named}"

@@ -31,13 +31,13 @@ _CELL_WIDTH = 25  # the narrowest: a label and a figure
 _JOINERS = "\u200c\u200d"  # invisible, harmless, and needed to write Persian, Hindi and many emoji
 
 METRICS: dict[str, tuple[str, str]] = {
-    "loss": ("loss", "how surprised the model is by each next token, in nats; lower is better"),
+    "loss": ("loss", "how surprised the model is by each token that it predicts, in nats; lower is better"),
     "perplexity": (
         "perplexity",
         "as if it chose each token among this many equal ones (exp of the loss); lower is better",
     ),
     "bits_per_byte": ("bits/byte", "bits to store a byte of this text; lower is better, comparable between tokenizers"),
-    "accuracy": ("accuracy", "how often the true next token was the model's first choice; higher is better"),
+    "accuracy": ("accuracy", "how often the true token was the model's first choice; higher is better"),
     "tokens": ("tokens", "how many tokens were predicted to get these figures"),
     "pseudo_perplexity": (
         "pseudo-perplexity",

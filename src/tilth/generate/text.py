@@ -34,6 +34,8 @@ class TextOptions:
     model: str = "the model"
 
     def __post_init__(self) -> None:
+        if self.max_new_tokens < 1:
+            raise RecipeError(f"max_new_tokens is {self.max_new_tokens}: nothing would be written", "give 1 or more")
         if "" in self.stop:
             raise RecipeError("a stop string is empty: it would end every text at once", "leave it out")
 

@@ -101,7 +101,8 @@ class LanguageModel:
         Args:
             prompt: a text; or messages, [{role, content}], which the model's chat template renders.
 
-        RecipeError for a masked language model, which writes none, and for messages where there is no chat template;
+        RecipeError for a masked language model, which writes none, for messages where there is no chat template, and
+        for fewer than one token to write;
         DataError when the template does not take them, or they fill the context.
         """
         values = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}

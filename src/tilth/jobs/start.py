@@ -14,7 +14,7 @@ check_fits(config, weights)         whether weights are of a configuration's siz
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -90,6 +90,15 @@ def wrapped_model(place: Place, config: WrappedConfig, device: torch.device) -> 
     return model
 
 
+def _weights(stored: Mapping[str, Stored], own: Mapping[str, torch.Tensor]) -> Iterator[Stored]:
+    """Those that are parameters of the class, with or without the first part of their name (`model.`, `bert.`), as
+    transformers takes them. Others may be buffers, or of an older name: what it makes of those is seen when it has.
+    """
+    names = {name for name, tensor in own.items() if isinstance(tensor, torch.nn.Parameter)}
+    names |= {name.partition(".")[2] for name in names}
+    return (tensor for name, tensor in stored.items() if name in names or name.partition(".")[2] in names)
+
+
 _QUANTISED = ("I8", "F8_E4M3", "F8_E5M2")
 
 
@@ -125,19 +134,20 @@ def _check_theirs(place: Place, config: WrappedConfig) -> dict[str, Stored]:
     return stored
 
 
-def check_files(base: Base | None) -> None:
-    """CheckpointError when the files of a checkpoint do not hold what its configuration claims: told by their headers,
-    before data is prepared for it.
+def check_files(base: Base | None) -> list[Stored]:
+    """The weights that somebody else wrote, where they are such. CheckpointError when the files of a checkpoint do not
+    hold what its configuration claims: told by their headers, before data is prepared for it.
     """
     if base is None:
-        return
+        return []
     if isinstance(base.config, WrappedConfig):
-        if base.place.weights == base.place.about:
-            _check_theirs(base.place, base.config)
-    elif base.place.foreign:
-        check_folder(base.place.weights)
-    else:
-        check_fits(base.config, base.place.weights / "model.safetensors")
+        if base.place.weights != base.place.about:
+            return []
+        return list(_weights(_check_theirs(base.place, base.config), empty_tensors(base.config)))
+    if base.place.foreign:
+        return check_folder(base.place.weights)
+    check_fits(base.config, base.place.weights / "model.safetensors")
+    return []
 
 
 def check_fits(config: ModelConfig, weights: Path) -> None:

@@ -15,6 +15,7 @@ when it first generates, what it keeps of tokens in a cache with reading them al
 from __future__ import annotations
 
 import contextlib
+import inspect
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -51,6 +52,8 @@ _AS_ROUNDING, _NEIGHBOURS = 8, 4
 """So many times what other rows of a batch change counts as rounding, and how many such rows are tried."""
 _FAULTS = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError, NotImplementedError)
 """What a class raises that does not take what it is given."""
+_CACHES = ("past_key_values", "cache_params")
+"""What classes call a cache: of keys and values, and of states (Mamba)."""
 _CACHED = 8
 """Tokens with which a cache is tried."""
 _LARGE = 1000.0
@@ -119,6 +122,8 @@ class WrappedModel(nn.Module):
         self._tried = False
         self._caches: CacheManner | None = None
         self._cache_tried = False
+        taken = inspect.signature(type(hf).forward).parameters
+        self._cache_name = next((name for name in _CACHES if name in taken), None)  # RWKV takes none: it has a state
         self._check_output()
 
     def forward(
@@ -142,7 +147,9 @@ class WrappedModel(nn.Module):
             return read[:, -input_ids_BT.shape[1] :]
         arguments: dict[str, Any] = {"input_ids": input_ids_BT}
         if self.config.is_causal:
-            arguments |= {"use_cache": cache is not None, "past_key_values": cache.past if cache else None}
+            arguments["use_cache"] = cache is not None
+            if cache is not None:
+                arguments[self._cache_name or _CACHES[0]] = cache.past
         if cache is not None and cache.manner is not None and cache.manner.counted:
             here = torch.arange(cache.length, cache.length + input_ids_BT.shape[1], device=input_ids_BT.device)
             arguments["position_ids"] = here.expand_as(input_ids_BT)
@@ -204,9 +211,10 @@ class WrappedModel(nn.Module):
             self._cache_tried, self._caches = True, self._cache_manner()
             if self._caches is None:
                 _log.warning(
-                    "%s gives other scores with a cache than without: it reads all tokens again for each new one, "
-                    "which is slower", self.config.architecture
-                )  # fmt: skip
+                    "%s %s: it reads all tokens again for each new one, which is slower",
+                    self.config.architecture,
+                    "gives other scores with a cache than without" if self._cache_name else "takes no cache of ours",
+                )
         return self._empty_cache(capacity, self._caches)
 
     def _empty_cache(self, capacity: int, manner: CacheManner | None) -> WrappedCache:

@@ -21,7 +21,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from datetime import date, time
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from pydantic import model_validator
 
@@ -39,6 +39,12 @@ if TYPE_CHECKING:
 class RowMap(Config):
     """Which columns make a conversation: `prompt` and `completion`, or `messages`."""
 
+    own_names: ClassVar[Mapping[str, str]] = {
+        **dict.fromkeys(("text", "content", "field"), "..field"),
+        **dict.fromkeys(("question", "instruction", "input"), "prompt"),
+        **dict.fromkeys(("answer", "response", "output"), "completion"),
+        **dict.fromkeys(("conversations", "conversation", "chat"), "messages"),
+    }
     prompt: str | None = None
     """The column, or a template over columns, with what the user says."""
     completion: str | None = None

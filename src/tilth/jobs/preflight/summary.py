@@ -40,6 +40,7 @@ def summary(found: Preflight) -> dict[str, Any]:
         "dropped": facts.rows.dropped if facts.rows else 0,
         "empty": facts.empty,
         "unusable": dict(facts.unusable),
+        "lost": dict(facts.lost),
         "passed_over": dict(facts.passed_over),
         "evaluation_files": list(facts.evaluation_files),
         "shared": facts.leaks.shared,

@@ -11,6 +11,7 @@ from tilth.data.masking import MaskingConfig
 from tilth.data.sources.undecoded import REMEDY
 from tilth.jobs.preflight.facts import Facts
 from tilth.jobs.preflight.fault import Fault, Rule
+from tilth.tokenizer.thoughts import ALWAYS, EARLIER
 
 _BY_TEMPLATE = {f"encode/{rule}" for rule in ("left_out", "no_prompt", "refused", "rewritten", "template")}
 FEW_PREDICTED = 1000
@@ -118,6 +119,24 @@ def _bare(facts: Facts) -> Iterator[Fault]:
             "say nothing",
             "data.chat.template: one that writes what they hold (thoughts, tool calls); or leave these messages out",
         )
+
+
+def _thoughts(facts: Facts) -> Iterator[Fault]:
+    always, earlier = (facts.lost.get(f"encode/{rule}", 0) for rule in (ALWAYS, EARLIER))
+    if not always and not earlier:
+        return
+    told = [
+        (always, ALWAYS, "of answers wherever they stand"),
+        (earlier, EARLIER, "of answers that messages follow, and not of a row's last one"),
+    ]
+    said = (f"{what} in {plural(n, 'row')}{_where(facts, f'encode/{rule}', n)}" for n, rule, what in told if n)
+    other = "data.chat.template: one that writes them; or, where that is meant, data.sources: rows without thoughts"
+    split = "data.sources: a row for each turn, which ends with its answer"
+    yield Fault(
+        "thoughts_left_out",
+        f"the template writes nothing of the thoughts {'; '.join(said)}: the model learns to answer without",
+        "; ".join([*([other] if always else []), *([split] if earlier else [])]),
+    )
 
 
 def _unusable(facts: Facts) -> Iterator[Fault]:
@@ -258,6 +277,7 @@ TEXT_RULES: tuple[Rule, ...] = (
     _no_answers,
     _without_end,
     _bare,
+    _thoughts,
     _unusable,
     _empty,
     _duplicates,
