@@ -111,20 +111,20 @@ def test_broken_files_keep_what_is_whole_and_name_the_place(
     assert bad[0].rule == rule and detail in bad[0].detail
 
 
-ROWS = [json.dumps({"text": f"row {n} of several words"}) for n in range(2000)]
-WHOLE = f"[{', '.join(ROWS)}]"
+MANY = [json.dumps({"text": f"row {n} of several words"}) for n in range(2000)]
+WHOLE = f"[{', '.join(MANY)}]"
 NEVER = "(its list has no end: the file is cut off, or a quote or bracket is never closed)"
 
 
 @pytest.mark.parametrize(
     ("raw", "good", "said"),
     [
-        (WHOLE.replace(", " + ROWS[80], ROWS[80]), 80, "',' or ']' must stand at byte"),
-        (WHOLE.replace(ROWS[80], ROWS[80].replace(" of", '" of')), 80, NEVER),
-        (WHOLE.replace(ROWS[80], ROWS[80].removesuffix("}")), 80, "begins with '{' and ends with ']'"),
-        (WHOLE[: WHOLE.index(ROWS[999]) + 9], 999, NEVER),
+        (WHOLE.replace(", " + MANY[80], MANY[80]), 80, "',' or ']' must stand at byte"),
+        (WHOLE.replace(MANY[80], MANY[80].replace(" of", '" of')), 80, NEVER),
+        (WHOLE.replace(MANY[80], MANY[80].removesuffix("}")), 80, "begins with '{' and ends with ']'"),
+        (WHOLE[: WHOLE.index(MANY[999]) + 9], 999, NEVER),
         (WHOLE.removesuffix("]"), 2000, NEVER),
-        (", ".join(ROWS), 1, "a value must stand at byte"),
+        (", ".join(MANY), 1, "a value must stand at byte"),
         ("[, " + WHOLE[1:], 0, "a value must stand at byte 1, not ','"),
     ],
 )
@@ -136,7 +136,7 @@ def test_what_a_fault_in_the_structure_takes_is_judged_and_its_bytes_are_named(
     unread = int(outcome.verdicts[-1].value)
     assert said in detail and f"what follows is not read ({unread:,} byte" in detail
     assert len(texts(read(tmp_path, raw))) == good and outcome.loses == (said == NEVER)
-    assert abs(len(raw) - unread - sum(len(row) + 2 for row in ROWS[:good])) <= 3, "all that stands before it is read"
+    assert abs(len(raw) - unread - sum(len(row) + 2 for row in MANY[:good])) <= 3, "all that stands before it is read"
     if good == 80 and said != NEVER:
         rows_lost = int(detail.rpartition("about ")[2].split()[0].replace(",", ""))
         assert abs(rows_lost - 1920) < 100, "rows have nearly one size"
@@ -152,7 +152,7 @@ def test_what_a_fault_in_the_structure_takes_is_judged_and_its_bytes_are_named(
 
 
 def test_a_fault_that_takes_few_rows_lets_the_file_pass(tmp_path: Path) -> None:
-    outcomes = read(tmp_path, WHOLE.replace(", " + ROWS[1990], ROWS[1990]), max_bad_rows=0.01)
+    outcomes = read(tmp_path, WHOLE.replace(", " + MANY[1990], MANY[1990]), max_bad_rows=0.01)
     assert len(texts(outcomes)) == 1990 and not outcomes[-1].loses
     assert "bytes, about 10 rows of the size of those before)" in outcomes[-1].verdicts[-1].detail
     assert len(texts(read(tmp_path, WHOLE + "]", max_bad_rows=0.01))) == 2000

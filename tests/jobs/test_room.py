@@ -97,6 +97,7 @@ def test_memory_that_is_refused_is_told_with_what_helps() -> None:
         torch.ones(2, 3) @ torch.ones(2, 3)
 
 
+@pytest.mark.slow
 def test_beside_an_adapter_weights_count_as_they_are_held_and_loaded(tmp_path: Path) -> None:
     """By least needs and by the forecast alike: never all of them in fp32, but some of them are."""
     model = {"num_hidden_layers": 8, "num_attention_heads": 4, "hidden_size": 512, "context_length": 8}
