@@ -1,4 +1,4 @@
-"""Generation: greedy tokens after a short prompt, by tilth's engine and by transformers, from the same weights."""
+"""Generation after a short prompt, greedy or drawn, by tilth's engine and by transformers, from the same weights."""
 
 from __future__ import annotations
 
@@ -39,15 +39,16 @@ def _timed(write: Callable[[], int], options: dict[str, Any]) -> dict[str, float
 
 
 def tilth(turns: Turns, options: dict[str, Any]) -> None:
-    """The engine behind `tilth generate`; with temperature 0, as there."""
+    """The engine behind `tilth generate --dtype … --temperature …`."""
     from tilth.generate.config import SamplingConfig
     from tilth.generate.engine import generate_ids
     from tilth.jobs.load import load
 
-    model, prompt = load(Path(options["folder"]) / "model", device="cpu").model, _prompt(options)
+    model = load(Path(options["folder"]) / "model", device="cpu", dtype=options["dtype"]).model
+    prompt = _prompt(options)
 
     def write() -> int:
-        sampling, batch, new = SamplingConfig(temperature=0), options["batch"], options["new"]
+        sampling, batch, new = SamplingConfig(temperature=options["temperature"]), options["batch"], options["new"]
         ids = generate_ids(model, prompt, sampling, samples=batch, max_new_tokens=new)
         return sum(token is not None for row in ids for token in row)
 
@@ -65,11 +66,12 @@ def transformers(turns: Turns, options: dict[str, Any]) -> None:
     model.eval()
     model.generation_config.eos_token_id = None  # tilth's side looks for no end either
     ids = torch.tensor([_prompt(options)] * options["batch"])
-    new = options["new"]
+    settings = {"do_sample": options["temperature"] > 0, "max_new_tokens": options["new"], "pad_token_id": 0}
+    if settings["do_sample"]:  # from all tokens, as tilth's side does
+        settings |= {"temperature": options["temperature"], "top_k": 0, "top_p": 1.0}
 
     def write() -> int:
         mask = torch.ones_like(ids)
-        settings = {"do_sample": False, "max_new_tokens": new, "pad_token_id": 0}
         out = model.generate(ids, attention_mask=mask, **settings)
         return int(out[:, ids.shape[1] :].numel())
 

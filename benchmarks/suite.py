@@ -55,6 +55,7 @@ def suite(settings: Settings) -> list[Bench]:
         _generation(settings, "generate-10m", MEDIUM, LETTERS, batch=1, new=200, goal=4),
         _generation(settings, "generate-10m-batch-8", MEDIUM, LETTERS, batch=8, new=200, goal=4),
         _generation(settings, "generate-124m", GPT2, 50257, batch=1, new=48, goal=2),
+        _generation(settings, "generate-30m-drawn", MEDIUM, 50257, batch=4, new=48, goal=None, temperature=0.8),
         _learning(settings),
         _encoding(settings),
         _lora(settings, "fp32", minutes=1.5),
@@ -176,28 +177,40 @@ def _to_loss(
 
 
 def _generation(
-    settings: Settings, name: str, shape: Mapping[str, int], vocab: int, *, batch: int, new: int, goal: float
+    settings: Settings,
+    name: str,
+    shape: Mapping[str, int],
+    vocab: int,
+    *,
+    batch: int,
+    new: int,
+    goal: float | None,
+    temperature: float = 0,
 ) -> Bench:
     if settings.quick:
         shape, vocab, new = TINY, LETTERS, 4
+    way = f"Generation at temperature {temperature:g}" if temperature else "Greedy generation"
     about = (
-        f"Greedy generation of {new} tokens after a prompt of 16, batch {batch}: a GPT-2 of {shape['layers']} layers, "
-        f"{shape['width']} wide, vocabulary {vocab:,}, the same random weights for all."
+        f"{way} of {new} tokens after a prompt of 16, batch {batch}: a GPT-2 of {shape['layers']} layers, "
+        f"{shape['width']} wide, vocabulary {vocab:,}, the same random weights for all. "
+        "tilth holds them in bf16 (`--dtype bfloat16`), and in fp32 as it does by default."
     )
     more: dict[str, Any] = {"needs": ("transformers",), "packages": ("transformers", "torch"), "remedy": DEV}
+    halves, whole = (_tilth("benchmarks.generation:tilth", {"dtype": dtype}) for dtype in ("bfloat16", "float32"))
     function = "benchmarks.generation:transformers"
     return Bench(
         name,
         about,
         TOKENS,
         (
-            _tilth("benchmarks.generation:tilth"),
+            halves,
+            dataclasses.replace(whole, name="tilth, fp32"),
             System("transformers fp32", function, {"dtype": "float32"}, target=goal, **more),
             System("transformers bf16", function, {"dtype": "bfloat16"}, target=goal, **more),
         ),
         minutes=1,
         prepare="benchmarks.generation:prepare",
-        options={"shape": shape, "vocab": vocab, "batch": batch, "new": new},
+        options={"shape": shape, "vocab": vocab, "batch": batch, "new": new, "temperature": temperature},
     )
 
 

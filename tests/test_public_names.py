@@ -48,7 +48,7 @@ COMMANDS = [
 OPTIONS = {
     "chat": {
         "--system", "--max-new-tokens", "--temperature", "--top-k", "--top-p", "--seed", "--adapter", "--checkpoint",
-        "--wrapped",
+        "--dtype", "--wrapped",
     },
     "check": {"--fit", "--price", "--workspace", "--workers", "--set", "--json"},
     "evaluate": {
@@ -58,7 +58,7 @@ OPTIONS = {
     "export": {"--to", "--out", "--dtype", "--base", "--checkpoint", "--wrapped", "--push", "--private", "--json"},
     "generate": {
         "--prompt", "--chat", "--system", "--max-new-tokens", "--temperature", "--top-k", "--top-p", "--seed", "--stop",
-        "--samples", "--adapter", "--checkpoint", "--wrapped",
+        "--samples", "--adapter", "--checkpoint", "--wrapped", "--dtype",
     },
     "init": {"--template"},
     "prepare": {
@@ -94,7 +94,7 @@ PARAMETERS = {
     "evaluate": ["run", "data", "which", "format", "field", "adapter", "pseudo_tokens", "wrapped"],
     "export": ["path", "out", "to", "which", "dtype", "base", "wrapped"],
     "history": ["run"],
-    "load": ["path", "which", "device", "wrapped", "adapter"],
+    "load": ["path", "which", "device", "wrapped", "adapter", "dtype"],
     "load_recipe": ["path", "overrides"],
     "make_recipe": ["data", "overrides", "place"],
     "prepare": ["recipe", "workspace", "workers", "executor"],

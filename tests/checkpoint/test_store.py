@@ -151,6 +151,25 @@ def test_missing_and_truncated_files_are_noticed_and_none_is_deleted(tmp_path: P
     assert "choose one that exists: 1" in str(caught.value)
 
 
+def test_what_another_process_verified_is_not_hashed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, elsewhere = (CheckpointStore(tmp_path / name) for name in ("one", "other"))
+    for value, place in ((0.0, store), (1.0, elsewhere)):
+        place.save(3, {"model": {"w": torch.full((4,), value)}}, {})
+    told = store.at(3).manifest
+    with monkeypatch.context() as patch:
+        patch.setattr("tilth.core.verify.hash_file", lambda path: pytest.fail(f"{path} is read whole"))
+        assert store.same(3, told).tensors("model")["w"].tolist() == [0] * 4
+    with pytest.raises(CheckpointError, match="not the checkpoint that process 0") as caught:
+        elsewhere.same(3, told)
+    assert "see the same run folder" in caught.value.remedy
+    model = tmp_path / "one" / "step-00000003" / "model.safetensors"
+    model.write_bytes(model.read_bytes()[:-1])
+    with pytest.raises(CheckpointError, match="its manifest says"):
+        store.same(3, told)
+    with pytest.raises(CheckpointError, match=r"manifest\.json is missing"):
+        store.same(4, told)
+
+
 def test_pruning_keeps_the_newest_and_the_best(tmp_path: Path) -> None:
     store = CheckpointStore(tmp_path)
     for step in range(1, 6):

@@ -30,6 +30,16 @@ def test_every_kind_is_shown_for_both() -> None:
     assert "found before: a leak that is real, or an error" in told
 
 
+def test_why_items_are_missed_is_said_where_it_is_known() -> None:
+    def told(found: int, **more: object) -> str:
+        table = leak_table({"evaluation": facts(9), "held_out": facts(found, **more)})
+        return " ".join(" ".join(rendered(table) if table is not None else []).split())
+
+    clause = "held-out documents: 812 runs of words that many training documents share (data.decontaminate.common)"
+    assert clause in told(7, common=812)
+    assert "data.decontaminate.common" not in told(10, common=812) + told(7, common=0) + told(7)
+
+
 def test_of_a_few_items_nothing_is_measured() -> None:
     table = leak_table({"held_out": facts(1, items=1, too_short=0)})
     assert table is not None and rendered(table) == [

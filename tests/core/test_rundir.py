@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,20 @@ def test_records_come_back_and_a_torn_line_does_not(tmp_path: Path) -> None:
     assert [record.step for record in run.steps()] == [1, 2] and not run.events("message")
     run.record(step(3))
     assert [record.step for record in run.steps()] == [1, 2, 3]
+
+
+def test_an_evaluation_that_is_made_again_is_not_recorded_twice(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    for number in (4, 8):
+        run.record(step(number))
+        run.record(Message(number, "info", "before"))
+        run.record(EvaluationRecord(number, {"loss": 2.0}, 0.5, True))
+        run.record(Message(number, "info", "after"))
+    assert run.rewind(8) == [] and len(run.events("evaluation")) == 2
+    assert run.rewind(8, evaluated=False) == []
+    assert [event["step"] for event in run.events("evaluation")] == [4]
+    assert [event["text"] for event in run.events("message")] == ["before", "after", "before"]
+    assert run.last_step() == 8, "its training stays"
 
 
 def test_a_damaged_line_is_named(tmp_path: Path) -> None:
@@ -174,3 +189,27 @@ def test_fewer_rows_belong_to_what_was_asked_and_to_a_run_that_began(tmp_path: P
     (tmp_path / "steps.jsonl").unlink()
     run.claim({"seed": 2}, data)
     assert run.fewer_rows("a") == {}, "nothing was trained: it is a new run"
+
+
+def test_what_names_a_record_lies_on_the_disk_as_the_record_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced, real = list[int](), os.fsync
+
+    def fsync(descriptor: int) -> None:
+        synced.append(os.fstat(descriptor).st_ino)
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    run = RunFolder(tmp_path / "runs" / "one")
+    with run.lock():
+        assert synced == [place.stat().st_ino for place in (tmp_path, tmp_path / "runs")], "two folders were made"
+        synced.clear()
+        run.record(step(1))
+        run.record(Message(1, "info", "said"))
+        run.sync()
+    named = (run.path / "steps.jsonl", run.path / "events.jsonl", run.path)
+    assert synced == [place.stat().st_ino for place in named]
+    synced.clear()
+    with run.lock():
+        assert not synced, "none was made"

@@ -75,12 +75,12 @@ def test_weights_that_are_nearly_one_are_one() -> None:
         (
             {"code": {"tokens": 3_000_000}, "web": {"epochs": 1}},
             {"run_tokens": 9_000_000},
-            r"3,000,000 \(code\) \+ 8,000,000 \(web\) = 11,000,000 tokens; a run of 9,000,000 tokens, has 9,000,000",
+            r"3,000,000 \(code\) \+ 8,000,000 \(web\) = 11,000,000 tokens; a run of 9,000,000 tokens has 9,000,000",
         ),
         (
             {"code": {"tokens": 3_000_000}, "*": {"epochs": 1}},
             {"run_tokens": 20_000_000},
-            r"= 11,500,000 tokens; a run of 20,000,000 tokens, has 20,000,000 for them, and no other source",
+            r"= 11,500,000 tokens; a run of 20,000,000 tokens has 20,000,000 for them, and no other source",
         ),
         (
             {"code": {"tokens": 3_000_000}, "web": {"weight": 0.5}},

@@ -62,7 +62,7 @@ def test_workspaces_runs_and_recipes_below_a_source_are_left_out_and_named(tmp_p
     write(tmp_path / "r.yaml", RECIPE)
     write(tmp_path / "texts" / "other.yml", json.dumps({"train": {}, "name": "x", "data": {"sources": []}}))
     workspace(tmp_path / "old" / "space")
-    run(tmp_path / "runs" / "me")
+    (run(tmp_path / "runs" / "me") / "final" / "newest").symlink_to(tmp_path / "runs")
     run(tmp_path / "experiments" / "deep" / "2")
     write(tmp_path / "runs" / "notes.txt")
     listing = listed(tmp_path, path=path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import time
 import tracemalloc
@@ -74,7 +75,7 @@ def test_any_text_gives_rows_or_a_fault_and_the_same_for_any_pieces(text: str, p
         try:
             found += rows(pieces)
         except MalformedError as error:
-            found.append(str(error))
+            found.append((str(error), error.at, error.listed, error.cut))
         return found
 
     raw = text.encode()
@@ -108,6 +109,53 @@ def test_broken_files_keep_what_is_whole_and_name_the_place(
     assert len(texts(outcomes)) == good
     bad = [v for o in outcomes for v in o.verdicts]
     assert bad[0].rule == rule and detail in bad[0].detail
+
+
+MANY = [json.dumps({"text": f"row {n} of several words"}) for n in range(2000)]
+WHOLE = f"[{', '.join(MANY)}]"
+NEVER = "(its list has no end: the file is cut off, or a quote or bracket is never closed)"
+
+
+@pytest.mark.parametrize(
+    ("raw", "good", "said"),
+    [
+        (WHOLE.replace(", " + MANY[80], MANY[80]), 80, "',' or ']' must stand at byte"),
+        (WHOLE.replace(MANY[80], MANY[80].replace(" of", '" of')), 80, NEVER),
+        (WHOLE.replace(MANY[80], MANY[80].removesuffix("}")), 80, "begins with '{' and ends with ']'"),
+        (WHOLE[: WHOLE.index(MANY[999]) + 9], 999, NEVER),
+        (WHOLE.removesuffix("]"), 2000, NEVER),
+        (", ".join(MANY), 1, "a value must stand at byte"),
+        ("[, " + WHOLE[1:], 0, "a value must stand at byte 1, not ','"),
+    ],
+)
+def test_what_a_fault_in_the_structure_takes_is_judged_and_its_bytes_are_named(
+    tmp_path: Path, raw: str, good: int, said: str
+) -> None:
+    (outcome,) = [o for o in read(tmp_path, raw) if o.document is None]
+    detail = outcome.verdicts[-1].detail
+    unread = int(outcome.verdicts[-1].value)
+    assert said in detail and f"what follows is not read ({unread:,} byte" in detail
+    assert len(texts(read(tmp_path, raw))) == good and outcome.loses == (said == NEVER)
+    assert abs(len(raw) - unread - sum(len(row) + 2 for row in MANY[:good])) <= 3, "all that stands before it is read"
+    if good == 80 and said != NEVER:
+        rows_lost = int(detail.rpartition("about ")[2].split()[0].replace(",", ""))
+        assert abs(rows_lost - 1920) < 100, "rows have nearly one size"
+    for packed in ("a.json", "b.json.gz"):
+        (tmp_path / packed).write_bytes(gzip.compress(raw.encode()) if packed.endswith(".gz") else raw.encode())
+        config = parse(SourceConfig, {"path": packed})
+        (item,) = list_inputs(config, tmp_path, tmp_path).inputs
+        with pytest.raises(DataError, match=f"{packed}#row={good + 1}: .*what follows is not read") as caught:
+            list(read_input(item, config))
+        assert "`max_bad_rows: 1` takes what stands before it and goes on" in caught.value.remedy
+        *_, last = read_input(item, config, among_many=True)
+        assert isinstance(last, Outcome) and last.loses, "one of several files counts as lost"
+
+
+def test_a_fault_that_takes_few_rows_lets_the_file_pass(tmp_path: Path) -> None:
+    outcomes = read(tmp_path, WHOLE.replace(", " + MANY[1990], MANY[1990]), max_bad_rows=0.01)
+    assert len(texts(outcomes)) == 1990 and not outcomes[-1].loses
+    assert "bytes, about 10 rows of the size of those before)" in outcomes[-1].verdicts[-1].detail
+    assert len(texts(read(tmp_path, WHOLE + "]", max_bad_rows=0.01))) == 2000
 
 
 def test_an_object_by_itself_stops_no_run_and_a_list_of_others_does(tmp_path: Path) -> None:
@@ -148,3 +196,38 @@ def test_a_long_string_is_looked_at_once_however_many_pieces_it_comes_in(unit: s
     start = time.process_time()
     assert list(rows(raw[at : at + 999] for at in range(0, len(raw), 999))) == [row, b"7"]
     assert time.process_time() - start < 2, "the whole of it at each of 2,000 pieces takes ten times as long"
+
+
+ROWS = [{"text": f"text {n}", "n": n} for n in range(20)]
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        json.dumps(ROWS),
+        json.dumps(ROWS, indent=2),
+        "\n".join(json.dumps(row, indent=2) for row in ROWS),
+        "[" + ",\n".join(map(json.dumps, ROWS)) + "]",
+    ],
+)
+def test_json_that_is_called_lines_is_told_with_the_format_that_reads_it(tmp_path: Path, raw: str) -> None:
+    (tmp_path / "a.jsonl").write_text(raw)
+
+    def read_lines(**data: Any) -> list[Outcome]:
+        config = parse(SourceConfig, {"path": "a.jsonl", **data})
+        return [o for item in list_inputs(config, tmp_path, tmp_path) for o in read_input(item, config)]
+
+    with pytest.raises(DataError) as caught:
+        read_lines()
+    assert "write `format: json`" in caught.value.remedy
+    assert len(texts(read_lines(format="json"))) == 20
+
+
+@pytest.mark.parametrize("raw", ["[1, 2]\n" * 3, '[{"role": "user"}]\n' * 3, "[broken\n{}\n{}\n", "broken\n"])
+def test_lines_that_format_json_would_not_cure_are_not_told_so(tmp_path: Path, raw: str) -> None:
+    (tmp_path / "a.jsonl").write_text(raw)
+    config = parse(SourceConfig, {"path": "a.jsonl"})
+    (item,) = list_inputs(config, tmp_path, tmp_path)
+    with pytest.raises(DataError) as caught:
+        list(read_input(item, config))
+    assert "format: json" not in caught.value.remedy

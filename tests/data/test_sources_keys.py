@@ -14,7 +14,11 @@ from tilth.core.config import parse
 from tilth.core.errors import DataError
 from tilth.data.document import Outcome
 from tilth.data.sources import SourceConfig, list_inputs
+from tilth.data.sources.chatgpt import read_tree
 from tilth.data.sources.files import read_rows
+from tilth.data.sources.keys import rows_in, text_within
+from tilth.data.sources.messages import read_message
+from tilth.data.sources.notes import Note
 from tilth.data.sources.unusable import Unusable
 
 DISCORD = {
@@ -194,6 +198,23 @@ def test_the_field_that_a_remedy_names_can_be_read(
         assert f"write `field: {place}`" in caught.value.remedy
 
 
+@pytest.mark.parametrize(
+    ("whole", "remedy"),
+    [
+        (
+            {f"id{n}": {"body": f"text {n}", "tags": [{"a": "b"}]} for n in range(10)},
+            "`jq -c '.[]' a.json > NEW.jsonl`",
+        ),
+        ({"en": {"name": "x", "rows": [{"body": "a long text"}] * 9}, "de": {"name": "y"}}, "write `records: en.rows`"),
+        ({"book": {"title": "a"}, "author": {"name": "b"}}, "write `field: book.title`"),
+    ],
+)
+def test_rows_that_are_the_values_of_one_object_are_told(tmp_path: Path, whole: dict[str, Any], remedy: str) -> None:
+    (tmp_path / "a.json").write_text(json.dumps(whole))
+    assert rules(read(tmp_path / "a.json", unusable := Unusable())) == ["no_field"]
+    assert remedy in unusable.plain()["remedy"] and unusable.plain()["remedy"].count("write") < 2
+
+
 def test_rows_beside_the_text_of_one_object_are_told(tmp_path: Path) -> None:
     whole = {"text": "a title", "rows": [{"text": "the first row"}, {"text": "the second row"}]}
     (tmp_path / "a.json").write_text(json.dumps(whole))
@@ -206,3 +227,25 @@ def test_rows_beside_the_text_of_one_object_are_told(tmp_path: Path) -> None:
         (tmp_path / "a.json").write_text(json.dumps(other))
         read(tmp_path / "a.json", unusable := Unusable())
         assert not unusable.plain()["first"]
+
+
+def test_text_however_deep_is_counted() -> None:
+    deep: Any = "abc"  # Python 3.12 parses such JSON, where 3.11 gives up
+    for n in range(100_000):
+        deep = {"a": deep, "n": n} if n % 2 else ["de", deep]
+    assert text_within(deep) == 3 + 2 * 50_000
+    assert rows_in({"rows": [{"x": deep}], "more": [{"x": "a" * 100_004}]}) == "more"
+
+
+def test_what_is_nested_without_end_is_no_role_and_no_recipient() -> None:
+    deep: Any = []
+    for _ in range(100_000):
+        deep = [deep]
+    found = read_message({"role": deep, "content": "a"}, "message 1")
+    assert isinstance(found, Note) and found[:2] == ("unknown_role", "list, nested too deep")
+    said = {"author": {"role": "user"}, "content": {"parts": ["a"]}, "recipient": deep}
+    tree = {"n": {"message": said, "parent": None}}
+    assert [one.rule for one in (read_tree(tree, "n", ""), read_tree(tree, deep, "")) if isinstance(one, Note)] == [
+        "beyond_text",
+        "not_messages",
+    ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
+import itertools
 import os
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from tilth.core.config import parse
 from tilth.core.errors import DataError
 from tilth.data.document import make_doc_id
 from tilth.data.sources import Listing, SourceConfig, list_inputs
+from tilth.data.sources.matching import matching
 
 
 def listed(base: Path, **data: Any) -> Listing:
@@ -108,6 +111,59 @@ def test_glob_goes_through_folders(tmp_path: Path) -> None:
     assert [item.locator for item in listing] == ["data/a.txt", "data/x/b.txt", "data/x/y/c.txt"]
     assert rules(listing) == {"data/.h/e.txt": "hidden", "data/x/.f.txt": "hidden"}
     assert listing.inputs[0].source == "data/**/*.txt"
+
+
+PATTERNS = [
+    "*",
+    "**",
+    "**/*",
+    "**/*.txt",
+    "**/**/b*",
+    "*/**/*",
+    "[ab]/*.txt",
+    "x/*",
+    ".*",
+    "**/.*/*",
+    "?/.h/*.txt",
+    "*/b/..",
+]
+
+
+def test_glob_matches_what_the_standard_library_does(tmp_path: Path) -> None:
+    names = ["a", "b", ".h", "b.txt", ".f.txt"]
+    for depth in (1, 2, 3):
+        for parts in itertools.product(names[:3], repeat=depth):
+            for name in names[3:]:
+                write(tmp_path.joinpath(*parts, name))
+    for pattern in PATTERNS:
+        found = matching(tmp_path, Path(pattern).parts).visible
+        for hidden, own in ((True, set(found)), (False, {path for path, seen in found.items() if seen})):
+            expected = glob.glob(pattern, root_dir=tmp_path, recursive=True, include_hidden=hidden)  # noqa: PTH207
+            assert own - {tmp_path} == {tmp_path / match for match in expected} - {tmp_path}, (pattern, hidden)
+
+
+def test_glob_follows_no_link_out_of_its_folder_nor_round_in_a_ring(tmp_path: Path) -> None:
+    for name in ("gl/a.txt", "gl/sub/b.txt", "out/o.txt"):
+        write(tmp_path / name)
+    gl = tmp_path / "gl"
+    (gl / "in.txt").symlink_to("a.txt")
+    (gl / "leaves.txt").symlink_to(tmp_path / "out" / "o.txt")
+    (gl / "broken.txt").symlink_to("nowhere")
+    for ring in ("ring", "sub/back"):  # two of them: glob would never end
+        (gl / ring).symlink_to(gl)
+    (gl / "linked").symlink_to(tmp_path / "out")
+    files = {"gl/leaves.txt": "leaves_folder", "gl/broken.txt": "no_file"}
+    linked = dict.fromkeys(["gl/ring", "gl/sub/back", "gl/linked"], "linked_folder")
+    for pattern in ("gl/**/*.txt", "gl/**"):
+        listing = listed(tmp_path, path=pattern)
+        assert [item.locator for item in listing] == ["gl/a.txt", "gl/in.txt", "gl/sub/b.txt"]
+        assert rules(listing) == {**files, **linked}
+    listing = listed(tmp_path, path="gl/*.txt")
+    assert [item.locator for item in listing] == ["gl/a.txt", "gl/in.txt"] and rules(listing) == files
+    listing = listed(tmp_path, path="gl/*/*.txt")  # who writes a part for it goes into a link that stays inside
+    assert [item.locator for item in listing] == ["gl/ring/a.txt", "gl/ring/in.txt", "gl/sub/b.txt"]
+    assert rules(listing)["gl/linked"] == "leaves_folder"
+    assert [item.locator for item in listed(tmp_path, path="gl/linked/*.txt")] == ["gl/linked/o.txt"]
 
 
 def test_glob_takes_what_it_matches_in_the_format_that_is_given(tmp_path: Path) -> None:

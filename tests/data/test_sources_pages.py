@@ -11,7 +11,7 @@ import pytest
 
 from tests.data.pdfs import make_pdf
 from tilth.core.config import parse
-from tilth.core.errors import RecipeError
+from tilth.core.errors import DataError, RecipeError
 from tilth.core.worker import Worker
 from tilth.data import extract
 from tilth.data.document import Outcome
@@ -32,7 +32,11 @@ def source(**data: Any) -> SourceConfig:
 
 def read(folder: Path, config: SourceConfig) -> list[Outcome]:
     with extract.Extractors(config.extract) as extractors:
-        return [o for item in list_inputs(config, folder, folder) for o in read_input(item, config, extractors)]
+        return [
+            o
+            for item in list_inputs(config, folder, folder)
+            for o in read_input(item, config, extractors, among_many=True)
+        ]
 
 
 @pytest.fixture
@@ -86,9 +90,23 @@ def test_a_task_reads_many_pages_with_one_process(pages: Path, monkeypatch: pyte
     inputs = list(list_inputs(source(), pages, pages))
     facts = collect.collect(pages / "out", source(), inputs, [], 1 << 20)
     assert facts["parts"][0]["documents"] == 13 and facts["rules"]["dropped"]["read/broken"] == 1
+    (said,) = facts["lost"]["first"]
+    assert facts["lost"]["files"] == 1 and said[0].startswith("pages/d.pdf: it is no PDF"), (
+        "it is named, an empty one not"
+    )
     assert [what for _, what, _ in started] == ["reads HTML", "reads PDF"]
     table = pq.read_table(pages / "out" / "part-00000.parquet").to_pylist()
     assert json.loads(table[-1]["meta"])["title"] == "9"
+
+
+@pytest.mark.slow
+def test_a_page_that_needs_more_time_is_lost_and_what_gives_it_is_said(pages: Path) -> None:
+    (pages / "pages" / "a.html").write_text("<html><body>" + "<p>word</p>" * 300_000)
+    config = source(path="pages/a.html", extract={"seconds": 0.2})
+    (item,) = list_inputs(config, pages, pages).inputs
+    with pytest.raises(DataError, match=r"a\.html: more than 0\.2 seconds") as caught:
+        list(read_input(item, config))
+    assert caught.value.remedy.startswith("raise `extract: {seconds: …}` (now 0.2)")
 
 
 def test_a_missing_library_is_said_before_anything_is_read(pages: Path, monkeypatch: pytest.MonkeyPatch) -> None:

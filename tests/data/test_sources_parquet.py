@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import io
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -164,3 +166,31 @@ def test_a_batch_fits_though_each_row_is_as_long_as_all_dictionaries(tmp_path: P
     with path.open("rb") as file:
         rows = parquet_rows._batch_rows(file, pq.read_metadata(path).row_group(0), 0, table.column_names)
     assert rows * 300_000 <= parquet_rows._LARGEST_BATCH < 2 * (rows + 1) * 300_000
+
+
+def test_a_text_within_a_struct_is_offered_where_it_is_missed(tmp_path: Path) -> None:
+    rows = [{"id": 1, "doc": {"meta": {"n": 2}, "text": "a text"}}]
+    path = written(tmp_path / "a.parquet", pa.Table.from_pylist(rows))
+    with pytest.raises(DataError) as caught:
+        read(path)
+    assert "did you mean `doc.text`?" in caught.value.remedy
+    assert [o.document.text for o in read(path, field="doc.text") if o.document] == ["a text"]
+
+
+def test_dates_and_decimals_stand_in_a_template(tmp_path: Path) -> None:
+    at = datetime(2024, 2, 29, 13, 5, 6, 789, tzinfo=UTC)
+    columns = {
+        "day": pa.array([at.date(), None]),
+        "at": pa.array([at, None], pa.timestamp("us", "UTC")),
+        "fine": pa.array([int(at.timestamp()) * 10**9 + 7, None], pa.timestamp("ns")),
+        "clock": pa.array([at.time(), None], pa.time64("us")),
+        "price": pa.array([Decimal("0.00000001"), None], pa.decimal128(10, 8)),
+        "text": ["a", "b"],
+    }
+    path = written(tmp_path / "a.parquet", pa.table(columns))
+    found = [o.document.text for o in read(path, template="{day}|{at}|{fine}|{clock}|{price}|{text}") if o.document]
+    assert found == [
+        "2024-02-29|2024-02-29T13:05:06.000789+00:00|2024-02-29T13:05:06|13:05:06.000789|0.00000001|a",
+        "|||||b",
+    ]
+    assert "'day' holds date, not a text" in read(path, field="day")[0].verdicts[0].detail

@@ -347,7 +347,22 @@ def test_a_stray_quote_that_is_closed_later_is_noted(tmp_path: Path) -> None:
     assert "(a.csv:22)" in unusable.plain()["first"][0]
 
 
-@pytest.mark.parametrize("heights", [[150] * 20, [1, 2] * 20 + [150], [1] * 5 + [150] * 20, [1] * 40 + [99]])
+@pytest.mark.parametrize(("first", "last", "told"), [(5, 250, 246), (0, 120, 121), (9, 288, 280), (5, 298, 0)])
+def test_a_stray_quote_in_the_first_rows_is_noted_where_enough_stand_behind(
+    tmp_path: Path, first: int, last: int, told: int
+) -> None:
+    rows = [f"{number},a text" for number in range(300)]
+    rows[first], rows[last] = f'{first},"a text', f'{last},and "more" text'
+    outcomes = read(tmp_path, "\n".join(["id,text", *rows]), "a.csv")
+    assert said(outcomes) == ([("many_lines", "changed", str(told))] if told else [])
+    assert [outcome.document.locator for outcome in outcomes if outcome.document] == [
+        f"a.csv:{number + 2}" for number in range(300) if not first < number <= last
+    ]
+
+
+@pytest.mark.parametrize(
+    "heights", [[150] * 20, [1, 2] * 20 + [150], [1] * 5 + [150] * 20, [1] * 40 + [99], [150, 2] * 9]
+)
 def test_long_texts_are_no_wonder_where_others_are_long_too(tmp_path: Path, heights: list[int]) -> None:
     raw = "text\n" + "".join('"' + "\n".join(["line"] * height) + '"\n' for height in heights)
     assert said(read(tmp_path, raw, "a.csv")) == []
@@ -362,6 +377,15 @@ def test_a_csv_record_without_end_is_not_held_in_memory(monkeypatch: pytest.Monk
     tracemalloc.stop()
     assert record.open_quote > 15_000_000
     assert peak < 4 << 20
+
+
+def test_a_cell_of_many_short_lines_takes_little_more_memory_than_it_has_bytes() -> None:
+    raw = b'text\n"' + b"a\n" * (1 << 20) + b'"\n'
+    tracemalloc.start()
+    header, record = records(streams.lines(raw[at : at + (1 << 16)] for at in range(0, len(raw), 1 << 16)), b",")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert header.cells == [b"text"] and record.cells == [raw[6:-2]] and peak < 4 * len(raw)
 
 
 TABLE = [["id", "ask", "text"], *([str(n), f"why; {n}", f'so, "{n}";\nand\t|{n}'] for n in range(40))]

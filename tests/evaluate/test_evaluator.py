@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,9 @@ from tilth.data.batch import IGNORE, Batch
 from tilth.data.loader import evaluation_batches
 from tilth.data.shards import Shard, TokenStream, encoded_document, write_shard
 from tilth.distributed.runtime import Runtime
-from tilth.evaluate import evaluator
 from tilth.evaluate.evaluator import evaluate
 from tilth.evaluate.metrics import Metrics
+from tilth.model import pieces
 from tilth.model.transformer import Transformer
 
 END, CONTEXT = 256, 12
@@ -143,8 +144,8 @@ def test_what_bears_no_label_counts_nothing_however_scores_are_cut(monkeypatch: 
             right += int(logits[place].argmax()) == label
     expected = Metrics.from_sums(loss, right, int((labels != IGNORE).sum()), 100)
     for piece, together in ((1 << 21, 256), (257 * 3, 7), (1, 2)):
-        monkeypatch.setattr(evaluator, "PIECE", piece)
-        monkeypatch.setattr(evaluator, "ROWS", together)
+        monkeypatch.setattr(pieces, "PIECE", piece)
+        monkeypatch.setattr(pieces, "ROWS", together)
         assert_equal(evaluate(model, rows, 100, CPU), expected)
         assert_equal(evaluate(model, [whole], 100, CPU), expected)
 
@@ -160,6 +161,35 @@ def test_dropout_is_off_and_the_model_left_as_it_was(tmp_path: Path) -> None:
     model.eval()
     measured(model, stream)
     assert not model.training
+
+
+def test_what_comes_between_batches_may_end_the_pass(tmp_path: Path) -> None:
+    model, calls = random_model(CONTEXT), list[int]()
+    stream, _ = write_stream(tmp_path, LENGTHS)
+    batches = list(evaluation_batches(stream, CONTEXT, 1, END, False))
+
+    def between() -> None:
+        calls.append(len(calls))
+        if len(calls) == 3:
+            raise InterruptedError
+
+    model.train()
+    with pytest.raises(InterruptedError):
+        evaluate(model, batches, 1, CPU, between=between)
+    assert len(batches) > 5 and len(calls) == 3 and model.training
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_all_processes_are_asked_between_batches_as_often(world_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, draw = random_model(CONTEXT), np.random.default_rng(5)
+    ids = draw.integers(0, 256, (7, CONTEXT))
+    rows = [Batch(ids[n : n + 1], ids[n : n + 1], np.arange(1)) for n in range(7)]
+    monkeypatch.setattr(Runtime, "sum", lambda _, tensor: tensor)
+    asked = list[int]()
+    for rank in range(world_size):
+        here = Runtime(torch.device("cpu"), rank, world_size)
+        evaluate(model, rows, 1, here, between=functools.partial(asked.append, rank))
+    assert [asked.count(rank) for rank in range(world_size)] == [-(-7 // world_size)] * world_size
 
 
 def test_nothing_to_evaluate_is_an_error() -> None:

@@ -17,8 +17,10 @@ def logits(rows: int = 8, vocab: int = 50, seed: int = 0, spread: float = 3.0) -
     return torch.randn(rows, vocab, generator=torch.Generator().manual_seed(seed)) * spread
 
 
-def by_id(probabilities_BN: Tensor, ids_BN: Tensor, vocab: int) -> Tensor:
+def by_id(probabilities_BN: Tensor, ids_BN: Tensor | None, vocab: int) -> Tensor:
     """Probabilities [B, V] in the order of ids."""
+    if ids_BN is None:
+        return probabilities_BN
     return torch.zeros(len(ids_BN), vocab).scatter(1, ids_BN, probabilities_BN / probabilities_BN.sum(-1, keepdim=True))
 
 
@@ -48,7 +50,7 @@ def test_the_likeliest_stays_however_small_top_p_is() -> None:
     raw = logits()
     probabilities, ids = candidates(raw, SamplingConfig(temperature=1.0, top_p=1e-12))
     assert ((probabilities > 0).sum(-1) == 1).all()
-    assert torch.equal(ids[:, 0], raw.argmax(-1))
+    assert ids is not None and torch.equal(ids[:, 0], raw.argmax(-1))
 
 
 @pytest.mark.parametrize(

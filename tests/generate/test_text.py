@@ -152,6 +152,12 @@ def test_an_empty_stop_string_is_refused() -> None:
         TextOptions(stop=("x", ""))
 
 
+@pytest.mark.parametrize("count", [0, -1])
+def test_no_token_to_write_is_refused(count: int) -> None:
+    with pytest.raises(RecipeError, match=f"max_new_tokens is {count}: nothing would be written"):
+        TextOptions(max_new_tokens=count)
+
+
 def test_writing_leaves_the_model_as_it_was_even_when_nobody_reads_on() -> None:
     model = random_model()
     model.train()

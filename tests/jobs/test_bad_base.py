@@ -151,8 +151,12 @@ def test_weights_that_are_no_numbers(tmp_path: Path, cli: Cli, kind: str, number
         "get it again",
     )
     cli("generate", "base", "--prompt", "x").expect_fault(4, *said)
-    cli("train", "r.yaml").expect_fault(4, *said)
+    refused = cli("train", "r.yaml").expect_fault(4, *said)
     assert not (tmp_path / "runs").exists(), "no run folder is made"
+    checked = cli("check", "r.yaml", "--json")
+    [error] = json.loads(checked.out)["errors"]
+    assert checked.code == 2 and f"tilth: {error['message']}\n  remedy: {error['remedy']}\n" == refused
+    assert not (tmp_path / "work").exists(), "no data is prepared"
 
 
 @pytest.mark.slow

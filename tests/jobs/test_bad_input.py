@@ -44,8 +44,8 @@ def test_a_file_without_text(tmp_path: Path, cli: Cli, content: bytes) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("a.pdf", b"hello, this is a text", "a.pdf: it is no PDF: its bytes do not begin with %PDF"),
-        ("a.csv", b"text\n", "a.csv: a header, and no row"),
+        ("a.pdf", b"hello, this is a text", "a.pdf: its only file cannot be used, or not whole: a.pdf: it is no PDF"),
+        ("a.csv", b"text\n", "no document is left after reading a.csv"),
     ],
 )
 def test_a_file_that_is_not_what_it_is_called_is_told(
@@ -53,7 +53,9 @@ def test_a_file_that_is_not_what_it_is_called_is_told(
 ) -> None:
     (tmp_path / name).write_bytes(content)
     write_recipe(tmp_path / "r.yaml", name)
-    cli("prepare", "r.yaml").expect_fault(3, f"no document is left after reading {name}", f"the first: {said}")
+    cli("prepare", "r.yaml").expect_fault(
+        3, said, "its bytes do not begin with %PDF" if "pdf" in name else "a header, and no row"
+    )
 
 
 def test_bytes_of_all_values_are_told_as_no_text(tmp_path: Path, cli: Cli) -> None:

@@ -29,7 +29,7 @@ from tilth.jobs.recipe import load_recipe, shipped_recipe, shipped_recipes
 
 pytestmark = pytest.mark.slow
 
-PREPARED = {"documents", "dropped", "passed_over", "tokens", "folder"}
+PREPARED = {"documents", "dropped", "passed_over", "evaluation_files", "tokens", "folder"}
 TRAINED = {
     "run",
     "step",

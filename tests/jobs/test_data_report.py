@@ -175,6 +175,9 @@ def test_leaks_are_told(dataset: Dataset, tmp_path: Path) -> None:
     found, planted = own["caught"]["verbatim"][1], own["caught"]["verbatim"][0]
     assert planted > 0 and re.search(rf"as they are\s*{found} of {planted}\b", page.text)
     assert f"{own['items']} looked for" in page.text
+    own["caught"]["verbatim"], own["common"] = [planted, found - 1], 3
+    page = Page(write_page(dataset, figures, tmp_path / "page.html").read_text(encoding="utf-8"))
+    assert "3 runs of words that many training documents share (data.decontaminate.common) left out" in page.text
 
 
 def test_the_page_stays_small_whatever_the_data(dataset: Dataset) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tests.jobs.helpers import SMALL, environment, last_json, tilth, write_recipe, write_texts
 from tilth.core.files import FolderLock
@@ -183,6 +184,37 @@ def test_a_process_that_fails_alone_leaves_no_other_waiting(trained: Path) -> No
     assert 3 in codes and codes <= {3, 6, -signal.SIGTERM, 75}, done.stderr
     if 6 in codes:
         assert "another process of this run is gone" in done.stderr
+
+
+OTHER_PROCESSOR = """
+import os
+if os.environ["RANK"] == "1":
+    os.environ["ATEN_CPU_CAPABILITY"] = "default"  # draws and rounds as an old processor does
+from tilth.cli import main
+main.main()
+"""
+
+
+@pytest.mark.skipif(torch.backends.cpu.get_cpu_capability() == "DEFAULT", reason="this processor is the old one")
+def test_processors_of_two_kinds_train_one_model(tmp_path: Path) -> None:
+    recipe = small(tmp_path, steps=12, checkpoint={"every_steps": 4, "keep": 9, "best": False})
+    (tmp_path / "other.py").write_text(OTHER_PROCESSOR)
+    words = torchrun("train", recipe, "--run", "run", sets=SMALL)
+    at = words.index("-m", 3)
+    words[at : at + 3] = ["--", "other.py"]
+
+    def trained() -> tuple[list[dict[str, Any]], list[str]]:
+        done = subprocess.run(words, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=100)
+        assert done.returncode == 0, done.stderr
+        return steps_of(tmp_path / "run"), [line for line in done.stderr.splitlines() if "warning" in line]
+
+    whole, said = trained()
+    assert "not all processes drew or loaded the weights" in said[0] and "all begin with those" in said[0]
+    assert "step 4  warning: the processes round otherwise" in said[1] and len(said) == 2, "told once"
+    for gone in ("checkpoints/step-00000012", "checkpoints/step-00000008"):
+        shutil.rmtree(tmp_path / "run" / gone)
+    again, _ = trained()
+    assert again == whole, "to the same bits, as each checkpoint is what all went on from"
 
 
 def test_killed_under_torchrun_it_goes_on(tmp_path: Path) -> None:

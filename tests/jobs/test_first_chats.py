@@ -60,13 +60,6 @@ def test_a_learned_tokenizer_has_what_the_template_writes(folder: Path, cli: Cli
     cli("train", "r.yaml", sets=[*sets, *zephyr]).expect_fault(2, f"tokenizer.special_tokens: {lines}")
 
 
-def test_an_empty_split_of_conversations_is_not_told_to_cut_them(folder: Path, cli: Cli) -> None:
-    sets = [*SETS, "data.chat={template: chatml}", "data.split.validation=0.0001"]
-    for options in ([], ["--dry-run"]):
-        message = cli("prepare", "r.yaml", *options, sets=sets).expect_fault(3, "and 0 validation documents")
-        assert "such as data.split.validation: 0.15" in message and "tail" not in message
-
-
 def test_tokens_are_added_to_what_is_learned_alone() -> None:
     chat = {"chat": {"template": "chatml"}}
     assert added_tokens(recipe(data=chat)) == CHATML and tokenizer_of(recipe(data=chat)).special_tokens == CHATML

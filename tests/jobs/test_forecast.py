@@ -301,7 +301,8 @@ def test_conversations_are_foretold_by_their_template(tmp_path: Path, template: 
 def test_what_preparing_will_refuse_is_refused_before(tmp_path: Path, cli: Cli) -> None:
     write_chats(tmp_path / "chats.jsonl", 100)
     write_recipe(tmp_path / "r.yaml", "", data=chats(None), train={"objective": "sft"}, tokenizer=BYTES)
-    data = {**chats("chatml"), "split": {"validation": 0.0001}}
+    write_chats(tmp_path / "one.jsonl", 1)
+    data = {**chats("chatml"), "sources": [{"path": "one.jsonl", "map": {"messages": "messages"}}]}
     write_recipe(tmp_path / "few.yaml", "", data=data, train={"objective": "sft"}, tokenizer=BYTES)
     for options in ([], ["--dry-run"]):
         cli("prepare", "r.yaml", *options).expect_fault(3, "encode/needs_template dropped", "data.chat")

@@ -118,7 +118,7 @@ def some_of(folder: Path, *names: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["cut.txt.gz", "cut.parquet", "other.parquet"])
+@pytest.mark.parametrize("name", ["cut.txt.gz", "cut.parquet", "other.parquet", "cut.pdf", "deep.html"])
 def test_where_nothing_can_be_read_the_run_stops_and_says_what_lets_it_pass(
     tmp_path: Path, cli: Cli, name: str
 ) -> None:
@@ -133,6 +133,13 @@ def test_a_damaged_file_among_others_is_named_and_counted_and_the_run_goes_on(tm
     said = cli("prepare", "r.yaml", "--json", sets=SMALL)
     assert said.json()["dropped"] == {"read/damaged": 1} and said.json()["documents"] == len(good)
     assert "1 of its 198 files cannot be used, or not whole: texts/cut.txt.gz: its gzip data is cut off" in said.err
+    (tmp_path / "texts" / "cut.txt.gz").rename(tmp_path / "cut.txt.gz")
+    (tmp_path / "all" / "cut.pdf").rename(tmp_path / "texts" / "cut.pdf")
+    said = cli("prepare", "r.yaml", "--json", sets=SMALL)
+    assert said.json()["dropped"] == {"read/broken": 1} and said.json()["documents"] == len(good)
+    assert "1 of its 198 files cannot be used, or not whole: texts/cut.pdf: " in said.err
+    (tmp_path / "cut.txt.gz").rename(tmp_path / "texts" / "cut.txt.gz")
+    (tmp_path / "texts" / "cut.pdf").unlink()
     for name in ("cut.parquet", "twice.parquet"):
         (tmp_path / "texts" / name).write_bytes((tmp_path / "all" / "cut.parquet").read_bytes())
     beyond = cli("prepare", "r.yaml", sets=SMALL).expect_fault(

@@ -205,6 +205,22 @@ def test_a_folder_that_is_there_is_no_hub_id(hub: HubServer, llama: Path, tmp_pa
     assert hub.seen == []
 
 
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ('{"base_model_name_or_path": "org/base"}', "the base that it names, 'org/base', is not looked for"),
+        ('{"base_model_name_or_path": null}', "it names no base"),
+        ("[", "it names no base"),
+    ],
+)
+def test_an_adapter_alone_is_no_model_whatever_base_it_names(tmp_path: Path, said: str, told: str) -> None:
+    (tmp_path / "adapter_config.json").write_text(said)
+    with pytest.raises(CheckpointError) as caught:
+        tilth.load(tmp_path)
+    assert caught.value.message == f"{tmp_path} is an adapter that tilth did not train; {told}"
+    assert "adapter=FOLDER" in caught.value.remedy
+
+
 def test_a_vocabulary_that_is_not_the_tokenizers(llama: Path, tmp_path: Path) -> None:
     """Padded rows have scores; ids without a row are told, by all that reads a text."""
     rows = tilth.load(llama).config.vocabulary

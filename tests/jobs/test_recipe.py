@@ -167,6 +167,14 @@ def test_all_faults_are_named_at_once() -> None:
         ({"train": {"eval_interval": 8}}, "train.eval_interval", "evaluate.every"),
         ({"train": {"stepz": 8}}, "train.stepz", "steps"),
         ({"data": {"sources": [{"path": "a", "Field": "b"}]}}, "data.sources.0.Field", "field"),
+        (
+            {"data": {"sources": [{"path": "a", "map": {"text": "b"}}]}},
+            "data.sources.0.map.text",
+            "data.sources.0.field",
+        ),
+        ({"data": {"sources": [{"path": "a", "map": {"input": "b"}}]}}, "data.sources.0.map.input", "prompt"),
+        ({"train": {"checkpoint": {"every": 5}}}, "train.checkpoint.every", "every_minutes` or `every_steps"),
+        ({"train": {"checkpoint": {"keeps": 5}}}, "train.checkpoint.keeps", "keep"),
     ],
 )
 def test_an_unknown_key_is_named_whole_with_the_one_that_was_meant(

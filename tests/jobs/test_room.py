@@ -11,10 +11,13 @@ import torch
 
 from tests.jobs.conftest import Cli
 from tests.jobs.helpers import SMALL, write_recipe, write_texts
+from tilth.core.config import parse
 from tilth.core.errors import RecipeError
 from tilth.jobs import micro_rows, room
+from tilth.jobs.forecast_run import memory_forecast
 from tilth.jobs.recipe import load_recipe
-from tilth.jobs.room import memory_errors
+from tilth.jobs.room import least_bytes, memory_errors
+from tilth.model.adapter_config import AdapterConfig
 from tilth.model.config import parameter_count
 
 
@@ -92,3 +95,20 @@ def test_memory_that_is_refused_is_told_with_what_helps() -> None:
     assert "smaller preset" in caught.value.remedy
     with pytest.raises(RuntimeError, match="shape"), memory_errors(lambda: 1):
         torch.ones(2, 3) @ torch.ones(2, 3)
+
+
+@pytest.mark.slow
+def test_beside_an_adapter_weights_count_as_they_are_held_and_loaded(tmp_path: Path) -> None:
+    """By least needs and by the forecast alike: never all of them in fp32, but some of them are."""
+    model = {"num_hidden_layers": 8, "num_attention_heads": 4, "hidden_size": 512, "context_length": 8}
+    write_recipe(tmp_path / "r.yaml", "texts", model=model, train={"batch_tokens": 8, "precision": "bf16"})
+    plain = load_recipe(tmp_path / "r.yaml")
+    config = plain.model.model_copy(update={"vocab_size": 500})
+    rows, rest, largest = 500 * 512, parameter_count(config) - 500 * 512, 512 * config.mlp_size
+    assert least_bytes(plain, config) == 16 * (rows + rest)
+    for quantize, least in ((None, 2 * rest), ("nf4", rest // 2 + 4 * largest)):
+        adapter = parse(AdapterConfig, {"rank": 1, "quantize": quantize})
+        recipe = plain.model_copy(update={"adapter": adapter, "model": config})
+        assert least_bytes(recipe, config) == 4 * rows + least
+        parts = memory_forecast(recipe, config, 1, torch.device("cpu"), precision="bf16", rows=1, held_out=0).parts
+        assert parts["weights"] < 2.4 * (rows + rest), "when they are loaded, too"

@@ -71,10 +71,14 @@ def test_a_masked_model_goes_on_guessing_hidden_words(
     train = {"objective": "masked_lm", "steps": 25, "precision": precision, "optimizer": {"lr": 1e-2}}
     tuning(tmp_path, "base", data=data, train=train)
     assert cli("check", "r.yaml").code == 0
-    result = cli("train", "r.yaml", "--json").json()
+    said = cli("train", "r.yaml", "--json")
+    result = said.json()
+    assert "evaluate runs/tuned" in said.out and "generate" not in said.out, "it writes no text"
     first = tilth.history(tmp_path / "runs" / "tuned").steps[0]
     assert first.loss > 5 and result["validation_loss"] < first.loss - 1
-    assert cli("evaluate", "runs/tuned", "--json").json()["loss"] == pytest.approx(result["validation_loss"], rel=0.01)
+    measured = cli("evaluate", "runs/tuned", "--json")
+    assert measured.json()["loss"] == pytest.approx(result["validation_loss"], rel=0.01)
+    assert "next token" not in measured.out
     assert cli("export", "runs/tuned", "--out", "out").code == 0
     with quiet():
         fill = transformers.pipeline("fill-mask", model=str(tmp_path / "out"))

@@ -40,7 +40,13 @@ CONFIGS: dict[str, Any] = {
         **_SIZES, **_IDS, num_experts=4, attn_layer_period=2, attn_layer_offset=1, mamba_d_state=8
     ),
 }
-MANNERS = {"Bamba": CacheManner(counted=True), "Jamba": CacheManner(goes_on=False)}
+MANNERS = {
+    "Bamba": CacheManner(counted=True),
+    "Jamba": CacheManner(goes_on=False),
+    "Mamba": CacheManner(goes_on=False),
+    "FalconMamba": CacheManner(goes_on=False),
+    "Mamba2": CacheManner(),
+}
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +76,9 @@ def test_generation_is_that_of_reading_all_tokens(
     model = models[name]
     assert ours(model, [5, 6, 7]) == theirs(model, [5, 6, 7], 12)
     assert model.new_cache(1, LENGTH).manner == MANNERS.get(name)
-    assert len([record for record in caplog.records if "with a cache" in record.message]) == (name not in MANNERS)
+    said = [record.message for record in caplog.records if "reads all tokens again" in record.message]
+    assert len(said) == (name not in MANNERS)
+    assert all(("takes no cache of ours" in text) == (name == "Rwkv") for text in said)
 
 
 @pytest.mark.parametrize("name", ["Mamba", "Rwkv"])

@@ -157,6 +157,25 @@ def test_flags_of_special_tokens_hold(kind: str, flags: dict[str, bool], tmp_pat
                 assert encoded.ids.tolist() == expected["input_ids"]
 
 
+def test_a_token_that_takes_white_space_of_an_answer_along_is_not_trained(tmp_path: Path) -> None:
+    """Phi 3's `<|assistant|>`: that of an answer's beginning is a part of it, and the token is the template's."""
+    load_tokenizer(KINDS["gpt2"](tmp_path / "a")).with_special_tokens(["<|user|>", "<|end|>"]).save(tmp_path / "b")
+    path = tmp_path / "b" / "tokenizer.json"
+    model = json.loads(path.read_text())
+    for entry in model["added_tokens"]:
+        entry["rstrip"] = entry["lstrip"] = entry["content"] in ("<|user|>", "<|end|>")
+    path.write_text(json.dumps(model))
+    ours, theirs = load_tokenizer(tmp_path / "b"), transformers.AutoTokenizer.from_pretrained(tmp_path / "b")
+    marked = "{% generation %}{{ m.content }}{% endgeneration %}"
+    answer = "{% for m in messages %}{{ '<|user|>' }}CONTENT{{ '<|end|>' }}{% endfor %}".replace("CONTENT", marked)
+    with ChatEncoder(ours, ChatTemplate("own", answer)) as made:
+        for content in ("\n\n ok  ", "  ok", "ok", "ok\n"):
+            row = [{"role": "assistant", "content": content}]
+            encoded = used(made.encode([{"messages": row}])[0])
+            assert encoded.ids.tolist() == theirs.apply_chat_template(row, chat_template=answer)["input_ids"]
+            assert answers(ours, encoded) == ["ok"]
+
+
 @pytest.mark.slow
 def test_trained_is_the_answer_and_the_token_that_ends_it(pairs: dict[str, Pair]) -> None:
     ours = pairs["gpt2"][0]

@@ -60,6 +60,11 @@ PROMPTED = {
     ),
     # No prompt behind an answer, as in Qwen 1.5, whose last answer has no end either.
     "none behind answers": Prompted(_HEAD + "ANSWER{{ '\n' }}{% endfor %}" + _UNANSWERED, (*_TURNS, "suaaa")),
+    "begun with the first message": Prompted(  # as the first Llama 3
+        "{% for m in messages %}{{ (bos_token if loop.first else '') + '<|im_start|>' + m.role + '\n' }}ANSWER"
+        "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}",
+        (*_TURNS, "a", "au", "aua", "auaua", "saua"),
+    ),
     "Qwen 1.5": Prompted(
         _HEAD + "{% set end = '<|im_end|>\n' if add_generation_prompt or not loop.last else '' %}"
         "ANSWER{{ end[10:] }}{% endfor %}" + _UNANSWERED,

@@ -14,12 +14,12 @@ from tilth.checkpoint.trainable import base_fingerprint, check_base, load_traina
 from tilth.core.config import parse
 from tilth.data.loader import Batch
 from tilth.distributed.runtime import Runtime
+from tilth.model import pieces
 from tilth.model.adapter_config import AdapterConfig
 from tilth.model.adapters import apply_adapter, merge, merge_and_unload
 from tilth.model.config import ModelConfig
 from tilth.model.precision import make_scaler
 from tilth.model.transformer import Transformer, build
-from tilth.train import loss as loss_module
 from tilth.train.config import OptimizerConfig
 from tilth.train.loss import summed_loss
 from tilth.train.optim import load_state_tensors, make_optimizer, state_tensors
@@ -125,7 +125,7 @@ def test_the_merged_model_is_a_plain_one_with_the_trained_loss() -> None:
 
 @pytest.mark.parametrize("piece", [19 * 64, 1 << 21])
 def test_a_frozen_output_matrix_gets_no_gradient_and_changes_no_other(piece: int, monkeypatch: Any) -> None:
-    monkeypatch.setattr(loss_module, "PIECE", piece)
+    monkeypatch.setattr(pieces, "PIECE", piece)
     generator = torch.Generator().manual_seed(0)
     hidden = torch.randn(3, 100, 16, generator=generator).requires_grad_()
     output = torch.randn(19, 16, generator=generator)

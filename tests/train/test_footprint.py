@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tilth.core.environment import Precision, cache_folder
 from tilth.data.batch import Batch
 from tilth.data.feed import Feed
+from tilth.model import pieces
 from tilth.model.adapter_config import AdapterConfig
 from tilth.model.adapters import apply_adapter
 from tilth.model.compiled import compile_layers, layers_on_paper
@@ -243,14 +244,14 @@ def test_small_blocks_stay_and_large_ones_go_back() -> None:
 
 
 def test_pieces_of_the_loss_that_are_alike_are_run_on_paper_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loss, "PIECE", 300 * 64)
-    pieces, real = list[int](), loss._piece
-    monkeypatch.setattr(loss, "_piece", lambda *asked: pieces.append(1) or real(*asked))
+    monkeypatch.setattr(pieces, "PIECE", 300 * 64)
+    gone_over, real = list[int](), loss._piece
+    monkeypatch.setattr(loss, "_piece", lambda *asked: gone_over.append(1) or real(*asked))
     found = traced(rows=33)  # 4 products of 256 positions, each gone over in 4 parts, and one of 32
-    assert len(pieces) == 3 + 3 + 1
+    assert len(gone_over) == 3 + 3 + 1
     monkeypatch.setattr(loss, "alike", lambda starts, tensor: iter(starts))
     every = traced(rows=33)
-    assert len(pieces) == 7 + 4 * 4 + 1 and found.micro == every.micro and found.peaks["step"] == every.peaks["step"]
+    assert len(gone_over) == 7 + 4 * 4 + 1 and found.micro == every.micro and found.peaks["step"] == every.peaks["step"]
 
 
 def test_nothing_is_allocated_and_numbers_are_made_up() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from tilth.train import loss as loss_module
+from tilth.model import pieces
 from tilth.train.loss import IGNORE, _piece, _whole_piece, summed_loss
 
 
@@ -38,7 +38,7 @@ def test_pieces_equal_the_whole(
         (hidden @ output.T).flatten(0, 1), labels.flatten(), ignore_index=IGNORE, reduction="sum"
     )
     expected_gradients = torch.autograd.grad(expected / 7, (hidden, output))
-    monkeypatch.setattr(loss_module, "PIECE", piece)
+    monkeypatch.setattr(pieces, "PIECE", piece)
     loss = summed_loss(hidden, output, labels, precision)
     gradients = torch.autograd.grad(loss / 7, (hidden, output))
     assert loss.item() == pytest.approx(expected.item(), rel=tolerance)
@@ -47,7 +47,7 @@ def test_pieces_equal_the_whole(
 
 
 def test_no_valid_label_gives_no_loss_and_no_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loss_module, "PIECE", 97 * 64)
+    monkeypatch.setattr(pieces, "PIECE", 97 * 64)
     hidden, output, labels = inputs(torch.float32)
     loss = summed_loss(hidden, output, torch.full_like(labels, IGNORE))
     loss.backward()

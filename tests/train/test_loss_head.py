@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tilth.train import loss as module
+from tilth.model import pieces
 from tilth.train.loss import IGNORE, summed_loss
 
 
@@ -15,7 +15,7 @@ from tilth.train.loss import IGNORE, summed_loss
 def test_bias_and_soft_cap_equal_the_written_formula(
     softcap: float | None, biased: bool, piece: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "PIECE", piece)
+    monkeypatch.setattr(pieces, "PIECE", piece)
     generator = torch.Generator().manual_seed(1)
 
     def leaf(*shape: int) -> torch.Tensor:

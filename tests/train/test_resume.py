@@ -5,6 +5,9 @@ tell.
 from __future__ import annotations
 
 import dataclasses
+import os
+import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +16,9 @@ import torch
 
 from tests.train.helpers import equal, make_trainer, train_config, validation_of, weights
 from tilth.checkpoint.store import Checkpoint
-from tilth.core.errors import CheckpointError, DivergedError
+from tilth.core.errors import CheckpointError, DivergedError, Stopped
 from tilth.core.rundir import EvaluationRecord, Event, StepRecord
+from tilth.model.wrapped import AnyModel
 from tilth.train.stopping import Progress
 from tilth.train.trainer import Trainer
 
@@ -96,7 +100,10 @@ def eventful(folder: Path, optimizer: str) -> Trainer:
     }
     trainer = make_trainer(folder, train_config(**options), precision="fp16")
     accuracy = {2: 2, 4: 3, 6: 2, 8: 1}
-    trainer.parts.evaluate = lambda model: {**validation_of(model), "accuracy": accuracy.get(trainer.progress.step, 2)}
+    trainer.parts.evaluate = lambda model, _: {
+        **validation_of(model),
+        "accuracy": accuracy.get(trainer.progress.step, 2),
+    }
     trainer.parts.evaluate_every = 2
     trainer.parts.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**18, growth_interval=3)
     return trainer
@@ -115,6 +122,43 @@ PIECES = [
     *(f"optimizer.{slot}" for slot in ("exp_avg", "exp_avg_sq", "step", "momentum_buffer")),
     *(f"progress.{field.name}" for field in dataclasses.fields(Progress) if field.name not in NOT_DECIDING),
 ]
+
+
+def broken_off(trainer: Trainer, at: int) -> Trainer:
+    """A trainer to whose process SIGTERM comes within the evaluation of a step."""
+    whole = trainer.parts.evaluate
+    assert whole is not None
+
+    def evaluate(model: AnyModel, between: Callable[[], None]) -> dict[str, float]:
+        if trainer.progress.step == at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        between()
+        return whole(model, between)
+
+    trainer.parts.evaluate = evaluate
+    return trainer
+
+
+@pytest.mark.parametrize("step", [8, 14])
+def test_a_signal_within_an_evaluation_is_answered_at_once_and_changes_nothing(tmp_path: Path, step: int) -> None:
+    whole = eventful(tmp_path / "whole", "adamw")
+    whole.run()
+    first = broken_off(eventful(tmp_path / "cut", "adamw"), step)
+    with pytest.raises(Stopped, match=f"SIGTERM at step {step}: everything is saved .the evaluation of this step"):
+        first.run()
+    for twice in (True, False):  # a signal may come within it again
+        again = eventful(tmp_path / "cut", "adamw")
+        latest, _ = again.parts.store.latest()
+        assert latest is not None and latest.step == step
+        again.restore(latest)
+        assert again.unevaluated and again.progress.last_validation != whole.progress.last_validation
+        if twice:
+            with pytest.raises(Stopped):
+                broken_off(again, step).run()
+    again.run()
+    assert equal(weights(again), weights(whole)) and not again.unevaluated
+    ends = [outcome(trainer) for trainer in (again, whole)]
+    assert ends[0] == ends[1]
 
 
 @pytest.mark.parametrize("piece", [*PIECES, "nothing"])

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from tilth.data.batch import IGNORE, Batch
 from tilth.distributed.runtime import Runtime
@@ -209,6 +210,28 @@ def test_clipping_bounds_the_whole_norm_and_reports_it_unclipped() -> None:
     result = update(net, optimizer, OFF, accumulate(net, ragged_batch(), 8, CPU, "fp32", OFF, seed=1, step=0), 0.01)
     moved = torch.stack([(p.detach() - b).norm() for p, b in zip(net.parameters(), before, strict=True)]).norm()
     assert result.grad_norm > 0.1 and float(moved) == pytest.approx(0.01, rel=1e-3)
+
+
+@pytest.mark.parametrize("share", [0.5, 1 - 1e-7, 1.0, 1 + 1e-7, 1 + 1e-5, 2.0, None])
+def test_gradients_within_the_limit_are_left_alone_and_others_clipped_as_torch_does(share: float | None) -> None:
+    """A limit of so many times the norm: where torch's factor is 1 the gradients are not even written."""
+
+    net, kept = model(torch.float32), list[tuple[torch.Tensor, int]]()
+    loss = accumulate(net, ragged_batch(), 8, CPU, "fp32", OFF, seed=1, step=0)
+    grads = [p.grad.clone() for p in net.parameters() if p.grad is not None]
+    versions = [p.grad._version for p in net.parameters() if p.grad is not None]
+    clip = None if share is None else share * float(nn.utils.get_total_norm(grads))
+    for p, grad in zip((copies := [nn.Parameter(torch.zeros_like(g)) for g in grads]), grads, strict=True):
+        p.grad = grad.clone()
+    norm = nn.utils.clip_grad_norm_(copies, float("inf") if clip is None else clip)
+    optimizer = torch.optim.SGD(net.parameters(), lr=1.0)
+    optimizer.register_step_pre_hook(
+        lambda *_: kept.extend((p.grad.clone(), p.grad._version) for p in net.parameters() if p.grad is not None)
+    )
+    assert update(net, optimizer, OFF, loss, clip).grad_norm == float(norm)
+    assert all(torch.equal(mine, p.grad) for (mine, _), p in zip(kept, copies, strict=True) if p.grad is not None)
+    written = [now > before for (_, now), before in zip(kept, versions, strict=True)]
+    assert not any(written) if share is None or share > 1.1 else all(written) or share > 1
 
 
 def test_no_update_on_a_loss_that_is_no_number() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,11 @@ import pytest
 import torch
 
 from tests.train.helpers import make_trainer, train_config
-from tilth.core.errors import Aborted, DivergedError, Stopped
-from tilth.core.rundir import CheckpointRecord, Event, Message
+from tilth.core.errors import Aborted, CheckpointError, DivergedError, Stopped
+from tilth.core.rundir import CheckpointRecord, EvaluationRecord, Event, Message, StepRecord
+from tilth.jobs.start import start_alike
 from tilth.model.wrapped import AnyModel
+from tilth.train import trainer as module
 from tilth.train.trainer import Trainer
 
 
@@ -98,3 +102,66 @@ def test_a_sample_that_fails_is_told_and_costs_no_checkpoint(tmp_path: Path) -> 
         Message(step, "warning", f"no samples could be written: ValueError: Transformer writes nothing at {step}")
         for step in (1, 2)
     ]
+
+
+def test_the_times_of_steps_leave_out_what_has_a_time_of_its_own_and_nothing_else(tmp_path: Path) -> None:
+    """Records, what shows them and what processes tell each other belong to steps; evaluations, samples and checkpoints
+    do not.
+    """
+    events: list[Event] = []
+
+    def emit(event: Event) -> None:
+        events.append(event)
+        time.sleep(0.05 if isinstance(event, StepRecord) else 0)
+
+    def evaluate(model: AnyModel, between: Callable[[], None]) -> dict[str, float]:
+        time.sleep(0.1)
+        return {"loss": float(model.output_weight.detach().abs().mean())}
+
+    def sample(model: AnyModel, step: int) -> list[Event]:
+        time.sleep(0.1)
+        return []
+
+    trainer = make_trainer(tmp_path, train_config(steps=8))
+    trainer.parts.emit, trainer.parts.evaluate, trainer.parts.sample = emit, evaluate, sample
+    trainer.parts.sample_every = 3
+    trainer.parts.before_save = lambda: time.sleep(0.1)
+    started = time.perf_counter()
+    trainer.run()
+    whole = time.perf_counter() - started
+    seconds = [event.seconds for event in events if isinstance(event, StepRecord)]
+    evaluated = sum(event.seconds for event in events if isinstance(event, EvaluationRecord))
+    saved = sum(event.seconds for event in events if isinstance(event, CheckpointRecord))
+    assert min(seconds[1:]) >= 0.05, "what the record before took"
+    assert whole - 0.3 - evaluated - saved - 0.2 < sum(seconds) <= whole - 0.3 - evaluated - saved
+    assert evaluated >= 0.2 and saved >= 0.8
+
+
+@pytest.mark.parametrize("far", [2e-7, 0.5, float("nan")])
+def test_processes_that_are_far_apart_end_the_run_before_it_is_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, far: float
+) -> None:
+    events = list[Event]()
+    trainer, taken = make_trainer(tmp_path, train_config(steps=3), events), list[list[str]]()
+    monkeypatch.setattr(module, "differing", lambda runtime, tensors: [*tensors][1:3])
+    monkeypatch.setattr(module, "take_from_main", lambda runtime, tensors: taken.append([*tensors]) or far)
+    if far < 0.01:
+        trainer.run()
+        said = [event.text for event in events if isinstance(event, Message)]
+        assert len(said) == 1 and "round otherwise, by 2e-07" in said[0] and len(taken) == 3 and len(taken[0]) == 2
+        return
+    with pytest.raises(DivergedError, match="step 1: the processes of this run no longer hold the same numbers"):
+        trainer.run()
+    assert trainer.parts.store.latest() == (None, [])
+
+
+def test_other_weights_of_one_checkpoint_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = make_trainer(tmp_path, train_config(steps=1))
+    trainer.run()
+    parts, names = trainer.parts, [name for name, _ in trainer.parts.model.named_parameters()]
+    monkeypatch.setattr("tilth.jobs.start.differing", lambda runtime, tensors: names[:1])
+    (said,) = start_alike(parts.runtime, parts.model, None)
+    assert f"{names[0]} for one" in said and "all begin with those of process 0" in said
+    with pytest.raises(CheckpointError, match=f"read other weights from .*step-00000001: {names[0]}") as caught:
+        start_alike(parts.runtime, parts.model, parts.store.at(1))
+    assert "the same run folder" in caught.value.remedy

@@ -1,7 +1,8 @@
 """Weights of a Hugging Face checkpoint into the model, and the model's as such: tensor by tensor, no second copy.
 
     load_checkpoint(folder, device) -> Loaded           a native family's folder as a `Transformer`
-    check_folder(folder)                                whether that could be done, by headers alone
+    load_later(folder, config, device)                  the same, or tilth's own; matrices stay in their files at first
+    check_folder(folder) -> [Stored]                    whether that could be done, by headers alone
     check_weights(hf, stored)                           before anything is allocated
     entries(config, tensors, dtype) -> [Entry]          what a checkpoint of its family holds, to be written
 
@@ -11,7 +12,7 @@ views: nothing is computed, so what came in goes out with the same bits.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,13 +20,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tilth.checkpoint.safetensors_files import FLOATS, Stored, open_folder
+from tilth.checkpoint.safetensors_files import FLOATS, SINGLE, Stored, open_folder, read_header
 from tilth.checkpoint.tensors import Entry
 from tilth.core.errors import CheckpointError
+from tilth.model.adapters import matrices
 from tilth.model.config import ModelConfig, parameter_count
 from tilth.model.families import Family, HfModel, Place, family_of, read_hf_config
 from tilth.model.finite import is_finite, no_number
 from tilth.model.transformer import Transformer, build
+from tilth.model.unread import build_unread, is_unread
 
 Shape = tuple[int, ...]
 
@@ -41,10 +44,12 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A tensor that a checkpoint of a family holds, and which of our parameters lie in it, in order."""
+    """A tensor that a checkpoint holds, and which of our parameters lie in it, in order."""
 
     shape: Shape
     parts: tuple[tuple[str, Place], ...]
+    outputs: tuple[int, ...]
+    """Of each part."""
 
 
 def load_checkpoint(
@@ -65,10 +70,47 @@ def load_checkpoint(
     return Loaded(model, hf, ignored)
 
 
-def check_folder(folder: Path) -> None:
-    """CheckpointError when a folder's files contradict its config.json; headers tell, no weights are loaded."""
+def load_later(folder: Path, config: ModelConfig, device: torch.device | str, *, foreign: bool) -> Transformer:
+    """A model whose layers an adapter will be beside: what these hold is checked, and stays in its files until the
+    adapter is there (`model/unread.py`).
+
+    Args:
+        foreign: whether the folder is Hugging Face's, of a native family, and not tilth's own.
+    """
+    if foreign:
+        hf, stored = _opened(folder)
+        plan, _ = check_weights(hf, stored, folder)
+    else:
+        stored = read_header(folder / SINGLE)
+        plan = _own_slots(config)
+        _refuse(_faults(plan, stored, set()), folder)
+    places = {name: (key, index) for key, slot in plan.items() for index, (name, _) in enumerate(slot.parts)}
+
+    def fill(name: str, target: Tensor) -> None:
+        key, index = places[name]
+        targets = [target if at == index else None for at in range(len(plan[key].parts))]
+        for first, rows in stored[key].pieces():
+            _spread(plan[key], targets, first, rows)
+
+    model = build_unread(config, device, matrices, fill)
+    load_into(model, plan, stored)
+    return model
+
+
+def _own_slots(config: ModelConfig) -> dict[str, Slot]:
+    """What a file of tilth's own holds: each of our tensors by itself."""
+    with torch.device("meta"):
+        own = Transformer(config).state_dict()
+    return {name: Slot(tuple(tensor.shape), ((name, Place(name)),), (len(tensor),)) for name, tensor in own.items()}
+
+
+def check_folder(folder: Path) -> list[Stored]:
+    """The tensors that would be loaded; CheckpointError when a folder's files contradict its config.json. Headers tell,
+    no weights are read.
+    """
     hf, stored = _opened(folder)
-    check_weights(hf, stored, folder)
+    plan, _ = check_weights(hf, stored, folder)
+    return [stored[name] for name in plan]
 
 
 def _opened(folder: Path) -> tuple[HfModel, dict[str, Stored]]:
@@ -88,9 +130,9 @@ def slots(config: ModelConfig, family: Family) -> dict[str, Slot]:
 
 
 def _slot(parts: list[tuple[str, Place]], shapes: Mapping[str, Shape]) -> Slot:
-    outputs = sum(shapes[name][0] for name, _ in parts)
-    shape = (outputs, *shapes[parts[0][0]][1:])
-    return Slot(shape[::-1] if parts[0][1].transposed else shape, tuple(parts))
+    outputs = tuple(shapes[name][0] for name, _ in parts)
+    shape = (sum(outputs), *shapes[parts[0][0]][1:])
+    return Slot(shape[::-1] if parts[0][1].transposed else shape, tuple(parts), outputs)
 
 
 def check_weights(hf: HfModel, stored: Mapping[str, Stored], folder: Path) -> tuple[dict[str, Slot], dict[str, str]]:
@@ -147,32 +189,36 @@ def _same(one: Stored, other: Stored) -> bool:
 
 @torch.no_grad()
 def load_into(model: Transformer, plan: Mapping[str, Slot], stored: Mapping[str, Stored]) -> None:
-    """Reads every tensor of the plan into the parameters that lie in it, converted to their type and device.
+    """Reads every tensor of the plan into the parameters that lie in it, converted to their type and device; those that
+    are to stay unread are looked through.
 
     CheckpointError names the first that holds what is no finite number.
     """
-    own = model.state_dict()
+    own = model.state_dict(keep_vars=True)
     for name, slot in plan.items():
-        targets = [own[part] for part, _ in slot.parts]
+        targets = [None if is_unread(own[part]) else own[part] for part, _ in slot.parts]
         for first, rows in stored[name].pieces():
             if not is_finite(rows):
                 raise no_number(stored[name].file, stored[name].name)
-            _spread(targets, slot.parts[0][1].transposed, first, rows)
+            _spread(slot, targets, first, rows)
 
 
-def _spread(targets: list[Tensor], transposed: bool, first: int, rows: Tensor) -> None:
-    """Copies some rows of a stored tensor to where they belong; `targets` lie one after another along the outputs."""
+def _spread(slot: Slot, targets: Sequence[Tensor | None], first: int, rows: Tensor) -> None:
+    """Copies some rows of a stored tensor to where they belong; `targets` are its parts, None where not wanted."""
     last = first + len(rows)
-    if transposed:
-        for target, columns in zip(targets, torch.split(rows, [len(target) for target in targets], dim=1), strict=True):
-            target[:, first:last].copy_(columns.T)
+    if rows.dtype == torch.float64:  # to half precision as from fp32, whichever way it comes there
+        rows = rows.float()
+    if slot.parts[0][1].transposed:
+        for target, columns in zip(targets, torch.split(rows, list(slot.outputs), dim=1), strict=True):
+            if target is not None:
+                target[:, first:last].copy_(columns.T)
         return
     begin = 0
-    for target in targets:
-        low, high = max(first, begin), min(last, begin + len(target))
-        if low < high:
+    for target, outputs in zip(targets, slot.outputs, strict=True):
+        low, high = max(first, begin), min(last, begin + outputs)
+        if target is not None and low < high:
             target[low - begin : high - begin].copy_(rows[low - first : high - first])
-        begin += len(target)
+        begin += outputs
 
 
 def entries(config: ModelConfig, tensors: Mapping[str, Tensor], dtype: torch.dtype | None = None) -> list[Entry]:

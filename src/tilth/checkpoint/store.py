@@ -1,6 +1,7 @@
 """Checkpoints that survive being killed: saved whole or not at all, and trusted only after every hash was compared.
 
     store.save(step, tensors, state)   RUN/checkpoints/step-00000500/
+    store.same(step, manifest)         the one that another process has verified
     store.latest()                     the newest that verifies; bad ones are set aside by name, never deleted
     store.prune(keep)                  removes the older ones, but for the best
 
@@ -21,10 +22,13 @@ from torch import Tensor
 from tilth.checkpoint.tensors import read_tensors, write_tensors
 from tilth.core.errors import CheckpointError, IntegrityError, StorageError
 from tilth.core.files import (
+    MANIFEST,
     disk,
     free_name,
+    hash_file,
     new_folder,
     read_json,
+    read_manifest,
     read_sealed,
     remove_leftovers,
     storage_errors,
@@ -35,6 +39,7 @@ from tilth.core.files import (
 
 _NAME = re.compile(r"step-(\d{8,})")
 BEST = "best.json"
+_ONE_FOLDER = "all processes of a run must see the same run folder: name one on a disk that they share with --run"
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,11 @@ class Checkpoint:
 
     path: Path
     step: int
+
+    @property
+    def manifest(self) -> str:
+        """The SHA-256 of its manifest, and so of all that it holds."""
+        return hash_file(self.path / MANIFEST)
 
     def tensors(self, name: str) -> dict[str, Tensor]:
         """The tensors saved under `name` (`model` or `optimizer`)."""
@@ -105,6 +115,20 @@ class CheckpointStore:
             there = ", ".join(str(s) for s, _ in sorted(self._all())) or "none"
             raise CheckpointError(f"no checkpoint of step {step} in {self.folder}", f"choose one that exists: {there}")
         return self._verified(self._path(step), step)
+
+    def same(self, step: int, manifest: str) -> Checkpoint:
+        """The checkpoint that another process has verified: by manifest and sizes, for its bytes, which may be many,
+        were hashed there. CheckpointError when there is another one here, or none.
+        """
+        found = Checkpoint(self._path(step), step)
+        try:
+            read_manifest(found.path)
+            same = found.manifest == manifest
+        except IntegrityError as error:
+            raise CheckpointError(f"{found.path} is damaged: {error.message}", _ONE_FOLDER) from error
+        if not same:
+            raise CheckpointError(f"{found.path} is not the checkpoint that process 0 of this run has", _ONE_FOLDER)
+        return found
 
     def best(self) -> Checkpoint | None:
         """The checkpoint with the best validation metric, verified; None before the first evaluation."""

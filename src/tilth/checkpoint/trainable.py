@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from tilth.checkpoint.tensors import copy_into
 from tilth.core.errors import CheckpointError
 from tilth.model.adapters import adapter_names
+from tilth.model.unread import is_unread, read
 
 _PIECE = 1 << 22  # numbers that are hashed at a time
 
@@ -39,13 +40,13 @@ def base_fingerprint(model: nn.Module) -> str:
     """SHA-256 (hex) over name, shape and values of all tensors of a model as it was loaded.
 
     To be taken before an adapter is applied. Half precision counts as the fp32 of the same value, so it does not matter
-    in which of them the same weights were loaded.
+    in which of them the same weights were loaded. Those that are still in their files are read for it, one at a time.
     """
     assert not adapter_names(model), "the fingerprint is the base's, before an adapter is beside it"
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+    for name, tensor in sorted(model.state_dict(keep_vars=True).items()):
         digest.update(f"{name}{list(tensor.shape)}".encode())
-        for piece in _pieces(tensor):
+        for piece in _pieces(read(tensor, device="cpu") if is_unread(tensor) else tensor):
             digest.update(piece)
     return digest.hexdigest()
 

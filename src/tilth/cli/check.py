@@ -22,6 +22,7 @@ from tilth.cli.show import prepare_shown, say_note
 from tilth.cli.tables import count, duration, percent, plural, printable, size
 from tilth.core.errors import CheckpointError, DataError, RecipeError
 from tilth.core.words import left_out
+from tilth.data.exam_words import passed_over
 
 if TYPE_CHECKING:
     from tilth.data.dataset import Dataset
@@ -58,7 +59,7 @@ def check_shown(
     room = None if fit is None else parse_bytes(fit)
     try:
         recipe = load_recipe(path, sets)
-        check_base(recipe)
+        check_base(recipe, say_note)
         dataset = _dataset(recipe, workspace, workers)
         with dataset.held():
             found = look(recipe, dataset, room, say_note)
@@ -181,9 +182,13 @@ def _document_lines(said: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield label, count(said[key] - below)
     for rule, number in said["unusable"].items():
         yield f"left out: {printable(rule)}", count(number)
+    for rule, number in said["lost"].items():
+        yield f"not whole: {printable(rule)}", count(number)
     for rule, one in said["passed_over"].items():
         named = f": {left_out(rule, one['first'], one['files'])}" if one["first"] else ""
         yield f"left out: {printable(rule)}", f"{count(one['files'])}{named}"
+    for told in passed_over(said["evaluation_files"]):
+        yield "left out", printable(told)
     yield "validation in training", f"{count(said['leaks'])}, {count(said['shared'])} word for word ({_looked(said)})"
 
 

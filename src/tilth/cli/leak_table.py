@@ -9,7 +9,8 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from tilth.jobs.leak_words import ALARMS, MEANING, NAMES, PLANTED
+from tilth.data.exam_words import items_replaced, passed_over, rows_left_out
+from tilth.jobs.leak_words import ALARMS, MEANING, NAMES, PLANTED, why_missed
 
 _FEW = 10  # items; what is found of fewer is no measure
 _UNMEASURED = f"(fewer than {_FEW}: how well such text is found in training text is not measured)"
@@ -36,13 +37,21 @@ def leak_table(facts: Mapping[str, Any]) -> RenderableType | None:
                 continue  # a dataset from before there was this kind
             cells = [own[group][kind] for _, own in columns]
             table.add_row(said, *(f"{found:,} of {planted:,}" for planted, found in cells))
-    table.caption = Text("\n".join([*_remarks(columns), MEANING]))
+    missed = [f"{name}: {why}" for name, own in columns if (why := why_missed(own))]
+    table.caption = Text("\n".join([*_remarks(columns), *missed, MEANING]))
     return table
 
 
 def _remarks(columns: list[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
+    from tilth.cli.tables import printable  # they show this table
+
     for name, own in columns:
         short = f"; {own['too_short']:,} too short to be looked for" if own["too_short"] else ""
         yield f"{own['items']:,} {name if own['items'] != 1 else name.removesuffix('s')} looked for{short}"
         if left_out := own.get("left_out"):
-            yield f"rows of evaluation files left out: {', '.join(f'{rule} {n:,}' for rule, n in left_out.items())}"
+            numbers = ", ".join(f"{rule} {n:,}" for rule, n in left_out.items())
+            named = rows_left_out(own.get("sources", ()))  # datasets of before name none
+            yield f"rows of evaluation files left out: {printable(named or numbers)}"
+        if replaced := items_replaced(own.get("sources", ())):
+            yield printable(replaced)
+        yield from map(printable, passed_over(own.get("sources", ())))

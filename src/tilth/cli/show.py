@@ -184,8 +184,8 @@ def _to_write(run: str) -> list[str]:
     """How the model of a run is asked for text; not at all where it fills in masked tokens."""
     if (Path(run) / "tokenizer" / "chat_template.jinja").exists():
         return [typed("chat", run)]
-    causal = read_json(Path(run) / "config.json").get("is_causal", True)
-    return [f'{typed("generate", run)} --prompt "…"'] if causal else []
+    masked = read_json(Path(run) / "recipe.json")["train"]["objective"] == "masked_lm"
+    return [] if masked else [f'{typed("generate", run)} --prompt "…"']
 
 
 def print_metrics(metrics: Mapping[str, float]) -> None:

@@ -31,13 +31,13 @@ _CELL_WIDTH = 25  # the narrowest: a label and a figure
 _JOINERS = "\u200c\u200d"  # invisible, harmless, and needed to write Persian, Hindi and many emoji
 
 METRICS: dict[str, tuple[str, str]] = {
-    "loss": ("loss", "how surprised the model is by each next token, in nats; lower is better"),
+    "loss": ("loss", "how surprised the model is by each token that it predicts, in nats; lower is better"),
     "perplexity": (
         "perplexity",
         "as if it chose each token among this many equal ones (exp of the loss); lower is better",
     ),
     "bits_per_byte": ("bits/byte", "bits to store a byte of this text; lower is better, comparable between tokenizers"),
-    "accuracy": ("accuracy", "how often the true next token was the model's first choice; higher is better"),
+    "accuracy": ("accuracy", "how often the true token was the model's first choice; higher is better"),
     "tokens": ("tokens", "how many tokens were predicted to get these figures"),
     "pseudo_perplexity": (
         "pseudo-perplexity",
@@ -118,8 +118,8 @@ def sparkline(values: Sequence[float], width: int, ascii_only: bool = False) -> 
     marks = "_.-=+*#" if ascii_only else "▁▂▃▄▅▆▇█"
     shown = values[-width:] if width > 0 else []
     low, high = min(shown, default=0.0), max(shown, default=0.0)
-    scale = (len(marks) - 1) / (high - low) if high > low else 0.0
-    return "".join(marks[round((value - low) * scale)] for value in shown)
+    span = high - low
+    return "".join(marks[round((value - low) / span * (len(marks) - 1)) if span > 0 else 0] for value in shown)
 
 
 def bar(share: float, width: int, ascii_only: bool = False) -> Text:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tilth.cli.options import AdapterOption, CheckpointOption, RunArgument, WrappedOption, which
+from tilth.cli.options import AdapterOption, CheckpointOption, RunArgument, WeightTypeOption, WrappedOption, which
 from tilth.core.errors import RecipeError
 
 Temperature = Annotated[float, typer.Option(min=0.0, help="0: always the likeliest token.")]
@@ -31,6 +31,7 @@ def generate(
     adapter: AdapterOption = None,
     checkpoint: CheckpointOption = "final",
     wrapped: WrappedOption = False,
+    dtype: WeightTypeOption = "float32",
 ) -> None:
     """Write text with a trained model."""
     from tilth.cli.output import results
@@ -40,7 +41,7 @@ def generate(
     if (chat or system is not None) and not prompt.strip():
         raise RecipeError("there is no message to answer", "give one with --prompt, or talk with `tilth chat`")
     options = _options(max_new_tokens, samples, stop, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
-    language_model = load(run, which(checkpoint), wrapped=wrapped or None, adapter=adapter)
+    language_model = load(run, which(checkpoint), wrapped=wrapped or None, adapter=adapter, dtype=dtype)
     say_not_the_end(run, which(checkpoint), language_model.path)
     asked: Any = prompt
     if chat or system is not None:
@@ -63,6 +64,7 @@ def chat(
     adapter: AdapterOption = None,
     checkpoint: CheckpointOption = "final",
     wrapped: WrappedOption = False,
+    dtype: WeightTypeOption = "float32",
 ) -> None:
     """Talk with a model, on a terminal or piped.
 
@@ -75,7 +77,7 @@ def chat(
     from tilth.jobs.talk import Talk
 
     options = _options(max_new_tokens, 1, None, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
-    language_model = load(run, which(checkpoint), wrapped=wrapped or None, adapter=adapter)
+    language_model = load(run, which(checkpoint), wrapped=wrapped or None, adapter=adapter, dtype=dtype)
     say_not_the_end(run, which(checkpoint), language_model.path)
     with results(), Talk(language_model, options, system) as talk:
         run_chat(talk)

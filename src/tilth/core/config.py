@@ -46,6 +46,10 @@ class Config(BaseModel):
     )
     peer_names: ClassVar[Mapping[str, str]] = {}
     """What other programs call keys of this class and below it, by dotted path: for who brings a name along."""
+    own_names: ClassVar[Mapping[str, str]] = {}
+    """The same of the keys of this class alone, also where the schema has that name elsewhere; `..key` is one beside
+    this section.
+    """
     peer_notes: ClassVar[Mapping[str, str]] = {}
     """What to say beside such a path, or one of these names: what its value counts, where theirs counts otherwise."""
     example: ClassVar[str] = ""

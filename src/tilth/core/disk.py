@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import itertools
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -75,12 +76,20 @@ class Disk:
             file.truncate(size)
             os.fsync(file.fileno())
 
-    def make_folder(self, path: Path) -> None:
-        """Makes a folder and its parents; it may exist."""
+    def make_folder(self, path: Path, *, sync: bool = True) -> None:
+        """Makes a folder and its parents; it may exist.
+
+        Args:
+            sync: fsync what names those that were made. Else it is left to the commit of the folder around it.
+        """
+        made = list(itertools.takewhile(lambda place: not place.is_dir(), (path, *path.parents)))
         try:
             path.mkdir(parents=True, exist_ok=True)
         except FileNotFoundError as error:  # though its parent is there: a file system that takes none, such as /proc
             raise OSError(errno.EPERM, "nothing can be made there", str(path)) from error
+        for place in reversed(made if sync else []):
+            with contextlib.suppress(PermissionError):  # a folder that may be written and not read
+                self.sync_folder(place.parent)
 
     def rename(self, old: Path, new: Path) -> None:
         """Renames, atomically, within one file system."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel
@@ -47,7 +47,7 @@ def fault(config_class: type[BaseModel], detail: ErrorDetails, overridden: Seque
     path, value, kind = dotted_path(config_class, detail), detail["input"], detail["type"]
     source = _source(path, overridden)
     if kind == "extra_forbidden":
-        remedy = _nearest_key(config_class, path, sorted(_known_keys(config_class, detail["loc"][:-1])))
+        remedy = _nearest_key(config_class, path, _classes_at(config_class, detail["loc"][:-1]))
         return f"{path}: unknown key (its value is {short(value)}){source}", f"{path}: {remedy}"
     if kind == "missing":
         classes, of_list = _wanted(config_class, detail["loc"])
@@ -140,7 +140,10 @@ def _nearest(value: Any, known: Sequence[str]) -> str:
 
 def short(value: Any) -> str:
     """A value as a message shows it: at most 80 characters."""
-    return cut(repr(value))
+    try:
+        return cut(repr(value))
+    except RecursionError:  # a file's JSON may be nested that deep
+        return f"{type(value).__name__}, nested too deep"
 
 
 def cut(text: str) -> str:
@@ -170,24 +173,39 @@ def _looks_like_union_tag(part: str) -> bool:
     return not re.fullmatch(r"[a-z_][a-z0-9_\-]*", part) or part in {"str", "int", "float", "bool", "constrained-str"}
 
 
-def _nearest_key(config_class: type[BaseModel], path: str, known: Sequence[str]) -> str:
-    """What the writer of an unknown key may have meant: a key beside it, else one anywhere in the schema."""
+def _nearest_key(config_class: type[BaseModel], path: str, owners: Sequence[type[BaseModel]]) -> str:
+    """What the writer of an unknown key may have meant: a key beside it, else one anywhere in the schema.
+
+    Args:
+        owners: the classes whose section it stands in.
+    """
     section, _, key = path.rpartition(".")
+    known = sorted({name for owner in owners for name in _fields(owner)})
+    if meant := next((names[_plain(key)] for owner in owners if _plain(key) in (names := _own_names(owner))), ""):
+        above = section.rpartition(".")[0]
+        return f"did you mean `{above}.{meant[2:]}`?" if meant.startswith("..") else f"did you mean `{meant}`?"
     everywhere = [place for place in _all_paths(config_class) if place not in {f"{section}.{k}" for k in known}]
     everywhere.sort(key=lambda place: not place.startswith(f"{section}."))  # below this section before elsewhere
     here = {name: name for name in known}
     there = {place.rpartition(".")[2]: place for place in reversed(everywhere)}  # of equal names the first stays
-    for names in (here, there):
+    inside = {name: place for name, place in there.items() if place.startswith(f"{section}.")}
+    for names in (here, inside):
         if same := next((names[name] for name in names if _same(key, name)), ""):
             return f"did you mean `{same}`?"
+    if holding := _holding(key, known):
+        return f"did you mean {' or '.join(f'`{name}`' for name in holding)}?"
+    if same := next((there[name] for name in there if _same(key, name)), ""):
+        return f"did you mean `{same}`?"
     if theirs := getattr(config_class, "peer_names", {}).get(_plain(key)):
         above, _, name = theirs.rpartition(".")
         notes = getattr(config_class, "peer_notes", {})
         note = notes.get(_plain(key), notes.get(theirs))
         return f"did you mean `{name if above == section else theirs}`?{f' {note}' if note else ''}"
-    if holding := _of_the_same_words(key, known):
-        return f"did you mean `{holding}`?"
-    for names, cutoff in ((here, 0.65), (there, 0.75), (here, 0.5)):
+    if within := _within(key, known):
+        return f"did you mean `{within}`?"
+    above = section.rpartition(".")[0]
+    near = {name: place for name, place in there.items() if not above or place.startswith(f"{above}.")}
+    for names, cutoff in ((here, 0.65), (near, 0.75), (here, 0.5)):
         if close := difflib.get_close_matches(_plain(key), names, n=1, cutoff=cutoff):
             return f"did you mean `{names[close[0]]}`?"
     return f"known keys here: {', '.join(known)}"
@@ -205,14 +223,26 @@ def _same(key: str, name: str) -> bool:
     return plain == name or (len(initials) > 1 and initials == name)
 
 
-def _of_the_same_words(key: str, known: Sequence[str]) -> str:
-    """The known key with all words of `key` among its own (`num_heads` of `num_attention_heads`), of several the one
-    with the fewest others; else the longest of those whose words are all in `key` (`epochs` of `num_train_epochs`).
+def _holding(key: str, known: Sequence[str]) -> list[str]:
+    """The known keys with all words of `key` among their own (`num_attention_heads` for `num_heads`) and the fewest
+    others.
     """
     words = set(_plain(key).split("_"))
     holding = [name for name in known if words <= set(name.split("_"))]
-    within = [name for name in known if set(name.split("_")) < words]
-    return min(holding, key=lambda name: name.count("_"), default="") or max(within, key=len, default="")
+    fewest = min((name.count("_") for name in holding), default=0)
+    return [name for name in holding if name.count("_") == fewest]
+
+
+def _within(key: str, known: Sequence[str]) -> str:
+    """The longest known key whose words are all in `key` (`epochs` for `num_train_epochs`)."""
+    words = set(_plain(key).split("_"))
+    return max((name for name in known if set(name.split("_")) < words), key=len, default="")
+
+
+def _own_names(owner: type[BaseModel]) -> Mapping[str, str]:
+    """What other programs call the keys of a section, as its class says it; not those of the whole schema."""
+    names: Mapping[str, str] = getattr(owner, "own_names", {})
+    return names
 
 
 def _all_paths(config_class: type[BaseModel], prefix: str = "", depth: int = 6) -> Iterator[str]:
@@ -236,13 +266,13 @@ def _below(candidates: Sequence[type[BaseModel]], part: str) -> list[list[type[B
     return [[inner for annotation in annotations for inner in _config_classes(annotation)]] if annotations else []
 
 
-def _known_keys(config_class: type[BaseModel], loc: tuple[int | str, ...]) -> set[str]:
-    """The keys that may stand at `loc`, found by walking the annotations."""
+def _classes_at(config_class: type[BaseModel], loc: tuple[int | str, ...]) -> list[type[BaseModel]]:
+    """The classes that may stand at `loc`, found by walking the annotations."""
     candidates: list[type[BaseModel]] = [config_class]
     for part in loc:
         if isinstance(part, str) and (below := _below(candidates, part)):
             candidates = below[0]
-    return {name for candidate in candidates for name in _fields(candidate)}
+    return candidates
 
 
 def _fields(config_class: type[BaseModel]) -> dict[str, FieldInfo]:

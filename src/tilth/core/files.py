@@ -113,7 +113,8 @@ def new_folder(final: Path, facts: dict[str, Any] | None = None, *, replace_dama
     """
     temporary = _aside(final)
     with storage_errors(final):
-        disk.make_folder(temporary)
+        disk.make_folder(final.parent)
+        disk.make_folder(temporary, sync=False)
         try:
             yield temporary
             commit_folder(temporary, final, facts, replace_damaged=replace_damaged)

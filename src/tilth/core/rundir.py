@@ -251,6 +251,8 @@ class RunFolder:
             if (self.path / name).exists():
                 with storage_errors(self.path):
                     disk.sync_file(self.path / name)
+        with storage_errors(self.path):
+            disk.sync_folder(self.path)  # a file whose name is lost is lost
 
     def recipe(self) -> dict[str, Any]:
         """The resolved recipe of this run."""
@@ -275,19 +277,20 @@ class RunFolder:
     def _file_of(self, event: Event) -> Path:
         return self.path / ("steps.jsonl" if isinstance(event, StepRecord) else "events.jsonl")
 
-    def rewind(self, step: int) -> list[str]:
-        """Forgets what was recorded after `step`: those steps will be done again.
+    def rewind(self, step: int, *, evaluated: bool = True) -> list[str]:
+        """Forgets what was recorded after `step`: those steps will be done again; so will the evaluation of `step`, and
+        what came after it, unless it is `evaluated`.
 
         A line that cannot be read does not take others with it: it is left out, and the file as it was stays beside the
         new one. Returns a line on each file in which that happened. Only a last line without its end, which a killed
         process never finished, goes without a word.
         """
-        return [said for name in _RECORDS if (said := self._rewind(self.path / name, step))]
+        return [said for name in _RECORDS if (said := self._rewind(self.path / name, step, evaluated))]
 
-    def _rewind(self, path: Path, step: int) -> str:
+    def _rewind(self, path: Path, step: int, evaluated: bool) -> str:
         if not path.exists():
             return ""
-        size, bad = _up_to(path, step)
+        size, bad = _up_to(path, step, evaluated)
         with storage_errors(path):
             if not bad:
                 if size != path.stat().st_size:
@@ -338,9 +341,9 @@ def _may_change(change: str) -> bool:
     return key in CHANGEABLE or key.startswith(CHANGEABLE_SECTIONS)
 
 
-def _up_to(path: Path, step: int) -> tuple[int, list[int]]:
-    """Bytes of the lines up to the first that is after `step`, and the numbers of those among them that cannot be
-    read.
+def _up_to(path: Path, step: int, evaluated: bool) -> tuple[int, list[int]]:
+    """Bytes of the lines up to the first that is after `step`, or after its training unless it is `evaluated`, and the
+    numbers of those among them that cannot be read.
     """
     size, bad = 0, []
     with path.open("rb") as file:
@@ -348,6 +351,8 @@ def _up_to(path: Path, step: int) -> tuple[int, list[int]]:
             found = _step_of(line)
             # Without its end the process was killed while it wrote: that record was never whole.
             if not line.endswith(b"\n") or (found is not None and found > step):
+                break
+            if not evaluated and found == step and json.loads(line).get("kind") == "evaluation":
                 break
             if found is None:
                 bad.append(number)

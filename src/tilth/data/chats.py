@@ -16,6 +16,7 @@ from typing import Any, final
 
 import numpy as np
 
+from tilth.core.words import plural
 from tilth.data.conversations import Encoded, Refusal
 from tilth.data.document import Document
 from tilth.data.spoken import WITHDRAWN, says_its_messages
@@ -25,7 +26,7 @@ from tilth.tokenizer.chat_config import ChatConfig
 from tilth.tokenizer.conversation import checked
 from tilth.tokenizer.templates import ChatTemplate
 
-VERSION = 6
+VERSION = 7
 
 
 @final
@@ -93,7 +94,10 @@ def _taken(one: EncodedChat | Dropped, document: Document) -> Encoded | Refusal:
         return Refusal(one.rule, "", f"{document.locator}: {one.detail}")
     if not one.trained.any():
         return Refusal("nothing_trained", str(len(one.ids)), f"{document.locator}: none of its tokens is trained")
-    return Encoded(one.ids, one.trained)
+    if one.lost is None:
+        return Encoded(one.ids, one.trained)
+    said = f"the template writes nothing of the thoughts of {plural(one.lost.answers, 'answer')}"
+    return Encoded(one.ids, one.trained, Refusal(one.lost.rule, str(one.lost.answers), f"{document.locator}: {said}"))
 
 
 def _plain(tokenizer: Tokenizer, document: Document) -> Encoded:

@@ -23,19 +23,24 @@ from tilth.data.document import Document, read_tables, table_documents
 from tilth.tokenizer import Tokenizer
 
 
-class Encoded(NamedTuple):
-    """Token ids of a document [n], at least one, and for each whether training predicts it [n]."""
-
-    ids: npt.NDArray[np.uint32]
-    trained: npt.NDArray[np.bool_]
-
-
 class Refusal(NamedTuple):
     """Why a document is dropped: a rule, its value, and where and what in words."""
 
     rule: str
     value: str
     detail: str
+
+
+class Encoded(NamedTuple):
+    """Token ids of a document [n], at least one, and for each whether training predicts it [n].
+
+    Attributes:
+        lost: what of the document is not among them, as a rule says it that drops nothing.
+    """
+
+    ids: npt.NDArray[np.uint32]
+    trained: npt.NDArray[np.bool_]
+    lost: Refusal | None = None
 
 
 class Encoder(Protocol):

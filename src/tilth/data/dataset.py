@@ -177,7 +177,7 @@ def assemble(
                 _link_documents(encoded, split, folder / "documents" / split)
         _write_origins(folder, origins)
         for kind in ("ledger", "examples", "clusters"):
-            disk.make_folder(folder / kind)
+            disk.make_folder(folder / kind, sync=False)
             for stage, results in stages.items():
                 for number, done in enumerate(results):
                     if f"{kind}.parquet" in done.facts["files"]:
@@ -212,7 +212,7 @@ class Origin:
 
 def _write_origins(folder: Path, origins: Sequence[Origin]) -> None:
     """Names of tasks, which are the same in any workspace, and a table of all documents."""
-    disk.make_folder(folder / "index")
+    disk.make_folder(folder / "index", sync=False)
     for number, origin in enumerate(origins):
         disk.link(origin.digests / "digests.parquet", folder / "index" / f"part-{number:05d}.parquet")
     named = [
@@ -332,14 +332,14 @@ _SUMMED = ("documents", "tokens", "text_bytes", "unknown_characters")
 
 def _link(done: Done, start: str, target: Path) -> None:
     """Files of a task whose names begin with `start`."""
-    disk.make_folder(target)
+    disk.make_folder(target, sync=False)
     for name in sorted(done.facts["files"]):
         if name.startswith(start):
             _link_file(done, name, target / name.removeprefix(start))
 
 
 def _link_documents(encoded: Sequence[Done], split: str, target: Path) -> None:
-    disk.make_folder(target)
+    disk.make_folder(target, sync=False)
     for number, done in enumerate(encoded):
         _link_file(done, f"documents/{split}.parquet", target / f"part-{number:05d}.parquet")
 

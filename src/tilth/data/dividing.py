@@ -10,7 +10,6 @@ The plan of tasks, as in pipeline.py, which calls these; the forecast calls them
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -85,7 +84,8 @@ def assign_splits(config: SplitConfig, cleaned: Sequence[Cleaned], compared: Com
 def _assigned(config: SplitConfig, cleaned: Sequence[Cleaned], compared: Compared, shop: Workshop) -> Done:
     documents = sum(part.digests.facts["documents"] for part in cleaned) - compared.total("documents")
     shares = tuple(share for _, share in config.held_out)
-    plan = SplitPlan(config.names, shares, _by_document(config, documents), config.seed)
+    # Under `auto` the tail comes first: a book in pieces, drawn as one, may be half of the text.
+    plan = SplitPlan(config.names, shares, _by_document(config, documents), config.seed, config.by == "document")
     return shop.run_one(compare_plan.assign_task(cleaned, compared, plan))
 
 
@@ -132,11 +132,11 @@ def empty_split(config: SplitConfig, assigned: Done) -> bool:
     return any(share and not documents[name] for name, share in shares.items())
 
 
-def every_split(config: SplitConfig, assigned: Done, *, cuts: bool = True) -> None:
+def every_split(config: SplitConfig, assigned: Done, *, whole: bool = False) -> None:
     """DataError where a split that is to hold something holds nothing.
 
     Args:
-        cuts: whether documents may be cut in two: half a conversation is none.
+        whole: documents are conversations, of which a part is none.
     """
     if empty_split(config, assigned):
         documents = assigned.facts["split_documents"]
@@ -148,10 +148,12 @@ def every_split(config: SplitConfig, assigned: Done, *, cuts: bool = True) -> No
                 "set data.deduplicate: near, so that one of each stays (and most_of_a_source: 1 where most of a source "
                 "goes), or give more text",
             )
-        larger = min(0.5, math.ceil(60 / max(1, sum(documents.values()))) / 20)  # three of them, in steps of 0.05
+        if whole and assigned.facts["by"] == "document":
+            raise DataError(
+                f"{said}: they are one group, or fewer groups than splits (near-duplicates are never parted)",
+                "give more conversations that differ, or data.split.validation: 0 to hold nothing out",
+            )
         raise DataError(
             said,
-            "change data.split.validation, or set data.split.by: tail to cut the text instead of drawing documents"
-            if cuts
-            else f"give more rows, or hold out a larger share, such as data.split.validation: {larger:g}; or none: 0",
+            "change data.split.validation, or set data.split.by: tail to cut the text instead of drawing documents",
         )

@@ -241,16 +241,16 @@ def _fitted(
     free = run * (1 - sum(weights.values()))
     asked = sum(budgets.values(), Fraction(0))
     sums = " + ".join(f"{_tokens(budget)} ({name})" for name, budget in budgets.items())
-    of_run = f"a run of {_tokens(run)} tokens" + (f", of which weights take {_tokens(run - free)}" if weights else "")
+    of_run = f"a run of {_tokens(run)} tokens" + (f", of which weights take {_tokens(run - free)}," if weights else "")
     if asked > free + slack or (rest and asked >= free):
         raise DataError(
-            f"data.mixture: its budgets ask for {sums} = {_tokens(asked)} tokens; {of_run}, has {_tokens(free)} for "
+            f"data.mixture: its budgets ask for {sums} = {_tokens(asked)} tokens; {of_run} has {_tokens(free)} for "
             + (f"them, and {REST} must have some too" if rest and asked <= free else "them"),
             "make the budgets smaller or the run longer (train.tokens, train.steps)",
         )
     if not rest and free > asked + slack:
         raise DataError(
-            f"data.mixture: its budgets ask for {sums} = {_tokens(asked)} tokens; {of_run}, has {_tokens(free)} for "
+            f"data.mixture: its budgets ask for {sums} = {_tokens(asked)} tokens; {of_run} has {_tokens(free)} for "
             "them, and no other source takes what is left",
             f"give train.epochs: 1 instead of steps or tokens, or train.tokens: {math.ceil(length)}, or leave one "
             "source without an entry",

@@ -1,7 +1,7 @@
 """What documents are called, for messages: the locators (file and row) behind the ids of a dataset.
 
 locators(files, doc_ids)             of documents of a split, in its Parquet files
-first_dropped(files, rules, …)       the first documents that the rules of a ledger dropped
+first_dropped(files, rules, …)       the first documents that the rules of a ledger dropped, or changed
 passed_over(verdicts, source)        the first files that each rule of a listing left out
 with_numbers(named, dropped)         these, beside how many there are
 told_by(detail, doc_id, sources)     the locator that the detail of a verdict begins with
@@ -39,22 +39,23 @@ def locators(files: Iterable[Path], doc_ids: Collection[str]) -> dict[str, str]:
 
 
 def first_dropped(
-    files: Iterable[Path], rules: Collection[str], sources: Collection[str], most: int
+    files: Iterable[Path], rules: Collection[str], sources: Collection[str], most: int, verdict: str = "dropped"
 ) -> dict[str, list[str]]:
     """The locators of the first documents that each rule dropped, `most` at the most; an id where none is told.
 
     Args:
         files: of the ledger.
         rules: as `read/no_field`.
+        verdict: another one, of which the same is asked.
     """
     found: dict[str, list[str]] = {rule: [] for rule in rules}
     for phase, path in _in_order(files, {rule.partition("/")[0] for rule in rules}):
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(columns=["doc_id", "rule", "verdict", "detail"]):
-                dropped = batch.filter(pc.equal(batch["verdict"], "dropped"))
-                for rule in pc.unique(dropped["rule"]).to_pylist():
+                told = batch.filter(pc.equal(batch["verdict"], verdict))
+                for rule in pc.unique(told["rule"]).to_pylist():
                     names = found.get(f"{phase}/{rule}", [])
-                    own = dropped.filter(pc.equal(dropped["rule"], rule)).slice(0, most - len(names))
+                    own = told.filter(pc.equal(told["rule"], rule)).slice(0, most - len(names))
                     names += [
                         told_by(row["detail"], row["doc_id"], sources) or row["doc_id"] for row in own.to_pylist()
                     ]

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from tilth.core.config import fingerprint
 from tilth.core.errors import DataError
 from tilth.core.tasks import Done, Task
-from tilth.data import clean_plan, collect_plan, compare_plan, leak_plan, token_plan
+from tilth.data import clean_plan, collect_plan, compare_plan, exam_files, exam_words, leak_plan, token_plan
 from tilth.data.clean_plan import clean_parts
 from tilth.data.config import DataConfig
 from tilth.data.conversations import Encoder, check_encoded, check_refused
@@ -153,7 +153,7 @@ def _divide(
     config: DataConfig, found: Sequence[Listing], against: Sequence[Listing], shop: Workshop, encoder: Encoder | None
 ) -> _Divided:
     """From files to documents that have their split."""
-    for said in (note for listing in found for note in listing.notes):
+    for said in (note for listing in (*found, *against) for note in listing.notes):
         shop.say(said)
     collected = shop.run(collect_plan.collect_tasks(config, found))
     for said in (*collect_plan.losses(config, found, collected), *collect_plan.faults(config, collected)):
@@ -169,12 +169,18 @@ def _divide(
         check_refused([done.folder / name for done, name in parts], encoder)
     evaluation = leak_plan.items_task(config.decontaminate, against) if config.decontaminate.against else None
     items = shop.run_one(evaluation) if evaluation else None
+    exams = exam_files.sources_of(config.decontaminate.against, against, items.facts["sources"]) if items else []
+    for said in (*exam_files.faults(exams), *exam_words.passed_over(exams)):
+        shop.say(said)
     cleaned = clean_parts(config, parts, shop, items)
     _something_left(config, collected, cleaned)
     compared = compare_parts(config, cleaned, shop)
     assigned = assign_splits(config.split, cleaned, compared, shop)
-    every_split(config.split, assigned, cuts=encoder is None)
-    return _Divided(collected, cleaned, compared, assigned, keep_apart(config, cleaned, assigned, items, shop))
+    every_split(config.split, assigned, whole=encoder is not None)
+    apart = keep_apart(config, cleaned, assigned, items, shop)
+    if items:
+        apart.facts["evaluation"]["sources"] = exams
+    return _Divided(collected, cleaned, compared, assigned, apart)
 
 
 def _encodings(

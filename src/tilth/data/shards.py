@@ -109,7 +109,7 @@ def write_shard(
             mask.add(piece)
             yield np.ascontiguousarray(piece.tokens, dtype=dtype).data.cast("B")
 
-    disk.make_folder(folder)
+    disk.make_folder(folder, sync=False)
     disk.write(folder / "tokens.bin", chunks(), sync=False)
     disk.write(folder / "offsets.bin", [np.concatenate(offsets).astype("<i8").tobytes()], sync=False)
     disk.write(folder / "doc_ids.bin", [b"".join(doc_ids)], sync=False)

@@ -121,6 +121,15 @@ class Runtime:
             return work()
         return _told(self.is_main, work, self._tell, self._heard)
 
+    def copy_of_main(self, tensor: Tensor) -> Tensor:
+        """What process 0 holds where this one holds `tensor`, of the same shape and type."""
+        if self.world_size == 1 or not tensor.numel():
+            return tensor.clone()
+        message = tensor.to(self._mailbox, copy=True, memory_format=torch.contiguous_format)
+        with _with_the_others():
+            dist.broadcast(message.view(-1).view(torch.uint8), 0)  # as bytes: no backend knows all types
+        return message.to(tensor.device)
+
     def _tell(self, letter: dict[str, Any]) -> None:
         content = json.dumps(letter).encode()
         whole = len(content).to_bytes(8, "little") + content

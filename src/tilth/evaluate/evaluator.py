@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
@@ -13,31 +13,37 @@ from tilth.data.batch import IGNORE, Batch
 from tilth.data.feed import Feed
 from tilth.distributed.runtime import Runtime
 from tilth.evaluate.metrics import Metrics
+from tilth.model import pieces
 from tilth.model.precision import autocast
 from tilth.model.wrapped import AnyModel
-
-PIECE, LARGE_PIECE, ROWS = 1 << 21, 1 << 27, 256
-"""Logits that are gone over at a time, on a CPU and on an accelerator, and rows of a product at least; see
-train/loss.py for why.
-"""
 
 
 @torch.no_grad()
 def evaluate(
-    model: AnyModel, batches: Iterable[Batch], text_bytes: int, runtime: Runtime, precision: Precision = "fp32"
+    model: AnyModel,
+    batches: Iterable[Batch],
+    text_bytes: int,
+    runtime: Runtime,
+    precision: Precision = "fp32",
+    between: Callable[[], None] = lambda: None,
 ) -> Metrics:
     """Metrics over all batches. In a group, process r takes every world_size-th batch and the sums are added up.
 
     Args:
         text_bytes: UTF-8 bytes of the text that the batches hold.
+        between: called before each process takes its next batch, as often in all of them; what it raises ends the pass.
     """
     was_training = model.training
     model.eval()
     sums = torch.zeros(3, dtype=torch.float64)
-    for number, batch in enumerate(batches):
-        if number % runtime.world_size == runtime.rank:
-            sums += _batch_sums(model, batch, runtime.device, precision)
-    model.train(was_training)
+    try:
+        for number, batch in enumerate(batches):
+            if number % runtime.world_size == 0:
+                between()
+            if number % runtime.world_size == runtime.rank:
+                sums += _batch_sums(model, batch, runtime.device, precision)
+    finally:
+        model.train(was_training)
     loss_sum, correct, tokens = runtime.sum_floats(sums.tolist())
     if not tokens:
         raise DataError(
@@ -53,22 +59,22 @@ def _batch_sums(model: AnyModel, batch: Batch, device: torch.device, precision: 
     if device.type == "cpu" and len(places := (labels_R != IGNORE).nonzero()[:, 0]) < len(labels_R):
         hidden_RD, labels_R = hidden_RD[places], labels_R[places]  # no scores are made of questions; see train/loss.py
     rows = piece_rows(model)
-    pieces = (slice(start, start + rows) for start in range(0, len(labels_R), rows))
-    sums = [piece_sums(model, hidden_RD[piece], labels_R[piece], precision) for piece in pieces]
+    cuts = (slice(start, start + rows) for start in range(0, len(labels_R), rows))
+    sums = [piece_sums(model, hidden_RD[cut], labels_R[cut], precision) for cut in cuts]
     return torch.stack(sums).cpu().double().sum(0) if sums else torch.zeros(3, dtype=torch.float64)
 
 
 def piece_rows(model: AnyModel) -> int:
     """Positions whose logits are held at a time."""
     weight = model.output_weight
-    return max(ROWS, (PIECE if weight.device.type == "cpu" else LARGE_PIECE) // len(weight))
+    return pieces.product_rows(pieces.held_logits(weight.device), len(weight))
 
 
 def piece_sums(model: AnyModel, hidden_RD: Tensor, labels_R: Tensor, precision: Precision) -> Tensor:
     """The three sums of some positions [3], in double precision where the device has it."""
     with autocast(precision, hidden_RD.device):
         logits = model.logits(hidden_RD)
-    some = max(1, PIECE // logits.shape[-1]) if logits.device.type == "cpu" else len(logits)
+    some = pieces.passed_rows(len(logits), logits.shape[-1], logits.device)
     parts = zip(torch.split(logits, some), torch.split(labels_R, some), strict=True)
     return torch.stack([_sums(*part) for part in parts]).sum(0)
 

@@ -12,16 +12,17 @@ Shapes in names: B batch, D hidden_size, H attention heads, K key/value heads, N
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tilth.generate.native import ROWS, kernels
+from tilth.generate.native import ROWS, kernels, why_not
 from tilth.generate.products import Change, into, product, together, with_weight
 from tilth.model.attention import Attention
 from tilth.model.config import LayerType, ModelConfig
@@ -30,8 +31,9 @@ from tilth.model.layers import MLP, LayerNorm, RMSNorm, activate, is_linear, rot
 from tilth.model.transformer import Block, Transformer
 from tilth.model.wrapped import AnyModel, WrappedCache
 
-Tables = tuple[Tensor, Tensor]
+_log = logging.getLogger(__name__)
 
+Tables = tuple[Tensor, Tensor]
 
 AnyCache = KVCache | WrappedCache
 Reader = Callable[[Tensor, AnyCache], Tensor]
@@ -54,7 +56,14 @@ def reader_of(model: AnyModel, samples: int) -> Reader:
 def _has_kernels(model: Transformer, samples: int) -> bool:
     """Whether there are kernels for so many sequences, and nothing but plain layers (adapters take bfloat16)."""
     plain = all(is_linear(module) for block in model.layers for module in _products(block))
+    if plain and kernels() is None:
+        _say_slower(why_not())
     return samples <= ROWS and plain and kernels() is not None
+
+
+@cache
+def _say_slower(why: str) -> None:
+    _log.warning("weights in bfloat16 are read through torch on this CPU, which is slower than float32: %s", why)
 
 
 def _products(block: nn.Module) -> list[nn.Module]:

@@ -9,10 +9,13 @@ import torch
 from torch import Tensor
 
 from tilth.generate.config import SamplingConfig
-from tilth.generate.decode import reader_of
+from tilth.generate.decode import Reader, reader_of
 from tilth.generate.memory import Memory
 from tilth.generate.sampling import Sampler
 from tilth.model.wrapped import AnyModel
+
+_MOST_GOING = 0.75
+"""Of so many rows at most that go on the others are left out: what is left has to be moved together for it."""
 
 
 @torch.no_grad()
@@ -28,8 +31,10 @@ def generate_ids(
     first_ids: Tensor | None = None,
     memory: Memory | None = None,
     stopped: Callable[[], bool] | None = None,
+    over: Callable[[int], bool] | None = None,
 ) -> Iterator[list[int | None]]:
     """The next id of every sample, one list per position; None where a sample has ended (after one of `stop_ids`).
+    What others write does not change when one ends, but by rounding.
 
     A prompt longer than the context keeps its end. When the context is full, the last half of it is read again from
     position 0 and generation goes on from there.
@@ -39,9 +44,11 @@ def generate_ids(
         first_ids: the ids among which the first one is chosen; left out: all.
         memory: of an earlier call with the same model; what the prompt has in common with it is not read again.
         stopped: asked before every token; true ends all samples.
+        over: asked after every token of a sample that goes on; true ends it, as one of `stop_ids` does.
     """
     text = _Text(model, prompt_ids, samples, max_new_tokens, memory)
-    sampler, ended = Sampler(sampling, samples), [False] * samples
+    sampler, going = Sampler(sampling, samples), list(range(samples))
+    rows = going  # the sample of each; one that has ended is computed on until it is worth leaving it out
     for _ in range(max_new_tokens):
         if stopped is not None and stopped():
             return
@@ -49,13 +56,22 @@ def generate_ids(
         if first_ids is not None:
             chosen = logits_BV.new_full(logits_BV.shape, float("-inf"))
             logits_BV, first_ids = chosen.index_copy(1, first_ids, logits_BV[:, first_ids]), None
-        tokens = text.add(sampler(logits_BV))
-        row = [None if over else token for token, over in zip(tokens, ended, strict=True)]
-        ended = [over or i in stop_ids for i, over in zip(row, ended, strict=True)]
-        text.end(all(ended))
+        tokens = dict(zip(rows, text.add(sampler(logits_BV)), strict=True))
+        row: list[int | None] = [None] * samples
+        for sample in going:
+            row[sample] = tokens[sample]
+        going = [sample for sample in going if tokens[sample] not in stop_ids]
+        text.end(not going)
         yield row
-        if all(ended):
+        going = [sample for sample in going if over is None or not over(sample)]
+        if not going:
             return
+        if len(going) <= _MOST_GOING * len(rows):
+            kept = set(going)
+            places = [place for place, sample in enumerate(rows) if sample in kept]
+            if text.keep(places):
+                sampler.keep(places)
+                rows = going
 
 
 class _Text:
@@ -70,7 +86,7 @@ class _Text:
         self._history = deque([[token] * samples for token in prompt_ids[-self._window :]], self._window)
         self._capacity = min(self._window, len(prompt_ids) + max_new_tokens)
         self._unread, self._cache = _ids(self._history, 0, self._device), None
-        self._read = reader_of(model, samples)
+        self._read: Reader | None = None
         self._memory = memory
         if memory is not None and len(prompt_ids) <= self._window:
             assert samples == 1
@@ -83,14 +99,30 @@ class _Text:
             if self._cache is not None:
                 again = len(self._history) - max(1, self._window // 2)
                 self._unread = _ids(self._history, again, self._device)
+            if self._cache is None and self._samples > 1 and (logits_BV := self._alike()) is not None:
+                return logits_BV
             self._cache = self._model.new_cache(self._samples, self._capacity)
             if self._memory is not None:
                 self._memory.forget()
                 self._memory = None
+        if self._read is None:
+            self._read = reader_of(self._model, self._samples)
         logits_BV = self._read(self._unread, self._cache)
         if self._memory is not None:
             self._memory.note(self._unread[0].tolist())
         return logits_BV
+
+    def _alike(self) -> Tensor | None:
+        """The prompt, which is that of all samples, is read once, and what the cache holds of it is then every
+        sample's [B, V]; None where their class has no cache that could be so.
+        """
+        cache = self._model.new_cache(1, self._capacity)
+        if not cache.take([0]):
+            return None
+        logits_1V = reader_of(self._model, 1)(self._unread[:1], cache)
+        cache.take([0] * self._samples)
+        self._cache = cache
+        return logits_1V.expand(self._samples, -1)
 
     def add(self, ids: Tensor) -> list[int]:
         """The next id of each sample [B]."""
@@ -98,6 +130,15 @@ class _Text:
         self._unread = ids[:, None]
         self._history.append(tokens)
         return tokens
+
+    def keep(self, rows: list[int]) -> bool:
+        """Holds these of its rows alone from now on; False, and as before, where the cache cannot."""
+        assert self._cache is not None and self._memory is None
+        if not self._cache.take(rows):
+            return False
+        self._unread, self._samples, self._read = self._unread[rows], len(rows), None
+        self._history = deque(([tokens[row] for row in rows] for tokens in self._history), self._window)
+        return True
 
     def end(self, ended: bool) -> None:
         """Says whether all samples have ended with what was added."""

@@ -34,6 +34,8 @@ class TextOptions:
     model: str = "the model"
 
     def __post_init__(self) -> None:
+        if self.max_new_tokens < 1:
+            raise RecipeError(f"max_new_tokens is {self.max_new_tokens}: nothing would be written", "give 1 or more")
         if "" in self.stop:
             raise RecipeError("a stop string is empty: it would end every text at once", "leave it out")
 
@@ -75,6 +77,7 @@ def stream_texts(
         first_ids=None if first_ids is None else torch.tensor(first_ids, device=model.output_weight.device),
         memory=memory,
         stopped=stopped,
+        over=lambda sample: writers[sample].over,
     )
     try:
         for row in ids:

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from tilth.data import exam_files, exam_words
 from tilth.data.tasks.examples import CHARACTERS
-from tilth.jobs.leak_words import ALARMS, NAMES, PLANTED
+from tilth.jobs.leak_words import ALARMS, NAMES, PLANTED, why_missed
 from tilth.jobs.page import Page
 
 # With every character escaped (six bytes at most) all of these together stay under two megabytes.
@@ -47,6 +48,7 @@ class Span(NamedTuple):
 def render(figures: Mapping[str, Any], examples: Examples) -> bytes:
     """The page of a dataset, under two megabytes whatever the data."""
     flow, splits, sources = figures["flow"], figures["splits"], _bars(figures["sources"])
+    exams = exam_files.in_dataset({"decontamination": figures["leaks"]})
     view = {
         **figures,
         "name": figures["folder"].rstrip("/").rpartition("/")[2],
@@ -60,6 +62,7 @@ def render(figures: Mapping[str, Any], examples: Examples) -> bytes:
         "language_bars": _bars(figures["languages"]),
         "split_bars": _bars(splits),
         "leak_bars": [_leaks(name, figures["leaks"][key]) for key, name in NAMES.items() if key in figures["leaks"]],
+        "exam_notes": [*exam_files.faults(exams), *exam_words.passed_over(exams)],
         "near": _drops_near(figures["recipe"]["data"]),
         "commands": _commands(figures),
         "recipe": yaml.safe_dump(figures["recipe"], sort_keys=False, allow_unicode=True),
@@ -156,7 +159,8 @@ def _leaks(name: str, own: Mapping[str, Any]) -> dict[str, Any]:
     pairs = [(said, *own["caught"][kind]) for kind, said in PLANTED.items() if kind in own["caught"]]
     bars = [{"name": said, "planted": planted, "found": n, "share": _share(n, planted)} for said, planted, n in pairs]
     alarms = [(said, *own["false_alarms"][kind]) for kind, said in ALARMS.items()]
-    return {"name": name, "items": own["items"], "too_short": own["too_short"], "bars": bars, "alarms": alarms}
+    said = {"bars": bars, "alarms": alarms, "missed": why_missed(own)}
+    return {"name": name, "items": own["items"], "too_short": own["too_short"], **said}
 
 
 def _histogram(bins: Sequence[Mapping[str, int]]) -> list[dict[str, Any]]:

@@ -187,7 +187,9 @@ def _checked_base(said: Mapping[str, Any], base: str | None) -> Base:
     if base is not None:
         try:
             check_base(
-                said["fingerprint"], base_fingerprint(base_model(beside, torch.device("cpu"), said["seed"])), Path(base)
+                said["fingerprint"],
+                base_fingerprint(base_model(beside, torch.device("cpu"), said["seed"], later=True)),
+                Path(base),
             )
         except CheckpointError as error:
             raise CheckpointError(

@@ -109,7 +109,7 @@ def write_final(
     with storage_errors(temporary):
         disk.remove(temporary)
         if adapted is None:
-            disk.make_folder(temporary)
+            disk.make_folder(temporary, sync=False)
             if wrapped is None:
                 write_tensors(temporary / "model.safetensors", weights.tensors)
             else:

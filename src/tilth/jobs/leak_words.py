@@ -1,5 +1,12 @@
 """How leaks are spoken of, in tables and on pages: by the keys of the manifest's `decontamination`."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tilth.core.words import plural
+
 NAMES = {"evaluation": "evaluation items", "held_out": "held-out documents"}
 """What was looked for."""
 PLANTED = {
@@ -19,3 +26,14 @@ MEANING = (
     "or an error"
 )
 """What the figures are of."""
+
+
+def why_missed(own: Mapping[str, Any]) -> str:
+    """Why not all items are found that were planted as they are, where that is known; "" else."""
+    planted, found = own["caught"].get("verbatim", (0, 0))
+    if found == planted or not own.get("common"):
+        return ""
+    return (
+        f"{plural(own['common'], 'run')} of words that many training documents share (data.decontaminate.common) left "
+        "out: what holds little else is not found"
+    )

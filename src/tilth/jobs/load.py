@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from tilth.checkpoint.hf_weights import load_checkpoint
+from tilth.checkpoint.hf_weights import load_checkpoint, load_later
 from tilth.checkpoint.peft_config import CONFIG as ADAPTER_CONFIG
 from tilth.checkpoint.peft_config import Base as PeftBase
 from tilth.checkpoint.peft_load import load_adapter
@@ -35,7 +35,7 @@ from tilth.jobs.places import BASE_FILE, Place, Which, locate, read_base, read_c
 from tilth.jobs.start import base_model, check_fits, wrapped_model
 from tilth.model.adapter_config import AdapterConfig
 from tilth.model.adapters import adapter_names, apply_adapter, choose, quantize_layers
-from tilth.model.families import WRAPPED_CONTEXT
+from tilth.model.families import WRAPPED_CONTEXT, read_hf_config
 from tilth.model.resize import resize_embeddings
 from tilth.model.transformer import build
 from tilth.model.wrapped import AnyConfig, AnyModel, WrappedModel
@@ -101,7 +101,8 @@ class LanguageModel:
         Args:
             prompt: a text; or messages, [{role, content}], which the model's chat template renders.
 
-        RecipeError for a masked language model, which writes none, and for messages where there is no chat template;
+        RecipeError for a masked language model, which writes none, for messages where there is no chat template, and
+        for fewer than one token to write;
         DataError when the template does not take them, or they fill the context.
         """
         values = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
@@ -187,8 +188,8 @@ def load(
         )
     wanted: torch.dtype = getattr(torch, dtype)
     if adapter is not None and str(adapter) != "none":
-        return _held_in(wanted, _with_adapter(place, Path(adapter), pick_device(device), wrapped))
-    found = _held_in(wanted, _load(place, pick_device(device), wrapped, wanted))
+        return held_in(wanted, _with_adapter(place, Path(adapter), pick_device(device), wrapped))
+    found = held_in(wanted, _load(place, pick_device(device), wrapped, wanted))
     if adapter is not None:
         if not adapter_names(found.model):
             raise RecipeError(f"{path} has no adapter that could be left out", "leave `adapter: none` out")
@@ -196,7 +197,7 @@ def load(
     return found
 
 
-def _held_in(dtype: torch.dtype, found: LanguageModel) -> LanguageModel:
+def held_in(dtype: torch.dtype, found: LanguageModel) -> LanguageModel:
     """The model with its weights in this type, one after another changed where they are not."""
     if dtype != torch.float32 and isinstance(found.model, WrappedModel):
         raise RecipeError(
@@ -210,14 +211,22 @@ def _held_in(dtype: torch.dtype, found: LanguageModel) -> LanguageModel:
 
 
 def _load(
-    place: Place, device: torch.device, wrapped: bool | None, dtype: torch.dtype = torch.float32
+    place: Place,
+    device: torch.device,
+    wrapped: bool | None,
+    dtype: torch.dtype = torch.float32,
+    *,
+    later: bool = False,
 ) -> LanguageModel:
+    """A model, of an adapter's run its base with it. `later`: as of `base_model`."""
     if place.adapter is not None:
         return _beside_base(place, device)
     if place.foreign:
-        return _load_foreign(place, device, wrapped, dtype)
+        return _load_foreign(place, device, wrapped, dtype, later)
     config = read_config(place.about / "config.json")
     check_fits(config, place.weights / "model.safetensors")
+    if later:
+        return _made(load_later(place.weights, config, device, foreign=False), place)
     model = build(config, None, device, dtype)
     load_model(model, read_weights(place.weights / "model.safetensors"), place.weights)
     return _made(model, place)
@@ -230,9 +239,13 @@ def _made(model: AnyModel, place: Place) -> LanguageModel:
     )
 
 
-def _load_foreign(place: Place, device: torch.device, wrapped: bool | None, dtype: torch.dtype) -> LanguageModel:
+def _load_foreign(
+    place: Place, device: torch.device, wrapped: bool | None, dtype: torch.dtype, later: bool
+) -> LanguageModel:
     if place.wrapped if wrapped is None else wrapped:
         return _made(wrapped_model(place, read_wrapped_config(place.about), device), place)
+    if later:
+        return _made(load_later(place.weights, read_hf_config(place.weights).config, device, foreign=True), place)
     return _made(load_checkpoint(place.weights, device, dtype=dtype).model, place)
 
 
@@ -240,9 +253,9 @@ def _beside_base(place: Place, device: torch.device) -> LanguageModel:
     """The base that an adapter was trained beside, with the adapter put beside it."""
     said = place.base
     base = open_base(said["from"], said["context_length"], tuple(said["special_tokens"]), said.get("wrapped"))
-    model = base_model(base, device, said["seed"])
-    check_base(said["fingerprint"], base_fingerprint(model), place.weights)
     config = parse(AdapterConfig, said["adapter"], "adapter")
+    model = base_model(base, device, said["seed"], later=config.quantize is not None)
+    check_base(said["fingerprint"], base_fingerprint(model), place.weights)
     if (place.weights / ADAPTER_CONFIG).exists():
         load_adapter(model, place.weights)
         quantize_layers(model, config)  # what it learned makes up for the rounding
@@ -262,24 +275,26 @@ def _with_adapter(place: Place, folder: Path, device: torch.device, wrapped: boo
     said = read_base(folder) if (folder / BASE_FILE).exists() else None
     if wrapped is None and said is not None:
         wrapped = said.get("wrapped")
-    found = _load(place, device, wrapped) if place.adapter is None else _base_of(place, device)
+    config = parse(AdapterConfig, said["adapter"], "adapter") if said is not None else None
+    later = config is not None and config.quantize is not None
+    found = _load(place, device, wrapped, later=later) if place.adapter is None else _base_of(place, device, later)
     if (folder / "tokenizer_config.json").exists():
         tokenizer, stop_ids = load_tokenizer(folder), found.stop_ids | read_stop_ids(folder)
         found = replace(found, tokenizer=tokenizer, chat=read_chat(folder) or found.chat, stop_ids=stop_ids)
     if said and found.tokenizer.vocab_size > found.config.vocabulary:
         resize_embeddings(found.model, found.tokenizer.vocab_size, said["seed"])
     load_adapter(found.model, folder, name="asked", base=PeftBase(None, base_fingerprint(found.model)))
-    if said:
-        quantize_layers(found.model, parse(AdapterConfig, said["adapter"], "adapter"))
+    if config is not None:
+        quantize_layers(found.model, config)
     found.model.eval()
     return replace(found, config=found.model.config)
 
 
-def _base_of(place: Place, device: torch.device) -> LanguageModel:
+def _base_of(place: Place, device: torch.device, later: bool) -> LanguageModel:
     """What a run's adapter was trained beside, as it was before the recipe added tokens."""
     said = place.base
     base = open_base(said["from"], said["context_length"], wrapped=said.get("wrapped"))
-    return _made(base_model(base, device, said["seed"]), base.place)
+    return _made(base_model(base, device, said["seed"], later=later), base.place)
 
 
 def _checkpoint(folder: Path, which: Which) -> Path:

@@ -23,7 +23,7 @@ from tilth.data.loader import Loader
 from tilth.jobs.forecast_run import memory_forecast
 from tilth.jobs.paper_run import NoForecastError
 from tilth.jobs.recipe import Recipe
-from tilth.jobs.room import least_bytes, least_slots, parameters_of, room_of
+from tilth.jobs.room import least_bytes, least_slots, room_of
 from tilth.model.precision import resolve_precision
 from tilth.model.wrapped import AnyConfig, AnyModel
 from tilth.train.memory import SMALLER
@@ -85,7 +85,7 @@ def largest_fitting(recipe: Recipe, config: AnyConfig, share: int, device: torch
     bounded = _within_bound(config, share, device)
     if room is None:
         return bounded
-    if device.type != "cuda" and least_bytes(recipe, parameters_of(config)) + _MOST < room // 2:
+    if device.type != "cuda" and least_bytes(recipe, config) + _MOST < room // 2:
         return bounded  # a forecast takes a second or two
     rows = share if device.type == "cuda" else bounded
     forecast = functools.partial(memory_forecast, recipe, config, device=device, precision=precision, rows=share)

@@ -25,12 +25,14 @@ from tilth.evaluate.evaluator import piece_rows, piece_sums
 from tilth.jobs.blocks import stays_plain
 from tilth.jobs.objectives import packing_of
 from tilth.jobs.recipe import Recipe
-from tilth.model.adapters import apply_adapter
+from tilth.model.adapters import apply_adapter, matrices
 from tilth.model.compiled import layers_on_paper
+from tilth.model.config import ModelConfig
 from tilth.model.freezing import freeze
 from tilth.model.precision import DTYPES
 from tilth.model.recompute import recompute_layers
 from tilth.model.transformer import Transformer
+from tilth.model.unread import build_unread
 from tilth.model.wrapped import AnyConfig, AnyModel, empty_model
 from tilth.model.wrapped_config import WrappedConfig
 from tilth.train.footprint import Desk, Plan
@@ -110,7 +112,11 @@ def figures(run: PaperRun, desk: Desk | None = None) -> Figures:
 
 
 def _model(run: PaperRun) -> AnyModel:
-    recipe, model = run.recipe, empty_model(run.config, run.device)
+    recipe = run.recipe
+    if recipe.adapter is not None and isinstance(run.config, ModelConfig):  # as jobs/start.py loads it
+        model: AnyModel = build_unread(run.config, run.device, matrices, lambda name, target: None)
+    else:
+        model = empty_model(run.config, run.device)
     if recipe.adapter is not None:
         apply_adapter(model, recipe.adapter, recipe.train.seed, dtype=DTYPES.get(run.precision))
     if recipe.train.freeze:

@@ -23,12 +23,13 @@ from tilth.jobs.objectives import Reading, counted_bytes, held_out_pass
 from tilth.jobs.recipe import Recipe
 from tilth.jobs.runs import reading_habits
 from tilth.jobs.saying import Emit
-from tilth.model.config import ModelConfig, flops_per_token
+from tilth.model.flops import trained_flops_per_token
 from tilth.model.precision import make_scaler
+from tilth.model.transformer import Transformer
 from tilth.model.wrapped import AnyConfig, AnyModel
 from tilth.tokenizer import Tokenizer
 from tilth.train.optim import make_optimizer
-from tilth.train.trainer import Parts
+from tilth.train.trainer import Evaluate, Parts
 
 
 def build_parts(
@@ -56,14 +57,16 @@ def build_parts(
         evaluate=_evaluation(recipe, config, dataset, runtime, precision),
         evaluate_every=recipe.evaluate.every,
         sample_every=recipe.sample.every,
-        flops_per_step=_flops(config, loader.batch_rows),
+        flops_per_step=_flops(model, loader.batch_rows),
         peak_flops=peak_flops(device_name(runtime), precision),
     )
 
 
-def _flops(config: AnyConfig, rows: int) -> float | None:
+def _flops(model: AnyModel, rows: int) -> float | None:
     """Of a step; None for a class of transformers', of which it is not known what it computes."""
-    return flops_per_token(config) * rows * config.context_length if isinstance(config, ModelConfig) else None
+    if not isinstance(model, Transformer):
+        return None
+    return trained_flops_per_token(model) * rows * model.config.context_length
 
 
 def complete_model(config: AnyConfig, tokenizer: Tokenizer, *, grows: bool = False) -> AnyConfig:
@@ -82,17 +85,17 @@ def complete_model(config: AnyConfig, tokenizer: Tokenizer, *, grows: bool = Fal
 
 def _evaluation(
     recipe: Recipe, config: AnyConfig, dataset: Dataset, runtime: Runtime, precision: Precision
-) -> Callable[[AnyModel], dict[str, float]] | None:
+) -> Evaluate | None:
     stream = dataset.stream("validation")
     if not stream.tokens:
         return None
     reading = Reading.of(reading_habits(recipe), config.context_length)
     rows, size = max(1, recipe.evaluate.batch_tokens // config.context_length), counted_bytes(reading, stream)
 
-    def run(model: AnyModel) -> dict[str, float]:
+    def run(model: AnyModel, between: Callable[[], None]) -> dict[str, float]:
         batches = held_out_pass(reading, stream, dataset.tokenizer, rows)
         give_back_freed_blocks()  # those of a step are too small for an evaluation, and stayed beside its own
-        found = evaluate(model, batches, size, runtime, precision).plain()
+        found = evaluate(model, batches, size, runtime, precision, between).plain()
         give_back_freed_blocks()
         return found
 

@@ -19,6 +19,7 @@ from typing import Any, Literal
 from tilth.checkpoint.peft_config import CONFIG as ADAPTER_CONFIG
 from tilth.core.config import parse
 from tilth.core.errors import CheckpointError, IntegrityError, RecipeError
+from tilth.core.faults import short
 from tilth.core.files import disk, hash_file, read_json, read_sealed, safe_join, verify_manifest, write_sealed
 from tilth.jobs.hub_models import hub_folder, names_hub_model
 from tilth.model.config import ModelConfig
@@ -140,11 +141,25 @@ def locate(path: Path | str, which: Which = "final", checkpoint: Callable[[Path,
     asked = hub_folder(str(path)) if not Path(path).exists() and names_hub_model(str(path)) else Path(path)
     weights, about = _find(asked, which, checkpoint)
     if (weights / ADAPTER_CONFIG).exists() and not (about / BASE_FILE).exists():
+        named = _named_base(weights)
+        told = f"the base that it names, {short(named)}, is not looked for" if named else "it names no base"
         raise CheckpointError(
-            f"{weights} is an adapter that tilth did not train: it does not say where its base is",
-            "load the base with tilth.load(BASE, adapter=FOLDER)",
+            f"{weights} is an adapter that tilth did not train; {told}",
+            "name the base, and the adapter beside it: tilth.load(BASE, adapter=FOLDER), or BASE --adapter FOLDER",
         )
     return Place(asked, weights, about)
+
+
+def _named_base(folder: Path) -> str:
+    """What PEFT says of an adapter's base: a name that was good where it was trained, of a folder or of the hub. No one
+    asked for what it would bring here; "" where there is none.
+    """
+    try:
+        said = read_json(folder / ADAPTER_CONFIG)
+    except IntegrityError:
+        return ""
+    name = said.get("base_model_name_or_path") if isinstance(said, dict) else None
+    return name if isinstance(name, str) else ""
 
 
 def read_base(folder: Path) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from tilth.core.files import FolderLock, disk, read_sealed, storage_errors, writ
 from tilth.core.progress import Board
 from tilth.core.tasks import OnDone
 from tilth.core.words import plural
+from tilth.data import exam_files
 from tilth.data.chats import ChatDocuments
 from tilth.data.dataset import Dataset, open_dataset
 from tilth.data.leftovers import clear_leftovers
@@ -267,6 +268,7 @@ def summary(dataset: Dataset) -> dict[str, Any]:
         "documents": facts["documents"],
         "dropped": facts["rules"]["dropped"],
         "passed_over": with_numbers(facts.get("passed_over", {}), facts["rules"]["dropped"]),
+        "evaluation_files": exam_files.in_dataset(facts),
         "tokens": {name: split["tokens"] for name, split in facts["splits"].items()},
         "folder": str(dataset.folder),
     }

@@ -57,7 +57,7 @@ def check_pretrained(recipe: Recipe, run: Path) -> None:
     base = find_base(recipe)
     if base is None or not (run / BASE_FILE).exists():
         return
-    now = base_fingerprint(base_model(base, pick_device(recipe.train.device), recipe.train.seed))
+    now = base_fingerprint(base_model(base, pick_device(recipe.train.device), recipe.train.seed, later=True))
     if read_json(run / BASE_FILE)["fingerprint"] != now:
         raise RecipeError(
             f"{run} was tuned beside {base.name} as it was before: that model has been trained further since",

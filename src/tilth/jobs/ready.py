@@ -24,23 +24,31 @@ from tilth.jobs.prepare import DEFAULT_WORKSPACE, find_prepared, prepare_data
 from tilth.jobs.recipe import Recipe
 from tilth.jobs.runs import stored_recipe
 
+Say = Callable[[str], None]
 
-def check_base(recipe: Recipe) -> None:
+
+def check_base(recipe: Recipe, say: Say = lambda text: None) -> None:
     """An error when the checkpoint that it starts from is of no use to this recipe, as far as the headers of its files
-    tell: no weights are loaded.
+    tell, and when what somebody else wrote holds what is no number: those are read through once.
     """
+    from tilth.checkpoint.read_through import read_through
     from tilth.jobs.start import check_files
 
-    check_files(find_base(recipe))
+    if weights := check_files(find_base(recipe)):
+        read_through(weights, say)
 
 
-def check_before(recipe: Recipe, run: Path) -> None:
-    """An error when the checkpoint that it starts from, device, memory or run folder are of no use to this recipe."""
+def check_before(recipe: Recipe, run: Path, say: Say = lambda text: None) -> None:
+    """An error when the checkpoint that it starts from, device, memory or run folder are of no use to this recipe.
+
+    Args:
+        say: is told when looking takes a while.
+    """
     from tilth.distributed.runtime import long_from_main, pick_device
     from tilth.jobs.room import check_room
 
     def look() -> None:
-        check_base(recipe)
+        check_base(recipe, say)
         check_room(recipe, recipe.model, pick_device(recipe.train.device))
         folder = RunFolder(run)
         folder.check()

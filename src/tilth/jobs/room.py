@@ -19,7 +19,7 @@ from tilth.model.wrapped import AnyConfig
 from tilth.model.wrapped_config import WrappedConfig
 from tilth.train.memory import SMALLER, first_line, is_of_memory, no_room
 
-_FLOAT, _INT = 4, 8
+_HALF, _FLOAT, _INT = 2, 4, 8
 
 
 def check_room(recipe: Recipe, model: AnyConfig, device: torch.device) -> None:
@@ -32,12 +32,13 @@ def check_room(recipe: Recipe, model: AnyConfig, device: torch.device) -> None:
     room = room_of(device)
     if room is None or (isinstance(model, ModelConfig) and model.from_ is not None):
         return
-    parameters = parameters_of(model)
-    least = least_bytes(recipe, parameters)
+    parameters, least = parameters_of(model), least_bytes(recipe, model)
     if least > room:
+        kept = f"weights, gradient and what {recipe.train.optimizer.name} keeps take"
+        beside = "the weights, frozen beside the adapter, take"
         raise RecipeError(
-            f"the model has {parameters:,} parameters: weights, gradient and what {recipe.train.optimizer.name} keeps "
-            f"take {_gib(least)}, and {device.type} has {_gib(room)}",
+            f"the model has {parameters:,} parameters: {beside if recipe.adapter else kept} {_gib(least)}, and "
+            f"{device.type} has {_gib(room)}",
             SMALLER,
         )
     batch, machine = recipe.train.batch_tokens, total_memory_bytes()
@@ -60,11 +61,22 @@ def _gib(size: int) -> str:
     return f"{size / 2**30:,.1f} GiB"
 
 
-def least_bytes(recipe: Recipe, parameters: int) -> int:
-    """What weights, gradients and optimizer take at least. Of a model beside which an adapter trains nothing is kept
-    but its weights, and those in four bits perhaps.
+def least_bytes(recipe: Recipe, config: AnyConfig) -> int:
+    """What weights, gradients and optimizer take at least. Of a model beside which an adapter trains its weights alone
+    are counted, as it is held and as it is loaded (start.py).
     """
-    return parameters * _FLOAT * (2 + least_slots(recipe)) if recipe.adapter is None else parameters // 2
+    parameters = parameters_of(config)
+    if recipe.adapter is None:
+        return parameters * _FLOAT * (2 + least_slots(recipe))
+    if isinstance(config, WrappedConfig):  # their class is there in fp32 before an adapter is
+        return parameters * _FLOAT
+    rows = (config.vocab_size or 1) * config.hidden_size * (1 if config.tie_word_embeddings else 2)
+    matrices = parameters - rows
+    if recipe.adapter.quantize == "nf4":  # one after another; the last of all is down_proj
+        held = matrices // 2 + config.hidden_size * config.mlp_size * _FLOAT
+    else:
+        held = matrices * (_FLOAT if recipe.train.precision == "fp32" else _HALF)
+    return rows * _FLOAT + held
 
 
 def room_of(device: torch.device) -> int | None:

@@ -35,7 +35,10 @@ def say_before(
 
 def say_where(checkpoint: Checkpoint | None, trainer: Trainer, record: Emit) -> None:
     parts, step = trainer.parts, trainer.progress.step
-    if over := trainer.stopping.reason(trainer.progress):
+    if trainer.unevaluated:
+        text = f"a signal broke off the evaluation of step {step}: the run goes on with that"
+        record(Message(step, "info", text))
+    if (over := trainer.stopping.reason(trainer.progress)) and not trainer.unevaluated:
         limit = trainer.stopping.limits.get(over, step)
         where = f"ended at step {step} (train.{over})"
         if step > limit:

@@ -5,6 +5,7 @@ starting_model(recipe, loaded, …)   the model, and what every checkpoint of th
 base_model(base, device, seed)      a checkpoint with its weights
 wrapped_model(place, config, …)     one of an architecture that tilth does not have
 reads_masks(recipe, config)         whether attention goes by masks
+start_alike(runtime, model, …)      all processes with the model of process 0
 same_base(checkpoint, said)         refuses to go on beside another base
 write_base(folder, recipe, …)       says beside an adapter which base it belongs to
 check_files(base)                   whether its files hold what they claim, before anything is loaded
@@ -13,12 +14,12 @@ check_fits(config, weights)         whether weights are of a configuration's siz
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
 
-from tilth.checkpoint.hf_weights import check_folder, load_checkpoint
+from tilth.checkpoint.hf_weights import check_folder, load_checkpoint, load_later
 from tilth.checkpoint.safetensors_files import FLOATS, Stored, open_folder
 from tilth.checkpoint.store import Checkpoint
 from tilth.checkpoint.tensors import count_elements, load_model, read_weights
@@ -27,6 +28,8 @@ from tilth.core.allocator import keep_freed_blocks, return_freed_blocks
 from tilth.core.environment import Precision
 from tilth.core.errors import CheckpointError, RecipeError
 from tilth.core.files import write_json
+from tilth.distributed.replicas import differing, take_from_main
+from tilth.distributed.runtime import Runtime
 from tilth.jobs.base import Base
 from tilth.jobs.objectives import packing_of
 from tilth.jobs.places import BASE_FILE, Place
@@ -40,23 +43,32 @@ from tilth.model.resize import resize_embeddings
 from tilth.model.transformer import build
 from tilth.model.wrapped import AnyConfig, AnyModel, WrappedModel, build_wrapped, load_wrapped
 from tilth.model.wrapped_config import WrappedConfig, empty_tensors
+from tilth.train.trainer import saved_weights
 
 
-def base_model(base: Base, device: torch.device, seed: int) -> AnyModel:
-    """The model with the checkpoint's weights, and rows for new tokens drawn from `seed`."""
-    model = _as_it_is(base, device)
+def base_model(base: Base, device: torch.device, seed: int, *, later: bool = False) -> AnyModel:
+    """The model with the checkpoint's weights, and rows for new tokens drawn from `seed`.
+
+    Args:
+        later: whether an adapter comes beside it, so that the layers' matrices are read only then, each in what it is
+            held in. Of transformers' own classes they are here at once all the same.
+    """
+    model = _as_it_is(base, device, later)
     if base.tokenizer.vocab_size > model.config.vocabulary:
         resize_embeddings(model, base.tokenizer.vocab_size, seed)
     return model
 
 
-def _as_it_is(base: Base, device: torch.device) -> AnyModel:
+def _as_it_is(base: Base, device: torch.device, later: bool) -> AnyModel:
     config, weights = base.config, base.place.weights
     if isinstance(config, WrappedConfig):
         return wrapped_model(base.place, config, device)
+    if not base.place.foreign:
+        check_fits(config, weights / "model.safetensors")
+    if later:
+        return load_later(weights, config, device, foreign=base.place.foreign)
     if base.place.foreign:
         return load_checkpoint(weights, device, change=lambda _: config).model
-    check_fits(config, weights / "model.safetensors")
     model = build(config, None, device)
     load_model(model, read_weights(weights / "model.safetensors"), weights)
     return model
@@ -76,6 +88,15 @@ def wrapped_model(place: Place, config: WrappedConfig, device: torch.device) -> 
     model = build_wrapped(config, device)
     load_model(model, tensors, place.weights)
     return model
+
+
+def _weights(stored: Mapping[str, Stored], own: Mapping[str, torch.Tensor]) -> Iterator[Stored]:
+    """Those that are parameters of the class, with or without the first part of their name (`model.`, `bert.`), as
+    transformers takes them. Others may be buffers, or of an older name: what it makes of those is seen when it has.
+    """
+    names = {name for name, tensor in own.items() if isinstance(tensor, torch.nn.Parameter)}
+    names |= {name.partition(".")[2] for name in names}
+    return (tensor for name, tensor in stored.items() if name in names or name.partition(".")[2] in names)
 
 
 _QUANTISED = ("I8", "F8_E4M3", "F8_E5M2")
@@ -113,19 +134,20 @@ def _check_theirs(place: Place, config: WrappedConfig) -> dict[str, Stored]:
     return stored
 
 
-def check_files(base: Base | None) -> None:
-    """CheckpointError when the files of a checkpoint do not hold what its configuration claims: told by their headers,
-    before data is prepared for it.
+def check_files(base: Base | None) -> list[Stored]:
+    """The weights that somebody else wrote, where they are such. CheckpointError when the files of a checkpoint do not
+    hold what its configuration claims: told by their headers, before data is prepared for it.
     """
     if base is None:
-        return
+        return []
     if isinstance(base.config, WrappedConfig):
-        if base.place.weights == base.place.about:
-            _check_theirs(base.place, base.config)
-    elif base.place.foreign:
-        check_folder(base.place.weights)
-    else:
-        check_fits(base.config, base.place.weights / "model.safetensors")
+        if base.place.weights != base.place.about:
+            return []
+        return list(_weights(_check_theirs(base.place, base.config), empty_tensors(base.config)))
+    if base.place.foreign:
+        return check_folder(base.place.weights)
+    check_fits(base.config, base.place.weights / "model.safetensors")
+    return []
 
 
 def check_fits(config: ModelConfig, weights: Path) -> None:
@@ -160,7 +182,7 @@ def loaded_base(recipe: Recipe, base: Base | None, device: torch.device) -> AnyM
     """
     if base is None:
         return None
-    model = base_model(base, device, recipe.train.seed)
+    model = base_model(base, device, recipe.train.seed, later=recipe.adapter is not None)
     if isinstance(model, WrappedModel) and (packing_of(recipe) or not recipe.data.cross_document_attention):
         model.keeps_apart()
     return model
@@ -213,6 +235,29 @@ def reads_masks(recipe: Recipe, config: AnyConfig) -> bool:
     whole = recipe.data.cross_document_attention and not packing_of(recipe)
     window = getattr(config, "sliding_window", None) is not None
     return not whole or window or recipe.train.objective == "masked_lm"
+
+
+def start_alike(runtime: Runtime, model: AnyModel, checkpoint: Checkpoint | None) -> list[str]:
+    """Gives all processes the model of process 0, as each has drawn or loaded its own; a line on it where one had
+    another. CheckpointError when that is of what came from the checkpoint.
+    """
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    names = differing(runtime, tensors)
+    restored = {} if checkpoint is None else saved_weights(model)
+    if both := [name for name in names if name in restored]:
+        assert checkpoint is not None
+        raise CheckpointError(
+            f"the processes of this run read other weights from {checkpoint.path}: {', '.join(both[:3])}",
+            "all must see the same run folder: name one on a disk that they share with --run",
+        )
+    take_from_main(runtime, {name: tensors[name] for name in names})
+    if not names:
+        return []
+    kind = "drew or loaded" if checkpoint is None else "made"
+    return [
+        f"not all processes {kind} the weights that process 0 did ({len(names)} of {len(tensors)} tensors, "
+        f"{names[0]} for one; processors of other kinds, versions or files do that): all begin with those of process 0"
+    ]
 
 
 def same_base(checkpoint: Checkpoint, said: Mapping[str, str]) -> None:

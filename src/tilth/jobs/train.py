@@ -36,7 +36,15 @@ from tilth.jobs.room import check_room, memory_errors
 from tilth.jobs.runs import dataset_facts, stored_recipe
 from tilth.jobs.samples import samples_of
 from tilth.jobs.saying import Emit, say_before, say_where
-from tilth.jobs.start import check_files, loaded_base, reads_masks, same_base, starting_model, write_base
+from tilth.jobs.start import (
+    check_files,
+    loaded_base,
+    reads_masks,
+    same_base,
+    start_alike,
+    starting_model,
+    write_base,
+)
 from tilth.jobs.watch import Watch
 from tilth.model.attention import avoid_broken_kernels
 from tilth.model.compiled import compiler_version
@@ -168,7 +176,8 @@ def _assemble(
     decisions = Decisions(recipe, folder, runtime, device_name(runtime), checkpoint)
     precision = decisions.take("precision", lambda: choose_precision(recipe, config, share_rows, device))
     check_one_row(recipe, config, device, precision)
-    model, beside = starting_model(recipe, loaded, config, device, precision)
+    model, made = starting_model(recipe, loaded, config, device, precision)
+    beside = runtime.from_main(lambda: made)  # of the base that all will have
     choose = functools.partial(choose_micro_rows, recipe, config, model, loader, device, precision)
     rows = decisions.take("micro_rows", choose)
     compiled, of_blocks = settle_blocks(decisions, recipe, model, loader, device, precision, rows)
@@ -185,7 +194,7 @@ def _assemble(
     if checkpoint is not None:
         same_base(checkpoint, beside)
         trainer.restore(checkpoint)
-    return trainer, unread, of_blocks
+    return trainer, [*unread, *start_alike(runtime, model, checkpoint)], of_blocks
 
 
 def _begin(
@@ -195,7 +204,14 @@ def _begin(
     folder, step = sitting.folder, trainer.progress.step
     seal_identity(folder.path)
     again = folder.last_step() - step
-    say_before(trainer, sitting.record, [*said, *folder.rewind(step)], changes, again, blocks)
+    say_before(
+        trainer,
+        sitting.record,
+        [*said, *folder.rewind(step, evaluated=not trainer.unevaluated)],
+        changes,
+        again,
+        blocks,
+    )
     say_where(checkpoint, trainer, sitting.record)
 
 
@@ -238,10 +254,10 @@ def _latest(store: CheckpointStore, runtime: Runtime) -> tuple[Checkpoint | None
 
     found: list[Checkpoint | None] = []  # verified once: it may be large
 
-    def look() -> tuple[int | None, list[str]]:
+    def look() -> tuple[tuple[int, str] | None, list[str]]:
         checkpoint, messages = store.latest()
         found.append(checkpoint)
-        return checkpoint.step if checkpoint else None, messages
+        return (checkpoint.step, checkpoint.manifest) if checkpoint else None, messages
 
-    step, messages = runtime.from_main(look)
-    return found[0] if found else None if step is None else store.at(step), messages
+    told, messages = runtime.from_main(look)
+    return found[0] if found else None if told is None else store.same(*told), messages

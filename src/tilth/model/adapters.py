@@ -27,6 +27,7 @@ from tilth.model.dropout import name_sites
 from tilth.model.layers import is_linear
 from tilth.model.lora import LoraLinear, LoraPart
 from tilth.model.patterns import select
+from tilth.model.unread import read_rest
 
 DEFAULT = "default"
 _BOOK = "_adapter_book"
@@ -78,6 +79,7 @@ def apply_adapter(
         _hold(layer, config, dtype, path)
         if config.dora:
             part.magnitude = nn.Parameter(layer.lengths(part))  # B is zero: those of the weight as it is held
+    read_rest(model)
     name_sites(model)
     add_saved(model, name, {key: model.get_parameter(key) for key in saved})
     choose(model, name, trainable=True)
@@ -95,15 +97,16 @@ def _hold(layer: LoraLinear, config: AdapterConfig, dtype: torch.dtype | None, p
         layer.quantize(config.double_quantize, path)
     elif dtype is not None:
         layer.hold(dtype)
+    else:
+        layer.read()
 
 
 def quantize_layers(model: nn.Module, config: AdapterConfig) -> None:
     """Holds the weights beside which the chosen adapter works as `config` says: the codes are those of training."""
-    if config.quantize is None:
-        return
-    for path, layer in lora_layers(model).items():
+    for path, layer in lora_layers(model).items() if config.quantize == "nf4" else ():
         if layer.part is not None:
             layer.quantize(config.double_quantize, path)
+    read_rest(model)
 
 
 def adaptable(model: nn.Module) -> list[str]:
@@ -117,6 +120,11 @@ def adaptable(model: nn.Module) -> list[str]:
         for path, module in model.named_modules()
         if isinstance(module, LoraLinear) or (_is_linear(module) and module.weight is not output)
     ]
+
+
+def matrices(model: nn.Module) -> list[str]:
+    """The weights of the layers that can have an adapter, by name."""
+    return [f"{path}.weight" for path in adaptable(model)]
 
 
 def _is_linear(module: nn.Module) -> bool:

@@ -316,7 +316,8 @@ def _layer_parameters(config: ModelConfig, norm: int) -> int:
 
 
 def flops_per_token(config: ModelConfig) -> float:
-    """Model FLOPs to train on one token: 6 per matrix parameter and 12 x layers x width x context for attention.
+    """Model FLOPs to train all of it on one token (parts of it: `model/flops.py`): 6 per matrix parameter and 12 x
+    layers x width x context for attention.
 
     Source: PaLM, appendix B (Chowdhery et al. 2022). Looked-up embeddings cost nothing, the output layer does; the
         causal half is not subtracted, so that figures compare with other people's.

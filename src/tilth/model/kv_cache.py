@@ -52,9 +52,26 @@ class KVCache:
         self.length = min(self.length, length)
         return True
 
+    def take(self, rows: list[int]) -> bool:
+        """Holds the sequences of these rows from now on, each as often as it is named; always possible."""
+        self.keys, self.values = (_taken(held, rows, self.length) for held in (self.keys, self.values))
+        return True
+
     def grow(self, capacity: int) -> None:
         """Makes room for `capacity` tokens; what is held stays."""
         if capacity > self.capacity:
             missing = capacity - self.capacity
             self.keys, self.values = (F.pad(held, (0, 0, 0, missing)) for held in (self.keys, self.values))
             self.capacity = capacity
+
+
+def _taken(held_LBKCN: Tensor, rows: list[int], length: int) -> Tensor:
+    if rows == sorted(set(rows)):  # moved within the same memory: there may be none for both
+        for place, row in enumerate(rows):
+            if place < row:
+                held_LBKCN[:, place, :, :length] = held_LBKCN[:, row, :, :length]
+        return held_LBKCN[:, : len(rows)]
+    layers, _, *shape = held_LBKCN.shape
+    taken = held_LBKCN.new_zeros(layers, len(rows), *shape)
+    taken[..., :length, :] = held_LBKCN[:, rows, :, :length]
+    return taken

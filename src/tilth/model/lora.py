@@ -23,6 +23,7 @@ from tilth.core.random import derive_seed
 from tilth.model.dora import magnitudes, row_norms
 from tilth.model.dropout import Dropout
 from tilth.model.quantize import NF4
+from tilth.model.unread import is_unread, read
 
 
 class Frozen:
@@ -248,14 +249,21 @@ class LoraLinear(nn.Module):
         # Asked to do nothing, `to` refuses tensors without memory all the same (train/meter.py).
         self.adapters[name] = part if there else part.to(self.held.device, dtype)
 
+    def read(self, dtype: torch.dtype | None = None) -> None:
+        """Reads the weight in `dtype`, left out: in its own, where it is still in its file."""
+        if self.weight is not None and is_unread(self.weight):
+            self.weight = nn.Parameter(read(self.weight, dtype), requires_grad=False)
+
     def hold(self, dtype: torch.dtype) -> None:
         """Holds the weight and the bias in `dtype`: what autocast makes of them in each product, made once."""
+        self.read(dtype)
         for parameter in (self.weight, self.bias):
             if parameter is not None:
                 parameter.data = parameter.data.to(dtype)
 
     def quantize(self, double: bool, name: str) -> None:
         """Holds the weight in four bits from here on; what held it before, lets go of it."""
+        self.read()
         if self.nf4 is None and self.weight is not None:
             self.nf4 = NF4(self.weight.T if self.transposed else self.weight, double, name)
             self.weight, self._squares = None, None

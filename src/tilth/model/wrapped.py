@@ -15,9 +15,11 @@ when it first generates, what it keeps of tokens in a cache with reading them al
 from __future__ import annotations
 
 import contextlib
+import inspect
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -50,6 +52,8 @@ _AS_ROUNDING, _NEIGHBOURS = 8, 4
 """So many times what other rows of a batch change counts as rounding, and how many such rows are tried."""
 _FAULTS = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError, NotImplementedError)
 """What a class raises that does not take what it is given."""
+_CACHES = ("past_key_values", "cache_params")
+"""What classes call a cache: of keys and values, and of states (Mamba)."""
 _CACHED = 8
 """Tokens with which a cache is tried."""
 _LARGE = 1000.0
@@ -64,6 +68,8 @@ class CacheManner(NamedTuple):
     """Whether positions must be given."""
     goes_on: bool = True
     """Whether several tokens may follow at once, not only one at a time."""
+    by_row: bool = True
+    """Whether some rows of it, or a row several times, may be taken for all."""
 
 
 class WrappedCache:
@@ -82,6 +88,17 @@ class WrappedCache:
             self.length = min(self.length, length)
             return True
         return self.length == 0 or (self.length <= length and self.manner.goes_on)
+
+    def take(self, rows: list[int]) -> bool:
+        """Holds the sequences of these rows from now on, each as often as it is named; False, and as before, where its
+        class does not have them row by row.
+        """
+        if self.manner is None:
+            self._ids_BT = None if self._ids_BT is None else self._ids_BT[rows]
+            return True
+        if self.manner.by_row:
+            self.past.reorder_cache(torch.tensor(rows))
+        return self.manner.by_row
 
     def with_all(self, input_ids_BT: Tensor) -> Tensor:
         """All tokens, with these after those that it holds."""
@@ -105,6 +122,8 @@ class WrappedModel(nn.Module):
         self._tried = False
         self._caches: CacheManner | None = None
         self._cache_tried = False
+        taken = inspect.signature(type(hf).forward).parameters
+        self._cache_name = next((name for name in _CACHES if name in taken), None)  # RWKV takes none: it has a state
         self._check_output()
 
     def forward(
@@ -128,7 +147,9 @@ class WrappedModel(nn.Module):
             return read[:, -input_ids_BT.shape[1] :]
         arguments: dict[str, Any] = {"input_ids": input_ids_BT}
         if self.config.is_causal:
-            arguments |= {"use_cache": cache is not None, "past_key_values": cache.past if cache else None}
+            arguments["use_cache"] = cache is not None
+            if cache is not None:
+                arguments[self._cache_name or _CACHES[0]] = cache.past
         if cache is not None and cache.manner is not None and cache.manner.counted:
             here = torch.arange(cache.length, cache.length + input_ids_BT.shape[1], device=input_ids_BT.device)
             arguments["position_ids"] = here.expand_as(input_ids_BT)
@@ -190,9 +211,10 @@ class WrappedModel(nn.Module):
             self._cache_tried, self._caches = True, self._cache_manner()
             if self._caches is None:
                 _log.warning(
-                    "%s gives other scores with a cache than without: it reads all tokens again for each new one, "
-                    "which is slower", self.config.architecture
-                )  # fmt: skip
+                    "%s %s: it reads all tokens again for each new one, which is slower",
+                    self.config.architecture,
+                    "gives other scores with a cache than without" if self._cache_name else "takes no cache of ours",
+                )
         return self._empty_cache(capacity, self._caches)
 
     def _empty_cache(self, capacity: int, manner: CacheManner | None) -> WrappedCache:
@@ -216,15 +238,31 @@ class WrappedModel(nn.Module):
             off, counted = min(found)
             if off > most:
                 return None
-            turns = [half, count - half] if count > half else [half]
-            return CacheManner(counted, self._off(ids, whole, turns, CacheManner(counted)) <= most)
+            turns, manner = [half, count - half] if count > half else [half], CacheManner(counted)
+            goes_on = self._off(ids, whole, turns, manner) <= most
+            return CacheManner(counted, goes_on, self._off(ids, whole, steps, manner, [[0, 0], [1]]) <= most)
 
-    def _off(self, ids_1T: Tensor, whole_1TD: Tensor, pieces: list[int], manner: CacheManner) -> float:
-        """How far from `whole` it comes out, read in such pieces."""
+    def _off(
+        self,
+        ids_1T: Tensor,
+        whole_1TD: Tensor,
+        pieces: list[int],
+        manner: CacheManner,
+        taken: Sequence[list[int]] = (),
+    ) -> float:
+        """How far from `whole` it comes out, read in such pieces; `taken`: the rows that are taken after each, of which
+        the last one is asked, and the others read something else.
+        """
         try:
-            cache = self._empty_cache(ids_1T.shape[1], manner)
-            read = torch.cat([self(piece, cache=cache) for piece in torch.split(ids_1T, pieces, dim=1)], dim=1)
-            off = float((read - whole_1TD).abs().max())
+            cache, rows = self._empty_cache(ids_1T.shape[1], manner), 1
+            read: list[Tensor] = []
+            for piece, then in zip_longest(torch.split(ids_1T, pieces, dim=1), taken[: len(pieces)]):
+                others = (piece + 1).clamp(max=self.config.vocab_size - 1).expand(rows - 1, -1)
+                read.append(self(torch.cat([others, piece]), cache=cache)[-1:])
+                if then is not None:
+                    cache.take(then)
+                    rows = len(then)
+            off = float((torch.cat(read, dim=1) - whole_1TD).abs().max())
         except _FAULTS:
             return math.inf  # their class takes no such cache, or no positions
         return math.inf if math.isnan(off) else off

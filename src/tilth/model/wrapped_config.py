@@ -105,9 +105,9 @@ def read_wrapped_config(folder: Path, context_length: int | None = None) -> Wrap
 
 
 def empty_tensors(config: WrappedConfig) -> dict[str, Tensor]:
-    """Every tensor of its class by its name, without memory."""
+    """Every tensor of its class by its name, without memory; those that are parameters as such."""
     hf = _empty(config.architecture, their_config(config, Path("config.json")), Path("config.json"))
-    return dict(hf.state_dict())
+    return dict(hf.state_dict(keep_vars=True))
 
 
 def _empty(architecture: str, theirs: Any, place: Path) -> Any:

@@ -13,6 +13,7 @@
     templates/       built-in ones, a checkpoint's     render_worker.py  the process that does it
     marks.py         data and template kept apart      renderer.py       the parent's side of it
     sandbox.py       the Jinja2 of templates           ends.py           where answers end that messages follow
+    thoughts.py      thoughts that a template leaves out
 
 The ids are those of the whole rendered text, with special tokens where the template wrote them and nowhere else: a user
 who spells `<|im_end|>` gets plain text. Trained is each answer with the token that ends it, not what a template writes
@@ -35,6 +36,7 @@ from tilth.tokenizer.conversation import Dropped
 from tilth.tokenizer.marks import ALIAS, ALIAS_LENGTH, Marked, alias_place, plain
 from tilth.tokenizer.renderer import MEMORY, SECONDS, Mode, Renderer
 from tilth.tokenizer.templates import ChatTemplate
+from tilth.tokenizer.thoughts import Lost
 
 __all__ = [
     "ChatConfig",
@@ -58,11 +60,13 @@ class EncodedChat(NamedTuple):
         ids: [T] uint32.
         trained: [T] bool: whether the token is one that the model is to learn to write.
         ended: whether a special token ends what is trained; without one the model would not learn to stop.
+        lost: the thoughts of answers that the template wrote nothing of.
     """
 
     ids: npt.NDArray[np.uint32]
     trained: npt.NDArray[np.bool_]
     ended: bool
+    lost: Lost | None = None
 
 
 class ChatEncoder:
@@ -120,7 +124,7 @@ class ChatEncoder:
             marked = [_marked(answer, train_on) for answer in group if not isinstance(answer, Dropped)]
             labels = iter(self.tokenizer.encode_marked(marked))
             encoded += [
-                answer if isinstance(answer, Dropped) else EncodedChat(*next(labels), ended=answer["ended"])
+                answer if isinstance(answer, Dropped) else EncodedChat(*next(labels), answer["ended"], _lost(answer))
                 for answer in group
             ]
         return encoded
@@ -200,6 +204,10 @@ def _marked(answer: Mapping[str, Any], train_on: TrainOn) -> Marked:
     text = answer["text"]
     spans = [(0, len(text))] if train_on == "all" else [(start, end) for start, end in answer["spans"]]
     return Marked(text, spans)
+
+
+def _lost(answer: Mapping[str, Any]) -> Lost | None:
+    return None if answer["lost"] is None else Lost(*answer["lost"])
 
 
 def _groups(answers: Iterable[dict[str, Any] | Dropped]) -> Iterator[list[dict[str, Any] | Dropped]]:

@@ -4,6 +4,7 @@
     Dropped(rule, detail)        why one cannot be used, for the ledger
     checked(messages, …)         None, or why not
     seen(messages)               what a template sees of them
+    with_arguments(messages, …)  the same with other arguments of calls; arguments(text) what a text says of them
 
 Rules: `malformed`, `empty`, `role`, `empty_answer`, `no_answer` (here); `refused`, `template`, `no_prompt`,
 `rewritten`, `left_out` (rendering.py); `too_large` (chat.py).
@@ -11,10 +12,12 @@ Rules: `malformed`, `empty`, `role`, `empty_answer`, `no_answer` (here); `refuse
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 ROLES = {"system", "developer", "user", "assistant", "tool", "tool_response", "function", "ipython", "environment"}
-_THOUGHTS = ("reasoning_content", "thinking", "reasoning")  # names of the same thing; the first is the common one
+THOUGHTS = ("reasoning_content", "thinking", "reasoning")  # names of the same thing; the first is the common one
 
 
 class Dropped(NamedTuple):
@@ -64,7 +67,7 @@ def _fault(message: Any) -> Dropped | None:
     if content is not None and not isinstance(content, str | list):
         return Dropped("malformed", f"the content is a {type(content).__name__}, not a text")
     says = content.strip() if isinstance(content, str) else content
-    if role == "assistant" and not says and not any(message.get(key) for key in ("tool_calls", *_THOUGHTS)):
+    if role == "assistant" and not says and not any(message.get(key) for key in ("tool_calls", *THOUGHTS)):
         return Dropped("empty_answer", "the answer is empty")
     return None
 
@@ -78,5 +81,49 @@ def seen(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _message(message: dict[str, Any]) -> dict[str, Any]:
     kept = {key: value for key, value in message.items() if value is not None}
-    thoughts = next((kept[key] for key in _THOUGHTS if key in kept), None)
+    thoughts = next((kept[key] for key in THOUGHTS if key in kept), None)
     return kept if thoughts is None else {"thinking": thoughts, **kept, "reasoning_content": thoughts}
+
+
+def with_arguments(messages: list[dict[str, Any]], change: Callable[[str], Any]) -> list[dict[str, Any]]:
+    """Messages in which the arguments of calls that are texts, as OpenAI writes them, are what `change` makes of them;
+    the same list where there are none.
+    """
+    told = [_with_arguments(message, change) for message in messages]
+    return told if any(new is not old for new, old in zip(told, messages, strict=True)) else messages
+
+
+def _with_arguments(message: dict[str, Any], change: Callable[[str], Any]) -> dict[str, Any]:
+    calls = message.get("tool_calls")
+    if not isinstance(calls, list):
+        return message
+    told = [_call(call, change) for call in calls]
+    return (
+        {**message, "tool_calls": told}
+        if any(new is not old for new, old in zip(told, calls, strict=True))
+        else message
+    )
+
+
+def _call(call: Any, change: Callable[[str], Any]) -> Any:
+    """One call, in OpenAI's form or without its outer object."""
+    if not isinstance(call, dict):
+        return call
+    if isinstance(call.get("function"), dict):
+        function = _call(call["function"], change)
+        return call if function is call["function"] else {**call, "function": function}
+    said = call.get("arguments")
+    return {**call, "arguments": change(said)} if isinstance(said, str) and arguments(said) is not said else call
+
+
+def arguments(text: str) -> Any:
+    """The object that a text is as JSON; the text itself where it is none."""
+    try:
+        value = json.loads(text, parse_constant=_no_json)
+    except (ValueError, RecursionError):
+        return text
+    return value if isinstance(value, dict) else text
+
+
+def _no_json(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")

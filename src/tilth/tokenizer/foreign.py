@@ -40,7 +40,7 @@ from tilth.tokenizer.foreign_engine import (
 from tilth.tokenizer.foreign_files import FACTS_FILE, ForeignFiles, read_foreign
 from tilth.tokenizer.hf_format import CONFIG_FILE, MODEL_FILE
 from tilth.tokenizer.labels import Labelled
-from tilth.tokenizer.marks import Marked, Names, plain
+from tilth.tokenizer.marks import ALIAS, Marked, Names, plain
 from tilth.tokenizer.spelling import Spelling
 
 
@@ -165,6 +165,10 @@ class ForeignTokenizer(Tokenizer):
                 continue
             while last + 1 < len(ids) and (chars := encoding.token_to_chars(last + 1)) and chars[0] < end:
                 last += 1  # one character may be several tokens (bytes)
+            # A special token takes white space along where the tokenizer says so (Phi 3): an answer's own beginning,
+            # of a token that the template wrote before it.
+            first += _taken_along(encoding, row.text, first, range(start, end))
+            last -= _taken_along(encoding, row.text, last, range(start, end))
             trained[first : last + 1] = True
         return Labelled(ids, trained)
 
@@ -211,3 +215,9 @@ def _token_at(encoding: Any, places: range) -> int | None:
     """The token of the first of these characters that has one."""
     found = (encoding.char_to_token(place) for place in places)
     return next((token for token in found if token is not None), None)
+
+
+def _taken_along(encoding: Any, text: str, token: int, span: range) -> bool:
+    """Whether it is a special token of which only white space stands in the span, and the name outside."""
+    name = ALIAS.search(text, *encoding.token_to_chars(token))
+    return name is not None and name.start() not in span

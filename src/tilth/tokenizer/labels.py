@@ -3,7 +3,8 @@
     Labelled              ids, and whether each is trained
     label_by_size(…)      both, from the sizes of tokens alone
 
-A token is trained when a span touches it: one that begins before the span, and reaches into it, as well.
+A token is trained when a span touches it: one that begins before the span, and reaches into it, as well. Not so a
+special token that only took white space of the span along.
 """
 
 from __future__ import annotations

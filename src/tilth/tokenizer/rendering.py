@@ -26,15 +26,17 @@ from typing import Any, NamedTuple
 import jinja2
 from jinja2.exceptions import SecurityError
 
-from tilth.tokenizer.conversation import Dropped, Row, checked, seen
+from tilth.tokenizer.conversation import Dropped, Row, arguments, checked, seen, with_arguments
 from tilth.tokenizer.ends import Ends, common
 from tilth.tokenizer.marks import ALIAS, ALIAS_LENGTH, BREAK, Marked, Marker, Names
 from tilth.tokenizer.sandbox import RefusedError, environment
+from tilth.tokenizer.thoughts import ALWAYS, EARLIER, Lost, probed
 
 OUTPUT = 1 << 24  # characters that a template may write, and so many times what it was given
 OUTPUT_RATIO = 32
 _PROBE = {"role": "assistant", "content": BREAK}
 _ASKED = {"role": "user", "content": BREAK}
+_PROBED = '{"\ue000": 0}'  # arguments of a call that no row has
 _SYSTEM = ("system", "developer")
 _NOTHING_BEFORE = "the assistant speaks first, and the template cannot be written with nothing before it"
 _UNASKED = "it writes a generation prompt behind every conversation, asked or not; where that begins cannot be told"
@@ -46,11 +48,14 @@ class RunawayError(Exception):
 
 
 class Answers(NamedTuple):
-    """A rendered conversation for training: a Marked text, and whether its last answer ends with a special token."""
+    """A rendered conversation for training: a Marked text, whether its last answer ends with a special token, and the
+    thoughts that are not in it.
+    """
 
     text: str
     spans: list[tuple[int, int]]
     ended: bool
+    lost: Lost | None
 
 
 class Rendering:
@@ -108,7 +113,7 @@ class Rendering:
         read = self._marker.read(raw, spans)
         if need_answer and not read.spans:
             return Dropped("no_answer", "the template marks none of the answers by {% generation %}")
-        return Answers(*read, ended=bool(read.spans) and _ends_special(read))
+        return Answers(*read, ended=bool(read.spans) and _ends_special(read), lost=self._lost(row, marked))
 
     def _left_out(self, row: Row, raw: str) -> Dropped | None:
         """Whether the template passes over what the conversation cannot do without: what the system says, the tools
@@ -123,6 +128,24 @@ class Rendering:
             if any(text not in raw and self._marker.text(text) not in self._marker.text(raw) for text in texts):
                 return Dropped("left_out", f"the template writes nothing of {what}")
         return None
+
+    def _lost(self, row: Row, marked: Row) -> Lost | None:
+        """The thoughts that the template writes nothing of, if any."""
+        probe = probed(seen(row.messages))
+        if probe is None:
+            return None
+        other = marked._replace(messages=self._marker.mark(probe.messages))
+        raw = self._written(other, len(row.messages), False)
+        if isinstance(raw, Dropped):
+            return None
+        lost = [place for place, marks in probe.marks.items() if any(mark not in raw for mark in marks)]
+        if not lost:
+            return None
+        for place in lost:
+            alone = self._written(other, place + 1, False)
+            if isinstance(alone, Dropped) or any(mark not in alone for mark in probe.marks[place]):
+                return Lost(ALWAYS, len(lost))
+        return Lost(EARLIER, len(lost))
 
     def _by_beginnings(self, row: Row, raw: str) -> list[tuple[int, int]] | Dropped:
         unasked, spans = self._unasked(), list[tuple[int, int]]()
@@ -168,8 +191,14 @@ class Rendering:
             messages = [*row.messages[:place], _PROBE, *behind]
             other = self._tried(row._replace(messages=messages), len(messages), False)
             same = 0 if isinstance(other, Dropped) else common(other, prompt)
-            if not isinstance(other, Dropped) and other[same : same + 1] == BREAK and raw.startswith(prompt[:same]):
+            if isinstance(other, Dropped):
+                continue
+            if other[same : same + 1] == BREAK and raw.startswith(prompt[:same]):
                 return same
+            # What begins a conversation may be written with its first message (Llama 3): no prompt without one has it.
+            header = other.partition(BREAK)[0]
+            if not place and prompt and header.endswith(prompt) and raw.startswith(header):
+                return len(header)
         return Dropped("rewritten", f"the template writes what stands before answer {place} differently afterwards")
 
     def _first_start(self, row: Row, raw: str, place: int, prompt: str) -> int:
@@ -192,8 +221,21 @@ class Rendering:
         return start if header.endswith(own) and raw.startswith(header[:start]) else 0
 
     def _marked(self, row: Row) -> Row:
-        mark = self._marker.mark
-        return row._replace(messages=mark(seen(row.messages)), tools=mark(row.tools), documents=mark(row.documents))
+        """The row as the template is to see it: its texts marked, and the arguments of calls that are JSON texts as the
+        objects that they say, where the template would write a text of its own for the text (`tojson`).
+        """
+        known, mark = seen(row.messages), self._marker.mark
+        told = row._replace(messages=mark(known), tools=mark(row.tools), documents=mark(row.documents))
+        parsed = with_arguments(known, arguments)
+        if parsed is known:
+            return told
+        probed = self._written(
+            told._replace(messages=mark(with_arguments(known, lambda _: _PROBED))), len(known), False
+        )
+        if not isinstance(probed, Dropped) and _PROBED in probed:
+            return told
+        objects = told._replace(messages=mark(parsed))
+        return told if isinstance(self._written(objects, len(known), False), Dropped) else objects
 
     def _unasked(self) -> str | Dropped:
         """The generation prompt that the template writes behind any conversation, asked for it or not, as the first

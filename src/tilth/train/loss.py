@@ -20,26 +20,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tilth.core.environment import Precision
+from tilth.model import pieces
 from tilth.model.compiled import graph_of
 from tilth.model.paper import alike, on_paper
 from tilth.model.precision import DTYPES
 
 IGNORE = -100
-
-PIECE = 1 << 21
-"""Logits that are gone over at a time (8 MiB in fp32). Measured on 2 cores at 2,048 tokens, 128 wide, 4,096 ids: 22 ms,
-whole 56 ms.
-"""
-
-LARGE_PIECE = 1 << 27
-"""The same on CUDA, where no cache is to be kept and each piece costs a pass over the output matrix and its gradient
-(512 MiB in fp32)."""
-
-ROWS = 256
-"""Rows of a product at least, however large the vocabulary: the output matrix is read anew for each. Measured on two
-threads of an AMD EPYC at 1,024 tokens, 768 wide, 50,257 ids, loss and gradient: in fp32 1.38 s with 128 rows, 1.24 s
-with 256, 1.19 s with 512; in bf16 0.54, 0.48, 0.50 s.
-"""
 
 
 def summed_loss(
@@ -65,7 +51,7 @@ def summed_loss(
     hidden_RD, labels_R = _labelled(hidden_BTD.flatten(0, 1), labels_BT.flatten())
     hidden_RD = hidden_RD.to(dtype)
     bias_V = None if bias_V is None else bias_V.to(dtype)
-    if len(labels_R) * len(output_VD) <= PIECE:
+    if len(labels_R) * len(output_VD) <= pieces.PIECE:
         logits = F.linear(hidden_RD, output_VD.to(dtype), bias_V)
         logits = logits if logits.dtype == torch.float64 else logits.float()
         logits = logits if softcap is None else (logits / softcap).tanh() * softcap
@@ -76,12 +62,10 @@ def summed_loss(
 
 
 def piece_size(hidden_RD: Tensor) -> int:
-    """Logits that are held at a time: on CUDA at most a 32nd of the device's memory. In fp16 no more than on a CPU:
-    what a product sums over the rows of a piece must not be beyond fp16.
+    """Logits that are held at a time. In fp16 no more than on a CPU: what a product sums over the rows of a piece must
+    not be beyond fp16.
     """
-    if not hidden_RD.is_cuda or hidden_RD.dtype == torch.float16:
-        return PIECE
-    return min(LARGE_PIECE, torch.cuda.get_device_properties(hidden_RD.device).total_memory // 128)
+    return pieces.PIECE if hidden_RD.dtype == torch.float16 else pieces.held_logits(hidden_RD.device)
 
 
 _MOST = 0.9
@@ -121,12 +105,11 @@ class _PiecewiseLoss(torch.autograd.Function):
         trained = ctx.needs_input_grad[1]
         output_gradient = torch.zeros(output_VD.shape, dtype=exact, device=output_VD.device) if trained else None
         bias_gradient = None if bias_V is None else torch.zeros(bias_V.shape, dtype=exact, device=bias_V.device)
-        rows = max(ROWS, piece_size(hidden_RD) // len(output_VD))
+        rows = pieces.product_rows(piece_size(hidden_RD), len(output_VD))
         for start in alike(range(0, len(hidden_RD), rows), hidden_RD):
             hidden, labels = hidden_RD[start : start + rows], labels_R[start : start + rows]
             scores_RV = F.linear(hidden, output_VD, bias_V)
-            # A product wants many rows; what goes over its scores, few: they are then still in the processor's cache.
-            some = max(1, PIECE // len(output_VD)) if hidden.device.type == "cpu" else rows
+            some = pieces.passed_rows(rows, len(output_VD), hidden.device)
             for first in alike(range(0, len(labels), some), hidden_RD):
                 part = scores_RV[first : first + some]
                 loss, gradient = piece(part, labels[first : first + some], softcap)

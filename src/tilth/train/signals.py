@@ -1,4 +1,5 @@
-"""Ctrl-C and SIGTERM as a flag that the loop reads between two steps; a second Ctrl-C ends the run at once.
+"""Ctrl-C and SIGTERM as a flag that the loop reads between two steps, or two batches of an evaluation; a second Ctrl-C
+ends the run at once.
 
 Only a person can mean "at once": whoever sends SIGTERM (a scheduler, torchrun, systemd) may well send it again while a
 long step is being finished, and the run must be saved all the same.

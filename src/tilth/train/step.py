@@ -146,8 +146,7 @@ def update(
     Under fp16 a gradient that overflowed is the scaler's affair: it skips the step and lowers its scale.
     """
     scaler.unscale_(optimizer)
-    norm = nn.utils.clip_grad_norm_(model.parameters(), clip if clip is not None else float("inf"))
-    size = float(norm)
+    size = _clip(model, clip)
     finite = math.isfinite(loss) and math.isfinite(size)
     overflow = scaler.is_enabled() and math.isfinite(loss) and not finite
     if finite or overflow:
@@ -155,3 +154,16 @@ def update(
         scaler.update()
         optimizer.zero_grad(set_to_none=True)
     return StepResult(loss, size, updated=finite, skipped=overflow)
+
+
+def _clip(model: nn.Module, clip: float | None) -> float:
+    """What `nn.utils.clip_grad_norm_` does, but for multiplying by a factor that is 1: that reads and writes all
+    gradients, and changes no bit. Returns the norm before.
+    """
+    parameters = [parameter for parameter in model.parameters() if parameter.grad is not None]
+    norm = nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
+    size = float(norm)
+    # The factor is clip / (norm + 1e-6), 1 at most; where it is only nearly 1, torch's own rounding decides.
+    if clip is not None and not size + 1e-6 < clip * (1 - 1e-6):
+        nn.utils.clip_grads_with_norm_(parameters, clip, norm)
+    return size

@@ -6,14 +6,16 @@ callable.
     trainer.run() -> stopped_by
 
 Order within a step, the same on every process: update, record, evaluate, sample, checkpoint. A checkpoint therefore
-holds all that the step changed, and a run resumed from it does what the other would have done.
+holds all that the step changed, and a run resumed from it does what the other would have done. Where a signal breaks
+off the evaluation the checkpoint says so, and a run resumed from it begins with that.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +30,7 @@ from tilth.core.errors import Aborted, DivergedError, Stopped
 from tilth.core.rundir import CheckpointRecord, EvaluationRecord, Event, Message, StepRecord
 from tilth.data.batch import Batch
 from tilth.data.loader import Loader
+from tilth.distributed.replicas import differing, take_from_main
 from tilth.distributed.runtime import Runtime
 from tilth.model.adapters import adapter_names
 from tilth.model.wrapped import AnyModel
@@ -40,7 +43,11 @@ from tilth.train.signals import SignalFlag
 from tilth.train.step import StepResult, accumulate, update
 from tilth.train.stopping import Progress, Stopping
 
+_FAR_APART = 0.01  # of a tensor's largest number: rounding stays far below, other numbers are about 1
 _MOST_SKIPS = 50  # fp16: a scale that is halved so often and still overflows will not come right
+
+
+Evaluate = Callable[[AnyModel, Callable[[], None]], dict[str, float]]
 
 
 @dataclass
@@ -48,9 +55,9 @@ class Parts:
     """What a trainer works with, put together by the job.
 
     `micro_rows` go through the model at once, from a step that stands in `fewer_rows` on so many; `keep_rows` makes
-    durable that it will be so from this step on. `evaluate` gives validation metrics for the model as it is; `sample`
-    makes whatever should be seen of it; `emit` receives every event, in process 0; `before_save` makes durable what a
-    checkpoint refers to.
+    durable that it will be so from this step on. `evaluate` gives validation metrics for the model as it is, and calls
+    what it is given between batches: that may raise, to end the pass. `sample` makes whatever should be seen of the
+    model; `emit` receives every event, in process 0; `before_save` makes durable what a checkpoint refers to.
     """
 
     model: AnyModel
@@ -67,7 +74,7 @@ class Parts:
     fewer_rows: Mapping[int, int] = field(default_factory=dict)
     keep_rows: Callable[[int, int], None] = lambda step, rows: None
     before_save: Callable[[], None] = lambda: None
-    evaluate: Callable[[AnyModel], dict[str, float]] | None = None
+    evaluate: Evaluate | None = None
     evaluate_every: int | None = None
     sample: Callable[[AnyModel, int], list[Event]] | None = None
     sample_every: int | None = None
@@ -87,23 +94,27 @@ class Trainer:
         self.batch_tokens = loader.batch_rows * loader.sampler.context_length
         self.stopping = Stopping(config, self.batch_tokens, loader.samples_per_epoch * loader.sampler.context_length)
         self.progress = Progress()
-        self._saved_step = -1
-        self._saved_at = self._ticked_at = time.perf_counter()
+        self._saved_step, self._told_apart = -1, False
+        self._signal = SignalFlag()
+        self.unevaluated = False
+        """Whether a signal came within the evaluation of this step, which is then still to be made."""
+        self._saved_at = self._ticked_at = self._ended_at = time.perf_counter()
 
     def run(self) -> str:
         """Trains to the end; returns what ended it. Stopped and DivergedError come with all saved that can be; Aborted
         with nothing saved since the last checkpoint.
         """
         parts = self.parts
-        reason = self._reason()  # a restored run may be over already
-        self._ticked_at = time.perf_counter()
+        self._ticked_at = self._ended_at = time.perf_counter()
+        self._signal = SignalFlag()
         try:
-            with SignalFlag() as signal:
+            with self._signal:
+                # A restored run may be over already.
+                reason = self._intervals() if self.unevaluated else self._reason()
                 while reason is None:
                     reason = self._step()
-                    if reason is None and parts.runtime.any(signal.received is not None):
-                        self._save()
-                        raise self._stopped(signal)
+                    if reason is None:
+                        self._stop_if_asked()
         except KeyboardInterrupt:
             raise self._aborted() from None
         except (Stopped, DivergedError) as error:
@@ -113,12 +124,34 @@ class Trainer:
             parts.loader.close()
         return reason
 
+    def _stop_if_asked(self) -> None:
+        """Saves and raises Stopped where a signal came to any process."""
+        if self.parts.runtime.any(self._signal.received is not None):
+            self._save()
+            raise self._stopped()
+
     def _tick(self) -> float:
         """The run's seconds until now; the clock is read once a step, so that a step has one answer."""
         now = time.perf_counter()
         seconds = self.progress.seconds + now - self._ticked_at
         self._ticked_at = now
         return seconds
+
+    def _step_seconds(self) -> float:
+        """Since the step before ended, so that none of the time between them is lost: what records, shows and agrees
+        with the other processes about a step comes to the one after it.
+        """
+        before, self._ended_at = self._ended_at, time.perf_counter()
+        return self._ended_at - before
+
+    @contextlib.contextmanager
+    def _between_steps(self) -> Iterator[None]:
+        """What is done within is no part of a step's time: it has a record, and a time, of its own."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._ended_at += time.perf_counter() - started
 
     def _reason(self) -> str | None:
         return self.stopping.reason(self.progress)
@@ -138,7 +171,7 @@ class Trainer:
         progress.skipped += result.skipped
         progress.skipped_in_a_row = progress.skipped_in_a_row + 1 if result.skipped else 0
         self.stopping.note_loss(progress, result.loss)
-        seconds = time.perf_counter() - started
+        seconds = self._step_seconds()
 
         def record() -> float:
             self._record(result, first_sample, config.optimizer.lr * share, seconds, waited)
@@ -231,11 +264,12 @@ class Trainer:
         """Does what is due after a step, all of it when the run ends here; returns what ends it."""
         step, parts, reason = self.progress.step, self.parts, self._reason()
         best = False
-        if reason or _due(step, parts.evaluate_every):
+        if reason or self.unevaluated or _due(step, parts.evaluate_every):
             best = self._evaluate()
             reason = reason or self._reason()
         if parts.sample and (reason or _due(step, parts.sample_every)):
-            parts.runtime.from_main(self._sample)
+            with self._between_steps():
+                parts.runtime.from_main(self._sample)
         if reason or (best and self.config.checkpoint.best) or self._checkpoint_due():
             self._save()
         return reason
@@ -261,9 +295,16 @@ class Trainer:
 
     def _evaluate(self) -> bool:
         if self.parts.evaluate is None:
+            self.unevaluated = False
             return False
+        with self._between_steps():
+            return self._evaluate_by(self.parts.evaluate)
+
+    def _evaluate_by(self, evaluate: Evaluate) -> bool:
         started = time.perf_counter()
-        metrics = self.parts.evaluate(self.parts.model)
+        self.unevaluated = True  # a pass may take longer than whoever sends a signal waits
+        metrics = evaluate(self.parts.model, self._stop_if_asked)
+        self.unevaluated = False
         if not math.isfinite(metrics["loss"]):
             raise self._lost(f"the validation loss is {metrics['loss']}")
         best = self.stopping.note_validation(self.progress, metrics)
@@ -274,8 +315,12 @@ class Trainer:
 
     def _save(self) -> None:
         if self.progress.step != self._saved_step:
-            self.parts.runtime.from_main(self._write)
+            with self._between_steps():
+                self._bring_together()
+                self.parts.runtime.from_main(self._write)
             self._saved_step, self._saved_at = self.progress.step, time.perf_counter()
+        else:  # before the evaluation of this step, which may have been the best
+            self.parts.runtime.from_main(self._mark_best)
 
     def _write(self) -> None:
         started, step, parts = time.perf_counter(), self.progress.step, self.parts
@@ -289,15 +334,44 @@ class Trainer:
         parts.store.prune(self.config.checkpoint.keep)
         parts.emit(CheckpointRecord(step, str(path), round(time.perf_counter() - started, 3)))
 
+    def _bring_together(self) -> None:
+        """Processors of other kinds round an update otherwise. What is saved, and gone on from, is what process 0 has:
+        the others take it too, so that a run that goes on equals one that was not stopped. DivergedError where they
+        are further apart than rounding brings them.
+        """
+        parts = self.parts
+        tensors = {**saved_weights(parts.model), **state_tensors(parts.optimizer)}
+        names = differing(parts.runtime, tensors)
+        if not names:
+            return
+        far = take_from_main(parts.runtime, {name: tensors[name] for name in names})
+        what = f"{len(names)} of {len(tensors)} tensors of model and optimizer, {names[0]} for one"
+        if not far < _FAR_APART:
+            raise DivergedError(
+                f"step {self.progress.step}: the processes of this run no longer hold the same numbers ({what}; last "
+                f"checkpoint: {self._last_saved()})",
+                "look after memory and versions of the machines; then type the same command to go on after the last "
+                "checkpoint",
+            )
+        if not self._told_apart:
+            text = (
+                f"the processes round otherwise, by {far:.1g} until now ({what}): at each checkpoint all take what "
+                "process 0 has; on machines of one kind nothing would differ"
+            )
+            parts.runtime.from_main(lambda: parts.emit(Message(self.progress.step, "warning", text)))
+        self._told_apart = True
+
     def _mark_best(self) -> None:
         """Says which checkpoint is the best, from what the run knows; nothing where bests are not kept."""
         progress = self.progress
         if self.config.checkpoint.best and progress.best_value is not None:
             self.parts.store.mark_best(progress.best_step, progress.best_metric, progress.best_value)
 
-    def _stopped(self, signal: SignalFlag) -> Stopped:
+    def _stopped(self) -> Stopped:
+        name = self._signal.received or "a signal to another process"
+        within = " (the evaluation of this step is made when it goes on)" if self.unevaluated else ""
         return Stopped(
-            f"{signal.received or 'a signal to another process'} at step {self.progress.step}: everything is saved",
+            f"{name} at step {self.progress.step}: everything is saved{within}",
             "type the same command to go on" + ("" if self.stopping.by_the_clock else " to the same result"),
         )
 
@@ -314,6 +388,7 @@ class Trainer:
         """All that decides what comes next, beside weights and optimizer tensors."""
         return {
             "progress": self.progress.state_dict(),
+            "unevaluated": self.unevaluated,
             "loader": self.parts.loader.state_dict(),
             "scaler": self.parts.scaler.state_dict(),
             "precision": self.parts.precision,
@@ -332,6 +407,7 @@ class Trainer:
         if parts.scaler.is_enabled() and state["scaler"]:  # empty where another precision was used until now
             parts.scaler.load_state_dict(state["scaler"])
         self.progress.load_state_dict(state["progress"])
+        self.unevaluated = state.get("unevaluated", False)
         self._saved_step = self.progress.step
         parts.runtime.from_main(self._mark_best)
 

@@ -55,11 +55,15 @@ def of_lost_files(found: Sequence[Found], groups: Sequence[Group]) -> list[str]:
 
 
 def of_empty_splits(
-    config: SplitConfig, assigned: Done, found: Sequence[Found], groups: Sequence[Group], *, cuts: bool
+    config: SplitConfig, assigned: Done, found: Sequence[Found], groups: Sequence[Group], *, whole: bool
 ) -> list[str]:
-    """What preparing will say of an empty split, where the sample shows it; DataError where all was sampled."""
+    """What preparing will say of an empty split, where the sample shows it; DataError where all was sampled.
+
+    Args:
+        whole: documents are conversations.
+    """
     try:
-        every_split(config, assigned, cuts=cuts)
+        every_split(config, assigned, whole=whole)
     except DataError as error:
         if sum(group.covered for group in groups) >= sum(one.size for one in found):
             raise

@@ -22,7 +22,7 @@ from typing import Any
 from tilth.core.errors import DataError
 from tilth.core.files import disk, hash_file
 from tilth.core.tasks import Done, Task
-from tilth.data import dividing, leak_plan
+from tilth.data import dividing, exam_files, exam_words, leak_plan
 from tilth.data.clean_plan import clean_parts
 from tilth.data.config import DataConfig
 from tilth.data.conversations import Encoder, check_encoded
@@ -105,7 +105,9 @@ class _Trial:
     def index(self, against: Sequence[Listing]) -> None:
         """Takes in the evaluation files, all of them."""
         task = leak_plan.items_task(self.config.decontaminate, against)
-        self.items = self._timed("items", lambda: self.shop.run_one(task))
+        self.items = items = self._timed("items", lambda: self.shop.run_one(task))
+        exams = exam_files.sources_of(self.config.decontaminate.against, against, items.facts["sources"])
+        self.notes += [*exam_files.faults(exams), *exam_words.passed_over(exams)]
 
     def run(self) -> Forecast:
         self._timed("start", self._empty_parts)
@@ -117,8 +119,8 @@ class _Trial:
         compared = self._compare()
         parts = self._parts(self.groups)
         assigned = dividing.assign_splits(self.config.split, parts, compared[-1][2], self.shop)
-        cuts = self.encoder is None
-        self.notes += of_empty_splits(self.config.split, assigned, self.found, self.groups, cuts=cuts)
+        whole = self.encoder is not None
+        self.notes += of_empty_splits(self.config.split, assigned, self.found, self.groups, whole=whole)
         leaked = self._leaks(compared)
         left = leaked[-1][1] if leaked else assigned
         encoded = self._encode(parts, left)

@@ -74,12 +74,13 @@ def _text(message: Mapping[str, Any], where: str) -> str | Note:
     if odd := [part for part in parts if not isinstance(part, str)]:
         kind = type(odd[0]).__name__
         if isinstance(odd[0], dict) and "content_type" in odd[0]:
-            kind = str(odd[0]["content_type"])[:40]
+            held = odd[0]["content_type"]
+            kind = (held if isinstance(held, str) else short(held))[:40]
             return beyond_text(kind, f"{where} holds {kind}")
         return Note("not_text", kind, f"{where} holds {kind}, not a text")
     text, to = "\n".join(parts), message.get("recipient") or "all"
     if text.strip() and to != "all":
-        return beyond_text(str(to), f"{where} is a call of {short(to)}")
+        return beyond_text(to if isinstance(to, str) else short(to), f"{where} is a call of {short(to)}")
     return text if text.strip() else ""
 
 

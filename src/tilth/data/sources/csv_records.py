@@ -17,6 +17,7 @@ _LOOKED_AT = 1 << 20  # bytes
 _TALL = 100  # lines of a row
 _FLAT = 1.1  # lines that rows have on the average, where nearly all have one
 _FLAT_FROM = 10  # rows
+_HELD = 20  # rows, or `streams.LARGEST_BLOCK` bytes, that wait until it is known how many lines rows have
 
 
 def with_line_feeds(pieces: Iterable[bytes]) -> tuple[Iterator[bytes], bool]:
@@ -62,19 +63,51 @@ class Heights:
     def __init__(self) -> None:
         self._rows, self._lines, self._odd = 0, 0, 0
 
-    def is_odd(self, record: Record) -> bool:
-        """Counts a row; whether it spans a hundred lines or more in a file whose rows have one, but for one in ten."""
+    def judged(self, rows: Iterable[Record], columns: int) -> Iterator[tuple[Record, bool]]:
+        """The records, each with whether it spans a hundred lines or more in a file whose rows have one, but for one in
+        ten. One of the first ten waits for that, with those behind it, until ten others are known.
+        """
+        held, size = list[Record](), 0
+        for record in rows:
+            if held:
+                held.append(record)
+                size += sum(map(len, record.cells))
+                others = self._rows + sum(_is_row(each, columns) and each.lines < _TALL for each in held)
+                if others >= _FLAT_FROM or len(held) >= _HELD or size > streams.LARGEST_BLOCK:
+                    yield from self._settled(held, columns)
+                    held, size = [], 0
+            elif self._rows < _FLAT_FROM and record.lines >= _TALL and _is_row(record, columns):
+                held.append(record)
+            else:
+                yield record, _is_row(record, columns) and self._is_odd(record)
+        yield from self._settled(held, columns)
+
+    def _settled(self, held: list[Record], columns: int) -> Iterator[tuple[Record, bool]]:
+        for record in held:
+            if _is_row(record, columns) and record.lines < _TALL:
+                self._count(record)
+        yield from [(r, r.lines >= _TALL and _is_row(r, columns) and self._is_odd(r)) for r in held]
+
+    def _is_odd(self, record: Record) -> bool:
         flat = self._rows >= _FLAT_FROM and self._lines <= _FLAT * self._rows and self._odd * 10 <= self._rows
         if record.lines >= _TALL and flat:
             self._odd += 1
             return True
+        self._count(record)
+        return False
+
+    def _count(self, record: Record) -> None:
         self._rows += 1
         self._lines += record.lines
-        return False
 
     def rows_in(self, lines: int) -> int:
         """About how many rows so many lines are, by those that were counted."""
         return max(1, round(lines * self._rows / self._lines)) if self._lines else lines
+
+
+def _is_row(record: Record, columns: int) -> bool:
+    """Whether it can be used: it has a cell for each column, or is a blank line."""
+    return not (record.too_long or record.open_quote) and len(record.cells) in (0, columns)
 
 
 def records(lines: Iterable[tuple[int, bytes | int]], separator: bytes) -> Iterator[Record]:
@@ -111,7 +144,7 @@ class _QuotedRecord:
         self.line, self.lines, self.size, self.open = line, 0, 0, False
         self.cells: list[bytes] = []
         self._separator = separator
-        self._parts: list[bytes] = []  # of the quoted cell that is open
+        self._cell = bytearray()  # the quoted one that is open; of short lines, a list would take many times as much
 
     def feed(self, line: bytes) -> None:
         """Takes one more line; afterwards `open` says whether the record goes on."""
@@ -119,7 +152,7 @@ class _QuotedRecord:
         self.size += len(line) + 1
         at = 0
         if self.open:
-            self._parts.append(b"\n")
+            self._cell += b"\n"
             at = self._quoted(line, 0)
         while at <= len(line) and not self.open:
             if line.startswith(b'"', at):
@@ -138,21 +171,22 @@ class _QuotedRecord:
         """Takes one more line, without a quote, while a quoted cell is open."""
         self.lines += 1
         self.size += len(line) + 1
-        self._parts += (b"\n", line)
+        self._cell += b"\n"
+        self._cell += line
         self._forget_if_too_long()
 
     def _forget_if_too_long(self) -> None:
         if self.size > streams.LONGEST_LINE:  # only its end is looked for, so that its tail is not taken for rows
-            self.cells, self._parts = [], []
+            self.cells, self._cell = [], bytearray()
 
     def _plain(self, line: bytes, at: int) -> int:
         """Takes bytes up to the next separator, closes the cell; returns where the next begins."""
         end = line.find(self._separator, at)
         last = end < 0
         end = len(line) if last else end
-        self._parts.append(line[at:end].removesuffix(b"\r") if last else line[at:end])
-        self.cells.append(b"".join(self._parts))
-        self._parts = []
+        self._cell += line[at:end].removesuffix(b"\r") if last else line[at:end]
+        self.cells.append(bytes(self._cell))
+        self._cell.clear()
         return end + 1
 
     def _quoted(self, line: bytes, at: int) -> int:
@@ -160,12 +194,12 @@ class _QuotedRecord:
         while True:
             quote = line.find(b'"', at)
             if quote < 0:
-                self._parts.append(line[at:])
+                self._cell += line[at:]
                 self.open = True
                 return len(line) + 1
             if not line.startswith(b'""', quote):
-                self._parts.append(line[at:quote])
+                self._cell += line[at:quote]
                 self.open = False
                 return self._plain(line, quote + 1)
-            self._parts.append(line[at : quote + 1])
+            self._cell += line[at : quote + 1]
             at = quote + 2

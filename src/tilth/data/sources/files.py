@@ -42,7 +42,7 @@ from tilth.data.sources.tally import Tally
 from tilth.data.sources.undecoded import Met
 from tilth.data.sources.unusable import Unusable
 
-READING = 1
+READING = 2
 """Raise it when the same bytes are read otherwise: a part of the version of every task that reads inputs, so that each
 of them is done anew. What a synthetic source was answered is kept: it was paid for, whatever its seeds are read as now.
 """
@@ -184,6 +184,22 @@ def _text(intake: Intake, text: streams.Utf8) -> Iterator[Outcome | Rows]:
         yield from _lines(intake, text.pieces)
 
 
+_UNREAD = ("broken", "crashed", "timeout", "memory", "too_deep")
+"""Of a page or PDF: the file is not read. One that is empty, needs a password or is too large is read as what it is."""
+_CAPS = {"timeout": "seconds", "memory": "memory"}
+
+
+def _more_room(config: SourceConfig, rule: str) -> str:
+    """What to do about a page or PDF that needs more of what `extract:` gives."""
+    if rule not in _CAPS:
+        return ""
+    key = _CAPS[rule]
+    return (
+        f"raise `extract: {{{key}: …}}` (now {getattr(config.extract, key):g}), take such files away, or let them pass "
+        f"with a higher `max_bad_rows:` (now {config.max_bad_rows:g})"
+    )
+
+
 def _extracted(intake: Intake, content: Content, extractors: Extractors) -> Outcome:
     """A page or PDF as a document; `meta` has its title and date where it states them."""
     item, most = intake.item, intake.config.extract.max_bytes
@@ -192,6 +208,8 @@ def _extracted(intake: Intake, content: Content, extractors: Extractors) -> Outc
         return intake.drop(item.locator, Note("too_large", str(raw), f"{item.locator}: {raw} bytes, more than {most}"))
     found = extractors.of("html" if item.kind == "html" else "pdf").extract(raw, item.locator)
     notes = [Note(*fault) for fault in found.faults]
+    if found.text is None and notes[-1].rule in _UNREAD:
+        return intake.lose(item.locator, *notes, remedy=_more_room(intake.config, notes[-1].rule))
     if found.text is None:
         return intake.drop(item.locator, *notes)
     meta = {key: value for key, value in (("title", found.title), ("date", found.date)) if value}

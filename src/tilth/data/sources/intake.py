@@ -139,9 +139,9 @@ class Intake:
         """No document stands at `locator`, for the reason that the last of `notes` gives."""
         return self._dropped(locator, list(notes))
 
-    def lose(self, locator: str, note: Note) -> Outcome:
-        """From `locator` on the file cannot be read."""
-        return replace(self._dropped(locator, [note]), loses=True)
+    def lose(self, locator: str, *notes: Note, remedy: str = "") -> Outcome:
+        """From `locator` on the file cannot be read, for the reason that the last of `notes` gives."""
+        return replace(self._dropped(locator, list(notes)), loses=True, remedy=remedy)
 
     def rest(self) -> list[Outcome]:
         """To be called at the end: a file that gave no outcome at all is an empty one."""

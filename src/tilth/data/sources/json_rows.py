@@ -8,7 +8,7 @@
 
 This finds borders only; each row is then parsed by Python's `json`, which says what is wrong inside of it. Where the
 borders themselves are wrong (a comma that is missing, an end that never comes) nothing after can be trusted:
-`MalformedError` names the byte.
+`MalformedError` names the byte, and that from which on no row was given out.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tilth.data.sources import streams
 # string whose end is not here yet. Possessive, so that no input makes the engine try twice.
 _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[\]{},:"]|[^\s\[\]{},:"]++', re.DOTALL)
 _INSIDE = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)  # of a string, up to its quote or to half an escape
-_OPEN, _CLOSE = b"[{", b"]}"
+_OPEN, _CLOSE = (b"[", b"{"), (b"]", b"}")
 
 
 def _nested(depth: int) -> bytes:
@@ -40,7 +40,17 @@ _SHALLOW = re.compile(_nested(4), re.DOTALL)
 
 
 class MalformedError(Exception):
-    """The structure is broken; the message says where and how."""
+    """The structure is broken; the message says where and how.
+
+    Attributes:
+        at: the byte from which on nothing was given out: where the value begins that is broken.
+        listed: it stands in a list of rows.
+        cut: the file ends in that list. It may be cut off, or a quote that was never closed took in the rest.
+    """
+
+    def __init__(self, message: str, at: int, *, listed: bool, ended: bool) -> None:
+        super().__init__(message)
+        self.at, self.listed, self.cut = at, listed, listed and ended
 
 
 def rows(pieces: Iterable[bytes], path: tuple[str, ...] = ()) -> Iterator[bytes | int]:
@@ -74,6 +84,7 @@ def _rows_of(tokens: _Tokens, first: bytes, path: tuple[str, ...]) -> Iterator[b
 
 def _items(tokens: _Tokens, path: tuple[str, ...]) -> Iterator[bytes | int]:
     """The items of a list; with a path the rows that stand there in each."""
+    tokens.lists += 1
     token = tokens.next()
     while token != b"]":
         if path:
@@ -83,6 +94,7 @@ def _items(tokens: _Tokens, path: tuple[str, ...]) -> Iterator[bytes | int]:
         token = tokens.expect(b",", b"]")
         if token == b",":
             token = tokens.next()
+    tokens.lists -= 1
 
 
 def _members(tokens: _Tokens) -> Iterator[tuple[str, bytes]]:
@@ -90,7 +102,7 @@ def _members(tokens: _Tokens) -> Iterator[tuple[str, bytes]]:
     token = tokens.next()
     while token != b"}":
         if not token.startswith(b'"'):
-            raise MalformedError(f"a key must stand at byte {tokens.place()}")
+            raise tokens.fault(f"a key must stand at byte {tokens.place()}", ended=not token)
         try:
             key = str(json.loads(token))
         except ValueError:
@@ -111,6 +123,16 @@ class _Tokens:
         self._kept: bytearray | None = None  # the value that is being cut out
         self._size = 0  # of it, what is beyond `LONGEST_LINE` too
         self._start = 0
+        self._begun: int | None = None  # the offset in the file of that value, kept or not
+        self.lists = 0
+        """Of rows, that are open."""
+
+    def fault(self, message: str, *, ended: bool, at: int | None = None) -> MalformedError:
+        """The error for what is wrong at a byte, by default at the token just taken; `ended`: that the file is at its
+        end.
+        """
+        at = self.place() if at is None else at
+        return MalformedError(message, at if self._begun is None else self._begun, listed=self.lists > 0, ended=ended)
 
     def place(self) -> int:
         """The offset in the file up to which tokens were taken."""
@@ -127,7 +149,8 @@ class _Tokens:
                 if found is not None and found[0] != b'"':
                     return self._take(found)
                 if found is not None:
-                    raise MalformedError(f"the string at byte {self._gone + found.start()} has no end")
+                    at = self._gone + found.start()
+                    raise self.fault(f"the string at byte {at} has no end", ended=True, at=at)
                 self._pass(len(self._data))
                 self._start = self._at
                 return b""
@@ -139,7 +162,7 @@ class _Tokens:
         if token not in allowed:
             wanted = " or ".join(repr(one.decode()) for one in allowed)
             shown = repr(token[:20].decode("utf-8", "replace")) if token else "the file's end"
-            raise MalformedError(f"{wanted} must stand at byte {self.place()}, not {shown}")
+            raise self.fault(f"{wanted} must stand at byte {self.place()}, not {shown}", ended=not token)
         return token
 
     def value(self, first: bytes, *, keep: bool = True) -> bytes | int:
@@ -150,21 +173,29 @@ class _Tokens:
         """
         if not first or first in (b",", b":", b"]", b"}"):
             shown = repr(first.decode()) if first else "the file's end"
-            raise MalformedError(f"a value must stand at byte {self.place()}, not {shown}")
+            raise self.fault(f"a value must stand at byte {self.place()}, not {shown}", ended=not first)
         begun = self.place()
         if first in _OPEN and (found := _SHALLOW.match(self._data, self._start)) is not None:
             self._pass(found.end())
+            self._check_closed(first, found[0][-1:], begun)
             return found[0] if len(found[0]) <= streams.LONGEST_LINE else len(found[0])
-        self._kept, self._size = bytearray(first) if keep else None, len(first)
-        depth = 1 if first in _OPEN else 0
+        self._kept, self._size, self._begun = bytearray(first) if keep else None, len(first), begun
+        depth, token = 1 if first in _OPEN else 0, b""
         while depth:
             token = self.next()
             if not token:
-                raise MalformedError(f"the value at byte {begun} has no end")
+                raise self.fault(f"the value at byte {begun} has no end", ended=True)
             if len(token) == 1:
                 depth += (token in _OPEN) - (token in _CLOSE)
-        kept, self._kept = self._kept, None
+        self._check_closed(first, token, begun)
+        kept, self._kept, self._begun = self._kept, None, None
         return bytes(kept) if kept is not None and self._size <= streams.LONGEST_LINE else self._size
+
+    def _check_closed(self, first: bytes, last: bytes, begun: int) -> None:
+        """Where a bracket is missing a value takes in those behind it, and ends with a bracket that is not its own."""
+        if first in _OPEN and _CLOSE[_OPEN.index(first)] != last:
+            said = f"the value at byte {begun} begins with {first.decode()!r} and ends with {last.decode()!r}"
+            raise self.fault(said, ended=False, at=begun)
 
     def _take(self, found: re.Match[bytes]) -> bytes:
         self._pass(found.end())
@@ -183,7 +214,9 @@ class _Tokens:
         keep = len(self._data) if found is None else found.start()
         self._pass(keep)
         if len(self._data) - keep > streams.LONGEST_LINE:
-            raise MalformedError(f"the string at byte {self._gone + keep} is longer than {streams.LONGEST_LINE} bytes")
+            longer = f"is longer than {streams.LONGEST_LINE} bytes"
+            at = self._gone + keep
+            raise self.fault(f"the string at byte {at} {longer}", ended=False, at=at)
         held = [self._data[keep:]]
         self._gone += keep
         if found is not None and found[0] == b'"':

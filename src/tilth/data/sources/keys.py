@@ -73,8 +73,14 @@ def rows_in(row: Mapping[str, Any], depth: int = 1) -> str | None:
 
 
 def text_within(value: Any) -> int:
-    """Characters of all texts in a value, however deep."""
-    if isinstance(value, str):
-        return len(value)
-    inner = value if isinstance(value, list) else value.values() if isinstance(value, dict) else ()
-    return sum(map(text_within, inner))
+    """Characters of all texts in a value, however deep: deeper than Python calls itself, where its parser goes on."""
+    left, characters = [value], 0
+    while left:
+        one = left.pop()
+        if isinstance(one, str):
+            characters += len(one)
+        elif isinstance(one, list):
+            left += one
+        elif isinstance(one, dict):
+            left += one.values()
+    return characters

@@ -3,7 +3,7 @@
     list_inputs(config, base, downloads) -> Listing
         path: a file       that file
         path: a folder     every known suffix under it; hidden files, links that lead out of it, other suffixes: skipped
-        path: a glob       what it matches; `**` goes through folders
+        path: a glob       what it matches, without such links; `**` goes through folders: see matching.py
         url                the file, downloaded into `downloads` and compared with its SHA-256
         builtin            the embedded collections
         crawl, common_crawl    pages of the web, brought to `downloads`: see web/
@@ -17,7 +17,6 @@ What tilth itself wrote below a folder is among it: see own.py.
 
 from __future__ import annotations
 
-import glob
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
@@ -30,6 +29,7 @@ from tilth.data.sources import python_docs
 from tilth.data.sources.config import GLOB_CHARACTERS, SourceConfig
 from tilth.data.sources.hashes import file_hash, hash_large
 from tilth.data.sources.inputs import ARCHIVES, KNOWN_SUFFIXES, Input, Kind, Listing, kind_of
+from tilth.data.sources.matching import LEAVES_FOLDER, LINKED_FOLDER, leads_out, matching
 from tilth.data.sources.own import RULE as OWN_FILES
 from tilth.data.sources.own import OwnFiles
 from tilth.data.sources.python_questions import list_questions
@@ -132,7 +132,7 @@ def _walk(folder: Path, own: OwnFiles, skip: Callable[[Path, str, str], None]) -
             if belongs := None if linked else own.of_folder(path):
                 ours |= [belongs]
             elif linked or path.name.startswith("."):
-                skip(path, *(("linked_folder", "a link to a folder") if linked else ("hidden", "a hidden folder")))
+                skip(path, *(LINKED_FOLDER if linked else ("hidden", "a hidden folder")))
             else:
                 continue
             names.remove(path.name)
@@ -149,25 +149,35 @@ def _walk(folder: Path, own: OwnFiles, skip: Callable[[Path, str, str], None]) -
 
 def _passed_over(path: Path, root: Path) -> tuple[str, str] | None:
     """Rule and reason for a file of a folder that is not read, whatever its suffix."""
-    if path.name.startswith("."):
-        return "hidden", "a hidden file"
-    if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(root):  # never raises, on a ring
-        return "leaves_folder", "a link that leads out of the folder"
+    return ("hidden", "a hidden file") if path.name.startswith(".") else _astray(path, root)
+
+
+def _astray(path: Path, root: Path) -> tuple[str, str] | None:
+    if path.is_symlink() and leads_out(path, root):
+        return LEAVES_FOLDER
     return None if path.is_file() else ("no_file", "a broken link, a socket or a device")
 
 
 def _from_glob(config: SourceConfig, base: Path, pattern: Path, workspace: Path) -> Listing:
-    root = base / _fixed_part(pattern)
-    own = OwnFiles(root, workspace)
-    visible, everything = _matches(base, pattern, hidden=False), _matches(base, pattern, hidden=True)
+    fixed = _fixed_part(pattern)
+    root = base / fixed
+    own, real = OwnFiles(root, workspace), root.resolve()
+    found = matching(root, pattern.parts[len(fixed.parts) :])
     prefix = config.path_prefix and _fixed_part(Path(config.path_prefix)).as_posix()
-    place = {path: _posix(PurePosixPath(prefix, path.relative_to(root).as_posix())) for path in everything}
+    place = {path: _locator(prefix, path, root) for path in (*found.visible, *found.passed)}
     taken, skipped, ours = [], [], dict[Path, str]()
-    for path in sorted((path for path in everything if path.is_file()), key=lambda path: place[path]):
+    for path, why in found.passed.items():
         if belongs := own.of_file(path):
             ours |= [belongs]
-        elif path not in visible:
+        else:
+            skipped.append(_skip(config, place[path], *why))
+    for path in sorted((path for path in found.visible if not path.is_dir()), key=lambda path: place[path]):
+        if belongs := own.of_file(path):
+            ours |= [belongs]
+        elif not found.visible[path]:
             skipped.append(_skip(config, place[path], "hidden", "a hidden file, or in a hidden folder"))
+        elif astray := _astray(path, real):
+            skipped.append(_skip(config, place[path], *astray))
         elif config.format == "auto" and kind_of(path.name) is None:
             skipped.append(_skip(config, place[path], "unknown_suffix", f"its suffix is {path.suffix or 'missing'}"))
         else:
@@ -175,13 +185,7 @@ def _from_glob(config: SourceConfig, base: Path, pattern: Path, workspace: Path)
     skipped += [_skip(config, _locator(prefix, path, root), OWN_FILES, what) for path, what in ours.items()]
     if not taken:
         raise _nothing_in(config, f"the glob {base / pattern} matches no file that can be read", skipped)
-    return Listing(_inputs(config, taken, place), tuple(skipped))
-
-
-def _matches(base: Path, pattern: Path, *, hidden: bool) -> set[Path]:
-    # Not Path.glob, which takes hidden files like others; and `base` stays outside the pattern, it may hold a bracket.
-    found = glob.iglob(str(pattern), root_dir=base, recursive=True, include_hidden=hidden)  # noqa: PTH207
-    return {base / match for match in found}
+    return Listing(_inputs(config, taken, place), tuple(sorted(skipped, key=lambda verdict: verdict.detail)))
 
 
 def _fixed_part(pattern: Path) -> Path:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from tilth.core.errors import DataError
 from tilth.data.document import Outcome
 from tilth.data.sources.config import SourceConfig
-from tilth.data.sources.inputs import Input
+from tilth.data.sources.inputs import ARCHIVES, Input, split_suffixes
 
 JUDGED_FROM = 100  # rows or files; a share of fewer says little
 _MOST_JUDGED_FROM = 10  # that most of so many are bad says enough
@@ -48,11 +48,16 @@ def too_many(bad: int, of: int, limit: float) -> bool:
 
 def damaged(item: Input, outcome: Outcome) -> DataError:
     """The error that names the file and says what is wrong with it."""
+    tests = " (`gzip -t`, `zstd -t`, `bzip2 -t` and `xz -t` test packed ones)" if _is_packed(item) else ""
+    again = f"get the file again{tests}, or take it away"
     return DataError(
         f"{item.path}{outcome.verdicts[-1].detail.removeprefix(item.locator)}",
-        "get the file again (`gzip -t`, `zstd -t`, `bzip2 -t` and `xz -t` test packed ones); "
-        "`max_bad_rows: 1` counts such files and goes on",
+        outcome.remedy or f"{again}; `max_bad_rows: 1` counts such files and goes on",
     )
+
+
+def _is_packed(item: Input) -> bool:
+    return item.kind in ARCHIVES or bool(split_suffixes(item.path.name)[1])
 
 
 def judge(config: SourceConfig, files: int, lost: int, first: Sequence[tuple[str, str]]) -> str | None:

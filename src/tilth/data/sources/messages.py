@@ -52,9 +52,10 @@ def read_message(item: Any, place: str) -> dict[str, Any] | Note:
     if names is None:
         keys = ", ".join(map(short, list(item)[:8])) or "none"
         return Note("not_messages", "", f"{place} has neither role and content nor from and value; its keys are {keys}")
-    role = _ROLES.get(str(item[names[0]]).strip().lower())
+    called = item[names[0]] if isinstance(item[names[0]], str) else short(item[names[0]])
+    role = _ROLES.get(called.strip().lower())
     if role is None:
-        return Note("unknown_role", str(item[names[0]])[:40], f"{place} is by {str(item[names[0]])[:40]!r}")
+        return Note("unknown_role", called[:40], f"{place} is by {called[:40]!r}")
     value = item.get(names[1])
     content = "" if value is None and silent else _content(value)
     if content is None and (other := _other_part(value)):

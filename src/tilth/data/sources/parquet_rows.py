@@ -101,7 +101,8 @@ def _columns(intake: Intake, shape: Shape, schema: pa.Schema) -> list[str]:
     if twice:
         why, remedy = f"two columns are called {twice[0]!r}", "rename one of them in the file"
     elif missing:
-        why, remedy = f"no column {missing[0]!r}; the columns are {shown}", column_remedy(missing[0], schema.names)
+        why = f"no column {missing[0]!r}; the columns are {shown}"
+        remedy = column_remedy(missing[0], schema.names, list(_within(schema)))
     else:
         return wanted
     if intake.config.max_bad_rows == 1:
@@ -132,6 +133,15 @@ def _holds(kind: pa.DataType, name: str) -> bool:
         return True
     inner = (head for head in _heads(name) if kind.get_field_index(head) >= 0)
     return any(_holds(kind.field(head).type, name[len(head) + 1 :]) for head in inner)
+
+
+def _within(fields: Iterable[pa.Field], before: str = "") -> Iterator[str]:
+    """The places within structs, as a recipe names them."""
+    for field in fields:
+        if before:
+            yield f"{before}{field.name}"
+        if pa.types.is_struct(field.type):
+            yield from _within(field.type, f"{before}{field.name}.")
 
 
 def _rows(
@@ -217,10 +227,21 @@ def _numbers(raw: bytes) -> Iterator[int]:
 
 def values_of(column: pa.Array) -> Iterable[Any]:
     """A batch's values: at once when they are small, else one by one, for as Python objects they are larger still."""
+    column = _in_microseconds(column)
     if column.nbytes <= _AT_ONCE:
         with contextlib.suppress(UnicodeDecodeError):
             return list(column.to_pylist())
     return (_value(column, index) for index in range(len(column)))
+
+
+def _in_microseconds(column: pa.Array) -> pa.Array:
+    """Times as Python has them: with nanoseconds they would be pandas' where that is installed, and an error else."""
+    kind, types = column.type, pa.types
+    if types.is_timestamp(kind) and kind.unit == "ns":
+        return column.cast(pa.timestamp("us", kind.tz), safe=False)
+    if types.is_duration(kind) and kind.unit == "ns":
+        return column.cast(pa.duration("us"), safe=False)
+    return column.cast(pa.time64("us"), safe=False) if kind == pa.time64("ns") else column
 
 
 def _value(column: pa.Array, index: int) -> Any:

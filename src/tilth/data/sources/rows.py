@@ -29,12 +29,13 @@ from tilth.data.sources.losses import UnfitFileError
 from tilth.data.sources.messages import BEYOND_TEXT
 from tilth.data.sources.plain_json import plain_texts
 from tilth.data.sources.shapes import Shape, conversation_in, shape_of
-from tilth.data.sources.tally import Tally, like
+from tilth.data.sources.tally import NO_LINES, Tally, like
 
 _SEPARATORS = ";\t|,"  # that exports write
 _SEPARATOR_LINE = re.compile(rb'"?sep=([\x20-\x7e\t])"?\1*\r?', re.IGNORECASE)  # quoted and filled up by some
 _BLANK_LINES = 100  # before the line that names the separator
 _FEW_LINES = 8  # are not worth the call of a parser
+_GO_ON = "`max_bad_rows: 1` takes what stands before it and goes on"
 
 
 def read_jsonl(intake: Intake, pieces: Iterable[bytes]) -> Iterator[Outcome | Rows]:
@@ -91,13 +92,18 @@ def read_json(intake: Intake, pieces: Iterable[bytes]) -> Iterator[Outcome]:
     """The outcomes of a JSON file: the items of a list (or of the list at `records`), or one object."""
     tally, shape, number = Tally(intake), shape_of(intake.config), 0
     path = tuple(intake.config.records.split(".")) if intake.config.records else ()
-    found = json_rows.rows(pieces, path)
+    broken: json_rows.MalformedError | None = None
+    counted = _Counted(pieces)
+    found = json_rows.rows(counted, path)
     while True:
         locator = f"{intake.item.locator}#row={number + 1}"
         try:
             row = next(found, None)
         except json_rows.MalformedError as error:
-            yield tally.bad(locator, Note("not_json", "", f"{locator}: {error}; what follows is not read"))
+            broken = error
+            # A text, and more behind it, is no file of settings.
+            of_many = bool(path) or number > 1 or (number == 1 and not tally.too_many_with(0))
+            yield _not_read(tally, error, counted.to_the_end() - error.at, number, of_many=of_many)
             break
         if row is None:
             break
@@ -107,13 +113,58 @@ def read_json(intake: Intake, pieces: Iterable[bytes]) -> Iterator[Outcome]:
             yield tally.bad(locator, too_long(locator, row), remedy=inside)
         else:
             yield _json_row(tally, shape, row, locator)
-    if path and not number:
+    if path and not number and broken is None:
         place = intake.item.locator
         yield tally.bad(place, Note("no_records", "", f"{place}: nothing stands at {intake.config.records!r}"))
-    if path or number > 1:  # one object by itself may be anything, such as the settings of a program: it is counted
+    if (
+        path or number > 1 or (broken and broken.listed)
+    ):  # one object by itself may be anything, such as the settings of a program: it is counted
         tally.judge()
     else:
         tally.tell()
+
+
+class _Counted:
+    """Pieces of a file, and how many bytes they have."""
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self._pieces, self._size = iter(pieces), 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        for piece in self._pieces:
+            self._size += len(piece)
+            yield piece
+
+    def to_the_end(self) -> int:
+        """The bytes of all of them, those that nobody took too."""
+        return self._size + sum(len(piece) for piece in self._pieces)
+
+
+def _not_read(tally: Tally, error: json_rows.MalformedError, size: int, number: int, *, of_many: bool) -> Outcome:
+    """The rest of a JSON file whose borders are wrong: so many bytes, behind `number` rows. Where a list ends with the
+    file the file is damaged; else the rest counts for as many rows as fill it at the size of those before.
+
+    Raises:
+        UnfitFileError: these are too many, or in bytes more than any row may be.
+    """
+    intake = tally.intake
+    rows = max(1, round(size * number / error.at)) if number else 1
+    about = f", about {plural(rows, 'row')} of the size of those before" if number and not error.cut else ""
+    place = f"#row={number + 1}"
+    cut = " (its list has no end: the file is cut off, or a quote or bracket is never closed)" if error.cut else ""
+    said = f"{error}{cut}; what follows is not read ({plural(size, 'byte')}{about})"
+    note = Note("not_json", str(size), f"{intake.item.locator}{place}: {said}")
+    if error.cut:
+        remedy = f"get the file again, or mend it there; {_GO_ON}"
+        return intake.lose(intake.item.locator + place, note, remedy=remedy)
+    lost = size > streams.LONGEST_LINE and intake.config.max_bad_rows < 1
+    if (of_many or error.listed) and (lost or tally.too_many_with(rows)):
+        raise UnfitFileError(
+            f"{intake.item.path}{place}: {said}",
+            f"mend the file there (a comma that is missing, a quote or bracket that is never closed); {_GO_ON}",
+            "not_json",
+        )
+    return tally.bad(intake.item.locator + place, note)
 
 
 def _json_row(tally: Tally, shape: Shape, raw: bytes, locator: str, *before: Note) -> Outcome:
@@ -121,13 +172,21 @@ def _json_row(tally: Tally, shape: Shape, raw: bytes, locator: str, *before: Not
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        return tally.bad(locator, Note("not_json", "", f"{locator}: {str(error) or 'nested too deep'}"))
+        fault = Note("not_json", "", f"{locator}: {str(error) or 'nested too deep'}")
+        return tally.bad(locator, fault, remedy=_of_whole_json(tally, raw))
     if isinstance(value, str) and tally.intake.item.kind == "json" and len(shape.columns) == 1:
         value = {shape.columns[0]: value}  # a list of texts
     if not isinstance(value, dict):
         kind = type(value).__name__
-        return tally.bad(locator, Note("no_field", kind, f"{locator}: it holds {kind}, no keys"))
+        fault = Note("no_field", kind, f"{locator}: it holds {kind}, no keys")
+        return tally.bad(locator, fault, remedy=_of_whole_json(tally, raw))
     return shaped(tally, shape, value, locator, *before, *notes)
+
+
+def _of_whole_json(tally: Tally, raw: bytes) -> str:
+    """What to do where the first line of JSON Lines begins a list, or an object that goes on behind it."""
+    begins = tally.intake.item.kind == "jsonl" and not tally.rows and (raw.lstrip()[:1] == b"[" or raw.strip() == b"{")
+    return NO_LINES if begins else ""
 
 
 def shaped(tally: Tally, shape: Shape, row: Mapping[str, Any], locator: str, *notes: Note) -> Outcome:
@@ -164,26 +223,26 @@ def read_csv(intake: Intake, pieces: Iterable[bytes]) -> Iterator[Outcome]:
         yield intake.lose(intake.item.locator, columns)
         return
     only = columns.index(shape.columns[0]) if intake.config.template is None and intake.config.map is None else None
-    for record in rows:
+    for record, odd in heights.judged(rows, len(columns)):
         locator = f"{intake.item.locator}:{record.line}"
         if record.open_quote:
             _judge_the_rest(tally, record, heights.rows_in(record.lines))
         if (fault := _fault(record, len(columns), locator)) is not None:
             yield tally.bad(locator, fault)
             continue
-        odd = [tally.odd(locator, _many_lines(locator, record))] if heights.is_odd(record) else []
+        notes = [tally.odd(locator, _many_lines(locator, record))] if odd else []
         if only is not None or not record.cells:
             cell = record.cells[only or 0] if record.cells else b""
             if cell.strip() or not record.cells:
                 tally.good()
             else:
                 tally.empty()
-            yield intake.from_bytes(locator, cell, *odd)
+            yield intake.from_bytes(locator, cell, *notes)
         else:
             wanted = {*shape.columns, *shape.optional}
             cells = zip(columns, record.cells, strict=True)
             found = {name: intake.decode(cell, f"{locator}, {name!r}") for name, cell in cells if name in wanted}
-            notes = [*odd, *(note for _, faults in found.values() for note in faults)]
+            notes += [note for _, faults in found.values() for note in faults]
             yield shaped(tally, shape, {name: text for name, (text, _) in found.items()}, locator, *notes)
     if not tally.rows:
         yield intake.drop(intake.item.locator, Note("empty", "0", f"{intake.item.locator}: a header, and no row"))
@@ -222,8 +281,7 @@ def _judge_the_rest(tally: Tally, record: Record, rows: int) -> None:
         raise UnfitFileError(
             f"{tally.intake.item.path}:{record.line}: a quote is opened here and never closed; it takes in all the "
             f"rest of the file ({record.open_quote} bytes, {plural(record.lines, 'line')})",
-            "mend that row: double the quotes within a cell, and put the cell into quotes; `max_bad_rows: 1` takes "
-            "what stands before it and goes on",
+            f"mend that row: double the quotes within a cell, and put the cell into quotes; {_GO_ON}",
             "open_quote",
         )
 
@@ -269,9 +327,9 @@ def _separated_otherwise(missing: Sequence[str], columns: Sequence[str], separat
     return f"the cells look separated by {likely!r}: write `separator: {json.dumps(likely)}`{then}"
 
 
-def column_remedy(missing: str, columns: Sequence[str]) -> str:
-    """What to do where a file has no column of that name."""
-    meant = like(missing, columns)
+def column_remedy(missing: str, columns: Sequence[str], within: Sequence[str] = ()) -> str:
+    """What to do where a file has no column of that name; `within` are the places inside of others that it has."""
+    meant = like(missing, columns) or next((place for place in within if place.endswith(f".{missing}")), None)
     guess = f"did you mean `{meant}`? " if meant else ""
     if not meant and (answers := conversation_in(columns)):
         return f"for questions and answers (train.objective: sft) write `{answers}`, for one column as text `field:`"

@@ -19,6 +19,8 @@ from __future__ import annotations
 import string
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
+from datetime import date, time
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from pydantic import model_validator
@@ -39,6 +41,12 @@ class RowMap(Config):
 
     example: ClassVar[str] = "{messages: messages} or {prompt: question, completion: answer}"
 
+    own_names: ClassVar[Mapping[str, str]] = {
+        **dict.fromkeys(("text", "content", "field"), "..field"),
+        **dict.fromkeys(("question", "instruction", "input"), "prompt"),
+        **dict.fromkeys(("answer", "response", "output"), "completion"),
+        **dict.fromkeys(("conversations", "conversation", "chat"), "messages"),
+    }
     prompt: str | None = None
     """The column, or a template over columns, with what the user says."""
     completion: str | None = None
@@ -282,13 +290,21 @@ def _filled(template: str, row: Mapping[str, Any], locator: str) -> str | Note:
         value = value_at(row, name)
         if value is MISSING:
             return _missing(name, row, locator)
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        text = repr(value) if number else text_of(value)
+        text = _written(value)
         if text is None:
             return _not_text(name, value, locator)
         out.append(text)
         said = said or bool(text.strip())
     return "".join(out) if said else ""
+
+
+def _written(value: Any) -> str | None:
+    """A value as text: a number too, and of Parquet's kinds dates, times (by ISO 8601) and decimals."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return repr(value)
+    if isinstance(value, date | time):  # a datetime is a date
+        return value.isoformat()
+    return format(value, "f") if isinstance(value, Decimal) else text_of(value)
 
 
 def _missing(name: str, row: Mapping[str, Any], locator: str) -> Note:

@@ -27,6 +27,11 @@ _JUDGED_EVERY = 10_000
 _SHOWN = 8  # keys of a row
 _ALL_BUT = 0.01  # of the rows, and ten of them at least: so few with a text are a sign of a wrong key
 _EMPTY_FROM = 10
+NO_LINES = (
+    "this is JSON that goes over lines, or one list, not an object on each line: write `format: json` (in a folder or "
+    "an archive give such files the suffix .json)"
+)
+"""What to do about such a file that is read as JSON Lines."""
 
 
 def like(name: str, names: Sequence[str]) -> str | None:
@@ -185,6 +190,8 @@ class Tally:
         if self._rows == 1 and (alone := self._advised or self._inside()):
             return alone
         rule = self._rules.most_common(1)[0][0]
+        if rule == "not_json" and self._advised == NO_LINES and 2 * self._bad_rows > self._rows:
+            return NO_LINES
         if rule == "not_text" and (of_lists := self._of_lists(self._first[rule][1].value)):
             return of_lists
         if rule != "no_field" or not self._without:
@@ -227,9 +234,28 @@ class Tally:
 
     def _inside(self) -> str:
         """Of a JSON file that is one object without the key: where its rows seem to stand."""
-        alone = self._rows == 1 and self.intake.item.kind == "json" and not self.intake.config.records
-        place = rows_in(self._without) if alone else None
+        kind, row = self.intake.item.kind, self._without
+        alone = self._rows == 1 and kind in ("json", "jsonl") and not self.intake.config.records
+        place = rows_in(row) if alone and kind == "json" else None
+        if alone and _holds_rows(row, place):
+            return (
+                "the file is one object, and its values look like the rows; they are read from lines of their own: "
+                f"`jq -c '.[]' {self.intake.item.path.name} > NEW.jsonl`"
+            )
         return f"the file is one object; for the rows in it write `records: {cut(place)}`" if place else ""
+
+
+def _holds_rows(row: Mapping[str, Any], place: str | None) -> bool:
+    """Whether the values of an object are objects with a text at some key that they share, as rows are, and are not
+    mostly the list at `place`.
+    """
+    inner = list(row.values())
+    if len(inner) < 2 or not all(isinstance(one, dict) for one in inner):
+        return False
+    shared = set(inner[0]).intersection(*inner[1:])
+    if place is not None and 2 * text_within(value_at(row, place)) > text_within(row[place.partition(".")[0]]):
+        return False
+    return any(all(isinstance(one[key], str) for one in inner) for key in shared)
 
 
 def _texts_in(row: Mapping[str, Any]) -> dict[str, str]:

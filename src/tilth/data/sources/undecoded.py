@@ -154,8 +154,13 @@ def said_of(found: Mapping[str, Undecoded]) -> dict[str, Any]:
     }
 
 
-def note(source: str, found: Sequence[Mapping[str, Any]]) -> str | None:
-    """What should be said of a source, of whose files several tasks kept `Met.plain`; None: nothing."""
+LEAVES_OUT = "`invalid_utf8: drop` leaves such documents out"
+
+
+def note(source: str, found: Sequence[Mapping[str, Any]], drop: str = LEAVES_OUT) -> str | None:
+    """What should be said of a source, of whose files several tasks kept `Met.plain`; None: nothing. `drop` says what
+    else can be done about the documents, or what becomes of them.
+    """
     files, count = (sum(one[key] for one in found) for key in ("files", "bytes"))
     if not files:
         return None
@@ -166,7 +171,6 @@ def note(source: str, found: Sequence[Mapping[str, Any]]) -> str | None:
         return f"{told}: {_known(known)}{_and_more(files - len(known))}; {_remedies(known)} gives the text"
     lost = f"{plural(count, 'byte')} of {plural(files, 'file')} {'is' if count == 1 else 'are'} not UTF-8"
     told = f"{source}: {lost}, and became U+FFFD"
-    drop = "`invalid_utf8: drop` leaves such documents out"
     if odd := [name for one in found for name in one["no_text"]][:NAMED]:
         looks, are = ("does not look", "is") if len(odd) == 1 else ("do not look", "are")
         drop = (
@@ -177,8 +181,8 @@ def note(source: str, found: Sequence[Mapping[str, Any]]) -> str | None:
     return f"{told}: {_known(known)}{_and_more(files - len(known))}; {_remedies(known)} keeps these characters, {drop}"
 
 
-def note_of_pages(source: str, found: Sequence[Mapping[str, Any]]) -> str | None:
-    """What should be said of a source's pages, of which several tasks kept `Met.plain`; None: nothing."""
+def note_of_pages(source: str, found: Sequence[Mapping[str, Any]], drop: str = LEAVES_OUT) -> str | None:
+    """What should be said of a source's pages, of which several tasks kept `Met.plain`; None: nothing; as `note`."""
     kept = [one["pages"] for one in found]
     pages, characters = (sum(one[key] for one in kept) for key in ("pages", "characters"))
     if not pages:
@@ -187,7 +191,6 @@ def note_of_pages(source: str, found: Sequence[Mapping[str, Any]]) -> str | None
     named = other or first
     told = f"{source}: {plural(characters, 'character')} of {plural(pages, 'page')} became U+FFFD"
     where = f"{', '.join(named)}{_and_more(pages - len(named))}"
-    drop = "`invalid_utf8: drop` leaves such documents out"
     if not other:
         return f"{told}, in {where}; {drop}"
     are, states = ("is", "it states") if len(other) == 1 else ("are", "they state")

@@ -68,7 +68,7 @@ def _encode_by(
     facts: dict[str, Any] = {}
     progress.expect(part.part.size * len(splits))
     sizes, unknown_id = LeftOver(), tokenizer.special_tokens.get(UNKNOWN)
-    disk.make_folder(folder / "documents")
+    disk.make_folder(folder / "documents", sync=False)
     with LedgerWriter(folder) as ledger:
         for split in splits:
             unknown: Counter[str] = Counter()
@@ -97,6 +97,8 @@ def _kept(
             ledger.add([verdict])
             sizes.went(document, [], verdict)
             continue
+        if one.lost is not None:
+            ledger.add([Verdict(document.doc_id, "encode", one.lost.rule, "changed", *one.lost[1:])])
         kept.append(document)
         pieces.append(encoded_document(document.doc_id, one.ids, utf8_size(document.text), one.trained))
     sizes.left(kept)
@@ -111,7 +113,7 @@ def _loaded(folder: Path) -> Tokenizer:
 
 def _written(tables: Iterable[pa.Table], path: Path) -> Iterator[pa.Table]:
     """Documents, written to Parquet as they pass."""
-    disk.make_folder(path.parent)
+    disk.make_folder(path.parent, sync=False)
     with DocumentWriter(path) as writer:
         for table in tables:
             writer.add_table(table)

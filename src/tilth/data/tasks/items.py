@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -33,16 +32,17 @@ from tilth.data.decontaminate import (
     fill_filter,
     item_grams,
 )
-from tilth.data.document import Document
+from tilth.data.document import Document, Rows
+from tilth.data.exam_files import Seen
 from tilth.data.extract import Extractors
 from tilth.data.planting import MOST_ITEMS, Item, draw_order, excerpt
 from tilth.data.runs import merged
-from tilth.data.sources import READING, Input, SourceConfig, read_input
+from tilth.data.sources import READING, Input, SourceConfig, read_rows
 from tilth.data.tasks.parts import verified_array, verified_table
 from tilth.data.tasks.split import AssignedPart
 from tilth.data.words import I64
 
-VERSIONS = {"items": 5 + READING, "held_out": 4, "held_out_index": 3}
+VERSIONS = {"items": 6 + READING, "held_out": 4, "held_out_index": 3}
 GRAMS, OWNERS, FILTER = "grams.bin", "owners.bin", "filter.bin"
 ITEMS, SAMPLE = "items.parquet", "sample.parquet"
 _GATHERED = 1 << 22  # n-grams that are held before they become a run
@@ -51,14 +51,18 @@ _GATHERED = 1 << 22  # n-grams that are held before they become a run
 def evaluation_items(
     folder: Path, sources: Sequence[tuple[SourceConfig, Sequence[Input]]], ngram: int, shortest: int
 ) -> dict[str, Any]:
-    """Indexes evaluation files; facts: items, those too short to be looked for, rows that gave no item, by rule."""
-    gathered, left_out = _Gathered(folder, ngram, shortest), Counter[str]()
-    for source, inputs in sources:
-        with ExitStack() as stack:
-            extractors = stack.enter_context(Extractors(source.extract))
+    """Indexes evaluation files; facts: items, those too short to be looked for, rows that gave no item, by rule; of
+    each source what `Seen.plain` says.
+
+    Each file must be whole, unless its source has `max_bad_rows: 1`: what is missing of an exam is trained on.
+    """
+    gathered, seen = _Gathered(folder, ngram, shortest), [Seen(source) for source, _ in sources]
+    for (source, inputs), own in zip(sources, seen, strict=True):
+        with Extractors(source.extract) as extractors:
             for item in inputs:
-                gathered.add(_documents(item, source, extractors, left_out))
-    facts = gathered.write(indexed=True)
+                gathered.add(_documents(item, source, extractors, own))
+    facts, said = gathered.write(indexed=True), [own.plain() for own in seen]
+    left_out = sum((Counter(own["left_out"]) for own in said), Counter[str]())
     if not facts["items"]:
         out = "".join(f"; {plural(n, 'row')} left out by {rule}" for rule, n in sorted(left_out.items()))
         raise DataError(
@@ -66,14 +70,19 @@ def evaluation_items(
             f"{out}",
             "check the `field`, `template` or `map` of these files, or lower data.decontaminate.shortest",
         )
-    return {**facts, "left_out": dict(sorted(left_out.items())), "rules": {}}
+    return {**facts, "left_out": dict(sorted(left_out.items())), "sources": said, "rules": {}}
 
 
-def _documents(item: Input, source: SourceConfig, extractors: Extractors, left_out: Counter[str]) -> Iterable[Document]:
-    for outcome in read_input(item, source, extractors):
-        left_out.update(f"{v.stage}/{v.rule}" for v in outcome.verdicts if v.verdict == "dropped")
-        if outcome.document is not None:
-            yield outcome.document
+def _documents(item: Input, source: SourceConfig, extractors: Extractors, seen: Seen) -> Iterable[Document]:
+    for found in read_rows(item, source, extractors, met=seen.met, unusable=seen.unusable):
+        if isinstance(found, Rows):
+            documents: Iterable[Document] = found
+        else:
+            seen.take(found, item.locator)
+            documents = [found.document] if found.document is not None else []
+        for document in documents:
+            seen.item(document)
+            yield document
 
 
 def held_out_items(folder: Path, part: AssignedPart, ngram: int, shortest: int) -> dict[str, Any]:

@@ -189,7 +189,7 @@ def _places_by_duckdb(corpus: Corpus, folder: Path) -> Numbers:
 def aside(folder: Path, name: str) -> Iterator[Path]:
     """A folder for what does not fit into memory, which is gone afterwards."""
     place = folder / name
-    disk.make_folder(place)
+    disk.make_folder(place, sync=False)
     try:
         yield place
     finally:

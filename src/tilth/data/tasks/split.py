@@ -30,7 +30,7 @@ from tilth.data.tasks.corpus import Corpus, group_names
 from tilth.data.tasks.groups import ALIKE, GROUPS
 from tilth.data.tasks.parts import Batch, LedgerWriter, Part, verified_array, verified_file, verified_table
 
-VERSION = 4
+VERSION = 5
 DROPPED, TWIN, CUT, LEAKED = 255, 254, 253, 252
 """In the place of a split's number: dropped by deduplication; dropped as a twin; in several splits, see cuts.json;
 dropped because it holds what is held out."""
@@ -48,12 +48,14 @@ class SplitPlan:
         shares: of those that are held out, in their order: of the documents (of groups), or of the characters.
         by_document: False: the text of each source is cut at the shares, as nanoGPT cuts its one.
         seed: of the hash that draws documents.
+        fills: by document: a split that the hash leaves without any gets a group, where there are enough.
     """
 
     names: tuple[str, ...]
     shares: tuple[float, ...]
     by_document: bool
     seed: int = 0
+    fills: bool = False
 
 
 def assign(
@@ -99,17 +101,52 @@ def _draw(corpus: Corpus, kept: npt.NDArray[np.bool_], groups: Path | None, plan
     if not any(plan.shares):  # all are for training
         return np.zeros(len(corpus), np.uint8), {}
     joined = _joined(corpus, groups) if groups else {}
+    sides = _drawn(corpus, kept, joined, plan, {})
+    filled = _filled(corpus, kept, joined, plan, sides) if plan.fills else {}
+    return (_drawn(corpus, kept, joined, plan, filled) if filled else sides), {}
+
+
+def _drawn(
+    corpus: Corpus, kept: npt.NDArray[np.bool_], joined: Mapping[int, str], plan: SplitPlan, filled: Mapping[str, int]
+) -> Sides:
+    """The side that each document's group is drawn to, or given in `filled`."""
     sides, owners = np.empty(len(corpus), np.uint8), dict[str, str]()
     for start, batch in corpus.batches(("source", "doc_id", "group", "twin", "part_of")):
         names = [joined.get(number, name) for number, name in enumerate(group_names(batch).to_pylist(), start)]
         own = sides[start : start + len(names)]
-        own[:] = [side(plan.seed, name, plan.shares) for name in names]
+        own[:] = [filled[name] if name in filled else side(plan.seed, name, plan.shares) for name in names]
         twins = np.flatnonzero((own > 0) & kept[start : start + len(names)] & np.asarray(batch["twin"]))
         for row, said in zip(twins.tolist(), batch.take(pa.array(twins)).to_pylist(), strict=True):
             owner = said["part_of"] or said["doc_id"]
             if owners.setdefault(names[row], owner) != owner:
                 own[row] = TWIN
-    return sides, {}
+    return sides
+
+
+def _filled(
+    corpus: Corpus, kept: npt.NDArray[np.bool_], joined: Mapping[int, str], plan: SplitPlan, sides: Sides
+) -> dict[str, int]:
+    """The groups that fill splits which the hash left without any, of few documents: of those in the split that has
+    most, the smallest, of these the one with the lowest draw.
+    """
+    wanted = [number for number, share in enumerate((1.0, *plan.shares)) if share]
+    there = np.bincount(sides[kept & (sides != TWIN)], minlength=len(plan.names))
+    if there[wanted].all():
+        return {}
+    sizes = Counter[str]()
+    for start, batch in corpus.batches(("source", "doc_id", "group")):
+        names = (joined.get(number, name) for number, name in enumerate(group_names(batch).to_pylist(), start))
+        sizes.update(itertools.compress(names, kept[start : start + len(batch)].tolist()))
+    side_of, filled = {name: side(plan.seed, name, plan.shares) for name in sizes}, dict[str, int]()
+    for number in wanted:
+        counts = Counter(side_of.values())
+        most = max(range(len(plan.names)), key=counts.__getitem__)
+        if counts[number] or counts[most] < 2:
+            continue
+        own = [name for name, of in side_of.items() if of == most]
+        chosen = min(own, key=lambda name: (sizes[name], _draw_of(plan.seed, name), name))
+        side_of[chosen] = filled[chosen] = number
+    return filled
 
 
 def _joined(corpus: Corpus, groups: Path) -> dict[int, str]:
@@ -121,12 +158,16 @@ def _joined(corpus: Corpus, groups: Path) -> dict[int, str]:
 
 def side(seed: int, group: str, shares: Sequence[float]) -> int:
     """The number of a group's split: 0, or that of the held-out share that a hash of the group falls into."""
-    drawn, low = derive_seed(seed, f"split/{group}") / 2**63, 0.0
+    drawn, low = _draw_of(seed, group), 0.0
     for number, share in enumerate(shares, 1):
         low += share
         if drawn < low:
             return number
     return 0
+
+
+def _draw_of(seed: int, group: str) -> float:
+    return derive_seed(seed, f"split/{group}") / 2**63
 
 
 def _cut(corpus: Corpus, kept: npt.NDArray[np.bool_], plan: SplitPlan) -> tuple[Sides, Cuts]:

@@ -5,7 +5,7 @@ before_training(recipe, dataset, run)         the start of `tilth train`: errors
 summary.py                                    what `--json` prints
 
 gather.py      facts.py: tokens.py (documents), vocabulary.py, run.py (rows, steps), memory.py, held_out.py
-room.py        whether the forecast is of more memory than there is
+room.py        whether the forecast is of more memory than there is, and checkpoints of more disk
 rules.py       facts to errors and warnings: text_rules.py, run_rules.py
 sight.py       rows as they are read
 """
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from tilth.jobs.parts import complete_model
 from tilth.jobs.preflight.facts import Facts
 from tilth.jobs.preflight.fault import Fault
 from tilth.jobs.preflight.gather import gather_facts
-from tilth.jobs.preflight.room import too_large
+from tilth.jobs.preflight.room import too_full, too_large
 from tilth.jobs.preflight.rules import judge
 from tilth.jobs.preflight.sight import Row, first_rows
 from tilth.jobs.recipe import Recipe
@@ -82,7 +83,8 @@ def look(recipe: Recipe, dataset: Dataset, room: int | None = None, say: Say = l
     masked = any(refusal.rule == "mask_token" for refusal in facts.refusals)
     rows = [] if sampler is None or masked else first_rows(facts.recipe, dataset, sampler)
     found, fitting = _forecast(facts, dataset, base, room, say)
-    for certain, fault in too_large(found, pick_device(recipe.train.device)):
+    large = too_large(found, pick_device(recipe.train.device))
+    for certain, fault in chain(large, too_full(recipe, facts.model, Path("runs") / recipe.name)):
         (errors if certain else warnings).append(fault)
     return Preflight(facts, errors, warnings, rows, found, fitting)
 
@@ -121,6 +123,8 @@ def before_training(recipe: Recipe, dataset: Dataset, run: Path) -> list[str]:
         errors, warnings = judge(facts)
         if of_model := next((fault.error for fault in errors if fault.rule == "model" and fault.error), None):
             raise of_model
+        for certain, fault in too_full(recipe, facts.model, run):
+            (errors if certain else warnings).append(fault)
         ours = [fault for fault in errors if fault.error is None]
         if ours and len(ours) == len(errors):
             raise RecipeError("; ".join(fault.message for fault in ours), "; ".join(fault.remedy for fault in ours))

@@ -68,7 +68,9 @@ class Facts:
         train, validation: the documents of both.
         too_long: training documents that no row can hold; 0 where rows are windows.
         unusable: rows that could not be read or encoded, by stage and rule (`encode/role`).
+        lost: rows that were encoded without something of theirs, by stage and rule (`encode/thoughts_left_out`).
         passed_over: files that were left out before any was read, by stage and rule: {files, first}.
+        evaluation_files: of each source of `decontaminate.against` what is not looked for (data/exam_files.py).
         unknown: characters of training text that the tokenizer does not know.
         spelled: documents that spell special tokens.
         rows, run, model: None where a refusal stands in the way.
@@ -81,7 +83,9 @@ class Facts:
     validation: SplitFacts
     too_long: int
     unusable: Mapping[str, int]
+    lost: Mapping[str, int]
     passed_over: Mapping[str, Mapping[str, Any]]
+    evaluation_files: Sequence[Mapping[str, Any]]
     unknown: int
     spelled: SpelledFacts
     leaks: LeakFacts

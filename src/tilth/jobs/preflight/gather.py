@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from tilth.core.errors import TilthError
 from tilth.data.dataset import Dataset
+from tilth.data.exam_files import in_dataset
 from tilth.data.naming import with_numbers
 from tilth.data.order import Sampler
 from tilth.distributed.runtime import pick_device
@@ -88,7 +89,7 @@ def gather_facts(
         reading = Reading.of(reading_habits(recipe), recipe.model.context_length)
         trial("validation", lambda: next(held_out_pass(reading, stream, tokenizer, 1), None))
     found = None if sampler is None else _run(recipe, dataset, sampler)
-    unusable = _unusable(dataset)
+    unusable, lost = _unusable(dataset), _lost(dataset)
     largest = max(train.largest_id, validation.largest_id)
     facts = Facts(
         recipe,
@@ -96,7 +97,9 @@ def gather_facts(
         validation,
         too_long,
         unusable,
+        lost,
         with_numbers(dataset.facts.get("passed_over", {}), dataset.facts["rules"]["dropped"]),
+        in_dataset(dataset.facts),
         dataset.facts["splits"]["train"]["unknown_characters"],
         spelled_facts(dataset, tokenizer),
         leak_facts(recipe, dataset, train, validation, thorough=thorough),
@@ -105,7 +108,7 @@ def gather_facts(
         found[1] if found else None,
         model,
         tuple(trial.refusals),
-        named_rows(dataset, train, sampler, unusable),
+        named_rows(dataset, train, sampler, unusable, lost),
     )
     return facts, sampler
 
@@ -152,3 +155,9 @@ def _unusable(dataset: Dataset) -> dict[str, int]:
     """Rows that could not be read or encoded, by stage and rule."""
     dropped = dataset.facts["rules"]["dropped"]
     return {rule: n for rule, n in dropped.items() if rule.startswith(("read/", "encode/"))}
+
+
+def _lost(dataset: Dataset) -> dict[str, int]:
+    """Rows that were encoded without something of theirs, by stage and rule."""
+    changed = dataset.facts["rules"]["changed"]
+    return {rule: n for rule, n in changed.items() if rule.startswith("encode/")}

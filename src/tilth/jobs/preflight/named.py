@@ -1,6 +1,6 @@
 """Which rows a fault is about: the first of them by file and row, so that they can be looked at and mended.
 
-named_rows(dataset, train, sampler, rules) -> {rule: [locator]}
+named_rows(dataset, train, sampler, unusable, lost) -> {rule: [locator]}
 """
 
 from __future__ import annotations
@@ -22,9 +22,11 @@ _OF_ROWS = {TOO_LONG: "too_long", UNTRAINED: "masked"}
 
 
 def named_rows(
-    dataset: Dataset, train: SplitFacts, sampler: Sampler | None, unusable: Collection[str]
+    dataset: Dataset, train: SplitFacts, sampler: Sampler | None, unusable: Collection[str], lost: Collection[str]
 ) -> dict[str, list[str]]:
-    """The locators of the first rows of each rule, `MOST` at the most; `unusable` rules by stage and rule."""
+    """The locators of the first rows of each rule, `MOST` at the most; of rules that dropped rows (`unusable`) and of
+    those that kept them without something (`lost`) by stage and rule.
+    """
     stream = dataset.stream("train")
     ids = {rule: [stream.doc_id(n) for n in numbers[:MOST].tolist()] for rule, numbers in _odd(train).items()}
     for packing in [ring.packing for ring in sampler.rings if isinstance(ring, PackedSampler)] if sampler else []:
@@ -33,9 +35,10 @@ def named_rows(
                 ids.setdefault(rule, []).extend(packing.stream.doc_id(n) for n in one.documents[:MOST].tolist())
     known = stream.names([doc_id for of_rule in ids.values() for doc_id in of_rule])
     named = {rule: [known[doc_id] for doc_id in of_rule[:MOST]] for rule, of_rule in ids.items()}
-    if not unusable:
-        return named
-    return named | first_dropped(dataset.files("ledger"), unusable, dataset.facts["sources"], MOST)
+    for rules, verdict in ((unusable, "dropped"), (lost, "changed")):
+        if rules:
+            named |= first_dropped(dataset.files("ledger"), rules, dataset.facts["sources"], MOST, verdict)
+    return named
 
 
 def _odd(train: SplitFacts) -> dict[str, Any]:

@@ -6,10 +6,12 @@ import shlex
 from collections.abc import Iterable, Iterator, Sequence
 
 from tilth.core.words import plural
+from tilth.data import exam_files, exam_words
 from tilth.data.masking import MaskingConfig
 from tilth.data.sources.undecoded import REMEDY
 from tilth.jobs.preflight.facts import Facts
 from tilth.jobs.preflight.fault import Fault, Rule
+from tilth.tokenizer.thoughts import ALWAYS, EARLIER
 
 _BY_TEMPLATE = {f"encode/{rule}" for rule in ("left_out", "no_prompt", "refused", "rewritten", "template")}
 FEW_PREDICTED = 1000
@@ -119,6 +121,24 @@ def _bare(facts: Facts) -> Iterator[Fault]:
         )
 
 
+def _thoughts(facts: Facts) -> Iterator[Fault]:
+    always, earlier = (facts.lost.get(f"encode/{rule}", 0) for rule in (ALWAYS, EARLIER))
+    if not always and not earlier:
+        return
+    told = [
+        (always, ALWAYS, "of answers wherever they stand"),
+        (earlier, EARLIER, "of answers that messages follow, and not of a row's last one"),
+    ]
+    said = (f"{what} in {plural(n, 'row')}{_where(facts, f'encode/{rule}', n)}" for n, rule, what in told if n)
+    other = "data.chat.template: one that writes them; or, where that is meant, data.sources: rows without thoughts"
+    split = "data.sources: a row for each turn, which ends with its answer"
+    yield Fault(
+        "thoughts_left_out",
+        f"the template writes nothing of the thoughts {'; '.join(said)}: the model learns to answer without",
+        "; ".join([*([other] if always else []), *([split] if earlier else [])]),
+    )
+
+
 def _unusable(facts: Facts) -> Iterator[Fault]:
     dropped = {rule: n for rule, n in facts.unusable.items() if rule != "encode/nothing_trained"}
     if dropped and facts.recipe.train.objective == "sft":
@@ -178,6 +198,15 @@ def _leaks(facts: Facts) -> Iterator[Fault]:
         f"({leaks.shared:,} of them are training documents themselves): the validation loss says less than it seems to",
         shorter if held.validation else "data.decontaminate.validation: true",
     )
+
+
+def _evaluation_files(facts: Facts) -> Iterator[Fault]:
+    if amiss := list(exam_files.faults(facts.evaluation_files)):
+        yield Fault(
+            "evaluation_files",
+            "; ".join(amiss),
+            f"{exam_words.PLACE}: mend these files; what is not read of an exam is not kept out of training",
+        )
 
 
 def _unmeasured(facts: Facts) -> Iterator[Fault]:
@@ -248,10 +277,12 @@ TEXT_RULES: tuple[Rule, ...] = (
     _no_answers,
     _without_end,
     _bare,
+    _thoughts,
     _unusable,
     _empty,
     _duplicates,
     _leaks,
+    _evaluation_files,
     _unmeasured,
     _small_validation,
     _unknown,

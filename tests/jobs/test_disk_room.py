@@ -1,0 +1,75 @@
+"""Checkpoints that take more than is free on the disk: told before anything is trained, as much as they really take."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+import tilth
+from tilth.core.errors import RecipeError
+from tilth.jobs.preflight import Preflight, before_training, look
+from tilth.jobs.prepare import prepare_data
+from tilth.jobs.recipe import Recipe, make_recipe
+
+pytestmark = pytest.mark.slow
+
+
+class Usage(NamedTuple):
+    """As shutil has it."""
+
+    total: int
+    used: int
+    free: int
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
+    monkeypatch.chdir(tmp_path)
+    Path("text.txt").write_text("the soil and the seed under deep green rain\n" * 200)
+    model = {"preset": "llama-tiny", "num_hidden_layers": 2, "hidden_size": 128, "context_length": 32}
+    data = {"sources": [{"path": "text.txt"}], "clean": "none", "deduplicate": "none", "split": {"validation": 0.2}}
+    train = {"steps": 2, "batch_tokens": 64, "precision": "fp32", "checkpoint": {"keep": 1, "best": False}}
+    return make_recipe({"name": "full", "data": data, "tokenizer": {"kind": "byte"}, "model": model, "train": train})
+
+
+def free(monkeypatch: pytest.MonkeyPatch, count: float) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(1 << 40, 0, int(count)))
+
+
+def looked(recipe: Recipe) -> Preflight:
+    return look(recipe, prepare_data(recipe, Path("work"), workers=1))
+
+
+def of_disk(found: Preflight) -> tuple[list[Any], list[Any]]:
+    return [f for f in found.errors if f.rule == "disk"], [f for f in found.warnings if f.rule == "disk"]
+
+
+def written(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
+
+
+def test_it_is_told_by_what_checkpoints_really_take(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    tilth.train(recipe, "run", "work", workers=1)
+    (checkpoint,) = Path("run/checkpoints").iterdir()
+    one, weights = written(checkpoint), written(Path("run/final"))
+    most = 2 * one + weights
+    for there, expected in ((1.1 * most, (0, 0)), (0.9 * most, (0, 1)), (0.9 * one, (1, 0))):
+        free(monkeypatch, there)
+        errors, warnings = of_disk(looked(recipe))
+        assert (len(errors), len(warnings)) == expected, there
+    assert re.search(r"a checkpoint takes \d+ MB, 2 of them and final/ \d+ MB, and the disk of /", errors[0].message)
+
+
+def test_training_does_not_begin_where_none_would_fit(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = prepare_data(recipe, Path("work"), workers=1)
+    free(monkeypatch, 100_000)
+    with pytest.raises(RecipeError, match=r"and the disk of .* has 1 MB free") as refused:
+        before_training(recipe, dataset, Path("run"))
+    assert "another disk" in refused.value.remedy and not Path("run").exists()
+    free(monkeypatch, 8e6)
+    (told,) = [note for note in before_training(recipe, dataset, Path("run")) if "the disk of" in note]
+    assert "make room" in told

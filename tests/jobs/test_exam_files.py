@@ -1,0 +1,105 @@
+"""Evaluation files of which something is not read: each is told by name wherever leaks are spoken of, since what is
+not looked for is trained on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.data.pdfs import make_pdf
+from tests.jobs.conftest import Cli
+from tests.jobs.helpers import SMALL, write_recipe, write_texts
+
+pytestmark = pytest.mark.slow
+ITEM = "In Größe {} prüft der Müller früh die Brücke über den Fluß und fährt später zurück nach Köln"
+ENCODED = "are not UTF-8, and became U+FFFD: exams/exde.jsonl looks like Windows-1252 (Latin-1); `iconv"
+
+
+def rows(count: int) -> list[str]:
+    return [json.dumps({"text": ITEM.format(n)}, ensure_ascii=False) for n in range(count)]
+
+
+def home(folder: Path, exam: dict[str, Any]) -> Path:
+    write_texts(folder / "texts", documents=15)
+    (folder / "exams").mkdir()
+    data = {"decontaminate": {"against": [exam]}, "split": {"validation": 0.1}}
+    write_recipe(folder / "r.yaml", "texts", data=data, train={"steps": 1})
+    return folder
+
+
+def flat(text: str) -> str:
+    return " ".join(text.split())
+
+
+def test_what_is_not_read_of_an_exam_is_told_everywhere(tmp_path: Path, cli: Cli) -> None:
+    folder = home(tmp_path, {"path": "exams", "max_bad_rows": 0.5})
+    exams, elsewhere = folder / "exams", folder / "elsewhere.txt"
+    (exams / "exde.jsonl").write_bytes("\n".join(rows(12)).encode("cp1252"))
+    (exams / "bad.jsonl").write_text("\n".join([*rows(3), "{nothing", *rows(2)]))
+    (exams / "a.docx").write_text("x")
+    (exams / ".hidden.jsonl").write_text(rows(1)[0])
+    elsewhere.write_text("words")
+    (exams / "link.txt").symlink_to(elsewhere)
+    told = [
+        "1 of 6 rows cannot be used: not JSON: Expecting property name",
+        "(exams/bad.jsonl:4)",
+        ENCODED,
+        "exams: 1 file not read by list/hidden: exams/.hidden.jsonl",
+        "exams: 1 file not read by list/leaves_folder: exams/link.txt",
+        "exams: 1 file not read by list/unknown_suffix: exams/a.docx; text is read from such by a pattern",
+    ]
+    replaced = "12 items hold U+FFFD in the place of characters that were lost (exams/exde.jsonl:1, exams/exde.jsonl:2"
+    dry = cli("prepare", "r.yaml", "--dry-run", "--workers", 1, "--json", sets=SMALL)
+    notes = " ".join(dry.json()["notes"])
+    assert all(one in notes for one in [*told, replaced])
+    for _ in range(2):  # also where all is done
+        said = cli("prepare", "r.yaml", "--workers", 1, "--json", sets=SMALL)
+        assert all(one in flat(said.err) for one in [*told, replaced]), said.err
+        assert all(one in flat(said.out) for one in [*told[3:], replaced, "read/not_json 1 (exams/bad.jsonl:4)"])
+        (files,) = said.json()["evaluation_files"]
+        assert files["replaced"]["items"] == 12 and files["left_out"] == {"read/not_json": 1}
+        assert files["named"] == {"read/not_json": ["exams/bad.jsonl:4"]} and files["undecoded"]["files"] == 1
+        assert files["passed_over"]["list/hidden"] == {"files": 1, "first": ["exams/.hidden.jsonl"]}
+    checked = cli("check", "r.yaml", "--json", sets=SMALL)
+    assert all(one in flat(checked.out) for one in [*told, replaced])
+    assert checked.json()["evaluation_files"] == [files]
+    (warning,) = [one for one in checked.json()["warnings"] if one["rule"] == "evaluation_files"]
+    assert ENCODED in warning["message"]
+    report = cli("report", said.json()["folder"], "--json", "--html", "page.html")
+    assert all(one in flat(report.out) for one in [*told[3:], replaced])
+    assert report.json()["leaks"]["evaluation"]["sources"] == [files]
+    page = (folder / "page.html").read_text()
+    assert "exams/.hidden.jsonl" in page and "exams/exde.jsonl looks like Windows-1252" in page
+
+
+def test_an_exam_that_is_whole_is_not_spoken_of(tmp_path: Path, cli: Cli) -> None:
+    folder = home(tmp_path, {"path": "exams"})
+    (folder / "exams" / "good.jsonl").write_text("\n".join(rows(12)))
+    said = cli("prepare", "r.yaml", "--workers", 1, "--json", sets=SMALL)
+    assert "decontaminate.against" not in said.err and "12 evaluation items looked for" in flat(said.out)
+    assert said.json()["evaluation_files"][0]["replaced"] == {"items": 0, "first": []}
+
+
+def test_a_broken_file_of_an_exam_stops_the_run_or_is_named(tmp_path: Path, cli: Cli) -> None:
+    pytest.importorskip("pypdfium2")
+    folder = home(tmp_path, {"path": "exams"})
+    (folder / "exams" / "a.jsonl").write_text("\n".join(rows(12)))
+    (folder / "exams" / "b.pdf").write_bytes(make_pdf(["text " * 50] * 9)[:700])
+    stopped = cli("prepare", "r.yaml", "--workers", 1, sets=SMALL)
+    stopped.expect_fault(3, "exams/b.pdf: ", "`max_bad_rows: 1` counts such files")
+    home_again = {"decontaminate": {"against": [{"path": "exams", "max_bad_rows": 1}]}, "split": {"validation": 0.1}}
+    write_recipe(folder / "r.yaml", "texts", data=home_again, train={"steps": 1})
+    said = cli("prepare", "r.yaml", "--workers", 1, "--json", sets=SMALL)
+    assert "exams: 1 of its 2 files cannot be used, or not whole: exams/b.pdf: " in flat(said.err)
+    assert said.json()["evaluation_files"][0]["lost"]["files"] == 1
+
+
+def test_a_list_with_a_fault_in_its_structure_is_no_exam(tmp_path: Path, cli: Cli) -> None:
+    folder = home(tmp_path, {"path": "exams"})
+    many = rows(400)
+    (folder / "exams" / "a.json").write_text("[" + ",".join(many[:20]) + " " + ",".join(many[20:]) + "]")
+    stopped = cli("prepare", "r.yaml", "--workers", 1, sets=SMALL)
+    stopped.expect_fault(3, "exams/a.json#row=21: ',' or ']' must stand at byte", "mend the file there")

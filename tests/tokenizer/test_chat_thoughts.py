@@ -1,0 +1,85 @@
+"""Thoughts of answers that a template writes nothing of: found by what transformers writes of the same messages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.tokenizer.chat_helpers import Pair, encoder, made_pair, used
+from tests.tokenizer.chat_templates import THOUGHTS
+from tilth.tokenizer.templates import ChatTemplate, built_in
+from tilth.tokenizer.thoughts import ALWAYS, EARLIER
+
+_CONTENT = (
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}{{ CONTENT }}{{ '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+TEMPLATES = {
+    "cuts": _CONTENT.replace("CONTENT", "m.content.split('</think>')[-1] if m.role == 'assistant' else m.content"),
+    "passes over": _CONTENT.replace("CONTENT", "m.content"),
+    "last": THOUGHTS,
+    "chatml": built_in("chatml").source,
+}
+
+
+def asks(number: int) -> dict[str, Any]:
+    return {"role": "user", "content": f"Why {number}? He is glad, she is."}
+
+
+def told(*thoughts: str, within: bool) -> list[dict[str, Any]]:
+    """A question and an answer for each thought; the words of the first one stand in the question too."""
+    talk = []
+    for number, thought in enumerate(thoughts):
+        said = {"role": "assistant", "content": f"So {number}."}
+        if thought and within:
+            said["content"] = f"<think>\n{thought}\n</think>\n\nSo {number}."
+        elif thought:
+            said["reasoning_content"] = thought
+        talk += [asks(number), said]
+    return talk
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    return made_pair(tmp_path_factory.mktemp("gpt2"), "gpt2", ["<|im_start|>", "<|im_end|>", "<s>", "</s>"])
+
+
+@pytest.mark.parametrize("train_on", ["answers", "all"])
+@pytest.mark.parametrize("within", [True, False])
+@pytest.mark.parametrize("name", list(TEMPLATES))
+def test_lost_is_what_transformers_writes_nothing_of(name: str, within: bool, train_on: Any, pair: Pair) -> None:
+    talks = [("red 1",), ("red 1", "blue 2"), ("red 1", ""), ("", "blue 2"), ("", ""), ("red 1", "blue 2", "green 3")]
+    with encoder(pair, ChatTemplate("own", TEMPLATES[name])) as made:
+        for thoughts in talks:
+            talk = told(*thoughts, within=within)
+
+            def writes(place: int, count: int, talk: list[dict[str, Any]] = talk, said: Any = thoughts) -> bool:
+                text = pair[1].apply_chat_template(talk[:count], chat_template=TEMPLATES[name], tokenize=False)
+                return said[place] in text
+
+            lost = [n for n, thought in enumerate(thoughts) if thought and not writes(n, len(talk))]
+            never = any(not writes(n, 2 * n + 2) for n in lost)
+            found = used(made.encode([{"messages": talk}], train_on)[0]).lost
+            assert found == ((ALWAYS if never else EARLIER, len(lost)) if lost else None), thoughts
+            if name == "last" and len(thoughts) > 1 and thoughts[0]:
+                assert found is not None and found.rule == EARLIER
+
+
+def test_thoughts_are_told_from_their_words(pair: Pair) -> None:
+    """Words that stand in the question as well; a beginning that a prompt would have opened; several; none at all."""
+    with encoder(pair, ChatTemplate("own", TEMPLATES["cuts"])) as made:
+        for content, lost in (
+            ("<think>glad</think>So.", (ALWAYS, 1)),
+            ("He is glad.\n</think>\n\nSo.", (ALWAYS, 1)),
+            ("<think>a</think>b<think>c</think>So.", (ALWAYS, 1)),
+            ("<think>\n\n</think>\n\nSo.", None),
+            ("So <think> it ends.", None),
+        ):
+            row = {"messages": [asks(1), {"role": "assistant", "content": content}]}
+            assert used(made.encode([row])[0]).lost == lost, content
+    parts = [{"type": "text", "text": "<think>glad</think>So."}]
+    mute = _CONTENT.replace("CONTENT", "m.content if m.content is string else (m.content[0].text.split('>')[-1])")
+    with encoder(pair, ChatTemplate("own", mute)) as made:
+        row = {"messages": [asks(1), {"role": "assistant", "content": parts}]}
+        assert used(made.encode([row])[0]).lost == (ALWAYS, 1)
