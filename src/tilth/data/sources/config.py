@@ -90,8 +90,8 @@ class SourceConfig(Config):
     """A document with bytes that are not UTF-8: put U+FFFD in their place, or drop it. Both are counted."""
     max_bad_rows: float = Field(default=0.01, ge=0, le=1)
     """The share of a file's rows that may be unusable before the file counts as lost, and of a source's files that may
-    be lost, lack the column or be damaged before the run stops: of 100 and more; of fewer all of them, or of ten and
-    more over half. 1: all that can be read is, the rest counted. Whatever share it is, such files are named."""
+    be lost, lack the column or be damaged before the run stops; five may in any case, unless they are all. 0: none may;
+    1: all that can be read is, the rest counted. Whatever share it is, such files are named."""
 
     @field_validator("path")
     @classmethod

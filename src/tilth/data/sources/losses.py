@@ -5,8 +5,8 @@
     damaged(item, outcome)                 the error, for who needs each file whole
     judge(config, files, lost, first)      the error, where too many of a source are
 
-The limit is that of bad rows, `max_bad_rows`, with files in the place of rows. A share of few says little; but where
-most of them, or all, cannot be read something else is wrong.
+The limit is that of bad rows, `max_bad_rows`, with files in the place of rows. A share of few says little, so that a
+few may be bad whatever share they are; but where none can be read something else is wrong.
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ from tilth.data.document import Outcome
 from tilth.data.sources.config import SourceConfig
 from tilth.data.sources.inputs import ARCHIVES, Input, split_suffixes
 
-JUDGED_FROM = 100  # rows or files; a share of fewer says little
-_MOST_JUDGED_FROM = 10  # that most of so many are bad says enough
-_MOST = 0.5
+JUDGED_FROM = 100  # rows or files: where so many are all bad from the first on, no more are read
+_FEW = 5  # so many bad ones of any number may be, unless they are all, or none may
 
 
 class UnfitFileError(DataError):
@@ -37,13 +36,12 @@ class UnfitFileError(DataError):
 
 
 def too_many(bad: int, of: int, limit: float) -> bool:
-    """Whether so many bad rows or files, out of `of`, stop the run: all; of at least 100 more than the share `limit`,
-    of at least 10 more than half, where the limit is no higher. Never at a limit of 1.
+    """Whether so many bad rows or files, out of `of`, stop the run: all, or more than five and than the share `limit`;
+    one at a limit of 0, and never at one of 1.
     """
     if not bad or limit >= 1:
         return False
-    share = limit if of >= JUDGED_FROM else max(limit, _MOST)
-    return bad == of or (of >= _MOST_JUDGED_FROM and bad > share * of)
+    return bad == of or bad > max(_FEW if limit else 0, limit * of)
 
 
 def damaged(item: Input, outcome: Outcome) -> DataError:
