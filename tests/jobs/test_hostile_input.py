@@ -148,3 +148,5 @@ def test_a_damaged_file_among_others_is_named_and_counted_and_the_run_goes_on(tm
     assert "max_bad_rows" in beyond
     more = cli("prepare", "r.yaml", "--json", sets=[*SMALL, "data.sources=[{path: texts, max_bad_rows: 0.03}]"])
     assert more.json()["dropped"] == {"read/damaged": 6}
+    more = cli("prepare", "r.yaml", "--json", sets=[*SMALL, "data.sources=[{path: texts, exclude: ['again*']}]"])
+    assert more.json()["dropped"] == {"list/excluded": 4, "read/damaged": 2}

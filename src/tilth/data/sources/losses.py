@@ -4,6 +4,7 @@
     too_many(bad, of, limit)               whether so many bad ones stop the run: of rows, or of files
     damaged(item, outcome)                 the error, for who needs each file whole
     judge(config, files, lost, first)      the error, where too many of a source are
+    without_limit(remedy)                  a remedy without the advice to let more of them pass
 
 The limit is that of bad rows, `max_bad_rows`, with files in the place of rows. A share of few says little, so that a
 few may be bad whatever share they are; but where none can be read something else is wrong.
@@ -11,6 +12,7 @@ few may be bad whatever share they are; but where none can be read something els
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from tilth.core.errors import DataError
@@ -19,6 +21,8 @@ from tilth.data.sources.config import SourceConfig
 from tilth.data.sources.inputs import ARCHIVES, Input, split_suffixes
 
 JUDGED_FROM = 100  # rows or files: where so many are all bad from the first on, no more are read
+_PLAIN_NAME = re.compile(r"[\w./ -]+\.\w+(?=[:#!,@])")  # of a file, as a message begins with it
+_OF_A_SOURCE = re.compile(r"`(field|template|map|separator|format|records):")  # keys that say how a file is read
 _FEW = 5  # so many bad ones of any number may be, unless they are all, or none may
 
 
@@ -58,11 +62,14 @@ def _is_packed(item: Input) -> bool:
     return item.kind in ARCHIVES or bool(split_suffixes(item.path.name)[1])
 
 
-def judge(config: SourceConfig, files: int, lost: int, first: Sequence[tuple[str, str]]) -> str | None:
+def judge(
+    config: SourceConfig, files: int, lost: int, first: Sequence[tuple[str, str]], *, in_recipe: bool = True
+) -> str | None:
     """What should be said of the `lost` files of a source that has so many; None: nothing.
 
     Args:
         first: what is wrong with the first few of them, and what to do about it ("": nothing is known).
+        in_recipe: whether the source stands in one, where a file can have an entry of its own.
 
     Raises:
         DataError: they are `too_many`.
@@ -74,10 +81,29 @@ def judge(config: SourceConfig, files: int, lost: int, first: Sequence[tuple[str
     if files == 1 and remedy:  # the file itself says all
         raise DataError(first[0][0], remedy)
     of = "its only file" if files == 1 else f"{lost} of its {files} files"
+    advice = _apart(config, *first[0]) if files > 1 and in_recipe else []
     named = f"{'the first of them: ' if lost > len(first) else ''}{'; '.join(said for said, _ in first)}"
     told = f"{config.source_name}: {of} cannot be used, or not whole: {named}"
     if too_many(lost, files, limit):
         again = f"get these files again, take them away, or raise `max_bad_rows:` (now {limit:g})"
         damaged = any(not known for _, known in first)
-        raise DataError(told, "; ".join(filter(None, [remedy, again if damaged or not remedy else ""])))
-    return told
+        remedies = [remedy, *(advice[-1:] if remedy else []), again if damaged or not remedy else ""]
+        raise DataError(told, "; ".join(filter(None, remedies)))
+    return "; ".join([told, *advice])
+
+
+def _apart(config: SourceConfig, said: str, remedy: str) -> list[str]:
+    """What to do about a file among others of which `said` is said: one that is whole wants to be read otherwise."""
+    if config.path is None:
+        return [known] if (known := without_limit(remedy)) else []
+    name = _PLAIN_NAME.match(said)
+    folder = re.split(r"[^/]*[*?[]", config.path_prefix)[0].rstrip("/")
+    pattern = name[0].removeprefix(f"{folder}/") if name else "…"
+    if _OF_A_SOURCE.search(remedy):
+        return [f"give this file an entry of its own, and name it under `exclude: [{pattern}]` of this one"]
+    return [*filter(None, [without_limit(remedy)]), f"to do without it, name it under `exclude: [{pattern}]`"]
+
+
+def without_limit(remedy: str) -> str:
+    """A remedy without the advice to raise `max_bad_rows`, for where that is not to be had or says nothing new."""
+    return re.sub(r"(,? or (raise|let them pass with a higher) |[;,] )?`max_bad_rows.*", "", remedy)
