@@ -80,3 +80,19 @@ def test_files_of_exams_are_left_out_too(home: Path, cli: Cli) -> None:
     assert idle in said.err
     dry = prepared(home, cli, {"path": "more"}, words=("--dry-run",), **against)
     assert any(idle in note for note in dry.json()["notes"])
+
+
+@pytest.mark.slow
+def test_the_ledger_knows_what_a_lost_file_is_called(home: Path, cli: Cli) -> None:
+    folder = prepared(home, cli, {"path": "notes"}).json()["folder"]
+    (traced,) = [cli("trace", folder, "--doc", "notes/books.csv", "--json").json()]
+    about = traced["document"]
+    assert (about["locator"], about["source"], traced["fate"]) == (
+        "notes/books.csv",
+        "notes",
+        "dropped by read/other_schema",
+    )
+    by_id = cli("trace", folder, "--doc", about["doc_id"], "--json").json()
+    assert by_id["document"] == about
+    shown = cli("trace", folder, "--doc", "notes/books.csv").out
+    assert "unknown" not in shown and "no column 'text'" in shown
