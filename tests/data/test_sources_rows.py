@@ -81,12 +81,17 @@ def test_what_json_can_spell_and_parquet_cannot_hold(tmp_path: Path) -> None:
     ("good", "bad", "limit", "stops"),
     [
         (99, 1, 0.01, False),
-        (98, 2, 0.01, True),
-        (50, 49, 0.01, False),  # fewer than 100 rows: the share says little
-        (1, 98, 0.01, True),  # but not where it is most of them
+        (994, 6, 0.01, False),
+        (500, 6, 0.01, True),
+        (50, 5, 0.01, False),  # a share of few says little
+        (95, 5, 0.01, False),
+        (105, 5, 0.01, False),  # and no more from a hundred rows on
+        (50, 6, 0.01, True),
+        (1, 98, 0.01, True),
         (4, 6, 0.01, True),
         (5, 5, 0.01, False),
-        (2, 7, 0.01, False),
+        (2, 5, 0.01, False),
+        (2, 6, 0.01, True),
         (4, 6, 0.7, False),
         (2, 8, 0.7, True),
         (1, 98, 1, False),
@@ -94,6 +99,8 @@ def test_what_json_can_spell_and_parquet_cannot_hold(tmp_path: Path) -> None:
         (0, 1, 0.01, True),  # all rows
         (0, 1, 1, False),
         (300, 3, 0, True),
+        (20, 1, 0, True),
+        (2000, 21, 0.01, True),
         (20_000, 200, 0.01, False),
     ],
 )

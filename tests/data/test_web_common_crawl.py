@@ -106,7 +106,8 @@ def test_a_file_that_is_not_there_is_named_and_the_others_are_read(site: Site, t
     dataset = prepare(config, parse(TokenizerConfig, {"kind": "byte"}), "cc", tmp_path, shop)
     assert dataset.facts["documents"] == 6 and dataset.facts["rules"]["dropped"] == {"fetch/status": 1}
     assert [said for said in told if "gone.wet.gz" in said] == [
-        "cc: 1 of its 2 files cannot be used, or not whole: crawl/gone.wet.gz: the server answers 404 Not Found"
+        "cc: 1 of its 2 files cannot be used, or not whole: crawl/gone.wet.gz: the server answers 404 Not Found; "
+        "take out of `common_crawl.paths` what the server does not have"
     ]
 
 

@@ -56,11 +56,9 @@ def test_format_and_field_can_be_said(trained: Path, cli: Cli) -> None:
     (trained / "a.log").write_text(LINE + "\n")
     (trained / "b.jsonl").write_text(json.dumps({"body": LINE}) + "\n")
     cli("evaluate", "runs/small", "--data", "a.log").expect_fault(
-        3, "suffix of a.log is not known", "--format, --field and --separator"
+        3, "suffix of a.log is not known", "write `--format` (text, markdown"
     )
-    said = cli("evaluate", "runs/small", "--data", "b.jsonl").expect_fault(
-        3, "no 'text'", "--format, --field and --separator"
-    )
+    said = cli("evaluate", "runs/small", "--data", "b.jsonl").expect_fault(3, "no 'text'", "write `--field body`")
     assert "max_bad_rows" not in said, "no such option is there"
     read = cli("evaluate", "runs/small", "--data", "a.log", "--format", "text", "--json")
     assert evaluated(read) == len(LINE) + 2
@@ -68,10 +66,43 @@ def test_format_and_field_can_be_said(trained: Path, cli: Cli) -> None:
     assert evaluated(read) == len(LINE) + 1
     (trained / "c.csv").write_text(f"id;body\n1;{LINE}\n")
     words = ("evaluate", "runs/small", "--data", "c.csv", "--field", "body")
-    cli(*words).expect_fault(3, 'write `separator: ";"`; here these are --format, --field and --separator')
+    cli(*words).expect_fault(3, 'write `--separator ";"`')
     assert evaluated(cli(*words, "--separator", ";", "--json")) == len(LINE) + 1
     cli("evaluate", "runs/small", "--field", "body").expect_fault(2, "field without data", "--data FILE")
     cli("evaluate", "runs/small", "--data", "a.log", "--format", "txet").expect_fault(2, "format: 'txet'", "`text`")
+
+
+def test_files_that_cannot_be_used_are_judged_as_prepare_does(trained: Path, cli: Cli) -> None:
+    """The figures are those of the folder without them; what stays out is named, and too much of it stops."""
+    folder = trained / "more"
+    folder.mkdir()
+    for n in range(12):
+        (folder / f"{n:02}.txt").write_text(f"{LINE} {n}")
+    whole = cli("evaluate", "runs/small", "--data", "more", "--json")
+    (folder / "books.csv").write_text("title,summary\nA,Book\n")
+    (folder / "cut.parquet").write_bytes(b"PAR1")
+    (folder / "a.srt").write_text(LINE)
+    said = cli("evaluate", "runs/small", "--data", "more", "--json")
+    assert said.json() == whole.json()
+    assert "more: 2 of its 14 files cannot be used, or not whole: more/books.csv:1: no column 'text'; the" in said.err
+    assert "more/cut.parquet" in said.err and "more: dropped by read/other_schema: 1" in said.err
+    assert "more: dropped by list/unknown_suffix: 1 (more/a.srt)" in said.err
+    assert "exclude" not in said.err, "no such option is there"
+    for n in range(4):
+        (folder / f"more{n}.csv").write_text("title,summary\nA,Book\n")
+    stopped = cli("evaluate", "runs/small", "--data", "more").expect_fault(3, "6 of its 18 files", "with `--field`")
+    assert "max_bad_rows" not in stopped and "exclude" not in stopped
+
+
+def test_remedies_are_what_can_be_typed(trained: Path, cli: Cli) -> None:
+    (trained / "a.csv").write_text("title,summary\nA,Book\n")
+    (trained / "m.jsonl").write_text(json.dumps({"messages": [{"role": "user", "content": "hi"}]}))
+    (trained / "none").mkdir()
+    there = "put the file under `data.sources` of a recipe"
+    cli("evaluate", "runs/small", "--data", "a.csv").expect_fault(3, "with `--field`, or", there)
+    cli("evaluate", "runs/small", "--data", "m.jsonl").expect_fault(3, "`map:` cannot be typed here", there)
+    for name in ("none", "gone.txt"):
+        cli("evaluate", "runs/small", "--data", name).expect_fault(3, f"check `--data {name}`")
 
 
 @pytest.mark.slow

@@ -140,11 +140,13 @@ def test_a_damaged_file_among_others_is_named_and_counted_and_the_run_goes_on(tm
     assert "1 of its 198 files cannot be used, or not whole: texts/cut.pdf: " in said.err
     (tmp_path / "cut.txt.gz").rename(tmp_path / "texts" / "cut.txt.gz")
     (tmp_path / "texts" / "cut.pdf").unlink()
-    for name in ("cut.parquet", "twice.parquet"):
+    for name in ("cut.parquet", *(f"again{n}.parquet" for n in range(4))):
         (tmp_path / "texts" / name).write_bytes((tmp_path / "all" / "cut.parquet").read_bytes())
     beyond = cli("prepare", "r.yaml", sets=SMALL).expect_fault(
-        3, "texts: 3 of its 200 files", "texts/twice.parquet, row 1: it is"
+        3, "texts: 6 of its 203 files", "texts/again0.parquet, row 1: it is"
     )
     assert "max_bad_rows" in beyond
-    more = cli("prepare", "r.yaml", "--json", sets=[*SMALL, "data.sources=[{path: texts, max_bad_rows: 0.02}]"])
-    assert more.json()["dropped"] == {"read/damaged": 3}
+    more = cli("prepare", "r.yaml", "--json", sets=[*SMALL, "data.sources=[{path: texts, max_bad_rows: 0.03}]"])
+    assert more.json()["dropped"] == {"read/damaged": 6}
+    more = cli("prepare", "r.yaml", "--json", sets=[*SMALL, "data.sources=[{path: texts, exclude: ['again*']}]"])
+    assert more.json()["dropped"] == {"list/excluded": 4, "read/damaged": 2}

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from tilth.core.tasks import Done, Task
 from tilth.data.config import DataConfig
 from tilth.data.document import Verdict
 from tilth.data.sources import Input, Listing, SourceConfig
 from tilth.data.sources.config import ORIGINS
+from tilth.data.sources.excluding import idle_patterns
+from tilth.data.sources.inputs import ARCHIVES
 from tilth.data.sources.losses import judge
 from tilth.data.sources.undecoded import note, note_of_pages
 from tilth.data.sources.unusable import notes
@@ -40,15 +43,27 @@ def losses(config: DataConfig, listings: Sequence[Listing], collected: Sequence[
             yield said
 
 
-def faults(config: DataConfig, collected: Sequence[Done]) -> Iterator[str]:
-    """What should be said of each source with rows that cannot be used, or text that is not UTF-8 and is put in."""
-    for source in config.sources:
+def faults(config: DataConfig, listings: Sequence[Listing], collected: Sequence[Done]) -> Iterator[str]:
+    """What should be said of each source with rows that cannot be used, text that is not UTF-8 and is put in, or
+    patterns that leave nothing out.
+    """
+    for source, listing in zip(config.sources, listings, strict=True):
         own = [done.facts for done in collected if done.task.arguments["source"] is source]
         # What was read by an earlier version says nothing of them.
         rows, text = ([facts[key] for facts in own if key in facts] for key in ("unusable", "undecoded"))
         yield from notes(source.source_name, rows)
+        yield from idle_patterns(source.source_name, listing.unused, rows)
         if source.invalid_utf8 == "replace":
             yield from filter(None, (tell(source.source_name, text) for tell in (note, note_of_pages)))
+
+
+def read_as(source: SourceConfig, inputs: Iterable[Input]) -> dict[str, Any]:
+    """What a source says of how these files of it are read: where they come from is in them, and so is what `exclude:`
+    left out, but for what it leaves out of archives.
+    """
+    said = source.model_dump(mode="json", exclude={*ORIGINS, "sha256", "exclude"} - {"builtin"})
+    packed = [item.within for item in inputs if item.kind in ARCHIVES] if source.exclude else []
+    return {**said, "exclude": source.exclude, "within": packed} if packed else said
 
 
 def remedies(collected: Sequence[Done]) -> Iterator[str]:
@@ -79,8 +94,7 @@ def _collect_task(
 ) -> Task:
     arguments = {"source": source, "inputs": group, "skipped": skipped, "part_bytes": part_bytes}
     identity = {
-        # Where the text comes from is in the inputs; what is done with it is in these.
-        "source": source.model_dump(mode="json", exclude=set(ORIGINS) - {"builtin"} | {"sha256"}),
+        "source": read_as(source, group),
         "inputs": [item.identity() for item in group],
         "skipped": passed_over,
         "part_bytes": part_bytes,

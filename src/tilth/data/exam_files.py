@@ -18,6 +18,7 @@ from tilth.data import naming
 from tilth.data.document import Document, Outcome, Verdict
 from tilth.data.exam_words import KEEPS, NAMED, PLACE, items_replaced, rows_left_out
 from tilth.data.sources import Listing, SourceConfig
+from tilth.data.sources.excluding import idle_patterns
 from tilth.data.sources.losses import judge
 from tilth.data.sources.own import RULE as OWN_FILES
 from tilth.data.sources.undecoded import Met, note, note_of_pages
@@ -76,7 +77,8 @@ class Seen:
 def sources_of(
     against: Sequence[SourceConfig], listings: Sequence[Listing], seen: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Of each source what `Seen.plain` says, with what its listing has: {files, passed_over: {rule: {files, first}}}.
+    """Of each source what `Seen.plain` says, with what its listing has: {files, passed_over: {rule: {files, first}}},
+    and `idle`, where patterns of `exclude:` leave nothing out.
 
     Raises:
         DataError: so many of its files are not to be had, or not whole, that `max_bad_rows` forbids it.
@@ -88,7 +90,13 @@ def sources_of(
         judge(source, files, lost, first)
         # What tilth wrote there comes and goes with commands, and is no part of what a dataset says.
         skipped = [v for v in listing.skipped if v.verdict == "dropped" and v.rule != OWN_FILES]
-        more = {"files": files, "lost": {"files": lost, "first": first}, "passed_over": _by_rule(source, skipped)}
+        more: dict[str, Any] = {
+            "files": files,
+            "lost": {"files": lost, "first": first},
+            "passed_over": _by_rule(source, skipped),
+        }
+        if idle := idle_patterns(source.source_name, listing.unused, [own["unusable"]]):
+            more["idle"] = list(idle)
         found.append({**own, **more})
     return found
 
@@ -116,6 +124,7 @@ def _faults(one: Mapping[str, Any]) -> Iterator[str]:
         first = "; ".join(said for said, _ in lost["first"])
         yield f"{name}: {lost['files']:,} of its {one['files']:,} files cannot be used, or not whole: {first}"
     yield from notes(name, [unusable])
+    yield from one.get("idle", ())
     # A row that is empty is no fault, and of those that cannot be used the lines above tell.
     others = {rule: n for rule, n in one["left_out"].items() if rule != "read/empty"}
     if sum(others.values()) > unusable["rows"] + lost["files"]:

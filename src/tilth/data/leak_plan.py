@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from tilth.core.tasks import Done, Task
+from tilth.data.collect_plan import read_as
 from tilth.data.decontaminate import DecontaminateConfig
 from tilth.data.shared_lines import SharedLinesConfig
-from tilth.data.sources import Listing, SourceConfig
-from tilth.data.sources.config import ORIGINS
+from tilth.data.sources import Listing
 from tilth.data.tasks import items, leaks, shared
 from tilth.data.tasks.parts import Part
 from tilth.data.tasks.split import AssignedPart
@@ -47,14 +47,10 @@ def items_task(config: DecontaminateConfig, listings: Sequence[Listing]) -> Task
     sources, identity = [], []
     for source, listing in zip(config.against, listings, strict=True):
         sources.append((source, listing.inputs))
-        identity.append([_read_as(source), [item.identity() for item in listing.inputs]])
+        identity.append([read_as(source, listing.inputs), [item.identity() for item in listing.inputs]])
     arguments = {"sources": sources, "ngram": config.ngram, "shortest": config.shortest}
     whole = [identity, config.ngram, config.shortest]
     return _task("items", items.evaluation_items, arguments, whole, items.VERSIONS)
-
-
-def _read_as(source: SourceConfig) -> Any:
-    return source.model_dump(mode="json", exclude=set(ORIGINS) - {"builtin"} | {"sha256"})
 
 
 def decontaminate_task(part: Part, before: str, index: Done, config: DecontaminateConfig) -> Task:

@@ -106,7 +106,8 @@ def told_by(detail: str, doc_id: str, sources: Collection[str]) -> str | None:
 
 
 def beginnings(detail: str) -> Iterator[str]:
-    """What a detail may begin with as a locator: all of it, and up to each `: `."""
+    """What a detail may begin with as a locator: all of it, up to each `: `, and what of that is the file's."""
     yield detail
-    for found in re.finditer(": ", detail):
-        yield detail[: found.start()]
+    for mark in (": ", r":\d+: |, |#"):
+        for found in re.finditer(mark, detail):
+            yield detail[: found.start()]

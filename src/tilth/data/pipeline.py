@@ -156,7 +156,7 @@ def _divide(
     for said in (note for listing in (*found, *against) for note in listing.notes):
         shop.say(said)
     collected = shop.run(collect_plan.collect_tasks(config, found))
-    for said in (*collect_plan.losses(config, found, collected), *collect_plan.faults(config, collected)):
+    for said in (*collect_plan.losses(config, found, collected), *collect_plan.faults(config, found, collected)):
         shop.say(said)
     parts = [(done, part["file"]) for done in collected for part in done.facts["parts"]]
     if not parts:

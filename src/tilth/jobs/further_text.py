@@ -12,18 +12,24 @@ import numpy as np
 
 from tilth.core.config import parse
 from tilth.core.errors import DataError
-from tilth.core.words import plural
+from tilth.core.words import plural, some
 from tilth.data.chats import ChatDocuments
 from tilth.data.conversations import Encoded, Encoder, Refusal
-from tilth.data.document import Document, Verdict
+from tilth.data.document import Document, Outcome, Verdict
+from tilth.data.naming import passed_over
 from tilth.data.shards import EncodedDocuments, Shard, TokenStream, encoded_document, write_shard
-from tilth.data.sources import SourceConfig, list_inputs, read_input
+from tilth.data.sources import SourceConfig, list_inputs, losses, read_input
+from tilth.data.sources.listing import PATTERN_OF_TEXT
+from tilth.data.sources.unusable import Unusable
+from tilth.data.sources.unusable import notes as notes_of_rows
 from tilth.data.stages import Outcomes, build_stages, clean, limits
 from tilth.generate.text import check_ids
 from tilth.jobs.load import LanguageModel
 from tilth.tokenizer import Tokenizer
 from tilth.tokenizer.chat_config import ChatConfig
 from tilth.tokenizer.hf_format import UNKNOWN
+
+_NAMED = 3  # files that cannot be used
 
 
 def encode_files(
@@ -37,12 +43,21 @@ def encode_files(
     try:
         return _encode_files(language_model, habits, source, scratch)
     except DataError as error:
-        remedy = re.sub(r"(,? or raise |[;,] )?`max_bad_rows.*", "", error.remedy)  # remedies are written for recipes
-        if re.search(r"`(format|field|separator):", remedy):
-            remedy += "; here these are --format, --field and --separator"
+        remedy = _typed(error.remedy)
         if remedy != error.remedy:
             raise type(error)(error.message, remedy or "mend the file, or take it out") from None
         raise
+
+
+def _typed(remedy: str) -> str:
+    """A remedy that is written for a recipe, as what can be typed here."""
+    remedy = re.sub(r"`(format|field|separator):", r"`--\1", losses.without_limit(remedy))
+    remedy = remedy.replace("`path:", "`--data").replace(PATTERN_OF_TEXT, '--data "d/*.srt" --format text')
+    others = list(dict.fromkeys(re.findall(r"`(template|map|records|extract):", remedy)))
+    if not others:
+        return remedy
+    keys = " and ".join(f"`{key}:`" for key in others)
+    return f"{remedy}; {keys} cannot be typed here: put the file under `data.sources` of a recipe"
 
 
 def _encode_files(
@@ -55,10 +70,17 @@ def _encode_files(
     )
     pattern = source.path
     listing = list_inputs(source, Path(), scratch)
-    ledger = list(listing.skipped)
+    ledger, lost, unusable = list(listing.skipped), dict[str, tuple[str, str]](), Unusable()
+
+    def read() -> Iterator[Outcome]:
+        for item in listing:
+            for outcome in read_input(item, source, among_many=len(listing) > 1, unusable=unusable):
+                if outcome.loses:
+                    lost.setdefault(item.locator, (outcome.verdicts[-1].detail, outcome.remedy))
+                yield outcome
 
     def documents() -> Iterator[EncodedDocuments]:
-        for outcome in (outcome for item in listing for outcome in read_input(item, source)):
+        for outcome in read():
             ledger.extend(outcome.verdicts)
             left = clean(outcome.document, stages) if outcome.document is not None else Outcomes(())
             ledger.extend(left.verdicts)
@@ -75,8 +97,13 @@ def _encode_files(
 
     write_shard(scratch / "shard", documents(), tokenizer.vocab_size, tokenizer.fingerprint)
     stream = TokenStream([Shard(scratch / "shard")])
+    told = losses.judge(source, len(listing), len(lost), list(lost.values())[:_NAMED], in_recipe=False)
     counts = Counter((verdict.verdict, f"{verdict.stage}/{verdict.rule}") for verdict in ledger)
-    notes = [f"{pattern}: {verdict} by {rule}: {n}" for (verdict, rule), n in sorted(counts.items())]
+    names = passed_over(listing.skipped, source.source_name)
+    notes = [
+        f"{pattern}: {verdict} by {rule}: {n}{f' ({some(names[rule], n)})' if rule in names else ''}"
+        for (verdict, rule), n in sorted(counts.items())
+    ]
     if not stream.tokens:
         said = f" ({'; '.join(note.removeprefix(f'{pattern}: ') for note in notes)})" if notes else ""
         ruled = limits([rule for verdict, rule in counts if verdict == "dropped"], stages)
@@ -85,7 +112,8 @@ def _encode_files(
     unknown = tokenizer.special_tokens.get(UNKNOWN, -1)
     unseen = sum(int((shard.read(0, shard.tokens) == unknown).sum()) for shard in stream.shards)
     unknown_too = [f"{pattern}: {plural(unseen, 'character')} that the tokenizer does not know"] if unseen else []
-    return stream, notes + unknown_too
+    of_rows = notes_of_rows(source.source_name, [unusable.plain()])
+    return stream, [*filter(None, [told]), *of_rows, *notes, *unknown_too]
 
 
 def _encoder(language_model: LanguageModel, habits: Mapping[str, Any]) -> Encoder | None:

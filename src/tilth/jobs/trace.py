@@ -10,6 +10,7 @@ at most. Epochs are counted from 1.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ import numpy as np
 from tilth.core.errors import DataError, IntegrityError, RecipeError
 from tilth.core.rundir import RunFolder, StepRecord
 from tilth.data.dataset import Dataset
-from tilth.data.document import in_utf8
+from tilth.data.document import in_utf8, make_doc_id
 from tilth.data.flow import BY_PART
 from tilth.data.ledger import Ledger, cut_from, open_ledger
 from tilth.data.lineage import Change, follow
@@ -65,12 +66,26 @@ def trace_documents(dataset: Dataset, name: str, run: Path | None = None) -> lis
 
 def _called(ledger: Ledger, given: str) -> list[Facts]:
     name = in_utf8(given)
-    found = [ledger.identity(doc_id) for doc_id in ledger.find(name) or ledger.find(_as_read(name))]
+    found = [_known_by(ledger, doc_id, (name, _as_read(name))) for doc_id in _ids(ledger, name)]
     if not found:
         near = ledger.nearest(name)
         remedy = f"did you mean {' or '.join(near)}?" if near else "this dataset knows no document at all"
         raise DataError(f"no document of {ledger.dataset.folder} is called {name}", remedy)
     return sorted(found, key=lambda about: (about["source"] or "", about["locator"] or "", about["doc_id"]))
+
+
+def _ids(ledger: Ledger, name: str) -> list[str]:
+    return ledger.find(name) or ledger.find(_as_read(name))
+
+
+def _known_by(ledger: Ledger, doc_id: str, names: Iterable[str]) -> Facts:
+    """What is known of a document; where the ledger tells no locator, the name that it was found by is it."""
+    about = ledger.identity(doc_id)
+    if about["locator"] is None:
+        for name, source in itertools.product(names, ledger.sources):
+            if make_doc_id(source, name) == doc_id:
+                return {**about, "source": source, "locator": name}
+    return about
 
 
 def _traced(ledger: Ledger, about: Facts, run: Path | None) -> Facts:

@@ -98,7 +98,7 @@ class _Trial:
         self.per_part = 0.0
         self.of_all = 0
         """Bytes of what is not of single parts, in the largest sub-sample: what compares and divides documents."""
-        self.notes = list(notes)
+        self.notes = [*notes, *(said for one in found for said in one.notes)]
         self.items: Done | None = None
         (shop.workspace / "slices").mkdir(parents=True, exist_ok=True)
 
@@ -107,6 +107,7 @@ class _Trial:
         task = leak_plan.items_task(self.config.decontaminate, against)
         self.items = items = self._timed("items", lambda: self.shop.run_one(task))
         exams = exam_files.sources_of(self.config.decontaminate.against, against, items.facts["sources"])
+        self.notes += [said for listing in against for said in listing.notes]
         self.notes += [*exam_files.faults(exams), *exam_words.passed_over(exams)]
 
     def run(self) -> Forecast:

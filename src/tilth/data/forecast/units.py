@@ -125,7 +125,7 @@ class Found:
 
     Attributes:
         source: the recipe's entry.
-        inputs: its files. skipped: what its listing passed over.
+        inputs: its files. skipped: what its listing passed over. notes: what is to be said of that.
         missing: why nothing of it, or not all, can be sampled.
         in_pieces: files that are one document, and were cut.
         empty: files without a byte, each of which will be dropped.
@@ -134,6 +134,7 @@ class Found:
     source: SourceConfig
     inputs: list[Input] = field(default_factory=list)
     skipped: tuple[Verdict, ...] = ()
+    notes: tuple[str, ...] = ()
     missing: list[str] = field(default_factory=list)
     in_pieces: int = 0
     empty: int = 0
@@ -152,7 +153,7 @@ def look(source: SourceConfig, base: Path, workspace: Path) -> Found:
         return found
     with hashing(lambda path: source.sha256 or ""):
         listing = list_inputs(source, base, workspace / "downloads")
-    found.inputs, found.skipped = [item for item in listing if item.size], listing.skipped
+    found.inputs, found.skipped, found.notes = [item for item in listing if item.size], listing.skipped, listing.notes
     found.empty = len(listing) - len(found.inputs)
     return found
 

@@ -38,6 +38,11 @@ class SourceConfig(Config):
     """A file, a folder (read with all that lies under it) or a glob such as `texts/**/*.md`; relative to the current
     folder.
     """
+    exclude: list[str] = []
+    """Files and folders below `path` that are left out: patterns as in `path` (no regular expressions, as a crawl has),
+    relative to its folder, which of a glob is what stands before the first wildcard: `books.csv`, `**/*.log`, `drafts`
+    (with all below it). An archive counts as a folder: `old.zip/notes`.
+    """
     url: str | None = None
     """An http or https address of one file; downloaded once, compared with `sha256`."""
     sha256: str | None = None
@@ -91,8 +96,8 @@ class SourceConfig(Config):
     """A document with bytes that are not UTF-8: put U+FFFD in their place, or drop it. Both are counted."""
     max_bad_rows: float = Field(default=0.01, ge=0, le=1)
     """The share of a file's rows that may be unusable before the file counts as lost, and of a source's files that may
-    be lost, lack the column or be damaged before the run stops: of 100 and more; of fewer all of them, or of ten and
-    more over half. 1: all that can be read is, the rest counted. Whatever share it is, such files are named."""
+    be lost, lack the column or be damaged before the run stops; five may in any case, unless they are all. 0: none may;
+    1: all that can be read is, the rest counted. Whatever share it is, such files are named."""
 
     @field_validator("path")
     @classmethod
@@ -104,6 +109,17 @@ class SourceConfig(Config):
         if path is not None and "\0" in path:
             raise ValueError("the path holds a NUL character | remove it")
         return path
+
+    @field_validator("exclude")
+    @classmethod
+    def _excluded_is_below(cls, patterns: list[str]) -> list[str]:
+        found = []
+        for pattern in patterns:
+            parts = PurePosixPath(pattern).parts
+            if not pattern.strip() or not parts or "\0" in pattern or parts[0] in ("/", "~") or ".." in parts:
+                raise ValueError(f"{pattern!r} names nothing below the source's folder | write `a.csv` or `**/*.log`")
+            found.append("/".join(parts))
+        return list(dict.fromkeys(found))
 
     @field_validator("url")
     @classmethod
@@ -172,6 +188,12 @@ class SourceConfig(Config):
             raise ValueError("a url needs its sha256 | add `sha256:` with what `sha256sum FILE` prints")
         if self.url is None and self.sha256 is not None:
             raise ValueError("sha256 is for a url | remove it, or name the `url:`")
+        if self.exclude and self.path is None and self.url is None:
+            instead = {
+                "crawl": "a crawl has its own: `crawl: {exclude: …}`",
+                "hub": "`hub: {files: …}` names what is read",
+            }
+            raise ValueError(f"exclude is for the files of a `path` | {instead.get(given[0], 'leave it out')}")
         return self
 
     @model_validator(mode="after")

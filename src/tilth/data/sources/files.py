@@ -22,7 +22,7 @@ import contextlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from tilth.data.document import Outcome, Rows
 from tilth.data.extract import Extractors
@@ -31,6 +31,8 @@ from tilth.data.sources.arrow_rows import read_arrow
 from tilth.data.sources.config import SourceConfig
 from tilth.data.sources.content import Content, gathered, in_archive, on_disk
 from tilth.data.sources.cookie import as_declared
+from tilth.data.sources.excluding import RULE as EXCLUDED
+from tilth.data.sources.excluding import Excluding
 from tilth.data.sources.inputs import ARCHIVES, Input, kind_of, split_suffixes
 from tilth.data.sources.intake import Intake, Note
 from tilth.data.sources.languages import LANGUAGES
@@ -42,7 +44,7 @@ from tilth.data.sources.tally import Tally
 from tilth.data.sources.undecoded import Met
 from tilth.data.sources.unusable import Unusable
 
-READING = 2
+READING = 3
 """Raise it when the same bytes are read otherwise: a part of the version of every task that reads inputs, so that each
 of them is done anew. What a synthetic source was answered is kept: it was paid for, whatever its seeds are read as now.
 """
@@ -62,10 +64,15 @@ def _reader_that_opens(kind: str) -> Callable[[Intake], Iterator[Outcome | Rows]
 
 
 def read_input(
-    item: Input, config: SourceConfig, extractors: Extractors | None = None, *, among_many: bool = False
+    item: Input,
+    config: SourceConfig,
+    extractors: Extractors | None = None,
+    *,
+    among_many: bool = False,
+    unusable: Unusable | None = None,
 ) -> Iterator[Outcome]:
     """The outcomes of `read_rows`, one for each document."""
-    for found in read_rows(item, config, extractors, among_many=among_many):
+    for found in read_rows(item, config, extractors, among_many=among_many, unusable=unusable):
         if isinstance(found, Rows):
             yield from map(Outcome, found)
         else:
@@ -223,10 +230,11 @@ def _archive(intake: Intake, content: Content, extractors: Extractors) -> Iterat
     the file's kind.
     """
     place, empty, tally = intake.item.locator, True, Tally(intake, "files")
+    out = Excluding(intake.config.exclude)
     try:
         for entry in archives.entries(intake.item, content):
             empty = False
-            yield from _counted(tally, _entry(intake, entry, extractors))
+            yield from _counted(tally, _entry(intake, entry, out, extractors))
     except archives.ArchiveError as error:
         lost = intake.lose if error.rule == "damaged" else intake.drop
         why = error.why.removeprefix(f"{intake.item.path}: ")
@@ -256,11 +264,14 @@ def _counted(tally: Tally, found: Iterable[Outcome | Rows]) -> Iterator[Outcome 
         tally.good()
 
 
-def _entry(outer: Intake, entry: archives.Entry, extractors: Extractors) -> Iterator[Outcome | Rows]:
+def _entry(outer: Intake, entry: archives.Entry, out: Excluding, extractors: Extractors) -> Iterator[Outcome | Rows]:
     config, locator = outer.config, f"{outer.item.locator}!{entry.name}"
     kind = kind_of(entry.name)
     refused = entry.refused
-    if refused is None and kind in ARCHIVES:
+    if refused is None and (pattern := out.by(PurePosixPath(outer.item.within, entry.name))):
+        refused = Note(EXCLUDED, "", f"`exclude: {pattern}` names it")
+        outer.unusable.excluded.add(pattern)
+    elif refused is None and kind in ARCHIVES:
         refused = Note("nested_archive", "", "an archive in an archive")
     elif refused is None and kind is None and config.format == "auto":
         refused = Note("unknown_suffix", "", f"its suffix is {Path(entry.name).suffix or 'missing'}")

@@ -165,7 +165,8 @@ def list_remembered(source: SourceConfig, base: Path, workspace: Path) -> Listin
     """`list_inputs`, reading only files that are new or changed since the same source was last listed here."""
     from tilth.data.sources.listing import list_inputs  # which asks this module for hashes
 
-    key = fingerprint([source.model_dump(mode="json"), str(base.absolute())])
+    # What `exclude:` lets pass was read before: it must not be read again because a pattern was added.
+    key = fingerprint([source.model_dump(mode="json", exclude={"exclude"}), str(base.absolute())])
     remembered = RememberedHashes(workspace / "listings" / f"{key[:32]}.json")
     with hashing(remembered):
         listing = list_inputs(source, base, workspace / "downloads")

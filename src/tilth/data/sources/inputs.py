@@ -93,6 +93,7 @@ class Input:
         sha256: hex, of those bytes.
         license: of its texts, where what it came with says so (the card of a data set); the recipe's comes first.
         pages_once: of a WARC file: no other file of its source has records of the same addresses.
+        within: of an archive in a folder: where it lies below that, for `exclude:`, which looks into it.
     """
 
     source: str
@@ -103,6 +104,7 @@ class Input:
     sha256: str
     license: str | None = None
     pages_once: bool = False
+    within: str = ""
 
     def identity(self) -> dict[str, str | int]:
         """What a task's key is made from: the same on every machine that has the same bytes."""
@@ -125,12 +127,14 @@ class Listing:
         skipped: a verdict (stage `list` or `fetch`) on each that is not read.
         notes: what should be said of the source.
         lost: of each file that is not to be had what is said, and the remedy: judged with those that cannot be read.
+        unused: patterns of `exclude:` that name none of its files, but may yet name one in an archive.
     """
 
     inputs: tuple[Input, ...]
     skipped: tuple[Verdict, ...] = ()
     notes: tuple[str, ...] = ()
     lost: tuple[tuple[str, str], ...] = ()
+    unused: tuple[str, ...] = ()
 
     @property
     def passed_over(self) -> list[tuple[str, str, str]]:

@@ -11,6 +11,8 @@
         deeplake           a data set of Deep Lake: see deeplake.py
         synthetic          what a model was asked for: see synthetic/
 
+Of paths goes what `exclude:` names: see excluding.py.
+
 What is skipped comes back as verdicts of the stage `list`, so that the ledger can answer "why is this file not in?".
 What tilth itself wrote below a folder is among it: see own.py.
 """
@@ -19,6 +21,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
@@ -27,12 +30,16 @@ from tilth.data.document import Verdict, in_utf8, make_doc_id
 from tilth.data.extract import require
 from tilth.data.sources import python_docs
 from tilth.data.sources.config import GLOB_CHARACTERS, SourceConfig
+from tilth.data.sources.excluding import RULE as EXCLUDED
+from tilth.data.sources.excluding import Excluding, note_of
 from tilth.data.sources.hashes import file_hash, hash_large
 from tilth.data.sources.inputs import ARCHIVES, KNOWN_SUFFIXES, Input, Kind, Listing, kind_of
 from tilth.data.sources.matching import LEAVES_FOLDER, LINKED_FOLDER, leads_out, matching
 from tilth.data.sources.own import RULE as OWN_FILES
 from tilth.data.sources.own import OwnFiles
 from tilth.data.sources.python_questions import list_questions
+
+PATTERN_OF_TEXT = '{path: "d/*.srt", format: text}'
 
 
 def list_inputs(config: SourceConfig, base: Path, downloads: Path) -> Listing:
@@ -55,7 +62,7 @@ def list_inputs(config: SourceConfig, base: Path, downloads: Path) -> Listing:
 
         return list_web(config, base, downloads)
     if config.url is not None:
-        return Listing((_from_url(config, config.url, downloads),))
+        return _listing(config, (_from_url(config, config.url, downloads),), Excluding(config.exclude))
     if config.hub is not None:
         from tilth.data.sources.hub import list_hub
 
@@ -78,7 +85,8 @@ def list_inputs(config: SourceConfig, base: Path, downloads: Path) -> Listing:
             "a source is read more than once: save it to a file, and name that",
         )
     if path.exists():
-        return Listing((_input(config, path, config.path_prefix or path.name, explicit=True),))
+        item = _input(config, path, config.path_prefix or path.name, explicit=True)
+        return _listing(config, (item,), Excluding(config.exclude))
     if GLOB_CHARACTERS & set(config.path):
         return _from_glob(config, base, Path(config.path).expanduser(), downloads.parent)
     raise DataError(
@@ -98,12 +106,12 @@ def _from_url(config: SourceConfig, url: str, downloads: Path) -> Input:
 
 def _from_folder(config: SourceConfig, folder: Path, own: OwnFiles) -> Listing:
     skipped: list[Verdict] = []
-    prefix = config.path_prefix
+    prefix, out = config.path_prefix, Excluding(config.exclude, folder)
 
     def skip(path: Path, rule: str, detail: str) -> None:
         skipped.append(_skip(config, _locator(prefix, path, folder), rule, detail))
 
-    place = {path: _locator(prefix, path, folder) for path in _walk(folder, own, skip)}
+    place = {path: _locator(prefix, path, folder) for path in _walk(folder, own, out, skip)}
     taken = []
     for path in sorted(place, key=lambda path: place[path]):
         kind = kind_of(path.name)
@@ -115,10 +123,25 @@ def _from_folder(config: SourceConfig, folder: Path, own: OwnFiles) -> Listing:
             taken.append(path)
     if not taken:
         raise _nothing_in(config, f"the folder {folder} holds no file that can be read", skipped)
-    return Listing(_inputs(config, taken, place), tuple(sorted(skipped, key=lambda verdict: verdict.detail)))
+    return _listing(config, _inputs(config, taken, place, folder), out, skipped, prefix)
 
 
-def _walk(folder: Path, own: OwnFiles, skip: Callable[[Path, str, str], None]) -> Iterator[Path]:
+def _listing(
+    config: SourceConfig, inputs: tuple[Input, ...], out: Excluding, skipped: Iterable[Verdict] = (), prefix: str = ""
+) -> Listing:
+    """What was found, with a word on patterns that name nothing: here, or when the archives among it were read.
+
+    Args:
+        prefix: what locators begin with: the source's folder.
+    """
+    told = tuple(sorted(skipped, key=lambda verdict: verdict.detail))
+    if any(item.kind in ARCHIVES for item in inputs):
+        return Listing(inputs, told, unused=out.unused)
+    places = (item.locator.removeprefix(f"{prefix}/") for item in inputs)
+    return Listing(inputs, told, note_of(config.source_name, out.unused, prefix, places))
+
+
+def _walk(folder: Path, own: OwnFiles, out: Excluding, skip: Callable[[Path, str, str], None]) -> Iterator[Path]:
     """The regular files under a folder, in no promised order; what is passed over goes to `skip`."""
 
     def refuse(error: OSError) -> None:
@@ -131,16 +154,23 @@ def _walk(folder: Path, own: OwnFiles, skip: Callable[[Path, str, str], None]) -
             linked = path.is_symlink()  # it can lead out, or round in a ring
             if belongs := None if linked else own.of_folder(path):
                 ours |= [belongs]
+                out.passed(path)
             elif linked or path.name.startswith("."):
                 skip(path, *(LINKED_FOLDER if linked else ("hidden", "a hidden folder")))
+                out.passed(path)
+            elif pattern := out.by(path):
+                skip(path, EXCLUDED, f"a folder that `exclude: {pattern}` names")
             else:
                 continue
             names.remove(path.name)
         for path in [here / name for name in files]:
+            pattern = out.by(path)
             if belongs := own.of_file(path):
                 ours |= [belongs]
             elif passed := _passed_over(path, root):
                 skip(path, *passed)
+            elif pattern:
+                skip(path, EXCLUDED, f"`exclude: {pattern}` names it")
             else:
                 yield path
     for path, what in ours.items():
@@ -165,17 +195,21 @@ def _from_glob(config: SourceConfig, base: Path, pattern: Path, workspace: Path)
     found = matching(root, pattern.parts[len(fixed.parts) :])
     prefix = config.path_prefix and _fixed_part(Path(config.path_prefix)).as_posix()
     place = {path: _locator(prefix, path, root) for path in (*found.visible, *found.passed)}
-    taken, skipped, ours = [], [], dict[Path, str]()
+    taken, skipped, ours, out = [], [], dict[Path, str](), Excluding(config.exclude, root)
     for path, why in found.passed.items():
+        out.passed(path)
         if belongs := own.of_file(path):
             ours |= [belongs]
         else:
             skipped.append(_skip(config, place[path], *why))
     for path in sorted((path for path in found.visible if not path.is_dir()), key=lambda path: place[path]):
+        named = out.by(path)
         if belongs := own.of_file(path):
             ours |= [belongs]
         elif not found.visible[path]:
             skipped.append(_skip(config, place[path], "hidden", "a hidden file, or in a hidden folder"))
+        elif named:
+            skipped.append(_skip(config, place[path], EXCLUDED, f"`exclude: {named}` names it"))
         elif astray := _astray(path, real):
             skipped.append(_skip(config, place[path], *astray))
         elif config.format == "auto" and kind_of(path.name) is None:
@@ -185,7 +219,7 @@ def _from_glob(config: SourceConfig, base: Path, pattern: Path, workspace: Path)
     skipped += [_skip(config, _locator(prefix, path, root), OWN_FILES, what) for path, what in ours.items()]
     if not taken:
         raise _nothing_in(config, f"the glob {base / pattern} matches no file that can be read", skipped)
-    return Listing(_inputs(config, taken, place), tuple(sorted(skipped, key=lambda verdict: verdict.detail)))
+    return _listing(config, _inputs(config, taken, place, root), out, skipped, prefix)
 
 
 def _fixed_part(pattern: Path) -> Path:
@@ -203,9 +237,13 @@ def _posix(path: PurePosixPath) -> str:
     return in_utf8(path.as_posix())
 
 
-def _inputs(config: SourceConfig, paths: list[Path], place: Mapping[Path, str]) -> tuple[Input, ...]:
+def _inputs(config: SourceConfig, paths: list[Path], place: Mapping[Path, str], folder: Path) -> tuple[Input, ...]:
     hashes = hash_large(paths)
-    return tuple(_input(config, path, place[path], explicit=False, known=hashes.get(path)) for path in paths)
+    found = (_input(config, path, place[path], explicit=False, known=hashes.get(path)) for path in paths)
+    return tuple(
+        replace(item, within=item.path.relative_to(folder).as_posix()) if item.kind in ARCHIVES else item
+        for item in found
+    )
 
 
 def _input(config: SourceConfig, path: Path, locator: str, *, explicit: bool, known: str | None = None) -> Input:
@@ -250,5 +288,5 @@ def _nothing_in(config: SourceConfig, what: str, skipped: Iterable[Verdict]) -> 
     return DataError(
         f"source {config.source_name}: {what}{shown if passed else ''}",
         f"check `path: {config.path}`; the suffixes that are known: {KNOWN_SUFFIXES}; text in files with "
-        'another one is read by a pattern: {path: "d/*.srt", format: text}',
+        f"another one is read by a pattern: {PATTERN_OF_TEXT}",
     )

@@ -4,13 +4,15 @@
     too_many(bad, of, limit)               whether so many bad ones stop the run: of rows, or of files
     damaged(item, outcome)                 the error, for who needs each file whole
     judge(config, files, lost, first)      the error, where too many of a source are
+    without_limit(remedy)                  a remedy without the advice to let more of them pass
 
-The limit is that of bad rows, `max_bad_rows`, with files in the place of rows. A share of few says little; but where
-most of them, or all, cannot be read something else is wrong.
+The limit is that of bad rows, `max_bad_rows`, with files in the place of rows. A share of few says little, so that a
+few may be bad whatever share they are; but where none can be read something else is wrong.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from tilth.core.errors import DataError
@@ -18,9 +20,10 @@ from tilth.data.document import Outcome
 from tilth.data.sources.config import SourceConfig
 from tilth.data.sources.inputs import ARCHIVES, Input, split_suffixes
 
-JUDGED_FROM = 100  # rows or files; a share of fewer says little
-_MOST_JUDGED_FROM = 10  # that most of so many are bad says enough
-_MOST = 0.5
+JUDGED_FROM = 100  # rows or files: where so many are all bad from the first on, no more are read
+_PLAIN_NAME = re.compile(r"[\w./ -]+\.\w+(?=[:#!,@])")  # of a file, as a message begins with it
+_OF_A_SOURCE = re.compile(r"`(field|template|map|separator|format|records):")  # keys that say how a file is read
+_FEW = 5  # so many bad ones of any number may be, unless they are all, or none may
 
 
 class UnfitFileError(DataError):
@@ -37,13 +40,12 @@ class UnfitFileError(DataError):
 
 
 def too_many(bad: int, of: int, limit: float) -> bool:
-    """Whether so many bad rows or files, out of `of`, stop the run: all; of at least 100 more than the share `limit`,
-    of at least 10 more than half, where the limit is no higher. Never at a limit of 1.
+    """Whether so many bad rows or files, out of `of`, stop the run: all, or more than five and than the share `limit`;
+    one at a limit of 0, and never at one of 1.
     """
     if not bad or limit >= 1:
         return False
-    share = limit if of >= JUDGED_FROM else max(limit, _MOST)
-    return bad == of or (of >= _MOST_JUDGED_FROM and bad > share * of)
+    return bad == of or bad > max(_FEW if limit else 0, limit * of)
 
 
 def damaged(item: Input, outcome: Outcome) -> DataError:
@@ -60,11 +62,14 @@ def _is_packed(item: Input) -> bool:
     return item.kind in ARCHIVES or bool(split_suffixes(item.path.name)[1])
 
 
-def judge(config: SourceConfig, files: int, lost: int, first: Sequence[tuple[str, str]]) -> str | None:
+def judge(
+    config: SourceConfig, files: int, lost: int, first: Sequence[tuple[str, str]], *, in_recipe: bool = True
+) -> str | None:
     """What should be said of the `lost` files of a source that has so many; None: nothing.
 
     Args:
         first: what is wrong with the first few of them, and what to do about it ("": nothing is known).
+        in_recipe: whether the source stands in one, where a file can have an entry of its own.
 
     Raises:
         DataError: they are `too_many`.
@@ -76,10 +81,29 @@ def judge(config: SourceConfig, files: int, lost: int, first: Sequence[tuple[str
     if files == 1 and remedy:  # the file itself says all
         raise DataError(first[0][0], remedy)
     of = "its only file" if files == 1 else f"{lost} of its {files} files"
+    advice = _apart(config, *first[0]) if files > 1 and in_recipe else []
     named = f"{'the first of them: ' if lost > len(first) else ''}{'; '.join(said for said, _ in first)}"
     told = f"{config.source_name}: {of} cannot be used, or not whole: {named}"
     if too_many(lost, files, limit):
         again = f"get these files again, take them away, or raise `max_bad_rows:` (now {limit:g})"
         damaged = any(not known for _, known in first)
-        raise DataError(told, "; ".join(filter(None, [remedy, again if damaged or not remedy else ""])))
-    return told
+        remedies = [remedy, *(advice[-1:] if remedy else []), again if damaged or not remedy else ""]
+        raise DataError(told, "; ".join(filter(None, remedies)))
+    return "; ".join([told, *advice])
+
+
+def _apart(config: SourceConfig, said: str, remedy: str) -> list[str]:
+    """What to do about a file among others of which `said` is said: one that is whole wants to be read otherwise."""
+    if config.path is None:
+        return [known] if (known := without_limit(remedy)) else []
+    name = _PLAIN_NAME.match(said)
+    folder = re.split(r"[^/]*[*?[]", config.path_prefix)[0].rstrip("/")
+    pattern = name[0].removeprefix(f"{folder}/") if name else "…"
+    if _OF_A_SOURCE.search(remedy):
+        return [f"give this file an entry of its own, and name it under `exclude: [{pattern}]` of this one"]
+    return [*filter(None, [without_limit(remedy)]), f"to do without it, name it under `exclude: [{pattern}]`"]
+
+
+def without_limit(remedy: str) -> str:
+    """A remedy without the advice to raise `max_bad_rows`, for where that is not to be had or says nothing new."""
+    return re.sub(r"(,? or (raise|let them pass with a higher) |[;,] )?`max_bad_rows.*", "", remedy)

@@ -2,6 +2,7 @@
 is said of each.
 
 Unusable().take(rows, said, remedy)   one such file, as its tally tells of it
+.excluded                             patterns that left a file in an archive out
 .plain() -> {files, rows, first, remedy}
 notes(source, found)          the lines about a source's files
 """
@@ -23,6 +24,7 @@ class Unusable:
         self._files, self._rows = 0, 0
         self._first: list[str] = []
         self._remedy = ""
+        self.excluded = set[str]()
 
     def take(self, rows: int, said: str, remedy: str = "") -> None:
         """One more file, with so many such rows, and what to do about them."""
@@ -33,8 +35,11 @@ class Unusable:
             self._first.append(said)
 
     def plain(self) -> dict[str, Any]:
-        """{files, rows, first, remedy}: how many, what is said of the first few, and what to do about the first."""
-        return {"files": self._files, "rows": self._rows, "first": self._first, "remedy": self._remedy}
+        """{files, rows, first, remedy}: how many, what is said of the first few, and what to do about the first; and
+        `excluded`, where a pattern left a file in an archive out.
+        """
+        told = {"files": self._files, "rows": self._rows, "first": self._first, "remedy": self._remedy}
+        return {**told, "excluded": sorted(self.excluded)} if self.excluded else told
 
 
 def notes(source: str, found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
