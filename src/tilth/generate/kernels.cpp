@@ -2,6 +2,9 @@
 //
 // Compiled on the user's machine by native.py. All sums are fp32. An output is summed by one thread in one order: the
 // number of threads changes no bit.
+//
+// Weights and cache are read in pairs of 32 bits, whose lower half is the even number and whose upper half the odd one:
+// each becomes a float by one instruction. What they are multiplied with is parted alike: PAIRS even numbers, PAIRS odd.
 
 #include <omp.h>
 
@@ -9,15 +12,15 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <vector>
 
 namespace {
 
-constexpr int LANES = 16;
-using Floats = float __attribute__((vector_size(4 * LANES)));
+constexpr int PAIRS = 16, SPAN = 2 * PAIRS;
+using Floats = float __attribute__((vector_size(4 * PAIRS)));
 using Eight = float __attribute__((vector_size(32)));
 using Four = float __attribute__((vector_size(16)));
-using Words = uint32_t __attribute__((vector_size(4 * LANES)));
-using Halves = uint16_t __attribute__((vector_size(2 * LANES)));
+using Words = uint32_t __attribute__((vector_size(4 * PAIRS)));
 
 inline Floats floats(const float* place) {
     Floats value;
@@ -25,13 +28,16 @@ inline Floats floats(const float* place) {
     return value;
 }
 
-inline Floats floats(const uint16_t* place) {  // a bfloat16 is the upper half of a float
-    Halves halves;
-    std::memcpy(&halves, place, sizeof halves);
-    return (Floats)(__builtin_convertvector(halves, Words) << 16);
+inline Words pairs(const uint16_t* place) {
+    Words value;
+    std::memcpy(&value, place, sizeof value);
+    return value;
 }
 
-inline float number(uint16_t half) {
+inline Floats evens(const Words& pairs) { return (Floats)(pairs << 16); }
+inline Floats odds(const Words& pairs) { return (Floats)(pairs & 0xffff0000u); }
+
+inline float number(uint16_t half) {  // a bfloat16 is the upper half of a float
     const uint32_t bits = uint32_t(half) << 16;
     float value;
     std::memcpy(&value, &bits, sizeof value);
@@ -51,6 +57,15 @@ inline float total(const Floats& values) {
     return (four[0] + four[2]) + (four[1] + four[3]);
 }
 
+// `count` numbers, a multiple of SPAN, parted.
+inline void part(const float* from, float* to, long count) {
+    for (long i = 0; i < count; i += SPAN)
+        for (int pair = 0; pair < PAIRS; pair++) {
+            to[i + pair] = from[i + 2 * pair];
+            to[i + PAIRS + pair] = from[i + 2 * pair + 1];
+        }
+}
+
 struct Product {
     const uint16_t* weight;  // [outs, ins]
     const float* bias;       // [outs], or null
@@ -64,22 +79,32 @@ struct Attention {
     float scale, cap;  // cap: 0 for none
 };
 
+struct Input {
+    const float *x, *parted;  // [rows, ins], and of it [rows, whole], where whole is a multiple of SPAN
+    long rows, whole;
+};
+
 // OUTS outputs of ROWS rows at once: a weight is read once for all rows, and x once for all outputs.
 template <int ROWS, int OUTS>
-inline void tile(const Product& to, const float* x, long row, long out) {
+inline void tile(const Product& to, const Input& of, long row, long out) {
     const uint16_t* weight = to.weight + out * to.ins;
-    x += row * to.ins;
+    const float *x = of.x + row * to.ins, *parted = of.parted + row * of.whole;
     Floats sums[ROWS][OUTS] = {};
-    long i = 0;
-    for (; i + LANES <= to.ins; i += LANES) {
-        Floats weights[OUTS];
+    for (long i = 0; i < of.whole; i += SPAN) {
+        Floats even[OUTS], odd[OUTS];
 #pragma GCC unroll 8
-        for (int o = 0; o < OUTS; o++) weights[o] = floats(weight + o * to.ins + i);
+        for (int o = 0; o < OUTS; o++) {
+            const Words both = pairs(weight + o * to.ins + i);
+            even[o] = evens(both), odd[o] = odds(both);
+        }
 #pragma GCC unroll 8
         for (int r = 0; r < ROWS; r++) {
-            const Floats numbers = floats(x + r * to.ins + i);
+            const Floats x_even = floats(parted + r * of.whole + i), x_odd = floats(parted + r * of.whole + i + PAIRS);
 #pragma GCC unroll 8
-            for (int o = 0; o < OUTS; o++) sums[r][o] += weights[o] * numbers;
+            for (int o = 0; o < OUTS; o++) {
+                sums[r][o] += even[o] * x_even;
+                sums[r][o] += odd[o] * x_odd;
+            }
         }
     }
 #pragma GCC unroll 8
@@ -87,25 +112,27 @@ inline void tile(const Product& to, const float* x, long row, long out) {
 #pragma GCC unroll 8
         for (int o = 0; o < OUTS; o++) {
             float sum = total(sums[r][o]);
-            for (long rest = i; rest < to.ins; rest++) sum += number(weight[o * to.ins + rest]) * x[r * to.ins + rest];
+            for (long i = of.whole; i < to.ins; i++) sum += number(weight[o * to.ins + i]) * x[r * to.ins + i];
             to.y[(row + r) * to.stride + out + o] = to.bias ? sum + to.bias[out + o] : sum;
         }
 }
 
 template <int OUTS>
-inline void rows_of(const Product& to, const float* x, long rows, long out) {
+inline void rows_of(const Product& to, const Input& of, long out) {
     long row = 0;
-    for (; row + 8 <= rows; row += 8) tile<8, OUTS>(to, x, row, out);
-    for (; row + 4 <= rows; row += 4) tile<4, OUTS>(to, x, row, out);
-    for (; row + 2 <= rows; row += 2) tile<2, OUTS>(to, x, row, out);
-    for (; row < rows; row++) tile<1, OUTS>(to, x, row, out);
+    if constexpr (OUTS <= 2)
+        for (; row + 8 <= of.rows; row += 8) tile<8, OUTS>(to, of, row, out);
+    if constexpr (OUTS <= 4)
+        for (; row + 4 <= of.rows; row += 4) tile<4, OUTS>(to, of, row, out);
+    for (; row + 2 <= of.rows; row += 2) tile<2, OUTS>(to, of, row, out);
+    for (; row < of.rows; row++) tile<1, OUTS>(to, of, row, out);
 }
 
 template <int OUTS>
-inline void outputs(const Product& to, const float* x, long rows, long first, long last) {
+inline void outputs(const Product& to, const Input& of, long first, long last) {
     long out = first;
-    for (; out + OUTS <= last; out += OUTS) rows_of<OUTS>(to, x, rows, out);
-    for (; out < last; out++) rows_of<1>(to, x, rows, out);
+    for (; out + OUTS <= last; out += OUTS) rows_of<OUTS>(to, of, out);
+    for (; out < last; out++) rows_of<1>(to, of, out);
 }
 
 // Cephes' expf for x <= 0: e^x = 2^n e^r, with r within half of ln 2; 2e-7 of what it is, and 0 from e^-87 on.
@@ -126,12 +153,12 @@ inline Floats exponential(Floats x) {
     return (Floats)((Words)p + ((Words)shifted << 23));
 }
 
-// Scores in place of which their softmax goes, not yet divided; returns what to divide by. `room` is a multiple of LANES.
+// The softmax of scores goes in their place, not yet divided; returns what to divide by. `room`: a multiple of PAIRS.
 inline float softmax(float* scores, long count, long room) {
     const float most = *std::max_element(scores, scores + count);
     std::fill(scores + count, scores + room, -INFINITY);
     Floats sum = {};
-    for (long s = 0; s < room; s += LANES) {
+    for (long s = 0; s < room; s += PAIRS) {
         Floats e = exponential(floats(scores + s) - most);
         std::memcpy(scores + s, &e, sizeof e);
         sum += e;
@@ -140,38 +167,47 @@ inline float softmax(float* scores, long count, long room) {
     return total(sum);
 }
 
-inline float dot(const float* query, const uint16_t* key, long width) {
+inline float dot(const float* query, const float* parted, const uint16_t* key, long width) {
     Floats sums = {};
     long n = 0;
-    for (; n + LANES <= width; n += LANES) sums += floats(query + n) * floats(key + n);
+    for (; n + SPAN <= width; n += SPAN) {
+        const Words both = pairs(key + n);
+        sums += floats(parted + n) * evens(both);
+        sums += floats(parted + n + PAIRS) * odds(both);
+    }
     float sum = total(sums);
     for (; n < width; n++) sum += query[n] * number(key[n]);
     return sum;
 }
 
-// VECTORS * LANES numbers of the sum of values [count, width], weighted.
-template <int VECTORS>
+// SPANS * SPAN numbers of the sum of values [count, width], weighted.
+template <int SPANS>
 inline void weighted(const float* weights, const uint16_t* values, float* out, long count, long width, float divisor) {
-    Floats sums[VECTORS] = {};
+    Floats even[SPANS] = {}, odd[SPANS] = {};
     for (long s = 0; s < count; s++)
 #pragma GCC unroll 4
-        for (int v = 0; v < VECTORS; v++) sums[v] += weights[s] * floats(values + s * width + v * LANES);
-#pragma GCC unroll 4
-    for (int v = 0; v < VECTORS; v++) {
-        const Floats value = sums[v] / divisor;
-        std::memcpy(out + v * LANES, &value, sizeof value);
-    }
+        for (int v = 0; v < SPANS; v++) {
+            const Words both = pairs(values + s * width + v * SPAN);
+            even[v] += weights[s] * evens(both);
+            odd[v] += weights[s] * odds(both);
+        }
+    for (int v = 0; v < SPANS; v++)
+        for (int pair = 0; pair < PAIRS; pair++) {
+            out[v * SPAN + 2 * pair] = even[v][pair] / divisor;
+            out[v * SPAN + 2 * pair + 1] = odd[v][pair] / divisor;
+        }
 }
 
-inline void attend_one(const Attention& to, const float* query, const uint16_t* keys, const uint16_t* values, float* out,
-                       float* scores, long room) {
-    for (long s = 0; s < to.count; s++) scores[s] = to.scale * dot(query, keys + s * to.width, to.width);
+inline void attend_one(const Attention& to, const float* query, const uint16_t* keys, const uint16_t* values,
+                       float* out, float* scores, long room) {
+    part(query, out, to.width / SPAN * SPAN);  // where what it sees goes later
+    for (long s = 0; s < to.count; s++) scores[s] = to.scale * dot(query, out, keys + s * to.width, to.width);
     if (to.cap > 0)
         for (long s = 0; s < to.count; s++) scores[s] = to.cap * std::tanh(scores[s] / to.cap);
     const float sum = softmax(scores, to.count, room);
     long n = 0;
-    for (; n + 4 * LANES <= to.width; n += 4 * LANES) weighted<4>(scores, values + n, out + n, to.count, to.width, sum);
-    for (; n + LANES <= to.width; n += LANES) weighted<1>(scores, values + n, out + n, to.count, to.width, sum);
+    for (; n + 2 * SPAN <= to.width; n += 2 * SPAN) weighted<2>(scores, values + n, out + n, to.count, to.width, sum);
+    for (; n + SPAN <= to.width; n += SPAN) weighted<1>(scores, values + n, out + n, to.count, to.width, sum);
     for (; n < to.width; n++) {
         float rest = 0;
         for (long s = 0; s < to.count; s++) rest += scores[s] * number(values[s * to.width + n]);
@@ -187,20 +223,26 @@ extern "C" {
 
 // y = x W' + b, of several weights [outs, ins] for the same x [rows, ins].
 void tilth_products(const Product* products, long count, const float* x, long rows) {
+    const long ins = products[0].ins, whole = ins / SPAN * SPAN;
+    thread_local std::vector<float> parted;
+    if (parted.size() < size_t(rows * whole)) parted.resize(rows * whole);
+    for (long row = 0; row < rows; row++) part(x + row * ins, parted.data() + row * whole, whole);
+    const Input of = {x, parted.data(), rows, whole};
     long all = 0, work = 0;
     for (long p = 0; p < count; p++) all += products[p].outs, work += products[p].outs * products[p].ins * rows;
 #pragma omp parallel if (work > WORTH_A_THREAD)
     {
         const long threads = omp_get_num_threads(), thread = omp_get_thread_num();
-        // Each thread has a range of all outputs, in steps of OUTS, so that none of two threads is summed otherwise.
-        const long blocks = (all + 3) / 4, first = blocks * thread / threads * 4;
-        const long last = std::min(all, blocks * (thread + 1) / threads * 4);
+        // Each thread has a range of all outputs.
+        const long blocks = (all + 7) / 8, first = blocks * thread / threads * 8;
+        const long last = std::min(all, blocks * (thread + 1) / threads * 8);
         long before = 0;
         for (long p = 0; p < count; before += products[p++].outs) {
             const long low = std::max(first - before, 0L), high = std::min(last - before, products[p].outs);
             if (low >= high) continue;
-            if (rows > 4) outputs<2>(products[p], x, rows, low, high);
-            else outputs<4>(products[p], x, rows, low, high);
+            if (rows > 4) outputs<2>(products[p], of, low, high);
+            else if (rows > 2) outputs<4>(products[p], of, low, high);
+            else outputs<8>(products[p], of, low, high);
         }
     }
 }
@@ -209,7 +251,7 @@ void tilth_products(const Product* products, long count, const float* x, long ro
 // heads * width apart; the heads of a group see the same keys.
 void tilth_attend(const Attention* given, const float* queries, float* out, float* scores) {
     const Attention& to = *given;
-    const long groups = to.heads / to.kv_heads, room = (to.count + LANES - 1) / LANES * LANES;
+    const long groups = to.heads / to.kv_heads, room = (to.count + PAIRS - 1) / PAIRS * PAIRS;
 #pragma omp parallel for schedule(static) if (to.batch * to.heads * to.count * to.width > WORTH_A_THREAD)
     for (long at = 0; at < to.batch * to.kv_heads; at++) {
         const long row = at / to.kv_heads, head = at % to.kv_heads;
