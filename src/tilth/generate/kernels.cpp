@@ -4,7 +4,7 @@
 // number of threads changes no bit.
 //
 // Weights and cache are read in pairs of 32 bits, whose lower half is the even number and whose upper half the odd one:
-// each becomes a float by one instruction. What they are multiplied with is parted alike: PAIRS even numbers, PAIRS odd.
+// each becomes a float by one instruction. What they are multiplied with is parted alike: evens first, PAIRS of them.
 
 #include <omp.h>
 
