@@ -39,7 +39,7 @@ def test_what_is_not_read_of_an_exam_is_told_everywhere(tmp_path: Path, cli: Cli
     exams, elsewhere = folder / "exams", folder / "elsewhere.txt"
     (exams / "exde.jsonl").write_bytes("\n".join(rows(12)).encode("cp1252"))
     (exams / "bad.jsonl").write_text("\n".join([*rows(3), "{nothing", *rows(2)]))
-    (exams / "a.docx").write_text("x")
+    (exams / "a.dat").write_text("x")
     (exams / ".hidden.jsonl").write_text(rows(1)[0])
     elsewhere.write_text("words")
     (exams / "link.txt").symlink_to(elsewhere)
@@ -49,7 +49,7 @@ def test_what_is_not_read_of_an_exam_is_told_everywhere(tmp_path: Path, cli: Cli
         ENCODED,
         "exams: 1 file not read by list/hidden: exams/.hidden.jsonl",
         "exams: 1 file not read by list/leaves_folder: exams/link.txt",
-        "exams: 1 file not read by list/unknown_suffix: exams/a.docx; text is read from such by a pattern",
+        "exams: 1 file not read by list/unknown_suffix: exams/a.dat; text is read from such by a pattern",
     ]
     replaced = "12 items hold U+FFFD in the place of characters that were lost (exams/exde.jsonl:1, exams/exde.jsonl:2"
     dry = cli("prepare", "r.yaml", "--dry-run", "--workers", 1, "--json", sets=SMALL)
