@@ -315,7 +315,7 @@ def test_what_starts_from_a_checkpoint_survives_being_resolved() -> None:
 
 def test_recipes_that_are_not_there_are_named() -> None:
     scratch = ["mlm", "my-text", "quickstart", "quickstart-chat"]
-    characters = ["shakespeare-char", "shakespeare-char-cpu", "shakespeare-char-fast"]
+    characters = ["shakespeare-char", "shakespeare-char-cpu", "shakespeare-char-fast", "shakespeare-char-good"]
     assert shipped_recipes() == ["finetune", "lora", "lora-instruct", *scratch, *characters, "site"]
     with pytest.raises(RecipeError) as caught:
         shipped_recipe("nothing")
