@@ -140,16 +140,7 @@ def test_all_of_a_folder_lies_on_the_disk_before_it_has_its_name(
     assert files.verify_manifest(tmp_path / "f")["files"]["linked"]["sha256"] == sha256
 
 
-def test_a_new_folder_is_named_on_the_disk_by_every_folder_above_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    synced, real = list[int](), os.fsync
-
-    def fsync(descriptor: int) -> None:
-        synced.append(os.fstat(descriptor).st_ino)
-        real(descriptor)
-
-    monkeypatch.setattr(os, "fsync", fsync)
+def test_a_new_folder_is_named_on_the_disk_by_every_folder_above_it(tmp_path: Path, synced: list[int]) -> None:
     with files.new_folder(tmp_path / "a" / "b" / "f") as folder:
         above = [place.stat().st_ino for place in (tmp_path, tmp_path / "a")]
         assert synced == above, "from the outermost on"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -191,16 +190,7 @@ def test_fewer_rows_belong_to_what_was_asked_and_to_a_run_that_began(tmp_path: P
     assert run.fewer_rows("a") == {}, "nothing was trained: it is a new run"
 
 
-def test_what_names_a_record_lies_on_the_disk_as_the_record_does(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    synced, real = list[int](), os.fsync
-
-    def fsync(descriptor: int) -> None:
-        synced.append(os.fstat(descriptor).st_ino)
-        real(descriptor)
-
-    monkeypatch.setattr(os, "fsync", fsync)
+def test_what_names_a_record_lies_on_the_disk_as_the_record_does(tmp_path: Path, synced: list[int]) -> None:
     run = RunFolder(tmp_path / "runs" / "one")
     with run.lock():
         assert synced == [place.stat().st_ino for place in (tmp_path, tmp_path / "runs")], "two folders were made"
