@@ -21,7 +21,7 @@ from benchmarks.suite import Settings, suite
 from tilth.core.environment import usable_cpus
 from tilth.core.errors import TilthError
 
-TEXT, FAST = ROOT / "data" / "tinyshakespeare.txt", ROOT / "recipes" / "shakespeare-char-fast.yaml"
+TEXT = ROOT / "data" / "tinyshakespeare.txt"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -33,14 +33,13 @@ def parser() -> argparse.ArgumentParser:
     add("--list", action="store_true", help="names, and about how many minutes each takes on two cores")
     add("--only", nargs="+", default=[], metavar="NAME", help="these alone")
     add("--missing", action="store_true", help="those that the results have not of this machine and source")
-    add("--repeats", type=int, help="turns of each system (default: 5)")
+    add("--repeats", type=int, help="turns of each system (default: 5, or 3 of what takes an hour)")
     add("--threads", type=int, default=usable_cpus(), help="of each system (default: one for each processor)")
     add("--quick", action="store_true", help="tiny work, 2 turns: shows that all runs; its figures say nothing")
     add("--nanogpt", metavar="PATH", help="a checkout of nanoGPT; without, its model and loop are written anew")
     add("--peer-python", default=sys.executable, metavar="PATH", help="a Python with datatrove[processing] and orjson")
     add("--text", metavar="FILE", default=str(TEXT) if TEXT.exists() else None, help="tiny Shakespeare")
-    fast = FAST if FAST.exists() else FAST.with_name("shakespeare-char-cpu.yaml")
-    add("--recipe", metavar="FILE", default=str(fast), help="tilth's, for training to a loss")
+    add("--recipe", metavar="FILE", help="tilth's, for training to a loss (default: that of each such benchmark)")
     add("--set", action="append", default=[], metavar="KEY=VALUE", dest="sets", help="for tilth's recipes of training")
     add(
         "--out",
@@ -93,14 +92,13 @@ def main(words: Sequence[str] | None = None) -> int:
         return 0
     about = results.about_run(given.threads, given.quick, given.sets)
     todo, failed = chosen(benches, given, about), False
-    repeats = given.repeats or (2 if given.quick else 5)
     print(f"{about['machine']['processor']}, {given.threads} threads, source {about['source']}")
     print(f"{len(todo)} benchmarks, about {sum(bench.minutes for bench in todo):g} minutes")
     given.out.mkdir(parents=True, exist_ok=True)
     for number, bench in enumerate(todo, 1):
         print(f"{bench.name} ({number} of {len(todo)}, about {bench.minutes:g} min)", flush=True)
         started = time.perf_counter()
-        outcome = measure(bench, given, repeats)
+        outcome = measure(bench, given, given.repeats or (2 if given.quick else bench.repeats))
         failed = failed or outcome.failed
         lines = results.merge(given.out / "results.json", bench.name, results.entries(bench, outcome, about))
         results.write_report(given.out / "RESULTS.md", lines, benches)

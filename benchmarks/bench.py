@@ -52,6 +52,7 @@ class Bench:
         prepare: `module:function(folder, options)` that makes, once, what all systems read.
         agree: a figure that must be the same for all systems (a hash of what they wrote).
         long: run only when it is named.
+        repeats: turns of each system, unless others are asked for.
         blocked: why it cannot be run here, where that is known before (a text that was not given).
     """
 
@@ -66,6 +67,7 @@ class Bench:
     agree: str | None = None
     blocked: str | None = None
     long: bool = False
+    repeats: int = 5
 
     def __post_init__(self) -> None:
         names = [system.name for system in self.systems]

@@ -18,6 +18,7 @@ SMALL = {"layers": 4, "heads": 4, "width": 128, "context": 64}
 GPT2 = {"layers": 12, "heads": 12, "width": 768, "context": 1024}
 TINY = {"layers": 1, "heads": 2, "width": 32, "context": 32}
 LETTERS = 65
+RECIPES = Path(__file__).parents[1] / "recipes"
 NANO_STEPS = 2000
 TRANSFORMERS = ("transformers", "accelerate", "torch")
 DEV = "pip install -c constraints.txt -e '.[dev]'"
@@ -33,7 +34,7 @@ class Settings:
         nanogpt: a checkout of nanoGPT; None: its model is written anew (nano.py).
         peer_python: a Python with datatrove[processing] and orjson.
         text: tiny Shakespeare.
-        recipe: of training to a loss.
+        recipe: of training to a loss, in place of the benchmark's own.
         sets: `--set` of tilth's recipes.
     """
 
@@ -41,7 +42,7 @@ class Settings:
     nanogpt: str | None = None
     peer_python: str = sys.executable
     text: str | None = None
-    recipe: str = "recipes/shakespeare-char-cpu.yaml"
+    recipe: str | None = None
     sets: tuple[str, ...] = ()
 
 
@@ -50,8 +51,8 @@ def suite(settings: Settings) -> list[Bench]:
     return [
         _training(settings, "train-10m", MEDIUM, 64, warm=1, steps=(3, 1, 2, 1, 2), minutes=6, goals=(4.5, None, 3.5)),
         _training(settings, "train-1m", SMALL, 12, warm=20, steps=(100,) * 5, minutes=3.2, goals=(2.5, None, None)),
-        _to_loss(settings, 1.886, SMALL, 12, NANO_STEPS, 5, 5, warm=20, steps=200),
-        _to_loss(settings, 1.4697, MEDIUM, 64, 1750, 12, 100, warm=1, steps=1, long=True),
+        _to_loss(settings, 1.886, SMALL, 12, "fast", NANO_STEPS, 5, 5, warm=20, steps=200),
+        _to_loss(settings, 1.4697, MEDIUM, 64, "good", 1750, 12, 60, warm=1, steps=3, long=True),
         _generation(settings, "generate-10m", MEDIUM, LETTERS, batch=1, new=200, goal=4),
         _generation(settings, "generate-10m-batch-8", MEDIUM, LETTERS, batch=8, new=200, goal=4),
         _generation(settings, "generate-124m", GPT2, 50257, batch=1, new=48, goal=2),
@@ -139,6 +140,7 @@ def _to_loss(
     loss: float,
     shape: Mapping[str, int],
     rows: int,
+    recipe: str,
     needed: int,
     goal: float,
     minutes: float,
@@ -147,7 +149,7 @@ def _to_loss(
     steps: int,
     long: bool = False,
 ) -> Bench:
-    """`needed` are the steps after which nanoGPT is there."""
+    """`needed` are the steps after which nanoGPT is there; ours is `recipes/shakespeare-char-{recipe}.yaml`."""
     about = (
         f"Tiny Shakespeare to a validation loss of {loss}. tilth: the whole process of `tilth train`, data prepared, "
         "to a model whose full pass over the validation text is that good, another seed each "
@@ -159,7 +161,7 @@ def _to_loss(
     if settings.quick:
         options |= {"shape": TINY, "warm": 2, "steps": 2, "loss": 10.0}
         sets = (*sets, "train.steps=3", "model.hidden_size=32")
-    ours = {"recipe": str(Path(settings.recipe).absolute()), "set": sets}
+    ours = {"recipe": settings.recipe or str(RECIPES / f"shakespeare-char-{recipe}.yaml"), "set": sets}
     return Bench(
         f"to-loss-{loss:g}",
         about,
@@ -173,6 +175,7 @@ def _to_loss(
         options=options,
         blocked=None if settings.text else "tiny Shakespeare is needed: name its file with --text",
         long=long,
+        repeats=3 if long else 5,
     )
 
 
