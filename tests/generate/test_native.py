@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import platform
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,19 +34,31 @@ def kernels() -> native.Kernels:
     return found
 
 
+@pytest.fixture(scope="module", params=["as it is", "without AVX-512"])
+def library(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> native.Kernels:
+    """Compiled for this processor, and for it with half as wide registers."""
+    if request.param == "as it is":
+        return kernels()
+    if platform.machine() != "x86_64":
+        pytest.skip("AVX-512 is of x86-64")
+    path = tmp_path_factory.mktemp("narrow") / "kernels.so"
+    subprocess.run(["g++", *native._FLAGS, "-mno-avx512f", str(native._SOURCE), "-o", str(path)], check=True)
+    return native.Kernels(path)
+
+
 def numbers(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 5, 8, 15])
 @pytest.mark.parametrize("inputs", [16, 7, 67])
-def test_products_of_several_weights(rows: int, inputs: int, threads: None) -> None:
+def test_products_of_several_weights(library: native.Kernels, rows: int, inputs: int, threads: None) -> None:
     outs = (13, 1, 4096 // inputs)
     weights: list[Tensor] = [numbers(o, inputs, seed=o).bfloat16() for o in outs]
     biases = [numbers(outs[0]), None, numbers(outs[2])]
     x, wide = numbers(rows, inputs, seed=9), torch.full((rows, sum(outs) + 5), math.nan)
     places = torch.split(wide[:, 5:], [*outs], 1)
-    write = kernels().products(list(zip(weights, biases, strict=True)), places)
+    write = library.products(list(zip(weights, biases, strict=True)), places)
     torch.set_num_threads(1)
     write(x)
     once = wide.clone()
@@ -60,11 +74,11 @@ def test_products_of_several_weights(rows: int, inputs: int, threads: None) -> N
 @pytest.mark.parametrize(("heads", "kv_heads"), [(4, 4), (6, 2)])
 @pytest.mark.parametrize("width", [64, 16, 20])
 @pytest.mark.parametrize("cap", [None, 3.0])
-def test_attention(heads: int, kv_heads: int, width: int, cap: float | None) -> None:
+def test_attention(library: native.Kernels, heads: int, kv_heads: int, width: int, cap: float | None) -> None:
     batch, scale = 3, 0.7
     cache = numbers(2, batch, kv_heads, 300, width).bfloat16()
     queries = 4 * numbers(batch, heads + 3, width, seed=1)[:, :heads]
-    attend = kernels().attention(queries, kv_heads, scale, cap)
+    attend = library.attention(queries, kv_heads, scale, cap)
     for first, last in ((0, 1), (0, 17), (30, 300)):
         keys, values = cache[0, :, :, first:last], cache[1, :, :, first:last]
         grouped = queries.double().view(batch, kv_heads, -1, width)

@@ -5,6 +5,9 @@
 //
 // Weights and cache are read in pairs of 32 bits, whose lower half is the even number and whose upper half the odd one:
 // each becomes a float by one instruction. What they are multiplied with is parted alike: evens first, PAIRS of them.
+//
+// Speed hangs on what stays in registers: 16 sums, and what is multiplied with them, where there are 32 registers of 512
+// bits; half of both else.
 
 #include <omp.h>
 
@@ -12,14 +15,18 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <utility>
 #include <vector>
 
 namespace {
 
-constexpr int PAIRS = 16, SPAN = 2 * PAIRS;
+#ifdef __AVX512F__
+constexpr int PAIRS = 16, WIDE = 4;  // of four rows, so many outputs at once
+#else
+constexpr int PAIRS = 8, WIDE = 2;
+#endif
+constexpr int SPAN = 2 * PAIRS;
 using Floats = float __attribute__((vector_size(4 * PAIRS)));
-using Eight = float __attribute__((vector_size(32)));
-using Four = float __attribute__((vector_size(16)));
 using Words = uint32_t __attribute__((vector_size(4 * PAIRS)));
 
 inline Floats floats(const float* place) {
@@ -44,17 +51,28 @@ inline float number(uint16_t half) {  // a bfloat16 is the upper half of a float
     return value;
 }
 
-template <class Half, class Whole>
-inline Half halved(const Whole& values) {
-    Half low, high;
-    std::memcpy(&low, &values, sizeof low);
-    std::memcpy(&high, reinterpret_cast<const char*>(&values) + sizeof low, sizeof high);
-    return low + high;
+// The numbers BY places on come first. Shuffles keep sums in registers: parts that are read by their address do not.
+template <int BY, int... AT>
+inline Floats turned(const Floats& values, std::integer_sequence<int, AT...>) {
+#ifdef __clang__
+    return __builtin_shufflevector(values, values, (AT + BY)...);
+#else
+    return __builtin_shuffle(values, values, Words{uint32_t(AT + BY)...});
+#endif
 }
 
+template <int HALF = PAIRS / 2>
 inline float total(const Floats& values) {
-    const auto four = halved<Four>(halved<Eight>(values));
-    return (four[0] + four[2]) + (four[1] + four[3]);
+    if constexpr (HALF == 1) return values[0] + values[1];
+    else return total<HALF / 2>(values + turned<HALF>(values, std::make_integer_sequence<int, PAIRS>()));
+}
+
+// Held in a register: else the compiler reads it from memory again for each output.
+inline Floats held(Floats values) {
+#ifdef __AVX512F__
+    asm("" : "+v"(values));
+#endif
+    return values;
 }
 
 // `count` numbers, a multiple of SPAN, parted.
@@ -99,7 +117,8 @@ inline void tile(const Product& to, const Input& of, long row, long out) {
         }
 #pragma GCC unroll 8
         for (int r = 0; r < ROWS; r++) {
-            const Floats x_even = floats(parted + r * of.whole + i), x_odd = floats(parted + r * of.whole + i + PAIRS);
+            const float* both = parted + r * of.whole + i;
+            const Floats x_even = held(floats(both)), x_odd = held(floats(both + PAIRS));
 #pragma GCC unroll 8
             for (int o = 0; o < OUTS; o++) {
                 sums[r][o] += even[o] * x_even;
@@ -120,9 +139,7 @@ inline void tile(const Product& to, const Input& of, long row, long out) {
 template <int OUTS>
 inline void rows_of(const Product& to, const Input& of, long out) {
     long row = 0;
-    if constexpr (OUTS <= 2)
-        for (; row + 8 <= of.rows; row += 8) tile<8, OUTS>(to, of, row, out);
-    if constexpr (OUTS <= 4)
+    if constexpr (OUTS <= WIDE)
         for (; row + 4 <= of.rows; row += 4) tile<4, OUTS>(to, of, row, out);
     for (; row + 2 <= of.rows; row += 2) tile<2, OUTS>(to, of, row, out);
     for (; row < of.rows; row++) tile<1, OUTS>(to, of, row, out);
@@ -224,10 +241,11 @@ extern "C" {
 // y = x W' + b, of several weights [outs, ins] for the same x [rows, ins].
 void tilth_products(const Product* products, long count, const float* x, long rows) {
     const long ins = products[0].ins, whole = ins / SPAN * SPAN;
-    thread_local std::vector<float> parted;
-    if (parted.size() < size_t(rows * whole)) parted.resize(rows * whole);
-    for (long row = 0; row < rows; row++) part(x + row * ins, parted.data() + row * whole, whole);
-    const Input of = {x, parted.data(), rows, whole};
+    thread_local std::vector<Floats> room;  // of vectors, which lie where they are read fastest
+    if (room.size() * PAIRS < size_t(rows * whole)) room.resize(rows * whole / PAIRS);
+    float* parted = reinterpret_cast<float*>(room.data());
+    for (long row = 0; row < rows; row++) part(x + row * ins, parted + row * whole, whole);
+    const Input of = {x, parted, rows, whole};
     long all = 0, work = 0;
     for (long p = 0; p < count; p++) all += products[p].outs, work += products[p].outs * products[p].ins * rows;
 #pragma omp parallel if (work > WORTH_A_THREAD)
@@ -240,9 +258,8 @@ void tilth_products(const Product* products, long count, const float* x, long ro
         for (long p = 0; p < count; before += products[p++].outs) {
             const long low = std::max(first - before, 0L), high = std::min(last - before, products[p].outs);
             if (low >= high) continue;
-            if (rows > 4) outputs<2>(products[p], of, low, high);
-            else if (rows > 2) outputs<4>(products[p], of, low, high);
-            else outputs<8>(products[p], of, low, high);
+            if (rows > 2) outputs<WIDE>(products[p], of, low, high);
+            else outputs<2 * WIDE>(products[p], of, low, high);
         }
     }
 }
