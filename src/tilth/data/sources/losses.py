@@ -78,7 +78,7 @@ def judge(
     if not lost:
         return None
     remedy = next((remedy for _, remedy in first if remedy), "")
-    if files == 1 and remedy:  # the file itself says all
+    if files == 1 and remedy and too_many(lost, files, limit):  # the file itself says all
         raise DataError(first[0][0], remedy)
     of = "its only file" if files == 1 else f"{lost} of its {files} files"
     advice = _apart(config, *first[0]) if files > 1 and in_recipe else []
