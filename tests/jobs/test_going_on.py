@@ -16,7 +16,7 @@ from tests.jobs.conftest import Cli, Said, call
 from tests.jobs.helpers import SMALL, hashes, write_recipe, write_texts
 from tilth.core.files import write_manifest
 from tilth.core.rundir import RunFolder
-from tilth.jobs import parts
+from tilth.evaluate import evaluator
 from tilth.jobs.quickstart import quickstart_recipe
 from tilth.jobs.recipe import load_shipped
 from tilth.jobs.report import write_report
@@ -250,10 +250,9 @@ def test_an_evaluation_that_was_broken_off_is_made_once(trained: Path, cli: Cli)
             made.append(broken_off)
             if broken_off:
                 os.kill(os.getpid(), signal.SIGTERM)
-            return whole(*arguments)
+            return evaluator.evaluate(*arguments)
 
-        whole = parts.evaluate
-        with mock.patch.object(parts, "evaluate", evaluate):
+        with mock.patch("tilth.jobs.parts.evaluate", evaluate):
             return cli("train", "r.yaml", sets=[*SMALL, "train.steps=13"])
 
     def evaluations() -> list[int]:
