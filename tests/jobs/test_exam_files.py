@@ -4,6 +4,7 @@ not looked for is trained on."""
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,36 @@ def test_what_is_not_read_of_an_exam_is_told_everywhere(tmp_path: Path, cli: Cli
     assert report.json()["leaks"]["evaluation"]["sources"] == [files]
     page = (folder / "page.html").read_text()
     assert "exams/.hidden.jsonl" in page and "exams/exde.jsonl looks like Windows-1252" in page
+
+
+def test_files_without_items_and_rows_left_out_are_told_everywhere(tmp_path: Path, cli: Cli) -> None:
+    pytest.importorskip("pypdfium2")
+    folder = home(tmp_path, {"path": "exams", "exclude": ["x.zip/drafts"]})
+    exams = folder / "exams"
+    (exams / "a.jsonl").write_text("\n".join(rows(12)))
+    (exams / "null.jsonl").write_text('{"text": null}\n' * 9)
+    (exams / "enc.pdf").write_bytes(make_pdf(["text " * 50], encrypted=True))
+    (exams / "o.json").write_text(json.dumps({"text": ITEM.format(1), "rows": [*map(json.loads, rows(30))]}))
+    with zipfile.ZipFile(exams / "x.zip", "w") as archive:
+        archive.writestr("b.jsonl", "\n".join(rows(2)))
+        archive.writestr("drafts/c.jsonl", "\n".join(rows(2)))
+    told = [
+        "exams: not looked for: read/encrypted 1 (exams/enc.pdf)",
+        "exams: 1 file gives no item: exams/null.jsonl (read/empty 9)",
+    ]
+    passed_over = "exams: 1 file not read by read/excluded: exams/x.zip!drafts/c.jsonl"
+    dry = cli("prepare", "r.yaml", "--dry-run", "--workers", 1, "--json", sets=SMALL)
+    assert all(one in " ".join(dry.json()["notes"]) for one in [*told, passed_over])
+    said = cli("prepare", "r.yaml", "--workers", 1, "--json", sets=SMALL)
+    assert all(one in flat(said.err) for one in [*told, passed_over]), said.err
+    assert all(one in flat(said.out) for one in [told[1], passed_over])
+    checked = cli("check", "r.yaml", "--json", sets=SMALL)
+    assert passed_over in flat(checked.out)
+    (warning,) = [one for one in checked.json()["warnings"] if one["rule"] == "evaluation_files"]
+    assert all(one in warning["message"] for one in told) and "read/excluded" not in warning["message"]
+    cli("report", said.json()["folder"], "--html", "page.html")
+    page = (folder / "page.html").read_text()
+    assert all(one in page for one in [*told, passed_over])
 
 
 def test_an_exam_that_is_whole_is_not_spoken_of(tmp_path: Path, cli: Cli) -> None:

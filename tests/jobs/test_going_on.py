@@ -310,7 +310,9 @@ def test_weights_of_a_run_that_has_not_ended_are_told(trained: Path, cli: Cli) -
     assert "12 of" not in cli(*generate, "--checkpoint", "latest").err
     newest = max((run / "checkpoints").glob("step-*/model.safetensors"))
     newest.write_bytes(b"damaged")
-    assert "weights of step 8 of" in cli(*generate).err
+    for words in (("evaluate", "runs/small"), generate, (*export[:-1], "earlier"), ("chat", "runs/small")):
+        assert cli(*words).err.count("weights of step 8 of 1,400") == 1, words
+    assert "| step of these weights | 8 |" in (trained / "earlier" / "README.md").read_text()
 
 
 def test_a_limit_that_the_run_is_past_is_told_as_such(trained: Path, cli: Cli) -> None:

@@ -36,8 +36,9 @@ class Intake:
         unusable: Unusable | None = None,
         *,
         among_many: bool = False,
+        whole: bool = False,
     ) -> None:
-        self.item, self.config, self.among_many = item, config, among_many
+        self.item, self.config, self.among_many, self.whole = item, config, among_many, whole
         self.met, self.unusable = met or Met(), unusable or Unusable()
         self.undecoded = Undecoded()  # of this input alone, which an entry of an archive is
         self.license = config.license or item.license

@@ -20,7 +20,7 @@ from tilth.data.document import Outcome
 from tilth.data.sources.chatgpt import is_tree
 from tilth.data.sources.intake import Intake, Note
 from tilth.data.sources.keys import MESSAGES, TEXTS, rows_in, text_of, text_within, value_at
-from tilth.data.sources.losses import JUDGED_FROM, UnfitFileError, too_many
+from tilth.data.sources.losses import FEW, JUDGED_FROM, UnfitFileError, too_many
 from tilth.data.sources.shapes import conversation_in
 
 _JUDGED_EVERY = 10_000
@@ -120,7 +120,8 @@ class Tally:
 
     def too_many_with(self, more: int) -> bool:
         """Whether with so many more that cannot be used the bad rows are too many."""
-        return too_many(self._bad_rows + more, self._rows + more, self.intake.config.max_bad_rows)
+        few = 0 if self.intake.whole else FEW
+        return too_many(self._bad_rows + more, self._rows + more, self.intake.config.max_bad_rows, few)
 
     def _look(self) -> None:
         # The share is judged at the file's end; before, where all are bad from the first on, and, of a file by itself,
@@ -159,9 +160,9 @@ class Tally:
         return f"{self._bad_rows} of {self._rows} {self._called}"
 
     def _judge(self, counted: str) -> None:
-        limit = self.intake.config.max_bad_rows
-        if too_many(self._bad_rows, self._rows, limit):
-            raise UnfitFileError(f"{self.intake.item.path}: {self._said(counted)}", self._remedy(limit))
+        if self.too_many_with(0):
+            remedy = self._remedy(self.intake.config.max_bad_rows)
+            raise UnfitFileError(f"{self.intake.item.path}: {self._said(counted)}", remedy)
 
     def _said(self, counted: str) -> str:
         return f"{counted} cannot be used: " + "; ".join(
