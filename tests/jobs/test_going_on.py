@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -13,6 +16,7 @@ from tests.jobs.conftest import Cli, Said, call
 from tests.jobs.helpers import SMALL, hashes, write_recipe, write_texts
 from tilth.core.files import write_manifest
 from tilth.core.rundir import RunFolder
+from tilth.evaluate import evaluator
 from tilth.jobs.quickstart import quickstart_recipe
 from tilth.jobs.recipe import load_shipped
 from tilth.jobs.report import write_report
@@ -236,6 +240,31 @@ def test_a_checkpoint_of_before_is_read(trained: Path, cli: Cli) -> None:
     (folder / "state.json").write_text(json.dumps(state))
     write_manifest(folder, {"step": 12})
     assert "going on after step 12" in going_on(cli("train", "r.yaml", sets=[*SMALL, "train.steps=14"]))
+
+
+def test_an_evaluation_that_was_broken_off_is_made_once(trained: Path, cli: Cli) -> None:
+    made, run = list[bool](), trained / "runs" / "small"
+
+    def train(*, broken_off: bool = False) -> Said:
+        def evaluate(*arguments: Any) -> Any:
+            made.append(broken_off)
+            if broken_off:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return evaluator.evaluate(*arguments)
+
+        with mock.patch("tilth.jobs.parts.evaluate", evaluate):
+            return cli("train", "r.yaml", sets=[*SMALL, "train.steps=13"])
+
+    def evaluations() -> list[int]:
+        return [event["step"] for event in RunFolder(run).events("evaluation")]
+
+    assert (train(broken_off=True).code, evaluations()) == (75, [12])
+    assert (train().code, evaluations()) == (0, [12, 13])
+    ended = hashes(run / "final")
+    assert "done: the run ended at step 13" in train().err and (made, evaluations()) == ([True, False], [12, 13])
+    (run / "checkpoints" / "step-00000013" / "evaluated.json").unlink()  # as a kill before it was written leaves it
+    assert (train(broken_off=True).code, evaluations()) == (75, [12, 13]), "what is known of the end of the run stays"
+    assert (train().code, evaluations(), hashes(run / "final")) == (0, [12, 13], ended)
 
 
 # A run that went on after its end

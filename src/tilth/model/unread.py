@@ -43,9 +43,10 @@ def build_unread(
     for name, parameter in list(model.named_parameters()):
         shape = parameter.shape
         if name not in later:
-            _put(model, name, nn.Parameter(torch.empty(shape, device=device)))
+            _put(model, name, nn.Parameter(torch.empty(shape, dtype=torch.float32, device=device)))
             continue
-        held = nn.Parameter(torch.full((), float("nan"), device=device).expand(shape), requires_grad=False)
+        number = torch.full((), float("nan"), dtype=torch.float32, device=device)
+        held = nn.Parameter(number.expand(shape), requires_grad=False)
         held.__dict__[_FILL] = partial(fill, name)
         _put(model, name, held)
     return model
