@@ -81,3 +81,24 @@ def test_a_number_of_32_bits_is_written_with_its_own_digits(tmp_path: Path, kind
     path = written(tmp_path / "a", kind, n=numbers, m=inside)
     expected = ["0.1", "16777216.0", "3.4e+38", "1e-45", "-0.0"]
     assert texts(read(path, template="{n}")) == expected == texts(read(path, template="{m.score}"))
+
+
+SPELLED = ["1.10", "1e5", "12345678901234567890.5", "-0.0", "100", "1E-7"]
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
+def test_numbers_in_json_are_written_as_they_are_spelled(tmp_path: Path, name: str) -> None:
+    rows = [f'{{"n": {number}, "at": {{"x": {number}}}}}' for number in SPELLED]
+    (tmp_path / name).write_text("\n".join(rows) if name.endswith("l") else f"[{', '.join(rows)}]")
+    assert texts(read(tmp_path / name, template="{n}")) == SPELLED == texts(read(tmp_path / name, template="{at.x}"))
+    asked = read(tmp_path / name, map={"prompt": "n", "completion": "{at.x} of {n}"})
+    assert texts(asked) == [f"user: {n}\n\nassistant: {n} of {n}" for n in SPELLED]
+
+
+def test_numbers_elsewhere_are_those_of_json(tmp_path: Path) -> None:
+    row = '{"q": "q", "a": "a", "tools": [{"name": "f", "least": 1.10}]}'
+    (tmp_path / "a.jsonl").write_text(f"{row}\n1.10")
+    found, bad = read(tmp_path / "a.jsonl", map={"prompt": "q", "completion": "a", "tools": "tools"}, max_bad_rows=1)
+    assert found.document is not None and "it holds float, no keys" in bad.verdicts[0].detail
+    tools = found.document.meta["tools"]
+    assert type(tools[0]["least"]) is float and repr(tools) == "[{'name': 'f', 'least': 1.1}]"

@@ -187,7 +187,7 @@ def _not_read(
 def _json_row(tally: Tally, shape: Shape, raw: bytes, locator: str, *before: Note) -> Outcome:
     text, notes = tally.intake.decode(raw, locator)
     try:
-        value = json.loads(text)
+        value = _AS_SPELLED.decode(text) if shape.writes_numbers else json.loads(text)
     except (ValueError, RecursionError) as error:
         size = f", in {plural(len(raw), 'byte')}" if tally.intake.item.kind == "json" else ""  # it may be many rows
         fault = Note("not_json", "", f"{locator}: {str(error) or 'nested too deep'}{size}")
@@ -195,10 +195,28 @@ def _json_row(tally: Tally, shape: Shape, raw: bytes, locator: str, *before: Not
     if isinstance(value, str) and tally.intake.item.kind == "json" and len(shape.columns) == 1:
         value = {shape.columns[0]: value}  # a list of texts
     if not isinstance(value, dict):
-        kind = type(value).__name__
+        kind = "float" if isinstance(value, float) else type(value).__name__
         fault = Note("no_field", kind, f"{locator}: it holds {kind}, no keys")
         return tally.bad(locator, fault, remedy=_of_whole_json(tally, raw))
     return shaped(tally, shape, value, locator, *before, *notes)
+
+
+class _Spelled(float):
+    """A number that is written as it stood there: a price of 1.10, or more digits than a float has."""
+
+    __slots__ = ("_spelling",)
+    _spelling: str
+
+    def __new__(cls, spelling: str) -> _Spelled:
+        number = super().__new__(cls, spelling)
+        number._spelling = spelling
+        return number
+
+    def __repr__(self) -> str:
+        return self._spelling
+
+
+_AS_SPELLED = json.JSONDecoder(parse_float=_Spelled)
 
 
 def _of_whole_json(tally: Tally, raw: bytes) -> str:
