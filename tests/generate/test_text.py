@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any
 from unittest import mock
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +17,7 @@ from tilth.core.errors import RecipeError
 from tilth.generate import text as text_module
 from tilth.generate.config import SamplingConfig
 from tilth.generate.text import TextOptions, generate_texts, stream_texts
+from tilth.model.kv_cache import KVCache
 from tilth.tokenizer import Tokenizer, TokenizerConfig, train_tokenizer
 
 BYTE = train_tokenizer(TokenizerConfig(kind="byte"), [])
@@ -191,3 +194,15 @@ def test_more_samples_than_memory_holds_are_refused_at_once() -> None:
     with pytest.raises(RecipeError, match=r"1,000,000,000 samples take [\d,.]+ GiB at least") as refused:
         next(stream_texts(MODEL, BYTE, "a", TextOptions(samples=10**9)))
     assert "--samples" in refused.value.remedy
+
+
+def test_what_samples_take_is_that_of_their_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, options = random_model(), TextOptions(samples=100, max_new_tokens=1000)
+    for dtype in (torch.float32, torch.bfloat16):
+        cache = model.to(dtype).new_cache(100, model.config.context_length)
+        assert isinstance(cache, KVCache) and cache.keys.dtype == dtype
+        takes = cache.keys.nbytes + cache.values.nbytes + 100 * 2 * 4 * 257
+        for room in (takes, takes - 1):
+            monkeypatch.setattr(text_module, "total_memory_bytes", lambda room=room: room)
+            with pytest.raises(RecipeError) if room < takes else nullcontext():
+                next(stream_texts(model, BYTE, "a", options))

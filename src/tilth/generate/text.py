@@ -16,6 +16,7 @@ from tilth.generate.config import SamplingConfig
 from tilth.generate.engine import generate_ids
 from tilth.generate.memory import Memory
 from tilth.model.config import ModelConfig
+from tilth.model.kv_cache import KVCache
 from tilth.model.wrapped import AnyModel
 from tilth.tokenizer import StreamDecoder, Tokenizer
 
@@ -116,15 +117,19 @@ def check_ids(model: AnyModel, ids: Sequence[int] | npt.NDArray[np.integer[Any]]
 
 
 def _check_room(model: AnyModel, options: TextOptions, prompt: int) -> None:
-    """RecipeError when so many samples cannot be: what is known of each alone is more than the machine's memory."""
-    config, room = model.config, total_memory_bytes()
+    """RecipeError when so many samples cannot be: what is known of each alone is more than the memory of its device."""
+    config, device = model.config, model.output_weight.device
+    where, room = "this machine", total_memory_bytes()
+    if device.type == "cuda":
+        where, room = "the GPU", torch.cuda.get_device_properties(device).total_memory
     each = 4 * 2 * config.vocabulary  # scores, and what is drawn from
     if isinstance(config, ModelConfig):
-        length = min(config.context_length, prompt + options.max_new_tokens)
-        each += 4 * 2 * config.num_hidden_layers * config.key_value_heads * config.head_size * length
+        one = model.new_cache(1, 1)
+        assert isinstance(one, KVCache)
+        each += (one.keys.nbytes + one.values.nbytes) * min(config.context_length, prompt + options.max_new_tokens)
     if room is not None and (all_ := options.samples * each) > room:
         raise RecipeError(
-            f"{options.samples:,} samples take {all_ / 2**30:,.1f} GiB at least; this machine has {room / 2**30:.1f}",
+            f"{options.samples:,} samples take {all_ / 2**30:,.1f} GiB at least; {where} has {room / 2**30:.1f}",
             f"ask for at most {room // each:,} at once (--samples), or for fewer tokens of each (--max-new-tokens)",
         )
 
