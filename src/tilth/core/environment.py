@@ -81,6 +81,23 @@ def processor_features() -> list[str]:
     return [name for name in ("avx2", "avx512f", "avx512_bf16", "amx_tile", "amx_bf16") if name in flags]
 
 
+_IDENTITY = (
+    *("vendor_id", "cpu family", "model", "model name", "stepping", "flags"),  # x86
+    *("CPU implementer", "CPU architecture", "CPU variant", "CPU part", "CPU revision", "Features"),  # ARM
+    *("cpu", "isa", "uarch", "features"),  # POWER, RISC-V, IBM Z
+)
+
+
+def processor_facts(path: Path = Path("/proc/cpuinfo")) -> list[str]:
+    """All by which what is compiled for one processor may not run on another: hypervisors give many the same name."""
+    try:
+        lines = path.read_text().splitlines()
+    except OSError:
+        lines = []
+    said = {line.strip() for line in lines if line.partition(":")[0].strip() in _IDENTITY}
+    return [platform.machine(), *sorted(said)]
+
+
 def _cpuinfo(key: str) -> str | None:
     path = Path("/proc/cpuinfo")
     if not path.exists():

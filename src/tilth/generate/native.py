@@ -16,17 +16,19 @@ import functools
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from tilth.core.environment import cache_folder, processor_features, processor_name
+from tilth.core.environment import cache_folder, processor_facts
+from tilth.core.errors import IntegrityError, TilthError
+from tilth.core.files import new_folder, remove_whole, verify_manifest
 
 ROWS = 16
 """So many rows at most are better than torch's products (docs/speed.md)."""
@@ -34,6 +36,7 @@ ROWS = 16
 _SOURCE = Path(__file__).with_name("kernels.cpp")
 _FLAGS = ("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", "-std=c++17")
 _SECONDS = 120
+_LIBRARY = "kernels.so"
 
 
 class _Product(ctypes.Structure):
@@ -90,15 +93,15 @@ class Kernels:
         next call writes over it. `queries_BHN` is read anew in each call; its rows may lie apart.
         """
         batch, heads, width = queries_BHN.shape
-        out_BD, call = torch.empty(batch, heads * width), self._attend
+        out_BD, call = _numbers(batch, heads * width), self._attend
         said = _Attention(None, None, batch, heads, kv_heads, 0, width, 0, 0, queries_BHN.stride(0), scale, cap or 0.0)
-        scores = torch.empty(0)
+        scores = _numbers(0)
 
         def attend(keys_BKSN: Tensor, values_BKSN: Tensor) -> Tensor:
             nonlocal scores
             said.count = seen = keys_BKSN.shape[2]
             if scores.numel() < batch * heads * (seen + 16):
-                scores = torch.empty(batch * heads * (2 * seen + 16))
+                scores = _numbers(batch * heads * (2 * seen + 16))
             assert keys_BKSN.stride() == values_BKSN.stride() and keys_BKSN.stride()[2:] == (width, 1)
             said.row_step, said.head_step = keys_BKSN.stride(0), keys_BKSN.stride(1)
             said.keys, said.values = keys_BKSN.data_ptr(), values_BKSN.data_ptr()
@@ -106,6 +109,10 @@ class Kernels:
             return out_BD
 
         return attend
+
+
+def _numbers(*shape: int) -> Tensor:
+    return torch.empty(*shape, dtype=torch.float32, device="cpu")
 
 
 def _said(weight_OI: Tensor, bias_O: Tensor | None, place_BO: Tensor) -> _Product:
@@ -130,30 +137,40 @@ def why_not() -> str:
 def _made() -> tuple[Kernels | None, str]:
     if sys.platform != "linux" or sys.byteorder != "little":
         return None, f"they are for Linux, and this is {platform.system()}"
-    compiler = shutil.which(os.environ.get("CXX") or "g++")
-    if compiler is None:
-        return None, "there is no C++ compiler (g++)"
+    wanted = os.environ.get("CXX") or "g++"
     try:
-        return Kernels(_compiled(compiler)), ""
+        compiler = shlex.split(wanted)
+        if not compiler or shutil.which(compiler[0]) is None:
+            return None, f"there is no C++ compiler ({wanted})"
+        return _library(compiler), ""
     except subprocess.CalledProcessError as error:
-        return None, f"{compiler} failed: {_first_line(error.stderr)}"
-    except (OSError, subprocess.SubprocessError, AttributeError) as error:
-        return None, f"{compiler}: {_first_line(str(error))}"
+        return None, f"{wanted} failed: {_first_line(error.stderr)}"
+    except (OSError, ValueError, subprocess.SubprocessError, AttributeError, TilthError) as error:
+        return None, f"{wanted}: {_first_line(str(error))}"
 
 
-def _compiled(compiler: str) -> Path:
-    """The library for this processor, compiler and source; made under another name and moved, as others may make it."""
-    version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True, timeout=_SECONDS)
-    facts = (processor_name(), processor_features(), version.stdout, _FLAGS, _SOURCE.read_text("utf-8"))
-    path = cache_folder() / "kernels" / f"{hashlib.sha256(repr(facts).encode()).hexdigest()[:32]}.so"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            made = Path(folder) / "kernels.so"
-            command = [compiler, *_FLAGS, str(_SOURCE), "-o", str(made)]
-            subprocess.run(command, capture_output=True, text=True, check=True, timeout=_SECONDS)
-            made.replace(path)
-    return path
+def _library(compiler: list[str]) -> Kernels:
+    """The library for this processor, compiler and source, made where it is not there as it was written: half of one
+    would end the process when it is read.
+    """
+    version = subprocess.run([*compiler, "--version"], capture_output=True, text=True, check=True, timeout=_SECONDS)
+    facts = (processor_facts(), compiler, version.stdout, _FLAGS, _SOURCE.read_text("utf-8"))
+    folder = cache_folder() / "kernels" / hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
+    try:
+        return _loaded(folder)
+    except IntegrityError:  # not made yet, or damaged
+        pass
+    except OSError:  # made on another system that has the same home
+        remove_whole(folder)
+    with new_folder(folder, replace_damaged=True) as made:
+        command = [*compiler, *_FLAGS, str(_SOURCE), "-o", str(made / _LIBRARY)]
+        subprocess.run(command, capture_output=True, text=True, check=True, timeout=_SECONDS)
+    return _loaded(folder)
+
+
+def _loaded(folder: Path) -> Kernels:
+    verify_manifest(folder)
+    return Kernels(folder / _LIBRARY)
 
 
 def _first_line(text: str) -> str:
