@@ -7,11 +7,13 @@ import torch
 from torch import nn
 
 from tests.generate.helpers import random_model
-from tests.generate.test_decode import LENGTH, assert_same
+from tests.generate.test_decode import assert_same
+from tests.model.families import LENGTH
 from tilth.generate import products
 from tilth.model.adapter_config import AdapterConfig
 from tilth.model.adapters import apply_adapter, lora_layers
 from tilth.model.layers import Linear
+from tilth.model.lora import LoraLinear
 
 
 @pytest.fixture(params=["AuthenticAMD", "GenuineIntel", ""])
@@ -50,16 +52,33 @@ def test_the_numbers_are_those_of_the_layer(maker: str, rows: int, bias: bool, o
     assert (pieces is None) == (maker != "AuthenticAMD" or rows == 65)
 
 
+def _in_four_bits(layer: LoraLinear) -> LoraLinear:
+    layer.quantize(True, "it")
+    return layer
+
+
 @pytest.mark.parametrize("rows", [1, 3, 7])
 def test_a_decoder_of_such_products(maker: str, rows: int) -> None:
     assert_same(random_model(LENGTH, 97, 3.0, bias=True), rows=rows)
 
 
-def test_a_layer_with_an_adapter_is_called_as_it_is(maker: str) -> None:
-    model = random_model()
-    apply_adapter(model, AdapterConfig(rank=2), seed=1)
-    one = next(iter(lora_layers(model).values()))
-    assert products.product(one, 2) is one
+@pytest.mark.parametrize("dora", [False, True])
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_layer_with_an_adapter(maker: str, dora: bool, bias: bool) -> None:
+    model = random_model(bias=bias)
+    apply_adapter(model, AdapterConfig(rank=2, dora=dora), seed=1)
+    one = next(iter(lora_layers(model.eval()).values()))
+    x, place = torch.randn(3, one.in_features), torch.zeros(3, one.out_features + 4)
+    with torch.no_grad():
+        before = one(x)
+        nn.init.normal_(one.adapters["default"].get_parameter("lora_B"), std=0.1)
+        assert (one(x) - before).abs().max() > 0.1
+        torch.testing.assert_close(products.product(one, 3)(x), one(x), atol=1e-5, rtol=1e-5)
+        products.into([one], [place[:, 4:]])(x)
+        torch.testing.assert_close(place[:, 4:], one(x), atol=1e-5, rtol=1e-5)
+        one.chosen = None
+        torch.testing.assert_close(products.product(one, 3)(x), before, atol=1e-5, rtol=1e-5)
+    assert products.product(quantized := _in_four_bits(one), 3) is quantized
 
 
 def test_small_weights_go_the_plain_way(maker: str, monkeypatch: pytest.MonkeyPatch) -> None:

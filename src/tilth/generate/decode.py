@@ -5,8 +5,8 @@
 
 A small model's products take a millisecond or two a token, and as long again would go into modules, masks, tables and
 tensors that are made anew for each of its layers. Here the layers are tuples of what they call; queries, keys and
-values lie in one buffer, and tables of positions are made once. The products are the model's own, in its precision; a
-layer that is no plain linear one (an adapter beside it, four bits) is called as it is.
+values lie in one buffer, and tables of positions are made once. The products are the model's own (`products.py`); a
+layer in four bits is called as it is. Several tokens, as a prompt has, go through the model.
 Shapes in names: B batch, D hidden_size, H attention heads, K key/value heads, N head_dim, S tokens in the cache.
 """
 
@@ -22,12 +22,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tilth.generate.native import ROWS, kernels, why_not
+from tilth.generate.native import kernels, why_not
 from tilth.generate.products import Change, into, product, together, with_weight
+from tilth.generate.widened import fast_in_bfloat16, read_widened
 from tilth.model.attention import Attention
 from tilth.model.config import LayerType, ModelConfig
 from tilth.model.kv_cache import KVCache
-from tilth.model.layers import MLP, LayerNorm, RMSNorm, activate, is_linear, rotary_tables
+from tilth.model.layers import MLP, LayerNorm, MLMHead, RMSNorm, activate, rotary_tables
 from tilth.model.transformer import Block, Transformer
 from tilth.model.wrapped import AnyModel, WrappedCache
 
@@ -49,28 +50,15 @@ def reader_of(model: AnyModel, samples: int) -> Reader:
         return partial(next_logits, model)
     on_cpu = all(p.device.type == "cpu" for p in model.parameters()) and not torch.is_autocast_enabled("cpu")
     dtypes = {p.dtype for p in model.parameters()}
-    read = on_cpu and (dtypes == {torch.float32} or (dtypes == {torch.bfloat16} and _has_kernels(model, samples)))
-    return Decoder(model, samples) if read else partial(next_logits, model)
-
-
-def _has_kernels(model: Transformer, samples: int) -> bool:
-    """Whether there are kernels for so many sequences, and nothing but plain layers (adapters take bfloat16)."""
-    plain = all(is_linear(module) for block in model.layers for module in _products(block))
-    if plain and kernels() is None:
+    if on_cpu and dtypes == {torch.bfloat16} and kernels() is None:
         _say_slower(why_not())
-    return samples <= ROWS and plain and kernels() is not None
+    read = on_cpu and (dtypes == {torch.float32} or (dtypes == {torch.bfloat16} and kernels() is not None))
+    return Decoder(model, samples) if read else partial(next_logits, model)
 
 
 @cache
 def _say_slower(why: str) -> None:
     _log.warning("weights in bfloat16 are read through torch on this CPU, which is slower than float32: %s", why)
-
-
-def _products(block: nn.Module) -> list[nn.Module]:
-    assert isinstance(block, Block)
-    attention, mlp = block.self_attn, block.mlp
-    found = (attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj, mlp.up_proj, mlp.down_proj)
-    return [*found] if mlp.gate_proj is None else [*found, mlp.gate_proj]
 
 
 def next_logits(model: AnyModel, input_ids_BT: Tensor, cache: AnyCache) -> Tensor:
@@ -104,16 +92,18 @@ class Decoder:
         assert isinstance(attention, Attention)
         self._scale, self._cap = attention.scale, attention.softcap
         # Queries, keys and values of one token, and all but the values again once they are turned.
-        made = torch.empty(samples, heads + 2 * kv_heads, config.head_size)
+        made = torch.empty(samples, heads + 2 * kv_heads, config.head_size, dtype=torch.float32, device="cpu")
         turned = torch.empty_like(made) if config.position == "rotary" else made
         self._values_BKN, self._keys_BKN = made[:, heads + kv_heads :], turned[:, heads : heads + kv_heads]
         # The heads of a group are so many queries of their key head: one token sees all keys, so no mask is needed.
         self._queries_BKGN = turned[:, :heads].view(samples, kv_heads, heads // kv_heads, config.head_size)
         self._halves = _halves(made[:, : heads + kv_heads], turned[:, : heads + kv_heads])
         self._layers = [_layer(block, kind, made) for block, kind in zip(model.layers, model.kinds, strict=True)]
+        self._last = (_norm(model.norm), _head(model.mlm_head, samples))
         self._output, self._seen = with_weight(model.output_weight, model.output_bias, samples), None
-        found = kernels() if model.output_weight.dtype == torch.bfloat16 else None
-        if found is not None:
+        half = model.output_weight.dtype == torch.bfloat16
+        self._prompts = read_widened(model) if half and not fast_in_bfloat16() else model
+        if half and (found := kernels()):
             scale = 1 / math.sqrt(config.head_size) if self._scale is None else self._scale
             self._seen = found.attention(turned[:, :heads], kv_heads, scale, self._cap)
         self._post = config.norm_position == "post"
@@ -121,10 +111,17 @@ class Decoder:
 
     def __call__(self, input_ids_BT: Tensor, cache: AnyCache) -> Tensor:
         """Logits [B, V] after the last of the tokens, which go into the cache; several go through the model."""
-        if input_ids_BT.shape[1] > 1:
-            return next_logits(self._model, input_ids_BT, cache)
         assert isinstance(cache, KVCache)
-        return self._one(input_ids_BT[:, 0], cache)
+        if input_ids_BT.shape[1] > 1:
+            return self._scores(self._prompts(input_ids_BT, cache=cache)[:, -1].float())
+        return self._scores(self._one(input_ids_BT[:, 0], cache))
+
+    @torch.inference_mode()
+    def _scores(self, x_BD: Tensor) -> Tensor:
+        """Logits [B, V], in fp32 of bfloat16 weights too: the likeliest of many tokens are close to one another."""
+        logits_BV, cap = self._output(x_BD), self._model.logit_softcap
+        logits_BV = logits_BV.clone() if self._seen else logits_BV
+        return logits_BV if cap is None else (logits_BV / cap).tanh() * cap
 
     @torch.inference_mode()
     def _one(self, ids_B: Tensor, cache: KVCache) -> Tensor:
@@ -145,11 +142,9 @@ class Decoder:
             inner_BD = x_BD if layer.before_mlp is None else layer.before_mlp(x_BD)
             x_BD = self._add(x_BD, layer.mlp(inner_BD), layer.after_mlp)
         cache.advance(1)
-        for last in (self._model.norm, self._model.mlm_head):
+        for last in self._last:
             x_BD = x_BD if last is None else last(x_BD)
-        logits_BV, cap = self._output(x_BD), self._model.logit_softcap
-        logits_BV = logits_BV.clone() if self._seen else logits_BV
-        return logits_BV if cap is None else (logits_BV / cap).tanh() * cap
+        return x_BD
 
     def _embed(self, ids_B: Tensor, position: int) -> Tensor:
         model, config = self._model, self._config
@@ -219,6 +214,13 @@ def _norm(norm: RMSNorm | LayerNorm | None) -> Change | None:
         return lambda x: torch.rms_norm(x, shape, scale, eps)
     bias = None if norm.bias is None else norm.bias.float()
     return lambda x: torch.layer_norm(x, shape, weight, bias, eps, False)
+
+
+def _head(head: MLMHead | None, rows: int) -> Change | None:
+    if head is None:
+        return None
+    dense, norm, name = product(head.dense, rows), head.norm, head.activation
+    return lambda x: norm(activate(dense(x), name))
 
 
 def _projection(attention: Attention, made_BXN: Tensor) -> Callable[[Tensor], None]:

@@ -1,7 +1,7 @@
 """Kernels in C++ for a model in bfloat16 (`kernels.cpp`), compiled once on this machine for its processor.
 
     kernels() -> Kernels | None       None where they cannot be: why_not() says the reason
-    Kernels.products(...)             y = x W' + b of a few rows, of several weights at once
+    Kernels.products(...)             y = x W' + b of some rows, of several weights at once
     Kernels.attention(...)            one query of each head over a cache
 
 torch reads a weight in bfloat16 no faster than one in fp32 where few rows are multiplied; these read it at the memory's
@@ -29,9 +29,6 @@ from torch import Tensor
 from tilth.core.environment import cache_folder, processor_facts
 from tilth.core.errors import IntegrityError, TilthError
 from tilth.core.files import new_folder, remove_whole, verify_manifest
-
-ROWS = 16
-"""So many rows at most are better than torch's products (docs/speed.md)."""
 
 _SOURCE = Path(__file__).with_name("kernels.cpp")
 _FLAGS = ("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", "-std=c++17")

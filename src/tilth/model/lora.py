@@ -204,7 +204,7 @@ class LoraLinear(nn.Module):
     def lengths(self, part: LoraPart) -> Tensor:
         """Length of each row of W + s B A [O], without a gradient (DoRA, section 4.3)."""
         dtype = part.lora_A.dtype
-        if self._squares is None or self._squares.device != part.lora_A.device:
+        if self._squares is None or (self._squares.device, self._squares.dtype) != (part.lora_A.device, dtype):
             self._squares = magnitudes(self.frozen.pieces(dtype)).square()
         device = part.lora_A.device.type  # `meta`, where shapes alone are asked for, has no autocast
         with torch.autocast("cpu" if device == "meta" else device, enabled=False):
