@@ -134,3 +134,22 @@ def test_a_list_with_a_fault_in_its_structure_is_no_exam(tmp_path: Path, cli: Cl
     (folder / "exams" / "a.json").write_text("[" + ",".join(many[:20]) + " " + ",".join(many[20:]) + "]")
     stopped = cli("prepare", "r.yaml", "--workers", 1, sets=SMALL)
     stopped.expect_fault(3, "exams/a.json#row=21: ',' or ']' must stand at byte", "mend the file there")
+
+
+def test_the_report_of_a_name_is_of_what_was_prepared_last(tmp_path: Path, cli: Cli) -> None:
+    folder = home(tmp_path, {"path": "exams"})
+    (folder / "exams" / "a.jsonl").write_text("\n".join(rows(12)))
+    hidden = folder / "exams" / ".hidden.jsonl"
+    for there in (True, False, True, False):  # the last two find what is done
+        if there:
+            hidden.write_text(rows(1)[0])
+        else:
+            hidden.unlink()
+        prepared = cli("prepare", "r.yaml", "--workers", 1, "--json", sets=SMALL)
+        report = cli("report", "small", "--json")
+        assert ("list/hidden" in prepared.err) is ("list/hidden" in report.out) is there
+    # A recipe that is changed, and changed back: nothing is prepared, and what is looked at is what was before.
+    other = cli("prepare", "r.yaml", "--workers", 1, "--json", sets=[*SMALL, "data.split.validation=0.2"])
+    assert cli("report", "small", "--json").json()["folder"] == other.json()["folder"] != prepared.json()["folder"]
+    cli("check", "r.yaml", "--json", sets=SMALL)
+    assert cli("report", "small", "--json").json()["folder"] == prepared.json()["folder"]

@@ -1,7 +1,7 @@
 """Rows of a file, good and bad, and what is said when the bad ones are too many.
 
     Tally(intake).good()  .bad(locator, note)  .odd(locator, note)  .left_out(locator, note)  .empty(row)
-                 .judge()  .tell()
+                 .took_in(rows, locator, note, remedy)  .judge()  .tell()
     like(name, names)                 what of a file a recipe may have meant
 
 Complaints are gathered by their rule: a wrong key makes the same one of every row. Where it is the key, the remedy
@@ -56,6 +56,7 @@ class Tally:
         self._first: dict[str, tuple[str, Note]] = {}  # of each rule
         self._odd: Counter[str] = Counter()  # rows that were taken, by the rule of what was said of them
         self._advised = ""
+        self._of_what_took_in = ""  # rows: what to do about it
         self._without: Mapping[str, Any] = {}  # the first row that lacks a key
         self._more: tuple[str, Note] | None = None  # of a file that is one object with a text, and rows beside it
         self._empty = 0
@@ -90,6 +91,13 @@ class Tally:
             self._without = row
         self._look()
         return self.intake.drop(locator, note)
+
+    def took_in(self, rows: int, locator: str, note: Note, remedy: str) -> None:
+        """So many more rows that cannot be used: a bad one that was counted took them in, and is named first."""
+        self._rows += rows
+        self._bad_rows += rows
+        self._first[note.rule] = (locator, note)
+        self._of_what_took_in = remedy
 
     def empty(self, row: Mapping[str, Any] | None = None) -> None:
         """One more row whose text is null or white space, which is no fault where others have one."""
@@ -190,6 +198,8 @@ class Tally:
             return self._advised or "get the archive again, or take these files out of it"
         if self._rows == 1 and (alone := self._advised or self._inside()):
             return alone
+        if self._of_what_took_in:
+            return self._of_what_took_in
         rule = self._rules.most_common(1)[0][0]
         if rule == "not_json" and self._advised == NO_LINES and 2 * self._bad_rows > self._rows:
             return NO_LINES
