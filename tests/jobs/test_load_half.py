@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from tests.model.families import SHAPES, from_config, save
 from tilth.cli.main import app
 from tilth.core.errors import RecipeError
 from tilth.generate.decode import Decoder, reader_of
+from tilth.jobs import load as module
 from tilth.jobs.load import held_in
 from tilth.model.adapter_config import AdapterConfig
 from tilth.model.adapters import apply_adapter, lora_layers, quantize_layers
@@ -82,8 +85,38 @@ def test_what_is_refused(tmp_path: Path, stored: Path) -> None:
     with pytest.raises(RecipeError, match=r"dtype 'float16' is not known") as refused:
         tilth.load(stored, dtype="float16")  # type: ignore[arg-type]
     assert "bfloat16" in refused.value.remedy
-    with pytest.raises(RecipeError, match="transformers' own class"):
-        tilth.load(folder_of("llama3", tmp_path), wrapped=True, dtype="bfloat16")
+
+
+def test_classes_of_transformers_are_refused_before_they_are_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = folder_of("llama3", tmp_path / "base")
+    adapter = {"r": 2, "lora_alpha": 4, "peft_type": "LORA", "target_modules": ["q_proj"]}
+    said = {
+        "from": str(base),
+        "fingerprint": "",
+        "context_length": 16,
+        "seed": 1,
+        "special_tokens": [],
+        "wrapped": True,
+    }
+    for name, beside in (("theirs", {}), ("run", {"base.json": {**said, "adapter": {}}})):
+        (tmp_path / name).mkdir()
+        for file, values in {"adapter_config.json": adapter, "config.json": {}, **beside}.items():
+            (tmp_path / name / file).write_text(json.dumps(values))
+    for function in ("wrapped_model", "base_model"):
+        monkeypatch.setattr(module, function, None)
+    ways: list[dict[str, Any]] = [
+        {"path": base, "wrapped": True},
+        {"path": base, "wrapped": True, "adapter": tmp_path / "theirs"},
+        {"path": base, "adapter": tmp_path / "run"},
+        {"path": tmp_path / "run"},
+        {"path": tmp_path / "run", "adapter": tmp_path / "theirs"},
+    ]
+    for way in ways:
+        with pytest.raises(RecipeError, match="transformers' own class") as refused:
+            tilth.load(**way, dtype="bfloat16")
+        assert refused.value.remedy == "leave dtype out (bfloat16)"
 
 
 @pytest.mark.slow

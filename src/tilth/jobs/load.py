@@ -39,7 +39,7 @@ from tilth.model.families import WRAPPED_CONTEXT, read_hf_config
 from tilth.model.resize import resize_embeddings
 from tilth.model.transformer import build
 from tilth.model.wrapped import AnyConfig, AnyModel, WrappedModel
-from tilth.model.wrapped_config import read_wrapped_config
+from tilth.model.wrapped_config import WrappedConfig, read_wrapped_config
 from tilth.tokenizer import Tokenizer, load_tokenizer
 from tilth.tokenizer.chat import ChatEncoder
 from tilth.tokenizer.chat_files import ChatFormat, read_chat, read_stop_ids
@@ -188,7 +188,7 @@ def load(
         )
     wanted: torch.dtype = getattr(torch, dtype)
     if adapter is not None and str(adapter) != "none":
-        return held_in(wanted, _with_adapter(place, Path(adapter), pick_device(device), wrapped))
+        return held_in(wanted, _with_adapter(place, Path(adapter), pick_device(device), wrapped, wanted))
     found = held_in(wanted, _load(place, pick_device(device), wrapped, wanted))
     if adapter is not None:
         if not adapter_names(found.model):
@@ -199,15 +199,28 @@ def load(
 
 def held_in(dtype: torch.dtype, found: LanguageModel) -> LanguageModel:
     """The model with its weights in this type, one after another changed where they are not."""
-    if dtype != torch.float32 and isinstance(found.model, WrappedModel):
-        raise RecipeError(
-            f"the model in {found.path} runs through transformers' own class, which tilth holds in float32 alone",
-            f"leave dtype out ({str(dtype).removeprefix('torch.')})",
-        )
+    if isinstance(found.model, WrappedModel):
+        _check_theirs(dtype, found.path)
     for parameter in (*found.model.parameters(), *set_aside(found.model)):
         if parameter.is_floating_point() and parameter.dtype != dtype:
             parameter.data = parameter.data.to(dtype)
     return found
+
+
+def _check_theirs(dtype: torch.dtype, path: Path) -> None:
+    """RecipeError where a model of transformers' own class shall be held in another type than fp32; to be asked before
+    it is loaded, which may take minutes.
+    """
+    if dtype != torch.float32:
+        raise RecipeError(
+            f"the model in {path} runs through transformers' own class, which tilth holds in float32 alone",
+            f"leave dtype out ({str(dtype).removeprefix('torch.')})",
+        )
+
+
+def _is_theirs(place: Place, wrapped: bool | None) -> bool:
+    """Whether a model that is no adapter comes as transformers' own class."""
+    return place.foreign and (place.wrapped if wrapped is None else wrapped)
 
 
 def _load(
@@ -220,7 +233,7 @@ def _load(
 ) -> LanguageModel:
     """A model, of an adapter's run its base with it. `later`: as of `base_model`."""
     if place.adapter is not None:
-        return _beside_base(place, device)
+        return _beside_base(place, device, dtype)
     if place.foreign:
         return _load_foreign(place, device, wrapped, dtype, later)
     config = read_config(place.about / "config.json")
@@ -242,17 +255,22 @@ def _made(model: AnyModel, place: Place) -> LanguageModel:
 def _load_foreign(
     place: Place, device: torch.device, wrapped: bool | None, dtype: torch.dtype, later: bool
 ) -> LanguageModel:
-    if place.wrapped if wrapped is None else wrapped:
+    if _is_theirs(place, wrapped):
+        _check_theirs(dtype, place.weights)
         return _made(wrapped_model(place, read_wrapped_config(place.about), device), place)
     if later:
         return _made(load_later(place.weights, read_hf_config(place.weights).config, device, foreign=True), place)
     return _made(load_checkpoint(place.weights, device, dtype=dtype).model, place)
 
 
-def _beside_base(place: Place, device: torch.device) -> LanguageModel:
-    """The base that an adapter was trained beside, with the adapter put beside it."""
+def _beside_base(place: Place, device: torch.device, dtype: torch.dtype) -> LanguageModel:
+    """The base that an adapter was trained beside, with the adapter put beside it; in fp32, for it is known by that.
+    `dtype`: what it will be held in.
+    """
     said = place.base
     base = open_base(said["from"], said["context_length"], tuple(said["special_tokens"]), said.get("wrapped"))
+    if isinstance(base.config, WrappedConfig):
+        _check_theirs(dtype, place.weights)
     config = parse(AdapterConfig, said["adapter"], "adapter")
     model = base_model(base, device, said["seed"], later=config.quantize is not None)
     check_base(said["fingerprint"], base_fingerprint(model), place.weights)
@@ -265,9 +283,12 @@ def _beside_base(place: Place, device: torch.device) -> LanguageModel:
     return _made(model, place)
 
 
-def _with_adapter(place: Place, folder: Path, device: torch.device, wrapped: bool | None) -> LanguageModel:
+def _with_adapter(
+    place: Place, folder: Path, device: torch.device, wrapped: bool | None, dtype: torch.dtype
+) -> LanguageModel:
     """The model, of a run its base, with another adapter beside it, and that one's tokenizer and template where it
-    brings them. What the adapter's recipe made of the base is made again: rows for new tokens, four bits.
+    brings them. What the adapter's recipe made of the base is made again: rows for new tokens, four bits. `dtype`: as
+    of `_beside_base`.
     """
     folder = folder / "final" if (folder / "recipe.json").exists() else folder
     if not (folder / ADAPTER_CONFIG).exists():
@@ -277,7 +298,12 @@ def _with_adapter(place: Place, folder: Path, device: torch.device, wrapped: boo
         wrapped = said.get("wrapped")
     config = parse(AdapterConfig, said["adapter"], "adapter") if said is not None else None
     later = config is not None and config.quantize is not None
-    found = _load(place, device, wrapped, later=later) if place.adapter is None else _base_of(place, device, later)
+    if place.adapter is not None:
+        found = _base_of(place, device, later, dtype)
+    else:
+        if _is_theirs(place, wrapped):
+            _check_theirs(dtype, place.weights)
+        found = _load(place, device, wrapped, later=later)
     if (folder / "tokenizer_config.json").exists():
         tokenizer, stop_ids = load_tokenizer(folder), found.stop_ids | read_stop_ids(folder)
         found = replace(found, tokenizer=tokenizer, chat=read_chat(folder) or found.chat, stop_ids=stop_ids)
@@ -290,10 +316,12 @@ def _with_adapter(place: Place, folder: Path, device: torch.device, wrapped: boo
     return replace(found, config=found.model.config)
 
 
-def _base_of(place: Place, device: torch.device, later: bool) -> LanguageModel:
+def _base_of(place: Place, device: torch.device, later: bool, dtype: torch.dtype) -> LanguageModel:
     """What a run's adapter was trained beside, as it was before the recipe added tokens."""
     said = place.base
     base = open_base(said["from"], said["context_length"], wrapped=said.get("wrapped"))
+    if isinstance(base.config, WrappedConfig):
+        _check_theirs(dtype, base.place.weights)
     return _made(base_model(base, device, said["seed"], later=later), base.place)
 
 
