@@ -114,17 +114,16 @@ def test_preparation_on_a_terminal_shows_the_stage_that_runs() -> None:
 
 
 def test_every_stage_of_the_pipeline_has_a_plain_name() -> None:
-    from tilth.data.tasks import cleaning, dedup, items, leaks, pairs, shared
+    from tilth.data import compare_plan
+    from tilth.data.tasks import cleaning, items, leaks, shared
 
     assert {
         *cleaning.VERSIONS,
-        *dedup.VERSIONS,
-        *pairs.VERSIONS,
         *items.VERSIONS,
         *leaks.VERSIONS,
         *shared.VERSIONS,
         "collect",
-        "assign",
+        *compare_plan.VERSIONS,
         "tokenizer",
         "encode",
     } == prepare_display._LINE_OF.keys()

@@ -73,7 +73,9 @@ def test_every_kind_of_task_has_its_version_in_the_table(texts: Path) -> None:
     every = ["data.deduplicate=near", "data.shared_lines={}", "data.decontaminate.against=[items.txt]"]
     recipe = load_recipe(texts / "r.yaml", [*SMALL, *every])
     prepare_data(recipe, texts / "work", workers=1, base=texts, on_done=lambda task, *_: done.append(task))
-    assert {task.task.kind: task.task.version for task in done} == pipeline.VERSIONS
+    without = {"refused"}  # is done where a split would have nothing but conversations that are refused
+    wanted = {kind: version for kind, version in pipeline.VERSIONS.items() if kind not in without}
+    assert {task.task.kind: task.task.version for task in done} == wanted
 
 
 def test_all_that_reads_is_done_anew_when_files_are_read_otherwise() -> None:
