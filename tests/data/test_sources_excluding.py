@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,13 @@ from typing import Any
 import pytest
 
 from tests.data.test_sources_listing import listed, rules, write
-from tilth.core.config import parse
+from tilth.core.config import parse, parse_yaml
 from tilth.core.errors import DataError, RecipeError
 from tilth.data.collect_plan import read_as
 from tilth.data.sources import SourceConfig, read_input
 from tilth.data.sources.excluding import idle_patterns
+from tilth.data.sources.inputs import Lost
+from tilth.data.sources.losses import judge
 from tilth.data.sources.unusable import Unusable
 
 NAMES = (
@@ -146,6 +149,26 @@ def test_only_what_reads_archives_is_done_anew_for_a_pattern(home: Path) -> None
     without, one, other = said(), said("b.csv"), said("z.md")
     assert without[0] == one[0] == other[0] == without[1]
     assert len({str(each[1]) for each in (without, one, other)}) == 3
+
+
+ODD = ["john.doe@example.com.jsonl", "Vol.1, part 2.jsonl", "books (1).jsonl", "d'or & +.jsonl", "x/[a] #1.jsonl"]
+
+
+@pytest.mark.parametrize("path", ["my [texts]", "my [texts]/**/*", "ABSOLUTE"])
+@pytest.mark.parametrize("name", [*ODD, "*.jsonl", "- ?.jsonl", "2024", "caf\u00e9: \t.jsonl"])
+def test_the_pattern_that_is_advised_leaves_out_that_file_alone(tmp_path: Path, path: str, name: str) -> None:
+    folder = tmp_path / ("my t" if "*" in path else "my [texts]")
+    for each in (name, "a.jsonl", "z.jsonl"):
+        write(folder / each, '{"text": "a"}')
+    path = str(folder) if path == "ABSOLUTE" else path
+    config = parse(SourceConfig, {"path": path, "format": "jsonl"})
+    (lost,) = [item.locator for item in listed(tmp_path, path=path, format="jsonl") if item.locator.endswith(name)]
+    told = judge(config, 3, 1, [Lost(f"{lost}:1: not JSON", "", lost)])
+    assert told
+    pattern = re.search(r"to do without it, name it under `exclude: (\[.*\])`", told)
+    assert pattern
+    found = listed(tmp_path, path=path, format="jsonl", exclude=parse_yaml(pattern[1], "the remedy"))
+    assert lost not in [item.locator for item in found] and len(found) == 2 and not found.notes
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from tilth.data.document import Document, Outcome, Verdict
 from tilth.data.exam_words import KEEPS, NAMED, PLACE, items_replaced, rows_left_out
 from tilth.data.sources import Listing, SourceConfig
 from tilth.data.sources.excluding import idle_patterns
+from tilth.data.sources.inputs import Lost
 from tilth.data.sources.losses import judge
 from tilth.data.sources.own import RULE as OWN_FILES
 from tilth.data.sources.undecoded import Met, note, note_of_pages
@@ -35,7 +36,7 @@ class Seen:
         self.met, self.unusable = Met(), Unusable()
         self._left_out = Counter[str]()
         self._named: dict[str, list[str]] = {}
-        self._lost: dict[str, tuple[str, str]] = {}
+        self._lost: dict[str, Lost] = {}
         self._replaced, self._first_replaced = 0, list[str]()
 
     def take(self, outcome: Outcome, file: str) -> None:
@@ -48,7 +49,7 @@ class Seen:
                 if len(names) < NAMED:
                     names.append(naming.told_by(one.detail, one.doc_id, [self._source.source_name]) or one.doc_id)
         if outcome.loses:
-            self._lost.setdefault(file, (outcome.verdicts[-1].detail, outcome.remedy))
+            self._lost.setdefault(file, Lost(outcome.verdicts[-1].detail, outcome.remedy, file))
 
     def item(self, document: Document) -> None:
         """One that is indexed."""
@@ -85,7 +86,7 @@ def sources_of(
     """
     found = []
     for source, listing, own in zip(against, listings, seen, strict=True):
-        first = [*listing.lost, *map(tuple, own["lost"]["first"])][:NAMED]
+        first = [*listing.lost, *(Lost(*one) for one in own["lost"]["first"])][:NAMED]
         lost, files = len(listing.lost) + own["lost"]["files"], len(listing.inputs) + len(listing.lost)
         judge(source, files, lost, first)
         # What tilth wrote there comes and goes with commands, and is no part of what a dataset says.
@@ -121,7 +122,7 @@ def faults(sources: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 def _faults(one: Mapping[str, Any]) -> Iterator[str]:
     name, lost, replaced, unusable = one["name"], one["lost"], one["replaced"], one["unusable"]
     if lost["files"]:
-        first = "; ".join(said for said, _ in lost["first"])
+        first = "; ".join(said for said, *_ in lost["first"])
         yield f"{name}: {lost['files']:,} of its {one['files']:,} files cannot be used, or not whole: {first}"
     yield from notes(name, [unusable])
     yield from one.get("idle", ())
