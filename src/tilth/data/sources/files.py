@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
+from tilth.core.words import plural
 from tilth.data.document import Outcome, Rows
 from tilth.data.extract import Extractors
 from tilth.data.sources import archives, losses, python_docs, streams
@@ -201,9 +202,10 @@ def _more_room(config: SourceConfig, rule: str) -> str:
     if rule not in _CAPS:
         return ""
     key = _CAPS[rule]
+    now = getattr(config.extract, key)
     return (
-        f"raise `extract: {{{key}: …}}` (now {getattr(config.extract, key):g}), take such files away, or let them pass "
-        f"with a higher `max_bad_rows:` (now {config.max_bad_rows:g})"
+        f"raise `extract: {{{key}: …}}` (now {now if isinstance(now, int) else f'{now:g}'}), take such files away, "
+        f"or let them pass with a higher `max_bad_rows:` (now {config.max_bad_rows:g})"
     )
 
 
@@ -215,8 +217,13 @@ def _extracted(intake: Intake, content: Content, extractors: Extractors) -> Outc
         return intake.drop(item.locator, Note("too_large", str(raw), f"{item.locator}: {raw} bytes, more than {most}"))
     found = extractors.of("html" if item.kind == "html" else "pdf").extract(raw, item.locator)
     notes = [Note(*fault) for fault in found.faults]
+    pages = [note.detail.removeprefix(f"{item.locator}: ").rstrip(".") for note in notes if note.rule == "broken_page"]
     if found.text is None and notes[-1].rule in _UNREAD:
         return intake.lose(item.locator, *notes, remedy=_more_room(intake.config, notes[-1].rule))
+    if pages:
+        more = f", and {len(pages) - 1} more like that" if len(pages) > 1 else ""
+        said = f"{item.locator}: {plural(len(pages), 'page')} cannot be read: {pages[0]}{more}"
+        intake.unusable.take_pages(len(pages), said)
     if found.text is None:
         return intake.drop(item.locator, *notes)
     meta = {key: value for key, value in (("title", found.title), ("date", found.date)) if value}
