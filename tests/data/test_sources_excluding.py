@@ -99,15 +99,38 @@ def test_a_pattern_that_leaves_nothing_out_is_told(home: Path, pattern: str, tol
     for path in ("notes", "notes/**/*.*"):
         (note,) = listed(home, path=path, name="notes", exclude=["z.md", pattern]).notes
         assert told in note
-    (note,) = listed(home, path="notes/a.txt", exclude=["a.txt"]).notes
-    assert "leaves nothing out" in note
+    (note,) = listed(home, path="notes/a.txt", exclude=["a.txt", "*.csv"]).notes
+    assert note == (
+        "notes/a.txt: `exclude: [a.txt, '*.csv']` leaves nothing out: the source is one file; take it out, or give the "
+        "file's folder as `path:`"
+    )
+    (note,) = listed(home, path="notes", exclude=["**/notes/b.csv"]).notes
+    assert note.endswith("check it for a typo, or take it out"), "no `**/**/…`"
 
 
 def test_what_goes_for_other_reasons_makes_no_pattern_a_typo(home: Path) -> None:
     write(home / "notes" / ".git" / "config")
     write(home / "notes" / ".hidden.txt")
-    for pattern in (".git", ".git/**", ".git/config", ".hidden.txt"):
+    for pattern in (".git", ".git/**", ".git/config", ".hidden.txt", "**/.git/config", "**/.git"):
         assert not listed(home, path="notes", exclude=[pattern]).notes, pattern
+    for pattern in ("**/*.lgo", "**/x/.git", "**/drafts/**/*.lgo"):
+        (note,) = listed(home, path="notes", exclude=[pattern]).notes
+        assert f"`exclude: {pattern}` leaves nothing out" in note
+
+
+def test_a_folder_is_counted_once_by_any_path(home: Path) -> None:
+    for path in ("notes", "notes/**/*.*", "notes/**/*.csv", str(home / "notes/**/*.*")):
+        found = listed(home, path=path, name="notes", exclude=["drafts/a.txt", "drafts", "**/x/**"])
+        told = [verdict.detail.removeprefix("notes/") for verdict in found.skipped]
+        assert told[-1] == "drafts: a folder that `exclude: drafts` names" and len(told) == 2, path
+
+
+def test_many_stars_take_no_time(tmp_path: Path) -> None:
+    """Their ways multiply: 24 names of folders among 8 of them are ten million."""
+    write(tmp_path / "notes" / "/".join("d" * 24) / "a.txt")
+    for pattern, said in (("**/" * 9 + "x", "**/x"), ("**/*/" * 8 + "x", "**/*/" * 8 + "x")):
+        (note,) = listed(tmp_path, path="notes", exclude=[pattern]).notes
+        assert f"`exclude: {said}` leaves nothing out" in note
 
 
 def test_files_in_archives_go_too(home: Path) -> None:
@@ -129,6 +152,8 @@ def test_files_in_archives_go_too(home: Path) -> None:
     assert read("notes", "**/b.csv") == (["a.txt", "sub/c.txt"], ())
     assert read("notes/*.zip", "old.zip/**/*.txt") == (["sub/b.csv:2"], ())
     assert read("notes/old.zip", "sub") == (["a.txt"], ())
+    assert read("notes/old.zip", "old.zip/sub") == (["a.txt"], ()), "as below a folder"
+    assert read("notes/old.zip", "old.zip/**/*.csv", "*.zip")[0] == ["a.txt", "sub/c.txt"]
     texts, idle = read("notes", "z.md", "sub/**")
     assert len(texts) == 3 and idle == (
         "notes: `exclude: sub/**` leaves nothing out; check it for a typo, or take it out",

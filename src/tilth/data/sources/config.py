@@ -118,7 +118,8 @@ class SourceConfig(Config):
             parts = PurePosixPath(pattern).parts
             if not pattern.strip() or not parts or "\0" in pattern or parts[0] in ("/", "~") or ".." in parts:
                 raise ValueError(f"{pattern!r} names nothing below the source's folder | write `a.csv` or `**/*.log`")
-            found.append("/".join(parts))
+            once = (part for n, part in enumerate(parts) if part != "**" or parts[n - 1 : n] != ("**",))
+            found.append("/".join(once))  # `**/**` says what `**` does
         return list(dict.fromkeys(found))
 
     @field_validator("url")

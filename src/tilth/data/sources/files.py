@@ -237,7 +237,8 @@ def _archive(intake: Intake, content: Content, extractors: Extractors) -> Iterat
     the file's kind.
     """
     place, empty, tally = intake.item.locator, True, Tally(intake, "files")
-    out = Excluding(intake.config.exclude)
+    alone = "" if intake.item.within else PurePosixPath(place).name
+    out = Excluding(intake.config.exclude, archive=alone)
     try:
         for entry in archives.entries(intake.item, content):
             empty = False
