@@ -229,7 +229,9 @@ class SourceConfig(Config):
         named = self.path or self.url or ""
         if self.format == "auto" and (what := what_it_is(named)):  # a folder of such a name is written with / behind
             key = "path" if self.path else "url"
-            raise ValueError(f"{key}: {named!r} is {what} | {text_of_it(named)}")
+            one = self.path and not GLOB_CHARACTERS & {*named}
+            folder = f"; a folder of that name is written with / behind: {named}/" if one else ""
+            raise ValueError(f"{key}: {named!r} is {what} | {text_of_it(named)}{folder}")
         return self
 
     def idle_keys(self, kind: str) -> list[str]:

@@ -292,7 +292,7 @@ def _entry(outer: Intake, entry: archives.Entry, out: Excluding, extractors: Ext
     assert chosen is not None
     path = Path(f"{outer.item.path}!{entry.name}")  # for what messages call it, and for its suffix
     item = replace(outer.item, kind=chosen, path=path, locator=locator)
-    inner = Intake(item, config, outer.met, outer.unusable, among_many=outer.among_many)
+    inner = Intake(item, config, outer.met, outer.unusable, among_many=outer.among_many, entry=True)
     try:
         yield from _file(inner, in_archive(entry.name, chosen, entry.pieces), extractors)
     except archives.ArchiveEndedError as error:

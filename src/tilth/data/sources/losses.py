@@ -85,6 +85,8 @@ def judge(config: SourceConfig, files: int, lost: int, first: Sequence[Lost], *,
     told = f"{config.source_name}: {of} cannot be used, or not whole: {named}"
     if too_many(lost, files, limit):
         again = f"get these files again, take them away, or raise `max_bad_rows:` (now {limit:g})"
+        if lost == files:  # no share lets all pass
+            again = "get these files again, or take them away; `max_bad_rows: 1` goes on with what can be read of them"
         damaged = any(not one.remedy for one in first)
         remedies = [remedy, *(advice[-1:] if remedy else []), again if damaged or not remedy else ""]
         raise DataError(told, "; ".join(filter(None, remedies)))
