@@ -230,6 +230,10 @@ def _extracted(intake: Intake, content: Content, extractors: Extractors) -> Outc
     return intake.from_page(item.locator, found.text, *notes, meta=meta, license=found.license)
 
 
+_OF_THE_SOURCE = ("encrypted", "unsupported", "bomb")
+"""Files of an archive that are not read and count all the same, as they do in a folder. Others are passed over."""
+
+
 def _archive(intake: Intake, content: Content, extractors: Extractors) -> Iterator[Outcome | Rows]:
     """The files of an archive; what is not read of it is said by name.
 
@@ -242,7 +246,14 @@ def _archive(intake: Intake, content: Content, extractors: Extractors) -> Iterat
     try:
         for entry in archives.entries(intake.item, content):
             empty = False
-            yield from _counted(tally, _entry(intake, entry, out, extractors))
+            refused = _refused(intake, entry, out)
+            if refused is None:
+                yield from _counted(tally, _entry(intake, entry, extractors))
+                continue
+            locator = f"{place}!{entry.name}"
+            yield intake.drop(locator, refused._replace(detail=f"{locator}: {refused.detail}"))
+            if refused.rule in _OF_THE_SOURCE:
+                tally.good()
     except archives.ArchiveError as error:
         lost = intake.lose if error.rule == "damaged" else intake.drop
         why = error.why.removeprefix(f"{intake.item.path}: ")
@@ -272,22 +283,26 @@ def _counted(tally: Tally, found: Iterable[Outcome | Rows]) -> Iterator[Outcome 
         tally.good()
 
 
-def _entry(outer: Intake, entry: archives.Entry, out: Excluding, extractors: Extractors) -> Iterator[Outcome | Rows]:
+def _refused(outer: Intake, entry: archives.Entry, out: Excluding) -> Note | None:
+    """Why a file in an archive is not read, whatever is in it."""
+    config, kind = outer.config, kind_of(entry.name)
+    if entry.refused is not None:
+        return entry.refused
+    if pattern := out.by(PurePosixPath(outer.item.within, entry.name)):
+        outer.unusable.excluded.add(pattern)
+        return Note(EXCLUDED, "", f"`exclude: {pattern}` names it")
+    if kind in ARCHIVES:
+        return Note("nested_archive", "", "an archive in an archive")
+    if kind is None and config.format == "auto":
+        return Note("unknown_suffix", "", f"its suffix is {Path(entry.name).suffix or 'missing'}")
+    if kind is not None and config.format not in ("auto", kind):
+        return Note("other_format", "", f"the recipe asks for {config.format}")
+    return None
+
+
+def _entry(outer: Intake, entry: archives.Entry, extractors: Extractors) -> Iterator[Outcome | Rows]:
     config, locator = outer.config, f"{outer.item.locator}!{entry.name}"
     kind = kind_of(entry.name)
-    refused = entry.refused
-    if refused is None and (pattern := out.by(PurePosixPath(outer.item.within, entry.name))):
-        refused = Note(EXCLUDED, "", f"`exclude: {pattern}` names it")
-        outer.unusable.excluded.add(pattern)
-    elif refused is None and kind in ARCHIVES:
-        refused = Note("nested_archive", "", "an archive in an archive")
-    elif refused is None and kind is None and config.format == "auto":
-        refused = Note("unknown_suffix", "", f"its suffix is {Path(entry.name).suffix or 'missing'}")
-    elif refused is None and kind is not None and config.format not in ("auto", kind):
-        refused = Note("other_format", "", f"the recipe asks for {config.format}")
-    if refused is not None:
-        yield outer.drop(locator, refused._replace(detail=f"{locator}: {refused.detail}"))
-        return
     chosen = kind if config.format == "auto" else config.format
     assert chosen is not None
     path = Path(f"{outer.item.path}!{entry.name}")  # for what messages call it, and for its suffix
