@@ -50,7 +50,7 @@ OPTIONS = {
         "--system", "--max-new-tokens", "--temperature", "--top-k", "--top-p", "--seed", "--adapter", "--checkpoint",
         "--dtype", "--wrapped",
     },
-    "check": {"--fit", "--price", "--workspace", "--workers", "--set", "--json"},
+    "check": {"--run", "--fit", "--price", "--workspace", "--workers", "--set", "--json"},
     "evaluate": {
         "--data", "--format", "--field", "--separator", "--pseudo-perplexity", "--adapter", "--checkpoint", "--wrapped",
         "--json",
@@ -90,7 +90,7 @@ TRAIN_KEYS = [
     "price_per_hour", "schedule", "seed", "steps", "tokens",
 ]  # fmt: skip
 PARAMETERS = {
-    "check": ["recipe", "workspace", "workers"],
+    "check": ["recipe", "workspace", "workers", "run"],
     "evaluate": ["run", "data", "which", "format", "field", "adapter", "pseudo_tokens", "wrapped"],
     "export": ["path", "out", "to", "which", "dtype", "base", "wrapped"],
     "history": ["run"],

@@ -79,11 +79,12 @@ def test_large_ones_are_told(tmp_path: Path, reads: list[str], monkeypatch: pyte
     assert len(said) == 1 and "read through once" in said[0]
 
 
+@pytest.mark.parametrize("name", ["file", "n" * 300])  # no folder can be there; it cannot even be looked for
 def test_where_nothing_can_be_kept_they_are_read_each_time(
-    tmp_path: Path, reads: list[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, reads: list[str], monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     (tmp_path / "file").write_text("")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / name))
     tensors = write(tmp_path / "base")
     read_through(tensors)
     read_through(tensors)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
-from tilth.core.environment import peak_flops, total_memory_bytes
+from tilth.core.environment import cache_folder, peak_flops, total_memory_bytes
 
 # From the data sheets of H100 and H200 (1,979 TFLOPS "with sparsity", of which half is dense), A100 and T4.
 KNOWN = [
@@ -108,3 +109,43 @@ def test_memory_is_what_the_container_may_have(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"{content}\n")
     assert total_memory_bytes(tmp_path) == total * GIB
+
+
+def without_account() -> NoReturn:
+    raise RuntimeError("Could not determine home directory.")
+
+
+def test_there_is_a_cache_without_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path / "new"))
+    assert cache_folder() == tmp_path / "new" / ".cache" / "tilth" and not any(tmp_path.iterdir())
+    own = tmp_path / f"tilth-{os.getuid()}"
+    (tmp_path / "file").write_text("")
+    for home in ("/dev/null", str(tmp_path / "file" / "x")):
+        monkeypatch.setenv("HOME", home)
+        assert cache_folder() == own and own.stat().st_mode & 0o777 == 0o700
+    monkeypatch.setattr(Path, "home", without_account)
+    (own / "kept").write_text("")
+    assert (cache_folder() / "kept").exists()
+    monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null/named")
+    assert cache_folder() == Path("/dev/null/named/tilth"), "what was named is not passed over"
+
+
+@pytest.mark.parametrize("others", ["writable", "link", "file", "missing"])
+def test_a_folder_of_others_is_no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, others: str) -> None:
+    """Compiled code is loaded from there."""
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", without_account)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path if others != "missing" else tmp_path / "gone"))
+    own, elsewhere = tmp_path / f"tilth-{os.getuid()}", tmp_path / "elsewhere"
+    elsewhere.mkdir(mode=0o700)
+    if others == "writable":
+        own.mkdir()
+        own.chmod(0o777)
+    elif others == "link":
+        own.symlink_to(elsewhere)
+    elif others == "file":
+        own.write_text("")
+    with pytest.raises(OSError, match="Not a directory"):
+        cache_folder().mkdir(parents=True, exist_ok=True)

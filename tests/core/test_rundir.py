@@ -39,9 +39,18 @@ def test_an_evaluation_that_is_made_again_is_not_recorded_twice(tmp_path: Path) 
         run.record(Message(number, "info", "after"))
     assert run.rewind(8) == [] and len(run.events("evaluation")) == 2
     assert run.rewind(8, evaluated=False) == []
-    assert [event["step"] for event in run.events("evaluation")] == [4]
-    assert [event["text"] for event in run.events("message")] == ["before", "after", "before"]
+    run.record(Message(8, "info", "again"))
+    assert len(run.events("evaluation")) == 2, "until the new one is there"
+    assert RunFolder(tmp_path).rewind(8, evaluated=False) == [], "it was broken off"
+    run.record(EvaluationRecord(8, {"loss": 1.0}, 0.5, True))
+    assert [(event["step"], event["metrics"]["loss"]) for event in run.events("evaluation")] == [(4, 2.0), (8, 1.0)]
+    assert [event["text"] for event in run.events("message")] == ["before", "after", "before", "again"]
+    run.record(EvaluationRecord(12, {"loss": 1.0}, 0.5, True))
+    assert len(run.events("evaluation")) == 3, "the next takes no one's place"
     assert run.last_step() == 8, "its training stays"
+    assert run.rewind(4, evaluated=False) == [] and run.rewind(4) == []
+    run.record(EvaluationRecord(4, {"loss": 3.0}, 0.5, True))
+    assert [event["metrics"]["loss"] for event in run.events("evaluation")] == [2.0, 3.0]
 
 
 def test_a_damaged_line_is_named(tmp_path: Path) -> None:

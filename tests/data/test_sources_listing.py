@@ -166,6 +166,50 @@ def test_glob_follows_no_link_out_of_its_folder_nor_round_in_a_ring(tmp_path: Pa
     assert [item.locator for item in listed(tmp_path, path="gl/linked/*.txt")] == ["gl/linked/o.txt"]
 
 
+@pytest.mark.parametrize("pattern", ["data/**/*.txt", "data/*/*.txt", "data/**"])
+def test_glob_goes_on_where_a_link_cannot_be_followed(tmp_path: Path, pattern: str) -> None:
+    write(tmp_path / "data" / "x" / "b.txt")
+    for ring in ("ring", "x/ring", "x/ring.txt"):
+        (tmp_path / "data" / ring).symlink_to(Path(ring).name)
+    listing = listed(tmp_path, path=pattern)
+    assert [item.locator for item in listing] == ["data/x/b.txt"]
+    assert rules(listing)["data/x/ring.txt"] == "no_file"
+    assert ("data/ring" in rules(listing)) == (pattern == "data/**")
+
+
+def test_glob_goes_on_where_a_link_leads_into_a_folder_that_must_not_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "data" / "a.txt")
+    write(tmp_path / "data" / "x" / "b.txt")
+    closed = tmp_path / "data" / "closed.txt"
+    closed.symlink_to("a.txt")
+    stat = os.stat
+
+    def refused(path: Any, *given: Any, **named: Any) -> os.stat_result:
+        if str(path) == str(closed) and named.get("follow_symlinks", True):
+            raise PermissionError(13, "Permission denied", str(path))
+        return stat(path, *given, **named)
+
+    monkeypatch.setattr(os, "stat", refused)  # who tests as root may read every folder
+    listing = listed(tmp_path, path="data/**/*.txt")
+    assert [item.locator for item in listing] == ["data/a.txt", "data/x/b.txt"]
+    assert rules(listing) == {"data/closed.txt": "no_file"}
+
+
+def test_a_link_that_a_part_of_the_pattern_goes_into_is_not_passed_over(tmp_path: Path) -> None:
+    write(tmp_path / "data" / "x" / "y" / "a.txt")
+    (tmp_path / "data" / "link").symlink_to("x")
+    (tmp_path / "data" / "x" / "y" / "other").symlink_to(tmp_path / "data" / "x")
+    listing = listed(tmp_path, path="data/**/*/y/*.txt")
+    assert [item.locator for item in listing] == ["data/link/y/a.txt", "data/x/y/a.txt", "data/x/y/other/y/a.txt"]
+    assert rules(listing) == {}
+    assert rules(listed(tmp_path, path="data/**/*.txt")) == {
+        "data/link": "linked_folder",
+        "data/x/y/other": "linked_folder",
+    }
+
+
 def test_glob_takes_what_it_matches_in_the_format_that_is_given(tmp_path: Path) -> None:
     write(tmp_path / "a.log")
     write(tmp_path / "b.log")

@@ -36,6 +36,8 @@ def made():
 tensors = made()
 kept = {name: tensor.clone() for name, tensor in tensors.items()}
 assert differing(group, tensors) == []
+apart = torch.full((4,), 1.0 if rank == 0 else 1.004)
+assert abs(take_from_main(group, {"apart": apart}) - 0.004) < 1e-6, "two are as far as one"
 if rank == 1:
     tensors["float"][4, 6] *= 1 + 1e-6
     tensors["half"][0] += 1
@@ -79,9 +81,9 @@ def test_each_bit_and_its_place_count() -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_come_to_hold_the_same(tmp_path: Path) -> None:
+def test_three_processes_come_to_hold_the_same(tmp_path: Path) -> None:
     (tmp_path / "worker.py").write_text(WORKER)
-    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "worker.py"]
+    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=3", "worker.py"]
     done = subprocess.run(words, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("done") == 2
+    assert done.stdout.count("done") == 3

@@ -30,6 +30,7 @@ group.sum_all([*mixed, strided])
 assert [tensor.unique().tolist() for tensor in mixed] == [[3.0], [4.0], [1.0]] and mixed[1].dtype == torch.float64
 assert torch.equal(strided, 2 * torch.arange(6.0).reshape(2, 3).t())
 assert group.any(rank == 1) and not group.any(False) and group.any(True)
+assert group.largest(-3.0 - rank) == -3.0 and group.largest(0.1 + rank) == 1.1, "a double, and not the sum"
 assert group.from_main(lambda: 0.1 + rank) == 0.1, "a double survives the trip whole"
 for long in ("", "short", "ü" * 506, "ü" * 507, "x" * 100_000):
     assert group.from_main(lambda: [long, {"rank": rank}, None]) == [long, {"rank": 0}, None]

@@ -255,9 +255,21 @@ def test_init_writes_a_recipe_that_loads_and_overwrites_nothing(tmp_path: Path, 
         assert path.read_text() == "mine"
     assert "(the folder below/it is new)" in cli("init", "below/it/goes.yaml").out
     assert "is new" not in cli("init", "below/it/too.yaml").out
-    names = {"1e3": "1e3", "my lora (2)": "my-lora-2", "recipe": "recipe", "null": "null", "текст": "my-text"}
+    names = {
+        "1e3": "1e3",
+        "my lora (2)": "my-lora-2",
+        "recipe": "recipe",
+        "null": "null",
+        "été": "ete",
+        "(_)": "my-text",
+    }
     for stem, name in names.items():
         assert cli("init", f"{stem}.yaml").code == 0 and load_recipe(tmp_path / f"{stem}.yaml").name == name
+    odd = ("текст", "книга", "текст 1", "книга 1", "文")
+    assert all(cli("init", f"{stem}.yaml").code == 0 for stem in odd)
+    called = [load_recipe(tmp_path / f"{stem}.yaml").name for stem in odd]
+    assert len({*called, *names.values()}) == len(odd) + len(names) and re.fullmatch(r"my-text-[0-9a-f]{6}", called[0])
+    assert f"runs/{called[0]}\n" in (tmp_path / "текст.yaml").read_text()
     assert cli("init", "x.yaml", "--template", "nonsense").code == 2
 
 

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import pytest
 
 import tilth
+from tests.jobs.conftest import Cli
+from tests.jobs.helpers import SMALL
 from tilth.core.errors import RecipeError
 from tilth.jobs.preflight import Preflight, before_training, look
 from tilth.jobs.prepare import prepare_data
@@ -32,7 +34,8 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
     Path("text.txt").write_text("the soil and the seed under deep green rain\n" * 200)
     model = {"preset": "llama-tiny", "num_hidden_layers": 2, "hidden_size": 128, "context_length": 32}
     data = {"sources": [{"path": "text.txt"}], "clean": "none", "deduplicate": "none", "split": {"validation": 0.2}}
-    train = {"steps": 2, "batch_tokens": 64, "precision": "fp32", "checkpoint": {"keep": 1, "best": False}}
+    train = {"steps": 2, "batch_tokens": 64, "precision": "fp32"}
+    train["checkpoint"] = {"every_steps": 1, "keep": 1, "best": False}
     return make_recipe({"name": "full", "data": data, "tokenizer": {"kind": "byte"}, "model": model, "train": train})
 
 
@@ -40,8 +43,8 @@ def free(monkeypatch: pytest.MonkeyPatch, count: float) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(1 << 40, 0, int(count)))
 
 
-def looked(recipe: Recipe) -> Preflight:
-    return look(recipe, prepare_data(recipe, Path("work"), workers=1))
+def looked(recipe: Recipe, run: Path | None = None) -> Preflight:
+    return look(recipe, prepare_data(recipe, Path("work"), workers=1), run=run)
 
 
 def of_disk(found: Preflight) -> tuple[list[Any], list[Any]]:
@@ -73,3 +76,45 @@ def test_training_does_not_begin_where_none_would_fit(recipe: Recipe, monkeypatc
     free(monkeypatch, 8e6)
     (told,) = [note for note in before_training(recipe, dataset, Path("run")) if "the disk of" in note]
     assert "make room" in told
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "expected"),
+    [
+        ({"every_steps": 500, "best": False}, 1),  # by the clock none is written in a run of a second
+        ({"every_steps": 500, "best": False, "every_minutes": None}, 1),
+        ({"every_steps": 3, "best": False}, 2),
+        ({"every_steps": 3, "best": True}, 3),
+        ({"every_steps": 2, "best": True}, 2),
+        ({"every_steps": 1, "best": False}, 3),
+    ],
+)
+def test_a_short_run_is_judged_by_the_checkpoints_that_it_writes(
+    recipe: Recipe, monkeypatch: pytest.MonkeyPatch, checkpoint: dict[str, Any], expected: int
+) -> None:
+    plain = {**recipe.plain(), "evaluate": {"every": 2}}
+    kept, all_kept = (
+        make_recipe({**plain, "train": {**plain["train"], "steps": 4, "checkpoint": {**checkpoint, "keep": keep}}})
+        for keep in (2, 9)
+    )
+    tilth.train(all_kept, "run", "work", workers=1)
+    lying = list(Path("run/checkpoints").glob("step-*"))
+    assert min(len(lying), 3 + checkpoint["best"]) == expected
+    free(monkeypatch, 1.1 * written(lying[0]))
+    (told,) = of_disk(looked(kept))[1]
+    assert ("it and final/" if expected == 1 else f"{expected} of them and final/") in told.message
+    assert ("best: false" in told.remedy) == (expected > 2), "where it takes less"
+
+
+def test_check_looks_at_the_disk_of_the_run_that_is_meant(
+    trained: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not at that of one that has begun, which training would not refuse either."""
+    free(monkeypatch, 10_000)
+    assert "error disk" not in cli("check", "r.yaml", sets=SMALL).out
+    assert cli("train", "r.yaml", sets=SMALL).code == 0
+    words = ("check", "r.yaml", "--run", trained / "elsewhere" / "run")
+    said = cli(*words, sets=SMALL)
+    assert said.code == 2 and "error disk" in said.out and f"the disk of {trained} has" in " ".join(said.out.split())
+    free(monkeypatch, 1e12)
+    assert cli(*words, sets=SMALL).code == 0 and not (trained / "elsewhere").exists()

@@ -103,6 +103,18 @@ def test_remedies_are_what_can_be_typed(trained: Path, cli: Cli) -> None:
     cli("evaluate", "runs/small", "--data", "m.jsonl").expect_fault(3, "`map:` cannot be typed here", there)
     for name in ("none", "gone.txt"):
         cli("evaluate", "runs/small", "--data", name).expect_fault(3, f"check `--data {name}`")
+    # Prepare's remedy for rows within an object is not lost, and a note on them names no key as if it could be typed.
+    (trained / "w.json").write_text(json.dumps({"data": {"items": [{"text": LINE}]}}))
+    (trained / "w2.json").write_text(json.dumps({"text": "the sun", "items": [{"text": LINE}]}))
+    untyped = f"`records:` cannot be typed here: {there}"
+    within = "for the rows in it write `records: data.items`; "
+    cli("evaluate", "runs/small", "--data", "w.json").expect_fault(3, "no text to evaluate", within + untyped)
+    beside = f"`records: items` reads them (w2.json#row=1); {untyped}"
+    said = cli("evaluate", "runs/small", "--data", "w2.json").expect_fault(3, "dropped by clean/min_length: 1", beside)
+    assert said.count("records:") == 2
+    (trained / "w2.json").write_text(json.dumps({"text": LINE, "items": [{"text": LINE * 2}]}))
+    told = cli("evaluate", "runs/small", "--data", "w2.json")
+    assert told.code == 0 and beside in told.err
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ not looked for is trained on."""
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,36 @@ def test_what_is_not_read_of_an_exam_is_told_everywhere(tmp_path: Path, cli: Cli
     assert "exams/.hidden.jsonl" in page and "exams/exde.jsonl looks like Windows-1252" in page
 
 
+def test_files_without_items_and_rows_left_out_are_told_everywhere(tmp_path: Path, cli: Cli) -> None:
+    pytest.importorskip("pypdfium2")
+    folder = home(tmp_path, {"path": "exams", "exclude": ["x.zip/drafts"]})
+    exams = folder / "exams"
+    (exams / "a.jsonl").write_text("\n".join(rows(12)))
+    (exams / "null.jsonl").write_text('{"text": null}\n' * 9)
+    (exams / "enc.pdf").write_bytes(make_pdf(["text " * 50], encrypted=True))
+    (exams / "o.json").write_text(json.dumps({"text": ITEM.format(1), "rows": [*map(json.loads, rows(30))]}))
+    with zipfile.ZipFile(exams / "x.zip", "w") as archive:
+        archive.writestr("b.jsonl", "\n".join(rows(2)))
+        archive.writestr("drafts/c.jsonl", "\n".join(rows(2)))
+    told = [
+        "exams: not looked for: read/encrypted 1 (exams/enc.pdf)",
+        "exams: 1 file gives no item: exams/null.jsonl (read/empty 9)",
+    ]
+    passed_over = "exams: 1 file not read by read/excluded: exams/x.zip!drafts/c.jsonl"
+    dry = cli("prepare", "r.yaml", "--dry-run", "--workers", 1, "--json", sets=SMALL)
+    assert all(one in " ".join(dry.json()["notes"]) for one in [*told, passed_over])
+    said = cli("prepare", "r.yaml", "--workers", 1, "--json", sets=SMALL)
+    assert all(one in flat(said.err) for one in [*told, passed_over]), said.err
+    assert all(one in flat(said.out) for one in [told[1], passed_over])
+    checked = cli("check", "r.yaml", "--json", sets=SMALL)
+    assert passed_over in flat(checked.out)
+    (warning,) = [one for one in checked.json()["warnings"] if one["rule"] == "evaluation_files"]
+    assert all(one in warning["message"] for one in told) and "read/excluded" not in warning["message"]
+    cli("report", said.json()["folder"], "--html", "page.html")
+    page = (folder / "page.html").read_text()
+    assert all(one in page for one in [*told, passed_over])
+
+
 def test_an_exam_that_is_whole_is_not_spoken_of(tmp_path: Path, cli: Cli) -> None:
     folder = home(tmp_path, {"path": "exams"})
     (folder / "exams" / "good.jsonl").write_text("\n".join(rows(12)))
@@ -103,3 +134,22 @@ def test_a_list_with_a_fault_in_its_structure_is_no_exam(tmp_path: Path, cli: Cl
     (folder / "exams" / "a.json").write_text("[" + ",".join(many[:20]) + " " + ",".join(many[20:]) + "]")
     stopped = cli("prepare", "r.yaml", "--workers", 1, sets=SMALL)
     stopped.expect_fault(3, "exams/a.json#row=21: ',' or ']' must stand at byte", "mend the file there")
+
+
+def test_the_report_of_a_name_is_of_what_was_prepared_last(tmp_path: Path, cli: Cli) -> None:
+    folder = home(tmp_path, {"path": "exams"})
+    (folder / "exams" / "a.jsonl").write_text("\n".join(rows(12)))
+    hidden = folder / "exams" / ".hidden.jsonl"
+    for there in (True, False, True, False):  # the last two find what is done
+        if there:
+            hidden.write_text(rows(1)[0])
+        else:
+            hidden.unlink()
+        prepared = cli("prepare", "r.yaml", "--workers", 1, "--json", sets=SMALL)
+        report = cli("report", "small", "--json")
+        assert ("list/hidden" in prepared.err) is ("list/hidden" in report.out) is there
+    # A recipe that is changed, and changed back: nothing is prepared, and what is looked at is what was before.
+    other = cli("prepare", "r.yaml", "--workers", 1, "--json", sets=[*SMALL, "data.split.validation=0.2"])
+    assert cli("report", "small", "--json").json()["folder"] == other.json()["folder"] != prepared.json()["folder"]
+    cli("check", "r.yaml", "--json", sets=SMALL)
+    assert cli("report", "small", "--json").json()["folder"] == prepared.json()["folder"]

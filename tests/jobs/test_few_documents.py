@@ -18,11 +18,12 @@ from tests.jobs.test_pipeline import ids_of, prepared
 CHATS = {"path": "chats.jsonl", "map": {"messages": "messages"}}
 
 
-def write_chats(path: Path, count: int) -> None:
+def write_chats(path: Path, count: int, unanswered: int = 0) -> None:
+    """Conversations, the first few of them without an answer."""
     draw = random.Random(7)
     said = [
-        [{"role": role, "content": " ".join(words_of(draw, 30))} for role in ("user", "assistant")]
-        for _ in range(count)
+        [{"role": role, "content": " ".join(words_of(draw, 30))} for role in ("user", "assistant")[: 1 + (n >= 0)]]
+        for n in range(-unanswered, count)
     ]
     path.write_text("".join(json.dumps({"messages": messages}) + "\n" for messages in said))
 
@@ -60,3 +61,74 @@ def test_one_conversation_is_not_cut_to_have_some_held_out(tmp_path: Path, cli: 
     failed = cli("prepare", "r.yaml", *options)
     failed.expect_fault(3, "1 training and 0 validation documents", "data.split.validation: 0")
     assert "by: tail" not in failed.err
+
+
+def chat_recipe(folder: Path, **split: Any) -> None:
+    data: dict[str, Any] = {"sources": [CHATS], "chat": {"template": "chatml"}, "clean": "none", "split": split}
+    write_recipe(folder / "r.yaml", "", data=data, train={"objective": "sft"}, tokenizer=BYTES)
+
+
+def test_conversations_that_are_dropped_fill_no_split(tmp_path: Path, cli: Cli) -> None:
+    write_chats(tmp_path / "chats.jsonl", 3, unanswered=12)
+    chat_recipe(tmp_path, validation=0.001, test=0.001)
+    for seed in range(3):
+        sets = [f"data.split.seed={seed}"]
+        said = cli("prepare", "r.yaml", "--workers", 1, "--json", sets=sets).json()
+        assert all(said["tokens"].values()) and said["dropped"] == {"encode/no_answer": 12}
+        again = cli("prepare", "r.yaml", "--workspace", "other", "--workers", 2, "--json", sets=sets).json()
+        assert Path(again["folder"]).name == Path(said["folder"]).name
+        assert all(cli("prepare", "r.yaml", "--dry-run", "--json", sets=sets).json()["tokens"].values())
+
+
+@pytest.mark.parametrize("options", [[], ["--dry-run"]])
+def test_where_too_few_conversations_can_be_used_they_are_named_and_what_helps(
+    tmp_path: Path, cli: Cli, options: list[str]
+) -> None:
+    write_chats(tmp_path / "chats.jsonl", 1, unanswered=12)
+    chat_recipe(tmp_path, validation=0.3, test=0.3)
+    nothing = ["data.split.validation=0", "data.split.test=0"]
+    for seed in range(3):
+        failed = cli("prepare", "r.yaml", *options, sets=[f"data.split.seed={seed}"])
+        failed.expect_fault(3, "encode/no_answer drop", "12")
+        if "left to train on" not in failed.err:
+            assert "data.split.validation: 0 and data.split.test: 0 to hold nothing out" in failed.err
+    cli("prepare", "r.yaml", *options, "--json", sets=nothing).json()
+
+
+NEAR = ["data.split.by=tail", "data.deduplicate=near"]
+
+
+@pytest.mark.parametrize("by", ["document", "auto"])
+@pytest.mark.parametrize("test", [0, 0.2])
+def test_what_is_told_of_near_duplicates_that_are_one_group_helps(
+    tmp_path: Path, cli: Cli, by: str, test: float
+) -> None:
+    words = words_of(random.Random(3), 300)
+    (tmp_path / "near").mkdir()
+    for n in range(3):
+        (tmp_path / "near" / f"{n}.txt").write_text(" ".join([*words[: 20 * n], "other", *words[20 * n + 1 :]]))
+    split = {"validation": 0.3, "test": test, "by": by}
+    data = {"sources": [{"path": "near"}], "clean": "none", "split": split}
+    write_recipe(tmp_path / "r.yaml", "", data=data, tokenizer=BYTES)
+    failed = cli("prepare", "r.yaml", "--workers", 1)
+    failed.expect_fault(3, "data.deduplicate: near")
+    if by == "document":
+        nothing = ["data.split.validation", *(["data.split.test"] if test else [])]
+        told = "set data.split.by: tail and data.deduplicate: near"
+        failed.expect_fault(3, "one group", told, f"{': 0 and '.join(nothing)}: 0 to hold nothing out")
+        held_out = cli("prepare", "r.yaml", "--workers", 1, "--json", sets=[f"{name}=0" for name in nothing]).json()
+        assert held_out["tokens"]["train"] and not held_out["tokens"]["validation"]
+    said = cli("prepare", "r.yaml", "--workers", 1, "--json", sets=NEAR if by == "document" else NEAR[1:])
+    assert all(said.json()["tokens"].values())
+
+
+def test_a_book_in_pieces_is_told_to_cut_its_text(tmp_path: Path, cli: Cli) -> None:
+    draw = random.Random(3)
+    (tmp_path / "book.txt").write_text("\n".join(" ".join(words_of(draw, 12)) for _ in range(100)))
+    clean = [{"cut": {"characters": 1000, "min_characters": 100}}]
+    data = {"sources": [{"path": "book.txt"}], "clean": clean, "split": {"by": "document"}}
+    write_recipe(tmp_path / "r.yaml", "", data=data, tokenizer=BYTES)
+    failed = cli("prepare", "r.yaml", "--workers", 1)
+    failed.expect_fault(3, "one group", "set data.split.by: tail to cut the text")
+    said = cli("prepare", "r.yaml", "--workers", 1, "--json", sets=["data.split.by=tail"])
+    assert all(said.json()["tokens"].values())

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -13,6 +16,7 @@ from tests.jobs.conftest import Cli, Said, call
 from tests.jobs.helpers import SMALL, hashes, write_recipe, write_texts
 from tilth.core.files import write_manifest
 from tilth.core.rundir import RunFolder
+from tilth.evaluate import evaluator
 from tilth.jobs.quickstart import quickstart_recipe
 from tilth.jobs.recipe import load_shipped
 from tilth.jobs.report import write_report
@@ -238,6 +242,31 @@ def test_a_checkpoint_of_before_is_read(trained: Path, cli: Cli) -> None:
     assert "going on after step 12" in going_on(cli("train", "r.yaml", sets=[*SMALL, "train.steps=14"]))
 
 
+def test_an_evaluation_that_was_broken_off_is_made_once(trained: Path, cli: Cli) -> None:
+    made, run = list[bool](), trained / "runs" / "small"
+
+    def train(*, broken_off: bool = False) -> Said:
+        def evaluate(*arguments: Any) -> Any:
+            made.append(broken_off)
+            if broken_off:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return evaluator.evaluate(*arguments)
+
+        with mock.patch("tilth.jobs.parts.evaluate", evaluate):
+            return cli("train", "r.yaml", sets=[*SMALL, "train.steps=13"])
+
+    def evaluations() -> list[int]:
+        return [event["step"] for event in RunFolder(run).events("evaluation")]
+
+    assert (train(broken_off=True).code, evaluations()) == (75, [12])
+    assert (train().code, evaluations()) == (0, [12, 13])
+    ended = hashes(run / "final")
+    assert "done: the run ended at step 13" in train().err and (made, evaluations()) == ([True, False], [12, 13])
+    (run / "checkpoints" / "step-00000013" / "evaluated.json").unlink()  # as a kill before it was written leaves it
+    assert (train(broken_off=True).code, evaluations()) == (75, [12, 13]), "what is known of the end of the run stays"
+    assert (train().code, evaluations(), hashes(run / "final")) == (0, [12, 13], ended)
+
+
 # A run that went on after its end
 
 
@@ -281,7 +310,9 @@ def test_weights_of_a_run_that_has_not_ended_are_told(trained: Path, cli: Cli) -
     assert "12 of" not in cli(*generate, "--checkpoint", "latest").err
     newest = max((run / "checkpoints").glob("step-*/model.safetensors"))
     newest.write_bytes(b"damaged")
-    assert "weights of step 8 of" in cli(*generate).err
+    for words in (("evaluate", "runs/small"), generate, (*export[:-1], "earlier"), ("chat", "runs/small")):
+        assert cli(*words).err.count("weights of step 8 of 1,400") == 1, words
+    assert "| step of these weights | 8 |" in (trained / "earlier" / "README.md").read_text()
 
 
 def test_a_limit_that_the_run_is_past_is_told_as_such(trained: Path, cli: Cli) -> None:

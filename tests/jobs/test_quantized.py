@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 import transformers
@@ -15,14 +17,17 @@ from tests.jobs.bases import tuning, write_base
 from tests.jobs.conftest import Cli
 from tests.model.families import quiet
 from tilth.core.errors import CheckpointError
+from tilth.model.adapters import adapter_names, choose
 
 IDS = [5, 6, 7, 8, 9]
 QUANTIZED = {"rank": 4, "quantize": "nf4"}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("more", [{}, {"dora": True, "double_quantize": False}])
-def test_its_figures_are_those_of_training(tmp_path: Path, cli: Cli, more: dict[str, bool]) -> None:
+@pytest.mark.parametrize(
+    "more", [{}, {"dora": True, "double_quantize": False}, {"targets": ["*.q_proj", "*.v_proj"]}], ids=str
+)
+def test_its_figures_are_those_of_training(tmp_path: Path, cli: Cli, more: dict[str, Any]) -> None:
     base = write_base(tmp_path / "base", "gpt2")
     tuning(tmp_path, "base", adapter=QUANTIZED | more, train={"optimizer": {"lr": 3e-2}})
     told = cli("train", "r.yaml", "--json").json()["validation_loss"]
@@ -39,6 +44,33 @@ def test_its_figures_are_those_of_training(tmp_path: Path, cli: Cli, more: dict[
     with quiet(), torch.no_grad():
         theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "merged").eval()
         assert np.abs(theirs(torch.tensor([IDS])).logits[0].numpy() - final).max() < 1e-4
+
+
+@pytest.mark.parametrize("quantize", [None, "nf4"])
+def test_without_the_adapter_what_it_trained_whole_is_the_base_s(
+    tmp_path: Path, cli: Cli, quantize: str | None
+) -> None:
+    base = write_base(tmp_path / "base", "llama")
+    whole = ["embed_tokens", "layers.1.mlp.down_proj"]
+    adapter = {"rank": 2, "quantize": quantize, "targets": ["*.q_proj"], "modules_to_save": whole}
+    tuning(tmp_path, "base", adapter=adapter, train={"steps": 2, "optimizer": {"lr": 3e-2}})
+    cli("train", "r.yaml", "--json").json()
+    run = tmp_path / "runs" / "tuned"
+    states: tuple[Literal["final", "latest"], ...] = ("final", "latest")
+    for which in states:
+        wanted = tilth.load(run, which, adapter="none").logits(IDS)
+        assert _apart(wanted, tilth.load(base).logits(IDS)) <= (0.2 if quantize else 0.0), "q_proj has four bits"
+        half = tilth.load(run, which, adapter="none", dtype="bfloat16")
+        assert {p.dtype for p in half.model.parameters() if p.is_floating_point()} == {torch.bfloat16}
+        assert _apart(half.logits(IDS), wanted) < 0.02
+        trained = tilth.load(run, which).logits(IDS)
+        assert _apart(trained, wanted) > 0.1
+        choose(half.model, adapter_names(half.model)[0])
+        assert _apart(half.logits(IDS), trained) < 0.02
+
+
+def _apart(given: npt.NDArray[np.float32], wanted: npt.NDArray[np.float32]) -> float:
+    return float(np.sqrt(np.square(given - wanted).mean()) / wanted.std())
 
 
 @pytest.mark.slow

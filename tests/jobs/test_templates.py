@@ -47,4 +47,15 @@ def test_a_run_that_ends_within_its_warm_up_says_so(home: Path) -> None:
     sets = [*SMALL, "train.steps=30", "train.hours=0.0000001", "train.schedule.warmup_steps=20"]
     said = call(home, "train", "r.yaml", "--run", "short", sets=sets)
     assert "the run ended within its warm-up, at step 1 of 20 steps: the learning rate came to 5% of" in said.err
+    assert "give fewer train.schedule.warmup_steps (left out, it is 3), a longer run" in said.err
     assert "within its warm-up" not in call(home, "train", "r.yaml", "--run", "short", sets=sets).err, "once"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"), [("null", " (left out, it is 20)"), ("40", " (left out, it is 20)"), ("9", "")]
+)
+def test_what_a_warm_up_is_by_itself_is_told_of_this_run(home: Path, given: str, said: str) -> None:
+    """Where the clock alone ends it that is no tenth of anything; and it is no advice where it is longer."""
+    ends = ["train.steps=null", "train.hours=0.0000001", f"train.schedule.warmup_steps={given}"]
+    told = call(home, "train", "r.yaml", "--run", f"clock-{given}", sets=[*SMALL, *ends])
+    assert f"give fewer train.schedule.warmup_steps{said}, a longer run" in told.err

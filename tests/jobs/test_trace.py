@@ -325,6 +325,21 @@ def test_an_unknown_name_gets_the_nearest_ones(cleaned: tuple[Path, Dataset]) ->
         trace_document(dataset, "texts/hiden.txt")
 
 
+def test_every_name_that_is_meant_can_be_typed(tmp_path: Path) -> None:
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "a.txt").write_text("A text that is read.\n")
+    (tmp_path / "texts" / "books.csv").write_text("title,summary\nA,Book\n")
+    rows = ", ".join(json.dumps({"text": f"What stands in row {n}."}) for n in range(9))
+    (tmp_path / "texts" / "bad.json").write_text(f"[{rows} {rows}]")
+    dataset = made(tmp_path, sources=[{"path": "texts"}], split={"validation": 0}, clean="none")
+    with open_ledger(dataset) as ledger:
+        for name, meant in [("books.csv", "texts/books.csv"), ("texts/bad.json#row=10", "texts/bad.json")]:
+            near = ledger.nearest(name)
+            assert meant in near and near == list(dict.fromkeys(near))
+            assert all(ledger.find(one) for one in near), near
+    assert trace_document(dataset, "texts/books.csv")["fate"] == "dropped by read/other_schema"
+
+
 def test_one_locator_in_two_sources_asks_which(tmp_path: Path) -> None:
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "x.txt").write_text("A text that two sources have.\n" * 3)

@@ -151,3 +151,21 @@ def test_short_bf16_products_equal_the_formula_within_bf16(kv_heads: int, docume
     low = attend(q.bfloat16(), k.bfloat16(), v.bfloat16(), mask)
     assert low.dtype == torch.bfloat16
     torch.testing.assert_close(low.float(), reference_attention(q, k, v, mask), atol=0.04, rtol=0.02)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_building_neither_asks_nor_changes_the_type_that_all_threads_share(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = build(small(bias=True, norm="layernorm"), 1).state_dict()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(torch, "set_default_dtype", None)
+            made = build(small(bias=True, norm="layernorm"), 1, dtype=dtype)
+            empty = build(small(), None, "meta", dtype)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert {tensor.dtype for tensor in [*made.parameters(), *empty.parameters()]} == {dtype}
+    assert all(torch.equal(tensor, wanted[name].to(dtype)) for name, tensor in made.state_dict().items())
+    assert all(parameter.requires_grad and parameter.device.type == "cpu" for parameter in made.parameters())

@@ -59,8 +59,10 @@ def test_it_is_measured_once_and_again_for_other_threads_or_a_damaged_file(
     beside = calibrated(CPU)
     assert is_kept(CPU) and len(measured) == 4 and beside.key not in {first.key, measured[2]}
     monkeypatch.delenv("LOCAL_WORLD_SIZE")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(file))  # no folder: nothing can be kept
-    assert calibrated(CPU).curves == first.curves
+    for nowhere in (str(file), str(tmp_path / ("n" * 300))):  # nothing can be kept; it cannot even be looked for
+        monkeypatch.setenv("XDG_CACHE_HOME", nowhere)
+        assert calibrated(CPU).curves == first.curves and not is_kept(CPU)
+        doubt(CPU)
 
 
 def test_what_a_run_belied_is_measured_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

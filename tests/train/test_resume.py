@@ -159,6 +159,36 @@ def test_a_signal_within_an_evaluation_is_answered_at_once_and_changes_nothing(t
     assert equal(weights(again), weights(whole)) and not again.unevaluated
     ends = [outcome(trainer) for trainer in (again, whole)]
     assert ends[0] == ends[1]
+    noted = broken_off(eventful(tmp_path / "cut", "adamw"), step)  # that evaluation is not made any more
+    noted.restore(noted.parts.store.at(step))
+    assert noted.progress.last_validation == whole.parts.store.at(step).state()["progress"]["last_validation"]
+    noted.run()
+    assert not noted.unevaluated and outcome(noted) == ends[1] and equal(weights(noted), weights(whole))
+    note = noted.parts.store.at(step).path / "evaluated.json"
+    note.write_bytes(note.read_bytes().replace(b"1", b"2", 1))
+    noted.restore(noted.parts.store.at(step))
+    assert noted.unevaluated, "what was altered is not believed"
+
+
+def test_what_is_marked_best_stays_while_its_evaluation_is_made_again(tmp_path: Path) -> None:
+    trainer = broken_off(eventful(tmp_path, "adamw"), 4)
+    with pytest.raises(Stopped):
+        trainer.run()
+    trainer = eventful(tmp_path, "adamw")
+    trainer.restore(trainer.parts.store.at(4))
+    order, note = list[bool](), trainer.parts.store.at(4).path / "evaluated.json"
+    trainer.parts.before_save = lambda: order.append(note.exists())
+    trainer.run()
+    assert order[:2] == [False, True], "records are durable before they are relied on"
+    best = trainer.parts.store.best()
+    assert best is not None and best.step == 4
+    note.unlink()  # as a kill before it was written leaves it
+    trainer = broken_off(eventful(tmp_path, "adamw"), 4)
+    trainer.restore(trainer.parts.store.at(4))
+    with pytest.raises(Stopped):
+        trainer.run()
+    best = trainer.parts.store.best()
+    assert best is not None and best.step == 4
 
 
 @pytest.mark.parametrize("piece", [*PIECES, "nothing"])

@@ -3,14 +3,17 @@
     store.save(step, tensors, state)   RUN/checkpoints/step-00000500/
     store.same(step, manifest)         the one that another process has verified
     store.latest()                     the newest that verifies; bad ones are set aside by name, never deleted
+    store.note_evaluation(step, …)     what an evaluation came to that a signal had broken off
     store.prune(keep)                  removes the older ones, but for the best
 
 A checkpoint is `model.safetensors`, `optimizer.safetensors`, `state.json` and `manifest.json` (size and SHA-256 of
-each), written into a temporary folder beside its place, fsynced, renamed, and the parent fsynced.
+each), written into a temporary folder beside its place, fsynced, renamed, and the parent fsynced. Only `evaluated.json`
+may come later.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +23,7 @@ from typing import Any
 from torch import Tensor
 
 from tilth.checkpoint.tensors import read_tensors, write_tensors
-from tilth.core.errors import CheckpointError, IntegrityError, StorageError
+from tilth.core.errors import CheckpointError, IntegrityError, StorageError, TilthError
 from tilth.core.files import (
     MANIFEST,
     disk,
@@ -39,6 +42,7 @@ from tilth.core.files import (
 
 _NAME = re.compile(r"step-(\d{8,})")
 BEST = "best.json"
+EVALUATED = "evaluated.json"
 _ONE_FOLDER = "all processes of a run must see the same run folder: name one on a disk that they share with --run"
 
 
@@ -59,8 +63,12 @@ class Checkpoint:
         return read_tensors(self.path / f"{name}.safetensors")
 
     def state(self) -> dict[str, Any]:
-        """What was saved beside the tensors."""
+        """What was saved beside the tensors; with what an evaluation that was made later came to, where that can be
+        read: else it is made again.
+        """
         state: dict[str, Any] = read_json(self.path / "state.json")
+        with contextlib.suppress(TilthError):
+            state |= {"progress": read_sealed(self.path / EVALUATED)["progress"], "unevaluated": False}
         return state
 
 
@@ -129,6 +137,13 @@ class CheckpointStore:
         if not same:
             raise CheckpointError(f"{found.path} is not the checkpoint that process 0 of this run has", _ONE_FOLDER)
         return found
+
+    def note_evaluation(self, step: int, progress: dict[str, Any]) -> None:
+        """Adds to the checkpoint of `step`, which was saved within its evaluation, what that came to; durably. Its own
+        files stay as they are: at no moment is it not whole.
+        """
+        remove_leftovers(self._path(step), re.escape(EVALUATED))
+        write_sealed(self._path(step) / EVALUATED, {"progress": progress})
 
     def best(self) -> Checkpoint | None:
         """The checkpoint with the best validation metric, verified; None before the first evaluation."""

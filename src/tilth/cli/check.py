@@ -40,12 +40,20 @@ CHARACTERS = 400
 
 
 def check_shown(
-    path: Path, sets: Sequence[str], workspace: Path, workers: int | None, *, as_json: bool, fit: str | None = None
+    path: Path,
+    sets: Sequence[str],
+    workspace: Path,
+    workers: int | None,
+    *,
+    as_json: bool,
+    fit: str | None = None,
+    run: Path | None = None,
 ) -> bool:
     """Looks at the run of a recipe, and shows what was found.
 
     Args:
         fit: memory for which to show what would fit, as `24GiB`.
+        run: the folder that the run will have, where it is not runs/NAME.
 
     Raises:
         RecipeError: recipe, data or the checkpoint to start from come to nothing; said as JSON as well.
@@ -62,7 +70,7 @@ def check_shown(
         check_base(recipe, say_note)
         dataset = _dataset(recipe, workspace, workers)
         with dataset.held():
-            found = look(recipe, dataset, room, say_note)
+            found = look(recipe, dataset, room, say_note, run)
     except (RecipeError, DataError, CheckpointError) as error:
         rule = {RecipeError: "recipe", CheckpointError: "checkpoint"}.get(type(error), "data")
         with results():

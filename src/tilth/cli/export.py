@@ -85,14 +85,13 @@ def _written(
     path: str, to: str, out: Path, dtype: Any, base: str | None, chosen: Any, name: str | None, wrapped: bool
 ) -> dict[str, Any]:
     """Writes the folder; what is told of it."""
-    from tilth.cli.show import say_not_the_end
+    from tilth.cli.show import say_note
     from tilth.jobs.export import export_adapter, export_model
 
     if to == "hf":
-        written = export_model(path, out, chosen, dtype, name=name, wrapped=wrapped or None)
+        written = export_model(path, out, chosen, dtype, name=name, wrapped=wrapped or None, say=say_note)
     else:
-        written = export_adapter(path, out, chosen, base, name=name)
-    say_not_the_end(path, chosen)
+        written = export_adapter(path, out, chosen, base, name=name, say=say_note)
     return {
         "format": to,
         "architecture": written.architecture,

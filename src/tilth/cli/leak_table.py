@@ -9,7 +9,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from tilth.data.exam_words import items_replaced, passed_over, rows_left_out
+from tilth.data.exam_words import PLACE, items_replaced, passed_over, rows_left_out, without_items
 from tilth.jobs.leak_words import ALARMS, MEANING, NAMES, PLANTED, why_missed
 
 _FEW = 10  # items; what is found of fewer is no measure
@@ -54,4 +54,5 @@ def _remarks(columns: list[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
             yield f"rows of evaluation files left out: {printable(named or numbers)}"
         if replaced := items_replaced(own.get("sources", ())):
             yield printable(replaced)
+        yield from (printable(f"{PLACE}: {said}") for said in without_items(own.get("sources", ())))
         yield from map(printable, passed_over(own.get("sources", ())))

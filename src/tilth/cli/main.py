@@ -184,6 +184,7 @@ def prepare(
 @app.command()
 def check(
     recipe: RecipePath,
+    run: RunOption = None,
     workspace: Workspace = Path("work"),
     workers: Workers = None,
     fit: Annotated[
@@ -202,7 +203,7 @@ def check(
     from tilth.cli.check import check_shown
 
     asked = [*(sets or ()), *([] if price is None else [f"train.price_per_hour={price}"])]
-    if not check_shown(recipe, asked, workspace, workers, as_json=as_json, fit=fit):
+    if not check_shown(recipe, asked, workspace, workers, as_json=as_json, fit=fit, run=run):
         raise typer.Exit(2)
 
 

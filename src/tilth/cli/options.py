@@ -13,7 +13,9 @@ RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A YAML recip
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, for example runs/quickstart.")]
 DataArgument = Annotated[
     str,
-    typer.Argument(metavar="DATA|RUN", help="A dataset's folder, a run's, or a recipe's name (its newest dataset)."),
+    typer.Argument(
+        metavar="DATA|RUN", help="A dataset's folder, a run's, or a recipe's name (the dataset prepared last)."
+    ),
 ]
 Sets = Annotated[
     list[str] | None,

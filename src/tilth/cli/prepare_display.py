@@ -25,7 +25,7 @@ _LINES = {
     "cleaning": ("clean", "lines", "shared_lines", "decontaminate", "digest", "signature"),
     "shared lines": ("shared",),
     "deduplicating": ("exact", "candidates", "shingles", "near"),
-    "dividing": ("assign", "recall", "held_out", "held_out_index", "hits", "leaks"),
+    "dividing": ("assign", "refused", "recall", "held_out", "held_out_index", "hits", "leaks"),
     "tokenizer": ("tokenizer",),
     "encoding": ("encode",),
 }

@@ -143,7 +143,7 @@ def seconds_before(run: Path) -> float:
         return 0.0  # a damaged checkpoint is not the display's affair
 
 
-def say_not_the_end(path: Path | str, which: str | int, used: Path | None = None) -> None:
+def say_not_the_end(path: Path | str, which: str | int, used: Path) -> None:
     """Says where a run's weights are used though there are later ones, or will be."""
     from tilth.jobs.runs import not_the_end
 

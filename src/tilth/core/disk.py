@@ -134,6 +134,11 @@ class Disk:
         """Forces a folder's entries to disk: without it a rename can be lost with the power."""
         self._sync(path)
 
+    def touch(self, path: Path) -> None:
+        """Dates a file or a folder to now, where it may be."""
+        with contextlib.suppress(OSError):
+            os.utime(path)
+
     def remove(self, path: Path) -> None:
         """Removes a file or a folder with all in it."""
         if path.is_dir() and not path.is_symlink():

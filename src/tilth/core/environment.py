@@ -11,7 +11,9 @@ import os
 import platform
 import re
 import resource
+import stat
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -225,9 +227,38 @@ def let_threads_sleep() -> None:
 
 
 def cache_folder() -> Path:
-    """Where what can be made again is kept for this user."""
-    chosen = os.environ.get("XDG_CACHE_HOME")
-    return (Path(chosen) if chosen else Path.home() / ".cache") / "tilth"
+    """Where what can be made again is kept for this user: below $XDG_CACHE_HOME, else ~/.cache, else, where there is no
+    home or none that can be written to, below the system's temporary folder. It raises nothing; whoever writes there
+    has to reckon with a disk that refuses.
+    """
+    if chosen := os.environ.get("XDG_CACHE_HOME"):
+        return Path(chosen) / "tilth"
+    with contextlib.suppress(RuntimeError):  # no HOME, and a user without an account, as in containers
+        folder = Path.home() / ".cache" / "tilth"
+        if _can_be_written(folder):
+            return folder
+    try:
+        return _temporary_cache()
+    except OSError:
+        return _NOWHERE
+
+
+_NOWHERE = Path(os.devnull) / "tilth"  # no folder can be there
+
+
+def _can_be_written(folder: Path) -> bool:
+    whole = folder.absolute()
+    nearest = next(place for place in (whole, *whole.parents) if os.path.exists(place))  # noqa: PTH110 - raises nothing
+    return nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)
+
+
+def _temporary_cache() -> Path:
+    """One that nobody else can put anything into: compiled code is run from there."""
+    folder = Path(tempfile.gettempdir()) / f"tilth-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    own = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077
+    return folder if own else _NOWHERE
 
 
 def usable_cpus() -> int:

@@ -20,7 +20,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import itertools
 import json
+import math
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -125,6 +127,8 @@ class RunFolder:
         self.path = path
         self.checkpoints = path / "checkpoints"
         self.final = path / "final"
+        self._gives_way: tuple[int, int] | None = None
+        """Bytes of events.jsonl, from and to, that the next evaluation takes the place of."""
 
     def lock(self) -> FolderLock:
         """A context in which no other process can use this folder."""
@@ -268,29 +272,39 @@ class RunFolder:
         line = dataclasses.asdict(event)
         if not isinstance(event, StepRecord):
             line = {"kind": type(event).__name__.removesuffix("Record").lower(), **line}
+        data = (json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8", "replace")
+        if isinstance(event, EvaluationRecord) and self._gives_way:
+            self._replace(*self._gives_way, data)
+            self._gives_way = None
+            return
         with storage_errors(self.path):
-            disk.append(
-                self._file_of(event),
-                (json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8", "replace"),
-            )
+            disk.append(self._file_of(event), data)
+
+    def _replace(self, begin: int, end: int, data: bytes) -> None:
+        """Takes these bytes out of events.jsonl, and puts `data` at its end."""
+        path = self.path / "events.jsonl"
+        write_file(path, itertools.chain(_lines_between(path, 0, begin), _lines_between(path, end), [data]))
 
     def _file_of(self, event: Event) -> Path:
         return self.path / ("steps.jsonl" if isinstance(event, StepRecord) else "events.jsonl")
 
     def rewind(self, step: int, *, evaluated: bool = True) -> list[str]:
-        """Forgets what was recorded after `step`: those steps will be done again; so will the evaluation of `step`, and
-        what came after it, unless it is `evaluated`.
+        """Forgets what was recorded after `step`: those steps will be done again. So will the evaluation of `step`,
+        unless it is `evaluated`: what is recorded of it, and came after it until now, gives way to the next record of
+        an evaluation, and not before: that pass may be broken off.
 
         A line that cannot be read does not take others with it: it is left out, and the file as it was stays beside the
         new one. Returns a line on each file in which that happened. Only a last line without its end, which a killed
         process never finished, goes without a word.
         """
-        return [said for name in _RECORDS if (said := self._rewind(self.path / name, step, evaluated))]
+        said = [said for name in _RECORDS if (said := self._rewind(self.path / name, step))]
+        self._gives_way = None if evaluated else _evaluation_of(self.path / "events.jsonl", step)
+        return said
 
-    def _rewind(self, path: Path, step: int, evaluated: bool) -> str:
+    def _rewind(self, path: Path, step: int) -> str:
         if not path.exists():
             return ""
-        size, bad = _up_to(path, step, evaluated)
+        size, bad = _up_to(path, step)
         with storage_errors(path):
             if not bad:
                 if size != path.stat().st_size:
@@ -298,7 +312,7 @@ class RunFolder:
                 return ""
             aside = free_name(path, "damaged")
             disk.link(path, aside)
-            write_file(path, (line for line in _first_lines(path, size) if _step_of(line) is not None))
+            write_file(path, (line for line in _lines_between(path, 0, size) if _step_of(line) is not None))
         lines = ", ".join(map(str, bad[:5])) + (f" and {len(bad) - 5} more" if len(bad) > 5 else "")
         return f"{path.name}: line {lines} cannot be read and is left out; the file as it was is kept as {aside.name}"
 
@@ -341,9 +355,9 @@ def _may_change(change: str) -> bool:
     return key in CHANGEABLE or key.startswith(CHANGEABLE_SECTIONS)
 
 
-def _up_to(path: Path, step: int, evaluated: bool) -> tuple[int, list[int]]:
-    """Bytes of the lines up to the first that is after `step`, or after its training unless it is `evaluated`, and the
-    numbers of those among them that cannot be read.
+def _up_to(path: Path, step: int) -> tuple[int, list[int]]:
+    """Bytes of the lines up to the first that is after `step`, and the numbers of those among them that cannot be
+    read.
     """
     size, bad = 0, []
     with path.open("rb") as file:
@@ -352,18 +366,27 @@ def _up_to(path: Path, step: int, evaluated: bool) -> tuple[int, list[int]]:
             # Without its end the process was killed while it wrote: that record was never whole.
             if not line.endswith(b"\n") or (found is not None and found > step):
                 break
-            if not evaluated and found == step and json.loads(line).get("kind") == "evaluation":
-                break
             if found is None:
                 bad.append(number)
             size += len(line)
     return size, bad
 
 
-def _first_lines(path: Path, size: int) -> Iterator[bytes]:
+def _evaluation_of(path: Path, step: int) -> tuple[int, int] | None:
+    """Where the first record of an evaluation of `step` begins, and where the file ends; None where there is none."""
+    begin = 0
+    for line in _lines_between(path, 0) if path.exists() else ():
+        if _step_of(line) == step and json.loads(line).get("kind") == "evaluation":
+            return begin, path.stat().st_size
+        begin += len(line)
+    return None
+
+
+def _lines_between(path: Path, begin: int, end: float = math.inf) -> Iterator[bytes]:
     with path.open("rb") as file:
-        while file.tell() < size:
-            yield file.readline()
+        file.seek(begin)
+        while file.tell() < end and (line := file.readline()):
+            yield line
 
 
 def _step_of(line: bytes) -> int | None:

@@ -7,15 +7,17 @@ from dataclasses import astuple
 from typing import Any
 
 from tilth.core.tasks import Done, Task
+from tilth.data.conversations import Encoder
 from tilth.data.dedup import NearConfig
-from tilth.data.tasks import dedup, pairs, split
+from tilth.data.tasks import dedup, pairs, refused, split
 from tilth.data.tasks.cleaning import SIGNATURES
 from tilth.data.tasks.corpus import DROPS
 from tilth.data.tasks.groups import ALIKE, GROUPS
+from tilth.data.tasks.refused import REFUSED
 from tilth.data.tasks.split import SplitPlan
 from tilth.data.workshop import Cleaned, Compared, content, hash_of
 
-VERSIONS = {**dedup.VERSIONS, **pairs.VERSIONS, "assign": split.VERSION}
+VERSIONS = {**dedup.VERSIONS, **pairs.VERSIONS, "refused": refused.VERSION, "assign": split.VERSION}
 """Of every kind of these tasks."""
 
 
@@ -66,7 +68,13 @@ def near_task(
     return _task("near", dedup.near, arguments, identity)
 
 
-def assign_task(cleaned: Sequence[Cleaned], compared: Compared, plan: SplitPlan) -> Task:
+def refused_task(part: Cleaned, encoder: Encoder) -> Task:
+    """Which documents of a part no tokens will be made of."""
+    arguments = {"part": part.part, "encoder": encoder}
+    return _task("refused", refused.refused, arguments, [part.key, encoder.identity])
+
+
+def assign_task(cleaned: Sequence[Cleaned], compared: Compared, plan: SplitPlan, refusals: Sequence[Done] = ()) -> Task:
     """Every document to its split."""
     near = compared.near
     arguments = {
@@ -74,9 +82,15 @@ def assign_task(cleaned: Sequence[Cleaned], compared: Compared, plan: SplitPlan)
         "drops": [done.folder for done in compared.done],
         "groups": near.folder if near else None,
         "plan": plan,
+        "refused": [done.folder for done in refusals],
     }
     found = [[_drops(done) for done in compared.done], [hash_of(near, GROUPS), hash_of(near, ALIKE)] if near else None]
-    return _task("assign", split.assign, arguments, [_measures(cleaned), *found, astuple(plan)])
+    identity = [_measures(cleaned), *found, astuple(plan), *_refusals(refusals)]
+    return _task("assign", split.assign, arguments, identity)
+
+
+def _refusals(refusals: Sequence[Done]) -> list[Any]:
+    return [[hash_of(done, REFUSED), done.facts["refused"]] for done in refusals]
 
 
 def _measures(cleaned: Sequence[Cleaned]) -> list[str]:

@@ -2,6 +2,7 @@
 
     Encoder                   (tokenizer, documents) -> for each its tokens with marks, or why it has none
     check_encoded(encoded)    DataError when none was left to train on; check_refused(files, encoder) before that
+    dropped_by(encoded)       the rules that dropped documents, and the first of them
 
 chats.py has the one that there is.
 """
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tilth.core.errors import DataError
@@ -74,19 +76,32 @@ def check_encoded(encoded: Sequence[Done]) -> None:
     """DataError, with the rules that dropped them and the first of them in words, when no document of training was
     encoded.
     """
-    if sum(done.facts["train"]["documents"] for done in encoded):
-        return
+    if not sum(done.facts["train"]["documents"] for done in encoded):
+        raise _none_left(*_dropped(encoded))
+
+
+def dropped_by(encoded: Sequence[Done]) -> str:
+    """The rules that dropped documents when they were encoded, with how many, and the first of them, in words."""
+    return _words(*_dropped(encoded))
+
+
+def _dropped(encoded: Sequence[Done]) -> tuple[Counter[str], str]:
     counts: Counter[str] = Counter()
     for done in encoded:
         counts.update(done.facts["rules"]["dropped"])
-    tables = (pq.read_table(done.folder / "ledger.parquet") for done in encoded)
-    raise _none_left(counts, next((table["detail"][0].as_py() for table in tables if len(table)), ""))
+    dropped = pc.field("verdict") == "dropped"
+    tables = (pq.read_table(done.folder / "ledger.parquet", filters=dropped) for done in encoded)
+    return counts, next((table["detail"][0].as_py() for table in tables if len(table)), "")
+
+
+def _words(counts: Counter[str], first: str) -> str:
+    said = ", ".join(f"{rule} dropped {n}" for rule, n in counts.most_common()) or "there was none"
+    return f"{said}{f'; the first: {first}' if first else ''}"
 
 
 def _none_left(counts: Counter[str], first: str) -> DataError:
-    said = ", ".join(f"{rule} dropped {n}" for rule, n in counts.most_common()) or "there was none"
     return DataError(
-        f"no document is left to train on: {said}{f'; the first: {first}' if first else ''}",
+        f"no document is left to train on: {_words(counts, first)}",
         "set data.chat: {template: chatml}, or checkpoint where model.from has a template of its own"
         if next(iter(counts), "") == "encode/needs_template"
         else "look at what data.chat says (template, train_on) and at the rows",

@@ -3,7 +3,8 @@
     compare_parts(config, cleaned, shop) -> Compared        documents that hold the same text, or nearly the same
     assign_splits(config, cleaned, compared, shop) -> Done  every document to its split
     keep_apart(config, cleaned, assigned, …) -> Apart       what is held out, out of training
-    every_split(config, assigned)                           DataError where a split is empty
+    every_split(config, assigned, compared)                 DataError where a split is empty
+    every_split_encoded(config, encoded)                    the same of its tokens
 
 The plan of tasks, as in pipeline.py, which calls these; the forecast calls them for its sample.
 """
@@ -14,11 +15,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from tilth.core.errors import DataError
 from tilth.core.tasks import Done
 from tilth.core.words import plural
 from tilth.data import compare_plan, leak_plan
 from tilth.data.config import DataConfig, SplitConfig
+from tilth.data.conversations import Encoder, dropped_by
+from tilth.data.tasks.groups import ALIKE
 from tilth.data.tasks.parts import Part
 from tilth.data.tasks.split import AssignedPart, SplitPlan
 from tilth.data.workshop import Cleaned, Compared, Workshop
@@ -69,9 +74,22 @@ def compare_parts(config: DataConfig, cleaned: Sequence[Cleaned], shop: Workshop
     return Compared(exact, shop.run_one(task))
 
 
-def assign_splits(config: SplitConfig, cleaned: Sequence[Cleaned], compared: Compared, shop: Workshop) -> Done:
-    """Every document to its split."""
+def assign_splits(
+    config: SplitConfig,
+    cleaned: Sequence[Cleaned],
+    compared: Compared,
+    shop: Workshop,
+    encoder: Encoder | None = None,
+) -> Done:
+    """Every document to its split.
+
+    Args:
+        encoder: where documents are conversations: a split shall have some that it makes tokens of.
+    """
     assigned = _assigned(config, cleaned, compared, shop)
+    if encoder is not None and config.by == "document" and _only_refused(config, cleaned, assigned, encoder):
+        refusals = shop.run([compare_plan.refused_task(part, encoder) for part in cleaned])
+        return _assigned(config, cleaned, compared, shop, refusals)
     if config.by == "auto" and empty_split(config, assigned):
         # A book in pieces is many documents and one group, which is drawn as a whole.
         by_tail = _assigned(config.model_copy(update={"by": "tail"}), cleaned, compared, shop)
@@ -81,12 +99,29 @@ def assign_splits(config: SplitConfig, cleaned: Sequence[Cleaned], compared: Com
     return assigned
 
 
-def _assigned(config: SplitConfig, cleaned: Sequence[Cleaned], compared: Compared, shop: Workshop) -> Done:
+def _only_refused(config: SplitConfig, cleaned: Sequence[Cleaned], assigned: Done, encoder: Encoder) -> bool:
+    """Whether a split has documents, and none that will become tokens: mostly its first one will, and is all that is
+    looked at.
+    """
+    parts, documents = assigned_parts(config, cleaned, assigned), assigned.facts["split_documents"]
+    return any(
+        documents[name] and all(encoder.refusal(document) for part in parts for document in part.split(name))
+        for name in config.names
+    )
+
+
+def _assigned(
+    config: SplitConfig,
+    cleaned: Sequence[Cleaned],
+    compared: Compared,
+    shop: Workshop,
+    refusals: Sequence[Done] = (),
+) -> Done:
     documents = sum(part.digests.facts["documents"] for part in cleaned) - compared.total("documents")
     shares = tuple(share for _, share in config.held_out)
     # Under `auto` the tail comes first: a book in pieces, drawn as one, may be half of the text.
     plan = SplitPlan(config.names, shares, _by_document(config, documents), config.seed, config.by == "document")
-    return shop.run_one(compare_plan.assign_task(cleaned, compared, plan))
+    return shop.run_one(compare_plan.assign_task(cleaned, compared, plan, refusals))
 
 
 def assigned_parts(config: SplitConfig, cleaned: Sequence[Cleaned], assigned: Done) -> list[AssignedPart]:
@@ -132,28 +167,48 @@ def empty_split(config: SplitConfig, assigned: Done) -> bool:
     return any(share and not documents[name] for name, share in shares.items())
 
 
-def every_split(config: SplitConfig, assigned: Done, *, whole: bool = False) -> None:
+def every_split(config: SplitConfig, assigned: Done, compared: Compared, *, whole: bool = False) -> None:
     """DataError where a split that is to hold something holds nothing.
 
     Args:
         whole: documents are conversations, of which a part is none.
     """
-    if empty_split(config, assigned):
-        documents = assigned.facts["split_documents"]
-        counted = ", ".join(f"{n} {'training' if name == 'train' else name}" for name, n in documents.items())
-        said = f"the split leaves {' and '.join(counted.rsplit(', ', 1))} documents"
-        if together := assigned.facts["together"]:
-            raise DataError(
-                f"{said}: the {plural(together, 'document')} at the end of the text would part near-duplicates",
-                "set data.deduplicate: near, so that one of each stays (and most_of_a_source: 1 where most of a source "
-                "goes), or give more text",
-            )
-        if whole and assigned.facts["by"] == "document":
-            raise DataError(
-                f"{said}: they are one group, or fewer groups than splits (near-duplicates are never parted)",
-                "give more conversations that differ, or data.split.validation: 0 to hold nothing out",
-            )
+    if not empty_split(config, assigned):
+        return
+    documents = assigned.facts["split_documents"]
+    counted = ", ".join(f"{n} {'training' if name == 'train' else name}" for name, n in documents.items())
+    said = f"the split leaves {' and '.join(counted.rsplit(', ', 1))} documents"
+    if refused := assigned.facts.get("refused"):
+        said += f" ({', '.join(f'{rule} drops {n:,}' for rule, n in refused.items())})"
+    if together := assigned.facts["together"]:
         raise DataError(
-            said,
-            "change data.split.validation, or set data.split.by: tail to cut the text instead of drawing documents",
+            f"{said}: the {plural(together, 'document')} at the end of the text would part near-duplicates",
+            "set data.deduplicate: near, so that one of each stays (and most_of_a_source: 1 where most of a source "
+            "goes), or give more text",
         )
+    if assigned.facts["by"] != "document":
+        raise DataError(f"{said}: there is too little text to cut", f"give more text, or {_nothing_held_out(config)}")
+    # Where there are as many groups as splits, each split has been given one.
+    said = f"{said}: they are one group, or fewer groups than splits (near-duplicates are never parted)"
+    if whole:
+        raise DataError(said, f"give more conversations that differ, or {_nothing_held_out(config)}")
+    alike = compared.near is not None and pq.read_metadata(compared.near.folder / ALIKE).num_rows
+    by_tail = "set data.split.by: tail to cut the text instead of drawing documents"
+    if alike:  # the end of the text would part them too
+        by_tail = "set data.split.by: tail and data.deduplicate: near, to cut the text with one of each in it"
+    raise DataError(said, f"{by_tail}, or give more documents that differ, or {_nothing_held_out(config)}")
+
+
+def every_split_encoded(config: SplitConfig, encoded: Sequence[Done]) -> None:
+    """DataError where of a split that is to hold something no document became tokens."""
+    for name, share in config.held_out:
+        if share and not sum(done.facts[name]["documents"] for done in encoded):
+            raise DataError(
+                f"no conversation of the {name} split has become tokens; of all of them {dropped_by(encoded)}",
+                f"give more conversations that differ, or {_nothing_held_out(config)}",
+            )
+
+
+def _nothing_held_out(config: SplitConfig) -> str:
+    shares = " and ".join(f"data.split.{name}: 0" for name, share in config.held_out if share)
+    return f"{shares} to hold nothing out"

@@ -1,6 +1,7 @@
 """What is not looked for of the files of `decontaminate.against`, in words: of each source what exam_files.py keeps.
 
     rows_left_out(sources)  items_replaced(sources)     rows by rule; items that have lost characters
+    without_items(sources)                              sources, and files, in which nothing is there to be looked for
     passed_over(sources)                                files that no listing takes
 
 Apart from exam_files.py, for tables that load nothing to be shown.
@@ -15,6 +16,7 @@ from typing import Any
 from tilth.core.words import left_out, plural, some
 
 PLACE = "data.decontaminate.against"
+EMPTY = "read/empty"
 NAMED = 3
 """Files, rows and items, of each rule."""
 KEEPS = "an item is not found by the words that it stands in"
@@ -37,6 +39,25 @@ def items_replaced(sources: Sequence[Mapping[str, Any]]) -> str:
     hold = "holds" if number == 1 else "hold"
     told = f"{plural(number, 'item')} {hold} U+FFFD in the place of characters that were lost ({some(first, number)})"
     return f"{told}: {KEEPS}" if number else ""
+
+
+def reasons(too_short: int, left_out: Mapping[str, int]) -> str:
+    """What became of rows that are not looked for, by rule."""
+    short = [f"{too_short:,} too short"] if too_short else []
+    return ", ".join([*short, *(f"{rule} {number:,}" for rule, number in sorted(left_out.items()))])
+
+
+def without_items(sources: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Sources of which no item is looked for, and files in the others that give none, in sentences."""
+    for one in sources:
+        files = one.get("nothing", {"files": 0})  # datasets of before say nothing of them
+        if one.get("items", 1) == 0:
+            why = reasons(one["too_short"], one["left_out"])
+            yield f"{one['name']}: no item is looked for: {why or 'nothing is there'}"
+        elif files["files"]:
+            give = "gives" if files["files"] == 1 else "give"
+            named = some(files["first"], files["files"])
+            yield f"{one['name']}: {plural(files['files'], 'file')} {give} no item: {named}"
 
 
 def passed_over(sources: Sequence[Mapping[str, Any]]) -> Iterator[str]:

@@ -12,6 +12,7 @@ there, and not touched unless asked for), `indexed` (every document that came th
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,12 +24,13 @@ import pyarrow as pa
 from tilth.core.files import require_utf8
 from tilth.data.dataset import Dataset
 from tilth.data.document import make_doc_id
-from tilth.data.naming import beginnings
+from tilth.data.naming import beginnings, told_by
 from tilth.data.tasks.dedup import CLUSTERS_SCHEMA
 from tilth.data.tasks.examples import EXAMPLES_SCHEMA
 
 MEMORY = "1GB"
 NEAREST = 5
+_TRIED = 200  # of which details may name none that can be typed
 _PIECE = re.compile(r"#characters=(\d+)-(\d*)$")
 _REST_OF_A_PIECE = r"^\d+-\d*(#characters=\d+-\d*)*"
 _ID = re.compile(r"[0-9a-f]{32}")
@@ -148,23 +150,30 @@ class Ledger:
         return list(self.dataset.facts["sources"])
 
     def nearest(self, name: str) -> list[str]:
-        """Locators that are like `name`: those that hold its last part first, then by similarity of spelling."""
+        """Locators that are like `name`: those that hold its last part first, then by similarity of spelling.
+
+        All are such as `find` knows: of what a detail says, only the beginning whose hash the id is.
+        """
         last = name.rstrip("/").rpartition("/")[2] or name
         rows = self.rows(
             f"""
             WITH known AS (
-                SELECT locator FROM indexed UNION SELECT locator FROM documents UNION
+                SELECT locator AS near, locator, NULL AS doc_id FROM indexed UNION
+                SELECT locator, locator, NULL FROM documents UNION
                 SELECT CASE WHEN phase IN ('clean', 'shared_lines') THEN detail
-                       ELSE regexp_replace(detail, ': .*', '', 's') END
+                       ELSE regexp_replace(detail, ': .*', '', 's') END, detail, doc_id
                 FROM ledger WHERE detail <> '' AND
                 (phase IN ('read', 'clean', 'shared_lines') OR phase = 'decontaminate' AND verdict = 'dropped')
             )
-            SELECT locator FROM known ORDER BY contains(lower(locator), lower(?)) DESC,
-            jaro_winkler_similarity(lower(locator), lower(?)) DESC, locator LIMIT {NEAREST}
+            SELECT locator, doc_id FROM known ORDER BY contains(lower(near), lower(?)) DESC,
+            jaro_winkler_similarity(lower(near), lower(?)) DESC, near, locator, doc_id LIMIT {_TRIED}
             """,
             [last, name],
         )
-        return [row["locator"] for row in rows]
+        told = (
+            told_by(row["locator"], row["doc_id"], self.sources) if row["doc_id"] else row["locator"] for row in rows
+        )
+        return list(itertools.islice(dict.fromkeys(filter(None, told)), NEAREST))
 
     def verdicts(self, doc_ids: Iterable[str]) -> list[dict[str, Any]]:
         """Every verdict on some documents, in the order in which they were given."""

@@ -35,6 +35,7 @@ from tilth.data.dividing import (
     assigned_parts,
     compare_parts,
     every_split,
+    every_split_encoded,
     keep_apart,
     whole_documents,
 )
@@ -107,6 +108,7 @@ def prepare(
     if encoder is not None:  # it drops documents too
         stages["encode"] = encoded
         check_encoded(encoded)
+        every_split_encoded(config.split, encoded)
     recipe = {
         "data": config.model_dump(mode="json", exclude_none=True),
         "tokenizer": tokenizer.model_dump(mode="json", exclude_none=True),
@@ -175,8 +177,8 @@ def _divide(
     cleaned = clean_parts(config, parts, shop, items)
     _something_left(config, collected, cleaned)
     compared = compare_parts(config, cleaned, shop)
-    assigned = assign_splits(config.split, cleaned, compared, shop)
-    every_split(config.split, assigned, whole=encoder is not None)
+    assigned = assign_splits(config.split, cleaned, compared, shop, encoder)
+    every_split(config.split, assigned, compared, whole=encoder is not None)
     apart = keep_apart(config, cleaned, assigned, items, shop)
     if items:
         apart.facts["evaluation"]["sources"] = exams

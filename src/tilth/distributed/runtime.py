@@ -90,6 +90,15 @@ class Runtime:
             summed: list[float] = message.tolist()
         return summed
 
+    def largest(self, value: float) -> float:
+        """The largest that a process has of this number; it must be one."""
+        if self.world_size == 1:
+            return value
+        message = torch.tensor(value, dtype=torch.float64, device=self._mailbox)
+        with _with_the_others():
+            dist.all_reduce(message, dist.ReduceOp.MAX)
+            return float(message)
+
     @property
     def _mailbox(self) -> torch.device:
         """Where small messages lie: nccl takes them from the GPU only."""

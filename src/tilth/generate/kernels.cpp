@@ -270,14 +270,11 @@ void tilth_attend(const Attention* given, const float* queries, float* out, floa
     const Attention& to = *given;
     const long groups = to.heads / to.kv_heads, room = (to.count + PAIRS - 1) / PAIRS * PAIRS;
 #pragma omp parallel for schedule(static) if (to.batch * to.heads * to.count * to.width > WORTH_A_THREAD)
-    for (long at = 0; at < to.batch * to.kv_heads; at++) {
-        const long row = at / to.kv_heads, head = at % to.kv_heads;
-        const long place = row * to.row_step + head * to.head_step;
-        for (long g = 0; g < groups; g++) {
-            const long own = head * groups + g, number = row * to.heads + own;
-            attend_one(to, queries + row * to.step + own * to.width, to.keys + place, to.values + place,
-                       out + number * to.width, scores + number * room, room);
-        }
+    for (long at = 0; at < to.batch * to.heads; at++) {  // the heads of a group follow each other: mostly one thread's
+        const long row = at / to.heads, head = at % to.heads;
+        const long place = row * to.row_step + head / groups * to.head_step;
+        attend_one(to, queries + row * to.step + head * to.width, to.keys + place, to.values + place,
+                   out + at * to.width, scores + at * room, room);
     }
 }
 }

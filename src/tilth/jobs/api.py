@@ -42,16 +42,24 @@ def prepare(
     return prepare_data(recipe, Path(workspace), workers, executor=executor)
 
 
-def check(recipe: Recipe, workspace: Path | str = DEFAULT_WORKSPACE, workers: int | None = None) -> Preflight:
+def check(
+    recipe: Recipe,
+    workspace: Path | str = DEFAULT_WORKSPACE,
+    workers: int | None = None,
+    run: Path | str | None = None,
+) -> Preflight:
     """What training would read, and what is wrong with it, before anything is spent: `.ok`, `.errors`, `.warnings`,
     `.rows` (print one: what is trained stands in [[ ]]), and all counts as `.plain()`. What is not prepared yet, is.
 
     CheckpointError, before that, where the files of `model.from` do not hold what its config.json says.
+
+    Args:
+        run: the folder that the run will have (default: runs/NAME), for the room on its disk.
     """
     check_base(recipe)
     dataset, _ = dataset_for_training(recipe, Path(workspace), workers)
     with dataset.held():
-        return look(recipe, dataset)
+        return look(recipe, dataset, run=None if run is None else Path(run))
 
 
 def train(

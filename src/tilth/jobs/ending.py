@@ -16,6 +16,7 @@ from tilth.jobs.report import write_report
 from tilth.jobs.start import write_base
 from tilth.model.wrapped import AnyConfig, WrappedModel
 from tilth.tokenizer import Tokenizer
+from tilth.train.schedule import ScheduleConfig
 from tilth.train.trainer import Parts, Trainer, saved_weights
 
 
@@ -67,13 +68,15 @@ def end_run(
 
 def _within_the_warm_up(trainer: Trainer) -> str | None:
     """What to say of a run that ended before its learning rate was what the recipe asks for."""
-    step, warmup = trainer.progress.step, trainer.config.schedule.warmup(trainer.stopping.total_steps)
+    step, schedule, total = trainer.progress.step, trainer.config.schedule, trainer.stopping.total_steps
+    warmup, by_itself = schedule.warmup(total), ScheduleConfig().warmup(total)
     if not 0 < step <= warmup:
         return None
+    aside = f" (left out, it is {by_itself})" if schedule.warmup_steps is None or by_itself < warmup else ""
     return (
         f"the run ended within its warm-up, at step {step} of {plural(warmup, 'step')}: the learning rate came to "
         f"{step / (warmup + 1):.0%} of train.optimizer.lr, and little was learned; give fewer "
-        "train.schedule.warmup_steps (left out: a tenth of the run), a longer run, or a smaller train.batch_tokens"
+        f"train.schedule.warmup_steps{aside}, a longer run, or a smaller train.batch_tokens"
     )
 
 

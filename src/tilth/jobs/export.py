@@ -9,7 +9,7 @@ The folder appears whole or not at all, with chat template, generation_config.js
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +36,14 @@ from tilth.jobs.beside import (
 from tilth.jobs.card import Model, Use, model_card
 from tilth.jobs.load import LanguageModel, load
 from tilth.jobs.places import BASE_FILE, Which
+from tilth.jobs.runs import not_the_end
 from tilth.jobs.start import base_model
 from tilth.model.adapters import add_saved, book_of, choose, merge_and_unload
 from tilth.model.families import family_of
 from tilth.model.wrapped import AnyModel, WrappedModel
 
 README = "README.md"
+Say = Callable[[str], None]
 
 
 def export_model(
@@ -52,6 +54,7 @@ def export_model(
     max_shard_bytes: int = SHARD_BYTES,
     name: str | None = None,
     wrapped: bool | None = None,
+    say: Say = lambda text: None,
 ) -> Exported:
     """Writes what `load(path)` gives as a folder that transformers loads; an adapter goes into the weights.
 
@@ -59,11 +62,12 @@ def export_model(
         dtype: of the weights; left out: of a checkpoint that nothing was done to as it is stored, else fp32.
         name: what the card calls it; left out: the folder.
         wrapped: as of `load`.
+        say: is told where these are not the weights of the run's end.
 
     RecipeError when `out` exists, or no class of Hugging Face computes the model; it names the option in the way.
     """
     _is_new(Path(out))
-    found = load(path, which, device="cpu", wrapped=wrapped)
+    found = _loaded(path, which, say, wrapped)
     model, origin, beside = found.model, origin_of(found), base_facts(found)
     base = beside["from"] if beside else origin.recipe.model.from_ if origin else None
     if dtype is None and origin is None and beside is None:
@@ -90,7 +94,12 @@ def export_model(
 
 
 def export_adapter(
-    path: Path | str, out: Path | str, which: Which = "final", base: str | None = None, name: str | None = None
+    path: Path | str,
+    out: Path | str,
+    which: Which = "final",
+    base: str | None = None,
+    name: str | None = None,
+    say: Say = lambda text: None,
 ) -> Exported:
     """Writes the adapter of a model as a folder that PEFT loads, and `load` too.
 
@@ -98,10 +107,11 @@ def export_adapter(
         base: what the adapter is to be loaded beside, as a folder or an id of the hub; it is compared with the base
             that the adapter was trained beside. Left out: that base, which must be in Hugging Face's format.
         name: what the card calls it; left out: the folder.
+        say: as of `export_model`.
     """
     out = Path(out)
     _is_new(out)
-    found = load(path, which, device="cpu")
+    found = _loaded(path, which, say)
     model, origin, said = found.model, origin_of(found), base_facts(found)
     if said is None:
         raise RecipeError(f"the model in {found.path} is no adapter", "write all of it: --to hf")
@@ -117,6 +127,13 @@ def export_adapter(
         copy_files(folder, tokenizer_folder(found.path), more)
         write_json(folder / BASE_FILE, {**said, "from": named})
     return Exported(out, kind, told.parameters, tuple(sorted(file.name for file in out.iterdir())))
+
+
+def _loaded(path: Path | str, which: Which, say: Say, wrapped: bool | None = None) -> LanguageModel:
+    found = load(path, which, device="cpu", wrapped=wrapped)
+    if said := not_the_end(path, which, found.path):
+        say(said)
+    return found
 
 
 def _stored_dtype(folder: Path) -> DtypeName | None:

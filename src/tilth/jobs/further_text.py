@@ -52,13 +52,18 @@ def encode_files(
 
 def _typed(remedy: str) -> str:
     """A remedy that is written for a recipe, as what can be typed here."""
-    remedy = re.sub(r"`(format|field|separator):", r"`--\1", losses.without_limit(remedy))
-    remedy = remedy.replace("`path:", "`--data").replace(PATTERN_OF_TEXT, '--data "d/*.srt" --format text')
-    others = list(dict.fromkeys(re.findall(r"`(template|map|records|extract):", remedy)))
+    return _with_options(losses.without_limit(remedy))
+
+
+def _with_options(said: str) -> str:
+    """What names keys of a source, with the options that stand for them here; the other keys are told as such."""
+    said = re.sub(r"`(format|field|separator):", r"`--\1", said)
+    said = said.replace("`path:", "`--data").replace(PATTERN_OF_TEXT, '--data "d/*.srt" --format text')
+    others = list(dict.fromkeys(re.findall(r"`(template|map|records|extract):", said)))
     if not others:
-        return remedy
+        return said
     keys = " and ".join(f"`{key}:`" for key in others)
-    return f"{remedy}; {keys} cannot be typed here: put the file under `data.sources` of a recipe"
+    return f"{said}; {keys} cannot be typed here: put the file under `data.sources` of a recipe"
 
 
 def _encode_files(
@@ -100,22 +105,27 @@ def _encode_files(
     write_shard(scratch / "shard", documents(), tokenizer.vocab_size, tokenizer.fingerprint)
     stream = TokenStream([Shard(scratch / "shard")])
     told = losses.judge(source, len(listing), len(lost), list(lost.values())[:_NAMED], in_recipe=False)
+    of_rows = unusable.plain()
     counts = Counter((verdict.verdict, f"{verdict.stage}/{verdict.rule}") for verdict in ledger)
     names = passed_over(listing.skipped, source.source_name)
     notes = [
         f"{pattern}: {verdict} by {rule}: {n}{f' ({some(names[rule], n)})' if rule in names else ''}"
         for (verdict, rule), n in sorted(counts.items())
     ]
+    told_of_rows = [_with_options(said) for said in notes_of_rows(source.source_name, [of_rows])]
     if not stream.tokens:
-        said = f" ({'; '.join(note.removeprefix(f'{pattern}: ') for note in notes)})" if notes else ""
+        why = [*([] if of_rows["remedy"] else told_of_rows), *notes]  # a remedy says the same of rows
+        said = f" ({'; '.join(note.removeprefix(f'{pattern}: ') for note in why)})" if why else ""
         ruled = limits([rule for verdict, rule in counts if verdict == "dropped"], stages)
-        remedy = f"name a file whose text passes the data.clean of the run: {', '.join(ruled)}" if ruled else ""
-        raise DataError(f"{pattern} holds no text to evaluate{said}", remedy or "name a file with text in it")
+        passes = f"name a file whose text passes the data.clean of the run: {', '.join(ruled)}" if ruled else ""
+        remedies = filter(None, [of_rows["remedy"], passes])
+        raise DataError(
+            f"{pattern} holds no text to evaluate{said}", "; ".join(remedies) or "name a file with text in it"
+        )
     unknown = tokenizer.special_tokens.get(UNKNOWN, -1)
     unseen = sum(int((shard.read(0, shard.tokens) == unknown).sum()) for shard in stream.shards)
     unknown_too = [f"{pattern}: {plural(unseen, 'character')} that the tokenizer does not know"] if unseen else []
-    of_rows = notes_of_rows(source.source_name, [unusable.plain()])
-    return stream, [*filter(None, [told]), *of_rows, *notes, *unknown_too]
+    return stream, [*filter(None, [told]), *told_of_rows, *notes, *unknown_too]
 
 
 def _encoder(language_model: LanguageModel, habits: Mapping[str, Any]) -> Encoder | None:

@@ -34,7 +34,7 @@ from tilth.jobs.base import open_base
 from tilth.jobs.places import BASE_FILE, Place, Which, locate, read_base, read_config
 from tilth.jobs.start import base_model, check_fits, wrapped_model
 from tilth.model.adapter_config import AdapterConfig
-from tilth.model.adapters import adapter_names, apply_adapter, choose, quantize_layers
+from tilth.model.adapters import adapter_names, apply_adapter, choose, quantize_layers, set_aside
 from tilth.model.families import WRAPPED_CONTEXT, read_hf_config
 from tilth.model.resize import resize_embeddings
 from tilth.model.transformer import build
@@ -204,7 +204,7 @@ def held_in(dtype: torch.dtype, found: LanguageModel) -> LanguageModel:
             f"the model in {found.path} runs through transformers' own class, which tilth holds in float32 alone",
             f"leave dtype out ({str(dtype).removeprefix('torch.')})",
         )
-    for parameter in found.model.parameters():
+    for parameter in (*found.model.parameters(), *set_aside(found.model)):
         if parameter.is_floating_point() and parameter.dtype != dtype:
             parameter.data = parameter.data.to(dtype)
     return found

@@ -24,7 +24,7 @@ def locate_data(what: Path | str, workspace: Path) -> tuple[Dataset, Path | None
 
     Args:
         what: a dataset's folder or its name in the workspace, a run's folder, a recipe's file, or the name of a recipe:
-            then its newest dataset.
+            then the dataset that was prepared or looked for last.
         workspace: where datasets of a recipe lie.
     """
     dataset, run = _meant(what, workspace)

@@ -7,10 +7,11 @@ to_do(text, template) -> str          what is to be put in before it can be trai
 from __future__ import annotations
 
 import re
+import unicodedata
 from pathlib import Path
 from typing import Literal
 
-from tilth.core.config import parse_yaml
+from tilth.core.config import fingerprint, parse_yaml
 from tilth.jobs.recipe import shipped_recipe
 
 Template = Literal["pretrain", "char", "mlm", "finetune", "lora", "instruct"]
@@ -32,17 +33,27 @@ _OF_A_DATA_SET: dict[Template, tuple[str, str]] = {  # what suits the text that 
 
 
 def new_recipe(template: Template, path: Path) -> str:
-    """The text of a recipe to begin with; it is called as its file is, so that recipes side by side have run folders of
-    their own: with hyphens for what cannot stand in a folder's name.
+    """The text of a recipe to begin with; it is called as its file is (`_name_of`), so that recipes side by side have
+    run folders of their own.
     """
     shipped = SHIPPED[template]
     text = shipped_recipe(shipped).replace(f"recipes/{shipped}.yaml", "THIS_FILE")
     text = text.replace(*_OF_A_DATA_SET.get(template, ("", "")), 1)
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).lstrip("._-").rstrip("-")[:100]
-    if not name:
-        return text
+    name = _name_of(path.stem, shipped)
     text = re.sub(rf"^name: {re.escape(shipped)}( *)", lambda found: _named(found, shipped, name), text, flags=re.M)
     return re.sub(rf"runs/{re.escape(shipped)}\b(?!-)", f"runs/{name}", text)
+
+
+def _name_of(stem: str, shipped: str) -> str:
+    """A file's name as a folder's: letters without their accents, hyphens for what cannot stand in it. Where letters go
+    so, a few digits of the whole name's hash tell it from others; of nothing it is the shipped recipe's.
+    """
+    whole = unicodedata.normalize("NFC", stem)  # as one is typed, however the file system writes it
+    letters = [c for c in unicodedata.normalize("NFKD", whole) if not unicodedata.combining(c)]
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", "".join(letters)).lstrip("._-").rstrip("-")[:100]
+    if any(c.isalnum() and not c.isascii() for c in letters):
+        return f"{(name or shipped)[:93]}-{fingerprint(whole)[:6]}"
+    return name or shipped
 
 
 def _named(found: re.Match[str], old: str, new: str) -> str:

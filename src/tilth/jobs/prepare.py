@@ -112,6 +112,7 @@ def prepare_data(
         )
         for files, listing in last:
             files.keep(listing)
+        disk.touch(dataset.folder)  # it may be an old one that is meant again: by its date the newest is found
         return dataset
 
 
@@ -191,8 +192,10 @@ def find_prepared(recipe: Recipe, workspace: Path, base: Path | None = None) -> 
         return Prepared(dataset, note)
     base_model = find_base(recipe)
     decided = _decided_by(recipe, wished_tokenizer(recipe, base_model), encoder_of(recipe, base_model))
-    same = held == record["held"] and record["decided_by"] == decided
-    return Prepared(dataset) if same else None
+    if held != record["held"] or record["decided_by"] != decided:
+        return None
+    disk.touch(folder)  # as when it is prepared
+    return Prepared(dataset)
 
 
 def _still_here(recipe: Recipe, base: Path, workspace: Path) -> None:

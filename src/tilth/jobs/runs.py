@@ -102,11 +102,11 @@ def dataset_of(run: Path) -> Dataset:
     )
 
 
-def not_the_end(path: Path | str, which: str | int, used: Path | None = None) -> str | None:
+def not_the_end(path: Path | str, which: str | int, used: Path) -> str | None:
     """What should be said when the weights of a run are used that went on after them, or has not ended; else None.
 
     Args:
-        used: the folder of the weights, where that is known; else the newest checkpoint is meant.
+        used: the folder of the weights: not the newest checkpoint where that is damaged.
     """
     run = Path(path)
     if which != "final" or not (run / "recipe.json").exists():
@@ -114,7 +114,7 @@ def not_the_end(path: Path | str, which: str | int, used: Path | None = None) ->
     names = [folder.name.removeprefix("step-") for folder in (run / "checkpoints").glob("step-*")]
     newest = max((int(name) for name in names if name.isdecimal()), default=0)
     if not (run / "final").exists():
-        step = used.name.removeprefix("step-") if used else str(newest)
+        step = used.name.removeprefix("step-")
         return _not_ended(run, int(step)) if step.isdecimal() and int(step) else None
     if not (run / "final" / MANIFEST).exists():
         return None

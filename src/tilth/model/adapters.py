@@ -27,7 +27,7 @@ from tilth.model.dropout import name_sites
 from tilth.model.layers import is_linear
 from tilth.model.lora import LoraLinear, LoraPart
 from tilth.model.patterns import select
-from tilth.model.unread import read_rest
+from tilth.model.unread import read_now, read_rest
 
 DEFAULT = "default"
 _BOOK = "_adapter_book"
@@ -102,10 +102,15 @@ def _hold(layer: LoraLinear, config: AdapterConfig, dtype: torch.dtype | None, p
 
 
 def quantize_layers(model: nn.Module, config: AdapterConfig) -> None:
-    """Holds the weights beside which the chosen adapter works as `config` says: the codes are those of training."""
-    for path, layer in lora_layers(model).items() if config.quantize == "nf4" else ():
-        if layer.part is not None:
-            layer.quantize(config.double_quantize, path)
+    """Holds the weights beside which the adapter of `config` was trained as they were then, to the code.
+
+    A file of PEFT's may have parts beside other layers too, which change nothing: PEFT has one layer where tilth has
+    three (GPT-2's c_attn). Those layers were not quantized.
+    """
+    layers = lora_layers(model)
+    for path in find_targets(model, config) if config.quantize == "nf4" else ():
+        if path in layers and layers[path].part is not None:
+            layers[path].quantize(config.double_quantize, path)
     read_rest(model)
 
 
@@ -204,8 +209,8 @@ def add_saved(model: nn.Module, name: str, tensors: Mapping[str, Tensor]) -> Non
     assert book is not None
     book.saved[name] = {}
     for key, tensor in tensors.items():
-        now = model.get_parameter(key)
-        base = book.base.setdefault(key, now)  # the base is chosen, or this is not the first adapter to have it
+        # The base is chosen, or this is not the first adapter to have it.
+        base = book.base.setdefault(key, read_now(model, key))
         copy = tensor.detach().to(base.device, base.dtype).clone()
         book.saved[name][key] = nn.Parameter(copy, requires_grad=False)
 
@@ -231,6 +236,14 @@ def choose(model: nn.Module, name: str | None, *, trainable: bool = False) -> No
         then.requires_grad_(trainable and key in own)
         _swap(model, now, then)
     book.chosen = name
+
+
+def set_aside(model: nn.Module) -> list[nn.Parameter]:
+    """Parameters that are not in the model now, and would be were another adapter chosen, or none."""
+    book = book_of(model) or Book()
+    there = {id(parameter) for parameter in model.parameters()}
+    known = [*book.base.values(), *(found for own in book.saved.values() for found in own.values())]
+    return [parameter for parameter in known if id(parameter) not in there]
 
 
 def adapter_names(model: nn.Module) -> list[str]:

@@ -97,8 +97,8 @@ class LoraPart(nn.Module):
         self.rank, self.alpha, self.rslora = rank, alpha, rslora
         self.dropout = Dropout(dropout)
         inner, outer = sizes
-        self.lora_A = nn.Parameter(torch.empty(rank, inner))
-        self.lora_B = nn.Parameter(torch.empty(outer, rank))
+        self.lora_A = nn.Parameter(torch.empty(rank, inner, dtype=torch.float32))
+        self.lora_B = nn.Parameter(torch.empty(outer, rank, dtype=torch.float32))
         self.magnitude: nn.Parameter | None = None
 
     @property

@@ -177,25 +177,24 @@ class Transformer(nn.Module):
                 continue
             scale = std / residual if name.endswith(("o_proj.weight", "down_proj.weight")) else std
             # Drawn in fp32 on the CPU, so that every device and precision starts from the same weights.
-            parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale)
+            parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float32) * scale)
 
 
 def build(
     config: ModelConfig,
     seed: int | None,
     device: torch.device | str = "cpu",
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> Transformer:
-    """A model on `device`; without a seed its weights are unset, to be loaded. `dtype`: of its weights, torch's default
-    (fp32) where left out.
+    """A model on `device`, its weights in `dtype`; without a seed they are unset, to be loaded.
+
+    torch's default type is neither asked nor changed: it belongs to all threads, and others may be computing.
     """
-    default = torch.get_default_dtype()
-    torch.set_default_dtype(dtype or default)
-    try:
-        with torch.device(device):
-            model = Transformer(config)
-    finally:
-        torch.set_default_dtype(default)
+    with torch.device("meta"):  # of this thread alone
+        model = Transformer(config)
+    for module in model.modules():  # not to_empty: on the meta device it imports torch's compiler, which takes a second
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            setattr(module, name, nn.Parameter(torch.empty(parameter.shape, dtype=dtype, device=device)))
     if seed is not None:
         model.initialise(seed)
     return model

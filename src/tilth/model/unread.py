@@ -2,6 +2,7 @@
 
     build_unread(config, device, names, fill)   a model of which some weights are left so
     read(parameter)                             the numbers of one
+    read_now(model, name)                       one, in its place in the model
     read_rest(model)                            brings those that nothing asked for
 
 A base beside which an adapter trains is held in bf16, or in four bits, and need never be there in fp32 as a whole.
@@ -42,9 +43,10 @@ def build_unread(
     for name, parameter in list(model.named_parameters()):
         shape = parameter.shape
         if name not in later:
-            _put(model, name, nn.Parameter(torch.empty(shape, device=device)))
+            _put(model, name, nn.Parameter(torch.empty(shape, dtype=torch.float32, device=device)))
             continue
-        held = nn.Parameter(torch.full((), float("nan"), device=device).expand(shape), requires_grad=False)
+        number = torch.full((), float("nan"), dtype=torch.float32, device=device)
+        held = nn.Parameter(number.expand(shape), requires_grad=False)
         held.__dict__[_FILL] = partial(fill, name)
         _put(model, name, held)
     return model
@@ -68,8 +70,16 @@ def read(tensor: Tensor, dtype: torch.dtype | None = None, device: torch.device 
     return whole
 
 
+def read_now(model: nn.Module, name: str) -> nn.Parameter:
+    """A parameter of the model, read where it is still unread."""
+    parameter = model.get_parameter(name)
+    if is_unread(parameter):
+        parameter = nn.Parameter(read(parameter), requires_grad=parameter.requires_grad)
+        _put(model, name, parameter)
+    return parameter
+
+
 def read_rest(model: nn.Module) -> None:
     """Reads every weight of the model that is still unread."""
-    for name, parameter in list(model.named_parameters()):
-        if is_unread(parameter):
-            _put(model, name, nn.Parameter(read(parameter), requires_grad=parameter.requires_grad))
+    for name, _ in list(model.named_parameters()):
+        read_now(model, name)

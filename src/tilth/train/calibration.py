@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import time
 from bisect import bisect
 from collections import Counter
@@ -118,7 +119,7 @@ def calibrated(device: torch.device) -> Calibration:
 
 def is_kept(device: torch.device) -> bool:
     """Whether there is a calibration of this machine with the threads and processes that there are now."""
-    return _path(_key(device)).exists()
+    return os.path.exists(_path(_key(device)))  # noqa: PTH110 - Path.exists raises where it may not be looked for
 
 
 def doubt(device: torch.device) -> None:

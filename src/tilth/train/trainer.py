@@ -7,7 +7,7 @@ callable.
 
 Order within a step, the same on every process: update, record, evaluate, sample, checkpoint. A checkpoint therefore
 holds all that the step changed, and a run resumed from it does what the other would have done. Where a signal breaks
-off the evaluation the checkpoint says so, and a run resumed from it begins with that.
+off the evaluation the checkpoint says so, and a run resumed from it begins with that, and notes it there.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Trainer:
         self.batch_tokens = loader.batch_rows * loader.sampler.context_length
         self.stopping = Stopping(config, self.batch_tokens, loader.samples_per_epoch * loader.sampler.context_length)
         self.progress = Progress()
-        self._saved_step, self._told_apart = -1, False
+        self._saved_step, self._saved_unevaluated, self._told_apart = -1, False, False
         self._signal = SignalFlag()
         self.unevaluated = False
         """Whether a signal came within the evaluation of this step, which is then still to be made."""
@@ -270,7 +270,7 @@ class Trainer:
         if parts.sample and (reason or _due(step, parts.sample_every)):
             with self._between_steps():
                 parts.runtime.from_main(self._sample)
-        if reason or (best and self.config.checkpoint.best) or self._checkpoint_due():
+        if reason or (best and self.config.checkpoint.best) or self._checkpoint_due() or self._saved_unevaluated:
             self._save()
         return reason
 
@@ -319,8 +319,11 @@ class Trainer:
                 self._bring_together()
                 self.parts.runtime.from_main(self._write)
             self._saved_step, self._saved_at = self.progress.step, time.perf_counter()
-        else:  # before the evaluation of this step, which may have been the best
-            self.parts.runtime.from_main(self._mark_best)
+        elif self._saved_unevaluated and not self.unevaluated:
+            self.parts.runtime.from_main(self._note_evaluation)
+        else:
+            return
+        self._saved_unevaluated = self.unevaluated
 
     def _write(self) -> None:
         started, step, parts = time.perf_counter(), self.progress.step, self.parts
@@ -333,6 +336,12 @@ class Trainer:
         self._mark_best()
         parts.store.prune(self.config.checkpoint.keep)
         parts.emit(CheckpointRecord(step, str(path), round(time.perf_counter() - started, 3)))
+
+    def _note_evaluation(self) -> None:
+        """Lets the checkpoint of this step know of its evaluation, which was made since: it is not made once more."""
+        self.parts.before_save()  # its record first
+        self.parts.store.note_evaluation(self.progress.step, self.progress.state_dict())
+        self._mark_best()
 
     def _bring_together(self) -> None:
         """Processors of other kinds round an update otherwise. What is saved, and gone on from, is what process 0 has:
@@ -408,8 +417,9 @@ class Trainer:
             parts.scaler.load_state_dict(state["scaler"])
         self.progress.load_state_dict(state["progress"])
         self.unevaluated = state.get("unevaluated", False)
-        self._saved_step = self.progress.step
-        parts.runtime.from_main(self._mark_best)
+        self._saved_step, self._saved_unevaluated = self.progress.step, self.unevaluated
+        if not self.unevaluated:  # what is marked may be this step, by an evaluation that was not noted
+            parts.runtime.from_main(self._mark_best)
 
 
 def saved_weights(model: AnyModel) -> dict[str, Tensor]:

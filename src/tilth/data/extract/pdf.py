@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from tilth.data.extract.result import Extracted, Fault
+from tilth.data.extract.result import BROKEN_PAGE, Extracted, Fault
 
 _DIVIDED = re.compile("[\ufffe\x02]\n?")
 _DATE = re.compile(r"(?:D:)?(\d{4})(\d\d)?(\d\d)?")
@@ -67,7 +67,7 @@ def _pages(document: Any, most: int) -> tuple[list[str], list[Fault]]:
             place.close()
             page.close()
         except pypdfium2.PdfiumError as error:
-            faults.append(Fault("broken_page", str(number + 1), f"page {number + 1} of {count}: {error}"))
+            faults.append(Fault(BROKEN_PAGE, str(number + 1), f"page {number + 1} of {count}: {error}"))
             continue
         text, joined = _DIVIDED.subn("", text.replace("\r\n", "\n"))
         divided += joined

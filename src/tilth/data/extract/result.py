@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+BROKEN_PAGE = "broken_page"
+"""The rule of a page that a PDF loses, whose other pages are its text."""
+
 
 class Fault(NamedTuple):
     """One thing that was wrong or had to be changed: the rule, how much of it, and where."""

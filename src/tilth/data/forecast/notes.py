@@ -7,14 +7,12 @@ sources_of(found, groups)                                    how much was sample
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from tilth.core.errors import DataError
-from tilth.core.tasks import Done
-from tilth.data.config import DataConfig, SplitConfig
-from tilth.data.dividing import every_split
+from tilth.data.config import DataConfig
 from tilth.data.forecast.groups import Group
 from tilth.data.forecast.units import Found, not_here
 from tilth.data.sources import losses
@@ -55,16 +53,14 @@ def of_lost_files(found: Sequence[Found], groups: Sequence[Group]) -> list[str]:
     return notes
 
 
-def of_empty_splits(
-    config: SplitConfig, assigned: Done, found: Sequence[Found], groups: Sequence[Group], *, whole: bool
-) -> list[str]:
+def of_empty_splits(look: Callable[[], None], found: Sequence[Found], groups: Sequence[Group]) -> list[str]:
     """What preparing will say of an empty split, where the sample shows it; DataError where all was sampled.
 
     Args:
-        whole: documents are conversations.
+        look: raises it where a split is empty.
     """
     try:
-        every_split(config, assigned, whole=whole)
+        look()
     except DataError as error:
         if sum(group.covered for group in groups) >= sum(one.size for one in found):
             raise

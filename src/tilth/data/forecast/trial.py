@@ -119,9 +119,9 @@ class _Trial:
         self.notes += of_lost_files(self.found, self.groups)
         compared = self._compare()
         parts = self._parts(self.groups)
-        assigned = dividing.assign_splits(self.config.split, parts, compared[-1][2], self.shop)
-        whole = self.encoder is not None
-        self.notes += of_empty_splits(self.config.split, assigned, self.found, self.groups, whole=whole)
+        split, of_all, whole = self.config.split, compared[-1][2], self.encoder is not None
+        assigned = dividing.assign_splits(split, parts, of_all, self.shop, self.encoder)
+        self._look(lambda: dividing.every_split(split, assigned, of_all, whole=whole))
         leaked = self._leaks(compared)
         left = leaked[-1][1] if leaked else assigned
         encoded = self._encode(parts, left)
@@ -133,6 +133,9 @@ class _Trial:
         anew = by_tail or not all(unit.whole for group in self.groups for unit in group.units)
         seen = Seen(self.config, self.found, strata, compared, assigned, leaked, worse, self._learns, anew, taken)
         return reckon(seen, sources_of(self.found, self.groups), self.notes)
+
+    def _look(self, at: Callable[[], None]) -> None:
+        self.notes += of_empty_splits(at, self.found, self.groups)
 
     def _empty_parts(self) -> None:
         """Parts with next to nothing in them, one for each worker: the first time they start, and load what tasks need;
@@ -228,7 +231,7 @@ class _Trial:
         groups, compared_bytes = dict(self._sub_samples()), self.of_all
         for size, documents, found in compared:
             parts = [group.cleaned for group in groups[size] if group.cleaned is not None]
-            assigned = dividing.assign_splits(self.config.split, parts, found, self.shop)
+            assigned = dividing.assign_splits(self.config.split, parts, found, self.shop, self.encoder)
             began, before = time.perf_counter(), disk_of(self.shop.workspace)
             try:
                 apart = dividing.keep_apart(self.config, parts, assigned, None, self.shop)
@@ -253,6 +256,7 @@ class _Trial:
         encoded = list(self._timed("encode", lambda: self.shop.run(tasks)))
         if self.encoder is not None:
             check_encoded(encoded)
+            self._look(lambda: dividing.every_split_encoded(self.config.split, encoded))
         return encoded
 
     def _learned(self, divided: Sequence[AssignedPart], parts: Sequence[Cleaned], assigned: Done) -> Done:

@@ -14,8 +14,9 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 
 from tilth.data.document import Outcome, Rows
+from tilth.data.sources.arrow_values import values_of
 from tilth.data.sources.intake import Intake
-from tilth.data.sources.parquet_rows import read_columns, values_of
+from tilth.data.sources.parquet_rows import read_columns
 
 _MAGIC, _FEATHER_1 = b"ARROW1", b"FEA1"
 _ROWS = 256  # that become Python objects together

@@ -97,7 +97,8 @@ class SourceConfig(Config):
     max_bad_rows: float = Field(default=0.01, ge=0, le=1)
     """The share of a file's rows that may be unusable before the file counts as lost, and of a source's files that may
     be lost, lack the column or be damaged before the run stops; five may in any case, unless they are all. 0: none may;
-    1: all that can be read is, the rest counted. Whatever share it is, such files are named."""
+    1: all that can be read is, the rest counted. Whatever share it is, such files are named. Of evaluation files none
+    may be lost below 1, nor five rows in any case."""
 
     @field_validator("path")
     @classmethod

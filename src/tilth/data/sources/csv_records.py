@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from tilth.data.sources import streams
+from tilth.data.sources.swallowed import Sizes
 
 _LOOKED_AT = 1 << 20  # bytes
 _TALL = 100  # lines of a row
@@ -58,10 +59,14 @@ class Record:
 
 
 class Heights:
-    """How many lines the rows of a file take, and which take in so many that a stray quote may have swallowed rows."""
+    """How many lines the rows of a file take, and which take in so many that a stray quote may have swallowed rows.
+
+    Attributes:
+        sizes: in lines, of those that can be used and did not.
+    """
 
     def __init__(self) -> None:
-        self._rows, self._lines, self._odd = 0, 0, 0
+        self.sizes, self._odd = Sizes(usual=1), 0
 
     def judged(self, rows: Iterable[Record], columns: int) -> Iterator[tuple[Record, bool]]:
         """The records, each with whether it spans a hundred lines or more in a file whose rows have one, but for one in
@@ -72,11 +77,11 @@ class Heights:
             if held:
                 held.append(record)
                 size += sum(map(len, record.cells))
-                others = self._rows + sum(_is_row(each, columns) and each.lines < _TALL for each in held)
+                others = self.sizes.rows + sum(_is_row(each, columns) and each.lines < _TALL for each in held)
                 if others >= _FLAT_FROM or len(held) >= _HELD or size > streams.LARGEST_BLOCK:
                     yield from self._settled(held, columns)
                     held, size = [], 0
-            elif self._rows < _FLAT_FROM and record.lines >= _TALL and _is_row(record, columns):
+            elif self.sizes.rows < _FLAT_FROM and record.lines >= _TALL and _is_row(record, columns):
                 held.append(record)
             else:
                 yield record, _is_row(record, columns) and self._is_odd(record)
@@ -85,24 +90,17 @@ class Heights:
     def _settled(self, held: list[Record], columns: int) -> Iterator[tuple[Record, bool]]:
         for record in held:
             if _is_row(record, columns) and record.lines < _TALL:
-                self._count(record)
+                self.sizes.usable(record.lines)
         yield from [(r, r.lines >= _TALL and _is_row(r, columns) and self._is_odd(r)) for r in held]
 
     def _is_odd(self, record: Record) -> bool:
-        flat = self._rows >= _FLAT_FROM and self._lines <= _FLAT * self._rows and self._odd * 10 <= self._rows
+        rows, lines = self.sizes.rows, self.sizes.total
+        flat = rows >= _FLAT_FROM and lines <= _FLAT * rows and self._odd * 10 <= rows
         if record.lines >= _TALL and flat:
             self._odd += 1
             return True
-        self._count(record)
+        self.sizes.usable(record.lines)
         return False
-
-    def _count(self, record: Record) -> None:
-        self._rows += 1
-        self._lines += record.lines
-
-    def rows_in(self, lines: int) -> int:
-        """About how many rows so many lines are, by those that were counted."""
-        return max(1, round(lines * self._rows / self._lines)) if self._lines else lines
 
 
 def _is_row(record: Record, columns: int) -> bool:
@@ -115,7 +113,8 @@ def records(lines: Iterable[tuple[int, bytes | int]], separator: bytes) -> Itera
     reader: _QuotedRecord | None = None
     for number, line in lines:
         if isinstance(line, int):  # a monster: what it belonged to is gone with it
-            yield Record(reader.line if reader else number, too_long=line + (reader.size if reader else 0))
+            begun, height, size = (reader.line, reader.lines, reader.size) if reader else (number, 0, 0)
+            yield Record(begun, lines=height + 1, too_long=size + line)
             reader = None
         elif b'"' not in line:
             if reader is not None:

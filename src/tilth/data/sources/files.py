@@ -23,10 +23,11 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 from tilth.core.words import plural
-from tilth.data.document import Outcome, Rows
-from tilth.data.extract import Extractors
+from tilth.data.document import Outcome, Rows, Verdict
+from tilth.data.extract import BROKEN_PAGE, Extractors
 from tilth.data.sources import archives, losses, python_docs, streams
 from tilth.data.sources.arrow_rows import read_arrow
 from tilth.data.sources.config import SourceConfig
@@ -88,6 +89,7 @@ def read_rows(
     among_many: bool = False,
     met: Met | None = None,
     unusable: Unusable | None = None,
+    whole: bool = False,
 ) -> Iterator[Outcome | Rows]:
     """What one file of a source holds, in its order: the same for the same bytes, always. Documents of which nothing is
     said may come many at once.
@@ -98,13 +100,15 @@ def read_rows(
             that says so (`loses`) instead of an error: whoever reads all files judges how many may (losses.py).
         met: where bytes that are not UTF-8 are counted, and
         unusable: where files with rows that cannot be used are.
+        whole: as a file of an exam must be: no few bad rows pass, a PDF that lacks a page is damaged, and a file in an
+            archive is judged as one by itself.
 
     Raises:
         DataError: the file cannot be opened, changed since it was listed, is truncated or damaged, lacks the column, or
             has more unusable rows than `config.max_bad_rows` allows (at 1, all but the first two are counted instead).
             Outcomes may have been given out before.
     """
-    intake = Intake(item, config, met, unusable, among_many=among_many)
+    intake = Intake(item, config, met, unusable, among_many=among_many, whole=whole)
     try:
         for found in _read(intake, extractors):
             if isinstance(found, Outcome) and found.loses and not among_many and config.max_bad_rows < 1:
@@ -194,6 +198,7 @@ def _text(intake: Intake, text: streams.Utf8) -> Iterator[Outcome | Rows]:
 
 _UNREAD = ("broken", "crashed", "timeout", "memory", "too_deep")
 """Of a page or PDF: the file is not read. One that is empty, needs a password or is too large is read as what it is."""
+_Said = TypeVar("_Said", Note, Verdict)
 _CAPS = {"timeout": "seconds", "memory": "memory"}
 
 
@@ -217,17 +222,29 @@ def _extracted(intake: Intake, content: Content, extractors: Extractors) -> Outc
         return intake.drop(item.locator, Note("too_large", str(raw), f"{item.locator}: {raw} bytes, more than {most}"))
     found = extractors.of("html" if item.kind == "html" else "pdf").extract(raw, item.locator)
     notes = [Note(*fault) for fault in found.faults]
-    pages = [note.detail.removeprefix(f"{item.locator}: ").rstrip(".") for note in notes if note.rule == "broken_page"]
     if found.text is None and notes[-1].rule in _UNREAD:
         return intake.lose(item.locator, *notes, remedy=_more_room(intake.config, notes[-1].rule))
-    if pages:
+    pages = [note.detail.removeprefix(f"{item.locator}: ").rstrip(".") for note in notes if note.rule == BROKEN_PAGE]
+    lacks_pages = intake.whole and bool(pages)
+    if lacks_pages:
+        notes = _pages_last(notes)
+    if found.text is None and lacks_pages:
+        return intake.lose(item.locator, *notes, remedy=_more_room(intake.config, notes[-1].rule))
+    if pages and not lacks_pages:
         more = f", and {len(pages) - 1} more like that" if len(pages) > 1 else ""
         said = f"{item.locator}: {plural(len(pages), 'page')} cannot be read: {pages[0]}{more}"
         intake.unusable.take_pages(len(pages), said)
     if found.text is None:
         return intake.drop(item.locator, *notes)
     meta = {key: value for key, value in (("title", found.title), ("date", found.date)) if value}
-    return intake.from_page(item.locator, found.text, *notes, meta=meta, license=found.license)
+    made = intake.from_page(item.locator, found.text, *notes, meta=meta, license=found.license)
+    return replace(made, verdicts=tuple(_pages_last(made.verdicts)), loses=True) if lacks_pages else made
+
+
+def _pages_last(said: Sequence[_Said]) -> list[_Said]:
+    """With the first page that is lost at the end: the last says what is wrong with a file."""
+    pages = [one for one in said if one.rule == BROKEN_PAGE]
+    return [one for one in said if one.rule != BROKEN_PAGE] + pages[::-1]
 
 
 _OF_THE_SOURCE = ("encrypted", "unsupported", "bomb")
@@ -238,7 +255,7 @@ def _archive(intake: Intake, content: Content, extractors: Extractors) -> Iterat
     """The files of an archive; what is not read of it is said by name.
 
     Damage to the archive itself loses it from there on; a file in it that is lost is counted as a bad row is, whatever
-    the file's kind.
+    the file's kind. Where each file must be whole it is lost as one outside of archives is.
     """
     place, empty, tally = intake.item.locator, True, Tally(intake, "files")
     alone = "" if intake.item.within else PurePosixPath(place).name
@@ -248,7 +265,8 @@ def _archive(intake: Intake, content: Content, extractors: Extractors) -> Iterat
             empty = False
             refused = _refused(intake, entry, out)
             if refused is None:
-                yield from _counted(tally, _entry(intake, entry, extractors))
+                found = _entry(intake, entry, extractors)
+                yield from found if intake.whole and intake.config.max_bad_rows < 1 else _counted(tally, found)
                 continue
             locator = f"{place}!{entry.name}"
             yield intake.drop(locator, refused._replace(detail=f"{locator}: {refused.detail}"))
@@ -307,13 +325,15 @@ def _entry(outer: Intake, entry: archives.Entry, extractors: Extractors) -> Iter
     assert chosen is not None
     path = Path(f"{outer.item.path}!{entry.name}")  # for what messages call it, and for its suffix
     item = replace(outer.item, kind=chosen, path=path, locator=locator)
-    inner = Intake(item, config, outer.met, outer.unusable, among_many=outer.among_many, entry=True)
+    inner = Intake(item, config, outer.met, outer.unusable, among_many=outer.among_many, whole=outer.whole, entry=True)
     try:
         yield from _file(inner, in_archive(entry.name, chosen, entry.pieces), extractors)
     except archives.ArchiveEndedError as error:
         error.within = f"!{entry.name}"
         raise
     except losses.UnfitFileError as error:
+        if outer.whole:
+            raise
         yield _unfit(inner, error)
     except archives.ArchiveError as error:
         yield inner.lose(locator, Note(error.rule, "", f"{locator}: {error.why}"))

@@ -40,9 +40,11 @@ class Intake:
         unusable: Unusable | None = None,
         *,
         among_many: bool = False,
+        whole: bool = False,
         entry: bool = False,
     ) -> None:
-        self.item, self.config, self.among_many, self.entry = item, config, among_many, entry
+        self.item, self.config, self.among_many = item, config, among_many
+        self.whole, self.entry = whole, entry
         self.met, self.unusable = met or Met(), unusable or Unusable()
         self.undecoded = Undecoded()  # of this input alone, which an entry of an archive is
         self.license = config.license or item.license

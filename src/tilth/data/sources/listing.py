@@ -195,7 +195,12 @@ def _passed_over(path: Path, root: Path) -> tuple[str, str] | None:
 def _astray(path: Path, root: Path) -> tuple[str, str] | None:
     if path.is_symlink() and leads_out(path, root):
         return LEAVES_FOLDER
-    return None if path.is_file() else ("no_file", "a broken link, a socket or a device")
+    is_file = os.path.isfile(path)  # noqa: PTH113 - of a link into a folder that must not be read Python 3.11's raises
+    return None if is_file else ("no_file", "a broken link, a socket or a device")
+
+
+def _is_folder(path: Path) -> bool:
+    return os.path.isdir(path)  # noqa: PTH112 - as above
 
 
 def _from_glob(config: SourceConfig, base: Path, pattern: Path, workspace: Path) -> Listing:
@@ -213,7 +218,7 @@ def _from_glob(config: SourceConfig, base: Path, pattern: Path, workspace: Path)
             ours |= [belongs]
         else:
             skipped.append(_skip(config, place[path], *why))
-    for path in sorted((path for path in found.visible if not path.is_dir()), key=lambda path: place[path]):
+    for path in sorted((path for path in found.visible if not _is_folder(path)), key=lambda path: place[path]):
         named = out.by(path)
         if belongs := own.of_file(path):
             ours |= [belongs]

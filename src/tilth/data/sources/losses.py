@@ -4,10 +4,12 @@
     too_many(bad, of, limit)               whether so many bad ones stop the run: of rows, or of files
     damaged(item, outcome)                 the error, for who needs each file whole
     judge(config, files, lost, first)      the error, where too many of a source are
+    of_files(lost, files)                  how many these are, in words
     without_limit(remedy)                  a remedy without the advice to let more of them pass
 
 The limit is that of bad rows, `max_bad_rows`, with files in the place of rows. A share of few says little, so that a
-few may be bad whatever share they are; but where none can be read something else is wrong.
+few may be bad whatever share they are; but where none can be read something else is wrong. Files of exams must be
+whole: of these no few may.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from tilth.data.sources.inputs import ARCHIVES, Input, Lost, split_suffixes
 
 JUDGED_FROM = 100  # rows or files: where so many are all bad from the first on, no more are read
 _OF_A_SOURCE = re.compile(r"`(field|template|map|separator|format|records):")  # keys that say how a file is read
-_FEW = 5  # so many bad ones of any number may be, unless they are all, or none may
+FEW = 5  # so many bad ones of any number may be, unless they are all, or none may
 
 
 class UnfitFileError(DataError):
@@ -40,13 +42,13 @@ class UnfitFileError(DataError):
         self.rule = rule
 
 
-def too_many(bad: int, of: int, limit: float) -> bool:
-    """Whether so many bad rows or files, out of `of`, stop the run: all, or more than five and than the share `limit`;
+def too_many(bad: int, of: int, limit: float, few: int = FEW) -> bool:
+    """Whether so many bad rows or files, out of `of`, stop the run: all, or more than a few and than the share `limit`;
     one at a limit of 0, and never at one of 1.
     """
     if not bad or limit >= 1:
         return False
-    return bad == of or bad > max(_FEW if limit else 0, limit * of)
+    return bad == of or bad > max(few if limit else 0, limit * of)
 
 
 def damaged(item: Input, outcome: Outcome) -> DataError:
@@ -63,12 +65,21 @@ def _is_packed(item: Input) -> bool:
     return item.kind in ARCHIVES or bool(split_suffixes(item.path.name)[1])
 
 
-def judge(config: SourceConfig, files: int, lost: int, first: Sequence[Lost], *, in_recipe: bool = True) -> str | None:
+def judge(
+    config: SourceConfig,
+    files: int,
+    lost: int,
+    first: Sequence[Lost],
+    *,
+    in_recipe: bool = True,
+    whole: bool = False,
+) -> str | None:
     """What should be said of the `lost` files of a source that has so many; None: nothing.
 
     Args:
         first: the first few of them.
         in_recipe: whether the source stands in one, where a file can have an entry of its own.
+        whole: each of its files must be, unless `max_bad_rows: 1` says otherwise.
 
     Raises:
         DataError: they are `too_many`.
@@ -77,20 +88,25 @@ def judge(config: SourceConfig, files: int, lost: int, first: Sequence[Lost], *,
     if not lost:
         return None
     remedy = next((one.remedy for one in first if one.remedy), "")
-    if files == 1 and remedy:  # the file itself says all
+    if files == 1 and remedy and too_many(lost, files, limit):  # the file itself says all
         raise DataError(first[0].said, remedy)
-    of = "its only file" if files == 1 else f"{lost} of its {files} files"
     advice = _apart(config, first[0]) if files > 1 and in_recipe else []
     named = f"{'the first of them: ' if lost > len(first) else ''}{'; '.join(one.said for one in first)}"
-    told = f"{config.source_name}: {of} cannot be used, or not whole: {named}"
-    if too_many(lost, files, limit):
-        again = f"get these files again, take them away, or raise `max_bad_rows:` (now {limit:g})"
-        if lost == files:  # no share lets all pass
+    told = f"{config.source_name}: {of_files(lost, files)} cannot be used, or not whole: {named}"
+    if too_many(lost, files, 0 if whole and limit < 1 else limit):
+        higher = "set `max_bad_rows: 1`" if whole else f"raise `max_bad_rows:` (now {limit:g})"
+        again = f"get these files again, take them away, or {higher}"
+        if lost == files and not whole:  # no share lets all pass
             again = "get these files again, or take them away; `max_bad_rows: 1` goes on with what can be read of them"
         damaged = any(not one.remedy for one in first)
         remedies = [remedy, *(advice[-1:] if remedy else []), again if damaged or not remedy else ""]
         raise DataError(told, "; ".join(filter(None, remedies)))
     return "; ".join([told, *advice])
+
+
+def of_files(lost: int, files: int) -> str:
+    """How many of the files of a source, in words."""
+    return "its only file" if files == 1 else f"{lost:,} of its {files:,} files"
 
 
 def _apart(config: SourceConfig, lost: Lost) -> list[str]:
@@ -114,4 +130,4 @@ def _below_the_folder(prefix: str, locator: str) -> str:
 
 def without_limit(remedy: str) -> str:
     """A remedy without the advice to raise `max_bad_rows`, for where that is not to be had or says nothing new."""
-    return re.sub(r"(,? or (raise|let them pass with a higher) |[;,] )?`max_bad_rows.*", "", remedy)
+    return re.sub(r"(,? or (raise|set|let them pass with a higher) |[;,] )?`max_bad_rows.*", "", remedy)

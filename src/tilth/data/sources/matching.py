@@ -40,7 +40,8 @@ def matching(folder: Path, parts: Sequence[str]) -> Matching:
     found = {str(folder): True}
     for number, part in enumerate(parts, 1):
         found = walk.step(found, part, last=number == len(parts))
-    return Matching({Path(path): seen for path, seen in found.items()}, walk.passed)
+    passed = {path: why for path, why in walk.passed.items() if path not in walk.entered}
+    return Matching({Path(path): seen for path, seen in found.items()}, passed)
 
 
 def leads_out(path: str | Path, root: Path) -> bool:
@@ -52,6 +53,7 @@ def leads_out(path: str | Path, root: Path) -> bool:
 class _Walk:
     root: Path
     passed: dict[Path, tuple[str, str]] = field(default_factory=dict)
+    entered: set[Path] = field(default_factory=set)  # links to folders, by a part of their own
 
     def step(self, found: _Found, part: str, *, last: bool) -> _Found:
         """What a part of the pattern matches in what was found before; of all but the last, folders."""
@@ -71,7 +73,7 @@ class _Walk:
         else:
             entries = {entry.name: entry for entry in _entries(path)}
             for name in fnmatch.filter(entries, part):
-                if last or (entries[name].is_dir() and self._entered(entries[name].path)):
+                if last or (_is_folder(entries[name]) and self._entered(entries[name].path)):
                     yield entries[name].path, seen and (part.startswith(".") or not name.startswith("."))
 
     def _everything(self, path: str, seen: bool, *, files: bool) -> Iterator[tuple[str, bool]]:
@@ -81,7 +83,7 @@ class _Walk:
             yield folder, seen
             for entry in _entries(folder):
                 visible = seen and not entry.name.startswith(".")
-                if not entry.is_dir():
+                if not _is_folder(entry):
                     if files:
                         yield entry.path, visible
                 elif not entry.is_symlink():
@@ -91,10 +93,23 @@ class _Walk:
 
     def _entered(self, path: str) -> bool:
         """Whether a folder that a part by itself matches is gone into."""
-        if os.path.islink(path) and leads_out(path, self.root):  # noqa: PTH114
+        if not os.path.islink(path):  # noqa: PTH114
+            return True
+        if leads_out(path, self.root):
             self.passed[Path(path)] = LEAVES_FOLDER
             return False
+        self.entered.add(Path(path))
         return True
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is one, or a link to one; a link that cannot be followed (round in a ring, or into a folder that must
+    not be read) is none.
+    """
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:

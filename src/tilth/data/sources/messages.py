@@ -121,11 +121,11 @@ def is_plain(value: Any, depth: int = 0) -> bool:
 
 
 def plain(value: Any) -> Any:
-    """A value of JSON's without lone surrogates and NUL in its texts."""
+    """A value of JSON's without lone surrogates and NUL in its texts, and of types that are JSON's own."""
     if isinstance(value, str):
         return without_surrogates(value, "")[0].replace("\0", "")
     if isinstance(value, list):
         return [plain(one) for one in value]
     if isinstance(value, dict):
         return {plain(key): plain(one) for key, one in value.items()}
-    return value
+    return float(value) if isinstance(value, float) else value

@@ -9,7 +9,6 @@ before. Texts that are not UTF-8 (Arrow does not check what a file claims) are c
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,6 +22,7 @@ from tilth.core import progress
 from tilth.core.faults import cut, short
 from tilth.data.document import Outcome, Rows
 from tilth.data.sources import streams
+from tilth.data.sources.arrow_values import TooLong, Unreadable, said_by, values_of
 from tilth.data.sources.intake import Intake, Note
 from tilth.data.sources.losses import UnfitFileError
 from tilth.data.sources.plain import plain_column
@@ -34,7 +34,6 @@ _BATCH_ROWS, _MOST_ROWS = 256, 1 << 13
 _USUAL_BATCH = 1 << 20  # bytes; of short texts more rows make a batch, each of which takes its time
 _LARGEST_BATCH = 512 << 20
 _HEADER, _DICTIONARY_PAGE = 32, 2
-_AT_ONCE = 8 << 20  # bytes of a batch that become Python objects together
 _LARGEST_ROW_GROUP = 2 << 30  # bytes, unpacked, of the columns that are read: a group is unpacked a column at a time
 
 SchemaOf = Callable[[BinaryIO], pa.Schema]
@@ -75,7 +74,7 @@ def read_columns(intake: Intake, file: BinaryIO, schema_of: SchemaOf, rows_of: R
     except _Refused as error:
         yield intake.lose(place, Note(error.rule, "", f"{place}: {error.why}"))
     except (OSError, pa.ArrowException) as error:
-        why = f"{place}, row {number + 1}: it is damaged, or none of its kind: {_short(error)}"
+        why = f"{place}, row {number + 1}: it is damaged, or none of its kind: {said_by(error)}"
         yield intake.lose(f"{place}#row={number + 1}", Note("damaged", "", why))
     tally.judge()
 
@@ -225,59 +224,15 @@ def _numbers(raw: bytes) -> Iterator[int]:
     yield -1
 
 
-def values_of(column: pa.Array) -> Iterable[Any]:
-    """A batch's values: at once when they are small, else one by one, for as Python objects they are larger still."""
-    column = _in_microseconds(column)
-    if column.nbytes <= _AT_ONCE:
-        with contextlib.suppress(UnicodeDecodeError):
-            return list(column.to_pylist())
-    return (_value(column, index) for index in range(len(column)))
-
-
-def _in_microseconds(column: pa.Array) -> pa.Array:
-    """Times as Python has them: with nanoseconds they would be pandas' where that is installed, and an error else."""
-    kind, types = column.type, pa.types
-    if types.is_timestamp(kind) and kind.unit == "ns":
-        return column.cast(pa.timestamp("us", kind.tz), safe=False)
-    if types.is_duration(kind) and kind.unit == "ns":
-        return column.cast(pa.duration("us"), safe=False)
-    return column.cast(pa.time64("us"), safe=False) if kind == pa.time64("ns") else column
-
-
-def _value(column: pa.Array, index: int) -> Any:
-    """A value as Python has it; a text that is no UTF-8 as bytes, something nested that is too large as its length."""
-    if pa.types.is_nested(column.type) and (size := column.slice(index, 1).nbytes) > streams.LONGEST_LINE:
-        return _TooLong(size)
-    scalar = column[index]
-    if pa.types.is_dictionary(column.type):
-        scalar = scalar.value if scalar.is_valid else pa.scalar(None)
-    try:
-        return scalar.as_py()
-    except UnicodeDecodeError:
-        return scalar.as_buffer().to_pybytes() if hasattr(scalar, "as_buffer") else _Undecodable()
-
-
-class _TooLong(int):
-    pass
-
-
-class _Undecodable:
-    """Something nested that holds what is not UTF-8: no null, which would be an empty text."""
-
-
 def _row(tally: Tally, shape: Shape, row: dict[str, Any], locator: str) -> Outcome:
     notes: list[Note] = []
     for name, value in row.items():
-        length = value if isinstance(value, _TooLong) else len(value) if isinstance(value, (str, bytes)) else 0
+        length = value if isinstance(value, TooLong) else len(value) if isinstance(value, (str, bytes)) else 0
         if length > streams.LONGEST_LINE:
             return tally.bad(locator, too_long(locator, length))
-        if isinstance(value, _Undecodable):
-            return tally.bad(locator, Note("not_text", "bytes", f"{locator}: {name!r} holds bytes that are not UTF-8"))
+        if isinstance(value, Unreadable):
+            return tally.bad(locator, Note("not_text", value.kind, f"{locator}: {name!r} holds {value.said}"))
         if isinstance(value, bytes):
             row[name], faults = tally.intake.decode(value, f"{locator}, {name!r}")
             notes += faults
     return shaped(tally, shape, row, locator, *notes)
-
-
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

@@ -29,6 +29,7 @@ from tilth.data.sources.losses import UnfitFileError
 from tilth.data.sources.messages import BEYOND_TEXT
 from tilth.data.sources.plain_json import plain_texts
 from tilth.data.sources.shapes import Shape, conversation_in, shape_of
+from tilth.data.sources.swallowed import Sizes
 from tilth.data.sources.tally import NO_LINES, Tally, like
 
 _SEPARATORS = ";\t|,"  # that exports write
@@ -36,6 +37,9 @@ _SEPARATOR_LINE = re.compile(rb'"?sep=([\x20-\x7e\t])"?\1*\r?', re.IGNORECASE)  
 _BLANK_LINES = 100  # before the line that names the separator
 _FEW_LINES = 8  # are not worth the call of a parser
 _GO_ON = "`max_bad_rows: 1` takes what stands before it and goes on"
+_BETWEEN = 2  # bytes, between two rows of a list
+_MEND_JSON = "mend the file there (a comma, quote or bracket that is missing or too many)"
+_MEND_CSV = "mend that row: double the quotes within a cell, and put the cell into quotes"
 
 
 def read_jsonl(intake: Intake, pieces: Iterable[bytes]) -> Iterator[Outcome | Rows]:
@@ -90,7 +94,7 @@ def _line(tally: Tally, shape: Shape, line: bytes, number: int) -> Outcome:
 
 def read_json(intake: Intake, pieces: Iterable[bytes]) -> Iterator[Outcome]:
     """The outcomes of a JSON file: the items of a list (or of the list at `records`), or one object."""
-    tally, shape, number = Tally(intake), shape_of(intake.config), 0
+    tally, shape, number, sizes = Tally(intake), shape_of(intake.config), 0, Sizes()
     path = tuple(intake.config.records.split(".")) if intake.config.records else ()
     broken: json_rows.MalformedError | None = None
     counted = _Counted(pieces)
@@ -103,16 +107,25 @@ def read_json(intake: Intake, pieces: Iterable[bytes]) -> Iterator[Outcome]:
             broken = error
             # A text, and more behind it, is no file of settings.
             of_many = bool(path) or number > 1 or (number == 1 and not tally.too_many_with(0))
-            yield _not_read(tally, error, counted.to_the_end() - error.at, number, of_many=of_many)
+            sizes.weigh(tally, _MEND_JSON)
+            about = sizes.rows_in(size := counted.to_the_end() - error.at)
+            yield _not_read(tally, error, size, number, about, of_many=of_many)
             break
         if row is None:
             break
         number += 1
         if isinstance(row, int):
             inside = "name the key under which its rows stand with `records:`" if number == 1 and not path else ""
-            yield tally.bad(locator, too_long(locator, row), remedy=inside)
+            sizes.unusable(row, locator, note := too_long(locator, row))
+            yield tally.bad(locator, note, remedy=inside)
         else:
-            yield _json_row(tally, shape, row, locator)
+            outcome = _json_row(tally, shape, row, locator)
+            if bad := [Note(v.rule, v.value, v.detail) for v in outcome.verdicts if v.rule == "not_json"]:
+                sizes.unusable(len(row), locator, *bad)
+            else:
+                sizes.usable(len(row) + _BETWEEN)
+            yield outcome
+    sizes.weigh(tally, _MEND_JSON)
     if path and not number and broken is None:
         place = intake.item.locator
         yield tally.bad(place, Note("no_records", "", f"{place}: nothing stands at {intake.config.records!r}"))
@@ -140,15 +153,16 @@ class _Counted:
         return self._size + sum(len(piece) for piece in self._pieces)
 
 
-def _not_read(tally: Tally, error: json_rows.MalformedError, size: int, number: int, *, of_many: bool) -> Outcome:
+def _not_read(
+    tally: Tally, error: json_rows.MalformedError, size: int, number: int, rows: int, *, of_many: bool
+) -> Outcome:
     """The rest of a JSON file whose borders are wrong: so many bytes, behind `number` rows. Where a list ends with the
-    file the file is damaged; else the rest counts for as many rows as fill it at the size of those before.
+    file the file is damaged; else the rest counts for as many `rows` as fill it at the size of those before.
 
     Raises:
         UnfitFileError: these are too many, or in bytes more than any row may be.
     """
     intake = tally.intake
-    rows = max(1, round(size * number / error.at)) if number else 1
     about = f", about {plural(rows, 'row')} of the size of those before" if number and not error.cut else ""
     place = f"#row={number + 1}"
     cut = " (its list has no end: the file is cut off, or a quote or bracket is never closed)" if error.cut else ""
@@ -161,26 +175,48 @@ def _not_read(tally: Tally, error: json_rows.MalformedError, size: int, number: 
     if (of_many or error.listed) and (lost or tally.too_many_with(rows)):
         raise UnfitFileError(
             f"{intake.item.path}{place}: {said}",
-            f"mend the file there (a comma that is missing, a quote or bracket that is never closed); {_GO_ON}",
+            f"{_MEND_JSON}; {_GO_ON}",
             "not_json",
         )
-    return tally.bad(intake.item.locator + place, note)
+    outcome = tally.bad(intake.item.locator + place, note)
+    if rows > 1 and (of_many or error.listed):
+        tally.took_in(rows - 1, intake.item.locator + place, note, _MEND_JSON)
+    return outcome
 
 
 def _json_row(tally: Tally, shape: Shape, raw: bytes, locator: str, *before: Note) -> Outcome:
     text, notes = tally.intake.decode(raw, locator)
     try:
-        value = json.loads(text)
+        value = _AS_SPELLED.decode(text) if shape.writes_numbers else json.loads(text)
     except (ValueError, RecursionError) as error:
-        fault = Note("not_json", "", f"{locator}: {str(error) or 'nested too deep'}")
+        size = f", in {plural(len(raw), 'byte')}" if tally.intake.item.kind == "json" else ""  # it may be many rows
+        fault = Note("not_json", "", f"{locator}: {str(error) or 'nested too deep'}{size}")
         return tally.bad(locator, fault, remedy=_of_whole_json(tally, raw))
     if isinstance(value, str) and tally.intake.item.kind == "json" and len(shape.columns) == 1:
         value = {shape.columns[0]: value}  # a list of texts
     if not isinstance(value, dict):
-        kind = type(value).__name__
+        kind = "float" if isinstance(value, float) else type(value).__name__
         fault = Note("no_field", kind, f"{locator}: it holds {kind}, no keys")
         return tally.bad(locator, fault, remedy=_of_whole_json(tally, raw))
     return shaped(tally, shape, value, locator, *before, *notes)
+
+
+class _Spelled(float):
+    """A number that is written as it stood there: a price of 1.10, or more digits than a float has."""
+
+    __slots__ = ("_spelling",)
+    _spelling: str
+
+    def __new__(cls, spelling: str) -> _Spelled:
+        number = super().__new__(cls, spelling)
+        number._spelling = spelling
+        return number
+
+    def __repr__(self) -> str:
+        return self._spelling
+
+
+_AS_SPELLED = json.JSONDecoder(parse_float=_Spelled)
 
 
 def _of_whole_json(tally: Tally, raw: bytes) -> str:
@@ -217,7 +253,7 @@ def read_csv(intake: Intake, pieces: Iterable[bytes]) -> Iterator[Outcome]:
         return
     shape, tally, heights = shape_of(intake.config), Tally(intake), Heights()
     if header.open_quote:
-        _judge_the_rest(tally, header, heights.rows_in(header.lines))
+        _judge_the_rest(tally, header, heights.sizes.rows_in(header.lines))
     columns = _columns(intake, header, shape, separator)
     if isinstance(columns, Note):
         yield intake.lose(intake.item.locator, columns)
@@ -225,9 +261,11 @@ def read_csv(intake: Intake, pieces: Iterable[bytes]) -> Iterator[Outcome]:
     only = columns.index(shape.columns[0]) if intake.config.template is None and intake.config.map is None else None
     for record, odd in heights.judged(rows, len(columns)):
         locator = f"{intake.item.locator}:{record.line}"
-        if record.open_quote:
-            _judge_the_rest(tally, record, heights.rows_in(record.lines))
         if (fault := _fault(record, len(columns), locator)) is not None:
+            if record.open_quote:
+                yield _open_quote(tally, heights.sizes, record, locator, fault)
+                break
+            heights.sizes.unusable(record.lines, locator, fault)
             yield tally.bad(locator, fault)
             continue
         notes = [tally.odd(locator, _many_lines(locator, record))] if odd else []
@@ -246,6 +284,7 @@ def read_csv(intake: Intake, pieces: Iterable[bytes]) -> Iterator[Outcome]:
             yield shaped(tally, shape, {name: text for name, (text, _) in found.items()}, locator, *notes)
     if not tally.rows:
         yield intake.drop(intake.item.locator, Note("empty", "0", f"{intake.item.locator}: a header, and no row"))
+    heights.sizes.weigh(tally, _MEND_CSV)
     tally.judge()
 
 
@@ -272,6 +311,17 @@ def _is_blank(record: Record) -> bool:
     return not (record.too_long or record.open_quote or any(cell.strip() for cell in record.cells))
 
 
+def _open_quote(tally: Tally, sizes: Sizes, record: Record, locator: str, fault: Note) -> Outcome:
+    """The last record of a file, whose quote is never closed: it counts for the rows that it takes in."""
+    sizes.weigh(tally, _MEND_CSV)
+    rows = sizes.rows_in(record.lines)
+    _judge_the_rest(tally, record, rows)
+    outcome = tally.bad(locator, fault)
+    if rows > 1:
+        tally.took_in(rows - 1, locator, fault, _MEND_CSV)
+    return outcome
+
+
 def _judge_the_rest(tally: Tally, record: Record, rows: int) -> None:
     """Raises UnfitFileError where an open quote takes in the rest of a file, about so many rows, and these are too many
     or, in bytes, more than any row may be.
@@ -281,7 +331,7 @@ def _judge_the_rest(tally: Tally, record: Record, rows: int) -> None:
         raise UnfitFileError(
             f"{tally.intake.item.path}:{record.line}: a quote is opened here and never closed; it takes in all the "
             f"rest of the file ({record.open_quote} bytes, {plural(record.lines, 'line')})",
-            f"mend that row: double the quotes within a cell, and put the cell into quotes; {_GO_ON}",
+            f"{_MEND_CSV}; {_GO_ON}",
             "open_quote",
         )
 
@@ -337,18 +387,21 @@ def column_remedy(missing: str, columns: Sequence[str], within: Sequence[str] = 
 
 
 def _fault(record: Record, columns: int, locator: str) -> Note | None:
+    within = f", in {plural(record.lines, 'line')} within quotes" if record.lines > 1 else ""
     if record.too_long:
-        return too_long(locator, record.too_long)
+        return too_long(locator, record.too_long, within)
     if record.open_quote:
         size = str(record.open_quote)
         lines = plural(record.lines, "line")
         rest = f"a quote is opened and never closed, {size} bytes and {lines} to the end"
         return Note("open_quote", size, f"{locator}: {rest}")
     if record.cells and len(record.cells) != columns:
-        return Note("cells", str(len(record.cells)), f"{locator}: {len(record.cells)} cells, the header has {columns}")
+        said = f"{len(record.cells)} cells, the header has {columns}{within}"
+        return Note("cells", str(len(record.cells)), f"{locator}: {said}")
     return None
 
 
-def too_long(locator: str, length: int) -> Note:
+def too_long(locator: str, length: int, within: str = "") -> Note:
     """The note on a line or row that is beyond what is held in memory."""
-    return Note("too_long", str(length), f"{locator}: {length} bytes, more than {streams.LONGEST_LINE} are not read")
+    said = f"{length} bytes, more than {streams.LONGEST_LINE} are not read{within}"
+    return Note("too_long", str(length), f"{locator}: {said}")

@@ -90,6 +90,8 @@ class Shape(ABC):
     """Columns that are used where they are."""
     text: str | None = None
     """The one column that is the text, and all that is used."""
+    writes_numbers: ClassVar[bool] = False
+    """Whether numbers can stand in the text."""
 
     @abstractmethod
     def make(self, row: Mapping[str, Any], locator: str) -> Made | Note:
@@ -176,6 +178,8 @@ class _Field(Shape):
 
 
 class _Template(Shape):
+    writes_numbers = True
+
     def __init__(self, template: str) -> None:
         self.template, self.columns = template, template_columns(template)
 
@@ -225,6 +229,8 @@ class _Conversation(Shape):
 
 
 class _Pair(_Conversation):
+    writes_numbers = True
+
     def __init__(self, mapping: RowMap) -> None:
         super().__init__(mapping)
         self._parts = [(role, as_template(getattr(mapping, key) or "")) for role, key in _PAIR]

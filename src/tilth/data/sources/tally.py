@@ -1,7 +1,7 @@
 """Rows of a file, good and bad, and what is said when the bad ones are too many.
 
     Tally(intake).good()  .bad(locator, note)  .odd(locator, note)  .left_out(locator, note)  .empty(row)
-                 .judge()  .tell()
+                 .took_in(rows, locator, note, remedy)  .judge()  .tell()
     like(name, names)                 what of a file a recipe may have meant
 
 Complaints are gathered by their rule: a wrong key makes the same one of every row. Where it is the key, the remedy
@@ -22,7 +22,7 @@ from tilth.data.sources.chatgpt import is_tree
 from tilth.data.sources.inputs import split_suffixes
 from tilth.data.sources.intake import Intake, Note
 from tilth.data.sources.keys import MESSAGES, TEXTS, rows_in, text_of, text_within, value_at
-from tilth.data.sources.losses import JUDGED_FROM, UnfitFileError, too_many
+from tilth.data.sources.losses import FEW, JUDGED_FROM, UnfitFileError, too_many
 from tilth.data.sources.shapes import conversation_in
 
 _JUDGED_EVERY = 10_000
@@ -59,6 +59,7 @@ class Tally:
         self._first: dict[str, tuple[str, Note]] = {}  # of each rule
         self._odd: Counter[str] = Counter()  # rows that were taken, by the rule of what was said of them
         self._advised = ""
+        self._of_what_took_in = ""  # rows: what to do about it
         self._without: Mapping[str, Any] = {}  # the first row that lacks a key
         self._more: tuple[str, Note] | None = None  # of a file that is one object with a text, and rows beside it
         self._empty = 0
@@ -94,6 +95,13 @@ class Tally:
         self._look()
         return self.intake.drop(locator, note)
 
+    def took_in(self, rows: int, locator: str, note: Note, remedy: str) -> None:
+        """So many more rows that cannot be used: a bad one that was counted took them in, and is named first."""
+        self._rows += rows
+        self._bad_rows += rows
+        self._first[note.rule] = (locator, note)
+        self._of_what_took_in = remedy
+
     def empty(self, row: Mapping[str, Any] | None = None) -> None:
         """One more row whose text is null or white space, which is no fault where others have one."""
         self._empty += 1
@@ -123,18 +131,19 @@ class Tally:
 
     def too_many_with(self, more: int) -> bool:
         """Whether with so many more that cannot be used the bad rows are too many."""
-        return too_many(self._bad_rows + more, self._rows + more, self.intake.config.max_bad_rows)
+        few = 0 if self.intake.whole else FEW
+        return too_many(self._bad_rows + more, self._rows + more, self.intake.config.max_bad_rows, few)
 
     def _look(self) -> None:
         # The share is judged at the file's end; before, where all are bad from the first on, and, of a file by itself,
         # now and then, so that a large wrong one stops early. One of many is read to its end: others go on beside it.
         now_and_then = self._rows % _JUDGED_EVERY == 0 and not self.intake.among_many
         if now_and_then or (self._rows == JUDGED_FROM and self._bad_rows == JUDGED_FROM):
-            self._judge(f"of the first {self._rows} {self._called} {self._bad_rows}", whole=False)
+            self._judge(f"of the first {self._rows} {self._called} {self._bad_rows}", at_end=False)
 
     def judge(self) -> None:
         """At the file's end: raises UnfitFileError when the bad rows are too many, and tells of fewer."""
-        self._judge(self._counted, whole=True)
+        self._judge(self._counted, at_end=True)
         config = self.intake.config
         few = self._rows - self._empty < _ALL_BUT * self._rows
         if self._rows >= _EMPTY_FROM and few and config.max_bad_rows < 1:
@@ -161,10 +170,10 @@ class Tally:
             return "its only file" if self._rows == 1 else f"{self._bad_rows} of its {self._rows} files"
         return f"{self._bad_rows} of {self._rows} {self._called}"
 
-    def _judge(self, counted: str, *, whole: bool) -> None:
-        limit = self.intake.config.max_bad_rows
-        if too_many(self._bad_rows, self._rows, limit):
-            raise UnfitFileError(f"{self.intake.item.path}: {self._said(counted)}", self._remedy(limit, whole=whole))
+    def _judge(self, counted: str, *, at_end: bool) -> None:
+        if self.too_many_with(0):
+            remedy = self._remedy(self.intake.config.max_bad_rows, at_end=at_end)
+            raise UnfitFileError(f"{self.intake.item.path}: {self._said(counted)}", remedy)
 
     def _said(self, counted: str) -> str:
         return f"{counted} cannot be used: " + "; ".join(
@@ -180,15 +189,15 @@ class Tally:
             said = said.partition("; ")[0]  # the keys that there are belong into the remedy
         return f"{said} ({locator}{f' and {count - 1} more' if count > 1 else ''})"
 
-    def _remedy(self, limit: float, *, whole: bool) -> str:
+    def _remedy(self, limit: float, *, at_end: bool) -> str:
         """What to do where they are too many; where all are, no share lets them pass.
 
         Args:
-            whole: the file was read to its end.
+            at_end: the file was read to its end.
         """
         if self._called == "files" and self._advised:
             return self._advised
-        hopeless = whole and self._bad_rows == self._rows
+        hopeless = at_end and self._bad_rows == self._rows
         return self._advice() if hopeless else f"{self._advice()}, or raise `max_bad_rows:` (now {limit:g})"
 
     def _advice(self) -> str:
@@ -198,6 +207,8 @@ class Tally:
             return self._advised or "get the archive again, or take these files out of it"
         if self._rows == 1 and (alone := self._advised or self._inside()):
             return alone
+        if self._of_what_took_in:
+            return self._of_what_took_in
         rule = self._rules.most_common(1)[0][0]
         if rule == "not_json" and self._advised == NO_LINES and 2 * self._bad_rows > self._rows:
             return NO_LINES

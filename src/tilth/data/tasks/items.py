@@ -33,7 +33,7 @@ from tilth.data.decontaminate import (
     item_grams,
 )
 from tilth.data.document import Document, Rows
-from tilth.data.exam_files import Seen
+from tilth.data.exam_seen import Seen
 from tilth.data.extract import Extractors
 from tilth.data.planting import MOST_ITEMS, Item, draw_order, excerpt
 from tilth.data.runs import merged
@@ -42,7 +42,7 @@ from tilth.data.tasks.parts import verified_array, verified_table
 from tilth.data.tasks.split import AssignedPart
 from tilth.data.words import I64
 
-VERSIONS = {"items": 6 + READING, "held_out": 4, "held_out_index": 3}
+VERSIONS = {"items": 7 + READING, "held_out": 4, "held_out_index": 3}
 GRAMS, OWNERS, FILTER = "grams.bin", "owners.bin", "filter.bin"
 ITEMS, SAMPLE = "items.parquet", "sample.parquet"
 _GATHERED = 1 << 22  # n-grams that are held before they become a run
@@ -60,11 +60,12 @@ def evaluation_items(
     for (source, inputs), own in zip(sources, seen, strict=True):
         with Extractors(source.extract) as extractors:
             for item in inputs:
-                gathered.add(_documents(item, source, extractors, own))
+                own.end(item, gathered.add(_documents(item, source, extractors, own)))
     facts, said = gathered.write(indexed=True), [own.plain() for own in seen]
     left_out = sum((Counter(own["left_out"]) for own in said), Counter[str]())
     if not facts["items"]:
-        out = "".join(f"; {plural(n, 'row')} left out by {rule}" for rule, n in sorted(left_out.items()))
+        passed = {rule: one["files"] for own in said for rule, one in own["passed_over"].items()}
+        out = "".join(f"; {plural(n, 'row')} left out by {rule}" for rule, n in sorted({**passed, **left_out}.items()))
         raise DataError(
             f"data.decontaminate.against gives no item of {shortest} words or more: {facts['too_short']:,} shorter"
             f"{out}",
@@ -74,11 +75,11 @@ def evaluation_items(
 
 
 def _documents(item: Input, source: SourceConfig, extractors: Extractors, seen: Seen) -> Iterable[Document]:
-    for found in read_rows(item, source, extractors, met=seen.met, unusable=seen.unusable):
+    for found in read_rows(item, source, extractors, met=seen.met, unusable=seen.unusable, whole=True):
         if isinstance(found, Rows):
             documents: Iterable[Document] = found
         else:
-            seen.take(found, item.locator)
+            seen.take(found, item)
             documents = [found.document] if found.document is not None else []
         for document in documents:
             seen.item(document)
@@ -137,21 +138,21 @@ class _Gathered:
         self._widths: list[I64] = []
         self._sample: list[Item] = []
 
-    def add(self, documents: Iterable[Document]) -> None:
-        """More items."""
+    def add(self, documents: Iterable[Document]) -> list[tuple[str, bool]]:
+        """More items; the locator of each, and whether it is looked for."""
         held: list[Document] = []
-        size = 0
+        taken, size = list[tuple[str, bool]](), 0
         for document in documents:
             held.append(document)
             size += len(document.text)
             if size >= words.BATCH_CHARACTERS:
-                self._take(held)
+                taken += self._take(held)
                 held, size = [], 0
-        self._take(held)
+        return [*taken, *self._take(held)]
 
-    def _take(self, held: Sequence[Document]) -> None:
+    def _take(self, held: Sequence[Document]) -> list[tuple[str, bool]]:
         if not held:
-            return
+            return []
         texts = [document.text for document in held]
         grams, sizes, widths = item_grams(texts, len(self._names), self._ngram, self._shortest)
         self._runs.append(grams)
@@ -160,6 +161,7 @@ class _Gathered:
         self._names += [(document.doc_id, document.locator) for document in held]
         found = [Item(held[n].doc_id, held[n].text) for n in np.flatnonzero(widths).tolist()]
         self._sample = _smallest([*self._sample, *(Item(i, excerpt(i, text)) for i, text in _smallest(found))])
+        return [(document.locator, width > 0) for document, width in zip(held, widths.tolist(), strict=True)]
 
     def write(self, *, indexed: bool) -> dict[str, Any]:
         """Writes an index, or what is merged into one."""

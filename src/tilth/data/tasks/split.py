@@ -29,6 +29,7 @@ from tilth.data.spoken import other_text
 from tilth.data.tasks.corpus import Corpus, group_names
 from tilth.data.tasks.groups import ALIKE, GROUPS
 from tilth.data.tasks.parts import Batch, LedgerWriter, Part, verified_array, verified_file, verified_table
+from tilth.data.tasks.refused import refused_by, refused_flags
 
 VERSION = 5
 DROPPED, TWIN, CUT, LEAKED = 255, 254, 253, 252
@@ -59,17 +60,26 @@ class SplitPlan:
 
 
 def assign(
-    folder: Path, digests: Sequence[Path], drops: Sequence[Path], groups: Path | None, plan: SplitPlan
+    folder: Path,
+    digests: Sequence[Path],
+    drops: Sequence[Path],
+    groups: Path | None,
+    plan: SplitPlan,
+    refused: Sequence[Path] = (),
 ) -> dict[str, Any]:
     """Gives every document its split; facts: documents of each split, and for each part what decides its splits.
 
     By document a group goes to one side whole. Where its documents hold one another's text (`meta.twin`), the first of
     a held-out group is measured, and the others are neither trained on nor measured. By tail, a document that a cut
     goes through is in both splits, a piece in each; near-duplicates that would be parted are all trained on.
+
+    Args:
+        refused: of each part, which documents no tokens will be made of: they have a side, and fill none.
     """
     corpus = Corpus(digests)
     kept = ~corpus.gone(drops)
-    sides, cuts = _draw(corpus, kept, groups, plan) if plan.by_document else _cut(corpus, kept, plan)
+    used = kept & ~refused_flags(refused) if refused else kept
+    sides, cuts = _draw(corpus, used, groups, plan) if plan.by_document else _cut(corpus, kept, plan)
     together = _keep_together(corpus, groups, sides, cuts) if groups and not plan.by_document else 0
     sides[~kept] = DROPPED
     identities = _write(folder, corpus, sides, cuts)
@@ -87,6 +97,7 @@ def assign(
         "cut": cut,
         "by": ("document" if plan.by_document else "tail") if any(plan.shares) else None,
         "together": together,
+        **({"refused": refused_by(refused)} if refused else {}),
         "parts": identities,
         "dropped_bytes": dict.fromkeys(ledger.rules["dropped"], bytes_of_twins),
         "rules": ledger.rules,

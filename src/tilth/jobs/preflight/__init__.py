@@ -1,6 +1,6 @@
 """Preflight: what is wrong with a run before anything is spent on it.
 
-look(recipe, dataset) -> Preflight            all of it, for `tilth check`
+look(recipe, dataset, …) -> Preflight         all of it, for `tilth check`
 before_training(recipe, dataset, run)         the start of `tilth train`: errors are raised, warnings handed back
 summary.py                                    what `--json` prints
 
@@ -70,12 +70,19 @@ class Preflight:
         return summary(self)
 
 
-def look(recipe: Recipe, dataset: Dataset, room: int | None = None, say: Say = lambda text: None) -> Preflight:
+def look(
+    recipe: Recipe,
+    dataset: Dataset,
+    room: int | None = None,
+    say: Say = lambda text: None,
+    run: Path | None = None,
+) -> Preflight:
     """Everything that can be said of a run before it begins.
 
     Args:
         room: bytes of memory into which it should fit: `fits` then says what would.
         say: told what it is at, where that takes a while.
+        run: the folder that it will have; left out: runs/NAME.
     """
     base = find_base(recipe)
     facts, sampler = gather_facts(recipe, dataset, base)
@@ -84,7 +91,8 @@ def look(recipe: Recipe, dataset: Dataset, room: int | None = None, say: Say = l
     rows = [] if sampler is None or masked else first_rows(facts.recipe, dataset, sampler)
     found, fitting = _forecast(facts, dataset, base, room, say)
     large = too_large(found, pick_device(recipe.train.device))
-    for certain, fault in chain(large, too_full(recipe, facts.model, Path("runs") / recipe.name)):
+    full = too_full(facts, run or Path("runs") / recipe.name, found.seconds if found else None)
+    for certain, fault in chain(large, full):
         (errors if certain else warnings).append(fault)
     return Preflight(facts, errors, warnings, rows, found, fitting)
 
@@ -123,7 +131,7 @@ def before_training(recipe: Recipe, dataset: Dataset, run: Path) -> list[str]:
         errors, warnings = judge(facts)
         if of_model := next((fault.error for fault in errors if fault.rule == "model" and fault.error), None):
             raise of_model
-        for certain, fault in too_full(recipe, facts.model, run):
+        for certain, fault in too_full(facts, run):
             (errors if certain else warnings).append(fault)
         ours = [fault for fault in errors if fault.error is None]
         if ours and len(ours) == len(errors):

@@ -1,11 +1,12 @@
 """Whether the run that is foretold fits into the memory that there is, and its checkpoints onto the disk.
 
 too_large(forecast, device)       the fault, if any
-too_full(recipe, model, folder)
+too_full(facts, run, seconds)
 """
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,14 +14,15 @@ from pathlib import Path
 import torch
 
 from tilth.core.environment import launched
+from tilth.core.rundir import RunFolder
 from tilth.core.words import plural
 from tilth.jobs.forecast_run import RunForecast
+from tilth.jobs.preflight.facts import Facts
 from tilth.jobs.preflight.fault import Fault
-from tilth.jobs.preflight.memory import ModelFacts
-from tilth.jobs.recipe import Recipe
 from tilth.jobs.room import room_of
 
 _CERTAIN, _FLOAT = 1.1, 4
+_SLOWER = 2  # than its forecast a run may well be
 
 
 def too_large(forecast: RunForecast | None, device: torch.device) -> Iterator[tuple[bool, Fault]]:
@@ -47,28 +49,49 @@ def too_large(forecast: RunForecast | None, device: torch.device) -> Iterator[tu
     )
 
 
-def too_full(recipe: Recipe, model: ModelFacts | None, folder: Path) -> Iterator[tuple[bool, Fault]]:
-    """The fault of a run whose checkpoints take more than is free on the disk of `folder`, and whether that is certain:
-    not even the first could be written. Others may fill the disk, or make room, meanwhile.
+def too_full(facts: Facts, run: Path, seconds: float | None = None) -> Iterator[tuple[bool, Fault]]:
+    """The fault of a run whose checkpoints take more than is free on the disk of its folder, and whether that is
+    certain: not even the first could be written. Others may fill the disk, or make room, meanwhile. A run that has
+    begun is not looked at again: it may have ended, or most of what it writes may lie there.
+
+    Args:
+        seconds: how long all its steps should take; None where that is not known.
     """
-    if model is None:
+    model, recipe = facts.model, facts.recipe
+    if model is None or RunFolder(run).begun:
         return
-    kept = recipe.train.checkpoint
     weights = _FLOAT * (model.parameters if recipe.adapter is None else model.trained)
-    one = weights + model.optimizer
-    held = kept.keep + kept.best
-    most = (held + 1) * one + weights  # the next is whole before the oldest goes; final/ has the weights
-    existing = next(path for path in [folder.absolute(), *folder.absolute().parents] if path.exists())
+    one, keep = weights + model.optimizer, recipe.train.checkpoint.keep
+    best = recipe.train.checkpoint.best and recipe.data.split.validation > 0
+    number = _at_once(facts, keep, best, seconds)
+    most = number * one + weights  # final/ has the weights
+    existing = next(path for path in [run.absolute(), *run.absolute().parents] if path.exists())
     free = shutil.disk_usage(existing).free
     if free >= most:
         return
-    message = (
-        f"a checkpoint takes {_size(one)}, {held + 1} of them and final/ {_size(most)}, and the disk of {existing} "
-    )
+    of_all = f"{number} of them" if number > 1 else "it"
+    message = f"a checkpoint takes {_size(one)}, {of_all} and final/ {_size(most)}, and the disk of {existing} "
     message += f"has {_size(free)} free"
-    remedy = "--run: a folder on another disk, or make room"
-    fewer = f"; train.checkpoint: {{keep: 1, best: false}} takes {_size(2 * one + weights)}"
-    yield free < one, Fault("disk", message, remedy + fewer * (held > 1))
+    remedy, fewest = "--run: a folder on another disk, or make room", _at_once(facts, 1, False, seconds)
+    fewer = f"; train.checkpoint: {{keep: 1, best: false}} takes {_size(fewest * one + weights)}"
+    yield free < one, Fault("disk", message, remedy + fewer * (fewest < number))
+
+
+def _at_once(facts: Facts, keep: int, best: bool, seconds: float | None) -> int:
+    """How many checkpoints lie there at once, at the most: those that are kept, and the next, which is whole before the
+    oldest goes. A short run does not write so many.
+    """
+    kept, plan = keep + best + 1, facts.recipe.train.checkpoint
+    if facts.run is None or facts.run.steps is None:
+        return kept
+    before_the_last = facts.run.steps - 1
+    periods = [every for every in (plan.every_steps, facts.recipe.evaluate.every if best else None) if every]
+    written = 1 + sum(before_the_last // every for every in periods)
+    if len(periods) > 1:  # steps at which both are due
+        written -= before_the_last // math.lcm(*periods)
+    if plan.every_minutes is not None:
+        written += before_the_last if seconds is None else int(_SLOWER * seconds / (60 * plan.every_minutes))
+    return min(kept, written, facts.run.steps)
 
 
 def _size(count: int) -> str:

@@ -205,7 +205,8 @@ def _evaluation_files(facts: Facts) -> Iterator[Fault]:
         yield Fault(
             "evaluation_files",
             "; ".join(amiss),
-            f"{exam_words.PLACE}: mend these files; what is not read of an exam is not kept out of training",
+            f"{exam_words.PLACE}: mend these files, or name them under `exclude`; what is not read of an exam is not "
+            "kept out of training",
         )
 
 
