@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 
 
@@ -26,6 +27,15 @@ def make_pdf(pages: list[str], *, title: str = "", encrypted: bool = False) -> b
         objects.append(b"<< /Filter /Standard /V 1 /R 2 /P -4 /O <%s> /U <%s> >>" % (b"41" * 32, b"42" * 32))
         trailer += b" /Encrypt %d 0 R /ID [<00> <00>]" % len(objects)
     return _assembled(objects, trailer)
+
+
+def without_pages(raw: bytes, lost: set[int]) -> bytes:
+    """The same PDF, whose list of pages (from 1) names for those that are lost objects that it does not have."""
+    listed = re.search(rb"(?<=/Kids \[)[^\]]*", raw)
+    assert listed
+    pages = listed[0].split(b" 0 R")[:-1]
+    named = b" ".join(b"99%02d 0 R" % n if n in lost else b"%s 0 R" % page.strip() for n, page in enumerate(pages, 1))
+    return raw[: listed.start()] + named + raw[listed.end() :]
 
 
 def drawn(content: bytes) -> bytes:

@@ -69,14 +69,14 @@ def exams(tmp_path: Path) -> Path:
 def test_a_pdf_that_lacks_a_page_is_not_whole(exams: Path, broken: tuple[int, ...]) -> None:
     pytest.importorskip("pypdfium2")
     (exams / "exam.pdf").write_bytes(broken_page(3, *broken))
-    with pytest.raises(DataError, match=rf"exams/exam\.pdf: page {broken[0] + 1}: Failed to load page"):
+    told = f"page {broken[0] + 1} of 3: Failed to load page" if len(broken) == 1 else "of 3 pages none can be read"
+    with pytest.raises(DataError, match=rf"exams/exam\.pdf: {told}"):
         seen(exams.parent, {"path": "exams"})
     (exams.parent / "index").rename(exams.parent / "old")
     first, second = said(exams.parent, {"path": "exams", "max_bad_rows": 1})
-    begin = f"exams: 1 of its 2 files cannot be used, or not whole: exams/exam.pdf: page {broken[0] + 1}: "
-    assert first.startswith(begin)
-    more = " and 2 more" if len(broken) == 3 else ""
-    assert second == f"exams: not looked for: read/broken_page {len(broken)} (exams/exam.pdf{more})"
+    assert first.startswith(f"exams: 1 of its 2 files cannot be used, or not whole: exams/exam.pdf: {told}")
+    of_the_file, more = ("read/broken 1 (exams/exam.pdf), ", " and 2 more") if len(broken) == 3 else ("", "")
+    assert second == f"exams: not looked for: {of_the_file}read/broken_page {len(broken)} (exams/exam.pdf{more})"
 
 
 def test_files_that_give_no_item_are_named(exams: Path) -> None:

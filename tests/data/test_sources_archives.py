@@ -358,6 +358,22 @@ def test_a_damaged_file_in_an_archive_is_a_bad_row_of_it(
         list(read_input(list_inputs(config, base, downloads).inputs[0], config))
 
 
+@pytest.mark.parametrize("make", [make_zip, make_tar])
+def test_files_of_an_archive_that_are_passed_over_are_none_of_its_files(
+    tmp_path: Path, make: Callable[[dict[str, bytes]], bytes]
+) -> None:
+    """As in a folder: what macOS and exclude: put beside three broken files does not make them half of six."""
+    path = tmp_path / ("a.zip" if make is make_zip else "a.tar")
+    bad = {f"{n}.parquet": b"PAR1xxxxPAR1" for n in range(3)}
+    others = {"__MACOSX/._0.parquet": b"x", ".hidden": b"x", "a.unknown": b"x", "in.zip": b"x", "out.txt": b"x"}
+    outcomes = read(path, make({**others, **bad}), exclude=["out.txt"])
+    assert lost(outcomes)[0].startswith(f"{path.name}: 3 of its 3 files cannot be used: ")
+    assert len(dropped(outcomes)) == 9, "each is said"
+    few = read(path, make({**others, **bad, "good.txt": b"words"}), exclude=["out.txt"])
+    assert not lost(few) and len(texts(few)) == 1
+    assert not lost(read(path, make({"a.unknown": b"x"})))
+
+
 def test_a_damaged_archive_among_others_is_named_and_alone_stops(tmp_path: Path) -> None:
     (tmp_path / "b.zip").write_bytes(make_zip({"b.txt": b"b"}))
     assert lost(read(tmp_path / "a.zip", make_zip({"a.txt": b"a"})[:-9])) == [

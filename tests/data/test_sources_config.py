@@ -108,6 +108,10 @@ def test_files_that_hold_no_text_are_refused_with_what_makes_some() -> None:
     with pytest.raises(RecipeError, match=r"path: 'a/\*.docx' is a document of a word processor") as caught:
         parse(SourceConfig, {"path": "a/*.docx"})
     assert caught.value.remedy == "path: `pandoc FILE -o FILE.md`"
-    with pytest.raises(RecipeError, match=r"url: .*a\.PNG' is an image"):
+    with pytest.raises(RecipeError, match=r"url: .*a\.PNG' is an image") as caught:
         parse(SourceConfig, {"url": "https://x.org/a.PNG", "sha256": "0" * 64})
+    assert "folder" not in caught.value.remedy
+    with pytest.raises(RecipeError, match="is a document of an office program") as caught:
+        parse(SourceConfig, {"path": "my.pages"})
+    assert caught.value.remedy.endswith("; a folder of that name is written with / behind: my.pages/")
     assert parse(SourceConfig, {"path": "a.docx", "format": "text"}).path and parse(SourceConfig, {"path": "a.epub/"})

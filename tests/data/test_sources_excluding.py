@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,13 @@ from typing import Any
 import pytest
 
 from tests.data.test_sources_listing import listed, rules, write
-from tilth.core.config import parse
+from tilth.core.config import parse, parse_yaml
 from tilth.core.errors import DataError, RecipeError
 from tilth.data.collect_plan import read_as
 from tilth.data.sources import SourceConfig, read_input
 from tilth.data.sources.excluding import idle_patterns
+from tilth.data.sources.inputs import Lost
+from tilth.data.sources.losses import judge
 from tilth.data.sources.unusable import Unusable
 
 NAMES = (
@@ -96,15 +99,38 @@ def test_a_pattern_that_leaves_nothing_out_is_told(home: Path, pattern: str, tol
     for path in ("notes", "notes/**/*.*"):
         (note,) = listed(home, path=path, name="notes", exclude=["z.md", pattern]).notes
         assert told in note
-    (note,) = listed(home, path="notes/a.txt", exclude=["a.txt"]).notes
-    assert "leaves nothing out" in note
+    (note,) = listed(home, path="notes/a.txt", exclude=["a.txt", "*.csv"]).notes
+    assert note == (
+        "notes/a.txt: `exclude: [a.txt, '*.csv']` leaves nothing out: the source is one file; take it out, or give the "
+        "file's folder as `path:`"
+    )
+    (note,) = listed(home, path="notes", exclude=["**/notes/b.csv"]).notes
+    assert note.endswith("check it for a typo, or take it out"), "no `**/**/…`"
 
 
 def test_what_goes_for_other_reasons_makes_no_pattern_a_typo(home: Path) -> None:
     write(home / "notes" / ".git" / "config")
     write(home / "notes" / ".hidden.txt")
-    for pattern in (".git", ".git/**", ".git/config", ".hidden.txt"):
+    for pattern in (".git", ".git/**", ".git/config", ".hidden.txt", "**/.git/config", "**/.git"):
         assert not listed(home, path="notes", exclude=[pattern]).notes, pattern
+    for pattern in ("**/*.lgo", "**/x/.git", "**/drafts/**/*.lgo"):
+        (note,) = listed(home, path="notes", exclude=[pattern]).notes
+        assert f"`exclude: {pattern}` leaves nothing out" in note
+
+
+def test_a_folder_is_counted_once_by_any_path(home: Path) -> None:
+    for path in ("notes", "notes/**/*.*", "notes/**/*.csv", str(home / "notes/**/*.*")):
+        found = listed(home, path=path, name="notes", exclude=["drafts/a.txt", "drafts", "**/x/**"])
+        told = [verdict.detail.removeprefix("notes/") for verdict in found.skipped]
+        assert told[-1] == "drafts: a folder that `exclude: drafts` names" and len(told) == 2, path
+
+
+def test_many_stars_take_no_time(tmp_path: Path) -> None:
+    """Their ways multiply: 24 names of folders among 8 of them are ten million."""
+    write(tmp_path / "notes" / "/".join("d" * 24) / "a.txt")
+    for pattern, said in (("**/" * 9 + "x", "**/x"), ("**/*/" * 8 + "x", "**/*/" * 8 + "x")):
+        (note,) = listed(tmp_path, path="notes", exclude=[pattern]).notes
+        assert f"`exclude: {said}` leaves nothing out" in note
 
 
 def test_files_in_archives_go_too(home: Path) -> None:
@@ -126,6 +152,8 @@ def test_files_in_archives_go_too(home: Path) -> None:
     assert read("notes", "**/b.csv") == (["a.txt", "sub/c.txt"], ())
     assert read("notes/*.zip", "old.zip/**/*.txt") == (["sub/b.csv:2"], ())
     assert read("notes/old.zip", "sub") == (["a.txt"], ())
+    assert read("notes/old.zip", "old.zip/sub") == (["a.txt"], ()), "as below a folder"
+    assert read("notes/old.zip", "old.zip/**/*.csv", "*.zip")[0] == ["a.txt", "sub/c.txt"]
     texts, idle = read("notes", "z.md", "sub/**")
     assert len(texts) == 3 and idle == (
         "notes: `exclude: sub/**` leaves nothing out; check it for a typo, or take it out",
@@ -146,6 +174,26 @@ def test_only_what_reads_archives_is_done_anew_for_a_pattern(home: Path) -> None
     without, one, other = said(), said("b.csv"), said("z.md")
     assert without[0] == one[0] == other[0] == without[1]
     assert len({str(each[1]) for each in (without, one, other)}) == 3
+
+
+ODD = ["john.doe@example.com.jsonl", "Vol.1, part 2.jsonl", "books (1).jsonl", "d'or & +.jsonl", "x/[a] #1.jsonl"]
+
+
+@pytest.mark.parametrize("path", ["my [texts]", "my [texts]/**/*", "ABSOLUTE"])
+@pytest.mark.parametrize("name", [*ODD, "*.jsonl", "- ?.jsonl", "2024", "caf\u00e9: \t.jsonl"])
+def test_the_pattern_that_is_advised_leaves_out_that_file_alone(tmp_path: Path, path: str, name: str) -> None:
+    folder = tmp_path / ("my t" if "*" in path else "my [texts]")
+    for each in (name, "a.jsonl", "z.jsonl"):
+        write(folder / each, '{"text": "a"}')
+    path = str(folder) if path == "ABSOLUTE" else path
+    config = parse(SourceConfig, {"path": path, "format": "jsonl"})
+    (lost,) = [item.locator for item in listed(tmp_path, path=path, format="jsonl") if item.locator.endswith(name)]
+    told = judge(config, 3, 1, [Lost(f"{lost}:1: not JSON", "", lost)])
+    assert told
+    pattern = re.search(r"to do without it, name it under `exclude: (\[.*\])`", told)
+    assert pattern
+    found = listed(tmp_path, path=path, format="jsonl", exclude=parse_yaml(pattern[1], "the remedy"))
+    assert lost not in [item.locator for item in found] and len(found) == 2 and not found.notes
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -213,6 +215,27 @@ def test_rows_that_are_the_values_of_one_object_are_told(tmp_path: Path, whole: 
     (tmp_path / "a.json").write_text(json.dumps(whole))
     assert rules(read(tmp_path / "a.json", unusable := Unusable())) == ["no_field"]
     assert remedy in unusable.plain()["remedy"] and unusable.plain()["remedy"].count("write") < 2
+
+
+def test_the_command_that_makes_lines_of_an_object_can_be_typed(tmp_path: Path) -> None:
+    raw = json.dumps({f"id{n}": {"body": f"text {n}"} for n in range(10)}).encode()
+    folder = tmp_path / "my words"
+    folder.mkdir()
+    for name, command in (
+        ("b's.json", """`jq -c '.[]' 'my words/b'"'"'s.json' > NEW.jsonl`"""),
+        ("b.json.gz", "`gzip -dc 'my words/b.json.gz' | jq -c '.[]' > NEW.jsonl`"),
+        ("b.zip", "take the file out of its archive, and `jq -c '.[]' FILE > NEW.jsonl`"),
+    ):
+        path = folder / name
+        path.write_bytes(gzip.compress(raw) if name.endswith("gz") else raw)
+        if name == "b.zip":
+            with zipfile.ZipFile(path, "w") as archive:
+                archive.writestr("in/c.json", raw)
+        for given, known in ((f"my words/{name}", command), (str(path), command.replace("my words/", f"{folder}/"))):
+            config = parse(SourceConfig, {"path": given})
+            (item,) = list_inputs(config, tmp_path, tmp_path)
+            list(read_rows(item, config, among_many=True, unusable=(unusable := Unusable())))
+            assert unusable.plain()["remedy"].endswith(known)
 
 
 def test_rows_beside_the_text_of_one_object_are_told(tmp_path: Path) -> None:

@@ -9,13 +9,15 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from tests.data.pdfs import make_pdf
+from tests.data.pdfs import make_pdf, without_pages
 from tilth.core.config import parse
 from tilth.core.errors import DataError, RecipeError
 from tilth.core.worker import Worker
 from tilth.data import extract
 from tilth.data.document import Outcome
 from tilth.data.sources import SourceConfig, list_inputs, read_input
+from tilth.data.sources.files import _more_room
+from tilth.data.sources.unusable import notes
 from tilth.data.tasks import collect
 
 pytest.importorskip("trafilatura")
@@ -107,6 +109,34 @@ def test_a_page_that_needs_more_time_is_lost_and_what_gives_it_is_said(pages: Pa
     with pytest.raises(DataError, match=r"a\.html: more than 0\.2 seconds") as caught:
         list(read_input(item, config))
     assert caught.value.remedy.startswith("raise `extract: {seconds: …}` (now 0.2)")
+
+
+def test_what_is_now_is_said_as_a_recipe_takes_it() -> None:
+    """`memory` is an integer: 1e9 is none."""
+    said = _more_room(source(extract={"memory": 1 << 30, "seconds": 2.5}), "memory")
+    assert said.startswith("raise `extract: {memory: …}` (now 1073741824)")
+    assert "(now 2.5)" in _more_room(source(extract={"seconds": 2.5}), "timeout")
+
+
+@pytest.mark.slow
+def test_a_pdf_without_a_page_that_can_be_read_is_lost_and_one_that_lacks_some_is_named(tmp_path: Path) -> None:
+    (tmp_path / "pages").mkdir()
+    (tmp_path / "out").mkdir()
+    raw = make_pdf([f"Page {n} has words." for n in range(1, 6)])
+    for name, lost in (("all", {1, 2, 3, 4, 5}), ("none", set[int]()), ("some", {2, 4, 5})):
+        (tmp_path / "pages" / f"{name}.pdf").write_bytes(without_pages(raw, lost))
+    inputs = list(list_inputs(source(), tmp_path, tmp_path))
+    facts = collect.collect(tmp_path / "out", source(), inputs, [], 1 << 20)
+    ((said, *_),) = facts["lost"]["first"]
+    assert facts["lost"]["files"] == 1 and said == "pages/all.pdf: of 5 pages none can be read"
+    (named,) = facts["unusable"]["first"]
+    assert named.startswith("pages/some.pdf: 3 pages cannot be read: page 2 of 5: ")
+    assert ".," not in named and named.endswith(", and 2 more like that") and facts["unusable"]["pages"] == 3
+    assert [*notes("pages", [facts["unusable"]] * 6)][5] == (
+        "pages: and 1 more file with such pages; in all 18 pages of 6 files"
+    )
+    table = pq.read_table(tmp_path / "out" / "part-00000.parquet")
+    assert table["text"][-1].as_py() == "Page 1 has words.\n\nPage 3 has words."
 
 
 def test_a_missing_library_is_said_before_anything_is_read(pages: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -96,3 +96,14 @@ def test_the_ledger_knows_what_a_lost_file_is_called(home: Path, cli: Cli) -> No
     assert by_id["document"] == about
     shown = cli("trace", folder, "--doc", "notes/books.csv").out
     assert "unknown" not in shown and "no column 'text'" in shown
+
+
+@pytest.mark.slow
+def test_what_lies_in_a_folder_that_is_left_out_is_said_to(home: Path, cli: Cli) -> None:
+    write_texts(home / "notes" / "drafts", documents=1, seed=3)
+    for path in ("notes", "notes/**/*.txt"):
+        folder = prepared(home, cli, {"path": path, "exclude": ["drafts", "books.csv"]}).json()["folder"]
+        said = cli("trace", folder, "--doc", "notes/drafts/0.txt")
+        told = "is called notes/drafts/0.txt: nothing there is read, for notes/drafts: "
+        told += "a folder that `exclude: drafts` names"
+        assert told in said.err

@@ -191,6 +191,7 @@ def test_an_unknown_key_is_named_whole_with_the_one_that_was_meant(
     [
         ({"data": {"sources": "my text.txt"}}, "data.sources: give a list, as [{path: my text.txt}]"),
         ({"data": {"sources": "a: b"}}, "data.sources: give a list, as [{path: 'a: b'}]"),
+        ({"data": {"sources": "*.txt"}}, "data.sources: give a list, as [{path: '*.txt'}]"),
         ({"data": {"sources": {"path": "a"}}}, "data.sources: give a list, as [{path: my-text.txt}]"),
         ({"data": {"sources": ["a.txt"]}}, "data.sources.0: give keys and values, as {path: a.txt}"),
         ({"train": {"optimizer": "adam"}}, "train.optimizer: give keys and values, as {name: adamw, lr: 1e-3}"),
@@ -202,6 +203,7 @@ def test_an_unknown_key_is_named_whole_with_the_one_that_was_meant(
         ({"train": {"device": "gpu"}}, "train.device: did you mean `cuda`? give 'auto', 'cpu', 'cuda' or 'mps'"),
         ({"train": 100}, "train: give keys and values, as {steps: 1000}"),
         ({"sample": {"prompts": "The"}}, "sample.prompts: give a list, as [The]"),
+        ({"sample": {"prompts": "2024"}}, "sample.prompts: give a list, as ['2024']"),
         ({"train": {"schedule": "cosine"}}, "train.schedule: give keys and values"),
     ],
 )

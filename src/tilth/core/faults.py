@@ -12,6 +12,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from tilth.core.yaml_texts import in_brackets
+
 _NEEDED = {  # pydantic's type of fault -> what is needed instead; {…} are the limits it names
     "int_type": "an integer",
     "int_from_float": "an integer",
@@ -116,8 +118,7 @@ def _as_list(text: str, of_list: bool) -> str:
 
 def _bare(value: Any) -> str:
     """A scalar as YAML takes it within brackets."""
-    text = str(value)
-    return cut(text) if re.fullmatch(r"[\w./*~-][\w./*~ -]*", text) else short(value)
+    return str(value) if not isinstance(value, str) else in_brackets(value) if len(value) <= 80 else short(value)
 
 
 def _source(path: str, overridden: Sequence[str]) -> str:

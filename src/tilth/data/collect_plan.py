@@ -11,7 +11,7 @@ from tilth.data.document import Verdict
 from tilth.data.sources import Input, Listing, SourceConfig
 from tilth.data.sources.config import ORIGINS
 from tilth.data.sources.excluding import idle_patterns
-from tilth.data.sources.inputs import ARCHIVES
+from tilth.data.sources.inputs import ARCHIVES, Lost
 from tilth.data.sources.losses import judge
 from tilth.data.sources.undecoded import note, note_of_pages
 from tilth.data.sources.unusable import notes
@@ -37,7 +37,7 @@ def losses(config: DataConfig, listings: Sequence[Listing], collected: Sequence[
     """
     for source, listing in zip(config.sources, listings, strict=True):
         own = [done.facts["lost"] for done in collected if done.task.arguments["source"] is source]
-        first = [*listing.lost, *((said, remedy) for lost in own for said, remedy in lost["first"])][:3]
+        first = [*listing.lost, *(Lost(*one) for lost in own for one in lost["first"])][:3]
         files, lost = len(listing.inputs) + len(listing.lost), len(listing.lost) + sum(lost["files"] for lost in own)
         if said := judge(source, files, lost, first):
             yield said

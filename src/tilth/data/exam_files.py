@@ -20,6 +20,7 @@ from tilth.data.document import Verdict
 from tilth.data.exam_words import EMPTY, KEEPS, NAMED, PLACE, items_replaced, rows_left_out, without_items
 from tilth.data.sources import Listing, SourceConfig
 from tilth.data.sources.excluding import idle_patterns
+from tilth.data.sources.inputs import Lost
 from tilth.data.sources.losses import judge, of_files
 from tilth.data.sources.own import RULE as OWN_FILES
 from tilth.data.sources.undecoded import note, note_of_pages
@@ -37,7 +38,7 @@ def sources_of(
     """
     found = []
     for source, listing, own in zip(against, listings, seen, strict=True):
-        first = [*listing.lost, *map(tuple, own["lost"]["first"])][:NAMED]
+        first = [*listing.lost, *(Lost(*one) for one in own["lost"]["first"])][:NAMED]
         lost, files = len(listing.lost) + own["lost"]["files"], len(listing.inputs) + len(listing.lost)
         judge(source, files, lost, first, whole=True)
         # What tilth wrote there comes and goes with commands, and is no part of what a dataset says.
@@ -73,7 +74,7 @@ def faults(sources: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 def _faults(one: Mapping[str, Any]) -> Iterator[str]:
     name, lost, replaced, unusable = one["name"], one["lost"], one["replaced"], one["unusable"]
     if lost["files"]:
-        first = "; ".join(said for said, _ in lost["first"])
+        first = "; ".join(said for said, *_ in lost["first"])
         yield f"{name}: {of_files(lost['files'], one['files'])} cannot be used, or not whole: {first}"
     yield from notes(name, [unusable])
     yield from one.get("idle", ())

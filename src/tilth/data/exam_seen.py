@@ -21,7 +21,7 @@ from tilth.data.exam_words import EMPTY, NAMED, reasons
 from tilth.data.extract import BROKEN_PAGE
 from tilth.data.sources import Input, SourceConfig
 from tilth.data.sources.excluding import RULE as EXCLUDED
-from tilth.data.sources.inputs import ARCHIVES
+from tilth.data.sources.inputs import ARCHIVES, Lost
 from tilth.data.sources.undecoded import Met
 from tilth.data.sources.unusable import Unusable
 
@@ -65,7 +65,7 @@ class Seen:
         self._files_of_nothing = 0
         self._passed_over = Counter[str]()
         self._named: dict[str, list[str]] = {}
-        self._lost: dict[str, tuple[str, str]] = {}
+        self._lost: dict[str, Lost] = {}
         self._replaced, self._first_replaced = 0, list[str]()
 
     def take(self, outcome: Outcome, item: Input) -> None:
@@ -75,7 +75,7 @@ class Seen:
             if one.verdict == "dropped" or rule in _IN_PART:
                 self._leave_out(rule, one, item)
         if outcome.loses:
-            self._lost.setdefault(item.locator, (outcome.verdicts[-1].detail, outcome.remedy))
+            self._lost.setdefault(item.locator, Lost(outcome.verdicts[-1].detail, outcome.remedy, item.locator))
 
     def _leave_out(self, rule: str, said: Verdict, item: Input) -> None:
         names, locator = self._named.setdefault(rule, []), None

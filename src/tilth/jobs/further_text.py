@@ -19,6 +19,7 @@ from tilth.data.document import Document, Outcome, Verdict
 from tilth.data.naming import passed_over
 from tilth.data.shards import EncodedDocuments, Shard, TokenStream, encoded_document, write_shard
 from tilth.data.sources import SourceConfig, list_inputs, losses, read_input
+from tilth.data.sources.inputs import Lost
 from tilth.data.sources.listing import PATTERN_OF_TEXT
 from tilth.data.sources.unusable import Unusable
 from tilth.data.sources.unusable import notes as notes_of_rows
@@ -75,13 +76,14 @@ def _encode_files(
     )
     pattern = source.path
     listing = list_inputs(source, Path(), scratch)
-    ledger, lost, unusable = list(listing.skipped), dict[str, tuple[str, str]](), Unusable()
+    ledger, lost, unusable = list(listing.skipped), dict[str, Lost](), Unusable()
 
     def read() -> Iterator[Outcome]:
         for item in listing:
             for outcome in read_input(item, source, among_many=len(listing) > 1, unusable=unusable):
                 if outcome.loses:
-                    lost.setdefault(item.locator, (outcome.verdicts[-1].detail, outcome.remedy))
+                    said = outcome.verdicts[-1].detail
+                    lost.setdefault(item.locator, Lost(said, outcome.remedy, item.locator))
                 yield outcome
 
     def documents() -> Iterator[EncodedDocuments]:

@@ -70,8 +70,18 @@ def _called(ledger: Ledger, given: str) -> list[Facts]:
     if not found:
         near = ledger.nearest(name)
         remedy = f"did you mean {' or '.join(near)}?" if near else "this dataset knows no document at all"
-        raise DataError(f"no document of {ledger.dataset.folder} is called {name}", remedy)
+        told = _not_entered(ledger, name)
+        raise DataError(f"no document of {ledger.dataset.folder} is called {name}{f': {told}' if told else ''}", remedy)
     return sorted(found, key=lambda about: (about["source"] or "", about["locator"] or "", about["doc_id"]))
+
+
+def _not_entered(ledger: Ledger, name: str) -> str:
+    """Why nothing is known of what lies there: what was said of a folder or archive above it when files were listed."""
+    for cut in re.finditer("[/!]", name):
+        for row in ledger.verdicts(ledger.find(name[: cut.start()])):
+            if row["stage"] == "list" and row["verdict"] == "dropped":
+                return f"nothing there is read, for {row['detail']}"
+    return ""
 
 
 def _ids(ledger: Ledger, name: str) -> list[str]:

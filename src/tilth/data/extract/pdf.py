@@ -2,7 +2,7 @@
 
 Lines end where they end on the page. A hyphen between letters at a line's end, for which PDFium gives U+0002 or U+FFFE,
 is taken for that of a divided word and removed (`hyphen` counts them; a compound divided there loses its own). A scan
-without a text layer has no text: `empty`.
+without a text layer has no text: `empty`. A document of whose pages none can be read is `broken`.
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ def parse(raw: bytes, options: dict[str, Any]) -> Extracted:
     finally:
         document.close()
     text = "\n\n".join(page for page in pages if page)
+    if faults and not pages:
+        return Extracted(None, faults=(*faults, Fault("broken", "", f"of {count} pages none can be read")))
     if not text:
         return Extracted(None, faults=(*faults, Fault("empty", "0", f"no text on {count} pages")))
     title = " ".join(meta["Title"].replace("\0", "").split()) or None
@@ -56,7 +58,8 @@ def _pages(document: Any, most: int) -> tuple[list[str], list[Fault]]:
     pages: list[str] = []
     faults: list[Fault] = []
     size = divided = 0
-    for number in range(len(document)):
+    count = len(document)
+    for number in range(count):
         try:
             page = document[number]
             place = page.get_textpage()
@@ -64,7 +67,7 @@ def _pages(document: Any, most: int) -> tuple[list[str], list[Fault]]:
             place.close()
             page.close()
         except pypdfium2.PdfiumError as error:
-            faults.append(Fault(BROKEN_PAGE, str(number + 1), f"page {number + 1}: {error}"))
+            faults.append(Fault(BROKEN_PAGE, str(number + 1), f"page {number + 1} of {count}: {error}"))
             continue
         text, joined = _DIVIDED.subn("", text.replace("\r\n", "\n"))
         divided += joined

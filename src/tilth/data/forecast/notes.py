@@ -16,6 +16,7 @@ from tilth.data.config import DataConfig
 from tilth.data.forecast.groups import Group
 from tilth.data.forecast.units import Found, not_here
 from tilth.data.sources import losses
+from tilth.data.sources.inputs import Lost
 
 
 def shown_by_samples(config: DataConfig, workspace: Path) -> tuple[DataConfig, list[str]]:
@@ -46,7 +47,7 @@ def of_lost_files(found: Sequence[Found], groups: Sequence[Group]) -> list[str]:
         lost = [group.collected.facts["lost"] for group in own if group.collected]
         units = {unit.item.locator for group in own for unit in group.units}
         files = min(sum(each["files"] for each in lost), len(units))
-        first = [(said, remedy) for each in lost for said, remedy in each["first"]][:3]
+        first = [Lost(*one) for each in lost for one in each["first"]][:3]
         if said := losses.judge(one.source, len(units), files, first):
             notes.append(said)
     return notes

@@ -119,7 +119,8 @@ class SourceConfig(Config):
             parts = PurePosixPath(pattern).parts
             if not pattern.strip() or not parts or "\0" in pattern or parts[0] in ("/", "~") or ".." in parts:
                 raise ValueError(f"{pattern!r} names nothing below the source's folder | write `a.csv` or `**/*.log`")
-            found.append("/".join(parts))
+            once = (part for n, part in enumerate(parts) if part != "**" or parts[n - 1 : n] != ("**",))
+            found.append("/".join(once))  # `**/**` says what `**` does
         return list(dict.fromkeys(found))
 
     @field_validator("url")
@@ -229,7 +230,9 @@ class SourceConfig(Config):
         named = self.path or self.url or ""
         if self.format == "auto" and (what := what_it_is(named)):  # a folder of such a name is written with / behind
             key = "path" if self.path else "url"
-            raise ValueError(f"{key}: {named!r} is {what} | {text_of_it(named)}")
+            one = self.path and not GLOB_CHARACTERS & {*named}
+            folder = f"; a folder of that name is written with / behind: {named}/" if one else ""
+            raise ValueError(f"{key}: {named!r} is {what} | {text_of_it(named)}{folder}")
         return self
 
     def idle_keys(self, kind: str) -> list[str]:

@@ -1,6 +1,7 @@
 """What `exclude:` of a source leaves out of its files.
 
     Excluding(patterns, folder).by(path)    the pattern that names a file, or a folder above it; None: it stays
+                               .topmost(path)  the folder that goes with all below it
                                .unused      patterns that have named nothing yet
     note_of(name, patterns, prefix, places) what is said of these
     idle_patterns(name, patterns, read)     the same where archives had to be read first
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import PurePath, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 _ANY_FOLDERS = "**"
@@ -26,11 +27,13 @@ class Excluding:
 
     Args:
         folder: the source's, which they begin in.
+        archive: the name of the one that is the source, if one is; a pattern may begin with it, as below a folder.
     """
 
-    def __init__(self, patterns: Sequence[str], folder: PurePath = _HERE) -> None:
+    def __init__(self, patterns: Sequence[str], folder: PurePath = _HERE, archive: str = "") -> None:
         self._folder = folder
-        self._left = {pattern: tuple(pattern.split("/")) for pattern in patterns}
+        inside = f"{archive}/" if archive else ""
+        self._left = {pattern: pattern.removeprefix(inside).split("/") for pattern in patterns}
         self._used = set[str]()
 
     def by(self, path: PurePath) -> str | None:
@@ -39,6 +42,11 @@ class Excluding:
         found = [pattern for pattern, own in self._left.items() if _names(own, parts)]
         self._used |= {*found}
         return found[0] if found else None
+
+    def topmost(self, path: Path) -> Path:
+        """Of a place that is named the first folder on the way to it that is, else the place."""
+        above = [one for one in path.parents if one != self._folder and one.is_relative_to(self._folder)]
+        return next((one for one in reversed(above) if self.by(one)), path)
 
     def passed(self, path: PurePath) -> None:
         """A file or folder that is left out for another reason: a pattern that leads to it, or below it, is no typo."""
@@ -54,18 +62,36 @@ class Excluding:
         return tuple(pattern for pattern in self._left if pattern not in self._used)
 
 
-def _names(pattern: tuple[str, ...], parts: tuple[str, ...]) -> bool:
+def _names(pattern: Sequence[str], parts: Sequence[str]) -> bool:
     """Whether a pattern matches a place, or a folder above it."""
-    if not pattern:
-        return True
-    if pattern[0] == _ANY_FOLDERS:
-        return _names(pattern[1:], parts) or (bool(parts) and _names(pattern, parts[1:]))
-    return bool(parts) and fnmatch.fnmatchcase(parts[0], pattern[0]) and _names(pattern[1:], parts[1:])
+    return len(pattern) in _come_to(pattern, parts)
 
 
-def _below(pattern: tuple[str, ...], folder: tuple[str, ...]) -> bool:
-    """Whether the first names of a pattern are those of a folder. Any folder at all may be on the way of `**`."""
-    return len(pattern) > len(folder) and all(map(fnmatch.fnmatchcase, folder, pattern))
+def _below(pattern: Sequence[str], folder: Sequence[str]) -> bool:
+    """Whether a pattern goes on below a folder that it names: any folder at all is on the way of `**`."""
+    return any(
+        n + 1 < len(pattern) and pattern[n] != _ANY_FOLDERS and fnmatch.fnmatchcase(folder[-1], pattern[n])
+        for n in _come_to(pattern, folder[:-1])
+    )
+
+
+def _come_to(pattern: Sequence[str], parts: Sequence[str]) -> set[int]:
+    """How many names of a pattern lead to a place, in each way that they can: all of them, where a folder above is
+    named already. At once, for the ways of several `**` multiply.
+    """
+    used = _passing({0}, pattern)
+    for part in parts:
+        stayed = {n for n in used if n == len(pattern) or pattern[n] == _ANY_FOLDERS}
+        used = _passing(stayed | {n + 1 for n in used - stayed if fnmatch.fnmatchcase(part, pattern[n])}, pattern)
+    return used
+
+
+def _passing(used: set[int], pattern: Sequence[str]) -> set[int]:
+    """With those that come after a `**`, which may stand for no folder."""
+    for n, name in enumerate(pattern):
+        if n in used and name == _ANY_FOLDERS:
+            used.add(n + 1)
+    return used
 
 
 def note_of(name: str, unused: Iterable[str], prefix: str, places: Iterable[str]) -> tuple[str, ...]:
@@ -79,8 +105,8 @@ def note_of(name: str, unused: Iterable[str], prefix: str, places: Iterable[str]
 
     def meant(pattern: str) -> str:
         inside = pattern.removeprefix(f"{prefix}/") if prefix else pattern
-        for other in (inside, f"**/{pattern}", f"**/{inside}"):
-            if other != pattern and any(_names(tuple(other.split("/")), tuple(place.split("/"))) for place in places):
+        for other in (inside, *(f"{_ANY_FOLDERS}/{one}" for one in (pattern, inside) if not one.startswith("**"))):
+            if other != pattern and any(_names(other.split("/"), place.split("/")) for place in places):
                 return f"; did you mean `{other}`? Patterns begin in the source's folder, and `*` stays within a name"
         return "; check it for a typo, or take it out"
 

@@ -25,6 +25,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
+from tilth.core.words import plural
 from tilth.data.document import Outcome, Rows, Verdict
 from tilth.data.extract import BROKEN_PAGE, Extractors
 from tilth.data.sources import archives, losses, python_docs, streams
@@ -45,7 +46,7 @@ from tilth.data.sources.tally import Tally
 from tilth.data.sources.undecoded import Met
 from tilth.data.sources.unusable import Unusable
 
-READING = 4
+READING = 5
 """Raise it when the same bytes are read otherwise: a part of the version of every task that reads inputs, so that each
 of them is done anew. What a synthetic source was answered is kept: it was paid for, whatever its seeds are read as now.
 """
@@ -206,9 +207,10 @@ def _more_room(config: SourceConfig, rule: str) -> str:
     if rule not in _CAPS:
         return ""
     key = _CAPS[rule]
+    now = getattr(config.extract, key)
     return (
-        f"raise `extract: {{{key}: …}}` (now {getattr(config.extract, key):g}), take such files away, or let them pass "
-        f"with a higher `max_bad_rows:` (now {config.max_bad_rows:g})"
+        f"raise `extract: {{{key}: …}}` (now {now if isinstance(now, int) else f'{now:g}'}), take such files away, "
+        f"or let them pass with a higher `max_bad_rows:` (now {config.max_bad_rows:g})"
     )
 
 
@@ -220,11 +222,18 @@ def _extracted(intake: Intake, content: Content, extractors: Extractors) -> Outc
         return intake.drop(item.locator, Note("too_large", str(raw), f"{item.locator}: {raw} bytes, more than {most}"))
     found = extractors.of("html" if item.kind == "html" else "pdf").extract(raw, item.locator)
     notes = [Note(*fault) for fault in found.faults]
-    lacks_pages = intake.whole and any(note.rule == BROKEN_PAGE for note in notes)
+    if found.text is None and notes[-1].rule in _UNREAD:
+        return intake.lose(item.locator, *notes, remedy=_more_room(intake.config, notes[-1].rule))
+    pages = [note.detail.removeprefix(f"{item.locator}: ").rstrip(".") for note in notes if note.rule == BROKEN_PAGE]
+    lacks_pages = intake.whole and bool(pages)
     if lacks_pages:
         notes = _pages_last(notes)
-    if found.text is None and (lacks_pages or notes[-1].rule in _UNREAD):
+    if found.text is None and lacks_pages:
         return intake.lose(item.locator, *notes, remedy=_more_room(intake.config, notes[-1].rule))
+    if pages and not lacks_pages:
+        more = f", and {len(pages) - 1} more like that" if len(pages) > 1 else ""
+        said = f"{item.locator}: {plural(len(pages), 'page')} cannot be read: {pages[0]}{more}"
+        intake.unusable.take_pages(len(pages), said)
     if found.text is None:
         return intake.drop(item.locator, *notes)
     meta = {key: value for key, value in (("title", found.title), ("date", found.date)) if value}
@@ -238,6 +247,10 @@ def _pages_last(said: Sequence[_Said]) -> list[_Said]:
     return [one for one in said if one.rule != BROKEN_PAGE] + pages[::-1]
 
 
+_OF_THE_SOURCE = ("encrypted", "unsupported", "bomb")
+"""Files of an archive that are not read and count all the same, as they do in a folder. Others are passed over."""
+
+
 def _archive(intake: Intake, content: Content, extractors: Extractors) -> Iterator[Outcome | Rows]:
     """The files of an archive; what is not read of it is said by name.
 
@@ -245,12 +258,20 @@ def _archive(intake: Intake, content: Content, extractors: Extractors) -> Iterat
     the file's kind. Where each file must be whole it is lost as one outside of archives is.
     """
     place, empty, tally = intake.item.locator, True, Tally(intake, "files")
-    out = Excluding(intake.config.exclude)
+    alone = "" if intake.item.within else PurePosixPath(place).name
+    out = Excluding(intake.config.exclude, archive=alone)
     try:
         for entry in archives.entries(intake.item, content):
             empty = False
-            found = _entry(intake, entry, out, extractors)
-            yield from found if intake.whole and intake.config.max_bad_rows < 1 else _counted(tally, found)
+            refused = _refused(intake, entry, out)
+            if refused is None:
+                found = _entry(intake, entry, extractors)
+                yield from found if intake.whole and intake.config.max_bad_rows < 1 else _counted(tally, found)
+                continue
+            locator = f"{place}!{entry.name}"
+            yield intake.drop(locator, refused._replace(detail=f"{locator}: {refused.detail}"))
+            if refused.rule in _OF_THE_SOURCE:
+                tally.good()
     except archives.ArchiveError as error:
         lost = intake.lose if error.rule == "damaged" else intake.drop
         why = error.why.removeprefix(f"{intake.item.path}: ")
@@ -280,27 +301,31 @@ def _counted(tally: Tally, found: Iterable[Outcome | Rows]) -> Iterator[Outcome 
         tally.good()
 
 
-def _entry(outer: Intake, entry: archives.Entry, out: Excluding, extractors: Extractors) -> Iterator[Outcome | Rows]:
+def _refused(outer: Intake, entry: archives.Entry, out: Excluding) -> Note | None:
+    """Why a file in an archive is not read, whatever is in it."""
+    config, kind = outer.config, kind_of(entry.name)
+    if entry.refused is not None:
+        return entry.refused
+    if pattern := out.by(PurePosixPath(outer.item.within, entry.name)):
+        outer.unusable.excluded.add(pattern)
+        return Note(EXCLUDED, "", f"`exclude: {pattern}` names it")
+    if kind in ARCHIVES:
+        return Note("nested_archive", "", "an archive in an archive")
+    if kind is None and config.format == "auto":
+        return Note("unknown_suffix", "", f"its suffix is {Path(entry.name).suffix or 'missing'}")
+    if kind is not None and config.format not in ("auto", kind):
+        return Note("other_format", "", f"the recipe asks for {config.format}")
+    return None
+
+
+def _entry(outer: Intake, entry: archives.Entry, extractors: Extractors) -> Iterator[Outcome | Rows]:
     config, locator = outer.config, f"{outer.item.locator}!{entry.name}"
     kind = kind_of(entry.name)
-    refused = entry.refused
-    if refused is None and (pattern := out.by(PurePosixPath(outer.item.within, entry.name))):
-        refused = Note(EXCLUDED, "", f"`exclude: {pattern}` names it")
-        outer.unusable.excluded.add(pattern)
-    elif refused is None and kind in ARCHIVES:
-        refused = Note("nested_archive", "", "an archive in an archive")
-    elif refused is None and kind is None and config.format == "auto":
-        refused = Note("unknown_suffix", "", f"its suffix is {Path(entry.name).suffix or 'missing'}")
-    elif refused is None and kind is not None and config.format not in ("auto", kind):
-        refused = Note("other_format", "", f"the recipe asks for {config.format}")
-    if refused is not None:
-        yield outer.drop(locator, refused._replace(detail=f"{locator}: {refused.detail}"))
-        return
     chosen = kind if config.format == "auto" else config.format
     assert chosen is not None
     path = Path(f"{outer.item.path}!{entry.name}")  # for what messages call it, and for its suffix
     item = replace(outer.item, kind=chosen, path=path, locator=locator)
-    inner = Intake(item, config, outer.met, outer.unusable, among_many=outer.among_many, whole=outer.whole)
+    inner = Intake(item, config, outer.met, outer.unusable, among_many=outer.among_many, whole=outer.whole, entry=True)
     try:
         yield from _file(inner, in_archive(entry.name, chosen, entry.pieces), extractors)
     except archives.ArchiveEndedError as error:

@@ -1,4 +1,4 @@
-"""One file to read (`Input`), and what a look at a source found (`Listing`)."""
+"""One file to read (`Input`), one that cannot be (`Lost`), and what a look at a source found (`Listing`)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from tilth.data.document import Verdict
 from tilth.data.sources.languages import LANGUAGES
@@ -119,6 +119,16 @@ class Input:
         }
 
 
+class Lost(NamedTuple):
+    """A file that cannot be used, or not to its end: what is wrong with it, what to do about it ("": nothing is known),
+    and where it stands in its source.
+    """
+
+    said: str
+    remedy: str
+    locator: str
+
+
 @dataclass(frozen=True, slots=True)
 class Listing:
     """The files of a source, sorted by locator.
@@ -126,14 +136,14 @@ class Listing:
     Attributes:
         skipped: a verdict (stage `list` or `fetch`) on each that is not read.
         notes: what should be said of the source.
-        lost: of each file that is not to be had what is said, and the remedy: judged with those that cannot be read.
+        lost: the files that are not to be had: judged with those that cannot be read.
         unused: patterns of `exclude:` that name none of its files, but may yet name one in an archive.
     """
 
     inputs: tuple[Input, ...]
     skipped: tuple[Verdict, ...] = ()
     notes: tuple[str, ...] = ()
-    lost: tuple[tuple[str, str], ...] = ()
+    lost: tuple[Lost, ...] = ()
     unused: tuple[str, ...] = ()
 
     @property

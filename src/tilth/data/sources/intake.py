@@ -26,7 +26,11 @@ _REPLACEMENT = "\ufffd".encode()
 
 
 class Intake:
-    """Makes the outcomes of one input, and remembers what was found before its first document."""
+    """Makes the outcomes of one input, and remembers what was found before its first document.
+
+    Args:
+        entry: it is a file in an archive, whose `path` names nothing that can be opened.
+    """
 
     def __init__(
         self,
@@ -37,8 +41,10 @@ class Intake:
         *,
         among_many: bool = False,
         whole: bool = False,
+        entry: bool = False,
     ) -> None:
-        self.item, self.config, self.among_many, self.whole = item, config, among_many, whole
+        self.item, self.config, self.among_many = item, config, among_many
+        self.whole, self.entry = whole, entry
         self.met, self.unusable = met or Met(), unusable or Unusable()
         self.undecoded = Undecoded()  # of this input alone, which an entry of an archive is
         self.license = config.license or item.license

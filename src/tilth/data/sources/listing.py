@@ -26,6 +26,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from tilth.core.errors import DataError
+from tilth.core.yaml_texts import in_brackets
 from tilth.data.document import Verdict, in_utf8, make_doc_id
 from tilth.data.extract import require
 from tilth.data.sources import python_docs
@@ -62,7 +63,7 @@ def list_inputs(config: SourceConfig, base: Path, downloads: Path) -> Listing:
 
         return list_web(config, base, downloads)
     if config.url is not None:
-        return _listing(config, (_from_url(config, config.url, downloads),), Excluding(config.exclude))
+        return _one_file(config, _from_url(config, config.url, downloads))
     if config.hub is not None:
         from tilth.data.sources.hub import list_hub
 
@@ -85,8 +86,7 @@ def list_inputs(config: SourceConfig, base: Path, downloads: Path) -> Listing:
             "a source is read more than once: save it to a file, and name that",
         )
     if path.exists():
-        item = _input(config, path, config.path_prefix or path.name, explicit=True)
-        return _listing(config, (item,), Excluding(config.exclude))
+        return _one_file(config, _input(config, path, config.path_prefix or path.name, explicit=True))
     if GLOB_CHARACTERS & set(config.path):
         return _from_glob(config, base, Path(config.path).expanduser(), downloads.parent)
     raise DataError(
@@ -102,6 +102,16 @@ def _from_url(config: SourceConfig, url: str, downloads: Path) -> Input:
 
     path = fetch(url, config.sha256 or "", downloads)
     return _input(config, path, url, explicit=True)
+
+
+def _one_file(config: SourceConfig, item: Input) -> Listing:
+    """A file that is the source. An archive may hold what `exclude:` names."""
+    if item.kind in ARCHIVES:
+        return Listing((item,), unused=tuple(config.exclude))
+    patterns = ", ".join(map(in_brackets, config.exclude))
+    said = f"{config.source_name}: `exclude: [{patterns}]` leaves nothing out: the source is one file; take it out"
+    more = ", or give the file's folder as `path:`" if config.path else ""
+    return Listing((item,), notes=(said + more,) if patterns else ())
 
 
 def _from_folder(config: SourceConfig, folder: Path, own: OwnFiles) -> Listing:
@@ -200,7 +210,8 @@ def _from_glob(config: SourceConfig, base: Path, pattern: Path, workspace: Path)
     found = matching(root, pattern.parts[len(fixed.parts) :])
     prefix = config.path_prefix and _fixed_part(Path(config.path_prefix)).as_posix()
     place = {path: _locator(prefix, path, root) for path in (*found.visible, *found.passed)}
-    taken, skipped, ours, out = [], [], dict[Path, str](), Excluding(config.exclude, root)
+    taken, skipped, ours, gone = [], [], dict[Path, str](), dict[Path, str]()
+    out = Excluding(config.exclude, root)
     for path, why in found.passed.items():
         out.passed(path)
         if belongs := own.of_file(path):
@@ -213,6 +224,8 @@ def _from_glob(config: SourceConfig, base: Path, pattern: Path, workspace: Path)
             ours |= [belongs]
         elif not found.visible[path]:
             skipped.append(_skip(config, place[path], "hidden", "a hidden file, or in a hidden folder"))
+        elif named and (top := out.topmost(path)) != path:
+            gone[top] = f"a folder that `exclude: {out.by(top)}` names"
         elif named:
             skipped.append(_skip(config, place[path], EXCLUDED, f"`exclude: {named}` names it"))
         elif astray := _astray(path, real):
@@ -221,7 +234,8 @@ def _from_glob(config: SourceConfig, base: Path, pattern: Path, workspace: Path)
             skipped.append(_skip(config, place[path], "unknown_suffix", f"its suffix is {path.suffix or 'missing'}"))
         else:
             taken.append(path)
-    skipped += [_skip(config, _locator(prefix, path, root), OWN_FILES, what) for path, what in ours.items()]
+    for rule, folders in ((OWN_FILES, ours), (EXCLUDED, gone)):
+        skipped += [_skip(config, _locator(prefix, path, root), rule, what) for path, what in folders.items()]
     if not taken:
         raise _nothing_in(config, f"the glob {base / pattern} matches no file that can be read", skipped)
     return _listing(config, _inputs(config, taken, place, root), out, skipped, prefix)

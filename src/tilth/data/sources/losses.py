@@ -14,16 +14,17 @@ whole: of these no few may.
 
 from __future__ import annotations
 
+import glob
 import re
 from collections.abc import Sequence
 
 from tilth.core.errors import DataError
+from tilth.core.yaml_texts import in_brackets
 from tilth.data.document import Outcome
 from tilth.data.sources.config import SourceConfig
-from tilth.data.sources.inputs import ARCHIVES, Input, split_suffixes
+from tilth.data.sources.inputs import ARCHIVES, Input, Lost, split_suffixes
 
 JUDGED_FROM = 100  # rows or files: where so many are all bad from the first on, no more are read
-_PLAIN_NAME = re.compile(r"[\w./ -]+\.\w+(?=[:#!,@])")  # of a file, as a message begins with it
 _OF_A_SOURCE = re.compile(r"`(field|template|map|separator|format|records):")  # keys that say how a file is read
 FEW = 5  # so many bad ones of any number may be, unless they are all, or none may
 
@@ -68,7 +69,7 @@ def judge(
     config: SourceConfig,
     files: int,
     lost: int,
-    first: Sequence[tuple[str, str]],
+    first: Sequence[Lost],
     *,
     in_recipe: bool = True,
     whole: bool = False,
@@ -76,7 +77,7 @@ def judge(
     """What should be said of the `lost` files of a source that has so many; None: nothing.
 
     Args:
-        first: what is wrong with the first few of them, and what to do about it ("": nothing is known).
+        first: the first few of them.
         in_recipe: whether the source stands in one, where a file can have an entry of its own.
         whole: each of its files must be, unless `max_bad_rows: 1` says otherwise.
 
@@ -86,16 +87,18 @@ def judge(
     limit = config.max_bad_rows
     if not lost:
         return None
-    remedy = next((remedy for _, remedy in first if remedy), "")
+    remedy = next((one.remedy for one in first if one.remedy), "")
     if files == 1 and remedy and too_many(lost, files, limit):  # the file itself says all
-        raise DataError(first[0][0], remedy)
-    advice = _apart(config, *first[0]) if files > 1 and in_recipe else []
-    named = f"{'the first of them: ' if lost > len(first) else ''}{'; '.join(said for said, _ in first)}"
+        raise DataError(first[0].said, remedy)
+    advice = _apart(config, first[0]) if files > 1 and in_recipe else []
+    named = f"{'the first of them: ' if lost > len(first) else ''}{'; '.join(one.said for one in first)}"
     told = f"{config.source_name}: {of_files(lost, files)} cannot be used, or not whole: {named}"
     if too_many(lost, files, 0 if whole and limit < 1 else limit):
         higher = "set `max_bad_rows: 1`" if whole else f"raise `max_bad_rows:` (now {limit:g})"
         again = f"get these files again, take them away, or {higher}"
-        damaged = any(not known for _, known in first)
+        if lost == files and not whole:  # no share lets all pass
+            again = "get these files again, or take them away; `max_bad_rows: 1` goes on with what can be read of them"
+        damaged = any(not one.remedy for one in first)
         remedies = [remedy, *(advice[-1:] if remedy else []), again if damaged or not remedy else ""]
         raise DataError(told, "; ".join(filter(None, remedies)))
     return "; ".join([told, *advice])
@@ -106,16 +109,23 @@ def of_files(lost: int, files: int) -> str:
     return "its only file" if files == 1 else f"{lost:,} of its {files:,} files"
 
 
-def _apart(config: SourceConfig, said: str, remedy: str) -> list[str]:
-    """What to do about a file among others of which `said` is said: one that is whole wants to be read otherwise."""
+def _apart(config: SourceConfig, lost: Lost) -> list[str]:
+    """What to do about a file among others: one that is whole wants to be read otherwise."""
+    known = without_limit(lost.remedy)
     if config.path is None:
-        return [known] if (known := without_limit(remedy)) else []
-    name = _PLAIN_NAME.match(said)
-    folder = re.split(r"[^/]*[*?[]", config.path_prefix)[0].rstrip("/")
-    pattern = name[0].removeprefix(f"{folder}/") if name else "…"
-    if _OF_A_SOURCE.search(remedy):
+        return [known] if known else []
+    pattern = in_brackets(glob.escape(_below_the_folder(config.path_prefix, lost.locator)))
+    if _OF_A_SOURCE.search(lost.remedy):
         return [f"give this file an entry of its own, and name it under `exclude: [{pattern}]` of this one"]
-    return [*filter(None, [without_limit(remedy)]), f"to do without it, name it under `exclude: [{pattern}]`"]
+    return [*filter(None, [known]), f"to do without it, name it under `exclude: [{pattern}]`"]
+
+
+def _below_the_folder(prefix: str, locator: str) -> str:
+    """A file's place from its source's folder on, which of a pattern is what stands before the first wildcard."""
+    if locator.startswith(f"{prefix}/"):  # a folder, whose own name may look like a pattern
+        return locator.removeprefix(f"{prefix}/")
+    fixed = re.split(r"[^/]*[*?[]", prefix)[0].rstrip("/")
+    return locator.removeprefix(f"{fixed}/")
 
 
 def without_limit(remedy: str) -> str:

@@ -11,6 +11,7 @@ names those that the rows have.
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Any
 from tilth.core.faults import cut, short
 from tilth.data.document import Outcome
 from tilth.data.sources.chatgpt import is_tree
+from tilth.data.sources.inputs import split_suffixes
 from tilth.data.sources.intake import Intake, Note
 from tilth.data.sources.keys import MESSAGES, TEXTS, rows_in, text_of, text_within, value_at
 from tilth.data.sources.losses import FEW, JUDGED_FROM, UnfitFileError, too_many
@@ -25,6 +27,7 @@ from tilth.data.sources.shapes import conversation_in
 
 _JUDGED_EVERY = 10_000
 _SHOWN = 8  # keys of a row
+_UNPACK = {".gz": "gzip -dc", ".zst": "zstd -dc", ".bz2": "bzip2 -dc", ".xz": "xz -dc"}
 _ALL_BUT = 0.01  # of the rows, and ten of them at least: so few with a text are a sign of a wrong key
 _EMPTY_FROM = 10
 NO_LINES = (
@@ -136,11 +139,11 @@ class Tally:
         # now and then, so that a large wrong one stops early. One of many is read to its end: others go on beside it.
         now_and_then = self._rows % _JUDGED_EVERY == 0 and not self.intake.among_many
         if now_and_then or (self._rows == JUDGED_FROM and self._bad_rows == JUDGED_FROM):
-            self._judge(f"of the first {self._rows} {self._called} {self._bad_rows}")
+            self._judge(f"of the first {self._rows} {self._called} {self._bad_rows}", at_end=False)
 
     def judge(self) -> None:
         """At the file's end: raises UnfitFileError when the bad rows are too many, and tells of fewer."""
-        self._judge(self._counted)
+        self._judge(self._counted, at_end=True)
         config = self.intake.config
         few = self._rows - self._empty < _ALL_BUT * self._rows
         if self._rows >= _EMPTY_FROM and few and config.max_bad_rows < 1:
@@ -167,9 +170,9 @@ class Tally:
             return "its only file" if self._rows == 1 else f"{self._bad_rows} of its {self._rows} files"
         return f"{self._bad_rows} of {self._rows} {self._called}"
 
-    def _judge(self, counted: str) -> None:
+    def _judge(self, counted: str, *, at_end: bool) -> None:
         if self.too_many_with(0):
-            remedy = self._remedy(self.intake.config.max_bad_rows)
+            remedy = self._remedy(self.intake.config.max_bad_rows, at_end=at_end)
             raise UnfitFileError(f"{self.intake.item.path}: {self._said(counted)}", remedy)
 
     def _said(self, counted: str) -> str:
@@ -186,10 +189,16 @@ class Tally:
             said = said.partition("; ")[0]  # the keys that there are belong into the remedy
         return f"{said} ({locator}{f' and {count - 1} more' if count > 1 else ''})"
 
-    def _remedy(self, limit: float) -> str:
+    def _remedy(self, limit: float, *, at_end: bool) -> str:
+        """What to do where they are too many; where all are, no share lets them pass.
+
+        Args:
+            at_end: the file was read to its end.
+        """
         if self._called == "files" and self._advised:
             return self._advised
-        return f"{self._advice()}, or raise `max_bad_rows:` (now {limit:g})"
+        hopeless = at_end and self._bad_rows == self._rows
+        return self._advice() if hopeless else f"{self._advice()}, or raise `max_bad_rows:` (now {limit:g})"
 
     def _advice(self) -> str:
         """What to do, beside letting more of such rows pass."""
@@ -251,9 +260,19 @@ class Tally:
         if alone and _holds_rows(row, place):
             return (
                 "the file is one object, and its values look like the rows; they are read from lines of their own: "
-                f"`jq -c '.[]' {self.intake.item.path.name} > NEW.jsonl`"
+                f"{self._lines_of_it()}"
             )
         return f"the file is one object; for the rows in it write `records: {cut(place)}`" if place else ""
+
+    def _lines_of_it(self) -> str:
+        """The command that makes lines of the values of an object."""
+        item, config = self.intake.item, self.intake.config
+        if self.intake.entry:
+            return "take the file out of its archive, and `jq -c '.[]' FILE > NEW.jsonl`"
+        # By its locator where that is a path: what is kept of a file is the same on all machines.
+        name = shlex.quote(item.locator if config.path_prefix else str(item.path))
+        unpack = _UNPACK.get(split_suffixes(item.path.name)[1])
+        return f"`{unpack} {name} | jq -c '.[]' > NEW.jsonl`" if unpack else f"`jq -c '.[]' {name} > NEW.jsonl`"
 
 
 def _holds_rows(row: Mapping[str, Any], place: str | None) -> bool:

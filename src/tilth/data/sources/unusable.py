@@ -1,7 +1,8 @@
-"""Files with rows that cannot be used, and few enough of them that the run goes on, or that should be looked at: what
-is said of each.
+"""Files with rows or pages that cannot be used, and few enough of them that the run goes on, or that should be looked
+at: what is said of each.
 
-Unusable().take(rows, said, remedy)   one such file, as its tally tells of it
+Unusable().take(rows, said, remedy)   one file with such rows, as its tally tells of it
+.take_pages(pages, said)              one with such pages
 .excluded                             patterns that left a file in an archive out
 .plain() -> {files, rows, first, remedy}
 notes(source, found)          the lines about a source's files
@@ -18,10 +19,10 @@ _NAMED = 5  # files, of each task and of each source
 
 
 class Unusable:
-    """Counts the files of one task that have such rows; the first few are told of."""
+    """Counts the files of one task that have such rows or pages; the first few are told of."""
 
     def __init__(self) -> None:
-        self._files, self._rows = 0, 0
+        self._files, self._rows, self._pages = 0, 0, 0
         self._first: list[str] = []
         self._remedy = ""
         self.excluded = set[str]()
@@ -34,12 +35,18 @@ class Unusable:
         if len(self._first) < _NAMED:
             self._first.append(said)
 
+    def take_pages(self, pages: int, said: str) -> None:
+        """One more file, with so many such pages."""
+        self.take(0, said)
+        self._pages += pages
+
     def plain(self) -> dict[str, Any]:
-        """{files, rows, first, remedy}: how many, what is said of the first few, and what to do about the first; and
-        `excluded`, where a pattern left a file in an archive out.
+        """{files, rows, first, remedy}: how many, what is said of the first few, and what to do about the first;
+        `pages`, where some cannot be used, and `excluded`, where a pattern left a file in an archive out.
         """
         told = {"files": self._files, "rows": self._rows, "first": self._first, "remedy": self._remedy}
-        return {**told, "excluded": sorted(self.excluded)} if self.excluded else told
+        pages = {"pages": self._pages} if self._pages else {}
+        return {**told, **pages, **({"excluded": sorted(self.excluded)} if self.excluded else {})}
 
 
 def notes(source: str, found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -48,7 +55,10 @@ def notes(source: str, found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """
     first = [said for one in found for said in one["first"]][:_NAMED]
     yield from first
-    files, rows = (sum(one[key] for one in found) for key in ("files", "rows"))
+    files, *several = (sum(one.get(key, 0) for one in found) for key in ("files", "rows", "pages"))
     if files > len(first):
+        counted = [(number, what) for number, what in zip(several, ("row", "page"), strict=True) if number]
+        such = " or ".join(f"{what}s" for _, what in counted)
+        in_all = " and ".join(plural(number, what) for number, what in counted)
         more = plural(files - len(first), "more file")
-        yield f"{source}: and {more} with such rows; in all {plural(rows, 'row')} of {plural(files, 'file')}"
+        yield f"{source}: and {more} with such {such}; in all {in_all} of {plural(files, 'file')}"

@@ -13,6 +13,7 @@ from tilth.data.document import Document, Rows, Verdict
 from tilth.data.extract import Extractors
 from tilth.data.naming import passed_over
 from tilth.data.sources import READING, Input, SourceConfig, read_rows
+from tilth.data.sources.inputs import Lost
 from tilth.data.sources.undecoded import Met
 from tilth.data.sources.unusable import Unusable
 from tilth.data.tasks.parts import DocumentWriter, LedgerWriter
@@ -28,11 +29,11 @@ def collect(
 
     Returns:
         `parts` [{file, documents, text_bytes}], `rules`, `lost` {files, first}: how many files were not used to their
-        end, and of the first few what is wrong and the remedy; `undecoded` {files, bytes, first, pages}: the same of
-        those that are not UTF-8; `unusable` {files, rows, first, remedy}: of those with bad rows; `passed_over`: the
-        first that each rule left out before any was read.
+        end, and the first few as `Lost`; `undecoded` {files, bytes, first, pages}: the same of those that are not
+        UTF-8; `unusable` {files, rows, first, remedy}: of those with bad rows; `passed_over`: the first that each rule
+        left out before any was read.
     """
-    parts, lost = _Parts(folder, part_bytes), dict[str, tuple[str, str]]()
+    parts, lost = _Parts(folder, part_bytes), dict[str, Lost]()
     met, unusable = Met(), Unusable()
     with Extractors(source.extract) as extractors, LedgerWriter(folder) as ledger, parts:
         ledger.add(skipped)
@@ -45,7 +46,7 @@ def collect(
                     continue
                 ledger.add(found.verdicts)
                 if found.loses:
-                    lost.setdefault(item.locator, (found.verdicts[-1].detail, found.remedy))
+                    lost.setdefault(item.locator, Lost(found.verdicts[-1].detail, found.remedy, item.locator))
                 if found.document is not None:
                     parts.add(found.document)
             read += item.size

@@ -14,7 +14,7 @@ from tilth.core.words import plural
 from tilth.data.document import Verdict, make_doc_id
 from tilth.data.sources.config import SourceConfig
 from tilth.data.sources.hashes import file_hash
-from tilth.data.sources.inputs import Input, Listing
+from tilth.data.sources.inputs import Input, Listing, Lost
 from tilth.data.sources.losses import judge
 from tilth.data.sources.url import RefusedError
 from tilth.data.sources.web.archive import FATES, read_fates
@@ -44,14 +44,14 @@ def list_web(config: SourceConfig, base: Path, downloads: Path) -> Listing:
 
 def _whole_files(config: SourceConfig, found: Sequence[tuple[str, Path | RefusedError]]) -> Listing:
     """The files that came; the others are judged now too, before anything is read."""
-    inputs, skipped, lost = list[Input](), list[Verdict](), list[tuple[str, str]]()
+    inputs, skipped, lost = list[Input](), list[Verdict](), list[Lost]()
     for name, file in found:
         if isinstance(file, Path):
             inputs.append(Input(config.source_name, "warc", file, name, file.stat().st_size, file_hash(file)))
             continue
         said, doc_id = f"{name}: the server answers {file.status} {file.reason}", make_doc_id(config.source_name, name)
         skipped.append(Verdict(doc_id, "fetch", "status", "dropped", str(file.status), said))
-        lost.append((said, _REFUSED))
+        lost.append(Lost(said, _REFUSED, name))
     judge(config, len(found), len(lost), lost[:3])
     return Listing(tuple(sorted(inputs, key=lambda item: item.locator)), tuple(skipped), lost=tuple(lost))
 
