@@ -4,7 +4,7 @@
         .text(row)                    as transformers' apply_chat_template writes it
         .prompt(row)                  up to where the answer is to begin, special tokens as aliases
         .training(row, need_answer)   the whole conversation, and where its answers are
-    Dropped, RunawayError             a conversation that cannot be used; a template that must not be
+    Dropped                           a conversation that cannot be used
 
 Templates are Jinja2 as Hugging Face's are (sandbox.py). Nothing is random, and `strftime_now` reads a date that the
 caller gives.
@@ -18,33 +18,21 @@ the last that it writes there too (ends.py).
 from __future__ import annotations
 
 import datetime
-import json
-import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
-
-import jinja2
-from jinja2.exceptions import SecurityError
 
 from tilth.tokenizer.conversation import Dropped, Row, arguments, checked, seen, with_arguments
 from tilth.tokenizer.ends import Ends, common
 from tilth.tokenizer.marks import ALIAS, ALIAS_LENGTH, BREAK, Marked, Marker, Names
-from tilth.tokenizer.sandbox import RefusedError, environment
 from tilth.tokenizer.thoughts import ALWAYS, EARLIER, Lost, probed
+from tilth.tokenizer.unasked import unasked
+from tilth.tokenizer.writing import Writer
 
-OUTPUT = 1 << 24  # characters that a template may write, and so many times what it was given
-OUTPUT_RATIO = 32
 _PROBE = {"role": "assistant", "content": BREAK}
 _ASKED = {"role": "user", "content": BREAK}
 _PROBED = '{"\ue000": 0}'  # arguments of a call that no row has
 _SYSTEM = ("system", "developer")
 _NOTHING_BEFORE = "the assistant speaks first, and the template cannot be written with nothing before it"
-_UNASKED = "it writes a generation prompt behind every conversation, asked or not; where that begins cannot be told"
-_GENERATION = re.compile(r"\{%[-+]?\s*generation\b")
-
-
-class RunawayError(Exception):
-    """The template itself is at fault, whatever the conversation: (kind, detail)."""
 
 
 class Answers(NamedTuple):
@@ -71,15 +59,11 @@ class Rendering:
     """
 
     def __init__(self, template: str, names: Names, variables: Mapping[str, Any], today: datetime.date) -> None:
-        self._marker, self._variables = Marker(names), dict(variables)
+        self._marker = Marker(names)
+        self._writer = Writer(template, self._marker, variables, today)
+        self._written = self._writer.written
         self._ends = Ends(self._marker, self._tried)
         self._always: str | Dropped | None = None  # see _unasked
-        self._has_marks = bool(_GENERATION.search(template))
-        try:
-            self._template = environment(today).from_string(template)
-        except (jinja2.TemplateError, RecursionError, MemoryError, SyntaxError, ValueError) as error:
-            line = getattr(error, "lineno", None)
-            raise RunawayError("syntax", f"{error}{f' (line {line})' if line else ''}") from None
 
     def text(self, row: Row, prompt: bool) -> str | Dropped:
         """The rendering, without any mark; with the generation prompt on request."""
@@ -107,7 +91,7 @@ class Rendering:
             return raw
         if fault := self._left_out(marked, raw):
             return fault
-        spans = [] if self._has_marks or not need_answer else self._by_beginnings(marked, raw)
+        spans = [] if self._writer.has_marks or not need_answer else self._by_beginnings(marked, raw)
         if isinstance(spans, Dropped):
             return spans
         read = self._marker.read(raw, spans)
@@ -238,50 +222,15 @@ class Rendering:
         return told if isinstance(self._written(objects, len(known), False), Dropped) else objects
 
     def _unasked(self) -> str | Dropped:
-        """The generation prompt that the template writes behind any conversation, asked for it or not, as the first
-        one of Llama 3 does; nothing where it writes none unasked. It is what stands there without a message.
-        """
+        """The generation prompt that the template writes unasked: looked for once."""
         if self._always is None:
-            empty, talk = Row([]), Row([_ASKED, _PROBE])
-            text, told = self._written(empty, 0, False), self._written(talk, 2, False)
-            always = told == self._written(talk, 2, True) and not isinstance(told, Dropped)
-            tail = "" if isinstance(told, Dropped) else told.rpartition(BREAK)[2]
-            bare = "" if isinstance(text, Dropped) else text.removeprefix(str(self._variables.get("bos_token") or ""))
-            self._always = bare if always and bare.strip() and tail.endswith(bare) else ""
-            tail = tail.removesuffix(self._always)
-            ends = self._marker.specials(tail)
-            if always and ends and ALIAS.sub("", self._marker.read(tail[ends[0].end :]).text).strip():
-                self._always = Dropped("template", _UNASKED)
+            self._always = unasked(self._writer, self._marker)
         return self._always
 
     def _tried(self, row: Row, count: int, prompt: bool) -> str | Dropped:
         """As `_written`, but without a generation prompt that was not asked for."""
         raw, unasked = self._written(row, count, prompt), self._unasked()
         return raw if prompt or isinstance(raw, Dropped) or isinstance(unasked, Dropped) else raw.removesuffix(unasked)
-
-    def _written(self, row: Row, count: int, prompt: bool) -> str | Dropped:
-        """A rendering of the first `count` messages, with marks, or why there is none."""
-        try:
-            return self._rendered(row, count, prompt)
-        except RefusedError as error:
-            return Dropped("refused", f"the template says: {error}")
-        except (SecurityError, RecursionError, MemoryError) as error:
-            raise RunawayError(type(error).__name__, str(error)) from None
-        except RunawayError:
-            raise
-        except Exception as error:  # the template meets what it was not written for: this conversation has no rendering
-            return Dropped("template", f"{type(error).__name__}: {error}"[:300])
-
-    def _rendered(self, row: Row, count: int, prompt: bool) -> str:
-        data = {"messages": row.messages[:count], "tools": row.tools, "documents": row.documents}
-        most, length, pieces = OUTPUT + OUTPUT_RATIO * row.size, 0, []
-        for piece in self._template.generate({**self._variables, **data, "add_generation_prompt": prompt}):
-            length += len(piece)
-            if length > most:
-                raise RunawayError("output", f"more than {most} characters for a conversation of {row.size}")
-            pieces.append(piece)
-        raw = "".join(pieces)
-        return self._marker.unescape(raw, json.dumps(data, ensure_ascii=False)) if "\\ufdd" in raw else raw
 
 
 def _names(tools: Any) -> list[str]:
