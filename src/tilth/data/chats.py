@@ -26,7 +26,7 @@ from tilth.tokenizer.chat_config import ChatConfig
 from tilth.tokenizer.conversation import checked
 from tilth.tokenizer.templates import ChatTemplate
 
-VERSION = 7
+VERSION = 8
 
 
 @final
@@ -126,7 +126,7 @@ _kept: dict[str, tuple[Any, ChatEncoder]] = {}
 
 def _encoder(tokenizer: Tokenizer, config: ChatConfig, template: ChatTemplate) -> ChatEncoder:
     """The encoder of the last call, when it is the same."""
-    key = (tokenizer.fingerprint, template.fingerprint, config)
+    key = (tokenizer.fingerprint, tokenizer.named_tokens, template.fingerprint, config)
     held = _kept.get("encoder")
     if held is None or held[0] != key:
         if held is None:
