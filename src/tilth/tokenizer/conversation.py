@@ -4,10 +4,10 @@
     Dropped(rule, detail)        why one cannot be used, for the ledger
     checked(messages, …)         None, or why not
     seen(messages)               what a template sees of them
-    with_arguments(messages, …)  the same with other arguments of calls; arguments(text) what a text says of them
+    with_calls(message, change)  one with other calls; arguments(text) what a text says of their arguments
 
 Rules: `malformed`, `empty`, `role`, `empty_answer`, `no_answer` (here); `refused`, `template`, `no_prompt`,
-`rewritten`, `left_out` (rendering.py); `too_large` (chat.py).
+`rewritten` (rendering.py), `left_out` (left_out.py); `too_large` (chat.py).
 """
 
 from __future__ import annotations
@@ -85,35 +85,17 @@ def _message(message: dict[str, Any]) -> dict[str, Any]:
     return kept if thoughts is None else {"thinking": thoughts, **kept, "reasoning_content": thoughts}
 
 
-def with_arguments(messages: list[dict[str, Any]], change: Callable[[str], Any]) -> list[dict[str, Any]]:
-    """Messages in which the arguments of calls that are texts, as OpenAI writes them, are what `change` makes of them;
-    the same list where there are none.
-    """
-    told = [_with_arguments(message, change) for message in messages]
-    return told if any(new is not old for new, old in zip(told, messages, strict=True)) else messages
+def with_calls(message: dict[str, Any], change: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
+    """The message in which each call, in OpenAI's form or without its outer object, is what `change` makes of it."""
 
+    def changed(call: Any) -> Any:
+        if not isinstance(call, dict):
+            return call
+        inner = call.get("function")
+        return {**call, "function": change(inner)} if isinstance(inner, dict) else change(call)
 
-def _with_arguments(message: dict[str, Any], change: Callable[[str], Any]) -> dict[str, Any]:
     calls = message.get("tool_calls")
-    if not isinstance(calls, list):
-        return message
-    told = [_call(call, change) for call in calls]
-    return (
-        {**message, "tool_calls": told}
-        if any(new is not old for new, old in zip(told, calls, strict=True))
-        else message
-    )
-
-
-def _call(call: Any, change: Callable[[str], Any]) -> Any:
-    """One call, in OpenAI's form or without its outer object."""
-    if not isinstance(call, dict):
-        return call
-    if isinstance(call.get("function"), dict):
-        function = _call(call["function"], change)
-        return call if function is call["function"] else {**call, "function": function}
-    said = call.get("arguments")
-    return {**call, "arguments": change(said)} if isinstance(said, str) and arguments(said) is not said else call
+    return {**message, "tool_calls": [changed(call) for call in calls]} if isinstance(calls, list) else message
 
 
 def arguments(text: str) -> Any:

@@ -21,29 +21,29 @@ import datetime
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from tilth.tokenizer.conversation import Dropped, Row, arguments, checked, seen, with_arguments
+from tilth.tokenizer.calls import in_form
+from tilth.tokenizer.conversation import Dropped, Row, checked, seen
 from tilth.tokenizer.ends import Ends, common
+from tilth.tokenizer.left_out import SYSTEM, LeftOut
 from tilth.tokenizer.marks import ALIAS, ALIAS_LENGTH, BREAK, Marked, Marker, Names
-from tilth.tokenizer.thoughts import ALWAYS, EARLIER, Lost, probed
+from tilth.tokenizer.thoughts import Lost
 from tilth.tokenizer.unasked import unasked
 from tilth.tokenizer.writing import Writer
 
 _PROBE = {"role": "assistant", "content": BREAK}
 _ASKED = {"role": "user", "content": BREAK}
-_PROBED = '{"\ue000": 0}'  # arguments of a call that no row has
-_SYSTEM = ("system", "developer")
 _NOTHING_BEFORE = "the assistant speaks first, and the template cannot be written with nothing before it"
 
 
 class Answers(NamedTuple):
-    """A rendered conversation for training: a Marked text, whether its last answer ends with a special token, and the
-    thoughts that are not in it.
+    """A rendered conversation for training: a Marked text, whether its last answer ends with a special token, and
+    what of its answers is not in it.
     """
 
     text: str
     spans: list[tuple[int, int]]
     ended: bool
-    lost: Lost | None
+    lost: list[Lost]
 
 
 class Rendering:
@@ -63,6 +63,7 @@ class Rendering:
         self._writer = Writer(template, self._marker, variables, today)
         self._written = self._writer.written
         self._ends = Ends(self._marker, self._tried)
+        self._left_out = LeftOut(self._marker, self._written)
         self._always: str | Dropped | None = None  # see _unasked
 
     def text(self, row: Row, prompt: bool) -> str | Dropped:
@@ -72,24 +73,30 @@ class Rendering:
 
     def prompt(self, row: Row) -> Marked | Dropped:
         """What a model is given to answer the conversation."""
-        raw = self._whole(row, True)
+        if fault := checked(row.messages, False):
+            return fault
+        told = self._told(row)
+        marked = self._marked(told)
+        raw = self._written(marked, len(row.messages), True)
         if isinstance(raw, Dropped):
             return raw
-        return self._left_out(self._marked(row), raw) or Marked(self._marker.read(raw).text, [])
+        return self._left_out.refused(told, marked, raw, True) or Marked(self._marker.read(raw).text, [])
 
     def _whole(self, row: Row, prompt: bool) -> str | Dropped:
-        return checked(row.messages, False) or self._written(self._marked(row), len(row.messages), prompt)
+        fault = checked(row.messages, False)
+        return fault or self._written(self._marked(self._told(row)), len(row.messages), prompt)
 
     def training(self, row: Row, need_answer: bool) -> Answers | Dropped:
         """The conversation and its answers; Dropped with the rule that says why there are none to train on."""
         fault = checked(row.messages, need_answer)
         if fault is not None:
             return fault
-        marked = self._marked(row)
+        told = self._told(row)
+        marked = self._marked(told)
         raw = self._written(marked, len(row.messages), False)
         if isinstance(raw, Dropped):
             return raw
-        if fault := self._left_out(marked, raw):
+        if fault := self._left_out.refused(told, marked, raw, False):
             return fault
         spans = [] if self._writer.has_marks or not need_answer else self._by_beginnings(marked, raw)
         if isinstance(spans, Dropped):
@@ -97,39 +104,9 @@ class Rendering:
         read = self._marker.read(raw, spans)
         if need_answer and not read.spans:
             return Dropped("no_answer", "the template marks none of the answers by {% generation %}")
-        return Answers(*read, ended=bool(read.spans) and _ends_special(read), lost=self._lost(row, marked))
-
-    def _left_out(self, row: Row, raw: str) -> Dropped | None:
-        """Whether the template passes over what the conversation cannot do without: what the system says, the tools
-        that there are and are called. Other texts may be written otherwise (thoughts, JSON); these are not.
-        """
-        wanted = [("the tools", _names(row.tools))]
-        for place, message in enumerate(row.messages):
-            wanted.append((f"the calls in message {place}", _names(message.get("tool_calls"))))
-            if message["role"] in _SYSTEM and isinstance(message.get("content"), str):
-                wanted.append((f"message {place}, of the {message['role']}", [message["content"].strip()]))
-        for what, texts in wanted:
-            if any(text not in raw and self._marker.text(text) not in self._marker.text(raw) for text in texts):
-                return Dropped("left_out", f"the template writes nothing of {what}")
-        return None
-
-    def _lost(self, row: Row, marked: Row) -> Lost | None:
-        """The thoughts that the template writes nothing of, if any."""
-        probe = probed(seen(row.messages))
-        if probe is None:
-            return None
-        other = marked._replace(messages=self._marker.mark(probe.messages))
-        raw = self._written(other, len(row.messages), False)
-        if isinstance(raw, Dropped):
-            return None
-        lost = [place for place, marks in probe.marks.items() if any(mark not in raw for mark in marks)]
-        if not lost:
-            return None
-        for place in lost:
-            alone = self._written(other, place + 1, False)
-            if isinstance(alone, Dropped) or any(mark not in alone for mark in probe.marks[place]):
-                return Lost(ALWAYS, len(lost))
-        return Lost(EARLIER, len(lost))
+        return Answers(
+            *read, ended=bool(read.spans) and _ends_special(read), lost=self._left_out.lost(told, marked, raw)
+        )
 
     def _by_beginnings(self, row: Row, raw: str) -> list[tuple[int, int]] | Dropped:
         unasked, spans = self._unasked(), list[tuple[int, int]]()
@@ -191,7 +168,7 @@ class Rendering:
         not so, or cannot be seen.
         """
         before = row.messages[:place]
-        opens = all(message["role"] in _SYSTEM for message in before)
+        opens = all(message["role"] in SYSTEM for message in before)
         if prompt != self._tried(row, place, False) if opens else before[-1]["role"] != "assistant":
             return 0
         asked = row._replace(messages=[*before, _ASKED, _PROBE])
@@ -204,22 +181,17 @@ class Rendering:
         start = len(header) - len(own)
         return start if header.endswith(own) and raw.startswith(header[:start]) else 0
 
+    def _told(self, row: Row) -> Row:
+        """The row as the template is to see it, before it is marked."""
+
+        def render(messages: list[dict[str, Any]]) -> str | Dropped:
+            return self._written(self._marked(row._replace(messages=messages)), len(messages), False)
+
+        return row._replace(messages=in_form(seen(row.messages), render))
+
     def _marked(self, row: Row) -> Row:
-        """The row as the template is to see it: its texts marked, and the arguments of calls that are JSON texts as the
-        objects that they say, where the template would write a text of its own for the text (`tojson`).
-        """
-        known, mark = seen(row.messages), self._marker.mark
-        told = row._replace(messages=mark(known), tools=mark(row.tools), documents=mark(row.documents))
-        parsed = with_arguments(known, arguments)
-        if parsed is known:
-            return told
-        probed = self._written(
-            told._replace(messages=mark(with_arguments(known, lambda _: _PROBED))), len(known), False
-        )
-        if not isinstance(probed, Dropped) and _PROBED in probed:
-            return told
-        objects = told._replace(messages=mark(parsed))
-        return told if isinstance(self._written(objects, len(known), False), Dropped) else objects
+        mark = self._marker.mark
+        return row._replace(messages=mark(row.messages), tools=mark(row.tools), documents=mark(row.documents))
 
     def _unasked(self) -> str | Dropped:
         """The generation prompt that the template writes unasked: looked for once."""
@@ -231,13 +203,6 @@ class Rendering:
         """As `_written`, but without a generation prompt that was not asked for."""
         raw, unasked = self._written(row, count, prompt), self._unasked()
         return raw if prompt or isinstance(raw, Dropped) or isinstance(unasked, Dropped) else raw.removesuffix(unasked)
-
-
-def _names(tools: Any) -> list[str]:
-    """The names of functions, described or called, in OpenAI's form or without its outer object."""
-    entries = [tool.get("function", tool) for tool in tools or [] if isinstance(tool, dict)]
-    names = [entry.get("name") for entry in entries if isinstance(entry, dict)]
-    return [name for name in names if isinstance(name, str)]
 
 
 def _ends_special(marked: Marked) -> bool:
