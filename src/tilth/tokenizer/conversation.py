@@ -3,6 +3,7 @@
     Row                          messages, and the tools and documents that belong to them
     Dropped(rule, detail)        why one cannot be used, for the ledger
     checked(messages, …)         None, or why not
+    is_learned(message)          whether an answer is to be trained
     seen(messages)               what a template sees of them
     with_calls(message, change)  one with other calls; arguments(text) what a text says of their arguments
 
@@ -55,7 +56,14 @@ def checked(messages: Any, need_answer: bool) -> Dropped | None:
             return Dropped(fault.rule, f"message {place}: {fault.detail}")
     if need_answer and not any(message["role"] == "assistant" for message in messages):
         return Dropped("no_answer", "no message is of the assistant")
+    if need_answer and not any(message["role"] == "assistant" and is_learned(message) for message in messages):
+        return Dropped("no_answer", "the weight of all answers is 0")
     return None
+
+
+def is_learned(message: dict[str, Any]) -> bool:
+    """Whether an answer is to be trained: OpenAI's `weight` is not 0."""
+    return bool(message.get("weight", 1) != 0)
 
 
 def _fault(message: Any) -> Dropped | None:
@@ -73,14 +81,14 @@ def _fault(message: Any) -> Dropped | None:
 
 
 def seen(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Messages as a template sees them, and as transformers gives them: keys without a value are left out, thoughts
-    stand under all their names.
+    """Messages as a template sees them, and as transformers gives them: keys without a value are left out, and what is
+    said of training; thoughts stand under all their names.
     """
     return [_message(message) for message in messages]
 
 
 def _message(message: dict[str, Any]) -> dict[str, Any]:
-    kept = {key: value for key, value in message.items() if value is not None}
+    kept = {key: value for key, value in message.items() if value is not None and key != "weight"}
     thoughts = next((kept[key] for key in THOUGHTS if key in kept), None)
     return kept if thoughts is None else {"thinking": thoughts, **kept, "reasoning_content": thoughts}
 

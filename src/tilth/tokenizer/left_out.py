@@ -3,6 +3,7 @@
     LeftOut(marker, written)                    for one template
         .refused(row, marked, raw, prompt)      why the conversation cannot be used without it, or None
         .lost(row, marked, raw)                 thoughts, and contents, that it is trained without
+        .answers(row, marked)                   which answers stand in each stretch that the template marks
 
 What the system says, the tools that there are and the calls of them cannot be left out. A name that is called may stand
 in the tools' descriptions too, and words of an answer in a question: so names, arguments and contents get a mark.
@@ -102,6 +103,18 @@ class LeftOut:
     def lost(self, row: Row, marked: Row, raw: str) -> list[Lost]:
         """What the template writes nothing of and the conversation is trained without."""
         return [*self._thoughts(row, marked), *self._contents(row, marked, raw)]
+
+    def answers(self, row: Row, marked: Row) -> list[set[int]] | Dropped:
+        """Of each stretch between the marks of `{% generation %}` the places of the answers in it."""
+        messages, marks = row.messages, list[tuple[int, str]]()
+        for kind in _KINDS:
+            messages, found = probed(messages, kind)
+            marks += [(place, mark) for place, some in found.items() for mark in some]
+        raw = self._written(marked._replace(messages=self._marker.mark(messages)), len(messages), False)
+        if isinstance(raw, Dropped):
+            return raw
+        text, spans = self._marker.read(raw)
+        return [{place for place, mark in marks if _holds(text[start:end], [mark])} for start, end in spans]
 
     def _thoughts(self, row: Row, marked: Row) -> list[Lost]:
         probe, lost = self._missing(row, marked, "thoughts", False)

@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from tilth.tokenizer.calls import in_form
-from tilth.tokenizer.conversation import Dropped, Row, checked, seen
+from tilth.tokenizer.conversation import Dropped, Row, checked, is_learned, seen
 from tilth.tokenizer.ends import Ends, common
 from tilth.tokenizer.left_out import SYSTEM, LeftOut
 from tilth.tokenizer.marks import ALIAS, ALIAS_LENGTH, BREAK, Marked, Marker, Names
@@ -33,6 +33,8 @@ from tilth.tokenizer.writing import Writer
 _PROBE = {"role": "assistant", "content": BREAK}
 _ASKED = {"role": "user", "content": BREAK}
 _NOTHING_BEFORE = "the assistant speaks first, and the template cannot be written with nothing before it"
+_UNTOLD = "which of the stretches that it marks is an answer of weight 0 cannot be told"
+Spans = list[tuple[int, int]]
 
 
 class Answers(NamedTuple):
@@ -41,7 +43,7 @@ class Answers(NamedTuple):
     """
 
     text: str
-    spans: list[tuple[int, int]]
+    spans: Spans
     ended: bool
     lost: list[Lost]
 
@@ -98,23 +100,36 @@ class Rendering:
             return raw
         if fault := self._left_out.refused(told, marked, raw, False):
             return fault
-        spans = [] if self._writer.has_marks or not need_answer else self._by_beginnings(marked, raw)
+        unlearned = {place for place, message in enumerate(row.messages) if need_answer and not is_learned(message)}
+        spans = [] if self._writer.has_marks or not need_answer else self._by_beginnings(marked, raw, unlearned)
         if isinstance(spans, Dropped):
             return spans
         read = self._marker.read(raw, spans)
-        if need_answer and not read.spans:
+        learned = self._learned(told, marked, read.spans, unlearned) if self._writer.has_marks else read.spans
+        if isinstance(learned, Dropped):
+            return learned
+        if need_answer and not learned:
             return Dropped("no_answer", "the template marks none of the answers by {% generation %}")
-        return Answers(
-            *read, ended=bool(read.spans) and _ends_special(read), lost=self._left_out.lost(told, marked, raw)
-        )
+        ended = bool(learned) and _ends_special(read.text, learned[-1])
+        return Answers(read.text, learned, ended, self._left_out.lost(told, marked, raw))
 
-    def _by_beginnings(self, row: Row, raw: str) -> list[tuple[int, int]] | Dropped:
+    def _learned(self, told: Row, marked: Row, spans: Spans, unlearned: set[int]) -> Spans | Dropped:
+        """The stretches that the template marks without those of answers that are not to be learned."""
+        held = self._left_out.answers(told, marked) if unlearned else [set() for _ in spans]
+        if isinstance(held, Dropped):
+            return held
+        mixed = any(places & unlearned and places - unlearned for places in held)
+        if len(held) != len(spans) or mixed or unlearned - set[int]().union(*held):
+            return Dropped("template", _UNTOLD)
+        return [span for span, places in zip(spans, held, strict=True) if not places & unlearned]
+
+    def _by_beginnings(self, row: Row, raw: str, unlearned: set[int]) -> Spans | Dropped:
         unasked, spans = self._unasked(), list[tuple[int, int]]()
         if isinstance(unasked, Dropped):
             return unasked
         raw = raw.removesuffix(unasked)
         for place, message in enumerate(row.messages):
-            if message["role"] == "assistant":
+            if message["role"] == "assistant" and place not in unlearned:
                 span = self._span(row, raw, place, spans[-1][1] if spans else 0)
                 if isinstance(span, Dropped):
                     return span
@@ -205,6 +220,5 @@ class Rendering:
         return raw if prompt or isinstance(raw, Dropped) or isinstance(unasked, Dropped) else raw.removesuffix(unasked)
 
 
-def _ends_special(marked: Marked) -> bool:
-    start, end = marked.spans[-1]
-    return bool(ALIAS.fullmatch(marked.text[start:end].rstrip()[-ALIAS_LENGTH:]))
+def _ends_special(text: str, span: tuple[int, int]) -> bool:
+    return bool(ALIAS.fullmatch(text[slice(*span)].rstrip()[-ALIAS_LENGTH:]))
