@@ -28,13 +28,11 @@ def unasked(writer: Writer, marker: Marker) -> str | Dropped:
     if isinstance(told, Dropped) or isinstance(prompted, Dropped):
         return ""
     tail = told.rpartition(BREAK)[2]
-    found = _of_nothing(writer, tail) if told == prompted else ""
-    parted = "" if found else _parted(writer, marker, tail)
-    found = found or parted
+    always = told == prompted
+    found = (_of_nothing(writer, tail) if always else "") or _parted(writer, marker, tail)
     rest = tail.removesuffix(found)
     ends = marker.specials(rest)
-    doubtful = told == prompted or bool(parted)
-    if doubtful and ends and ALIAS.sub("", marker.read(rest[ends[0].end :]).text).strip():
+    if (always or found) and ends and ALIAS.sub("", marker.read(rest[ends[0].end :]).text).strip():
         return Dropped("template", _UNCERTAIN)
     return found
 
