@@ -19,7 +19,11 @@ _ONE = (
 )
 _REFUSES = "{% if call.arguments is not string %}{{ raise_exception('a text, please') }}{% endif %}"
 _ITEMS = "{% for key, value in call.arguments.items() %}{{ key }}={{ value | tojson }};{% endfor %}"
+_BRANCHES = (  # as Gemma 4: texts are for another format
+    "{{ 'call{' }}{% if call.arguments is mapping %}" + _ITEMS + "{% else %}{{ call.arguments }}{% endif %}{{ '}' }}"
+)
 OBJECTS = {"tojson": TOOLS, "whole": _ONE.replace("CALL", "{{ call | tojson }}"), "items": _ONE.replace("CALL", _ITEMS)}
+OBJECTS["branches"] = _ONE.replace("CALL", _BRANCHES)
 TEXTS = {
     "either": _ONE.replace("CALL", "{{ call.arguments if call.arguments is string else call.arguments | tojson }}"),
     "added": _ONE.replace("CALL", "{{ '```' + call.arguments + '```' }}"),
@@ -66,6 +70,27 @@ def test_texts_are_given_as_what_the_template_is_for(name: str, outer: bool, pai
     assert call.endswith("<|im_end|>") and told == "It is 21 degrees.<|im_end|>"
     if name in ("tojson", "either", "printed"):
         assert written in call
+
+
+@pytest.mark.parametrize("name", [*OBJECTS, *TEXTS])
+def test_objects_are_given_as_what_the_template_is_for(name: str, pair: Pair) -> None:
+    source = {**OBJECTS, **TEXTS}[name]
+    written = json.dumps(_ARGUMENTS, ensure_ascii=False)
+    expected = talk(_ARGUMENTS if name in OBJECTS else written)
+    with encoder(pair, ChatTemplate("own", source)) as made:
+        said = made.render(talk(_ARGUMENTS), [TOOL])
+        assert said == pair[1].apply_chat_template(expected, [TOOL], chat_template=source, tokenize=False)
+        compact = json.dumps(_ARGUMENTS, ensure_ascii=False, separators=(",", ":"))
+        if name == "either":  # a text that is written as it came stays so
+            assert compact in made.render(talk(compact), [TOOL])
+
+
+def test_objects_that_only_python_would_print_so_are_no_texts(pair: Pair) -> None:
+    """One message has an object and the other a text: both are given in one form."""
+    told = [*talk({"n": None}), *talk('{"n": true}')]
+    with encoder(pair, ChatTemplate("own", TEXTS["printed"])) as made:
+        said = made.render(told)
+    assert 'weather {"n": null}' in said and 'weather {"n": true}' in said
 
 
 @pytest.mark.parametrize("text", ["", "Köln", "[1]", '{"city": NaN}', '{"city"', "[" * 100_000])

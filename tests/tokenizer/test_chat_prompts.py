@@ -10,7 +10,7 @@ from tests.tokenizer.chat_helpers import Pair, encoder, made_pair, used
 from tilth.tokenizer.chat import ChatEncoder, Dropped
 from tilth.tokenizer.templates import ChatTemplate
 
-_NAMES = ["<|im_start|>", "<|im_end|>", "<s>", "</s>"]
+_NAMES = ["<|im_start|>", "<|im_end|>", "<s>", "</s>", "<|sep|>", "<|begin|>", "<|user|>", "<|assistant|>"]
 _ROLES = {"s": "system", "u": "user", "a": "assistant"}
 
 
@@ -46,7 +46,24 @@ _PROMPT = "{{ '<|im_start|>assistant\n' }}"
 _THINK = "'<think>\\n\\n</think>\\n\\n'"
 _UNANSWERED = "{% if add_generation_prompt and messages[-1].role != 'assistant' %}" + _PROMPT + "{% endif %}"
 _TURNS = ("ua", "uaua", "suaua", "uauaua", "uau", "uaaua")
+_OPENED = "'<|im_start|>assistant<|sep|>'"  # as Cohere's Command A, with a text of its own at the beginning
+_PREAMBLE = "{{ bos_token + '<|im_start|>system<|sep|>Be good.' + END }}"
+_COHERE = _PREAMBLE + "{% for m in messages %}{{ '<|im_start|>' + m.role + '<|sep|>' }}HEADANSWER{% endfor %}"
+_ASKED = "{% if add_generation_prompt %}<|begin|>{% endif %}"
+_SAYS = "{{ '<|begin|>' if m.role == 'assistant' else '' }}"
 PROMPTED = {
+    "all but its end always": Prompted(
+        _COHERE.replace("HEAD", _SAYS) + "{{ " + _OPENED + " }}" + _ASKED, _TURNS, "'<|im_end|>'"
+    ),
+    "always, behind a preamble": Prompted(_COHERE.replace("HEAD", "") + "{{ " + _OPENED + " }}", _TURNS),
+    "always, roles as tokens": Prompted(
+        "{{ bos_token + 'Be good.' + END }}{% for m in messages %}{{ '<|' + m.role + '|>' }}ANSWER{% endfor %}"
+        "<|assistant|>",
+        _TURNS,
+    ),
+    "always, not without a message": Prompted(
+        "{% if messages[0].role %}{% endif %}" + _HEAD + "ANSWER{{ '\n' }}{% endfor %}" + _PROMPT, _TURNS
+    ),
     "always": Prompted(_HEAD + "ANSWER{{ '\n' }}{% endfor %}" + _PROMPT, _TURNS),
     "always, joined": Prompted(_HEAD + "ANSWER{% endfor %}" + _PROMPT, _TURNS),
     "always, begun": Prompted("{{ bos_token }}" + _HEAD + "ANSWER{% endfor %}" + _PROMPT, _TURNS),
@@ -95,8 +112,8 @@ def test_masks_are_those_of_transformers(name: str, pair: Pair) -> None:
 
 
 def test_a_prompt_nobody_asked_for_is_told_where_its_beginning_cannot_be(pair: Pair) -> None:
-    """The template fails without a message."""
+    """The template fails without a message, and no token opens one."""
     needy = "{% if messages[0].role == 'system' %}{% endif %}" + PROMPTED["always"].source
-    with made(pair, needy) as found:
+    with made(pair, needy.replace("<|im_start|>", "### ")) as found:
         dropped = found.encode([{"messages": talk("uaua")}])[0]
         assert isinstance(dropped, Dropped) and dropped.rule == "template" and "asked or not" in dropped.detail

@@ -26,7 +26,7 @@ from tilth.tokenizer.chat_config import ChatConfig
 from tilth.tokenizer.conversation import checked
 from tilth.tokenizer.templates import ChatTemplate
 
-VERSION = 7
+VERSION = 8
 
 
 @final
@@ -94,10 +94,10 @@ def _taken(one: EncodedChat | Dropped, document: Document) -> Encoded | Refusal:
         return Refusal(one.rule, "", f"{document.locator}: {one.detail}")
     if not one.trained.any():
         return Refusal("nothing_trained", str(len(one.ids)), f"{document.locator}: none of its tokens is trained")
-    if one.lost is None:
-        return Encoded(one.ids, one.trained)
-    said = f"the template writes nothing of the thoughts of {plural(one.lost.answers, 'answer')}"
-    return Encoded(one.ids, one.trained, Refusal(one.lost.rule, str(one.lost.answers), f"{document.locator}: {said}"))
+    told = [(what, lost) for what, lost in (("thoughts", one.lost), ("content", one.unsaid)) if lost is not None]
+    said = f"{document.locator}: the template writes nothing of the"
+    lost = (Refusal(rule, str(n), f"{said} {what} of {plural(n, 'answer')}") for what, (rule, n) in told)
+    return Encoded(one.ids, one.trained, tuple(lost))
 
 
 def _plain(tokenizer: Tokenizer, document: Document) -> Encoded:
@@ -126,7 +126,7 @@ _kept: dict[str, tuple[Any, ChatEncoder]] = {}
 
 def _encoder(tokenizer: Tokenizer, config: ChatConfig, template: ChatTemplate) -> ChatEncoder:
     """The encoder of the last call, when it is the same."""
-    key = (tokenizer.fingerprint, template.fingerprint, config)
+    key = (tokenizer.fingerprint, tokenizer.named_tokens, template.fingerprint, config)
     held = _kept.get("encoder")
     if held is None or held[0] != key:
         if held is None:

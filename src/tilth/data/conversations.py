@@ -37,12 +37,12 @@ class Encoded(NamedTuple):
     """Token ids of a document [n], at least one, and for each whether training predicts it [n].
 
     Attributes:
-        lost: what of the document is not among them, as a rule says it that drops nothing.
+        lost: what of the document is not among them, as rules say it that drop nothing.
     """
 
     ids: npt.NDArray[np.uint32]
     trained: npt.NDArray[np.bool_]
-    lost: Refusal | None = None
+    lost: tuple[Refusal, ...] = ()
 
 
 class Encoder(Protocol):

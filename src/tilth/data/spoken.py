@@ -25,7 +25,7 @@ from tilth.data.sources.messages import rendered
 
 WITHDRAWN = "messages_withdrawn"
 """In `meta`, in place of messages: the stage that changed the text in a way that they cannot follow."""
-_NAMES = ("name", "tool_call_id")
+_NAMES = ("name", "tool_call_id", "weight")
 _KEYS = f'"(?:tools|{"|".join(_NAMES)})": '
 OF_MESSAGES = ("messages", "tools")
 """In `meta`: what a conversation is trained by."""
@@ -47,8 +47,8 @@ def other_text(document: Document, text: str, by: str) -> Document:
 
 
 def not_shown(table: pa.Table) -> dict[int, bytes]:
-    """Of documents in a table, by row: the descriptions of tools, and whom messages name or answer. Conversations that
-    differ in these are others, though the same is said in them.
+    """Of documents in a table, by row: the descriptions of tools, whom messages name or answer, and which are not to be
+    learned. Conversations that differ in these are others, though the same is said in them.
     """
     rows = np.flatnonzero(np.asarray(pc.match_substring_regex(table["meta"], _KEYS))).tolist()
     metas = (json.loads(meta) for meta in table["meta"].take(pa.array(rows, pa.int64())).to_pylist())

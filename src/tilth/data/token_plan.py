@@ -28,18 +28,21 @@ class GivenTokenizer:
     Attributes:
         folder: where it lies. What is made depends on what is in it, not on where that is.
         opening: the ids that it puts before a text, of which the fingerprint, which is of words, says nothing.
+        named: the tokens that do jobs, of which it says nothing either: a chat template may write them.
     """
 
     folder: Path
     fingerprint: str
     special_tokens: tuple[str, ...] = ()
     opening: tuple[int, ...] = ()
+    named: tuple[tuple[str, str], ...] = ()
     kind = "checkpoint"
 
     def model_dump(self, **_: Any) -> dict[str, Any]:
-        """What decides its ids, as plain data; called as a config's own is."""
+        """What decides its ids and those of templates, as plain data; called as a config's own is."""
         said = {"kind": self.kind, "fingerprint": self.fingerprint, "special_tokens": list(self.special_tokens)}
-        return {**said, "opening": list(self.opening)} if self.opening else said
+        more = {"opening": list(self.opening), "named": dict(self.named)}
+        return said | {key: value for key, value in more.items() if value}
 
 
 AnyTokenizer = TokenizerConfig | GivenTokenizer
@@ -64,8 +67,9 @@ def _take_tokenizer(folder: Path, given: GivenTokenizer) -> dict[str, Any]:
     if tokenizer.fingerprint != given.fingerprint:
         raise DataError(f"the tokenizer in {given.folder} changed while it was used", "type the same command again")
     tokenizer.save(folder)
-    facts = {"kind_of_tokenizer": given.kind, "vocab_size": tokenizer.vocab_size}
-    return {**facts, "fingerprint": tokenizer.fingerprint, "opening": tokenizer.opening}
+    facts: dict[str, Any] = {"kind_of_tokenizer": given.kind, "vocab_size": tokenizer.vocab_size}
+    facts |= {"fingerprint": tokenizer.fingerprint, "opening": tokenizer.opening}
+    return {**facts, "named": tokenizer.named_tokens}
 
 
 def _learn_tokenizer(
@@ -99,6 +103,6 @@ def encode_task(
     if opening := tokenizer.facts.get("opening"):
         identity |= {"opening": opening}
     if encoder is not None:
-        identity |= {"encoder": encoder.identity}
+        identity |= {"encoder": encoder.identity, "named": tokenizer.facts.get("named")}
         arguments |= {"encoder": encoder}
     return Task("encode", encode.encode, arguments, identity, encode.VERSION)

@@ -96,8 +96,8 @@ def _encode_files(
                 if isinstance(one, Refusal):
                     ledger.append(Verdict(document.doc_id, "encode", one.rule, "dropped", one.value, one.detail))
                 else:
-                    if one.lost is not None:
-                        ledger.append(Verdict(document.doc_id, "encode", one.lost.rule, "changed", *one.lost[1:]))
+                    for rule, *more in one.lost:
+                        ledger.append(Verdict(document.doc_id, "encode", rule, "changed", *more))
                     check_ids(language_model.model, one.ids, language_model.called)
                     size = len(document.text.encode())
                     yield encoded_document(document.doc_id, one.ids, size, one.trained if encoder else None)

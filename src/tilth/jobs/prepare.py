@@ -229,7 +229,8 @@ def wished_tokenizer(recipe: Recipe, base: Base | None) -> AnyTokenizer:
     if base is None:
         return tokenizer_of(recipe)
     own = base.tokenizer
-    return GivenTokenizer(base.place.tokenizer.absolute(), own.fingerprint, base.special_tokens, tuple(own.opening))
+    folder, named = base.place.tokenizer.absolute(), tuple(own.named_tokens.items())
+    return GivenTokenizer(folder, own.fingerprint, base.special_tokens, tuple(own.opening), named)
 
 
 def _decided_by(recipe: Recipe, tokenizer: AnyTokenizer, encoder: ChatDocuments | None) -> str:

@@ -13,7 +13,9 @@
     templates/       built-in ones, a checkpoint's     render_worker.py  the process that does it
     marks.py         data and template kept apart      renderer.py       the parent's side of it
     sandbox.py       the Jinja2 of templates           ends.py           where answers end that messages follow
-    thoughts.py      thoughts that a template leaves out
+    calls.py         arguments of calls in their form  left_out.py      what a template writes nothing of
+    unasked.py       generation prompts nobody asked   thoughts.py      thoughts, and what is lost
+    writing.py       a compiled template at work
 
 The ids are those of the whole rendered text, with special tokens where the template wrote them and nowhere else: a user
 who spells `<|im_end|>` gets plain text. Trained is each answer with the token that ends it, not what a template writes
@@ -36,7 +38,7 @@ from tilth.tokenizer.conversation import Dropped
 from tilth.tokenizer.marks import ALIAS, ALIAS_LENGTH, Marked, alias_place, plain
 from tilth.tokenizer.renderer import MEMORY, SECONDS, Mode, Renderer
 from tilth.tokenizer.templates import ChatTemplate
-from tilth.tokenizer.thoughts import Lost
+from tilth.tokenizer.thoughts import UNSAID, Lost
 
 __all__ = [
     "ChatConfig",
@@ -61,12 +63,14 @@ class EncodedChat(NamedTuple):
         trained: [T] bool: whether the token is one that the model is to learn to write.
         ended: whether a special token ends what is trained; without one the model would not learn to stop.
         lost: the thoughts of answers that the template wrote nothing of.
+        unsaid: the answers of whose content it wrote nothing.
     """
 
     ids: npt.NDArray[np.uint32]
     trained: npt.NDArray[np.bool_]
     ended: bool
     lost: Lost | None = None
+    unsaid: Lost | None = None
 
 
 class ChatEncoder:
@@ -124,7 +128,7 @@ class ChatEncoder:
             marked = [_marked(answer, train_on) for answer in group if not isinstance(answer, Dropped)]
             labels = iter(self.tokenizer.encode_marked(marked))
             encoded += [
-                answer if isinstance(answer, Dropped) else EncodedChat(*next(labels), answer["ended"], _lost(answer))
+                answer if isinstance(answer, Dropped) else EncodedChat(*next(labels), answer["ended"], *_lost(answer))
                 for answer in group
             ]
         return encoded
@@ -206,8 +210,10 @@ def _marked(answer: Mapping[str, Any], train_on: TrainOn) -> Marked:
     return Marked(text, spans)
 
 
-def _lost(answer: Mapping[str, Any]) -> Lost | None:
-    return None if answer["lost"] is None else Lost(*answer["lost"])
+def _lost(answer: Mapping[str, Any]) -> tuple[Lost | None, Lost | None]:
+    lost = [Lost(*one) for one in answer["lost"]]
+    thoughts, contents = ([one for one in lost if (one.rule == UNSAID) == unsaid] for unsaid in (False, True))
+    return next(iter(thoughts), None), next(iter(contents), None)
 
 
 def _groups(answers: Iterable[dict[str, Any] | Dropped]) -> Iterator[list[dict[str, Any] | Dropped]]:

@@ -3,11 +3,12 @@
     Row                          messages, and the tools and documents that belong to them
     Dropped(rule, detail)        why one cannot be used, for the ledger
     checked(messages, …)         None, or why not
+    is_learned(message)          whether an answer is to be trained
     seen(messages)               what a template sees of them
-    with_arguments(messages, …)  the same with other arguments of calls; arguments(text) what a text says of them
+    with_calls(message, change)  one with other calls; arguments(text) what a text says of their arguments
 
 Rules: `malformed`, `empty`, `role`, `empty_answer`, `no_answer` (here); `refused`, `template`, `no_prompt`,
-`rewritten`, `left_out` (rendering.py); `too_large` (chat.py).
+`rewritten` (rendering.py), `left_out` (left_out.py); `too_large` (chat.py).
 """
 
 from __future__ import annotations
@@ -55,7 +56,14 @@ def checked(messages: Any, need_answer: bool) -> Dropped | None:
             return Dropped(fault.rule, f"message {place}: {fault.detail}")
     if need_answer and not any(message["role"] == "assistant" for message in messages):
         return Dropped("no_answer", "no message is of the assistant")
+    if need_answer and not any(message["role"] == "assistant" and is_learned(message) for message in messages):
+        return Dropped("no_answer", "the weight of all answers is 0")
     return None
+
+
+def is_learned(message: dict[str, Any]) -> bool:
+    """Whether an answer is to be trained: OpenAI's `weight` is not 0."""
+    return bool(message.get("weight", 1) != 0)
 
 
 def _fault(message: Any) -> Dropped | None:
@@ -73,47 +81,29 @@ def _fault(message: Any) -> Dropped | None:
 
 
 def seen(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Messages as a template sees them, and as transformers gives them: keys without a value are left out, thoughts
-    stand under all their names.
+    """Messages as a template sees them, and as transformers gives them: keys without a value are left out, and what is
+    said of training; thoughts stand under all their names.
     """
     return [_message(message) for message in messages]
 
 
 def _message(message: dict[str, Any]) -> dict[str, Any]:
-    kept = {key: value for key, value in message.items() if value is not None}
+    kept = {key: value for key, value in message.items() if value is not None and key != "weight"}
     thoughts = next((kept[key] for key in THOUGHTS if key in kept), None)
     return kept if thoughts is None else {"thinking": thoughts, **kept, "reasoning_content": thoughts}
 
 
-def with_arguments(messages: list[dict[str, Any]], change: Callable[[str], Any]) -> list[dict[str, Any]]:
-    """Messages in which the arguments of calls that are texts, as OpenAI writes them, are what `change` makes of them;
-    the same list where there are none.
-    """
-    told = [_with_arguments(message, change) for message in messages]
-    return told if any(new is not old for new, old in zip(told, messages, strict=True)) else messages
+def with_calls(message: dict[str, Any], change: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
+    """The message in which each call, in OpenAI's form or without its outer object, is what `change` makes of it."""
 
+    def changed(call: Any) -> Any:
+        if not isinstance(call, dict):
+            return call
+        inner = call.get("function")
+        return {**call, "function": change(inner)} if isinstance(inner, dict) else change(call)
 
-def _with_arguments(message: dict[str, Any], change: Callable[[str], Any]) -> dict[str, Any]:
     calls = message.get("tool_calls")
-    if not isinstance(calls, list):
-        return message
-    told = [_call(call, change) for call in calls]
-    return (
-        {**message, "tool_calls": told}
-        if any(new is not old for new, old in zip(told, calls, strict=True))
-        else message
-    )
-
-
-def _call(call: Any, change: Callable[[str], Any]) -> Any:
-    """One call, in OpenAI's form or without its outer object."""
-    if not isinstance(call, dict):
-        return call
-    if isinstance(call.get("function"), dict):
-        function = _call(call["function"], change)
-        return call if function is call["function"] else {**call, "function": function}
-    said = call.get("arguments")
-    return {**call, "arguments": change(said)} if isinstance(said, str) and arguments(said) is not said else call
+    return {**message, "tool_calls": [changed(call) for call in calls]} if isinstance(calls, list) else message
 
 
 def arguments(text: str) -> Any:

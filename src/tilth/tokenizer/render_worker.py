@@ -16,7 +16,8 @@ from tilth.core.channel import Channel
 from tilth.core.worker import Message, serve, timed
 from tilth.tokenizer.conversation import Dropped, Row
 from tilth.tokenizer.marks import Marked, Names
-from tilth.tokenizer.rendering import Answers, Rendering, RunawayError
+from tilth.tokenizer.rendering import Answers, Rendering
+from tilth.tokenizer.writing import RunawayError
 
 
 def main() -> None:

@@ -4,7 +4,7 @@
         .text(row)                    as transformers' apply_chat_template writes it
         .prompt(row)                  up to where the answer is to begin, special tokens as aliases
         .training(row, need_answer)   the whole conversation, and where its answers are
-    Dropped, RunawayError             a conversation that cannot be used; a template that must not be
+    Dropped                           a conversation that cannot be used
 
 Templates are Jinja2 as Hugging Face's are (sandbox.py). Nothing is random, and `strftime_now` reads a date that the
 caller gives.
@@ -18,44 +18,34 @@ the last that it writes there too (ends.py).
 from __future__ import annotations
 
 import datetime
-import json
-import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import jinja2
-from jinja2.exceptions import SecurityError
-
-from tilth.tokenizer.conversation import Dropped, Row, arguments, checked, seen, with_arguments
+from tilth.tokenizer.calls import in_form
+from tilth.tokenizer.conversation import Dropped, Row, checked, is_learned, seen
 from tilth.tokenizer.ends import Ends, common
+from tilth.tokenizer.left_out import SYSTEM, LeftOut
 from tilth.tokenizer.marks import ALIAS, ALIAS_LENGTH, BREAK, Marked, Marker, Names
-from tilth.tokenizer.sandbox import RefusedError, environment
-from tilth.tokenizer.thoughts import ALWAYS, EARLIER, Lost, probed
+from tilth.tokenizer.thoughts import Lost
+from tilth.tokenizer.unasked import unasked
+from tilth.tokenizer.writing import Writer
 
-OUTPUT = 1 << 24  # characters that a template may write, and so many times what it was given
-OUTPUT_RATIO = 32
 _PROBE = {"role": "assistant", "content": BREAK}
 _ASKED = {"role": "user", "content": BREAK}
-_PROBED = '{"\ue000": 0}'  # arguments of a call that no row has
-_SYSTEM = ("system", "developer")
 _NOTHING_BEFORE = "the assistant speaks first, and the template cannot be written with nothing before it"
-_UNASKED = "it writes a generation prompt behind every conversation, asked or not; where that begins cannot be told"
-_GENERATION = re.compile(r"\{%[-+]?\s*generation\b")
-
-
-class RunawayError(Exception):
-    """The template itself is at fault, whatever the conversation: (kind, detail)."""
+_UNTOLD = "which of the stretches that it marks is an answer of weight 0 cannot be told"
+Spans = list[tuple[int, int]]
 
 
 class Answers(NamedTuple):
-    """A rendered conversation for training: a Marked text, whether its last answer ends with a special token, and the
-    thoughts that are not in it.
+    """A rendered conversation for training: a Marked text, whether its last answer ends with a special token, and
+    what of its answers is not in it.
     """
 
     text: str
-    spans: list[tuple[int, int]]
+    spans: Spans
     ended: bool
-    lost: Lost | None
+    lost: list[Lost]
 
 
 class Rendering:
@@ -71,15 +61,12 @@ class Rendering:
     """
 
     def __init__(self, template: str, names: Names, variables: Mapping[str, Any], today: datetime.date) -> None:
-        self._marker, self._variables = Marker(names), dict(variables)
+        self._marker = Marker(names)
+        self._writer = Writer(template, self._marker, variables, today)
+        self._written = self._writer.written
         self._ends = Ends(self._marker, self._tried)
+        self._left_out = LeftOut(self._marker, self._written)
         self._always: str | Dropped | None = None  # see _unasked
-        self._has_marks = bool(_GENERATION.search(template))
-        try:
-            self._template = environment(today).from_string(template)
-        except (jinja2.TemplateError, RecursionError, MemoryError, SyntaxError, ValueError) as error:
-            line = getattr(error, "lineno", None)
-            raise RunawayError("syntax", f"{error}{f' (line {line})' if line else ''}") from None
 
     def text(self, row: Row, prompt: bool) -> str | Dropped:
         """The rendering, without any mark; with the generation prompt on request."""
@@ -88,72 +75,61 @@ class Rendering:
 
     def prompt(self, row: Row) -> Marked | Dropped:
         """What a model is given to answer the conversation."""
-        raw = self._whole(row, True)
+        if fault := checked(row.messages, False):
+            return fault
+        told = self._told(row)
+        marked = self._marked(told)
+        raw = self._written(marked, len(row.messages), True)
         if isinstance(raw, Dropped):
             return raw
-        return self._left_out(self._marked(row), raw) or Marked(self._marker.read(raw).text, [])
+        return self._left_out.refused(told, marked, raw, True) or Marked(self._marker.read(raw).text, [])
 
     def _whole(self, row: Row, prompt: bool) -> str | Dropped:
-        return checked(row.messages, False) or self._written(self._marked(row), len(row.messages), prompt)
+        fault = checked(row.messages, False)
+        return fault or self._written(self._marked(self._told(row)), len(row.messages), prompt)
 
     def training(self, row: Row, need_answer: bool) -> Answers | Dropped:
         """The conversation and its answers; Dropped with the rule that says why there are none to train on."""
         fault = checked(row.messages, need_answer)
         if fault is not None:
             return fault
-        marked = self._marked(row)
+        told = self._told(row)
+        marked = self._marked(told)
         raw = self._written(marked, len(row.messages), False)
         if isinstance(raw, Dropped):
             return raw
-        if fault := self._left_out(marked, raw):
+        if fault := self._left_out.refused(told, marked, raw, False):
             return fault
-        spans = [] if self._has_marks or not need_answer else self._by_beginnings(marked, raw)
+        unlearned = {place for place, message in enumerate(row.messages) if need_answer and not is_learned(message)}
+        spans = [] if self._writer.has_marks or not need_answer else self._by_beginnings(marked, raw, unlearned)
         if isinstance(spans, Dropped):
             return spans
         read = self._marker.read(raw, spans)
-        if need_answer and not read.spans:
+        learned = self._learned(told, marked, read.spans, unlearned) if self._writer.has_marks else read.spans
+        if isinstance(learned, Dropped):
+            return learned
+        if need_answer and not learned:
             return Dropped("no_answer", "the template marks none of the answers by {% generation %}")
-        return Answers(*read, ended=bool(read.spans) and _ends_special(read), lost=self._lost(row, marked))
+        ended = bool(learned) and _ends_special(read.text, learned[-1])
+        return Answers(read.text, learned, ended, self._left_out.lost(told, marked, raw))
 
-    def _left_out(self, row: Row, raw: str) -> Dropped | None:
-        """Whether the template passes over what the conversation cannot do without: what the system says, the tools
-        that there are and are called. Other texts may be written otherwise (thoughts, JSON); these are not.
-        """
-        wanted = [("the tools", _names(row.tools))]
-        for place, message in enumerate(row.messages):
-            wanted.append((f"the calls in message {place}", _names(message.get("tool_calls"))))
-            if message["role"] in _SYSTEM and isinstance(message.get("content"), str):
-                wanted.append((f"message {place}, of the {message['role']}", [message["content"].strip()]))
-        for what, texts in wanted:
-            if any(text not in raw and self._marker.text(text) not in self._marker.text(raw) for text in texts):
-                return Dropped("left_out", f"the template writes nothing of {what}")
-        return None
+    def _learned(self, told: Row, marked: Row, spans: Spans, unlearned: set[int]) -> Spans | Dropped:
+        """The stretches that the template marks without those of answers that are not to be learned."""
+        held = self._left_out.answers(told, marked) if unlearned else [set() for _ in spans]
+        if isinstance(held, Dropped):
+            return held
+        mixed = any(places & unlearned and places - unlearned for places in held)
+        if len(held) != len(spans) or mixed or unlearned - set[int]().union(*held):
+            return Dropped("template", _UNTOLD)
+        return [span for span, places in zip(spans, held, strict=True) if not places & unlearned]
 
-    def _lost(self, row: Row, marked: Row) -> Lost | None:
-        """The thoughts that the template writes nothing of, if any."""
-        probe = probed(seen(row.messages))
-        if probe is None:
-            return None
-        other = marked._replace(messages=self._marker.mark(probe.messages))
-        raw = self._written(other, len(row.messages), False)
-        if isinstance(raw, Dropped):
-            return None
-        lost = [place for place, marks in probe.marks.items() if any(mark not in raw for mark in marks)]
-        if not lost:
-            return None
-        for place in lost:
-            alone = self._written(other, place + 1, False)
-            if isinstance(alone, Dropped) or any(mark not in alone for mark in probe.marks[place]):
-                return Lost(ALWAYS, len(lost))
-        return Lost(EARLIER, len(lost))
-
-    def _by_beginnings(self, row: Row, raw: str) -> list[tuple[int, int]] | Dropped:
+    def _by_beginnings(self, row: Row, raw: str, unlearned: set[int]) -> Spans | Dropped:
         unasked, spans = self._unasked(), list[tuple[int, int]]()
         if isinstance(unasked, Dropped):
             return unasked
         raw = raw.removesuffix(unasked)
         for place, message in enumerate(row.messages):
-            if message["role"] == "assistant":
+            if message["role"] == "assistant" and place not in unlearned:
                 span = self._span(row, raw, place, spans[-1][1] if spans else 0)
                 if isinstance(span, Dropped):
                     return span
@@ -207,7 +183,7 @@ class Rendering:
         not so, or cannot be seen.
         """
         before = row.messages[:place]
-        opens = all(message["role"] in _SYSTEM for message in before)
+        opens = all(message["role"] in SYSTEM for message in before)
         if prompt != self._tried(row, place, False) if opens else before[-1]["role"] != "assistant":
             return 0
         asked = row._replace(messages=[*before, _ASKED, _PROBE])
@@ -220,38 +196,22 @@ class Rendering:
         start = len(header) - len(own)
         return start if header.endswith(own) and raw.startswith(header[:start]) else 0
 
+    def _told(self, row: Row) -> Row:
+        """The row as the template is to see it, before it is marked."""
+
+        def render(messages: list[dict[str, Any]]) -> str | Dropped:
+            return self._written(self._marked(row._replace(messages=messages)), len(messages), False)
+
+        return row._replace(messages=in_form(seen(row.messages), render))
+
     def _marked(self, row: Row) -> Row:
-        """The row as the template is to see it: its texts marked, and the arguments of calls that are JSON texts as the
-        objects that they say, where the template would write a text of its own for the text (`tojson`).
-        """
-        known, mark = seen(row.messages), self._marker.mark
-        told = row._replace(messages=mark(known), tools=mark(row.tools), documents=mark(row.documents))
-        parsed = with_arguments(known, arguments)
-        if parsed is known:
-            return told
-        probed = self._written(
-            told._replace(messages=mark(with_arguments(known, lambda _: _PROBED))), len(known), False
-        )
-        if not isinstance(probed, Dropped) and _PROBED in probed:
-            return told
-        objects = told._replace(messages=mark(parsed))
-        return told if isinstance(self._written(objects, len(known), False), Dropped) else objects
+        mark = self._marker.mark
+        return row._replace(messages=mark(row.messages), tools=mark(row.tools), documents=mark(row.documents))
 
     def _unasked(self) -> str | Dropped:
-        """The generation prompt that the template writes behind any conversation, asked for it or not, as the first
-        one of Llama 3 does; nothing where it writes none unasked. It is what stands there without a message.
-        """
+        """The generation prompt that the template writes unasked: looked for once."""
         if self._always is None:
-            empty, talk = Row([]), Row([_ASKED, _PROBE])
-            text, told = self._written(empty, 0, False), self._written(talk, 2, False)
-            always = told == self._written(talk, 2, True) and not isinstance(told, Dropped)
-            tail = "" if isinstance(told, Dropped) else told.rpartition(BREAK)[2]
-            bare = "" if isinstance(text, Dropped) else text.removeprefix(str(self._variables.get("bos_token") or ""))
-            self._always = bare if always and bare.strip() and tail.endswith(bare) else ""
-            tail = tail.removesuffix(self._always)
-            ends = self._marker.specials(tail)
-            if always and ends and ALIAS.sub("", self._marker.read(tail[ends[0].end :]).text).strip():
-                self._always = Dropped("template", _UNASKED)
+            self._always = unasked(self._writer, self._marker)
         return self._always
 
     def _tried(self, row: Row, count: int, prompt: bool) -> str | Dropped:
@@ -259,38 +219,6 @@ class Rendering:
         raw, unasked = self._written(row, count, prompt), self._unasked()
         return raw if prompt or isinstance(raw, Dropped) or isinstance(unasked, Dropped) else raw.removesuffix(unasked)
 
-    def _written(self, row: Row, count: int, prompt: bool) -> str | Dropped:
-        """A rendering of the first `count` messages, with marks, or why there is none."""
-        try:
-            return self._rendered(row, count, prompt)
-        except RefusedError as error:
-            return Dropped("refused", f"the template says: {error}")
-        except (SecurityError, RecursionError, MemoryError) as error:
-            raise RunawayError(type(error).__name__, str(error)) from None
-        except RunawayError:
-            raise
-        except Exception as error:  # the template meets what it was not written for: this conversation has no rendering
-            return Dropped("template", f"{type(error).__name__}: {error}"[:300])
 
-    def _rendered(self, row: Row, count: int, prompt: bool) -> str:
-        data = {"messages": row.messages[:count], "tools": row.tools, "documents": row.documents}
-        most, length, pieces = OUTPUT + OUTPUT_RATIO * row.size, 0, []
-        for piece in self._template.generate({**self._variables, **data, "add_generation_prompt": prompt}):
-            length += len(piece)
-            if length > most:
-                raise RunawayError("output", f"more than {most} characters for a conversation of {row.size}")
-            pieces.append(piece)
-        raw = "".join(pieces)
-        return self._marker.unescape(raw, json.dumps(data, ensure_ascii=False)) if "\\ufdd" in raw else raw
-
-
-def _names(tools: Any) -> list[str]:
-    """The names of functions, described or called, in OpenAI's form or without its outer object."""
-    entries = [tool.get("function", tool) for tool in tools or [] if isinstance(tool, dict)]
-    names = [entry.get("name") for entry in entries if isinstance(entry, dict)]
-    return [name for name in names if isinstance(name, str)]
-
-
-def _ends_special(marked: Marked) -> bool:
-    start, end = marked.spans[-1]
-    return bool(ALIAS.fullmatch(marked.text[start:end].rstrip()[-ALIAS_LENGTH:]))
+def _ends_special(text: str, span: tuple[int, int]) -> bool:
+    return bool(ALIAS.fullmatch(text[slice(*span)].rstrip()[-ALIAS_LENGTH:]))

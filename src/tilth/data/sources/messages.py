@@ -8,7 +8,8 @@
     plain(value)                  without what no Parquet file holds
 
 Beside role and content go on what a message calls (`tool_calls`), answers (`tool_call_id`, `name`) and thinks
-(`reasoning_content`, `thinking`, `reasoning`): left out, an answer would be another.
+(`reasoning_content`, `thinking`, `reasoning`): left out, an answer would be another. So do OpenAI's `weight` where it
+is 0, of an answer that is not to be learned, and its older `function_call`, as one of `tool_calls`.
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ def read_message(item: Any, place: str) -> dict[str, Any] | Note:
     if not isinstance(item, dict):
         return Note("not_messages", type(item).__name__, f"{place} is {type(item).__name__}, not role and content")
     beside = {key: item[key] for key in _BESIDE if item.get(key) not in (None, [], "")}
+    if "tool_calls" not in beside and (call := _function_call(item)):
+        beside["tool_calls"] = [{"type": "function", "function": call}]
     silent = any(key in beside for key in _SAID)
     names = next(((a, b) for a, b in _NAMES if a in item and (b in item or silent)), None)
     if names is None:
@@ -65,7 +68,16 @@ def read_message(item: Any, place: str) -> dict[str, Any] | Note:
         return Note("not_messages", kind, f"{place} holds {kind}, not a text")
     if wrong := next((key for key, value in beside.items() if not is_plain(value)), None):
         return Note("not_messages", wrong, f"{place}: {wrong} holds what is no JSON, or nested too deep")
-    return {"role": role, "content": content, **beside}
+    weight = {"weight": 0} if role == "assistant" and item.get("weight") in (0, False) else {}
+    return {"role": role, "content": content, **beside, **weight}
+
+
+def _function_call(item: dict[str, Any]) -> dict[str, Any]:
+    """The call that a message holds by the name that OpenAI gave it first; nothing where it has none."""
+    call = item.get("function_call")
+    if not isinstance(call, dict) or not call.get("name"):
+        return {}
+    return {key: call[key] for key in ("name", "arguments") if call.get(key) is not None}
 
 
 def _content(value: Any) -> str | None:

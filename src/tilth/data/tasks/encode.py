@@ -97,8 +97,7 @@ def _kept(
             ledger.add([verdict])
             sizes.went(document, [], verdict)
             continue
-        if one.lost is not None:
-            ledger.add([Verdict(document.doc_id, "encode", one.lost.rule, "changed", *one.lost[1:])])
+        ledger.add([Verdict(document.doc_id, "encode", rule, "changed", *more) for rule, *more in one.lost])
         kept.append(document)
         pieces.append(encoded_document(document.doc_id, one.ids, utf8_size(document.text), one.trained))
     sizes.left(kept)

@@ -11,7 +11,7 @@ from tilth.data.masking import MaskingConfig
 from tilth.data.sources.undecoded import REMEDY
 from tilth.jobs.preflight.facts import Facts
 from tilth.jobs.preflight.fault import Fault, Rule
-from tilth.tokenizer.thoughts import ALWAYS, EARLIER
+from tilth.tokenizer.thoughts import ALWAYS, EARLIER, UNSAID
 
 _BY_TEMPLATE = {f"encode/{rule}" for rule in ("left_out", "no_prompt", "refused", "rewritten", "template")}
 FEW_PREDICTED = 1000
@@ -137,6 +137,16 @@ def _thoughts(facts: Facts) -> Iterator[Fault]:
         f"the template writes nothing of the thoughts {'; '.join(said)}: the model learns to answer without",
         "; ".join([*([other] if always else []), *([split] if earlier else [])]),
     )
+
+
+def _contents(facts: Facts) -> Iterator[Fault]:
+    if n := facts.lost.get(f"encode/{UNSAID}", 0):
+        yield Fault(
+            UNSAID,
+            "the template writes nothing of what answers say (beside calls of tools, as a rule) in "
+            f"{plural(n, 'row')}{_where(facts, f'encode/{UNSAID}', n)}: the model learns to answer without",
+            "data.chat.template: one that writes it; or, where that is meant, data.sources: rows without it",
+        )
 
 
 def _unusable(facts: Facts) -> Iterator[Fault]:
@@ -278,6 +288,7 @@ TEXT_RULES: tuple[Rule, ...] = (
     _no_answers,
     _without_end,
     _bare,
+    _contents,
     _thoughts,
     _unusable,
     _empty,

@@ -1,0 +1,168 @@
+"""What a template writes nothing of: found by marks that nothing else holds, in place of thoughts and beside the rest.
+
+    LeftOut(marker, written)                    for one template
+        .refused(row, marked, raw, prompt)      why the conversation cannot be used without it, or None
+        .lost(row, marked, raw)                 thoughts, and contents, that it is trained without
+        .answers(row, marked)                   which answers stand in each stretch that the template marks
+
+What the system says, the tools that there are and the calls of them cannot be left out. A name that is called may stand
+in the tools' descriptions too, and words of an answer in a question: so names, arguments and contents get a mark.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, final
+
+from tilth.tokenizer.conversation import Dropped, Row, arguments, with_calls
+from tilth.tokenizer.marks import Marker
+from tilth.tokenizer.thoughts import ALWAYS, EARLIER, UNSAID, Lost, spoken, with_marks
+
+SYSTEM = ("system", "developer")
+_KINDS = ("thoughts", "contents", "calls")
+
+
+class Probe(NamedTuple):
+    """A conversation to be rendered for what a template leaves out.
+
+    Attributes:
+        messages: with marks.
+        marks: of each message that has any, by its place; what a template writes of it holds them.
+    """
+
+    messages: list[dict[str, Any]]
+    marks: dict[int, list[str]]
+
+
+def probed(messages: list[dict[str, Any]], kind: str) -> Probe:
+    """The conversation with marks of one kind in its answers."""
+    told, marks = list[dict[str, Any]](), dict[int, list[str]]()
+    for place, message in enumerate(messages):
+        own = (f"\ue000{kind[:2]}{place}.{number}\ue000" for number in range(1 << 30))
+        used = list[str]()
+        told.append(_PROBED[kind](message, own, used) if message["role"] == "assistant" else message)
+        if used:
+            marks[place] = used
+    return Probe(told, marks)
+
+
+def _with_content(message: dict[str, Any], own: Iterator[str], used: list[str]) -> dict[str, Any]:
+    content = message.get("content")
+    if not isinstance(content, str) or not spoken(content):
+        return message
+    used.append(next(own))
+    end = len(content.rstrip())
+    return {**message, "content": content[:end] + used[-1] + content[end:]}
+
+
+def _with_calls(message: dict[str, Any], own: Iterator[str], used: list[str]) -> dict[str, Any]:
+    def marked(call: dict[str, Any]) -> dict[str, Any]:
+        changed, given = dict(call), call.get("arguments")
+        if isinstance(call.get("name"), str):
+            used.append(next(own))
+            changed["name"] += used[-1]
+        known = arguments(given) if isinstance(given, str) else given
+        if isinstance(known, dict):
+            used.append(next(own))
+            more = {**known, used[-1]: 0}
+            changed["arguments"] = json.dumps(more, ensure_ascii=False) if isinstance(given, str) else more
+        return changed
+
+    return with_calls(message, marked)
+
+
+_PROBED = {"thoughts": with_marks, "contents": _with_content, "calls": _with_calls}
+
+
+@final
+class LeftOut:
+    """Looks for what one template leaves out.
+
+    Args:
+        marker: of the tokenizer.
+        written: renders the first so many messages of a conversation, on request with the generation prompt.
+    """
+
+    def __init__(self, marker: Marker, written: Callable[[Row, int, bool], str | Dropped]) -> None:
+        self._marker, self._written = marker, written
+
+    def refused(self, row: Row, marked: Row, raw: str, prompt: bool) -> Dropped | None:
+        """Whether the template passes over what the conversation cannot do without."""
+        wanted = [("the tools", _names(marked.tools))]
+        for place, message in enumerate(marked.messages):
+            wanted.append((_calls_in(place), _names(message.get("tool_calls"))))
+            if message["role"] in SYSTEM and isinstance(message.get("content"), str):
+                wanted.append((f"message {place}, of the {message['role']}", [message["content"].strip()]))
+        for what, texts in wanted:
+            if any(text not in raw and self._marker.text(text) not in self._marker.text(raw) for text in texts):
+                return _nothing_of(what)
+        missing = self._missing(row, marked, "calls", prompt)[1]
+        return _nothing_of(_calls_in(missing[0])) if missing else None
+
+    def lost(self, row: Row, marked: Row, raw: str) -> list[Lost]:
+        """What the template writes nothing of and the conversation is trained without."""
+        return [*self._thoughts(row, marked), *self._contents(row, marked, raw)]
+
+    def answers(self, row: Row, marked: Row) -> list[set[int]] | Dropped:
+        """Of each stretch between the marks of `{% generation %}` the places of the answers in it."""
+        messages, marks = row.messages, list[tuple[int, str]]()
+        for kind in _KINDS:
+            messages, found = probed(messages, kind)
+            marks += [(place, mark) for place, some in found.items() for mark in some]
+        raw = self._written(marked._replace(messages=self._marker.mark(messages)), len(messages), False)
+        if isinstance(raw, Dropped):
+            return raw
+        text, spans = self._marker.read(raw)
+        return [{place for place, mark in marks if _holds(text[start:end], [mark])} for start, end in spans]
+
+    def _thoughts(self, row: Row, marked: Row) -> list[Lost]:
+        probe, lost = self._missing(row, marked, "thoughts", False)
+        for place in lost:
+            alone = self._written(self._marked(marked, probe), place + 1, False)
+            if isinstance(alone, Dropped) or not _holds(alone, probe.marks[place]):
+                return [Lost(ALWAYS, len(lost))]
+        return [Lost(EARLIER, len(lost))] if lost else []
+
+    def _contents(self, row: Row, marked: Row, raw: str) -> list[Lost]:
+        answers = [message for message in marked.messages if message["role"] == "assistant"]
+        said = [spoken(text) for message in answers if isinstance(text := message.get("content"), str)]
+        # Templates that choose what of an answer they write do so beside calls: one more rendering is for those only.
+        if not any(message.get("tool_calls") for message in answers) and all(text in raw for text in said):
+            return []
+        lost = self._missing(row, marked, "contents", False)[1]
+        return [Lost(UNSAID, len(lost))] if lost else []
+
+    def _missing(self, row: Row, marked: Row, kind: str, prompt: bool) -> tuple[Probe, list[int]]:
+        """The conversation with marks of this kind, and of which messages the template writes not all of them; of none
+        where it has no rendering of that.
+        """
+        probe = probed(row.messages, kind)
+        if not probe.marks:
+            return probe, []
+        raw = self._written(self._marked(marked, probe), len(row.messages), prompt)
+        if isinstance(raw, Dropped):
+            return probe, []
+        return probe, [place for place, marks in probe.marks.items() if not _holds(raw, marks)]
+
+    def _marked(self, marked: Row, probe: Probe) -> Row:
+        return marked._replace(messages=self._marker.mark(probe.messages))
+
+
+def _holds(raw: str, marks: list[str]) -> bool:
+    return all(mark in raw or json.dumps(mark)[1:-1] in raw for mark in marks)
+
+
+def _calls_in(place: int) -> str:
+    return f"the calls in message {place}"
+
+
+def _nothing_of(what: str) -> Dropped:
+    return Dropped("left_out", f"the template writes nothing of {what}")
+
+
+def _names(tools: Any) -> list[str]:
+    """The names of functions, described or called, in OpenAI's form or without its outer object."""
+    entries = [tool.get("function", tool) for tool in tools or [] if isinstance(tool, dict)]
+    names = [entry.get("name") for entry in entries if isinstance(entry, dict)]
+    return [name for name in names if isinstance(name, str)]

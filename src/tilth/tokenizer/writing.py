@@ -1,0 +1,75 @@
+"""A compiled chat template, which writes text of messages: raw, as marks.py has it, or why there is none.
+
+Writer(template, marker, variables, today)
+    .written(row, count, prompt)    a rendering of a row's first messages; the row as the template is to see it
+RunawayError                        the template must not be used at all
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, final
+
+import jinja2
+from jinja2.exceptions import SecurityError
+
+from tilth.tokenizer.conversation import Dropped, Row
+from tilth.tokenizer.marks import Marker
+from tilth.tokenizer.sandbox import RefusedError, environment
+
+OUTPUT = 1 << 24  # characters that a template may write, and so many times what it was given
+OUTPUT_RATIO = 32
+_GENERATION = re.compile(r"\{%[-+]?\s*generation\b")
+
+
+class RunawayError(Exception):
+    """The template itself is at fault, whatever the conversation: (kind, detail)."""
+
+
+@final
+class Writer:
+    """One template, compiled.
+
+    Attributes:
+        has_marks: whether the template says where answers are (`{% generation %}`).
+        bos: the token that it may begin a text with, "" where there is none.
+
+    Raises RunawayError when the template does not compile.
+    """
+
+    def __init__(self, template: str, marker: Marker, variables: Mapping[str, Any], today: datetime.date) -> None:
+        self._marker, self._variables = marker, dict(variables)
+        self.has_marks = bool(_GENERATION.search(template))
+        self.bos = str(self._variables.get("bos_token") or "")
+        try:
+            self._template = environment(today).from_string(template)
+        except (jinja2.TemplateError, RecursionError, MemoryError, SyntaxError, ValueError) as error:
+            line = getattr(error, "lineno", None)
+            raise RunawayError("syntax", f"{error}{f' (line {line})' if line else ''}") from None
+
+    def written(self, row: Row, count: int, prompt: bool) -> str | Dropped:
+        """A rendering of the first `count` messages, with marks, or why there is none."""
+        try:
+            return self._rendered(row, count, prompt)
+        except RefusedError as error:
+            return Dropped("refused", f"the template says: {error}")
+        except (SecurityError, RecursionError, MemoryError) as error:
+            raise RunawayError(type(error).__name__, str(error)) from None
+        except RunawayError:
+            raise
+        except Exception as error:  # the template meets what it was not written for: this conversation has no rendering
+            return Dropped("template", f"{type(error).__name__}: {error}"[:300])
+
+    def _rendered(self, row: Row, count: int, prompt: bool) -> str:
+        data = {"messages": row.messages[:count], "tools": row.tools, "documents": row.documents}
+        most, length, pieces = OUTPUT + OUTPUT_RATIO * row.size, 0, []
+        for piece in self._template.generate({**self._variables, **data, "add_generation_prompt": prompt}):
+            length += len(piece)
+            if length > most:
+                raise RunawayError("output", f"more than {most} characters for a conversation of {row.size}")
+            pieces.append(piece)
+        raw = "".join(pieces)
+        return self._marker.unescape(raw, json.dumps(data, ensure_ascii=False)) if "\\ufdd" in raw else raw

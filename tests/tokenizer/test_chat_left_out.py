@@ -1,0 +1,85 @@
+"""What a template writes nothing of: calls are refused without, contents and thoughts are counted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.tokenizer.chat_helpers import Pair, answers, encoder, made_pair, used
+from tests.tokenizer.chat_templates import TOOL
+from tilth.core.errors import DataError
+from tilth.tokenizer.chat import ChatEncoder, Dropped
+from tilth.tokenizer.templates import ChatTemplate
+from tilth.tokenizer.thoughts import ALWAYS, EARLIER, UNSAID
+
+_HEAD = "{% if tools %}{{ tools | tojson }}{% endif %}{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}"
+_END = "{{ '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+_CALL = (
+    "{% for c in m.tool_calls %}{{ c.function.name + ' ' }}"
+    "{% for key, value in c.function.arguments.items() %}{{ key }}={{ value }};{% endfor %}{% endfor %}"
+)
+SAYS = _HEAD + "{{ m.content }}" + _END  # as LFM 2
+CALLS_OR_SAYS = _HEAD + "{% if m.tool_calls %}" + _CALL + "{% else %}{{ m.content }}{% endif %}" + _END  # as Llama 3.2
+NAMES_ALONE = CALLS_OR_SAYS.replace("{{ key }}={{ value }};", "")
+BOTH = _HEAD + "{{ m.content }}{% if m.tool_calls %}" + _CALL + "{% endif %}" + _END
+LAST = BOTH.replace("{{ m.content }}", "{{ m.reasoning_content if loop.last else '' }}{{ m.content }}")
+PARTS = _HEAD + "{{ m.content if m.role == 'user' else m.content[0].text }}" + _END  # as Idefics 3
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    return made_pair(tmp_path_factory.mktemp("gpt2"), "gpt2", ["<|im_start|>", "<|im_end|>", "<s>", "</s>"])
+
+
+def made(pair: Pair, source: str) -> ChatEncoder:
+    return encoder(pair, ChatTemplate("own", source))
+
+
+def row(content: str, arguments: Any, thought: str = "") -> dict[str, Any]:
+    call = {"type": "function", "function": {"name": "weather", "arguments": arguments}}
+    said = {"role": "assistant", "content": content, "tool_calls": [call], "reasoning_content": thought}
+    asked = {"role": "user", "content": "The weather in Rome?"}
+    return {"messages": [asked, said, {"role": "tool", "content": "21"}, {"role": "assistant", "content": "It is 21."}]}
+
+
+@pytest.mark.parametrize("arguments", [{"city": "Rome"}, '{"city": "Rome"}'])
+@pytest.mark.parametrize("source", [SAYS, NAMES_ALONE], ids=["says", "names"])
+def test_calls_are_missed_though_tools_are_described(source: str, arguments: Any, pair: Pair) -> None:
+    """The name of the function stands in the descriptions, and the argument in the question."""
+    talk = row("I look.", arguments)["messages"]
+    with made(pair, source) as found:
+        dropped = found.encode([{"messages": talk, "tools": [TOOL]}])[0]
+        assert isinstance(dropped, Dropped) and dropped.rule == "left_out" and "calls in message 1" in dropped.detail
+        with pytest.raises(DataError, match=r"left_out: .* calls in message 1"):
+            found.prompt(talk[:3], [TOOL])
+
+
+@pytest.mark.parametrize("arguments", [{"city": "Rome"}, '{"city": "Rome"}', {}, '{"city": "Köln <|im_end|>"}'])
+def test_contents_beside_calls(arguments: Any, pair: Pair) -> None:
+    talk = row("I look.", arguments)
+    with made(pair, CALLS_OR_SAYS) as found, made(pair, BOTH) as other:
+        alone = used(found.encode([talk])[0])
+        assert alone.unsaid == (UNSAID, 1) and alone.lost is None
+        assert "I look." not in answers(pair[0], alone)[0]
+        whole = used(other.encode([talk])[0])
+        assert whole.unsaid is None and answers(pair[0], whole)[0].startswith("I look.weather ")
+        assert used(found.encode([row("\n", arguments)])[0]).unsaid is None
+        assert isinstance(found.prompt(talk["messages"][:3]), list)
+
+
+def test_contents_of_parts_alone(pair: Pair) -> None:
+    """The template fails on nothing, and writes nothing of a text: Jinja's undefined."""
+    silent = PARTS.replace("m.content[0].text", "m.content[0].text | default('')")
+    talk = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}] * 2
+    with made(pair, silent) as found:
+        assert used(found.encode([{"messages": talk}])[0]).unsaid == (UNSAID, 2)
+
+
+@pytest.mark.parametrize("arguments", [{"city": "Rome"}, '{"city": "Rome"}'])
+def test_thoughts_beside_calls(arguments: Any, pair: Pair) -> None:
+    """However the arguments came: the template knows objects alone."""
+    with made(pair, LAST) as last, made(pair, BOTH) as never:
+        assert used(last.encode([row("", arguments, "Hm.")])[0]).lost == (EARLIER, 1)
+        assert used(never.encode([row("", arguments, "Hm.")])[0]).lost == (ALWAYS, 1)
+        assert used(never.encode([row("", arguments)])[0]).lost is None

@@ -1,0 +1,58 @@
+"""Answers of weight 0, as OpenAI's files have them: read, and not trained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.tokenizer.chat_helpers import Pair, answers, encoder, made_pair, without_marks
+from tests.tokenizer.chat_templates import THOUGHTS, TOOLS
+from tilth.tokenizer.chat import Dropped
+from tilth.tokenizer.templates import ChatTemplate, built_in
+
+_MARKS = built_in("chatml")
+_JOINED = ChatTemplate(  # both answers stand in one stretch
+    "joined",
+    "{% generation %}{% for m in messages %}{{ m.content + '<|im_end|>' }}{% endfor %}{% endgeneration %}",
+)
+TEMPLATES = {
+    "marks": _MARKS,
+    "no marks": without_marks(_MARKS),
+    "thoughts": ChatTemplate("own", THOUGHTS),
+    "tools": ChatTemplate("own", TOOLS),
+}
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    return made_pair(tmp_path_factory.mktemp("gpt2"), "gpt2", ["<|im_start|>", "<|im_end|>", "<s>", "</s>"])
+
+
+def talk(*weights: float | None) -> list[dict[str, Any]]:
+    messages = list[dict[str, Any]]()
+    for number, weight in enumerate(weights):
+        said = {"role": "assistant", "content": f"So {number}.", "weight": weight}
+        messages += [{"role": "user", "content": f"Why {number}? So {number}."}, said]
+    return messages
+
+
+@pytest.mark.parametrize("name", list(TEMPLATES))
+def test_they_are_read_and_not_trained(name: str, pair: Pair) -> None:
+    with encoder(pair, TEMPLATES[name]) as made:
+        for weights in ((0, 1), (1, 0), (0.0, None, 0, 1), (1, None)):
+            row, all_of_it = {"messages": talk(*weights)}, {"messages": talk(*(None for _ in weights))}
+            found, other = made.encode([row, all_of_it])
+            assert not isinstance(found, Dropped) and not isinstance(other, Dropped)
+            assert found.ids.tolist() == other.ids.tolist() and found.ended
+            told = answers(pair[0], other)
+            assert answers(pair[0], found) == [one for one, weight in zip(told, weights, strict=True) if weight != 0]
+            assert made.encode([row], "all")[0].trained.all()  # type: ignore[union-attr]
+        dropped = made.encode([{"messages": talk(0, 0)}])[0]
+        assert isinstance(dropped, Dropped) and dropped.rule == "no_answer" and "weight" in dropped.detail
+
+
+def test_a_stretch_of_several_answers_is_told(pair: Pair) -> None:
+    with encoder(pair, _JOINED) as made:
+        dropped, whole = made.encode([{"messages": talk(0, 1)}, {"messages": talk(1, 1)}])
+        assert isinstance(dropped, Dropped) and "weight 0" in dropped.detail and not isinstance(whole, Dropped)
