@@ -171,4 +171,4 @@ def _loaded(folder: Path) -> Kernels:
 
 
 def _first_line(text: str) -> str:
-    return next((line.strip() for line in text.splitlines() if line.strip()), "it says nothing")[:200]
+    return next((line.strip() for line in text.splitlines() if line.strip()), "it says nothing")[:400]
