@@ -114,6 +114,7 @@ inline void tile(const Product& to, const Input& of, long row, long out) {
         for (int o = 0; o < OUTS; o++) {
             const Words both = pairs(weight + o * to.ins + i);
             even[o] = evens(both), odd[o] = odds(both);
+            __builtin_prefetch(weight + (OUTS + o) * to.ins + i);  // the next outputs' weights come meanwhile
         }
 #pragma GCC unroll 8
         for (int r = 0; r < ROWS; r++) {
