@@ -8,14 +8,14 @@ from typing import Any, Literal
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tests.generate.helpers import random_model
+from tests.model.adapter_helpers import beside
 from tests.model.families import LENGTH, SHAPES, make, save, some_ids
 from tilth.checkpoint.hf_weights import load_checkpoint
 from tilth.generate.decode import Decoder, next_logits, reader_of
 from tilth.model.adapter_config import AdapterConfig
-from tilth.model.adapters import apply_adapter, lora_layers, quantize_layers
 from tilth.model.transformer import Transformer
 
 DECODERS = [name for name in SHAPES if "bert" not in name]
@@ -83,13 +83,7 @@ def test_a_room_that_grows(first: int = 4) -> None:
 def test_with_an_adapter_beside_its_layers(quantize: Literal["nf4"] | None) -> None:
     model, config = random_model(LENGTH, 97, 3.0), AdapterConfig(rank=4, quantize=quantize)
     plain = at_once(model, some_ids(), 3)
-    apply_adapter(model, config, seed=1)
-    quantize_layers(model, config)
-    with torch.no_grad():
-        for layer in lora_layers(model).values():
-            for part in layer.adapters.values():
-                nn.init.normal_(part.get_parameter("lora_B"), std=0.1, generator=torch.Generator().manual_seed(2))
-    model.eval()
+    beside(model, config)
     assert_same(model)
     assert (at_once(model, some_ids(), 3) - plain).abs().max() > 0.1
 

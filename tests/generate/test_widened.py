@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tests.generate.helpers import random_model
 from tests.generate.test_decode import DECODERS, at_once, one_by_one
+from tests.model.adapter_helpers import beside
 from tests.model.families import LENGTH, make, save, some_ids
 from tilth.checkpoint.hf_weights import load_checkpoint
 from tilth.generate import decode, widened
@@ -20,7 +21,6 @@ from tilth.generate.config import SamplingConfig
 from tilth.generate.decode import Decoder, reader_of
 from tilth.generate.engine import generate_ids
 from tilth.model.adapter_config import AdapterConfig
-from tilth.model.adapters import apply_adapter, lora_layers, quantize_layers
 from tilth.model.transformer import Transformer
 
 
@@ -115,13 +115,7 @@ def test_the_first_token_is_drawn_from_fp32(fast: bool, monkeypatch: pytest.Monk
 )
 def test_an_adapter(config: dict[str, Any], slow_in_bfloat16: None) -> None:
     model, adapter = random_model(LENGTH, 97, 3.0, bias=True), AdapterConfig(**config)
-    apply_adapter(model, adapter, seed=1)
-    quantize_layers(model, adapter)
-    with torch.no_grad():
-        for layer in lora_layers(model).values():
-            for part in layer.adapters.values():
-                nn.init.normal_(part.get_parameter("lora_B"), std=0.1, generator=torch.Generator().manual_seed(2))
-    assert_better_than_by_torch(model.eval())
+    assert_better_than_by_torch(beside(model, adapter))
 
 
 def test_many_samples_and_a_head() -> None:

@@ -10,6 +10,8 @@ import transformers
 from torch import nn
 
 from tilth.checkpoint.peft_names import places
+from tilth.model.adapter_config import AdapterConfig
+from tilth.model.adapters import apply_adapter, lora_layers, quantize_layers
 from tilth.model.config import ModelConfig
 from tilth.model.transformer import Transformer, build
 
@@ -117,3 +119,14 @@ def peft_quietly(make: Any, *arguments: Any, **options: Any) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return make(*arguments, **options)
+
+
+def beside(model: Transformer, config: AdapterConfig) -> Transformer:
+    """The model with an adapter of `config` that changes what it computes, as one that was trained does."""
+    apply_adapter(model, config, seed=1)
+    quantize_layers(model, config)
+    with torch.no_grad():
+        for layer in lora_layers(model).values():
+            for part in layer.adapters.values():
+                nn.init.normal_(part.get_parameter("lora_B"), std=0.1, generator=torch.Generator().manual_seed(2))
+    return model.eval()
