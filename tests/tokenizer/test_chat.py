@@ -84,8 +84,9 @@ def test_texts_are_those_of_transformers(name: str, pairs: dict[str, Pair]) -> N
                         expected = theirs.apply_chat_template(
                             talk, tools=tools, documents=documents, enable_thinking=False, **options
                         )
-                    except Exception:
-                        assert isinstance(answer, Dropped) and answer.rule in ("refused", "template")
+                    except Exception:  # but where the content of a call is wanted, which transformers leaves out
+                        called = any(message.get("tool_calls") for message in talk)
+                        assert called or (isinstance(answer, Dropped) and answer.rule in ("refused", "template"))
                     else:
                         assert answer == {"text": expected}
                         seen += 1
@@ -229,12 +230,20 @@ def test_thoughts_that_the_history_leaves_out(pairs: dict[str, Pair]) -> None:
         assert answers(pairs["gpt2"][0], made.encode([{"messages": talk}])[0]) == ["<th>y<|im_end|>"]
 
 
-def test_a_template_that_rewrites_history_is_found_out(pairs: dict[str, Pair]) -> None:
+def test_what_is_trained_of_a_template_that_rewrites_history_is_what_the_whole_has(pairs: dict[str, Pair]) -> None:
+    said = [f"<|im_start|>assistant {TALKS['two'][place]['content']}<|im_end|>" for place in (1, 3)]
     with encoder(pairs["gpt2"], ChatTemplate("counted", COUNTED)) as made:
-        dropped = made.encode([{"messages": TALKS["two"]}])[0]
-        assert isinstance(dropped, Dropped) and dropped.rule == "rewritten"
-        assert "answer 1" in dropped.detail
+        encoded = made.encode([{"messages": TALKS["two"]}])[0]
+        assert answers(pairs["gpt2"][0], encoded) == said
         assert used(made.encode([{"messages": TALKS["two"]}], "all")[0]).trained.all()
+
+
+def test_a_template_that_rewrites_answers_is_found_out(pairs: dict[str, Pair]) -> None:
+    """Another word behind an answer that messages follow: nothing tells whether it is the answer's."""
+    source = COUNTED.replace("<|im_end|>", "{{ '' if loop.last else ' (' ~ messages | length ~ ')' }}<|im_end|>")
+    with encoder(pairs["gpt2"], ChatTemplate("rewritten", source)) as made:
+        dropped = made.encode([{"messages": TALKS["two"]}])[0]
+        assert isinstance(dropped, Dropped) and dropped.rule == "rewritten" and "answer 1" in dropped.detail
 
 
 @pytest.mark.slow

@@ -130,15 +130,18 @@ def test_an_answer_that_is_written_otherwise_later_is_told(pair: Pair) -> None:
         "message['content'] + (' (old)' if message['role'] == 'assistant' and not loop.last else '') +",
     )
     cut = OLMO3.source.replace("{{ message['content'] }}", "{{ message['content'][: none if loop.last else 3] }}")
-    thoughts, plain = {"messages": TALKS["thoughts"]}, {"messages": TALKS["two"]}
-    for source, row in ((FORGETFUL, thoughts), (edited, plain), (cut, plain)):
+    thoughts, row = {"messages": TALKS["thoughts"]}, {"messages": TALKS["two"]}
+    for source in (edited, cut):
         assert source not in (PHI3.source, OLMO3.source)
         with made(pair, source) as found:
             dropped, alone = found.encode([row, {"messages": TALKS["one"]}])
             assert isinstance(dropped, Dropped) and dropped.rule == "rewritten" and "answer 1" in dropped.detail
             assert used(alone).trained.any()
     with made(pair, FORGETFUL) as found:
-        assert answers(pair[0], found.encode([plain])[0]) == ["Hello<|end|>", "No.<|end|>\n<|end_of_text|>"]
+        assert answers(pair[0], found.encode([row])[0]) == ["Hello<|end|>", "No.<|end|>\n<|end_of_text|>"]
+        last = "<think>no</think>Yes<|end|>\n<|end_of_text|>"
+        # The white space that the template leaves is a token with the line break before it.
+        assert answers(pair[0], found.encode([thoughts])[0]) == ["\n\n\nHello<|end|>", last]
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@
     templates/       built-in ones, a checkpoint's     render_worker.py  the process that does it
     marks.py         data and template kept apart      renderer.py       the parent's side of it
     sandbox.py       the Jinja2 of templates           ends.py           where answers end that messages follow
-    calls.py         arguments of calls in their form  left_out.py      what a template writes nothing of
+    calls.py         calls in a template's own form   left_out.py      what a template writes nothing of
     unasked.py       generation prompts nobody asked   thoughts.py      thoughts, and what is lost
     writing.py       a compiled template at work
 

@@ -69,7 +69,18 @@ def _with_calls(message: dict[str, Any], own: Iterator[str], used: list[str]) ->
             changed["arguments"] = json.dumps(more, ensure_ascii=False) if isinstance(given, str) else more
         return changed
 
-    return with_calls(message, marked)
+    told = with_calls(message, marked)
+    calls = message.get("tool_calls")
+    if not isinstance(calls, list):
+        return told
+    return {**told, "tool_calls": [_with_id(*pair) for pair in zip(calls, told["tool_calls"], strict=True)]}
+
+
+def _with_id(call: Any, marked: Any) -> Any:
+    """An id that the name stands in (`functions.weather:0`) has the name's mark too: Kimi K2 writes it in its place."""
+    names = [*_names([call]), *_names([marked])]
+    known = len(names) == 2 and names[0] and isinstance(call.get("id"), str)
+    return {**marked, "id": call["id"].replace(*names)} if known else marked
 
 
 _PROBED = {"thoughts": with_marks, "contents": _with_content, "calls": _with_calls}
@@ -90,22 +101,42 @@ class LeftOut:
     def refused(self, row: Row, marked: Row, raw: str, prompt: bool) -> Dropped | None:
         """Whether the template passes over what the conversation cannot do without."""
         wanted = [("the tools", _names(marked.tools))]
-        for place, message in enumerate(marked.messages):
-            wanted.append((_calls_in(place), _names(message.get("tool_calls"))))
-            if message["role"] in SYSTEM and isinstance(message.get("content"), str):
-                wanted.append((f"message {place}, of the {message['role']}", [message["content"].strip()]))
+        wanted += [
+            (_calls_in(place), _names(message.get("tool_calls"))) for place, message in enumerate(marked.messages)
+        ]
         for what, texts in wanted:
-            if any(text not in raw and self._marker.text(text) not in self._marker.text(raw) for text in texts):
+            if not all(self._stands(text, raw) for text in texts):
                 return _nothing_of(what)
+        for place, message in enumerate(marked.messages):
+            content = message.get("content") if message["role"] in SYSTEM else None
+            if not isinstance(content, str) or self._stands(content.strip(), raw):
+                continue
+            if not self._writes_around(marked, place, content, prompt):
+                return _nothing_of(f"message {place}, of the {message['role']}")
         missing = self._missing(row, marked, "calls", prompt)[1]
         return _nothing_of(_calls_in(missing[0])) if missing else None
+
+    def _stands(self, text: str, raw: str) -> bool:
+        return text in raw or self._marker.text(text) in self._marker.text(raw)
+
+    def _writes_around(self, marked: Row, place: int, content: str, prompt: bool) -> bool:
+        """Whether the template writes what else this message would say: it has taken out a switch that it obeys
+        (`/no_think`).
+        """
+        sides = [f"\ue000sy{place}.{side}\ue000" for side in range(2)]
+        said = {**marked.messages[place], "content": content.join(sides)}
+        messages = [*marked.messages[:place], said, *marked.messages[place + 1 :]]
+        raw = self._written(marked._replace(messages=messages), len(messages), prompt)
+        return not isinstance(raw, Dropped) and holds(raw, sides)
 
     def lost(self, row: Row, marked: Row, raw: str) -> list[Lost]:
         """What the template writes nothing of and the conversation is trained without."""
         return [*self._thoughts(row, marked), *self._contents(row, marked, raw)]
 
     def answers(self, row: Row, marked: Row) -> list[set[int]] | Dropped:
-        """Of each stretch between the marks of `{% generation %}` the places of the answers in it."""
+        """Of each stretch between the marks of `{% generation %}` the places of the answers in it; one that holds
+        nothing of an answer (its end, marked apart) belongs to the stretch before it.
+        """
         messages, marks = row.messages, list[tuple[int, str]]()
         for kind in _KINDS:
             messages, found = probed(messages, kind)
@@ -114,13 +145,17 @@ class LeftOut:
         if isinstance(raw, Dropped):
             return raw
         text, spans = self._marker.read(raw)
-        return [{place for place, mark in marks if _holds(text[start:end], [mark])} for start, end in spans]
+        held = list[set[int]]()
+        for start, end in spans:
+            own = {place for place, mark in marks if holds(text[start:end], [mark])}
+            held.append(own or set(held[-1] if held else []))
+        return held
 
     def _thoughts(self, row: Row, marked: Row) -> list[Lost]:
         probe, lost = self._missing(row, marked, "thoughts", False)
         for place in lost:
             alone = self._written(self._marked(marked, probe), place + 1, False)
-            if isinstance(alone, Dropped) or not _holds(alone, probe.marks[place]):
+            if isinstance(alone, Dropped) or not holds(alone, probe.marks[place]):
                 return [Lost(ALWAYS, len(lost))]
         return [Lost(EARLIER, len(lost))] if lost else []
 
@@ -143,13 +178,13 @@ class LeftOut:
         raw = self._written(self._marked(marked, probe), len(row.messages), prompt)
         if isinstance(raw, Dropped):
             return probe, []
-        return probe, [place for place, marks in probe.marks.items() if not _holds(raw, marks)]
+        return probe, [place for place, marks in probe.marks.items() if not holds(raw, marks)]
 
     def _marked(self, marked: Row, probe: Probe) -> Row:
         return marked._replace(messages=self._marker.mark(probe.messages))
 
 
-def _holds(raw: str, marks: list[str]) -> bool:
+def holds(raw: str, marks: list[str]) -> bool:
     return all(mark in raw or json.dumps(mark)[1:-1] in raw for mark in marks)
 
 

@@ -21,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 OPEN, CLOSE, BREAK, ANSWER, ANSWERED, _LEAD = "\ufdd0", "\ufdd1", "\ufdd2", "\ufdd3", "\ufdd4", "\ufdd5"
+HERE = BREAK + BREAK  # of a content that is to be found: two of the data's own do not stand side by side
 _MARKS = OPEN + CLOSE + BREAK + ANSWER + ANSWERED
 _DIGITS = "\ufde0-\ufdef"
 ALIAS = re.compile(f"{_LEAD}[{_DIGITS}]{{4}}")

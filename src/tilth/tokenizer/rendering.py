@@ -12,7 +12,8 @@ caller gives.
 Where the answers are: between the marks of `{% generation %}` where the template has it. Else by renderings of the
 conversation's beginnings: an answer begins where the prompt for it ends (the messages before it, with the generation
 prompt), and ends with the last special token that the template writes after it; of an answer that more messages follow,
-the last that it writes there too (ends.py).
+the last that it writes there too (ends.py). Where the whole has less before an answer, or of it, than its beginnings
+have (no thoughts), the same is told by the whole with another content in the answer's place.
 """
 
 from __future__ import annotations
@@ -22,15 +23,15 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from tilth.tokenizer.calls import in_form
-from tilth.tokenizer.conversation import Dropped, Row, checked, is_learned, seen
+from tilth.tokenizer.conversation import THOUGHTS, Dropped, Row, checked, is_learned, seen
 from tilth.tokenizer.ends import Ends, common
 from tilth.tokenizer.left_out import SYSTEM, LeftOut
-from tilth.tokenizer.marks import ALIAS, ALIAS_LENGTH, BREAK, Marked, Marker, Names
-from tilth.tokenizer.thoughts import Lost
+from tilth.tokenizer.marks import ALIAS, ALIAS_LENGTH, BREAK, HERE, Marked, Marker, Names
+from tilth.tokenizer.thoughts import Lost, spoken
 from tilth.tokenizer.unasked import unasked
 from tilth.tokenizer.writing import Writer
 
-_PROBE = {"role": "assistant", "content": BREAK}
+_PROBE = {"role": "assistant", "content": HERE}
 _ASKED = {"role": "user", "content": BREAK}
 _NOTHING_BEFORE = "the assistant speaks first, and the template cannot be written with nothing before it"
 _UNTOLD = "which of the stretches that it marks is an answer of weight 0 cannot be told"
@@ -66,7 +67,7 @@ class Rendering:
         self._written = self._writer.written
         self._ends = Ends(self._marker, self._tried)
         self._left_out = LeftOut(self._marker, self._written)
-        self._always: str | Dropped | None = None  # see _unasked
+        self._always = dict[tuple[bool, bool], str | Dropped]()  # see _unasked
 
     def text(self, row: Row, prompt: bool) -> str | Dropped:
         """The rendering, without any mark; with the generation prompt on request."""
@@ -124,7 +125,7 @@ class Rendering:
         return [span for span, places in zip(spans, held, strict=True) if not places & unlearned]
 
     def _by_beginnings(self, row: Row, raw: str, unlearned: set[int]) -> Spans | Dropped:
-        unasked, spans = self._unasked(), list[tuple[int, int]]()
+        unasked, spans = self._unasked(row), list[tuple[int, int]]()
         if isinstance(unasked, Dropped):
             return unasked
         raw = raw.removesuffix(unasked)
@@ -148,10 +149,24 @@ class Rendering:
         if end <= start:
             return Dropped("template", f"the template writes nothing of answer {place}")
         if place + 1 < len(row.messages):
-            end = self._ends.within(row, raw, place, start, alone)
+            end = self._ends.within(row, raw, place, start, alone) or self._later_end(row, raw, place, start)
         if not after <= start < end:
             return Dropped("rewritten", f"the template writes answer {place} differently once more messages follow")
         return start, end
+
+    def _later_end(self, row: Row, raw: str, place: int, start: int) -> int:
+        """The end of an answer before which, or of which, the template writes less once more messages follow (no
+        thoughts): its content ends before what is written behind any content there. 0 where that is not what it says.
+        """
+        message, behind = row.messages[place], row.messages[place + 1 :]
+        probe = {key: value for key, value in message.items() if key not in THOUGHTS} | {"content": HERE}
+        whole, alone = (self._around(row, [*row.messages[:place], probe, *more]) for more in (behind, []))
+        if whole is None or alone is None or not raw.endswith(whole[1]):
+            return 0
+        content, at = message.get("content"), len(raw) - len(whole[1])
+        if isinstance(content, str) and spoken(content) not in raw[start : max(start, at)]:
+            return 0
+        return self._ends.within(row, raw, place, start, raw[:at] + alone[1])
 
     def _start(self, row: Row, raw: str, place: int) -> int | Dropped:
         """Where the answer begins: behind the prompt for it."""
@@ -160,22 +175,38 @@ class Rendering:
             return prompt if place else Dropped("no_prompt", f"{_NOTHING_BEFORE}: {prompt.detail}")
         if raw.startswith(prompt):
             return max(len(prompt), self._first_start(row, raw, place, prompt))
-        # The generation prompt may say more than the history does (an opened <think>). What both say is the beginning
-        # of any answer: found by one that begins with what no prompt holds.
+        # The generation prompt may say more than the history does (an opened <think>), and so may the answers before it
+        # (their thoughts). What is written before any answer there is found by one that no prompt holds.
         # It is written with the messages behind it first: templates may write thoughts for the last answers only.
         for behind in (row.messages[place + 1 :], []):
-            messages = [*row.messages[:place], _PROBE, *behind]
-            other = self._tried(row._replace(messages=messages), len(messages), False)
-            same = 0 if isinstance(other, Dropped) else common(other, prompt)
-            if isinstance(other, Dropped):
+            answered = self._around(row, [*row.messages[:place], _PROBE, *behind])
+            own = self._own(row, place, behind) if place else ""
+            if answered is None or own is None or not answered[0].endswith(own):
                 continue
-            if other[same : same + 1] == BREAK and raw.startswith(prompt[:same]):
-                return same
+            header = answered[0].removesuffix(own)
             # What begins a conversation may be written with its first message (Llama 3): no prompt without one has it.
-            header = other.partition(BREAK)[0]
-            if not place and prompt and header.endswith(prompt) and raw.startswith(header):
+            if raw.startswith(header) and (place or header.endswith(prompt) or prompt.startswith(header)):
                 return len(header)
         return Dropped("rewritten", f"the template writes what stands before answer {place} differently afterwards")
+
+    def _own(self, row: Row, place: int, behind: list[dict[str, Any]]) -> str | None:
+        """What the template writes before an answer's content and in no prompt for it: whatever stands before the
+        message before it, behind that message both are the same up to there.
+        """
+        before = [*row.messages[: place - 1], {**row.messages[place - 1], "content": HERE}]
+        asked, answered = self._around(row, before, True), self._around(row, [*before, _PROBE, *behind])
+        if asked is None or answered is None or HERE not in answered[1]:
+            return None
+        opening = answered[1].partition(HERE)[0]
+        same = common(opening, asked[1])
+        cut = (found.start for found in self._marker.specials(opening) if found.start <= same < found.end)
+        return opening[next(cut, same) :]
+
+    def _around(self, row: Row, messages: list[dict[str, Any]], prompt: bool = False) -> tuple[str, str] | None:
+        """What the template writes before and behind the first content that is `HERE`."""
+        raw = self._tried(row._replace(messages=messages), len(messages), prompt)
+        before, here, behind = ("", "", "") if isinstance(raw, Dropped) else raw.partition(HERE)
+        return (before, behind) if here else None
 
     def _first_start(self, row: Row, raw: str, place: int, prompt: str) -> int:
         """Where an answer begins that no question stands before (the first one, or one behind another), if the template
@@ -191,8 +222,8 @@ class Rendering:
         known, answered = self._tried(asked, place + 1, True), self._tried(asked, place + 2, False)
         if isinstance(first, Dropped) or isinstance(known, Dropped) or isinstance(answered, Dropped):
             return 0
-        own = answered[common(known, answered) : answered.rfind(BREAK)]  # written for the answer, behind its prompt
-        header = first[: max(0, first.rfind(BREAK))]
+        own = answered[common(known, answered) : answered.rfind(HERE)]  # written for the answer, behind its prompt
+        header = first[: max(0, first.rfind(HERE))]
         start = len(header) - len(own)
         return start if header.endswith(own) and raw.startswith(header[:start]) else 0
 
@@ -202,21 +233,27 @@ class Rendering:
         def render(messages: list[dict[str, Any]]) -> str | Dropped:
             return self._written(self._marked(row._replace(messages=messages)), len(messages), False)
 
-        return row._replace(messages=in_form(seen(row.messages), render))
+        def bare(raw: str) -> str:
+            return "".join(ALIAS.sub("", self._marker.read(raw).text).split())
+
+        return row._replace(messages=in_form(seen(row.messages), render, bare))
 
     def _marked(self, row: Row) -> Row:
         mark = self._marker.mark
         return row._replace(messages=mark(row.messages), tools=mark(row.tools), documents=mark(row.documents))
 
-    def _unasked(self) -> str | Dropped:
-        """The generation prompt that the template writes unasked: looked for once."""
-        if self._always is None:
-            self._always = unasked(self._writer, self._marker)
-        return self._always
+    def _unasked(self, row: Row) -> str | Dropped:
+        """The generation prompt that the template writes unasked: looked for once with tools, with documents, without,
+        since templates have a branch, or a whole template, for each (Command R7B).
+        """
+        given = bool(row.tools), bool(row.documents)
+        if given not in self._always:
+            self._always[given] = unasked(self._writer, self._marker, row)
+        return self._always[given]
 
     def _tried(self, row: Row, count: int, prompt: bool) -> str | Dropped:
         """As `_written`, but without a generation prompt that was not asked for."""
-        raw, unasked = self._written(row, count, prompt), self._unasked()
+        raw, unasked = self._written(row, count, prompt), self._unasked(row)
         return raw if prompt or isinstance(raw, Dropped) or isinstance(unasked, Dropped) else raw.removesuffix(unasked)
 
 

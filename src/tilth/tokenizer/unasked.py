@@ -1,6 +1,7 @@
 """The generation prompt that a template writes behind any conversation, asked for it or not, or as much of it.
 
-    unasked(writer, marker)     that text; "" where the template writes none; Dropped where it cannot be told
+    unasked(writer, marker, row)    that text, where there are the row's tools and documents; "" where the template
+                                    writes none; Dropped where it cannot be told
 
 It is no part of an answer, and would be taken for the end of one. The first template of Llama 3 writes the whole of
 it, Cohere's Command A all but its last token. Where the template renders nothing at all, what it writes of that is
@@ -13,23 +14,23 @@ from __future__ import annotations
 
 from tilth.tokenizer.conversation import Dropped, Row
 from tilth.tokenizer.ends import common
-from tilth.tokenizer.marks import ALIAS, BREAK, Marker
+from tilth.tokenizer.marks import ALIAS, HERE, Marker
 from tilth.tokenizer.writing import Writer
 
-_ASKED = {"role": "user", "content": BREAK}
-_ANSWERED = {"role": "assistant", "content": BREAK}
+_ASKED = {"role": "user", "content": HERE}
+_ANSWERED = {"role": "assistant", "content": HERE}
 _UNCERTAIN = "it writes a generation prompt behind every conversation, asked or not; where that begins cannot be told"
 
 
-def unasked(writer: Writer, marker: Marker) -> str | Dropped:
-    """The text, raw."""
-    talk = Row([_ASKED, _ANSWERED])
+def unasked(writer: Writer, marker: Marker, row: Row) -> str | Dropped:
+    """The text, raw, behind any messages that the row's tools and documents, marked, belong to."""
+    talk = row._replace(messages=[_ASKED, _ANSWERED])
     told, prompted = writer.written(talk, 2, False), writer.written(talk, 2, True)
     if isinstance(told, Dropped) or isinstance(prompted, Dropped):
         return ""
-    tail = told.rpartition(BREAK)[2]
+    tail = told.rpartition(HERE)[2]
     always = told == prompted
-    found = (_of_nothing(writer, tail) if always else "") or _parted(writer, marker, tail)
+    found = (_of_nothing(writer, row, tail) if always else "") or _parted(writer, marker, row, tail)
     rest = tail.removesuffix(found)
     ends = marker.specials(rest)
     if (always or found) and ends and ALIAS.sub("", marker.read(rest[ends[0].end :]).text).strip():
@@ -37,24 +38,21 @@ def unasked(writer: Writer, marker: Marker) -> str | Dropped:
     return found
 
 
-def _of_nothing(writer: Writer, tail: str) -> str:
+def _of_nothing(writer: Writer, row: Row, tail: str) -> str:
     """What the template writes without a message, where it writes that behind an answer as well."""
-    nothing = writer.written(Row([]), 0, False)
+    nothing = writer.written(row, 0, False)
     bare = "" if isinstance(nothing, Dropped) else nothing.removeprefix(writer.bos)
     return bare if bare.strip() and tail.endswith(bare) else ""
 
 
-def _parted(writer: Writer, marker: Marker, tail: str) -> str:
+def _parted(writer: Writer, marker: Marker, row: Row, tail: str) -> str:
     """What of `tail`, which stands behind a last answer, begins the prompt for another one; "" where nothing does."""
-    rows = (Row([_ASKED]), Row([_ASKED, _ANSWERED, _ASKED]))
-    alone, asked, whole = (
-        writer.written(row, len(row.messages), prompt)
-        for row, prompt in ((rows[0], False), (rows[0], True), (rows[1], False))
-    )
+    talk = row._replace(messages=[_ASKED, _ANSWERED, _ASKED])
+    alone, asked, whole = (writer.written(talk, *given) for given in ((1, False), (1, True), (3, False)))
     if isinstance(alone, Dropped) or isinstance(asked, Dropped) or isinstance(whole, Dropped):
         return ""
-    texts = whole.split(BREAK)
-    behind = alone.rpartition(BREAK)[2]
+    texts = whole.split(HERE)
+    behind = alone.rpartition(HERE)[2]
     # Asked for, the prompt goes on where it ends unasked, and so does an answer behind a question.
     if len(texts) != 4 or not asked.startswith(alone) or not texts[1].startswith(behind):
         return ""
