@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from tests.model.adapter_helpers import gpt2, llama, ours, peft_quietly, scores, shake, tied_llama
 from tilth.checkpoint.hf_weights import load_checkpoint
-from tilth.checkpoint.peft import save_adapter
+from tilth.checkpoint.peft import check_savable, save_adapter
 from tilth.checkpoint.peft_config import Base
 from tilth.checkpoint.peft_load import load_adapter
 from tilth.checkpoint.trainable import base_fingerprint
@@ -283,8 +283,12 @@ def test_what_is_there_is_not_overwritten_and_nothing_is_not_saved(tmp_path: Pat
         save_adapter(trained(gpt2), tmp_path / "adapter")
     with pytest.raises(RecipeError, match="has no adapter None to save"):
         save_adapter(ours(gpt2()), tmp_path / "new")
-    with pytest.raises(RecipeError, match=r"is a part of transformer.h.0.attn.c_attn"):
-        save_adapter(trained(gpt2, targets=["v_proj"], modules_to_save=["q_proj"]), tmp_path / "new")
+    part = trained(gpt2, targets=["v_proj"], modules_to_save=["q_proj"])
+    for refused in (check_savable, lambda model: save_adapter(model, tmp_path / "new")):
+        with pytest.raises(RecipeError, match=r"is a part of transformer.h.0.attn.c_attn"):
+            refused(part)
+    for whole in (ours(gpt2()), trained(gpt2), trained(gpt2, targets=["v_proj"], modules_to_save=["up_proj"])):
+        check_savable(whole)
     assert not (tmp_path / "new").exists()
 
 

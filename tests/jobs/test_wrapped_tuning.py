@@ -118,6 +118,17 @@ def test_tokens_that_the_recipe_adds(tmp_path: Path, cli: Cli) -> None:
     assert 0 < float(spread.max()) < 0.05, "new rows are near the mean of the old ones, and no two alike"
 
 
+def test_what_no_file_of_an_adapter_holds_is_refused_before_the_first_step(tmp_path: Path, cli: Cli) -> None:
+    """Of tilth's own model: three of its layers lie in one tensor of GPT-2's."""
+    write_base(tmp_path / "base", "gpt2")
+    adapter = {"rank": 2, "targets": ["mlp.*"], "modules_to_save": ["layers.1.self_attn.*"]}
+    tuning(tmp_path, "base", adapter=adapter)
+    for command in ("check", "train"):
+        wrong = cli(command, "r.yaml")
+        assert wrong.code == 2 and "cannot be saved alone" in " ".join((wrong.out + wrong.err).split())
+    assert not (tmp_path / "runs").exists()
+
+
 def test_check_names_the_embeddings_as_the_class_does(tmp_path: Path, cli: Cli) -> None:
     write_base(tmp_path / "base", "neox")
     data = {**SFT["data"], "chat": {"template": "llama3"}}

@@ -1,6 +1,7 @@
 """Adapters in PEFT's format, both ways: adapter_config.json and adapter_model.safetensors, no pickle.
 
     save_adapter(model, folder)      what PeftModel.from_pretrained loads: here
+    check_savable(model)             refuses what it would refuse, before anything is trained
     load_adapter(model, folder)      what PEFT, or tilth, saved, beside a base that fits: peft_load.py
 
 Where their tensor holds several of our layers (GPT-2's `c_attn`), theirs comes apart exactly: each layer gets A, and
@@ -68,6 +69,13 @@ def save_adapter(
         write_tensors(temporary / WEIGHTS, tensors)
         write_json(temporary / CONFIG, write_config(ranks, alphas, modules, list(there), options))
         write_json(temporary / OURS, {"format": 1, "base": base.name, "base_fingerprint": base.fingerprint})
+
+
+def check_savable(model: nn.Module) -> None:
+    """RecipeError where the chosen adapter trains whole what its file cannot hold."""
+    book = book_of(model)
+    if book is not None and book.chosen is not None:
+        _whole(model, book.saved.get(book.chosen, {}), places(model))
 
 
 @dataclass(frozen=True, slots=True)

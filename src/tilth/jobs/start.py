@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 
 from tilth.checkpoint.hf_weights import check_folder, load_checkpoint, load_later
+from tilth.checkpoint.peft import check_savable
 from tilth.checkpoint.safetensors_files import FLOATS, Stored, open_folder
 from tilth.checkpoint.store import Checkpoint
 from tilth.checkpoint.tensors import count_elements, load_model, read_weights
@@ -207,6 +208,7 @@ def starting_model(
     if recipe.adapter is not None:
         # Frozen weights are read in the precision of the products: held in it, none is cast in a step.
         apply_adapter(model, recipe.adapter, recipe.train.seed, dtype=DTYPES.get(precision))
+        check_savable(model)
     if recipe.train.freeze:
         freeze(model, recipe.train.freeze)
     if recipe.train.activation_checkpointing == "full":

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import Parameter
 
+from tilth.checkpoint.peft import check_savable
 from tilth.distributed.runtime import pick_device
 from tilth.jobs.base import untried
 from tilth.jobs.blocks import stays_plain
@@ -67,6 +68,7 @@ def model_facts(recipe: Recipe, config: AnyConfig) -> ModelFacts:
     adapter, names = recipe.adapter, _embeddings(model)
     if adapter is not None:
         apply_adapter(model, adapter.model_copy(update={"quantize": None}), recipe.train.seed)
+        check_savable(model)
     if recipe.train.freeze:
         freeze(model, recipe.train.freeze)
     parameters = list(model.parameters())
