@@ -5,7 +5,7 @@
     read_input(item, config)                  files.py         a file's documents and verdicts, as a stream
 
     hashes.py        SHA-256 of files, remembered
-    inputs.py        Input and Listing; which suffix is which reader; languages.py: which is which language of code
+    inputs.py        Input and Listing; which suffix is which reader; languages.py: what is source code
     streams.py       bytes in pieces: plain, gzip, zstd, bzip2, xz; byte order marks; whole lines; cookie.py (PEP 263)
     content.py       the bytes of a file on disk or in an archive; archives.py: the files in zip and tar
     intake.py        bytes to documents: decoding, NULs, surrogates, emptiness, and the verdicts on them (notes.py)

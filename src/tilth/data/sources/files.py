@@ -35,7 +35,7 @@ from tilth.data.sources.content import Content, gathered, in_archive, on_disk
 from tilth.data.sources.cookie import as_declared
 from tilth.data.sources.excluding import RULE as EXCLUDED
 from tilth.data.sources.excluding import Excluding
-from tilth.data.sources.inputs import ARCHIVES, Input, kind_of, split_suffixes
+from tilth.data.sources.inputs import ARCHIVES, READ_BY, Input, kind_of, split_suffixes
 from tilth.data.sources.intake import Intake, Note
 from tilth.data.sources.languages import LANGUAGES
 from tilth.data.sources.parquet_rows import read_parquet
@@ -46,7 +46,7 @@ from tilth.data.sources.tally import Tally
 from tilth.data.sources.undecoded import Met
 from tilth.data.sources.unusable import Unusable
 
-READING = 6
+READING = 7
 """Raise it when the same bytes are read otherwise: a part of the version of every task that reads inputs, so that each
 of them is done anew. What a synthetic source was answered is kept: it was paid for, whatever its seeds are read as now.
 """
@@ -153,9 +153,10 @@ def _unfit(intake: Intake, error: losses.UnfitFileError) -> Outcome:
 
 def _file(intake: Intake, content: Content, extractors: Extractors) -> Iterator[Outcome | Rows]:
     kind = intake.item.kind
-    if kind in ("python", "code"):
-        language = LANGUAGES.get(split_suffixes(intake.item.path.name)[0], "python" if kind == "python" else "")
-        intake.meta = {"language": language} if language else {}
+    if kind in READ_BY["document"]:
+        # By its name: `format:` says how it is read, not what it is.
+        code = LANGUAGES.get(split_suffixes(intake.item.path.name)[0], "python" if kind == "python" else "")
+        intake.meta = {"code": code} if code else {}
     if kind == "warc":
         from tilth.data.sources.web.documents import read_warc
 
@@ -171,7 +172,7 @@ def _file(intake: Intake, content: Content, extractors: Extractors) -> Iterator[
         if text.bom:
             intake.note_file(Note("bom", text.bom, f"{intake.item.locator}: byte order mark removed"))
             intake.undecoded.marked = True
-        elif intake.meta.get("language") == "python":
+        elif intake.meta.get("code") == "python":
             text = as_declared(intake, text)
         first = next(text.pieces, b"")
         intake.undecoded.begin(first[: 64 << 10])

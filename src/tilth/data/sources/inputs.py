@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from tilth.data.document import Verdict
-from tilth.data.sources.languages import LANGUAGES
+from tilth.data.sources.languages import LANGUAGES, PROSE_LIKE
 from tilth.data.sources.own import RULE as OWN_FILES
 
 Kind = Literal[
@@ -36,6 +36,7 @@ Kind = Literal[
 ]
 
 KINDS: dict[str, Kind] = {
+    **dict.fromkeys((*LANGUAGES, *PROSE_LIKE), "code"),
     ".txt": "text",
     ".text": "text",
     ".rst": "text",
@@ -59,7 +60,6 @@ KINDS: dict[str, Kind] = {
     ".wet": "warc",
     ".zip": "zip",
     ".tar": "tar",
-    **dict.fromkeys(LANGUAGES, "code"),
 }
 ARCHIVES = ("zip", "tar")
 ROWS = ("jsonl", "csv", "json", "parquet", "arrow")
@@ -75,9 +75,8 @@ READ_BY = {
 """Which kinds of file a key of a source says something about."""
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".xz": "xz"}
 _SHORT = {".tgz": ".gz", ".tzst": ".zst", ".tbz2": ".bz2", ".txz": ".xz"}
-KNOWN_SUFFIXES = (
-    f"{', '.join(sorted(KINDS.keys() - LANGUAGES.keys()))} and those of code, each also with {', '.join(COMPRESSIONS)}"
-)
+_NAMED = sorted(suffix for suffix, kind in KINDS.items() if kind != "code")
+KNOWN_SUFFIXES = f"{', '.join(_NAMED)} and those of code, each also with {', '.join(COMPRESSIONS)}"
 
 
 @dataclass(frozen=True, slots=True)
