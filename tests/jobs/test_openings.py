@@ -32,7 +32,7 @@ def prepared(folder: Path, kind: str, **data: object) -> Dataset:
     masked = kind == "wordpiece"
     train = {"objective": "masked_lm"} if masked else {}
     recipe = load_recipe(tuning(folder, "base", data=data, train=train))
-    return prepare_data(recipe, folder / "work", workers=1, base=folder)
+    return prepare_data(recipe, folder / "work", workers=1, root=folder)
 
 
 @pytest.mark.parametrize("kind", ["llama3", "llama2", "gemma", "wordpiece", "gpt2", "unigram"])
@@ -70,7 +70,7 @@ def test_a_packed_document_is_read_from_its_own_beginning_or_from_the_end_before
     write_base(tmp_path / "base", kind)
     data = {"sources": [{"path": "texts"}], "packing": {"too_long": "split"}}
     recipe = load_recipe(tuning(tmp_path, "base", data=data))
-    dataset = prepare_data(recipe, tmp_path / "work", workers=1, base=tmp_path)
+    dataset = prepare_data(recipe, tmp_path / "work", workers=1, root=tmp_path)
     tokenizer, stream = dataset.tokenizer, dataset.stream("validation")
     reading = Reading("causal_lm", CONTEXT, isolate=True, packed=True, masking=None)
     read, bears = [], 0

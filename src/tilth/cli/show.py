@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from tilth.data.dataset import Dataset
     from tilth.data.tidying import Unneeded
     from tilth.generate.text import TextOptions
+    from tilth.jobs.base import Base
     from tilth.jobs.load import LanguageModel
     from tilth.jobs.recipe import Recipe
     from tilth.jobs.tidy import Prune, Tidied
+    from tilth.jobs.whole_run import Shown
 
 
 WORTH_TELLING = 50_000_000
@@ -47,8 +49,9 @@ def prepare_shown(
     executor: ExecutorName = "processes",
     *,
     verify: bool = False,
+    base: Base | None = None,
 ) -> Dataset:
-    """Prepares the data and shows it."""
+    """Prepares the data and shows it; arguments as for `prepare_data`."""
     import tilth.data.lean  # noqa: F401 - for its effect
     from tilth.jobs.prepare import prepare_data
 
@@ -64,6 +67,7 @@ def prepare_shown(
                 verify=verify,
                 say=notes.append,
                 board=display.board,
+                base=base,
             )
     finally:  # also where nothing is left: what was met before may be why
         for note in notes:
@@ -97,17 +101,25 @@ def _folders(items: Sequence[Unneeded]) -> str:
     return f"{number}, {size(sum(item.size for item in items))}"
 
 
-def ready_shown(recipe: Recipe, workspace: Path, workers: int | None) -> tuple[Dataset, list[str]]:
-    """The dataset to train on and what a run should know of it; what is missing is prepared and shown."""
-    from tilth.jobs.ready import dataset_for_training
+def shown_training(recipe: Recipe, run: Path) -> Shown:
+    """How a run, and the preparation of its data, are shown while they go on."""
+    from tilth.cli.display import Limits, TrainDisplay
+    from tilth.jobs.batches import planned_steps
+    from tilth.jobs.whole_run import Shown
 
     if not is_main_process():
-        return dataset_for_training(recipe, workspace, workers)
-    with PrepareDisplay() as display:
-        dataset, notes = dataset_for_training(recipe, workspace, workers, on_done=display, board=display.board)
-    if display.made_something:
-        _say_vocabulary(recipe, dataset)
-    return dataset, notes
+        return Shown()
+    display = PrepareDisplay()
+
+    def prepared(dataset: Dataset) -> None:
+        if display.made_something:
+            _say_vocabulary(recipe, dataset)
+
+    def training(dataset: Dataset) -> TrainDisplay:
+        limits = Limits(planned_steps(recipe, dataset), recipe.train.hours, seconds_before(run))
+        return TrainDisplay(limits, metrics=recipe.evaluate.metrics)
+
+    return Shown(say_note, display, display, display.board, prepared, training)
 
 
 def _say_vocabulary(recipe: Recipe, dataset: Dataset) -> None:
@@ -119,19 +131,6 @@ def _say_vocabulary(recipe: Recipe, dataset: Dataset) -> None:
     asked, got = recipe.tokenizer.vocab_size, dataset.facts["vocab_size"]
     if recipe.model.from_ is None and recipe.tokenizer.kind == "bpe" and got < asked:
         print(f"the text gives {got:,} tokens, not {asked:,}: no further pair occurs twice", file=sys.stderr)
-
-
-def train_shown(recipe: Recipe, dataset: Dataset, run: Path, notes: Sequence[str] = ()) -> dict[str, Any]:
-    """Trains and shows it."""
-    from tilth.cli.display import Limits, TrainDisplay
-    from tilth.jobs.batches import planned_steps
-    from tilth.jobs.train import train_model
-
-    if not is_main_process():
-        return train_model(recipe, dataset, run)
-    limits = Limits(planned_steps(recipe, dataset), recipe.train.hours, seconds_before(run))
-    with TrainDisplay(limits, metrics=recipe.evaluate.metrics) as display:
-        return train_model(recipe, dataset, run, display, notes)
 
 
 def seconds_before(run: Path) -> float:

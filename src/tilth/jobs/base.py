@@ -6,15 +6,20 @@
 
 A checkpoint is a run or a model of tilth's, a Hugging Face folder, or a model of the hub. No torch here, but for an
 architecture that only transformers knows: preparing data needs the tokenizer alone. The weights are start.py's.
+
+A command looks for it once and hands it on: a branch of the hub may move before the hub is asked again, and data would
+be of one revision and weights of another.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tilth.core.errors import RecipeError
+from tilth.jobs.hub_models import at_commit
 from tilth.jobs.places import Place, locate, read_config
 from tilth.jobs.recipe import Recipe
 from tilth.jobs.runs import packs
@@ -43,6 +48,12 @@ class Base:
     config: ModelConfig | WrappedConfig
     special_tokens: tuple[str, ...]
 
+    @property
+    def exact_name(self) -> str:
+        """What leads to these very files: of a model of the hub, with its commit."""
+        asked = self.place.asked
+        return self.name if asked == Path(self.name) else at_commit(self.name, asked)
+
     @cached_property
     def tokenizer(self) -> Tokenizer:
         """The checkpoint's, with the special tokens that the recipe adds."""
@@ -56,12 +67,17 @@ class Base:
         return read_chat(self.place.tokenizer)
 
 
-def find_base(recipe: Recipe) -> Base | None:
-    """The checkpoint of `model.from`; None where there is none. RecipeError when it does not fit the recipe."""
+def find_base(recipe: Recipe, exact_name: str | None = None) -> Base | None:
+    """The checkpoint of `model.from`; None where there is none. RecipeError when it does not fit the recipe.
+
+    Args:
+        exact_name: what another process found it to be.
+    """
     model = recipe.model
     if model.from_ is None:
         return None
-    base = open_base(model.from_, model.context_length, tuple(recipe.tokenizer.special_tokens), model.wrapped)
+    name = exact_name or model.from_
+    base = open_base(name, model.context_length, tuple(recipe.tokenizer.special_tokens), model.wrapped)
     causal = base.config.is_causal
     if causal == (recipe.train.objective == "masked_lm"):
         raise RecipeError(

@@ -23,17 +23,17 @@ def forecast_data(
     recipe: Recipe,
     workspace: Path = DEFAULT_WORKSPACE,
     workers: int | None = None,
-    base: Path | None = None,
+    root: Path | None = None,
     terms: Terms = Terms(),  # noqa: B008 - frozen
     on_done: OnDone | None = None,
     executor: ExecutorName = "processes",
 ) -> Forecast:
     """What `prepare_data` would make of a recipe; arguments as there. The workspace is left as it was."""
-    place, root = workspace, base or Path()
+    place, root = workspace, root or Path()
     if executor == "ray":  # its workers start in another folder
         place, root = place.absolute(), root.absolute()
-    base_model = find_base(recipe)
-    wish, encoder = wished_tokenizer(recipe, base_model), encoder_of(recipe, base_model)
+    base = find_base(recipe)
+    wish, encoder = wished_tokenizer(recipe, base), encoder_of(recipe, base)
     scratch = place / "forecast"
     with FolderLock(scratch, "the folder of forecasts"):
         try:

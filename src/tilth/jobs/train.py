@@ -1,4 +1,6 @@
-"""The job behind `tilth train`: a recipe and a dataset to a run folder with a model in it."""
+"""The last part of `tilth train`: a recipe and a dataset to a run folder with a model in it. What comes before it, and
+calls it, is whole_run.py: prepare_and_train.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,7 @@ from tilth.core.rundir import Event, RunFolder
 from tilth.data.dataset import Dataset
 from tilth.data.loader import Loader
 from tilth.distributed.runtime import Runtime, start
-from tilth.jobs.base import Base, find_base, with_base
+from tilth.jobs.base import Base, with_base
 from tilth.jobs.batches import make_loader
 from tilth.jobs.blocks import settle_blocks
 from tilth.jobs.chats import format_of, stop_ids_of
@@ -53,16 +55,16 @@ from tilth.train.trainer import Trainer
 
 
 def train_model(
-    recipe: Recipe, dataset: Dataset, run: Path, emit: Emit | None = None, notes: Sequence[str] = ()
+    recipe: Recipe, dataset: Dataset, base: Base | None, run: Path, emit: Emit | None, notes: Sequence[str]
 ) -> dict[str, Any]:
     """Trains, resuming where `run` left off, and returns the result that `tilth train --json` prints.
 
     Args:
+        base: the checkpoint of `model.from`, in all processes the same revision.
         run: the run folder; made by the same recipe and data, or new.
         emit: receives every event besides the run folder.
         notes: what should stand in the run's records of how its data was had.
     """
-    base = find_base(recipe)
     check_files(base)
     runtime = start(recipe.train.device)
     with contextlib.ExitStack() as stack:

@@ -1,6 +1,6 @@
 """What a sample is drawn from: whole files, and pieces of those that are larger than a piece.
 
-    look(source, base, workspace) -> Found     nothing is downloaded, and no file is hashed for it
+    look(source, root, workspace) -> Found     nothing is downloaded, and no file is hashed for it
     cut(found, budget) -> units; by_kind(units); draw(units, share, seed) -> groups of units
     unit.make(folder) -> Input                 the unit as a file that a reader takes
 
@@ -145,14 +145,14 @@ class Found:
         return sum(item.size for item in self.inputs)
 
 
-def look(source: SourceConfig, base: Path, workspace: Path) -> Found:
+def look(source: SourceConfig, root: Path, workspace: Path) -> Found:
     """The files of a source that are on this machine; DataError when there should be some and there is none."""
     found = Found(source)
     if why := not_here(source, workspace):
         found.missing.append(why)
         return found
     with hashing(lambda path: source.sha256 or ""):
-        listing = list_inputs(source, base, workspace / "downloads")
+        listing = list_inputs(source, root, workspace / "downloads")
     found.inputs, found.skipped, found.notes = [item for item in listing if item.size], listing.skipped, listing.notes
     found.empty = len(listing) - len(found.inputs)
     return found

@@ -1,6 +1,6 @@
 """Which files a source has: sorted, hashed, and with a word on each that is left out.
 
-    list_inputs(config, base, downloads) -> Listing
+    list_inputs(config, root, downloads) -> Listing
         path: a file       that file
         path: a folder     every known suffix under it; hidden files, links that lead out of it, other suffixes: skipped
         path: a glob       what it matches, without such links; `**` goes through folders: see matching.py
@@ -43,12 +43,12 @@ from tilth.data.sources.python_questions import list_questions
 PATTERN_OF_TEXT = '{path: "d/*.srt", format: text}'
 
 
-def list_inputs(config: SourceConfig, base: Path, downloads: Path) -> Listing:
+def list_inputs(config: SourceConfig, root: Path, downloads: Path) -> Listing:
     """The files of one source. What belongs to a kind of source alone is imported when one is met.
 
     Args:
         config: the recipe's entry.
-        base: the folder that relative paths start from (the recipe's).
+        root: the folder that relative paths start from (the recipe's).
         downloads: the folder for files that come from a `url`, in the workspace.
 
     Raises:
@@ -61,23 +61,23 @@ def list_inputs(config: SourceConfig, base: Path, downloads: Path) -> Listing:
     if config.crawl is not None or config.common_crawl is not None:
         from tilth.data.sources.web.listing import list_web
 
-        return list_web(config, base, downloads)
+        return list_web(config, root, downloads)
     if config.url is not None:
         return _one_file(config, _from_url(config, config.url, downloads))
     if config.hub is not None:
         from tilth.data.sources.hub import list_hub
 
-        return list_hub(config, base, downloads)
+        return list_hub(config, root, downloads)
     if config.deeplake is not None:
         from tilth.data.sources.deeplake import list_deeplake
 
-        return list_deeplake(config, base, downloads)
+        return list_deeplake(config, root, downloads)
     if config.synthetic is not None:
         from tilth.data.sources.synthetic.listing import list_synthetic
 
-        return list_synthetic(config, base, downloads)
+        return list_synthetic(config, root, downloads)
     assert config.path is not None  # the config has exactly one of them
-    path = base / Path(config.path).expanduser()
+    path = root / Path(config.path).expanduser()
     if path.is_dir():
         return _from_folder(config, path, OwnFiles(path, downloads.parent))
     if path.exists() and not path.is_file():
@@ -88,10 +88,10 @@ def list_inputs(config: SourceConfig, base: Path, downloads: Path) -> Listing:
     if path.exists():
         return _one_file(config, _input(config, path, config.path_prefix or path.name, explicit=True))
     if GLOB_CHARACTERS & set(config.path):
-        return _from_glob(config, base, Path(config.path).expanduser(), downloads.parent)
+        return _from_glob(config, root, Path(config.path).expanduser(), downloads.parent)
     raise DataError(
         f"source {config.source_name}: there is nothing at {path}",
-        f"check `path: {config.path}`; relative paths start from {base.absolute()}",
+        f"check `path: {config.path}`; relative paths start from {root.absolute()}",
     )
 
 
@@ -203,15 +203,15 @@ def _is_folder(path: Path) -> bool:
     return os.path.isdir(path)  # noqa: PTH112 - as above
 
 
-def _from_glob(config: SourceConfig, base: Path, pattern: Path, workspace: Path) -> Listing:
+def _from_glob(config: SourceConfig, root: Path, pattern: Path, workspace: Path) -> Listing:
     fixed = _fixed_part(pattern)
-    root = base / fixed
-    own, real = OwnFiles(root, workspace), root.resolve()
-    found = matching(root, pattern.parts[len(fixed.parts) :])
+    start = root / fixed
+    own, real = OwnFiles(start, workspace), start.resolve()
+    found = matching(start, pattern.parts[len(fixed.parts) :])
     prefix = config.path_prefix and _fixed_part(Path(config.path_prefix)).as_posix()
-    place = {path: _locator(prefix, path, root) for path in (*found.visible, *found.passed)}
+    place = {path: _locator(prefix, path, start) for path in (*found.visible, *found.passed)}
     taken, skipped, ours, gone = [], [], dict[Path, str](), dict[Path, str]()
-    out = Excluding(config.exclude, root)
+    out = Excluding(config.exclude, start)
     for path, why in found.passed.items():
         out.passed(path)
         if belongs := own.of_file(path):
@@ -235,10 +235,10 @@ def _from_glob(config: SourceConfig, base: Path, pattern: Path, workspace: Path)
         else:
             taken.append(path)
     for rule, folders in ((OWN_FILES, ours), (EXCLUDED, gone)):
-        skipped += [_skip(config, _locator(prefix, path, root), rule, what) for path, what in folders.items()]
+        skipped += [_skip(config, _locator(prefix, path, start), rule, what) for path, what in folders.items()]
     if not taken:
-        raise _nothing_in(config, f"the glob {base / pattern} matches no file that can be read", skipped)
-    return _listing(config, _inputs(config, taken, place, root), out, skipped, prefix)
+        raise _nothing_in(config, f"the glob {root / pattern} matches no file that can be read", skipped)
+    return _listing(config, _inputs(config, taken, place, start), out, skipped, prefix)
 
 
 def _fixed_part(pattern: Path) -> Path:

@@ -1,7 +1,7 @@
 """Preflight: what is wrong with a run before anything is spent on it.
 
 look(recipe, dataset, …) -> Preflight         all of it, for `tilth check`
-before_training(recipe, dataset, run)         the start of `tilth train`: errors are raised, warnings handed back
+before_training(recipe, dataset, base, run)   the start of `tilth train`: errors are raised, warnings handed back
 summary.py                                    what `--json` prints
 
 gather.py      facts.py: tokens.py (documents), vocabulary.py, run.py (rows, steps), memory.py, held_out.py
@@ -76,6 +76,7 @@ def look(
     room: int | None = None,
     say: Say = lambda text: None,
     run: Path | None = None,
+    base: Base | None = None,
 ) -> Preflight:
     """Everything that can be said of a run before it begins.
 
@@ -83,8 +84,9 @@ def look(
         room: bytes of memory into which it should fit: `fits` then says what would.
         say: told what it is at, where that takes a while.
         run: the folder that it will have; left out: runs/NAME.
+        base: the checkpoint of `model.from`, where it was found already.
     """
-    base = find_base(recipe)
+    base = base or find_base(recipe)
     facts, sampler = gather_facts(recipe, dataset, base)
     errors, warnings = judge(facts)
     masked = any(refusal.rule == "mask_token" for refusal in facts.refusals)
@@ -117,7 +119,7 @@ def _forecast(
         return None, []
 
 
-def before_training(recipe: Recipe, dataset: Dataset, run: Path) -> list[str]:
+def before_training(recipe: Recipe, dataset: Dataset, base: Base | None, run: Path) -> list[str]:
     """The warnings that a new run should have on record; one that has begun was looked at then.
 
     Raises RecipeError where a rule says that the run would be ruined. What a part refuses by itself is left to it: its
@@ -127,7 +129,7 @@ def before_training(recipe: Recipe, dataset: Dataset, run: Path) -> list[str]:
         return []
 
     def judged() -> list[str]:
-        facts, _ = gather_facts(recipe, dataset, find_base(recipe), thorough=False)
+        facts, _ = gather_facts(recipe, dataset, base, thorough=False)
         errors, warnings = judge(facts)
         if of_model := next((fault.error for fault in errors if fault.rule == "model" and fault.error), None):
             raise of_model

@@ -1,6 +1,6 @@
 """From a recipe's entry to one fixed file of answers.
 
-    list_synthetic(config, base, downloads) -> Listing
+    list_synthetic(config, root, downloads) -> Listing
 
 All that decides what is asked names a folder in `downloads/synthetic/`; in it lie the record of all requests (store.py)
 and, once there are as many answers as the recipe wants, `answers-N.jsonl` with its hash. From then on the endpoint is
@@ -32,7 +32,7 @@ _DECIDES = ["base_url", "model", "make", "prompt", "system", "topics", "seed", "
 _KINDS: dict[str, Kind] = {"documents": "synthetic_documents", "pairs": "synthetic_pairs"}
 
 
-def list_synthetic(config: SourceConfig, base: Path, downloads: Path) -> Listing:
+def list_synthetic(config: SourceConfig, root: Path, downloads: Path) -> Listing:
     """The fixed file of a synthetic source, after what it still lacks was asked for.
 
     Raises:
@@ -42,7 +42,7 @@ def list_synthetic(config: SourceConfig, base: Path, downloads: Path) -> Listing
     """
     wanted = config.synthetic
     assert wanted is not None
-    seeds = _Seeds(wanted, base, downloads)
+    seeds = _Seeds(wanted, root, downloads)
     key = fingerprint(
         {**wanted.model_dump(mode="json", include=set(_DECIDES)), "seeds": seeds.identity, "as": AS_PAIRS}
     )
@@ -105,7 +105,7 @@ def _key(config: SyntheticConfig) -> str | None:
 class _Seeds:
     """What the requests are about: the topics, or the documents of files."""
 
-    def __init__(self, config: SyntheticConfig, base: Path, downloads: Path) -> None:
+    def __init__(self, config: SyntheticConfig, root: Path, downloads: Path) -> None:
         # Not at the top: a listing leads here, and this leads to a listing.
         from tilth.data.sources.listing import list_inputs
 
@@ -114,7 +114,7 @@ class _Seeds:
         self.identity: list[Any] = []
         if config.documents is not None:
             self._source = _source_of(config.documents)
-            self._inputs = list_inputs(self._source, base, downloads).inputs
+            self._inputs = list_inputs(self._source, root, downloads).inputs
             reading = config.documents.model_dump(mode="json", exclude={"path"}, exclude_none=True)
             self.identity = [reading, [item.identity() for item in self._inputs]]
 
