@@ -183,8 +183,10 @@ def _to_write(run: str) -> list[str]:
     """How the model of a run is asked for text; not at all where it fills in masked tokens."""
     if (Path(run) / "tokenizer" / "chat_template.jinja").exists():
         return [typed("chat", run)]
-    masked = read_json(Path(run) / "recipe.json")["train"]["objective"] == "masked_lm"
-    return [] if masked else [f'{typed("generate", run)} --prompt "…"']
+    from tilth.train.config import OBJECTIVES
+
+    traits = OBJECTIVES[read_json(Path(run) / "recipe.json")["train"]["objective"]]
+    return [] if traits.looks_both_ways else [f'{typed("generate", run)} --prompt "…"']
 
 
 def print_metrics(metrics: Mapping[str, float]) -> None:

@@ -27,6 +27,7 @@ from tilth.model.config import ModelConfig
 from tilth.model.families import read_hf_config
 from tilth.tokenizer import Tokenizer, load_tokenizer
 from tilth.tokenizer.chat_files import ChatFormat, read_chat
+from tilth.train.config import objectives_of
 
 if TYPE_CHECKING:
     from tilth.model.wrapped_config import WrappedConfig
@@ -79,11 +80,11 @@ def find_base(recipe: Recipe, exact_name: str | None = None) -> Base | None:
     name = exact_name or model.from_
     base = open_base(name, model.context_length, tuple(recipe.tokenizer.special_tokens), model.wrapped)
     causal = base.config.is_causal
-    if causal == (recipe.train.objective == "masked_lm"):
+    if causal == recipe.train.traits.looks_both_ways:
         raise RecipeError(
             f"train.objective is {recipe.train.objective}, and {model.from_} "
             + ("sees only what stands before a token" if causal else "looks both ways"),
-            f"set train.objective: {'causal_lm or sft' if causal else 'masked_lm'}, or name another model",
+            f"set train.objective: {' or '.join(objectives_of(causal=causal))}, or name another model",
         )
     if not isinstance(base.config, ModelConfig):
         _check_rows(recipe, base.config)

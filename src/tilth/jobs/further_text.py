@@ -26,6 +26,7 @@ from tilth.data.sources.unusable import notes as notes_of_rows
 from tilth.data.stages import Outcomes, build_stages, clean, limits
 from tilth.generate.text import check_ids
 from tilth.jobs.load import LanguageModel
+from tilth.jobs.runs import traits_of
 from tilth.tokenizer import Tokenizer
 from tilth.tokenizer.chat_config import ChatConfig
 from tilth.tokenizer.hf_format import UNKNOWN
@@ -130,7 +131,7 @@ def _encode_files(
 
 def _encoder(language_model: LanguageModel, habits: Mapping[str, Any]) -> Encoder | None:
     """How conversations become tokens; None where all is text."""
-    if habits.get("objective") != "sft":
+    if not traits_of(habits).conversations:
         return None
     said, chat = habits.get("chat"), language_model.chat
     if said is None or chat is None:

@@ -143,7 +143,7 @@ def _batch(recipe: Recipe, rows: int) -> Batch:
     apart = _apart(recipe)
     doc_ids = np.ones((rows, length), np.int32) if apart else None
     positions = np.zeros((rows, length), np.int64) if apart else None
-    return Batch(ids, ids, ids[:, 0], doc_ids, positions, recipe.train.objective != "masked_lm")
+    return Batch(ids, ids, ids[:, 0], doc_ids, positions, not recipe.train.traits.looks_both_ways)
 
 
 def waiting_bytes(recipe: Recipe, rows: int) -> int:

@@ -234,7 +234,7 @@ def reads_masks(recipe: Recipe, config: AnyConfig) -> bool:
     """Whether not every position sees all those before it, and those alone."""
     whole = recipe.data.cross_document_attention and not packing_of(recipe)
     window = getattr(config, "sliding_window", None) is not None
-    return not whole or window or recipe.train.objective == "masked_lm"
+    return not whole or window or recipe.train.traits.looks_both_ways
 
 
 def start_alike(runtime: Runtime, model: AnyModel, checkpoint: Checkpoint | None) -> list[str]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from tilth.model.config import ModelConfig
-from tilth.model.families.base import GATES, Family, Keys, inverse
-from tilth.model.families.llama import COPIES, IGNORED, OLD_NAMES, place, read_decoder, rope_of, write_decoder
+from tilth.model.families.base import GATES, Keys, inverse
+from tilth.model.families.decoder import decoder_family, read_decoder, rope_of, write_decoder
 
 
 def _read(keys: Keys, window: int) -> dict[str, Any]:
@@ -101,11 +101,7 @@ def _write_gemma3(config: ModelConfig) -> dict[str, Any]:
     return {**_write(config), **local, "final_logit_softcapping": config.final_logit_softcapping}
 
 
-def _family(model_type: str, name: str, read: Any, write: Any, also: str) -> Family:
-    return Family(model_type, f"{name}ForCausalLM", read, write, place, (also,), OLD_NAMES, IGNORED, COPIES)
-
-
 FAMILIES = (
-    _family("gemma2", "Gemma2", _read_gemma2, _write_gemma2, "Gemma2Model"),
-    _family("gemma3_text", "Gemma3", _read_gemma3, _write_gemma3, "Gemma3TextModel"),
+    decoder_family("gemma2", "Gemma2", _read_gemma2, _write_gemma2),
+    decoder_family("gemma3_text", "Gemma3", _read_gemma3, _write_gemma3, "Gemma3TextModel"),
 )
