@@ -18,10 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tilth.core.chosen_executor import open_executor
 from tilth.core.config import fingerprint
 from tilth.core.environment import launched, usable_cpus
 from tilth.core.errors import DataError, IntegrityError, StorageError
-from tilth.core.executors import ExecutorName, open_executor, warm_up
+from tilth.core.executors import ExecutorName, warm_up
 from tilth.core.files import FolderLock, disk, read_sealed, storage_errors, write_sealed
 from tilth.core.progress import Board
 from tilth.core.tasks import OnDone
