@@ -34,7 +34,8 @@ from tilth.data.leftovers import clear_leftovers
 from tilth.data.naming import with_numbers
 from tilth.data.pipeline import decided_by, prepare
 from tilth.data.sources import Listing, SourceConfig, list_inputs
-from tilth.data.sources.hashes import hashing, list_remembered
+from tilth.data.sources.hashes import hashing
+from tilth.data.sources.listing import list_remembered
 from tilth.data.sources.vanished import LastFiles
 from tilth.data.token_plan import AnyTokenizer, GivenTokenizer
 from tilth.data.workshop import Workshop
@@ -202,8 +203,7 @@ def find_prepared(recipe: Recipe, workspace: Path, base: Path | None = None) -> 
 def _still_here(recipe: Recipe, base: Path, workspace: Path) -> None:
     """DataError when listing a source would download all of it anew, only to find what is prepared already."""
     for source in _all_sources(recipe):
-        remote = source.url or source.crawl or source.common_crawl or source.synthetic
-        if (remote or (source.hub and source.hub.dataset)) and not (workspace / "downloads").is_dir():
+        if source.reach == "brought" and not (workspace / "downloads").is_dir():
             raise DataError(
                 f"source {source.source_name}: what was downloaded is gone from {workspace / 'downloads'}",
                 "`tilth prepare` downloads it again",
