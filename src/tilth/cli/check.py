@@ -62,7 +62,7 @@ def check_shown(
     from tilth.jobs.base import find_base
     from tilth.jobs.fit import parse_bytes
     from tilth.jobs.preflight import look
-    from tilth.jobs.preflight.summary import refused, summary
+    from tilth.jobs.preflight.summary import refused
     from tilth.jobs.ready import check_base
     from tilth.jobs.recipe import load_recipe
 
@@ -80,7 +80,7 @@ def check_shown(
             if as_json:
                 print_json(refused(rule, error))
         raise RecipeError(error.message, error.remedy) from error
-    said = summary(found)
+    said = found.plain()
     with results():
         colours = OutConsole().color_system is not None
         show(Group(*_rows(found, colours), *_tables(said), *_judgement(found)))

@@ -9,9 +9,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tilth.cli.dataset_table import dataset_table
 from tilth.cli.prepare_display import PrepareDisplay
 from tilth.cli.screen import show
-from tilth.cli.tables import dataset_table, metrics_table, plural, printable, result_table, size
+from tilth.cli.tables import metrics_table, plural, printable, result_table, size
 from tilth.core.environment import launched
 from tilth.core.errors import IntegrityError
 from tilth.core.files import read_json

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
+from tilth.core.chosen_executor import open_executor
 from tilth.core.environment import usable_cpus
-from tilth.core.executors import ExecutorName, open_executor
+from tilth.core.executors import ExecutorName
 from tilth.core.files import FolderLock, disk
 from tilth.core.tasks import OnDone
 from tilth.data.forecast import Forecast, Terms, foretell

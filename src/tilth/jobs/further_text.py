@@ -20,7 +20,7 @@ from tilth.data.naming import passed_over
 from tilth.data.shards import EncodedDocuments, Shard, TokenStream, encoded_document, write_shard
 from tilth.data.sources import SourceConfig, list_inputs, losses, read_input
 from tilth.data.sources.inputs import Lost
-from tilth.data.sources.listing import PATTERN_OF_TEXT
+from tilth.data.sources.paths import PATTERN_OF_TEXT
 from tilth.data.sources.unusable import Unusable
 from tilth.data.sources.unusable import notes as notes_of_rows
 from tilth.data.stages import Outcomes, build_stages, clean, limits

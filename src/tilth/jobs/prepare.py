@@ -18,10 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tilth.core.chosen_executor import open_executor
 from tilth.core.config import fingerprint
 from tilth.core.environment import launched, usable_cpus
 from tilth.core.errors import DataError, IntegrityError, StorageError
-from tilth.core.executors import ExecutorName, open_executor, warm_up
+from tilth.core.executors import ExecutorName, warm_up
 from tilth.core.files import FolderLock, disk, read_sealed, storage_errors, write_sealed
 from tilth.core.progress import Board
 from tilth.core.tasks import OnDone
@@ -33,7 +34,8 @@ from tilth.data.leftovers import clear_leftovers
 from tilth.data.naming import with_numbers
 from tilth.data.pipeline import decided_by, prepare
 from tilth.data.sources import Listing, SourceConfig, list_inputs
-from tilth.data.sources.hashes import hashing, list_remembered
+from tilth.data.sources.hashes import hashing
+from tilth.data.sources.listing import list_remembered
 from tilth.data.sources.vanished import LastFiles
 from tilth.data.token_plan import AnyTokenizer, GivenTokenizer
 from tilth.data.workshop import Workshop
@@ -203,8 +205,7 @@ def find_prepared(recipe: Recipe, base: Base | None, workspace: Path, root: Path
 def _still_here(recipe: Recipe, workspace: Path) -> None:
     """DataError when listing a source would download all of it anew, only to find what is prepared already."""
     for source in _all_sources(recipe):
-        remote = source.url or source.crawl or source.common_crawl or source.synthetic
-        if (remote or (source.hub and source.hub.dataset)) and not (workspace / "downloads").is_dir():
+        if source.reach == "brought" and not (workspace / "downloads").is_dir():
             raise DataError(
                 f"source {source.source_name}: what was downloaded is gone from {workspace / 'downloads'}",
                 "`tilth prepare` downloads it again",

@@ -160,15 +160,12 @@ def look(source: SourceConfig, root: Path, workspace: Path) -> Found:
 
 def not_here(source: SourceConfig, workspace: Path) -> str:
     """Why nothing of a source is on this machine; "": it is, or no one knows before it is listed."""
-    if source.url is not None:
-        here = (workspace / "downloads" / file_name(source.url, source.sha256 or "")).is_file()
-        return "" if here else "it is not downloaded yet, and nothing is downloaded for a forecast"
-    for kind in ("crawl", "common_crawl", "synthetic", "deeplake"):
-        if getattr(source, kind) is not None:
-            return f"a source `{kind}:` has to be brought here whole before anything is known of it"
-    if source.hub is not None and source.hub.dataset is not None:
-        return "nothing of a data set on the hub is downloaded for a forecast"
-    return ""
+    if source.reach == "here":
+        return ""
+    if source.url is not None and (workspace / "downloads" / file_name(source.url, source.sha256 or "")).is_file():
+        return ""
+    origin = source.origin
+    return origin.unseen or f"a source `{origin.key}:` has to be brought here whole before anything is known of it"
 
 
 def cut(found: Found, budget: int) -> list[Unit]:

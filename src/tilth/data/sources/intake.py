@@ -21,7 +21,7 @@ from tilth.data.sources.unusable import Unusable
 
 __all__ = ["Intake", "Note", "without_surrogates"]
 
-_PART = re.compile(r"#bytes=(\d+)-\d+$")  # of a large file: files.py counts from the file's start
+_PART = re.compile(r"#bytes=(\d+)-\d+$")  # of a large file: texts.py counts from the file's start
 _REPLACEMENT = "\ufffd".encode()
 
 

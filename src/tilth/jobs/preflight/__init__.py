@@ -35,6 +35,7 @@ from tilth.jobs.preflight.gather import gather_facts
 from tilth.jobs.preflight.room import too_full, too_large
 from tilth.jobs.preflight.rules import judge
 from tilth.jobs.preflight.sight import Row, first_rows
+from tilth.jobs.preflight.summary import summary_of
 from tilth.jobs.recipe import Recipe
 
 Say = Callable[[str], None]
@@ -65,9 +66,7 @@ class Preflight:
 
     def plain(self) -> dict[str, Any]:
         """What `tilth check --json` prints: counts, lengths, vocabulary, forecast, and what is wrong."""
-        from tilth.jobs.preflight.summary import summary  # which reads this class
-
-        return summary(self)
+        return summary_of(self.facts, self.errors, self.warnings, self.forecast, self.fits)
 
 
 def look(
