@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 from tilth.core.errors import RecipeError
 from tilth.jobs.places import Place, locate, read_config
 from tilth.jobs.recipe import Recipe
-from tilth.jobs.runs import packs
 from tilth.model.config import ModelConfig
 from tilth.model.families import read_hf_config
 from tilth.tokenizer import Tokenizer, load_tokenizer
@@ -91,7 +90,7 @@ def untried(recipe: Recipe, config: ModelConfig | WrappedConfig) -> bool:
 
 def _keeps_apart(recipe: Recipe, config: WrappedConfig) -> bool | None:
     """As of `small_keeps_apart`; True where it need not."""
-    if not packs(recipe) and recipe.data.cross_document_attention:
+    if not recipe.keeps_documents_apart:
         return True
     from tilth.model.wrapped_trial import small_keeps_apart  # torch, as above
 

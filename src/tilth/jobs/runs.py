@@ -146,7 +146,7 @@ def reading_habits(recipe: Recipe) -> dict[str, Any]:
     rows = [_taken(source) for source in data.sources if _holds_rows(source)]
     return {
         "objective": recipe.train.objective,
-        "packed": packs(recipe),
+        "packed": recipe.packs,
         "masking": (recipe.train.masking or MaskingConfig()).model_dump() if masked else None,
         "chat": data.chat and data.chat.model_dump(mode="json", exclude={"template"}),
         "clean": data.model_dump(mode="json")["clean"],
@@ -154,11 +154,6 @@ def reading_habits(recipe: Recipe) -> dict[str, Any]:
         "format": formats.pop() if len(formats) == 1 else "auto",
         "rows": rows[0] if rows and all(row == rows[0] for row in rows) else {},
     }
-
-
-def packs(recipe: Recipe) -> bool:
-    """Whether rows are whole documents, and no windows."""
-    return recipe.data.packing is not None or recipe.train.objective == "sft"
 
 
 def _taken(source: SourceConfig) -> dict[str, Any]:
