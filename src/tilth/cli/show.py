@@ -49,7 +49,6 @@ def prepare_shown(
     verify: bool = False,
 ) -> Dataset:
     """Prepares the data and shows it."""
-    import tilth.data.lean  # noqa: F401 - for its effect
     from tilth.jobs.prepare import prepare_data
 
     notes: list[str] = []

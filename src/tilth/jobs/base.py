@@ -78,7 +78,7 @@ def find_base(recipe: Recipe) -> Base | None:
 def _check_rows(recipe: Recipe, config: WrappedConfig) -> None:
     """What can be told before data is prepared of a class that shall keep documents apart."""
     if _keeps_apart(recipe, config) is False:
-        from tilth.model.wrapped_config import together  # torch, as above
+        from tilth.model.wrapped_config import together  # loads torch
 
         raise together(config.architecture)
 
@@ -92,7 +92,7 @@ def _keeps_apart(recipe: Recipe, config: WrappedConfig) -> bool | None:
     """As of `small_keeps_apart`; True where it need not."""
     if not recipe.keeps_documents_apart:
         return True
-    from tilth.model.wrapped_trial import small_keeps_apart  # torch, as above
+    from tilth.model.wrapped_trial import small_keeps_apart  # loads torch
 
     return small_keeps_apart(config) if config.takes_documents else False
 
@@ -117,7 +117,7 @@ def open_base(
             "remove model.wrapped",
         )
     if place.wrapped if wrapped is None else wrapped:
-        from tilth.model.wrapped_config import read_wrapped_config  # torch and transformers
+        from tilth.model.wrapped_config import read_wrapped_config  # loads torch and transformers
 
         return Base(name, place, read_wrapped_config(place.about, context_length), special_tokens)
     config = read_hf_config(place.about).config if place.foreign else read_config(place.about / "config.json")

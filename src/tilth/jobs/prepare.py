@@ -29,6 +29,7 @@ from tilth.core.words import plural
 from tilth.data import exam_files
 from tilth.data.chats import ChatDocuments
 from tilth.data.dataset import Dataset, open_dataset
+from tilth.data.lean import without_pandas
 from tilth.data.leftovers import clear_leftovers
 from tilth.data.naming import with_numbers
 from tilth.data.pipeline import decided_by, prepare
@@ -76,6 +77,7 @@ def prepare_data(
         say: is told what should be known and is no error.
         board: where it is seen how far long work is.
     """
+    without_pandas()
     base_model = find_base(recipe)
     wish, encoder = wished_tokenizer(recipe, base_model), encoder_of(recipe, base_model)
     if not os.path.lexists(workspace):
@@ -88,7 +90,7 @@ def prepare_data(
             say(cleared)
         place, root = workspace, base or Path()
         if executor == "processes":
-            warm_up("tilth.data.lean", "tilth.data.pipeline")
+            warm_up("tilth.data.server", "tilth.data.pipeline")
         if executor == "ray":  # its workers start in another folder
             place, root = place.absolute(), root.absolute()
         try:
