@@ -152,7 +152,7 @@ def prepare(
     if executor == "processes" and workers != 1 and not dry_run:
         from tilth.core.executors import warm_up
 
-        warm_up("tilth.data.lean", "tilth.data.pipeline")  # in the background, while we import the same
+        warm_up("tilth.data.server", "tilth.data.pipeline")  # in the background, while we import the same
     from tilth.cli.output import print_json, results
     from tilth.cli.show import prepare_shown, print_dataset, tidy_shown
     from tilth.jobs.prepare import summary

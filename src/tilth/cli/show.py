@@ -53,7 +53,6 @@ def prepare_shown(
     base: Base | None = None,
 ) -> Dataset:
     """Prepares the data and shows it; arguments as for `prepare_data`."""
-    import tilth.data.lean  # noqa: F401 - for its effect
     from tilth.jobs.prepare import prepare_data
 
     notes: list[str] = []

@@ -19,8 +19,9 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from tilth.core.words import against_forecast
+from tilth.core.words import against_forecast, scaled
 from tilth.core.words import plural as plural
+from tilth.core.words import size as size
 
 LABEL_WIDTH = 11
 _CELL_WIDTH = 25  # the narrowest: a label and a figure
@@ -72,20 +73,7 @@ def brief_count(number: float) -> str:
     """Exact to ten million, then 12.3 M, 4.56 B, 7.89 T: for narrow places."""
     if number < 1e7:
         return f"{round(number):,}"
-    return _scaled(number, ("", "K", "M", "B", "T"))
-
-
-def size(number: float) -> str:
-    """Bytes: 512 B, 12.3 MB, 4.56 GB (powers of 1000)."""
-    return _scaled(number, ("B", "kB", "MB", "GB", "TB", "PB"))
-
-
-def _scaled(number: float, units: Sequence[str]) -> str:
-    power = 0
-    while number >= 999.5 and power < len(units) - 1:  # what would be written as 1000
-        number, power = number / 1000, power + 1
-    digits = 0 if power == 0 or number >= 100 else 1 if number >= 10 else 2
-    return f"{number:.{digits}f} {units[power]}"
+    return scaled(number, ("", "K", "M", "B", "T"))
 
 
 def duration(seconds: float) -> str:

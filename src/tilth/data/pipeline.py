@@ -55,7 +55,7 @@ VERSIONS = {
     **leak_plan.VERSIONS,
     **token_plan.VERSIONS,
 }
-"""Of every kind of task."""
+"""The version of every kind of task that a dataset is made by."""
 
 
 def decided_by(config: DataConfig, tokenizer: AnyTokenizer) -> str:

@@ -22,7 +22,6 @@ from tilth.core.errors import RecipeError
 from tilth.jobs.hub_models import at_commit
 from tilth.jobs.places import Place, locate, read_config
 from tilth.jobs.recipe import Recipe
-from tilth.jobs.runs import packs
 from tilth.model.config import ModelConfig
 from tilth.model.families import read_hf_config
 from tilth.tokenizer import Tokenizer, load_tokenizer
@@ -96,7 +95,7 @@ def find_base(recipe: Recipe, exact_name: str | None = None) -> Base | None:
 def _check_rows(recipe: Recipe, config: WrappedConfig) -> None:
     """What can be told before data is prepared of a class that shall keep documents apart."""
     if _keeps_apart(recipe, config) is False:
-        from tilth.model.wrapped_config import together  # torch, as above
+        from tilth.model.wrapped_config import together  # loads torch
 
         raise together(config.architecture)
 
@@ -108,9 +107,9 @@ def untried(recipe: Recipe, config: ModelConfig | WrappedConfig) -> bool:
 
 def _keeps_apart(recipe: Recipe, config: WrappedConfig) -> bool | None:
     """As of `small_keeps_apart`; True where it need not."""
-    if not packs(recipe) and recipe.data.cross_document_attention:
+    if not recipe.keeps_documents_apart:
         return True
-    from tilth.model.wrapped_trial import small_keeps_apart  # torch, as above
+    from tilth.model.wrapped_trial import small_keeps_apart  # loads torch
 
     return small_keeps_apart(config) if config.takes_documents else False
 
@@ -135,7 +134,7 @@ def open_base(
             "remove model.wrapped",
         )
     if place.wrapped if wrapped is None else wrapped:
-        from tilth.model.wrapped_config import read_wrapped_config  # torch and transformers
+        from tilth.model.wrapped_config import read_wrapped_config  # loads torch and transformers
 
         return Base(name, place, read_wrapped_config(place.about, context_length), special_tokens)
     config = read_hf_config(place.about).config if place.foreign else read_config(place.about / "config.json")

@@ -29,14 +29,14 @@ from tilth.data.sampling import make_sampler
 from tilth.data.shards import TokenStream
 from tilth.jobs.mixing import tokens_of, training_tokens
 from tilth.jobs.recipe import Recipe
-from tilth.jobs.runs import packs, traits_of
+from tilth.jobs.runs import traits_of
 from tilth.tokenizer import Tokenizer
 from tilth.train.config import ObjectiveTraits
 
 
 def packing_of(recipe: Recipe) -> PackingConfig | None:
     """How documents are packed; None where rows are windows."""
-    return (recipe.data.packing or PackingConfig()) if packs(recipe) else None
+    return (recipe.data.packing or PackingConfig()) if recipe.packs else None
 
 
 def training_sampler(recipe: Recipe, dataset: Dataset) -> Sampler:

@@ -30,6 +30,7 @@ from tilth.core.words import plural
 from tilth.data import exam_files
 from tilth.data.chats import ChatDocuments
 from tilth.data.dataset import Dataset, open_dataset
+from tilth.data.lean import without_pandas
 from tilth.data.leftovers import clear_leftovers
 from tilth.data.naming import with_numbers
 from tilth.data.pipeline import decided_by, prepare
@@ -80,6 +81,7 @@ def prepare_data(
         board: where it is seen how far long work is.
         base: the checkpoint of `model.from`, where it was found already.
     """
+    without_pandas()
     base, root = base or find_base(recipe), root or Path()
     wish, encoder = wished_tokenizer(recipe, base), encoder_of(recipe, base)
     if not os.path.lexists(workspace):
@@ -92,7 +94,7 @@ def prepare_data(
             say(cleared)
         place = workspace
         if executor == "processes":
-            warm_up("tilth.data.lean", "tilth.data.pipeline")
+            warm_up("tilth.data.server", "tilth.data.pipeline")
         if executor == "ray":  # its workers start in another folder
             place, root = place.absolute(), root.absolute()
         try:

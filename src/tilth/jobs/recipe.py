@@ -175,6 +175,16 @@ class Recipe(Config):
             )
         return self
 
+    @property
+    def packs(self) -> bool:
+        """Whether rows are whole documents, and no windows."""
+        return self.data.packing is not None or self.train.traits.conversations
+
+    @property
+    def keeps_documents_apart(self) -> bool:
+        """Whether documents in a row do not see each other; those of a packed row never do."""
+        return self.packs or not self.data.cross_document_attention
+
     def plain(self) -> dict[str, Any]:
         """The resolved recipe as plain data, as it is saved in the run folder."""
         dumped: dict[str, Any] = self.model_dump(mode="json")

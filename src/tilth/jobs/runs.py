@@ -148,7 +148,7 @@ def reading_habits(recipe: Recipe) -> dict[str, Any]:
     rows = [_taken(source) for source in data.sources if _holds_rows(source)]
     return {
         "objective": recipe.train.objective,
-        "packed": packs(recipe),
+        "packed": recipe.packs,
         "masking": (recipe.train.masking or MaskingConfig()).model_dump() if masked else None,
         "chat": data.chat and data.chat.model_dump(mode="json", exclude={"template"}),
         "clean": data.model_dump(mode="json")["clean"],
@@ -170,11 +170,6 @@ def traits_of(habits: Mapping[str, Any]) -> ObjectiveTraits:
             "use the version of tilth that trained it",
         )
     return OBJECTIVES[name]
-
-
-def packs(recipe: Recipe) -> bool:
-    """Whether rows are whole documents, and no windows."""
-    return recipe.data.packing is not None or recipe.train.traits.conversations
 
 
 def _taken(source: SourceConfig) -> dict[str, Any]:

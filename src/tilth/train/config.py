@@ -74,11 +74,11 @@ class OptimizerConfig(Config):
     beta1: float = Field(default=0.9, ge=0, lt=1)
     """adamw, and what muon leaves to it: how slowly the mean of gradients forgets."""
     beta2: float = Field(default=0.95, ge=0, lt=1)
-    """The same of their squares."""
+    """adamw, and what muon leaves to it: how slowly the mean of squared gradients forgets."""
     eps: float = Field(default=1e-8, gt=0)
     """Added to the root of the squares, so that nothing is divided by 0."""
     momentum: float | None = Field(default=None, ge=0, lt=1)
-    """Left out: 0.9 for sgd, 0.95 for muon."""
+    """sgd, muon: how slowly earlier gradients are forgotten. Left out: 0.9 for sgd, 0.95 for muon."""
     nesterov: bool = False
     """sgd: look ahead along the momentum (Sutskever et al. 2013)."""
 
@@ -131,7 +131,7 @@ class CheckpointConfig(Config):
     every_steps: int | None = Field(default=500, ge=1)
     """Steps between checkpoints; null: steps do not matter."""
     every_minutes: float | None = Field(default=10.0, gt=0)
-    """Whichever comes first."""
+    """Minutes between checkpoints, where these come before `every_steps`; null: the clock does not matter."""
     keep: int = Field(default=2, ge=1)
     """How many of the newest are kept; the best by the validation metric is kept besides."""
     best: bool = True
@@ -187,7 +187,7 @@ class TrainConfig(Config):
     loss, other rounding. Not with an adapter, nor in transformers' own classes, nor with documents apart in rows of
     more than 256 tokens on a CPU."""
     precision: Precision = "auto"
-    """Of products; weights and optimizer stay in fp32. `auto` measures which is faster here."""
+    """In which products are computed; weights and optimizer stay in fp32. `auto` measures which is faster here."""
     device: DeviceName = "auto"
     """`auto`: cuda or mps where they are, else cpu."""
     price_per_hour: float | None = Field(default=None, gt=0)

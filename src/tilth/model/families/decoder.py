@@ -51,7 +51,7 @@ def read_rope(keys: Keys, positions: int, theta: float = 10000.0) -> dict[str, A
 
 
 def rope_of(keys: Keys, table: dict[str, Any], positions: int) -> dict[str, Any]:
-    """The same from one table of theirs."""
+    """rope_theta and rope_scaling from a table of Hugging Face's, which may name its type twice and be without one."""
     table = {key: value for key, value in table.items() if value is not None}
     kind = table.pop("rope_type", None) or table.get("type") or "default"
     table.pop("type", None)

@@ -10,7 +10,7 @@ from tilth.model.families.decoder import decoder_family, read_decoder, rope_of, 
 
 
 def _read(keys: Keys, window: int) -> dict[str, Any]:
-    """What both share."""
+    """The keys that Gemma 2 and Gemma 3 share. `window`: the sliding window where config.json is silent."""
     keys.take("hidden_act")  # an older name that transformers does not read for Gemma
     keys.only("use_bidirectional_attention", False, default=False)
     shared = {**read_decoder(keys, 8192), "activation": keys.choice("hidden_activation", GATES, "gelu_pytorch_tanh")}
