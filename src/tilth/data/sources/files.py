@@ -46,7 +46,7 @@ from tilth.data.sources.tally import Tally
 from tilth.data.sources.undecoded import Met
 from tilth.data.sources.unusable import Unusable
 
-READING = 6
+READING = 7
 """Raise it when the same bytes are read otherwise: a part of the version of every task that reads inputs, so that each
 of them is done anew. What a synthetic source was answered is kept: it was paid for, whatever its seeds are read as now.
 """
@@ -307,7 +307,7 @@ def _refused(outer: Intake, entry: archives.Entry, out: Excluding) -> Note | Non
     if entry.refused is not None:
         return entry.refused
     if pattern := out.by(PurePosixPath(outer.item.within, entry.name)):
-        outer.unusable.excluded.add(pattern)
+        outer.unusable.excluded |= out.used
         return Note(EXCLUDED, "", f"`exclude: {pattern}` names it")
     if kind in ARCHIVES:
         return Note("nested_archive", "", "an archive in an archive")
