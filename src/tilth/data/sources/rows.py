@@ -29,7 +29,7 @@ from tilth.data.sources.losses import UnfitFileError
 from tilth.data.sources.messages import BEYOND_TEXT
 from tilth.data.sources.plain_json import plain_texts
 from tilth.data.sources.shapes import Shape, conversation_in, shape_of
-from tilth.data.sources.swallowed import Sizes, beginnings
+from tilth.data.sources.swallowed import FAR_LARGER, Sizes, beginnings
 from tilth.data.sources.tally import NO_LINES, Tally, like
 
 _SEPARATORS = ";\t|,"  # that exports write
@@ -267,15 +267,19 @@ def read_csv(intake: Intake, pieces: Iterable[bytes]) -> Iterator[Outcome]:
         yield intake.lose(intake.item.locator, columns)
         return
     only = columns.index(shape.columns[0]) if intake.config.template is None and intake.config.map is None else None
+    tallest = 0
     for record, odd in heights.judged(rows, len(columns)):
         locator = f"{intake.item.locator}:{record.line}"
         if (fault := _fault(record, len(columns), locator)) is not None:
             if record.open_quote:
+                if intake.item.goes_on and record.lines <= FAR_LARGER * tallest:
+                    break  # it closes behind the sample, most likely
                 yield _open_quote(tally, heights.sizes, record, locator, fault)
                 break
             heights.sizes.unusable(record.lines, locator, fault)
             yield tally.bad(locator, fault)
             continue
+        tallest = max(tallest, record.lines)
         notes = [tally.odd(locator, _many_lines(locator, record))] if odd else []
         if only is not None or not record.cells:
             cell = record.cells[only or 0] if record.cells else b""
