@@ -206,6 +206,37 @@ def test_files_that_are_lost_are_told_before(tmp_path: Path, cli: Cli) -> None:
     cli("prepare", "r.yaml", "--dry-run", "--workers", "1", sets=SMALL).expect_fault(3, "no column 'text'", remedy)
 
 
+def test_what_is_lost_of_a_piece_is_not_taken_for_the_file(tmp_path: Path, cli: Cli) -> None:
+    """Preparing goes through: a piece of a CSV ends within quotes, and bad rows stand side by side."""
+    (tmp_path / "rows").mkdir()
+    tall = "\n".join(["some words in a line of a cell"] * 100)
+    (tmp_path / "rows" / "tall.csv").write_text("text,id\n" + "".join(f'"{tall} {n}",{n}\n' for n in range(200)))
+    rows = [json.dumps({"text": f"{n} and some words more"}) for n in range(9000)]
+    rows[4000:4080] = [row[:-2] for row in rows[4000:4080]]
+    (tmp_path / "rows" / "bad.jsonl").write_text("\n".join(rows))
+    limits = {"tall.csv": 0, "bad.jsonl": 0.01}
+    sources = [{"path": f"rows/{name}", "max_bad_rows": limit} for name, limit in limits.items()]
+    write_recipe(tmp_path / "r.yaml", "x", data={"sources": sources})
+    said = cli("prepare", "r.yaml", "--dry-run", "--sample", "900kB", "--workers", "1", sets=SMALL)
+    assert said.code == 0 and "that is a piece of the file, and preparing goes by all of it" in said.err
+    assert "quote" not in said.err
+    assert cli("prepare", "r.yaml", "--workers", "1", sets=SMALL).code == 0
+
+
+def test_a_lost_file_of_which_a_piece_was_sampled_is_called_by_its_name(tmp_path: Path, cli: Cli) -> None:
+    (tmp_path / "rows").mkdir()
+    for n in range(4):
+        rows = [
+            json.dumps({"body" if n == 2 else "text": f"{n} and {row} and some words"})
+            for row in range(6000 if n == 2 else 200)
+        ]
+        (tmp_path / "rows" / f"{n}.jsonl").write_text("\n".join(rows))
+    write_recipe(tmp_path / "r.yaml", "rows")
+    said = cli("prepare", "r.yaml", "--dry-run", "--sample", "900kB", "--workers", "1", sets=SMALL)
+    assert "rows: 1 of its 4 files cannot be used, or not whole: rows/2.jsonl" in said.err
+    assert "`exclude: [2.jsonl]`" in said.err
+
+
 def test_the_beginning_of_a_csv_is_cut_as_the_recipe_says(tmp_path: Path, cli: Cli) -> None:
     rows = "".join(f"{n};rain, sun and {n * n} more words of the field\r\n" for n in range(9000))
     (tmp_path / "a.csv").write_text(f"id;text\r\n{rows}")

@@ -63,14 +63,19 @@ class Unit:
         """What its place in the draw is made of."""
         return f"{self.item.locator}@{self.start}"
 
+    @property
+    def locator(self) -> str:
+        """By which it is read: the beginning of a file has that of the file, so that its places are the file's."""
+        return self.order if self.start else self.item.locator
+
     def make(self, folder: Path) -> tuple[Input, int]:
         """The unit as a file, in `folder` unless it is a whole one; and the bytes of the original that it covers."""
         if self.whole:
             return replace(self.item, sha256=self.item.sha256 or hash_file(self.item.path)), self.covered
         path = folder / f"{derive_seed(0, self.order):016x}{_suffix(self.item)}"
         covered = self._write(path)
-        locator = f"{self.item.locator}@{self.start}"
-        return replace(self.item, path=path, locator=locator, size=path.stat().st_size, sha256=hash_file(path)), covered
+        item = replace(self.item, path=path, locator=self.locator, goes_on=True)
+        return replace(item, size=path.stat().st_size, sha256=hash_file(path)), covered
 
     def _write(self, path: Path) -> int:
         if self.row_group is not None:

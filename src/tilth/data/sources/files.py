@@ -185,7 +185,7 @@ def _refused(outer: Intake, entry: archives.Entry, out: Excluding) -> Note | Non
     if entry.refused is not None:
         return entry.refused
     if pattern := out.by(PurePosixPath(outer.item.within, entry.name)):
-        outer.unusable.excluded.add(pattern)
+        outer.unusable.excluded |= out.used
         return Note(EXCLUDED, "", f"`exclude: {pattern}` names it")
     if kind in ARCHIVES:
         return Note("nested_archive", "", "an archive in an archive")

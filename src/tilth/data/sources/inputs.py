@@ -92,6 +92,7 @@ class Input:
         sha256: hex, of those bytes.
         license: of its texts, where what it came with says so (the card of a data set); the recipe's comes first.
         pages_once: of a WARC file: no other file of its source has records of the same addresses.
+        goes_on: it is the beginning of a file, or a piece: a record that is open at its end may close behind it.
         within: of an archive in a folder: where it lies below that, for `exclude:`, which looks into it.
     """
 
@@ -103,6 +104,7 @@ class Input:
     sha256: str
     license: str | None = None
     pages_once: bool = False
+    goes_on: bool = False
     within: str = ""
 
     def identity(self) -> dict[str, str | int]:

@@ -49,7 +49,7 @@ class Shape(ABC):
     """Columns that are used where they are."""
     text: str | None = None
     """The one column that is the text, and all that is used."""
-    writes_numbers: ClassVar[bool] = False
+    writes_numbers: bool = False
     """Whether numbers can stand in the text."""
 
     @abstractmethod
@@ -196,6 +196,7 @@ class _Messages(_Conversation):
     def __init__(self, mapping: RowMap) -> None:
         super().__init__(mapping)
         self.columns = (mapping.messages or "",)
+        self.writes_numbers = mapping.system is not None
 
     def _messages(self, row: Mapping[str, Any], locator: str) -> list[dict[str, Any]] | Note:
         (column,) = self.columns
