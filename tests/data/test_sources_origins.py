@@ -50,7 +50,7 @@ def test_every_origin_has_somebody_who_lists_it(key: str) -> None:
     module, _, function = ORIGINS[key].lister.partition(":")
     assert list(inspect.signature(getattr(import_module(module), function)).parameters) == [
         "config",
-        "base",
+        "root",
         "downloads",
     ]
 

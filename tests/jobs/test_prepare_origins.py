@@ -20,6 +20,6 @@ def test_what_is_brought_is_not_brought_again(said: dict[str, Any], reach: str, 
     recipe = make_recipe({"name": "small", "data": {"sources": [said]}, "train": {"steps": 1}})
     if reach == "brought":
         with pytest.raises(DataError, match="what was downloaded is gone"):
-            _still_here(recipe, tmp_path, tmp_path)
+            _still_here(recipe, tmp_path)
         (tmp_path / "downloads").mkdir()
-    _still_here(recipe, tmp_path, tmp_path)
+    _still_here(recipe, tmp_path)

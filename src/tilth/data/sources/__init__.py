@@ -1,7 +1,7 @@
 """Where text comes from.
 
     SourceConfig                              config.py        what a recipe says of one source
-    list_inputs(config, base, downloads)      listing.py       its files, sorted and hashed
+    list_inputs(config, root, downloads)      listing.py       its files, sorted and hashed
     read_input(item, config)                  files.py         a file's documents and verdicts, as a stream
 
     origins.py       what there is to know of each origin; who lists it: paths.py (path, url), embedded.py (builtin), …

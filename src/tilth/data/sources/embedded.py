@@ -1,6 +1,6 @@
 """The collections that come with tilth, as a listing.
 
-list_builtin(config, base, downloads) -> Listing
+list_builtin(config, root, downloads) -> Listing
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from tilth.data.sources.python_questions import list_questions
 _FILES_OF = {"python_docs": list_modules, "python_questions": list_questions}
 
 
-def list_builtin(config: SourceConfig, base: Path, downloads: Path) -> Listing:
+def list_builtin(config: SourceConfig, root: Path, downloads: Path) -> Listing:
     """The files of a collection, which lie in the Python that runs tilth."""
-    del base, downloads
+    del root, downloads
     assert config.builtin is not None
     return Listing(tuple(_FILES_OF[config.builtin](config.source_name)))

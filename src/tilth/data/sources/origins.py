@@ -27,7 +27,7 @@ class Origin:
 
     Attributes:
         key: its key in the recipe.
-        lister: `module:function`, a function of (config, base, downloads) that gives the `Listing`.
+        lister: `module:function`, a function of (config, root, downloads) that gives the `Listing`.
         title: what documents are filed under where the source has no name; never where data lie on this machine.
         reach: what listing it does.
         csv: whether there may be CSV files in it, which `separator` is for.

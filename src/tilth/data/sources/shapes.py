@@ -21,7 +21,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from datetime import date, time
 from decimal import Decimal
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 from tilth.core.faults import short
 from tilth.data.sources.chatgpt import is_tree, read_tree
