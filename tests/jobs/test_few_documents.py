@@ -14,6 +14,7 @@ from tests.jobs.conftest import Cli
 from tests.jobs.helpers import write_recipe
 from tests.jobs.test_forecast import BYTES
 from tests.jobs.test_pipeline import ids_of, prepared
+from tilth.data.dataset import open_dataset
 
 CHATS = {"path": "chats.jsonl", "map": {"messages": "messages"}}
 
@@ -93,6 +94,17 @@ def test_where_too_few_conversations_can_be_used_they_are_named_and_what_helps(
         if "left to train on" not in failed.err:
             assert "data.split.validation: 0 and data.split.test: 0 to hold nothing out" in failed.err
     cli("prepare", "r.yaml", *options, "--json", sets=nothing).json()
+
+
+def test_what_is_held_out_and_makes_no_tokens_costs_no_training(tmp_path: Path, cli: Cli) -> None:
+    write_chats(tmp_path / "answered.jsonl", 150)
+    rows = [json.loads(line) for line in (tmp_path / "answered.jsonl").read_text().splitlines()]
+    rows += [{"messages": row["messages"][:1]} for row in rows]  # the same questions, without their answers
+    (tmp_path / "chats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    chat_recipe(tmp_path, validation=0.1)
+    dataset = open_dataset(tmp_path / cli("prepare", "r.yaml", "--workers", 1, "--json").json()["folder"])
+    train, held_out = (len(ids_of(dataset, name)) for name in ("train", "validation"))
+    assert train + held_out == 150 and dataset.facts["decontamination"]["held_out"]["items"] == held_out > 0
 
 
 NEAR = ["data.split.by=tail", "data.deduplicate=near"]

@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 from tilth.core.errors import DataError
 from tilth.core.words import plural
 from tilth.data import words
+from tilth.data.conversations import Encoder
 from tilth.data.decontaminate import (
     Grams,
     Index,
@@ -86,11 +87,15 @@ def _documents(item: Input, source: SourceConfig, extractors: Extractors, seen: 
             yield document
 
 
-def held_out_items(folder: Path, part: AssignedPart, ngram: int, shortest: int) -> dict[str, Any]:
-    """The n-grams of the documents of a part that no model is trained on."""
+def held_out_items(
+    folder: Path, part: AssignedPart, ngram: int, shortest: int, encoder: Encoder | None
+) -> dict[str, Any]:
+    """The n-grams of the documents of a part that a model is measured by: where these are conversations, without those
+    that `encoder` makes no tokens of.
+    """
     gathered = _Gathered(folder, ngram, shortest)
     for name in part.names[1:]:
-        gathered.add(part.split(name))
+        gathered.add(d for d in part.split(name) if encoder is None or encoder.refusal(d) is None)
     return {**gathered.write(indexed=False), "rules": {}}
 
 
