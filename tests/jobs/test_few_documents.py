@@ -134,6 +134,19 @@ def test_what_is_told_of_near_duplicates_that_are_one_group_helps(
     assert all(said.json()["tokens"].values())
 
 
+def test_that_most_of_the_source_goes_is_let_pass(tmp_path: Path, cli: Cli) -> None:
+    words = words_of(random.Random(3), 300)
+    (tmp_path / "near").mkdir()
+    for n in range(30):
+        (tmp_path / "near" / f"{n}.txt").write_text(" ".join([*words[: 9 * n], "other", *words[9 * n + 1 :]]))
+    data = {"sources": [{"path": "near"}], "clean": "none", "split": {"validation": 0.3, "by": "document"}}
+    write_recipe(tmp_path / "r.yaml", "", data=data, tokenizer=BYTES)
+    failed = cli("prepare", "r.yaml", "--workers", 1)
+    failed.expect_fault(3, "data.deduplicate: near", "most_of_a_source: 1 where most of a source goes")
+    sets = ["data.split.by=tail", "data.deduplicate={most_of_a_source: 1}"]
+    assert all(cli("prepare", "r.yaml", "--workers", 1, "--json", sets=sets).json()["tokens"].values())
+
+
 def test_a_book_in_pieces_is_told_to_cut_its_text(tmp_path: Path, cli: Cli) -> None:
     draw = random.Random(3)
     (tmp_path / "book.txt").write_text("\n".join(" ".join(words_of(draw, 12)) for _ in range(100)))

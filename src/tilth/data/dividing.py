@@ -204,7 +204,10 @@ def every_split(config: SplitConfig, assigned: Done, compared: Compared, *, whol
     alike = compared.near is not None and pq.read_metadata(compared.near.folder / ALIKE).num_rows
     by_tail = "set data.split.by: tail to cut the text instead of drawing documents"
     if alike:  # the end of the text would part them too
-        by_tail = "set data.split.by: tail and data.deduplicate: near, to cut the text with one of each in it"
+        by_tail = (
+            "set data.split.by: tail and data.deduplicate: near, to cut the text with one of each in it (and "
+            "most_of_a_source: 1 where most of a source goes)"
+        )
     raise DataError(said, f"{by_tail}, or give more documents that differ, or {_nothing_held_out(config)}")
 
 
