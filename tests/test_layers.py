@@ -1,16 +1,18 @@
 """Imports point down: every import of every module against the table of layers; who imports torch; how long files are.
 
-The table is that of docs/architecture.md. A package imports from lines below its own only, never sideways. Imports in
-functions, under `if TYPE_CHECKING:` and relative ones count like any other. The checkers are tried on planted faults
-too: one that finds nothing would pass for clean code.
+The table is that of docs/architecture.md. A package imports from lines below its own only, never sideways; and no
+modules import one another in a circle. Imports in functions, under `if TYPE_CHECKING:` and relative ones count like any
+other. The checkers are tried on planted faults too: one that finds nothing would pass for clean code.
 """
 
 from __future__ import annotations
 
 import ast
+import re
 from collections import deque
 from collections.abc import Iterator
 from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,8 @@ FORBIDDEN_IMPORTS = {"transformers", "pickle", "marshal", "shelve", "dill", "clo
 # In functions only: what the one is for; older files of a tokenizer are converted.
 MAY_IMPORT = {"model.wrapped_config": {"transformers"}, "tokenizer.foreign_files": {"transformers"}}
 FORBIDDEN_CALLS = {"eval", "exec", "torch.load", "torch.save"}
+CALLED_BY = {"data.sources.origins": "data.sources.listing"}
+"""A table of `module:function` stands below all that is named in it: a name counts where it is called."""
 
 
 parsed = cache(ast.parse)  # three tests look at every module
@@ -146,6 +150,34 @@ def way_to_torch(name: str, graph: dict[str, list[str]]) -> list[str]:
     return []
 
 
+def ties(sources: dict[str, str]) -> dict[str, set[str]]:
+    """What each module imports, wherever in it: the modules of tilth that are meant, not the packages that they are in.
+
+    What it names as `module:function` counts too, for it is imported when it is called.
+    """
+    graph: dict[str, set[str]] = {name: set() for name in sources}
+    for name, source in sources.items():
+        tree, caller = parsed(source), CALLED_BY.get(name, name)
+        named = [one.value for one in ast.walk(tree) if isinstance(one, ast.Constant) and isinstance(one.value, str)]
+        ways = [(name, target) for _, target in imported(tree, package_of(name))]
+        ways += [(caller, target.replace(":", ".")) for target in named if re.fullmatch(r"tilth(\.\w+)+:\w+", target)]
+        for importer, target in ways:
+            inside = target.removeprefix("tilth.")
+            meant = next((one for one in (inside, inside.rpartition(".")[0]) if one in sources), importer)
+            if target != inside and meant != importer:
+                graph[importer].add(meant)
+    return graph
+
+
+def circle(sources: dict[str, str]) -> list[str]:
+    """Modules of which each imports the next, with the first again at the end; empty where there is no such circle."""
+    try:
+        TopologicalSorter(ties(sources)).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
 def test_imports_point_down() -> None:
     found = modules()
     assert len(found) > 50, "the modules are not where this test looks"
@@ -191,6 +223,41 @@ def test_a_planted_fault_is_found(name: str, source: str) -> None:
 )
 def test_what_is_allowed_is_let_through(name: str, source: str) -> None:
     assert layer_faults(name, source) == []
+
+
+def test_no_modules_import_one_another() -> None:
+    found = modules()
+    assert sum(map(len, ties(found).values())) > 1000, "the imports are not seen"
+    assert circle(found) == []
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        "from tilth.data.feed import Feed",
+        "from tilth.data import feed",
+        "from . import feed",
+        "import tilth.data.feed",
+        "from tilth.data.order import ring",
+        "def f():\n    from tilth.data.feed import Feed",
+        "if TYPE_CHECKING:\n    from tilth.data.feed import Feed",
+        "LATER = 'tilth.data.feed:Feed'",
+    ],
+)
+def test_a_planted_circle_is_found(planted: str) -> None:
+    beside = {"data.order": "from tilth.data.feed import Feed", "data": "from tilth.data.loader import Loader"}
+    sources = {**beside, "data.feed": "def f():\n    from .loader import Loader"}
+    assert {"data.loader", "data.feed"} <= {*circle({**sources, "data.loader": planted})}
+    elsewhere = ("import torch", "from tilth.data.shards import feed", "from tilth.core import feed", "x = 'feed:y'")
+    for harmless in elsewhere:
+        assert circle({**sources, "data.loader": harmless}) == []
+
+
+def test_what_a_table_names_counts_where_it_is_called() -> None:
+    table, lister = "ROW = 'tilth.data.sources.hub:list_hub'", "from tilth.data.sources.origins import ROW"
+    sources = {"data.sources.origins": table, "data.sources.listing": lister, "data.sources.hub": lister}
+    assert circle(sources) == []
+    assert circle({**sources, "data.sources.hub": "from tilth.data.sources.listing import list_inputs"})
 
 
 def test_torch_is_imported_only_by_what_needs_it() -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tests.cli.test_tables import FACTS, rendered, row
+from tilth.cli.dataset_table import dataset_table
 from tilth.cli.leak_table import leak_table
-from tilth.cli.tables import dataset_table
 from tilth.data.planting import PLANTED, Item, measure
 
 

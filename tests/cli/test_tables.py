@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console, RenderableType
 
+from tilth.cli.dataset_table import dataset_table
 from tilth.cli.tables import (
     METRICS,
     bar,
     brief_count,
     count,
-    dataset_table,
     duration,
     flat,
     grid,

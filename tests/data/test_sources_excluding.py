@@ -154,6 +154,7 @@ def test_files_in_archives_go_too(home: Path) -> None:
     assert read("notes/old.zip", "sub") == (["a.txt"], ())
     assert read("notes/old.zip", "old.zip/sub") == (["a.txt"], ()), "as below a folder"
     assert read("notes/old.zip", "old.zip/**/*.csv", "*.zip")[0] == ["a.txt", "sub/c.txt"]
+    assert read("notes", "old.zip/sub", "**/b.csv", "**/sub/*") == (["a.txt"], ()), "each that names one is used"
     texts, idle = read("notes", "z.md", "sub/**")
     assert len(texts) == 3 and idle == (
         "notes: `exclude: sub/**` leaves nothing out; check it for a typo, or take it out",

@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.jobs.encoders import ConversationEncoder
+from tilth.core.chosen_executor import open_executor
 from tilth.core.config import parse
 from tilth.core.errors import DataError
-from tilth.core.executors import open_executor
 from tilth.data.batch import IGNORE
 from tilth.data.chats import ChatDocuments
 from tilth.data.config import DataConfig

@@ -71,10 +71,10 @@ def test_training_does_not_begin_where_none_would_fit(recipe: Recipe, monkeypatc
     dataset = prepare_data(recipe, Path("work"), workers=1)
     free(monkeypatch, 100_000)
     with pytest.raises(RecipeError, match=r"and the disk of .* has 1 MB free") as refused:
-        before_training(recipe, dataset, Path("run"))
+        before_training(recipe, dataset, None, Path("run"))
     assert "another disk" in refused.value.remedy and not Path("run").exists()
     free(monkeypatch, 8e6)
-    (told,) = [note for note in before_training(recipe, dataset, Path("run")) if "the disk of" in note]
+    (told,) = [note for note in before_training(recipe, dataset, None, Path("run")) if "the disk of" in note]
     assert "make room" in told
 
 

@@ -15,9 +15,10 @@ import pytest
 
 from tests.data.planted import words_of
 from tests.jobs.helpers import hashes, write_texts
+from tilth.core.chosen_executor import open_executor
 from tilth.core.config import parse
 from tilth.core.errors import DataError
-from tilth.core.executors import ExecutorName, open_executor
+from tilth.core.executors import ExecutorName
 from tilth.core.tasks import Done
 from tilth.data.config import DataConfig
 from tilth.data.dataset import Dataset

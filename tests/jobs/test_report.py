@@ -352,4 +352,4 @@ def test_numbers_are_written_for_people() -> None:
     assert words == ["4,321", "0.804 million", "124 million", "7 billion"]
     numbers = [charts.number(value) for value in (1.90424, 27_220.1, 1e-5, math.nan)]
     assert numbers == ["1.904", "27,220", "1e-05", "not a number"]
-    assert [page.size(value) for value in (512, 1_003_854, 664_000_000)] == ["512 bytes", "1.00 MB", "664 MB"]
+    assert [page.size(value) for value in (512, 1_003_854, 664_000_000)] == ["512 B", "1.00 MB", "664 MB"]

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import torch
 
+from tilth.data.batch import IGNORE
 from tilth.model import pieces
-from tilth.train.loss import IGNORE, _piece, _whole_piece, summed_loss
+from tilth.train.loss import _piece, _whole_piece, summed_loss
 
 
 def inputs(dtype: torch.dtype, unlabelled: int = 70) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tilth.data.batch import IGNORE
 from tilth.model import pieces
-from tilth.train.loss import IGNORE, summed_loss
+from tilth.train.loss import summed_loss
 
 
 @pytest.mark.parametrize("softcap", [None, 2.0])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +16,7 @@ from tilth.cli.screen import show
 from tilth.cli.show import say_note
 from tilth.cli.tables import brief_count, duration, printable, size
 from tilth.core.errors import RecipeError
-from tilth.core.words import left_out
+from tilth.core.words import bytes_of, left_out
 
 _Shown = Callable[[float], str]
 
@@ -26,17 +25,15 @@ if TYPE_CHECKING:
     from tilth.data.forecast import Estimate, Forecast
     from tilth.jobs.recipe import Recipe
 
-_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
 _LEAST = 100_000
 _LEFT_OUT = "  left out by "
 
 
 def parse_size(text: str) -> int:
     """`32MB` -> 32000000; RecipeError when it is no size."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
-    if match is None or match[2].lower() not in _UNITS:
+    number = bytes_of(text)
+    if number is None:
         raise RecipeError(f"--sample {text!r} is no size", "write a number with kB, MB or GB, such as --sample 32MB")
-    number = int(float(match[1]) * _UNITS[match[2].lower()])
     if number < _LEAST:
         raise RecipeError(f"--sample {text!r} is too little to tell anything", f"sample at least {size(_LEAST)}")
     return number

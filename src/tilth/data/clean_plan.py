@@ -20,7 +20,7 @@ from tilth.data.tasks.parts import Part
 from tilth.data.workshop import Cleaned, Workshop, hash_of
 
 VERSIONS = cleaning.VERSIONS
-"""Of every kind of these tasks."""
+"""The version of each kind of task that is planned here: raised where its results change."""
 
 
 def clean_parts(

@@ -9,10 +9,10 @@ from tilth.core.tasks import Done, Task
 from tilth.data.config import DataConfig
 from tilth.data.document import Verdict
 from tilth.data.sources import Input, Listing, SourceConfig
-from tilth.data.sources.config import ORIGINS
 from tilth.data.sources.excluding import idle_patterns
 from tilth.data.sources.inputs import ARCHIVES, Lost
 from tilth.data.sources.losses import judge
+from tilth.data.sources.origins import ORIGINS
 from tilth.data.sources.undecoded import note, note_of_pages
 from tilth.data.sources.unusable import notes
 from tilth.data.tasks import collect

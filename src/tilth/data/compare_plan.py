@@ -18,7 +18,7 @@ from tilth.data.tasks.split import SplitPlan
 from tilth.data.workshop import Cleaned, Compared, content, hash_of
 
 VERSIONS = {**dedup.VERSIONS, **pairs.VERSIONS, "refused": refused.VERSION, "assign": split.VERSION}
-"""Of every kind of these tasks."""
+"""The version of each kind of task that is planned here: raised where its results change."""
 
 
 def exact_task(cleaned: Sequence[Cleaned]) -> Task:

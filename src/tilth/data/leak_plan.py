@@ -17,7 +17,7 @@ from tilth.data.tasks.split import AssignedPart
 from tilth.data.workshop import content
 
 VERSIONS = {**items.VERSIONS, **leaks.VERSIONS, **shared.VERSIONS}
-"""Of every kind of these tasks."""
+"""The version of each kind of task that is planned here: raised where its results change."""
 _HOSTS = 3  # parts of which documents are planted into: the first, one in the middle, the last
 
 

@@ -22,6 +22,9 @@ from tilth.data.masking import Masker
 from tilth.data.order import Sampler, read
 from tilth.data.shards import TokenStream
 
+PREFETCH = 4
+"""Batches that are made ahead of time."""
+
 
 class Loader:
     """This rank's share of each global batch, made ahead of time by a thread that draws no random number.
@@ -31,6 +34,7 @@ class Loader:
         batch_rows: rows of the global batch, `world_size` at least; shares differ by one row where it is no multiple.
         fingerprint: the identity of the dataset; a state of another one is refused.
         masker: hides tokens, for masked language models; the sampler's labels are then the tokens themselves.
+        prefetch: batches that are ready at most.
     """
 
     def __init__(
@@ -42,7 +46,7 @@ class Loader:
         world_size: int = 1,
         fingerprint: str = "",
         masker: Masker | None = None,
-        prefetch: int = 4,
+        prefetch: int = PREFETCH,
     ) -> None:
         assert batch_rows >= world_size, "the job refuses such a world size before this"
         assert (masker is None) == (sampler.ahead == 1), "a masked model, and no other, sees the token that it predicts"

@@ -70,15 +70,15 @@ class OneRing(RingSampler):
 
     @property
     def rings(self) -> list[RingSampler]:
-        """This one."""
+        """Itself alone."""
         return [self]
 
     def counts(self, samples: int) -> list[int]:
-        """All."""
+        """All of them are from it."""
         return [samples]
 
     def numbers(self, ring: int, samples: Int64) -> Int64:
-        """Those that they are."""
+        """The same numbers: the run has no other ring."""
         del ring
         return samples
 

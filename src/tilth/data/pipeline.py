@@ -1,6 +1,6 @@
 """From sources to a dataset: the plan, of content-addressed tasks.
 
-    prepare(config, tokenizer, name, base, shop) -> Dataset
+    prepare(config, tokenizer, name, root, shop) -> Dataset
 
     list -> collect (group of files) -> stages, digests, signatures (a chain for each part) -> exact -> near -> split
          -> leaks -> tokenizer -> encode (part) -> dataset
@@ -55,7 +55,7 @@ VERSIONS = {
     **leak_plan.VERSIONS,
     **token_plan.VERSIONS,
 }
-"""Of every kind of task."""
+"""The version of every kind of task that a dataset is made by."""
 
 
 def decided_by(config: DataConfig, tokenizer: AnyTokenizer) -> str:
@@ -74,7 +74,7 @@ def prepare(
     config: DataConfig,
     tokenizer: AnyTokenizer,
     name: str,
-    base: Path,
+    root: Path,
     shop: Workshop,
     listings: Sequence[Listing] | None = None,
     against: Sequence[Listing] | None = None,
@@ -84,15 +84,15 @@ def prepare(
 
     Args:
         name: what the dataset's folder is called.
-        base: the folder that relative paths of sources start from.
+        root: the folder that relative paths of sources start from.
         listings: the files of each source, where they are known already.
         against: those of each of `decontaminate.against`.
         encoder: how documents become tokens, where they are more than a text.
     """
     config = whole_documents(config) if encoder else config
     downloads = shop.workspace / "downloads"
-    found = listings or [list_inputs(source, base, downloads) for source in config.sources]
-    against = against or [list_inputs(source, base, downloads) for source in config.decontaminate.against]
+    found = listings or [list_inputs(source, root, downloads) for source in config.sources]
+    against = against or [list_inputs(source, root, downloads) for source in config.decontaminate.against]
     divided = _divide(config, found, against, shop, encoder)
     trained, encodings = _encodings(config, tokenizer, divided, shop, encoder)
     stages, more = divided.stages, {"decontamination": divided.apart.facts}
@@ -103,7 +103,7 @@ def prepare(
     # The dataset's files are links to these results: one that was altered must not be gathered again.
     if damaged is not None and not shop.verify and (wrong := altered(divided.gathered)):
         shop.say(f"{wrong}; it is made again")
-        return prepare(config, tokenizer, name, base, replace(shop, verify=True), found, against, encoder)
+        return prepare(config, tokenizer, name, root, replace(shop, verify=True), found, against, encoder)
     encoded = shop.run(encodings, verify=damaged is not None)
     if encoder is not None:  # it drops documents too
         stages["encode"] = encoded

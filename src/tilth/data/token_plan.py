@@ -18,7 +18,7 @@ from tilth.tokenizer import TokenizerConfig, load_tokenizer, train_tokenizer
 
 _TOKENIZER_VERSION = 1
 VERSIONS = {"tokenizer": _TOKENIZER_VERSION, "encode": encode.VERSION}
-"""Of every kind of these tasks."""
+"""The version of each kind of task that is planned here: raised where its results change."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tilth.core.errors import DataError, RecipeError
+from tilth.core.errors import DataError, RecipeError, first_line
 from tilth.data.sources.hub_client import Hub, library
 
 _NAME = re.compile(r"[A-Za-z0-9][\w-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
@@ -72,14 +72,14 @@ def _errors(name: str, again: str = "") -> Iterator[None]:
         ) from None
     except errors.HfHubHTTPError as error:
         status = getattr(error.response, "status_code", None)
-        said = f"{name}: the hub answers {status}: {_first_line(error)}"
+        said = f"{name}: the hub answers {status}: {first_line(error)}"
         if status in (401, 403, 404):
             remedy = "check the name, and that the token (`hf auth login`, or HF_TOKEN) may write there"
             raise DataError(said, remedy + again) from error
         raise DataError(said, "try again later" + again) from error
     except (httpx2.HTTPError, OSError) as error:
         raise DataError(
-            f"{name}: the hub cannot be reached: {_first_line(error)}",
+            f"{name}: the hub cannot be reached: {first_line(error)}",
             "check the network (and HF_ENDPOINT, where it is set)" + again,
         ) from error
 
@@ -93,10 +93,6 @@ def _unwrapped() -> Iterator[None]:
         if isinstance(error.__cause__, Exception):
             raise error.__cause__ from None
         raise
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 @contextlib.contextmanager

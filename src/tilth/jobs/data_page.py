@@ -47,20 +47,23 @@ class Span(NamedTuple):
 
 def render(figures: Mapping[str, Any], examples: Examples) -> bytes:
     """The page of a dataset, under two megabytes whatever the data."""
-    flow, splits, sources = figures["flow"], figures["splits"], _bars(figures["sources"])
+    flow, splits = figures["flow"], figures["splits"]
+    total = {key: sum(split[key] for split in splits.values()) for key in ("documents", "tokens", "text_bytes")}
+    sources = _bars(figures["sources"], total["tokens"])
     exams = exam_files.in_dataset({"decontamination": figures["leaks"]})
     view = {
         **figures,
         "name": figures["folder"].rstrip("/").rpartition("/")[2],
         "read": flow[0],
         "steps": _steps(flow),
-        "total": {key: sum(split[key] for split in splits.values()) for key in ("documents", "tokens", "text_bytes")},
+        "total": total,
         "rules": _rules(figures["rules"], examples),
         "all_rules": len(figures["rules"]),
         "histogram": _histogram(figures["lengths"]["histogram"]),
         "source_bars": [{**own, "cut": own["documents"] > own["read"]["documents"]} for own in sources],
-        "language_bars": _bars(figures["languages"]),
-        "split_bars": _bars(splits),
+        "language_bars": _bars(figures["languages"], total["tokens"]),
+        "code_bars": _bars(figures["code"], total["tokens"]),
+        "split_bars": _bars(splits, total["tokens"]),
         "leak_bars": [_leaks(name, figures["leaks"][key]) for key, name in NAMES.items() if key in figures["leaks"]],
         "exam_notes": [*exam_files.faults(exams), *exam_words.passed_over(exams)],
         "near": _drops_near(figures["recipe"]["data"]),
@@ -168,9 +171,8 @@ def _histogram(bins: Sequence[Mapping[str, int]]) -> list[dict[str, Any]]:
     return [{**own, "share": own["documents"] / most, "to": 2 * own["from"] - 1} for own in bins]
 
 
-def _bars(groups: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The largest groups by tokens; a bar each, as a share of all tokens."""
-    total = sum(own["tokens"] for own in groups.values())
+def _bars(groups: Mapping[str, Mapping[str, Any]], total: int) -> list[dict[str, Any]]:
+    """The largest groups by tokens; a bar each, as a share of the total of tokens."""
     named = [{**own, "name": name, "share": _share(own["tokens"], total)} for name, own in groups.items()]
     return named[:MOST_GROUPS]
 

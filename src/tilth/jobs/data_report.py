@@ -33,6 +33,12 @@ CLUSTERS_SHOWN = 12
 MEMBERS_SHOWN = 6
 EXAMPLES_OF_A_RULE = 3
 UNKNOWN = "not stated"
+# As json.dumps writes them, which keeps the order of keys. What a tool is called with may be named "code" or "language"
+# too: of the document, only strings, numbers and flags stand before the one, and a score behind the other.
+_STATED = {
+    "language": r'"language": "(?P<name>[^"\\]*)", "language_score"',
+    "code": r'^\{(?:"[^"\\]*": (?:"(?:[^"\\]|\\.)*"|\w+), )*"code": "(?P<name>[^"\\]*)"',
+}
 
 
 def report_data(dataset: Dataset) -> Figures:
@@ -40,9 +46,9 @@ def report_data(dataset: Dataset) -> Figures:
 
     Returns:
         folder, fingerprint, recipe; flow [{stage, name, documents, text_bytes}]; rules [{stage, rule, changed, dropped,
-        dropped_bytes}]; sources, languages {name: {documents, tokens}}; splits; lengths of documents in tokens
-        (quantiles, histogram); clusters of near-duplicates (number, documents, largest); leaks, by what was looked for
-        (items, planted, caught, false_alarms …).
+        dropped_bytes}]; sources, languages, code {name: {documents, tokens}} (code: source files alone, by programming
+        language); splits; lengths of documents in tokens (quantiles, histogram); clusters of near-duplicates (number,
+        documents, largest); leaks, by what was looked for (items, planted, caught, false_alarms …).
     """
     facts = dataset.facts
     measured = _measure(dataset)
@@ -61,6 +67,7 @@ def report_data(dataset: Dataset) -> Figures:
         "rules": _rules(facts),
         "sources": sources,
         "languages": measured["language"],
+        "code": measured["code"],
         "splits": facts["splits"],
         "split": facts.get("split", {}),  # datasets of before do not say it
         "lengths": measured["lengths"],
@@ -101,13 +108,14 @@ def _place(order: Sequence[str], name: str) -> int:
 
 
 def _measure(dataset: Dataset) -> Figures:
-    """Documents and tokens by source and by language, and the lengths of all documents in tokens."""
-    counted: dict[str, dict[str, Counter[str]]] = {"source": {}, "language": {}}
+    """Documents and tokens by source, language and programming language; the lengths of all documents in tokens."""
+    counted: dict[str, dict[str, Counter[str]]] = {"source": {}, "language": {}, "code": {}}
     lengths = [np.empty(0, np.int64)]
     for tokens, columns in _parts(dataset):
         lengths.append(tokens)
         for kind, column in columns.items():
             _count(counted[kind], column, tokens)
+    counted["code"].pop(UNKNOWN, None)  # what is no source file
     by_size = {
         kind: {name: dict(own) for name, own in sorted(groups.items(), key=lambda item: (-item[1]["tokens"], item[0]))}
         for kind, groups in counted.items()
@@ -122,10 +130,12 @@ def _parts(dataset: Dataset) -> Iterator[tuple[npt.NDArray[np.int64], dict[str, 
             shard = Shard(dataset.folder / split / path.stem.replace("part", "shard"))
             tokens = np.diff(shard.offsets)
             table = pq.read_table(path, columns=["source", "meta"]).combine_chunks()
-            # json.dumps wrote them, with sorted keys: a language in it stands as the next pattern says
-            found = pc.extract_regex(table["meta"], r'"language": "(?P<language>[^"\\]*)"')
-            language = pc.fill_null(pc.struct_field(found, "language"), UNKNOWN)
-            yield tokens, {"source": table["source"], "language": language}
+            stated = {kind: _stated(table["meta"], pattern) for kind, pattern in _STATED.items()}
+            yield tokens, {"source": table["source"], **stated}
+
+
+def _stated(meta: pa.ChunkedArray, pattern: str) -> pa.Array:
+    return pc.fill_null(pc.struct_field(pc.extract_regex(meta, pattern), "name"), UNKNOWN)
 
 
 def _count(groups: dict[str, Counter[str]], column: pa.ChunkedArray, tokens: npt.NDArray[np.int64]) -> None:

@@ -7,7 +7,6 @@ fits(recipe, config, device, room) -> [Fit]      full and LoRA, with and without
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -17,6 +16,7 @@ import torch
 
 from tilth.core.environment import Precision
 from tilth.core.errors import RecipeError
+from tilth.core.words import bytes_of
 from tilth.jobs.forecast_run import memory_forecast
 from tilth.jobs.recipe import Recipe
 from tilth.model.adapter_config import AdapterConfig
@@ -24,7 +24,6 @@ from tilth.model.wrapped import AnyConfig
 from tilth.train.footprint import Desk
 
 Checkpointing = Literal["none", "full"]
-_UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _LEAST = 1 << 20  # no run takes so little: who writes less means another unit
 _MOST = 4096
 _FIRST = (8, 16)
@@ -52,14 +51,11 @@ class Fit:
 def parse_bytes(text: str) -> int:
     """`24GiB`, `24GB` or `512MiB`; RecipeError for anything else."""
     remedy = "write it with its unit, as 24GiB, 24GB or 800MiB"
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)(B?)", text.strip(), re.IGNORECASE)
-    if found is None or not float(found[1]) or (found[3] and not found[2]):
+    size = bytes_of(text)
+    if not size:
         raise RecipeError(f"--fit {text!r} is no amount of memory", remedy)
-    number, letter = found[1], found[2].upper()
-    if not (letter or found[4]):
-        raise RecipeError(f"--fit {text!r} does not say of what", f"write the unit: --fit {number}GiB")
-    unit = _UNITS.get(letter, 1)
-    size = int(float(number) * (unit if found[3] else round(1000 ** (unit.bit_length() // 10))))
+    if text.strip()[-1].isdigit():
+        raise RecipeError(f"--fit {text!r} does not say of what", f"write the unit: --fit {text.strip()}GiB")
     if size < _LEAST:
         raise RecipeError(f"--fit {text!r} is {size:,} bytes: nothing can be trained in so little", remedy)
     return size

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
+from tilth.core.chosen_executor import open_executor
 from tilth.core.environment import usable_cpus
-from tilth.core.executors import ExecutorName, open_executor
+from tilth.core.executors import ExecutorName
 from tilth.core.files import FolderLock, disk
 from tilth.core.tasks import OnDone
 from tilth.data.forecast import Forecast, Terms, foretell
@@ -23,17 +24,17 @@ def forecast_data(
     recipe: Recipe,
     workspace: Path = DEFAULT_WORKSPACE,
     workers: int | None = None,
-    base: Path | None = None,
+    root: Path | None = None,
     terms: Terms = Terms(),  # noqa: B008 - frozen
     on_done: OnDone | None = None,
     executor: ExecutorName = "processes",
 ) -> Forecast:
     """What `prepare_data` would make of a recipe; arguments as there. The workspace is left as it was."""
-    place, root = workspace, base or Path()
+    place, root = workspace, root or Path()
     if executor == "ray":  # its workers start in another folder
         place, root = place.absolute(), root.absolute()
-    base_model = find_base(recipe)
-    wish, encoder = wished_tokenizer(recipe, base_model), encoder_of(recipe, base_model)
+    base = find_base(recipe)
+    wish, encoder = wished_tokenizer(recipe, base), encoder_of(recipe, base)
     scratch = place / "forecast"
     with FolderLock(scratch, "the folder of forecasts"):
         try:

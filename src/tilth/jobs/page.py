@@ -14,7 +14,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from tilth.core.words import against_forecast, duration
+from tilth.core.words import against_forecast, duration, plural, size
 from tilth.jobs.charts import number
 
 # Control characters as pictures: what stands in data must be seen, and must not steer the page.
@@ -43,9 +43,9 @@ def _text(name: str) -> str:
     return (resources.files("tilth") / "jobs" / name).read_text(encoding="utf-8")
 
 
-def count(value: float, noun: str = "") -> str:
+def count(value: int, noun: str = "") -> str:
     """`1,003,855`; with a noun `1 step`, `2,000 steps`."""
-    return f"{value:,}" + (f" {noun}{'' if value == 1 else 's'}" if noun else "")
+    return plural(value, noun) if noun else f"{value:,}"
 
 
 def rough(value: float) -> str:
@@ -54,15 +54,6 @@ def rough(value: float) -> str:
         if value >= unit or (name == "million" and value >= unit / 10):
             return f"{value / unit:.3g} {name}"
     return f"{value:,}"
-
-
-def size(value: float) -> str:
-    """`664 MB`: powers of 1,000."""
-    for unit, name in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if value >= unit:
-            scaled = value / unit
-            return f"{scaled:.{2 if scaled < 10 else 1 if scaled < 100 else 0}f} {name}"
-    return f"{value:.0f} bytes"
 
 
 def clip(text: str, most: int) -> tuple[str, int]:

@@ -22,15 +22,13 @@ from tilth.core.environment import Precision
 from tilth.data.batch import Batch
 from tilth.data.feed import Feed
 from tilth.evaluate.evaluator import piece_rows, piece_sums
+from tilth.jobs.around import put_around
+from tilth.jobs.batches import prefetch_of
 from tilth.jobs.blocks import stays_plain
-from tilth.jobs.objectives import packing_of
 from tilth.jobs.recipe import Recipe
-from tilth.model.adapters import apply_adapter, matrices
+from tilth.model.adapters import matrices
 from tilth.model.compiled import layers_on_paper
 from tilth.model.config import ModelConfig
-from tilth.model.freezing import freeze
-from tilth.model.precision import DTYPES
-from tilth.model.recompute import recompute_layers
 from tilth.model.transformer import Transformer
 from tilth.model.unread import build_unread
 from tilth.model.wrapped import AnyConfig, AnyModel, empty_model
@@ -90,7 +88,7 @@ def figures(run: PaperRun, desk: Desk | None = None) -> Figures:
         "model": config.model_dump(mode="json"),
         "adapter": None if recipe.adapter is None else recipe.adapter.model_dump(mode="json"),
         "train": recipe.train.model_dump(mode="json", exclude=_OF_NO_SHAPE),
-        "batch": [micro_rows, recipe.model.context_length, _apart(recipe), plan.accumulates],
+        "batch": [micro_rows, recipe.model.context_length, recipe.keeps_documents_apart, plan.accumulates],
         "evaluated": evaluated if run.held_out else 0,
         "in": [run.precision, device.type],
         "compiled": run.compiled,
@@ -117,12 +115,7 @@ def _model(run: PaperRun) -> AnyModel:
         model: AnyModel = build_unread(run.config, run.device, matrices, lambda name, target: None)
     else:
         model = empty_model(run.config, run.device)
-    if recipe.adapter is not None:
-        apply_adapter(model, recipe.adapter, recipe.train.seed, dtype=DTYPES.get(run.precision))
-    if recipe.train.freeze:
-        freeze(model, recipe.train.freeze)
-    if recipe.train.activation_checkpointing == "full":
-        recompute_layers(model)
+    put_around(model, recipe, run.precision)
     if run.compiled:
         assert isinstance(model, Transformer)
         layers_on_paper(model)
@@ -140,18 +133,13 @@ def _batch(recipe: Recipe, rows: int) -> Batch:
     """Rows as this recipe's are, of nothing."""
     length = recipe.model.context_length
     ids = np.zeros((rows, length), np.int64)
-    apart = _apart(recipe)
+    apart = recipe.keeps_documents_apart
     doc_ids = np.ones((rows, length), np.int32) if apart else None
     positions = np.zeros((rows, length), np.int64) if apart else None
-    return Batch(ids, ids, ids[:, 0], doc_ids, positions, recipe.train.objective != "masked_lm")
+    return Batch(ids, ids, ids[:, 0], doc_ids, positions, not recipe.train.traits.looks_both_ways)
 
 
 def waiting_bytes(recipe: Recipe, rows: int) -> int:
     """Bytes of the batches that the loader holds ready, the one at work and the one in the making."""
-    ahead = 1 if recipe.train.batch_tokens == "all" else 4
-    return (ahead + 2) * rows * recipe.model.context_length * (8 + 8 + (12 if _apart(recipe) else 0))
-
-
-def _apart(recipe: Recipe) -> bool:
-    """Whether documents in a row do not see each other."""
-    return packing_of(recipe) is not None or not recipe.data.cross_document_attention
+    batches, token = prefetch_of(recipe) + 2, 8 + 8 + (12 if recipe.keeps_documents_apart else 0)
+    return batches * rows * recipe.model.context_length * token

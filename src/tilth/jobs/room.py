@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterator
 import torch
 
 from tilth.core.environment import launched, total_memory_bytes
-from tilth.core.errors import RecipeError
+from tilth.core.errors import RecipeError, first_line
 from tilth.jobs.recipe import Recipe
 from tilth.model.config import ModelConfig, parameter_count
 from tilth.model.wrapped import AnyConfig
 from tilth.model.wrapped_config import WrappedConfig
-from tilth.train.memory import SMALLER, first_line, is_of_memory, no_room
+from tilth.train.memory import SMALLER, is_of_memory, no_room
 
 _HALF, _FLOAT, _INT = 2, 4, 8
 

@@ -38,7 +38,7 @@ class Watch:
         self._steps, self._seconds = 0, 0.0
 
     def __call__(self, event: Event) -> None:
-        """Notes a step."""
+        """Takes the time of a step; every event goes on to `record`."""
         if isinstance(event, StepRecord):
             self._seconds += event.seconds if self._steps else 0.0
             self._steps += 1

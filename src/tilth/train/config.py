@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -12,6 +13,47 @@ from tilth.data.masking import MaskingConfig
 from tilth.train.schedule import ScheduleConfig
 
 Objective = Literal["causal_lm", "sft", "masked_lm"]
+DEFAULT_OBJECTIVE: Objective = "causal_lm"
+
+
+@dataclass(frozen=True)
+class ObjectiveTraits:
+    """What the code asks of an objective, in place of its name.
+
+    Attributes:
+        every_token: all of a text bears loss, so that figures are of the whole text; of others only a part does.
+        conversations: a text is questions and answers, as `data.chat` writes them; answers bear loss, and rows are
+            whole conversations.
+        hides_tokens: `train.masking` hides some tokens, which bear loss; of others a label is the next token.
+    """
+
+    every_token: bool = False
+    conversations: bool = False
+    hides_tokens: bool = False
+
+    @property
+    def looks_both_ways(self) -> bool:
+        """Whether a position sees what stands after it too, as where tokens are hidden: by a model that is not causal,
+        and writes no text.
+        """
+        return self.hides_tokens
+
+    @property
+    def ahead(self) -> Literal[0, 1]:
+        """How many tokens after its position a label stands."""
+        return 0 if self.hides_tokens else 1
+
+
+OBJECTIVES: dict[Objective, ObjectiveTraits] = {
+    "causal_lm": ObjectiveTraits(every_token=True),
+    "sft": ObjectiveTraits(conversations=True),
+    "masked_lm": ObjectiveTraits(hides_tokens=True),
+}
+
+
+def objectives_of(*, causal: bool) -> list[Objective]:
+    """Those that a model can be trained by which sees only what stands before a token, or looks both ways."""
+    return [name for name, traits in OBJECTIVES.items() if traits.looks_both_ways != causal]
 
 
 class OptimizerConfig(Config):
@@ -32,11 +74,11 @@ class OptimizerConfig(Config):
     beta1: float = Field(default=0.9, ge=0, lt=1)
     """adamw, and what muon leaves to it: how slowly the mean of gradients forgets."""
     beta2: float = Field(default=0.95, ge=0, lt=1)
-    """The same of their squares."""
+    """adamw, and what muon leaves to it: how slowly the mean of squared gradients forgets."""
     eps: float = Field(default=1e-8, gt=0)
     """Added to the root of the squares, so that nothing is divided by 0."""
     momentum: float | None = Field(default=None, ge=0, lt=1)
-    """Left out: 0.9 for sgd, 0.95 for muon."""
+    """sgd, muon: how slowly earlier gradients are forgotten. Left out: 0.9 for sgd, 0.95 for muon."""
     nesterov: bool = False
     """sgd: look ahead along the momentum (Sutskever et al. 2013)."""
 
@@ -89,7 +131,7 @@ class CheckpointConfig(Config):
     every_steps: int | None = Field(default=500, ge=1)
     """Steps between checkpoints; null: steps do not matter."""
     every_minutes: float | None = Field(default=10.0, gt=0)
-    """Whichever comes first."""
+    """Minutes between checkpoints, where these come before `every_steps`; null: the clock does not matter."""
     keep: int = Field(default=2, ge=1)
     """How many of the newest are kept; the best by the validation metric is kept besides."""
     best: bool = True
@@ -101,7 +143,7 @@ class TrainConfig(Config):
 
     example: ClassVar[str] = "{steps: 1000}"
 
-    objective: Objective = "causal_lm"
+    objective: Objective = DEFAULT_OBJECTIVE
     """`causal_lm`: every next token; `sft`: the answers of conversations; `masked_lm`: hidden tokens, from both sides.
     """
     masking: MaskingConfig | None = None
@@ -145,7 +187,7 @@ class TrainConfig(Config):
     loss, other rounding. Not with an adapter, nor in transformers' own classes, nor with documents apart in rows of
     more than 256 tokens on a CPU."""
     precision: Precision = "auto"
-    """Of products; weights and optimizer stay in fp32. `auto` measures which is faster here."""
+    """In which products are computed; weights and optimizer stay in fp32. `auto` measures which is faster here."""
     device: DeviceName = "auto"
     """`auto`: cuda or mps where they are, else cpu."""
     price_per_hour: float | None = Field(default=None, gt=0)
@@ -157,6 +199,11 @@ class TrainConfig(Config):
     final: Literal["last", "best"] = "last"
     """Which weights become RUN/final."""
 
+    @property
+    def traits(self) -> ObjectiveTraits:
+        """What the objective asks of data and model."""
+        return OBJECTIVES[self.objective]
+
     @model_validator(mode="before")
     @classmethod
     def _full_batch_descent_is_not_clipped(cls, data: Any) -> Any:
@@ -166,7 +213,7 @@ class TrainConfig(Config):
 
     @model_validator(mode="after")
     def _masking_has_a_meaning(self) -> TrainConfig:
-        if self.masking is not None and self.objective != "masked_lm":
+        if self.masking is not None and not self.traits.hides_tokens:
             raise ValueError(
                 f"masking: it has no meaning for {self.objective} | remove it, or set objective: masked_lm"
             )

@@ -28,7 +28,7 @@ from tilth.train.meter import Kind, Peak
 
 _MOST = 512  # that are kept, of about 4 kB
 _FOLDERS = ("model", "train", "evaluate")  # where the code is that is run on paper
-_FILES = ("data/batch.py", "data/feed.py", "jobs/paper_run.py")
+_FILES = ("data/batch.py", "data/feed.py", "jobs/around.py", "jobs/paper_run.py")
 
 
 @dataclass(frozen=True, slots=True)

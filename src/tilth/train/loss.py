@@ -20,12 +20,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tilth.core.environment import Precision
+from tilth.data.batch import IGNORE
 from tilth.model import pieces
 from tilth.model.compiled import graph_of
 from tilth.model.paper import alike, on_paper
 from tilth.model.precision import DTYPES
-
-IGNORE = -100
 
 
 def summed_loss(

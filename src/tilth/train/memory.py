@@ -68,8 +68,3 @@ def no_room(rows: int, reason: str) -> RecipeError:
         f"out of memory with {rows} row{'s' if rows > 1 else ''} at once: {reason}",
         fewer if rows > 1 else f"{SMALLER}, and another run folder",
     )
-
-
-def first_line(error: Exception) -> str:
-    """What an error says, without the rest that torch adds."""
-    return str(error).partition("\n")[0] or type(error).__name__

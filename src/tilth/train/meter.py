@@ -65,14 +65,14 @@ class Take:
 
 @dataclass(frozen=True, slots=True)
 class Give:
-    """It is given back."""
+    """The memory of a tensor is given back."""
 
     block: int
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """It is counted as something else from here on."""
+    """The memory of a tensor is counted as another part from here on."""
 
     block: int
     part: str

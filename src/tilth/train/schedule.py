@@ -19,7 +19,8 @@ class ScheduleConfig(Config):
     name: Literal["constant", "linear", "cosine", "wsd"] = "cosine"
     """wsd: warm-up, stable, decay (Hu et al. 2024): flat, then linear over the last `decay_share`."""
     warmup_steps: int | None = Field(default=None, ge=0)
-    """Left out: a tenth of the run, at most 100 steps; 20 steps where the clock ends the run."""
+    """Steps over which the learning rate rises. Left out: a tenth of the run, at most 100 steps; 20 where the clock
+    ends the run."""
     final: float = Field(default=0.1, ge=0, le=1)
     """The last learning rate, as a share of the peak (not used by constant)."""
     decay_share: float = Field(default=0.2, gt=0, le=1)

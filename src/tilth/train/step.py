@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from tilth.core.environment import Precision
+from tilth.core.errors import first_line
 from tilth.core.random import derive_seed
 from tilth.data.batch import Batch
 from tilth.data.feed import Feed
@@ -24,7 +25,7 @@ from tilth.model.compiled import is_compiled
 from tilth.model.dropout import drawing
 from tilth.model.wrapped import AnyModel
 from tilth.train.loss import summed_loss
-from tilth.train.memory import OutOfMemory, first_line, forget, is_of_memory
+from tilth.train.memory import OutOfMemory, forget, is_of_memory
 
 
 @dataclass(frozen=True, slots=True)

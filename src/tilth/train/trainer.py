@@ -26,7 +26,7 @@ from tilth.checkpoint.store import Checkpoint, CheckpointStore
 from tilth.checkpoint.tensors import load_model, unique_state
 from tilth.checkpoint.trainable import load_trainable, trainable_state
 from tilth.core.environment import Precision
-from tilth.core.errors import Aborted, DivergedError, Stopped
+from tilth.core.errors import Aborted, DivergedError, Stopped, first_line
 from tilth.core.rundir import CheckpointRecord, EvaluationRecord, Event, Message, StepRecord
 from tilth.data.batch import Batch
 from tilth.data.loader import Loader
@@ -34,7 +34,6 @@ from tilth.distributed.replicas import differing, take_from_main
 from tilth.distributed.runtime import Runtime
 from tilth.model.adapters import adapter_names
 from tilth.model.wrapped import AnyModel
-from tilth.model.wrapped_config import first_line
 from tilth.train.config import TrainConfig
 from tilth.train.memory import OutOfMemory, no_room
 from tilth.train.optim import load_state_tensors, set_learning_rate, state_tensors

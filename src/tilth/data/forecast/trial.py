@@ -1,6 +1,6 @@
 """The real tasks over a sample; what follows from them for the whole is reckoned in reckon.py.
 
-    foretell(config, tokenizer, base, workspace, shop, terms) -> Forecast
+    foretell(config, tokenizer, root, workspace, shop, terms) -> Forecast
 
 The sample of each source is dealt out to groups, and each group is a part of its own, so that what the tasks say of
 their parts shows how much groups differ. It is read and cleaned in three goes, of a quarter, a quarter and a half of
@@ -44,7 +44,7 @@ _ONE_PART = 1 << 60
 def foretell(
     config: DataConfig,
     tokenizer: AnyTokenizer,
-    base: Path,
+    root: Path,
     workspace: Path,
     shop: Workshop,
     terms: Terms,
@@ -61,7 +61,7 @@ def foretell(
         DataError: nothing can be sampled, nothing is left of the sample, or where all was sampled a split is empty.
     """
     config = dividing.whole_documents(config) if encoder else config
-    found = [look(source, base, workspace) for source in config.sources]
+    found = [look(source, root, workspace) for source in config.sources]
     groups = drawn_groups(found, terms)
     if not groups:
         reasons = "; ".join(f"{one.source.source_name}: {why}" for one in found for why in one.missing)
@@ -69,7 +69,7 @@ def foretell(
     told, notes = shown_by_samples(config, workspace)
     trial = _Trial(told, tokenizer, encoder, shop, terms, found, groups, notes)
     if told.decontaminate.against:
-        against = [list_inputs(source, base, workspace / "downloads") for source in told.decontaminate.against]
+        against = [list_inputs(source, root, workspace / "downloads") for source in told.decontaminate.against]
         trial.index(against)
     return trial.run()
 

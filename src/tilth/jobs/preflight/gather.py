@@ -136,8 +136,9 @@ def _too_long(recipe: Recipe, train: SplitFacts, tokenizer: Tokenizer) -> int:
     """Training documents that no row can hold, by the arithmetic of data/packing.py."""
     if packing_of(recipe) is None:
         return 0
-    opening, ahead = reads_the_border(recipe.train.objective, tokenizer), recipe.train.objective != "masked_lm"
-    return int((train.lengths - ahead + opening > recipe.model.context_length).sum())
+    traits = recipe.train.traits
+    opening = reads_the_border(traits, tokenizer)
+    return int((train.lengths - traits.ahead + opening > recipe.model.context_length).sum())
 
 
 def _why(recipe: Recipe, train: SplitFacts, too_long: int) -> str:
