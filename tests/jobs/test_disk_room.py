@@ -106,6 +106,19 @@ def test_a_short_run_is_judged_by_the_checkpoints_that_it_writes(
     assert ("best: false" in told.remedy) == (expected > 2), "where it takes less"
 
 
+def test_what_final_needs_is_kept_by_the_remedy(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = recipe.plain()
+    kept: dict[str, Any] = {"every_steps": 1, "keep": 3}
+    train = {**plain["train"], "steps": 9, "final": "best", "checkpoint": kept}
+    free(monkeypatch, 8e6)
+    (told,) = of_disk(looked(make_recipe({**plain, "train": train})))[1]
+    assert "5 of them and final/" in told.message and "train.checkpoint: {keep: 1} takes" in told.remedy
+    takes = told.remedy.rpartition("takes ")[2]
+    again = make_recipe({**plain, "train": {**train, "checkpoint": {**kept, "keep": 1}}})
+    (told,) = of_disk(looked(again))[1]
+    assert f"3 of them and final/ {takes}," in told.message and "train.checkpoint" not in told.remedy
+
+
 def test_check_looks_at_the_disk_of_the_run_that_is_meant(
     trained: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -129,9 +129,18 @@ def assigned_parts(config: SplitConfig, cleaned: Sequence[Cleaned], assigned: Do
 
 
 def keep_apart(
-    config: DataConfig, cleaned: Sequence[Cleaned], assigned: Done, items: Done | None, shop: Workshop
+    config: DataConfig,
+    cleaned: Sequence[Cleaned],
+    assigned: Done,
+    items: Done | None,
+    shop: Workshop,
+    encoder: Encoder | None = None,
 ) -> Apart:
-    """Takes out of training what is held out, and measures how well leaks are found."""
+    """Takes out of training what is held out, and measures how well leaks are found.
+
+    Args:
+        encoder: where documents are conversations: what it makes no tokens of measures nothing, and is not looked for.
+    """
     facts: dict[str, Any] = {}
     wanted = config.decontaminate
     if items is not None:
@@ -145,7 +154,7 @@ def keep_apart(
     divided = assigned_parts(config.split, cleaned, assigned)
     keys = [f"{part.key}/{own}" for part, own in zip(cleaned, assigned.facts["parts"], strict=True)]
     pairs = list(zip(divided, keys, strict=True))
-    runs = shop.run([leak_plan.held_out_task(part, key, wanted) for part, key in pairs])
+    runs = shop.run([leak_plan.held_out_task(part, key, wanted, encoder) for part, key in pairs])
     index = shop.run_one(leak_plan.held_out_index_task(runs))
     found = shop.run([leak_plan.hits_task(part, key, index) for part, key in pairs])
     digests = [part.digests for part in cleaned]
@@ -195,7 +204,10 @@ def every_split(config: SplitConfig, assigned: Done, compared: Compared, *, whol
     alike = compared.near is not None and pq.read_metadata(compared.near.folder / ALIKE).num_rows
     by_tail = "set data.split.by: tail to cut the text instead of drawing documents"
     if alike:  # the end of the text would part them too
-        by_tail = "set data.split.by: tail and data.deduplicate: near, to cut the text with one of each in it"
+        by_tail = (
+            "set data.split.by: tail and data.deduplicate: near, to cut the text with one of each in it (and "
+            "most_of_a_source: 1 where most of a source goes)"
+        )
     raise DataError(said, f"{by_tail}, or give more documents that differ, or {_nothing_held_out(config)}")
 
 

@@ -3,6 +3,7 @@
     sources_of(config, listings, facts)         of each source all of it, as the manifest keeps it
     in_dataset(facts)                           of a dataset, by its manifest
     faults(sources)                             what is amiss, in sentences; exam_words.py has others
+    excludes(config, sources)                   how the files with a fault are left out, where others stay
 
 What is kept of a source while it is read stands in exam_seen.py.
 
@@ -15,13 +16,15 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from tilth.core.yaml_texts import in_brackets
 from tilth.data import naming
 from tilth.data.document import Verdict
+from tilth.data.exam_seen import file_of
 from tilth.data.exam_words import EMPTY, KEEPS, NAMED, PLACE, items_replaced, rows_left_out, without_items
 from tilth.data.sources import Listing, SourceConfig
 from tilth.data.sources.excluding import idle_patterns
 from tilth.data.sources.inputs import Lost
-from tilth.data.sources.losses import judge, of_files
+from tilth.data.sources.losses import beside_others, judge, of_files, pattern_of
 from tilth.data.sources.own import RULE as OWN_FILES
 from tilth.data.sources.undecoded import note, note_of_pages
 from tilth.data.sources.unusable import notes
@@ -69,6 +72,28 @@ def faults(sources: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """What is amiss with the files that are read, in sentences."""
     for one in sources:
         yield from (f"{PLACE}: {said}" for said in _faults(one))
+
+
+def excludes(against: Sequence[SourceConfig], sources: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """What a source says to do without the first of its files with a fault, where that leaves it others."""
+    named = {source.source_name: source for source in against}
+    for one in sources:
+        source = named.get(one["name"])
+        if source is None or source.path is None or not any(_faults(one)):
+            continue
+        files = [file for file in _with_faults(one) if beside_others(one["files"], file)]
+        if files:
+            patterns = ", ".join(in_brackets(pattern_of(source, file)) for file in files[:NAMED])
+            yield f"`exclude: [{patterns}]` of {one['name']}"
+
+
+def _with_faults(one: Mapping[str, Any]) -> list[str]:
+    """The locators of the first files that are lost, of which rows are not looked for, or that give no item."""
+    files = [locator for *_, locator in one["lost"]["first"]]
+    rows = [name for rule, names in one["named"].items() if rule != EMPTY for name in names]
+    files += [file_of(row) for row in [*rows, *one["replaced"]["first"]]]
+    files += [name.rpartition(" (")[0] for name in one.get("nothing", {"first": ()})["first"]]
+    return [*dict.fromkeys(files)]
 
 
 def _faults(one: Mapping[str, Any]) -> Iterator[str]:

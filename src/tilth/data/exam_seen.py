@@ -32,6 +32,11 @@ _PASSED_OVER = {f"read/{rule}" for rule in (EXCLUDED, "hidden", "unknown_suffix"
 _OF_A_ROW = re.compile(r":\d+$|#(row|bytes)=[\d-]+$")
 
 
+def file_of(locator: str) -> str:
+    """The locator of a row without its number."""
+    return _OF_A_ROW.sub("", locator)
+
+
 @dataclass(slots=True)
 class Given:
     """What a file gave."""
@@ -54,6 +59,14 @@ class Given:
         return not self.items and (self.left_out[EMPTY] > 0 or self.too_short > 1 or (self.too_short > 0 and told > 0))
 
 
+def _file(locator: str, item: Input) -> str:
+    """The locator of the file that a row or page stands in: of an archive the one in it."""
+    file = item.locator
+    if item.kind in ARCHIVES and locator.startswith(f"{file}!"):
+        return f"{file}!{file_of(locator[len(file) + 1 :]).partition('!')[0]}"
+    return file
+
+
 class Seen:
     """Counts what is not read of one source, or not as it was written, and names the first few."""
 
@@ -74,8 +87,11 @@ class Seen:
             rule = f"{one.stage}/{one.rule}"
             if one.verdict == "dropped" or rule in _IN_PART:
                 self._leave_out(rule, one, item)
-        if outcome.loses:
-            self._lost.setdefault(item.locator, Lost(outcome.verdicts[-1].detail, outcome.remedy, item.locator))
+        if outcome.loses and item.locator not in self._lost:
+            said = outcome.verdicts[-1]
+            place = naming.told_by(said.detail, said.doc_id, [self._source.source_name])
+            file = _file(place or item.locator, item)
+            self._lost[item.locator] = Lost(said.detail, outcome.remedy, file)
 
     def _leave_out(self, rule: str, said: Verdict, item: Input) -> None:
         names, locator = self._named.setdefault(rule, []), None
@@ -110,10 +126,7 @@ class Seen:
         self._given.clear()
 
     def _of(self, locator: str, item: Input) -> Given:
-        file = item.locator
-        if item.kind in ARCHIVES and locator.startswith(f"{file}!"):
-            file = f"{file}!{_OF_A_ROW.sub('', locator[len(file) + 1 :]).partition('!')[0]}"
-        return self._given.setdefault(file, Given())
+        return self._given.setdefault(_file(locator, item), Given())
 
     def plain(self) -> dict[str, Any]:
         """{name, items, too_short, left_out: {rule: n}, named: {rule: locators}, passed_over: {rule: {files, first}},

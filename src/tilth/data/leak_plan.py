@@ -7,6 +7,7 @@ from typing import Any
 
 from tilth.core.tasks import Done, Task
 from tilth.data.collect_plan import read_as
+from tilth.data.conversations import Encoder
 from tilth.data.decontaminate import DecontaminateConfig
 from tilth.data.shared_lines import SharedLinesConfig
 from tilth.data.sources import Listing
@@ -65,10 +66,11 @@ def _rule(config: DecontaminateConfig) -> dict[str, Any]:
     return {key: getattr(config, key) for key in ("ngram", "share", "words", "shortest", "action", "margin")}
 
 
-def held_out_task(part: AssignedPart, key: str, config: DecontaminateConfig) -> Task:
+def held_out_task(part: AssignedPart, key: str, config: DecontaminateConfig, encoder: Encoder | None) -> Task:
     """The n-grams that a part holds out; `key` is that of its documents and their splits."""
-    arguments = {"part": part, "ngram": config.ngram, "shortest": config.shortest}
-    return _task("held_out", items.held_out_items, arguments, [key, config.ngram, config.shortest], items.VERSIONS)
+    arguments = {"part": part, "ngram": config.ngram, "shortest": config.shortest, "encoder": encoder}
+    identity = [key, config.ngram, config.shortest, *([encoder.identity] if encoder is not None else [])]
+    return _task("held_out", items.held_out_items, arguments, identity, items.VERSIONS)
 
 
 def held_out_index_task(runs: Sequence[Done]) -> Task:

@@ -179,7 +179,7 @@ def _divide(
     compared = compare_parts(config, cleaned, shop)
     assigned = assign_splits(config.split, cleaned, compared, shop, encoder)
     every_split(config.split, assigned, compared, whole=encoder is not None)
-    apart = keep_apart(config, cleaned, assigned, items, shop)
+    apart = keep_apart(config, cleaned, assigned, items, shop, encoder)
     if items:
         apart.facts["evaluation"]["sources"] = exams
     return _Divided(collected, cleaned, compared, assigned, apart)

@@ -234,7 +234,7 @@ class _Trial:
             assigned = dividing.assign_splits(self.config.split, parts, found, self.shop, self.encoder)
             began, before = time.perf_counter(), disk_of(self.shop.workspace)
             try:
-                apart = dividing.keep_apart(self.config, parts, assigned, None, self.shop)
+                apart = dividing.keep_apart(self.config, parts, assigned, None, self.shop, self.encoder)
             except DataError as error:  # so much of it that preparing would stop
                 if size == compared[-1][0]:  # of a part of the sample it says less
                     self.notes.append(f"of {documents:,} documents of the sample: {error.message}; {error.remedy}")

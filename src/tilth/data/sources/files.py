@@ -210,8 +210,6 @@ def _entry(outer: Intake, entry: archives.Entry, extractors: Extractors) -> Iter
         error.within = f"!{entry.name}"
         raise
     except losses.UnfitFileError as error:
-        if outer.whole:
-            raise
         yield _unfit(inner, error)
     except archives.ArchiveError as error:
         yield inner.lose(locator, Note(error.rule, "", f"{locator}: {error.why}"))

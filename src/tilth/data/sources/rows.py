@@ -129,9 +129,8 @@ def read_json(intake: Intake, pieces: Iterable[bytes]) -> Iterator[Outcome]:
     if path and not number and broken is None:
         place = intake.item.locator
         yield tally.bad(place, Note("no_records", "", f"{place}: nothing stands at {intake.config.records!r}"))
-    if (
-        path or number > 1 or (broken and broken.listed)
-    ):  # one object by itself may be anything, such as the settings of a program: it is counted
+    # One object by itself may be anything, such as the settings of a program: it is counted.
+    if path or number > 1 or (broken and broken.listed) or tally.misses_all:
         tally.judge()
     else:
         tally.tell()

@@ -123,11 +123,17 @@ class Tally:
     def holds_more(self, locator: str, row: Mapping[str, Any], text: str) -> None:
         """Notes of a JSON file by itself, of whose first row this is the text, where longer rows in it are not read."""
         item, config = self.intake.item, self.intake.config
-        alone = self._rows == 1 and item.kind == "json" and not config.records and not self.intake.among_many
+        told = self.intake.whole or not self.intake.among_many
+        alone = self._rows == 1 and item.kind == "json" and not config.records and told
         place = rows_in(row) if alone else None
         if place and text_within(value_at(row, place)) > len(text):
             said = f"{locator}: its rows at {short(place)} are not read; `records: {cut(place)}` reads them"
             self._more = (locator, Note("rows_inside", "", said))
+
+    @property
+    def misses_all(self) -> bool:
+        """Whether a file that must be whole is one object without a text, and rows in it, of which none is read."""
+        return self.intake.whole and self._rows == 1 and bool(self._advised or self._inside())
 
     def too_many_with(self, more: int) -> bool:
         """Whether with so many more that cannot be used the bad rows are too many."""

@@ -213,11 +213,12 @@ def _leaks(facts: Facts) -> Iterator[Fault]:
 
 def _evaluation_files(facts: Facts) -> Iterator[Fault]:
     if amiss := list(exam_files.faults(facts.evaluation_files)):
+        without = " and ".join(exam_files.excludes(facts.recipe.data.decontaminate.against, facts.evaluation_files))
         yield Fault(
             "evaluation_files",
             "; ".join(amiss),
-            f"{exam_words.PLACE}: mend these files, or name them under `exclude`; what is not read of an exam is not "
-            "kept out of training",
+            f"{exam_words.PLACE}: mend these files{f', or do without: {without}' if without else ''}; what is not read "
+            "of an exam is not kept out of training",
         )
 
 
