@@ -202,7 +202,7 @@ def test_the_metrics_table_explains_each_metric_to_a_newcomer() -> None:
 def test_every_metric_of_an_evaluation_has_an_explanation() -> None:
     from dataclasses import fields
 
-    from tilth.evaluate.metrics import Metrics
+    from tilth.evaluation.metrics import Metrics
 
     assert {field.name for field in fields(Metrics)} == METRICS.keys()
 

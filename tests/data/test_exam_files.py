@@ -14,8 +14,8 @@ import pytest
 from tests.data.pdfs import drawn, make_pdf
 from tests.data.planted import words_of
 from tilth.core.errors import DataError
-from tilth.data.exam_files import faults, sources_of
-from tilth.data.exam_words import passed_over
+from tilth.data.leaks.exam_files import faults, sources_of
+from tilth.data.leaks.exam_words import passed_over
 from tilth.data.sources import SourceConfig, list_inputs
 from tilth.data.tasks.items import evaluation_items
 

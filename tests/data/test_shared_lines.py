@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tilth.data.document import Document, make_doc_id
-from tilth.data.shared_lines import SharedLinesConfig, find_pieces, remove
+from tilth.data.duplicates.shared_lines import SharedLinesConfig, find_pieces, remove
 
 find_pieces([], SharedLinesConfig())  # the tables are made at the first call
 

@@ -13,7 +13,7 @@ import pytest
 from tests.data.test_sources_listing import listed, rules, write
 from tilth.core.config import parse, parse_yaml
 from tilth.core.errors import DataError, RecipeError
-from tilth.data.collect_plan import read_as
+from tilth.data.plans.collect_plan import read_as
 from tilth.data.sources import SourceConfig, read_input
 from tilth.data.sources.excluding import idle_patterns
 from tilth.data.sources.inputs import Lost

@@ -11,15 +11,15 @@ import transformers
 
 from tests.jobs.bases import tuning, write_base
 from tests.jobs.conftest import Cli
-from tilth.jobs import paper_run
 from tilth.jobs.base import find_base, with_base
-from tilth.jobs.paper_run import PaperRun
+from tilth.jobs.forecasting import paper_run
+from tilth.jobs.forecasting.paper_run import PaperRun
 from tilth.jobs.recipe import load_recipe
 from tilth.jobs.start import loaded_base, starting_model
 from tilth.model.recompute import Recomputed
 from tilth.model.transformer import Transformer
 from tilth.model.wrapped import AnyModel
-from tilth.train.meter import Paper
+from tilth.training.meter import Paper
 
 pytestmark = pytest.mark.slow
 

@@ -27,12 +27,12 @@ from tilth.data.config import DataConfig
 from tilth.data.dataset import Dataset, open_dataset
 from tilth.data.document import read_tables, table_documents
 from tilth.data.ledger import open_ledger
-from tilth.data.pipeline import prepare
-from tilth.data.workshop import Workshop
-from tilth.jobs import data_page
-from tilth.jobs.compared import compared_examples
-from tilth.jobs.data_page import differences
-from tilth.jobs.data_report import report_data, write_page
+from tilth.data.plans.pipeline import prepare
+from tilth.data.plans.workshop import Workshop
+from tilth.jobs.pages import data_page
+from tilth.jobs.pages.compared import compared_examples
+from tilth.jobs.pages.data_page import differences
+from tilth.jobs.pages.data_report import report_data, write_page
 from tilth.tokenizer import TokenizerConfig
 
 pytestmark = pytest.mark.slow

@@ -12,7 +12,7 @@ import pytest
 from tests.jobs.conftest import Cli
 from tests.jobs.helpers import SMALL, WORDS, hashes, write_recipe
 from tilth.data.forecast import Estimate, Forecast, Terms
-from tilth.jobs.forecast import forecast_data
+from tilth.jobs.dry_run import forecast_data
 from tilth.jobs.prepare import prepare_data
 from tilth.jobs.recipe import load_recipe
 

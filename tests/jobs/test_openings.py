@@ -16,7 +16,7 @@ from tilth.data.dataset import Dataset
 from tilth.jobs.objectives import Reading, held_out_pass, training_sampler
 from tilth.jobs.prepare import prepare_data
 from tilth.jobs.recipe import load_recipe
-from tilth.train.config import OBJECTIVES
+from tilth.training.config import OBJECTIVES
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 64,
          "max_position_embeddings": CONTEXT, "vocab_size": 512}  # fmt: skip

@@ -23,9 +23,9 @@ from tilth.core.tasks import Done
 from tilth.data.config import DataConfig
 from tilth.data.dataset import Dataset
 from tilth.data.document import make_doc_id
-from tilth.data.pipeline import prepare
+from tilth.data.plans.pipeline import prepare
+from tilth.data.plans.workshop import Workshop
 from tilth.data.stages import PRESETS
-from tilth.data.workshop import Workshop
 from tilth.tokenizer import TokenizerConfig
 
 pytestmark = pytest.mark.slow

@@ -30,8 +30,8 @@ from tilth.jobs.start import loaded_base, starting_model
 from tilth.model.adapters import book_of, lora_layers
 from tilth.model.quantize import NF4
 from tilth.tokenizer import TokenizerConfig, train_tokenizer
-from tilth.train.config import TrainConfig
-from tilth.train.optim import make_optimizer, state_bytes
+from tilth.training.config import TrainConfig
+from tilth.training.optim import make_optimizer, state_bytes
 
 pytestmark = pytest.mark.slow
 

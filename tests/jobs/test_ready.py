@@ -21,7 +21,7 @@ from tests.jobs.test_damage import flip
 from tilth.cli import show
 from tilth.core.files import write_sealed
 from tilth.core.tasks import Done
-from tilth.data import pipeline
+from tilth.data.plans import pipeline
 from tilth.data.sources import hashes as source_hashes
 from tilth.jobs.prepare import find_prepared, prepare_data
 from tilth.jobs.ready import dataset_for_training

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from tests.model.families import LENGTH, SHAPES, difference, from_config, make, quiet, save, some_ids
 from tilth.checkpoint.hf_weights import load_checkpoint
 from tilth.core.files import verify_manifest
-from tilth.export.hf import export_hf
+from tilth.exporting.hf import export_hf
 from tilth.model.attention import document_mask
 from tilth.model.config import parameter_count
 from tilth.model.families import FAMILIES

@@ -22,7 +22,7 @@ from tilth.cli.show import prepare_shown, say_note
 from tilth.cli.tables import count, duration, percent, plural, printable, size
 from tilth.core.errors import CheckpointError, DataError, RecipeError
 from tilth.core.words import left_out
-from tilth.data.exam_words import passed_over
+from tilth.data.leaks.exam_words import passed_over
 
 if TYPE_CHECKING:
     from tilth.data.dataset import Dataset
@@ -60,7 +60,7 @@ def check_shown(
         RecipeError: recipe, data or the checkpoint to start from come to nothing; said as JSON as well.
     """
     from tilth.jobs.base import find_base
-    from tilth.jobs.fit import parse_bytes
+    from tilth.jobs.forecasting.fit import parse_bytes
     from tilth.jobs.preflight import look
     from tilth.jobs.preflight.summary import refused
     from tilth.jobs.ready import check_base

@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from tilth.cli.tables import printable
-from tilth.data.exam_words import PLACE, items_replaced, passed_over, rows_left_out, without_items
-from tilth.jobs.leak_words import ALARMS, MEANING, NAMES, PLANTED, why_missed
+from tilth.data.leaks.exam_words import PLACE, items_replaced, passed_over, rows_left_out, without_items
+from tilth.jobs.pages.leak_words import ALARMS, MEANING, NAMES, PLANTED, why_missed
 
 _FEW = 10  # items; what is found of fewer is no measure
 _UNMEASURED = f"(fewer than {_FEW}: how well such text is found in training text is not measured)"

@@ -152,7 +152,7 @@ def prepare(
     if executor == "processes" and workers != 1 and not dry_run:
         from tilth.core.executors import warm_up
 
-        warm_up("tilth.data.server", "tilth.data.pipeline")  # in the background, while we import the same
+        warm_up("tilth.data.server", "tilth.data.plans.pipeline")  # in the background, while we import the same
     from tilth.cli.output import print_json, results
     from tilth.cli.show import prepare_shown, print_dataset, tidy_shown
     from tilth.jobs.prepare import summary
@@ -160,7 +160,7 @@ def prepare(
 
     loaded = load_recipe(recipe, sets or ())
     if dry_run:
-        from tilth.cli.forecast import forecast_shown, parse_size
+        from tilth.cli.dry_run import forecast_shown, parse_size
 
         forecast = forecast_shown(loaded, workspace, workers, executor, parse_size(sample or "32MB"))
         with results():

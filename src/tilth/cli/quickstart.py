@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 def run_quickstart(run: Path, workspace: Path, workers: int | None, minutes: float | None, steps: int | None) -> None:
     """Collects, trains, measures, samples and reports; done before, it says so and offers more."""
+    from tilth.jobs.pages.report import write_report
     from tilth.jobs.quickstart import quickstart_recipe, xz_bits_per_byte
-    from tilth.jobs.report import write_report
     from tilth.jobs.whole_run import prepare_and_train
 
     recipe = quickstart_recipe(run, minutes, steps)

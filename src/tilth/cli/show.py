@@ -183,7 +183,7 @@ def _to_write(run: str) -> list[str]:
     """How the model of a run is asked for text; not at all where it fills in masked tokens."""
     if (Path(run) / "tokenizer" / "chat_template.jinja").exists():
         return [typed("chat", run)]
-    from tilth.train.config import OBJECTIVES
+    from tilth.training.config import OBJECTIVES
 
     traits = OBJECTIVES[read_json(Path(run) / "recipe.json")["train"]["objective"]]
     return [] if traits.looks_both_ways else [f'{typed("generate", run)} --prompt "…"']

@@ -19,7 +19,7 @@ from rich.text import Text
 from tilth.cli.leak_table import leak_table
 from tilth.cli.screen import show
 from tilth.cli.tables import count, percent, plural, printable, size
-from tilth.jobs.data_page import STEP_NAMES, differences
+from tilth.jobs.pages.data_page import STEP_NAMES, differences
 
 ROWS = 20
 TEXT_CHARACTERS = 400

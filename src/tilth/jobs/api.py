@@ -12,8 +12,8 @@ from tilth.core.errors import RecipeError
 from tilth.core.executors import ExecutorName
 from tilth.core.rundir import EvaluationRecord, Event, RunFolder, SampleRecord, StepRecord
 from tilth.data.dataset import Dataset
-from tilth.evaluate.metrics import Metrics
-from tilth.export.hf import DtypeName, Exported
+from tilth.evaluation.metrics import Metrics
+from tilth.exporting.hf import DtypeName, Exported
 from tilth.jobs.batches import planned_steps
 from tilth.jobs.evaluate import evaluate_run
 from tilth.jobs.export import export_adapter, export_model

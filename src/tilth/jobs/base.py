@@ -26,7 +26,7 @@ from tilth.model.config import ModelConfig
 from tilth.model.families import read_hf_config
 from tilth.tokenizer import Tokenizer, load_tokenizer
 from tilth.tokenizer.chat_files import ChatFormat, read_chat
-from tilth.train.config import objectives_of
+from tilth.training.config import objectives_of
 
 if TYPE_CHECKING:
     from tilth.model.wrapped_config import WrappedConfig

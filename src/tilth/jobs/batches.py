@@ -9,15 +9,15 @@ prefetch_of(recipe)                       batches that are ready ahead of time
 from __future__ import annotations
 
 from tilth.core.errors import RecipeError
+from tilth.data.batches.loader import PREFETCH, Loader
+from tilth.data.batches.mixture import Mixture
 from tilth.data.dataset import Dataset
-from tilth.data.loader import PREFETCH, Loader
-from tilth.data.mixture import Mixture
 from tilth.data.shards import TokenStream
 from tilth.distributed.runtime import Runtime
 from tilth.jobs.mixing import tokens_of, training_tokens
 from tilth.jobs.objectives import epoch_tokens, masker_of, training_sampler
 from tilth.jobs.recipe import Recipe
-from tilth.train.stopping import Stopping
+from tilth.training.stopping import Stopping
 
 
 def make_loader(recipe: Recipe, dataset: Dataset, runtime: Runtime) -> Loader:

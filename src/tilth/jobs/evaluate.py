@@ -15,21 +15,21 @@ from tilth.core.environment import Precision
 from tilth.core.errors import CheckpointError, DataError, RecipeError, StorageError
 from tilth.core.files import MANIFEST, read_manifest, storage_errors
 from tilth.core.rundir import RunFolder
-from tilth.data.batch import Batch
+from tilth.data.batches.batch import Batch
+from tilth.data.batches.pseudo import drawn_places, one_hidden_pass
 from tilth.data.dataset import Dataset
-from tilth.data.pseudo import drawn_places, one_hidden_pass
 from tilth.data.shards import TokenStream
 from tilth.data.sources import SourceConfig
 from tilth.data.sources.inputs import ARCHIVES, KINDS, READ_BY, kind_of
 from tilth.distributed.runtime import Runtime
-from tilth.evaluate.evaluator import evaluate
-from tilth.evaluate.metrics import Metrics
+from tilth.evaluation.evaluator import evaluate
+from tilth.evaluation.metrics import Metrics
 from tilth.jobs.further_text import encode_files
 from tilth.jobs.load import LanguageModel, load
 from tilth.jobs.objectives import Reading, counted_bytes, held_out_pass
 from tilth.jobs.places import Which
 from tilth.jobs.runs import dataset_of, not_the_end, reading_habits, run_of, stored_recipe, traits_of
-from tilth.train.config import OBJECTIVES, objectives_of
+from tilth.training.config import OBJECTIVES, objectives_of
 
 Say = Callable[[str], None]
 _PLAIN_TEXT: dict[str, Any] = {"clean": "standard", "cross_document_attention": True, "format": "auto", "rows": {}}

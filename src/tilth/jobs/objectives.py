@@ -18,20 +18,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from tilth.core.config import parse
-from tilth.data.batch import Batch
+from tilth.data.batches.batch import Batch
+from tilth.data.batches.loader import evaluation_batches
+from tilth.data.batches.masking import Masker, MaskingConfig, make_masker, masked_pass
+from tilth.data.batches.order import Sampler
+from tilth.data.batches.packed import packed_pass
+from tilth.data.batches.packing import PackingConfig, pack
+from tilth.data.batches.sampling import make_sampler
 from tilth.data.dataset import Dataset
-from tilth.data.loader import evaluation_batches
-from tilth.data.masking import Masker, MaskingConfig, make_masker, masked_pass
-from tilth.data.order import Sampler
-from tilth.data.packed import packed_pass
-from tilth.data.packing import PackingConfig, pack
-from tilth.data.sampling import make_sampler
 from tilth.data.shards import TokenStream
 from tilth.jobs.mixing import tokens_of, training_tokens
 from tilth.jobs.recipe import Recipe
 from tilth.jobs.runs import traits_of
 from tilth.tokenizer import Tokenizer
-from tilth.train.config import ObjectiveTraits
+from tilth.training.config import ObjectiveTraits
 
 
 def packing_of(recipe: Recipe) -> PackingConfig | None:

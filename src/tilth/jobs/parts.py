@@ -17,7 +17,7 @@ from tilth.core.environment import Precision
 from tilth.core.errors import RecipeError
 from tilth.data.dataset import Dataset
 from tilth.distributed.runtime import Runtime
-from tilth.evaluate.evaluator import evaluate
+from tilth.evaluation.evaluator import evaluate
 from tilth.jobs.objectives import Reading, counted_bytes, held_out_pass
 from tilth.jobs.recipe import Recipe
 from tilth.jobs.runs import reading_habits
@@ -25,7 +25,7 @@ from tilth.model.flops import trained_flops_per_token
 from tilth.model.transformer import Transformer
 from tilth.model.wrapped import AnyConfig, AnyModel
 from tilth.tokenizer import Tokenizer
-from tilth.train.trainer import Evaluate
+from tilth.training.trainer import Evaluate
 
 
 def flops_of(model: AnyModel, rows: int) -> float | None:

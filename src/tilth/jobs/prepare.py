@@ -27,19 +27,19 @@ from tilth.core.files import FolderLock, disk, read_sealed, storage_errors, writ
 from tilth.core.progress import Board
 from tilth.core.tasks import OnDone
 from tilth.core.words import plural
-from tilth.data import exam_files
 from tilth.data.chats import ChatDocuments
 from tilth.data.dataset import Dataset, open_dataset
+from tilth.data.leaks import exam_files
 from tilth.data.lean import without_pandas
 from tilth.data.leftovers import clear_leftovers
 from tilth.data.naming import with_numbers
-from tilth.data.pipeline import decided_by, prepare
+from tilth.data.plans.pipeline import decided_by, prepare
+from tilth.data.plans.token_plan import AnyTokenizer, GivenTokenizer
+from tilth.data.plans.workshop import Workshop
 from tilth.data.sources import Listing, SourceConfig, list_inputs
 from tilth.data.sources.hashes import hashing
 from tilth.data.sources.listing import list_remembered
 from tilth.data.sources.vanished import LastFiles
-from tilth.data.token_plan import AnyTokenizer, GivenTokenizer
-from tilth.data.workshop import Workshop
 from tilth.jobs.base import Base, find_base
 from tilth.jobs.chats import encoder_of, tokenizer_of
 from tilth.jobs.recipe import Recipe
@@ -94,7 +94,7 @@ def prepare_data(
             say(cleared)
         place = workspace
         if executor == "processes":
-            warm_up("tilth.data.server", "tilth.data.pipeline")
+            warm_up("tilth.data.server", "tilth.data.plans.pipeline")
         if executor == "ray":  # its workers start in another folder
             place, root = place.absolute(), root.absolute()
         try:

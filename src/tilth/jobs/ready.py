@@ -61,7 +61,7 @@ def check_before(recipe: Recipe, base: Base | None, run: Path, say: Say = lambda
         say: is told when looking takes a while.
     """
     from tilth.distributed.runtime import long_from_main, pick_device
-    from tilth.jobs.room import check_room
+    from tilth.jobs.forecasting.room import check_room
 
     def look() -> None:
         check_base(base, say)

@@ -18,14 +18,14 @@ from pydantic import Field, field_validator, model_validator
 
 from tilth.core.config import Config, apply_overrides, load_yaml, parse, parse_yaml
 from tilth.core.errors import DataError, RecipeError
+from tilth.data.batches.mixture import check_alone
 from tilth.data.config import DataConfig
-from tilth.data.mixture import check_alone
 from tilth.generate.config import SamplingConfig
 from tilth.jobs.peer_names import PEER_NAMES, PEER_NOTES
 from tilth.model.adapter_config import AdapterConfig
 from tilth.model.config import ModelConfig
 from tilth.tokenizer import TokenizerConfig
-from tilth.train.config import TrainConfig
+from tilth.training.config import TrainConfig
 
 Metric = Literal["loss", "perplexity", "bits_per_byte", "accuracy"]
 

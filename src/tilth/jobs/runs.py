@@ -21,12 +21,12 @@ from tilth.core.config import unknown_keys
 from tilth.core.errors import CheckpointError, DataError, IntegrityError, RecipeError
 from tilth.core.files import MANIFEST, read_json, read_manifest
 from tilth.core.rundir import RunFolder
+from tilth.data.batches.masking import MaskingConfig
 from tilth.data.dataset import Dataset, open_dataset
-from tilth.data.masking import MaskingConfig
 from tilth.data.sources import SourceConfig
 from tilth.data.sources.inputs import ROWS, kind_of
 from tilth.jobs.recipe import Recipe, make_recipe
-from tilth.train.config import DEFAULT_OBJECTIVE, OBJECTIVES, ObjectiveTraits
+from tilth.training.config import DEFAULT_OBJECTIVE, OBJECTIVES, ObjectiveTraits
 
 _DIGITS = "[0-9]" * 8
 _ROW_KEYS = ("field", "template", "map", "separator", "records")

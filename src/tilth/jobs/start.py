@@ -39,7 +39,7 @@ from tilth.model.resize import resize_embeddings
 from tilth.model.transformer import build
 from tilth.model.wrapped import AnyConfig, AnyModel, WrappedModel, build_wrapped, load_wrapped
 from tilth.model.wrapped_config import WrappedConfig, empty_tensors
-from tilth.train.trainer import saved_weights
+from tilth.training.trainer import saved_weights
 
 
 def base_model(base: Base, device: torch.device, seed: int, *, later: bool = False) -> AnyModel:

@@ -19,8 +19,8 @@ from tilth.core.config import fingerprint
 from tilth.core.environment import fingerprint_environment, peak_flops
 from tilth.core.errors import CheckpointError
 from tilth.core.rundir import Event, RunFolder
+from tilth.data.batches.loader import Loader
 from tilth.data.dataset import Dataset
-from tilth.data.loader import Loader
 from tilth.distributed.runtime import Runtime, start
 from tilth.jobs.base import Base, with_base
 from tilth.jobs.batches import make_loader
@@ -29,12 +29,13 @@ from tilth.jobs.chats import format_of, stop_ids_of
 from tilth.jobs.decisions import Decisions, asked_of, changed
 from tilth.jobs.ending import end_run
 from tilth.jobs.final import write_identity
-from tilth.jobs.micro_rows import check_one_row, choose_micro_rows, choose_precision
-from tilth.jobs.outlook import Outlook
+from tilth.jobs.forecasting.micro_rows import check_one_row, choose_micro_rows, choose_precision
+from tilth.jobs.forecasting.outlook import Outlook
+from tilth.jobs.forecasting.room import check_room, memory_errors
+from tilth.jobs.forecasting.watch import Watch
 from tilth.jobs.parts import complete_model, device_name, evaluation_of, flops_of
 from tilth.jobs.places import seal_identity, unseal_identity
 from tilth.jobs.recipe import Recipe
-from tilth.jobs.room import check_room, memory_errors
 from tilth.jobs.runs import dataset_facts, stored_recipe
 from tilth.jobs.samples import samples_of
 from tilth.jobs.saying import Emit, say_before, say_where
@@ -47,13 +48,12 @@ from tilth.jobs.start import (
     starting_model,
     write_base,
 )
-from tilth.jobs.watch import Watch
 from tilth.model.attention import avoid_broken_kernels
 from tilth.model.compiled import compiler_version
 from tilth.model.precision import make_scaler
 from tilth.model.wrapped import AnyConfig, AnyModel, WrappedModel
-from tilth.train.optim import make_optimizer
-from tilth.train.trainer import Parts, Trainer
+from tilth.training.optim import make_optimizer
+from tilth.training.trainer import Parts, Trainer
 
 
 def train_model(

@@ -22,8 +22,6 @@ from typing import Any
 from tilth.core.errors import DataError
 from tilth.core.files import disk, hash_file
 from tilth.core.tasks import Done, Task
-from tilth.data import dividing, exam_files, exam_words, leak_plan
-from tilth.data.clean_plan import clean_parts
 from tilth.data.config import DataConfig
 from tilth.data.conversations import Encoder, check_encoded
 from tilth.data.forecast.estimate import Stratum
@@ -31,11 +29,14 @@ from tilth.data.forecast.groups import Group, Terms, counted, disk_of, drawn_gro
 from tilth.data.forecast.notes import of_empty_splits, of_lost_files, shown_by_samples, sources_of
 from tilth.data.forecast.reckon import Forecast, Seen, Taken, reckon
 from tilth.data.forecast.units import Found, look
+from tilth.data.leaks import exam_files, exam_words
+from tilth.data.plans import dividing, leak_plan
+from tilth.data.plans.clean_plan import clean_parts
+from tilth.data.plans.token_plan import AnyTokenizer, GivenTokenizer, encode_task, tokenizer_task
+from tilth.data.plans.workshop import Cleaned, Compared, Workshop
 from tilth.data.sources import Input, Listing, SourceConfig, list_inputs
 from tilth.data.tasks import collect
 from tilth.data.tasks.split import AssignedPart
-from tilth.data.token_plan import AnyTokenizer, GivenTokenizer, encode_task, tokenizer_task
-from tilth.data.workshop import Cleaned, Compared, Workshop
 
 _GOES = ((0,), (2,), (1, 3))  # the groups of each go, by their number modulo 4
 _ONE_PART = 1 << 60

@@ -25,7 +25,10 @@ from tilth.core.errors import DataError
 from tilth.core.words import plural
 from tilth.data import words
 from tilth.data.conversations import Encoder
-from tilth.data.decontaminate import (
+from tilth.data.document import Document, Rows
+from tilth.data.duplicates.runs import merged
+from tilth.data.extract import Extractors
+from tilth.data.leaks.decontaminate import (
     Grams,
     Index,
     capped,
@@ -33,11 +36,8 @@ from tilth.data.decontaminate import (
     fill_filter,
     item_grams,
 )
-from tilth.data.document import Document, Rows
-from tilth.data.exam_seen import Seen
-from tilth.data.extract import Extractors
-from tilth.data.planting import MOST_ITEMS, Item, draw_order, excerpt
-from tilth.data.runs import merged
+from tilth.data.leaks.exam_seen import Seen
+from tilth.data.leaks.planting import MOST_ITEMS, Item, draw_order, excerpt
 from tilth.data.sources import READING, Input, SourceConfig, read_rows
 from tilth.data.sources.losses import judge
 from tilth.data.tasks.parts import verified_array, verified_table

@@ -19,8 +19,8 @@ from tilth.core.config import fingerprint
 from tilth.core.files import hash_file
 from tilth.data import words
 from tilth.data.document import Document, Verdict
-from tilth.data.runs import merged
-from tilth.data.shared_lines import Pieces, SharedLinesConfig, find_pieces, remove
+from tilth.data.duplicates.runs import merged
+from tilth.data.duplicates.shared_lines import Pieces, SharedLinesConfig, find_pieces, remove
 from tilth.data.spoken import other_text
 from tilth.data.tasks.cleaning import LeftOver
 from tilth.data.tasks.examples import Examples

@@ -24,10 +24,10 @@ from tilth.core.rundir import RunFolder
 from tilth.data.dataset import Dataset
 from tilth.distributed.runtime import long_from_main, pick_device
 from tilth.jobs.base import Base, find_base
-from tilth.jobs.fit import Fit, fits
-from tilth.jobs.forecast_run import RunForecast, run_forecast
-from tilth.jobs.micro_rows import choose_precision, planned_rows
-from tilth.jobs.paper_run import NoForecastError
+from tilth.jobs.forecasting.fit import Fit, fits
+from tilth.jobs.forecasting.forecast_run import RunForecast, run_forecast
+from tilth.jobs.forecasting.micro_rows import choose_precision, planned_rows
+from tilth.jobs.forecasting.paper_run import NoForecastError
 from tilth.jobs.parts import complete_model
 from tilth.jobs.preflight.facts import Facts
 from tilth.jobs.preflight.fault import Fault

@@ -22,7 +22,7 @@ from tilth.model.adapters import book_of, lora_layers
 from tilth.model.precision import DTYPES
 from tilth.model.quantize import nf4_bytes
 from tilth.model.wrapped import AnyConfig, AnyModel, empty_model
-from tilth.train.optim import state_bytes
+from tilth.training.optim import state_bytes
 
 _FLOAT = 4
 LEFT_OUT = ("activations", "logits", "batches", "what torch and the system take")

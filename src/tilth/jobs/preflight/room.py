@@ -16,10 +16,10 @@ import torch
 from tilth.core.environment import launched
 from tilth.core.rundir import RunFolder
 from tilth.core.words import plural
-from tilth.jobs.forecast_run import RunForecast
+from tilth.jobs.forecasting.forecast_run import RunForecast
+from tilth.jobs.forecasting.room import room_of
 from tilth.jobs.preflight.facts import Facts
 from tilth.jobs.preflight.fault import Fault
-from tilth.jobs.room import room_of
 
 _CERTAIN, _FLOAT = 1.1, 4
 _SLOWER = 2  # than its forecast a run may well be

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from tilth.core.errors import TilthError
-from tilth.jobs.fit import Fit
-from tilth.jobs.forecast_run import RunForecast
+from tilth.jobs.forecasting.fit import Fit
+from tilth.jobs.forecasting.forecast_run import RunForecast
 from tilth.jobs.preflight.facts import Facts
 from tilth.jobs.preflight.fault import Fault
 from tilth.jobs.preflight.memory import LEFT_OUT

@@ -6,8 +6,8 @@ import shlex
 from collections.abc import Iterable, Iterator, Sequence
 
 from tilth.core.words import plural
-from tilth.data import exam_files, exam_words
-from tilth.data.masking import MaskingConfig
+from tilth.data.batches.masking import MaskingConfig
+from tilth.data.leaks import exam_files, exam_words
 from tilth.data.sources.undecoded import REMEDY
 from tilth.jobs.preflight.facts import Facts
 from tilth.jobs.preflight.fault import Fault, Rule
