@@ -13,7 +13,7 @@ import argparse
 
 import torch
 
-from tilth.jobs.fit import fits, parse_bytes
+from tilth.jobs.forecasting.fit import fits, parse_bytes
 from tilth.jobs.recipe import make_recipe
 
 

@@ -28,16 +28,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from tilth.data.loader import Batch
+from tilth.data.batches.loader import Batch
 from tilth.distributed.runtime import Runtime
 from tilth.model.adapter_config import AdapterConfig
 from tilth.model.adapters import apply_adapter
 from tilth.model.config import ModelConfig
 from tilth.model.precision import DTYPES, make_scaler
 from tilth.model.transformer import build
-from tilth.train.config import OptimizerConfig
-from tilth.train.optim import make_optimizer
-from tilth.train.step import accumulate, update
+from tilth.training.config import OptimizerConfig
+from tilth.training.optim import make_optimizer
+from tilth.training.step import accumulate, update
 
 if TYPE_CHECKING:
     from benchmarks.worker import Turns

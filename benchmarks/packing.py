@@ -27,15 +27,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from tilth.data.batch import IGNORE, Batch
-from tilth.data.feed import Feed
-from tilth.data.packed import packed_rows
-from tilth.data.packing import Packing, PackingConfig, best_fit, pack
+from tilth.data.batches.batch import IGNORE, Batch
+from tilth.data.batches.feed import Feed
+from tilth.data.batches.packed import packed_rows
+from tilth.data.batches.packing import Packing, PackingConfig, best_fit, pack
 from tilth.data.shards import Shard, TokenStream, encoded_document, write_shard
 from tilth.model.config import ModelConfig
 from tilth.model.transformer import Transformer, build
 from tilth.tokenizer import TokenizerConfig, train_tokenizer
-from tilth.train.loss import summed_loss
+from tilth.training.loss import summed_loss
 
 if TYPE_CHECKING:
     from benchmarks.worker import Turns

@@ -26,7 +26,7 @@ from tests.recipe_reference import reference
 from tilth.cli.main import app
 from tilth.core.config import load_yaml
 from tilth.core.errors import RecipeError
-from tilth.data.sources.config import ORIGINS
+from tilth.data.sources.origins import ORIGINS
 from tilth.data.stages import PRESETS, STAGES
 from tilth.jobs.recipe import load_recipe, load_shipped, make_recipe, shipped_recipes
 from tilth.model.families import family_of

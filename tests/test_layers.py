@@ -1,16 +1,18 @@
 """Imports point down: every import of every module against the table of layers; who imports torch; how long files are.
 
-The table is that of docs/architecture.md. A package imports from lines below its own only, never sideways. Imports in
-functions, under `if TYPE_CHECKING:` and relative ones count like any other. The checkers are tried on planted faults
-too: one that finds nothing would pass for clean code.
+The table is that of docs/architecture.md. A package imports from lines below its own only, never sideways; and no
+modules import one another in a circle. Imports in functions, under `if TYPE_CHECKING:` and relative ones count like any
+other. The checkers are tried on planted faults too: one that finds nothing would pass for clean code.
 """
 
 from __future__ import annotations
 
 import ast
+import re
 from collections import deque
 from collections.abc import Iterator
 from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -22,7 +24,7 @@ LAYERS = (
     ("core",),
     ("tokenizer", "model", "distributed"),
     ("data", "checkpoint", "generate", "diagnose"),
-    ("train", "evaluate", "export"),
+    ("training", "evaluation", "exporting"),
     ("jobs",),
     ("serve", "dashboard"),
     ("cli", "__init__", "__main__"),
@@ -35,21 +37,23 @@ ALSO_WITHOUT_TORCH = {
     "jobs.recipe",
     "jobs.prepare",
     "jobs.trace",
-    "jobs.data_report",
+    "jobs.pages.data_report",
 }  # reading a recipe and preparing data must not take seconds to begin
-TAKES_TORCH = {"data.feed"}
+TAKES_TORCH = {"data.batches.feed"}
 LONGEST_FILE = 500
 FORBIDDEN_IMPORTS = {"transformers", "pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}
 # In functions only: what the one is for; older files of a tokenizer are converted.
 MAY_IMPORT = {"model.wrapped_config": {"transformers"}, "tokenizer.foreign_files": {"transformers"}}
 FORBIDDEN_CALLS = {"eval", "exec", "torch.load", "torch.save"}
+CALLED_BY = {"data.sources.origins": "data.sources.listing"}
+"""A table of `module:function` stands below all that is named in it: a name counts where it is called."""
 
 
 parsed = cache(ast.parse)  # three tests look at every module
 
 
 def name_of(path: Path, root: Path = SOURCE) -> str:
-    """`data/feed.py` -> `data.feed`, `data/__init__.py` -> `data`, the package's own `__init__.py` -> `__init__`."""
+    """`data/words.py` -> `data.words`, `data/__init__.py` -> `data`, the package's own `__init__.py` -> `__init__`."""
     parts = path.relative_to(root).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
 
@@ -146,6 +150,34 @@ def way_to_torch(name: str, graph: dict[str, list[str]]) -> list[str]:
     return []
 
 
+def ties(sources: dict[str, str]) -> dict[str, set[str]]:
+    """What each module imports, wherever in it: the modules of tilth that are meant, not the packages that they are in.
+
+    What it names as `module:function` counts too, for it is imported when it is called.
+    """
+    graph: dict[str, set[str]] = {name: set() for name in sources}
+    for name, source in sources.items():
+        tree, caller = parsed(source), CALLED_BY.get(name, name)
+        named = [one.value for one in ast.walk(tree) if isinstance(one, ast.Constant) and isinstance(one.value, str)]
+        ways = [(name, target) for _, target in imported(tree, package_of(name))]
+        ways += [(caller, target.replace(":", ".")) for target in named if re.fullmatch(r"tilth(\.\w+)+:\w+", target)]
+        for importer, target in ways:
+            inside = target.removeprefix("tilth.")
+            meant = next((one for one in (inside, inside.rpartition(".")[0]) if one in sources), importer)
+            if target != inside and meant != importer:
+                graph[importer].add(meant)
+    return graph
+
+
+def circle(sources: dict[str, str]) -> list[str]:
+    """Modules of which each imports the next, with the first again at the end; empty where there is no such circle."""
+    try:
+        TopologicalSorter(ties(sources)).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
 def test_imports_point_down() -> None:
     found = modules()
     assert len(found) > 50, "the modules are not where this test looks"
@@ -155,17 +187,17 @@ def test_imports_point_down() -> None:
 @pytest.mark.parametrize(
     ("name", "source"),
     [
-        ("data.loader", "from tilth.checkpoint.store import Checkpoint"),
-        ("data.loader", "import tilth.train.step"),
-        ("data.loader", "def f():\n    def g():\n        from tilth.generate import text"),
+        ("data.batches.loader", "from tilth.checkpoint.store import Checkpoint"),
+        ("data.batches.loader", "import tilth.training.step"),
+        ("data.batches.loader", "def f():\n    def g():\n        from tilth.generate import text"),
         (
-            "data.loader",
+            "data.batches.loader",
             "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from tilth.jobs.recipe import Recipe",
         ),
-        ("data.loader", "from ..checkpoint import store"),
+        ("data.batches.loader", "from ...checkpoint import store"),
         ("data.sources.files", "from ...generate.text import TextOptions"),
         ("data.sources", "from ...jobs import recipe"),
-        ("data.loader", "from tilth import train"),
+        ("data.batches.loader", "from tilth import train"),
         ("core.files", "from tilth import load"),
         ("core.files", "import tilth"),
         ("core.files", "import tilth.nowhere"),
@@ -180,17 +212,55 @@ def test_a_planted_fault_is_found(name: str, source: str) -> None:
 @pytest.mark.parametrize(
     ("name", "source"),
     [
-        ("data.loader", "from tilth.core.random import derive_seed\nimport numpy as np"),
-        ("data.loader", "from .shards import TokenStream\nfrom ..core import files"),
+        ("data.batches.loader", "from tilth.core.random import derive_seed\nimport numpy as np"),
+        ("data.batches.loader", "from ..shards import TokenStream\nfrom ...core import files"),
         ("data.sources.files", "from . import streams\nfrom ..document import Document"),
         ("data.sources", "from .config import SourceConfig\nfrom .. import document"),
-        ("jobs.train", "from tilth.train.trainer import Trainer"),
+        ("jobs.train", "from tilth.training.trainer import Trainer"),
         ("__main__", "from tilth.cli.main import main"),
         ("__init__", "def f():\n    from tilth.jobs.api import train"),
     ],
 )
 def test_what_is_allowed_is_let_through(name: str, source: str) -> None:
     assert layer_faults(name, source) == []
+
+
+def test_no_modules_import_one_another() -> None:
+    found = modules()
+    assert sum(map(len, ties(found).values())) > 1000, "the imports are not seen"
+    assert circle(found) == []
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        "from tilth.data.batches.feed import Feed",
+        "from tilth.data.batches import feed",
+        "from . import feed",
+        "import tilth.data.batches.feed",
+        "from tilth.data.batches.order import ring",
+        "def f():\n    from tilth.data.batches.feed import Feed",
+        "if TYPE_CHECKING:\n    from tilth.data.batches.feed import Feed",
+        "LATER = 'tilth.data.batches.feed:Feed'",
+    ],
+)
+def test_a_planted_circle_is_found(planted: str) -> None:
+    beside = {
+        "data.batches.order": "from tilth.data.batches.feed import Feed",
+        "data.batches": "from tilth.data.batches.loader import Loader",
+    }
+    sources = {**beside, "data.batches.feed": "def f():\n    from .loader import Loader"}
+    assert {"data.batches.loader", "data.batches.feed"} <= {*circle({**sources, "data.batches.loader": planted})}
+    elsewhere = ("import torch", "from tilth.data.shards import feed", "from tilth.core import feed", "x = 'feed:y'")
+    for harmless in elsewhere:
+        assert circle({**sources, "data.batches.loader": harmless}) == []
+
+
+def test_what_a_table_names_counts_where_it_is_called() -> None:
+    table, lister = "ROW = 'tilth.data.sources.hub:list_hub'", "from tilth.data.sources.origins import ROW"
+    sources = {"data.sources.origins": table, "data.sources.listing": lister, "data.sources.hub": lister}
+    assert circle(sources) == []
+    assert circle({**sources, "data.sources.hub": "from tilth.data.sources.listing import list_inputs"})
 
 
 def test_torch_is_imported_only_by_what_needs_it() -> None:
@@ -210,17 +280,17 @@ def test_torch_is_imported_only_by_what_needs_it() -> None:
         "from torch import nn",
         "try:\n    import torch.nn\nexcept ImportError:\n    pass",
         "class A:\n    import torch",
-        "from tilth.data import feed",
+        "from tilth.data.batches import feed",
         "from .feed import Feed",
-        "from tilth.data.feed import Feed",
+        "from tilth.data.batches.feed import Feed",
     ],
 )
 def test_a_planted_import_of_torch_is_found(planted: str) -> None:
-    sources = {"data.loader": planted, "data.feed": "import torch"}
-    assert way_to_torch("data.loader", import_graph(sources))
+    sources = {"data.batches.loader": planted, "data.batches.feed": "import torch"}
+    assert way_to_torch("data.batches.loader", import_graph(sources))
     inside = "\n".join(f"    {line}" for line in planted.splitlines())
     for harmless in (f"def f():\n{inside}", f"if TYPE_CHECKING:\n{inside}"):
-        assert way_to_torch("data.loader", import_graph({**sources, "data.loader": harmless})) == []
+        assert way_to_torch("data.batches.loader", import_graph({**sources, "data.batches.loader": harmless})) == []
 
 
 def forbidden(source: str, name: str = "") -> list[str]:

@@ -11,14 +11,13 @@ Names are loaded when first used: importing tilth imports no torch.
 from __future__ import annotations
 
 import importlib
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    __version__: str
     from tilth.core.errors import TilthError
     from tilth.data.dataset import Dataset
-    from tilth.evaluate.metrics import Metrics
+    from tilth.evaluation.metrics import Metrics
     from tilth.jobs.api import check, evaluate, export, history, prepare, train
     from tilth.jobs.load import LanguageModel, load
     from tilth.jobs.recipe import Recipe, load_recipe, make_recipe
@@ -43,7 +42,7 @@ __all__ = [
 _HOMES = {
     "Dataset": "tilth.data.dataset",
     "LanguageModel": "tilth.jobs.load",
-    "Metrics": "tilth.evaluate.metrics",
+    "Metrics": "tilth.evaluation.metrics",
     "Recipe": "tilth.jobs.recipe",
     "TilthError": "tilth.core.errors",
     "check": "tilth.jobs.api",
@@ -59,6 +58,10 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("tilth")
     if name not in _HOMES:
         raise AttributeError(f"module 'tilth' has no attribute {name!r}")
     from tilth.core.environment import let_threads_sleep
@@ -69,14 +72,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-class _Package(ModuleType):
-    """Keeps `train`, `evaluate` and `export` the functions: importing the packages of these names would hide them."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name not in _HOMES or not isinstance(value, ModuleType):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.train.helpers import equal, make_trainer, weights
+from tests.training.helpers import equal, make_trainer, weights
 from tilth.checkpoint.store import CheckpointStore
 from tilth.checkpoint.tensors import load_model, read_tensors, write_tensors
 from tilth.core import files

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from tests.cli.test_tables import FACTS, rendered, row
+from tilth.cli.dataset_table import dataset_table
 from tilth.cli.leak_table import leak_table
-from tilth.cli.tables import dataset_table
-from tilth.data.planting import PLANTED, Item, measure
+from tilth.data.leaks.planting import PLANTED, Item, measure
 
 
 def facts(found: int, **more: object) -> dict[str, object]:

@@ -114,7 +114,7 @@ def test_preparation_on_a_terminal_shows_the_stage_that_runs() -> None:
 
 
 def test_every_stage_of_the_pipeline_has_a_plain_name() -> None:
-    from tilth.data import compare_plan
+    from tilth.data.plans import compare_plan
     from tilth.data.tasks import cleaning, items, leaks, shared
 
     assert {

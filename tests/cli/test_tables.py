@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console, RenderableType
 
+from tilth.cli.dataset_table import dataset_table
 from tilth.cli.tables import (
     METRICS,
     bar,
     brief_count,
     count,
-    dataset_table,
     duration,
     flat,
     grid,
@@ -202,7 +202,7 @@ def test_the_metrics_table_explains_each_metric_to_a_newcomer() -> None:
 def test_every_metric_of_an_evaluation_has_an_explanation() -> None:
     from dataclasses import fields
 
-    from tilth.evaluate.metrics import Metrics
+    from tilth.evaluation.metrics import Metrics
 
     assert {field.name for field in fields(Metrics)} == METRICS.keys()
 

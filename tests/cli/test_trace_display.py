@@ -8,7 +8,7 @@ import typer.testing
 from tests.cli.test_tables import rendered
 from tilth.cli.main import app
 from tilth.cli.trace_display import _figure, _lengths
-from tilth.jobs.data_report import QUANTILES
+from tilth.jobs.pages.data_report import QUANTILES
 
 
 @pytest.mark.parametrize(

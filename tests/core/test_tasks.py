@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
+from tilth.core.chosen_executor import open_executor
 from tilth.core.errors import DataError, IntegrityError, RecipeError
-from tilth.core.executors import Call, Executor, ExecutorName, Inline, Processes, open_executor
+from tilth.core.executors import Call, Executor, ExecutorName, Inline, Processes
 from tilth.core.files import hash_file
 from tilth.core.tasks import Done, Task, run_chains, run_tasks
 
@@ -241,7 +242,7 @@ import os, signal, sys
 from pathlib import Path
 import ray
 from tilth.core.errors import DataError, RecipeError
-from tilth.core.executors import open_executor
+from tilth.core.chosen_executor import open_executor
 from on_ray import note
 ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
 before = signal.getsignal(signal.SIGTERM)

@@ -4,9 +4,30 @@ from __future__ import annotations
 
 import pytest
 
-from tilth.core.words import plural
+from tilth.core.words import bytes_of, plural
 
 
 @pytest.mark.parametrize(("number", "said"), [(0, "0 files"), (1, "1 file"), (2, "2 files"), (1234, "1,234 files")])
 def test_one_is_not_several(number: int, said: str) -> None:
     assert plural(number, "file") == said
+
+
+@pytest.mark.parametrize(
+    ("said", "number"),
+    [
+        ("32MB", 32 * 10**6),
+        (" 24 gib ", 24 << 30),
+        ("1.5K", 1500),
+        ("24G", 24 * 10**9),
+        ("1TiB", 1 << 40),
+        ("2000", 2000),
+        ("512 B", 512),
+    ],
+)
+def test_amounts_of_bytes_are_read(said: str, number: int) -> None:
+    assert bytes_of(said) == number
+
+
+@pytest.mark.parametrize("said", ["", "B", "MB", "-1MB", "1e6", "3 PB", "24i", "24iB", "24 GB free"])
+def test_what_is_no_amount_is_none(said: str) -> None:
+    assert bytes_of(said) is None

@@ -40,6 +40,8 @@ class HubServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.files: dict[str, bytes] = {}
         self.commits = {"main": COMMIT, COMMIT: COMMIT}
+        self.other_files: dict[str, dict[str, bytes]] = {}  # by commit
+        self.moves: list[str] = []  # where `main` is next, once it was asked for
         self.plan: list[str] = []
         self.refuse: tuple[int, str] | None = None
         self.login: str | None = None
@@ -51,6 +53,9 @@ class HubServer(ThreadingHTTPServer):
     @property
     def address(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def files_of(self, revision: str) -> dict[str, bytes]:
+        return self.other_files.get(self.commits.get(revision, ""), self.files)
 
     def bytes_asked(self, method: str = "GET") -> list[Seen]:
         return [seen for seen in self.seen if "/resolve/" in seen.path and seen.method == method]
@@ -132,11 +137,13 @@ class _Handler(BaseHTTPRequestHandler):
         if commit is None:
             return self._answer(404, b"{}", {"X-Error-Code": "RevisionNotFound"})
         if what == "revision":
+            if revision == "main" and self.server.moves:
+                self.server.commits["main"] = self.server.moves.pop(0)
             return self._json({"id": "org/set", "sha": commit})
         if parse_qs(urlsplit(self.path).query).get("recursive") != ["true"]:
             return self._answer(400, b"", {})
         entries: list[dict[str, object]] = [{"type": "directory", "path": "data", "oid": "0" * 40, "size": 0}]
-        for name, data in self.server.files.items():
+        for name, data in self.server.files_of(revision).items():
             blob = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
             entry: dict[str, object] = {"type": "file", "path": name, "size": len(data), "oid": blob}
             if len(data) >= LARGE:
@@ -145,7 +152,7 @@ class _Handler(BaseHTTPRequestHandler):
         return self._json(entries)
 
     def _file(self, method: str, revision: str, name: str) -> None:
-        server, data = self.server, self.server.files.get(name)
+        server, data = self.server, self.server.files_of(revision).get(name)
         if data is None or revision not in server.commits:
             code = "EntryNotFound" if data is None else "RevisionNotFound"
             return self._answer(404, b"", {"X-Error-Code": code})

@@ -8,9 +8,9 @@ from typing import Any, cast
 import numpy as np
 import pyarrow.parquet as pq
 
-from tilth.data.dedup import digest
 from tilth.data.document import Document, Rows
-from tilth.data.minhash import MinHash, MinHashConfig
+from tilth.data.duplicates.dedup import digest
+from tilth.data.duplicates.minhash import MinHash, MinHashConfig
 from tilth.data.sources.messages import rendered
 from tilth.data.tasks.cleaning import DIGESTS, SIGNATURES, digests, signatures
 from tilth.data.tasks.parts import Part

@@ -13,8 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.data.planted import words_of
-from tilth.data import decontaminate, readings, words
-from tilth.data.decontaminate import (
+from tilth.data import words
+from tilth.data.duplicates.runs import merged
+from tilth.data.leaks import decontaminate, readings
+from tilth.data.leaks.decontaminate import (
     GAP,
     OWNERS,
     DecontaminateConfig,
@@ -30,8 +32,7 @@ from tilth.data.decontaminate import (
     needed,
     passages,
 )
-from tilth.data.planting import HOST_WORDS, LONGEST, PLANTED, Item, excerpt, has_words, measure
-from tilth.data.runs import merged
+from tilth.data.leaks.planting import HOST_WORDS, LONGEST, PLANTED, Item, excerpt, has_words, measure
 from tilth.data.tasks.leaks import Detector
 
 words.find_words([""])  # the tables are made at the first call, which would miss hypothesis' deadline

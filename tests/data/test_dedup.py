@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tilth.data.dedup import F64, I64, Choice, components
+from tilth.data.duplicates.dedup import F64, I64, Choice, components
 
 edges = st.dictionaries(
     st.tuples(st.integers(0, 9), st.integers(0, 9)).filter(lambda pair: pair[0] < pair[1]),

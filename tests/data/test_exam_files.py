@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,8 @@ import pytest
 from tests.data.pdfs import drawn, make_pdf
 from tests.data.planted import words_of
 from tilth.core.errors import DataError
-from tilth.data.exam_files import faults, sources_of
-from tilth.data.exam_words import passed_over
+from tilth.data.leaks.exam_files import faults, sources_of
+from tilth.data.leaks.exam_words import passed_over
 from tilth.data.sources import SourceConfig, list_inputs
 from tilth.data.tasks.items import evaluation_items
 
@@ -158,3 +159,63 @@ def test_what_a_folder_passes_over_an_archive_does_too(exams: Path) -> None:
         "1 file not read by read/unknown_suffix: exams/x.zip!a.dat",
     ]
     assert found[0]["left_out"] == {"read/empty": 1}
+
+
+SQUAD = json.dumps({"version": "1.1", "data": [{"text": text(n)} for n in range(300, 350)]})
+SETTINGS = json.dumps({"name": "exam", "shots": 3})
+
+
+def stopped(home: Path, *sources: dict[str, Any]) -> DataError:
+    with pytest.raises(DataError) as raised:
+        seen(home, *sources)
+    shutil.rmtree(home / "index")
+    return raised.value
+
+
+@pytest.mark.parametrize("limit", [0, 0.5])
+def test_an_object_that_holds_the_rows_is_no_exam_and_settings_pass(exams: Path, limit: float) -> None:
+    (exams / "settings.json").write_text(SETTINGS)
+    assert any("not looked for: read/no_field 1" in one for one in said(exams.parent, {"path": "exams"}))
+    (exams.parent / "index").rename(exams.parent / "before")
+    (exams / "squad.json").write_text(SQUAD)
+    fault = stopped(exams.parent, {"path": "exams", "max_bad_rows": limit})
+    assert "exams: 1 of its 3 files cannot be used, or not whole: exams/squad.json: 1 of 1 rows" in fault.message
+    assert "write `records: data`; give this file an entry of its own, and name it under" in fault.remedy
+    parted = {"path": "exams", "exclude": ["squad.json"]}, {"path": "exams/squad.json", "records": "data"}
+    assert sum(one["items"] for one in seen(exams.parent, *parted)) == 12 + 50
+
+
+def test_files_of_other_shapes_are_told_to_be_parted(exams: Path) -> None:
+    (exams / "wrong.jsonl").write_text(ITEMS.replace('"text"', '"tekst"'))
+    fault = stopped(exams.parent, {"path": "exams"})
+    assert fault.remedy.startswith("the rows have tekst: write `field: tekst`; give this file an entry of its own")
+    assert fault.remedy.endswith("name it under `exclude: [wrong.jsonl]` of this one")
+    parted = {"path": "exams", "exclude": ["wrong.jsonl"]}, {"path": "exams/wrong.jsonl", "field": "tekst"}
+    assert [one["items"] for one in seen(exams.parent, *parted)] == [12, 12]
+
+
+@pytest.mark.parametrize("path", ["exams", "exams/x.zip"])
+def test_so_are_those_in_archives(exams: Path, path: str) -> None:
+    with zipfile.ZipFile(exams / "x.zip", "w") as archive:
+        archive.writestr("in/b.jsonl", ITEMS)
+        archive.writestr("in/wrong[1].csv", NO_COLUMN)
+    fault = stopped(exams.parent, {"path": path})
+    assert "exams/x.zip!in/wrong[1].csv:1: no column 'text'" in fault.message
+    told = "give this file, unpacked, an entry of its own, and name it under `exclude: ['x.zip/in/wrong[[]1].csv']`"
+    assert told in fault.remedy
+    (one,) = seen(exams.parent, {"path": path, "exclude": ["x.zip/in/wrong[[]1].csv"]})
+    assert one["items"] == (24 if path == "exams" else 12) and "idle" not in one
+
+
+def test_where_nothing_is_looked_for_what_is_known_of_it_is_told(tmp_path: Path) -> None:
+    (tmp_path / "squad.json").write_text(SQUAD)
+    fault = stopped(tmp_path, {"path": "squad.json"})
+    assert fault.remedy == "the file is one object; for the rows in it write `records: data`"
+    (tmp_path / "settings.json").write_text(SETTINGS)
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr("a.dat", "x")
+        archive.writestr("b.txt", "too short")
+    fault = stopped(tmp_path, {"path": "settings.json"}, {"path": "x.zip"})
+    for part in ("1 row left out by read/no_field", "1 file not read by read/unknown_suffix", "settings.json: 1 of 1"):
+        assert part in fault.message
+    assert fault.remedy == "the rows have name, shots: write `field: name`, or lower data.decontaminate.shortest"

@@ -12,9 +12,9 @@ import torch
 
 from tests.data.helpers import make_stream
 from tilth.core.errors import CheckpointError, DataError, IntegrityError
-from tilth.data.batch import IGNORE, make_batch
-from tilth.data.loader import Loader, evaluation_batches
-from tilth.data.sampling import make_sampler
+from tilth.data.batches.batch import IGNORE, make_batch
+from tilth.data.batches.loader import Loader, evaluation_batches
+from tilth.data.batches.sampling import make_sampler
 from tilth.data.shards import TokenStream
 
 

@@ -16,11 +16,11 @@ from tests.tokenizer.foreign_kinds import KINDS
 from tilth.core.config import parse
 from tilth.core.errors import CheckpointError, RecipeError, TilthError
 from tilth.core.random import draws
-from tilth.data.batch import IGNORE, Batch
-from tilth.data.loader import Loader
-from tilth.data.masking import Masker, MaskingConfig, Words, make_masker, masked_pass
-from tilth.data.packing import PackingConfig
-from tilth.data.sampling import make_sampler
+from tilth.data.batches.batch import IGNORE, Batch
+from tilth.data.batches.loader import Loader
+from tilth.data.batches.masking import Masker, MaskingConfig, Words, make_masker, masked_pass
+from tilth.data.batches.packing import PackingConfig
+from tilth.data.batches.sampling import make_sampler
 from tilth.tokenizer import TokenizerConfig, train_tokenizer
 from tilth.tokenizer.foreign import load_foreign
 

@@ -11,8 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.data.planted import planted, words_of
-from tilth.data import minhash
-from tilth.data.minhash import MinHash, MinHashConfig, common_count, common_counts, jaccard, sharing, shingles
+from tilth.data.duplicates import minhash
+from tilth.data.duplicates.minhash import (
+    MinHash,
+    MinHashConfig,
+    common_count,
+    common_counts,
+    jaccard,
+    sharing,
+    shingles,
+)
 from tilth.data.words import U64
 
 next(shingles(["the tables are made at the first call, which would miss the deadline", "é"], 1))

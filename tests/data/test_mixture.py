@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from tilth.core.config import parse
 from tilth.core.errors import DataError, RecipeError
+from tilth.data.batches.mixture import REST, MixtureEntry, MixturePlan, plan_mixture, whole_shares
 from tilth.data.config import DataConfig
-from tilth.data.mixture import REST, MixtureEntry, MixturePlan, plan_mixture, whole_shares
 
 HELD = {"web": 8_000_000, "code": 1_000_000, "books-a": 300_000, "books-b": 200_000}
 

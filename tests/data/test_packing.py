@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 from tests.data.helpers import make_stream
 from tilth.core.errors import CheckpointError, DataError
-from tilth.data.batch import IGNORE, Batch, Int64
-from tilth.data.loader import Loader
-from tilth.data.mixture import Mixture, Ring
-from tilth.data.packed import PackedSampler, packed_pass, packed_rows
-from tilth.data.packing import Packing, PackingConfig, best_fit, pack
-from tilth.data.sampling import MixtureSampler, make_sampler
+from tilth.data.batches.batch import IGNORE, Batch, Int64
+from tilth.data.batches.loader import Loader
+from tilth.data.batches.mixture import Mixture, Ring
+from tilth.data.batches.packed import PackedSampler, packed_pass, packed_rows
+from tilth.data.batches.packing import Packing, PackingConfig, best_fit, pack
+from tilth.data.batches.sampling import MixtureSampler, make_sampler
 from tilth.data.shards import Shard, TokenStream, encoded_document, write_shard
 
 SPLIT = PackingConfig(too_long="split")

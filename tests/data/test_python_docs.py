@@ -48,8 +48,8 @@ def test_it_is_a_corpus(outcomes: list[Outcome], documents: dict[str, Document])
 def test_well_known_places(documents: dict[str, Document]) -> None:
     assert "iterate over the elements of a sequence" in " ".join(documents["topic:for"].text.split())
     assert documents["source:textwrap.py"].text == Path(textwrap.__file__).read_text(encoding="utf-8")
-    assert documents["source:textwrap.py"].meta["language"] == "python"
-    assert "language" not in documents["doc:textwrap"].meta, "its page is prose"
+    assert documents["source:textwrap.py"].meta["code"] == "python"
+    assert "code" not in documents["doc:textwrap"].meta, "its page is prose"
     page = documents["doc:textwrap"].text
     assert page.startswith("textwrap\n========\n\nText wrapping and filling.")
     assert "\ndedent(text)\n    Remove any common leading whitespace from every line in `text`." in page

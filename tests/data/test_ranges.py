@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from tilth.core.files import new_folder
-from tilth.data import minhash
-from tilth.data.dedup import NearConfig, first_of_each
+from tilth.data.duplicates import minhash
+from tilth.data.duplicates.dedup import NearConfig, first_of_each
 from tilth.data.tasks import corpus as corpus_module
 from tilth.data.tasks import dedup, pairs, ranges
 from tilth.data.tasks.cleaning import DIGESTS, SIGNATURES

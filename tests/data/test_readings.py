@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from tests.data.planted import words_of
 from tests.data.test_decontaminate import index_of
 from tilth.data import words
-from tilth.data.decontaminate import DecontaminateConfig
-from tilth.data.readings import read
+from tilth.data.leaks.decontaminate import DecontaminateConfig
+from tilth.data.leaks.readings import read
 from tilth.data.tasks.leaks import Detector
 
 

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tilth.data import runs
-from tilth.data.runs import NumbersOnDisk, distinct, merged_numbers
+from tilth.data.duplicates import runs
+from tilth.data.duplicates.runs import NumbersOnDisk, distinct, merged_numbers
 
 numbers = st.lists(st.integers(-(2**62), 2**62) | st.integers(0, 9), max_size=60)
 

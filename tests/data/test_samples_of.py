@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from tests.data.helpers import make_stream
-from tilth.data.interleaving import Interleaving
-from tilth.data.loader import Loader
-from tilth.data.mixture import Mixture, Ring
-from tilth.data.sampling import MixtureSampler, make_sampler
+from tilth.data.batches.interleaving import Interleaving
+from tilth.data.batches.loader import Loader
+from tilth.data.batches.mixture import Mixture, Ring
+from tilth.data.batches.sampling import MixtureSampler, make_sampler
 
 LENGTH = 7
 SHARES = [(1,), (1, 1), (3, 7), (5, 1, 4), (1 << 30, (1 << 30) - 1, 2)]

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 from tests.data.helpers import write_documents
 from tilth.core.errors import CheckpointError
-from tilth.data.batch import Batch
-from tilth.data.interleaving import Interleaving
-from tilth.data.loader import Loader
-from tilth.data.mixture import Mixture, Ring
-from tilth.data.sampling import MixtureSampler, make_sampler
+from tilth.data.batches.batch import Batch
+from tilth.data.batches.interleaving import Interleaving
+from tilth.data.batches.loader import Loader
+from tilth.data.batches.mixture import Mixture, Ring
+from tilth.data.batches.sampling import MixtureSampler, make_sampler
 from tilth.data.shards import Shard, TokenStream
 
 T = 8

@@ -8,13 +8,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tilth.data.document import Document, make_doc_id
-from tilth.data.shared_lines import SharedLinesConfig, find_pieces, remove
+from tilth.data.duplicates.shared_lines import SharedLinesConfig, find_pieces, remove
 
 find_pieces([], SharedLinesConfig())  # the tables are made at the first call
 
 
-def documents(*texts: str, suffix: str = ".txt") -> list[Document]:
-    return [Document(make_doc_id("s", f"{n}{suffix}"), text, "s", f"{n}{suffix}") for n, text in enumerate(texts)]
+def documents(*texts: str, **meta: str) -> list[Document]:
+    return [Document(make_doc_id("s", f"{n}"), text, "s", f"{n}", meta=meta) for n, text in enumerate(texts)]
 
 
 def lines_by_hand(text: str, config: SharedLinesConfig) -> list[tuple[int, int]]:
@@ -78,9 +78,9 @@ def test_removing_takes_whole_lines(given_texts: list[str], config: SharedLinesC
 def test_source_files_are_left_alone() -> None:
     line = "from __future__ import annotations\n"
     assert len(find_pieces(documents(line), SharedLinesConfig()).rows) == 1
-    assert len(find_pieces(documents(line, suffix=".py"), SharedLinesConfig()).rows) == 0
-    assert len(find_pieces(documents(line, suffix=".py"), SharedLinesConfig(code=True)).rows) == 1
-    mixed = [*documents(line, suffix=".py"), *documents(line)]
+    assert len(find_pieces(documents(line, code="python"), SharedLinesConfig()).rows) == 0
+    assert len(find_pieces(documents(line, code="python"), SharedLinesConfig(code=True)).rows) == 1
+    mixed = [*documents(line, code="python"), *documents(line)]
     assert find_pieces(mixed, SharedLinesConfig()).rows.tolist() == [1]
 
 

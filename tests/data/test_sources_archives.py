@@ -121,7 +121,7 @@ def test_files_in_an_archive_read_as_those_outside(tmp_path: Path, plain: dict[s
     assert texts(outcomes) == {f"a{suffix}!{place}": text for place, text in plain.items()}
     assert len(plain) == 11 and dropped(outcomes) == []
     code = next(o.document for o in outcomes if o.document and o.document.locator.endswith(".rs"))
-    assert code.meta == {"language": "rust"}
+    assert code.meta == {"code": "rust"}
 
 
 def test_a_format_is_meant_for_the_files_in_it(tmp_path: Path) -> None:

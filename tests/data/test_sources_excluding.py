@@ -13,7 +13,7 @@ import pytest
 from tests.data.test_sources_listing import listed, rules, write
 from tilth.core.config import parse, parse_yaml
 from tilth.core.errors import DataError, RecipeError
-from tilth.data.collect_plan import read_as
+from tilth.data.plans.collect_plan import read_as
 from tilth.data.sources import SourceConfig, read_input
 from tilth.data.sources.excluding import idle_patterns
 from tilth.data.sources.inputs import Lost
@@ -154,6 +154,7 @@ def test_files_in_archives_go_too(home: Path) -> None:
     assert read("notes/old.zip", "sub") == (["a.txt"], ())
     assert read("notes/old.zip", "old.zip/sub") == (["a.txt"], ()), "as below a folder"
     assert read("notes/old.zip", "old.zip/**/*.csv", "*.zip")[0] == ["a.txt", "sub/c.txt"]
+    assert read("notes", "old.zip/sub", "**/b.csv", "**/sub/*") == (["a.txt"], ()), "each that names one is used"
     texts, idle = read("notes", "z.md", "sub/**")
     assert len(texts) == 3 and idle == (
         "notes: `exclude: sub/**` leaves nothing out; check it for a typo, or take it out",

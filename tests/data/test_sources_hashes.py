@@ -20,9 +20,9 @@ from tilth.data.sources.hashes import (
     RememberedHashes,
     hash_large,
     hashing,
-    list_remembered,
     verify_folder,
 )
+from tilth.data.sources.listing import list_remembered
 
 
 def write(path: Path, text: str, age: float = 60) -> Path:

@@ -263,7 +263,7 @@ def test_an_unreadable_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def refuse(path: Path) -> str:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr("tilth.data.sources.listing.file_hash", refuse)  # root may read everything, tests often are
+    monkeypatch.setattr("tilth.data.sources.paths.file_hash", refuse)  # root may read everything, tests often are
     with pytest.raises(DataError, match=r"cannot read .*a\.txt: Permission denied"):
         listed(tmp_path, path="a.txt")
 

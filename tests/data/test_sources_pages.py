@@ -16,7 +16,7 @@ from tilth.core.worker import Worker
 from tilth.data import extract
 from tilth.data.document import Outcome
 from tilth.data.sources import SourceConfig, list_inputs, read_input
-from tilth.data.sources.files import _more_room
+from tilth.data.sources.pages import _more_room
 from tilth.data.sources.unusable import notes
 from tilth.data.tasks import collect
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from tilth.core.config import parse
 from tilth.data.document import Outcome, Rows
-from tilth.data.sources import SourceConfig, files, list_inputs, parquet_rows, read_rows, streams
+from tilth.data.sources import SourceConfig, list_inputs, parquet_rows, read_rows, streams, texts
 from tilth.data.sources.plain import all_filled, plain_column, plain_lines
 from tilth.data.tasks import parts
 from tilth.data.tasks.collect import collect
@@ -108,7 +108,7 @@ def test_lines_give_the_same_files_as_one_by_one(tmp_path: Path, monkeypatch: py
     config, inputs = source_of(tmp_path, "a.txt", document="line")
     fast = collected(tmp_path, "fast", config, inputs)
     assert sum(isinstance(found, Rows) for found in read_rows(inputs[0], config)) > 20
-    monkeypatch.setattr(files, "plain_lines", lambda block: None)
+    monkeypatch.setattr(texts, "plain_lines", lambda block: None)
     assert collected(tmp_path, "slow", config, inputs) == fast and len(fast[0]) > 2
     assert fast[1]["rules"]["dropped"] == {"read/empty": 4} and fast[1]["rules"]["changed"]["read/invalid_utf8"] == 2
 

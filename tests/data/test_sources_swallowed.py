@@ -107,3 +107,33 @@ def test_what_is_not_read_behind_a_fault_is_measured_by_the_rows_before_it(tmp_p
     raw = f"[{', '.join(LIST[:1990])} {', '.join(LIST[1990:])}]"
     rows, told = kept(tmp_path, "a.json", raw)
     assert rows == 1990 and "10 of 2000 rows cannot be used" in told
+
+
+TAB, ESCAPE = "write a tab or line end within a text as `\\t` or `\\n`", "write a backslash within a text as `\\\\`"
+
+
+@pytest.mark.parametrize(
+    ("row", "remedy"),
+    [
+        ('{"text": "' + "a tab: \t " * 500 + '"}', TAB),
+        ('{"text": "' + "C:\\Users " * 500 + '"}', ESCAPE),
+        ('{"id": 1, "messages": [' + ", ".join(['{"text": "a tab: \t"}'] * 500) + "]}", TAB),
+        ('"' + "a tab: \t " * 500 + '"', TAB),
+    ],
+    ids=["tab", "escape", "chat", "text"],
+)
+def test_a_long_row_in_which_no_other_begins_is_one(tmp_path: Path, row: str, remedy: str) -> None:
+    raw = f"[{', '.join([*LIST[:30], row, *LIST[30:60]])}]"
+    rows, told = kept(tmp_path, "a.json", raw)
+    assert rows == 60 and "1 of 61 rows cannot be used: not JSON: Invalid" in told
+    with pytest.raises(DataError) as caught:
+        kept(tmp_path, "a.json", raw, max_bad_rows=0)
+    assert caught.value.remedy.startswith(remedy) and "bracket" not in caught.value.remedy
+
+
+def test_a_large_row_counts_for_no_more_than_begin_in_it(tmp_path: Path) -> None:
+    rows = LIST[:200]
+    rows[100] = rows[100].removesuffix("}")
+    rows[101] = rows[101].replace("words", "words " * 1000) + "}"
+    count, told = kept(tmp_path, "a.json", f"[{', '.join(rows)}]")
+    assert count == 198 and "2 of 200 rows cannot be used: not JSON" in told

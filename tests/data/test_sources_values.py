@@ -95,6 +95,13 @@ def test_numbers_in_json_are_written_as_they_are_spelled(tmp_path: Path, name: s
     assert texts(asked) == [f"user: {n}\n\nassistant: {n} of {n}" for n in SPELLED]
 
 
+def test_a_number_in_a_system_prompt_is_written_as_it_is_spelled(tmp_path: Path) -> None:
+    said = '[{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]'
+    (tmp_path / "a.jsonl").write_text(f'{{"messages": {said}, "v": 1.10}}')
+    asked = read(tmp_path / "a.jsonl", map={"messages": "messages", "system": "version {v}"})
+    assert texts(asked) == ["system: version 1.10\n\nuser: q\n\nassistant: a"]
+
+
 def test_numbers_elsewhere_are_those_of_json(tmp_path: Path) -> None:
     row = '{"q": "q", "a": "a", "tools": [{"name": "f", "least": 1.10}]}'
     (tmp_path / "a.jsonl").write_text(f"{row}\n1.10")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tilth.data.tokens import CHARACTERS, find_tokens, sentence_terminals, token_hashes
+from tilth.data.stages.english_tokens import CHARACTERS, find_tokens, sentence_terminals, token_hashes
 
 find_tokens([""])  # the tables are made at the first call, which would miss hypothesis' deadline
 MARKS = st.text(st.sampled_from("ab Z9.,-'’()\"#…/:=+%$<\n\u0301漢é"), max_size=30)

@@ -15,11 +15,11 @@ from tilth.core.config import parse
 from tilth.core.errors import DataError, IntegrityError, RecipeError
 from tilth.core.progress import Board
 from tilth.data.config import DataConfig
-from tilth.data.pipeline import prepare
+from tilth.data.plans.pipeline import prepare
+from tilth.data.plans.workshop import Workshop
 from tilth.data.sources import Listing, SourceConfig, list_inputs, read_input, url
 from tilth.data.sources.web import common_crawl, courier
 from tilth.data.sources.web.warc import make_record
-from tilth.data.workshop import Workshop
 from tilth.tokenizer import TokenizerConfig
 
 DATE = "2026-01-31T12:00:00Z"

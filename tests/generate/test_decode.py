@@ -8,17 +8,27 @@ from typing import Any, Literal
 
 import pytest
 import torch
+import transformers
 from torch import Tensor
 
 from tests.generate.helpers import random_model
 from tests.model.adapter_helpers import beside
 from tests.model.families import LENGTH, SHAPES, make, save, some_ids
 from tilth.checkpoint.hf_weights import load_checkpoint
-from tilth.generate.decode import Decoder, next_logits, reader_of
+from tilth.generate.decode import HONOURED, NOT_OF_COMPUTATION, Decoder, next_logits, reader_of
 from tilth.model.adapter_config import AdapterConfig
+from tilth.model.config import ModelConfig
+from tilth.model.families import read_hf_config
 from tilth.model.transformer import Transformer
 
 DECODERS = [name for name in SHAPES if "bert" not in name]
+TOGETHER: list[dict[str, Any]] = [
+    {"norm_position": "post", "norm": "layernorm", "bias": True, "embedding_norm": True, "activation": "relu2"},
+    {"position": "learned", "position_offset": 2, "mlm_head": True, "type_vocab_size": 2, "activation": "gelu"},
+    {"sliding_window": 1},
+    {"sliding_window": LENGTH, "qk_norm": True, "qk_norm_over": "width"},
+]
+"""What no family has together."""
 
 
 @torch.no_grad()
@@ -53,18 +63,23 @@ def test_every_family_as_the_model_and_as_transformers(name: str, tmp_path: Path
     torch.testing.assert_close(one_by_one(reader_of(ours, 2), ours, ids, 3), expected, atol=2e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"norm_position": "post", "norm": "layernorm", "bias": True, "embedding_norm": True, "activation": "relu2"},
-        {"position": "learned", "mlm_head": True, "type_vocab_size": 2, "activation": "gelu", "bias": True},
-        {"sliding_window": 1},
-        {"sliding_window": LENGTH, "qk_norm": True, "qk_norm_over": "width"},
-    ],
-)
+@pytest.mark.parametrize("changes", TOGETHER)
 @pytest.mark.parametrize("first", [1, LENGTH - 1])
 def test_what_no_family_has_together(changes: dict[str, Any], first: int) -> None:
     assert_same(random_model(LENGTH, 97, 3.0, **changes), rows=3, first=first)
+
+
+def test_every_key_of_a_model_is_honoured_and_compared(tmp_path: Path) -> None:
+    fields = ModelConfig.model_fields
+    assert fields.keys() == HONOURED | NOT_OF_COMPUTATION, "say in decode.py what becomes of a new key"
+    assert not HONOURED & NOT_OF_COMPUTATION
+    configs = [random_model(LENGTH, 97, **changes).config for changes in TOGETHER]
+    for name in DECODERS:
+        kind, _, values = SHAPES[name]
+        getattr(transformers, f"{kind}Config")(**values).save_pretrained(tmp_path)
+        configs.append(read_hf_config(tmp_path).config)
+    untried = {key for key in HONOURED if all(getattr(config, key) == fields[key].default for config in configs)}
+    assert untried == {"is_causal"}, "the shapes above compare nothing of a key that all leave as it is"
 
 
 def test_a_room_that_grows(first: int = 4) -> None:
@@ -100,7 +115,8 @@ def test_weights_are_read_where_they_lie() -> None:
 
 def test_what_it_cannot_do_exactly_the_model_does() -> None:
     assert isinstance(reader_of(random_model(), 1), Decoder)
-    for model in (random_model().train(), random_model().double(), random_model().half()):
+    others = (random_model().train(), random_model().double(), random_model().half(), random_model(is_causal=False))
+    for model in others:
         assert not isinstance(reader_of(model, 1), Decoder)
     with torch.autocast("cpu", torch.bfloat16):
         assert not isinstance(reader_of(random_model(), 1), Decoder)

@@ -12,7 +12,7 @@ from tests.generate.helpers import random_model
 from tests.model.families import save
 from tilth.generate.config import SamplingConfig
 from tilth.generate.engine import generate_ids
-from tilth.generate.memory import Memory
+from tilth.generate.prefix_cache import Memory
 from tilth.model.wrapped import AnyModel, load_wrapped
 
 GREEDY = SamplingConfig(temperature=0.0)

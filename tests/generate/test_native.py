@@ -7,11 +7,13 @@ import platform
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
 from torch import Tensor
 
+from tests.generate.helpers import rounded, rounding
 from tests.generate.test_decode import DECODERS, at_once, one_by_one
 from tests.model.families import make, save, some_ids
 from tilth.checkpoint.hf_weights import load_checkpoint
@@ -34,16 +36,22 @@ def kernels() -> native.Kernels:
     return found
 
 
-@pytest.fixture(scope="module", params=["as it is", "without AVX-512"])
-def library(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> native.Kernels:
-    """Compiled for this processor, and for it with half as wide registers."""
-    if request.param == "as it is":
-        return kernels()
+class Library(NamedTuple):
+    kernels: native.Kernels
+    rounds: bool
+    """What weights are multiplied with."""
+
+
+@pytest.fixture(scope="module", params=[None, "-mno-avx512bf16", "-mno-avx512f"])
+def library(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Library:
+    """Compiled for this processor, without products of bfloat16, and with half as wide registers."""
+    if request.param is None:
+        return Library(kernels(), rounding())
     if platform.machine() != "x86_64":
         pytest.skip("AVX-512 is of x86-64")
     path = tmp_path_factory.mktemp("narrow") / "kernels.so"
-    subprocess.run(["g++", *native._FLAGS, "-mno-avx512f", str(native._SOURCE), "-o", str(path)], check=True)
-    return native.Kernels(path)
+    subprocess.run(["g++", *native._FLAGS, request.param, str(native._SOURCE), "-o", str(path)], check=True)
+    return Library(native.Kernels(path), rounds=False)
 
 
 def numbers(*shape: int, seed: int = 0) -> Tensor:
@@ -52,18 +60,18 @@ def numbers(*shape: int, seed: int = 0) -> Tensor:
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 5, 8, 15, 37])
 @pytest.mark.parametrize("inputs", [16, 7, 67])
-def test_products_of_several_weights(library: native.Kernels, rows: int, inputs: int, threads: None) -> None:
+def test_products_of_several_weights(library: Library, rows: int, inputs: int, threads: None) -> None:
     outs = (13, 1, 4096 // inputs)
     weights: list[Tensor] = [numbers(o, inputs, seed=o).bfloat16() for o in outs]
     biases = [numbers(outs[0]), None, numbers(outs[2])]
     x, wide = numbers(rows, inputs, seed=9), torch.full((rows, sum(outs) + 5), math.nan)
     places = torch.split(wide[:, 5:], [*outs], 1)
-    write = library.products(list(zip(weights, biases, strict=True)), places)
+    write = library.kernels.products(list(zip(weights, biases, strict=True)), places)
     torch.set_num_threads(1)
     write(x)
-    once = wide.clone()
+    once, read = wide.clone(), rounded(x.double()) if library.rounds else x.double()
     for weight, bias, place in zip(weights, biases, places, strict=True):
-        wanted = x.double() @ weight.double().t() + (0 if bias is None else bias.double())
+        wanted = read @ weight.double().t() + (0 if bias is None else bias.double())
         torch.testing.assert_close(place.double(), wanted, atol=2e-5, rtol=1e-5)
     assert wide[:, :5].isnan().all(), "something beside its place was written"
     torch.set_num_threads(2)
@@ -74,11 +82,11 @@ def test_products_of_several_weights(library: native.Kernels, rows: int, inputs:
 @pytest.mark.parametrize(("heads", "kv_heads"), [(4, 4), (6, 2)])
 @pytest.mark.parametrize("width", [64, 16, 20])
 @pytest.mark.parametrize("cap", [None, 3.0])
-def test_attention(library: native.Kernels, heads: int, kv_heads: int, width: int, cap: float | None) -> None:
+def test_attention(library: Library, heads: int, kv_heads: int, width: int, cap: float | None) -> None:
     batch, scale = 3, 0.7
     cache = numbers(2, batch, kv_heads, 300, width).bfloat16()
     queries = 4 * numbers(batch, heads + 3, width, seed=1)[:, :heads]
-    attend = library.attention(queries, kv_heads, scale, cap)
+    attend = library.kernels.attention(queries, kv_heads, scale, cap)
     for first, last in ((0, 1), (0, 17), (30, 300)):
         keys, values = cache[0, :, :, first:last], cache[1, :, :, first:last]
         grouped = queries.double().view(batch, kv_heads, -1, width)

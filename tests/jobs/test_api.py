@@ -11,6 +11,7 @@ import torch
 import transformers
 
 import tilth
+from tests.jobs.bases import tuning, write_base
 from tests.jobs.conftest import call
 from tests.jobs.helpers import SMALL
 from tests.model.families import quiet
@@ -38,6 +39,17 @@ def test_check_prepares_what_is_missing(trained: Path, tmp_path: Path, monkeypat
     monkeypatch.chdir(trained)
     assert tilth.check(tilth.load_recipe("r.yaml", SMALL), tmp_path / "other", workers=1).ok
     assert list((tmp_path / "other" / "datasets").iterdir())
+
+
+def test_reading_a_large_checkpoint_through_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_base(tmp_path / "base", "llama")
+    recipe = tuning(tmp_path, "base", train={"steps": 1})
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tilth.checkpoint.read_through.LARGE", 1)
+    assert tilth.train(tilth.load_recipe(recipe), workers=1)["new_steps"] == 1
+    assert "of weights are read through once" in capsys.readouterr().err
 
 
 def test_history_is_what_the_run_recorded(trained: Path) -> None:

@@ -16,7 +16,7 @@ from tests.jobs.helpers import SMALL, begun, command, hashes, tilth
 from tilth.core.errors import RecipeError
 from tilth.jobs import blocks
 from tilth.model.transformer import Transformer
-from tilth.train.probe import Trial
+from tilth.training.probe import Trial
 
 pytestmark = pytest.mark.slow
 

@@ -13,16 +13,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.jobs.encoders import ConversationEncoder
+from tilth.core.chosen_executor import open_executor
 from tilth.core.config import parse
 from tilth.core.errors import DataError
-from tilth.core.executors import open_executor
-from tilth.data.batch import IGNORE
+from tilth.data.batches.batch import IGNORE
+from tilth.data.batches.packed import packed_pass
+from tilth.data.batches.packing import PackingConfig, pack
 from tilth.data.chats import ChatDocuments
 from tilth.data.config import DataConfig
 from tilth.data.dataset import Dataset, verify_dataset
-from tilth.data.packed import packed_pass
-from tilth.data.packing import PackingConfig, pack
-from tilth.data.pipeline import Workshop, prepare
+from tilth.data.plans.pipeline import Workshop, prepare
 from tilth.jobs.trace import trace_document
 from tilth.tokenizer import Tokenizer, TokenizerConfig
 from tilth.tokenizer.chat_config import ChatConfig

@@ -21,17 +21,18 @@ from tests.jobs.conftest import Cli
 from tests.jobs.helpers import WORDS, write_texts
 from tests.jobs.test_pipeline import ledger_of
 from tests.jobs.test_report import Page
+from tilth.cli.trace_display import print_report
 from tilth.core.config import parse
 from tilth.data.config import DataConfig
 from tilth.data.dataset import Dataset, open_dataset
 from tilth.data.document import read_tables, table_documents
 from tilth.data.ledger import open_ledger
-from tilth.data.pipeline import prepare
-from tilth.data.workshop import Workshop
-from tilth.jobs import data_page
-from tilth.jobs.compared import compared_examples
-from tilth.jobs.data_page import differences
-from tilth.jobs.data_report import report_data, write_page
+from tilth.data.plans.pipeline import prepare
+from tilth.data.plans.workshop import Workshop
+from tilth.jobs.pages import data_page
+from tilth.jobs.pages.compared import compared_examples
+from tilth.jobs.pages.data_page import differences
+from tilth.jobs.pages.data_report import report_data, write_page
 from tilth.tokenizer import TokenizerConfig
 
 pytestmark = pytest.mark.slow
@@ -74,9 +75,8 @@ def test_figures_equal_what_reading_everything_counts(dataset: Dataset) -> None:
     for name, own in figures["sources"].items():
         tokens = [tokens for _, document, tokens in rows if document.source == name]
         assert (own["documents"], own["tokens"]) == (len(tokens), sum(tokens))
-    languages = Counter(document.meta.get("language", "not stated") for _, document, _ in rows)
-    assert {name: own["documents"] for name, own in figures["languages"].items()} == languages
-    assert languages["python"] >= 1, "code says what it is"
+    assert [*figures["languages"]] == ["not stated"] and [*figures["code"]] == ["python"], "code says what it is"
+    assert figures["languages"]["not stated"]["documents"] == len(rows)
     lengths = sorted(tokens for _, _, tokens in rows)
     quantiles = figures["lengths"]["quantiles"]
     assert (quantiles["0.0"], quantiles["1.0"]) == (lengths[0], lengths[-1])
@@ -85,6 +85,36 @@ def test_figures_equal_what_reading_everything_counts(dataset: Dataset) -> None:
         inside = [tokens for tokens in lengths if own["from"] <= tokens < 2 * own["from"]]
         assert (own["documents"], own["tokens"]) == (len(inside), sum(inside))
     assert sum(own["documents"] for own in figures["lengths"]["histogram"]) == len(lengths)
+
+
+def test_languages_and_source_code_are_counted_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_texts(tmp_path / "texts", documents=30)
+    for name in ("a.py", "b.zig", "c.zig"):
+        (tmp_path / "texts" / name).write_text(f"// {name}\n" + "const x = 1;\n" * 30)
+    talks = [
+        [{"role": "user", "content": f"Compute {n}, please."}, {"role": "assistant", "content": f"{n} it is."}]
+        for n in range(9)
+    ]
+    takes = {"type": "object", "code": "string", "language": "string"}  # of the tool, not of the document
+    tools = [{"type": "function", "function": {"name": "run", "parameters": takes}}]
+    (tmp_path / "talks.jsonl").write_text("".join(json.dumps({"m": talk, "t": tools}) + "\n" for talk in talks))
+    sources = [{"path": "talks.jsonl", "map": {"messages": "m", "tools": "t"}}, {"path": "texts"}]
+    data = {"sources": sources, "clean": ["language"], "split": {"validation": 0.1, "by": "tail"}}
+    config, tokenizer = parse(DataConfig, data, "data"), parse(TokenizerConfig, {"kind": "byte"})
+    made = prepare(config, tokenizer, "apart", tmp_path, Workshop(tmp_path / "work"))
+    figures, rows = report_data(made), rows_of(made)
+    assert any("tools" in document.meta for _, document, _ in rows)
+    for figure, key in (("languages", "language"), ("code", "code")):
+        expected: dict[str, dict[str, int]] = {}
+        for _, document, tokens in rows:
+            if key in document.meta:
+                own = expected.setdefault(document.meta[key], {"documents": 0, "tokens": 0})
+                own["documents"], own["tokens"] = own["documents"] + 1, own["tokens"] + tokens
+        assert figures[figure] == expected
+    assert {name: own["documents"] for name, own in figures["code"].items()} == {"python": 1, "zig": 2}
+    assert "Source code" in Page(write_page(made, figures, tmp_path / "page.html").read_text("utf-8")).text
+    print_report(figures)
+    assert "source code" in capsys.readouterr().out
 
 
 def test_the_flow_ends_with_what_is_left(dataset: Dataset) -> None:
@@ -188,6 +218,7 @@ def test_the_page_stays_small_whatever_the_data(dataset: Dataset) -> None:
     ]
     figures["sources"] = {f"{n}" + "<" * 9999: figures["sources"]["texts"] for n in range(1000)}
     figures["languages"] = {f"{n}" + "'" * 9999: {"documents": 1, "tokens": 1} for n in range(1000)}
+    figures["code"] = figures["languages"]
     example = {"stage": "clean", "verdict": "changed", "value": "'" * 999, "doc_id": "0" * 32, "source": "&" * 999}
     example |= {"locator": "'" * 9999, "before": "'a" * 600, "after": "&b" * 600, "characters": 99999}
     example |= {"note": "<" * 9999}

@@ -71,10 +71,10 @@ def test_training_does_not_begin_where_none_would_fit(recipe: Recipe, monkeypatc
     dataset = prepare_data(recipe, Path("work"), workers=1)
     free(monkeypatch, 100_000)
     with pytest.raises(RecipeError, match=r"and the disk of .* has 1 MB free") as refused:
-        before_training(recipe, dataset, Path("run"))
+        before_training(recipe, dataset, None, Path("run"))
     assert "another disk" in refused.value.remedy and not Path("run").exists()
     free(monkeypatch, 8e6)
-    (told,) = [note for note in before_training(recipe, dataset, Path("run")) if "the disk of" in note]
+    (told,) = [note for note in before_training(recipe, dataset, None, Path("run")) if "the disk of" in note]
     assert "make room" in told
 
 
@@ -104,6 +104,19 @@ def test_a_short_run_is_judged_by_the_checkpoints_that_it_writes(
     (told,) = of_disk(looked(kept))[1]
     assert ("it and final/" if expected == 1 else f"{expected} of them and final/") in told.message
     assert ("best: false" in told.remedy) == (expected > 2), "where it takes less"
+
+
+def test_what_final_needs_is_kept_by_the_remedy(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = recipe.plain()
+    kept: dict[str, Any] = {"every_steps": 1, "keep": 3}
+    train = {**plain["train"], "steps": 9, "final": "best", "checkpoint": kept}
+    free(monkeypatch, 8e6)
+    (told,) = of_disk(looked(make_recipe({**plain, "train": train})))[1]
+    assert "5 of them and final/" in told.message and "train.checkpoint: {keep: 1} takes" in told.remedy
+    takes = told.remedy.rpartition("takes ")[2]
+    again = make_recipe({**plain, "train": {**train, "checkpoint": {**kept, "keep": 1}}})
+    (told,) = of_disk(looked(again))[1]
+    assert f"3 of them and final/ {takes}," in told.message and "train.checkpoint" not in told.remedy
 
 
 def test_check_looks_at_the_disk_of_the_run_that_is_meant(

@@ -19,8 +19,8 @@ from tests.jobs.chatting import trained as run_on_answers
 from tests.jobs.conftest import Cli
 from tests.model.families import quiet
 from tilth.core.errors import RecipeError
-from tilth.data.masking import MaskingConfig, make_masker
-from tilth.data.pseudo import drawn_places
+from tilth.data.batches.masking import MaskingConfig, make_masker
+from tilth.data.batches.pseudo import drawn_places
 from tilth.jobs.evaluate import evaluate_run
 from tilth.jobs.export import export_model
 from tilth.jobs.runs import dataset_of

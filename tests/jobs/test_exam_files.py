@@ -4,6 +4,7 @@ not looked for is trained on."""
 from __future__ import annotations
 
 import json
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,8 @@ def test_files_without_items_and_rows_left_out_are_told_everywhere(tmp_path: Pat
     assert passed_over in flat(checked.out)
     (warning,) = [one for one in checked.json()["warnings"] if one["rule"] == "evaluation_files"]
     assert all(one in warning["message"] for one in told) and "read/excluded" not in warning["message"]
+    (without,) = re.findall("`exclude: .*` of exams", warning["remedy"])
+    assert without == "`exclude: [enc.pdf, null.jsonl]` of exams"
     cli("report", said.json()["folder"], "--html", "page.html")
     page = (folder / "page.html").read_text()
     assert all(one in page for one in [*told, passed_over])
@@ -120,7 +123,7 @@ def test_a_broken_file_of_an_exam_stops_the_run_or_is_named(tmp_path: Path, cli:
     (folder / "exams" / "a.jsonl").write_text("\n".join(rows(12)))
     (folder / "exams" / "b.pdf").write_bytes(make_pdf(["text " * 50] * 9)[:700])
     stopped = cli("prepare", "r.yaml", "--workers", 1, sets=SMALL)
-    stopped.expect_fault(3, "exams/b.pdf: ", "`max_bad_rows: 1` counts such files")
+    stopped.expect_fault(3, "exams/b.pdf: ", "get these files again", "set `max_bad_rows: 1`")
     home_again = {"decontaminate": {"against": [{"path": "exams", "max_bad_rows": 1}]}, "split": {"validation": 0.1}}
     write_recipe(folder / "r.yaml", "texts", data=home_again, train={"steps": 1})
     said = cli("prepare", "r.yaml", "--workers", 1, "--json", sets=SMALL)
@@ -134,6 +137,30 @@ def test_a_list_with_a_fault_in_its_structure_is_no_exam(tmp_path: Path, cli: Cl
     (folder / "exams" / "a.json").write_text("[" + ",".join(many[:20]) + " " + ",".join(many[20:]) + "]")
     stopped = cli("prepare", "r.yaml", "--workers", 1, sets=SMALL)
     stopped.expect_fault(3, "exams/a.json#row=21: ',' or ']' must stand at byte", "mend the file there")
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_check_offers_to_do_without_a_file_where_others_stay(tmp_path: Path, cli: Cli, *, packed: bool) -> None:
+    name = "x.zip" if packed else "exam.jsonl"
+    folder = home(tmp_path, {"path": f"exams/{name}", "max_bad_rows": 0.5})
+    some = "\n".join([*rows(30), "{nothing"])
+    if packed:
+        with zipfile.ZipFile(folder / "exams" / name, "w") as archive:
+            archive.writestr("a.jsonl", "\n".join(rows(30)))
+            archive.writestr("b.jsonl", some)
+    else:
+        (folder / "exams" / name).write_text(some)
+    cli("prepare", "r.yaml", "--workers", 1, "--json", sets=SMALL)
+    checked = cli("check", "r.yaml", "--json", sets=SMALL).json()
+    (warning,) = [one for one in checked["warnings"] if one["rule"] == "evaluation_files"]
+    offered = "mend these files, or do without: `exclude: [x.zip/b.jsonl]` of exams/x.zip;" if packed else "files; what"
+    assert offered in warning["remedy"] and packed is ("exclude" in warning["remedy"])
+    if packed:
+        exam = {"path": f"exams/{name}", "exclude": ["x.zip/b.jsonl"], "max_bad_rows": 0.5}
+        write_recipe(folder / "r.yaml", "texts", data={"decontaminate": {"against": [exam]}}, train={"steps": 1})
+        cli("prepare", "r.yaml", "--workers", 1, "--json", sets=SMALL)
+        checked = cli("check", "r.yaml", "--json", sets=SMALL).json()
+        assert not [one for one in checked["warnings"] if one["rule"] == "evaluation_files"]
 
 
 def test_the_report_of_a_name_is_of_what_was_prepared_last(tmp_path: Path, cli: Cli) -> None:

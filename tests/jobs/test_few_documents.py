@@ -14,6 +14,7 @@ from tests.jobs.conftest import Cli
 from tests.jobs.helpers import write_recipe
 from tests.jobs.test_forecast import BYTES
 from tests.jobs.test_pipeline import ids_of, prepared
+from tilth.data.dataset import open_dataset
 
 CHATS = {"path": "chats.jsonl", "map": {"messages": "messages"}}
 
@@ -95,6 +96,17 @@ def test_where_too_few_conversations_can_be_used_they_are_named_and_what_helps(
     cli("prepare", "r.yaml", *options, "--json", sets=nothing).json()
 
 
+def test_what_is_held_out_and_makes_no_tokens_costs_no_training(tmp_path: Path, cli: Cli) -> None:
+    write_chats(tmp_path / "answered.jsonl", 150)
+    rows = [json.loads(line) for line in (tmp_path / "answered.jsonl").read_text().splitlines()]
+    rows += [{"messages": row["messages"][:1]} for row in rows]  # the same questions, without their answers
+    (tmp_path / "chats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    chat_recipe(tmp_path, validation=0.1)
+    dataset = open_dataset(tmp_path / cli("prepare", "r.yaml", "--workers", 1, "--json").json()["folder"])
+    train, held_out = (len(ids_of(dataset, name)) for name in ("train", "validation"))
+    assert train + held_out == 150 and dataset.facts["decontamination"]["held_out"]["items"] == held_out > 0
+
+
 NEAR = ["data.split.by=tail", "data.deduplicate=near"]
 
 
@@ -120,6 +132,19 @@ def test_what_is_told_of_near_duplicates_that_are_one_group_helps(
         assert held_out["tokens"]["train"] and not held_out["tokens"]["validation"]
     said = cli("prepare", "r.yaml", "--workers", 1, "--json", sets=NEAR if by == "document" else NEAR[1:])
     assert all(said.json()["tokens"].values())
+
+
+def test_that_most_of_the_source_goes_is_let_pass(tmp_path: Path, cli: Cli) -> None:
+    words = words_of(random.Random(3), 300)
+    (tmp_path / "near").mkdir()
+    for n in range(30):
+        (tmp_path / "near" / f"{n}.txt").write_text(" ".join([*words[: 9 * n], "other", *words[9 * n + 1 :]]))
+    data = {"sources": [{"path": "near"}], "clean": "none", "split": {"validation": 0.3, "by": "document"}}
+    write_recipe(tmp_path / "r.yaml", "", data=data, tokenizer=BYTES)
+    failed = cli("prepare", "r.yaml", "--workers", 1)
+    failed.expect_fault(3, "data.deduplicate: near", "most_of_a_source: 1 where most of a source goes")
+    sets = ["data.split.by=tail", "data.deduplicate={most_of_a_source: 1}"]
+    assert all(cli("prepare", "r.yaml", "--workers", 1, "--json", sets=sets).json()["tokens"].values())
 
 
 def test_a_book_in_pieces_is_told_to_cut_its_text(tmp_path: Path, cli: Cli) -> None:

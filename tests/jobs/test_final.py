@@ -15,8 +15,9 @@ from safetensors.torch import load_file
 from tests.jobs.conftest import Cli
 from tests.jobs.helpers import SMALL, hashes, write_recipe, write_texts
 from tilth.checkpoint.store import Checkpoint
-from tilth.evaluate.metrics import Metrics
-from tilth.jobs import micro_rows, parts
+from tilth.evaluation.metrics import Metrics
+from tilth.jobs import parts
+from tilth.jobs.forecasting import micro_rows
 
 pytestmark = pytest.mark.slow
 

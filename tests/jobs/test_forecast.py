@@ -12,7 +12,7 @@ import pytest
 from tests.jobs.conftest import Cli
 from tests.jobs.helpers import SMALL, WORDS, hashes, write_recipe
 from tilth.data.forecast import Estimate, Forecast, Terms
-from tilth.jobs.forecast import forecast_data
+from tilth.jobs.dry_run import forecast_data
 from tilth.jobs.prepare import prepare_data
 from tilth.jobs.recipe import load_recipe
 
@@ -70,11 +70,11 @@ def test_a_forecast_holds_what_then_comes(tmp_path: Path) -> None:
     recipe = load_recipe(write_recipe(tmp_path / "r.yaml", "texts", data={"sources": sources}), SMALL)
     work = tmp_path / "work"
     forecasts = [
-        forecast_data(recipe, work, workers=1, base=tmp_path, terms=Terms(sample_bytes=150_000, seed=seed))
+        forecast_data(recipe, work, workers=1, root=tmp_path, terms=Terms(sample_bytes=150_000, seed=seed))
         for seed in range(2)
     ]
     assert not work.exists(), "nothing is left behind"
-    facts = prepare_data(recipe, work, workers=1, base=tmp_path).facts
+    facts = prepare_data(recipe, work, workers=1, root=tmp_path).facts
     outside = []
     for seed, forecast in enumerate(forecasts):
         sampled = sum(source["sampled_bytes"] for source in forecast.sources)
@@ -90,8 +90,8 @@ def test_a_forecast_holds_what_then_comes(tmp_path: Path) -> None:
 def test_a_sample_of_everything_is_what_then_comes(tmp_path: Path) -> None:
     sources = write_sources(tmp_path)
     recipe = load_recipe(write_recipe(tmp_path / "r.yaml", "texts", data={"sources": sources}), SMALL)
-    forecast = forecast_data(recipe, tmp_path / "work", workers=1, base=tmp_path)
-    facts = prepare_data(recipe, tmp_path / "work", workers=1, base=tmp_path).facts
+    forecast = forecast_data(recipe, tmp_path / "work", workers=1, root=tmp_path)
+    facts = prepare_data(recipe, tmp_path / "work", workers=1, root=tmp_path).facts
     for name, (found, truth) in actual(facts, forecast).items():
         slack = 0.02 * truth if name in ("tokens",) else 1e-6
         assert found.value == pytest.approx(truth, abs=slack), name
@@ -107,7 +107,7 @@ def test_what_is_read_and_dropped_and_cut_adds_up(tmp_path: Path, cli: Cli) -> N
     data = {"sources": [{"path": "rows.jsonl"}], "clean": [*cuts, {"cut": {"characters": 400}}]}
     path = write_recipe(tmp_path / "r.yaml", "", data=data)
     said = cli("prepare", path, "--dry-run", "--workers", 1, "--json", sets=SMALL).json()
-    facts = prepare_data(load_recipe(path, SMALL), tmp_path / "work", workers=1, base=tmp_path).facts
+    facts = prepare_data(load_recipe(path, SMALL), tmp_path / "work", workers=1, root=tmp_path).facts
     left = [step["documents"] for step in facts["flow"]][:4]
     pieces, dropped = said["pieces"]["clean/cut"]["value"], said["rules"]["dropped"]["clean/min_length"]["value"]
     assert pieces == left[1] - left[0] + left[3] - left[2] > 40 and dropped == left[1] - left[2] > 0
@@ -124,8 +124,8 @@ def test_a_single_file_is_one_document_and_is_known_where_it_fits_the_sample(tmp
     (tmp_path / "one.txt").write_text(text)
     recipe = load_recipe(write_recipe(tmp_path / "r.yaml", "one.txt"), SMALL)
     terms = Terms(sample_bytes=size)
-    forecast = forecast_data(recipe, tmp_path / "work", workers=1, base=tmp_path, terms=terms)
-    facts = prepare_data(recipe, tmp_path / "work", workers=1, base=tmp_path).facts
+    forecast = forecast_data(recipe, tmp_path / "work", workers=1, root=tmp_path, terms=terms)
+    facts = prepare_data(recipe, tmp_path / "work", workers=1, root=tmp_path).facts
     pairs = actual(facts, forecast)
     if size < len(text):
         assert any("1 file of one document each had to be cut" in note for note in forecast.notes)
@@ -145,10 +145,10 @@ def test_the_bytes_of_copies_are_counted_not_their_number(tmp_path: Path) -> Non
     data = {"sources": [{"path": "rows.jsonl"}], "deduplicate": "exact", "decontaminate": {"validation": False}}
     recipe = load_recipe(write_recipe(tmp_path / "r.yaml", "x", data=data), ["tokenizer={kind: byte}"])
     whole, part = (
-        forecast_data(recipe, tmp_path / "work", workers=1, base=tmp_path, terms=Terms(sample_bytes=size)).quantities
+        forecast_data(recipe, tmp_path / "work", workers=1, root=tmp_path, terms=Terms(sample_bytes=size)).quantities
         for size in (32_000_000, 600_000)
     )
-    facts = prepare_data(recipe, tmp_path / "work", workers=1, base=tmp_path).facts
+    facts = prepare_data(recipe, tmp_path / "work", workers=1, root=tmp_path).facts
     for name, truth in (
         ("kept_text_bytes", sum(split["text_bytes"] for split in facts["splits"].values())),
         ("tokens", sum(split["tokens"] for split in facts["splits"].values())),
@@ -178,8 +178,8 @@ def test_text_of_evaluation_files_and_of_what_is_held_out_is_foretold(tmp_path: 
     data = {"sources": [{"path": "rows.jsonl"}], "decontaminate": wanted, "split": {"validation": 0.1}}
     recipe = load_recipe(write_recipe(tmp_path / "r.yaml", "x", data=data), ["tokenizer={kind: byte}"])
     terms = Terms(sample_bytes=size)
-    forecast = forecast_data(recipe, tmp_path / "work", workers=1, base=tmp_path, terms=terms)
-    facts = prepare_data(recipe, tmp_path / "work", workers=1, base=tmp_path).facts
+    forecast = forecast_data(recipe, tmp_path / "work", workers=1, root=tmp_path, terms=terms)
+    facts = prepare_data(recipe, tmp_path / "work", workers=1, root=tmp_path).facts
     dropped = facts["rules"]["dropped"]
     assert dropped["decontaminate/evaluation_item"] == 90 and dropped["decontaminate/held_out_text"] > 50
     found = forecast.rules["dropped"]["decontaminate/evaluation_item"]
@@ -204,6 +204,37 @@ def test_files_that_are_lost_are_told_before(tmp_path: Path, cli: Cli) -> None:
         (tmp_path / "rows" / f"{n}.jsonl").unlink()
     remedy = "name the column that holds the text"
     cli("prepare", "r.yaml", "--dry-run", "--workers", "1", sets=SMALL).expect_fault(3, "no column 'text'", remedy)
+
+
+def test_what_is_lost_of_a_piece_is_not_taken_for_the_file(tmp_path: Path, cli: Cli) -> None:
+    """Preparing goes through: a piece of a CSV ends within quotes, and bad rows stand side by side."""
+    (tmp_path / "rows").mkdir()
+    tall = "\n".join(["some words in a line of a cell"] * 100)
+    (tmp_path / "rows" / "tall.csv").write_text("text,id\n" + "".join(f'"{tall} {n}",{n}\n' for n in range(200)))
+    rows = [json.dumps({"text": f"{n} and some words more"}) for n in range(9000)]
+    rows[4000:4080] = [row[:-2] for row in rows[4000:4080]]
+    (tmp_path / "rows" / "bad.jsonl").write_text("\n".join(rows))
+    limits = {"tall.csv": 0, "bad.jsonl": 0.01}
+    sources = [{"path": f"rows/{name}", "max_bad_rows": limit} for name, limit in limits.items()]
+    write_recipe(tmp_path / "r.yaml", "x", data={"sources": sources})
+    said = cli("prepare", "r.yaml", "--dry-run", "--sample", "900kB", "--workers", "1", sets=SMALL)
+    assert said.code == 0 and "that is a piece of the file, and preparing goes by all of it" in said.err
+    assert "quote" not in said.err
+    assert cli("prepare", "r.yaml", "--workers", "1", sets=SMALL).code == 0
+
+
+def test_a_lost_file_of_which_a_piece_was_sampled_is_called_by_its_name(tmp_path: Path, cli: Cli) -> None:
+    (tmp_path / "rows").mkdir()
+    for n in range(4):
+        rows = [
+            json.dumps({"body" if n == 2 else "text": f"{n} and {row} and some words"})
+            for row in range(6000 if n == 2 else 200)
+        ]
+        (tmp_path / "rows" / f"{n}.jsonl").write_text("\n".join(rows))
+    write_recipe(tmp_path / "r.yaml", "rows")
+    said = cli("prepare", "r.yaml", "--dry-run", "--sample", "900kB", "--workers", "1", sets=SMALL)
+    assert "rows: 1 of its 4 files cannot be used, or not whole: rows/2.jsonl" in said.err
+    assert "`exclude: [2.jsonl]`" in said.err
 
 
 def test_the_beginning_of_a_csv_is_cut_as_the_recipe_says(tmp_path: Path, cli: Cli) -> None:
@@ -290,8 +321,8 @@ def test_conversations_are_foretold_by_their_template(tmp_path: Path, template: 
     recipe = load_recipe(
         write_recipe(tmp_path / "r.yaml", "", data=chats(template), train={"objective": "sft"}, tokenizer=BYTES)
     )
-    forecast = forecast_data(recipe, tmp_path / "work", workers=1, base=tmp_path)
-    facts = prepare_data(recipe, tmp_path / "work", workers=1, base=tmp_path).facts
+    forecast = forecast_data(recipe, tmp_path / "work", workers=1, root=tmp_path)
+    facts = prepare_data(recipe, tmp_path / "work", workers=1, root=tmp_path).facts
     assert facts["documents"] < 160
     kept, tokens = forecast.quantities["kept_documents"], forecast.quantities["tokens"]
     assert kept.value == facts["documents"] and inside(kept, facts["documents"])

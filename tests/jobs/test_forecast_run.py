@@ -18,11 +18,11 @@ from tests.jobs.helpers import SMALL, write_recipe, write_texts
 from tilth.cli.tables import against
 from tilth.core.errors import RecipeError
 from tilth.core.words import against_forecast
-from tilth.jobs import paper_run
-from tilth.jobs.fit import fits, most_rows, parse_bytes
-from tilth.jobs.forecast_run import memory_forecast
+from tilth.jobs.forecasting import paper_run
+from tilth.jobs.forecasting.fit import fits, most_rows, parse_bytes
+from tilth.jobs.forecasting.forecast_run import memory_forecast
 from tilth.jobs.recipe import Recipe, make_recipe
-from tilth.train.footprint import Desk
+from tilth.training.footprint import Desk
 
 pytestmark = pytest.mark.slow
 

@@ -16,10 +16,10 @@ from tests.jobs.conftest import Cli, Said, call
 from tests.jobs.helpers import SMALL, hashes, write_recipe, write_texts
 from tilth.core.files import write_manifest
 from tilth.core.rundir import RunFolder
-from tilth.evaluate import evaluator
+from tilth.evaluation import evaluator
+from tilth.jobs.pages.report import write_report
 from tilth.jobs.quickstart import quickstart_recipe
 from tilth.jobs.recipe import load_shipped
-from tilth.jobs.report import write_report
 
 pytestmark = pytest.mark.slow
 

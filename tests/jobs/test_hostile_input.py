@@ -91,7 +91,7 @@ def test_a_source_of_all_that_is_bad(tmp_path: Path, monkeypatch: pytest.MonkeyP
     write_recipe(tmp_path / "r.yaml", "texts", data={"split": {"validation": 0.1, "by": "tail"}})
     sets = [*SMALL, 'data.sources=[{"path": "texts", "max_bad_rows": 1}]']
     before = hashes(tmp_path)
-    dataset = prepare_data(load_recipe(tmp_path / "r.yaml", sets), tmp_path / "work", 1, base=tmp_path)
+    dataset = prepare_data(load_recipe(tmp_path / "r.yaml", sets), tmp_path / "work", 1, root=tmp_path)
     rows = [row for row in ledger_of(dataset) if row["verdict"] == "dropped"]
     dropped: dict[str, list[str]] = {}
     for row in rows:

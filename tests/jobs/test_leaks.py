@@ -17,7 +17,7 @@ from tests.jobs.test_pipeline import ids_of, ledger_of, prepared, reused, texts_
 from tilth.core.errors import DataError
 from tilth.core.tasks import Done
 from tilth.data.document import make_doc_id
-from tilth.data.planting import PLANTED
+from tilth.data.leaks.planting import PLANTED
 from tilth.jobs.trace import trace_document
 
 pytestmark = pytest.mark.slow

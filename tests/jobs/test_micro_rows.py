@@ -13,15 +13,15 @@ from tests.jobs.conftest import Cli
 from tests.jobs.helpers import SMALL, hashes
 from tilth.data.dataset import open_dataset
 from tilth.distributed.runtime import Runtime
-from tilth.jobs import micro_rows
 from tilth.jobs.batches import make_loader
-from tilth.jobs.forecast_run import memory_forecast
-from tilth.jobs.micro_rows import choose_micro_rows, largest_fitting
+from tilth.jobs.forecasting import micro_rows
+from tilth.jobs.forecasting.forecast_run import memory_forecast
+from tilth.jobs.forecasting.micro_rows import choose_micro_rows, largest_fitting
 from tilth.jobs.parts import complete_model
 from tilth.jobs.recipe import load_recipe, load_shipped
 from tilth.model.config import parameter_count
 from tilth.model.transformer import build
-from tilth.train.probe import Trial
+from tilth.training.probe import Trial
 
 CPU = torch.device("cpu")
 DROPOUT = [*SMALL, "model.dropout=0.3"]

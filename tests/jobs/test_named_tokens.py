@@ -29,7 +29,7 @@ def test_another_bos_token_is_another_dataset(tmp_path: Path, monkeypatch: pytes
 
     def begun_with(token: str) -> Dataset:
         place.write_text(json.dumps({**json.loads(place.read_text()), "bos_token": token}))
-        dataset = prepare_data(load_recipe(recipe), tmp_path / "work", workers=1, base=tmp_path)
+        dataset = prepare_data(load_recipe(recipe), tmp_path / "work", workers=1, root=tmp_path)
         assert int(dataset.stream("train").read(0, 1)[0]) == dataset.tokenizer.special_tokens[token]
         assert dataset.tokenizer.named_tokens["bos_token"] == token
         return dataset

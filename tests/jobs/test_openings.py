@@ -16,6 +16,7 @@ from tilth.data.dataset import Dataset
 from tilth.jobs.objectives import Reading, held_out_pass, training_sampler
 from tilth.jobs.prepare import prepare_data
 from tilth.jobs.recipe import load_recipe
+from tilth.training.config import OBJECTIVES
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 64,
          "max_position_embeddings": CONTEXT, "vocab_size": 512}  # fmt: skip
@@ -32,7 +33,7 @@ def prepared(folder: Path, kind: str, **data: object) -> Dataset:
     masked = kind == "wordpiece"
     train = {"objective": "masked_lm"} if masked else {}
     recipe = load_recipe(tuning(folder, "base", data=data, train=train))
-    return prepare_data(recipe, folder / "work", workers=1, base=folder)
+    return prepare_data(recipe, folder / "work", workers=1, root=folder)
 
 
 @pytest.mark.parametrize("kind", ["llama3", "llama2", "gemma", "wordpiece", "gpt2", "unigram"])
@@ -70,9 +71,9 @@ def test_a_packed_document_is_read_from_its_own_beginning_or_from_the_end_before
     write_base(tmp_path / "base", kind)
     data = {"sources": [{"path": "texts"}], "packing": {"too_long": "split"}}
     recipe = load_recipe(tuning(tmp_path, "base", data=data))
-    dataset = prepare_data(recipe, tmp_path / "work", workers=1, base=tmp_path)
+    dataset = prepare_data(recipe, tmp_path / "work", workers=1, root=tmp_path)
     tokenizer, stream = dataset.tokenizer, dataset.stream("validation")
-    reading = Reading("causal_lm", CONTEXT, isolate=True, packed=True, masking=None)
+    reading = Reading(OBJECTIVES["causal_lm"], CONTEXT, isolate=True, packed=True, masking=None)
     read, bears = [], 0
     for batch in held_out_pass(reading, stream, tokenizer, 4):
         read += batch.input_ids[batch.positions == 0].tolist()
@@ -106,7 +107,7 @@ def test_held_out_text_is_measured_without_the_tokens_that_begin_it(
     dataset = prepared(tmp_path, "llama3")
     stream, begin = dataset.stream("validation"), dataset.tokenizer.opening[0]
     for packed in (False, True):
-        reading = Reading("causal_lm", CONTEXT, isolate=True, packed=packed, masking=None)
+        reading = Reading(OBJECTIVES["causal_lm"], CONTEXT, isolate=True, packed=packed, masking=None)
         labels = [batch.labels for batch in held_out_pass(reading, stream, dataset.tokenizer, 4)]
         bears = [label for some in labels for label in some[some >= 0].tolist()]
         assert len(bears) == stream.tokens - stream.documents and begin not in bears

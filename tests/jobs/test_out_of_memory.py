@@ -23,7 +23,7 @@ import json, os, resource, signal
 import numpy.random, torch  # what is loaded later on finds no room
 from tilth.cli import main
 from tilth.core.rundir import RunFolder
-from tilth.train import step as step_module, trainer
+from tilth.training import step as step_module, trainer
 
 room = {int(step): rows for step, rows in json.loads(os.environ.get("ROOM", "{}")).items()}
 kill, spare = os.environ.get("KILL", ""), int(os.environ.get("SPARE", "0"))

@@ -54,7 +54,7 @@ def test_an_older_workspace_is_no_text(home: Path) -> None:
     made = only_dataset(home / "work")
     assert made.facts["read"]["documents"] == 31 and made.facts["rules"]["dropped"]["list/own_files"] == 3
     assert only_dataset(home / "older").fingerprint == made.fingerprint
-    found = find_prepared(load_recipe(home / "r.yaml", SMALL), home / "work", home)
+    found = find_prepared(load_recipe(home / "r.yaml", SMALL), None, home / "work", home)
     assert found is not None and found.dataset.folder == made.folder
 
 

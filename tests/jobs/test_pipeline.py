@@ -15,16 +15,17 @@ import pytest
 
 from tests.data.planted import words_of
 from tests.jobs.helpers import hashes, write_texts
+from tilth.core.chosen_executor import open_executor
 from tilth.core.config import parse
 from tilth.core.errors import DataError
-from tilth.core.executors import ExecutorName, open_executor
+from tilth.core.executors import ExecutorName
 from tilth.core.tasks import Done
 from tilth.data.config import DataConfig
 from tilth.data.dataset import Dataset
 from tilth.data.document import make_doc_id
-from tilth.data.pipeline import prepare
+from tilth.data.plans.pipeline import prepare
+from tilth.data.plans.workshop import Workshop
 from tilth.data.stages import PRESETS
-from tilth.data.workshop import Workshop
 from tilth.tokenizer import TokenizerConfig
 
 pytestmark = pytest.mark.slow

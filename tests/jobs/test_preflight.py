@@ -23,7 +23,6 @@ from tilth.jobs.parts import complete_model
 from tilth.jobs.preflight import Preflight, gather, look, room
 from tilth.jobs.preflight.rules import ERRORS, WARNINGS, judge
 from tilth.jobs.preflight.run_rules import MANY_NOISY_READINGS, MANY_READINGS
-from tilth.jobs.preflight.summary import summary
 from tilth.jobs.preflight.tokens import read_split
 from tilth.jobs.prepare import prepare_data
 from tilth.jobs.recipe import make_recipe, shipped_recipe
@@ -31,8 +30,8 @@ from tilth.jobs.start import loaded_base, starting_model
 from tilth.model.adapters import book_of, lora_layers
 from tilth.model.quantize import NF4
 from tilth.tokenizer import TokenizerConfig, train_tokenizer
-from tilth.train.config import TrainConfig
-from tilth.train.optim import make_optimizer, state_bytes
+from tilth.training.config import TrainConfig
+from tilth.training.optim import make_optimizer, state_bytes
 
 pytestmark = pytest.mark.slow
 
@@ -92,7 +91,7 @@ def test_a_healthy_recipe_has_neither_error_nor_warning(looked: Callable[..., Pr
         pairs(), "data.chat.template=chatml", f"tokenizer.special_tokens={CHATML}", "model.context_length=128"
     )
     assert found.ok and rules(found) == (set(), set())
-    assert summary(found)["rows"] + found.facts.validation.documents == 60
+    assert found.plain()["rows"] + found.facts.validation.documents == 60
 
 
 def test_a_run_that_should_take_more_memory_than_there_is(
@@ -138,7 +137,7 @@ def test_text_in_windows_is_healthy_too(looked: Callable[..., Preflight]) -> Non
     texts = [{"text": f"a text of {n}, and some more words than one"} for n in range(60)]
     found = looked(texts, objective="causal_lm")
     assert rules(found) == (set(), set())
-    said = summary(found)["forecast"]
+    said = found.plain()["forecast"]
     assert said["filled"] == said["trained"] == 1.0 and said["rows_per_step"] == 4 and said["tokens"] == 12 * 256
 
 
@@ -151,7 +150,7 @@ def test_what_is_too_long_is_counted_by_what_becomes_of_it(
 ) -> None:
     rows = pairs(40) + [{"prompt": f"{n}?", "completion": "long " * 20 + str(n)} for n in range(20)]
     found = looked(rows, f"data.packing.too_long={too_long}")
-    said, long = summary(found), int((found.facts.train.lengths > 65).sum())
+    said, long = found.plain(), int((found.facts.train.lengths > 65).sum())
     assert said["too_long"] == long > 5 and said["errors" if too_long == "error" else "warnings"][0]["rule"] == counted
     for key in ("split", "dropped", "truncated"):
         assert said[key] == (long if key == counted else 0)
@@ -171,7 +170,7 @@ def test_a_longer_row_is_no_remedy_at_the_checkpoints_limit(looked: Callable[...
 def test_plain_text_may_be_split(looked: Callable[..., Preflight]) -> None:
     long = [{"text": f"{n} " * 60} for n in range(10, 40)]
     packed = looked(long, "data.packing.too_long=split", objective="causal_lm")
-    assert summary(packed)["split"] > 0 and rules(packed) == (set(), set())
+    assert packed.plain()["split"] > 0 and rules(packed) == (set(), set())
 
 
 def test_to_drop_is_not_offered_where_it_would_leave_nothing(looked: Callable[..., Preflight]) -> None:
@@ -208,26 +207,26 @@ def test_a_validation_split_of_a_few_tokens_is_noticed(looked: Callable[..., Pre
 def test_answers_that_are_all_cut_off_are_an_error_and_some_a_warning(looked: Callable[..., Preflight]) -> None:
     long = [{"prompt": f"{n} " * 60, "completion": "yes"} for n in range(10, 40)]
     found = looked(long, "data.packing.too_long=truncate")
-    assert rules(found)[0] >= {"masked"} and summary(found)["masked"] == len(found.facts.train.lengths)
+    assert rules(found)[0] >= {"masked"} and found.plain()["masked"] == len(found.facts.train.lengths)
     some = looked([*long, *pairs(30)], "data.packing.too_long=truncate")
-    assert "masked" in rules(some)[1] and some.ok and 0 < summary(some)["masked"] < len(some.facts.train.lengths)
+    assert "masked" in rules(some)[1] and some.ok and 0 < some.plain()["masked"] < len(some.facts.train.lengths)
 
 
 def test_conversations_that_preparing_dropped_are_told(looked: Callable[..., Preflight]) -> None:
     found = looked([*pairs(), *({"prompt": f"and {n}?", "completion": " "} for n in range(3))])
-    assert summary(found)["unusable"] == {"read/empty_turn": 3} and summary(found)["empty"] == 3
+    assert found.plain()["unusable"] == {"read/empty_turn": 3} and found.plain()["empty"] == 3
     assert rules(found) == (set(), {"unusable"})
 
 
 def test_no_conversation_is_cut_in_two_by_the_split(looked: Callable[..., Preflight]) -> None:
     """Few documents of text are split by cutting the last one; half a conversation would be none."""
     found = looked(pairs(), "data.split.by=auto")
-    assert summary(found)["unusable"] == {} and rules(found) == (set(), set())
+    assert found.plain()["unusable"] == {} and rules(found) == (set(), set())
 
 
 def test_a_template_that_never_ends_an_answer_is_noticed(looked: Callable[..., Preflight]) -> None:
     found = looked(pairs(), f"data.chat.template={json.dumps(NO_END)}", "model.context_length=128")
-    assert rules(found)[1] == {"without_end"} and summary(found)["without_end"] == summary(found)["rows"]
+    assert rules(found)[1] == {"without_end"} and found.plain()["without_end"] == found.plain()["rows"]
 
 
 def test_thoughts_that_the_template_does_not_write_are_noticed(looked: Callable[..., Preflight]) -> None:
@@ -277,7 +276,7 @@ def test_copies_and_leaks_are_counted(looked: Callable[..., Preflight]) -> None:
     found = looked([*pairs(), *same], *alone, "model.context_length=128")
     keys = found.facts.train.keys
     copies = sum(1 for key in keys if (keys == key).sum() > 1)
-    assert summary(found)["duplicates"] == copies - 1 > 0 and "duplicates" in rules(found)[1]
+    assert found.plain()["duplicates"] == copies - 1 > 0 and "duplicates" in rules(found)[1]
 
 
 def test_validation_text_inside_training_text_is_found_where_preparing_did_not_look(
@@ -286,15 +285,15 @@ def test_validation_text_inside_training_text_is_found_where_preparing_did_not_l
     fresh = [{"text": " ".join(f"w{n}x{k}" for k in range(20))} for n in range(40)]
     sets = ["data.decontaminate.validation=false", "data.split.by=document"]
     before = looked(fresh, *sets, objective="causal_lm")
-    assert summary(before)["leaks"] == 0 and before.facts.leaks.looked == "in all training text"
+    assert before.plain()["leaks"] == 0 and before.facts.leaks.looked == "in all training text"
     held = [row["text"] for row in fresh if row["text"] not in _training_texts()]
     assert len(held) == before.facts.validation.documents
     # A text that holds two of them; which side it is on follows from its own text alone.
     around = [{"text": f"before {n} {held[0]} between {held[1]} after"} for n in range(4)]
     found = looked([*fresh, *around], *sets, objective="causal_lm")
-    assert summary(found)["leaks"] == 2 and summary(found)["shared"] == 0 and "leaks" in rules(found)[1]
+    assert found.plain()["leaks"] == 2 and found.plain()["shared"] == 0 and "leaks" in rules(found)[1]
     kept_apart = looked([*fresh, *around], "data.split.by=document", objective="causal_lm")
-    assert summary(kept_apart)["leaks"] == 0 and summary(kept_apart)["leaks_taken_out"] > 0
+    assert kept_apart.plain()["leaks"] == 0 and kept_apart.plain()["leaks_taken_out"] > 0
     assert "leaks" not in rules(kept_apart)[1]
 
 

@@ -11,6 +11,7 @@ import sys
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from unittest import mock
 
 import pytest
@@ -173,6 +174,15 @@ def test_a_model_that_went_on_is_not_tuned_further(place: Path, first: Said, tmp
     refused = call(tmp_path, "quickstart", "--chat", *further)
     message = refused.expect_fault(2, f"{TUNED} was tuned beside {RUN}", "trained further")
     assert f"move {TUNED} away" in message
+
+
+@pytest.mark.slow
+def test_a_disk_without_room_is_told_before_it_trains(place: Path, tmp_path: Path) -> None:
+    full = SimpleNamespace(total=1 << 40, used=1 << 40, free=1_000_000)
+    with mock.patch.object(shutil, "disk_usage", return_value=full):
+        said = call(tmp_path, "quickstart", *STEPS)
+    said.expect_fault(2, "a checkpoint takes", "has 1 MB free")
+    assert not (tmp_path / RUN).exists() and "2/4" in said.out, "the text is ready by then"
 
 
 def test_the_recipe_starts_from_the_run_that_is_named(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from tests.jobs.test_damage import flip
 from tilth.cli import show
 from tilth.core.files import write_sealed
 from tilth.core.tasks import Done
-from tilth.data import pipeline
+from tilth.data.plans import pipeline
 from tilth.data.sources import hashes as source_hashes
 from tilth.jobs.prepare import find_prepared, prepare_data
 from tilth.jobs.ready import dataset_for_training
@@ -41,10 +41,10 @@ def texts(tmp_path: Path) -> Path:
 
 def test_prepared_data_is_found_without_reading_a_source_or_looking_at_a_task(texts: Path) -> None:
     recipe = load_recipe(texts / "r.yaml", SMALL)
-    made = prepare_data(recipe, texts / "work", workers=1, base=texts)
+    made = prepare_data(recipe, texts / "work", workers=1, root=texts)
     shutil.rmtree(texts / "work" / "tasks")
     with mock.patch.object(source_hashes, "hash_file", side_effect=AssertionError("a source was read")):
-        dataset, notes = dataset_for_training(recipe, texts / "work", base=texts)
+        dataset, notes = dataset_for_training(recipe, None, texts / "work", root=texts)
     assert dataset.fingerprint == made.fingerprint and not notes
     assert not (texts / "work" / "tasks").exists()
 
@@ -52,8 +52,8 @@ def test_prepared_data_is_found_without_reading_a_source_or_looking_at_a_task(te
 @pytest.mark.parametrize("change", ["file", "recipe", "code", "record"])
 def test_what_has_changed_is_prepared(texts: Path, change: str) -> None:
     recipe = load_recipe(texts / "r.yaml", SMALL)
-    prepare_data(recipe, texts / "work", workers=1, base=texts)
-    assert find_prepared(recipe, texts / "work", texts)
+    prepare_data(recipe, texts / "work", workers=1, root=texts)
+    assert find_prepared(recipe, None, texts / "work", texts)
     versions = dict(pipeline.VERSIONS)
     if change == "file":
         (texts / "texts" / "0003.txt").write_text("Another text in this file, and a longer one than it was before.")
@@ -64,7 +64,7 @@ def test_what_has_changed_is_prepared(texts: Path, change: str) -> None:
     else:
         flip(next((texts / "work" / "prepared").iterdir()), 40)
     with mock.patch.object(pipeline, "VERSIONS", versions):
-        assert find_prepared(recipe, texts / "work", texts) is None
+        assert find_prepared(recipe, None, texts / "work", texts) is None
 
 
 def test_every_kind_of_task_has_its_version_in_the_table(texts: Path) -> None:
@@ -72,7 +72,7 @@ def test_every_kind_of_task_has_its_version_in_the_table(texts: Path) -> None:
     (texts / "items.txt").write_text("What no text of ours says, in more words than eight, so that it is an item.")
     every = ["data.deduplicate=near", "data.shared_lines={}", "data.decontaminate.against=[items.txt]"]
     recipe = load_recipe(texts / "r.yaml", [*SMALL, *every])
-    prepare_data(recipe, texts / "work", workers=1, base=texts, on_done=lambda task, *_: done.append(task))
+    prepare_data(recipe, texts / "work", workers=1, root=texts, on_done=lambda task, *_: done.append(task))
     without = {"refused"}  # is done where a split would have nothing but conversations that are refused
     wanted = {kind: version for kind, version in pipeline.VERSIONS.items() if kind not in without}
     assert {task.task.kind: task.task.version for task in done} == wanted
@@ -92,22 +92,22 @@ def test_other_evaluation_files_are_noticed_and_their_tasks_kept(texts: Path, cl
     (texts / "items.txt").write_text("What no text of ours says, in more words than eight, so that it is an item.")
     sets = [*SMALL, "data.decontaminate.against=[items.txt]", "data.shared_lines={}"]
     recipe = load_recipe(texts / "r.yaml", sets)
-    first = prepare_data(recipe, texts / "work", workers=1, base=texts)
+    first = prepare_data(recipe, texts / "work", workers=1, root=texts)
     kinds = {name.split("-")[0] for name in first.facts["tasks"]}
     assert kinds >= {"items", "decontaminate", "lines", "shared", "shared_lines", "leaks", "recall", "hits"}
     assert cli("prepare", "r.yaml", "--prune", "--json", sets=sets).json()["removed"]["folders"] == 0
-    found = find_prepared(recipe, texts / "work", texts)
+    found = find_prepared(recipe, None, texts / "work", texts)
     assert found is not None and found.dataset.folder == first.folder
     (texts / "items.txt").write_text("Another item, which no text of ours holds either, of more than eight words too.")
-    assert find_prepared(recipe, texts / "work", texts) is None
+    assert find_prepared(recipe, None, texts / "work", texts) is None
 
 
 @pytest.mark.slow
 def test_what_decides_no_shard_asks_for_no_work(texts: Path) -> None:
     recipe = load_recipe(texts / "r.yaml", SMALL)
-    prepare_data(recipe, texts / "work", workers=1, base=texts)
+    prepare_data(recipe, texts / "work", workers=1, root=texts)
     sets = [*SMALL, "data.mixture={texts: {weight: 1}}", "data.cross_document_attention=false"]
-    assert find_prepared(load_recipe(texts / "r.yaml", sets), texts / "work", texts)
+    assert find_prepared(load_recipe(texts / "r.yaml", sets), None, texts / "work", texts)
 
 
 @pytest.mark.slow
@@ -194,7 +194,7 @@ def test_prune_removes_what_no_dataset_refers_to(texts: Path, cli: Cli, monkeypa
 @pytest.mark.slow
 def test_older_datasets_go_when_asked_but_for_those_that_are_read(texts: Path, cli: Cli) -> None:
     recipe = load_recipe(texts / "r.yaml", SMALL)
-    first = prepare_data(recipe, texts / "work", workers=1, base=texts)
+    first = prepare_data(recipe, texts / "work", workers=1, root=texts)
     sets = [*SMALL, "data.split.seed=3"]
     write_recipe(texts / "other.yaml", "texts")
     (texts / "other.yaml").write_text((texts / "other.yaml").read_text().replace('"small"', '"small-2"'))
@@ -206,5 +206,5 @@ def test_older_datasets_go_when_asked_but_for_those_that_are_read(texts: Path, c
     gone = cli("prepare", "r.yaml", "--prune-datasets", "--json", sets=sets).json()
     assert gone["removed"]["folders"] >= 1 and not first.folder.exists()
     assert (texts / namesake).is_dir() and (texts / gone["folder"]).is_dir(), "only those of this name"
-    again = prepare_data(recipe, texts / "work", workers=1, base=texts)
+    again = prepare_data(recipe, texts / "work", workers=1, root=texts)
     assert again.fingerprint == first.fingerprint

@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 from tilth.core.files import write_json, write_manifest
 from tilth.core.rundir import CheckpointRecord, EvaluationRecord, Message, RunFolder, SampleRecord, StepRecord
 from tilth.data.dataset import DATASET_VERSION
-from tilth.jobs import charts, page
-from tilth.jobs.report import write_report
+from tilth.jobs.pages import charts, page
+from tilth.jobs.pages.report import write_report
 
 VOID = {"meta", "link", "br", "hr", "img", "input", "wbr"}
 RECIPE: dict[str, Any] = {
@@ -292,7 +292,7 @@ def test_a_huge_run_is_quick_and_small(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_torch_is_not_needed() -> None:
-    code = "import sys, tilth.jobs.report; sys.exit('torch' in sys.modules)"
+    code = "import sys, tilth.jobs.pages.report; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -352,4 +352,4 @@ def test_numbers_are_written_for_people() -> None:
     assert words == ["4,321", "0.804 million", "124 million", "7 billion"]
     numbers = [charts.number(value) for value in (1.90424, 27_220.1, 1e-5, math.nan)]
     assert numbers == ["1.904", "27,220", "1e-05", "not a number"]
-    assert [page.size(value) for value in (512, 1_003_854, 664_000_000)] == ["512 bytes", "1.00 MB", "664 MB"]
+    assert [page.size(value) for value in (512, 1_003_854, 664_000_000)] == ["512 B", "1.00 MB", "664 MB"]

@@ -13,10 +13,10 @@ from tests.jobs.conftest import Cli
 from tests.jobs.helpers import SMALL, write_recipe, write_texts
 from tilth.core.config import parse
 from tilth.core.errors import RecipeError
-from tilth.jobs import micro_rows, room
-from tilth.jobs.forecast_run import memory_forecast
+from tilth.jobs.forecasting import micro_rows, room
+from tilth.jobs.forecasting.forecast_run import memory_forecast
+from tilth.jobs.forecasting.room import least_bytes, memory_errors
 from tilth.jobs.recipe import load_recipe
-from tilth.jobs.room import least_bytes, memory_errors
 from tilth.model.adapter_config import AdapterConfig
 from tilth.model.config import parameter_count
 

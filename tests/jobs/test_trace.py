@@ -23,20 +23,20 @@ from tilth.core.config import parse
 from tilth.core.errors import DataError, IntegrityError, RecipeError
 from tilth.core.files import write_json
 from tilth.core.rundir import RunFolder, StepRecord
-from tilth.data.batch import IGNORE
+from tilth.data.batches.batch import IGNORE
+from tilth.data.batches.loader import Loader
+from tilth.data.batches.mixture import Mixture
+from tilth.data.batches.packing import PackingConfig
+from tilth.data.batches.sampling import make_sampler
 from tilth.data.config import DataConfig
 from tilth.data.dataset import Dataset
 from tilth.data.document import make_doc_id
 from tilth.data.ledger import Ledger, open_ledger
 from tilth.data.lineage import follow
-from tilth.data.loader import Loader
-from tilth.data.mixture import Mixture
-from tilth.data.packing import PackingConfig
-from tilth.data.pipeline import prepare
-from tilth.data.sampling import make_sampler
+from tilth.data.plans.pipeline import prepare
+from tilth.data.plans.workshop import Workshop
 from tilth.data.shards import TokenStream
 from tilth.data.tasks.parts import Part
-from tilth.data.workshop import Workshop
 from tilth.jobs import trace
 from tilth.jobs.locate import locate_data
 from tilth.jobs.mixing import training_tokens

@@ -13,8 +13,8 @@ from tilth.cli.trace_display import print_documents
 from tilth.core.config import parse
 from tilth.data.config import DataConfig
 from tilth.data.dataset import Dataset
-from tilth.data.pipeline import prepare
-from tilth.data.workshop import Workshop
+from tilth.data.plans.pipeline import prepare
+from tilth.data.plans.workshop import Workshop
 from tilth.jobs.trace import trace_document
 from tilth.tokenizer import TokenizerConfig
 

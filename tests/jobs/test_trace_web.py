@@ -11,9 +11,9 @@ from tilth.core.config import parse
 from tilth.data.config import DataConfig
 from tilth.data.dataset import Dataset
 from tilth.data.document import make_doc_id
-from tilth.data.pipeline import prepare
+from tilth.data.plans.pipeline import prepare
+from tilth.data.plans.workshop import Workshop
 from tilth.data.sources.web.warc import make_record
-from tilth.data.workshop import Workshop
 from tilth.jobs.trace import trace_documents
 from tilth.tokenizer import TokenizerConfig
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from tilth.evaluate.evaluator import piece_rows
+from tilth.evaluation.evaluator import piece_rows
 from tilth.model.pieces import LARGE_PIECE, PIECE, held_logits
-from tilth.train.loss import piece_size
+from tilth.training.loss import piece_size
 
 GIB, VOCABULARY = 1 << 30, 50_000
 

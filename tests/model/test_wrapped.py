@@ -13,7 +13,7 @@ import transformers
 
 from tests.model.families import LENGTH, VOCAB, from_config, save, some_ids
 from tilth.core.errors import CheckpointError, RecipeError
-from tilth.data.loader import Batch
+from tilth.data.batches.loader import Batch
 from tilth.distributed.runtime import Runtime
 from tilth.generate.config import SamplingConfig
 from tilth.generate.engine import generate_ids
@@ -21,7 +21,7 @@ from tilth.model.attention import document_mask
 from tilth.model.precision import make_scaler
 from tilth.model.wrapped import WrappedModel, load_wrapped
 from tilth.model.wrapped_config import read_wrapped_config
-from tilth.train.step import accumulate
+from tilth.training.step import accumulate
 
 pytestmark = pytest.mark.slow
 

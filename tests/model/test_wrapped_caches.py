@@ -13,7 +13,7 @@ from tests.model.families import LENGTH, VOCAB, from_config, save
 from tilth.core.errors import CheckpointError
 from tilth.generate.config import SamplingConfig
 from tilth.generate.engine import generate_ids
-from tilth.generate.memory import Memory
+from tilth.generate.prefix_cache import Memory
 from tilth.model.wrapped import CacheManner, WrappedModel, load_wrapped
 
 pytestmark = pytest.mark.slow

@@ -14,14 +14,14 @@ from torch import nn
 
 from tests.model.families import LENGTH, VOCAB, from_config, save, some_ids
 from tilth.core.errors import RecipeError
-from tilth.data.loader import Batch
+from tilth.data.batches.loader import Batch
 from tilth.distributed.runtime import Runtime
 from tilth.model.attention import document_mask
 from tilth.model.precision import make_scaler
 from tilth.model.wrapped import WrappedModel, load_wrapped
 from tilth.model.wrapped_config import WrappedConfig, read_wrapped_config
 from tilth.model.wrapped_masks import find_manner
-from tilth.train.step import accumulate
+from tilth.training.step import accumulate
 
 pytestmark = pytest.mark.slow
 

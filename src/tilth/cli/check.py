@@ -22,10 +22,11 @@ from tilth.cli.show import prepare_shown, say_note
 from tilth.cli.tables import count, duration, percent, plural, printable, size
 from tilth.core.errors import CheckpointError, DataError, RecipeError
 from tilth.core.words import left_out
-from tilth.data.exam_words import passed_over
+from tilth.data.leaks.exam_words import passed_over
 
 if TYPE_CHECKING:
     from tilth.data.dataset import Dataset
+    from tilth.jobs.base import Base
     from tilth.jobs.preflight import Preflight
     from tilth.jobs.preflight.fault import Fault
     from tilth.jobs.preflight.sight import Row, Stretch
@@ -58,26 +59,28 @@ def check_shown(
     Raises:
         RecipeError: recipe, data or the checkpoint to start from come to nothing; said as JSON as well.
     """
-    from tilth.jobs.fit import parse_bytes
+    from tilth.jobs.base import find_base
+    from tilth.jobs.forecasting.fit import parse_bytes
     from tilth.jobs.preflight import look
-    from tilth.jobs.preflight.summary import refused, summary
+    from tilth.jobs.preflight.summary import refused
     from tilth.jobs.ready import check_base
     from tilth.jobs.recipe import load_recipe
 
     room = None if fit is None else parse_bytes(fit)
     try:
         recipe = load_recipe(path, sets)
-        check_base(recipe, say_note)
-        dataset = _dataset(recipe, workspace, workers)
+        base = find_base(recipe)
+        check_base(base, say_note)
+        dataset = _dataset(recipe, base, workspace, workers)
         with dataset.held():
-            found = look(recipe, dataset, room, say_note, run)
+            found = look(recipe, dataset, room, say_note, run, base)
     except (RecipeError, DataError, CheckpointError) as error:
         rule = {RecipeError: "recipe", CheckpointError: "checkpoint"}.get(type(error), "data")
         with results():
             if as_json:
                 print_json(refused(rule, error))
         raise RecipeError(error.message, error.remedy) from error
-    said = summary(found)
+    said = found.plain()
     with results():
         colours = OutConsole().color_system is not None
         show(Group(*_rows(found, colours), *_tables(said), *_judgement(found)))
@@ -86,16 +89,16 @@ def check_shown(
     return found.ok
 
 
-def _dataset(recipe: Recipe, workspace: Path, workers: int | None) -> Dataset:
+def _dataset(recipe: Recipe, base: Base | None, workspace: Path, workers: int | None) -> Dataset:
     """What is prepared; else it is prepared now, and said."""
     from tilth.jobs.prepare import find_prepared
 
-    if there := find_prepared(recipe, workspace):
+    if there := find_prepared(recipe, base, workspace):
         note = f"; {there.note}" if there.note else ""
         say_note(f"looking at {there.dataset.folder}, prepared before{note}")
         return there.dataset
     print("nothing is prepared of this recipe yet: that comes first", file=sys.stderr)
-    return prepare_shown(recipe, workspace, workers)
+    return prepare_shown(recipe, workspace, workers, base=base)
 
 
 def faults_text(word: str, style: str, faults: Sequence[Fault]) -> Iterator[Text]:

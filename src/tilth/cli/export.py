@@ -44,7 +44,7 @@ def export(
 
     _check(to, out, dtype, base, push, private, wrapped)
     if push is not None:
-        from tilth.export.push import make_repository
+        from tilth.exporting.push import make_repository
 
         make_repository(push, private)  # before the work, which a missing login would make vain
     said: dict[str, Any] = {"folder": str(out or path)}

@@ -9,8 +9,9 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from tilth.data.exam_words import PLACE, items_replaced, passed_over, rows_left_out, without_items
-from tilth.jobs.leak_words import ALARMS, MEANING, NAMES, PLANTED, why_missed
+from tilth.cli.tables import printable
+from tilth.data.leaks.exam_words import PLACE, items_replaced, passed_over, rows_left_out, without_items
+from tilth.jobs.pages.leak_words import ALARMS, MEANING, NAMES, PLANTED, why_missed
 
 _FEW = 10  # items; what is found of fewer is no measure
 _UNMEASURED = f"(fewer than {_FEW}: how well such text is found in training text is not measured)"
@@ -43,8 +44,6 @@ def leak_table(facts: Mapping[str, Any]) -> RenderableType | None:
 
 
 def _remarks(columns: list[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
-    from tilth.cli.tables import printable  # they show this table
-
     for name, own in columns:
         short = f"; {own['too_short']:,} too short to be looked for" if own["too_short"] else ""
         yield f"{own['items']:,} {name if own['items'] != 1 else name.removesuffix('s')} looked for{short}"

@@ -59,8 +59,8 @@ def report(
     from tilth.cli.output import print_json, results
     from tilth.cli.show import say_note
     from tilth.cli.trace_display import print_report
-    from tilth.jobs.data_report import report_data, write_page
     from tilth.jobs.locate import locate_data
+    from tilth.jobs.pages.data_report import report_data, write_page
 
     page = None if html is None else file_to_write("--html", html)
     dataset, _ = locate_data(data, workspace)

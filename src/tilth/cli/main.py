@@ -152,7 +152,7 @@ def prepare(
     if executor == "processes" and workers != 1 and not dry_run:
         from tilth.core.executors import warm_up
 
-        warm_up("tilth.data.lean", "tilth.data.pipeline")  # in the background, while we import the same
+        warm_up("tilth.data.server", "tilth.data.plans.pipeline")  # in the background, while we import the same
     from tilth.cli.output import print_json, results
     from tilth.cli.show import prepare_shown, print_dataset, tidy_shown
     from tilth.jobs.prepare import summary
@@ -160,7 +160,7 @@ def prepare(
 
     loaded = load_recipe(recipe, sets or ())
     if dry_run:
-        from tilth.cli.forecast import forecast_shown, parse_size
+        from tilth.cli.dry_run import forecast_shown, parse_size
 
         forecast = forecast_shown(loaded, workspace, workers, executor, parse_size(sample or "32MB"))
         with results():
@@ -221,17 +221,13 @@ def train(
     Stopped or killed, the same command goes on where it was.
     """
     from tilth.cli.output import print_json, results
-    from tilth.cli.show import print_result, ready_shown, say_note, train_shown
-    from tilth.jobs.preflight import before_training
-    from tilth.jobs.ready import check_before
+    from tilth.cli.show import print_result, shown_training
     from tilth.jobs.recipe import load_recipe
+    from tilth.jobs.whole_run import prepare_and_train
 
     loaded = load_recipe(recipe, sets or ())
     folder = run or Path("runs") / loaded.name
-    check_before(loaded, folder, say_note)
-    dataset, notes = ready_shown(loaded, workspace, workers)
-    notes += before_training(loaded, dataset, folder)
-    result = train_shown(loaded, dataset, folder, notes)
+    _, result = prepare_and_train(loaded, folder, workspace, workers, shown_training(loaded, folder))
     if not result:  # under torchrun only process 0 has one
         return
     with results():

@@ -2,46 +2,44 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
 from tilth.cli.output import results
 from tilth.cli.screen import say, show
-from tilth.cli.show import is_main_process, print_dataset, print_metrics, ready_shown, train_shown, typed
+from tilth.cli.show import is_main_process, print_dataset, print_metrics, shown_training, typed
 from tilth.cli.tables import count, duration, printable
 from tilth.core.files import read_json
 from tilth.core.rundir import RunFolder
 
+if TYPE_CHECKING:
+    from tilth.data.dataset import Dataset
+    from tilth.jobs.whole_run import Shown
+
 
 def run_quickstart(run: Path, workspace: Path, workers: int | None, minutes: float | None, steps: int | None) -> None:
     """Collects, trains, measures, samples and reports; done before, it says so and offers more."""
+    from tilth.jobs.pages.report import write_report
     from tilth.jobs.quickstart import quickstart_recipe, xz_bits_per_byte
-    from tilth.jobs.ready import check_before
-    from tilth.jobs.report import write_report
+    from tilth.jobs.whole_run import prepare_and_train
 
     recipe = quickstart_recipe(run, minutes, steps)
-    check_before(recipe, run)
+    shown = shown_training(recipe, run)
     if not is_main_process():  # under torchrun the others train along, and have nothing to show
-        dataset, notes = ready_shown(recipe, workspace, workers)
-        train_shown(recipe, dataset, run, notes)
+        prepare_and_train(recipe, run, workspace, workers, shown)
         return
-    before = RunFolder(run).last_step()
-    with results():
-        say("tilth quickstart: the text that came with Python becomes a small language model of your own.\n")
-        say_step("1/4", "Text: collecting, cleaning, dividing and tokenising it")
-    dataset, notes = ready_shown(recipe, workspace, workers)
-    with results():
-        print_dataset(dataset)
-        say_step("2/4", "Training: the model learns to predict the next token")
-    result = train_shown(recipe, dataset, run, notes)
+    dataset, result = prepare_and_train(recipe, run, workspace, workers, _with_headings(shown))
     validation, xz = read_json(run / "result.json")["validation"], xz_bits_per_byte(dataset, run)
     commands = next_steps(run, workspace, result)
     report = write_report(run, {"xz_bits_per_byte": xz, "next_steps": commands})
     with results():
-        if result["step"] == before:
-            print(f"It was done before: step {count(before)}, {duration(result['seconds'])} of training.")
+        if not result["new_steps"]:
+            print(f"It was done before: step {count(result['step'])}, {duration(result['seconds'])} of training.")
         say_step("3/4", "Measuring it on text that it has not seen")
         print_metrics(validation)
         _compare(validation["bits_per_byte"], xz)
@@ -50,6 +48,24 @@ def run_quickstart(run: Path, workspace: Path, workers: int | None, minutes: flo
         print(f"\nThe whole story, with curves and counts: {report}\n\nWhat to type next:")
         for command in commands:
             print(f"  {command}")
+
+
+def _with_headings(shown: Shown) -> Shown:
+    @contextlib.contextmanager
+    def preparing() -> Iterator[None]:
+        with results():
+            say("tilth quickstart: the text that came with Python becomes a small language model of your own.\n")
+            say_step("1/4", "Text: collecting, cleaning, dividing and tokenising it")
+        with shown.preparing:
+            yield
+
+    def prepared(dataset: Dataset) -> None:
+        shown.prepared(dataset)
+        with results():
+            print_dataset(dataset)
+            say_step("2/4", "Training: the model learns to predict the next token")
+
+    return replace(shown, preparing=preparing(), prepared=prepared)
 
 
 def next_steps(run: Path, workspace: Path, result: dict[str, Any]) -> list[str]:

@@ -15,7 +15,7 @@ from rich.text import Text
 from tilth.cli.output import results
 from tilth.cli.quickstart import say_step
 from tilth.cli.screen import say, show
-from tilth.cli.show import is_main_process, ready_shown, train_shown, typed
+from tilth.cli.show import is_main_process, shown_training, typed
 from tilth.cli.tables import count, duration, printable
 from tilth.core.rundir import RunFolder
 from tilth.data.dataset import Dataset
@@ -58,15 +58,12 @@ def _begin(number: str, text: str) -> None:
 
 def _trained(recipe: Recipe, run: Path, workspace: Path, workers: int | None) -> Dataset:
     """Prepares and trains what is missing, and says how it ended."""
-    from tilth.jobs.ready import check_before
+    from tilth.jobs.whole_run import prepare_and_train
 
-    check_before(recipe, run)
-    before = RunFolder(run).last_step()
-    dataset, notes = ready_shown(recipe, workspace, workers)
-    result = train_shown(recipe, dataset, run, notes)
+    dataset, result = prepare_and_train(recipe, run, workspace, workers, shown_training(recipe, run))
     if result:
         documents = dataset.facts["splits"]["train"]["documents"]
-        done = "done before" if result["step"] == before else "done"
+        done = "done" if result["new_steps"] else "done before"
         with results():
             say(
                 f"{done}: {run}, {count(documents)} documents, step {count(result['step'])}, "

@@ -9,9 +9,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tilth.cli.dataset_table import dataset_table
 from tilth.cli.prepare_display import PrepareDisplay
 from tilth.cli.screen import show
-from tilth.cli.tables import dataset_table, metrics_table, plural, printable, result_table, size
+from tilth.cli.tables import metrics_table, plural, printable, result_table, size
 from tilth.core.environment import launched
 from tilth.core.errors import IntegrityError
 from tilth.core.files import read_json
@@ -21,9 +22,11 @@ if TYPE_CHECKING:
     from tilth.data.dataset import Dataset
     from tilth.data.tidying import Unneeded
     from tilth.generate.text import TextOptions
+    from tilth.jobs.base import Base
     from tilth.jobs.load import LanguageModel
     from tilth.jobs.recipe import Recipe
     from tilth.jobs.tidy import Prune, Tidied
+    from tilth.jobs.whole_run import Shown
 
 
 WORTH_TELLING = 50_000_000
@@ -47,9 +50,9 @@ def prepare_shown(
     executor: ExecutorName = "processes",
     *,
     verify: bool = False,
+    base: Base | None = None,
 ) -> Dataset:
-    """Prepares the data and shows it."""
-    import tilth.data.lean  # noqa: F401 - for its effect
+    """Prepares the data and shows it; arguments as for `prepare_data`."""
     from tilth.jobs.prepare import prepare_data
 
     notes: list[str] = []
@@ -64,6 +67,7 @@ def prepare_shown(
                 verify=verify,
                 say=notes.append,
                 board=display.board,
+                base=base,
             )
     finally:  # also where nothing is left: what was met before may be why
         for note in notes:
@@ -97,17 +101,25 @@ def _folders(items: Sequence[Unneeded]) -> str:
     return f"{number}, {size(sum(item.size for item in items))}"
 
 
-def ready_shown(recipe: Recipe, workspace: Path, workers: int | None) -> tuple[Dataset, list[str]]:
-    """The dataset to train on and what a run should know of it; what is missing is prepared and shown."""
-    from tilth.jobs.ready import dataset_for_training
+def shown_training(recipe: Recipe, run: Path) -> Shown:
+    """How a run, and the preparation of its data, are shown while they go on."""
+    from tilth.cli.display import Limits, TrainDisplay
+    from tilth.jobs.batches import planned_steps
+    from tilth.jobs.whole_run import Shown
 
     if not is_main_process():
-        return dataset_for_training(recipe, workspace, workers)
-    with PrepareDisplay() as display:
-        dataset, notes = dataset_for_training(recipe, workspace, workers, on_done=display, board=display.board)
-    if display.made_something:
-        _say_vocabulary(recipe, dataset)
-    return dataset, notes
+        return Shown()
+    display = PrepareDisplay()
+
+    def prepared(dataset: Dataset) -> None:
+        if display.made_something:
+            _say_vocabulary(recipe, dataset)
+
+    def training(dataset: Dataset) -> TrainDisplay:
+        limits = Limits(planned_steps(recipe, dataset), recipe.train.hours, seconds_before(run))
+        return TrainDisplay(limits, metrics=recipe.evaluate.metrics)
+
+    return Shown(say_note, display, display, display.board, prepared, training)
 
 
 def _say_vocabulary(recipe: Recipe, dataset: Dataset) -> None:
@@ -119,19 +131,6 @@ def _say_vocabulary(recipe: Recipe, dataset: Dataset) -> None:
     asked, got = recipe.tokenizer.vocab_size, dataset.facts["vocab_size"]
     if recipe.model.from_ is None and recipe.tokenizer.kind == "bpe" and got < asked:
         print(f"the text gives {got:,} tokens, not {asked:,}: no further pair occurs twice", file=sys.stderr)
-
-
-def train_shown(recipe: Recipe, dataset: Dataset, run: Path, notes: Sequence[str] = ()) -> dict[str, Any]:
-    """Trains and shows it."""
-    from tilth.cli.display import Limits, TrainDisplay
-    from tilth.jobs.batches import planned_steps
-    from tilth.jobs.train import train_model
-
-    if not is_main_process():
-        return train_model(recipe, dataset, run)
-    limits = Limits(planned_steps(recipe, dataset), recipe.train.hours, seconds_before(run))
-    with TrainDisplay(limits, metrics=recipe.evaluate.metrics) as display:
-        return train_model(recipe, dataset, run, display, notes)
 
 
 def seconds_before(run: Path) -> float:
@@ -184,8 +183,10 @@ def _to_write(run: str) -> list[str]:
     """How the model of a run is asked for text; not at all where it fills in masked tokens."""
     if (Path(run) / "tokenizer" / "chat_template.jinja").exists():
         return [typed("chat", run)]
-    masked = read_json(Path(run) / "recipe.json")["train"]["objective"] == "masked_lm"
-    return [] if masked else [f'{typed("generate", run)} --prompt "…"']
+    from tilth.training.config import OBJECTIVES
+
+    traits = OBJECTIVES[read_json(Path(run) / "recipe.json")["train"]["objective"]]
+    return [] if traits.looks_both_ways else [f'{typed("generate", run)} --prompt "…"']
 
 
 def print_metrics(metrics: Mapping[str, float]) -> None:

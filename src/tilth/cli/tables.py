@@ -3,28 +3,25 @@
     count  brief_count  size  duration  scientific  percent  plural     one way to write each kind of number
     sparkline  bar  grid    figures drawn with characters
     printable  flat         text from models, data and paths, with nothing left in it that a terminal would obey
-    dataset_table(facts)    what was read, changed, dropped and kept, and what the splits hold
     metrics_table(metrics)  figures of an evaluation, each with what it means
     result_table(result)    how a run ended
+    bare_table(title, …)    what tables begin with
 
 The tables are rich renderables; nothing is printed here. What comes from outside goes in as `Text`, never as markup.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from types import MappingProxyType
 from typing import Any
 
-from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from tilth.cli.leak_table import leak_table
-from tilth.core.words import against_forecast, left_out
+from tilth.core.words import against_forecast, scaled
 from tilth.core.words import plural as plural
+from tilth.core.words import size as size
 
 LABEL_WIDTH = 11
 _CELL_WIDTH = 25  # the narrowest: a label and a figure
@@ -76,20 +73,7 @@ def brief_count(number: float) -> str:
     """Exact to ten million, then 12.3 M, 4.56 B, 7.89 T: for narrow places."""
     if number < 1e7:
         return f"{round(number):,}"
-    return _scaled(number, ("", "K", "M", "B", "T"))
-
-
-def size(number: float) -> str:
-    """Bytes: 512 B, 12.3 MB, 4.56 GB (powers of 1000)."""
-    return _scaled(number, ("B", "kB", "MB", "GB", "TB", "PB"))
-
-
-def _scaled(number: float, units: Sequence[str]) -> str:
-    power = 0
-    while number >= 999.5 and power < len(units) - 1:  # what would be written as 1000
-        number, power = number / 1000, power + 1
-    digits = 0 if power == 0 or number >= 100 else 1 if number >= 10 else 2
-    return f"{number:.{digits}f} {units[power]}"
+    return scaled(number, ("", "K", "M", "B", "T"))
 
 
 def duration(seconds: float) -> str:
@@ -189,105 +173,13 @@ def metrics_line(metrics: Mapping[str, float], names: Sequence[str]) -> str:
     return "  ".join(f"{METRICS.get(name, (name,))[0]} {metric_value(name, metrics[name])}" for name in shown)
 
 
-def dataset_table(facts: Mapping[str, Any], training: Mapping[str, int] | None = None) -> RenderableType:
-    """What became of the documents, rule by rule, and what the splits hold; `facts` are a Dataset's.
-
-    Args:
-        training: what the tokenizer learned from, as it remembers it.
-    """
-    read, rules = facts["read"], facts["rules"]
-    table = _table("documents", ("what happened", "left"), ("documents", "right"), ("text", "right"))
-    early = {rule: n for rule, n in rules["dropped"].items() if _is_before_reading(rule)}
-    late = {rule: n for rule, n in rules["dropped"].items() if rule not in early}
-    _add_rules(table, "left out", early, facts.get("passed_over", {}))
-    table.add_row("read", count(read["documents"]), size(read["text_bytes"]), style="bold")
-    _add_rules(table, "changed", rules["changed"])
-    _add_rules(table, "dropped", late)
-    for step, pieces in _more(facts.get("flow", ())):
-        table.add_row(Text(f"  + pieces by {printable(step)}"), count(pieces), "")
-    kept = facts["documents"]
-    kept_bytes = sum(split["text_bytes"] for split in facts["splits"].values())
-    table.add_row("kept", count(kept), size(kept_bytes), style="bold")
-    shown: list[RenderableType] = [table, Text(), _splits_table(facts, kept, training or {})]
-    if leaks := leak_table(facts.get("decontamination", {})):
-        shown += [Text(), leaks]
-    return Group(*shown)
-
-
-def _more(steps: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, int]]:
-    """The steps after which there are more documents, for they were cut up, and how many more."""
-    for before, after in itertools.pairwise(steps):
-        if after["documents"] > before["documents"]:
-            yield f"{after['stage']}/{after['name']}", after["documents"] - before["documents"]
-
-
-def _is_before_reading(rule: str) -> bool:
-    """Whether what the rule drops never became a document, and is not in the number that was read."""
-    return rule.partition("/")[0] in ("list", "fetch", "read")
-
-
-def _add_rules(
-    table: Table, verdict: str, rules: Mapping[str, int], named: Mapping[str, Sequence[str]] = MappingProxyType({})
-) -> None:
-    for rule, documents in rules.items():
-        table.add_row(Text(f"  {verdict} by {printable(rule)}"), count(documents), "")
-        if rule in named:
-            table.add_row(Text(f"    {printable(left_out(rule, named[rule], documents))}", style="dim"), "", "")
-
-
-def _splits_table(facts: Mapping[str, Any], kept: int, training: Mapping[str, int]) -> Table:
-    columns = (("split", "left"), ("documents", "right"), ("tokens", "right"), ("text", "right"))
-    table = _table("splits", *columns, ("bytes/\ntoken", "right"))
-    splits = facts["splits"]
-    for name, split in splits.items():
-        per_token = f"{split['text_bytes'] / split['tokens']:.2f}" if split["tokens"] else ""
-        numbers = (count(split["documents"]), count(split["tokens"]), size(split["text_bytes"]), per_token)
-        table.add_row(Text(printable(name)), *numbers)
-    table.caption = Text("\n".join([*_remarks(facts, kept), *_not_learned_from(facts, training)]))
-    return table
-
-
-def _remarks(facts: Mapping[str, Any], kept: int) -> list[str]:
-    splits = facts["splits"].values()
-    remarks = [f"vocabulary: {plural(facts['vocab_size'], 'token')}"]
-    cut = sum(split["documents"] for split in splits) - kept
-    if cut > 0:
-        remarks.append(f"{plural(cut, 'document')} cut in two by the split: a part in each")
-    split = facts.get("split", {})  # datasets of before do not say it
-    if split.get("by") == "tail":
-        remarks.append("held out is the end of each source's text")
-    if together := split.get("together", 0):
-        remarks.append(f"{plural(together, 'document')} of it trained on: near-duplicates of what is")
-    unknown = sum(split["unknown_characters"] for split in splits)
-    if unknown:
-        remarks.append(f"{plural(unknown, 'character')} unknown to the tokenizer")
-    return remarks
-
-
-def _not_learned_from(facts: Mapping[str, Any], training: Mapping[str, int]) -> list[str]:
-    """The text that the tokenizer was not trained on, though it was there."""
-    remarks = []
-    if training.get("stopped_at_limit"):
-        read, there = training["bytes_read"], facts["splits"]["train"]["text_bytes"]
-        remarks.append(
-            f"the tokenizer learned from the first {size(read)} of {size(there)} of training text, "
-            f"{percent(read / there)} (tokenizer.train_bytes)"
-        )
-    if words := training.get("long_pretokens", 0):
-        much = size(training["long_bytes"])
-        remarks.append(f"the tokenizer did not learn from {plural(words, 'overlong word')} ({much})")
-    if lone := training.get("surrogates", 0):
-        remarks.append(f"the tokenizer did not learn from {plural(lone, 'lone surrogate')}")
-    return remarks
-
-
 def metrics_table(metrics: Mapping[str, float], names: Sequence[str] | None = None) -> Table:
     """Metrics with a line on what each means.
 
     Args:
         names: which ones, in this order (default: all that `metrics` has).
     """
-    table = _table(None, ("metric", "left"), ("value", "right"), ("what it means", "left"))
+    table = bare_table(None, ("metric", "left"), ("value", "right"), ("what it means", "left"))
     for name in [*metrics] if names is None else names:
         if name in metrics:
             short, meaning = METRICS.get(name, (name, ""))
@@ -330,7 +222,8 @@ def _result_value(key: str, value: Any) -> str:
     return count(value) if isinstance(value, int) else printable(str(value))
 
 
-def _table(title: str | None, *columns: tuple[str, Any]) -> Table:
+def bare_table(title: str | None, *columns: tuple[str, Any]) -> Table:
+    """A table without lines, of columns (name, justify)."""
     table = Table(title=title, box=None, pad_edge=False, padding=(0, 2, 0, 0), title_justify="left", title_style="bold")
     table.caption_justify = "left"
     for name, justify in columns:

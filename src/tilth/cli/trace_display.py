@@ -19,7 +19,7 @@ from rich.text import Text
 from tilth.cli.leak_table import leak_table
 from tilth.cli.screen import show
 from tilth.cli.tables import count, percent, plural, printable, size
-from tilth.jobs.data_page import STEP_NAMES, differences
+from tilth.jobs.pages.data_page import STEP_NAMES, differences
 
 ROWS = 20
 TEXT_CHARACTERS = 400
@@ -216,8 +216,9 @@ def print_step(traced: Mapping[str, Any]) -> None:
 def print_report(figures: Mapping[str, Any]) -> None:
     """What a dataset is made of."""
     parts = [_flow(figures["flow"]), _rules(figures["rules"]), _sources(figures["sources"])]
-    parts += [_groups("languages", figures["languages"]), _splits_of(figures["splits"]), _lengths(figures["lengths"])]
-    parts += [_clusters(figures["clusters"])]
+    parts += [_groups("languages", figures["languages"])]
+    parts += [_groups("source code", figures["code"])] if figures["code"] else []
+    parts += [_splits_of(figures["splits"]), _lengths(figures["lengths"]), _clusters(figures["clusters"])]
     parts += [table] if (table := leak_table(figures["leaks"])) else []
     show(Group(*(line for part in parts for line in (part, Text()))))
 

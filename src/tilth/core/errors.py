@@ -13,6 +13,7 @@
 
 The number is the process's exit code. Each error carries what is wrong (`message`: the value and the place) and what to
 do (`remedy`). Errors that are not in this tree are bugs of tilth, and the command line shows their traceback.
+`first_line` is what a message quotes of an error of another library.
 """
 
 from __future__ import annotations
@@ -94,3 +95,8 @@ class Aborted(TilthError):  # noqa: N818 - not a fault: someone could not wait
     """A second Ctrl-C asked the process to stop at once; it is where its last checkpoint was."""
 
     exit_code = 130
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of another library says, in one line of at most 1,000 characters."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:1000]

@@ -1,7 +1,7 @@
 """Who runs tasks: this process, worker processes, or a Ray cluster (ray_cluster.py). None of them decides anything
 about the result.
 
-    with open_executor("processes", workers=4) as executor:
+    with open_executor("processes", workers=4) as executor:     # chosen_executor.py
         for index in executor.run(function, [arguments, …]):
             …                                   # calls end in any order; each gives its index when it has ended
 
@@ -53,15 +53,6 @@ class Executor(ABC):
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def open_executor(name: ExecutorName, workers: int) -> Executor:
-    """The executor of a name; RecipeError when it cannot be had here."""
-    if name == "ray":
-        from tilth.core.ray_cluster import RayCluster  # it stands on this module
-
-        return RayCluster(workers)
-    return Processes(workers) if workers > 1 else Inline()
 
 
 @final

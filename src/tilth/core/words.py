@@ -2,6 +2,7 @@
 
 duration(seconds) -> "2 min 42 s"
 plural(2000, "document") -> "2,000 documents"
+size(12_340_000) -> "12.3 MB"; bytes_of("12.3MB"), back
 some(["a", "b"], 9) -> "a, b and 7 more"
 left_out("list/unknown_suffix", ["a.srt"], 1): the same, and how text in such files is read
 against_forecast(was, said, "678 MB") -> "23% above the forecast of 678 MB"
@@ -9,6 +10,7 @@ against_forecast(was, said, "678 MB") -> "23% above the forecast of 678 MB"
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from tilth.core.no_text import suffix_of, text_of_it
@@ -40,6 +42,29 @@ def against_forecast(was: float, said: float, forecast: str) -> str:
 def plural(number: int, noun: str) -> str:
     """1 document, 2,000 documents."""
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def size(number: float) -> str:
+    """Bytes: 512 B, 12.3 MB, 4.56 GB (powers of 1000)."""
+    return scaled(number, ("B", "kB", "MB", "GB", "TB", "PB"))
+
+
+def scaled(number: float, units: Sequence[str]) -> str:
+    """Three digits and one of the units, each of which is 1000 of the one before."""
+    power = 0
+    while number >= 999.5 and power < len(units) - 1:  # what would be written as 1000
+        number, power = number / 1000, power + 1
+    digits = 0 if power == 0 or number >= 100 else 1 if number >= 10 else 2
+    return f"{number:.{digits}f} {units[power]}"
+
+
+def bytes_of(text: str) -> int | None:
+    """What `24GiB`, `1.5 MB`, `24G` or `2000` say in bytes; None where it is no amount."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", text.strip(), re.IGNORECASE)
+    if found is None or (found[3] and not found[2]):
+        return None
+    power = " KMGT".index(found[2].upper() or " ")
+    return int(float(found[1]) * (1024 if found[3] else 1000) ** power)
 
 
 def some(names: Sequence[str], number: int) -> str:

@@ -7,11 +7,11 @@ from typing import ClassVar, Literal
 from pydantic import Field, model_validator
 
 from tilth.core.config import Config
-from tilth.data.decontaminate import DecontaminateConfig
-from tilth.data.dedup import NearConfig
-from tilth.data.mixture import MixtureEntry, check_names, check_weights
-from tilth.data.packing import PackingConfig
-from tilth.data.shared_lines import SharedLinesConfig
+from tilth.data.batches.mixture import MixtureEntry, check_names, check_weights
+from tilth.data.batches.packing import PackingConfig
+from tilth.data.duplicates.dedup import NearConfig
+from tilth.data.duplicates.shared_lines import SharedLinesConfig
+from tilth.data.leaks.decontaminate import DecontaminateConfig
 from tilth.data.sources import SourceConfig
 from tilth.data.stages import CleanStages
 from tilth.tokenizer.chat_config import ChatConfig

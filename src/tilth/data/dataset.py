@@ -39,8 +39,8 @@ from tilth.core.files import (
     write_json,
 )
 from tilth.core.tasks import Done, Task
-from tilth.data.flow import dropped_bytes, flow, read_by_source
 from tilth.data.naming import first_named, locators
+from tilth.data.plans.flow import dropped_bytes, flow, read_by_source
 from tilth.data.shards import Shard, TokenStream
 from tilth.tokenizer import Tokenizer, load_tokenizer
 

@@ -1,15 +1,14 @@
-"""Imported for its effect, by processes that are tilth's own (the command, its workers): Arrow works without pandas.
+"""Arrow without pandas, for processes that want nothing of it.
+
+    without_pandas()     called before the first array is made
 
 The first array that Arrow makes has it import pandas, where that is installed, to know its types: a third of a second
 of processor time for each process, and nothing here is of them. Whoever asks Arrow for a pandas object still gets one:
 it then tries again. A process that imported pandas itself is left as it is.
-
-And garbage is looked for less often, as in the command itself: workers import more than they make.
 """
 
 from __future__ import annotations
 
-import gc
 import sys
 from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
@@ -28,7 +27,8 @@ class _Hidden:
         return None
 
 
-def _make_first_array() -> None:
+def without_pandas() -> None:
+    """Has Arrow make its first array here and now, while no pandas is to be found."""
     if "pandas" in sys.modules:
         return
     sys.meta_path.insert(0, _Hidden)
@@ -36,7 +36,3 @@ def _make_first_array() -> None:
         pa.array([])
     finally:
         sys.meta_path.remove(_Hidden)
-
-
-gc.set_threshold(100_000)
-_make_first_array()

@@ -2,6 +2,7 @@
 
     reader_of(model, samples)      how its tokens are read: by a `Decoder` where that can be
     Decoder(...)(ids, cache)       logits after one more token of each sequence, which goes into the cache
+    HONOURED, NOT_OF_COMPUTATION   the keys of `ModelConfig` that it computes by, and the others
 
 A small model's products take a millisecond or two a token, and as long again would go into modules, masks, tables and
 tensors that are made anew for each of its layers. Here the layers are tuples of what they call; queries, keys and
@@ -39,6 +40,22 @@ Tables = tuple[Tensor, Tensor]
 AnyCache = KVCache | WrappedCache
 Reader = Callable[[Tensor, AnyCache], Tensor]
 """Ids [B, T] and the cache that they go into -> logits [B, V] after the last of them."""
+
+HONOURED = frozenset({
+    "vocab_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "hidden_size", "head_dim",
+    "intermediate_size", "position", "position_offset", "rope_theta", "rope_scaling", "rope_local_base_freq",
+    "norm", "norm_eps", "norm_position", "norm_plus_one", "embedding_norm", "scale_embedding", "type_vocab_size",
+    "activation", "bias", "attention_bias", "attention_output_bias", "mlp_bias", "qk_norm", "qk_norm_over",
+    "query_pre_attn_scalar", "attn_logit_softcapping", "final_logit_softcapping", "sliding_window", "layer_types",
+    "is_causal", "mlm_head", "tie_word_embeddings",
+})  # fmt: skip
+"""Keys of `ModelConfig` that say what a token is read as: a `Decoder` computes what they ask for, all but
+`is_causal: false`, which `reader_of` gives to the model itself."""
+NOT_OF_COMPUTATION = frozenset({
+    "preset", "from_", "wrapped", "family", "context_length", "max_position_embeddings", "dropout",
+    "attention_dropout", "initializer_range",
+})  # fmt: skip
+"""The others. A key in neither set would be passed over here, and fails a test."""
 
 
 def reader_of(model: AnyModel, samples: int) -> Reader:

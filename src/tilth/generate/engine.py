@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tilth.generate.config import SamplingConfig
 from tilth.generate.decode import Reader, reader_of
-from tilth.generate.memory import Memory
+from tilth.generate.prefix_cache import Memory
 from tilth.generate.sampling import Sampler
 from tilth.model.wrapped import AnyModel
 

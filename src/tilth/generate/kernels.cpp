@@ -5,11 +5,15 @@
 //
 // Weights and cache are read in pairs of 32 bits, whose lower half is the even number and whose upper half the odd one:
 // each becomes a float by one instruction. What they are multiplied with is parted alike: evens first, PAIRS of them.
+// Where an instruction multiplies pairs and adds both, which is twice as fast, x of a product is rounded to bfloat16.
 //
 // Speed hangs on what stays in registers: 16 sums, and what is multiplied with them, where there are 32 registers of 512
 // bits; half of both else.
 
 #include <omp.h>
+#ifdef __AVX512BF16__
+#include <immintrin.h>
+#endif
 
 #include <algorithm>
 #include <cmath>
@@ -68,7 +72,7 @@ inline float total(const Floats& values) {
 }
 
 // Held in a register: else the compiler reads it from memory again for each output.
-inline Floats held(Floats values) {
+[[maybe_unused]] inline Floats held(Floats values) {
 #ifdef __AVX512F__
     asm("" : "+v"(values));
 #endif
@@ -84,6 +88,53 @@ inline void part(const float* from, float* to, long count) {
         }
 }
 
+// SPAN numbers of a weight and of x, which lies `ready` for it, and their products, added to PAIRS sums.
+#ifdef __AVX512BF16__
+using Ready = uint16_t;
+
+using Weights = __m512bh;
+using Given = __m512bh;
+
+inline Weights weights_at(const uint16_t* place) {
+    Weights value;
+    std::memcpy(&value, place, sizeof value);
+    return value;
+}
+
+inline Given given_at(const Ready* place) { return weights_at(place); }
+
+inline void make_ready(const float* from, Ready* to, long count) {
+    for (long i = 0; i < count; i += PAIRS) {
+        const __m256bh rounded = _mm512_cvtneps_pbh(_mm512_loadu_ps(from + i));
+        std::memcpy(to + i, &rounded, sizeof rounded);
+    }
+}
+
+inline Floats added(Floats sums, Weights weights, Given x) {
+    return (Floats)_mm512_dpbf16_ps((__m512)sums, weights, x);
+}
+#else
+using Ready = float;
+
+struct Weights {
+    Floats even, odd;
+};
+using Given = Weights;
+
+inline Weights weights_at(const uint16_t* place) {
+    const Words both = pairs(place);
+    return {evens(both), odds(both)};
+}
+
+inline Given given_at(const Ready* place) { return {held(floats(place)), held(floats(place + PAIRS))}; }
+
+inline void make_ready(const float* from, Ready* to, long count) { part(from, to, count); }
+
+inline Floats added(Floats sums, const Weights& weights, const Given& x) {
+    return sums + weights.even * x.even + weights.odd * x.odd;
+}
+#endif
+
 struct Product {
     const uint16_t* weight;  // [outs, ins]
     const float* bias;       // [outs], or null
@@ -98,7 +149,8 @@ struct Attention {
 };
 
 struct Input {
-    const float *x, *parted;  // [rows, ins], and of it [rows, whole], where whole is a multiple of SPAN
+    const float* x;      // [rows, ins]
+    const Ready* ready;  // of it [rows, whole], where whole is a multiple of SPAN
     long rows, whole;
 };
 
@@ -106,25 +158,20 @@ struct Input {
 template <int ROWS, int OUTS>
 inline void tile(const Product& to, const Input& of, long row, long out) {
     const uint16_t* weight = to.weight + out * to.ins;
-    const float *x = of.x + row * to.ins, *parted = of.parted + row * of.whole;
+    const float* x = of.x + row * to.ins;
     Floats sums[ROWS][OUTS] = {};
     for (long i = 0; i < of.whole; i += SPAN) {
-        Floats even[OUTS], odd[OUTS];
+        Weights read[OUTS];
 #pragma GCC unroll 8
         for (int o = 0; o < OUTS; o++) {
-            const Words both = pairs(weight + o * to.ins + i);
-            even[o] = evens(both), odd[o] = odds(both);
+            read[o] = weights_at(weight + o * to.ins + i);
             __builtin_prefetch(weight + (OUTS + o) * to.ins + i);  // the next outputs' weights come meanwhile
         }
 #pragma GCC unroll 8
         for (int r = 0; r < ROWS; r++) {
-            const float* both = parted + r * of.whole + i;
-            const Floats x_even = held(floats(both)), x_odd = held(floats(both + PAIRS));
+            const Given given = given_at(of.ready + (row + r) * of.whole + i);
 #pragma GCC unroll 8
-            for (int o = 0; o < OUTS; o++) {
-                sums[r][o] += even[o] * x_even;
-                sums[r][o] += odd[o] * x_odd;
-            }
+            for (int o = 0; o < OUTS; o++) sums[r][o] = added(sums[r][o], read[o], given);
         }
     }
 #pragma GCC unroll 8
@@ -244,9 +291,9 @@ void tilth_products(const Product* products, long count, const float* x, long ro
     const long ins = products[0].ins, whole = ins / SPAN * SPAN;
     thread_local std::vector<Floats> room;  // of vectors, which lie where they are read fastest
     if (room.size() * PAIRS < size_t(rows * whole)) room.resize(rows * whole / PAIRS);
-    float* parted = reinterpret_cast<float*>(room.data());
-    for (long row = 0; row < rows; row++) part(x + row * ins, parted + row * whole, whole);
-    const Input of = {x, parted, rows, whole};
+    Ready* ready = reinterpret_cast<Ready*>(room.data());
+    for (long row = 0; row < rows; row++) make_ready(x + row * ins, ready + row * whole, whole);
+    const Input of = {x, ready, rows, whole};
     long all = 0, work = 0;
     for (long p = 0; p < count; p++) all += products[p].outs, work += products[p].outs * products[p].ins * rows;
 #pragma omp parallel if (work > WORTH_A_THREAD)

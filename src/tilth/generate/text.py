@@ -14,7 +14,7 @@ from tilth.core.environment import total_memory_bytes
 from tilth.core.errors import DataError, RecipeError
 from tilth.generate.config import SamplingConfig
 from tilth.generate.engine import generate_ids
-from tilth.generate.memory import Memory
+from tilth.generate.prefix_cache import Memory
 from tilth.model.config import ModelConfig
 from tilth.model.kv_cache import KVCache
 from tilth.model.wrapped import AnyModel

@@ -16,8 +16,8 @@ from typing import Any
 from tilth.data.dataset import Dataset
 from tilth.data.document import Document, read_tables, table_documents
 from tilth.distributed.runtime import Runtime
-from tilth.evaluate.answers import Pair, answer_batches, drawn, overlap
-from tilth.evaluate.evaluator import evaluate
+from tilth.evaluation.answers import Pair, answer_batches, drawn, overlap
+from tilth.evaluation.evaluator import evaluate
 from tilth.generate.config import SamplingConfig
 from tilth.generate.text import TextOptions
 from tilth.jobs.load import LanguageModel

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,18 +12,18 @@ from tilth.core.errors import RecipeError
 from tilth.core.executors import ExecutorName
 from tilth.core.rundir import EvaluationRecord, Event, RunFolder, SampleRecord, StepRecord
 from tilth.data.dataset import Dataset
-from tilth.evaluate.metrics import Metrics
-from tilth.export.hf import DtypeName, Exported
+from tilth.evaluation.metrics import Metrics
+from tilth.exporting.hf import DtypeName, Exported
 from tilth.jobs.batches import planned_steps
 from tilth.jobs.evaluate import evaluate_run
 from tilth.jobs.export import export_adapter, export_model
 from tilth.jobs.lines import Lines
 from tilth.jobs.places import Which
-from tilth.jobs.preflight import Preflight, before_training, look
+from tilth.jobs.preflight import Preflight, look
 from tilth.jobs.prepare import DEFAULT_WORKSPACE, prepare_data
-from tilth.jobs.ready import check_base, check_before, dataset_for_training
+from tilth.jobs.ready import check_base, dataset_for_training, find_base_together
 from tilth.jobs.recipe import Recipe
-from tilth.jobs.train import train_model
+from tilth.jobs.whole_run import Shown, prepare_and_train
 
 
 def prepare(
@@ -56,10 +57,11 @@ def check(
     Args:
         run: the folder that the run will have (default: runs/NAME), for the room on its disk.
     """
-    check_base(recipe)
-    dataset, _ = dataset_for_training(recipe, Path(workspace), workers)
+    base = find_base_together(recipe)
+    check_base(base)
+    dataset, _ = dataset_for_training(recipe, base, Path(workspace), workers)
     with dataset.held():
-        return look(recipe, dataset, run=None if run is None else Path(run))
+        return look(recipe, dataset, run=None if run is None else Path(run), base=base)
 
 
 def train(
@@ -81,13 +83,18 @@ def train(
         that this call did, 0 where the run was past its end already (`emit` is told so).
     """
     folder = Path(run or Path("runs") / recipe.name)
-    lines = Lines() if emit == "lines" else None
-    check_before(recipe, folder)
-    dataset, notes = dataset_for_training(recipe, Path(workspace), workers, on_done=lines.done if lines else None)
-    notes += before_training(recipe, dataset, folder)
-    if lines:
+    shown = _in_lines(recipe) if emit == "lines" else Shown(training=lambda _: nullcontext(emit))
+    return prepare_and_train(recipe, folder, Path(workspace), workers, shown)[1]
+
+
+def _in_lines(recipe: Recipe) -> Shown:
+    lines = Lines()
+
+    def training(dataset: Dataset) -> AbstractContextManager[Lines]:
         lines.expect(None if recipe.train.hours else planned_steps(recipe, dataset))  # the clock may end it before
-    return train_model(recipe, dataset, folder, lines if emit == "lines" else emit, notes)
+        return nullcontext(lines)
+
+    return Shown(say=lines.say, on_done=lines.done, training=training)
 
 
 def evaluate(

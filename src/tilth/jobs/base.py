@@ -6,22 +6,27 @@
 
 A checkpoint is a run or a model of tilth's, a Hugging Face folder, or a model of the hub. No torch here, but for an
 architecture that only transformers knows: preparing data needs the tokenizer alone. The weights are start.py's.
+
+A command looks for it once and hands it on: a branch of the hub may move before the hub is asked again, and data would
+be of one revision and weights of another.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tilth.core.errors import RecipeError
+from tilth.jobs.hub_models import at_commit
 from tilth.jobs.places import Place, locate, read_config
 from tilth.jobs.recipe import Recipe
-from tilth.jobs.runs import packs
 from tilth.model.config import ModelConfig
 from tilth.model.families import read_hf_config
 from tilth.tokenizer import Tokenizer, load_tokenizer
 from tilth.tokenizer.chat_files import ChatFormat, read_chat
+from tilth.training.config import objectives_of
 
 if TYPE_CHECKING:
     from tilth.model.wrapped_config import WrappedConfig
@@ -43,6 +48,12 @@ class Base:
     config: ModelConfig | WrappedConfig
     special_tokens: tuple[str, ...]
 
+    @property
+    def exact_name(self) -> str:
+        """What leads to these very files: of a model of the hub, with its commit."""
+        asked = self.place.asked
+        return self.name if asked == Path(self.name) else at_commit(self.name, asked)
+
     @cached_property
     def tokenizer(self) -> Tokenizer:
         """The checkpoint's, with the special tokens that the recipe adds."""
@@ -56,18 +67,23 @@ class Base:
         return read_chat(self.place.tokenizer)
 
 
-def find_base(recipe: Recipe) -> Base | None:
-    """The checkpoint of `model.from`; None where there is none. RecipeError when it does not fit the recipe."""
+def find_base(recipe: Recipe, exact_name: str | None = None) -> Base | None:
+    """The checkpoint of `model.from`; None where there is none. RecipeError when it does not fit the recipe.
+
+    Args:
+        exact_name: what another process found it to be.
+    """
     model = recipe.model
     if model.from_ is None:
         return None
-    base = open_base(model.from_, model.context_length, tuple(recipe.tokenizer.special_tokens), model.wrapped)
+    name = exact_name or model.from_
+    base = open_base(name, model.context_length, tuple(recipe.tokenizer.special_tokens), model.wrapped)
     causal = base.config.is_causal
-    if causal == (recipe.train.objective == "masked_lm"):
+    if causal == recipe.train.traits.looks_both_ways:
         raise RecipeError(
             f"train.objective is {recipe.train.objective}, and {model.from_} "
             + ("sees only what stands before a token" if causal else "looks both ways"),
-            f"set train.objective: {'causal_lm or sft' if causal else 'masked_lm'}, or name another model",
+            f"set train.objective: {' or '.join(objectives_of(causal=causal))}, or name another model",
         )
     if not isinstance(base.config, ModelConfig):
         _check_rows(recipe, base.config)
@@ -79,7 +95,7 @@ def find_base(recipe: Recipe) -> Base | None:
 def _check_rows(recipe: Recipe, config: WrappedConfig) -> None:
     """What can be told before data is prepared of a class that shall keep documents apart."""
     if _keeps_apart(recipe, config) is False:
-        from tilth.model.wrapped_config import together  # torch, as above
+        from tilth.model.wrapped_config import together  # loads torch
 
         raise together(config.architecture)
 
@@ -91,9 +107,9 @@ def untried(recipe: Recipe, config: ModelConfig | WrappedConfig) -> bool:
 
 def _keeps_apart(recipe: Recipe, config: WrappedConfig) -> bool | None:
     """As of `small_keeps_apart`; True where it need not."""
-    if not packs(recipe) and recipe.data.cross_document_attention:
+    if not recipe.keeps_documents_apart:
         return True
-    from tilth.model.wrapped_trial import small_keeps_apart  # torch, as above
+    from tilth.model.wrapped_trial import small_keeps_apart  # loads torch
 
     return small_keeps_apart(config) if config.takes_documents else False
 
@@ -118,7 +134,7 @@ def open_base(
             "remove model.wrapped",
         )
     if place.wrapped if wrapped is None else wrapped:
-        from tilth.model.wrapped_config import read_wrapped_config  # torch and transformers
+        from tilth.model.wrapped_config import read_wrapped_config  # loads torch and transformers
 
         return Base(name, place, read_wrapped_config(place.about, context_length), special_tokens)
     config = read_hf_config(place.about).config if place.foreign else read_config(place.about / "config.json")

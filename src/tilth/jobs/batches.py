@@ -3,20 +3,21 @@
 make_loader(recipe, dataset, runtime)     or what is wrong with text, context and batch
 batch_rows(recipe, stream)                rows of the global batch
 planned_steps(recipe, dataset)            steps at most
+prefetch_of(recipe)                       batches that are ready ahead of time
 """
 
 from __future__ import annotations
 
 from tilth.core.errors import RecipeError
+from tilth.data.batches.loader import PREFETCH, Loader
+from tilth.data.batches.mixture import Mixture
 from tilth.data.dataset import Dataset
-from tilth.data.loader import Loader
-from tilth.data.mixture import Mixture
 from tilth.data.shards import TokenStream
 from tilth.distributed.runtime import Runtime
 from tilth.jobs.mixing import tokens_of, training_tokens
 from tilth.jobs.objectives import epoch_tokens, masker_of, training_sampler
 from tilth.jobs.recipe import Recipe
-from tilth.train.stopping import Stopping
+from tilth.training.stopping import Stopping
 
 
 def make_loader(recipe: Recipe, dataset: Dataset, runtime: Runtime) -> Loader:
@@ -37,8 +38,13 @@ def make_loader(recipe: Recipe, dataset: Dataset, runtime: Runtime) -> Loader:
         world_size=runtime.world_size,
         fingerprint=dataset.fingerprint,
         masker=masker_of(recipe, dataset),
-        prefetch=1 if full else 4,
+        prefetch=prefetch_of(recipe),
     )
+
+
+def prefetch_of(recipe: Recipe) -> int:
+    """Batches that the loader holds ready; of all text, one has to do."""
+    return 1 if recipe.train.batch_tokens == "all" else PREFETCH
 
 
 def batch_rows(recipe: Recipe, stream: TokenStream | Mixture) -> int:

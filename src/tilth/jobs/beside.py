@@ -18,7 +18,7 @@ from typing import Any
 from tilth.core.errors import TilthError
 from tilth.core.files import json_bytes, read_json, read_manifest
 from tilth.core.rundir import RunFolder
-from tilth.data.masking import MASK_NAMES
+from tilth.data.batches.masking import MASK_NAMES
 from tilth.jobs.load import LanguageModel
 from tilth.jobs.places import BASE_FILE, MODEL_TYPE, read_base
 from tilth.jobs.recipe import Recipe

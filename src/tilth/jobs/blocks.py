@@ -17,17 +17,16 @@ import torch
 
 from tilth.core.environment import Precision, cache_folder
 from tilth.core.errors import RecipeError
-from tilth.data.loader import Loader
+from tilth.data.batches.loader import Loader
 from tilth.jobs.decisions import Decisions
-from tilth.jobs.objectives import packing_of
 from tilth.jobs.recipe import Recipe
 from tilth.model.chunks import CHUNK
 from tilth.model.compiled import compile_layers, plain_layers, unsuited
 from tilth.model.transformer import Transformer
 from tilth.model.wrapped import AnyConfig, AnyModel
-from tilth.train.memory import OutOfMemory
-from tilth.train.probe import Trial
-from tilth.train.stopping import Stopping
+from tilth.training.out_of_memory import OutOfMemory
+from tilth.training.probe import Trial
+from tilth.training.stopping import Stopping
 
 LONG = 300.0
 """Seconds of steps below which `auto` does not try: to compile takes some twenty, and gains a tenth or two."""
@@ -79,8 +78,7 @@ def stays_plain(recipe: Recipe, config: AnyConfig, device: torch.device) -> str 
     """
     if device.type not in ("cpu", "cuda"):
         return f"not on {device.type}"
-    apart = packing_of(recipe) is not None or not recipe.data.cross_document_attention
-    if apart and device.type == "cpu" and recipe.model.context_length > 2 * CHUNK:
+    if recipe.keeps_documents_apart and device.type == "cpu" and recipe.model.context_length > 2 * CHUNK:
         return f"attention goes by the values of document masks in rows of more than {2 * CHUNK} tokens"
     return unsuited(config, adapted=recipe.adapter is not None)
 

@@ -142,7 +142,7 @@ def _version() -> str:
 def _load(model: Model, origin: Origin | None) -> str:
     use, double, recipe = str(model.use), False, origin.recipe if origin else None
     if use == "adapter" and recipe is not None and recipe.adapter is not None:
-        if recipe.train.objective == "masked_lm":
+        if recipe.train.traits.looks_both_ways:
             use = "adapter of a masked model"
         elif recipe.adapter.quantize is not None:
             use, double = "adapter of four bits", recipe.adapter.double_quantize
@@ -192,7 +192,7 @@ def _settings(model: Model, origin: Origin) -> str:
 def _said(model: Model, origin: Origin) -> Iterator[tuple[str, str]]:
     recipe, train = origin.recipe, origin.recipe.train
     yield "objective", train.objective
-    if train.objective == "masked_lm" and train.masking is not None:
+    if train.masking is not None:
         yield "masking", _plain(train.masking.model_dump())
     if recipe.adapter is not None:
         without = {"modules_to_save"} | (set() if recipe.adapter.quantize else {"double_quantize"})

@@ -70,7 +70,7 @@ def tokenizer_of(recipe: Recipe) -> TokenizerConfig:
 
 def encoder_of(recipe: Recipe, base: Base | None) -> ChatDocuments | None:
     """How the documents of a recipe become tokens; None where they are text and nothing else."""
-    if recipe.train.objective != "sft":
+    if not recipe.train.traits.conversations:
         return None
     return ChatDocuments(recipe.data.chat, template_of(recipe, base))
 

@@ -11,13 +11,13 @@ from tilth.core.rundir import Message, RunFolder
 from tilth.core.words import plural
 from tilth.jobs.final import Adapted, choose_weights, standing_final, write_final
 from tilth.jobs.mixing import seen
+from tilth.jobs.pages.report import write_report
 from tilth.jobs.recipe import Recipe
-from tilth.jobs.report import write_report
 from tilth.jobs.start import write_base
 from tilth.model.wrapped import AnyConfig, WrappedModel
 from tilth.tokenizer import Tokenizer
-from tilth.train.schedule import ScheduleConfig
-from tilth.train.trainer import Parts, Trainer, saved_weights
+from tilth.training.schedule import ScheduleConfig
+from tilth.training.trainer import Parts, Trainer, saved_weights
 
 
 def end_run(

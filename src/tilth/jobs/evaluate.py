@@ -15,20 +15,21 @@ from tilth.core.environment import Precision
 from tilth.core.errors import CheckpointError, DataError, RecipeError, StorageError
 from tilth.core.files import MANIFEST, read_manifest, storage_errors
 from tilth.core.rundir import RunFolder
-from tilth.data.batch import Batch
+from tilth.data.batches.batch import Batch
+from tilth.data.batches.pseudo import drawn_places, one_hidden_pass
 from tilth.data.dataset import Dataset
-from tilth.data.pseudo import drawn_places, one_hidden_pass
 from tilth.data.shards import TokenStream
 from tilth.data.sources import SourceConfig
 from tilth.data.sources.inputs import ARCHIVES, KINDS, READ_BY, kind_of
 from tilth.distributed.runtime import Runtime
-from tilth.evaluate.evaluator import evaluate
-from tilth.evaluate.metrics import Metrics
+from tilth.evaluation.evaluator import evaluate
+from tilth.evaluation.metrics import Metrics
 from tilth.jobs.further_text import encode_files
 from tilth.jobs.load import LanguageModel, load
 from tilth.jobs.objectives import Reading, counted_bytes, held_out_pass
 from tilth.jobs.places import Which
-from tilth.jobs.runs import dataset_of, not_the_end, reading_habits, run_of, stored_recipe
+from tilth.jobs.runs import dataset_of, not_the_end, reading_habits, run_of, stored_recipe, traits_of
+from tilth.training.config import OBJECTIVES, objectives_of
 
 Say = Callable[[str], None]
 _PLAIN_TEXT: dict[str, Any] = {"clean": "standard", "cross_document_attention": True, "format": "auto", "rows": {}}
@@ -67,7 +68,7 @@ def evaluate_run(
         say(said)
     place = run_of(Path(run))
     habits, note = _habits(place, language_model)
-    if pseudo_tokens is not None and habits.get("objective") != "masked_lm":
+    if pseudo_tokens is not None and not traits_of(habits).hides_tokens:
         raise RecipeError(
             f"pseudo-perplexity is of masked language models; {run} predicts the next token",
             "leave it out: its perplexity is exact",
@@ -147,9 +148,10 @@ def _habits(run: Path | None, language_model: LanguageModel) -> tuple[dict[str, 
     facts = read_manifest(model) if (model / MANIFEST).exists() else {}
     if isinstance(facts.get("habits"), dict):
         return facts["habits"], ""
-    objective = {} if language_model.config.is_causal else {"objective": "masked_lm", "masking": {}}
+    objective = objectives_of(causal=language_model.config.is_causal)[0]
+    masking: dict[str, Any] | None = {} if OBJECTIVES[objective].hides_tokens else None
     return (
-        _PLAIN_TEXT | objective,
+        {**_PLAIN_TEXT, "objective": objective, "masking": masking},
         f"{model} does not say how its text was cleaned: `clean: {_PLAIN_TEXT['clean']}` is taken",
     )
 

@@ -21,8 +21,8 @@ from tilth.checkpoint.safetensors_files import open_folder
 from tilth.checkpoint.trainable import base_fingerprint, check_base
 from tilth.core.errors import CheckpointError, RecipeError
 from tilth.core.files import MANIFEST, disk, new_folder, verify_manifest, write_json
-from tilth.export.hf import SHARD_BYTES, DtypeName, Exported, copy_files, export_hf
-from tilth.export.push import Pushed, push
+from tilth.exporting.hf import SHARD_BYTES, DtypeName, Exported, copy_files, export_hf
+from tilth.exporting.push import Pushed, push
 from tilth.jobs.base import Base, open_base
 from tilth.jobs.beside import (
     base_facts,

@@ -30,7 +30,7 @@ from tilth.model.wrapped import AnyConfig, WrappedModel
 from tilth.model.wrapped_config import WrappedConfig
 from tilth.tokenizer import Tokenizer
 from tilth.tokenizer.chat_files import ChatFormat, copy_chat, write_chat
-from tilth.train.stopping import Progress
+from tilth.training.stopping import Progress
 
 
 @dataclass(frozen=True)

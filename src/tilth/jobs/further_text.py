@@ -20,12 +20,13 @@ from tilth.data.naming import passed_over
 from tilth.data.shards import EncodedDocuments, Shard, TokenStream, encoded_document, write_shard
 from tilth.data.sources import SourceConfig, list_inputs, losses, read_input
 from tilth.data.sources.inputs import Lost
-from tilth.data.sources.listing import PATTERN_OF_TEXT
+from tilth.data.sources.paths import PATTERN_OF_TEXT
 from tilth.data.sources.unusable import Unusable
 from tilth.data.sources.unusable import notes as notes_of_rows
 from tilth.data.stages import Outcomes, build_stages, clean, limits
 from tilth.generate.text import check_ids
 from tilth.jobs.load import LanguageModel
+from tilth.jobs.runs import traits_of
 from tilth.tokenizer import Tokenizer
 from tilth.tokenizer.chat_config import ChatConfig
 from tilth.tokenizer.hf_format import UNKNOWN
@@ -130,7 +131,7 @@ def _encode_files(
 
 def _encoder(language_model: LanguageModel, habits: Mapping[str, Any]) -> Encoder | None:
     """How conversations become tokens; None where all is text."""
-    if habits.get("objective") != "sft":
+    if not traits_of(habits).conversations:
         return None
     said, chat = habits.get("chat"), language_model.chat
     if said is None or chat is None:

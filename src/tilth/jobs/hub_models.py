@@ -2,6 +2,7 @@
 
     names_hub_model(what) -> bool           whether a word is a hub id rather than a path
     hub_folder(what) -> Path                ORG/NAME or ORG/NAME@REVISION
+    at_commit(what, folder) -> str          the name of that folder for good: ORG/NAME@COMMIT
 
 The hub is asked for the commit and its listing each time, and only for files that are not there whole. Where it cannot
 be reached, or must not be asked (HF_HUB_OFFLINE), what the cache holds of the revision is used, compared with the
@@ -46,6 +47,13 @@ def hub_folder(what: str) -> Path:
     folder = _fetch(hub, commit, files)
     hub.remember(revision, commit)  # now that all of it is here
     return folder
+
+
+def at_commit(what: str, folder: Path) -> str:
+    """What leads to `folder`, which `hub_folder` gave for `what`, wherever its branch is by now: its last part is the
+    commit.
+    """
+    return f"{what.partition('@')[0]}@{folder.name}"
 
 
 def _fetch(hub: Hub, commit: str, files: list[RemoteFile]) -> Path:

@@ -5,6 +5,7 @@ The command has displays of its own (cli/display.py).
     lines.expect(total_steps)        how long the run will be
     lines(event)                     each event of a run
     lines.done(done, finished, of)   each task of preparing its data
+    lines.say(text)                  what else is said on the way
 """
 
 from __future__ import annotations
@@ -58,6 +59,10 @@ class Lines:
         if not done.reused and (finished == of or self._is_due()):
             self._said_at = self._clock()
             self._write(f"preparing  {done.task.kind}: {finished:,} of {of:,}")
+
+    def say(self, text: str) -> None:
+        """Writes what is said before the run."""
+        self._write(text)
 
     def _rest(self, record: StepRecord) -> str:
         """How long the rest should take, by the steps until now; the first warms up, and says little."""

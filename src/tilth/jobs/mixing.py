@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from tilth.data.batches.mixture import Mixture, MixturePlan, Ring, plan_mixture, whole_shares
+from tilth.data.batches.order import Sampler
+from tilth.data.batches.sampling import MixtureSampler
 from tilth.data.dataset import Dataset
-from tilth.data.mixture import Mixture, MixturePlan, Ring, plan_mixture, whole_shares
-from tilth.data.order import Sampler
-from tilth.data.sampling import MixtureSampler
 from tilth.data.shards import TokenStream
 from tilth.jobs.recipe import Recipe, run_tokens
 

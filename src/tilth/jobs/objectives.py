@@ -18,25 +18,25 @@ from dataclasses import dataclass
 from typing import Any
 
 from tilth.core.config import parse
-from tilth.data.batch import Batch
+from tilth.data.batches.batch import Batch
+from tilth.data.batches.loader import evaluation_batches
+from tilth.data.batches.masking import Masker, MaskingConfig, make_masker, masked_pass
+from tilth.data.batches.order import Sampler
+from tilth.data.batches.packed import packed_pass
+from tilth.data.batches.packing import PackingConfig, pack
+from tilth.data.batches.sampling import make_sampler
 from tilth.data.dataset import Dataset
-from tilth.data.loader import evaluation_batches
-from tilth.data.masking import Masker, MaskingConfig, make_masker, masked_pass
-from tilth.data.order import Sampler
-from tilth.data.packed import packed_pass
-from tilth.data.packing import PackingConfig, pack
-from tilth.data.sampling import make_sampler
 from tilth.data.shards import TokenStream
 from tilth.jobs.mixing import tokens_of, training_tokens
 from tilth.jobs.recipe import Recipe
-from tilth.jobs.runs import packs
+from tilth.jobs.runs import traits_of
 from tilth.tokenizer import Tokenizer
-from tilth.train.config import Objective
+from tilth.training.config import ObjectiveTraits
 
 
 def packing_of(recipe: Recipe) -> PackingConfig | None:
     """How documents are packed; None where rows are windows."""
-    return (recipe.data.packing or PackingConfig()) if packs(recipe) else None
+    return (recipe.data.packing or PackingConfig()) if recipe.packs else None
 
 
 def training_sampler(recipe: Recipe, dataset: Dataset) -> Sampler:
@@ -47,21 +47,21 @@ def training_sampler(recipe: Recipe, dataset: Dataset) -> Sampler:
         recipe.train.seed,
         same_windows=recipe.train.batch_tokens == "all",
         isolate=not recipe.data.cross_document_attention,
-        ahead=0 if recipe.train.objective == "masked_lm" else 1,
+        ahead=recipe.train.traits.ahead,
         packing=packing_of(recipe),
-        opening=reads_the_border(recipe.train.objective, dataset.tokenizer),
+        opening=reads_the_border(recipe.train.traits, dataset.tokenizer),
         longest=recipe.model.max_position_embeddings,
     )
 
 
-def reads_the_border(objective: Objective, tokenizer: Tokenizer) -> bool:
+def reads_the_border(traits: ObjectiveTraits, tokenizer: Tokenizer) -> bool:
     """Whether a packed document first reads the end-of-text before it: plain text that has no beginning of its own."""
-    return objective == "causal_lm" and not tokenizer.document_opening
+    return traits.every_token and not tokenizer.document_opening
 
 
 def masker_of(recipe: Recipe, dataset: Dataset) -> Masker | None:
     """Hides tokens, for masked_lm. RecipeError when the tokenizer has no mask token."""
-    if recipe.train.objective != "masked_lm":
+    if not recipe.train.traits.hides_tokens:
         return None
     return make_masker(recipe.train.masking or MaskingConfig(), dataset.tokenizer, recipe.train.seed)
 
@@ -75,7 +75,7 @@ class Reading:
         masking: for masked_lm.
     """
 
-    objective: Objective
+    traits: ObjectiveTraits
     context_length: int
     isolate: bool
     packed: bool
@@ -86,7 +86,7 @@ class Reading:
         """By what a run or a model says of itself (`reading_habits`)."""
         masking = habits.get("masking")
         return cls(
-            habits.get("objective", "causal_lm"),
+            traits_of(habits),
             context_length,
             not habits["cross_document_attention"],
             habits.get("packed", False),
@@ -108,15 +108,15 @@ def held_out_pass(reading: Reading, stream: TokenStream, tokenizer: Tokenizer, r
     if masker is not None:
         return masked_pass(stream, context, rows, masker, reading.isolate or reading.packed)
     if not reading.packed:
-        unasked = tokenizer.document_opening if reading.objective == "causal_lm" else []
+        unasked = tokenizer.document_opening if reading.traits.every_token else []
         return evaluation_batches(stream, context, rows, tokenizer.end_of_text, reading.isolate, unasked)
-    opening = reads_the_border(reading.objective, tokenizer)
+    opening = reads_the_border(reading.traits, tokenizer)
     return packed_pass(pack(stream, context, PackingConfig(too_long="split"), opening=opening), rows)
 
 
 def counted_bytes(reading: Reading, stream: TokenStream) -> int:
     """Bytes of text that a pass predicts: all of it, or 0 where only some of its tokens bear loss."""
-    return stream.text_bytes if reading.objective == "causal_lm" else 0
+    return stream.text_bytes if reading.traits.every_token else 0
 
 
 def epoch_tokens(recipe: Recipe, dataset: Dataset) -> int:

@@ -1,7 +1,8 @@
-"""The parts of a run, put together: what the trainer works with.
+"""What the trainer is given beside model and data, each made by itself; train.py puts them together.
 
 complete_model(config, tokenizer)     the shape with the vocabulary known
-build_parts(recipe, …)                everything that `Trainer` takes, around a model that exists
+evaluation_of(recipe, …)              measures held-out text; None where none is held out
+flops_of(model, rows)                 of a step
 device_name(runtime)                  as peak rates and fingerprints know it
 """
 
@@ -11,58 +12,23 @@ from collections.abc import Callable
 
 import torch
 
-from tilth.checkpoint.store import CheckpointStore
 from tilth.core.allocator import give_back_freed_blocks
-from tilth.core.environment import Precision, peak_flops
+from tilth.core.environment import Precision
 from tilth.core.errors import RecipeError
 from tilth.data.dataset import Dataset
-from tilth.data.loader import Loader
 from tilth.distributed.runtime import Runtime
-from tilth.evaluate.evaluator import evaluate
+from tilth.evaluation.evaluator import evaluate
 from tilth.jobs.objectives import Reading, counted_bytes, held_out_pass
 from tilth.jobs.recipe import Recipe
 from tilth.jobs.runs import reading_habits
-from tilth.jobs.saying import Emit
 from tilth.model.flops import trained_flops_per_token
-from tilth.model.precision import make_scaler
 from tilth.model.transformer import Transformer
 from tilth.model.wrapped import AnyConfig, AnyModel
 from tilth.tokenizer import Tokenizer
-from tilth.train.optim import make_optimizer
-from tilth.train.trainer import Evaluate, Parts
+from tilth.training.trainer import Evaluate
 
 
-def build_parts(
-    recipe: Recipe,
-    config: AnyConfig,
-    model: AnyModel,
-    dataset: Dataset,
-    loader: Loader,
-    runtime: Runtime,
-    store: CheckpointStore,
-    precision: Precision,
-    micro_rows: int,
-    record: Emit,
-) -> Parts:
-    return Parts(
-        model=model,
-        optimizer=make_optimizer(recipe.train.optimizer, model),
-        loader=loader,
-        runtime=runtime,
-        store=store,
-        precision=precision,
-        scaler=make_scaler(precision, runtime.device),
-        micro_rows=micro_rows,
-        emit=record,
-        evaluate=_evaluation(recipe, config, dataset, runtime, precision),
-        evaluate_every=recipe.evaluate.every,
-        sample_every=recipe.sample.every,
-        flops_per_step=_flops(model, loader.batch_rows),
-        peak_flops=peak_flops(device_name(runtime), precision),
-    )
-
-
-def _flops(model: AnyModel, rows: int) -> float | None:
+def flops_of(model: AnyModel, rows: int) -> float | None:
     """Of a step; None for a class of transformers', of which it is not known what it computes."""
     if not isinstance(model, Transformer):
         return None
@@ -83,7 +49,7 @@ def complete_model(config: AnyConfig, tokenizer: Tokenizer, *, grows: bool = Fal
     return config
 
 
-def _evaluation(
+def evaluation_of(
     recipe: Recipe, config: AnyConfig, dataset: Dataset, runtime: Runtime, precision: Precision
 ) -> Evaluate | None:
     stream = dataset.stream("validation")

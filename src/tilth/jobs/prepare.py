@@ -1,7 +1,7 @@
 """The job behind `tilth prepare`: a recipe's sources to a dataset.
 
     prepare_data(recipe, …) -> Dataset      does what is not done yet
-    find_prepared(recipe, …)                the dataset that a recipe led to before, if nothing has changed since
+    find_prepared(recipe, base, …)          the dataset that a recipe led to before, if nothing has changed since
     summary(dataset)                        what `--json` prints
 
 What a recipe led to is written down in `WORKSPACE/prepared/`: so that training needs neither the sources nor a look at
@@ -18,25 +18,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tilth.core.chosen_executor import open_executor
 from tilth.core.config import fingerprint
 from tilth.core.environment import launched, usable_cpus
 from tilth.core.errors import DataError, IntegrityError, StorageError
-from tilth.core.executors import ExecutorName, open_executor, warm_up
+from tilth.core.executors import ExecutorName, warm_up
 from tilth.core.files import FolderLock, disk, read_sealed, storage_errors, write_sealed
 from tilth.core.progress import Board
 from tilth.core.tasks import OnDone
 from tilth.core.words import plural
-from tilth.data import exam_files
 from tilth.data.chats import ChatDocuments
 from tilth.data.dataset import Dataset, open_dataset
+from tilth.data.leaks import exam_files
+from tilth.data.lean import without_pandas
 from tilth.data.leftovers import clear_leftovers
 from tilth.data.naming import with_numbers
-from tilth.data.pipeline import decided_by, prepare
+from tilth.data.plans.pipeline import decided_by, prepare
+from tilth.data.plans.token_plan import AnyTokenizer, GivenTokenizer
+from tilth.data.plans.workshop import Workshop
 from tilth.data.sources import Listing, SourceConfig, list_inputs
-from tilth.data.sources.hashes import hashing, list_remembered
+from tilth.data.sources.hashes import hashing
+from tilth.data.sources.listing import list_remembered
 from tilth.data.sources.vanished import LastFiles
-from tilth.data.token_plan import AnyTokenizer, GivenTokenizer
-from tilth.data.workshop import Workshop
 from tilth.jobs.base import Base, find_base
 from tilth.jobs.chats import encoder_of, tokenizer_of
 from tilth.jobs.recipe import Recipe
@@ -55,40 +58,43 @@ def prepare_data(
     recipe: Recipe,
     workspace: Path = DEFAULT_WORKSPACE,
     workers: int | None = None,
-    base: Path | None = None,
+    root: Path | None = None,
     on_done: OnDone | None = None,
     executor: ExecutorName = "processes",
     *,
     verify: bool = False,
     say: Say = _silent,
     board: Board | None = None,
+    base: Base | None = None,
 ) -> Dataset:
     """Makes the dataset of a recipe, or opens it when nothing changed since it was made.
 
     Args:
         workspace: where all intermediate results and the dataset lie; one process at a time.
         workers: processes (default: one for each processor). The result does not depend on it.
-        base: where relative paths of sources start (default: the current folder).
+        root: where relative paths of sources start (default: the current folder).
         on_done: called after each task, with how many are done of how many.
         executor: `processes` of this machine, or `ray`: a cluster whose nodes all see the workspace and the sources.
         verify: compare the hash of every file of the dataset, and of what it is made of; what was altered is made
             again.
         say: is told what should be known and is no error.
         board: where it is seen how far long work is.
+        base: the checkpoint of `model.from`, where it was found already.
     """
-    base_model = find_base(recipe)
-    wish, encoder = wished_tokenizer(recipe, base_model), encoder_of(recipe, base_model)
+    without_pandas()
+    base, root = base or find_base(recipe), root or Path()
+    wish, encoder = wished_tokenizer(recipe, base), encoder_of(recipe, base)
     if not os.path.lexists(workspace):
-        _something_there(recipe, base or Path(), workspace)
+        _something_there(recipe, root, workspace)
     # Under torchrun every process may come here: one does the work, the others wait and find it done.
     together = launched().world_size > 1
     watching = board.watching(workspace.absolute()) if board else contextlib.nullcontext()
     with FolderLock(workspace, "the workspace", wait=together), watching:
         if cleared := str(clear_leftovers(workspace)):
             say(cleared)
-        place, root = workspace, base or Path()
+        place = workspace
         if executor == "processes":
-            warm_up("tilth.data.lean", "tilth.data.pipeline")
+            warm_up("tilth.data.server", "tilth.data.plans.pipeline")
         if executor == "ray":  # its workers start in another folder
             place, root = place.absolute(), root.absolute()
         try:
@@ -96,7 +102,7 @@ def prepare_data(
         except DataError as error:
             raise _still_there(error, recipe, workspace) from error.__cause__
         last = [
-            (LastFiles(workspace, recipe.name, source, base or Path()), listing)
+            (LastFiles(workspace, recipe.name, source, root), listing)
             for source, listing in zip(_all_sources(recipe), [*listings, *against], strict=True)
         ]
         for files, listing in last:
@@ -131,21 +137,21 @@ def _all_sources(recipe: Recipe) -> list[SourceConfig]:
     return [*recipe.data.sources, *recipe.data.decontaminate.against]
 
 
-def _listings(recipe: Recipe, base: Path, workspace: Path) -> tuple[list[Listing], list[Listing]]:
+def _listings(recipe: Recipe, root: Path, workspace: Path) -> tuple[list[Listing], list[Listing]]:
     """The files of the sources, and those that training text is compared with."""
     with storage_errors(workspace):
         of_sources, against = (
-            [list_remembered(source, base, workspace) for source in sources]
+            [list_remembered(source, root, workspace) for source in sources]
             for sources in (recipe.data.sources, recipe.data.decontaminate.against)
         )
     return of_sources, against
 
 
-def _something_there(recipe: Recipe, base: Path, workspace: Path) -> None:
+def _something_there(recipe: Recipe, root: Path, workspace: Path) -> None:
     """DataError when nothing is at a path: a command typed in another folder leaves no workspace there."""
     with hashing(lambda _: ""):
         for source in (source for source in _all_sources(recipe) if source.path is not None):
-            list_inputs(source, base, workspace / "downloads")
+            list_inputs(source, root, workspace / "downloads")
 
 
 def _still_there(error: DataError, recipe: Recipe, workspace: Path) -> DataError:
@@ -167,8 +173,9 @@ class Prepared:
     note: str = ""
 
 
-def find_prepared(recipe: Recipe, workspace: Path, base: Path | None = None) -> Prepared | None:
-    """The dataset that this recipe led to before, when its sources hold what they held then, or cannot be had any more.
+def find_prepared(recipe: Recipe, base: Base | None, workspace: Path, root: Path | None = None) -> Prepared | None:
+    """The dataset that this recipe led to before, when its sources hold what they held then, or cannot be had any more;
+    arguments as for `prepare_data`.
 
     Takes as long as it takes to list the sources, for files that are unchanged are not read: see
     data/sources/hashes.py. None when there is no such dataset, or something has changed.
@@ -182,27 +189,25 @@ def find_prepared(recipe: Recipe, workspace: Path, base: Path | None = None) -> 
     except DataError:  # it is gone, damaged or of another version
         return None
     try:
-        _still_here(recipe, base or Path(), workspace)
-        held = _held(*_listings(recipe, base or Path(), workspace))
+        _still_here(recipe, workspace)
+        held = _held(*_listings(recipe, root or Path(), workspace))
     except IntegrityError:
         raise
     except DataError as error:
         made = time.strftime("%Y-%m-%d %H:%M", time.localtime(record["time"]))
         note = f"the sources cannot be read ({error.message}): going on with {folder}, made of them on {made}"
         return Prepared(dataset, note)
-    base_model = find_base(recipe)
-    decided = _decided_by(recipe, wished_tokenizer(recipe, base_model), encoder_of(recipe, base_model))
+    decided = _decided_by(recipe, wished_tokenizer(recipe, base), encoder_of(recipe, base))
     if held != record["held"] or record["decided_by"] != decided:
         return None
     disk.touch(folder)  # as when it is prepared
     return Prepared(dataset)
 
 
-def _still_here(recipe: Recipe, base: Path, workspace: Path) -> None:
+def _still_here(recipe: Recipe, workspace: Path) -> None:
     """DataError when listing a source would download all of it anew, only to find what is prepared already."""
     for source in _all_sources(recipe):
-        remote = source.url or source.crawl or source.common_crawl or source.synthetic
-        if (remote or (source.hub and source.hub.dataset)) and not (workspace / "downloads").is_dir():
+        if source.reach == "brought" and not (workspace / "downloads").is_dir():
             raise DataError(
                 f"source {source.source_name}: what was downloaded is gone from {workspace / 'downloads'}",
                 "`tilth prepare` downloads it again",

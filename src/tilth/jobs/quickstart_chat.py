@@ -20,7 +20,7 @@ from typing import Any
 from tilth.core.errors import DataError, RecipeError
 from tilth.core.files import hash_file, read_json, write_json
 from tilth.data.dataset import Dataset
-from tilth.evaluate.answers import Pair, without_copies
+from tilth.evaluation.answers import Pair, without_copies
 from tilth.jobs.answers import Answered, groups_of, measure, questions_of
 from tilth.jobs.load import load
 from tilth.jobs.places import BASE_FILE

@@ -1,10 +1,12 @@
-"""The dataset that a run trains on: what is prepared already, else prepared now; by one process for all.
+"""What a run begins with: the checkpoint of `model.from`, and the dataset that it trains on, prepared already or now.
 
-    check_before(recipe, run)           what would end the run after hours of preparation is told before them
-    check_base(recipe)                  of that what lies in the files of `model.from`
-    dataset_for_training(recipe, …) -> (Dataset, notes)
+    find_base_together(recipe) -> Base | None
+    check_before(recipe, base, run)     what would end the run after hours of preparation is told before them
+    check_base(base)                    of that what lies in the files of `model.from`
+    dataset_for_training(recipe, base, …) -> (Dataset, notes)
 
-Under torchrun process 0 does this, and tells the others which folder to open; they need neither sources nor locks.
+Under torchrun process 0 does this, and tells the others which revision and folder to open; they need neither sources
+nor locks.
 """
 
 from __future__ import annotations
@@ -14,12 +16,11 @@ from pathlib import Path
 
 from tilth.core.environment import launched
 from tilth.core.errors import DataError
-from tilth.core.executors import ExecutorName
 from tilth.core.progress import Board
 from tilth.core.rundir import RunFolder
 from tilth.core.tasks import OnDone
 from tilth.data.dataset import Dataset, open_dataset
-from tilth.jobs.base import find_base
+from tilth.jobs.base import Base, find_base
 from tilth.jobs.prepare import DEFAULT_WORKSPACE, find_prepared, prepare_data
 from tilth.jobs.recipe import Recipe
 from tilth.jobs.runs import stored_recipe
@@ -27,28 +28,43 @@ from tilth.jobs.runs import stored_recipe
 Say = Callable[[str], None]
 
 
-def check_base(recipe: Recipe, say: Say = lambda text: None) -> None:
-    """An error when the checkpoint that it starts from is of no use to this recipe, as far as the headers of its files
-    tell, and when what somebody else wrote holds what is no number: those are read through once.
+def find_base_together(recipe: Recipe) -> Base | None:
+    """`find_base`, under torchrun the same revision in all processes: the one that process 0 found."""
+    from tilth.distributed.runtime import long_from_main
+
+    found: list[Base | None] = []
+
+    def find() -> str | None:
+        base = find_base(recipe)
+        found.append(base)
+        return base.exact_name if base else None
+
+    told = long_from_main(find)
+    return found[0] if found else find_base(recipe, told)
+
+
+def check_base(base: Base | None, say: Say = lambda text: None) -> None:
+    """An error when the files of a checkpoint do not hold what its configuration says, as far as their headers tell, or
+    when what somebody else wrote holds what is no number: those are read through once.
     """
     from tilth.checkpoint.read_through import read_through
     from tilth.jobs.start import check_files
 
-    if weights := check_files(find_base(recipe)):
+    if weights := check_files(base):
         read_through(weights, say)
 
 
-def check_before(recipe: Recipe, run: Path, say: Say = lambda text: None) -> None:
+def check_before(recipe: Recipe, base: Base | None, run: Path, say: Say = lambda text: None) -> None:
     """An error when the checkpoint that it starts from, device, memory or run folder are of no use to this recipe.
 
     Args:
         say: is told when looking takes a while.
     """
     from tilth.distributed.runtime import long_from_main, pick_device
-    from tilth.jobs.room import check_room
+    from tilth.jobs.forecasting.room import check_room
 
     def look() -> None:
-        check_base(recipe, say)
+        check_base(base, say)
         check_room(recipe, recipe.model, pick_device(recipe.train.device))
         folder = RunFolder(run)
         folder.check()
@@ -59,21 +75,21 @@ def check_before(recipe: Recipe, run: Path, say: Say = lambda text: None) -> Non
 
 def dataset_for_training(
     recipe: Recipe,
+    base: Base | None,
     workspace: Path = DEFAULT_WORKSPACE,
     workers: int | None = None,
-    base: Path | None = None,
+    root: Path | None = None,
     on_done: OnDone | None = None,
-    executor: ExecutorName = "processes",
     board: Board | None = None,
 ) -> tuple[Dataset, list[str]]:
     """The dataset of a recipe and what a run should know of how it was had; arguments as for `prepare_data`."""
     notes: list[str] = []
 
     def make() -> Dataset:
-        if found := find_prepared(recipe, workspace, base):
+        if found := find_prepared(recipe, base, workspace, root):
             notes.extend([found.note] if found.note else [])
             return found.dataset
-        return prepare_data(recipe, workspace, workers, base, on_done, executor, say=notes.append, board=board)
+        return prepare_data(recipe, workspace, workers, root, on_done, say=notes.append, board=board, base=base)
 
     return _together(make) if launched().world_size > 1 else make(), notes
 

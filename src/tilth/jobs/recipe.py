@@ -18,14 +18,14 @@ from pydantic import Field, field_validator, model_validator
 
 from tilth.core.config import Config, apply_overrides, load_yaml, parse, parse_yaml
 from tilth.core.errors import DataError, RecipeError
+from tilth.data.batches.mixture import check_alone
 from tilth.data.config import DataConfig
-from tilth.data.mixture import check_alone
 from tilth.generate.config import SamplingConfig
 from tilth.jobs.peer_names import PEER_NAMES, PEER_NOTES
 from tilth.model.adapter_config import AdapterConfig
 from tilth.model.config import ModelConfig
 from tilth.tokenizer import TokenizerConfig
-from tilth.train.config import TrainConfig
+from tilth.training.config import TrainConfig
 
 Metric = Literal["loss", "perplexity", "bits_per_byte", "accuracy"]
 
@@ -142,21 +142,21 @@ class Recipe(Config):
 
     @model_validator(mode="after")
     def _objective_has_what_it_needs(self) -> Recipe:
-        objective, data = self.train.objective, self.data
+        objective, traits, data = self.train.objective, self.train.traits, self.data
         if self.adapter is not None and self.model.from_ is None:
             raise ValueError("adapter: there is no model that it could be beside | set model.from, or remove adapter")
         if self.model.wrapped is not None and self.model.from_ is None:
             raise ValueError("model.wrapped: there is no checkpoint that it could be of | set model.from, or remove it")
-        if objective != "sft" and data.chat is not None:
+        if data.chat is not None and not traits.conversations:
             raise ValueError(f"data.chat with train.objective {objective} | set train.objective: sft, or remove it")
-        if objective == "masked_lm" and self.model.from_ is None and self.model.is_causal:
+        if traits.looks_both_ways and self.model.from_ is None and self.model.is_causal:
             raise ValueError(
-                "train.objective masked_lm needs a model that looks both ways | "
+                f"train.objective {objective} needs a model that looks both ways | "
                 "set model.preset: bert-mini (or bert), or model.is_causal: false"
             )
-        if objective != "masked_lm" and not self.model.is_causal:
+        if not traits.looks_both_ways and not self.model.is_causal:
             raise ValueError(f"train.objective {objective} with model.is_causal false | set objective: masked_lm")
-        if self.train.batch_tokens == "all" and (data.packing or objective != "causal_lm"):
+        if self.train.batch_tokens == "all" and (data.packing or not traits.every_token):
             raise ValueError("train.batch_tokens all is for causal_lm over windows | give a number of tokens")
         return self
 
@@ -174,6 +174,16 @@ class Recipe(Config):
                 "leave model.vocab_size out: it is then the tokenizer's"
             )
         return self
+
+    @property
+    def packs(self) -> bool:
+        """Whether rows are whole documents, and no windows."""
+        return self.data.packing is not None or self.train.traits.conversations
+
+    @property
+    def keeps_documents_apart(self) -> bool:
+        """Whether documents in a row do not see each other; those of a packed row never do."""
+        return self.packs or not self.data.cross_document_attention
 
     def plain(self) -> dict[str, Any]:
         """The resolved recipe as plain data, as it is saved in the run folder."""

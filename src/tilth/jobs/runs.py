@@ -12,19 +12,21 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from tilth.core.config import unknown_keys
-from tilth.core.errors import DataError, IntegrityError, RecipeError
+from tilth.core.errors import CheckpointError, DataError, IntegrityError, RecipeError
 from tilth.core.files import MANIFEST, read_json, read_manifest
 from tilth.core.rundir import RunFolder
+from tilth.data.batches.masking import MaskingConfig
 from tilth.data.dataset import Dataset, open_dataset
-from tilth.data.masking import MaskingConfig
 from tilth.data.sources import SourceConfig
 from tilth.data.sources.inputs import ROWS, kind_of
 from tilth.jobs.recipe import Recipe, make_recipe
+from tilth.training.config import DEFAULT_OBJECTIVE, OBJECTIVES, ObjectiveTraits
 
 _DIGITS = "[0-9]" * 8
 _ROW_KEYS = ("field", "template", "map", "separator", "records")
@@ -141,12 +143,12 @@ def reading_habits(recipe: Recipe) -> dict[str, Any]:
     """How further text for the same model has to be read, cleaned and put into rows; the format, and what is taken of a
     row, where all sources agree. The chat template itself lies beside the model.
     """
-    data, masked = recipe.data, recipe.train.objective == "masked_lm"
+    data, masked = recipe.data, recipe.train.traits.hides_tokens
     formats = {source.format for source in data.sources}
     rows = [_taken(source) for source in data.sources if _holds_rows(source)]
     return {
         "objective": recipe.train.objective,
-        "packed": packs(recipe),
+        "packed": recipe.packs,
         "masking": (recipe.train.masking or MaskingConfig()).model_dump() if masked else None,
         "chat": data.chat and data.chat.model_dump(mode="json", exclude={"template"}),
         "clean": data.model_dump(mode="json")["clean"],
@@ -156,9 +158,18 @@ def reading_habits(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def packs(recipe: Recipe) -> bool:
-    """Whether rows are whole documents, and no windows."""
-    return recipe.data.packing is not None or recipe.train.objective == "sft"
+def traits_of(habits: Mapping[str, Any]) -> ObjectiveTraits:
+    """What the objective asks that a model was trained by; those who say none have the default one.
+
+    CheckpointError when this tilth does not have it.
+    """
+    name = habits.get("objective", DEFAULT_OBJECTIVE)
+    if name not in OBJECTIVES:
+        raise CheckpointError(
+            f"the model was trained with objective {name!r}, and this version of tilth has {', '.join(OBJECTIVES)}",
+            "use the version of tilth that trained it",
+        )
+    return OBJECTIVES[name]
 
 
 def _taken(source: SourceConfig) -> dict[str, Any]:

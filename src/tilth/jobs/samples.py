@@ -21,7 +21,7 @@ def samples_of(recipe: Recipe, base: Base | None, tokenizer: Tokenizer) -> Write
 
     DataError when the chat template does not take a prompt.
     """
-    if recipe.train.objective == "masked_lm":
+    if recipe.train.traits.looks_both_ways:
         return None
     asked, ends = _asked(recipe, base, tokenizer)
     options = TextOptions(recipe.sample.max_new_tokens, sampling=recipe.sample, stop_ids=ends)

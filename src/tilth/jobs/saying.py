@@ -8,7 +8,7 @@ from tilth.checkpoint.store import Checkpoint
 from tilth.core.rundir import Event, Message
 from tilth.core.words import plural
 from tilth.jobs.mixing import say_mixture
-from tilth.train.trainer import Trainer
+from tilth.training.trainer import Trainer
 
 Emit = Callable[[Event], None]
 

@@ -20,7 +20,6 @@ from pathlib import Path
 import torch
 
 from tilth.checkpoint.hf_weights import check_folder, load_checkpoint, load_later
-from tilth.checkpoint.peft import check_savable
 from tilth.checkpoint.safetensors_files import FLOATS, Stored, open_folder
 from tilth.checkpoint.store import Checkpoint
 from tilth.checkpoint.tensors import count_elements, load_model, read_weights
@@ -31,20 +30,16 @@ from tilth.core.errors import CheckpointError, RecipeError
 from tilth.core.files import write_json
 from tilth.distributed.replicas import differing, take_from_main
 from tilth.distributed.runtime import Runtime
+from tilth.jobs.around import put_around
 from tilth.jobs.base import Base
-from tilth.jobs.objectives import packing_of
 from tilth.jobs.places import BASE_FILE, Place
 from tilth.jobs.recipe import Recipe
-from tilth.model.adapters import apply_adapter
 from tilth.model.config import ModelConfig, parameter_count
-from tilth.model.freezing import freeze
-from tilth.model.precision import DTYPES
-from tilth.model.recompute import recompute_layers
 from tilth.model.resize import resize_embeddings
 from tilth.model.transformer import build
 from tilth.model.wrapped import AnyConfig, AnyModel, WrappedModel, build_wrapped, load_wrapped
 from tilth.model.wrapped_config import WrappedConfig, empty_tensors
-from tilth.train.trainer import saved_weights
+from tilth.training.trainer import saved_weights
 
 
 def base_model(base: Base, device: torch.device, seed: int, *, later: bool = False) -> AnyModel:
@@ -184,7 +179,7 @@ def loaded_base(recipe: Recipe, base: Base | None, device: torch.device) -> AnyM
     if base is None:
         return None
     model = base_model(base, device, recipe.train.seed, later=recipe.adapter is not None)
-    if isinstance(model, WrappedModel) and (packing_of(recipe) or not recipe.data.cross_document_attention):
+    if isinstance(model, WrappedModel) and recipe.keeps_documents_apart:
         model.keeps_apart()
     return model
 
@@ -199,32 +194,28 @@ def starting_model(
         loaded: the model of the checkpoint that it starts from, as `loaded_base` gives it.
         config: the model's, with the vocabulary known.
     """
+    _check_recomputing(recipe, config, device)
     model: AnyModel
     if loaded is None:
         assert isinstance(config, ModelConfig), "only a checkpoint has a shape of another kind"
         model, said = build(config, recipe.train.seed, device), {}
     else:
         model, said = loaded, {"base": base_fingerprint(loaded)}
-    if recipe.adapter is not None:
-        # Frozen weights are read in the precision of the products: held in it, none is cast in a step.
-        apply_adapter(model, recipe.adapter, recipe.train.seed, dtype=DTYPES.get(precision))
-        check_savable(model)
-    if recipe.train.freeze:
-        freeze(model, recipe.train.freeze)
+    put_around(model, recipe, precision)
     if recipe.train.activation_checkpointing == "full":
-        _check_recomputing(recipe, config, device)
         return_freed_blocks()  # else holes take what it saves: measured 1.19 GB of which 0.74 were alive
-        recompute_layers(model)
     else:
         keep_freed_blocks()
     return model, said
 
 
 def _check_recomputing(recipe: Recipe, config: AnyConfig, device: torch.device) -> None:
-    """On mps torch does not give a layer that is computed again the draws that it had."""
+    """RecipeError on mps, where torch does not give a layer that is computed again the draws that it had."""
+    if recipe.train.activation_checkpointing != "full" or device.type != "mps":
+        return
     drops = [name for name in ("dropout", "attention_dropout") if getattr(config, name, None)]
     drops += ["adapter.dropout"] if recipe.adapter is not None and recipe.adapter.dropout else []
-    if device.type == "mps" and drops:
+    if drops:
         raise RecipeError(
             f"train.activation_checkpointing full with {', '.join(drops)} on mps: a layer would be computed again with "
             "other draws, and its gradient be wrong",
@@ -234,9 +225,8 @@ def _check_recomputing(recipe: Recipe, config: AnyConfig, device: torch.device) 
 
 def reads_masks(recipe: Recipe, config: AnyConfig) -> bool:
     """Whether not every position sees all those before it, and those alone."""
-    whole = recipe.data.cross_document_attention and not packing_of(recipe)
     window = getattr(config, "sliding_window", None) is not None
-    return not whole or window or recipe.train.objective == "masked_lm"
+    return recipe.keeps_documents_apart or window or recipe.train.traits.looks_both_ways
 
 
 def start_alike(runtime: Runtime, model: AnyModel, checkpoint: Checkpoint | None) -> list[str]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from tilth.core.errors import DataError, RecipeError
 from tilth.core.files import write_file
 from tilth.core.random import derive_seed
-from tilth.generate.memory import Memory
+from tilth.generate.prefix_cache import Memory
 from tilth.generate.text import TextOptions, stream_texts
 from tilth.jobs.load import LanguageModel
 

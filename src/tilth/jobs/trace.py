@@ -20,12 +20,12 @@ import numpy as np
 
 from tilth.core.errors import DataError, IntegrityError, RecipeError
 from tilth.core.rundir import RunFolder, StepRecord
+from tilth.data.batches.order import Sampler
 from tilth.data.dataset import Dataset
 from tilth.data.document import in_utf8, make_doc_id
-from tilth.data.flow import BY_PART
 from tilth.data.ledger import Ledger, cut_from, open_ledger
 from tilth.data.lineage import Change, follow
-from tilth.data.order import Sampler
+from tilth.data.plans.flow import BY_PART
 from tilth.data.shards import TokenStream
 from tilth.data.tasks.examples import around_the_change
 from tilth.jobs.objectives import training_sampler

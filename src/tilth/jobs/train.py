@@ -1,4 +1,6 @@
-"""The job behind `tilth train`: a recipe and a dataset to a run folder with a model in it."""
+"""The last part of `tilth train`: a recipe and a dataset to a run folder with a model in it. What comes before it, and
+calls it, is whole_run.py: prepare_and_train.
+"""
 
 from __future__ import annotations
 
@@ -14,25 +16,26 @@ import torch
 from tilth.checkpoint.store import Checkpoint, CheckpointStore
 from tilth.core.allocator import give_back_freed_blocks
 from tilth.core.config import fingerprint
-from tilth.core.environment import fingerprint_environment
+from tilth.core.environment import fingerprint_environment, peak_flops
 from tilth.core.errors import CheckpointError
 from tilth.core.rundir import Event, RunFolder
+from tilth.data.batches.loader import Loader
 from tilth.data.dataset import Dataset
-from tilth.data.loader import Loader
 from tilth.distributed.runtime import Runtime, start
-from tilth.jobs.base import Base, find_base, with_base
+from tilth.jobs.base import Base, with_base
 from tilth.jobs.batches import make_loader
 from tilth.jobs.blocks import settle_blocks
 from tilth.jobs.chats import format_of, stop_ids_of
 from tilth.jobs.decisions import Decisions, asked_of, changed
 from tilth.jobs.ending import end_run
 from tilth.jobs.final import write_identity
-from tilth.jobs.micro_rows import check_one_row, choose_micro_rows, choose_precision
-from tilth.jobs.outlook import Outlook
-from tilth.jobs.parts import build_parts, complete_model, device_name
+from tilth.jobs.forecasting.micro_rows import check_one_row, choose_micro_rows, choose_precision
+from tilth.jobs.forecasting.outlook import Outlook
+from tilth.jobs.forecasting.room import check_room, memory_errors
+from tilth.jobs.forecasting.watch import Watch
+from tilth.jobs.parts import complete_model, device_name, evaluation_of, flops_of
 from tilth.jobs.places import seal_identity, unseal_identity
 from tilth.jobs.recipe import Recipe
-from tilth.jobs.room import check_room, memory_errors
 from tilth.jobs.runs import dataset_facts, stored_recipe
 from tilth.jobs.samples import samples_of
 from tilth.jobs.saying import Emit, say_before, say_where
@@ -45,24 +48,25 @@ from tilth.jobs.start import (
     starting_model,
     write_base,
 )
-from tilth.jobs.watch import Watch
 from tilth.model.attention import avoid_broken_kernels
 from tilth.model.compiled import compiler_version
+from tilth.model.precision import make_scaler
 from tilth.model.wrapped import AnyConfig, AnyModel, WrappedModel
-from tilth.train.trainer import Trainer
+from tilth.training.optim import make_optimizer
+from tilth.training.trainer import Parts, Trainer
 
 
 def train_model(
-    recipe: Recipe, dataset: Dataset, run: Path, emit: Emit | None = None, notes: Sequence[str] = ()
+    recipe: Recipe, dataset: Dataset, base: Base | None, run: Path, emit: Emit | None, notes: Sequence[str]
 ) -> dict[str, Any]:
     """Trains, resuming where `run` left off, and returns the result that `tilth train --json` prints.
 
     Args:
+        base: the checkpoint of `model.from`, in all processes the same revision.
         run: the run folder; made by the same recipe and data, or new.
         emit: receives every event besides the run folder.
         notes: what should stand in the run's records of how its data was had.
     """
-    base = find_base(recipe)
     check_files(base)
     runtime = start(recipe.train.device)
     with contextlib.ExitStack() as stack:
@@ -181,15 +185,32 @@ def _assemble(
     choose = functools.partial(choose_micro_rows, recipe, config, model, loader, device, precision)
     rows = decisions.take("micro_rows", choose)
     compiled, of_blocks = settle_blocks(decisions, recipe, model, loader, device, precision, rows)
-    parts = build_parts(recipe, config, model, sitting.dataset, loader, runtime, store, precision, rows, sitting.record)
-    parts.compiled = compiled
-    parts.fewer_rows, unread = decisions.fewer_rows()
-    parts.keep_rows, parts.before_save = decisions.keep_rows, folder.sync
-    parts.sample = samples_of(sitting.asked, sitting.base, sitting.dataset.tokenizer)
+    fewer_rows, unread = decisions.fewer_rows()
     if recipe.adapter is not None:  # so that its checkpoints can be used before it ends
         runtime.from_main(lambda: write_base(folder.path, sitting.asked, beside["base"]))
-    parts.identity = {**_identity(sitting.asked, recipe, runtime, model, compiled), **beside}
-    parts.identity["changed"] = changed(parts.identity, checkpoint)
+    identity = {**_identity(sitting.asked, recipe, runtime, model, compiled), **beside}
+    parts = Parts(
+        model=model,
+        optimizer=make_optimizer(recipe.train.optimizer, model),
+        loader=loader,
+        runtime=runtime,
+        store=store,
+        precision=precision,
+        scaler=make_scaler(precision, device),
+        micro_rows=rows,
+        emit=sitting.record,
+        compiled=compiled,
+        fewer_rows=fewer_rows,
+        keep_rows=decisions.keep_rows,
+        before_save=folder.sync,
+        evaluate=evaluation_of(recipe, config, sitting.dataset, runtime, precision),
+        evaluate_every=recipe.evaluate.every,
+        sample=samples_of(sitting.asked, sitting.base, sitting.dataset.tokenizer),
+        sample_every=recipe.sample.every,
+        flops_per_step=flops_of(model, loader.batch_rows),
+        peak_flops=peak_flops(device_name(runtime), precision),
+        identity={**identity, "changed": changed(identity, checkpoint)},
+    )
     trainer = Trainer(recipe.train, parts)
     if checkpoint is not None:
         same_base(checkpoint, beside)

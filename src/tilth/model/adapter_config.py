@@ -19,7 +19,7 @@ class AdapterConfig(Config):
     alpha: float = Field(default=32.0, gt=0)
     """scaling is alpha / rank, and alpha / sqrt(rank) with `rslora`."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Of what the adapter reads, in training; the frozen product sees all of it."""
+    """Dropout of what the adapter reads, in training; the frozen product sees all of it."""
     targets: Literal["all-linear"] | list[str] = "all-linear"
     """Which linear layers get an adapter: all but the output matrix, or names (`q_proj`, `mlp.up_proj`) and patterns
     (`layers.[0-3].*`) of them.

@@ -28,7 +28,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tilth.core.errors import RecipeError
+from tilth.core.errors import RecipeError, first_line
 from tilth.model.attention import Rotary
 from tilth.model.compiled_paper import Graph, graph_on_paper
 from tilth.model.dropout import Dropout
@@ -190,13 +190,9 @@ def _compiling() -> Iterator[None]:
             yield
     except (TorchDynamoException, FailOnRecompileLimitHit, GuardOnDataDependentSymNode) as error:
         raise RecipeError(
-            f"the layers could not be compiled: {_first_line(error)}",
+            f"the layers could not be compiled: {first_line(error)}",
             "install a C++ compiler (g++) and Python's headers, or set train.compile: false",
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 @contextlib.contextmanager

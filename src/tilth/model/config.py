@@ -100,13 +100,13 @@ class ModelConfig(Config):
     qk_norm: bool = False
     """RMS-normalise queries and keys before the positions go in (Henry et al. 2020; Dehghani et al. 2023)."""
     qk_norm_over: Literal["head", "width"] = "head"
-    """Over each head (Qwen3, Gemma 3), or all heads at once (OLMo 2)."""
+    """Whether qk_norm goes over each head (Qwen3, Gemma 3), or over all heads at once (OLMo 2)."""
     query_pre_attn_scalar: float | None = Field(default=None, gt=0)
     """Scores are divided by its root. Left out: head_dim."""
     attn_logit_softcapping: float | None = Field(default=None, gt=0)
     """Scores of attention become c tanh(score / c) (Gemma 2)."""
     final_logit_softcapping: float | None = Field(default=None, gt=0)
-    """So do the scores of the vocabulary."""
+    """Scores of the vocabulary become c tanh(score / c) (Gemma 2)."""
     sliding_window: int | None = Field(default=None, ge=1)
     """A token sees so many tokens at most, itself among them, in the layers that `layer_types` names."""
     layer_types: list[LayerType] | None = None
@@ -118,7 +118,7 @@ class ModelConfig(Config):
     tie_word_embeddings: bool = True
     """The output matrix is that of the embeddings."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Of embeddings and of what each layer adds, in training."""
+    """Dropout of embeddings and of what each layer adds, in training."""
     attention_dropout: float | None = Field(default=None, ge=0, lt=1)
     """Dropout of the weights of attention. Left out: as `dropout`."""
     initializer_range: float = Field(default=0.02, gt=0)

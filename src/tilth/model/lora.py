@@ -246,7 +246,7 @@ class LoraLinear(nn.Module):
         """
         dtype = torch.promote_types(self.held.dtype, torch.float32)
         there = all(p.device == self.held.device and p.dtype == dtype for p in part.parameters())
-        # Asked to do nothing, `to` refuses tensors without memory all the same (train/meter.py).
+        # Asked to do nothing, `to` refuses tensors without memory all the same (training/meter.py).
         self.adapters[name] = part if there else part.to(self.held.device, dtype)
 
     def read(self, dtype: torch.dtype | None = None) -> None:

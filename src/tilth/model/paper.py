@@ -1,4 +1,4 @@
-"""Tensors that have a shape and no numbers: what runs on them is counted (train/meter.py), not computed."""
+"""Tensors that have a shape and no numbers: what runs on them is counted (training/meter.py), not computed."""
 
 from __future__ import annotations
 

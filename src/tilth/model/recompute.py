@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from tilth.core.errors import RecipeError
 from tilth.model.transformer import Transformer
 from tilth.model.wrapped import AnyModel
+from tilth.model.wrapped_config import quiet
 
 
 def recompute_layers(model: AnyModel) -> None:
@@ -33,7 +34,8 @@ def recompute_layers(model: AnyModel) -> None:
             f"train.activation_checkpointing full: {type(model.hf).__name__} of transformers does not know how",
             "set train.activation_checkpointing: none, and a smaller train.micro_batch",
         )
-    model.hf.gradient_checkpointing_enable({"use_reentrant": False})
+    with quiet():  # newer versions call it otherwise, and advise to
+        model.hf.gradient_checkpointing_enable({"use_reentrant": False})
 
 
 class Recomputed:

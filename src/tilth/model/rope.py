@@ -54,9 +54,10 @@ class RopeScaling(Config):
     beta_slow: float | None = Field(default=None, gt=0)
     """yarn: pairs that turn less often are stretched wholly. Left out: 1."""
     mscale: float | None = None
-    """yarn, with mscale_all_dim: the attention factor is (0.1 mscale ln(factor) + 1) over the same of that."""
+    """yarn, where both this and `mscale_all_dim` are given: cos and sin are multiplied by
+    (0.1 mscale ln(factor) + 1) / (0.1 mscale_all_dim ln(factor) + 1)."""
     mscale_all_dim: float | None = None
-    """yarn: see mscale."""
+    """yarn: the divisor of what `mscale` says; alone it changes nothing."""
     truncate: bool | None = None
     """yarn: whether the borders of the ramp become whole pairs. Left out: they do."""
 

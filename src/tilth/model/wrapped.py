@@ -28,7 +28,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tilth.core.errors import CheckpointError
+from tilth.core.errors import CheckpointError, first_line
 from tilth.model.attention import document_mask
 from tilth.model.config import ModelConfig
 from tilth.model.finite import is_finite, no_number
@@ -37,7 +37,6 @@ from tilth.model.transformer import Transformer
 from tilth.model.wrapped_config import (
     WrappedConfig,
     auto_class,
-    first_line,
     library,
     quiet,
     read_wrapped_config,

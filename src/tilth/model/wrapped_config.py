@@ -24,7 +24,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from tilth.core.config import Config
-from tilth.core.errors import CheckpointError, RecipeError
+from tilth.core.errors import CheckpointError, RecipeError, first_line
 from tilth.core.faults import short
 from tilth.model.families import WRAPPED_CONTEXT, read_json_config
 from tilth.model.wrapped_masks import turns_by_length
@@ -292,11 +292,6 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()
-
-
-def first_line(error: BaseException) -> str:
-    """What an error of another library says, in one line."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
 def library() -> Any:

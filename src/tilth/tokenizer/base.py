@@ -256,7 +256,13 @@ class Tokenizer(ABC):
 
     def save(self, folder: Path) -> None:
         """Writes tokenizer.json and tokenizer_config.json, which tilth, transformers and tokenizers read."""
-        write_tokenizer(self, folder)
+        facts = {
+            "kind": self.kind,
+            "pattern": self.pattern,
+            "fingerprint": self.fingerprint,
+            "training": self.training,
+        }
+        write_tokenizer(folder, self.model_json(), self.special_tokens, facts)
 
     def _checked(self, ids: Ids) -> list[int]:
         array = np.asarray(ids if hasattr(ids, "__array__") else list(ids))

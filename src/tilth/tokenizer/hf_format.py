@@ -1,6 +1,6 @@
 """tokenizer.json and tokenizer_config.json: Hugging Face's files, which are also tilth's own.
 
-    write_tokenizer(tokenizer, folder)    both files
+    write_tokenizer(folder, …)            both files
     read_tokenizer(folder)                their facts, or a DataError that names the file
     byte_letters()                        the character that stands for each byte in tokenizer.json
     bpe_model, byte_level, …              the parts that several kinds share
@@ -12,16 +12,14 @@ together, or a flipped bit in the vocabulary, are refused.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tilth.core.errors import DataError, IntegrityError
 from tilth.core.files import read_json, write_json
-
-if TYPE_CHECKING:
-    from tilth.tokenizer.base import Tokenizer
 
 MODEL_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
@@ -95,16 +93,22 @@ def bpe_model(vocab: dict[str, int], merges: list[str], ignore_merges: bool) -> 
     return {"type": "BPE", **options, **flags, "vocab": vocab, "merges": merges}
 
 
-def write_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
-    """Writes both files, each atomically; the fingerprint tells when a crash left one of another tokenizer."""
-    write_json(folder / MODEL_FILE, _model_file(tokenizer))
-    write_json(folder / CONFIG_FILE, _config_file(tokenizer))
+def write_tokenizer(
+    folder: Path, parts: Mapping[str, Any], special_tokens: Mapping[str, int], facts: Mapping[str, Any]
+) -> None:
+    """Writes both files, each atomically; the fingerprint tells when a crash left one of another tokenizer.
+
+    Args:
+        parts: `model`, `pre_tokenizer` and `decoder` of tokenizer.json.
+        facts: kind, pattern, fingerprint and training: what stands under `tilth`.
+    """
+    write_json(folder / MODEL_FILE, _model_file(parts, special_tokens))
+    write_json(folder / CONFIG_FILE, _config_file(special_tokens, facts))
 
 
-def _model_file(tokenizer: Tokenizer) -> dict[str, Any]:
+def _model_file(parts: Mapping[str, Any], special_tokens: Mapping[str, int]) -> dict[str, Any]:
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-    added = [{"id": place, "content": name, **flags} for name, place in tokenizer.special_tokens.items()]
-    parts = tokenizer.model_json()
+    added = [{"id": place, "content": name, **flags} for name, place in special_tokens.items()]
     return {
         "version": "1.0",
         "truncation": None,
@@ -118,20 +122,14 @@ def _model_file(tokenizer: Tokenizer) -> dict[str, Any]:
     }
 
 
-def _config_file(tokenizer: Tokenizer) -> dict[str, Any]:
-    known = {"eos_token": END_OF_TEXT} | ({"unk_token": UNKNOWN} if UNKNOWN in tokenizer.special_tokens else {})
+def _config_file(special_tokens: Mapping[str, int], facts: Mapping[str, Any]) -> dict[str, Any]:
+    known = {"eos_token": END_OF_TEXT} | ({"unk_token": UNKNOWN} if UNKNOWN in special_tokens else {})
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
         **known,
         "clean_up_tokenization_spaces": False,
         "split_special_tokens": True,  # else transformers makes an id of "<|endoftext|>" in a text
-        "tilth": {
-            "format": FORMAT,
-            "kind": tokenizer.kind,
-            "pattern": tokenizer.pattern,
-            "fingerprint": tokenizer.fingerprint,
-            "training": tokenizer.training,
-        },
+        "tilth": {"format": FORMAT, **facts},
     }
 
 

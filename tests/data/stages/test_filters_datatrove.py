@@ -28,8 +28,8 @@ from datatrove.pipeline.filters.gopher_repetition_filter import (
 from datatrove.utils.word_tokenizers import SpaCyTokenizer
 
 from tilth.data.document import Document
+from tilth.data.stages.english_tokens import find_tokens
 from tilth.data.stages.filters import FILTER_STAGES
-from tilth.data.tokens import find_tokens
 
 pytestmark = pytest.mark.slow
 

@@ -19,7 +19,15 @@ from tilth.data.document import Document
 from tilth.data.stages import language as module
 from tilth.data.stages import language_model
 from tilth.data.stages.base import Result
-from tilth.data.stages.language import LANGUAGE_STAGES, LANGUAGES, LanguageOptions, detect, is_code, language, sample_of
+from tilth.data.stages.language import (
+    LANGUAGE_STAGES,
+    LANGUAGES,
+    LanguageOptions,
+    detect,
+    language,
+    looks_like_code,
+    sample_of,
+)
 from tilth.data.stages.table import build_stages
 
 # Article 1 of the Universal Declaration of Human Rights (United Nations, 1948), in 35 languages.
@@ -48,8 +56,12 @@ def package() -> Any:
     return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
 
 
+def document(text: str, **meta: str) -> Document:
+    return Document("id", text, "source", "place", meta=meta)
+
+
 def made(text: str, **options: object) -> Result:
-    return language([text], parse(LanguageOptions, options))[0]
+    return language([document(text)], parse(LanguageOptions, options))[0]
 
 
 def found_in(text: str) -> tuple[str, float]:
@@ -84,9 +96,18 @@ def test_code_is_no_language(name: str) -> None:
 
 def test_most_modules_of_python_are_code_and_no_prose_is() -> None:
     paths = sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))[::4]
-    found = [is_code(sample_of(path.read_text("utf-8"))) for path in paths if path.stat().st_size > 1000]
+    found = [looks_like_code(sample_of(path.read_text("utf-8"))) for path in paths if path.stat().st_size > 1000]
     assert len(found) > 30 and sum(found) / len(found) > 0.7  # the others are docstrings for the most part
-    assert not any(is_code(sample_of(text * 3)) for text in ARTICLE.values())
+    assert not any(looks_like_code(sample_of(text * 3)) for text in ARTICLE.values())
+
+
+def test_source_files_are_code_whatever_their_comments_are_written_in() -> None:
+    for text in (ARTICLE["fr"], CODE["C"]):
+        source = document(text, code="rust")
+        (kept,) = language([source], parse(LanguageOptions, {"keep": ["en"], "unsure": "drop"}))
+        assert (kept.text, kept.meta) == (text, {"language": "und", "language_score": 0.0})
+        (dropped,) = language([source], parse(LanguageOptions, {"unknown": "drop"}))
+        assert (dropped.text, dropped.rule, dropped.value) == (None, "language/und", 0.0)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +190,7 @@ def test_the_preset_for_pages_drops_what_is_not_sure_to_be_english() -> None:
     options = next(stage.options for stage in build_stages("web") if stage.name == "language")
     assert isinstance(options, LanguageOptions)
     texts = [ARTICLE["en"], VERSE, DANISH, "Hello!", CODE["C"]]
-    kept = [result.text is not None for result in language(texts, options)]
+    kept = [result.text is not None for result in language(list(map(document, texts)), options)]
     assert kept == [True, False, False, True, True]
     assert made(VERSE, keep=["en"]).text == VERSE and found_in(VERSE)[1] < 0.5
 
@@ -215,7 +236,7 @@ def test_more_texts_than_are_taken_at_once() -> None:
 
 
 def test_neighbours_in_the_batch_change_nothing() -> None:
-    batch = [Document(code, text, "s", "l") for code, text in ARTICLE.items()]
+    batch = [document(text, **({"code": "c"} if n % 3 == 0 else {})) for n, text in enumerate(ARTICLE.values())]
     run, options = LANGUAGE_STAGES["language"].run, LanguageOptions()
     together = run(batch, options)
     assert together == [run([document], options)[0] for document in batch]

@@ -131,7 +131,8 @@ def test_python_sources_stay_what_they_are() -> None:
 
 
 def test_source_files_are_left_alone_unless_they_are_asked_for() -> None:
-    code = Document("id", "assert mend('schÃ¶n') == 'schön'\n", "source", "tests/test_mend.py")
+    text = "assert mend('schÃ¶n') == 'schön'\n"
+    code = Document("id", text, "source", "tests/test_mend.py", meta={"code": "python"})
     (kept,) = run_stage(made(), [code])
     assert kept.documents == (code,) and kept.verdicts == ()
     (mended,) = run_stage(made(code=True), [code])

@@ -131,31 +131,12 @@ def test_paragraphs_that_stay_stay_in_order_and_apart(pieces: list[str]) -> None
     assert list(dict.fromkeys(before)) == list(dict.fromkeys(after))
 
 
-@pytest.mark.parametrize("locator", ["lib/os.py", "a/b.PY#characters=0-9", "x.tar!/main.c", "m.rs:7", "z.py.gz"])
-def test_source_files_are_left_alone(locator: str) -> None:
+def test_source_files_are_left_alone() -> None:
     text = f"{LINE}\n" * 9
-    code = Document("id", text, "source", locator)
+    code = Document("id", text, "source", "lib/os.py", meta={"code": "python"})
     (outcome,) = run_stage(lines(), [code])
     assert outcome.documents == (code,) and outcome.verdicts == ()
     (outcome,) = run_stage(lines(code=True), [code])
-    assert outcome.documents[0].text == f"{LINE}\n"
-
-
-@pytest.mark.parametrize(
-    "locator",
-    [
-        "notes.txt",
-        "chat.jsonl:7",
-        "https://example.py/page",
-        "https://a.org/index.php?p=1",
-        "a.json:7",
-        "p.html",
-        "happy",
-        "a.pyramid",
-    ],
-)
-def test_other_documents_are_looked_at(locator: str) -> None:
-    (outcome,) = run_stage(lines(), [Document("id", f"{LINE}\n" * 9, "source", locator)])
     assert outcome.documents[0].text == f"{LINE}\n"
 
 

@@ -94,7 +94,7 @@ def test_c1_controls_are_what_browsers_take_them_for(code: int) -> None:
 
 
 def test_source_files_keep_the_letters_that_they_were_written_with() -> None:
-    ohm = Document("id", "assert '\u2126'.lower() == '\u03c9'", "source", "lib/test.py")
+    ohm = Document("id", "assert '\u2126'.lower() == '\u03c9'", "source", "lib/test.py", meta={"code": "python"})
     assert clean(ohm, build_stages("standard")).document is ohm
     asked = clean(ohm, build_stages(({"unicode": {"code": True}},))).document
     assert asked is not None and asked.text == unicodedata.normalize("NFC", ohm.text) != ohm.text

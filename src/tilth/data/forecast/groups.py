@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tilth.core.tasks import Done
 from tilth.data.forecast.units import Found, Unit, by_kind, cut, draw
-from tilth.data.workshop import Cleaned
+from tilth.data.plans.workshop import Cleaned
 
 PIECES_BY = "pieces:"
 """Before the stage and name of what cuts documents up: how many more there are behind it."""

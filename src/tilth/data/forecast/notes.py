@@ -7,6 +7,7 @@ sources_of(found, groups)                                    how much was sample
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,13 +45,33 @@ def of_lost_files(found: Sequence[Found], groups: Sequence[Group]) -> list[str]:
     notes = []
     for number, one in enumerate(found):
         own = [group for group in groups if group.source == number and group.collected]
-        lost = [group.collected.facts["lost"] for group in own if group.collected]
-        units = {unit.item.locator for group in own for unit in group.units}
-        files = min(sum(each["files"] for each in lost), len(units))
-        first = [Lost(*one) for each in lost for one in each["first"]][:3]
-        if said := losses.judge(one.source, len(units), files, first):
+        files, lost, first, pieces = _lost_of(own)
+        if said := losses.judge(one.source, files, lost, first):
             notes.append(said)
+        notes += [f"{each.said}; that is a piece of the file, and preparing goes by all of it" for each in pieces[:3]]
     return notes
+
+
+def _lost_of(groups: Sequence[Group]) -> tuple[int, int, list[Lost], list[Lost]]:
+    """How many files of a source are in these groups, how many of them are lost, the first of these, and the pieces
+    that are lost of others: a file of which some piece can be used is not.
+    """
+    sampled = Counter(unit.item.locator for group in groups for unit in group.units)
+    gone, others, named = Counter[str](), 0, list[Lost]()
+    for group in groups:
+        assert group.collected is not None
+        lost = group.collected.facts["lost"]
+        files = {unit.locator: unit.item.locator for unit in group.units}
+        known = {place: files[place] for _, _, place in lost["first"]} if lost["files"] < len(files) else files
+        gone.update(known.values())
+        # More than the first few are not named: each that may be a file's only piece is taken for one.
+        alone = sum(sampled[file] == 1 for place, file in files.items() if place not in known)
+        others += min(lost["files"] - len(known), alone)
+        named += [Lost(said, remedy, files[place]) for said, remedy, place in lost["first"]]
+    whole = {file for file, pieces in gone.items() if pieces == sampled[file]}
+    pieces = [one for one in named if one.locator not in whole]
+    first = list({one.locator: one for one in reversed(named) if one.locator in whole}.values())[::-1]
+    return len(sampled), len(whole) + others, (first or pieces)[:3], pieces
 
 
 def of_empty_splits(look: Callable[[], None], found: Sequence[Found], groups: Sequence[Group]) -> list[str]:

@@ -18,8 +18,8 @@ from tilth.data.forecast.estimate import seen as in_sample
 from tilth.data.forecast.groups import PIECES_BY
 from tilth.data.forecast.units import Found
 from tilth.data.naming import first_named, passed_over, with_numbers
+from tilth.data.plans.workshop import Compared
 from tilth.data.tasks.leaks import HELD_OUT, STAGE
-from tilth.data.workshop import Compared
 
 LEAK_RULE = f"{STAGE}/{HELD_OUT}"
 _DISK = 0.25  # what tasks keep for each part, such as examples, does not grow with it

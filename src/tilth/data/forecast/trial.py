@@ -1,6 +1,6 @@
 """The real tasks over a sample; what follows from them for the whole is reckoned in reckon.py.
 
-    foretell(config, tokenizer, base, workspace, shop, terms) -> Forecast
+    foretell(config, tokenizer, root, workspace, shop, terms) -> Forecast
 
 The sample of each source is dealt out to groups, and each group is a part of its own, so that what the tasks say of
 their parts shows how much groups differ. It is read and cleaned in three goes, of a quarter, a quarter and a half of
@@ -22,8 +22,6 @@ from typing import Any
 from tilth.core.errors import DataError
 from tilth.core.files import disk, hash_file
 from tilth.core.tasks import Done, Task
-from tilth.data import dividing, exam_files, exam_words, leak_plan
-from tilth.data.clean_plan import clean_parts
 from tilth.data.config import DataConfig
 from tilth.data.conversations import Encoder, check_encoded
 from tilth.data.forecast.estimate import Stratum
@@ -31,11 +29,14 @@ from tilth.data.forecast.groups import Group, Terms, counted, disk_of, drawn_gro
 from tilth.data.forecast.notes import of_empty_splits, of_lost_files, shown_by_samples, sources_of
 from tilth.data.forecast.reckon import Forecast, Seen, Taken, reckon
 from tilth.data.forecast.units import Found, look
+from tilth.data.leaks import exam_files, exam_words
+from tilth.data.plans import dividing, leak_plan
+from tilth.data.plans.clean_plan import clean_parts
+from tilth.data.plans.token_plan import AnyTokenizer, GivenTokenizer, encode_task, tokenizer_task
+from tilth.data.plans.workshop import Cleaned, Compared, Workshop
 from tilth.data.sources import Input, Listing, SourceConfig, list_inputs
 from tilth.data.tasks import collect
 from tilth.data.tasks.split import AssignedPart
-from tilth.data.token_plan import AnyTokenizer, GivenTokenizer, encode_task, tokenizer_task
-from tilth.data.workshop import Cleaned, Compared, Workshop
 
 _GOES = ((0,), (2,), (1, 3))  # the groups of each go, by their number modulo 4
 _ONE_PART = 1 << 60
@@ -44,7 +45,7 @@ _ONE_PART = 1 << 60
 def foretell(
     config: DataConfig,
     tokenizer: AnyTokenizer,
-    base: Path,
+    root: Path,
     workspace: Path,
     shop: Workshop,
     terms: Terms,
@@ -61,7 +62,7 @@ def foretell(
         DataError: nothing can be sampled, nothing is left of the sample, or where all was sampled a split is empty.
     """
     config = dividing.whole_documents(config) if encoder else config
-    found = [look(source, base, workspace) for source in config.sources]
+    found = [look(source, root, workspace) for source in config.sources]
     groups = drawn_groups(found, terms)
     if not groups:
         reasons = "; ".join(f"{one.source.source_name}: {why}" for one in found for why in one.missing)
@@ -69,7 +70,7 @@ def foretell(
     told, notes = shown_by_samples(config, workspace)
     trial = _Trial(told, tokenizer, encoder, shop, terms, found, groups, notes)
     if told.decontaminate.against:
-        against = [list_inputs(source, base, workspace / "downloads") for source in told.decontaminate.against]
+        against = [list_inputs(source, root, workspace / "downloads") for source in told.decontaminate.against]
         trial.index(against)
     return trial.run()
 
@@ -234,7 +235,7 @@ class _Trial:
             assigned = dividing.assign_splits(self.config.split, parts, found, self.shop, self.encoder)
             began, before = time.perf_counter(), disk_of(self.shop.workspace)
             try:
-                apart = dividing.keep_apart(self.config, parts, assigned, None, self.shop)
+                apart = dividing.keep_apart(self.config, parts, assigned, None, self.shop, self.encoder)
             except DataError as error:  # so much of it that preparing would stop
                 if size == compared[-1][0]:  # of a part of the sample it says less
                     self.notes.append(f"of {documents:,} documents of the sample: {error.message}; {error.remedy}")

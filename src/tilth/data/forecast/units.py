@@ -1,6 +1,6 @@
 """What a sample is drawn from: whole files, and pieces of those that are larger than a piece.
 
-    look(source, base, workspace) -> Found     nothing is downloaded, and no file is hashed for it
+    look(source, root, workspace) -> Found     nothing is downloaded, and no file is hashed for it
     cut(found, budget) -> units; by_kind(units); draw(units, share, seed) -> groups of units
     unit.make(folder) -> Input                 the unit as a file that a reader takes
 
@@ -63,14 +63,19 @@ class Unit:
         """What its place in the draw is made of."""
         return f"{self.item.locator}@{self.start}"
 
+    @property
+    def locator(self) -> str:
+        """By which it is read: the beginning of a file has that of the file, so that its places are the file's."""
+        return self.order if self.start else self.item.locator
+
     def make(self, folder: Path) -> tuple[Input, int]:
         """The unit as a file, in `folder` unless it is a whole one; and the bytes of the original that it covers."""
         if self.whole:
             return replace(self.item, sha256=self.item.sha256 or hash_file(self.item.path)), self.covered
         path = folder / f"{derive_seed(0, self.order):016x}{_suffix(self.item)}"
         covered = self._write(path)
-        locator = f"{self.item.locator}@{self.start}"
-        return replace(self.item, path=path, locator=locator, size=path.stat().st_size, sha256=hash_file(path)), covered
+        item = replace(self.item, path=path, locator=self.locator, goes_on=True)
+        return replace(item, size=path.stat().st_size, sha256=hash_file(path)), covered
 
     def _write(self, path: Path) -> int:
         if self.row_group is not None:
@@ -145,14 +150,14 @@ class Found:
         return sum(item.size for item in self.inputs)
 
 
-def look(source: SourceConfig, base: Path, workspace: Path) -> Found:
+def look(source: SourceConfig, root: Path, workspace: Path) -> Found:
     """The files of a source that are on this machine; DataError when there should be some and there is none."""
     found = Found(source)
     if why := not_here(source, workspace):
         found.missing.append(why)
         return found
     with hashing(lambda path: source.sha256 or ""):
-        listing = list_inputs(source, base, workspace / "downloads")
+        listing = list_inputs(source, root, workspace / "downloads")
     found.inputs, found.skipped, found.notes = [item for item in listing if item.size], listing.skipped, listing.notes
     found.empty = len(listing) - len(found.inputs)
     return found
@@ -160,15 +165,12 @@ def look(source: SourceConfig, base: Path, workspace: Path) -> Found:
 
 def not_here(source: SourceConfig, workspace: Path) -> str:
     """Why nothing of a source is on this machine; "": it is, or no one knows before it is listed."""
-    if source.url is not None:
-        here = (workspace / "downloads" / file_name(source.url, source.sha256 or "")).is_file()
-        return "" if here else "it is not downloaded yet, and nothing is downloaded for a forecast"
-    for kind in ("crawl", "common_crawl", "synthetic", "deeplake"):
-        if getattr(source, kind) is not None:
-            return f"a source `{kind}:` has to be brought here whole before anything is known of it"
-    if source.hub is not None and source.hub.dataset is not None:
-        return "nothing of a data set on the hub is downloaded for a forecast"
-    return ""
+    if source.reach == "here":
+        return ""
+    if source.url is not None and (workspace / "downloads" / file_name(source.url, source.sha256 or "")).is_file():
+        return ""
+    origin = source.origin
+    return origin.unseen or f"a source `{origin.key}:` has to be brought here whole before anything is known of it"
 
 
 def cut(found: Found, budget: int) -> list[Unit]:

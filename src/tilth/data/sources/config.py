@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import string
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import ClassVar, Literal
 from urllib.parse import urlsplit
 
@@ -19,14 +19,13 @@ from tilth.core.no_text import text_of_it, what_it_is
 from tilth.data.extract.config import ExtractConfig
 from tilth.data.sources.hub_config import HubConfig
 from tilth.data.sources.inputs import READ_BY
-from tilth.data.sources.shapes import RowMap, template_columns
+from tilth.data.sources.matching import GLOB_CHARACTERS
+from tilth.data.sources.origins import ORIGINS, Origin, Reach, path_prefix
+from tilth.data.sources.row_map import RowMap, template_columns
 from tilth.data.sources.synthetic.config import SyntheticConfig
 from tilth.data.sources.web.config import CommonCrawlConfig, CrawlConfig
 
-GLOB_CHARACTERS = frozenset("*?[")
-ORIGINS = ("path", "url", "builtin", "crawl", "common_crawl", "hub", "deeplake", "synthetic")
 SEPARATORS = frozenset(string.punctuation + " \t") - {'"', "'"}
-_NO_CSV = ("crawl", "common_crawl", "deeplake", "synthetic")
 
 
 class SourceConfig(Config):
@@ -190,12 +189,8 @@ class SourceConfig(Config):
             raise ValueError("a url needs its sha256 | add `sha256:` with what `sha256sum FILE` prints")
         if self.url is None and self.sha256 is not None:
             raise ValueError("sha256 is for a url | remove it, or name the `url:`")
-        if self.exclude and self.path is None and self.url is None:
-            instead = {
-                "crawl": "a crawl has its own: `crawl: {exclude: …}`",
-                "hub": "`hub: {files: …}` names what is read",
-            }
-            raise ValueError(f"exclude is for the files of a `path` | {instead.get(given[0], 'leave it out')}")
+        if self.exclude and (instead := self.origin.no_exclude):
+            raise ValueError(f"exclude is for the files of a `path` | {instead}")
         return self
 
     @model_validator(mode="after")
@@ -216,10 +211,10 @@ class SourceConfig(Config):
 
     @model_validator(mode="after")
     def _separator_is_for_csv(self) -> SourceConfig:
-        other = next((key for key in _NO_CSV if getattr(self, key) is not None), None)
-        if other is None and self.format not in ("auto", "csv"):
+        other = "" if self.origin.csv else self.origin.key
+        if not other and self.format not in ("auto", "csv"):
             other = f"format: {self.format}"
-        if self.separator is not None and other is not None:
+        if self.separator is not None and other:
             raise ValueError(
                 f"separator {self.separator!r} is for CSV: it does nothing beside `{other}` | leave it out"
             )
@@ -241,6 +236,16 @@ class SourceConfig(Config):
         return [k for k, kinds in READ_BY.items() if kind not in kinds and getattr(self, k) != fields[k].default]
 
     @property
+    def origin(self) -> Origin:
+        """Where it comes from: the row of `ORIGINS` for the one key that is given."""
+        return next(origin for key, origin in ORIGINS.items() if getattr(self, key) is not None)
+
+    @property
+    def reach(self) -> Reach:
+        """What listing it does."""
+        return self.origin.reach(getattr(self, self.origin.key))
+
+    @property
     def wanted(self) -> str:
         """The key that says what is taken of a row, as the recipe writes it."""
         if self.map is not None:
@@ -253,29 +258,9 @@ class SourceConfig(Config):
         """`name`, or one made from what the recipe says; never from where recipe or data lie on this machine."""
         if self.name is not None:
             return self.name
-        if web := self.crawl or self.common_crawl:
-            return web.title
-        if self.url is not None:
-            parts = urlsplit(self.url)
-            return f"{parts.netloc}{parts.path}"
-        if self.hub is not None:
-            return self.hub.name
-        if self.deeplake is not None:
-            return _last_name(self.deeplake)
-        if self.synthetic is not None:
-            return self.synthetic.title
-        return self.path_prefix or self.builtin or _last_name(self.path or "")
+        return self.origin.title(getattr(self, self.origin.key))
 
     @property
     def path_prefix(self) -> str:
         """The path as the recipe writes it, in posix form; empty for an absolute one, which names a machine."""
-        if self.path is None or self.path.startswith("~") or Path(self.path).is_absolute():
-            return ""
-        return PurePosixPath(Path(self.path).as_posix()).as_posix()
-
-
-def _last_name(path: str) -> str:
-    """`/data/web/**/*.txt` -> `web/**/*.txt`, `/data/web` -> `web`: no more of an absolute path than is needed."""
-    parts = PurePosixPath(Path(path).as_posix()).parts
-    wild = next((i for i, part in enumerate(parts) if GLOB_CHARACTERS & set(part)), len(parts))
-    return "/".join(part for part in parts[max(wild - 1, 0) :] if part not in ("/", "~")) or "files"
+        return "" if self.path is None else path_prefix(self.path)

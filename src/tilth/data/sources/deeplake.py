@@ -1,6 +1,6 @@
 """Deep Lake data sets on this machine: the columns that are asked for become a Parquet file, which is read as such.
 
-    list_deeplake(config, base, downloads) -> Listing
+    list_deeplake(config, root, downloads) -> Listing
 
 The export is kept in `downloads/deeplake/`, named by the hashes of all files of the data set and by the columns, so the
 library is needed once for each state of it. It runs in a process of its own (deeplake_export.py), whose proxies lead
@@ -31,7 +31,7 @@ _NOWHERE = "http://127.0.0.1:9"  # discard: nothing listens there
 _PROGRAM = Path(__file__).with_name("deeplake_export.py")
 
 
-def list_deeplake(config: SourceConfig, base: Path, downloads: Path) -> Listing:
+def list_deeplake(config: SourceConfig, root: Path, downloads: Path) -> Listing:
     """The rows of a Deep Lake data set, as one Parquet file.
 
     Raises:
@@ -39,7 +39,7 @@ def list_deeplake(config: SourceConfig, base: Path, downloads: Path) -> Listing:
         RecipeError: the extra `deeplake` is not installed.
     """
     assert config.deeplake is not None
-    folder = base / Path(config.deeplake).expanduser()
+    folder = root / Path(config.deeplake).expanduser()
     if not folder.is_dir():
         raise DataError(
             f"source {config.source_name}: there is no folder {folder}",

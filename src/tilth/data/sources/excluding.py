@@ -2,7 +2,8 @@
 
     Excluding(patterns, folder).by(path)    the pattern that names a file, or a folder above it; None: it stays
                                .topmost(path)  the folder that goes with all below it
-                               .unused      patterns that have named nothing yet
+                               .used        patterns that have named something, each of several that name the same
+                               .unused      those that have named nothing yet
     note_of(name, patterns, prefix, places) what is said of these
     idle_patterns(name, patterns, read)     the same where archives had to be read first
 
@@ -34,13 +35,13 @@ class Excluding:
         self._folder = folder
         inside = f"{archive}/" if archive else ""
         self._left = {pattern: pattern.removeprefix(inside).split("/") for pattern in patterns}
-        self._used = set[str]()
+        self.used = set[str]()
 
     def by(self, path: PurePath) -> str | None:
         """The first pattern that names a file or folder, or a folder that it is in."""
         parts = self._parts(path)
         found = [pattern for pattern, own in self._left.items() if _names(own, parts)]
-        self._used |= {*found}
+        self.used |= {*found}
         return found[0] if found else None
 
     def topmost(self, path: Path) -> Path:
@@ -51,7 +52,7 @@ class Excluding:
     def passed(self, path: PurePath) -> None:
         """A file or folder that is left out for another reason: a pattern that leads to it, or below it, is no typo."""
         parts = self._parts(path)
-        self._used |= {pattern for pattern, own in self._left.items() if _names(own, parts) or _below(own, parts)}
+        self.used |= {pattern for pattern, own in self._left.items() if _names(own, parts) or _below(own, parts)}
 
     def _parts(self, path: PurePath) -> tuple[str, ...]:
         return path.relative_to(self._folder).parts if self._left else ()  # of many files, only where it is asked for
@@ -59,7 +60,7 @@ class Excluding:
     @property
     def unused(self) -> tuple[str, ...]:
         """Those that have named nothing."""
-        return tuple(pattern for pattern in self._left if pattern not in self._used)
+        return tuple(pattern for pattern in self._left if pattern not in self.used)
 
 
 def _names(pattern: Sequence[str], parts: Sequence[str]) -> bool:

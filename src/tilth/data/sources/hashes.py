@@ -4,7 +4,6 @@
     hash_large(paths)                      the same of the large ones of many, side by side
     with hashing(by): …                    another answer for the time being
     RememberedHashes(note)                 from a sealed note, for files whose path, size and times are as they were
-    list_remembered(source, base, space)   the files of a source, with what is remembered of them in the workspace
 
 What is trusted: a file whose path, size, time of modification and time of change (ctime, which no program can set) are
 those at which it was hashed holds the same bytes. A file that was written less than two seconds before it was hashed is
@@ -25,12 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from tilth.core import progress
-from tilth.core.config import fingerprint
 from tilth.core.environment import usable_cpus
 from tilth.core.errors import IntegrityError, StorageError
 from tilth.core.files import hash_file, read_manifest, read_sealed, write_sealed
-from tilth.data.sources.config import SourceConfig
-from tilth.data.sources.inputs import Listing
 
 FileHash = Callable[[Path], str]
 _GRAIN = 2_000_000_000  # nanoseconds: FAT's clock ticks every two seconds
@@ -159,16 +155,3 @@ def _hash(path: Path) -> str:
 def _state(path: Path) -> list[int]:
     at = path.stat()
     return [at.st_size, at.st_mtime_ns, at.st_ctime_ns]
-
-
-def list_remembered(source: SourceConfig, base: Path, workspace: Path) -> Listing:
-    """`list_inputs`, reading only files that are new or changed since the same source was last listed here."""
-    from tilth.data.sources.listing import list_inputs  # which asks this module for hashes
-
-    # What `exclude:` lets pass was read before: it must not be read again because a pattern was added.
-    key = fingerprint([source.model_dump(mode="json", exclude={"exclude"}), str(base.absolute())])
-    remembered = RememberedHashes(workspace / "listings" / f"{key[:32]}.json")
-    with hashing(remembered):
-        listing = list_inputs(source, base, workspace / "downloads")
-    remembered.save()
-    return listing

@@ -1,6 +1,6 @@
 """Data sets of Hugging Face: from the hub or from a folder, to files that are read like any others.
 
-    list_hub(config, base, downloads) -> Listing
+    list_hub(config, root, downloads) -> Listing
 
     dataset              the revision's commit and its files are written down in `downloads/hub/` the first time, and
                          kept: later runs read the same bytes, without asking again. Remove that note to go on to
@@ -35,7 +35,7 @@ from tilth.data.sources.inputs import Input, Kind, Listing
 _LONGEST_CARD = 8 << 20
 
 
-def list_hub(config: SourceConfig, base: Path, downloads: Path) -> Listing:
+def list_hub(config: SourceConfig, root: Path, downloads: Path) -> Listing:
     """The files of a `hub` source.
 
     Raises:
@@ -45,7 +45,7 @@ def list_hub(config: SourceConfig, base: Path, downloads: Path) -> Listing:
     """
     assert config.hub is not None
     if config.hub.folder is not None:
-        return _from_folder(config, config.hub, base / Path(config.hub.folder).expanduser())
+        return _from_folder(config, config.hub, root / Path(config.hub.folder).expanduser())
     return _from_hub(config, config.hub, downloads / "hub")
 
 

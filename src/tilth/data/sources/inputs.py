@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from tilth.data.document import Verdict
-from tilth.data.sources.languages import LANGUAGES
+from tilth.data.sources.languages import LANGUAGES, PROSE_LIKE
 from tilth.data.sources.own import RULE as OWN_FILES
 
 Kind = Literal[
@@ -36,6 +36,7 @@ Kind = Literal[
 ]
 
 KINDS: dict[str, Kind] = {
+    **dict.fromkeys((*LANGUAGES, *PROSE_LIKE), "code"),
     ".txt": "text",
     ".text": "text",
     ".rst": "text",
@@ -59,7 +60,6 @@ KINDS: dict[str, Kind] = {
     ".wet": "warc",
     ".zip": "zip",
     ".tar": "tar",
-    **dict.fromkeys(LANGUAGES, "code"),
 }
 ARCHIVES = ("zip", "tar")
 ROWS = ("jsonl", "csv", "json", "parquet", "arrow")
@@ -75,9 +75,8 @@ READ_BY = {
 """Which kinds of file a key of a source says something about."""
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".xz": "xz"}
 _SHORT = {".tgz": ".gz", ".tzst": ".zst", ".tbz2": ".bz2", ".txz": ".xz"}
-KNOWN_SUFFIXES = (
-    f"{', '.join(sorted(KINDS.keys() - LANGUAGES.keys()))} and those of code, each also with {', '.join(COMPRESSIONS)}"
-)
+_NAMED = sorted(suffix for suffix, kind in KINDS.items() if kind != "code")
+KNOWN_SUFFIXES = f"{', '.join(_NAMED)} and those of code, each also with {', '.join(COMPRESSIONS)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +92,7 @@ class Input:
         sha256: hex, of those bytes.
         license: of its texts, where what it came with says so (the card of a data set); the recipe's comes first.
         pages_once: of a WARC file: no other file of its source has records of the same addresses.
+        goes_on: it is the beginning of a file, or a piece: a record that is open at its end may close behind it.
         within: of an archive in a folder: where it lies below that, for `exclude:`, which looks into it.
     """
 
@@ -104,6 +104,7 @@ class Input:
     sha256: str
     license: str | None = None
     pages_once: bool = False
+    goes_on: bool = False
     within: str = ""
 
     def identity(self) -> dict[str, str | int]:

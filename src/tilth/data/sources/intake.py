@@ -21,7 +21,7 @@ from tilth.data.sources.unusable import Unusable
 
 __all__ = ["Intake", "Note", "without_surrogates"]
 
-_PART = re.compile(r"#bytes=(\d+)-\d+$")  # of a large file: files.py counts from the file's start
+_PART = re.compile(r"#bytes=(\d+)-\d+$")  # of a large file: texts.py counts from the file's start
 _REPLACEMENT = "\ufffd".encode()
 
 
@@ -49,8 +49,8 @@ class Intake:
         self.undecoded = Undecoded()  # of this input alone, which an entry of an archive is
         self.license = config.license or item.license
         self.meta: dict[str, Any] = {}
-        """What is known of all its documents: the language of code; `group`, which is never divided between training
-        and validation; `twin`, where the documents of a group hold one another's text."""
+        """What is known of all its documents: `code`, the language of a source file; `group`, which is never divided
+        between training and validation; `twin`, where the documents of a group hold one another's text."""
         self._of_the_file: list[Note] = []
         self._mark = ""  # the encoding that a byte order mark, which was taken off, or the file itself says
         self._outcomes = 0

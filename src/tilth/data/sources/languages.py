@@ -1,4 +1,7 @@
-"""Suffixes of code, and the language that each stands for (`meta.language` of a document)."""
+"""Suffixes of source code, and the programming language that each stands for (`meta.code` of a document).
+
+This is what says whether a file is source code: reading notes it, and cleaning asks the note (`stages/code.py`).
+"""
 
 from __future__ import annotations
 
@@ -50,6 +53,7 @@ LANGUAGES = {
     ".pm": "perl",
     ".proto": "protobuf",
     ".ps1": "powershell",
+    ".py": "python",
     ".pyi": "python",
     ".pyx": "cython",
     ".r": "r",
@@ -64,7 +68,6 @@ LANGUAGES = {
     ".svelte": "svelte",
     ".swift": "swift",
     ".tcl": "tcl",
-    ".tex": "latex",
     ".tf": "terraform",
     ".toml": "toml",
     ".ts": "typescript",
@@ -72,9 +75,9 @@ LANGUAGES = {
     ".v": "verilog",
     ".vb": "visual basic",
     ".vue": "vue",
-    ".xml": "xml",
-    ".yaml": "yaml",
-    ".yml": "yaml",
     ".zig": "zig",
     ".zsh": "shell",
 }
+
+PROSE_LIKE = (".tex", ".xml", ".yaml", ".yml")
+"""Read as source code is, but what they hold is prose or data: cleaned as any text."""

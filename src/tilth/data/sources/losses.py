@@ -5,6 +5,7 @@
     damaged(item, outcome)                 the error, for who needs each file whole
     judge(config, files, lost, first)      the error, where too many of a source are
     of_files(lost, files)                  how many these are, in words
+    pattern_of(config, locator)            what `exclude:` calls a file; beside_others(files, locator): whether it helps
     without_limit(remedy)                  a remedy without the advice to let more of them pass
 
 The limit is that of bad rows, `max_bad_rows`, with files in the place of rows. A share of few says little, so that a
@@ -17,12 +18,13 @@ from __future__ import annotations
 import glob
 import re
 from collections.abc import Sequence
+from pathlib import PurePosixPath
 
 from tilth.core.errors import DataError
 from tilth.core.yaml_texts import in_brackets
 from tilth.data.document import Outcome
 from tilth.data.sources.config import SourceConfig
-from tilth.data.sources.inputs import ARCHIVES, Input, Lost, split_suffixes
+from tilth.data.sources.inputs import ARCHIVES, Input, Lost, kind_of, split_suffixes
 
 JUDGED_FROM = 100  # rows or files: where so many are all bad from the first on, no more are read
 _OF_A_SOURCE = re.compile(r"`(field|template|map|separator|format|records):")  # keys that say how a file is read
@@ -88,9 +90,9 @@ def judge(
     if not lost:
         return None
     remedy = next((one.remedy for one in first if one.remedy), "")
+    advice = _apart(config, first[0]) if in_recipe and beside_others(files, first[0].locator) else []
     if files == 1 and remedy and too_many(lost, files, limit):  # the file itself says all
-        raise DataError(first[0].said, remedy)
-    advice = _apart(config, first[0]) if files > 1 and in_recipe else []
+        raise DataError(first[0].said, "; ".join([remedy, *advice[-1:]]))
     named = f"{'the first of them: ' if lost > len(first) else ''}{'; '.join(one.said for one in first)}"
     told = f"{config.source_name}: {of_files(lost, files)} cannot be used, or not whole: {named}"
     if too_many(lost, files, 0 if whole and limit < 1 else limit):
@@ -114,10 +116,31 @@ def _apart(config: SourceConfig, lost: Lost) -> list[str]:
     known = without_limit(lost.remedy)
     if config.path is None:
         return [known] if known else []
-    pattern = in_brackets(glob.escape(_below_the_folder(config.path_prefix, lost.locator)))
+    pattern = in_brackets(pattern_of(config, lost.locator))
     if _OF_A_SOURCE.search(lost.remedy):
-        return [f"give this file an entry of its own, and name it under `exclude: [{pattern}]` of this one"]
+        packed = _entry_of(lost.locator)
+        give = "where its archive holds others too, give this file, unpacked," if packed else "give this file"
+        return [f"{give} an entry of its own, and name it under `exclude: [{pattern}]` of this one"]
     return [*filter(None, [known]), f"to do without it, name it under `exclude: [{pattern}]`"]
+
+
+def pattern_of(config: SourceConfig, locator: str) -> str:
+    """What `exclude:` of a source calls one of its files, or one in its archives."""
+    entry = _entry_of(locator)
+    file = locator.removesuffix(f"!{entry}") if entry else locator
+    below = PurePosixPath(file).name if file == config.path_prefix else _below_the_folder(config.path_prefix, file)
+    return glob.escape(f"{below}/{entry}" if entry else below)
+
+
+def _entry_of(locator: str) -> str:
+    """What a file in an archive is called there; of others ""."""
+    archive, _, entry = locator.partition("!")
+    return entry if kind_of(archive) in ARCHIVES else ""
+
+
+def beside_others(files: int, locator: str) -> bool:
+    """Whether a file of a source that has so many can be left out, and others stay."""
+    return files > 1 or bool(_entry_of(locator))
 
 
 def _below_the_folder(prefix: str, locator: str) -> str:

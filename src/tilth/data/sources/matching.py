@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+GLOB_CHARACTERS = frozenset("*?[")
 _EVERYTHING_BELOW = "**"
 LINKED_FOLDER = "linked_folder", "a link to a folder"
 LEAVES_FOLDER = "leaves_folder", "a link that leads out of the folder"

@@ -133,4 +133,4 @@ def _module(intake: Intake, source: Source) -> Iterator[Outcome]:
     if documentation:
         documentation, lone = without_surrogates(documentation, f"doc:{source.module}")  # a docstring may spell one
         yield intake.from_text(f"doc:{source.module}", documentation, *lone)
-    yield intake.from_text(f"source:{source.path}", source.text, meta={"language": "python"})
+    yield intake.from_text(f"source:{source.path}", source.text, meta={"code": "python"})

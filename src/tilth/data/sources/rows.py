@@ -29,7 +29,7 @@ from tilth.data.sources.losses import UnfitFileError
 from tilth.data.sources.messages import BEYOND_TEXT
 from tilth.data.sources.plain_json import plain_texts
 from tilth.data.sources.shapes import Shape, conversation_in, shape_of
-from tilth.data.sources.swallowed import Sizes
+from tilth.data.sources.swallowed import FAR_LARGER, Sizes, beginnings
 from tilth.data.sources.tally import NO_LINES, Tally, like
 
 _SEPARATORS = ";\t|,"  # that exports write
@@ -121,7 +121,7 @@ def read_json(intake: Intake, pieces: Iterable[bytes]) -> Iterator[Outcome]:
         else:
             outcome = _json_row(tally, shape, row, locator)
             if bad := [Note(v.rule, v.value, v.detail) for v in outcome.verdicts if v.rule == "not_json"]:
-                sizes.unusable(len(row), locator, *bad)
+                sizes.unusable(len(row), locator, bad[0], beginnings(row))
             else:
                 sizes.usable(len(row) + _BETWEEN)
             yield outcome
@@ -129,9 +129,8 @@ def read_json(intake: Intake, pieces: Iterable[bytes]) -> Iterator[Outcome]:
     if path and not number and broken is None:
         place = intake.item.locator
         yield tally.bad(place, Note("no_records", "", f"{place}: nothing stands at {intake.config.records!r}"))
-    if (
-        path or number > 1 or (broken and broken.listed)
-    ):  # one object by itself may be anything, such as the settings of a program: it is counted
+    # One object by itself may be anything, such as the settings of a program: it is counted.
+    if path or number > 1 or (broken and broken.listed) or tally.misses_all:
         tally.judge()
     else:
         tally.tell()
@@ -191,7 +190,7 @@ def _json_row(tally: Tally, shape: Shape, raw: bytes, locator: str, *before: Not
     except (ValueError, RecursionError) as error:
         size = f", in {plural(len(raw), 'byte')}" if tally.intake.item.kind == "json" else ""  # it may be many rows
         fault = Note("not_json", "", f"{locator}: {str(error) or 'nested too deep'}{size}")
-        return tally.bad(locator, fault, remedy=_of_whole_json(tally, raw))
+        return tally.bad(locator, fault, remedy=_of_whole_json(tally, raw) or _within_text(error))
     if isinstance(value, str) and tally.intake.item.kind == "json" and len(shape.columns) == 1:
         value = {shape.columns[0]: value}  # a list of texts
     if not isinstance(value, dict):
@@ -223,6 +222,14 @@ def _of_whole_json(tally: Tally, raw: bytes) -> str:
     """What to do where the first line of JSON Lines begins a list, or an object that goes on behind it."""
     begins = tally.intake.item.kind == "jsonl" and not tally.rows and (raw.lstrip()[:1] == b"[" or raw.strip() == b"{")
     return NO_LINES if begins else ""
+
+
+def _within_text(error: Exception) -> str:
+    """What to do about a fault within a text, where no comma, quote or bracket need be wrong."""
+    said = str(error)
+    if said.startswith("Invalid control character"):
+        return "write a tab or line end within a text as `\\t` or `\\n` (or close the quote before it)"
+    return "write a backslash within a text as `\\\\`" if said.startswith("Invalid \\") else ""
 
 
 def shaped(tally: Tally, shape: Shape, row: Mapping[str, Any], locator: str, *notes: Note) -> Outcome:
@@ -259,15 +266,19 @@ def read_csv(intake: Intake, pieces: Iterable[bytes]) -> Iterator[Outcome]:
         yield intake.lose(intake.item.locator, columns)
         return
     only = columns.index(shape.columns[0]) if intake.config.template is None and intake.config.map is None else None
+    tallest = 0
     for record, odd in heights.judged(rows, len(columns)):
         locator = f"{intake.item.locator}:{record.line}"
         if (fault := _fault(record, len(columns), locator)) is not None:
             if record.open_quote:
+                if intake.item.goes_on and record.lines <= FAR_LARGER * tallest:
+                    break  # it closes behind the sample, most likely
                 yield _open_quote(tally, heights.sizes, record, locator, fault)
                 break
             heights.sizes.unusable(record.lines, locator, fault)
             yield tally.bad(locator, fault)
             continue
+        tallest = max(tallest, record.lines)
         notes = [tally.odd(locator, _many_lines(locator, record))] if odd else []
         if only is not None or not record.cells:
             cell = record.cells[only or 0] if record.cells else b""

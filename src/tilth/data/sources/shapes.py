@@ -21,56 +21,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from datetime import date, time
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
-from pydantic import model_validator
-
-from tilth.core.config import Config
 from tilth.core.faults import short
 from tilth.data.sources.chatgpt import is_tree, read_tree
+from tilth.data.sources.config import SourceConfig
 from tilth.data.sources.keys import MISSING, TEXTS, text_of, unfit, value_at
 from tilth.data.sources.messages import as_list, is_plain, plain, read_message, rendered
 from tilth.data.sources.notes import Note, without_surrogates
-
-if TYPE_CHECKING:
-    from tilth.data.sources.config import SourceConfig
-
-
-class RowMap(Config):
-    """Which columns make a conversation: `prompt` and `completion`, or `messages`."""
-
-    example: ClassVar[str] = "{messages: messages} or {prompt: question, completion: answer}"
-
-    own_names: ClassVar[Mapping[str, str]] = {
-        **dict.fromkeys(("text", "content", "field"), "..field"),
-        **dict.fromkeys(("question", "instruction", "input"), "prompt"),
-        **dict.fromkeys(("answer", "response", "output"), "completion"),
-        **dict.fromkeys(("conversations", "conversation", "chat"), "messages"),
-    }
-    prompt: str | None = None
-    """The column, or a template over columns, with what the user says."""
-    completion: str | None = None
-    """The column, or a template over columns, with the answer."""
-    messages: str | None = None
-    """The column with a list of messages, as `{role, content}` (OpenAI), `{from, value}` (ShareGPT) or `{sender, text}`
-    (Claude's export), or such a list as JSON text; or with ChatGPT's export of conversations (`mapping`).
-    """
-    system: str | None = None
-    """The column, or a template over columns, with what stands before the conversation; it may be missing or empty."""
-    tools: str | None = None
-    """The column with a list of descriptions of tools, or such a list as JSON text, for the chat template; it may be
-    missing or empty.
-    """
-
-    @model_validator(mode="after")
-    def _one_kind(self) -> RowMap:
-        pair = self.prompt is not None and self.completion is not None
-        if pair == (self.messages is not None) or (not pair and (self.prompt or self.completion)):
-            raise ValueError("a map has prompt and completion, or messages | name those columns")
-        for value in (self.prompt, self.completion, self.system):
-            if value is not None:
-                template_columns(as_template(value))
-        return self
+from tilth.data.sources.row_map import RowMap, as_template, template_columns
 
 
 class Made(NamedTuple):
@@ -90,7 +49,7 @@ class Shape(ABC):
     """Columns that are used where they are."""
     text: str | None = None
     """The one column that is the text, and all that is used."""
-    writes_numbers: ClassVar[bool] = False
+    writes_numbers: bool = False
     """Whether numbers can stand in the text."""
 
     @abstractmethod
@@ -135,31 +94,6 @@ def conversation_in(names: Collection[str]) -> str | None:
             columns = {"system": "system", **columns}
         return f"map: {{{', '.join(f'{key}: {column}' for key, column in columns.items())}}}"
     return None
-
-
-def template_columns(template: str) -> tuple[str, ...]:
-    """The columns that a template names, in their order; ValueError (`what | remedy`) when it is none."""
-    columns = []
-    try:
-        parts = list(string.Formatter().parse(template))
-    except ValueError as error:
-        raise ValueError(f"{template!r}: {error} | write {{column}}, and {{{{ or }}}} for a brace") from None
-    for _, name, spec, conversion in parts:
-        if name is None:
-            continue
-        if spec or conversion or not name.strip() or name.isdigit() or set(name) & set("{}"):
-            raise ValueError(
-                f"{template!r}: a template holds {{column}} and nothing else | take formats and numbers out"
-            )
-        columns.append(name)
-    if not columns:
-        raise ValueError(f"{template!r} names no column | write {{column}} where its value shall stand")
-    return tuple(dict.fromkeys(columns))
-
-
-def as_template(value: str) -> str:
-    """A column's name as the template that gives its value; a template as it is."""
-    return value if "{" in value else f"{{{value}}}"
 
 
 class _Field(Shape):
@@ -262,6 +196,7 @@ class _Messages(_Conversation):
     def __init__(self, mapping: RowMap) -> None:
         super().__init__(mapping)
         self.columns = (mapping.messages or "",)
+        self.writes_numbers = mapping.system is not None
 
     def _messages(self, row: Mapping[str, Any], locator: str) -> list[dict[str, Any]] | Note:
         (column,) = self.columns

@@ -58,7 +58,7 @@ class Tally:
         self._rules: Counter[str] = Counter()
         self._first: dict[str, tuple[str, Note]] = {}  # of each rule
         self._odd: Counter[str] = Counter()  # rows that were taken, by the rule of what was said of them
-        self._advised = ""
+        self._remedies: Counter[str] = Counter()
         self._of_what_took_in = ""  # rows: what to do about it
         self._without: Mapping[str, Any] = {}  # the first row that lacks a key
         self._more: tuple[str, Note] | None = None  # of a file that is one object with a text, and rows beside it
@@ -85,7 +85,7 @@ class Tally:
             row: what it holds, where it is known.
             remedy: what to do about it, where that is known.
         """
-        self._advised = self._advised or remedy
+        self._remedies[remedy] += 1
         self._rows += 1
         self._bad_rows += 1
         self._rules[note.rule] += 1
@@ -123,11 +123,17 @@ class Tally:
     def holds_more(self, locator: str, row: Mapping[str, Any], text: str) -> None:
         """Notes of a JSON file by itself, of whose first row this is the text, where longer rows in it are not read."""
         item, config = self.intake.item, self.intake.config
-        alone = self._rows == 1 and item.kind == "json" and not config.records and not self.intake.among_many
+        told = self.intake.whole or not self.intake.among_many
+        alone = self._rows == 1 and item.kind == "json" and not config.records and told
         place = rows_in(row) if alone else None
         if place and text_within(value_at(row, place)) > len(text):
             said = f"{locator}: its rows at {short(place)} are not read; `records: {cut(place)}` reads them"
             self._more = (locator, Note("rows_inside", "", said))
+
+    @property
+    def misses_all(self) -> bool:
+        """Whether a file that must be whole is one object without a text, and rows in it, of which none is read."""
+        return self.intake.whole and self._rows == 1 and bool(self._advised or self._inside())
 
     def too_many_with(self, more: int) -> bool:
         """Whether with so many more that cannot be used the bad rows are too many."""
@@ -139,11 +145,11 @@ class Tally:
         # now and then, so that a large wrong one stops early. One of many is read to its end: others go on beside it.
         now_and_then = self._rows % _JUDGED_EVERY == 0 and not self.intake.among_many
         if now_and_then or (self._rows == JUDGED_FROM and self._bad_rows == JUDGED_FROM):
-            self._judge(f"of the first {self._rows} {self._called} {self._bad_rows}", at_end=False)
+            self._judge(f"of the first {self._rows} {self._called} {self._bad_rows}")
 
     def judge(self) -> None:
         """At the file's end: raises UnfitFileError when the bad rows are too many, and tells of fewer."""
-        self._judge(self._counted, at_end=True)
+        self._judge(self._counted)
         config = self.intake.config
         few = self._rows - self._empty < _ALL_BUT * self._rows
         if self._rows >= _EMPTY_FROM and few and config.max_bad_rows < 1:
@@ -170,9 +176,14 @@ class Tally:
             return "its only file" if self._rows == 1 else f"{self._bad_rows} of its {self._rows} files"
         return f"{self._bad_rows} of {self._rows} {self._called}"
 
-    def _judge(self, counted: str, *, at_end: bool) -> None:
+    @property
+    def _advised(self) -> str:
+        """The first remedy that came with a row."""
+        return next(filter(None, self._remedies), "")
+
+    def _judge(self, counted: str) -> None:
         if self.too_many_with(0):
-            remedy = self._remedy(self.intake.config.max_bad_rows, at_end=at_end)
+            remedy = self._remedy(self.intake.config.max_bad_rows)
             raise UnfitFileError(f"{self.intake.item.path}: {self._said(counted)}", remedy)
 
     def _said(self, counted: str) -> str:
@@ -189,15 +200,11 @@ class Tally:
             said = said.partition("; ")[0]  # the keys that there are belong into the remedy
         return f"{said} ({locator}{f' and {count - 1} more' if count > 1 else ''})"
 
-    def _remedy(self, limit: float, *, at_end: bool) -> str:
-        """What to do where they are too many; where all are, no share lets them pass.
-
-        Args:
-            at_end: the file was read to its end.
-        """
+    def _remedy(self, limit: float) -> str:
+        """What to do where they are too many; where all are, no share lets them pass."""
         if self._called == "files" and self._advised:
             return self._advised
-        hopeless = at_end and self._bad_rows == self._rows
+        hopeless = self._bad_rows == self._rows
         return self._advice() if hopeless else f"{self._advice()}, or raise `max_bad_rows:` (now {limit:g})"
 
     def _advice(self) -> str:
@@ -212,6 +219,8 @@ class Tally:
         rule = self._rules.most_common(1)[0][0]
         if rule == "not_json" and self._advised == NO_LINES and 2 * self._bad_rows > self._rows:
             return NO_LINES
+        if rule == "not_json" and (common := self._remedies.most_common(1)[0][0]) not in ("", NO_LINES):
+            return common
         if rule == "not_text" and (of_lists := self._of_lists(self._first[rule][1].value)):
             return of_lists
         if rule != "no_field" or not self._without:

@@ -1,6 +1,6 @@
 """Files of a folder or glob that were there when the data was last prepared, and are not now.
 
-    last = LastFiles(workspace, recipe, source, base)
+    last = LastFiles(workspace, recipe, source, root)
     last.gone(listing)      what should be said of them; None: nothing
     last.keep(listing)      at the end of a preparation: what the next one compares with
 
@@ -26,12 +26,12 @@ _SHOWN = 3
 class LastFiles:
     """The note in the workspace of which files a source had."""
 
-    def __init__(self, workspace: Path, recipe: str, source: SourceConfig, base: Path) -> None:
-        key = fingerprint(["last files", recipe, source.model_dump(mode="json"), str(base.absolute())])
+    def __init__(self, workspace: Path, recipe: str, source: SourceConfig, root: Path) -> None:
+        key = fingerprint(["last files", recipe, source.model_dump(mode="json"), str(root.absolute())])
         self._note = workspace / "listings" / f"{key[:32]}.json"
         self._name = source.source_name
         # A file that is named alone ends the run when it is gone; what is brought from elsewhere is listed from there.
-        self._of_many = source.path is not None and not (base / Path(source.path).expanduser()).is_file()
+        self._of_many = source.path is not None and not (root / Path(source.path).expanduser()).is_file()
 
     def gone(self, listing: Listing) -> str | None:
         """What should be said of the files that are no longer there."""

@@ -57,7 +57,8 @@ class Kind:
     """Of a conversation it looks at the whole `text`, which is all that it changes; or it rewrites each of its
     `messages`; or the `lines` of the whole, each of which stays where it is."""
     settles: bool = False
-    """What it left once is left as it is: so the text of rewritten messages is looked at again, as a whole."""
+    """Whether the whole of a conversation is looked at once more after its `messages` were rewritten: some things show
+    only where messages meet. For a stage that leaves its own work (a mask) as it is."""
 
 
 class NoOptions(Config):

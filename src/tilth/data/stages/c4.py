@@ -43,8 +43,8 @@ from pydantic import BeforeValidator, Field
 
 from tilth.core.config import Config
 from tilth.data.stages.base import Kind, Result
+from tilth.data.stages.english_tokens import SOUND, find_tokens, sentence_terminals
 from tilth.data.stages.limits import in_pieces
-from tilth.data.tokens import SOUND, find_tokens, sentence_terminals
 
 ENDS = (".", "?", "!", '"', "'")
 POLICY = ("terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies", "use cookies")

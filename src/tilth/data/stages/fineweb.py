@@ -23,8 +23,8 @@ from pydantic import Field
 
 from tilth.core.config import Config
 from tilth.data.stages.base import Kind, Result
+from tilth.data.stages.english_tokens import find_tokens, sentence_terminals
 from tilth.data.stages.limits import FirstBroken, Limit, in_pieces, ratio
-from tilth.data.tokens import find_tokens, sentence_terminals
 
 
 class FinewebOptions(Config):

@@ -10,7 +10,7 @@ The paper's rules, in the order in which they are tried; the first that is broke
     too_few_alphabetic_words            at least 80% of words hold a letter
     too_few_stop_words                  at least two different ones of: the be to of and that have with
 
-The paper does not say what a word is. Here it is a token of `data/tokens.py`; for the number and the length of words
+The paper does not say what a word is. Here it is a token of `english_tokens.py`; for the number and the length of words
 only tokens count that are not marks alone. Decision 16 says why, and how datatrove's verdicts compare.
 """
 
@@ -25,8 +25,8 @@ from pydantic import AfterValidator, Field
 
 from tilth.core.config import Config
 from tilth.data.stages.base import Kind, Result
+from tilth.data.stages.english_tokens import LETTER, SOUND, Tokens, find_tokens
 from tilth.data.stages.limits import Array, FirstBroken, Limit, in_pieces, per_text, ratio
-from tilth.data.tokens import LETTER, SOUND, Tokens, find_tokens
 
 ELLIPSES = ("...", "…")
 STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")

@@ -8,7 +8,7 @@
     duplicate_5_grams … _10_grams    0.15, 0.14 … 0.10  characters of n-grams that stood before
 
 They are tried in this order, the first that is broken drops the document, and shares are of all its characters. Words
-are tokens (`data/tokens.py`). Of n-grams that stand equally often the first counts, and where duplicate n-grams
+are tokens (`english_tokens.py`). Of n-grams that stand equally often the first counts, and where duplicate n-grams
 overlap, each character counts once: text is walked through from its start, and a duplicate is stepped over. That is
 how datatrove reads the table, which leaves both open.
 
@@ -25,8 +25,8 @@ import numpy as np
 
 from tilth.core.config import Config
 from tilth.data.stages.base import Kind, Result
+from tilth.data.stages.english_tokens import find_tokens, token_hashes
 from tilth.data.stages.limits import Array, FirstBroken, Limit, in_pieces
-from tilth.data.tokens import find_tokens, token_hashes
 from tilth.data.words import I64, U64, mix
 
 _BASE = np.uint64(0xD1342543DE82EF95)  # odd: a polynomial in it loses nothing mod 2^64

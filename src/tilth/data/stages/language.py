@@ -1,16 +1,17 @@
 """The stage `language`: which language a document is written in; dropping those that are not wanted.
 
     detect(texts) -> [(language, score)]       what is found, whatever the options
-    language(texts, options) -> [Result]       what the stage makes of it
+    language(documents, options) -> [Result]   what the stage makes of it
 
 The model comes inside its package (py3langid: a naive Bayes classifier over bytes, Lui and Baldwin 2012); nothing is
 downloaded; language_model.py runs it. It looks at 1,000 characters at most: a longer text shows it eight pieces of 125,
 the first from its beginning, the last from its end, the others at equal distances between, so that a foreign header
 decides nothing. What is found is an ISO 639-1 code, or one of three letters where that standard has none; Chinese and
-Arabic are one language each. `und`, with score 0, is a sample with fewer than 20 letters, and code: at least 4 in 100
-of its bytes (white space apart) are one of {}();=_$\\&<> and at least 4 in 10 of its lines begin or end as those of
-programs do. `und`, with its score, is also what the model calls no language at all. These are unknown: there is no
-language to tell, and `unknown` says what becomes of them.
+Arabic are one language each. `und`, with score 0, is a sample with fewer than 20 letters, and code: a source file
+(code.py), whatever its comments are written in, and other text of which at least 4 in 100 bytes (white space apart) are
+one of {}();=_$\\&<> and at least 4 in 10 lines begin or end as those of programs do. `und`, with its score, is also
+what the model calls no language at all. These are unknown: there is no language to tell, and `unknown` says what
+becomes of them.
 
 What scores less than `min_score` has a language, but which one is not sure. What it is most like decides as ever
 whether it is wanted: of texts in 34 other languages that score less than 0.65 none was most like English, and nine in
@@ -30,7 +31,9 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from tilth.core.config import Config
-from tilth.data.stages.base import Kind, Result, together
+from tilth.data.document import Document
+from tilth.data.stages.base import Kind, Result
+from tilth.data.stages.code import is_code
 from tilth.data.stages.language_model import classify
 
 UNKNOWN = "und"
@@ -84,9 +87,14 @@ class LanguageOptions(Config):
         return tuple(sorted(set(keep)))
 
 
-def language(texts: Sequence[str], options: LanguageOptions) -> list[Result]:
+def language(documents: Sequence[Document], options: LanguageOptions) -> list[Result]:
     """Each document with its language, or dropped; value: the score."""
-    return [_result(text, *found, options) for text, found in zip(texts, detect(texts), strict=True)]
+    code = [is_code(document) for document in documents]
+    found = iter(detect([document.text for document, own in zip(documents, code, strict=True) if not own]))
+    return [
+        _result(document.text, *((UNKNOWN, 0.0) if own else next(found)), options)
+        for document, own in zip(documents, code, strict=True)
+    ]
 
 
 def _result(text: str, found: str, score: float, options: LanguageOptions) -> Result:
@@ -105,7 +113,7 @@ def _is_wanted(found: str, unsure: bool, options: LanguageOptions) -> bool:
 def detect(texts: Sequence[str]) -> list[tuple[str, float]]:
     """The language of each text and how sure the model is of it (0 to 1); `und` and 0 for code and very short texts."""
     samples = list(map(sample_of, texts))
-    readable = [n for n, sample in enumerate(samples) if _has_letters(sample) and not is_code(sample)]
+    readable = [n for n, sample in enumerate(samples) if _has_letters(sample) and not looks_like_code(sample)]
     found = [(UNKNOWN, 0.0)] * len(samples)
     for n, (label, score) in zip(readable, classify([samples[n] for n in readable]), strict=True):
         found[n] = (_CODES.get(label, label), round(score, 3))
@@ -125,7 +133,7 @@ def sample_of(text: str) -> str:
     return "\n".join(text[start : start + _PIECE] for start in (n * last // (_PIECES - 1) for n in range(_PIECES)))
 
 
-def is_code(sample: str) -> bool:
+def looks_like_code(sample: str) -> bool:
     """Whether marks and lines are those of a program."""
     visible = sample.encode("utf-8", "surrogatepass").translate(None, b" \t\n\r")
     if len(visible) - len(visible.translate(None, _MARKS)) < _MARKS_OF_CODE * len(visible):
@@ -134,6 +142,4 @@ def is_code(sample: str) -> bool:
     return sum(_LINE_OF_CODE.match(line) is not None for line in lines) >= _LINES_OF_CODE * len(lines)
 
 
-LANGUAGE_STAGES: dict[str, Kind] = {
-    "language": Kind(LanguageOptions, together(language), version=2, libraries=("py3langid",))
-}
+LANGUAGE_STAGES: dict[str, Kind] = {"language": Kind(LanguageOptions, language, version=3, libraries=("py3langid",))}

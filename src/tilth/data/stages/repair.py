@@ -180,5 +180,5 @@ def _make_table(terminal_escapes: bool, entities: bool, ligatures: bool, widths:
 
 
 REPAIR_STAGES: dict[str, Kind] = {
-    "repair": Kind(RepairOptions, but_code(together(repair)), version=2, libraries=("ftfy",), over="messages")
+    "repair": Kind(RepairOptions, but_code(together(repair)), version=3, libraries=("ftfy",), over="messages")
 }

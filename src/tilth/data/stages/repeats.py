@@ -147,6 +147,6 @@ def _may_go(key: str, options: Options) -> bool:
 
 
 REPEAT_STAGES: dict[str, Kind] = {
-    "repeated_lines": Kind(RepeatedLinesOptions, but_code(each(repeated_lines)), version=2),
-    "repeated_paragraphs": Kind(RepeatedParagraphsOptions, but_code(each(repeated_paragraphs)), version=2),
+    "repeated_lines": Kind(RepeatedLinesOptions, but_code(each(repeated_lines)), version=3),
+    "repeated_paragraphs": Kind(RepeatedParagraphsOptions, but_code(each(repeated_paragraphs)), version=3),
 }

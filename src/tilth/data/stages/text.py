@@ -131,7 +131,7 @@ def min_length(text: str, options: MinLengthOptions) -> Result:
 TEXT_STAGES: dict[str, Kind] = {
     "newlines": Kind(NoOptions, each(newlines), version=2, over="messages"),
     "controls": Kind(NoOptions, each(controls), version=2, over="messages"),
-    "unicode": Kind(UnicodeOptions, but_code(each(normalise)), version=2, over="messages"),
+    "unicode": Kind(UnicodeOptions, but_code(each(normalise)), version=3, over="messages"),
     "trailing_space": Kind(NoOptions, each(trailing_space), over="messages"),
     "blank_lines": Kind(BlankLinesOptions, each(blank_lines), over="messages"),
     "strip": Kind(NoOptions, each(strip), over="messages"),

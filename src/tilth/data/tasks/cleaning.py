@@ -21,9 +21,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tilth.data.dedup import DIGEST_BYTES, digest
 from tilth.data.document import NO_META, Document, Rows, Verdict, end_to_end
-from tilth.data.minhash import MinHash, MinHashConfig
+from tilth.data.duplicates.dedup import DIGEST_BYTES, digest
+from tilth.data.duplicates.minhash import MinHash, MinHashConfig
 from tilth.data.spoken import not_shown
 from tilth.data.stages import Stage, run_stage
 from tilth.data.tasks.examples import Examples

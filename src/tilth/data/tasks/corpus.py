@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tilth.data.dedup import I64
+from tilth.data.duplicates.dedup import I64
 from tilth.data.tasks.cleaning import DIGESTS
 from tilth.data.tasks.parts import verified_file
 

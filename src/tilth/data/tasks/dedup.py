@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from tilth.core import progress
 from tilth.core.config import fingerprint
 from tilth.core.errors import DataError
-from tilth.data.dedup import F64, I64, MOST_OF_A_SOURCE, Choice, NearConfig
+from tilth.data.duplicates.dedup import F64, I64, MOST_OF_A_SOURCE, Choice, NearConfig
 from tilth.data.tasks.corpus import DROPS, ROWS_AT_ONCE, Corpus
 from tilth.data.tasks.emptied import Dropped, emptied
 from tilth.data.tasks.groups import write_alike, write_groups

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tilth.data.dedup import F64, I64
+from tilth.data.duplicates.dedup import F64, I64
 from tilth.data.tasks.corpus import Corpus
 
 _JUDGED_FROM = 20  # dropped documents; a share of fewer says little

@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tilth.core.config import fingerprint
-from tilth.data.dedup import I64, components
-from tilth.data.runs import distinct
+from tilth.data.duplicates.dedup import I64, components
+from tilth.data.duplicates.runs import distinct
 from tilth.data.tasks.corpus import Corpus, group_names
 
 GROUPS, ALIKE = "groups.parquet", "alike.parquet"

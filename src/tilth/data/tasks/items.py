@@ -24,7 +24,11 @@ import pyarrow.parquet as pq
 from tilth.core.errors import DataError
 from tilth.core.words import plural
 from tilth.data import words
-from tilth.data.decontaminate import (
+from tilth.data.conversations import Encoder
+from tilth.data.document import Document, Rows
+from tilth.data.duplicates.runs import merged
+from tilth.data.extract import Extractors
+from tilth.data.leaks.decontaminate import (
     Grams,
     Index,
     capped,
@@ -32,17 +36,15 @@ from tilth.data.decontaminate import (
     fill_filter,
     item_grams,
 )
-from tilth.data.document import Document, Rows
-from tilth.data.exam_seen import Seen
-from tilth.data.extract import Extractors
-from tilth.data.planting import MOST_ITEMS, Item, draw_order, excerpt
-from tilth.data.runs import merged
+from tilth.data.leaks.exam_seen import Seen
+from tilth.data.leaks.planting import MOST_ITEMS, Item, draw_order, excerpt
 from tilth.data.sources import READING, Input, SourceConfig, read_rows
+from tilth.data.sources.losses import judge
 from tilth.data.tasks.parts import verified_array, verified_table
 from tilth.data.tasks.split import AssignedPart
 from tilth.data.words import I64
 
-VERSIONS = {"items": 7 + READING, "held_out": 4, "held_out_index": 3}
+VERSIONS = {"items": 8 + READING, "held_out": 4, "held_out_index": 3}
 GRAMS, OWNERS, FILTER = "grams.bin", "owners.bin", "filter.bin"
 ITEMS, SAMPLE = "items.parquet", "sample.parquet"
 _GATHERED = 1 << 22  # n-grams that are held before they become a run
@@ -54,7 +56,8 @@ def evaluation_items(
     """Indexes evaluation files; facts: items, those too short to be looked for, rows that gave no item, by rule; of
     each source what `Seen.plain` says.
 
-    Each file must be whole, unless its source has `max_bad_rows: 1`: what is missing of an exam is trained on.
+    Each file must be whole, unless its source has `max_bad_rows: 1`: what is missing of an exam is trained on. Whoever
+    has the listings too judges that (exam_files.py); here it stops only where nothing is left to be looked for.
     """
     gathered, seen = _Gathered(folder, ngram, shortest), [Seen(source) for source, _ in sources]
     for (source, inputs), own in zip(sources, seen, strict=True):
@@ -64,18 +67,30 @@ def evaluation_items(
     facts, said = gathered.write(indexed=True), [own.plain() for own in seen]
     left_out = sum((Counter(own["left_out"]) for own in said), Counter[str]())
     if not facts["items"]:
-        passed = {rule: one["files"] for own in said for rule, one in own["passed_over"].items()}
-        out = "".join(f"; {plural(n, 'row')} left out by {rule}" for rule, n in sorted({**passed, **left_out}.items()))
-        raise DataError(
-            f"data.decontaminate.against gives no item of {shortest} words or more: {facts['too_short']:,} shorter"
-            f"{out}",
-            "check the `field`, `template` or `map` of these files, or lower data.decontaminate.shortest",
-        )
+        for (source, inputs), one in zip(sources, said, strict=True):
+            judge(source, len(inputs), one["lost"]["files"], one["lost"]["first"], whole=True)
+        raise _no_item(said, left_out, facts["too_short"], shortest)
     return {**facts, "left_out": dict(sorted(left_out.items())), "sources": said, "rules": {}}
 
 
+def _no_item(said: Sequence[dict[str, Any]], left_out: Counter[str], too_short: int, shortest: int) -> DataError:
+    """The error that names what became of the rows and files, and what is known to do about the first."""
+    passed = sum((Counter({r: n["files"] for r, n in own["passed_over"].items()}) for own in said), Counter[str]())
+    told = [f"{plural(n, 'row')} left out by {rule}" for rule, n in sorted(left_out.items())]
+    told += [f"{plural(n, 'file')} not read by {rule}" for rule, n in sorted(passed.items())]
+    told += next((own["unusable"]["first"][:1] for own in said if own["unusable"]["first"]), [])
+    known = (own["unusable"]["remedy"] for own in said)
+    return DataError(
+        f"data.decontaminate.against gives no item of {shortest} words or more: "
+        + "; ".join([f"{too_short:,} shorter", *told]),
+        next(filter(None, known), "check the `field`, `template` or `map` of these files")
+        + ("" if left_out and not too_short else ", or lower data.decontaminate.shortest"),
+    )
+
+
 def _documents(item: Input, source: SourceConfig, extractors: Extractors, seen: Seen) -> Iterable[Document]:
-    for found in read_rows(item, source, extractors, met=seen.met, unusable=seen.unusable, whole=True):
+    met, unusable = seen.met, seen.unusable
+    for found in read_rows(item, source, extractors, among_many=True, met=met, unusable=unusable, whole=True):
         if isinstance(found, Rows):
             documents: Iterable[Document] = found
         else:
@@ -86,11 +101,15 @@ def _documents(item: Input, source: SourceConfig, extractors: Extractors, seen: 
             yield document
 
 
-def held_out_items(folder: Path, part: AssignedPart, ngram: int, shortest: int) -> dict[str, Any]:
-    """The n-grams of the documents of a part that no model is trained on."""
+def held_out_items(
+    folder: Path, part: AssignedPart, ngram: int, shortest: int, encoder: Encoder | None
+) -> dict[str, Any]:
+    """The n-grams of the documents of a part that a model is measured by: where these are conversations, without those
+    that `encoder` makes no tokens of.
+    """
     gathered = _Gathered(folder, ngram, shortest)
     for name in part.names[1:]:
-        gathered.add(part.split(name))
+        gathered.add(d for d in part.split(name) if encoder is None or encoder.refusal(d) is None)
     return {**gathered.write(indexed=False), "rules": {}}
 
 

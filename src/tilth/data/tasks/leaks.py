@@ -23,10 +23,10 @@ from tilth.core.config import fingerprint
 from tilth.core.errors import DataError
 from tilth.core.files import read_json, read_manifest, write_json
 from tilth.data import words
-from tilth.data.decontaminate import GAP, DecontaminateConfig, Hits, Index, Passages, evidence, needed, passages
-from tilth.data.dedup import I64
 from tilth.data.document import Document, Verdict
-from tilth.data.planting import HOST_WORDS, MOST_HOSTS, has_words, measure
+from tilth.data.duplicates.dedup import I64
+from tilth.data.leaks.decontaminate import GAP, DecontaminateConfig, Hits, Index, Passages, evidence, needed, passages
+from tilth.data.leaks.planting import HOST_WORDS, MOST_HOSTS, has_words, measure
 from tilth.data.spoken import other_text
 from tilth.data.tasks.cleaning import LeftOver
 from tilth.data.tasks.corpus import Corpus

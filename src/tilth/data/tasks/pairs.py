@@ -24,11 +24,11 @@ import pyarrow as pa
 
 from tilth.core import progress
 from tilth.core.config import fingerprint
-from tilth.data import minhash
-from tilth.data.dedup import F64, I64, NearConfig
 from tilth.data.document import encoded_texts
-from tilth.data.minhash import MinHashConfig
-from tilth.data.runs import NumbersOnDisk, distinct, merged_numbers
+from tilth.data.duplicates import minhash
+from tilth.data.duplicates.dedup import F64, I64, NearConfig
+from tilth.data.duplicates.minhash import MinHashConfig
+from tilth.data.duplicates.runs import NumbersOnDisk, distinct, merged_numbers
 from tilth.data.tasks.corpus import Corpus
 from tilth.data.tasks.parts import Part, verified_array, verified_file
 from tilth.data.tasks.ranges import Numbers, aside, numbered, of_bands, places

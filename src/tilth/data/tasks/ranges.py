@@ -26,7 +26,7 @@ from tilth.core import progress
 from tilth.core.ahead import ahead
 from tilth.core.environment import usable_cpus
 from tilth.core.files import disk
-from tilth.data.dedup import DIGEST, I64, first_of_each
+from tilth.data.duplicates.dedup import DIGEST, I64, first_of_each
 from tilth.data.tasks.cleaning import SIGNATURES
 from tilth.data.tasks.corpus import Corpus
 from tilth.data.tasks.parts import verified_file

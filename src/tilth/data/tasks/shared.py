@@ -19,15 +19,15 @@ from tilth.core.config import fingerprint
 from tilth.core.files import hash_file
 from tilth.data import words
 from tilth.data.document import Document, Verdict
-from tilth.data.runs import merged
-from tilth.data.shared_lines import Pieces, SharedLinesConfig, find_pieces, remove
+from tilth.data.duplicates.runs import merged
+from tilth.data.duplicates.shared_lines import Pieces, SharedLinesConfig, find_pieces, remove
 from tilth.data.spoken import other_text
 from tilth.data.tasks.cleaning import LeftOver
 from tilth.data.tasks.examples import Examples
 from tilth.data.tasks.parts import Batch, EditWriter, LedgerWriter, Part, verified_array
 from tilth.data.words import I64, U64
 
-VERSIONS = {"lines": 1, "shared": 1, "shared_lines": 3}
+VERSIONS = {"lines": 2, "shared": 1, "shared_lines": 4}
 HASHES, DOCUMENTS, FIRST = "hashes.bin", "documents.bin", "first.bin"
 _NOT_HERE = -1
 """In the place of the first document's row: it is in another part."""

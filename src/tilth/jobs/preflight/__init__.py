@@ -1,7 +1,7 @@
 """Preflight: what is wrong with a run before anything is spent on it.
 
 look(recipe, dataset, …) -> Preflight         all of it, for `tilth check`
-before_training(recipe, dataset, run)         the start of `tilth train`: errors are raised, warnings handed back
+before_training(recipe, dataset, base, run)   the start of `tilth train`: errors are raised, warnings handed back
 summary.py                                    what `--json` prints
 
 gather.py      facts.py: tokens.py (documents), vocabulary.py, run.py (rows, steps), memory.py, held_out.py
@@ -24,10 +24,10 @@ from tilth.core.rundir import RunFolder
 from tilth.data.dataset import Dataset
 from tilth.distributed.runtime import long_from_main, pick_device
 from tilth.jobs.base import Base, find_base
-from tilth.jobs.fit import Fit, fits
-from tilth.jobs.forecast_run import RunForecast, run_forecast
-from tilth.jobs.micro_rows import choose_precision, planned_rows
-from tilth.jobs.paper_run import NoForecastError
+from tilth.jobs.forecasting.fit import Fit, fits
+from tilth.jobs.forecasting.forecast_run import RunForecast, run_forecast
+from tilth.jobs.forecasting.micro_rows import choose_precision, planned_rows
+from tilth.jobs.forecasting.paper_run import NoForecastError
 from tilth.jobs.parts import complete_model
 from tilth.jobs.preflight.facts import Facts
 from tilth.jobs.preflight.fault import Fault
@@ -35,6 +35,7 @@ from tilth.jobs.preflight.gather import gather_facts
 from tilth.jobs.preflight.room import too_full, too_large
 from tilth.jobs.preflight.rules import judge
 from tilth.jobs.preflight.sight import Row, first_rows
+from tilth.jobs.preflight.summary import summary_of
 from tilth.jobs.recipe import Recipe
 
 Say = Callable[[str], None]
@@ -65,9 +66,7 @@ class Preflight:
 
     def plain(self) -> dict[str, Any]:
         """What `tilth check --json` prints: counts, lengths, vocabulary, forecast, and what is wrong."""
-        from tilth.jobs.preflight.summary import summary  # which reads this class
-
-        return summary(self)
+        return summary_of(self.facts, self.errors, self.warnings, self.forecast, self.fits)
 
 
 def look(
@@ -76,6 +75,7 @@ def look(
     room: int | None = None,
     say: Say = lambda text: None,
     run: Path | None = None,
+    base: Base | None = None,
 ) -> Preflight:
     """Everything that can be said of a run before it begins.
 
@@ -83,8 +83,9 @@ def look(
         room: bytes of memory into which it should fit: `fits` then says what would.
         say: told what it is at, where that takes a while.
         run: the folder that it will have; left out: runs/NAME.
+        base: the checkpoint of `model.from`, where it was found already.
     """
-    base = find_base(recipe)
+    base = base or find_base(recipe)
     facts, sampler = gather_facts(recipe, dataset, base)
     errors, warnings = judge(facts)
     masked = any(refusal.rule == "mask_token" for refusal in facts.refusals)
@@ -117,7 +118,7 @@ def _forecast(
         return None, []
 
 
-def before_training(recipe: Recipe, dataset: Dataset, run: Path) -> list[str]:
+def before_training(recipe: Recipe, dataset: Dataset, base: Base | None, run: Path) -> list[str]:
     """The warnings that a new run should have on record; one that has begun was looked at then.
 
     Raises RecipeError where a rule says that the run would be ruined. What a part refuses by itself is left to it: its
@@ -127,7 +128,7 @@ def before_training(recipe: Recipe, dataset: Dataset, run: Path) -> list[str]:
         return []
 
     def judged() -> list[str]:
-        facts, _ = gather_facts(recipe, dataset, find_base(recipe), thorough=False)
+        facts, _ = gather_facts(recipe, dataset, base, thorough=False)
         errors, warnings = judge(facts)
         if of_model := next((fault.error for fault in errors if fault.rule == "model" and fault.error), None):
             raise of_model

@@ -70,7 +70,7 @@ class Facts:
         unusable: rows that could not be read or encoded, by stage and rule (`encode/role`).
         lost: rows that were encoded without something of theirs, by stage and rule (`encode/thoughts_left_out`).
         passed_over: files that were left out before any was read, by stage and rule: {files, first}.
-        evaluation_files: of each source of `decontaminate.against` what is not looked for (data/exam_files.py).
+        evaluation_files: of each source of `decontaminate.against` what is not looked for (data/leaks/exam_files.py).
         unknown: characters of training text that the tokenizer does not know.
         spelled: documents that spell special tokens.
         rows, run, model: None where a refusal stands in the way.

@@ -11,13 +11,14 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from tilth.core.errors import TilthError
+from tilth.data.batches.order import Sampler
 from tilth.data.dataset import Dataset
-from tilth.data.exam_files import in_dataset
+from tilth.data.leaks.exam_files import in_dataset
 from tilth.data.naming import with_numbers
-from tilth.data.order import Sampler
 from tilth.distributed.runtime import pick_device
 from tilth.jobs.base import Base, with_base
 from tilth.jobs.batches import batch_rows
+from tilth.jobs.forecasting.room import check_room, parameters_of
 from tilth.jobs.mixing import training_tokens
 from tilth.jobs.objectives import (
     Reading,
@@ -38,7 +39,6 @@ from tilth.jobs.preflight.spelled import spelled_facts
 from tilth.jobs.preflight.tokens import SplitFacts, read_split
 from tilth.jobs.preflight.vocabulary import ends_of, vocabulary_facts
 from tilth.jobs.recipe import Recipe
-from tilth.jobs.room import check_room, parameters_of
 from tilth.jobs.runs import reading_habits
 from tilth.tokenizer import Tokenizer
 
@@ -133,11 +133,12 @@ def _run(recipe: Recipe, dataset: Dataset, sampler: Sampler) -> tuple[RowFacts, 
 
 
 def _too_long(recipe: Recipe, train: SplitFacts, tokenizer: Tokenizer) -> int:
-    """Training documents that no row can hold, by the arithmetic of data/packing.py."""
+    """Training documents that no row can hold, by the arithmetic of data/batches/packing.py."""
     if packing_of(recipe) is None:
         return 0
-    opening, ahead = reads_the_border(recipe.train.objective, tokenizer), recipe.train.objective != "masked_lm"
-    return int((train.lengths - ahead + opening > recipe.model.context_length).sum())
+    traits = recipe.train.traits
+    opening = reads_the_border(traits, tokenizer)
+    return int((train.lengths - traits.ahead + opening > recipe.model.context_length).sum())
 
 
 def _why(recipe: Recipe, train: SplitFacts, too_long: int) -> str:

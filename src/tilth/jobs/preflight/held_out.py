@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from tilth.data import words
-from tilth.data.batch import Int64
+from tilth.data.batches.batch import Int64
 from tilth.data.dataset import Dataset
-from tilth.data.decontaminate import DecontaminateConfig, Hits, Index, empty_filter, fill_filter, item_grams
+from tilth.data.leaks.decontaminate import DecontaminateConfig, Hits, Index, empty_filter, fill_filter, item_grams
 from tilth.data.tasks.leaks import Detector
 from tilth.jobs.preflight.facts import LeakFacts
 from tilth.jobs.preflight.tokens import SplitFacts

@@ -13,17 +13,16 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import Parameter
 
-from tilth.checkpoint.peft import check_savable
 from tilth.distributed.runtime import pick_device
+from tilth.jobs.around import put_around
 from tilth.jobs.base import untried
 from tilth.jobs.blocks import stays_plain
 from tilth.jobs.recipe import Recipe
-from tilth.model.adapters import apply_adapter, book_of, lora_layers
-from tilth.model.freezing import freeze
+from tilth.model.adapters import book_of, lora_layers
 from tilth.model.precision import DTYPES
 from tilth.model.quantize import nf4_bytes
 from tilth.model.wrapped import AnyConfig, AnyModel, empty_model
-from tilth.train.optim import state_bytes
+from tilth.training.optim import state_bytes
 
 _FLOAT = 4
 LEFT_OUT = ("activations", "logits", "batches", "what torch and the system take")
@@ -59,18 +58,14 @@ class ModelFacts:
 
 
 def model_facts(recipe: Recipe, config: AnyConfig) -> ModelFacts:
-    """Counts the model of a recipe; RecipeError where adapter or freezing name nothing, or leave nothing to train.
+    """Counts the model of a recipe; RecipeError where adapter, freezing or recomputation cannot be put on it.
 
     Args:
         config: with the vocabulary known.
     """
     model = empty_model(config, "meta")
-    adapter, names = recipe.adapter, _embeddings(model)
-    if adapter is not None:
-        apply_adapter(model, adapter.model_copy(update={"quantize": None}), recipe.train.seed)
-        check_savable(model)
-    if recipe.train.freeze:
-        freeze(model, recipe.train.freeze)
+    names = _embeddings(model)
+    put_around(model, recipe, "fp32", quantize=False)  # `_saved` has what more bits or fewer make of it
     parameters = list(model.parameters())
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     embeddings = [model.input_weight, model.output_weight]

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from tilth.data.batches.order import Sampler
+from tilth.data.batches.packed import PackedSampler
+from tilth.data.batches.packing import TOO_LONG, UNTRAINED
 from tilth.data.dataset import Dataset
 from tilth.data.naming import first_dropped
-from tilth.data.order import Sampler
-from tilth.data.packed import PackedSampler
-from tilth.data.packing import TOO_LONG, UNTRAINED
 from tilth.jobs.preflight.tokens import SplitFacts
 
 MOST = 3

@@ -16,10 +16,10 @@ import torch
 from tilth.core.environment import launched
 from tilth.core.rundir import RunFolder
 from tilth.core.words import plural
-from tilth.jobs.forecast_run import RunForecast
+from tilth.jobs.forecasting.forecast_run import RunForecast
+from tilth.jobs.forecasting.room import room_of
 from tilth.jobs.preflight.facts import Facts
 from tilth.jobs.preflight.fault import Fault
-from tilth.jobs.room import room_of
 
 _CERTAIN, _FLOAT = 1.1, 4
 _SLOWER = 2  # than its forecast a run may well be
@@ -72,8 +72,10 @@ def too_full(facts: Facts, run: Path, seconds: float | None = None) -> Iterator[
     of_all = f"{number} of them" if number > 1 else "it"
     message = f"a checkpoint takes {_size(one)}, {of_all} and final/ {_size(most)}, and the disk of {existing} "
     message += f"has {_size(free)} free"
-    remedy, fewest = "--run: a folder on another disk, or make room", _at_once(facts, 1, False, seconds)
-    fewer = f"; train.checkpoint: {{keep: 1, best: false}} takes {_size(fewest * one + weights)}"
+    needs_best = recipe.train.final == "best"
+    remedy, fewest = "--run: a folder on another disk, or make room", _at_once(facts, 1, needs_best, seconds)
+    fewer = f"; train.checkpoint: {{keep: 1{'' if needs_best else ', best: false'}}} takes "
+    fewer += _size(fewest * one + weights)
     yield free < one, Fault("disk", message, remedy + fewer * (fewest < number))
 
 

@@ -64,7 +64,7 @@ def _needs_validation(facts: Facts) -> Iterator[Fault]:
 
 def _metric(facts: Facts) -> Iterator[Fault]:
     rule, objective = facts.recipe.train.early_stopping, facts.recipe.train.objective
-    if rule and rule.metric == "bits_per_byte" and objective != "causal_lm":
+    if rule and rule.metric == "bits_per_byte" and not facts.recipe.train.traits.every_token:
         yield Fault(
             "metric",
             f"train.early_stopping.metric is bits_per_byte, which {objective} does not have: only some tokens of a "

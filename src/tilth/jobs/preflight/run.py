@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tilth.data.masking import MaskingConfig
-from tilth.data.order import Sampler
-from tilth.data.packed import PackedSampler
-from tilth.data.packing import NO_STEP, TOO_LONG, UNTRAINED, LeftOut, Packing
+from tilth.data.batches.masking import MaskingConfig
+from tilth.data.batches.order import Sampler
+from tilth.data.batches.packed import PackedSampler
+from tilth.data.batches.packing import NO_STEP, TOO_LONG, UNTRAINED, LeftOut, Packing
 from tilth.jobs.recipe import Recipe
-from tilth.train.stopping import Stopping
+from tilth.training.stopping import Stopping
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,7 +88,7 @@ def _by_heart(facts: Facts) -> Iterator[Fault]:
     if run is None or run.steps is None or run.epochs is None:  # the clock or a metric ends it
         return
     drops = recipe.model.dropout or recipe.model.attention_dropout or (recipe.adapter and recipe.adapter.dropout)
-    noisy = drops or recipe.train.objective == "masked_lm"
+    noisy = drops or recipe.train.traits.hides_tokens
     most = MANY_NOISY_READINGS if noisy else MANY_READINGS
     if run.epochs <= most:
         return

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tilth.data.batch import IGNORE, Ahead, Batch, Int64
+from tilth.data.batches.batch import IGNORE, Ahead, Batch, Int64
+from tilth.data.batches.order import Sampler, read
 from tilth.data.dataset import Dataset
-from tilth.data.order import Sampler, read
 from tilth.jobs.objectives import masker_of
 from tilth.jobs.recipe import Recipe
 from tilth.tokenizer import Tokenizer

@@ -1,18 +1,21 @@
 """A preflight as plain data: what `tilth check --json` prints.
 
-summary(preflight) -> dict       of a run that was looked at
-refused(rule, error) -> dict     of one that did not come so far: numbers are null
+summary_of(facts, errors, …) -> dict    of a run that was looked at
+refused(rule, error) -> dict            of one that did not come so far: numbers are null
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from tilth.core.errors import TilthError
-from tilth.jobs.preflight import Preflight
+from tilth.jobs.forecasting.fit import Fit
+from tilth.jobs.forecasting.forecast_run import RunForecast
 from tilth.jobs.preflight.facts import Facts
+from tilth.jobs.preflight.fault import Fault
 from tilth.jobs.preflight.memory import LEFT_OUT
 from tilth.jobs.preflight.tokens import SplitFacts
 
@@ -20,21 +23,26 @@ QUANTILES = (0.5, 0.9, 0.99, 1.0)
 _COUNTS = ("rows", "truncated", "masked", "without_end", "duplicates", "leaks", "forecast")
 
 
-def summary(found: Preflight) -> dict[str, Any]:
+def summary_of(
+    facts: Facts,
+    errors: Sequence[Fault],
+    warnings: Sequence[Fault],
+    found: RunForecast | None,
+    fits: Sequence[Fit],
+) -> dict[str, Any]:
     """`rows`, `truncated` … are numbers of training documents (conversations), `leaks` of validation documents."""
-    facts = found.facts
     return {
-        "ok": found.ok,
-        "errors": [fault.plain() for fault in found.errors],
-        "warnings": [fault.plain() for fault in found.warnings],
+        "ok": not errors,
+        "errors": [fault.plain() for fault in errors],
+        "warnings": [fault.plain() for fault in warnings],
         "rows": facts.train.documents,
         "truncated": facts.rows.truncated if facts.rows else 0,
         "masked": facts.masked,
         "without_end": facts.without_end,
         "duplicates": facts.train.duplicates,
         "leaks": facts.leaks.items,
-        "forecast": {**forecast(facts), "run": found.forecast.plain() if found.forecast else None},
-        "fits": [fit.plain() for fit in found.fits],
+        "forecast": {**forecast(facts), "run": found.plain() if found else None},
+        "fits": [fit.plain() for fit in fits],
         "too_long": facts.too_long,
         "split": facts.rows.split if facts.rows else 0,
         "dropped": facts.rows.dropped if facts.rows else 0,

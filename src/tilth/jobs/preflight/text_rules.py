@@ -6,8 +6,8 @@ import shlex
 from collections.abc import Iterable, Iterator, Sequence
 
 from tilth.core.words import plural
-from tilth.data import exam_files, exam_words
-from tilth.data.masking import MaskingConfig
+from tilth.data.batches.masking import MaskingConfig
+from tilth.data.leaks import exam_files, exam_words
 from tilth.data.sources.undecoded import REMEDY
 from tilth.jobs.preflight.facts import Facts
 from tilth.jobs.preflight.fault import Fault, Rule
@@ -56,7 +56,7 @@ def _too_long(facts: Facts) -> Iterator[Fault]:
             f"{rows.truncated:,} {of} are cut at the length of a row{_where(facts, 'too_long', rows.truncated)}",
             f"{change}, or data.packing.too_long: split",
         )
-    if rows.split and facts.recipe.train.objective == "sft":  # of plain text a part is as good as the whole
+    if rows.split and facts.recipe.train.traits.conversations:  # of plain text a part is as good as the whole
         few = 2 * rows.split < facts.train.documents
         yield Fault(
             "split",
@@ -86,7 +86,8 @@ def _masked(facts: Facts) -> Iterator[Fault]:
 def _no_answers(facts: Facts) -> Iterator[Fault]:
     train, recipe = facts.train, facts.recipe
     all_trained = bool(recipe.data.chat and recipe.data.chat.train_on == "all")
-    if recipe.train.objective != "sft" or all_trained or not train.read or int(train.trained.sum()) < train.read:
+    answers = recipe.train.traits.conversations and not all_trained
+    if not answers or not train.read or int(train.trained.sum()) < train.read:
         return
     yield Fault(
         "no_answers",
@@ -151,7 +152,7 @@ def _contents(facts: Facts) -> Iterator[Fault]:
 
 def _unusable(facts: Facts) -> Iterator[Fault]:
     dropped = {rule: n for rule, n in facts.unusable.items() if rule != "encode/nothing_trained"}
-    if dropped and facts.recipe.train.objective == "sft":
+    if dropped and facts.recipe.train.traits.conversations:
         yield Fault(
             "unusable",
             "rows were left out: "
@@ -212,11 +213,12 @@ def _leaks(facts: Facts) -> Iterator[Fault]:
 
 def _evaluation_files(facts: Facts) -> Iterator[Fault]:
     if amiss := list(exam_files.faults(facts.evaluation_files)):
+        without = " and ".join(exam_files.excludes(facts.recipe.data.decontaminate.against, facts.evaluation_files))
         yield Fault(
             "evaluation_files",
             "; ".join(amiss),
-            f"{exam_words.PLACE}: mend these files, or name them under `exclude`; what is not read of an exam is not "
-            "kept out of training",
+            f"{exam_words.PLACE}: mend these files{f', or do without: {without}' if without else ''}; what is not read "
+            "of an exam is not kept out of training",
         )
 
 
@@ -232,7 +234,7 @@ def _unmeasured(facts: Facts) -> Iterator[Fault]:
 
 def _small_validation(facts: Facts) -> Iterator[Fault]:
     predicted = int(facts.validation.trained.sum())
-    if facts.recipe.train.objective == "masked_lm":
+    if facts.recipe.train.traits.hides_tokens:
         predicted = round(predicted * (facts.recipe.train.masking or MaskingConfig()).mlm_probability)
     if facts.validation.tokens and predicted < FEW_PREDICTED:
         yield Fault(
@@ -267,7 +269,7 @@ def _spelled(facts: Facts) -> Iterator[Fault]:
     if found.documents <= MANY_SPELLED * found.read:
         return
     stage = f"{{drop_spans: {{rules: [{{name: spelled, pattern: '{_literal(found.names)}'}}]}}}}"
-    conversations = facts.recipe.train.objective == "sft"
+    conversations = facts.recipe.train.traits.conversations
     yield Fault(
         "spelled_tokens",
         f"{found.documents:,} of {found.read:,} documents spell {', '.join(found.names[:4])}: text never becomes a "

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tilth.core.random import derive_seed, draws
-from tilth.data.batch import Int64
+from tilth.data.batches.batch import Int64
 from tilth.data.shards import Shard, TokenStream
 
 AT_ONCE = 1 << 20

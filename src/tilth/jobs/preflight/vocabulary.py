@@ -13,7 +13,7 @@ from typing import Any
 
 from tilth.core.errors import DataError, IntegrityError
 from tilth.core.files import read_json
-from tilth.data.batch import Int64
+from tilth.data.batches.batch import Int64
 from tilth.jobs.base import Base
 from tilth.jobs.chats import template_of
 from tilth.jobs.recipe import Recipe

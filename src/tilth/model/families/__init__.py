@@ -4,7 +4,9 @@
     family_of(config) -> Family               the family that a config is exported to, or a RecipeError
     write_hf_config(config, special) -> dict  its config.json
 
-    base.py    what a family is         gpt2.py    llama.py (Mistral, Qwen2, Qwen3, OLMo 2)    gemma.py    bert.py
+    base.py       what a family is
+    decoder.py    what families that name their tensors as we do have in common
+    gpt2.py    llama.py (Mistral, Qwen2, Qwen3, OLMo 2)    gemma.py    bert.py
 
 A key that would change what the model computes is read or refused, never passed over. What cannot be written is found
 by reading it back: whatever differs then is named.

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from tilth.model.config import ModelConfig
-from tilth.model.families.base import GATES, Family, Keys, inverse
-from tilth.model.families.llama import COPIES, IGNORED, OLD_NAMES, place, read_decoder, rope_of, write_decoder
+from tilth.model.families.base import GATES, Keys, inverse
+from tilth.model.families.decoder import decoder_family, read_decoder, rope_of, write_decoder
 
 
 def _read(keys: Keys, window: int) -> dict[str, Any]:
-    """What both share."""
+    """The keys that Gemma 2 and Gemma 3 share. `window`: the sliding window where config.json is silent."""
     keys.take("hidden_act")  # an older name that transformers does not read for Gemma
     keys.only("use_bidirectional_attention", False, default=False)
     shared = {**read_decoder(keys, 8192), "activation": keys.choice("hidden_activation", GATES, "gelu_pytorch_tanh")}
@@ -101,11 +101,7 @@ def _write_gemma3(config: ModelConfig) -> dict[str, Any]:
     return {**_write(config), **local, "final_logit_softcapping": config.final_logit_softcapping}
 
 
-def _family(model_type: str, name: str, read: Any, write: Any, also: str) -> Family:
-    return Family(model_type, f"{name}ForCausalLM", read, write, place, (also,), OLD_NAMES, IGNORED, COPIES)
-
-
 FAMILIES = (
-    _family("gemma2", "Gemma2", _read_gemma2, _write_gemma2, "Gemma2Model"),
-    _family("gemma3_text", "Gemma3", _read_gemma3, _write_gemma3, "Gemma3TextModel"),
+    decoder_family("gemma2", "Gemma2", _read_gemma2, _write_gemma2),
+    decoder_family("gemma3_text", "Gemma3", _read_gemma3, _write_gemma3, "Gemma3TextModel"),
 )

@@ -1,6 +1,6 @@
 """From a recipe's entry to one fixed file of answers.
 
-    list_synthetic(config, base, downloads) -> Listing
+    list_synthetic(config, root, downloads) -> Listing
 
 All that decides what is asked names a folder in `downloads/synthetic/`; in it lie the record of all requests (store.py)
 and, once there are as many answers as the recipe wants, `answers-N.jsonl` with its hash. From then on the endpoint is
@@ -21,8 +21,10 @@ from tilth.core.errors import DataError, RecipeError
 from tilth.core.files import FolderLock, hash_file, read_sealed, write_sealed
 from tilth.data.document import Verdict, make_doc_id
 from tilth.data.sources.config import SourceConfig
+from tilth.data.sources.files import read_input
 from tilth.data.sources.hashes import file_hash
 from tilth.data.sources.inputs import Input, Kind, Listing
+from tilth.data.sources.paths import list_path
 from tilth.data.sources.synthetic.budget import Budget
 from tilth.data.sources.synthetic.config import SeedDocuments, SyntheticConfig
 from tilth.data.sources.synthetic.prompts import AS_PAIRS, Prompt, Seed, prompts, template_hash
@@ -32,7 +34,7 @@ _DECIDES = ["base_url", "model", "make", "prompt", "system", "topics", "seed", "
 _KINDS: dict[str, Kind] = {"documents": "synthetic_documents", "pairs": "synthetic_pairs"}
 
 
-def list_synthetic(config: SourceConfig, base: Path, downloads: Path) -> Listing:
+def list_synthetic(config: SourceConfig, root: Path, downloads: Path) -> Listing:
     """The fixed file of a synthetic source, after what it still lacks was asked for.
 
     Raises:
@@ -42,7 +44,7 @@ def list_synthetic(config: SourceConfig, base: Path, downloads: Path) -> Listing
     """
     wanted = config.synthetic
     assert wanted is not None
-    seeds = _Seeds(wanted, base, downloads)
+    seeds = _Seeds(wanted, root, downloads)
     key = fingerprint(
         {**wanted.model_dump(mode="json", include=set(_DECIDES)), "seeds": seeds.identity, "as": AS_PAIRS}
     )
@@ -105,23 +107,18 @@ def _key(config: SyntheticConfig) -> str | None:
 class _Seeds:
     """What the requests are about: the topics, or the documents of files."""
 
-    def __init__(self, config: SyntheticConfig, base: Path, downloads: Path) -> None:
-        # Not at the top: a listing leads here, and this leads to a listing.
-        from tilth.data.sources.listing import list_inputs
-
+    def __init__(self, config: SyntheticConfig, root: Path, downloads: Path) -> None:
         self._topics = config.topics
         self._documents = config.documents
         self.identity: list[Any] = []
         if config.documents is not None:
             self._source = _source_of(config.documents)
-            self._inputs = list_inputs(self._source, base, downloads).inputs
+            self._inputs = list_path(self._source, root, downloads).inputs
             reading = config.documents.model_dump(mode="json", exclude={"path"}, exclude_none=True)
             self.identity = [reading, [item.identity() for item in self._inputs]]
 
     def read(self) -> Iterator[Seed]:
         """All of them, in their order; documents as a stream."""
-        from tilth.data.sources.files import read_input
-
         if self._documents is None:
             yield from (Seed(topic, topic) for topic in self._topics)
             return

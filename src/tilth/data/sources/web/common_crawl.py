@@ -1,6 +1,6 @@
 """WARC and WET files from a server that gives ranges, whole or record by record, resumed after a kill.
 
-    bring_files(config, base, folder) -> [(path below `base`, local file, or the error of one that is not to be had)]
+    bring_files(config, root, folder) -> [(path below `base`, local file, or the error of one that is not to be had)]
     bring_records(config, index, folder) -> Path      a folder: records.warc.gz, fates.jsonl
 
 Common Crawl publishes no hashes, so the first download of a file decides: its SHA-256 is noted, and a file that differs
@@ -53,7 +53,7 @@ _MOST_LIST_BYTES = 1 << 30
 _TIMEOUT, _DEADLINE = 30.0, 600.0
 
 
-def bring_files(config: CommonCrawlConfig, base: Path, folder: Path) -> list[tuple[str, Path | RefusedError]]:
+def bring_files(config: CommonCrawlConfig, root: Path, folder: Path) -> list[tuple[str, Path | RefusedError]]:
     """The files of `config.paths`, in `folder`; nothing is sent for those that lie there. Of one that the server
     refuses its error comes in the file's place; where that is so of many from the first on, no more are asked for.
 
@@ -61,7 +61,7 @@ def bring_files(config: CommonCrawlConfig, base: Path, folder: Path) -> list[tup
         DataError: a path is none, or the server never sends all of a file; it refuses all.
         IntegrityError: a file is not what first came.
     """
-    listed = config.paths if not isinstance(config.paths, str) else _paths(base / Path(config.paths).expanduser())
+    listed = config.paths if not isinstance(config.paths, str) else _paths(root / Path(config.paths).expanduser())
     paths = list(dict.fromkeys(listed or []))[: config.max_files]
     found: list[tuple[str, Path | RefusedError]] = []
     with progress.measured("downloading", config.base, "file", len(paths)) as meter:

@@ -1,6 +1,6 @@
 """A polite crawl that survives a kill at any moment, and can say of every URL what became of it.
 
-    crawl(config, base, folder) -> Path      the finished crawl: pages-*.warc.gz, other-*.warc.gz, fates.jsonl
+    crawl(config, root, folder) -> Path      the finished crawl: pages-*.warc.gz, other-*.warc.gz, fates.jsonl
 
 The loop takes the next URL, and the result of asking for it from the journal of an earlier attempt or, where that one
 ended, from the network; both go the same way from there. So the same pages come in the same order, however often it is
@@ -46,17 +46,17 @@ _HTML = ("text/html", "application/xhtml+xml")
 _SITEMAP_BYTES = 50 << 20
 
 
-def crawl(config: CrawlConfig, base: Path, folder: Path) -> Path:
+def crawl(config: CrawlConfig, root: Path, folder: Path) -> Path:
     """Makes a crawl, or goes on with it, or finds it done.
 
     Args:
-        base: the folder from which a relative path of `urls` starts.
+        root: the folder from which a relative path of `urls` starts.
         folder: where crawls lie.
 
     Raises:
         DataError: no page could be fetched, or the network is gone; the same command goes on.
     """
-    singles = list(config.urls) if not isinstance(config.urls, str) else _listed(base / Path(config.urls).expanduser())
+    singles = list(config.urls) if not isinstance(config.urls, str) else _listed(root / Path(config.urls).expanduser())
     final = folder / _name(config, singles, config.recrawl)
     work = folder / f"{final.name}.work"
     with FolderLock(folder, "the download folder"), storage_errors(final):

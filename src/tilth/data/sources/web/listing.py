@@ -1,6 +1,6 @@
 """A source on the web as a listing: brought here first, then files like any other, and a verdict on every URL.
 
-list_web(config, base, downloads) -> Listing
+list_web(config, root, downloads) -> Listing
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _NAMED = 5  # sitemaps
 _REFUSED = "take out of `common_crawl.paths` what the server does not have, or raise `max_bad_rows:`"
 
 
-def list_web(config: SourceConfig, base: Path, downloads: Path) -> Listing:
+def list_web(config: SourceConfig, root: Path, downloads: Path) -> Listing:
     """The files of a `crawl` or `common_crawl` source, and what became of each URL (stage `fetch`).
 
     Raises:
@@ -34,12 +34,12 @@ def list_web(config: SourceConfig, base: Path, downloads: Path) -> Listing:
         IntegrityError: what came earlier was altered.
     """
     if config.crawl is not None:
-        return _from_folder(config, crawl(config.crawl, base, downloads))
+        return _from_folder(config, crawl(config.crawl, root, downloads))
     web = config.common_crawl
     assert web is not None
     if web.index is not None:
-        return _from_folder(config, bring_records(web, base / Path(web.index).expanduser(), downloads))
-    return _whole_files(config, bring_files(web, base, downloads))
+        return _from_folder(config, bring_records(web, root / Path(web.index).expanduser(), downloads))
+    return _whole_files(config, bring_files(web, root, downloads))
 
 
 def _whole_files(config: SourceConfig, found: Sequence[tuple[str, Path | RefusedError]]) -> Listing:

@@ -1,0 +1,1 @@
+"""What a model will be measured by, found in what it is trained on."""

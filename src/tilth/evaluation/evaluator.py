@@ -1,0 +1,91 @@
+"""A deterministic full pass over text: each token predicted once, no sampling of batches, dropout off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor
+
+from tilth.core.environment import Precision
+from tilth.core.errors import DataError
+from tilth.data.batches.batch import IGNORE, Batch
+from tilth.data.batches.feed import Feed
+from tilth.distributed.runtime import Runtime
+from tilth.evaluation.metrics import Metrics
+from tilth.model import pieces
+from tilth.model.precision import autocast
+from tilth.model.wrapped import AnyModel
+
+
+@torch.no_grad()
+def evaluate(
+    model: AnyModel,
+    batches: Iterable[Batch],
+    text_bytes: int,
+    runtime: Runtime,
+    precision: Precision = "fp32",
+    between: Callable[[], None] = lambda: None,
+) -> Metrics:
+    """Metrics over all batches. In a group, process r takes every world_size-th batch and the sums are added up.
+
+    Args:
+        text_bytes: UTF-8 bytes of the text that the batches hold.
+        between: called before each process takes its next batch, as often in all of them; what it raises ends the pass.
+    """
+    was_training = model.training
+    model.eval()
+    sums = torch.zeros(3, dtype=torch.float64)
+    try:
+        for number, batch in enumerate(batches):
+            if number % runtime.world_size == 0:
+                between()
+            if number % runtime.world_size == runtime.rank:
+                sums += _batch_sums(model, batch, runtime.device, precision)
+    finally:
+        model.train(was_training)
+    loss_sum, correct, tokens = runtime.sum_floats(sums.tolist())
+    if not tokens:
+        raise DataError(
+            "there is nothing to evaluate: the text has no tokens", "give a larger validation split, or --data FILE"
+        )
+    return Metrics.from_sums(loss_sum, int(correct), int(tokens), text_bytes)
+
+
+def _batch_sums(model: AnyModel, batch: Batch, device: torch.device, precision: Precision) -> Tensor:
+    """Summed loss, right first choices and tokens of a batch, from logits that are made in pieces, as in training."""
+    feed = Feed.of(batch, device)
+    hidden_RD, labels_R = feed.hidden(model, precision).flatten(0, 1), feed.labels.flatten()
+    if device.type == "cpu" and len(places := (labels_R != IGNORE).nonzero()[:, 0]) < len(labels_R):
+        hidden_RD, labels_R = (
+            hidden_RD[places],
+            labels_R[places],
+        )  # no scores are made of questions: training/loss.py
+    rows = piece_rows(model)
+    cuts = (slice(start, start + rows) for start in range(0, len(labels_R), rows))
+    sums = [piece_sums(model, hidden_RD[cut], labels_R[cut], precision) for cut in cuts]
+    return torch.stack(sums).cpu().double().sum(0) if sums else torch.zeros(3, dtype=torch.float64)
+
+
+def piece_rows(model: AnyModel) -> int:
+    """Positions whose logits are held at a time."""
+    weight = model.output_weight
+    return pieces.product_rows(pieces.held_logits(weight.device), len(weight))
+
+
+def piece_sums(model: AnyModel, hidden_RD: Tensor, labels_R: Tensor, precision: Precision) -> Tensor:
+    """The three sums of some positions [3], in double precision where the device has it."""
+    with autocast(precision, hidden_RD.device):
+        logits = model.logits(hidden_RD)
+    some = pieces.passed_rows(len(logits), logits.shape[-1], logits.device)
+    parts = zip(torch.split(logits, some), torch.split(labels_R, some), strict=True)
+    return torch.stack([_sums(*part) for part in parts]).sum(0)
+
+
+def _sums(logits_RV: Tensor, labels_R: Tensor) -> Tensor:
+    logits = logits_RV.float()
+    losses = torch.nn.functional.cross_entropy(logits, labels_R, ignore_index=IGNORE, reduction="none")
+    valid = labels_R != IGNORE
+    correct = (logits.argmax(-1) == labels_R) & valid
+    exact = torch.float32 if logits.device.type == "mps" else torch.float64
+    return torch.stack([part.sum(dtype=exact) for part in (losses, correct, valid)])

@@ -1,0 +1,1 @@
+"""Pages for people: of a run, and of a dataset."""
