@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.data.test_sources_listing import listed, rules, write
-from tilth import jobs
 from tilth.core.errors import DataError
 from tilth.data.sources.inputs import Listing
+from tilth.jobs import pages
 
 RECIPE = "# mine\nname: me\ndata:\n  sources:\n    - {path: .}\ntrain: {steps: 3}\n"
 HASH = "0123456789abcdef" * 2
@@ -92,7 +92,7 @@ def test_exports_and_pages_are_left_out_and_what_only_looks_like_them_is_not(tmp
     write(export(tmp_path / "all" / "model") / "notes.txt")
     dataset(tmp_path / "all" / "mydata")
     for page in ("report.html.jinja", "data_report.html.jinja"):
-        head = (Path(jobs.__path__[0]) / page).read_text().partition("<head>")[2]
+        head = (Path(pages.__path__[0]) / page).read_text().partition("<head>")[2]
         write(
             tmp_path / "all" / "pages" / page.replace(".jinja", ""), f'<!doctype html>\n<html lang="en">\n<head>{head}'
         )

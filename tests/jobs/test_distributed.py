@@ -160,7 +160,7 @@ ALONE = """
 import os
 from tilth.cli import main
 from tilth.core.errors import DataError
-from tilth.data import sampling
+from tilth.data.batches import sampling
 made = sampling.make_batch
 def fails(stream, starts, context_length, samples, *how):
     if os.environ["RANK"] == "1" and samples[0] > 100:

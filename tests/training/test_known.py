@@ -79,3 +79,9 @@ def test_the_oldest_go_where_there_are_many(folder: Path, make: Make, monkeypatc
         known({"rows": rows}, make)
     assert len(list(folder.iterdir())) == 3, "two of four went before the fifth came"
     assert not known({"rows": 4}, make).fresh
+
+
+def test_the_code_that_decides_footprints_is_where_it_is_looked_for() -> None:
+    package = Path(module.__file__).parents[1]
+    assert all((package / name).is_file() for name in module._FILES)
+    assert all([*(package / name).rglob("*.py")] for name in module._FOLDERS)

@@ -26,7 +26,7 @@ def named(sources: dict[str, str]) -> list[str]:
 
 def test_code_asks_for_traits_and_not_for_names() -> None:
     found = modules()
-    assert len(named({"train.config": found.pop("train.config")})) >= 2 * len(OBJECTIVES)
+    assert len(named({"training.config": found.pop("training.config")})) >= 2 * len(OBJECTIVES)
     assert named(found) == [], "ask `recipe.train.traits`, or give `ObjectiveTraits` another field"
 
 

@@ -27,7 +27,7 @@ from tilth.training.footprint import Footprint, When
 from tilth.training.meter import Kind, Peak
 
 _MOST = 512  # that are kept, of about 4 kB
-_FOLDERS = ("model", "train", "evaluate")  # where the code is that is run on paper
+_FOLDERS = ("model", "training", "evaluation")  # where the code is that is run on paper
 _FILES = ("data/batches/batch.py", "data/batches/feed.py", "jobs/around.py", "jobs/forecasting/paper_run.py")
 
 
