@@ -47,6 +47,11 @@ def test_source_files_are_noted_and_left_alone(tmp_path: Path, suffix: str) -> N
     assert document.meta == {"code": LANGUAGES[suffix]} and is_left_alone(document)
 
 
+def test_what_is_prose_stays_it_where_format_says_code(tmp_path: Path) -> None:
+    (document,) = documents(tmp_path, "a.yaml", format="code")
+    assert document.meta == {} and not is_left_alone(document)
+
+
 @pytest.mark.parametrize("name", [*(f"a{suffix}" for suffix in PROSE_LIKE), "a.txt", "a.md", "a.rs.txt", "a.rst"])
 def test_prose_is_neither(tmp_path: Path, name: str) -> None:
     (document,) = documents(tmp_path, name)
@@ -62,6 +67,9 @@ def test_prose_is_neither(tmp_path: Path, name: str) -> None:
         ("a.rs", {"document": "line"}, "rust"),
         ("a.rs", {"document": "paragraph"}, "rust"),
         ("script", {"format": "python"}, "python"),
+        ("Makefile", {"format": "code"}, "code"),
+        ("a.rkt", {"format": "code"}, "code"),
+        ("Android.mk", {"format": "code"}, "makefile"),
     ],
 )
 def test_the_name_says_it_however_a_file_is_read(tmp_path: Path, name: str, data: dict[str, Any], code: str) -> None:

@@ -20,7 +20,7 @@ from tests.jobs.helpers import SMALL, command, environment, hashes, last_json, t
 from tilth.core.errors import RecipeError
 from tilth.core.files import FolderLock
 from tilth.core.rundir import RunFolder
-from tilth.jobs import parts
+from tilth.jobs import train
 from tilth.jobs.recipe import load_recipe
 
 pytestmark = pytest.mark.slow
@@ -166,7 +166,7 @@ def test_fp16_gradients_that_overflow_are_skipped_told_and_gone_on_from(
     write_texts(tmp_path / "texts", documents=20)
     write_recipe(tmp_path / "r.yaml", "texts")
     # Much too large a scale: real fp16 gradients overflow until it has been halved often enough.
-    monkeypatch.setattr(parts, "make_scaler", lambda *_: torch.amp.GradScaler("cpu", init_scale=2.0**24))
+    monkeypatch.setattr(train, "make_scaler", lambda *_: torch.amp.GradScaler("cpu", init_scale=2.0**24))
     said = cli("train", "r.yaml", "--json", sets=[*SMALL, "train.precision=fp16"])
     assert said.json()["step"] == 12 and "grad overflow" in said.err
     records = RunFolder(tmp_path / "runs" / "small").steps()

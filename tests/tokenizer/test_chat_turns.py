@@ -111,6 +111,43 @@ def test_answers_whose_earlier_thoughts_are_left_out(name: str, pair: Pair) -> N
             assert encoded.trained.astype(int).tolist() == expected["assistant_masks"], (which, answers(ours, encoded))
 
 
+def test_a_token_behind_thoughts_ends_no_answer(pair: Pair) -> None:
+    """As gpt-oss, whose earlier answers end with the token that thoughts end with."""
+    for name, end in (("channels", "<|return|>"), ("opened", "<|im_end|>")):
+        with made(pair, THINKING[name].replace("([", "").replace("])", "")) as found:
+            assert found.stop_ids() == {pair[0].end_of_text, pair[0].special_tokens[end]}
+
+
+@pytest.mark.parametrize("prompt", ["ASSISTANT:", "### Response:\n"])
+def test_a_prompt_that_parts_from_the_history_within_its_words_begins_no_answer(prompt: str, pair: Pair) -> None:
+    """Else the words before the answer are trained, which the model is then given, and writes once more."""
+    written = "{{ ('USER: ' if m.role == 'user' else OPENED) + m.content + '<|end|>' }}{% endfor %}"
+    source = "{% for m in messages %}" + written.replace("OPENED", repr(f"\n {prompt} "))
+    with made(pair, source + "{% if add_generation_prompt %}{{ " + repr(prompt) + " }}{% endif %}") as found:
+        for talk in ("one", "thoughts"):
+            dropped = found.encode([{"messages": TALKS[talk]}])[0]
+            assert isinstance(dropped, Dropped) and dropped.rule == "rewritten"
+
+
+# As Mistral: tools stand before the last question, and questions and answers that only say something alternate.
+_ALTERNATING = (
+    "{% set ns = namespace(last=-1, turn=0) %}{% for m in messages %}{% if m.role == 'user' %}"
+    "{% set ns.last = loop.index0 %}{% endif %}{% if m.role == 'user' or m.role == 'assistant' and not m.tool_calls %}"
+    "{% if (m.role == 'user') != (ns.turn % 2 == 0) %}{{ raise_exception('roles must alternate') }}{% endif %}"
+    "{% set ns.turn = ns.turn + 1 %}{% endif %}{% endfor %}{% for m in messages %}{% if m.role == 'user' %}"
+    "{% if loop.index0 == ns.last and tools %}{{ '<|tool|>' + (tools | tojson) }}{% endif %}"
+    "{{ '<|user|>' + m.content + '<|assistant|>' }}{% elif m.role == 'tool' %}{{ '<|tool|>' + m.content + '<|end|>' }}"
+    "{% else %}{{ ' ' + m.content }}" + _CALLS + "</s>{% endif %}{% endfor %}"
+)
+
+
+def test_calls_before_the_last_question_where_roles_must_alternate(pair: Pair) -> None:
+    with made(pair, _ALTERNATING) as found:
+        encoded = found.encode([{"messages": TALKS["no thoughts"], "tools": [TOOL]}])[0]
+        told = [text.strip() for text in answers(pair[0], encoded)]
+        assert told == ['weather {"city": "Rome"}</s>', "A1</s>", "A2</s>"]
+
+
 _OWN = "<|im_start|>assistant\n"
 _ASKS = "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content }}" + _CALLS + "{{ '<|im_end|>\n' }}"
 BRANCHES = (  # a prompt is asked for, but with tools or documents it is always there, as in Command R7B

@@ -16,6 +16,7 @@ import os
 import shlex
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
@@ -348,16 +349,28 @@ class _Interrupted(BaseException):
 @contextlib.contextmanager
 def _signals_end_it() -> Iterator[None]:
     """Ctrl-C and SIGTERM end any command in order, with exit code 75; training has handlers of its own. Further ones
-    change nothing: who sends one sends several, and the last word is being said.
+    change nothing: who sends one sends several, and the last word is being said. One that comes where Python lets
+    nothing out (`__del__`, callbacks of weak references) comes again a moment later.
     """
 
     def interrupt(number: int, frame: object) -> None:
         raise _Interrupted(signal.Signals(number).name)
 
+    def ignored(what: sys.UnraisableHookArgs) -> None:
+        if isinstance(what.exc_value, _Interrupted):
+            number = signal.Signals[what.exc_value.args[0]]
+            again = threading.Timer(0.05, os.kill, (os.getpid(), number))
+            again.daemon = True
+            again.start()
+        else:
+            hook(what)
+
+    hook, sys.unraisablehook = sys.unraisablehook, ignored
     before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         ends = isinstance(sys.exc_info()[1], (TilthError, _Interrupted))
         for number, handler in before.items():
             signal.signal(number, signal.SIG_IGN if ends else handler)

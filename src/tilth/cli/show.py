@@ -53,8 +53,10 @@ def prepare_shown(
     base: Base | None = None,
 ) -> Dataset:
     """Prepares the data and shows it; arguments as for `prepare_data`."""
+    from tilth.data.lean import without_pandas
     from tilth.jobs.prepare import prepare_data
 
+    without_pandas()
     notes: list[str] = []
     try:
         with PrepareDisplay() as display:
@@ -104,11 +106,13 @@ def _folders(items: Sequence[Unneeded]) -> str:
 def shown_training(recipe: Recipe, run: Path) -> Shown:
     """How a run, and the preparation of its data, are shown while they go on."""
     from tilth.cli.display import Limits, TrainDisplay
+    from tilth.data.lean import without_pandas
     from tilth.jobs.batches import planned_steps
     from tilth.jobs.whole_run import Shown
 
     if not is_main_process():
         return Shown()
+    without_pandas()
     display = PrepareDisplay()
 
     def prepared(dataset: Dataset) -> None:

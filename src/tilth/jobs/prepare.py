@@ -30,7 +30,6 @@ from tilth.core.words import plural
 from tilth.data.chats import ChatDocuments
 from tilth.data.dataset import Dataset, open_dataset
 from tilth.data.leaks import exam_files
-from tilth.data.lean import without_pandas
 from tilth.data.leftovers import clear_leftovers
 from tilth.data.naming import with_numbers
 from tilth.data.plans.pipeline import decided_by, prepare
@@ -81,7 +80,6 @@ def prepare_data(
         board: where it is seen how far long work is.
         base: the checkpoint of `model.from`, where it was found already.
     """
-    without_pandas()
     base, root = base or find_base(recipe), root or Path()
     wish, encoder = wished_tokenizer(recipe, base), encoder_of(recipe, base)
     if not os.path.lexists(workspace):

@@ -35,7 +35,7 @@ from tilth.core.errors import DataError
 from tilth.tokenizer.base import Tokenizer
 from tilth.tokenizer.chat_config import TODAY, ChatConfig, TrainOn
 from tilth.tokenizer.conversation import Dropped
-from tilth.tokenizer.marks import ALIAS, ALIAS_LENGTH, Marked, alias_place, plain
+from tilth.tokenizer.marks import ALIAS, Marked, alias_place, plain
 from tilth.tokenizer.renderer import MEMORY, SECONDS, Mode, Renderer
 from tilth.tokenizer.templates import ChatTemplate
 from tilth.tokenizer.thoughts import UNSAID, Lost
@@ -53,6 +53,7 @@ __all__ = [
 AnswerT = TypeVar("AnswerT")
 _BATCH_CHARACTERS = 1 << 20  # what the engine is given at a time
 _PROBE = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+_THINKING = [_PROBE[0], {**_PROBE[1], "reasoning_content": "Well"}]
 
 
 class EncodedChat(NamedTuple):
@@ -154,17 +155,21 @@ class ChatEncoder:
 
     def stop_ids(self) -> set[int]:
         """The ids that end an answer: end-of-text, and those that the template writes at an answer's end, be it the
-        last of a conversation or not.
+        last of a conversation or not; but none behind which an answer goes on, as behind its thoughts (gpt-oss).
         """
-        ids, specials = {self.tokenizer.end_of_text}, list(self.tokenizer.special_tokens.values())
-        for answer in self.renderer.render("answers", [{"messages": _PROBE}, {"messages": _PROBE * 2}]):
+        specials = list(self.tokenizer.special_tokens.values())
+        ends, within = set[int](), set[int]()
+        probes = [{"messages": messages} for messages in (_PROBE, _PROBE * 2, _THINKING)]
+        for answer in self.renderer.render("answers", probes):
             if isinstance(answer, Dropped):
                 continue
             for start, end in answer["spans"]:
-                last = answer["text"][start:end].rstrip()[-ALIAS_LENGTH:]
-                if ALIAS.fullmatch(last):
-                    ids.add(specials[alias_place(last)])
-        return ids
+                said = answer["text"][start:end].rstrip()
+                for token in ALIAS.finditer(said):
+                    rest = ALIAS.sub("", said[token.end() :]).strip()
+                    to = within if rest else ends if token.end() == len(said) else set()
+                    to.add(specials[alias_place(token[0])])
+        return {self.tokenizer.end_of_text} | ends - within
 
     def _only(self, mode: Mode, messages: Sequence[Mapping[str, Any]], tools: Sequence[Any] | None) -> dict[str, Any]:
         answer = next(self.renderer.render(mode, [{"messages": list(messages), "tools": tools and list(tools)}]))

@@ -82,14 +82,14 @@ def _fault(message: Any) -> Dropped | None:
 
 def seen(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Messages as a template sees them, and as transformers gives them: keys without a value are left out, and what is
-    said of training; thoughts stand under all their names. An answer that says nothing has the content "".
+    said of training; thoughts stand under all their names. An answer that only calls has the content "".
     """
     return [_message(message) for message in messages]
 
 
 def _message(message: dict[str, Any]) -> dict[str, Any]:
     kept = {key: value for key, value in message.items() if value is not None and key != "weight"}
-    if message["role"] == "assistant":
+    if message["role"] == "assistant" and message.get("tool_calls"):
         kept.setdefault("content", "")
     thoughts = next((kept[key] for key in THOUGHTS if key in kept), None)
     return kept if thoughts is None else {"thinking": thoughts, **kept, "reasoning_content": thoughts}

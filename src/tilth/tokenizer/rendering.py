@@ -178,9 +178,12 @@ class Rendering:
         # The generation prompt may say more than the history does (an opened <think>), and so may the answers before it
         # (their thoughts). What is written before any answer there is found by one that no prompt holds.
         # It is written with the messages behind it first: templates may write thoughts for the last answers only.
-        for behind in (row.messages[place + 1 :], []):
+        more = row.messages[place + 1 :]
+        asks = next((n for n, message in enumerate(more) if message["role"] == "user"), len(more))
+        for behind in (more, more[asks:], []):
             answered = self._around(row, [*row.messages[:place], _PROBE, *behind])
-            own = self._own(row, place, behind) if place else ""
+            held = not place or (answered is not None and prompt.startswith(answered[0]))
+            own = "" if held else self._own(row, place, behind)
             if answered is None or own is None or not answered[0].endswith(own):
                 continue
             header = answered[0].removesuffix(own)
@@ -200,7 +203,8 @@ class Rendering:
         opening = answered[1].partition(HERE)[0]
         same = common(opening, asked[1])
         cut = (found.start for found in self._marker.specials(opening) if found.start <= same < found.end)
-        return opening[next(cut, same) :]
+        at = next(cut, same)
+        return None if opening[at:].strip() and asked[1][at:].strip() else opening[at:]
 
     def _around(self, row: Row, messages: list[dict[str, Any]], prompt: bool = False) -> tuple[str, str] | None:
         """What the template writes before and behind the first content that is `HERE`."""

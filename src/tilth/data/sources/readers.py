@@ -22,7 +22,7 @@ from tilth.data.sources.content import Content
 from tilth.data.sources.cookie import as_declared
 from tilth.data.sources.inputs import READ_BY, Kind, split_suffixes
 from tilth.data.sources.intake import Intake, Note
-from tilth.data.sources.languages import LANGUAGES
+from tilth.data.sources.languages import LANGUAGES, PROSE_LIKE
 from tilth.data.sources.pages import read_page
 from tilth.data.sources.parquet_rows import read_parquet
 from tilth.data.sources.python_questions import read_questions
@@ -62,8 +62,9 @@ def _opened(intake: Intake, content: Content) -> streams.Utf8:
     """The text of a file, with what is known of its language and its encoding noted in the intake."""
     kind = intake.item.kind
     if kind in READ_BY["document"]:
-        # By its name: `format:` says how it is read, not what it is.
-        code = LANGUAGES.get(split_suffixes(intake.item.path.name)[0], "python" if kind == "python" else "")
+        # By its name, and where that tells nothing by `format:`.
+        suffix, said = split_suffixes(intake.item.path.name)[0], kind if kind in ("python", "code") else ""
+        code = LANGUAGES.get(suffix, "" if suffix in PROSE_LIKE else said)
         intake.meta = {"code": code} if code else {}
     text = streams.as_utf8(content.pieces)
     if text.bom:

@@ -10,7 +10,7 @@ So do, whatever `indented` says, the lines of a fenced block (``` or ~~~) with i
 prompts (`>>> `, `$ `), rows of tables (`| `), directives (`.. note::`) and fields (`License: MIT`): each is one of a
 group that makes no sense without it.
 
-Source files, known by the suffix in their locator, are left alone unless `code` says otherwise: without a repeated line
+Source files, known by `meta.code`, are left alone unless `code` says otherwise: without a repeated line
 they may be no program any more (of 1,790 files of Python's library, 8 were not).
 """
 
