@@ -4,8 +4,8 @@
 
 The first array that Arrow makes has it import pandas, where that is installed, to know its types: a third of a second
 of processor time for each process, and nothing here is of them. Whoever asks Arrow for a pandas object still gets one:
-it then tries again; but what Arrow is given of pandas it takes for any sequence (NaN is no null). So this is for tilth's
-own processes, and not for one that calls `tilth.prepare`. A process that imported pandas itself is left as it is.
+it then tries again; but what Arrow is given of pandas it takes for any sequence (NaN is no null). So this is for
+tilth's own processes, and not for one that calls `tilth.prepare`. One that imported pandas itself is left as it is.
 """
 
 from __future__ import annotations
