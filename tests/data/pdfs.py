@@ -5,15 +5,20 @@ from __future__ import annotations
 import re
 import zlib
 
+SCAN = "\f"
+_PICTURE = b"q 612 0 0 792 0 0 cm BI /W 1 /H 1 /CS /G /BPC 8 ID \x80 EI Q"
+
 
 def make_pdf(pages: list[str], *, title: str = "", encrypted: bool = False) -> bytes:
-    """A PDF with one line of text for each line of each page (PDF 32000-1, section 7.5)."""
+    """A PDF with one line of text for each line of each page (PDF 32000-1, section 7.5); `SCAN` is a page that is a
+    picture.
+    """
     font = b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /Encoding /WinAnsiEncoding >>"
     objects = [b"<< /Type /Catalog /Pages 2 0 R >>", b"", font]
     kids = []
     for text in pages:
         lines = b" T* ".join(b"(%s) Tj" % _escaped(line) for line in text.split("\n"))
-        stream = b"BT /F1 12 Tf 14 TL 72 720 Td %s ET" % lines
+        stream = _PICTURE if text == SCAN else b"BT /F1 12 Tf 14 TL 72 720 Td %s ET" % lines
         objects.append(b"<< /Length %d >>\nstream\n%s\nendstream" % (len(stream), stream))
         resources = b"<< /Font << /F1 3 0 R >> >>"
         page = b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents %d 0 R /Resources %s >>"

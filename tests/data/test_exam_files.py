@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.data.pdfs import drawn, make_pdf
+from tests.data.pdfs import SCAN, drawn, make_pdf
 from tests.data.planted import words_of
 from tilth.core.errors import DataError
 from tilth.data.leaks.exam_files import faults, sources_of
@@ -107,9 +107,14 @@ def test_a_source_that_gives_no_item_is_named(exams: Path) -> None:
 def test_what_is_left_out_is_told_beside_odd_rows(exams: Path) -> None:
     pytest.importorskip("pypdfium2")
     (exams / "enc.pdf").write_bytes(make_pdf([text(5)], encrypted=True))
+    (exams / "scan.pdf").write_bytes(make_pdf([text(5), SCAN]))
     (exams / "o.json").write_text(json.dumps({"text": text(1), "rows": [{"text": text(n)} for n in range(30)]}))
-    told = said(exams.parent, {"path": "exams"})
+    with pytest.raises(DataError, match=r"exams/enc\.pdf: it needs a password"):
+        seen(exams.parent, {"path": "exams"})
+    shutil.rmtree(exams.parent / "index")
+    told = said(exams.parent, {"path": "exams", "max_bad_rows": 1})
     assert any("exams/o.json: its rows at 'rows' are not read" in one for one in told)
+    assert any("exams/scan.pdf: pictures without a text layer: page 2 of 2" in one for one in told)
     assert "exams: not looked for: read/encrypted 1 (exams/enc.pdf)" in told
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.data.pdfs import drawn, make_pdf
+from tests.data.pdfs import SCAN, drawn, make_pdf
 from tilth.core.errors import RecipeError
 from tilth.data.extract import ExtractConfig, Extracted, Extractor
 from tilth.data.extract import extractor as module
@@ -348,6 +348,15 @@ def test_a_pdf_without_text_says_why(pdf: Extractor, raw: bytes, rule: str) -> N
     assert found.text is None
     assert [fault.rule for fault in found.faults] == [rule]
     assert found.faults[0].detail.startswith("a.pdf: ")
+
+
+def test_pages_that_are_pictures_are_told_from_blank_ones(pdf: Extractor) -> None:
+    found = pdf.extract(make_pdf(["words", SCAN, "", "more", SCAN]), "a.pdf")
+    assert found.text == "words\n\nmore" and rules(found) == [("scanned_pages", "2")]
+    assert found.faults[0].detail == "a.pdf: pictures without a text layer: 2 of 5 pages: 2, 5"
+    found = pdf.extract(make_pdf([SCAN] * 9), "a.pdf")
+    assert found.text is None and rules(found) == [("scanned_pages", "9"), ("empty", "0")]
+    assert found.faults[0].detail.endswith(": 9 of 9 pages: 1, 2, 3, …")
 
 
 @pytest.mark.slow

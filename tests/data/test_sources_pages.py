@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from tests.data.pdfs import make_pdf, without_pages
+from tests.data.pdfs import SCAN, make_pdf, without_pages
 from tilth.core.config import parse
 from tilth.core.errors import DataError, RecipeError
 from tilth.core.worker import Worker
@@ -137,6 +137,21 @@ def test_a_pdf_without_a_page_that_can_be_read_is_lost_and_one_that_lacks_some_i
     )
     table = pq.read_table(tmp_path / "out" / "part-00000.parquet")
     assert table["text"][-1].as_py() == "Page 1 has words.\n\nPage 3 has words."
+
+
+@pytest.mark.slow
+def test_a_pdf_with_pages_that_are_pictures_is_named(tmp_path: Path) -> None:
+    (tmp_path / "pages").mkdir()
+    (tmp_path / "out").mkdir()
+    raw = make_pdf(["One page has words.", SCAN, "Another has words."])
+    (tmp_path / "pages" / "both.pdf").write_bytes(without_pages(raw, {3}))
+    (tmp_path / "pages" / "scan.pdf").write_bytes(make_pdf([SCAN]))
+    facts = collect.collect(tmp_path / "out", source(), [*list_inputs(source(), tmp_path, tmp_path)], [], 1 << 20)
+    both, scan = facts["unusable"]["first"]
+    ocr = "pictures without a text layer: page {} (a program for OCR, as ocrmypdf, adds one)"
+    assert both.startswith("pages/both.pdf: 1 page cannot be read: page 3 of 3: ")
+    assert both.endswith(f"; {ocr.format('2 of 3')}") and scan == f"pages/scan.pdf: {ocr.format('1 of 1')}"
+    assert facts["unusable"]["pages"] == 3 and facts["lost"]["files"] == 0
 
 
 def test_a_missing_library_is_said_before_anything_is_read(pages: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,9 @@
     tally(raw).is_windows_1252
 
 What a byte would be in Windows-1252 says little by itself; that accents stand alone or in pairs among plain letters,
-and never as half of a longer run, tells it from Cyrillic, Greek and the encodings of East Asia.
+and never as half of a longer run, tells it from Cyrillic, Greek and the encodings of East Asia. Windows-1250 (Polish)
+has letters where it has signs, which stand within no word; Windows-1254 (Turkish) differs in six letters alone, which
+are Icelandic ones here, and Icelandic is not written without á, í and ú.
 """
 
 from __future__ import annotations
@@ -22,6 +24,13 @@ _RUN = re.compile("[\udc80-\udcff]+")
 _SENSIBLE = re.compile(
     "[\udc80\udc84\udc85\udc8c\udc91-\udc97\udc99\udc9c\udca0-\udcd6\udcd8-\udcf6\udcf8-\udcff]{1,2}"
 )
+# Not the soft hyphen, nor the dot of Catalan (l·l).
+_SIGN_IN_WORD = re.compile("(?<=[A-Za-z\udcc0-\udcff])[\udca1-\udcac\udcae-\udcb6\udcb8-\udcbf](?=[a-z\udce0-\udcff])")
+_ICELANDIC = re.compile("[\udcd0\udcdd\udcde\udcf0\udcfd\udcfe]")  # Ð Ý Þ ð ý þ; in Windows-1254 Ğ İ Ş ğ ı ş
+_ACUTE = re.compile(
+    "[\udcc1\udcc9\udccd\udcd3\udcda\udcc6\udce1\udce9\udced\udcf3\udcfa\udce6]"
+)  # ÁÉÍÓÚÆ, áéíóúæ
+_FEW_ACUTE = 4  # Icelandic letters to one of these
 
 
 class Tally(NamedTuple):
@@ -47,5 +56,7 @@ def tally(raw: bytes) -> Tally:
     """The bytes beyond ASCII of a text."""
     text = raw.decode("utf-8", "surrogateescape")
     runs = _RUN.findall(text)
-    sensible = sum(len(run) for run in runs if _SENSIBLE.fullmatch(run))
-    return Tally(sum(map(len, runs)), sensible, len(raw) - len(text))
+    sensible = sum(len(run) for run in runs if _SENSIBLE.fullmatch(run)) - len(_SIGN_IN_WORD.findall(text))
+    if (turkish := len(_ICELANDIC.findall(text))) > _FEW_ACUTE * len(_ACUTE.findall(text)):
+        sensible -= turkish
+    return Tally(sum(map(len, runs)), max(sensible, 0), len(raw) - len(text))

@@ -21,6 +21,6 @@ from __future__ import annotations
 
 from tilth.data.extract.config import ExtractConfig
 from tilth.data.extract.extractor import Extractor, Extractors, require
-from tilth.data.extract.result import BROKEN_PAGE, Extracted, Fault
+from tilth.data.extract.result import BROKEN_PAGE, SCANNED_PAGES, Extracted, Fault
 
-__all__ = ["BROKEN_PAGE", "ExtractConfig", "Extracted", "Extractor", "Extractors", "Fault", "require"]
+__all__ = ["BROKEN_PAGE", "SCANNED_PAGES", "ExtractConfig", "Extracted", "Extractor", "Extractors", "Fault", "require"]

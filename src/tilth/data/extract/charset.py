@@ -11,13 +11,16 @@ A `<meta charset>` of windows-1252 (or Latin-1) that stands in a page of UTF-8 t
 is not followed, as trafilatura does not; a browser would show `Ã©`. What the server says is.
 
 A page that says nothing and is not UTF-8 is windows-1252 in a browser. So it is here, where its bytes make sense as
-such; else (Cyrillic, Shift_JIS, UTF-8 with a byte astray) they are U+FFFD and counted: wrong letters would be no gain.
+such. One whose `<html lang>` is of a language that was written in another encoding is read in that, where all its bytes
+are of it: those that the HTML standard has browsers of that language assume. Else (UTF-8 with a byte astray, Cyrillic
+that does not say what it is in) they are U+FFFD and counted: wrong letters would be no gain.
 """
 
 from __future__ import annotations
 
 import codecs
 import re
+from collections.abc import Iterator
 
 from tilth.data.extract.result import Fault
 from tilth.data.windows_1252 import tally
@@ -27,7 +30,10 @@ _CHARACTERS = 3  # beyond ASCII and UTF-8 throughout: in windows-1252 that would
 _BOMS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 _META = re.compile(rb"<meta\b[^>]*?\bcharset\s*=\s*[\"']?\s*([A-Za-z0-9_.:\-]{1,40})", re.IGNORECASE)
 _XML = re.compile(rb"\s*<\?xml\b[^>]*?\bencoding\s*=\s*[\"']([A-Za-z0-9_.:\-]{1,40})", re.IGNORECASE)
+_LANG = re.compile(rb"<html\b[^>]*?\b(?:xml:)?lang\s*=\s*[\"']?\s*([A-Za-z]{2,3}(?:-[A-Za-z]{2,8})?)", re.IGNORECASE)
 _COMMENT = re.compile(rb"<!--.*?-->", re.DOTALL)
+_C1 = re.compile(rb"[\x80-\x9f]")  # control characters in ISO 8859, letters and signs in the pages of Windows
+_MOST = 4  # bytes that are no UTF-8 to one that is beyond ASCII: a page with fewer is UTF-8, and damaged
 
 # What Python calls an encoding -> the one that browsers use for it. Others (utf-7, unicode_escape, idna …) are refused:
 # Python knows more text encodings than a page may be in, and some of them run over what looks like plain ASCII.
@@ -65,6 +71,23 @@ _ENCODINGS = {
     **{f"iso8859-{part}": f"iso8859-{part}" for part in (2, 3, 4, 5, 6, 7, 8, 10, 13, 14, 15, 16)},
     **{f"cp125{page}": f"cp125{page}" for page in (0, 1, 3, 5, 6, 7, 8)},
 }
+# The HTML standard's suggested defaults by locale (13.2.3.2, step 9).
+_BY_LANGUAGE = {
+    **dict.fromkeys(("ar", "fa"), "cp1256"),
+    **dict.fromkeys(("az", "ba", "be", "bg", "kk", "ky", "mk", "ru", "sah", "sr", "tg", "tt", "uk"), "cp1251"),
+    **dict.fromkeys(("cs", "hr", "sk"), "cp1250"),
+    **dict.fromkeys(("hu", "pl", "sl"), "iso8859-2"),
+    **dict.fromkeys(("et", "lt", "lv"), "cp1257"),
+    **dict.fromkeys(("ku", "tr"), "cp1254"),
+    **dict.fromkeys(("zh-hans", "zh-cn", "zh-sg"), "gb18030"),
+    **dict.fromkeys(("zh-hant", "zh-tw", "zh-hk"), "big5hkscs"),
+    "el": "iso8859-7",
+    "he": "cp1255",
+    "ja": "cp932",
+    "ko": "cp949",
+    "th": "cp874",
+    "vi": "cp1258",
+}
 _ALIASES = {"x-sjis": "cp932", "x-gbk": "gb18030", "x-euc-jp": "euc_jp", "x-mac-cyrillic": "mac-cyrillic"}
 
 
@@ -86,10 +109,26 @@ def decode(raw: bytes, stated: str | None = None) -> tuple[str, list[Fault]]:
             return text, [*faults, *said, *bad]
         faults.append(Fault("unknown_charset", label[:40], f"{label[:40]!r} is no encoding of pages"))
     text, bad = decoded(raw, "utf-8")
-    if bad and tally(raw).is_windows_1252:
-        text, bad = decoded(raw, "cp1252")
-        faults.append(Fault("charset", "cp1252", "recoded from cp1252, as browsers take a page that states nothing"))
+    if bad:
+        for encoding, why in _guesses(raw):
+            guessed, wrong = decoded(raw, encoding)
+            if not wrong or encoding == "cp1252":
+                return guessed, [*faults, Fault("charset", encoding, f"recoded from {encoding}, as {why}"), *wrong]
     return text, [*faults, *bad]
+
+
+def _guesses(raw: bytes) -> Iterator[tuple[str, str]]:
+    """What a page that states no encoding, and is not UTF-8, may be in, and why."""
+    start, met = _COMMENT.sub(b"", raw[:_PRESCAN]), tally(raw)
+    if (found := _LANG.search(start)) and met.bad >= _MOST * met.others:
+        language = found[1].decode("ascii").lower()
+        encoding = _BY_LANGUAGE.get(language) or _BY_LANGUAGE.get(language.partition("-")[0])
+        if encoding == "iso8859-2" and _C1.search(raw):
+            encoding = "cp1250"
+        if encoding:
+            yield encoding, f"pages in its language ({language}) were that state nothing"
+    if met.is_windows_1252:
+        yield "cp1252", "browsers take a page that states nothing"
 
 
 def _whole_utf_8(raw: bytes) -> str | None:

@@ -2,7 +2,8 @@
 
 Lines end where they end on the page. A hyphen between letters at a line's end, for which PDFium gives U+0002 or U+FFFE,
 is taken for that of a divided word and removed (`hyphen` counts them; a compound divided there loses its own). A scan
-without a text layer has no text: `empty`. A document of whose pages none can be read is `broken`.
+without a text layer has no text: `empty`; where other pages have some, such pages are `scanned_pages`. A document of
+whose pages none can be read is `broken`.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from tilth.data.extract.result import BROKEN_PAGE, Extracted, Fault
+from tilth.data.extract.result import BROKEN_PAGE, SCANNED_PAGES, Extracted, Fault
 
 _DIVIDED = re.compile("[\ufffe\x02]\n?")
 _DATE = re.compile(r"(?:D:)?(\d{4})(\d\d)?(\d\d)?")
 _MARK, _MARK_WITHIN = b"%PDF-", 1024  # where readers look for it (ISO 32000, annex H of 1.7)
 _PASSWORD = 4  # FPDF_ERR_PASSWORD
+_PICTURE = 0.5  # of a page's area: one without text on which pictures take so much is a scan
+_NAMED = 3
 
 
 class _TooLargeError(Exception):
@@ -23,7 +26,9 @@ class _TooLargeError(Exception):
 
 
 def parse(raw: bytes, options: dict[str, Any]) -> Extracted:
-    """The text of all pages; `encrypted`, `broken` or `empty` when there is none, `broken_page` for each lost page."""
+    """The text of all pages; `encrypted`, `broken` or `empty` when there is none, `broken_page` for each lost page, and
+    `scanned_pages` where some are pictures.
+    """
     import pypdfium2
 
     if not raw.strip():
@@ -57,6 +62,7 @@ def _pages(document: Any, most: int) -> tuple[list[str], list[Fault]]:
 
     pages: list[str] = []
     faults: list[Fault] = []
+    scanned: list[int] = []
     size = divided = 0
     count = len(document)
     for number in range(count):
@@ -65,6 +71,8 @@ def _pages(document: Any, most: int) -> tuple[list[str], list[Fault]]:
             place = page.get_textpage()
             text = place.get_text_bounded()
             place.close()
+            if not text.strip() and _is_picture(page):
+                scanned.append(number + 1)
             page.close()
         except pypdfium2.PdfiumError as error:
             faults.append(Fault(BROKEN_PAGE, str(number + 1), f"page {number + 1} of {count}: {error}"))
@@ -77,7 +85,23 @@ def _pages(document: Any, most: int) -> tuple[list[str], list[Fault]]:
             raise _TooLargeError
     if divided:
         faults.append(Fault("hyphen", str(divided), "words divided at a line's end were put together"))
+    if scanned:
+        named = ", ".join(map(str, scanned[:_NAMED])) + (", …" if len(scanned) > _NAMED else "")
+        of = f"{len(scanned)} of {count} pages: {named}" if len(scanned) > 1 else f"page {named} of {count}"
+        faults.append(Fault(SCANNED_PAGES, str(len(scanned)), f"pictures without a text layer: {of}"))
     return pages, faults
+
+
+def _is_picture(page: Any) -> bool:
+    """Whether pictures take most of a page (scanners may cut one into strips)."""
+    from pypdfium2.raw import FPDF_PAGEOBJ_IMAGE
+
+    taken = 0.0
+    for picture in page.get_objects(filter=(FPDF_PAGEOBJ_IMAGE,)):
+        left, bottom, right, top = picture.get_bounds()
+        taken += (right - left) * (top - bottom)
+    width, height = page.get_size()
+    return bool(taken >= _PICTURE * width * height > 0)
 
 
 def _date(stated: str) -> str | None:

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 BROKEN_PAGE = "broken_page"
 """The rule of a page that a PDF loses, whose other pages are its text."""
+SCANNED_PAGES = "scanned_pages"
+"""The rule of a PDF of whose pages some are pictures without a text layer; the value says how many."""
 
 
 class Fault(NamedTuple):
