@@ -27,9 +27,7 @@ _SENSIBLE = re.compile(
 # Not the soft hyphen, nor the dot of Catalan (l·l).
 _SIGN_IN_WORD = re.compile("(?<=[A-Za-z\udcc0-\udcff])[\udca1-\udcac\udcae-\udcb6\udcb8-\udcbf](?=[a-z\udce0-\udcff])")
 _ICELANDIC = re.compile("[\udcd0\udcdd\udcde\udcf0\udcfd\udcfe]")  # Ð Ý Þ ð ý þ; in Windows-1254 Ğ İ Ş ğ ı ş
-_ACUTE = re.compile(
-    "[\udcc1\udcc9\udccd\udcd3\udcda\udcc6\udce1\udce9\udced\udcf3\udcfa\udce6]"
-)  # ÁÉÍÓÚÆ, áéíóúæ
+_ACUTE = re.compile("[\udcc1\udcc9\udccd\udcd3\udcda\udcc6\udce1\udce9\udced\udcf3\udcfa\udce6]")  # ÁÉÍÓÚÆ, áéíóúæ
 _FEW_ACUTE = 4  # Icelandic letters to one of these
 
 
