@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tests.jobs.bases import SFT, tuning, write_base
 from tests.jobs.conftest import Cli
+from tilth.model import precision
 
 pytestmark = pytest.mark.slow
 
@@ -104,3 +106,26 @@ def test_a_model_that_starts_from_none_is_not_told_of_checkpoints(said: Said) ->
     assert f"without one, {longer} above 8" in said(names, *short)["too_long"]
     roomier = ["model.context_length=64", "model.max_position_embeddings=64", "data.packing.too_long=truncate"]
     assert "truncated" not in said(names, *roomier)
+
+
+@pytest.mark.parametrize(("times", "told"), [(1.4, False), (7.0, True)])
+def test_a_half_precision_that_this_processor_has_no_unit_for(
+    said: Said, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, times: float, told: bool
+) -> None:
+    def seconds(rows: int, width: int, inner: int, dtype: torch.dtype) -> float:
+        assert (rows <= 512, width, inner) == (True, 32, 64)
+        return 0.01 if dtype == torch.float32 else 0.01 * times
+
+    write_base(tmp_path / "base", "llama")
+    monkeypatch.setattr(precision, "_product_seconds", seconds)
+    for half in ("bf16", "fp16"):
+        assert said({}, f"train.precision={half}").get("precision") == ("train.precision: auto" if told else None)
+    assert "precision" not in said({}, "train.precision=fp32") | said({}, "train.precision=auto")
+
+
+def test_a_product_s_time_is_measured() -> None:
+    cpu = torch.device("cpu")
+    assert precision.slowdown("fp32", cpu, 8, 8, 8) is None is precision.slowdown("auto", cpu, 8, 8, 8)
+    assert precision.slowdown("bf16", torch.device("cuda"), 8, 8, 8) is None
+    found = precision.slowdown("bf16", cpu, 256, 64, 128)
+    assert found is not None and 0.01 < found < 1000

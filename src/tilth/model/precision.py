@@ -33,6 +33,15 @@ def resolve_precision(wanted: Precision, device: torch.device, rows: int, width:
     return "bf16" if fp32 > 1.3 * bf16 else "fp32"
 
 
+def slowdown(precision: Precision, device: torch.device, rows: int, width: int, inner: int) -> float | None:
+    """How many times as long as in fp32 that product takes on a CPU in the half precision that is asked for; None where
+    none is. Without a unit for it, it is emulated, and several times slower.
+    """
+    if precision not in DTYPES or device.type != "cpu":
+        return None
+    return _product_seconds(rows, width, inner, DTYPES[precision]) / _product_seconds(rows, width, inner, torch.float32)
+
+
 def _product_seconds(rows: int, width: int, inner: int, dtype: torch.dtype) -> float:
     # What autocast really does for a linear layer: the weight is cast from fp32 each time.
     x, weight = torch.ones(rows, width, dtype=dtype), torch.ones(inner, width)

@@ -15,8 +15,12 @@ from tilth.data.batches.masking import MaskingConfig
 from tilth.data.batches.order import Sampler
 from tilth.data.batches.packed import PackedSampler
 from tilth.data.batches.packing import NO_STEP, TOO_LONG, UNTRAINED, LeftOut, Packing
+from tilth.distributed.runtime import pick_device
 from tilth.jobs.recipe import Recipe
+from tilth.model.precision import slowdown
 from tilth.training.stopping import Stopping
+
+_PRODUCT_ROWS = 512  # of the product that is timed: enough to tell, and soon done where it is slow
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,8 @@ class RunFacts:
         steps, tokens, epochs: in all; None where only the clock or a metric ends it.
         rows_per_step: of the global batch.
         warmup_steps: of the schedule.
+        slower: how many times as long as in fp32 a product takes in the half precision that the recipe names; None
+            where it names none, or on an accelerator.
     """
 
     steps: int | None
@@ -63,6 +69,7 @@ class RunFacts:
     epochs: float | None
     rows_per_step: int
     warmup_steps: int
+    slower: float | None = None
 
     @property
     def warmup_share(self) -> float | None:
@@ -122,4 +129,11 @@ def run_facts(recipe: Recipe, rows_per_step: int, epoch_tokens: int) -> RunFacts
         None if steps is None else steps * batch_tokens / epoch_tokens,
         rows_per_step,
         recipe.train.schedule.warmup(steps),
+        _slower(recipe, rows_per_step),
     )
+
+
+def _slower(recipe: Recipe, rows_per_step: int) -> float | None:
+    train, model = recipe.train, recipe.model
+    rows = min(_PRODUCT_ROWS, rows_per_step * model.context_length)
+    return slowdown(train.precision, pick_device(train.device), rows, model.hidden_size, model.mlp_size)

@@ -15,6 +15,9 @@ MANY_READINGS = 20
 MANY_NOISY_READINGS = 100
 """The same with dropout, or with other tokens hidden each time (masked_lm)."""
 
+MUCH_SLOWER = 1.5
+"""A product in half precision, as a multiple of its time in fp32."""
+
 
 def _new_tokens(facts: Facts) -> Iterator[Fault]:
     ids, model, adapter = facts.vocabulary, facts.model, facts.recipe.adapter
@@ -119,6 +122,17 @@ def _few_trained(facts: Facts) -> Iterator[Fault]:
         )
 
 
+def _slow_precision(facts: Facts) -> Iterator[Fault]:
+    run, precision = facts.run, facts.recipe.train.precision
+    if run and run.slower and run.slower > MUCH_SLOWER:
+        yield Fault(
+            "precision",
+            f"products in {precision} take {run.slower:.1f} times as long as in fp32 on this processor, which has no "
+            "unit for them",
+            "train.precision: auto",
+        )
+
+
 def _rank(facts: Facts) -> Iterator[Fault]:
     adapter, model = facts.recipe.adapter, facts.model
     if adapter is None or model is None or model.narrowest is None or adapter.rank <= model.narrowest[1]:
@@ -142,5 +156,6 @@ RUN_RULES: tuple[Rule, ...] = (
     _by_heart,
     _few_trained,
     high_rate,
+    _slow_precision,
     _rank,
 )
