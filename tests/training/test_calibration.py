@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
@@ -86,3 +87,21 @@ def test_a_real_measurement_has_every_kind_and_more_takes_longer() -> None:
     assert kinds == {"product", "attention", "pass", "slow", "update"}
     few, many = (rates.seconds(Counter({Kind("product", "float32", 10**power, 0): 1})) for power in (6, 11))
     assert 0 < few < many
+
+
+def test_what_takes_long_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As products in bf16 do where they are emulated: hundreds of them in turns took minutes."""
+    clock, done = [0.0], Counter[str]()
+    monkeypatch.setattr(calibration.time, "perf_counter", lambda: clock[0])
+
+    def work(name: str, seconds: float) -> Callable[[], None]:
+        def one() -> None:
+            clock[0] += seconds
+            done[name] += 1
+
+        return one
+
+    assert calibration._best(CPU, [work("long", 5.0)] * 300) == 5.0 and done["long"] == 1
+    assert calibration._best(CPU, [work("half", 0.5)] * 300) == 0.5 and done["half"] <= 3
+    assert calibration._best(CPU, [work("some", 0.01)] * 300) == pytest.approx(0.01) and done["some"] <= 126
+    assert calibration._best(CPU, [work("short", 1e-6)] * 8) == pytest.approx(1e-6) and done["short"] > 10_000

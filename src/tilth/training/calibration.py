@@ -39,6 +39,9 @@ VERSION = 3
 REPEATS = 3
 PATIENCE = 0.1
 """Seconds for which each measurement is repeated: on a busy machine one of many repeats is undisturbed."""
+LONGEST = 1.0
+"""Seconds after which none is repeated, though it may have been done only once: a processor that emulates bf16, or is
+taken up by other work, would take minutes for all of them."""
 _DTYPES = (torch.float32, torch.bfloat16)
 _SIDES = ((128, 128, 128), (512, 256, 256), (1024, 768, 768))
 _NUMBERS = (1 << 12, 1 << 18, 1 << 23)
@@ -142,7 +145,7 @@ def _key(device: torch.device) -> str:
 
 
 def measure(device: torch.device, key: str) -> Calibration:
-    """Two seconds or so of measuring."""
+    """Two seconds or so of measuring, and on a processor without a unit for bf16 some seconds more."""
     curves: dict[str, Curve] = {}
 
     def sizes(of_a_cpu: tuple[Any, ...], larger: str) -> tuple[Any, ...]:
@@ -160,18 +163,28 @@ def measure(device: torch.device, key: str) -> Calibration:
 
 
 def _best(device: torch.device, works: Sequence[Callable[[], Any]]) -> float:
-    """Seconds of one of them: all are done in turn, and the shortest turn counts, the first one left out."""
+    """Seconds of one of them: all are done in turn, and the shortest turn counts, the first one left out. Of long ones
+    fewer are done in a turn: they go over so much memory that none finds the cache warm.
+    """
+    first = _turn(device, works[:1])
+    if first >= LONGEST:
+        return first
+    works = works[: max(1, int(LONGEST / (REPEATS + 1) / first))]
     found: list[float] = []
-    while len(found) <= REPEATS or sum(found) < PATIENCE:
-        start = time.perf_counter()
-        for work in works:
-            work()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        elif device.type == "mps":
-            torch.mps.synchronize()
-        found.append(time.perf_counter() - start)
-    return min(found[1:]) / len(works)
+    while (len(found) <= REPEATS or sum(found) < PATIENCE) and sum(found) < LONGEST:
+        found.append(_turn(device, works))
+    return min(found[1:] or found) / len(works)
+
+
+def _turn(device: torch.device, works: Sequence[Callable[[], Any]]) -> float:
+    start = time.perf_counter()
+    for work in works:
+        work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+    return time.perf_counter() - start
 
 
 def _cold(size: int) -> range:
@@ -184,19 +197,20 @@ def _cold(size: int) -> range:
 def _product(device: torch.device, dtype: torch.dtype, rows: int, width: int, inner: int) -> tuple[float, float]:
     """The three of a linear layer: its output, and the gradients of its input and of its weight."""
 
-    def layer() -> list[Callable[[], Any]]:
+    def layer() -> Callable[[], Any]:
         shapes = ((rows, width), (inner, width), (rows, inner))
         x, weight, out = (torch.ones(shape, device=device, dtype=dtype) for shape in shapes)
         dx, dweight = torch.empty_like(x), torch.empty_like(weight)
-        return [
-            lambda: torch.mm(x, weight.T, out=out),
-            lambda: torch.mm(out, weight, out=dx),
-            lambda: torch.mm(out.T, x, out=dweight),
-        ]
+
+        def all_three() -> None:
+            torch.mm(x, weight.T, out=out)
+            torch.mm(out, weight, out=dx)
+            torch.mm(out.T, x, out=dweight)
+
+        return all_three
 
     size = 2 * (rows * width + inner * width + rows * inner) * dtype.itemsize
-    works = [work for _ in _cold(size) for work in layer()]
-    return 2.0 * rows * width * inner, _best(device, works)
+    return 2.0 * rows * width * inner, _best(device, [layer() for _ in _cold(size)]) / 3
 
 
 def _attention(device: torch.device, dtype: torch.dtype, shape: tuple[int, ...]) -> tuple[float, float]:

@@ -76,6 +76,7 @@ class Outlook:
         if not runtime.from_main(lambda: self._config is not None):
             return
         if runtime.any(runtime.is_main and not is_kept(runtime.device)):
+            record(Message(self._trainer.progress.step, "info", "measuring how fast this machine is (once)"))
             # All at once, for in training they share the cores.
             calibrated(runtime.device) if runtime.is_main else measure(runtime.device, "")
         told = self._message_seconds()
