@@ -231,6 +231,12 @@ def test_a_value_that_the_shell_took_apart_is_put_together(cli: Cli, words: tupl
     assert "remedy" not in cli("train", "r.yaml", "--set", "train.steps=5", "b.yaml").err
 
 
+def test_an_amount_that_stands_apart_from_its_unit_is_put_together(cli: Cli) -> None:
+    said = cli("check", "r.yaml", "--fit", "24", "GiB")
+    assert said.code == 2 and said.err.endswith("\n  remedy: write --fit 24GiB\n")
+    assert "remedy" not in cli("check", "r.yaml", "--fit", "24", "more").err
+
+
 @pytest.mark.parametrize(
     ("words", "meant"),
     [
