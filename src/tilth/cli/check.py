@@ -7,6 +7,7 @@ Trained tokens are green and special ones reversed; where there are no colours, 
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -59,27 +60,22 @@ def check_shown(
     Raises:
         RecipeError: recipe, data or the checkpoint to start from come to nothing; said as JSON as well.
     """
+    from tilth.jobs.recipe import load_recipe
+
+    with _refusals(as_json):
+        recipe = load_recipe(path, sets)  # a mistyped name is answered before torch is imported
     from tilth.jobs.base import find_base
     from tilth.jobs.forecasting.fit import parse_bytes
     from tilth.jobs.preflight import look
-    from tilth.jobs.preflight.summary import refused
     from tilth.jobs.ready import check_base
-    from tilth.jobs.recipe import load_recipe
 
     room = None if fit is None else parse_bytes(fit)
-    try:
-        recipe = load_recipe(path, sets)
+    with _refusals(as_json):
         base = find_base(recipe)
         check_base(base, say_note)
         dataset = _dataset(recipe, base, workspace, workers)
         with dataset.held():
             found = look(recipe, dataset, room, say_note, run, base)
-    except (RecipeError, DataError, CheckpointError) as error:
-        rule = {RecipeError: "recipe", CheckpointError: "checkpoint"}.get(type(error), "data")
-        with results():
-            if as_json:
-                print_json(refused(rule, error))
-        raise RecipeError(error.message, error.remedy) from error
     said = found.plain()
     with results():
         colours = OutConsole().color_system is not None
@@ -87,6 +83,21 @@ def check_shown(
         if as_json:
             print_json(said)
     return found.ok
+
+
+@contextlib.contextmanager
+def _refusals(as_json: bool) -> Iterator[None]:
+    """What comes to nothing here ends the command, and is said as JSON where that was asked for."""
+    try:
+        yield
+    except (RecipeError, DataError, CheckpointError) as error:
+        if as_json:
+            from tilth.jobs.preflight.summary import refused
+
+            rule = {RecipeError: "recipe", CheckpointError: "checkpoint"}.get(type(error), "data")
+            with results():
+                print_json(refused(rule, error))
+        raise RecipeError(error.message, error.remedy) from error
 
 
 def _dataset(recipe: Recipe, base: Base | None, workspace: Path, workers: int | None) -> Dataset:
