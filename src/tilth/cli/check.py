@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from tilth.cli.output import print_json, results
 from tilth.cli.screen import OutConsole, show
 from tilth.cli.show import prepare_shown, say_note
-from tilth.cli.tables import count, duration, percent, plural, printable, size
+from tilth.cli.tables import bare_grid, count, duration, percent, plural, printable, size
 from tilth.core.errors import CheckpointError, DataError, RecipeError
 from tilth.core.words import left_out
 from tilth.data.leaks.exam_words import passed_over
@@ -171,10 +170,7 @@ def _tables(said: dict[str, Any]) -> Iterator[RenderableType]:
         ("forecast", forecast_lines(said["forecast"]["run"], _why_unknown(said["forecast"], said["errors"]))),
         ("what would fit: rows at once", _fit_lines(said["fits"])),
     ):
-        table = Table(title=title, box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
-        table.title_justify, table.title_style = "left", "bold"
-        table.add_column(style="dim", no_wrap=True)
-        table.add_column(overflow="fold")
+        table = bare_grid(title)
         for label, value in lines:
             table.add_row(label, Text(printable(value)))
         if table.row_count:
@@ -288,7 +284,7 @@ def forecast_lines(run: dict[str, Any] | None, unknown: str) -> Iterator[tuple[s
     for name, taken in sorted(run["parts"].items(), key=lambda part: -part[1]):
         if taken > 0.005 * run["memory"]:
             yield f"  {name}", size(taken)
-    fewer = "; the run measures at its start, and may take fewer, and less memory" if run["micro_batch_open"] else ""
+    fewer = "; measured when the run starts: perhaps fewer" if run["micro_batch_open"] else ""
     yield "  rows at once", f"{count(run['micro_batch'])}{fewer}"
     yield "a step", f"{run['step_seconds']:.3g} s, at the rates of this machine (measured {run['calibrated']})"
     if run["seconds"] is not None:
