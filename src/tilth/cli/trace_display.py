@@ -19,7 +19,7 @@ from rich.text import Text
 from tilth.cli.leak_table import leak_table
 from tilth.cli.screen import show
 from tilth.cli.tables import BareTable, bare_grid, bare_table, count, percent, plural, printable, size
-from tilth.jobs.pages.data_page import STEP_NAMES, differences
+from tilth.jobs.pages.data_page import STEP_NAMES, UNKNOWN, differences
 
 ROWS = 20
 TEXT_CHARACTERS = 400
@@ -215,8 +215,9 @@ def print_step(traced: Mapping[str, Any]) -> None:
 
 def print_report(figures: Mapping[str, Any]) -> None:
     """What a dataset is made of."""
-    parts = [_flow(figures["flow"]), _rules(figures["rules"]), _sources(figures["sources"])]
-    parts += [_groups("languages", figures["languages"])]
+    parts = [Text(printable(figures["folder"]), "bold"), _flow(figures["flow"]), _rules(figures["rules"])]
+    parts += [_sources(figures["sources"])]
+    parts += [_groups("languages", figures["languages"])] if set(figures["languages"]) - {UNKNOWN} else []
     parts += [_groups("source code", figures["code"])] if figures["code"] else []
     parts += [_splits_of(figures["splits"]), _lengths(figures["lengths"]), _clusters(figures["clusters"])]
     parts += [table] if (table := leak_table(figures["leaks"])) else []
@@ -224,20 +225,26 @@ def print_report(figures: Mapping[str, Any]) -> None:
 
 
 def _flow(flow: Sequence[Mapping[str, Any]]) -> RenderableType:
-    table = bare_table(
-        "left after each step", ("step", "left"), ("documents", "right"), ("text", "right"), ("", "right")
-    )
-    before = flow[0]["documents"]
-    for step in flow:
-        gone = before - step["documents"]
+    """What is left after each step that took or changed something; the others are named."""
+    columns = (("step", "left"), ("documents", "right"), ("text", "right"), ("", "right"))
+    table = bare_table("left after each step", *columns)
+    before, idle = flow[0], []
+    for number, step in enumerate(flow):
+        name = printable(STEP_NAMES.get(step["name"], step["name"]))
+        gone = before["documents"] - step["documents"]
+        if number and not gone and before["text_bytes"] == step["text_bytes"]:
+            idle.append(name)
+            continue
         took = "" if not gone else f"{-gone:+,}"
-        name = STEP_NAMES.get(step["name"], step["name"])
-        table.add_row(Text(printable(name)), count(step["documents"]), size(step["text_bytes"]), Text(took, "red"))
-        before = step["documents"]
+        table.add_row(Text(name), count(step["documents"]), size(step["text_bytes"]), Text(took, "red"))
+        before = step
+    table.notes = [f"as much as before after: {', '.join(idle)}"] if idle else []
     return table
 
 
 def _rules(rules: Sequence[Mapping[str, Any]]) -> RenderableType:
+    if not rules:
+        return Text("No rule changed or dropped anything.")
     columns = (("rule", "left"), ("changed", "right"), ("dropped", "right"), ("text dropped", "right"))
     table = bare_table("what the rules did", *columns)
     for rule in rules:
