@@ -101,6 +101,15 @@ def test_a_recipe_that_is_missing_or_no_text(tmp_path: Path, cli: Cli) -> None:
     cli("train", "r.yaml").expect_fault(2, "r.yaml, line 1: byte 0xe9 is not UTF-8", "save the recipe as UTF-8")
 
 
+@pytest.mark.parametrize("name", ["check", "prepare", "train"])
+def test_a_mistyped_name_is_answered_before_torch_is_imported(tmp_path: Path, name: str) -> None:
+    words = [PYTHON, "-X", "importtime", "-m", "tilth", name, "nothing.yaml"]
+    done = subprocess.run(words, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and "no recipe at nothing.yaml" in done.stderr
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    assert "tilth.jobs.recipe" in imported and not imported & {"torch", "tilth.jobs.prepare"}
+
+
 @pytest.mark.parametrize(
     "words",
     [["trane"], ["train"], ["train", "r.yaml", "--stepps", "3"], ["train", "r.yaml", "--workers", "0"], ["generate"]],

@@ -150,16 +150,17 @@ def prepare(
 
     Read, clean, deduplicate, keep held-out text apart, split, tokenise.
     """
-    if executor == "processes" and workers != 1 and not dry_run:
+    if executor == "processes" and workers != 1 and not dry_run and recipe.is_file():
         from tilth.core.executors import warm_up
 
         warm_up("tilth.data.server", "tilth.data.plans.pipeline")  # in the background, while we import the same
+    from tilth.jobs.recipe import load_recipe
+
+    loaded = load_recipe(recipe, sets or ())  # a mistyped name is answered before what a job needs is imported
     from tilth.cli.output import print_json, results
     from tilth.cli.show import prepare_shown, print_dataset, tidy_shown
     from tilth.jobs.prepare import summary
-    from tilth.jobs.recipe import load_recipe
 
-    loaded = load_recipe(recipe, sets or ())
     if dry_run:
         from tilth.cli.dry_run import forecast_shown, parse_size
 
@@ -221,12 +222,13 @@ def train(
 
     Stopped or killed, the same command goes on where it was.
     """
+    from tilth.jobs.recipe import load_recipe
+
+    loaded = load_recipe(recipe, sets or ())  # a mistyped name is answered before torch is imported
     from tilth.cli.output import print_json, results
     from tilth.cli.show import print_result, shown_training
-    from tilth.jobs.recipe import load_recipe
     from tilth.jobs.whole_run import prepare_and_train
 
-    loaded = load_recipe(recipe, sets or ())
     folder = run or Path("runs") / loaded.name
     _, result = prepare_and_train(loaded, folder, workspace, workers, shown_training(loaded, folder))
     if not result:  # under torchrun only process 0 has one

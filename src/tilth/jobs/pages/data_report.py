@@ -25,14 +25,13 @@ from tilth.data.dataset import Dataset
 from tilth.data.ledger import Ledger, open_ledger
 from tilth.data.shards import Shard
 from tilth.jobs.pages.compared import compared_examples, unread_examples
-from tilth.jobs.pages.data_page import render
+from tilth.jobs.pages.data_page import UNKNOWN, render
 
 Figures = dict[str, Any]
 QUANTILES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0)
 CLUSTERS_SHOWN = 12
 MEMBERS_SHOWN = 6
 EXAMPLES_OF_A_RULE = 3
-UNKNOWN = "not stated"
 # As json.dumps writes them, which keeps the order of keys. What a tool is called with may be named "code" or "language"
 # too: of the document, only strings, numbers and flags stand before the one, and a score behind the other.
 _STATED = {
