@@ -197,6 +197,9 @@ def test_a_folder_that_may_not_be_written_and_a_file_that_may_not_be_read(tmp_pa
     prepare(tmp_path / "shut" / "work").expect_fault(
         3, f"cannot write {tmp_path}/shut", "Permission denied\n", "writable"
     )
+    prepare(tmp_path / "shut" / "deep" / "work").expect_fault(
+        3, f"cannot write {tmp_path}/shut/deep: Permission denied"
+    )
     (tmp_path / "texts" / "0001.txt").chmod(0)
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o777)

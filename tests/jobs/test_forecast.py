@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.jobs.conftest import Cli
-from tests.jobs.helpers import SMALL, WORDS, hashes, write_recipe
+from tests.jobs.helpers import SMALL, WORDS, hashes, write_recipe, write_texts
 from tilth.data.forecast import Estimate, Forecast, Terms
 from tilth.jobs.dry_run import forecast_data
 from tilth.jobs.prepare import prepare_data
@@ -351,3 +353,20 @@ def test_bad_rows_that_the_sample_did_not_meet_may_be_there(tmp_path: Path, monk
     recipe = load_recipe(write_recipe(tmp_path / "r.yaml", "texts", data={"sources": sources}), SMALL)
     empty = forecast_data(recipe, tmp_path / "w", 1, terms=Terms(sample_bytes=100_000)).rules["dropped"]["read/empty"]
     assert inside(empty, 3) and empty.low == 2 and empty.high > 3
+
+
+def test_a_forecast_where_nothing_can_be_written_names_the_option(
+    tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_texts(tmp_path / "texts", documents=3)
+    write_recipe(tmp_path / "r.yaml", "texts")
+    mkdir = os.mkdir
+
+    def refuse(path: Path, *given: int) -> None:
+        if Path(path) == Path("work"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        mkdir(path, *given)
+
+    monkeypatch.setattr(os, "mkdir", refuse)  # root may write everywhere
+    said = cli("prepare", "r.yaml", "--dry-run").expect_fault(3, "cannot write work: Permission denied", "--workspace")
+    assert "what was finished is kept" not in said

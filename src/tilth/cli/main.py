@@ -42,7 +42,7 @@ from tilth.cli.options import (
 )
 from tilth.cli.writing import chat, generate
 from tilth.core.environment import let_threads_sleep
-from tilth.core.errors import RecipeError, Stopped, StorageError, TilthError
+from tilth.core.errors import RecipeError, StorageError, TilthError, interrupted
 
 app = typer.Typer(
     name="tilth",
@@ -290,9 +290,6 @@ app.command()(report)
 app.command()(export)
 
 
-_GOES_ON = "type the same command again: prepare, train and quickstart go on where they were"
-
-
 def main() -> None:
     """The entry point: a user's fault prints message and remedy; anything else is a bug and shows its traceback."""
     gc.set_threshold(100_000)  # not after 700 objects: while modules are imported nothing becomes garbage
@@ -310,10 +307,10 @@ def main() -> None:
         if not error.told:
             tell_fault(error)
         _leave(error.exit_code)
-    except _Interrupted as interrupted:
+    except _Interrupted as signalled:
         # A launcher sends SIGTERM to the others as soon as one has failed: what ended them has been told by that one.
         if os.environ.get("RANK", "0") == "0":
-            tell_fault(Stopped(f"{interrupted}: what was finished is kept", _GOES_ON))
+            tell_fault(interrupted(str(signalled)))
         _leave(75)
     except OSError as error:
         if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
