@@ -67,6 +67,29 @@ def test_an_answer_that_is_none_is_not_called_unreachable(site: Site, tmp_path: 
     assert "more than 100 headers" in said and "garbage" in said and "more than 65536 bytes" in said
 
 
+HEADS = {
+    "/status": b"HTTP/1.1 20",
+    "/line": b"HTTP/1.1 200 OK\r\nContent-Le",
+    "/blank": b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n",
+    "/moved": b"HTTP/1.1 302 Found\r\nLocation: /o",
+}
+
+
+def test_a_head_that_breaks_off_is_no_answer_and_asked_for_again(site: Site, tmp_path: Path) -> None:
+    site.html("/", "".join(f'<a href="{name}">x</a>' for name in HEADS))
+    for name, head in HEADS.items():
+        site.pages[name] = lambda handler, head=head: handler.wfile.write(head)
+    assert fates(crawled(site, tmp_path), site) == {"/": "fetched 200", **dict.fromkeys(HEADS, "broken_off")}
+    assert [site.asked(name) for name in [*HEADS, "/o"]] == [*[courier.ATTEMPTS] * len(HEADS), 0]
+
+
+def trickling_head(handler: Handler) -> None:
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\n")
+    for _ in range(40):
+        handler.wfile.write(b"X")
+        time.sleep(0.05)
+
+
 def announced_trickle(handler: Handler) -> None:
     handler.send_response(200)
     handler.send_header("Content-Type", "text/html")
@@ -77,9 +100,10 @@ def announced_trickle(handler: Handler) -> None:
         time.sleep(0.05)
 
 
-def test_a_page_that_trickles_what_it_announced_is_late_and_asked_for_once(site: Site, tmp_path: Path) -> None:
+@pytest.mark.parametrize("trickle", [announced_trickle, trickling_head])
+def test_a_page_that_trickles_is_late_and_asked_for_once(site: Site, tmp_path: Path, trickle: Page) -> None:
     site.html("/", '<a href="/slow">x</a>')
-    site.pages["/slow"] = announced_trickle
+    site.pages["/slow"] = trickle
     assert fates(crawled(site, tmp_path, deadline=0.3), site)["/slow"] == "timed_out 0.3"
     assert site.asked("/slow") == 1
 

@@ -113,7 +113,7 @@ class Courier:
         try:
             self._once(f"{origin}/robots.txt", limits, {}, lambda *_: Fault("answers"))
         except Fault as fault:
-            return fault.rule in ("answers", "bad_response")
+            return fault.rule in ("answers", "bad_response", "broken_off")
         raise AssertionError("a head that comes ends it")
 
     def page(self, entry: Entry, validators: Mapping[str, str]) -> Answer:
