@@ -155,11 +155,11 @@ class _Crawl:
         """Why a URL is not asked for, as far as that can be said without asking."""
         config = self._config
         if len(self._kept) >= config.max_pages:
-            return Fate(entry.url, "over_pages", str(config.max_pages), "the crawl has its pages")
+            return entry.fate("over_pages", str(config.max_pages), "the crawl has its pages")
         if self._bytes >= config.max_bytes:
-            return Fate(entry.url, "over_bytes", str(config.max_bytes), "the crawl has its bytes")
+            return entry.fate("over_bytes", str(config.max_bytes), "the crawl has its bytes")
         fault = self._robots_of(entry.url).refuses(entry.url)
-        return Fate(entry.url, fault.rule, fault.value, fault.detail) if fault else None
+        return entry.fate(fault.rule, fault.value, fault.detail) if fault else None
 
     def _robots_of(self, url: str) -> Robots:
         origin = origin_of(url)
@@ -282,10 +282,10 @@ class _Crawl:
                 self._kept[entry.url] = {key: event.get(key, "") for key in ("at", "size", "etag", "modified")}
             else:
                 self._others.append((entry.url, Place(event["at"], event["size"])))
-        fate = Fate(entry.url, rule, event.get("value", ""), event.get("detail", ""))
+        fate = entry.fate(rule, event.get("value", ""), event.get("detail", ""))
         if "target" in event:
-            fate = self._frontier.redirect(entry, event["target"]) or Fate(
-                entry.url, rule, event["value"], f"to {event['target']}"
+            fate = self._frontier.redirect(entry, event["target"]) or entry.fate(
+                rule, event["value"], f"to {event['target']}"
             )
         self._fates.append(fate)
         listed: Kind = "page" if entry.kind == "page" or self._config.start else "single"
