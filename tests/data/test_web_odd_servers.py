@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from tests.data.web_site import Handler, Page, Site, crawled, fates, serving, silent, vanish
+from tilth.core.progress import Board
 from tilth.data.sources.retry import retry_after
 from tilth.data.sources.web import courier, crawl, frontier
 from tilth.data.sources.web.config import CrawlConfig
+from tilth.data.sources.web.exchange import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -75,10 +77,17 @@ HEADS = {
 }
 
 
+def breaks_off(head: bytes) -> Page:
+    def answer(handler: Handler) -> None:
+        handler.wfile.write(head)
+
+    return answer
+
+
 def test_a_head_that_breaks_off_is_no_answer_and_asked_for_again(site: Site, tmp_path: Path) -> None:
     site.html("/", "".join(f'<a href="{name}">x</a>' for name in HEADS))
     for name, head in HEADS.items():
-        site.pages[name] = lambda handler, head=head: handler.wfile.write(head)
+        site.pages[name] = breaks_off(head)
     assert fates(crawled(site, tmp_path), site) == {"/": "fetched 200", **dict.fromkeys(HEADS, "broken_off")}
     assert [site.asked(name) for name in [*HEADS, "/o"]] == [*[courier.ATTEMPTS] * len(HEADS), 0]
 
@@ -191,3 +200,29 @@ def test_one_host_that_is_gone_costs_its_own_pages_only(site: Site, tmp_path: Pa
         **{f"/{number}": "unreachable" for number in range(6)},
         f"{site.url}/": "fetched 200",
     }
+
+
+def test_a_delay_that_is_not_waited_for_holds_up_no_other_port(site: Site, tmp_path: Path) -> None:
+    site.html("/", "waits for nobody")
+    with serving(Site()) as slow:
+        slow.pages["/robots.txt"] = 200, {}, b"User-agent: *\nCrawl-delay: 301\n"
+        began = time.monotonic()
+        found = fates(crawled(site, tmp_path, start=[slow.url, site.url]), site)
+    assert found == {"/": "fetched 200", f"{slow.url}/": "crawl_delay 301"} and time.monotonic() - began < 10
+
+
+def test_a_long_wait_for_a_host_is_told(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(courier, "_TOLD_FROM", 0.5)
+    board, told = Board(), list[str]()
+
+    def waited(moment: float) -> None:
+        told.append(board.meters[0].trouble)
+        wait_until(moment)
+
+    monkeypatch.setattr(courier, "wait_until", waited)
+    site.pages["/robots.txt"] = 200, {}, b"User-agent: *\nCrawl-delay: 1\n"
+    site.html("/", '<a href="/a">a</a>')
+    site.html("/a", "a")
+    with board.watching(tmp_path / "work"):
+        crawled(site, tmp_path)
+    assert told == ["", "", "waiting 1 s for 127.0.0.1"] and not board.meters[0].trouble

@@ -104,7 +104,7 @@ class _Crawl:
         self._config, self._work, self._meter = config, work, meter
         self._journal, self._archive = Journal(work / "journal.jsonl"), Archive(work / "records.warc.gz")
         self._frontier = Frontier(config, singles)
-        self._courier = Courier(config, self._frontier.waiting())  # which are those of the recipe yet
+        self._courier = Courier(config, self._frontier.waiting(), meter)  # which are those of the recipe yet
         self._earlier = Earlier(earlier) if earlier else None
         self._robots: dict[str, Robots] = {}
         self._robots_texts: list[dict[str, Any]] = []
