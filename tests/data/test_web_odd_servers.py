@@ -7,10 +7,12 @@ import time
 from collections.abc import Iterator
 from email.utils import formatdate
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.data.web_site import Handler, Page, Site, crawled, fates, serving, silent, vanish
+from tilth.core.errors import DataError
 from tilth.core.progress import Board
 from tilth.data.sources.retry import retry_after
 from tilth.data.sources.web import courier, crawl, frontier
@@ -226,3 +228,30 @@ def test_a_long_wait_for_a_host_is_told(site: Site, tmp_path: Path, monkeypatch:
     with board.watching(tmp_path / "work"):
         crawled(site, tmp_path)
     assert told == ["", "", "waiting 1 s for 127.0.0.1"] and not board.meters[0].trouble
+
+
+@pytest.mark.parametrize(
+    ("page", "options", "remedy"),
+    [
+        ((200, {"Content-Type": "application/pdf"}, b"%PDF"), {}, "to have it, add application/pdf to crawl.types"),
+        ((200, {"Content-Type": "text/html"}, b"x" * 99), {"max_page_bytes": 9}, "raise crawl.max_page_bytes (now 9)"),
+        ((302, {"Location": "/moved"}, b""), {}, "check crawl.start in a browser"),
+        ((500, {}, b""), {}, "type the same command later"),
+    ],
+)
+def test_a_crawl_without_a_page_says_what_to_do_about_its_first_address(
+    site: Site, tmp_path: Path, page: Page, options: dict[str, Any], remedy: str
+) -> None:
+    site.pages["/"] = page
+    with pytest.raises(DataError, match="brought no page") as caught:
+        crawled(site, tmp_path, **options)
+    assert caught.value.remedy == remedy
+
+
+def test_where_a_second_visit_brings_no_page_the_first_is_named(site: Site, tmp_path: Path) -> None:
+    site.html("/", "home")
+    crawled(site, tmp_path)
+    site.pages["/"] = 404, {}, b""
+    with pytest.raises(DataError) as caught:
+        crawled(site, tmp_path, recrawl=2)
+    assert caught.value.remedy == "check crawl.start in a browser; `recrawl: 0` uses the pages that are there"

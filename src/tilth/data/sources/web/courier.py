@@ -34,6 +34,7 @@ _SITEMAP_BYTES = 50 << 20  # sitemaps.org
 _TOLD_FROM = 5.0  # seconds of waiting for a host
 _BUSY = {429, 503}
 _TRY_AGAIN = {408, 425, 429, 500, 502, 503, 504}
+NO_ROBOTS = "its robots.txt cannot be had"
 REDIRECTS = {301, 302, 303, 307, 308}
 
 
@@ -52,9 +53,7 @@ class Robots:
         """Why a page may not be fetched."""
         state = self._event["state"]
         if state == "unknown":  # RFC 9309, section 2.3.1.4
-            return Fault(
-                self._event["rule"], self._event["value"], f"its robots.txt cannot be had: {self._event['detail']}"
-            )
+            return Fault(self._event["rule"], self._event["value"], f"{NO_ROBOTS}: {self._event['detail']}")
         if self._rules is not None and not self._rules.can_fetch(url, AGENT):
             return Fault("robots", "", "its robots.txt forbids it")
         if self.delay > LONGEST_WAIT:

@@ -33,6 +33,7 @@ from tilth.data.sources.web.frontier import Entry, Fate, Frontier, Kind
 from tilth.data.sources.web.http_message import TooLargeError, content_type, decompressed, parse_response
 from tilth.data.sources.web.journal import Journal, damaged
 from tilth.data.sources.web.links import MOST_LINKS, page_links
+from tilth.data.sources.web.remedies import remedy_of
 from tilth.data.sources.web.sitemaps import read_sitemap
 from tilth.data.sources.web.urls import host_of, normalize, origin_of
 from tilth.data.sources.web.warc import make_record
@@ -129,21 +130,10 @@ class _Crawl:
         if not self._kept:
             disk.remove(self._work)
             shown = "; ".join(f"{fate.url}: {fate.rule} {fate.value} {fate.detail}".strip() for fate in fates[:3])
-            raise DataError(f"the crawl of {self._config.title} brought no page: {shown}", self._remedy(fates))
+            remedy = remedy_of(self._config, fates, self._earlier.number if self._earlier else None)
+            raise DataError(f"the crawl of {self._config.title} brought no page: {shown}", remedy)
         self._journal.flush()
         self._finish(final, fates)
-
-    def _remedy(self, fates: list[Fate]) -> str:
-        """What to do where no page came."""
-        if not self._config.allow_private and any(fate.rule == "private_address" for fate in fates):
-            return "if it is a server of yours, set crawl.allow_private: true"
-        empty = next((fate.url for fate in fates if fate.rule == "empty_sitemap"), None)
-        if empty is not None:
-            return (
-                f"look at {empty} in a browser: a sitemap has <urlset> or <sitemapindex>; crawl.urls takes single pages"
-            )
-        key = next(key for key in ("start", "sitemaps", "urls") if getattr(self._config, key))
-        return f"check crawl.{key} in a browser"
 
     def _recalled(self, key: str, value: str) -> dict[str, Any] | None:
         event = self._journal.next()
