@@ -97,6 +97,21 @@ def test_none_found_is_not_none_there() -> None:
     assert grown([(400.0, 7.0)], 400).estimate.high == 7, "all was looked at"
 
 
+def test_more_found_never_says_that_fewer_may_be_there() -> None:
+    alone = [grown([(131.0, float(n))], 7109) for n in range(10)]
+    highs = [growth.estimate.high for growth in alone]
+    assert highs == sorted(highs) and highs[0] == 7109, "one is no more known by one than by none"
+    assert not any(growth.fitted for growth in alone)
+    few = grown([(100.0, 1.0), (200.0, 2.0), (400.0, 5.0)], 4000)
+    some = grown([(100.0, 5.0), (200.0, 10.0), (400.0, 20.0)], 4000)
+    many = grown([(1e4, 500.0), (2e4, 1000.0), (4e4, 2000.0)], 4e5)
+    assert not few.fitted and few.estimate.high == pytest.approx((5 + 2 * 5**0.5) * 100)
+    assert some.fitted and many.fitted and many.estimate.high == pytest.approx((2000 + 2 * 2000**0.5) * 10**1.5)
+    assert 10**1.5 < some.estimate.high / (20 + 2 * 20**0.5) < 100, "few leave the power itself uncertain"
+    sized = grown([(100.0, 5e3), (200.0, 1e4), (400.0, 2e4)], 4000, each=1e3, most=1e9)
+    assert sized.estimate.high == pytest.approx(1e3 * some.estimate.high), "of bytes likewise"
+
+
 def units_of(base: Path, budget: int, **source: Any) -> list[Unit]:
     return cut(look(parse(SourceConfig, source), base, base / "work"), budget)
 

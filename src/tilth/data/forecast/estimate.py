@@ -20,6 +20,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 _Z = 1.96
+FEW = 10
+"""Duplicates: how they grow is not known by fewer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,16 +164,22 @@ def _student(freedom: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """How a quantity grows with the number of documents: as their number to the power of `power`."""
+    """How a quantity grows with the number of documents: as their number to the power of `power`.
+
+    Attributes:
+        times: how many times the sample the whole is.
+        fitted: the power is that of two sub-samples or more; else it is taken for 1, and may be 2.
+    """
 
     estimate: Estimate
     power: float
     times: float
-    """How many times the sample the whole is."""
+    fitted: bool
 
     def plain(self) -> dict[str, Any]:
         """For JSON."""
-        return {**self.estimate.plain(), "power": round(self.power, 2), "times": round(self.times, 2)}
+        numbers = {"power": round(self.power, 2), "times": round(self.times, 2)}
+        return {**self.estimate.plain(), **numbers, "fitted": self.fitted}
 
 
 def grown(
@@ -185,27 +193,34 @@ def grown(
 
     Copies that stand beside their originals grow with the text (power 1). Those that lie anywhere are pairs, of which a
     sample of a tenth has a hundredth (power 2). The power is fitted to the sub-samples; the interval reaches from power
-    1 to half a power more than the fitted one, and allows for how few were counted.
+    1 to half a power more than the fitted one, or more where few were counted, up to 2; it allows for how few they are.
     """
     documents, found = points[-1]
     times = max(1.0, whole / documents) if documents else 1.0
     if times < 1.0005:
-        return Growth(exactly(found), 1.0, 1.0)
-    power = _power(points)
+        return Growth(exactly(found), 1.0, 1.0, True)
+    power, off = _power(points, each)
     most = whole if most is None else most
     few = 2 * math.sqrt(found * each) if found else 0.0
     more = (found + few) if found else 3.0 * each  # none in the sample: fewer than three are expected (rule of three)
-    highest = min(2.0, power + 0.5) if found else 2.0
     value = min(most, found * times**power)
     low = max(found, (found - few) * times)
-    return Growth(Estimate(max(value, low), low, max(value, min(most, more * times**highest))), power, times)
+    high = max(value, min(most, more * times ** min(2.0, power + max(0.5, off))))
+    return Growth(Estimate(max(value, low), low, high), power, times, off < math.inf)
 
 
-def _power(points: Sequence[tuple[float, float]]) -> float:
-    logs = [(math.log(n), math.log(found)) for n, found in points if n and found]
-    if len(logs) < 2 or logs[0][0] == logs[-1][0]:
-        return 1.0
+def _power(points: Sequence[tuple[float, float]], each: float) -> tuple[float, float]:
+    """The power, 1 to 2, and how far it may be off: twice its error by how few were counted; infinity: it is not known,
+    as they are next to none, or all in one sub-sample.
+    """
+    some = [(n, found) for n, found in points if n and found]
+    if len(some) < 2 or some[0][0] == some[-1][0]:
+        return 1.0, math.inf
+    logs = [(math.log(n), math.log(found)) for n, found in some]
     mean_x, mean_y = (sum(values) / len(logs) for values in zip(*logs, strict=True))
     across = sum((x - mean_x) ** 2 for x, _ in logs)
     slope = sum((x - mean_x) * (y - mean_y) for x, y in logs) / across
-    return float(min(2.0, max(1.0, slope)))
+    # The smallest sub-sample is in the largest: what these have in common is no error of their ratio.
+    error = math.sqrt(max(0.0, each / some[0][1] - each / some[-1][1])) / (logs[-1][0] - logs[0][0])
+    few = round(some[-1][1] / each) < FEW
+    return float(min(2.0, max(1.0, slope))), math.inf if few else 2 * error

@@ -13,7 +13,7 @@ from typing import Any
 from tilth.core.tasks import Done
 from tilth.core.words import plural
 from tilth.data.config import DataConfig
-from tilth.data.forecast.estimate import Estimate, Growth, Stratum, by_chance, exactly, grown, quotient, total
+from tilth.data.forecast.estimate import FEW, Estimate, Growth, Stratum, by_chance, exactly, grown, quotient, total
 from tilth.data.forecast.estimate import seen as in_sample
 from tilth.data.forecast.groups import PIECES_BY
 from tilth.data.forecast.units import Found
@@ -170,11 +170,20 @@ def _duplicates(forecast: Forecast, seen: Seen) -> Estimate:
     if seen.leaked:
         facts = [(n, _leaked(done, "documents"), _leaked(done, "bytes")) for n, done in seen.leaked]
         gone_bytes = gone_bytes + _grows(forecast, seen, LEAK_RULE, facts, drawn=True)
-    if any(growth.times > 1 for growth in forecast.growth.values()):
+    growing = [growth for growth in forecast.growth.values() if growth.times > 1]
+    if growing:
+        fitted = (
+            "their growth is fitted to a quarter, a half and all of the sample, and their interval reaches from growth "
+            "in line to clearly faster than the fit"
+        )
+        unknown = (
+            f"where the sample has fewer than {FEW} of them, or all in one part, their growth is not known, and their "
+            "interval reaches from growth in line to that of pairs that lie anywhere"
+        )
+        said = {growth.fitted: fitted if growth.fitted else unknown for growth in growing}
         forecast.notes.append(
             f"duplicates{' and training text that is held out do' if seen.leaked else ' do'} not grow in line with the "
-            "text: their growth is fitted to a quarter, a half and all of the sample, and their interval reaches from "
-            "growth in line to clearly faster than the fit"
+            f"text: {'; '.join(said[known] for known in (True, False) if known in said)}"
         )
     return gone_bytes
 
