@@ -16,7 +16,7 @@ import pytest
 from tilth.core.config import parse
 from tilth.data.extract import Extractors
 from tilth.data.forecast import Terms
-from tilth.data.forecast.estimate import Stratum, grown, quotient, total
+from tilth.data.forecast.estimate import READ, Stratum, grown, quotient, total
 from tilth.data.forecast.groups import drawn_groups
 from tilth.data.forecast.units import Unit, by_kind, cut, draw, look
 from tilth.data.sources import SourceConfig, read_input
@@ -51,6 +51,18 @@ def test_what_was_sampled_whole_is_known() -> None:
     stratum, truth = sampled(np.random.default_rng(1), 1.0)
     found = total([stratum], "text")
     assert found.low == pytest.approx(truth) == found.value == found.high
+
+
+def test_documents_go_by_files_where_each_is_one() -> None:
+    groups = [{READ: 10.0, "dropped": float(n == 0), "text": 100.0 * n} for n in range(8)]
+    sizes = [10 * (n + 1) for n in range(8)]
+    files = Stratum("s", 3000, sizes, groups, files=160, sampled=[10] * 8)
+    assert total([files], READ, counts=True).value == total([files], READ, counts=True).high == 160
+    dropped = total([files], "dropped", counts=True)
+    assert dropped.value == 2 and dropped.low == 1 and 4 < dropped.high < 10
+    assert total([files], "text").value == pytest.approx(2800 * 3000 / 360), "of bytes there are as many as files have"
+    rows = Stratum("s", 3000, sizes, [{READ: 30.0}] * 8, files=160, sampled=[10] * 8)
+    assert total([rows], READ, counts=True).value == pytest.approx(240 * 3000 / 360), "rows go by bytes"
 
 
 def test_a_rate_has_error_bars_until_all_was_sampled() -> None:

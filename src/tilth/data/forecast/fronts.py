@@ -53,7 +53,7 @@ def cut_front(item: Input, front: int, paths: Sequence[Path], separator: str | N
                 disk.write(path, [named if 0 < begin < end else b"", _part(file, begin, end)], sync=False)
     finally:
         unpacked.unlink(missing_ok=True)
-    return [round(taken * (end - begin) / max(1, size)) for begin, end in parts]
+    return [taken * end // max(1, size) - taken * begin // max(1, size) for begin, end in parts]
 
 
 def _unpack(item: Input, front: int, path: Path) -> int:

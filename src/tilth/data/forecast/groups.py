@@ -38,11 +38,16 @@ class Terms:
 
 @dataclass
 class Group:
-    """A part of the sample: of files of one source and kind, which are `whole` bytes in all."""
+    """A part of the sample: of files of one source and kind, which are `whole` bytes in all.
+
+    Attributes:
+        files: how many files these are; 0 where some had to be cut.
+    """
 
     source: int
     kind: str
     whole: int
+    files: int
     units: list[Unit]
     covered: int = 0
     collected: Done | None = None
@@ -61,7 +66,8 @@ def drawn_groups(found: Sequence[Found], terms: Terms) -> list[Group]:
             # Of a file that is read from its front only the beginning is among the units.
             whole_kind = sum({unit.item.locator: unit.item.size for unit in units}.values())
             share = budget * whole_kind / max(1, one.size) / max(1, size)
-            groups += [Group(number, kind, whole_kind, own) for own in draw(units, min(1.0, share), terms.seed)]
+            count = len(units) if all(unit.whole for unit in units) else 0
+            groups += [Group(number, kind, whole_kind, count, own) for own in draw(units, min(1.0, share), terms.seed)]
     return groups
 
 

@@ -169,7 +169,7 @@ def _duplicates(forecast: Forecast, seen: Seen) -> Estimate:
         gone_bytes = gone_bytes + _grows(forecast, seen, rule, facts, drawn=True)
     if seen.leaked:
         facts = [(n, _leaked(done, "documents"), _leaked(done, "bytes")) for n, done in seen.leaked]
-        gone_bytes = gone_bytes + _grows(forecast, seen, LEAK_RULE, facts, drawn=True)
+        gone_bytes = gone_bytes + _grows(forecast, seen, LEAK_RULE, facts, drawn=True) + _cut_out(forecast, seen)
     growing = [growth for growth in forecast.growth.values() if growth.times > 1]
     if growing:
         fitted = (
@@ -186,6 +186,23 @@ def _duplicates(forecast: Forecast, seen: Seen) -> Estimate:
             f"text: {'; '.join(said[known] for known in (True, False) if known in said)}"
         )
     return gone_bytes
+
+
+def _cut_out(forecast: Forecast, seen: Seen) -> Estimate:
+    """The bytes of the passages that are cut out of training documents, as held-out documents have them."""
+    found = [(n, done.facts["rules"].get("changed", {}).get(LEAK_RULE, 0)) for n, done in seen.leaked]
+    if not found[-1][1] or seen.config.chat is not None:
+        return exactly(0)
+    strata, dropped = seen.strata, sum(seen.assigned.facts["dropped_bytes"].values())
+    near = seen.compared[-1][2].near if seen.config.drops_near else None
+    dropped += sum(one.facts["text_bytes"] for one in (seen.compared[-1][2].exact, near) if one is not None)
+    gone = dropped + _leaked(seen.leaked[-1][1], "bytes") + in_sample(strata, "refused_bytes")
+    size = max(0.0, in_sample(strata, "cleaned_text_bytes") - gone - in_sample(strata, "encoded_bytes"))
+    if not size:
+        return exactly(0)
+    whole, each = forecast.quantities["cleaned_documents"].value, size / found[-1][1]
+    most = forecast.quantities["cleaned_text_bytes"].value
+    return grown([(n, some * each) for n, some in found], whole, each=each, most=most).estimate
 
 
 def _leaked(done: Done, what: str) -> int:
@@ -223,7 +240,11 @@ def _kept(forecast: Forecast, seen: Seen, gone_bytes: Estimate) -> None:
     more = sum(by_chance(_leaked(done, "documents")) for _, done in seen.leaked[-1:]) if seen.drawn_anew else 0.0
     known = max(0.0, whole - more), in_sample(strata, "encoded_bytes") * max(0.0, 1 - more / max(1, whole))
     quantities["kept_documents"] = quantities["cleaned_documents"].minus(gone).at_least(known[0])
-    kept = quantities["kept_text_bytes"] = quantities["cleaned_text_bytes"].minus(gone_bytes).at_least(known[1])
+    quantities["kept_text_bytes"] = quantities["cleaned_text_bytes"].minus(gone_bytes).at_least(known[1])
+    if all(stratum.share == 1 for stratum in strata):  # there is nothing to reckon
+        quantities["kept_documents"] = quantities["kept_documents"].about(whole)
+        quantities["kept_text_bytes"] = quantities["kept_text_bytes"].about(in_sample(strata, "encoded_bytes"))
+    kept = quantities["kept_text_bytes"]
     quantities["tokens"] = kept.times(quotient(strata, "tokens", "encoded_bytes")).times(_suits(forecast, seen))
     quantities["dataset_bytes"] = kept.times(quotient(strata, "dataset", "encoded_bytes"))
 

@@ -289,8 +289,9 @@ class _Trial:
         done = iter(encoded)
         for group in self.groups:
             name = f"{self.found[group.source].source.source_name} ({group.kind})"
-            stratum = strata.setdefault((group.source, group.kind), Stratum(name, group.whole))
+            stratum = strata.setdefault((group.source, group.kind), Stratum(name, group.whole, files=group.files))
             stratum.covered.append(group.covered)
+            stratum.sampled.append(len(group.units))
             stratum.groups.append(counted(group, next(done) if group.cleaned is not None else None))
         return list(strata.values())
 
