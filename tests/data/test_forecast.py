@@ -18,6 +18,7 @@ from tilth.data.extract import Extractors
 from tilth.data.forecast import Terms
 from tilth.data.forecast.estimate import READ, Stratum, grown, quotient, total
 from tilth.data.forecast.groups import drawn_groups
+from tilth.data.forecast.reckon import _longer
 from tilth.data.forecast.units import Unit, by_kind, cut, draw, look
 from tilth.data.sources import SourceConfig, read_input
 
@@ -109,6 +110,16 @@ def test_none_found_is_not_none_there() -> None:
     growth = grown([(100.0, 0.0), (200.0, 0.0), (400.0, 0.0)], 4000)
     assert growth.estimate.value == growth.estimate.low == 0 and growth.estimate.high == 300
     assert grown([(400.0, 7.0)], 400).estimate.high == 7, "all was looked at"
+
+
+def test_what_takes_as_long_for_few_bytes_is_not_multiplied() -> None:
+    fixed = _longer([(0.25, 2.0), (0.5, 2.0), (1.0, 2.0)], 25)
+    assert fixed.value == 2 and fixed.low == 1.5 and fixed.high < 2 * 25 * 0.75
+    grows = _longer([(0.25, 0.5), (0.5, 1.0), (1.0, 2.0)], 25)
+    assert grows.value == pytest.approx(50) and 20 < grows.low < 38 and grows.high == pytest.approx(62.5)
+    once = _longer([(1.0, 2.0)], 25)
+    assert once.low == 1.5 and once.value == 50, "of what was timed once all may be starting"
+    assert _longer([(0.5, 2.0), (1.0, 3.0)], 1).value == 3, "a sample of everything takes what it took"
 
 
 def test_more_found_never_says_that_fewer_may_be_there() -> None:

@@ -5,6 +5,7 @@ reckon(seen, sources, notes) -> Forecast
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -76,6 +77,7 @@ class Taken:
     Attributes:
         rates: of each go: seconds of one worker for a byte that is covered.
         clock: seconds of what is done for all parts, by name.
+        comparing: of sub-samples (their part of the sample, seconds) of what compares documents, the whole sample last.
         per_part: seconds that a part takes for being one.
         groups: parts of the sample.
         of_all: bytes on disk of what is not of single parts.
@@ -83,6 +85,7 @@ class Taken:
 
     rates: Sequence[float]
     clock: Mapping[str, float]
+    comparing: Sequence[tuple[float, float]]
     per_part: float
     workers: int
     groups: int
@@ -286,20 +289,32 @@ def _seconds(seen: Seen) -> Estimate:
     parts = sum(max(1, -(-one.size // seen.config.shard_bytes)) for one in seen.found if one.inputs)
     busy = min(workers, parts)
     work = Estimate(*(rate * whole / busy for rate in (_mean(taken.rates), min(taken.rates), max(taken.rates))))
-    in_turn = taken.clock["encode"] * min(workers, taken.groups) * times / busy + taken.per_part * parts / busy
-    in_turn += (taken.clock["compare"] + taken.clock.get("apart", 0.0)) * times + _tokenizer_seconds(taken.clock, times)
-    rest = Estimate(in_turn, in_turn * (1 - _TIMES), in_turn * (1 + _TIMES))
+    encoding = taken.clock["encode"] * min(workers, taken.groups) / busy
+    learned, half = taken.clock["tokenizer"], taken.clock.get("half a tokenizer")
+    rest = _longer(taken.comparing, times) + _longer([(1.0, encoding)], times)
+    rest = rest + _longer([(0.5, half), (1.0, learned)] if half is not None else [(1.0, learned)], times)
     moved = Estimate(work.value, work.low * (1 - _TIMES), work.high * (1 + _TIMES))
-    return moved + rest + exactly(taken.clock["start"] + taken.clock.get("items", 0.0))
+    begun = taken.clock["start"] + taken.clock.get("items", 0.0) + taken.per_part * parts / busy
+    return moved + rest + exactly(begun).widened(_TIMES * begun)
 
 
-def _tokenizer_seconds(clock: Mapping[str, float], times: float) -> float:
-    """A line through half of the sample and all of it: counting grows with the text, merging does not."""
-    seconds, half = clock["tokenizer"], clock.get("half a tokenizer")
-    if half is None:
-        return seconds * times
-    slope = min(seconds, max(0.0, 2 * (seconds - half)))
-    return seconds + slope * (times - 1)
+def _longer(spent: Sequence[tuple[float, float]], times: float) -> Estimate:
+    """What will take so many times the sample: by a line through its sub-samples, for starting, writing and the like
+    take as long for few bytes as for many. Of a single one no line is known: it may all have been that.
+
+    Args:
+        spent: (part of the sample, seconds) of sub-samples, the whole sample last.
+    """
+    seconds = spent[-1][1]
+    slope, off = seconds, seconds
+    if len(spent) > 1:
+        mean_x, mean_y = (_mean(values) for values in zip(*spent, strict=True))
+        across = sum((x - mean_x) ** 2 for x, _ in spent) or 1.0
+        slope = sum((x - mean_x) * (y - mean_y) for x, y in spent) / across
+        slope, off = min(seconds, max(0.0, slope)), _TIMES * seconds / math.sqrt(across)
+    low, high = max(0.0, slope - off), min(seconds, slope + off)
+    value, least, most = (seconds + rate * (times - 1) for rate in (slope, low, high))
+    return Estimate(value, least * (1 - _TIMES), most * (1 + _TIMES))
 
 
 def _mean(values: Sequence[float]) -> float:
