@@ -86,7 +86,8 @@ def _rows(forecast: Forecast) -> Iterator[tuple[str, Estimate, _Shown, bool]]:
     yield "text after cleaning", quantities["cleaned_text_bytes"], size, True
     for name, growth in forecast.growth.items():
         label = f"  {name} duplicates" if name in ("exact", "near") else f"  dropped by {name}"
-        yield f"{label} (growth: power {growth.power:.2f})", growth.estimate, brief_count, False
+        grows = f"power {growth.power:.2f}" if growth.fitted else "not known"
+        yield f"{label} (growth: {grows})", growth.estimate, brief_count, False
     yield "documents kept", quantities["kept_documents"], brief_count, True
     yield "text kept", quantities["kept_text_bytes"], size, True
     yield "tokens", quantities["tokens"], brief_count, True

@@ -135,6 +135,19 @@ def records(lines: Iterable[tuple[int, bytes | int]], separator: bytes) -> Itera
         yield Record(reader.line, lines=reader.lines, open_quote=reader.size)
 
 
+def ends(lines: Iterable[bytes], separator: bytes) -> Iterator[bool]:
+    """Of each line whether a record ends with it."""
+    reader: _QuotedRecord | None = None
+    for line in lines:
+        if b'"' in line:
+            reader = reader or _QuotedRecord(0, separator)
+            reader.feed(line)
+            reader = reader if reader.open else None
+        elif reader is not None:
+            reader.within(line)
+        yield reader is None
+
+
 class _QuotedRecord:
     """Puts one record together from the lines that it spans.
 
