@@ -94,19 +94,21 @@ class LanguageModel:
         top_k: int | None = None,
         top_p: float | None = None,
         seed: int = 1,
-        stop: tuple[str, ...] = (),
+        stop: str | Sequence[str] = (),
     ) -> str:
         """What the model writes after `prompt` (the prompt not in it). The same arguments give the same text.
 
         Args:
             prompt: a text; or messages, [{role, content}], which the model's chat template renders.
+            stop: a text before which it stops, or several.
 
         RecipeError for a masked language model, which writes none, for messages where there is no chat template, and
         for fewer than one token to write;
         DataError when the template does not take them, or they fill the context.
         """
         values = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
-        options = TextOptions(max_new_tokens, 1, tuple(stop), parse(SamplingConfig, values, "generate"))
+        ends = (stop,) if isinstance(stop, str) else tuple(stop)
+        options = TextOptions(max_new_tokens, 1, ends, parse(SamplingConfig, values, "generate"))
         asked, options = self.asked(prompt, options)
         return generate_texts(self.model, self.tokenizer, asked, options)[0]
 
