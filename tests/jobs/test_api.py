@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,35 @@ def test_export_is_tilth_export(trained: Path, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="is no adapter"):
         tilth.export(run, tmp_path / "more", to="peft")
     assert not (tmp_path / "more").exists()
+
+
+@pytest.mark.parametrize(
+    ("ask", "said"),
+    [
+        (
+            lambda run: tilth.load(run, which="Best"),
+            "which 'Best' .* did you mean 'best'. one of: 'final', 'latest', .*number",
+        ),
+        (lambda run: tilth.load(run, which="12"), "which '12' is not known"),
+        (lambda run: tilth.load(run, which=True), "which True is not known"),
+        (lambda run: tilth.load(run, dtype="float16"), "dtype 'float16' is not known"),
+        (lambda run: tilth.evaluate(run, which="foo"), "which 'foo' is not known"),
+        (lambda run: tilth.export(run, run / "out", to="gguf"), "to 'gguf' is not known.*'hf', 'peft'"),
+        (lambda run: tilth.export(run, run / "out", which="foo"), "which 'foo' is not known"),
+        (lambda run: tilth.export(run, run / "out", to="peft", which="foo"), "which 'foo' is not known"),
+        (lambda run: tilth.export(run, run / "out", dtype="int8"), "dtype 'int8' is not known"),
+        (lambda _: tilth.prepare(tilth.load_recipe("r.yaml", SMALL), executor="slurm"), "executor 'slurm' .*'ray'"),
+        (lambda _: tilth.train(tilth.load_recipe("r.yaml", SMALL), emit="line"), "emit 'line' .*'lines'"),
+    ],
+)
+def test_a_word_that_an_argument_does_not_know_is_refused(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, ask: Callable[[Path], object], said: str
+) -> None:
+    monkeypatch.chdir(trained)
+    run = trained / "runs" / "small"
+    with pytest.raises(RecipeError, match=f"(?s){said}"):
+        ask(run)
+    assert not (run / "out").exists()
 
 
 def test_training_says_how_many_steps_this_call_did(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:

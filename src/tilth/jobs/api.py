@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from tilth.core.arguments import check_choice
 from tilth.core.errors import RecipeError
 from tilth.core.executors import ExecutorName
 from tilth.core.rundir import EvaluationRecord, Event, RunFolder, SampleRecord, StepRecord
@@ -25,6 +26,8 @@ from tilth.jobs.ready import check_base, dataset_for_training, find_base_togethe
 from tilth.jobs.recipe import Recipe
 from tilth.jobs.whole_run import Shown, prepare_and_train
 
+ExportFormat = Literal["hf", "peft"]
+
 
 def prepare(
     recipe: Recipe,
@@ -40,6 +43,7 @@ def prepare(
         executor: `processes` of this machine, or `ray`: the cluster that RAY_ADDRESS names, whose nodes all see
             workspace and sources, or one that is started here.
     """
+    check_choice("executor", executor, ExecutorName)
     return prepare_data(recipe, Path(workspace), workers, executor=executor)
 
 
@@ -82,6 +86,8 @@ def train(
         run, step, tokens, train_loss, validation_loss, seconds, stopped_by, checkpoint, forecast; new_steps: those
         that this call did, 0 where the run was past its end already (`emit` is told so).
     """
+    if not callable(emit):
+        check_choice("emit", emit, Literal["lines"] | None)
     folder = Path(run or Path("runs") / recipe.name)
     shown = _in_lines(recipe) if emit == "lines" else Shown(training=lambda _: nullcontext(emit))
     return prepare_and_train(recipe, folder, Path(workspace), workers, shown)[1]
@@ -125,7 +131,7 @@ def evaluate(
 def export(
     path: Path | str,
     out: Path | str,
-    to: Literal["hf", "peft"] = "hf",
+    to: ExportFormat = "hf",
     which: Which = "final",
     dtype: DtypeName | None = None,
     base: str | None = None,
@@ -142,6 +148,8 @@ def export(
 
     RecipeError when `out` exists, nothing of Hugging Face computes the model, or an argument is not of that format.
     """
+    check_choice("to", to, ExportFormat)
+    check_choice("dtype", dtype, DtypeName | None)
     if to == "peft":
         if dtype is not None:
             raise RecipeError(f'dtype {dtype} is for to="hf"', "leave it out: an adapter is written as it was trained")

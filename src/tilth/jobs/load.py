@@ -11,7 +11,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,7 @@ from tilth.checkpoint.peft_load import load_adapter
 from tilth.checkpoint.store import CheckpointStore
 from tilth.checkpoint.tensors import load_model, read_weights
 from tilth.checkpoint.trainable import base_fingerprint, check_base, load_trainable
+from tilth.core.arguments import check_choice
 from tilth.core.config import parse
 from tilth.core.environment import DeviceName
 from tilth.core.errors import CheckpointError, DataError, RecipeError
@@ -178,8 +179,8 @@ def load(
         dtype: what its weights are held and multiplied in. `bfloat16` takes half the memory, and on a CPU of two cores
             writes about twice as fast where g++ is there; a checkpoint that is stored so loses nothing by it.
     """
-    if dtype not in get_args(WeightType):
-        raise RecipeError(f"dtype {dtype!r} is not known", f"one of: {', '.join(get_args(WeightType))}")
+    check_choice("which", which, Which)
+    check_choice("dtype", dtype, WeightType)
     place = locate(path, which, _checkpoint)
     place.verify()
     if wrapped and (place.adapter is not None or not place.foreign):
