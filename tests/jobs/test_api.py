@@ -36,6 +36,22 @@ def test_check_is_tilth_check(trained: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert not bad.ok and {fault.rule for fault in bad.errors} >= {"metric"}
 
 
+def test_a_recipe_may_be_named_by_its_file(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(trained)
+    Path("s.yaml").write_text(json.dumps(tilth.load_recipe("r.yaml", SMALL).plain()))
+    assert tilth.prepare("s.yaml").fingerprint == tilth.prepare(Path("s.yaml")).fingerprint
+    assert tilth.check("s.yaml").plain() == tilth.check(tilth.load_recipe("r.yaml", SMALL)).plain()
+    assert tilth.train("s.yaml", emit=None)["new_steps"] == 0, "it is the run that was trained by the recipe"
+    with pytest.raises(RecipeError, match=r"no recipe at no\.yaml"):
+        tilth.check("no.yaml")
+    for no_recipe in ({"name": "x"}, None):
+        for job in (tilth.prepare, tilth.check, tilth.train):
+            with pytest.raises(RecipeError, match=r"is no recipe\n.*tilth.load_recipe.*tilth.make_recipe"):
+                job(no_recipe)  # type: ignore[operator]
+    with pytest.raises(RecipeError, match="path is None"):
+        tilth.load(None)  # type: ignore[arg-type]
+
+
 def test_check_prepares_what_is_missing(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(trained)
     assert tilth.check(tilth.load_recipe("r.yaml", SMALL), tmp_path / "other", workers=1).ok

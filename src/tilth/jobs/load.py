@@ -28,7 +28,8 @@ from tilth.core.arguments import check_choice
 from tilth.core.config import parse
 from tilth.core.environment import DeviceName
 from tilth.core.errors import CheckpointError, DataError, RecipeError
-from tilth.distributed.runtime import pick_device
+from tilth.core.faults import short
+from tilth.distributed.runtime import asked_device
 from tilth.generate.config import SamplingConfig
 from tilth.generate.text import TextOptions, check_ids, generate_texts
 from tilth.jobs.base import open_base
@@ -162,7 +163,7 @@ class LanguageModel:
 def load(
     path: Path | str,
     which: Which = "final",
-    device: DeviceName = "auto",
+    device: DeviceName | str | torch.device = "auto",
     wrapped: bool | None = None,
     adapter: Path | str | None = None,
     dtype: WeightType = "float32",
@@ -173,6 +174,7 @@ def load(
         path: a folder, or ORG/NAME or ORG/NAME@REVISION of the hub, where no folder of that name is.
         which: of a run folder: `final` (or the latest checkpoint, while the run has not ended), `latest`, `best`, or
             a step.
+        device: `auto` (the best that there is), `cpu`, `cuda`, `mps`, `cuda:1` of several, or as torch has it.
         wrapped: of a Hugging Face folder: use transformers' own class; left out: only where tilth has none itself.
         adapter: a folder with an adapter (PEFT's, or a run's) to put beside it; `none`: a run's model without the
             adapter that it trained.
@@ -181,6 +183,9 @@ def load(
     """
     check_choice("which", which, Which)
     check_choice("dtype", dtype, WeightType)
+    if not isinstance(path, str | Path):
+        raise RecipeError(f"path is {short(path)}, which names no model", "name a folder, or ORG/NAME of the hub")
+    where = asked_device(device)
     place = locate(path, which, _checkpoint)
     place.verify()
     if wrapped and (place.adapter is not None or not place.foreign):
@@ -191,8 +196,8 @@ def load(
         )
     wanted: torch.dtype = getattr(torch, dtype)
     if adapter is not None and str(adapter) != "none":
-        return held_in(wanted, _with_adapter(place, Path(adapter), pick_device(device), wrapped, wanted))
-    found = held_in(wanted, _load(place, pick_device(device), wrapped, wanted))
+        return held_in(wanted, _with_adapter(place, Path(adapter), where, wrapped, wanted))
+    found = held_in(wanted, _load(place, where, wrapped, wanted))
     if adapter is not None:
         if not adapter_names(found.model):
             raise RecipeError(f"{path} has no adapter that could be left out", "leave `adapter: none` out")
