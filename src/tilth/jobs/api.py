@@ -59,7 +59,10 @@ def check(
     `.ok`, `.errors`, `.warnings`, `.rows` (print one: what is trained stands in [[ ]]), and all counts as `.plain()`.
     What is not prepared yet, is.
 
-    CheckpointError, before that, where the files of `model.from` do not hold what its config.json says.
+    What comes to nothing before there are rows to look at is raised, with its remedy: RecipeError of the recipe and of
+    a checkpoint that does not fit it, DataError of sources of which nothing is left or too much cannot be used,
+    CheckpointError where the files of `model.from` do not hold what its config.json says. (`tilth check --json` has
+    them among `errors`, as `recipe`, `data` and `checkpoint`.) Of a run that must not begin, `.rows` may be empty.
 
     Args:
         run: the folder that the run will have (default: runs/NAME), for the room on its disk.
