@@ -8,7 +8,7 @@ any architecture of transformers keeps its own class (`model/wrapped.py`).
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -29,6 +29,8 @@ from tilth.core.config import parse
 from tilth.core.environment import DeviceName
 from tilth.core.errors import CheckpointError, DataError, RecipeError
 from tilth.core.faults import short
+from tilth.data.sources.messages import read_message, remedy_of
+from tilth.data.sources.notes import Note
 from tilth.distributed.runtime import asked_device
 from tilth.generate.config import SamplingConfig
 from tilth.generate.text import TextOptions, check_ids, generate_texts
@@ -45,6 +47,7 @@ from tilth.model.wrapped_config import WrappedConfig, read_wrapped_config
 from tilth.tokenizer import Tokenizer, load_tokenizer
 from tilth.tokenizer.chat import ChatEncoder
 from tilth.tokenizer.chat_files import ChatFormat, read_chat, read_stop_ids
+from tilth.tokenizer.conversation import ROLES
 
 WeightType = Literal["float32", "bfloat16"]
 
@@ -101,7 +104,8 @@ class LanguageModel:
         """What the model writes after `prompt` (the prompt not in it). The same arguments give the same text.
 
         Args:
-            prompt: a text; or messages, [{role, content}], which the model's chat template renders.
+            prompt: a text; or messages, [{role, content}], which the model's chat template renders; they are read as
+                those of training data are.
             stop: a text before which it stops, or several.
 
         RecipeError for a masked language model, which writes none, for messages where there is no chat template, and
@@ -125,7 +129,7 @@ class LanguageModel:
         if isinstance(prompt, str):
             return prompt, options
         with self.chat_encoder() as encoder:
-            ids, ends = encoder.prompt(prompt), encoder.stop_ids()
+            ids, ends = encoder.prompt(_conversation(prompt)), encoder.stop_ids()
         window = self.config.context_length
         if len(ids) >= window:
             raise DataError(
@@ -158,6 +162,28 @@ class LanguageModel:
                 f"`tilth export {shlex.quote(str(self.path))} --to hf --out FOLDER` writes what transformers' "
                 "pipeline('fill-mask', model='FOLDER') loads; in Python ask this model for logits",
             )
+
+
+def _conversation(prompt: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Messages as training reads them (roles by other names, OpenAI's lists of parts), and by roles that a template may
+    know beside these (`ipython`). DataError for what is none.
+    """
+    if isinstance(prompt, Mapping) or not isinstance(prompt, Iterable):
+        raise DataError(f"the prompt is {short(prompt)}", "give a text, or a list of messages: [{role, content}]")
+    messages = []
+    for number, given in enumerate(prompt, 1):
+        item = dict(given) if isinstance(given, Mapping) else given
+        found = read_message(item, f"message {number}")
+        if isinstance(found, Note) and found.rule == "unknown_role" and (role := item.get("role")) in ROLES:
+            found = read_message({**item, "role": "tool"}, f"message {number}")
+            found = found if isinstance(found, Note) else {**found, "role": role}
+        if isinstance(found, Note):
+            said = found.detail.partition("; the conversation")[0]
+            raise DataError(
+                f"{said}: it cannot be asked", remedy_of(found) or "a message is {role, content}, both texts"
+            )
+        messages.append(found)
+    return messages
 
 
 def load(
