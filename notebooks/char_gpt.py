@@ -127,11 +127,11 @@ print(f"loss by chance {chance:.2f}; by the frequencies of characters {frequenci
 
 # %%
 found = tilth.check(recipe, FOLDER / "work")
+assert found.ok, found.errors
 print(found.rows[0])
 forecast = found.plain()["forecast"]
 print(f"{forecast['parameters']:,} parameters, {forecast['steps']:,} steps, {forecast['epochs']:.2f} times the text")
-print("errors:", [fault.message for fault in found.errors], "warnings:", [fault.message for fault in found.warnings])
-assert found.ok
+print("warnings:", [fault.message for fault in found.warnings])
 
 # %% [markdown]
 # ## 5. Train

@@ -145,8 +145,9 @@ recipe = tilth.make_recipe(sections)
 
 # %%
 found = tilth.check(recipe, FOLDER / "work")
+assert found.ok, found.errors
 print("\n".join(str(found.rows[0]).splitlines()[:14]))
-print("\nerrors:", [fault.message for fault in found.errors])
+print()
 for fault in found.warnings:
     print(f"warning {fault.rule}: {fault.message}\n  change  {fault.remedy}")
 
@@ -170,7 +171,7 @@ print(
     f"{said['rows']} pairs to train on; {said['masked']} without a trained token, {said['without_end']} without an end"
 )
 print({key: said["forecast"][key] for key in ("steps", "epochs", "parameters", "trained_parameters")})
-assert found.ok
+assert found.ok, found.errors
 
 # %% [markdown]
 # ## 5. Before

@@ -49,6 +49,13 @@ def test_a_notebook_runs_and_says_what_it_teaches(name: str, tmp_path: Path) -> 
     assert [path.name for path in tmp_path.iterdir()] == [name.replace("_", "-")], "it writes into its own folder"
 
 
+@pytest.mark.parametrize("name", ["notebooks/char_gpt.py", "notebooks/lora_chat.py", "docs/finetuning.md"])
+def test_what_a_check_finds_is_told_before_its_rows_are_shown(name: str) -> None:
+    """Of a run that must not begin there may be none."""
+    text = (FOLDER.parent / name).read_text()
+    assert 0 < text.index("assert found.ok, found.errors") < text.index("found.rows[0]")
+
+
 def test_every_notebook_is_run() -> None:
     assert [path.stem for path in NOTEBOOKS] == sorted(SAID)
 

@@ -270,11 +270,19 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
             load_adapter(ours(llama()), folder)
 
 
-def test_an_embedding_trained_apart_from_a_tied_output_is_refused(tmp_path: Path) -> None:
-    theirs = peft_model(tied_llama(), modules_to_save=["embed_tokens"])
+@pytest.mark.parametrize("whole", [["embed_tokens"], ["embed_tokens", "lm_head"]])
+def test_an_embedding_trained_apart_from_a_tied_output_is_merged_as_the_remedy_says(
+    whole: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = peft_model(tied_llama(), modules_to_save=whole)
     peft_quietly(theirs.save_pretrained, tmp_path / "theirs")
-    with pytest.raises(CheckpointError, match="which the base ties, one was trained apart"):
+    with pytest.raises(CheckpointError, match="trained apart, and this base ties it") as caught:
         load_adapter(ours(tied_llama()), tmp_path / "theirs")
+    assert "ensure_weight_tying=True" in caught.value.remedy
+    monkeypatch.chdir(tmp_path)
+    peft_quietly(exec, caught.value.remedy.split("`")[1], {"base": tied_llama(), "peft": peft, "torch": torch})
+    merged = load_checkpoint(tmp_path / "MERGED").model.eval()
+    torch.testing.assert_close(scores(merged), scores(theirs), atol=1e-5, rtol=1e-5)
 
 
 def test_what_is_there_is_not_overwritten_and_nothing_is_not_saved(tmp_path: Path) -> None:

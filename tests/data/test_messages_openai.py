@@ -1,12 +1,19 @@
-"""OpenAI's own keys of a message beside role and content: weights, and calls by their older name."""
+"""OpenAI's own keys of a message beside role and content: weights, and calls by their older name; and what is said of
+messages that are none.
+"""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tilth.data.sources.messages import read_message
+from tilth.core.config import parse
+from tilth.core.errors import DataError
+from tilth.data.sources import SourceConfig, list_inputs, read_input
+from tilth.data.sources.messages import _ROLES, read_message
 from tilth.data.sources.notes import Note
 
 
@@ -40,3 +47,32 @@ def test_no_call(call: Any) -> None:
     item = {"role": "assistant", "content": "b", "function_call": call}
     assert read_message(item, "") == {"role": "assistant", "content": "b"}
     assert isinstance(read_message({**item, "content": None}, ""), Note)
+
+
+@pytest.mark.parametrize(
+    ("message", "said", "remedy"),
+    [
+        (
+            {"role": "bot", "content": "b"},
+            "is by 'bot'",
+            "user (or human), assistant (or gpt, chatgpt, model), tool (or",
+        ),
+        ({"role": "assistant", "content": None}, "holds NoneType, not a text", "and its content a text"),
+    ],
+)
+def test_what_a_message_must_be_is_said_where_it_is_none(
+    tmp_path: Path, message: dict[str, Any], said: str, remedy: str
+) -> None:
+    row = {"m": [{"role": "user", "content": "a"}, message]}
+    (tmp_path / "a.jsonl").write_text(f"{json.dumps(row)}\n" * 9)
+    config = parse(SourceConfig, {"path": "a.jsonl", "map": {"messages": "m"}})
+    with pytest.raises(DataError, match=said) as caught:
+        [list(read_input(item, config)) for item in list_inputs(config, tmp_path, tmp_path)]
+    assert remedy in caught.value.remedy and "`format:`" not in caught.value.remedy
+
+
+def test_the_guide_has_the_names_of_roles() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "finetuning.md").read_text()
+    for ours in dict.fromkeys(_ROLES.values()):
+        names = ", ".join(f"`{name}`" for name, role in _ROLES.items() if role == ours)
+        assert f"| {names} | {ours} |" in guide

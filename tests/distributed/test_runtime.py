@@ -14,7 +14,7 @@ from tests.jobs.helpers import environment
 from tilth.core.environment import launched
 from tilth.core.errors import RecipeError
 from tilth.distributed import runtime
-from tilth.distributed.runtime import Runtime, pick_device, start
+from tilth.distributed.runtime import Runtime, asked_device, pick_device, start
 
 WORKER = """
 import torch
@@ -138,3 +138,22 @@ def test_auto_is_the_best_device_that_is_there(
             with pytest.raises(RecipeError, match=f"device: {name} is not available here") as caught:
                 pick_device(name)  # type: ignore[arg-type]
             assert "train.device: auto" in caught.value.remedy
+
+
+def test_a_device_that_is_named_in_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime.torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(runtime.torch.cuda, "device_count", lambda: 2)
+    for asked, found in (("cpu", "cpu"), ("cpu:0", "cpu"), ("auto", "cuda"), ("cuda", "cuda"), ("cuda:1", "cuda:1")):
+        assert asked_device(asked) == torch.device(found)
+        if asked != "auto":
+            assert asked_device(torch.device(asked)) == torch.device(found)
+    with pytest.raises(RecipeError, match=r"device cuda:2: this machine has 2 GPUs\n.*cuda:0 to cuda:1"):
+        asked_device("cuda:2")
+    for wrong in ("gpu", None, 0, "cuda:", "cuda:x", "auto:0", torch.device("meta")):
+        with pytest.raises(RecipeError, match=r"is not known\n.* one of: 'auto', 'cpu', 'cuda', 'mps'; 'cuda:N'"):
+            asked_device(wrong)  # type: ignore[arg-type]
+    monkeypatch.setattr(runtime.torch.cuda, "is_available", lambda: False)
+    for asked in ("cuda", "cuda:0"):
+        with pytest.raises(RecipeError, match="cuda is not available") as caught:
+            asked_device(asked)
+        assert "leave device out" in caught.value.remedy and "train.device" not in caught.value.remedy

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,22 @@ def test_check_is_tilth_check(trained: Path, monkeypatch: pytest.MonkeyPatch) ->
     bad = tilth.check(tilth.load_recipe("r.yaml", [*SMALL, "train.early_stopping={metric: bits_per_byte}",
                                                    "train.objective=sft", "data.clean=none"]))  # fmt: skip
     assert not bad.ok and {fault.rule for fault in bad.errors} >= {"metric"}
+
+
+def test_a_recipe_may_be_named_by_its_file(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(trained)
+    Path("s.yaml").write_text(json.dumps(tilth.load_recipe("r.yaml", SMALL).plain()))
+    assert tilth.prepare("s.yaml").fingerprint == tilth.prepare(Path("s.yaml")).fingerprint
+    assert tilth.check("s.yaml").plain() == tilth.check(tilth.load_recipe("r.yaml", SMALL)).plain()
+    assert tilth.train("s.yaml", emit=None)["new_steps"] == 0, "it is the run that was trained by the recipe"
+    with pytest.raises(RecipeError, match=r"no recipe at no\.yaml"):
+        tilth.check("no.yaml")
+    for no_recipe in ({"name": "x"}, None):
+        for job in (tilth.prepare, tilth.check, tilth.train):
+            with pytest.raises(RecipeError, match=r"is no recipe\n.*tilth.load_recipe.*tilth.make_recipe"):
+                job(no_recipe)  # type: ignore[operator]
+    with pytest.raises(RecipeError, match="path is None"):
+        tilth.load(None)  # type: ignore[arg-type]
 
 
 def test_check_prepares_what_is_missing(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,6 +98,35 @@ def test_export_is_tilth_export(trained: Path, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="is no adapter"):
         tilth.export(run, tmp_path / "more", to="peft")
     assert not (tmp_path / "more").exists()
+
+
+@pytest.mark.parametrize(
+    ("ask", "said"),
+    [
+        (
+            lambda run: tilth.load(run, which="Best"),
+            "which 'Best' .* did you mean 'best'. one of: 'final', 'latest', .*number",
+        ),
+        (lambda run: tilth.load(run, which="12"), "which '12' is not known"),
+        (lambda run: tilth.load(run, which=True), "which True is not known"),
+        (lambda run: tilth.load(run, dtype="float16"), "dtype 'float16' is not known"),
+        (lambda run: tilth.evaluate(run, which="foo"), "which 'foo' is not known"),
+        (lambda run: tilth.export(run, run / "out", to="gguf"), "to 'gguf' is not known.*'hf', 'peft'"),
+        (lambda run: tilth.export(run, run / "out", which="foo"), "which 'foo' is not known"),
+        (lambda run: tilth.export(run, run / "out", to="peft", which="foo"), "which 'foo' is not known"),
+        (lambda run: tilth.export(run, run / "out", dtype="int8"), "dtype 'int8' is not known"),
+        (lambda _: tilth.prepare(tilth.load_recipe("r.yaml", SMALL), executor="slurm"), "executor 'slurm' .*'ray'"),
+        (lambda _: tilth.train(tilth.load_recipe("r.yaml", SMALL), emit="line"), "emit 'line' .*'lines'"),
+    ],
+)
+def test_a_word_that_an_argument_does_not_know_is_refused(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, ask: Callable[[Path], object], said: str
+) -> None:
+    monkeypatch.chdir(trained)
+    run = trained / "runs" / "small"
+    with pytest.raises(RecipeError, match=f"(?s){said}"):
+        ask(run)
+    assert not (run / "out").exists()
 
 
 def test_training_says_how_many_steps_this_call_did(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:

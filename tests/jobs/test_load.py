@@ -72,6 +72,15 @@ def test_a_folder_gives_the_scores_and_the_greedy_text_of_transformers(llama: Pa
     assert model.generate("the soil", max_new_tokens=20, temperature=0) == model.tokenizer.decode(expected)
 
 
+def test_a_stop_string_alone_is_no_list_of_characters(llama: Path) -> None:
+    model = tilth.load(llama, device="cpu")
+    asked = {"prompt": "the soil", "max_new_tokens": 40, "temperature": 0}
+    whole = model.generate(**asked)
+    place = next(n for n in range(1, len(whole) - 1) if whole[n] in whole[:n] and whole[n : n + 2] not in whole[:n])
+    stop = whole[place : place + 2]
+    assert model.generate(**asked, stop=stop) == model.generate(**asked, stop=[stop]) == whole[:place]
+
+
 def test_a_masked_model_gives_scores_and_writes_nothing(tmp_path: Path) -> None:
     model = tilth.load(folder_of("roberta", tmp_path))
     np.testing.assert_allclose(model.logits(IDS), logits_of(tmp_path, masked=True), atol=1e-4)

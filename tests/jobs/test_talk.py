@@ -121,10 +121,34 @@ def test_without_a_template_there_is_a_remedy_and_text_is_still_answered(
     assert model.tokenizer.decode([int(model.logits(ids)[-1].argmax())]) == text[: text.index(" ")]
 
 
+def test_messages_are_read_as_those_of_training_are(runs: Runs) -> None:
+    model, text = tilth.load(runs["own"]), question("rain")
+    wanted = model.generate(asked("rain"), temperature=0, max_new_tokens=30)
+    parts = [{"type": "text", "text": text[:5]}, {"type": "text", "text": text[5:]}]
+    for message in (
+        {"role": "human", "content": text},
+        {"from": "human", "value": text},
+        {"role": "user", "content": parts},
+    ):
+        assert model.generate([message], temperature=0, max_new_tokens=30) == wanted
+    other = model.generate([{"role": "ipython", "content": text}], temperature=0, max_new_tokens=30)
+    assert isinstance(other, str), "a role that only templates know is theirs"
+
+
 def test_what_the_template_or_the_context_does_not_take_is_told(runs: Runs, tmp_path: Path) -> None:
     model = tilth.load(runs["own"])
-    with pytest.raises(DataError, match="role"):
-        model.generate([{"role": "nobody", "content": "x"}])
+    for message, said, remedy in (
+        ({"role": "nobody", "content": "x"}, "message 1 is by 'nobody'", "user (or human)"),
+        ({"role": "user", "content": None}, "holds NoneType", "its content a text"),
+        ({"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}, "holds 'image_url'", "both texts"),
+        ("x", "message 1 is str", "both texts"),
+    ):
+        with pytest.raises(DataError, match=said) as caught:
+            model.generate([message])  # type: ignore[list-item]
+        assert remedy in caught.value.remedy
+    for prompt in (None, {"role": "user", "content": "x"}):
+        with pytest.raises(DataError, match="the prompt is"):
+            model.generate(prompt)  # type: ignore[arg-type]
     with pytest.raises(DataError, match="reads and writes 192 in all"):
         model.generate([{"role": "user", "content": "word " * 200}])
     copy = tmp_path / "copy"

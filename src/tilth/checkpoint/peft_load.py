@@ -135,7 +135,14 @@ def _plan(model: nn.Module, tensors: Mapping[str, Tensor], config: PeftConfig, p
             faults.append(f"{theirs}: {fault}")
         else:
             parts |= _apart(model, modules[theirs], found, config, config.alpha_of(theirs))
-    saved = _placed(model, rest, config, placing, faults)
+    saved, apart = _placed(model, rest, config, placing, faults)
+    if apart and not faults:
+        raise CheckpointError(
+            f"the adapter in {config.place.parent} has {apart} trained apart, and this base ties it: of each module "
+            "that `modules_to_save` names PEFT trains a copy of its own, and here both are one matrix",
+            f"{merging(config.place.parent, tied=True)}; or train it with `LoraConfig(…, ensure_weight_tying=True)`, "
+            "which tilth loads (one that was trained beside an untied base: load that)",
+        )
     if faults or not (parts or saved):
         said = "; ".join(faults[:5]) or "it is empty"
         more = f" (and {len(faults) - 5} more)" if len(faults) > 5 else ""
@@ -207,9 +214,11 @@ def _apart(
 
 def _placed(
     model: nn.Module, rest: Mapping[str, Tensor], config: PeftConfig, placing: Placing, faults: list[str]
-) -> dict[str, Tensor]:
-    """What was trained whole, by our names. What does not fit is added to `faults`."""
-    names, ours = parameter_names(model), dict[str, Tensor]()
+) -> tuple[dict[str, Tensor], str]:
+    """What was trained whole, by our names, and of what the base ties what was not trained so, if anything. What does
+    not fit is added to `faults`.
+    """
+    names, ours, apart = parameter_names(model), dict[str, Tensor](), list[str]()
     there = {placing(name): key for key, several in names.items() for name in several}
     by_tensor = {place.tensor: (key, place) for place, key in there.items() if place.parts == 1}
     for theirs, tensor in rest.items():
@@ -221,14 +230,15 @@ def _placed(
         if tensor.shape != (now := model.get_parameter(key)).shape:
             faults.append(f"{theirs} is {list(tensor.shape)}, and the base has {list(now.shape)}")
         elif key in ours and not torch.equal(ours[key], tensor):
-            faults.append(f"{theirs} is not equal to the tensor that the base ties it to")
+            apart += [placing(name).tensor for name in names[key]]
         ours[key] = tensor
     for key in ours:
         tied = [placing(name).tensor for name in names[key]]
         if not config.tied and any(theirs not in rest for theirs in tied):
-            faults.append(f"of {' and '.join(tied)}, which the base ties, one was trained apart")
+            apart += [theirs for theirs in tied if theirs in rest]
     # A bias of the model itself only completes PEFT's output layer, unless it was changed.
-    return {key: tensor for key, tensor in ours.items() if "." in key or not _is_base(model, key, tensor)}
+    saved = {key: tensor for key, tensor in ours.items() if "." in key or not _is_base(model, key, tensor)}
+    return saved, " and ".join(dict.fromkeys(apart))
 
 
 def _is_base(model: nn.Module, key: str, tensor: Tensor) -> bool:

@@ -18,7 +18,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast, get_args
 
 import torch
 import torch.distributed as dist
@@ -26,6 +26,7 @@ from torch import Tensor
 
 from tilth.core.environment import DeviceName, forget_peak_memory, launched, peak_memory_bytes
 from tilth.core.errors import PeerError, RecipeError
+from tilth.core.words import plural
 
 PlainT = TypeVar("PlainT")
 
@@ -263,12 +264,31 @@ def start(device: DeviceName = "auto") -> Runtime:
     return Runtime(chosen, rank, world_size)
 
 
-def pick_device(name: DeviceName = "auto") -> torch.device:
-    """The device of that name; `auto` is cuda, else mps, else cpu. RecipeError when the machine lacks it."""
+def pick_device(name: DeviceName = "auto", remedy: str = "set train.device: auto") -> torch.device:
+    """The device of that name; `auto` is cuda, else mps, else cpu. RecipeError, with `remedy`, when the machine lacks
+    it.
+    """
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
         return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if available[kind]))
     if not available[name]:
         here = ", ".join(kind for kind, there in available.items() if there)
-        raise RecipeError(f"device: {name} is not available here (there is {here})", "set train.device: auto")
+        raise RecipeError(f"device: {name} is not available here (there is {here})", remedy)
     return torch.device(name)
+
+
+def asked_device(asked: str | torch.device) -> torch.device:
+    """The device that a caller in Python names: as of `pick_device`, or one of several GPUs (`cuda:1`), or as torch has
+    it. RecipeError when there is none of that name.
+    """
+    kind, numbered, number = str(asked).partition(":")
+    known = isinstance(asked, str | torch.device) and kind in get_args(DeviceName)
+    if not known or (numbered and (kind == "auto" or not (number.isascii() and number.isdigit()))):
+        there = ", ".join(map(repr, get_args(DeviceName)))
+        raise RecipeError(f"device {asked!r} is not known", f"one of: {there}; 'cuda:N' is one of several GPUs")
+    found = pick_device(cast(DeviceName, kind), "leave device out: it is then the best that there is")
+    if not numbered or kind != "cuda":
+        return found
+    if int(number) >= (gpus := torch.cuda.device_count()):
+        raise RecipeError(f"device {asked}: this machine has {plural(gpus, 'GPU')}", f"name cuda:0 to cuda:{gpus - 1}")
+    return torch.device("cuda", int(number))

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from tilth.core.arguments import check_choice
 from tilth.core.errors import RecipeError
 from tilth.core.executors import ExecutorName
+from tilth.core.faults import short
 from tilth.core.rundir import EvaluationRecord, Event, RunFolder, SampleRecord, StepRecord
 from tilth.data.dataset import Dataset
 from tilth.evaluation.metrics import Metrics
@@ -22,17 +24,20 @@ from tilth.jobs.places import Which
 from tilth.jobs.preflight import Preflight, look
 from tilth.jobs.prepare import DEFAULT_WORKSPACE, prepare_data
 from tilth.jobs.ready import check_base, dataset_for_training, find_base_together
-from tilth.jobs.recipe import Recipe
+from tilth.jobs.recipe import Recipe, load_recipe
 from tilth.jobs.whole_run import Shown, prepare_and_train
+
+ExportFormat = Literal["hf", "peft"]
 
 
 def prepare(
-    recipe: Recipe,
+    recipe: Recipe | Path | str,
     workspace: Path | str = DEFAULT_WORKSPACE,
     workers: int | None = None,
     executor: ExecutorName = "processes",
 ) -> Dataset:
-    """The dataset of a recipe, made where it is missing. Relative paths of sources start from the current folder.
+    """The dataset of a recipe, or of its file, made where it is missing. Relative paths of sources start from the
+    current folder.
 
     Args:
         workers: how many tasks run at a time (default: one for each processor). Neither they nor the executor change a
@@ -40,23 +45,29 @@ def prepare(
         executor: `processes` of this machine, or `ray`: the cluster that RAY_ADDRESS names, whose nodes all see
             workspace and sources, or one that is started here.
     """
-    return prepare_data(recipe, Path(workspace), workers, executor=executor)
+    check_choice("executor", executor, ExecutorName)
+    return prepare_data(_recipe(recipe), Path(workspace), workers, executor=executor)
 
 
 def check(
-    recipe: Recipe,
+    recipe: Recipe | Path | str,
     workspace: Path | str = DEFAULT_WORKSPACE,
     workers: int | None = None,
     run: Path | str | None = None,
 ) -> Preflight:
-    """What training would read, and what is wrong with it, before anything is spent: `.ok`, `.errors`, `.warnings`,
-    `.rows` (print one: what is trained stands in [[ ]]), and all counts as `.plain()`. What is not prepared yet, is.
+    """What training by a recipe, or by its file, would read, and what is wrong with it, before anything is spent:
+    `.ok`, `.errors`, `.warnings`, `.rows` (print one: what is trained stands in [[ ]]), and all counts as `.plain()`.
+    What is not prepared yet, is.
 
-    CheckpointError, before that, where the files of `model.from` do not hold what its config.json says.
+    What comes to nothing before there are rows to look at is raised, with its remedy: RecipeError of the recipe and of
+    a checkpoint that does not fit it, DataError of sources of which nothing is left or too much cannot be used,
+    CheckpointError where the files of `model.from` do not hold what its config.json says. (`tilth check --json` has
+    them among `errors`, as `recipe`, `data` and `checkpoint`.) Of a run that must not begin, `.rows` may be empty.
 
     Args:
         run: the folder that the run will have (default: runs/NAME), for the room on its disk.
     """
+    recipe = _recipe(recipe)
     base = find_base_together(recipe)
     check_base(base)
     dataset, _ = dataset_for_training(recipe, base, Path(workspace), workers)
@@ -65,7 +76,7 @@ def check(
 
 
 def train(
-    recipe: Recipe,
+    recipe: Recipe | Path | str,
     run: Path | str | None = None,
     workspace: Path | str = DEFAULT_WORKSPACE,
     workers: int | None = None,
@@ -74,6 +85,7 @@ def train(
     """Prepares what is missing and trains, going on where the run folder left off.
 
     Args:
+        recipe: what `load_recipe` gives, or the file: `train("my-text.yaml")` is `tilth train my-text.yaml`.
         run: the run folder (default: runs/NAME).
         emit: `lines`, plain ones on standard error of how far it is, as the command writes them where no terminal is;
             a function, which receives each step, evaluation, sample, checkpoint and message instead; None: neither.
@@ -82,9 +94,23 @@ def train(
         run, step, tokens, train_loss, validation_loss, seconds, stopped_by, checkpoint, forecast; new_steps: those
         that this call did, 0 where the run was past its end already (`emit` is told so).
     """
+    if not callable(emit):
+        check_choice("emit", emit, Literal["lines"] | None)
+    recipe = _recipe(recipe)
     folder = Path(run or Path("runs") / recipe.name)
     shown = _in_lines(recipe) if emit == "lines" else Shown(training=lambda _: nullcontext(emit))
     return prepare_and_train(recipe, folder, Path(workspace), workers, shown)[1]
+
+
+def _recipe(asked: Recipe | Path | str) -> Recipe:
+    if isinstance(asked, str | Path):
+        return load_recipe(asked)
+    if not isinstance(asked, Recipe):
+        raise RecipeError(
+            f"{short(asked)} is no recipe",
+            "name its file, or give what tilth.load_recipe(FILE) or tilth.make_recipe({…}) returns",
+        )
+    return asked
 
 
 def _in_lines(recipe: Recipe) -> Shown:
@@ -125,7 +151,7 @@ def evaluate(
 def export(
     path: Path | str,
     out: Path | str,
-    to: Literal["hf", "peft"] = "hf",
+    to: ExportFormat = "hf",
     which: Which = "final",
     dtype: DtypeName | None = None,
     base: str | None = None,
@@ -142,6 +168,8 @@ def export(
 
     RecipeError when `out` exists, nothing of Hugging Face computes the model, or an argument is not of that format.
     """
+    check_choice("to", to, ExportFormat)
+    check_choice("dtype", dtype, DtypeName | None)
     if to == "peft":
         if dtype is not None:
             raise RecipeError(f'dtype {dtype} is for to="hf"', "leave it out: an adapter is written as it was trained")

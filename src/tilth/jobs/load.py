@@ -8,10 +8,10 @@ any architecture of transformers keeps its own class (`model/wrapped.py`).
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -24,10 +24,14 @@ from tilth.checkpoint.peft_load import load_adapter
 from tilth.checkpoint.store import CheckpointStore
 from tilth.checkpoint.tensors import load_model, read_weights
 from tilth.checkpoint.trainable import base_fingerprint, check_base, load_trainable
+from tilth.core.arguments import check_choice
 from tilth.core.config import parse
 from tilth.core.environment import DeviceName
 from tilth.core.errors import CheckpointError, DataError, RecipeError
-from tilth.distributed.runtime import pick_device
+from tilth.core.faults import short
+from tilth.data.sources.messages import read_message, remedy_of
+from tilth.data.sources.notes import Note
+from tilth.distributed.runtime import asked_device
 from tilth.generate.config import SamplingConfig
 from tilth.generate.text import TextOptions, check_ids, generate_texts
 from tilth.jobs.base import open_base
@@ -43,6 +47,7 @@ from tilth.model.wrapped_config import WrappedConfig, read_wrapped_config
 from tilth.tokenizer import Tokenizer, load_tokenizer
 from tilth.tokenizer.chat import ChatEncoder
 from tilth.tokenizer.chat_files import ChatFormat, read_chat, read_stop_ids
+from tilth.tokenizer.conversation import ROLES
 
 WeightType = Literal["float32", "bfloat16"]
 
@@ -94,19 +99,22 @@ class LanguageModel:
         top_k: int | None = None,
         top_p: float | None = None,
         seed: int = 1,
-        stop: tuple[str, ...] = (),
+        stop: str | Sequence[str] = (),
     ) -> str:
         """What the model writes after `prompt` (the prompt not in it). The same arguments give the same text.
 
         Args:
-            prompt: a text; or messages, [{role, content}], which the model's chat template renders.
+            prompt: a text; or messages, [{role, content}], which the model's chat template renders; they are read as
+                those of training data are.
+            stop: a text before which it stops, or several.
 
         RecipeError for a masked language model, which writes none, for messages where there is no chat template, and
         for fewer than one token to write;
         DataError when the template does not take them, or they fill the context.
         """
         values = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
-        options = TextOptions(max_new_tokens, 1, tuple(stop), parse(SamplingConfig, values, "generate"))
+        ends = (stop,) if isinstance(stop, str) else tuple(stop)
+        options = TextOptions(max_new_tokens, 1, ends, parse(SamplingConfig, values, "generate"))
         asked, options = self.asked(prompt, options)
         return generate_texts(self.model, self.tokenizer, asked, options)[0]
 
@@ -121,7 +129,7 @@ class LanguageModel:
         if isinstance(prompt, str):
             return prompt, options
         with self.chat_encoder() as encoder:
-            ids, ends = encoder.prompt(prompt), encoder.stop_ids()
+            ids, ends = encoder.prompt(_conversation(prompt)), encoder.stop_ids()
         window = self.config.context_length
         if len(ids) >= window:
             raise DataError(
@@ -156,10 +164,32 @@ class LanguageModel:
             )
 
 
+def _conversation(prompt: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Messages as training reads them (roles by other names, OpenAI's lists of parts), and by roles that a template may
+    know beside these (`ipython`). DataError for what is none.
+    """
+    if isinstance(prompt, Mapping) or not isinstance(prompt, Iterable):
+        raise DataError(f"the prompt is {short(prompt)}", "give a text, or a list of messages: [{role, content}]")
+    messages = []
+    for number, given in enumerate(prompt, 1):
+        item = dict(given) if isinstance(given, Mapping) else given
+        found = read_message(item, f"message {number}")
+        if isinstance(found, Note) and found.rule == "unknown_role" and (role := item.get("role")) in ROLES:
+            found = read_message({**item, "role": "tool"}, f"message {number}")
+            found = found if isinstance(found, Note) else {**found, "role": role}
+        if isinstance(found, Note):
+            said = found.detail.partition("; the conversation")[0]
+            raise DataError(
+                f"{said}: it cannot be asked", remedy_of(found) or "a message is {role, content}, both texts"
+            )
+        messages.append(found)
+    return messages
+
+
 def load(
     path: Path | str,
     which: Which = "final",
-    device: DeviceName = "auto",
+    device: DeviceName | str | torch.device = "auto",
     wrapped: bool | None = None,
     adapter: Path | str | None = None,
     dtype: WeightType = "float32",
@@ -170,14 +200,18 @@ def load(
         path: a folder, or ORG/NAME or ORG/NAME@REVISION of the hub, where no folder of that name is.
         which: of a run folder: `final` (or the latest checkpoint, while the run has not ended), `latest`, `best`, or
             a step.
+        device: `auto` (the best that there is), `cpu`, `cuda`, `mps`, `cuda:1` of several, or as torch has it.
         wrapped: of a Hugging Face folder: use transformers' own class; left out: only where tilth has none itself.
         adapter: a folder with an adapter (PEFT's, or a run's) to put beside it; `none`: a run's model without the
             adapter that it trained.
         dtype: what its weights are held and multiplied in. `bfloat16` takes half the memory, and on a CPU of two cores
             writes about twice as fast where g++ is there; a checkpoint that is stored so loses nothing by it.
     """
-    if dtype not in get_args(WeightType):
-        raise RecipeError(f"dtype {dtype!r} is not known", f"one of: {', '.join(get_args(WeightType))}")
+    check_choice("which", which, Which)
+    check_choice("dtype", dtype, WeightType)
+    if not isinstance(path, str | Path):
+        raise RecipeError(f"path is {short(path)}, which names no model", "name a folder, or ORG/NAME of the hub")
+    where = asked_device(device)
     place = locate(path, which, _checkpoint)
     place.verify()
     if wrapped and (place.adapter is not None or not place.foreign):
@@ -188,8 +222,8 @@ def load(
         )
     wanted: torch.dtype = getattr(torch, dtype)
     if adapter is not None and str(adapter) != "none":
-        return held_in(wanted, _with_adapter(place, Path(adapter), pick_device(device), wrapped, wanted))
-    found = held_in(wanted, _load(place, pick_device(device), wrapped, wanted))
+        return held_in(wanted, _with_adapter(place, Path(adapter), where, wrapped, wanted))
+    found = held_in(wanted, _load(place, where, wrapped, wanted))
     if adapter is not None:
         if not adapter_names(found.model):
             raise RecipeError(f"{path} has no adapter that could be left out", "leave `adapter: none` out")

@@ -1,6 +1,7 @@
 """Messages of a row: those of OpenAI and ShareGPT by one set of names, with all that a chat template may ask for.
 
     read_message(item, place)     {role, content, …}, or the Note that says why it is none
+    remedy_of(note)               what to do about such a Note; "" where that depends on how the file is read
     beyond_text(kind, said)       the Note on a conversation that is more than text
     rendered(messages)            a conversation as people read it, and as the stages of cleaning see it
     said(message)                 what of a message that shows: (key, text), in order
@@ -35,6 +36,15 @@ _ROLES = {
     "function": "tool",
     "observation": "tool",
 }
+_ROLES_SAID = ", ".join(
+    f"{ours} (or {', '.join(others)})"
+    for ours in dict.fromkeys(_ROLES.values())
+    if (others := [name for name, role in _ROLES.items() if role == ours != name])
+)
+_FORM = (
+    "a message is {role, content}, and its content a text (it may be missing beside calls of tools or thoughts): mend "
+    "such rows, or take them out"
+)
 _NAMES = (("role", "content"), ("from", "value"), ("sender", "text"), ("role", "text"))
 _SAID = ("reasoning_content", "thinking", "reasoning", "tool_calls")
 _BESIDE = (*_SAID, "name", "tool_call_id")
@@ -70,6 +80,13 @@ def read_message(item: Any, place: str) -> dict[str, Any] | Note:
         return Note("not_messages", wrong, f"{place}: {wrong} holds what is no JSON, or nested too deep")
     weight = {"weight": 0} if role == "assistant" and item.get("weight") in (0, False) else {}
     return {"role": role, "content": content, **beside, **weight}
+
+
+def remedy_of(note: Note) -> str:
+    """What to do about a message that is none for what it holds; "" where it may be how the file is read."""
+    if note.rule == "unknown_role":
+        return f"the roles are {_ROLES_SAID}: write one of these"
+    return _FORM if (note.rule, note.value) == ("not_messages", "NoneType") else ""
 
 
 def _function_call(item: dict[str, Any]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from tilth.data.sources.inputs import split_suffixes
 from tilth.data.sources.intake import Intake, Note
 from tilth.data.sources.keys import MESSAGES, TEXTS, rows_in, text_of, text_within, value_at
 from tilth.data.sources.losses import FEW, JUDGED_FROM, UnfitFileError, too_many
+from tilth.data.sources.messages import remedy_of
 from tilth.data.sources.shapes import conversation_in
 
 _JUDGED_EVERY = 10_000
@@ -223,6 +224,8 @@ class Tally:
             return common
         if rule == "not_text" and (of_lists := self._of_lists(self._first[rule][1].value)):
             return of_lists
+        if of_messages := remedy_of(self._first[rule][1]):
+            return of_messages
         if rule != "no_field" or not self._without:
             return f"check `format:` and `{config.wanted}`, mend the file"
         return self._offer(self._without)
