@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import random
 from collections import Counter
@@ -208,6 +209,27 @@ def test_a_long_document_loses_the_passage_and_a_short_one_goes(tmp_path: Path) 
     assert 5 < cut < 60 and len(words) > 700
     kept = sum(len(text.encode()) for split in ("train", "validation") for text in texts_of(dataset, split))
     assert dataset.facts["flow"][-1]["text_bytes"] == kept, "also what was cut out is no longer counted"
+
+
+def test_source_files_lose_whole_functions_and_still_parse(tmp_path: Path) -> None:
+    (tmp_path / "lib").mkdir()
+    for n in range(120):  # each two share a function
+        own = [(f"own_{n}_{k}", text_of(6 * n + k, 40)) for k in range(5)]
+        own.insert(2, (f"shared_{n // 2}", text_of(5000 + n // 2, 100)))
+        defined = [
+            f'def {name}(x):\n    """{text}    """\n    if x:\n        return 1\n    return 0\n\n\n'
+            for name, text in own
+        ]
+        (tmp_path / "lib" / f"m{n:03d}.py").write_text("".join(defined))
+    data = {"sources": [{"path": "lib"}], "split": {"validation": 0.1}}
+    dataset = prepared(tmp_path, data)
+    changed = {row["doc_id"]: row["detail"] for row in of_stage(dataset, "decontaminate")}
+    texts = dict(zip(ids_of(dataset, "train"), texts_of(dataset, "train"), strict=True))
+    assert len(changed) >= 5 and dataset.facts["rules"]["dropped"] == {}
+    for doc_id, text in texts.items():
+        names = [found.name for found in ast.parse(text).body if isinstance(found, ast.FunctionDef)]
+        assert len(names) == (5 if doc_id in changed else 6)
+        assert doc_id not in changed or all(name.startswith("own") for name in names)
 
 
 def test_a_form_that_many_documents_share_is_no_leak(tmp_path: Path) -> None:
