@@ -19,6 +19,7 @@ from tilth.core.errors import DataError
 from tilth.core.tasks import Done
 from tilth.data.document import make_doc_id
 from tilth.data.leaks.planting import PLANTED
+from tilth.jobs.pages.data_report import report_data
 from tilth.jobs.trace import trace_document
 
 pytestmark = pytest.mark.slow
@@ -225,6 +226,18 @@ def test_source_files_lose_whole_functions_and_still_parse(tmp_path: Path) -> No
     dataset = prepared(tmp_path, data)
     changed = {row["doc_id"]: row["detail"] for row in of_stage(dataset, "decontaminate")}
     texts = dict(zip(ids_of(dataset, "train"), texts_of(dataset, "train"), strict=True))
+    files = (tmp_path / "lib").iterdir()
+    whole = {make_doc_id("lib", f"lib/{path.name}"): path.read_text().rstrip() + "\n" for path in files}
+    gone = {doc_id: len(whole[doc_id]) - len(texts[doc_id]) for doc_id in changed}
+    assert {doc_id: said.partition(": ")[2] for doc_id, said in changed.items()} == {
+        doc_id: f"{n:,} of {len(whole[doc_id]):,} characters cut out" for doc_id, n in gone.items()
+    }
+    rule = "decontaminate/held_out_text"
+    assert dataset.facts["cut_bytes"] == {rule: sum(gone.values())} and dataset.facts["dropped_bytes"] == {}
+    steps = dataset.facts["flow"]
+    assert steps[-2]["text_bytes"] - steps[-1]["text_bytes"] == sum(gone.values()), "cut out, and nowhere else"
+    [told] = [own for own in report_data(dataset)["rules"] if own["rule"] == "held_out_text"]
+    assert (told["changed"], told["cut_bytes"]) == (len(gone), sum(gone.values()))
     assert len(changed) >= 5 and dataset.facts["rules"]["dropped"] == {}
     for doc_id, text in texts.items():
         names = [found.name for found in ast.parse(text).body if isinstance(found, ast.FunctionDef)]

@@ -236,12 +236,18 @@ def _flow(flow: Sequence[Mapping[str, Any]]) -> RenderableType:
 
 
 def _rules(rules: Sequence[Mapping[str, Any]]) -> RenderableType:
-    columns = (("rule", "left"), ("changed", "right"), ("dropped", "right"), ("text dropped", "right"))
+    columns = (
+        ("rule", "left"),
+        ("changed", "right"),
+        ("dropped", "right"),
+        ("text dropped", "right"),
+        ("cut out", "right"),
+    )
     table = _table("what the rules did", *columns)
     for rule in rules:
-        dropped_bytes = size(rule["dropped_bytes"]) if rule["dropped_bytes"] else ""
+        sizes = (size(rule[key]) if rule[key] else "" for key in ("dropped_bytes", "cut_bytes"))
         numbers = (count(rule[key]) if rule[key] else "" for key in ("changed", "dropped"))
-        table.add_row(Text(printable(f"{rule['stage']}/{rule['rule']}")), *numbers, dropped_bytes)
+        table.add_row(Text(printable(f"{rule['stage']}/{rule['rule']}")), *numbers, *sizes)
     return table
 
 

@@ -46,7 +46,7 @@ from tilth.data.tasks.items import item_names, open_index, sample_of
 from tilth.data.tasks.parts import Batch, EditWriter, LedgerWriter, Part, verified_array, verified_file
 from tilth.data.tasks.split import CUT, LEAKED, REMOVED, AssignedPart, Sides
 
-VERSIONS = {"decontaminate": 8, "hits": 5, "leaks": 4, "recall": 4}
+VERSIONS = {"decontaminate": 9, "hits": 5, "leaks": 5, "recall": 4}
 CUTTING = 2
 """How spans are taken out of a text (`without`): raised where the same spans leave another text."""
 STAGE, HELD_OUT = "decontaminate", "held_out_text"
@@ -127,6 +127,7 @@ class _Finding(NamedTuple):
     covered: int  # words
     start: int  # characters
     spans: list[tuple[int, int]]  # what is cut out; none: the document goes
+    size: int  # characters of the document
 
     def apply(self, document: Document) -> tuple[Document, ...]:
         """What is left of it."""
@@ -134,7 +135,11 @@ class _Finding(NamedTuple):
 
     def verdict(self, doc_id: str, rule: str) -> Verdict:
         """The row of the ledger."""
-        return Verdict(doc_id, STAGE, rule, "changed" if self.spans else "dropped", str(self.covered), self.item)
+        if not self.spans:
+            return Verdict(doc_id, STAGE, rule, "dropped", str(self.covered), self.item)
+        gone = sum(end - start for start, end in self.spans)
+        detail = f"{self.item}: {gone:,} of {self.size:,} characters cut out"
+        return Verdict(doc_id, STAGE, rule, "changed", str(self.covered), detail)
 
 
 def _findings(
@@ -157,7 +162,7 @@ def _findings(
             left = sizes[row] - sum(end - begin for begin, end in spans)
             if left < _LEAST_LEFT or (config.action == "auto" and left <= _LEAST_SHARE * sizes[row]):
                 spans = []
-        yield _Finding(row, name, covered, start, spans)
+        yield _Finding(row, name, covered, start, spans, sizes[row])
 
 
 def _joined(found: Passages) -> list[tuple[int, int]]:
