@@ -213,7 +213,14 @@ def test_leaks_are_told(dataset: Dataset, tmp_path: Path) -> None:
 def test_the_page_stays_small_whatever_the_data(dataset: Dataset) -> None:
     figures = report_data(dataset)
     figures["rules"] = [
-        {"stage": "clean", "rule": f"rule-{n}" + "&" * 999, "changed": n, "dropped": n, "dropped_bytes": n}
+        {
+            "stage": "clean",
+            "rule": f"rule-{n}" + "&" * 999,
+            "changed": n,
+            "dropped": n,
+            "dropped_bytes": n,
+            "cut_bytes": None,
+        }
         for n in range(500)
     ]
     figures["sources"] = {f"{n}" + "<" * 9999: figures["sources"]["texts"] for n in range(1000)}

@@ -245,12 +245,12 @@ def _flow(flow: Sequence[Mapping[str, Any]]) -> RenderableType:
 def _rules(rules: Sequence[Mapping[str, Any]]) -> RenderableType:
     if not rules:
         return Text("No rule changed or dropped anything.")
-    columns = (("rule", "left"), ("changed", "right"), ("dropped", "right"), ("text dropped", "right"))
-    table = bare_table("what the rules did", *columns)
+    right = ("changed", "dropped", "text dropped", "cut out")
+    table = bare_table("what the rules did", ("rule", "left"), *((name, "right") for name in right))
     for rule in rules:
-        dropped_bytes = size(rule["dropped_bytes"]) if rule["dropped_bytes"] else ""
+        sizes = (size(rule[key]) if rule[key] else "" for key in ("dropped_bytes", "cut_bytes"))
         numbers = (count(rule[key]) if rule[key] else "" for key in ("changed", "dropped"))
-        table.add_row(Text(printable(f"{rule['stage']}/{rule['rule']}")), *numbers, dropped_bytes)
+        table.add_row(Text(printable(f"{rule['stage']}/{rule['rule']}")), *numbers, *sizes)
     return table
 
 

@@ -45,9 +45,10 @@ def report_data(dataset: Dataset) -> Figures:
 
     Returns:
         folder, fingerprint, recipe; flow [{stage, name, documents, text_bytes}]; rules [{stage, rule, changed, dropped,
-        dropped_bytes}]; sources, languages, code {name: {documents, tokens}} (code: source files alone, by programming
-        language); splits; lengths of documents in tokens (quantiles, histogram); clusters of near-duplicates (number,
-        documents, largest); leaks, by what was looked for (items, planted, caught, false_alarms …).
+        dropped_bytes, cut_bytes}]; sources, languages, code {name: {documents, tokens}} (code: source files alone, by
+        programming language); splits; lengths of documents in tokens (quantiles, histogram); clusters of
+        near-duplicates (number, documents, largest); leaks, by what was looked for (items, planted, caught,
+        false_alarms …).
     """
     facts = dataset.facts
     measured = _measure(dataset)
@@ -98,7 +99,8 @@ def _rules(facts: Mapping[str, Any]) -> list[Figures]:
     for key in sorted({*changed, *dropped}, key=place):
         stage, _, rule = key.partition("/")
         numbers = {"changed": changed.get(key, 0), "dropped": dropped.get(key, 0)}
-        rules.append({"stage": stage, "rule": rule, **numbers, "dropped_bytes": facts["dropped_bytes"].get(key)})
+        sizes = {name: facts.get(name, {}).get(key) for name in ("dropped_bytes", "cut_bytes")}  # of before: no cuts
+        rules.append({"stage": stage, "rule": rule, **numbers, **sizes})
     return rules
 
 
