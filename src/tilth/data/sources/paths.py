@@ -15,7 +15,9 @@ What tilth itself wrote below a folder is among it: see own.py.
 
 from __future__ import annotations
 
+import difflib
 import glob
+import itertools
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -37,6 +39,8 @@ from tilth.data.sources.matching import GLOB_CHARACTERS, LEAVES_FOLDER, LINKED_F
 from tilth.data.sources.own import RULE as OWN_FILES
 from tilth.data.sources.own import OwnFiles
 
+_COMPARED = 10_000
+"""Names that one that is not there is compared with."""
 PATTERN_OF_TEXT = '{path: "d/*.srt", format: text}'
 
 
@@ -60,10 +64,22 @@ def list_path(config: SourceConfig, root: Path, downloads: Path) -> Listing:
         return _one_file(config, _input(config, path, config.path_prefix or path.name, explicit=True))
     if GLOB_CHARACTERS & set(config.path):
         return _from_glob(config, root, Path(config.path).expanduser(), downloads.parent)
+    near = _near(path)
+    meant = f"did you mean `path: {in_brackets(str(Path(config.path).with_name(near)))}`?" if near else ""
     raise DataError(
         f"source {config.source_name}: there is nothing at {path}",
-        f"check `path: {config.path}`; relative paths start from {root.absolute()}",
+        f"{meant or f'check `path: {config.path}`;'} relative paths start from {root.absolute()}",
     )
+
+
+def _near(path: Path) -> str:
+    """What lies in the folder of something that is not there, and is called nearly so."""
+    try:
+        with os.scandir(path.parent) as entries:
+            there = sorted(entry.name for entry in itertools.islice(entries, _COMPARED))
+    except OSError:
+        return ""
+    return next(iter(difflib.get_close_matches(path.name, there, n=1, cutoff=0.7)), "")
 
 
 def _mode(config: SourceConfig, path: Path) -> int:
