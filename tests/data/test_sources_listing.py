@@ -255,6 +255,12 @@ def test_nothing_to_read_is_an_error_with_place_and_remedy(tmp_path: Path, path:
     assert str(tmp_path) in caught.value.message
     assert path in caught.value.remedy or ".jsonl" in caught.value.remedy
     assert "no file" not in message or '{path: "d/*.srt", format: text}' in caught.value.remedy
+    write(tmp_path / "logs" / "deep" / "b.log")
+    for folder in ("logs", str(tmp_path / "logs")):
+        for path in (folder, f"{folder}/**/*.log"):
+            with pytest.raises(DataError, match="no file that can be read") as caught:
+                listed(tmp_path, path=path)
+            assert f'{{path: "{folder}/deep/*.log", format: text}}' in caught.value.remedy
 
 
 @pytest.mark.parametrize(

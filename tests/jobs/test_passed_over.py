@@ -35,7 +35,7 @@ def test_preparing_and_checking_name_them(home: Path) -> None:
     place = next(n for n, line in enumerate(shown) if line.startswith("left out by list/unknown_suffix"))
     assert shown[place].split()[-1] == "5"
     assert " ".join(shown[place + 1 : place + 4]).startswith(NAMED)
-    assert 'text is read from such by a pattern: {path: "d/*.srt", format: text}' in " ".join(shown)
+    assert 'text is read from such by a pattern: {path: "texts/LICENSE", format: text}' in " ".join(shown)
     assert shown[shown.index("more/.f.txt") - 1].split()[-2:] == ["list/hidden", "1"]
     first = ["texts/LICENSE", "texts/a.docx", "texts/b: c.docx"]
     passed_over = {

@@ -20,13 +20,15 @@ import glob
 import itertools
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import NoReturn
 from urllib.parse import urlsplit
 
 from tilth.core.errors import DataError
+from tilth.core.no_text import text_of_it
+from tilth.core.words import pattern_of_text
 from tilth.core.yaml_texts import in_brackets
 from tilth.data.document import Verdict, in_utf8, make_doc_id
 from tilth.data.extract import require
@@ -41,7 +43,6 @@ from tilth.data.sources.own import OwnFiles
 
 _COMPARED = 10_000
 """Names that one that is not there is compared with."""
-PATTERN_OF_TEXT = '{path: "d/*.srt", format: text}'
 
 
 def list_path(config: SourceConfig, root: Path, downloads: Path) -> Listing:
@@ -139,7 +140,7 @@ def _from_folder(config: SourceConfig, folder: Path, own: OwnFiles) -> Listing:
         else:
             taken.append(path)
     if not taken:
-        raise _nothing_in(config, f"the folder {folder} holds no file that can be read", skipped)
+        raise _nothing_in(config, f"the folder {folder} holds no file that can be read", skipped, folder)
     return _listing(config, _inputs(config, taken, place, folder), out, skipped, prefix)
 
 
@@ -267,7 +268,7 @@ def _from_glob(config: SourceConfig, root: Path, pattern: Path, workspace: Path)
     for rule, folders in ((OWN_FILES, ours), (EXCLUDED, gone)):
         skipped += [_skip(config, _locator(prefix, path, start), rule, what) for path, what in folders.items()]
     if not taken:
-        raise _nothing_in(config, f"the glob {root / pattern} matches no file that can be read", skipped)
+        raise _nothing_in(config, f"the glob {root / pattern} matches no file that can be read", skipped, start)
     return _listing(config, _inputs(config, taken, place, start), out, skipped, prefix)
 
 
@@ -347,11 +348,15 @@ def _unknown_suffix(config: SourceConfig, name: str) -> DataError:
     )
 
 
-def _nothing_in(config: SourceConfig, what: str, skipped: Iterable[Verdict]) -> DataError:
+def _nothing_in(config: SourceConfig, what: str, skipped: Sequence[Verdict], folder: Path) -> DataError:
     passed = [verdict.detail for verdict in skipped]
+    unknown = (one.detail.rpartition(": ")[0] for one in skipped if one.rule == "unknown_suffix")
+    other = next((locator for locator in unknown if text_of_it(locator) is None), None)
+    if other is not None and not config.path_prefix:  # then locators begin in the folder
+        other = (folder / other).as_posix()
     shown = f"; passed over: {'; '.join(passed[:3])}{f' and {len(passed) - 3} more' if len(passed) > 3 else ''}"
     return DataError(
         f"source {config.source_name}: {what}{shown if passed else ''}",
         f"check `path: {config.path}`; the suffixes that are known: {KNOWN_SUFFIXES}; text in files with "
-        f"another one is read by a pattern: {PATTERN_OF_TEXT}",
+        f"another one is read by a pattern: {pattern_of_text(other)}",
     )
