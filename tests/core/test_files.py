@@ -6,6 +6,7 @@ import contextlib
 import errno
 import multiprocessing
 import os
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -75,7 +76,7 @@ def test_a_full_disk_leaves_the_old_file_and_says_so(tmp_path: Path, monkeypatch
     files.write_file(path, b"old")
     for operation in (1, 2):
         monkeypatch.setattr(files, "disk", Failing(operation))
-        with pytest.raises(StorageError, match=r"No space left on device.*GiB free"):
+        with pytest.raises(StorageError, match=r"the disk is full .*GiB free"):
             files.write_file(path, b"new")
         assert path.read_bytes() == b"old"
         assert [p.name for p in tmp_path.iterdir()] == ["x"]
@@ -357,3 +358,15 @@ def test_of_several_folders_to_be_made_the_first_that_cannot_be_is_unwritable(
     with pytest.raises(StorageError, match=said) as caught, lock:
         pass
     assert "make this one writable" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("number", "said"), [(errno.ENOSPC, r"the disk is full \(\d+\.\d\d GiB free\)"), (errno.EIO, "Input/output error$")]
+)
+def test_a_sentence_of_a_library_is_not_quoted_around_what_the_system_says(
+    tmp_path: Path, number: int, said: str
+) -> None:
+    sentence = f"Error writing bytes to file. Detail: [errno {number}] {os.strerror(number)}"  # Arrow's
+    with pytest.raises(StorageError) as caught, files.new_folder(tmp_path / "made"):
+        raise OSError(number, sentence)
+    assert re.fullmatch(f"cannot write {tmp_path}/made: {said}", caught.value.message)

@@ -8,7 +8,7 @@ from tilth.core.no_text import _BY_SUFFIX, text_of_it, what_it_is
 from tilth.core.words import left_out
 from tilth.data.sources.inputs import kind_of
 
-PATTERN = 'text is read from such by a pattern: {path: "d/*.srt", format: text}'
+PATTERN = 'text is read from such by a pattern: {path: "*.srt", format: text}'
 
 
 def test_no_kind_that_tilth_reads_is_among_them() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tilth.core.words import bytes_of, plural
+from tilth.core.config import parse_yaml
+from tilth.core.words import bytes_of, left_out, plural
 
 
 @pytest.mark.parametrize(("number", "said"), [(0, "0 files"), (1, "1 file"), (2, "2 files"), (1234, "1,234 files")])
@@ -31,3 +32,21 @@ def test_amounts_of_bytes_are_read(said: str, number: int) -> None:
 @pytest.mark.parametrize("said", ["", "B", "MB", "-1MB", "1e6", "3 PB", "24i", "24iB", "24 GB free"])
 def test_what_is_no_amount_is_none(said: str) -> None:
     assert bytes_of(said) is None
+
+
+@pytest.mark.parametrize(
+    ("names", "source"),
+    [
+        (["notes/app.log", "x/b.srt"], '{path: "notes/*.log", format: text}'),
+        (["a.docx", "deep/er/b.SRT"], '{path: "deep/er/*.SRT", format: text}'),
+        (["texts/LICENSE"], '{path: "texts/LICENSE", format: text}'),
+        (["run [1]/app.log"], '{path: "run [[]1]/*.log", format: text}'),
+        (["app.log"], '{path: "*.log", format: text}'),
+        (['said "so"/a.log'], '{path: said "so"/*.log, format: text}'),
+        ([], '{path: "d/*.srt", format: text}'),
+    ],
+)
+def test_how_text_is_read_is_said_of_the_files_that_are_there(names: list[str], source: str) -> None:
+    said = left_out("list/unknown_suffix", names, len(names))
+    assert said.endswith(f"text is read from such by a pattern: {source}")
+    assert parse_yaml(source, "")["format"] == "text"

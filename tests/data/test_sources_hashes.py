@@ -136,5 +136,5 @@ def test_who_may_only_read_a_workspace_reads_the_files_again(tmp_path: Path, mon
         refuse(number)
         assert hashed(note, path) == ([sha256("one")], 3)
     refuse(errno.ENOSPC)
-    with pytest.raises(StorageError, match="No space left"):
+    with pytest.raises(StorageError, match="the disk is full"):
         hashed(note, path)

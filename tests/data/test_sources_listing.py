@@ -255,6 +255,32 @@ def test_nothing_to_read_is_an_error_with_place_and_remedy(tmp_path: Path, path:
     assert str(tmp_path) in caught.value.message
     assert path in caught.value.remedy or ".jsonl" in caught.value.remedy
     assert "no file" not in message or '{path: "d/*.srt", format: text}' in caught.value.remedy
+    write(tmp_path / "logs" / "deep" / "b.log")
+    for folder in ("logs", str(tmp_path / "logs")):
+        for path in (folder, f"{folder}/**/*.log"):
+            with pytest.raises(DataError, match="no file that can be read") as caught:
+                listed(tmp_path, path=path)
+            assert f'{{path: "{folder}/deep/*.log", format: text}}' in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [
+        ("data/my-txt.txt", "`path: data/my-text.txt`?"),
+        ("dat", "`path: data`?"),
+        ("data/a,c.txt", "`path: 'data/a,b.txt'`?"),
+        ("data/other.csv", ""),
+        ("nowhere/my-txt.txt", ""),
+    ],
+)
+def test_of_a_path_that_is_not_there_a_near_one_is_named(tmp_path: Path, path: str, meant: str) -> None:
+    write(tmp_path / "data" / "my-text.txt")
+    write(tmp_path / "data" / "a,b.txt")
+    with pytest.raises(DataError, match="there is nothing at") as caught:
+        listed(tmp_path, path=path)
+    assert caught.value.remedy == (
+        f"{f'did you mean {meant}' if meant else f'check `path: {path}`;'} relative paths start from {tmp_path}"
+    )
 
 
 def test_an_unreadable_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -372,7 +372,7 @@ def test_the_disk_s_errors_are_its_own(server: ChatServer, tmp_path: Path, monke
 
     with monkeypatch.context() as patch:
         patch.setattr(disk, "append", full)
-        with pytest.raises(StorageError, match="No space left"):
+        with pytest.raises(StorageError, match="the disk is full"):
             read(server, tmp_path)
     assert not server.seen  # nothing is asked that could not be kept
     assert len(texts(read(server, tmp_path))) == 6

@@ -171,7 +171,7 @@ def test_no_room_for_temporary_files(trained: Path, cli: Cli, monkeypatch: pytes
 
     with monkeypatch.context() as patch:
         patch.setattr(disk, "write", full)
-        cli("evaluate", "runs/small", "--data", "a.txt").expect_fault(3, "No space left on device", "TMPDIR=")
+        cli("evaluate", "runs/small", "--data", "a.txt").expect_fault(3, "the disk is full (", "TMPDIR=")
     with monkeypatch.context() as patch:
         patch.setattr("tempfile.mkdtemp", full)
         cli("evaluate", "runs/small", "--data", "a.txt").expect_fault(3, "No space left on device", "TMPDIR=")

@@ -36,7 +36,7 @@ def test_preparing_and_checking_name_them(home: Path) -> None:
     assert shown[place].split()[-1] == "5"
     (note,) = [line for line in shown if line.startswith("list/unknown_suffix: ")]
     assert note.startswith(f"list/unknown_suffix: {NAMED}")
-    assert note.endswith('text is read from such by a pattern: {path: "d/*.srt", format: text}')
+    assert note.endswith('text is read from such by a pattern: {path: "texts/LICENSE", format: text}')
     assert "list/hidden: more/.f.txt" in shown
     first = ["texts/LICENSE", "texts/a.docx", "texts/b: c.docx"]
     passed_over = {

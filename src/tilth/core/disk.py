@@ -206,7 +206,9 @@ def storage_errors(path: Path) -> Iterator[None]:
 
 
 def _refused(error: OSError, path: Path) -> StorageError:
-    said = f"cannot write {error.filename or path}: {error.strerror}"
+    # An error without a name is a library's, which puts a sentence of its own around the system's.
+    reason = error.strerror if error.filename else os.strerror(error.errno or 0)
+    said = f"cannot write {error.filename or path}: {'the disk is full' if error.errno == errno.ENOSPC else reason}"
     if error.errno in _FULL:
         existing = next((p for p in [path, *path.parents] if os.path.exists(p)), Path("/"))  # noqa: PTH110 - never raises
         free = shutil.disk_usage(existing).free / 2**30

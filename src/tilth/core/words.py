@@ -5,15 +5,19 @@ plural(2000, "document") -> "2,000 documents"
 size(12_340_000) -> "12.3 MB"; bytes_of("12.3MB"), back
 some(["a", "b"], 9) -> "a, b and 7 more"
 left_out("list/unknown_suffix", ["a.srt"], 1): the same, and how text in such files is read
+pattern_of_text("d/a.srt") -> '{path: "d/*.srt", format: text}'
 against_forecast(was, said, "678 MB") -> "23% above the forecast of 678 MB"
 """
 
 from __future__ import annotations
 
+import glob
 import re
 from collections.abc import Sequence
+from pathlib import PurePosixPath
 
 from tilth.core.no_text import suffix_of, text_of_it
+from tilth.core.yaml_texts import in_brackets
 
 
 def duration(seconds: float) -> str:
@@ -79,6 +83,19 @@ def left_out(rule: str, names: Sequence[str], number: int) -> str:
         return some(names, number)
     made = {suffix_of(name): remedy for name in names if (remedy := text_of_it(name))}
     how = [f"of {suffix}: {remedy}" for suffix, remedy in made.items()]
-    if not names or any(text_of_it(name) is None for name in names):
-        how.append('text is read from such by a pattern: {path: "d/*.srt", format: text}')
+    other = next((name for name in names if text_of_it(name) is None), None)
+    if other is not None or not names:
+        how.append(f"text is read from such by a pattern: {pattern_of_text(other)}")
     return "; ".join([some(names, number), *how])
+
+
+def pattern_of_text(name: str | None) -> str:
+    """The source that reads a file of an unknown suffix, and those beside it of the same, as text; some such source
+    where no file is given.
+    """
+    if name is None:
+        return '{path: "d/*.srt", format: text}'
+    path = PurePosixPath(name)
+    pattern = str(PurePosixPath(glob.escape(str(path.parent)), f"*{glob.escape(path.suffix)}")) if path.suffix else name
+    quoted = in_brackets(pattern) if '"' in pattern or "\\" in pattern or not pattern.isprintable() else f'"{pattern}"'
+    return f"{{path: {quoted}, format: text}}"

@@ -20,7 +20,6 @@ from tilth.data.naming import passed_over
 from tilth.data.shards import EncodedDocuments, Shard, TokenStream, encoded_document, write_shard
 from tilth.data.sources import SourceConfig, list_inputs, losses, read_input
 from tilth.data.sources.inputs import Lost
-from tilth.data.sources.paths import PATTERN_OF_TEXT
 from tilth.data.sources.unusable import Unusable
 from tilth.data.sources.unusable import notes as notes_of_rows
 from tilth.data.stages import Outcomes, build_stages, clean, limits
@@ -59,7 +58,8 @@ def _typed(remedy: str) -> str:
 def _with_options(said: str) -> str:
     """What names keys of a source, with the options that stand for them here; the other keys are told as such."""
     said = re.sub(r"`(format|field|separator):", r"`--\1", said)
-    said = said.replace("`path:", "`--data").replace(PATTERN_OF_TEXT, '--data "d/*.srt" --format text')
+    said = said.replace("`path:", "`--data")
+    said = re.sub(r"""\{path: ("[^"]*"|'[^']*'), format: text\}""", r"--data \1 --format text", said)
     others = list(dict.fromkeys(re.findall(r"`(template|map|records|extract|exclude):", said)))
     if not others:
         return said

@@ -15,16 +15,20 @@ What tilth itself wrote below a folder is among it: see own.py.
 
 from __future__ import annotations
 
+import difflib
 import glob
+import itertools
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import NoReturn
 from urllib.parse import urlsplit
 
 from tilth.core.errors import DataError
+from tilth.core.no_text import text_of_it
+from tilth.core.words import pattern_of_text
 from tilth.core.yaml_texts import in_brackets
 from tilth.data.document import Verdict, in_utf8, make_doc_id
 from tilth.data.extract import require
@@ -37,7 +41,8 @@ from tilth.data.sources.matching import GLOB_CHARACTERS, LEAVES_FOLDER, LINKED_F
 from tilth.data.sources.own import RULE as OWN_FILES
 from tilth.data.sources.own import OwnFiles
 
-PATTERN_OF_TEXT = '{path: "d/*.srt", format: text}'
+_COMPARED = 10_000
+"""Names that one that is not there is compared with."""
 
 
 def list_path(config: SourceConfig, root: Path, downloads: Path) -> Listing:
@@ -60,10 +65,22 @@ def list_path(config: SourceConfig, root: Path, downloads: Path) -> Listing:
         return _one_file(config, _input(config, path, config.path_prefix or path.name, explicit=True))
     if GLOB_CHARACTERS & set(config.path):
         return _from_glob(config, root, Path(config.path).expanduser(), downloads.parent)
+    near = _near(path)
+    meant = f"did you mean `path: {in_brackets(str(Path(config.path).with_name(near)))}`?" if near else ""
     raise DataError(
         f"source {config.source_name}: there is nothing at {path}",
-        f"check `path: {config.path}`; relative paths start from {root.absolute()}",
+        f"{meant or f'check `path: {config.path}`;'} relative paths start from {root.absolute()}",
     )
+
+
+def _near(path: Path) -> str:
+    """What lies in the folder of something that is not there, and is called nearly so."""
+    try:
+        with os.scandir(path.parent) as entries:
+            there = sorted(entry.name for entry in itertools.islice(entries, _COMPARED))
+    except OSError:
+        return ""
+    return next(iter(difflib.get_close_matches(path.name, there, n=1, cutoff=0.7)), "")
 
 
 def _mode(config: SourceConfig, path: Path) -> int:
@@ -123,7 +140,7 @@ def _from_folder(config: SourceConfig, folder: Path, own: OwnFiles) -> Listing:
         else:
             taken.append(path)
     if not taken:
-        raise _nothing_in(config, f"the folder {folder} holds no file that can be read", skipped)
+        raise _nothing_in(config, f"the folder {folder} holds no file that can be read", skipped, folder)
     return _listing(config, _inputs(config, taken, place, folder), out, skipped, prefix)
 
 
@@ -251,7 +268,7 @@ def _from_glob(config: SourceConfig, root: Path, pattern: Path, workspace: Path)
     for rule, folders in ((OWN_FILES, ours), (EXCLUDED, gone)):
         skipped += [_skip(config, _locator(prefix, path, start), rule, what) for path, what in folders.items()]
     if not taken:
-        raise _nothing_in(config, f"the glob {root / pattern} matches no file that can be read", skipped)
+        raise _nothing_in(config, f"the glob {root / pattern} matches no file that can be read", skipped, start)
     return _listing(config, _inputs(config, taken, place, start), out, skipped, prefix)
 
 
@@ -331,11 +348,15 @@ def _unknown_suffix(config: SourceConfig, name: str) -> DataError:
     )
 
 
-def _nothing_in(config: SourceConfig, what: str, skipped: Iterable[Verdict]) -> DataError:
+def _nothing_in(config: SourceConfig, what: str, skipped: Sequence[Verdict], folder: Path) -> DataError:
     passed = [verdict.detail for verdict in skipped]
+    unknown = (one.detail.rpartition(": ")[0] for one in skipped if one.rule == "unknown_suffix")
+    other = next((locator for locator in unknown if text_of_it(locator) is None), None)
+    if other is not None and not config.path_prefix:  # then locators begin in the folder
+        other = (folder / other).as_posix()
     shown = f"; passed over: {'; '.join(passed[:3])}{f' and {len(passed) - 3} more' if len(passed) > 3 else ''}"
     return DataError(
         f"source {config.source_name}: {what}{shown if passed else ''}",
         f"check `path: {config.path}`; the suffixes that are known: {KNOWN_SUFFIXES}; text in files with "
-        f"another one is read by a pattern: {PATTERN_OF_TEXT}",
+        f"another one is read by a pattern: {pattern_of_text(other)}",
     )
