@@ -37,3 +37,17 @@ def test_one_object_with_its_rows_inside_is_told_with_the_key(tmp_path: Path, cl
     said.expect_fault(3, "no document is left after reading a.json", "write `records: articles`")
     assert "1 of 1 rows cannot be used: no 'text' (a.json#row=1); the file is one object" in said.err
     assert "check that the files hold text" not in said.err
+
+
+def test_where_a_source_is_gone_what_was_made_before_is_named(tmp_path: Path, cli: Cli) -> None:
+    write_texts(tmp_path / "texts", documents=15)
+    write_recipe(tmp_path / "r.yaml", "texts")
+    folder = cli("prepare", "r.yaml", "--json", sets=SMALL).json()["folder"]
+    (tmp_path / "texts").rename(tmp_path / "elsewhere")
+    cli("prepare", "r.yaml", sets=SMALL).expect_fault(
+        3, "what was made of it on", f"is in {folder}, and can be trained"
+    )
+    changed = [*SMALL, "data.clean=none"]
+    cli("prepare", "r.yaml", sets=changed).expect_fault(
+        3, f"the last dataset of this name, of other settings, is in {folder}"
+    )

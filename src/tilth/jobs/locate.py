@@ -1,6 +1,7 @@
 """What a word on the command line means as data: a dataset's folder, a run's, or the name of a recipe.
 
 locate_data(what, workspace) -> (Dataset, run folder or None)
+newest_of(name, workspace) -> the folder of the dataset of a recipe's name that was prepared or looked for last, or None
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import contextlib
 import difflib
 import re
 from pathlib import Path
+from typing import NoReturn
 
 from tilth.core.config import load_yaml
 from tilth.core.errors import RecipeError
@@ -43,7 +45,13 @@ def _meant(what: Path | str, workspace: Path) -> tuple[Dataset, Path | None]:
         name = str(load_yaml(path).get("name"))
     elif path.name == name and _is_dataset(folder := workspace / "datasets" / name):
         return open_dataset(folder), None  # as it is called there
-    return open_dataset(_newest(name, workspace / "datasets")), None
+    return open_dataset(newest_of(name, workspace) or _none_of(name, workspace / "datasets")), None
+
+
+def newest_of(name: str, workspace: Path) -> Path | None:
+    """The folder of the dataset of a recipe's name that was prepared or looked for last."""
+    own = [path for path in _datasets(workspace / "datasets") if _MARK.sub("", path.name) == name]
+    return max(own, key=lambda path: (path.stat().st_mtime_ns, path.name), default=None)
 
 
 # A folder of texts may have the name of its recipe, and hold files called data.json or manifest.json.
@@ -64,11 +72,12 @@ def _has(path: Path, key: str) -> bool:
     return False
 
 
-def _newest(name: str, folder: Path) -> Path:
-    there = [path for path in folder.iterdir() if _MARK.search(path.name)] if folder.is_dir() else []
-    own = [path for path in there if _MARK.sub("", path.name) == name]
-    if own:
-        return max(own, key=lambda path: (path.stat().st_mtime_ns, path.name))
+def _datasets(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if _MARK.search(path.name)] if folder.is_dir() else []
+
+
+def _none_of(name: str, folder: Path) -> NoReturn:
+    there = _datasets(folder)
     names = sorted({_MARK.sub("", path.name) for path in there})
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
     remedy = f"did you mean {close[0]}?" if close else "name a dataset's or a run's folder, or `tilth prepare` a recipe"

@@ -41,6 +41,7 @@ from tilth.data.sources.listing import list_remembered
 from tilth.data.sources.vanished import LastFiles
 from tilth.jobs.base import Base, find_base
 from tilth.jobs.chats import encoder_of, tokenizer_of
+from tilth.jobs.locate import newest_of
 from tilth.jobs.recipe import Recipe
 
 DEFAULT_WORKSPACE = Path("work")
@@ -153,14 +154,19 @@ def _something_there(recipe: Recipe, root: Path, workspace: Path) -> None:
 
 
 def _still_there(error: DataError, recipe: Recipe, workspace: Path) -> DataError:
-    """An error of a source that could be read before, with a word on what was made of it then."""
-    if (record := _read_record(recipe, workspace)) and (workspace / "datasets" / record["dataset"]).is_dir():
-        made = time.strftime("%Y-%m-%d %H:%M", time.localtime(record["time"]))
-        still = (
-            f"what was made of it on {made} is in {workspace / 'datasets' / record['dataset']}, and can be trained on"
-        )
-        return type(error)(error.message, f"{error.remedy}; {still}")
-    return error
+    """An error of a source, which may have been read before, with a word on what was made then."""
+    record = _read_record(recipe, workspace)
+    if record and (folder := workspace / "datasets" / record["dataset"]).is_dir():
+        still = f"what was made of it on {_minute(record['time'])} is in {folder}, and can be trained on"
+    elif other := newest_of(recipe.name, workspace):
+        still = f"the last dataset of this name, of other settings, is in {other} (of {_minute(other.stat().st_mtime)})"
+    else:
+        return error
+    return type(error)(error.message, f"{error.remedy}; {still}")
+
+
+def _minute(moment: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(moment))
 
 
 @dataclass(frozen=True)
@@ -192,7 +198,7 @@ def find_prepared(recipe: Recipe, base: Base | None, workspace: Path, root: Path
     except IntegrityError:
         raise
     except DataError as error:
-        made = time.strftime("%Y-%m-%d %H:%M", time.localtime(record["time"]))
+        made = _minute(record["time"])
         note = f"the sources cannot be read ({error.message}): going on with {folder}, made of them on {made}"
         return Prepared(dataset, note)
     decided = _decided_by(recipe, wished_tokenizer(recipe, base), encoder_of(recipe, base))
