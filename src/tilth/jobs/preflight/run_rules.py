@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from tilth.core.words import plural
 from tilth.jobs.preflight.facts import Facts
 from tilth.jobs.preflight.fault import Fault, Rule
 from tilth.jobs.preflight.rates import high_rate
@@ -31,6 +32,17 @@ def _new_tokens(facts: Facts) -> Iterator[Fault]:
         if adapter
         else f"train.freeze: leave {' and '.join(model.embeddings)} out",
     )
+
+
+def _random_rows(facts: Facts) -> Iterator[Fault]:
+    ids = facts.vocabulary
+    if ids.lacking and ids.checkpoint is not None and not ids.rowless:  # else it is an error
+        yield Fault(
+            "random_rows",
+            f"the checkpoint's tokenizer has {plural(ids.checkpoint + ids.lacking, 'id')}, and its model "
+            f"{plural(ids.checkpoint, 'row')}: {plural(ids.lacking, 'row')} are made at random",
+            "model.from: a checkpoint whose tokenizer and weights are of one revision, unless these ids are never used",
+        )
 
 
 def _template_tokens(facts: Facts) -> Iterator[Fault]:
@@ -148,6 +160,7 @@ def _rank(facts: Facts) -> Iterator[Fault]:
 
 RUN_RULES: tuple[Rule, ...] = (
     _new_tokens,
+    _random_rows,
     _template_tokens,
     _end_differs,
     _untried,
