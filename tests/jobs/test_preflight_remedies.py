@@ -63,6 +63,14 @@ def test_rows_that_a_checkpoint_lacks_for_its_own_tokenizer_are_told(said: Said,
     assert "has 552 ids, and its model 512 rows: 40 rows are made at random" in fault.message
 
 
+def test_freezing_nearly_all_is_told(said: Said, tmp_path: Path) -> None:
+    write_base(tmp_path / "base", "llama")
+    whole = ["embed_tokens", "lm_head", "layers.[0-3].*"]
+    assert "frozen" in said({"train": {"freeze": whole}}), "the last norm is left"
+    assert "frozen" not in said({"train": {"freeze": ["embed_tokens", "lm_head", "layers.0.*"]}})
+    assert "frozen" not in said({"adapter": {"rank": 4}}), "an adapter is small by itself"
+
+
 @pytest.mark.parametrize(
     ("optimizer", "sections", "most"),
     [

@@ -11,6 +11,8 @@ from tilth.jobs.preflight.rates import high_rate
 
 FEW_TRAINED = 0.01
 """Of the positions of a step."""
+FEW_LEFT = 0.01
+"""Of the model's numbers, that `train.freeze` leaves to train."""
 MANY_READINGS = 20
 """Of the same text, where nothing differs from one to the next; texts of a few megabytes gain from several."""
 MANY_NOISY_READINGS = 100
@@ -134,6 +136,19 @@ def _few_trained(facts: Facts) -> Iterator[Fault]:
         )
 
 
+def _frozen(facts: Facts) -> Iterator[Fault]:
+    model, recipe = facts.model, facts.recipe
+    if model is None or recipe.adapter is not None or not recipe.train.freeze:
+        return
+    if model.trained < FEW_LEFT * model.parameters:
+        yield Fault(
+            "frozen",
+            f"train.freeze leaves {model.trained:,} of {model.parameters:,} numbers to train "
+            f"({model.trained / model.parameters:.2%})",
+            "train.freeze: fewer names; of layers those that shall be held still, the first being layers.0",
+        )
+
+
 def _slow_precision(facts: Facts) -> Iterator[Fault]:
     run, precision = facts.run, facts.recipe.train.precision
     if run and run.slower and run.slower > MUCH_SLOWER:
@@ -168,6 +183,7 @@ RUN_RULES: tuple[Rule, ...] = (
     _large_batch,
     _by_heart,
     _few_trained,
+    _frozen,
     high_rate,
     _slow_precision,
     _rank,
