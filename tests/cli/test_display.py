@@ -193,7 +193,7 @@ def test_the_live_display_shows_every_figure() -> None:
         "memory": "465 MB",
         "checkpoint": "step 249",
         "saved": "0:02 ago",
-        "warnings": "2, the last: second",
+        "warnings": "2, above; the last at step 249",
     }
     assert {label: figure(lines, label) for label in expected} == expected
     assert any("2.4000  bits/byte 3.3289  step 249  best 2.3074  step 249" in line for line in lines)
@@ -277,7 +277,6 @@ def test_no_line_is_wider_than_the_console(width: int) -> None:
     lines = re.split(r"[\r\n]", ESCAPE.sub("", watched.out.getvalue()))
     assert max(map(cell_len, lines)) <= width and max(map(cell_len, lines)) > width // 2
     assert max(map(cell_len, watched.drawn())) <= width
-    assert [line.strip()[-1] for line in watched.drawn() if line.startswith("warnings")] == ["…"]
     if width == 50:  # nothing that matters is cut
         assert figure(final(Limits(2000), step(250), evaluation(250, 2.3, True), width=50), "best") == "2.3000"
 
@@ -292,6 +291,16 @@ def test_lines_stay_above_the_live_display_which_is_drawn_once_at_the_end() -> N
     assert "sample at step 5 after 'To be':\n\nor not\n" in text and "step 5  validation  loss 2.0000" in text
     assert text.rindex("sample at step 5") < text.rindex("elapsed") and "checkpoint p" not in text
     assert watched.out.getvalue().count("\x1b[?25l") == watched.out.getvalue().count("\x1b[?25h") == 1  # the cursor
+
+
+def test_a_warning_stands_whole_above_and_the_panel_says_that_it_does() -> None:
+    watched = Watched(Limits(20), plain=False, width=60)
+    said = "the run ended within its warm-up, at step 18 of 20 steps; give fewer train.schedule.warmup_steps"
+    with watched.show:
+        watched.feed(step(18), Message(18, "warning", said))
+    text = " ".join(ESCAPE.sub("", watched.out.getvalue()).split())
+    assert f"step 18 warning: {said}" in text
+    assert figure(watched.drawn(), "warnings") == "1, above; the last at step 18"
 
 
 def test_without_unicode_the_drawing_is_ascii() -> None:

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from tests.jobs.helpers import command, environment, tilth
-from tilth.cli.quickstart import next_steps
+from tilth.cli.quickstart import next_steps, too_little
 from tilth.core.rundir import RunFolder
+from tilth.jobs.recipe import load_shipped
 
 
 def test_the_next_steps_can_be_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,6 +35,19 @@ def test_the_next_steps_name_the_same_places(tmp_path: Path, monkeypatch: pytest
     words = {shlex.split(command)[-1]: shlex.split(command) for command in commands}
     assert "my runs/é" in words["def"] and words["my runs/é"][-2] == "evaluate"
     assert words["5"][-6:-2] == ["--run", "my runs/é", "--workspace", "a disk/work"]
+
+
+def test_a_model_that_learned_little_is_told_with_what_to_type() -> None:
+    def told(step: int, seconds: float, below_xz: bool, *sets: str) -> str:
+        recipe = load_shipped("quickstart", sets)
+        return too_little(recipe, {"step": step, "seconds": seconds}, below_xz, "tilth quickstart --minutes 6")
+
+    assert told(700, 120.3, True) == ""
+    slow = "it has learned little in 18 steps in 2:00: this machine is slow, or was busy with other things; tilth quick"
+    assert told(18, 120.3, False).startswith(slow) and told(18, 120.3, True).startswith(slow), "within the warm-up"
+    assert told(200, 120.3, False).endswith("; tilth quickstart --minutes 6 goes on from here")
+    for few in (told(9, 5.0, False), told(9, 500.0, False, "train.hours=null", "train.steps=9")):
+        assert "little" in few and "this machine" not in few, "so short a run was asked for"
 
 
 @pytest.mark.slow

@@ -8,9 +8,11 @@ from hypothesis import strategies as st
 from rich.console import Console, RenderableType
 
 from tilth.cli.dataset_table import dataset_table
+from tilth.cli.screen import show
 from tilth.cli.tables import (
     METRICS,
     bar,
+    bare_table,
     brief_count,
     count,
     duration,
@@ -226,3 +228,41 @@ def test_the_result_table_says_how_the_run_ended() -> None:
     assert "no longer improved" in " ".join(row(lines, "ended because"))
     assert not [line for line in lines if "validation loss" in line or "process" in line]
     assert "step-00002000" in "".join(line.strip() for line in rendered(result_table(result), 40))
+
+
+def raw(renderable: RenderableType, width: int) -> list[str]:
+    out = io.StringIO()
+    Console(file=out, width=width).print(renderable)
+    return out.getvalue().splitlines()
+
+
+def test_no_line_of_a_table_ends_with_blanks() -> None:
+    for table in (
+        dataset_table(FACTS),
+        metrics_table({"loss": 1.0, "tokens": 7}),
+        result_table({"run": "runs/x", "step": 1}),
+    ):
+        assert not [line for line in raw(table, 80) if line != line.rstrip()]
+
+
+def test_title_and_notes_are_as_wide_as_the_screen_and_what_is_to_be_pasted_stays_whole() -> None:
+    pasted = '{path: "d/*.srt", format: text}'
+    table = bare_table(
+        "a title of some words", ("n", "right"), notes=[f"text is read from such by a pattern: {pasted}"]
+    )
+    table.add_row("1")
+    assert raw(table, 80) == ["a title of some words", "n", "1", f"text is read from such by a pattern: {pasted}"]
+    assert raw(table, 50)[-2:] == ["text is read from such by a pattern:", pasted]
+    files = ["a.srt", "b.srt", "c.xyz"]
+    rules = {"changed": {}, "dropped": {"list/unknown_suffix": 3}}
+    lines = rendered(dataset_table({**FACTS, "rules": rules, "passed_over": {"list/unknown_suffix": files}}), 60)
+    assert row(lines, "read") and any(pasted in line for line in lines)
+
+
+def test_off_a_terminal_nothing_is_broken(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    show(metrics_table({"perplexity": 7.0}))
+    assert METRICS["perplexity"][1] in capsys.readouterr().out
+    monkeypatch.setenv("COLUMNS", "60")
+    show(metrics_table({"perplexity": 7.0}))
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 60

@@ -339,3 +339,21 @@ def test_a_file_that_may_not_be_read_is_not_said_to_be_unwritable(tmp_path: Path
     assert "readable" in caught.value.remedy
     with pytest.raises(StorageError, match="cannot write"), files.new_folder(tmp_path / "made" / "here") as folder:
         refuse(folder / "tokens.bin")
+
+
+@pytest.mark.parametrize("below", ["rows", "rows/x", "rows/x/y"])
+def test_of_several_folders_to_be_made_the_first_that_cannot_be_is_unwritable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, below: str
+) -> None:
+    mkdir = os.mkdir
+
+    def refuse(path: Path, *given: int) -> None:
+        if Path(path).parent == tmp_path:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        mkdir(path, *given)
+
+    monkeypatch.setattr(os, "mkdir", refuse)  # root may write everywhere
+    said, lock = r"cannot write .*/rows: Permission denied", files.FolderLock(tmp_path / below, "it")
+    with pytest.raises(StorageError, match=said) as caught, lock:
+        pass
+    assert "make this one writable" in caught.value.remedy

@@ -219,7 +219,8 @@ def test_evidence_is_what_common_ngrams_leave(given_hits: list[tuple[int, int, i
         for one in given_hits
         if one[3] not in common and 2 * sum((one[0], w) in shared for w in range(one[1], one[1] + one[2])) <= one[2]
     ]
-    found = evidence(Hits(rows, places, widths, places, places, grams), np.array(sorted(common), np.int64))
+    hits = Hits(rows, places, widths, places, places, grams, places, places)
+    found = evidence(hits, np.array(sorted(common), np.int64))
     assert list(zip(*(found[n].tolist() for n in (0, 1, 2, 5)), strict=True)) == left
 
 

@@ -80,6 +80,29 @@ def test_a_pdf_that_lacks_a_page_is_not_whole(exams: Path, broken: tuple[int, ..
     assert second == f"exams: not looked for: {of_the_file}read/broken_page {len(broken)} (exams/exam.pdf{more})"
 
 
+@pytest.mark.parametrize("rule", ["encrypted", "unsupported", "nested_archive"])
+def test_what_cannot_be_read_of_an_archive_stops_the_run(exams: Path, rule: str) -> None:
+    name = "in.zip" if rule == "nested_archive" else "last.jsonl"
+    with zipfile.ZipFile(exams / "x.zip", "w") as archive:
+        for n in range(300):
+            archive.writestr(f"{n}.jsonl", rows(text(n)))
+        archive.writestr(name, rows(text(300)))
+    raw = bytearray((exams / "x.zip").read_bytes())
+    if rule != "nested_archive":
+        raw[raw.rindex(b"last.jsonl") - (38 if rule == "encrypted" else 36)] = 1 if rule == "encrypted" else 9
+    (exams / "x.zip").write_bytes(raw)
+    with pytest.raises(
+        DataError, match=rf"1 of its 2 files cannot be used, or not whole: exams/x\.zip!{name}: "
+    ) as found:
+        seen(exams.parent, {"path": "exams"})
+    assert "unzip exams/x.zip" in found.value.remedy
+    shutil.rmtree(exams.parent / "index")
+    assert not said(exams.parent, {"path": "exams", "exclude": [f"x.zip/{name}"]}), "but its name can leave it out"
+    shutil.rmtree(exams.parent / "index")
+    told = said(exams.parent, {"path": "exams", "max_bad_rows": 1})
+    assert f"exams: not looked for: read/{rule} 1 (exams/x.zip!{name})" in told
+
+
 def test_files_that_give_no_item_are_named(exams: Path) -> None:
     pytest.importorskip("pypdfium2")
     (exams / "head.csv").write_text("text\n")

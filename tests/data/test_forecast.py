@@ -15,7 +15,10 @@ import pytest
 
 from tilth.core.config import parse
 from tilth.data.extract import Extractors
-from tilth.data.forecast.estimate import Stratum, grown, quotient, total
+from tilth.data.forecast import Terms
+from tilth.data.forecast.estimate import READ, Stratum, grown, quotient, total
+from tilth.data.forecast.groups import drawn_groups
+from tilth.data.forecast.reckon import _longer
 from tilth.data.forecast.units import Unit, by_kind, cut, draw, look
 from tilth.data.sources import SourceConfig, read_input
 
@@ -49,6 +52,18 @@ def test_what_was_sampled_whole_is_known() -> None:
     stratum, truth = sampled(np.random.default_rng(1), 1.0)
     found = total([stratum], "text")
     assert found.low == pytest.approx(truth) == found.value == found.high
+
+
+def test_documents_go_by_files_where_each_is_one() -> None:
+    groups = [{READ: 10.0, "dropped": float(n == 0), "text": 100.0 * n} for n in range(8)]
+    sizes = [10 * (n + 1) for n in range(8)]
+    files = Stratum("s", 3000, sizes, groups, files=160, sampled=[10] * 8)
+    assert total([files], READ, counts=True).value == total([files], READ, counts=True).high == 160
+    dropped = total([files], "dropped", counts=True)
+    assert dropped.value == 2 and dropped.low == 1 and 4 < dropped.high < 10
+    assert total([files], "text").value == pytest.approx(2800 * 3000 / 360), "of bytes there are as many as files have"
+    rows = Stratum("s", 3000, sizes, [{READ: 30.0}] * 8, files=160, sampled=[10] * 8)
+    assert total([rows], READ, counts=True).value == pytest.approx(240 * 3000 / 360), "rows go by bytes"
 
 
 def test_a_rate_has_error_bars_until_all_was_sampled() -> None:
@@ -97,6 +112,31 @@ def test_none_found_is_not_none_there() -> None:
     assert grown([(400.0, 7.0)], 400).estimate.high == 7, "all was looked at"
 
 
+def test_what_takes_as_long_for_few_bytes_is_not_multiplied() -> None:
+    fixed = _longer([(0.25, 2.0), (0.5, 2.0), (1.0, 2.0)], 25)
+    assert fixed.value == 2 and fixed.low == 1.5 and fixed.high < 2 * 25 * 0.75
+    grows = _longer([(0.25, 0.5), (0.5, 1.0), (1.0, 2.0)], 25)
+    assert grows.value == pytest.approx(50) and 20 < grows.low < 38 and grows.high == pytest.approx(62.5)
+    once = _longer([(1.0, 2.0)], 25)
+    assert once.low == 1.5 and once.value == 50, "of what was timed once all may be starting"
+    assert _longer([(0.5, 2.0), (1.0, 3.0)], 1).value == 3, "a sample of everything takes what it took"
+
+
+def test_more_found_never_says_that_fewer_may_be_there() -> None:
+    alone = [grown([(131.0, float(n))], 7109) for n in range(10)]
+    highs = [growth.estimate.high for growth in alone]
+    assert highs == sorted(highs) and highs[0] == 7109, "one is no more known by one than by none"
+    assert not any(growth.fitted for growth in alone)
+    few = grown([(100.0, 1.0), (200.0, 2.0), (400.0, 5.0)], 4000)
+    some = grown([(100.0, 5.0), (200.0, 10.0), (400.0, 20.0)], 4000)
+    many = grown([(1e4, 500.0), (2e4, 1000.0), (4e4, 2000.0)], 4e5)
+    assert not few.fitted and few.estimate.high == pytest.approx((5 + 2 * 5**0.5) * 100)
+    assert some.fitted and many.fitted and many.estimate.high == pytest.approx((2000 + 2 * 2000**0.5) * 10**1.5)
+    assert 10**1.5 < some.estimate.high / (20 + 2 * 20**0.5) < 100, "few leave the power itself uncertain"
+    sized = grown([(100.0, 5e3), (200.0, 1e4), (400.0, 2e4)], 4000, each=1e3, most=1e9)
+    assert sized.estimate.high == pytest.approx(1e3 * some.estimate.high), "of bytes likewise"
+
+
 def units_of(base: Path, budget: int, **source: Any) -> list[Unit]:
     return cut(look(parse(SourceConfig, source), base, base / "work"), budget)
 
@@ -125,19 +165,56 @@ def test_the_pieces_of_a_file_hold_each_row_once(tmp_path: Path, kind: str) -> N
     assert [text for unit in units for text in texts(unit, tmp_path, path=path.name)] == rows
 
 
-@pytest.mark.slow
-def test_the_beginning_of_a_packed_file_says_how_much_of_it_it_is(tmp_path: Path) -> None:
+def written_rows(path: Path, rows: list[str]) -> None:
+    """A row each; CSV as Excel writes it, with cells that hold line ends and quotes."""
+    lines = [json.dumps({"text": row}) + "\n" for row in rows]
+    if path.suffix == ".csv":
+        doubled = (row.replace('"', '""') for row in rows)
+        lines = ["\ufeffsep=;\r\n", "id;text\r\n", *(f'{n};"{row}"\r\n' for n, row in enumerate(doubled))]
+    data = "".join(lines).encode()
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.jsonl.gz"])
+def test_what_is_read_from_its_front_is_read_as_far_as_the_sample_goes(tmp_path: Path, name: str) -> None:
     draw_from = random.Random(0)
-    rows = [json.dumps({"text": "".join(draw_from.choices("abcdefgh ", k=400))}) for _ in range(6000)]
-    (tmp_path / "rows.jsonl.gz").write_bytes(gzip.compress("\n".join(rows).encode()))
-    size = (tmp_path / "rows.jsonl.gz").stat().st_size
-    [unit] = units_of(tmp_path, 1_600_000, path="rows.jsonl.gz")
+    rows = [f'{n} "a"\n\n' + "".join(draw_from.choices("abcdefgh ", k=n * 977 % 2600)) for n in range(4000)]
+    written_rows(tmp_path / name, rows)
+    size = (tmp_path / name).stat().st_size
+    for share, budget in ((1.0, size), (0.5, size // 2)):
+        folder = tmp_path / f"{share}"
+        (folder / "slices").mkdir(parents=True)
+        units = units_of(tmp_path, budget, path=name)
+        covered = [unit.make(folder / "slices")[1] for unit in units]
+        found = [text for unit in units for text in texts(unit, folder, path=name)]
+        assert len(units) == sum(map(bool, covered)) == 8, "so many groups can be compared"
+        assert [row.strip() for row in rows[: len(found)]] == [text.strip() for text in found], "each once, in order"
+        assert sum(covered) == pytest.approx(budget, rel=0.02 if share < 1 else 1e-4), "all that there is room for"
+        assert len(found) / len(rows) == pytest.approx(sum(covered) / size, rel=0.03)
+        assert not list(folder.rglob("*.tmp"))
+
+
+def test_several_large_files_share_the_sample(tmp_path: Path) -> None:
+    for n in range(12):
+        written_rows(tmp_path / f"{n}.csv", [f"row {n} {row} " + "word " * 40 for row in range(5000)])
+    for files in (3, 12):
+        units = units_of(tmp_path, 2_000_000, path="[0-2].csv" if files == 3 else "*.csv")
+        assert sum(unit.covered for unit in units) == pytest.approx(2_000_000 if files == 3 else 3_000_000, rel=0.01)
+        found = look(parse(SourceConfig, {"path": "*.csv"}), tmp_path, tmp_path / "work")
+    groups = drawn_groups([found], Terms(sample_bytes=2_000_000))
+    drawn = [unit for group in groups for unit in group.units]
+    assert len(groups) == len({unit.item.locator for unit in drawn}) == 8 and groups[0].whole == found.size
+
+
+def test_a_front_that_has_no_border_is_one_part(tmp_path: Path) -> None:
+    (tmp_path / "open.csv").write_text('text\n"a cell that no quote closes\n' + "some words\n" * 40_000)
+    (tmp_path / "old.csv").write_text("text\r" + "some words\r" * 40_000)
     (tmp_path / "slices").mkdir()
-    item, covered = unit.make(tmp_path / "slices")
-    found = texts(unit, tmp_path, path="rows.jsonl.gz")
-    assert 0 < len(found) < 4000 and item.path.suffix == ".jsonl"
-    assert len(found) / 6000 == pytest.approx(covered / size, rel=0.3)
-    assert [json.loads(row)["text"] for row in rows[: len(found)]] == found
+    for name, parts in (("open.csv", 1), ("old.csv", 5)):
+        units = units_of(tmp_path, 300_000, path=name)
+        made = [unit.make(tmp_path / "slices") for unit in units]
+        assert sum(1 for item, covered in made if item.size and covered) == parts
+        assert sum(covered for _, covered in made) == pytest.approx(300_000, rel=0.01)
 
 
 def test_what_cannot_be_cut_and_what_is_not_here_is_named(tmp_path: Path) -> None:

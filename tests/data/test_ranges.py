@@ -56,11 +56,11 @@ def some(number: int, seed: int) -> list[dict[str, Any]]:
 
 
 def preference(documents: Sequence[dict[str, Any]], keep: str) -> list[int]:
-    """The definition: the longest first, of equally long ones that with the smaller id; or as they come."""
+    """The definition: the longest first, of equally long ones by digest, then by id; or as they come."""
     numbers = range(len(documents))
     if keep == "first":
         return list(numbers)
-    return sorted(numbers, key=lambda n: (-documents[n]["characters"], documents[n]["doc_id"]))
+    return sorted(numbers, key=lambda n: (-documents[n]["characters"], documents[n]["digest"], documents[n]["doc_id"]))
 
 
 @pytest.fixture(params=[5, 1 << 21])
@@ -117,6 +117,18 @@ def test_documents_are_preferred_as_by_a_sort_in_memory(tmp_path: Path) -> None:
     order = preference(documents, "longest")
     assert [order[place] for place in found.tolist()] == list(range(60))
     assert not (tmp_path / "sorting.tmp").exists()
+
+
+@pytest.mark.usefixtures("rows_at_once")
+def test_which_text_is_preferred_does_not_depend_on_names_nor_on_their_order(tmp_path: Path) -> None:
+    documents = list({document["digest"]: document for document in some(60, 3)}.values())
+    renamed = [document | {"doc_id": document["doc_id"][::-1]} for document in documents]
+    random.Random(1).shuffle(renamed)
+    orders = []
+    for name, own in (("first", documents), ("second", renamed)):
+        found = ranges.places(Corpus(corpus_of(tmp_path / name, own)), tmp_path)
+        orders.append([own[n]["digest"] for n in np.argsort(found).tolist()])
+    assert orders[0] == orders[1]
 
 
 @pytest.mark.parametrize("keep", ["longest", "first"])

@@ -26,6 +26,7 @@ from tilth.core.config import parse
 from tilth.core.errors import DataError
 from tilth.data.document import Outcome
 from tilth.data.sources import SourceConfig, archives, list_inputs, read_input, streams
+from tilth.data.sources.unusable import Unusable
 
 pytestmark = pytest.mark.slow
 
@@ -77,12 +78,12 @@ PACKERS: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
-def read(path: Path, raw: bytes | None = None, **data: Any) -> list[Outcome]:
+def read(path: Path, raw: bytes | None = None, unusable: Unusable | None = None, **data: Any) -> list[Outcome]:
     if raw is not None:
         path.write_bytes(raw)
     config = parse(SourceConfig, {"path": path.name, **data})
     items = list_inputs(config, path.parent, path.parent)
-    return [o for item in items for o in read_input(item, config, among_many=True)]
+    return [o for item in items for o in read_input(item, config, among_many=True, unusable=unusable)]
 
 
 def lost(outcomes: list[Outcome]) -> list[str]:
@@ -199,14 +200,49 @@ def test_a_link_in_a_zip_is_refused(tmp_path: Path) -> None:
         info.create_system, info.external_attr = 3, 0o120777 << 16
         archive.writestr(info, "/etc/passwd")
         archive.writestr(zipfile.ZipInfo("lzma.txt"), "x" * 99, zipfile.ZIP_LZMA)
+        archive.writestr("good.txt", "good")
     assert dropped(read(tmp_path / "a.zip")) == [("link", "a.zip!link.txt"), ("unsupported", "a.zip!lzma.txt")]
 
 
-def test_an_encrypted_entry_is_refused(tmp_path: Path) -> None:
-    raw = bytearray(make_zip({"a.txt": b"words"}))
-    raw[6] |= 1  # the flags of the local header, and of the directory
-    raw[raw.index(b"PK\x01\x02") + 8] |= 1
-    assert dropped(read(tmp_path / "a.zip", bytes(raw))) == [("encrypted", "a.zip!a.txt")]
+def with_flag_or_method(name: str, *, encrypted: bool, files: dict[str, bytes]) -> bytes:
+    """A zip in which one file says that it needs a password, or is packed by Deflate64."""
+    raw = bytearray(make_zip(files))
+    at, local = (6, 8), raw.index(name.encode()) - 30  # of flags and method in the local header
+    directory = raw.rindex(name.encode()) - 46
+    for header, more in ((local, 0), (directory, 2)):
+        raw[header + at[not encrypted] + more] = 1 if encrypted else 9
+    return bytes(raw)
+
+
+@pytest.mark.parametrize("encrypted", [True, False])
+def test_a_file_that_is_packed_as_none_can_be_read_is_a_bad_row_of_its_archive(
+    tmp_path: Path, *, encrypted: bool
+) -> None:
+    rule, why = ("encrypted", "it needs a password") if encrypted else ("unsupported", "packed by method 9")
+    both = with_flag_or_method("a.txt", encrypted=encrypted, files={"a.txt": b"words", "b.txt": b"words"})
+    unusable = Unusable()
+    found = read(tmp_path / "a.zip", both, unusable=unusable)
+    assert dropped(found) == [(rule, "a.zip!a.txt")] and not lost(found) and len(texts(found)) == 1
+    assert unusable.plain()["first"] == [f"a.zip: 1 of its 2 files cannot be used: {why} (a.zip!a.txt)"]
+    assert not dropped(read(tmp_path / "a.zip", exclude=["a.txt"]))[1:], "it can be left out by its name"
+    alone = with_flag_or_method("a.txt", encrypted=encrypted, files={"a.txt": b"words"})
+    outcomes = read(tmp_path / "a.zip", alone)
+    assert lost(outcomes) == [f"a.zip: its only file cannot be used: {why} (a.zip!a.txt)"]
+    assert "unzip a.zip" in outcomes[-1].remedy
+    hidden = {"__MACOSX/a.txt": b"x", "a.png": b"x", "b.txt": b"words"}
+    for name in ("__MACOSX/a.txt", "a.png"):
+        assert not lost(read(tmp_path / "a.zip", with_flag_or_method(name, encrypted=encrypted, files=hidden)))
+
+
+def test_an_archive_in_an_archive_is_told_and_alone_is_all_there_is(tmp_path: Path) -> None:
+    inner = make_zip({"a.txt": b"words"})
+    unusable = Unusable()
+    few = read(tmp_path / "a.zip", make_zip({"in.zip": inner, "more.zip": inner, "b.txt": b"b"}), unusable=unusable)
+    assert not lost(few) and len(dropped(few)) == 2
+    assert unusable.plain()["first"] == ["a.zip: an archive in an archive, which is not read (a.zip!in.zip and 1 more)"]
+    alone = read(tmp_path / "a.zip", make_zip({"in.zip": inner, "more.zip": inner, "a.png": b"x"}))
+    assert lost(alone) == ["a.zip!in.zip: an archive in an archive, which is not read"]
+    assert alone[-1].remedy == "unpack it (`unzip a.zip`): archives in a folder are read" and len(dropped(alone)) == 3
 
 
 @pytest.fixture
@@ -226,7 +262,7 @@ def test_a_zip_bomb_is_not_unpacked(tmp_path: Path) -> None:
     tracemalloc.stop()
     assert texts(outcomes) == {"one.zip!good.txt": "good"}
     assert dropped(outcomes) == [("bomb", "one.zip!bomb.txt")]
-    assert texts(many) == {} and dropped(many) == [("bomb", "many.zip")]
+    assert texts(many) == {} and dropped(many) == [("bomb", "many.zip")] and len(lost(many)) == 1
     assert peak < 30_000_000  # 9 MB are what making it takes
 
 
@@ -236,7 +272,7 @@ def test_a_packed_tar_bomb_is_stopped(tmp_path: Path, suffix: str) -> None:
     raw = PACKERS[suffix](make_tar({"good.txt": b"good", "bomb.bin": b"\0" * 30_000_000, "late.txt": b"late"}))
     outcomes = read(tmp_path / f"a{suffix}", raw)
     assert texts(outcomes) == {f"a{suffix}!good.txt": "good"}
-    assert [rule for rule, _ in dropped(outcomes)] == ["unknown_suffix", "bomb"]
+    assert [rule for rule, _ in dropped(outcomes)] == ["unknown_suffix", "bomb"] and len(lost(outcomes)) == 1
 
 
 @pytest.mark.usefixtures("small_bombs")
@@ -288,7 +324,8 @@ def test_a_tar_that_states_more_than_it_has_ends_where_it_ends(tmp_path: Path, n
     assert time.process_time() - started < 2
     assert texts(outcomes) == {"a.tar!good.txt": "good"}
     refused = [rule for rule, _ in dropped(outcomes)]
-    said = {"huge.txt": [], "huge.bin": ["unknown_suffix"]}[name] if size < archives.MOST_BYTES else ["bomb"]
+    bomb = ["bomb"] if size >= archives.MOST_BYTES else []
+    said = {"huge.txt": bomb, "huge.bin": ["unknown_suffix"]}[name]
     assert refused == [*said, "damaged"]
     assert re.split("[!:]", lost(outcomes)[0])[0] == "a.tar"
 

@@ -137,3 +137,20 @@ def test_a_large_row_counts_for_no_more_than_begin_in_it(tmp_path: Path) -> None
     rows[101] = rows[101].replace("words", "words " * 1000) + "}"
     count, told = kept(tmp_path, "a.json", f"[{', '.join(rows)}]")
     assert count == 198 and "2 of 200 rows cannot be used: not JSON" in told
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "told"), [(1000, 1090, True), (1000, 1009, True), (1000, 1008, False), (150, 159, False)]
+)
+def test_a_row_of_ten_lines_is_named_where_hundreds_before_had_one(
+    tmp_path: Path, first: int, last: int, told: bool
+) -> None:
+    rows = TABLE.copy()
+    rows[first], rows[last] = f'{first},"row', 'x"'
+    count, said = kept(tmp_path, "a.csv", "\n".join(["id,text", *rows]))
+    assert count == 2000 - (last - first)
+    assert bool(said) == told
+    assert not told or f"takes in {last - first + 1} lines within quotes, the others one" in said
+    assert not told or f"(a.csv:{first + 2})" in said
+    rows[300] = '300,"a\nb"'  # texts of several lines are usual here
+    assert kept(tmp_path, "b.csv", "\n".join(["id,text", *rows])) == (count, "")

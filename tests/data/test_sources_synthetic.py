@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -328,6 +329,22 @@ def test_the_cost_cap_is_kept_to_the_token(server: ChatServer, tmp_path: Path) -
     assert len(texts(read(server, tmp_path, cost_cap=1.0, **{**keys, "requests": answers}))) == answers
     assert len(texts(read(server, tmp_path, cost_cap=50.0, **keys))) == 50
     assert len(server.seen) == 50
+
+
+def test_at_the_cost_cap_answers_behind_a_gap_are_told(
+    server: ChatServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking, "ATTEMPTS", 1)
+    server.plan = ["well", "500 broken"]
+    keys = {"price": {"input": 1000.0, "output": 2000.0}, "max_tokens": 20, "requests": 50, "concurrency": 1}
+    with pytest.raises(DataError, match="cost cap") as caught:
+        read(server, tmp_path, cost_cap=1.0, **keys)
+    answers = len(server.seen) - 1
+    behind = f"request 2 has no answer, and {answers - 1} of the {answers} answered ones are behind it"
+    assert f"what is there (1: {behind})" in caught.value.remedy
+    with pytest.raises(DataError, match="cost cap") as caught:
+        read(server, tmp_path, cost_cap=1.1, **keys)
+    assert re.search(r"what is there \(\d+\)$", caught.value.remedy), "the gap is filled first"
 
 
 def test_an_answer_that_hides_its_usage_counts_at_its_bound(server: ChatServer, tmp_path: Path) -> None:

@@ -24,11 +24,13 @@ from tilth.core.config import parse
 from tilth.core.errors import DataError
 from tilth.data.document import Outcome, make_doc_id
 from tilth.data.sources import SourceConfig, list_inputs, read_input, streams
+from tilth.data.sources.unusable import Unusable
 
 
-def read(path: Path, **data: Any) -> list[Outcome]:
+def read(path: Path, *, among_many: bool = False, unusable: Unusable | None = None, **data: Any) -> list[Outcome]:
     config = parse(SourceConfig, {"path": path.name, **data})
-    return [o for item in list_inputs(config, path.parent, path.parent) for o in read_input(item, config)]
+    listing = list_inputs(config, path.parent, path.parent)
+    return [o for item in listing for o in read_input(item, config, among_many=among_many, unusable=unusable)]
 
 
 def read_bytes(tmp_path: Path, raw: bytes, name: str = "a.txt", **data: Any) -> list[Outcome]:
@@ -273,9 +275,13 @@ def test_a_decompression_bomb_is_left_out_and_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codec: str
 ) -> None:
     monkeypatch.setattr(streams, "BOMB_BYTES", 10_000_000)
-    outcomes = read_bytes(tmp_path, pack(b"\n" * 40_000_000, codec), f"a.txt.{codec}")
-    assert said(outcomes) == [("bomb", "dropped", "")]
-    assert "grows more than 500 times" in outcomes[0].verdicts[0].detail
+    raw = pack(b"\n" * 40_000_000, codec)
+    (found,) = read_bytes(tmp_path, raw, f"a.txt.{codec}", among_many=True)
+    assert said([found]) == [("bomb", "dropped", "")] and found.loses
+    assert "grows more than 500 times" in found.verdicts[0].detail
+    with pytest.raises(DataError, match="grows more than 500 times") as alone:
+        read_bytes(tmp_path, raw, f"a.txt.{codec}")
+    assert "decompress it yourself" in alone.value.remedy
 
 
 def test_a_file_that_changed_since_it_was_listed_is_refused(tmp_path: Path) -> None:
@@ -335,8 +341,15 @@ def test_a_line_beyond_the_limit_is_left_out_and_measured(tmp_path: Path, small_
     assert texts(outcomes) == {"a.txt#bytes=0-6": "before\n", "a.txt#bytes=108-113": "after\n"}
     assert [s for s in said(outcomes) if s[1] == "dropped"] == [("too_long", "dropped", "101")]
     assert "a.txt#bytes=7-107" in outcomes[1].verdicts[0].detail
-    (lonely,) = read_bytes(tmp_path, long)
-    assert said([lonely]) == [("too_long", "dropped", "100")]
+    (lonely,) = read_bytes(tmp_path, long, among_many=True)
+    assert said([lonely]) == [("too_long", "dropped", "100")] and lonely.loses
+
+
+@pytest.mark.parametrize("document", ["file", "line", "paragraph"])
+def test_a_line_beyond_the_limit_is_told(tmp_path: Path, small_limits: None, document: Any) -> None:
+    unusable = Unusable()
+    read_bytes(tmp_path, b"before\n" + b"x" * 100 + b"\nafter\n", document=document, unusable=unusable)
+    assert unusable.plain()["rows"] == 1 and "bytes, more than" in unusable.plain()["first"][0]
 
 
 def test_lines_are_documents(tmp_path: Path) -> None:
@@ -369,7 +382,7 @@ def test_memory_stays_bounded_by_the_longest_line(tmp_path: Path, monkeypatch: p
     config = parse(SourceConfig, {"path": path.name})
     (item,) = list_inputs(config, tmp_path, tmp_path)
     tracemalloc.start()
-    outcomes = list(read_input(item, config))
+    outcomes = list(read_input(item, config, among_many=True))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert said(outcomes) == [("too_long", "dropped", str(96 << 20))]

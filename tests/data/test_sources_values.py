@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -81,6 +83,20 @@ def test_a_number_of_32_bits_is_written_with_its_own_digits(tmp_path: Path, kind
     path = written(tmp_path / "a", kind, n=numbers, m=inside)
     expected = ["0.1", "16777216.0", "3.4e+38", "1e-45", "-0.0"]
     assert texts(read(path, template="{n}")) == expected == texts(read(path, template="{m.score}"))
+
+
+@pytest.mark.parametrize("kind", ["parquet", "arrow"])
+def test_a_number_of_16_bits_is_written_with_its_own_digits(tmp_path: Path, kind: str) -> None:
+    values = [0.1, 65504, 6e-8, -0.0, None, 1 / 3, math.inf]
+    numbers = pa.array([None if value is None else np.float16(value) for value in values], pa.float16())
+    within = pa.StructArray.from_arrays([numbers[1:], pa.array(["a"] * 6)], ["score", "name"])
+    absent = pa.array([True, *[False] * 5])
+    inside = pa.StructArray.from_arrays([within], ["deep"], mask=absent)
+    path = written(tmp_path / "a", kind, n=numbers[1:], m=inside)
+    expected = ["65504.0", "6e-08", "-0.0", "0.3333", "inf"]
+    assert texts(read(path, template="{n}", max_bad_rows=1)) == expected
+    assert texts(read(path, template="{m.deep.score}", max_bad_rows=1)) == expected[1:]
+    assert texts(read(written(tmp_path / "b", kind, n=numbers[:1]), template="{n}")) == ["0.1"]
 
 
 SPELLED = ["1.10", "1e5", "12345678901234567890.5", "-0.0", "100", "1E-7"]

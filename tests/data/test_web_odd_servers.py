@@ -7,13 +7,17 @@ import time
 from collections.abc import Iterator
 from email.utils import formatdate
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.data.web_site import Handler, Page, Site, crawled, fates, serving, silent, vanish
+from tilth.core.errors import DataError
+from tilth.core.progress import Board
 from tilth.data.sources.retry import retry_after
 from tilth.data.sources.web import courier, crawl, frontier
 from tilth.data.sources.web.config import CrawlConfig
+from tilth.data.sources.web.exchange import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -67,6 +71,36 @@ def test_an_answer_that_is_none_is_not_called_unreachable(site: Site, tmp_path: 
     assert "more than 100 headers" in said and "garbage" in said and "more than 65536 bytes" in said
 
 
+HEADS = {
+    "/status": b"HTTP/1.1 20",
+    "/line": b"HTTP/1.1 200 OK\r\nContent-Le",
+    "/blank": b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n",
+    "/moved": b"HTTP/1.1 302 Found\r\nLocation: /o",
+}
+
+
+def breaks_off(head: bytes) -> Page:
+    def answer(handler: Handler) -> None:
+        handler.wfile.write(head)
+
+    return answer
+
+
+def test_a_head_that_breaks_off_is_no_answer_and_asked_for_again(site: Site, tmp_path: Path) -> None:
+    site.html("/", "".join(f'<a href="{name}">x</a>' for name in HEADS))
+    for name, head in HEADS.items():
+        site.pages[name] = breaks_off(head)
+    assert fates(crawled(site, tmp_path), site) == {"/": "fetched 200", **dict.fromkeys(HEADS, "broken_off")}
+    assert [site.asked(name) for name in [*HEADS, "/o"]] == [*[courier.ATTEMPTS] * len(HEADS), 0]
+
+
+def trickling_head(handler: Handler) -> None:
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\n")
+    for _ in range(40):
+        handler.wfile.write(b"X")
+        time.sleep(0.05)
+
+
 def announced_trickle(handler: Handler) -> None:
     handler.send_response(200)
     handler.send_header("Content-Type", "text/html")
@@ -77,9 +111,10 @@ def announced_trickle(handler: Handler) -> None:
         time.sleep(0.05)
 
 
-def test_a_page_that_trickles_what_it_announced_is_late_and_asked_for_once(site: Site, tmp_path: Path) -> None:
+@pytest.mark.parametrize("trickle", [announced_trickle, trickling_head])
+def test_a_page_that_trickles_is_late_and_asked_for_once(site: Site, tmp_path: Path, trickle: Page) -> None:
     site.html("/", '<a href="/slow">x</a>')
-    site.pages["/slow"] = announced_trickle
+    site.pages["/slow"] = trickle
     assert fates(crawled(site, tmp_path, deadline=0.3), site)["/slow"] == "timed_out 0.3"
     assert site.asked("/slow") == 1
 
@@ -167,3 +202,56 @@ def test_one_host_that_is_gone_costs_its_own_pages_only(site: Site, tmp_path: Pa
         **{f"/{number}": "unreachable" for number in range(6)},
         f"{site.url}/": "fetched 200",
     }
+
+
+def test_a_delay_that_is_not_waited_for_holds_up_no_other_port(site: Site, tmp_path: Path) -> None:
+    site.html("/", "waits for nobody")
+    with serving(Site()) as slow:
+        slow.pages["/robots.txt"] = 200, {}, b"User-agent: *\nCrawl-delay: 301\n"
+        began = time.monotonic()
+        found = fates(crawled(site, tmp_path, start=[slow.url, site.url]), site)
+    assert found == {"/": "fetched 200", f"{slow.url}/": "crawl_delay 301"} and time.monotonic() - began < 10
+
+
+def test_a_long_wait_for_a_host_is_told(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(courier, "_TOLD_FROM", 0.5)
+    board, told = Board(), list[str]()
+
+    def waited(moment: float) -> None:
+        told.append(board.meters[0].trouble)
+        wait_until(moment)
+
+    monkeypatch.setattr(courier, "wait_until", waited)
+    site.pages["/robots.txt"] = 200, {}, b"User-agent: *\nCrawl-delay: 1\n"
+    site.html("/", '<a href="/a">a</a>')
+    site.html("/a", "a")
+    with board.watching(tmp_path / "work"):
+        crawled(site, tmp_path)
+    assert told == ["", "", "waiting 1 s for 127.0.0.1"] and not board.meters[0].trouble
+
+
+@pytest.mark.parametrize(
+    ("page", "options", "remedy"),
+    [
+        ((200, {"Content-Type": "application/pdf"}, b"%PDF"), {}, "to have it, add application/pdf to crawl.types"),
+        ((200, {"Content-Type": "text/html"}, b"x" * 99), {"max_page_bytes": 9}, "raise crawl.max_page_bytes (now 9)"),
+        ((302, {"Location": "/moved"}, b""), {}, "check crawl.start in a browser"),
+        ((500, {}, b""), {}, "type the same command later"),
+    ],
+)
+def test_a_crawl_without_a_page_says_what_to_do_about_its_first_address(
+    site: Site, tmp_path: Path, page: Page, options: dict[str, Any], remedy: str
+) -> None:
+    site.pages["/"] = page
+    with pytest.raises(DataError, match="brought no page") as caught:
+        crawled(site, tmp_path, **options)
+    assert caught.value.remedy == remedy
+
+
+def test_where_a_second_visit_brings_no_page_the_first_is_named(site: Site, tmp_path: Path) -> None:
+    site.html("/", "home")
+    crawled(site, tmp_path)
+    site.pages["/"] = 404, {}, b""
+    with pytest.raises(DataError) as caught:
+        crawled(site, tmp_path, recrawl=2)
+    assert caught.value.remedy == "check crawl.start in a browser; `recrawl: 0` uses the pages that are there"

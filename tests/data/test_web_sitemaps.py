@@ -12,6 +12,7 @@ from lxml import etree
 
 from tests.data.web_site import Site, crawled, fates, serving
 from tilth.core.errors import DataError
+from tilth.data.sources.web import courier
 from tilth.data.sources.web.sitemaps import read_sitemap
 
 pytestmark = pytest.mark.slow
@@ -110,3 +111,22 @@ def test_one_that_lists_nothing_is_told(site: Site, tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         crawled(site, tmp_path, start=None, sitemaps=[f"{site.url}/none.xml"])
     assert caught.value.remedy == "check crawl.sitemaps in a browser"
+
+
+def test_one_that_does_not_come_is_told(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(courier, "_SITEMAP_BYTES", 5000)
+    site.html("/", "<p>a page")
+    listed = "".join(
+        f"<sitemap><loc>{site.url}/{name}.xml</loc></sitemap>" for name in ("gone", "large", "moved", "in")
+    )
+    site.pages["/all.xml"] = 200, {}, f"<sitemapindex>{listed}</sitemapindex>".encode()
+    site.pages["/large.xml"] = 200, {}, b" " * 5001
+    site.pages["/moved.xml"] = 302, {"Location": "/in.xml"}, b""
+    site.pages["/in.xml"] = 200, {}, f"<urlset><url><loc>{site.url}/</loc></url></urlset>".encode()
+    listing = crawled(site, tmp_path, sitemaps=[f"{site.url}/all.xml", f"{site.url}/none.xml"])
+    assert [note.removeprefix(f"web: the sitemap {site.url}/") for note in listing.notes] == [
+        "gone.xml: status 404: Not Found",
+        "large.xml: too_large 5000: 5001 bytes announced, more than 5000",
+        "none.xml: status 404: Not Found",
+    ]
+    assert sum('"sitemap":true' in line for line in next(tmp_path.rglob("fates.jsonl")).read_text().splitlines()) == 6

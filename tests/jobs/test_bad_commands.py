@@ -101,6 +101,15 @@ def test_a_recipe_that_is_missing_or_no_text(tmp_path: Path, cli: Cli) -> None:
     cli("train", "r.yaml").expect_fault(2, "r.yaml, line 1: byte 0xe9 is not UTF-8", "save the recipe as UTF-8")
 
 
+@pytest.mark.parametrize("name", ["check", "prepare", "train"])
+def test_a_mistyped_name_is_answered_before_torch_is_imported(tmp_path: Path, name: str) -> None:
+    words = [PYTHON, "-X", "importtime", "-m", "tilth", name, "nothing.yaml"]
+    done = subprocess.run(words, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and "no recipe at nothing.yaml" in done.stderr
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    assert "tilth.jobs.recipe" in imported and not imported & {"torch", "tilth.jobs.prepare"}
+
+
 @pytest.mark.parametrize(
     "words",
     [["trane"], ["train"], ["train", "r.yaml", "--stepps", "3"], ["train", "r.yaml", "--workers", "0"], ["generate"]],
@@ -188,6 +197,9 @@ def test_a_folder_that_may_not_be_written_and_a_file_that_may_not_be_read(tmp_pa
     prepare(tmp_path / "shut" / "work").expect_fault(
         3, f"cannot write {tmp_path}/shut", "Permission denied\n", "writable"
     )
+    prepare(tmp_path / "shut" / "deep" / "work").expect_fault(
+        3, f"cannot write {tmp_path}/shut/deep: Permission denied"
+    )
     (tmp_path / "texts" / "0001.txt").chmod(0)
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o777)
@@ -229,6 +241,12 @@ def test_a_value_that_the_shell_took_apart_is_put_together(cli: Cli, words: tupl
     assert said.code == 2 and said.err.endswith(f"\n  remedy: write {meant}\n")
     assert "remedy" not in cli("train", "--set", "train.steps=5", "r.yaml", "--wrokers", "2").err
     assert "remedy" not in cli("train", "r.yaml", "--set", "train.steps=5", "b.yaml").err
+
+
+def test_an_amount_that_stands_apart_from_its_unit_is_put_together(cli: Cli) -> None:
+    said = cli("check", "r.yaml", "--fit", "24", "GiB")
+    assert said.code == 2 and said.err.endswith("\n  remedy: write --fit 24GiB\n")
+    assert "remedy" not in cli("check", "r.yaml", "--fit", "24", "more").err
 
 
 @pytest.mark.parametrize(

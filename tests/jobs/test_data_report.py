@@ -213,7 +213,14 @@ def test_leaks_are_told(dataset: Dataset, tmp_path: Path) -> None:
 def test_the_page_stays_small_whatever_the_data(dataset: Dataset) -> None:
     figures = report_data(dataset)
     figures["rules"] = [
-        {"stage": "clean", "rule": f"rule-{n}" + "&" * 999, "changed": n, "dropped": n, "dropped_bytes": n}
+        {
+            "stage": "clean",
+            "rule": f"rule-{n}" + "&" * 999,
+            "changed": n,
+            "dropped": n,
+            "dropped_bytes": n,
+            "cut_bytes": None,
+        }
         for n in range(500)
     ]
     figures["sources"] = {f"{n}" + "<" * 9999: figures["sources"]["texts"] for n in range(1000)}
@@ -263,8 +270,11 @@ def test_the_command(cli: Cli, trained: Path) -> None:
     of_run = cli("report", "runs/small", "--json").json()
     assert {**of_run, "folder": ""} == {**figures, "folder": ""} and of_run["folder"].endswith(figures["folder"])
     assert figures["documents"] == 120 and (trained / "page.html").stat().st_size < 2_000_000
-    assert "exact duplicates" in cli("report", "small").out
+    shown = cli("report", "small").out
+    assert shown.startswith(f"{figures['folder']}\n") and "exact duplicates" in shown
     assert json.loads(json.dumps(figures))["flow"][0]["documents"] == 121
-    cli("report", "elsewhere").expect_fault(2, "elsewhere")
+    cli("report", "elsewhere").expect_fault(2, "elsewhere", str(trained / "work" / "datasets"))
+    away = cli("report", "small", "--workspace", "away")
+    away.expect_fault(2, str(trained / "away" / "datasets"), "name its workspace by --workspace")
     for folder, shown in ((".", "."), ("", "."), ("runs", "runs"), ("..", "..")):
         cli("report", "small", "--html", folder).expect_fault(2, f"--html {shown}: this is a folder", "name a file")

@@ -19,6 +19,7 @@ import yaml
 
 import tilth
 from tests.data.hub_server import COMMIT, HubServer, running_hub
+from tests.jobs.bases import tuning, write_base
 from tests.jobs.conftest import SMALL, Cli, Said, call
 from tests.jobs.helpers import WORDS, write_recipe, write_texts
 from tests.model.adapter_helpers import peft_quietly
@@ -150,7 +151,8 @@ def test_an_adapter_of_a_folder_of_hugging_face_needs_no_other_base(made: Path, 
         merged = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
     np.testing.assert_allclose(scores(theirs, ids), ours.logits(ids), atol=1e-5)
     np.testing.assert_allclose(scores(merged, ids), ours.logits(ids), atol=1e-4)
-    assert read_json(tmp_path / "merged" / "generation_config.json") == {"bos_token_id": 256, "eos_token_id": 256}
+    said = read_json(tmp_path / "merged" / "generation_config.json")
+    assert (said["bos_token_id"], said["eos_token_id"]) == (256, [3, 256]), "the base stops at 3, and so does the run"
     assert not (tmp_path / "merged" / "chat_template.jinja").exists()
 
 
@@ -326,3 +328,44 @@ def test_the_card_counts_one_document_as_one(tmp_path: Path, cli: Cli) -> None:
     done(cli("train", "r.yaml", "--run", "runs/one", sets=sets))
     done(cli("export", "runs/one", "--out", "out"))
     assert "\n1 document was read, 0 dropped by rule; " in (tmp_path / "out" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("adapter", [None, {"rank": 4}])
+@pytest.mark.parametrize("kind", ["llama", "neox"])  # a model of tilth's own, and a class of transformers'
+def test_every_id_that_ends_a_text_of_the_base_and_how_it_is_sampled_go_out(
+    tmp_path: Path, kind: str, adapter: dict[str, Any] | None
+) -> None:
+    """Without a template too; so the exported model stops where base and run stop."""
+    base = write_base(tmp_path / "base", kind)
+    asked = torch.tensor([tilth.load(base).tokenizer.encode("the soil")])
+    with quiet():
+        greedy = transformers.AutoModelForCausalLM.from_pretrained(base)
+    written = greedy.generate(asked, do_sample=False, max_new_tokens=12, eos_token_id=None, pad_token_id=0)[0].tolist()
+    end = written[asked.shape[1] + 2]
+    said = {
+        "eos_token_id": [0, end],
+        "do_sample": True,
+        "temperature": 0.6,
+        "top_p": 0.9,
+        "transformers_version": "4.1",
+    }
+    (base / "generation_config.json").write_text(json.dumps(said))
+    tuning(tmp_path, "base", adapter=adapter, train={"steps": 1, "optimizer": {"lr": 1e-6}})
+    done(call(tmp_path, "train", "r.yaml"))
+    done(call(tmp_path, "export", "runs/tuned", "--out", "hf"))
+    places = [tmp_path / "hf"]
+    if adapter:
+        done(call(tmp_path, "export", "runs/tuned", "--to", "peft", "--out", "peft"))
+        places.append(tmp_path / "peft")
+    run = tilth.load(tmp_path / "runs" / "tuned")
+    assert run.stop_ids == {0, end}
+    for place in places:
+        again = tilth.load(place)
+        assert again.stop_ids == {0, end, run.tokenizer.end_of_text}
+        assert again.generate("the soil", temperature=0) == run.generate("the soil", temperature=0)
+        kept = transformers.GenerationConfig.from_pretrained(place)
+        assert (kept.do_sample, kept.temperature, kept.top_p) == (True, 0.6, 0.9)
+    with quiet():
+        theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "hf")
+    stopped = theirs.generate(asked, do_sample=False, max_new_tokens=12, pad_token_id=0)[0].tolist()
+    assert stopped == written[: written.index(end, asked.shape[1]) + 1]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.jobs.conftest import Cli
-from tests.jobs.helpers import SMALL, WORDS, hashes, write_recipe
+from tests.jobs.helpers import SMALL, WORDS, hashes, write_recipe, write_texts
 from tilth.data.forecast import Estimate, Forecast, Terms
 from tilth.jobs.dry_run import forecast_data
 from tilth.jobs.prepare import prepare_data
@@ -190,6 +192,33 @@ def test_text_of_evaluation_files_and_of_what_is_held_out_is_foretold(tmp_path: 
         assert (found.value, held_out.value) == (90, dropped["decontaminate/held_out_text"]) and not forecast.notes
 
 
+@pytest.mark.slow
+def test_files_are_counted_and_what_is_cut_out_of_them_is_no_text(tmp_path: Path) -> None:
+    """Each file is a document, few are most of the text, and passages of held-out ones stand in training ones."""
+    draw = random.Random(5)
+    quoted = [" ".join(draw.choices(WORDS, k=80)) for _ in range(60)]
+    (tmp_path / "texts").mkdir()
+    for n in range(300):
+        words = " ".join(draw.choices(WORDS, k=min(20_000, int(90 * draw.paretovariate(0.8)))))
+        (tmp_path / "texts" / f"{n}.txt").write_text(f"{words}\n\n{quoted[n % 60]}\n")
+    size = sum(path.stat().st_size for path in (tmp_path / "texts").iterdir())
+    data = {"sources": [{"path": "texts"}], "split": {"validation": 0.1}}
+    recipe = load_recipe(write_recipe(tmp_path / "r.yaml", "x", data=data), ["tokenizer={kind: byte}"])
+    forecasts = [
+        forecast_data(recipe, tmp_path / "work", workers=1, root=tmp_path, terms=Terms(sample_bytes=sample))
+        for sample in (size // 3, 2 * size)
+    ]
+    facts = prepare_data(recipe, tmp_path / "work", workers=1, root=tmp_path).facts
+    assert facts["rules"]["changed"]["decontaminate/held_out_text"] > 20
+    part, whole = (forecast.quantities for forecast in forecasts)
+    assert part["read_documents"].value == part["read_documents"].high == 300 and inside(part["read_documents"], 300)
+    splits = facts["splits"].values()
+    assert whole["kept_documents"] == Estimate(*[facts["documents"]] * 3)
+    text, tokens = (sum(split[name] for split in splits) for name in ("text_bytes", "tokens"))
+    assert whole["kept_text_bytes"] == Estimate(text, text, text) and inside(part["kept_text_bytes"], text)
+    assert whole["tokens"].value == pytest.approx(tokens, rel=1e-6)
+
+
 def test_files_that_are_lost_are_told_before(tmp_path: Path, cli: Cli) -> None:
     """As preparing tells of them: a few by name, too many as the error that they are."""
     (tmp_path / "rows").mkdir()
@@ -351,3 +380,20 @@ def test_bad_rows_that_the_sample_did_not_meet_may_be_there(tmp_path: Path, monk
     recipe = load_recipe(write_recipe(tmp_path / "r.yaml", "texts", data={"sources": sources}), SMALL)
     empty = forecast_data(recipe, tmp_path / "w", 1, terms=Terms(sample_bytes=100_000)).rules["dropped"]["read/empty"]
     assert inside(empty, 3) and empty.low == 2 and empty.high > 3
+
+
+def test_a_forecast_where_nothing_can_be_written_names_the_option(
+    tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_texts(tmp_path / "texts", documents=3)
+    write_recipe(tmp_path / "r.yaml", "texts")
+    mkdir = os.mkdir
+
+    def refuse(path: Path, *given: int) -> None:
+        if Path(path) == Path("work"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        mkdir(path, *given)
+
+    monkeypatch.setattr(os, "mkdir", refuse)  # root may write everywhere
+    said = cli("prepare", "r.yaml", "--dry-run").expect_fault(3, "cannot write work: Permission denied", "--workspace")
+    assert "what was finished is kept" not in said

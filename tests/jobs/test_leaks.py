@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import random
 from collections import Counter
@@ -18,6 +19,7 @@ from tilth.core.errors import DataError
 from tilth.core.tasks import Done
 from tilth.data.document import make_doc_id
 from tilth.data.leaks.planting import PLANTED
+from tilth.jobs.pages.data_report import report_data
 from tilth.jobs.trace import trace_document
 
 pytestmark = pytest.mark.slow
@@ -208,6 +210,39 @@ def test_a_long_document_loses_the_passage_and_a_short_one_goes(tmp_path: Path) 
     assert 5 < cut < 60 and len(words) > 700
     kept = sum(len(text.encode()) for split in ("train", "validation") for text in texts_of(dataset, split))
     assert dataset.facts["flow"][-1]["text_bytes"] == kept, "also what was cut out is no longer counted"
+
+
+def test_source_files_lose_whole_functions_and_still_parse(tmp_path: Path) -> None:
+    (tmp_path / "lib").mkdir()
+    for n in range(120):  # each two share a function
+        own = [(f"own_{n}_{k}", text_of(6 * n + k, 40)) for k in range(5)]
+        own.insert(2, (f"shared_{n // 2}", text_of(5000 + n // 2, 100)))
+        defined = [
+            f'def {name}(x):\n    """{text}    """\n    if x:\n        return 1\n    return 0\n\n\n'
+            for name, text in own
+        ]
+        (tmp_path / "lib" / f"m{n:03d}.py").write_text("".join(defined))
+    data = {"sources": [{"path": "lib"}], "split": {"validation": 0.1}}
+    dataset = prepared(tmp_path, data)
+    changed = {row["doc_id"]: row["detail"] for row in of_stage(dataset, "decontaminate")}
+    texts = dict(zip(ids_of(dataset, "train"), texts_of(dataset, "train"), strict=True))
+    files = (tmp_path / "lib").iterdir()
+    whole = {make_doc_id("lib", f"lib/{path.name}"): path.read_text().rstrip() + "\n" for path in files}
+    gone = {doc_id: len(whole[doc_id]) - len(texts[doc_id]) for doc_id in changed}
+    assert {doc_id: said.partition(": ")[2] for doc_id, said in changed.items()} == {
+        doc_id: f"{n:,} of {len(whole[doc_id]):,} characters cut out" for doc_id, n in gone.items()
+    }
+    rule = "decontaminate/held_out_text"
+    assert dataset.facts["cut_bytes"] == {rule: sum(gone.values())} and dataset.facts["dropped_bytes"] == {}
+    steps = dataset.facts["flow"]
+    assert steps[-2]["text_bytes"] - steps[-1]["text_bytes"] == sum(gone.values()), "cut out, and nowhere else"
+    [told] = [own for own in report_data(dataset)["rules"] if own["rule"] == "held_out_text"]
+    assert (told["changed"], told["cut_bytes"]) == (len(gone), sum(gone.values()))
+    assert len(changed) >= 5 and dataset.facts["rules"]["dropped"] == {}
+    for doc_id, text in texts.items():
+        names = [found.name for found in ast.parse(text).body if isinstance(found, ast.FunctionDef)]
+        assert len(names) == (5 if doc_id in changed else 6)
+        assert doc_id not in changed or all(name.startswith("own") for name in names)
 
 
 def test_a_form_that_many_documents_share_is_no_leak(tmp_path: Path) -> None:

@@ -204,6 +204,10 @@ def test_an_unknown_key_is_named_whole_with_the_one_that_was_meant(
         ({"train": 100}, "train: give keys and values, as {steps: 1000}"),
         ({"sample": {"prompts": "The"}}, "sample.prompts: give a list, as [The]"),
         ({"sample": {"prompts": "2024"}}, "sample.prompts: give a list, as ['2024']"),
+        ({"data": {"clean": [{"language": {"keep": "en"}}]}}, "data.clean: keep: give a list, as [en]"),
+        ({"data": {"clean": [{"c4": {"ends": "."}}]}}, "data.clean: ends: give a list, as ['.']"),
+        ({"data": {"clean": [{"pii": {"kinds": "email"}}]}}, "data.clean: kinds: give a list, as [email]"),
+        ({"data": {"clean": [{"pii": {"allow": {"a": "b"}}}]}}, "data.clean: allow: give a list"),
         ({"train": {"schedule": "cosine"}}, "train.schedule: give keys and values"),
     ],
 )

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.tokenizer.chat_helpers import Pair, encoder, made_pair, used
+from tests.tokenizer.chat_helpers import Pair, answers, encoder, made_pair, used
 from tests.tokenizer.chat_templates import THOUGHTS
+from tilth.tokenizer.chat import Dropped
 from tilth.tokenizer.templates import ChatTemplate, built_in
 from tilth.tokenizer.thoughts import ALWAYS, EARLIER
 
@@ -83,3 +84,44 @@ def test_thoughts_are_told_from_their_words(pair: Pair) -> None:
     with encoder(pair, ChatTemplate("own", mute)) as made:
         row = {"messages": [asks(1), {"role": "assistant", "content": parts}]}
         assert used(made.encode([row])[0]).lost == (ALWAYS, 1)
+
+
+CLOSING = (  # as Qwen 3.5's small ones: a prompt that closes the thoughts unless it is told otherwise
+    "{% set ns = namespace(last=-1) %}{% for m in messages %}{% if m.role == 'user' %}{% set ns.last = loop.index0 %}"
+    "{% endif %}{% endfor %}{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}"
+    "{% if m.role == 'assistant' and loop.index0 > ns.last %}"
+    "{{ '<think>\n' + (m.reasoning_content or '') + '\n</think>\n\n' }}{% endif %}{{ m.content + '<|im_end|>\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n<think>\n' }}"
+    "{% if OPENS %}{% else %}{{ '\n</think>\n\n' }}{% endif %}{% endif %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("opens", "given", "way"),
+    [
+        ("enable_thinking is defined and enable_thinking is true", {}, "{enable_thinking: true}"),
+        ("enable_thinking", {"enable_thinking": False}, "{enable_thinking: true}"),
+        ("not skip_think", {"skip_think": True}, "{skip_think: false}"),
+        ("enable_thinking and false", {}, ""),  # a variable that changes nothing is no way out
+        ("false", {}, ""),
+    ],
+)
+def test_a_prompt_that_closes_the_thoughts_of_an_answer_is_told_with_what_opens_them(
+    opens: str, given: dict[str, Any], way: str, pair: Pair
+) -> None:
+    template = ChatTemplate("own", CLOSING.replace("OPENS", opens))
+    rows = [
+        {"messages": told(*thoughts, within=False)} for thoughts in (("red 1",), ("red 1", "blue 2"), ("red 1", ""))
+    ]
+    with encoder(pair, template, **given) as made:
+        first, second, last = made.encode(rows)
+    for dropped, place in ((first, 1), (second, 3)):
+        assert isinstance(dropped, Dropped) and dropped.rule == "rewritten" and f"answer {place} " in dropped.detail
+        end = "differently afterwards" + (f"; with data.chat.variables: {way} it does not" if way else "")
+        assert dropped.detail.endswith(end)
+    assert answers(pair[0], last) == ["So 0.<|im_end|>", "So 1.<|im_end|>"]
+    if way:
+        name, value = way.strip("{}").split(": ")
+        with encoder(pair, template, **{**given, name: value == "true"}) as made:
+            found = made.encode(rows)[1]
+        assert answers(pair[0], found) == ["So 0.<|im_end|>", "blue 2\n</think>\n\nSo 1.<|im_end|>"]

@@ -113,9 +113,21 @@ def test_answers_whose_earlier_thoughts_are_left_out(name: str, pair: Pair) -> N
 
 def test_a_token_behind_thoughts_ends_no_answer(pair: Pair) -> None:
     """As gpt-oss, whose earlier answers end with the token that thoughts end with."""
-    for name, end in (("channels", "<|return|>"), ("opened", "<|im_end|>")):
+    for name, ends in (("channels", {"<|return|>", "<|call|>"}), ("opened", {"<|im_end|>"})):
         with made(pair, THINKING[name].replace("([", "").replace("])", "")) as found:
-            assert found.stop_ids() == {pair[0].end_of_text, pair[0].special_tokens[end]}
+            assert found.stop_ids() == {pair[0].end_of_text, *(pair[0].special_tokens[end] for end in ends)}
+
+
+def test_a_token_behind_each_of_several_calls_ends_no_answer(pair: Pair) -> None:
+    """Else a model that asks twice is cut short behind the first."""
+    calls = (
+        "{% for c in m.tool_calls or [] %}{{ c.function.name + (c.function.arguments | tojson) }}<|call|>{% endfor %}"
+    )
+    written = _LAST + "<|{{ m.role }}|>{{ m.content }}" + calls + "LAST{% endfor %}"
+    source = written + "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    for last, ends in (("", set[str]()), ("{% if m.role == 'assistant' %}<|end|>{% endif %}", {"<|end|>"})):
+        with made(pair, source.replace("LAST", last)) as found:
+            assert found.stop_ids() == {pair[0].end_of_text, *(pair[0].special_tokens[end] for end in ends)}
 
 
 @pytest.mark.parametrize("prompt", ["ASSISTANT:", "### Response:\n"])

@@ -7,19 +7,19 @@ Trained tokens are green and special ones reversed; where there are no colours, 
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from tilth.cli.output import print_json, results
 from tilth.cli.screen import OutConsole, show
 from tilth.cli.show import prepare_shown, say_note
-from tilth.cli.tables import count, duration, percent, plural, printable, size
+from tilth.cli.tables import bare_grid, count, duration, percent, plural, printable, size
 from tilth.core.errors import CheckpointError, DataError, RecipeError
 from tilth.core.words import left_out
 from tilth.data.leaks.exam_words import passed_over
@@ -59,27 +59,22 @@ def check_shown(
     Raises:
         RecipeError: recipe, data or the checkpoint to start from come to nothing; said as JSON as well.
     """
+    from tilth.jobs.recipe import load_recipe
+
+    with _refusals(as_json):
+        recipe = load_recipe(path, sets)  # a mistyped name is answered before torch is imported
     from tilth.jobs.base import find_base
     from tilth.jobs.forecasting.fit import parse_bytes
     from tilth.jobs.preflight import look
-    from tilth.jobs.preflight.summary import refused
     from tilth.jobs.ready import check_base
-    from tilth.jobs.recipe import load_recipe
 
     room = None if fit is None else parse_bytes(fit)
-    try:
-        recipe = load_recipe(path, sets)
+    with _refusals(as_json):
         base = find_base(recipe)
         check_base(base, say_note)
         dataset = _dataset(recipe, base, workspace, workers)
         with dataset.held():
             found = look(recipe, dataset, room, say_note, run, base)
-    except (RecipeError, DataError, CheckpointError) as error:
-        rule = {RecipeError: "recipe", CheckpointError: "checkpoint"}.get(type(error), "data")
-        with results():
-            if as_json:
-                print_json(refused(rule, error))
-        raise RecipeError(error.message, error.remedy) from error
     said = found.plain()
     with results():
         colours = OutConsole().color_system is not None
@@ -87,6 +82,21 @@ def check_shown(
         if as_json:
             print_json(said)
     return found.ok
+
+
+@contextlib.contextmanager
+def _refusals(as_json: bool) -> Iterator[None]:
+    """What comes to nothing here ends the command, and is said as JSON where that was asked for."""
+    try:
+        yield
+    except (RecipeError, DataError, CheckpointError) as error:
+        if as_json:
+            from tilth.jobs.preflight.summary import refused
+
+            rule = {RecipeError: "recipe", CheckpointError: "checkpoint"}.get(type(error), "data")
+            with results():
+                print_json(refused(rule, error))
+        raise RecipeError(error.message, error.remedy) from error
 
 
 def _dataset(recipe: Recipe, base: Base | None, workspace: Path, workers: int | None) -> Dataset:
@@ -160,10 +170,7 @@ def _tables(said: dict[str, Any]) -> Iterator[RenderableType]:
         ("forecast", forecast_lines(said["forecast"]["run"], _why_unknown(said["forecast"], said["errors"]))),
         ("what would fit: rows at once", _fit_lines(said["fits"])),
     ):
-        table = Table(title=title, box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
-        table.title_justify, table.title_style = "left", "bold"
-        table.add_column(style="dim", no_wrap=True)
-        table.add_column(overflow="fold")
+        table = bare_grid(title)
         for label, value in lines:
             table.add_row(label, Text(printable(value)))
         if table.row_count:
@@ -277,7 +284,7 @@ def forecast_lines(run: dict[str, Any] | None, unknown: str) -> Iterator[tuple[s
     for name, taken in sorted(run["parts"].items(), key=lambda part: -part[1]):
         if taken > 0.005 * run["memory"]:
             yield f"  {name}", size(taken)
-    fewer = "; the run measures at its start, and may take fewer, and less memory" if run["micro_batch_open"] else ""
+    fewer = "; measured when the run starts: perhaps fewer" if run["micro_batch_open"] else ""
     yield "  rows at once", f"{count(run['micro_batch'])}{fewer}"
     yield "a step", f"{run['step_seconds']:.3g} s, at the rates of this machine (measured {run['calibrated']})"
     if run["seconds"] is not None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from types import MappingProxyType
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -29,7 +28,9 @@ def dataset_table(facts: Mapping[str, Any], training: Mapping[str, int] | None =
     table = bare_table("documents", ("what happened", "left"), ("documents", "right"), ("text", "right"))
     early = {rule: n for rule, n in rules["dropped"].items() if _is_before_reading(rule)}
     late = {rule: n for rule, n in rules["dropped"].items() if rule not in early}
-    _add_rules(table, "left out", early, facts.get("passed_over", {}))
+    _add_rules(table, "left out", early)
+    named = facts.get("passed_over", {})
+    table.notes = [printable(f"{rule}: {left_out(rule, named[rule], n)}") for rule, n in early.items() if rule in named]
     table.add_row("read", count(read["documents"]), size(read["text_bytes"]), style="bold")
     _add_rules(table, "changed", rules["changed"])
     _add_rules(table, "dropped", late)
@@ -56,13 +57,9 @@ def _is_before_reading(rule: str) -> bool:
     return rule.partition("/")[0] in ("list", "fetch", "read")
 
 
-def _add_rules(
-    table: Table, verdict: str, rules: Mapping[str, int], named: Mapping[str, Sequence[str]] = MappingProxyType({})
-) -> None:
+def _add_rules(table: Table, verdict: str, rules: Mapping[str, int]) -> None:
     for rule, documents in rules.items():
         table.add_row(Text(f"  {verdict} by {printable(rule)}"), count(documents), "")
-        if rule in named:
-            table.add_row(Text(f"    {printable(left_out(rule, named[rule], documents))}", style="dim"), "", "")
 
 
 def _splits_table(facts: Mapping[str, Any], kept: int, training: Mapping[str, int]) -> Table:
@@ -73,7 +70,7 @@ def _splits_table(facts: Mapping[str, Any], kept: int, training: Mapping[str, in
         per_token = f"{split['text_bytes'] / split['tokens']:.2f}" if split["tokens"] else ""
         numbers = (count(split["documents"]), count(split["tokens"]), size(split["text_bytes"]), per_token)
         table.add_row(Text(printable(name)), *numbers)
-    table.caption = Text("\n".join([*_remarks(facts, kept), *_not_learned_from(facts, training)]))
+    table.notes = [*_remarks(facts, kept), *_not_learned_from(facts, training)]
     return table
 
 

@@ -105,7 +105,7 @@ class _TrainState:
     validation: EvaluationRecord | None = None
     best: EvaluationRecord | None = None
     checkpoint: tuple[int, float] | None = None
-    warnings: tuple[int, str] = (0, "")  # how many, and the last
+    warnings: tuple[int, int] = (0, 0)  # how many, and the step of the last: its words stand above, whole
 
     @property
     def now(self) -> float:
@@ -131,7 +131,7 @@ class _TrainState:
         elif isinstance(event, CheckpointRecord):
             self.checkpoint = (event.step, self.clock())
         elif isinstance(event, Message) and event.level != "info":
-            self.warnings = (self.warnings[0] + 1, flat(event.text))
+            self.warnings = (self.warnings[0] + 1, event.step)
 
     def share(self) -> float | None:
         """How much of the run is done, by the limit that is nearest; None when it is open-ended."""
@@ -176,7 +176,7 @@ class _TrainState:
         yield from grid([*self._cells(), *self._saved()], width)
         warnings, last = self.warnings
         if warnings:
-            yield Text(f"{'warnings':<{LABEL_WIDTH}}{warnings}, the last: {last}", "yellow")
+            yield Text(f"{'warnings':<{LABEL_WIDTH}}{warnings}, above; the last at step {count(last)}", "yellow")
 
     def _loss(self, width: int, ascii_only: bool) -> Text:
         line = labelled("loss", f"{self.loss.value:.4f}  ")

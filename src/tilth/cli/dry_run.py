@@ -14,7 +14,7 @@ from tilth.cli.output import results
 from tilth.cli.prepare_display import PrepareDisplay
 from tilth.cli.screen import show
 from tilth.cli.show import say_note
-from tilth.cli.tables import brief_count, duration, printable, size
+from tilth.cli.tables import bare_table, brief_count, duration, printable, size
 from tilth.core.errors import RecipeError
 from tilth.core.words import bytes_of, left_out
 
@@ -60,16 +60,15 @@ def forecast_shown(
 
 def forecast_table(forecast: Forecast) -> Table:
     """What is foretold, with the ends of its 95% intervals."""
-    table = Table(title="forecast", box=None, pad_edge=False, padding=(0, 2, 0, 0), title_justify="left")
-    table.add_column("what", header_style="dim", overflow="fold")
-    for name in ("expected", "at least", "at most"):
-        table.add_column(name, justify="right", header_style="dim")
+    table = bare_table("forecast", ("what", "left"), *((name, "right") for name in ("expected", "at least", "at most")))
+    notes = []
     for label, estimate, shown, bold in _rows(forecast):
         values = (shown(value) for value in (estimate.value, estimate.low, estimate.high))
         table.add_row(Text(printable(label)), *values, style="bold" if bold else None)
         rule = label.removeprefix(_LEFT_OUT)
         if names := forecast.passed_over.get(rule):
-            table.add_row(Text(f"    {printable(left_out(rule, names, round(estimate.value)))}", style="dim"))
+            notes.append(f"{printable(rule)}: {printable(left_out(rule, names, round(estimate.value)))}")
+    table.notes = notes
     return table
 
 
@@ -87,7 +86,8 @@ def _rows(forecast: Forecast) -> Iterator[tuple[str, Estimate, _Shown, bool]]:
     yield "text after cleaning", quantities["cleaned_text_bytes"], size, True
     for name, growth in forecast.growth.items():
         label = f"  {name} duplicates" if name in ("exact", "near") else f"  dropped by {name}"
-        yield f"{label} (growth: power {growth.power:.2f})", growth.estimate, brief_count, False
+        grows = f"power {growth.power:.2f}" if growth.fitted else "not known"
+        yield f"{label} (growth: {grows})", growth.estimate, brief_count, False
     yield "documents kept", quantities["kept_documents"], brief_count, True
     yield "text kept", quantities["kept_text_bytes"], size, True
     yield "tokens", quantities["tokens"], brief_count, True

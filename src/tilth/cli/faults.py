@@ -16,6 +16,7 @@ import typer
 import typer.core
 
 from tilth.core.errors import BETWEEN_FAULTS, RecipeError, Stopped, TilthError
+from tilth.core.words import bytes_of
 
 
 def tell_fault(error: TilthError) -> None:
@@ -52,10 +53,20 @@ def tell_misuse(fault: typer.TyperException) -> None:
     if getattr(fault, "option_name", None) in _GOES_ON and command.strip() == "train":
         remedy = "leave it out: the same command goes on where the run stopped"
         tell(f"  remedy: {remedy}")
-    elif meant := _set_instead(fault, context, sys.argv):
+    elif meant := _with_its_unit(fault, sys.argv) or _set_instead(fault, context, sys.argv):
         remedy = f"write {meant}"
         tell(f"  remedy: {remedy}")
     _error_object(fault.format_message(), remedy, fault.exit_code)
+
+
+def _with_its_unit(fault: typer.TyperException, words: Sequence[str]) -> str:
+    """`--fit 24GiB` for `--fit 24 GiB`; "" where no amount stands apart from its unit."""
+    if "unexpected extra argument" not in fault.format_message():
+        return ""
+    for option, number, unit in zip(words, words[1:], words[2:], strict=False):
+        if option.startswith("--") and number[:1].isdigit() and unit.isalpha() and bytes_of(f"{number}{unit}"):
+            return f"{option} {number}{unit}"
+    return ""
 
 
 def _set_instead(fault: typer.TyperException, context: Any, words: Sequence[str]) -> str:

@@ -6,10 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rich.console import RenderableType
-from rich.table import Table
 from rich.text import Text
 
-from tilth.cli.tables import printable
+from tilth.cli.tables import bare_table, printable
 from tilth.data.leaks.exam_words import PLACE, items_replaced, passed_over, rows_left_out, without_items
 from tilth.jobs.pages.leak_words import ALARMS, MEANING, NAMES, PLANTED, why_missed
 
@@ -27,8 +26,7 @@ def leak_table(facts: Mapping[str, Any]) -> RenderableType | None:
     if not any(planted for _, own in columns for planted, _ in own["caught"].values()):
         nowhere = Text("(none could be planted: how well such text is found in training text is not measured)")
         return Text("\n").join([Text("leaks", "bold"), *map(Text, _remarks(columns)), nowhere])
-    table = Table(title="leaks", box=None, pad_edge=False, padding=(0, 2, 0, 0), title_justify="left")
-    table.title_style, table.caption_justify = "bold", "left"
+    table = bare_table("leaks")
     table.add_column("planted items that were found", header_style="dim")
     for name, _ in columns:
         table.add_column(name, justify="right", header_style="dim")
@@ -39,7 +37,7 @@ def leak_table(facts: Mapping[str, Any]) -> RenderableType | None:
             cells = [own[group][kind] for _, own in columns]
             table.add_row(said, *(f"{found:,} of {planted:,}" for planted, found in cells))
     missed = [f"{name}: {why}" for name, own in columns if (why := why_missed(own))]
-    table.caption = Text("\n".join([*_remarks(columns), *missed, MEANING]))
+    table.notes = [*_remarks(columns), *missed, MEANING]
     return table
 
 

@@ -42,7 +42,7 @@ from tilth.cli.options import (
 )
 from tilth.cli.writing import chat, generate
 from tilth.core.environment import let_threads_sleep
-from tilth.core.errors import RecipeError, Stopped, StorageError, TilthError
+from tilth.core.errors import RecipeError, StorageError, TilthError, interrupted
 
 app = typer.Typer(
     name="tilth",
@@ -150,16 +150,17 @@ def prepare(
 
     Read, clean, deduplicate, keep held-out text apart, split, tokenise.
     """
-    if executor == "processes" and workers != 1 and not dry_run:
+    if executor == "processes" and workers != 1 and not dry_run and recipe.is_file():
         from tilth.core.executors import warm_up
 
         warm_up("tilth.data.server", "tilth.data.plans.pipeline")  # in the background, while we import the same
+    from tilth.jobs.recipe import load_recipe
+
+    loaded = load_recipe(recipe, sets or ())  # a mistyped name is answered before what a job needs is imported
     from tilth.cli.output import print_json, results
     from tilth.cli.show import prepare_shown, print_dataset, tidy_shown
     from tilth.jobs.prepare import summary
-    from tilth.jobs.recipe import load_recipe
 
-    loaded = load_recipe(recipe, sets or ())
     if dry_run:
         from tilth.cli.dry_run import forecast_shown, parse_size
 
@@ -221,12 +222,13 @@ def train(
 
     Stopped or killed, the same command goes on where it was.
     """
+    from tilth.jobs.recipe import load_recipe
+
+    loaded = load_recipe(recipe, sets or ())  # a mistyped name is answered before torch is imported
     from tilth.cli.output import print_json, results
     from tilth.cli.show import print_result, shown_training
-    from tilth.jobs.recipe import load_recipe
     from tilth.jobs.whole_run import prepare_and_train
 
-    loaded = load_recipe(recipe, sets or ())
     folder = run or Path("runs") / loaded.name
     _, result = prepare_and_train(loaded, folder, workspace, workers, shown_training(loaded, folder))
     if not result:  # under torchrun only process 0 has one
@@ -288,9 +290,6 @@ app.command()(report)
 app.command()(export)
 
 
-_GOES_ON = "type the same command again: prepare, train and quickstart go on where they were"
-
-
 def main() -> None:
     """The entry point: a user's fault prints message and remedy; anything else is a bug and shows its traceback."""
     gc.set_threshold(100_000)  # not after 700 objects: while modules are imported nothing becomes garbage
@@ -308,10 +307,10 @@ def main() -> None:
         if not error.told:
             tell_fault(error)
         _leave(error.exit_code)
-    except _Interrupted as interrupted:
+    except _Interrupted as signalled:
         # A launcher sends SIGTERM to the others as soon as one has failed: what ended them has been told by that one.
         if os.environ.get("RANK", "0") == "0":
-            tell_fault(Stopped(f"{interrupted}: what was finished is kept", _GOES_ON))
+            tell_fault(interrupted(str(signalled)))
         _leave(75)
     except OSError as error:
         if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):

@@ -13,13 +13,17 @@ from rich.text import Text
 from tilth.cli.output import results
 from tilth.cli.screen import say, show
 from tilth.cli.show import is_main_process, print_dataset, print_metrics, shown_training, typed
-from tilth.cli.tables import count, duration, printable
+from tilth.cli.tables import count, duration, plural, printable
 from tilth.core.files import read_json
 from tilth.core.rundir import RunFolder
 
 if TYPE_CHECKING:
     from tilth.data.dataset import Dataset
+    from tilth.jobs.recipe import Recipe
     from tilth.jobs.whole_run import Shown
+
+_USUAL = 115.0
+"""Seconds of training that are enough on two cores with nothing else to do: the recipe's two minutes, about."""
 
 
 def run_quickstart(run: Path, workspace: Path, workers: int | None, minutes: float | None, steps: int | None) -> None:
@@ -43,6 +47,8 @@ def run_quickstart(run: Path, workspace: Path, workers: int | None, minutes: flo
         say_step("3/4", "Measuring it on text that it has not seen")
         print_metrics(validation)
         _compare(validation["bits_per_byte"], xz)
+        if said := too_little(recipe, result, validation["bits_per_byte"] < xz, _longer(run, workspace, result)):
+            say(said)
         say_step("4/4", "What it writes")
         _print_samples(run)
         print(f"\nThe whole story, with curves and counts: {report}\n\nWhat to type next:")
@@ -70,16 +76,33 @@ def _with_headings(shown: Shown) -> Shown:
 
 def next_steps(run: Path, workspace: Path, result: dict[str, Any]) -> list[str]:
     """Commands that make sense now."""
-    longer = max(5, round(result["seconds"] / 60 * 3))
-    same = [] if run == Path("runs/quickstart") else ["--run", str(run)]
-    same += [] if workspace == Path("work") else ["--workspace", str(workspace)]
     text = _text_here()
     return [
         typed("generate", str(run)) + " --prompt 'def'",
         typed("evaluate", str(run), *(["--data", text] if text else [])),
-        typed("quickstart", *same, "--minutes", str(longer)),
+        _longer(run, workspace, result),
         typed("init", "my-text.yaml"),
     ]
+
+
+def _longer(run: Path, workspace: Path, result: dict[str, Any]) -> str:
+    """The command that goes on, for three times as long in all."""
+    minutes = max(5, round(result["seconds"] / 60 * 3))
+    same = [] if run == Path("runs/quickstart") else ["--run", str(run)]
+    same += [] if workspace == Path("work") else ["--workspace", str(workspace)]
+    return typed("quickstart", *same, "--minutes", str(minutes))
+
+
+def too_little(recipe: Recipe, result: dict[str, Any], below_xz: bool, longer: str) -> str:
+    """What to say of a model that has learned too little to be looked at; empty where it has not."""
+    step, schedule = result["step"], recipe.train.schedule
+    if below_xz and step > schedule.warmup(recipe.train.steps):
+        return ""
+    done = f"{plural(step, 'step')} in {duration(result['seconds'])}"
+    # Who asked for less than the recipe gives knows why there are few.
+    slow = result["seconds"] >= _USUAL and recipe.train.steps is None
+    why = ": this machine is slow, or was busy with other things" if slow else ""
+    return f"it has learned little in {done}{why}; {longer} goes on from here"
 
 
 def _text_here() -> str:

@@ -9,14 +9,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
 from rich.text import Text
 
 from tilth.cli.output import results
 from tilth.cli.quickstart import say_step
 from tilth.cli.screen import say, show
 from tilth.cli.show import is_main_process, shown_training, typed
-from tilth.cli.tables import count, duration, printable
+from tilth.cli.tables import BareTable, count, duration, printable
 from tilth.core.rundir import RunFolder
 from tilth.data.dataset import Dataset
 from tilth.jobs.recipe import Recipe
@@ -74,7 +73,7 @@ def _trained(recipe: Recipe, run: Path, workspace: Path, workers: int | None) ->
 
 def _print_figures(figures: dict[str, Any]) -> None:
     """Loss and ROUGE-L of each set, and what was left out of it."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = BareTable(box=None, pad_edge=False, header_style="bold")
     for name in ("held-out questions about", "before", "after", "by form alone"):
         table.add_column(name, justify="left" if name.startswith("held") else "right")
     for name, about in _SETS.items():

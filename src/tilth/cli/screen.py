@@ -16,6 +16,8 @@ from rich.text import Text
 
 REFRESH_PER_SECOND = 4
 """Drawing takes up to a millisecond of the processor that trains."""
+UNBROKEN = 100_000
+"""Columns that no line of ours needs."""
 Clock = Callable[[], float]
 
 
@@ -31,7 +33,12 @@ class ErrorConsole(Console):
 
 
 class OutConsole(Console):
-    """stdout. Whoever reads a pipe may leave there too: `output.py: results` knows what that means."""
+    """stdout. Whoever reads a pipe may leave there too: `output.py: results` knows what that means. Where it is no
+    terminal nothing is broken into lines, unless COLUMNS asks for it: files and pipes have no width.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(width=None if sys.stdout.isatty() or os.environ.get("COLUMNS") else UNBROKEN)
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError

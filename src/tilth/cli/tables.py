@@ -5,7 +5,8 @@
     printable  flat         text from models, data and paths, with nothing left in it that a terminal would obey
     metrics_table(metrics)  figures of an evaluation, each with what it means
     result_table(result)    how a run ended
-    bare_table(title, …)    what tables begin with
+    bare_table(title, …)    what tables begin with; bare_grid() of labels and what stands for each
+    Unbroken(text)          a sentence in which nothing that is to be pasted is broken
 
 The tables are rich renderables; nothing is printed here. What comes from outside goes in as `Text`, never as markup.
 """
@@ -13,9 +14,13 @@ The tables are rich renderables; nothing is printed here. What comes from outsid
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -189,9 +194,7 @@ def metrics_table(metrics: Mapping[str, float], names: Sequence[str] | None = No
 
 def result_table(result: Mapping[str, Any]) -> Table:
     """How a run ended; `result` is what `train_model` returns. What is null is left out."""
-    table = Table.grid(padding=(0, 2))
-    table.add_column(no_wrap=True, style="dim")
-    table.add_column(overflow="fold")
+    table = bare_grid()
     for key, words in _RESULT_WORDS.items():
         if result.get(key) is not None:
             table.add_row(words, Text(_result_value(key, result[key])))
@@ -222,10 +225,72 @@ def _result_value(key: str, value: Any) -> str:
     return count(value) if isinstance(value, int) else printable(str(value))
 
 
-def bare_table(title: str | None, *columns: tuple[str, Any]) -> Table:
-    """A table without lines, of columns (name, justify)."""
-    table = Table(title=title, box=None, pad_edge=False, padding=(0, 2, 0, 0), title_justify="left", title_style="bold")
-    table.caption_justify = "left"
+class BareTable(Table):
+    """A table without lines, whose rows end where their text does: what is copied or kept has no blanks at its end.
+
+    Its title and its notes are as wide as the screen is; rich would break them at the width of the table.
+    """
+
+    heading: str | None = None
+    notes: Sequence[str] = ()
+    """Sentences below it."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        if self.heading:
+            yield Text(self.heading, "bold")
+        for line in Segment.split_lines(console.render(_Rows(self), options)):
+            yield from _without_end(line)
+            yield Segment.line()
+        yield from (Unbroken(note, "dim") for note in self.notes)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Of a table what rich draws."""
+
+    table: Table
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        return Table.__rich_console__(self.table, console, options)
+
+
+def _without_end(line: Sequence[Segment]) -> list[Segment]:
+    """The segments of a line without the blanks at its end."""
+    kept = [*line]
+    while kept and not (text := kept[-1].text.rstrip(" ")):
+        kept.pop()
+    return [*kept[:-1], Segment(text, kept[-1].style)] if kept else []
+
+
+def bare_table(title: str | None, *columns: tuple[str, Any], notes: Iterable[str] = ()) -> BareTable:
+    """A table without lines, of columns (name, justify), with sentences below it."""
+    table = BareTable(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.heading, table.notes = title, [*notes]
     for name, justify in columns:
         table.add_column(name, justify=justify, header_style="dim", overflow="fold")
     return table
+
+
+def bare_grid(title: str | None = None) -> BareTable:
+    """A table of labels and what stands for each."""
+    table = BareTable(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
+    table.heading = title
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    return table
+
+
+_PASTED = re.compile(r"\{[^{}]*\}")
+_HELD = "\ue000"  # stands for a blank that no line may end at; no text of ours has it
+
+
+class Unbroken:
+    """A sentence that is broken at the width of the screen, but not within `{what: is, to: be pasted}`."""
+
+    def __init__(self, text: str, style: str = "") -> None:
+        self._text, self._style = text, style
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        held = _PASTED.sub(lambda found: found[0].replace(" ", _HELD), self._text)
+        for line in Text(held).wrap(console, options.max_width):
+            yield Text(line.plain.rstrip().replace(_HELD, " "), self._style, no_wrap=True)

@@ -18,8 +18,8 @@ from rich.text import Text
 
 from tilth.cli.leak_table import leak_table
 from tilth.cli.screen import show
-from tilth.cli.tables import count, percent, plural, printable, size
-from tilth.jobs.pages.data_page import STEP_NAMES, differences
+from tilth.cli.tables import BareTable, bare_grid, bare_table, count, percent, plural, printable, size
+from tilth.jobs.pages.data_page import STEP_NAMES, UNKNOWN, differences
 
 ROWS = 20
 TEXT_CHARACTERS = 400
@@ -78,9 +78,7 @@ def _about(traced: Mapping[str, Any]) -> Table:
         "part of": " > ".join(whole["locator"] or whole["doc_id"] for whole in traced["part_of"]),
         "outcome": traced["fate"],
     }
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
+    table = bare_grid()
     for label, value in lines.items():
         if value:
             table.add_row(label, Text(printable(str(value)), style="bold" if label == "outcome" else ""))
@@ -139,7 +137,7 @@ def _texts(verdict: Mapping[str, Any]) -> Table:
             shown = f" … {plural(int(span.text), 'character')} … " if span.kind == "cut" else span.text
             before, after, style = _MARKS.get(span.kind, ("", "", ""))
             text.append(f"{before}{printable(shown, lines=True)}{after}", style=style)
-    table = Table.grid(padding=(0, 1))
+    table = BareTable(box=None, pad_edge=False, padding=(0, 1, 0, 0), show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     table.add_row("     ", text)
@@ -163,7 +161,7 @@ def _copy(row: Mapping[str, Any]) -> Text:
 
 
 def _pieces(pieces: Sequence[Mapping[str, Any]]) -> RenderableType:
-    table = _table("its pieces", ("locator", "left"), ("outcome", "left"))
+    table = bare_table("its pieces", ("locator", "left"), ("outcome", "left"))
     for piece in pieces[:ROWS]:
         table.add_row(Text(printable(piece["locator"])), Text(printable(piece["fate"])))
     return _with_rest(table, len(pieces), "piece")
@@ -172,7 +170,9 @@ def _pieces(pieces: Sequence[Mapping[str, Any]]) -> RenderableType:
 def _splits(splits: Sequence[Mapping[str, Any]]) -> RenderableType:
     if not splits:
         return Text("It is in no split: no training sees it.")
-    table = _table("where its tokens are", ("shard", "left"), ("tokens", "right"), ("from", "right"), ("to", "right"))
+    table = bare_table(
+        "where its tokens are", ("shard", "left"), ("tokens", "right"), ("from", "right"), ("to", "right")
+    )
     for span in splits[:ROWS]:
         first, stop = span["in_shard"]
         table.add_row(Text(span["shard"]), count(span["tokens"]), count(first), count(stop))
@@ -188,7 +188,7 @@ def _seen(run: Mapping[str, Any], splits: Sequence[Mapping[str, Any]]) -> Render
     own = sum(span["tokens"] for span in splits if span["split"] == "train")
     title = f"{plural(len(run['steps']), 'step')} of {place} saw it, {run['tokens'] / own:.2f} times in all"
     columns = (("step", "right"), ("epoch", "right"), ("tokens", "right"), ("windows (sample: tokens)", "left"))
-    table = _table(title, *columns)
+    table = bare_table(title, *columns)
     for step in run["steps"][:ROWS]:
         epochs = sorted({window["epoch"] for window in step["windows"]})
         windows = ", ".join(f"{count(window['sample'])}: {count(window['tokens'])}" for window in step["windows"][:4])
@@ -205,7 +205,7 @@ def print_step(traced: Mapping[str, Any]) -> None:
         f"step {count(traced['step'])} of {printable(traced['run'])}: samples {count(first)} to {count(last)}, epoch "
         f"{epochs}, loss {traced['loss']:.4f}"
     )
-    table = _table(title, ("document", "left"), ("source", "left"), ("tokens", "right"), ("share", "right"))
+    table = bare_table(title, ("document", "left"), ("source", "left"), ("tokens", "right"), ("share", "right"))
     documents = traced["documents"]
     for row in documents[:ROWS]:
         where = (Text(printable(str(row[key]))) for key in ("locator", "source"))
@@ -215,8 +215,9 @@ def print_step(traced: Mapping[str, Any]) -> None:
 
 def print_report(figures: Mapping[str, Any]) -> None:
     """What a dataset is made of."""
-    parts = [_flow(figures["flow"]), _rules(figures["rules"]), _sources(figures["sources"])]
-    parts += [_groups("languages", figures["languages"])]
+    parts = [Text(printable(figures["folder"]), "bold"), _flow(figures["flow"]), _rules(figures["rules"])]
+    parts += [_sources(figures["sources"])]
+    parts += [_groups("languages", figures["languages"])] if set(figures["languages"]) - {UNKNOWN} else []
     parts += [_groups("source code", figures["code"])] if figures["code"] else []
     parts += [_splits_of(figures["splits"]), _lengths(figures["lengths"]), _clusters(figures["clusters"])]
     parts += [table] if (table := leak_table(figures["leaks"])) else []
@@ -224,30 +225,38 @@ def print_report(figures: Mapping[str, Any]) -> None:
 
 
 def _flow(flow: Sequence[Mapping[str, Any]]) -> RenderableType:
-    table = _table("left after each step", ("step", "left"), ("documents", "right"), ("text", "right"), ("", "right"))
-    before = flow[0]["documents"]
-    for step in flow:
-        gone = before - step["documents"]
+    """What is left after each step that took or changed something; the others are named."""
+    columns = (("step", "left"), ("documents", "right"), ("text", "right"), ("", "right"))
+    table = bare_table("left after each step", *columns)
+    before, idle = flow[0], []
+    for number, step in enumerate(flow):
+        name = printable(STEP_NAMES.get(step["name"], step["name"]))
+        gone = before["documents"] - step["documents"]
+        if number and not gone and before["text_bytes"] == step["text_bytes"]:
+            idle.append(name)
+            continue
         took = "" if not gone else f"{-gone:+,}"
-        name = STEP_NAMES.get(step["name"], step["name"])
-        table.add_row(Text(printable(name)), count(step["documents"]), size(step["text_bytes"]), Text(took, "red"))
-        before = step["documents"]
+        table.add_row(Text(name), count(step["documents"]), size(step["text_bytes"]), Text(took, "red"))
+        before = step
+    table.notes = [f"as much as before after: {', '.join(idle)}"] if idle else []
     return table
 
 
 def _rules(rules: Sequence[Mapping[str, Any]]) -> RenderableType:
-    columns = (("rule", "left"), ("changed", "right"), ("dropped", "right"), ("text dropped", "right"))
-    table = _table("what the rules did", *columns)
+    if not rules:
+        return Text("No rule changed or dropped anything.")
+    right = ("changed", "dropped", "text dropped", "cut out")
+    table = bare_table("what the rules did", ("rule", "left"), *((name, "right") for name in right))
     for rule in rules:
-        dropped_bytes = size(rule["dropped_bytes"]) if rule["dropped_bytes"] else ""
+        sizes = (size(rule[key]) if rule[key] else "" for key in ("dropped_bytes", "cut_bytes"))
         numbers = (count(rule[key]) if rule[key] else "" for key in ("changed", "dropped"))
-        table.add_row(Text(printable(f"{rule['stage']}/{rule['rule']}")), *numbers, dropped_bytes)
+        table.add_row(Text(printable(f"{rule['stage']}/{rule['rule']}")), *numbers, *sizes)
     return table
 
 
 def _sources(sources: Mapping[str, Mapping[str, Any]]) -> RenderableType:
     columns = (("source", "left"), ("read", "right"), ("text read", "right"), ("kept", "right"), ("tokens", "right"))
-    table = _table("sources", *columns)
+    table = bare_table("sources", *columns)
     for name, own in sources.items():
         read = own["read"]
         numbers = (count(read["documents"]), size(read["text_bytes"]), count(own["documents"]), count(own["tokens"]))
@@ -256,14 +265,14 @@ def _sources(sources: Mapping[str, Mapping[str, Any]]) -> RenderableType:
 
 
 def _groups(title: str, groups: Mapping[str, Mapping[str, int]]) -> RenderableType:
-    table = _table(title, ("name", "left"), ("documents", "right"), ("tokens", "right"))
+    table = bare_table(title, ("name", "left"), ("documents", "right"), ("tokens", "right"))
     for name, own in [*groups.items()][:ROWS]:
         table.add_row(Text(printable(name)), count(own["documents"]), count(own["tokens"]))
     return _with_rest(table, len(groups), "language")
 
 
 def _splits_of(splits: Mapping[str, Mapping[str, int]]) -> RenderableType:
-    table = _table("splits", ("split", "left"), ("documents", "right"), ("tokens", "right"), ("text", "right"))
+    table = bare_table("splits", ("split", "left"), ("documents", "right"), ("tokens", "right"), ("text", "right"))
     for name, own in splits.items():
         table.add_row(Text(name), count(own["documents"]), count(own["tokens"]), size(own["text_bytes"]))
     return table
@@ -271,7 +280,9 @@ def _splits_of(splits: Mapping[str, Mapping[str, int]]) -> RenderableType:
 
 def _lengths(lengths: Mapping[str, Any]) -> RenderableType:
     names = {"0.0": "shortest", "0.5": "half below", "1.0": "longest"}
-    table = _table("lengths in tokens", ("of the documents", "left"), ("tokens", "right"))  # down: numbers are not cut
+    table = bare_table(
+        "lengths in tokens", ("of the documents", "left"), ("tokens", "right")
+    )  # down: numbers are not cut
     for share, value in lengths["quantiles"].items():
         table.add_row(names.get(share, f"{100 * float(share):g}% below"), count(int(value)))
     return table
@@ -281,20 +292,11 @@ def _clusters(clusters: Mapping[str, Any]) -> RenderableType:
     if not clusters["clusters"]:
         return Text("No near-duplicate went.")
     title = f"{plural(clusters['documents'], 'near-duplicate')} went for {plural(clusters['clusters'], 'document')}"
-    table = _table(title, ("stays", "left"), ("for", "right"), ("such as", "left"))
+    table = bare_table(title, ("stays", "left"), ("for", "right"), ("such as", "left"))
     for cluster in clusters["largest"]:
         such = cluster["examples"][0]
         example = printable(f"{such['locator']} ({such['similarity']:.2f})")
         table.add_row(Text(printable(cluster["locator"])), count(cluster["members"]), Text(example))
-    return table
-
-
-def _table(title: str, *columns: tuple[str, Any]) -> Table:
-    table = Table(
-        title=Text(title), box=None, pad_edge=False, padding=(0, 2, 0, 0), title_justify="left", title_style="bold"
-    )
-    for name, justify in columns:
-        table.add_column(name, justify=justify, header_style="dim", overflow="fold")
     return table
 
 

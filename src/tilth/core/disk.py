@@ -226,7 +226,11 @@ def _refused(error: OSError, path: Path) -> StorageError:
 
 
 def _may_be_within(name: str | bytes | int, folder: Path) -> bool:
-    return not isinstance(name, str) or Path(name).absolute().is_relative_to(folder.absolute())
+    """Whether what is refused is in the folder, or is the folder, or one above it that was to be made first."""
+    if not isinstance(name, str):
+        return True
+    refused, folder = Path(name).absolute(), folder.absolute()
+    return refused.is_relative_to(folder) or folder.is_relative_to(refused)
 
 
 def require_utf8(path: Path) -> None:

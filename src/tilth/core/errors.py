@@ -13,7 +13,7 @@
 
 The number is the process's exit code. Each error carries what is wrong (`message`: the value and the place) and what to
 do (`remedy`). Errors that are not in this tree are bugs of tilth, and the command line shows their traceback.
-`first_line` is what a message quotes of an error of another library.
+`first_line` is what a message quotes of an error of another library, `interrupted` what is said of a signal.
 """
 
 from __future__ import annotations
@@ -95,6 +95,12 @@ class Aborted(TilthError):  # noqa: N818 - not a fault: someone could not wait
     """A second Ctrl-C asked the process to stop at once; it is where its last checkpoint was."""
 
     exit_code = 130
+
+
+def interrupted(name: str) -> Stopped:
+    """What is said of a command that a signal has ended."""
+    remedy = "type the same command again: prepare, train and quickstart go on where they were"
+    return Stopped(f"{name}: what was finished is kept", remedy)
 
 
 def first_line(error: BaseException) -> str:

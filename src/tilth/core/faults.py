@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -21,6 +22,7 @@ _NEEDED = {  # pydantic's type of fault -> what is needed instead; {…} are the
     "bool_type": "true or false",
     "string_type": "a text",
     "list_type": "a list",
+    "tuple_type": "a list",
     "dict_type": "keys and values",
     "model_type": "keys and values",
     "finite_number": "a finite number",
@@ -74,7 +76,8 @@ def fault(config_class: type[BaseModel], detail: ErrorDetails, overridden: Seque
     if kind == "float_type" and isinstance(value, str) and re.fullmatch(r"[-+]?\d+,\d+", value):
         needed += f" with a decimal point, {value.replace(',', '.')}"
     close = _nearest(value, re.findall(r"'([^']*)'", needed)) if kind == "literal_error" else ""
-    shown = "" if kind not in ("list_type", "model_type") else _example(*_wanted(config_class, detail["loc"]), value)
+    has_example = kind in ("list_type", "tuple_type", "model_type")
+    shown = _example(*_wanted(config_class, detail["loc"]), value) if has_example else ""
     return f"{given}: it must be {needed}{source}", f"{at}{f'{close} ' if close else ''}give {needed}{shown}"
 
 
@@ -94,8 +97,15 @@ def _wanted(config_class: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[
     if not isinstance(last, str):  # an item
         return candidates, False
     annotations = [_fields(one)[last].annotation for one in candidates if last in _fields(one)]
-    of_list = any(typing.get_origin(annotation) is list for annotation in annotations)
+    of_list = any(_is_list(annotation) for annotation in annotations)
     return [inner for annotation in annotations for inner in _config_classes(annotation)], of_list
+
+
+def _is_list(annotation: Any) -> bool:
+    """Whether it is a list, or may be one."""
+    if (origin := typing.get_origin(annotation)) in (list, tuple):
+        return True
+    return origin in (typing.Union, types.UnionType) and any(map(_is_list, typing.get_args(annotation)))
 
 
 def _example(classes: Sequence[Any], of_list: bool, value: Any) -> str:

@@ -40,7 +40,7 @@ from tilth.core.files import (
 )
 from tilth.core.tasks import Done, Task
 from tilth.data.naming import first_named, locators
-from tilth.data.plans.flow import dropped_bytes, flow, read_by_source
+from tilth.data.plans.flow import cut_bytes, dropped_bytes, flow, read_by_source
 from tilth.data.shards import Shard, TokenStream
 from tilth.tokenizer import Tokenizer, load_tokenizer
 
@@ -293,6 +293,7 @@ def _facts(
             counted[verdict].update(rules)
     splits = {split: {key: sum(done.facts[split][key] for done in encoded) for key in _SUMMED} for split in names}
     read = [part for done in stages["read"] for part in done.facts["parts"]]
+    steps = flow(stages, len(encoded), sum(split["text_bytes"] for split in splits.values()))
     divided = stages["split"][0].facts
     return {
         "dataset_version": DATASET_VERSION,
@@ -302,10 +303,11 @@ def _facts(
         "shards": len(encoded),
         "read": {key: sum(part[key] for part in read) for key in ("documents", "text_bytes")},
         "sources": read_by_source(stages["read"]),
-        "flow": flow(stages, len(encoded), sum(split["text_bytes"] for split in splits.values())),
+        "flow": steps,
         "rules": {verdict: dict(sorted(rules.items())) for verdict, rules in counted.items()},
         "passed_over": first_named(done.facts.get("passed_over", {}) for done in stages["read"]),
         "dropped_bytes": dropped_bytes(stages),
+        "cut_bytes": cut_bytes(stages, steps),
         "documents": sum(split["documents"] for split in splits.values()) - divided["cut"],
         "split": {"by": divided["by"], "together": divided["together"]},
         "splits": splits,

@@ -6,7 +6,7 @@
     tokenizer_folder(weights)             where the tokenizer of weights lies
 
 The chat template is the one that lies beside the model (tokenizer/chat_files.py), which a run that was trained by one
-put there; what ends an answer by it, ends generation.
+put there. What ends a text or an answer in tilth ends generation elsewhere; the base's other settings are kept.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tilth.jobs.recipe import Recipe
 from tilth.jobs.runs import run_of, stored_recipe
 from tilth.model.adapters import book_of
 from tilth.model.families import read_json_config
-from tilth.tokenizer.chat_files import GENERATION_FILE, chat_files
+from tilth.tokenizer.chat_files import GENERATION_FILE, chat_files, read_settings
 from tilth.tokenizer.hf_format import CONFIG_FILE
 
 _SPECIAL = ("bos_token_id", "eos_token_id", "pad_token_id")
@@ -81,13 +81,17 @@ def special_ids(found: LanguageModel) -> dict[str, Any]:
 
 
 def generation(found: LanguageModel) -> dict[str, Any]:
-    """generation_config.json: with a template, every id that ends an answer ends generation."""
-    ids = special_ids(found)
+    """generation_config.json: every id that ends what the model writes in tilth ends it elsewhere, with a template what
+    ends an answer by it too. The rest is as the model's base had it.
+    """
+    ids = {key: value for key, value in special_ids(found).items() if value is not None}
+    named = ids.get("eos_token_id", [])  # by config.json, where generation_config.json says nothing
+    stops = {found.tokenizer.end_of_text, *(found.stop_ids or (named if isinstance(named, list) else [named]))}
     if found.chat is not None:
         with found.chat.encoder(found.tokenizer) as encoder:
-            stops = sorted(encoder.stop_ids() | found.stop_ids)
-        ids["eos_token_id"] = stops if len(stops) > 1 else stops[0]
-    return ids
+            stops |= encoder.stop_ids()
+    ends = sorted(stops) if len(stops) > 1 else stops.pop()
+    return read_settings(tokenizer_folder(found.path)) | ids | {"eos_token_id": ends}
 
 
 def _tokenizer_config(found: LanguageModel) -> dict[str, Any]:

@@ -6,9 +6,12 @@ added_tokens(recipe)              those of its special tokens that the recipe do
 encoder_of(recipe, base)          how its documents become tokens
 format_of(recipe, base)           what goes with the model: that template, or the one that its base came with
 stop_ids_of(recipe, base, …)      the ids at which what the model writes ends
+settings_of(base)                 what else the base's generation_config.json says
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from tilth.core.config import parse
 from tilth.core.errors import RecipeError
@@ -17,7 +20,7 @@ from tilth.jobs.base import Base
 from tilth.jobs.recipe import Recipe
 from tilth.model.config import ModelConfig
 from tilth.tokenizer import Tokenizer, TokenizerConfig
-from tilth.tokenizer.chat_files import ChatFormat, read_stop_ids
+from tilth.tokenizer.chat_files import ChatFormat, read_settings, read_stop_ids
 from tilth.tokenizer.hf_format import END_OF_TEXT
 from tilth.tokenizer.templates import BUILT_IN, ChatTemplate, choose_template
 
@@ -91,3 +94,8 @@ def stop_ids_of(recipe: Recipe, base: Base | None, tokenizer: Tokenizer) -> froz
         with chat.encoder(tokenizer) as encoder:
             known |= encoder.stop_ids()
     return known
+
+
+def settings_of(base: Base | None) -> dict[str, Any]:
+    """The base's, kept for the programs that sample by them."""
+    return read_settings(base.place.about) | read_settings(base.place.tokenizer) if base else {}

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+from collections.abc import Iterator
 from pathlib import Path
 
 from tilth.core.chosen_executor import open_executor
 from tilth.core.environment import usable_cpus
+from tilth.core.errors import StorageError
 from tilth.core.executors import ExecutorName
 from tilth.core.files import FolderLock, disk
 from tilth.core.tasks import OnDone
@@ -36,7 +39,7 @@ def forecast_data(
     base = find_base(recipe)
     wish, encoder = wished_tokenizer(recipe, base), encoder_of(recipe, base)
     scratch = place / "forecast"
-    with FolderLock(scratch, "the folder of forecasts"):
+    with _held(scratch):
         try:
             disk.remove(scratch / _TRIAL)  # of one that was killed
             with open_executor(executor, workers or usable_cpus()) as opened:
@@ -46,3 +49,17 @@ def forecast_data(
             disk.remove(scratch)
             with contextlib.suppress(OSError):  # it was there before, and is not empty
                 place.rmdir()
+
+
+@contextlib.contextmanager
+def _held(scratch: Path) -> Iterator[None]:
+    """The folder of forecasts, for one process; the remedy says that one is needed, though nothing is kept."""
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(FolderLock(scratch, "the folder of forecasts"))
+        except StorageError as error:
+            if getattr(error.__cause__, "errno", None) not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
+            remedy = "the sample's results lie there until it ends: name a folder that can be written with --workspace"
+            raise StorageError(error.message, remedy) from error.__cause__
+        yield

@@ -138,13 +138,14 @@ def write_identity(
     tokenizer: Tokenizer,
     chat: ChatFormat | None = None,
     stop_ids: Collection[int] = (),
+    settings: Mapping[str, Any] | None = None,
 ) -> None:
-    """Writes configuration, tokenizer and chat template into the run folder itself, so that its checkpoints can be used
-    before it ends.
+    """Writes configuration, tokenizer, chat template and how it is sampled into the run folder itself, so that its
+    checkpoints can be used before it ends.
     """
     write_json(folder.path / "config.json", plain_config(config))
     tokenizer.save(folder.path / "tokenizer")
-    write_chat(folder.path / "tokenizer", chat, stop_ids)
+    write_chat(folder.path / "tokenizer", chat, stop_ids, settings)
 
 
 def plain_config(config: AnyConfig) -> dict[str, Any]:

@@ -60,7 +60,7 @@ def _with_options(said: str) -> str:
     """What names keys of a source, with the options that stand for them here; the other keys are told as such."""
     said = re.sub(r"`(format|field|separator):", r"`--\1", said)
     said = said.replace("`path:", "`--data").replace(PATTERN_OF_TEXT, '--data "d/*.srt" --format text')
-    others = list(dict.fromkeys(re.findall(r"`(template|map|records|extract):", said)))
+    others = list(dict.fromkeys(re.findall(r"`(template|map|records|extract|exclude):", said)))
     if not others:
         return said
     keys = " and ".join(f"`{key}:`" for key in others)

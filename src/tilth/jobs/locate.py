@@ -72,5 +72,7 @@ def _newest(name: str, folder: Path) -> Path:
     names = sorted({_MARK.sub("", path.name) for path in there})
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
     remedy = f"did you mean {close[0]}?" if close else "name a dataset's or a run's folder, or `tilth prepare` a recipe"
+    if not there:
+        remedy = f"type it where {folder} was made, or name its workspace by --workspace DIR; otherwise {remedy}"
     what = "is neither a dataset's folder nor a run's" if Path(name).is_dir() else "is no folder"
-    raise RecipeError(f"{name} {what}, and no dataset of that name lies in {folder}", remedy)
+    raise RecipeError(f"{name} {what}, and no dataset of that name lies in {folder.absolute()}", remedy)

@@ -25,7 +25,7 @@ from tilth.distributed.runtime import Runtime, start
 from tilth.jobs.base import Base, with_base
 from tilth.jobs.batches import make_loader
 from tilth.jobs.blocks import settle_blocks
-from tilth.jobs.chats import format_of, stop_ids_of
+from tilth.jobs.chats import format_of, settings_of, stop_ids_of
 from tilth.jobs.decisions import Decisions, asked_of, changed
 from tilth.jobs.ending import end_run
 from tilth.jobs.final import write_identity
@@ -255,7 +255,8 @@ def _claim(folder: RunFolder, recipe: Recipe, base: Base | None, dataset: Datase
     _nothing_is_lost(folder)
     tokenizer = dataset.tokenizer
     unseal_identity(folder.path)  # a kill until it is sealed again must not make good files look altered
-    write_identity(folder, config, tokenizer, format_of(recipe, base), stop_ids_of(recipe, base, tokenizer))
+    chat, stop_ids = format_of(recipe, base), stop_ids_of(recipe, base, tokenizer)
+    write_identity(folder, config, tokenizer, chat, stop_ids, settings_of(base))
     return changes
 
 

@@ -54,6 +54,24 @@ AnswerT = TypeVar("AnswerT")
 _BATCH_CHARACTERS = 1 << 20  # what the engine is given at a time
 _PROBE = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
 _THINKING = [_PROBE[0], {**_PROBE[1], "reasoning_content": "Well"}]
+_TOOL = {
+    "type": "function",
+    "function": {
+        "name": "look",
+        "description": "Looks.",
+        "parameters": {"type": "object", "properties": {"at": {"type": "string", "description": "What"}}},
+    },
+}
+
+
+def _calling(count: int) -> dict[str, Any]:
+    """A conversation that ends with so many calls."""
+    function = {"name": "look", "arguments": {"at": "you"}}
+    calls = [{"id": f"abcdefgh{place}", "type": "function", "function": function} for place in range(count)]
+    return {"messages": [_PROBE[0], {"role": "assistant", "content": "", "tool_calls": calls}], "tools": [_TOOL]}
+
+
+_PROBES = [*({"messages": messages} for messages in (_PROBE, _PROBE * 2, _THINKING)), _calling(1), _calling(2)]
 
 
 class EncodedChat(NamedTuple):
@@ -155,12 +173,14 @@ class ChatEncoder:
 
     def stop_ids(self) -> set[int]:
         """The ids that end an answer: end-of-text, and those that the template writes at an answer's end, be it the
-        last of a conversation or not; but none behind which an answer goes on, as behind its thoughts (gpt-oss).
+        last of a conversation or not, and at a call's, for what it calls answers next; but none behind which an answer
+        goes on, as behind its thoughts (gpt-oss) or a call of several.
         """
+        # gpt-oss ends an earlier answer, and any thought, with `<|end|>`: it ends a message there, and who stopped at
+        # it would never see what was thought about. Its `<|return|>` and `<|call|>` end what is written.
         specials = list(self.tokenizer.special_tokens.values())
         ends, within = set[int](), set[int]()
-        probes = [{"messages": messages} for messages in (_PROBE, _PROBE * 2, _THINKING)]
-        for answer in self.renderer.render("answers", probes):
+        for answer in self.renderer.render("answers", _PROBES):
             if isinstance(answer, Dropped):
                 continue
             for start, end in answer["spans"]:

@@ -2,10 +2,11 @@
 
     ChatFormat(template, …)          a template and what it sees besides the messages
     chat_files(format)               chat_template.jinja, and for tilth tilth_chat.json (name, variables, date)
-    write_chat(folder, format, …)    both, and generation_config.json (the ids that end an answer)
+    write_chat(folder, format, …)    both, and generation_config.json (the ids that end an answer, the base's settings)
     copy_chat(folder, to)            the same files, elsewhere
     read_chat(folder)                what stands there, in a folder of any program; None where there is no template
     read_stop_ids(folder)            the ids that generation_config.json ends at
+    read_settings(folder)            what else it says, which other programs sample by
 
 transformers reads template and generation_config.json.
 """
@@ -29,6 +30,8 @@ from tilth.tokenizer.templates import CHECKPOINT, TEMPLATE_FILES, ChatTemplate, 
 
 CHAT_FILE = "tilth_chat.json"
 GENERATION_FILE = "generation_config.json"
+_ENDS = "eos_token_id"
+_WRITER = ("_from_model_config", "transformers_version")  # how transformers made the file, no setting
 
 
 @dataclass(frozen=True)
@@ -55,15 +58,18 @@ def chat_files(chat: ChatFormat) -> dict[str, bytes]:
     return {TEMPLATE_FILE: chat.template.source.encode(), CHAT_FILE: json_bytes(said)}
 
 
-def write_chat(folder: Path, chat: ChatFormat | None, stop_ids: Collection[int]) -> None:
-    """Writes what there is of both beside a tokenizer."""
+def write_chat(
+    folder: Path, chat: ChatFormat | None, stop_ids: Collection[int], settings: Mapping[str, Any] | None = None
+) -> None:
+    """Writes what there is of all beside a tokenizer; `settings`: as of `read_settings`."""
     disk.make_folder(folder)
     if chat is not None:
         _read_special_tokens(folder)
         for name, content in chat_files(chat).items():
             write_file(folder / name, content)
-    if stop_ids:
-        write_json(folder / GENERATION_FILE, {"eos_token_id": sorted(stop_ids)})
+    ends = {_ENDS: sorted(stop_ids)} if stop_ids else {}
+    if said := {**(settings or {}), **ends}:
+        write_json(folder / GENERATION_FILE, said)
 
 
 def copy_chat(folder: Path, to: Path) -> None:
@@ -103,11 +109,19 @@ def read_chat(folder: Path) -> ChatFormat | None:
 
 def read_stop_ids(folder: Path) -> frozenset[int]:
     """The ids that end a text as generation_config.json has it: none, one or several. IntegrityError for others."""
-    said = _object(folder / GENERATION_FILE).get("eos_token_id")
+    said = _object(folder / GENERATION_FILE).get(_ENDS)
     ids = [] if said is None else said if isinstance(said, list) else [said]
     if not all(type(one) is int and one >= 0 for one in ids):
         raise _damaged(folder / GENERATION_FILE, f"eos_token_id is {said!r:.80}")
     return frozenset(ids)
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """What generation_config.json says besides `eos_token_id`: how other programs sample. IntegrityError where it is
+    damaged.
+    """
+    said = _object(folder / GENERATION_FILE)
+    return {key: value for key, value in said.items() if key not in (_ENDS, *_WRITER) and value is not None}
 
 
 def _object(path: Path) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from tilth.tokenizer.left_out import SYSTEM, LeftOut
 from tilth.tokenizer.marks import ALIAS, ALIAS_LENGTH, BREAK, HERE, Marked, Marker, Names
 from tilth.tokenizer.thoughts import Lost, spoken
 from tilth.tokenizer.unasked import unasked
-from tilth.tokenizer.writing import Writer
+from tilth.tokenizer.writing import RunawayError, Writer, switches
 
 _PROBE = {"role": "assistant", "content": HERE}
 _ASKED = {"role": "user", "content": BREAK}
@@ -68,6 +68,7 @@ class Rendering:
         self._ends = Ends(self._marker, self._tried)
         self._left_out = LeftOut(self._marker, self._written)
         self._always = dict[tuple[bool, bool], str | Dropped]()  # see _unasked
+        self._given, self._others = (template, names, variables, today), list[tuple[str, Rendering]]()  # see _with_way
 
     def text(self, row: Row, prompt: bool) -> str | Dropped:
         """The rendering, without any mark; with the generation prompt on request."""
@@ -91,6 +92,31 @@ class Rendering:
 
     def training(self, row: Row, need_answer: bool) -> Answers | Dropped:
         """The conversation and its answers; Dropped with the rule that says why there are none to train on."""
+        found = self._training(row, need_answer)
+        return self._with_way(found, row, need_answer) if isinstance(found, Dropped) else found
+
+    def _with_way(self, fault: Dropped, row: Row, need_answer: bool) -> Dropped:
+        """The fault, with the variable of the template by which there is none: where its prompt closes the thoughts
+        before an answer that has some, another value opens them (`enable_thinking`).
+        """
+        if fault.rule != "rewritten":
+            return fault
+        template, names, variables, today = self._given
+        if not self._others:
+            self._others = [
+                (f"{name}: {str(value).lower()}", Rendering(template, names, {**variables, name: value}, today))
+                for name, value in switches(template, variables, today)
+            ]
+        for said, other in self._others:
+            try:
+                found = other._training(row, need_answer)
+            except RunawayError:
+                continue
+            if not isinstance(found, Dropped):
+                return fault._replace(detail=f"{fault.detail}; with data.chat.variables: {{{said}}} it does not")
+        return fault
+
+    def _training(self, row: Row, need_answer: bool) -> Answers | Dropped:
         fault = checked(row.messages, need_answer)
         if fault is not None:
             return fault

@@ -3,6 +3,7 @@
 Writer(template, marker, variables, today)
     .written(row, count, prompt)    a rendering of a row's first messages; the row as the template is to see it
 RunawayError                        the template must not be used at all
+switches(template, variables, …)    the variables by which a template writes thoughts or none
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Mapping
 from typing import Any, final
 
 import jinja2
+import jinja2.meta
 from jinja2.exceptions import SecurityError
 
 from tilth.tokenizer.conversation import Dropped, Row
@@ -73,3 +75,10 @@ class Writer:
             pieces.append(piece)
         raw = "".join(pieces)
         return self._marker.unescape(raw, json.dumps(data, ensure_ascii=False)) if "\\ufdd" in raw else raw
+
+
+def switches(template: str, variables: Mapping[str, Any], today: datetime.date) -> list[tuple[str, bool]]:
+    """Those that a template reads, by their names, with each value that they do not have."""
+    names = jinja2.meta.find_undeclared_variables(environment(today).parse(template))
+    asked = sorted(name for name in names if "think" in name)
+    return [(name, value) for name in asked for value in (True, False) if variables.get(name) is not value]

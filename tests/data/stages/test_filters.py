@@ -245,6 +245,39 @@ def test_c4_takes_citations_out_and_names_every_change() -> None:
     assert (result.text, result.rule, result.value) == ("\n".join(SENTENCES), "c4/margins", 6)
 
 
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("A mass,[4] in words.[12][13] The next.[8]Then", "A mass, in words. The next.Then"),
+        ("Galaxy[11] and (152 km)[5] are far.[7] It[8].", "Galaxy and (152 km) are far. It."),
+        ('The "near"[6] and the "far".[7]', 'The "near" and the "far".'),
+        ("History[edit] A fact.[citation needed]", "History A fact."),
+        ("A name.[1][edit][a]", "A name.[a]"),
+        ("argv[1] is set, and lines[2] too.", "argv[1] is set, and lines[2] too."),
+        ("A list v[0] or v[1] is known.[2]", "A list v[0] or v[1] is known."),
+        ("names[] and v[1] are known.[2]", "names[] and v[1] are known."),
+        ("lines[1:] and v[1] are known.[2]", "lines[1:] and v[1] are known."),
+        ("Match fenceposts: (), [] and {}, x = [1]", "Match fenceposts: (), [] and {}, x = [1]"),
+        ("jq '.[1]', a.[2](x), [[0],[1],[2]], x[edit] = 1", "jq '.[1]', a.[2](x), [[0],[1],[2]], x[edit] = 1"),
+        ("As in [3], since 2010 [1966].", "As in [3], since 2010 [1966]."),
+    ],
+)
+def test_c4_takes_of_prose_what_is_a_citation_and_no_index(text: str, left: str) -> None:
+    lenient = {"ends": None, "min_line_words": 0, "min_sentences": 0, "curly_bracket": False, "citations": "prose"}
+    (result,) = results("c4", [text], **lenient)
+    assert result.text == left
+    assert result.value == text.count("[") - left.count("[")
+    kind = FILTER_STAGES["c4"]
+    documents = [Document(str(n), text, "s", "p", meta={"code": "py"} if n == 1 else {}) for n in range(3)]
+    made = kind.run(documents, parse(kind.options, lenient | {"margins": False}))
+    assert [result.text for result in made] == [left, text, left], "source files keep all of them"
+
+
+def test_web_leaves_indices_of_prose_about_code() -> None:
+    (c4,) = (one for one in build_stages("web") if one.name == "c4")
+    assert c4.options.model_dump()["citations"] == "prose"
+
+
 def test_c4_leaves_paragraphs_and_indentation_where_asked() -> None:
     text = "\n\n".join([*SENTENCES[:3], f"  {SENTENCES[3]}[1] ", "menu", SENTENCES[4]]) + "\n"
     (result,) = results("c4", [text], margins=False)

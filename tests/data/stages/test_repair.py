@@ -59,6 +59,21 @@ def test_ordinary_text_stays() -> None:
         assert cleaned(made(), text) == text and said(made(), text) == []
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("A letra Ã é usada em português.", "A letra Ã é usada em português."),
+        ("o Ã não é", "o Ã não é"),
+        ("Il va Ã Paris avec Marie.", "Il va à Paris avec Marie."),
+        ("il est allÃ© Ã la mer", "il est allé à la mer"),
+        ("Ã\xa0 la mer, é", "à la mer, é"),
+        ("voilÃ la mer", "voilà la mer"),
+    ],
+)
+def test_a_letter_of_portuguese_stays_where_the_line_was_decoded_rightly(before: str, after: str) -> None:
+    assert cleaned(made(), before) == after
+
+
 def test_options_act() -> None:
     assert cleaned(made(ligatures=True), "ﬁne") == "fine"
     assert cleaned(made(widths=True), "Ａ１") == "A1"

@@ -37,8 +37,8 @@ class NearConfig(MinHashConfig):
     """The Jaccard similarity of the word n-grams from which on two documents are near-duplicates; 0.75 as FineWeb means
     (Penedo et al. 2024, section 3.4)."""
     keep: Literal["longest", "first"] = "longest"
-    """Which one stays: the longest (of equally long ones that with the smaller id), or the first in the order of the
-    sources."""
+    """Which one stays: the longest (of equally long ones that with the smaller hash of its text), or the first in the
+    order of the sources."""
     most_of_a_source: float = Field(default=MOST_OF_A_SOURCE, gt=0, le=1)
     """The run stops when a source would lose more than this share of its documents (and at least 20), exact copies
     among them. `deduplicate: exact` names such a source (at 0.5) and goes on; 1: nothing stops it."""

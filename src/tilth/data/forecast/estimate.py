@@ -7,9 +7,10 @@
     grown(points, whole)         a quantity that grows faster, such as duplicates: its growth fitted
 
 Each kind of file of each source is a stratum of its own: its total is (bytes of its files) * (sum over groups) / (bytes
-that they cover). The error comes from how the groups differ: each is left out once (delete-a-group jackknife; Wolter
-2007, chapter 4), less what is known because it was sampled. Counts get at least the error that counting so few has
-(Poisson).
+that they cover); of documents, where each file is one or none, by the number of files instead. The error comes from how
+the groups differ: each is left out once (delete-a-group jackknife; Wolter 2007, chapter 4), less what is known because
+it was sampled. Counts get at least the error that counting so few has (Poisson; of files that are counted or are not,
+binomial).
 """
 
 from __future__ import annotations
@@ -20,6 +21,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 _Z = 1.96
+READ = "read_documents"
+"""In a group: how many documents its files gave."""
+FEW = 10
+"""Duplicates: how they grow is not known by fewer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,11 @@ class Estimate:
     def widened(self, by: float) -> Estimate:
         """The same, with so much more to both sides."""
         return Estimate(self.value, max(0.0, self.low - by), self.high + by)
+
+    def about(self, known: float) -> Estimate:
+        """As far around another value."""
+        low, high = known - (self.value - self.low), known + (self.high - self.value)
+        return Estimate(known, max(0.0, low), high)
 
     def at_least(self, known: float) -> Estimate:
         """The same where so much was seen."""
@@ -80,35 +90,55 @@ class Stratum:
         name: theirs. whole: the bytes of these files, as they lie on disk.
         covered: of each group of the sample, the bytes of files that it stands for.
         groups: of each group what was counted in it.
+        files: how many files these are, where none had to be cut.
+        sampled: of each group how many files are in it.
     """
 
     name: str
     whole: int
     covered: list[int] = field(default_factory=list)
     groups: list[dict[str, float]] = field(default_factory=list)
+    files: int = 0
+    sampled: list[int] = field(default_factory=list)
 
     @property
     def share(self) -> float:
         """How much of the source was sampled."""
         return min(1.0, sum(self.covered) / self.whole) if self.whole else 1.0
 
-    def ratio(self, name: str, without: int | None = None) -> float:
+    @property
+    def of_files(self) -> bool:
+        """Whether a file is a document, or none: what counts documents grows with the number of files then."""
+        pairs = zip(self.groups, self.sampled, strict=True) if self.files else ()
+        return bool(self.files) and all(group.get(READ, 0) <= files for group, files in pairs)
+
+    def most(self, name: str) -> float:
+        """How many documents something can be said of."""
+        counted = sum(group.get(name, 0) for group in self.groups)
+        return self.files if self.of_files and counted <= sum(self.sampled) else math.inf
+
+    def ratio(self, name: str, without: int | None = None, *, counts: bool = False) -> float:
         """The source's total of a quantity, by all groups or by all but one."""
         kept = [n for n in range(len(self.groups)) if n != without]
-        covered = sum(self.covered[n] for n in kept)
-        return self.whole * sum(self.groups[n].get(name, 0) for n in kept) / covered if covered else 0.0
+        whole, sizes = (self.files, self.sampled) if counts and self.of_files else (self.whole, self.covered)
+        covered = sum(sizes[n] for n in kept)
+        return whole * sum(self.groups[n].get(name, 0) for n in kept) / covered if covered else 0.0
 
     def variance(self, name: str, counts: bool) -> float:
         """The squared error of `ratio`."""
-        unknown = 1 - self.share
+        of_files = counts and self.of_files
+        share = sum(self.sampled) / self.files if of_files else self.share
+        unknown = 1 - share
         if unknown <= 0 or not self.groups:
             return 0.0
         number, counted = len(self.groups), sum(group.get(name, 0) for group in self.groups)
+        if of_files and counted <= sum(self.sampled):  # each file is counted, or is not
+            counted *= 1 - counted / sum(self.sampled)
         # Of what was not met once there may be three for each that was looked at (the rule of three): twice this error.
-        by_counting = (counted or 1.5**2) * (self.whole / sum(self.covered)) ** 2 if counts else 0.0
+        by_counting = (counted or 1.5**2) / share**2 if counts else 0.0
         if number == 1:
-            return max(by_counting, self.ratio(name) ** 2) * unknown
-        left_out = [self.ratio(name, n) for n in range(number)]
+            return max(by_counting, self.ratio(name, counts=counts) ** 2) * unknown
+        left_out = [self.ratio(name, n, counts=counts) for n in range(number)]
         mean = sum(left_out) / number
         spread = (number - 1) / number * sum((value - mean) ** 2 for value in left_out)
         return max(spread, by_counting) * unknown
@@ -125,11 +155,14 @@ def total(strata: Sequence[Stratum], name: str, *, counts: bool = False) -> Esti
     Args:
         counts: it counts documents, each of which is there or is not.
     """
-    value = sum(stratum.ratio(name) for stratum in strata)
+    value = sum(stratum.ratio(name, counts=counts) for stratum in strata)
     error = math.sqrt(sum(stratum.variance(name, counts) for stratum in strata))
     groups = [len(stratum.groups) - 1 for stratum in strata if stratum.share < 1]
     width = _student(max(1, sum(groups))) * error
-    return Estimate(value, max(seen(strata, name), value - width), value + width)
+    high = value + width
+    if counts:
+        high = max(value, min(high, sum(stratum.most(name) for stratum in strata)))
+    return Estimate(value, max(seen(strata, name), value - width), high)
 
 
 def quotient(strata: Sequence[Stratum], above: str, below: str) -> Estimate:
@@ -162,16 +195,22 @@ def _student(freedom: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """How a quantity grows with the number of documents: as their number to the power of `power`."""
+    """How a quantity grows with the number of documents: as their number to the power of `power`.
+
+    Attributes:
+        times: how many times the sample the whole is.
+        fitted: the power is that of two sub-samples or more; else it is taken for 1, and may be 2.
+    """
 
     estimate: Estimate
     power: float
     times: float
-    """How many times the sample the whole is."""
+    fitted: bool
 
     def plain(self) -> dict[str, Any]:
         """For JSON."""
-        return {**self.estimate.plain(), "power": round(self.power, 2), "times": round(self.times, 2)}
+        numbers = {"power": round(self.power, 2), "times": round(self.times, 2)}
+        return {**self.estimate.plain(), **numbers, "fitted": self.fitted}
 
 
 def grown(
@@ -185,27 +224,34 @@ def grown(
 
     Copies that stand beside their originals grow with the text (power 1). Those that lie anywhere are pairs, of which a
     sample of a tenth has a hundredth (power 2). The power is fitted to the sub-samples; the interval reaches from power
-    1 to half a power more than the fitted one, and allows for how few were counted.
+    1 to half a power more than the fitted one, or more where few were counted, up to 2; it allows for how few they are.
     """
     documents, found = points[-1]
     times = max(1.0, whole / documents) if documents else 1.0
     if times < 1.0005:
-        return Growth(exactly(found), 1.0, 1.0)
-    power = _power(points)
+        return Growth(exactly(found), 1.0, 1.0, True)
+    power, off = _power(points, each)
     most = whole if most is None else most
     few = 2 * math.sqrt(found * each) if found else 0.0
     more = (found + few) if found else 3.0 * each  # none in the sample: fewer than three are expected (rule of three)
-    highest = min(2.0, power + 0.5) if found else 2.0
     value = min(most, found * times**power)
     low = max(found, (found - few) * times)
-    return Growth(Estimate(max(value, low), low, max(value, min(most, more * times**highest))), power, times)
+    high = max(value, min(most, more * times ** min(2.0, power + max(0.5, off))))
+    return Growth(Estimate(max(value, low), low, high), power, times, off < math.inf)
 
 
-def _power(points: Sequence[tuple[float, float]]) -> float:
-    logs = [(math.log(n), math.log(found)) for n, found in points if n and found]
-    if len(logs) < 2 or logs[0][0] == logs[-1][0]:
-        return 1.0
+def _power(points: Sequence[tuple[float, float]], each: float) -> tuple[float, float]:
+    """The power, 1 to 2, and how far it may be off: twice its error by how few were counted; infinity: it is not known,
+    as they are next to none, or all in one sub-sample.
+    """
+    some = [(n, found) for n, found in points if n and found]
+    if len(some) < 2 or some[0][0] == some[-1][0]:
+        return 1.0, math.inf
+    logs = [(math.log(n), math.log(found)) for n, found in some]
     mean_x, mean_y = (sum(values) / len(logs) for values in zip(*logs, strict=True))
     across = sum((x - mean_x) ** 2 for x, _ in logs)
     slope = sum((x - mean_x) * (y - mean_y) for x, y in logs) / across
-    return float(min(2.0, max(1.0, slope)))
+    # The smallest sub-sample is in the largest: what these have in common is no error of their ratio.
+    error = math.sqrt(max(0.0, each / some[0][1] - each / some[-1][1])) / (logs[-1][0] - logs[0][0])
+    few = round(some[-1][1] / each) < FEW
+    return float(min(2.0, max(1.0, slope))), math.inf if few else 2 * error

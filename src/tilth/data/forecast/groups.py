@@ -38,11 +38,16 @@ class Terms:
 
 @dataclass
 class Group:
-    """A part of the sample: of files of one source and kind, which are `whole` bytes in all."""
+    """A part of the sample: of files of one source and kind, which are `whole` bytes in all.
+
+    Attributes:
+        files: how many files these are; 0 where some had to be cut.
+    """
 
     source: int
     kind: str
     whole: int
+    files: int
     units: list[Unit]
     covered: int = 0
     collected: Done | None = None
@@ -58,10 +63,11 @@ def drawn_groups(found: Sequence[Found], terms: Terms) -> list[Group]:
         budget = max(terms.sample_bytes * one.size // whole, least)
         for units in by_kind(cut(one, budget)):
             size, kind = sum(unit.covered for unit in units), units[0].item.kind
-            # Of a packed file only the beginning is a unit.
-            files = {unit.item.locator: unit.item.size for unit in units}
-            drawn = draw(units, min(1.0, budget / max(1, one.size), budget / max(1, size)), terms.seed)
-            groups += [Group(number, kind, sum(files.values()), own) for own in drawn]
+            # Of a file that is read from its front only the beginning is among the units.
+            whole_kind = sum({unit.item.locator: unit.item.size for unit in units}.values())
+            share = budget * whole_kind / max(1, one.size) / max(1, size)
+            count = len(units) if all(unit.whole for unit in units) else 0
+            groups += [Group(number, kind, whole_kind, count, own) for own in draw(units, min(1.0, share), terms.seed)]
     return groups
 
 

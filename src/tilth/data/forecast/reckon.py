@@ -5,6 +5,7 @@ reckon(seen, sources, notes) -> Forecast
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,7 +14,7 @@ from typing import Any
 from tilth.core.tasks import Done
 from tilth.core.words import plural
 from tilth.data.config import DataConfig
-from tilth.data.forecast.estimate import Estimate, Growth, Stratum, by_chance, exactly, grown, quotient, total
+from tilth.data.forecast.estimate import FEW, Estimate, Growth, Stratum, by_chance, exactly, grown, quotient, total
 from tilth.data.forecast.estimate import seen as in_sample
 from tilth.data.forecast.groups import PIECES_BY
 from tilth.data.forecast.units import Found
@@ -76,6 +77,7 @@ class Taken:
     Attributes:
         rates: of each go: seconds of one worker for a byte that is covered.
         clock: seconds of what is done for all parts, by name.
+        comparing: of sub-samples (their part of the sample, seconds) of what compares documents, the whole sample last.
         per_part: seconds that a part takes for being one.
         groups: parts of the sample.
         of_all: bytes on disk of what is not of single parts.
@@ -83,6 +85,7 @@ class Taken:
 
     rates: Sequence[float]
     clock: Mapping[str, float]
+    comparing: Sequence[tuple[float, float]]
     per_part: float
     workers: int
     groups: int
@@ -169,14 +172,40 @@ def _duplicates(forecast: Forecast, seen: Seen) -> Estimate:
         gone_bytes = gone_bytes + _grows(forecast, seen, rule, facts, drawn=True)
     if seen.leaked:
         facts = [(n, _leaked(done, "documents"), _leaked(done, "bytes")) for n, done in seen.leaked]
-        gone_bytes = gone_bytes + _grows(forecast, seen, LEAK_RULE, facts, drawn=True)
-    if any(growth.times > 1 for growth in forecast.growth.values()):
+        gone_bytes = gone_bytes + _grows(forecast, seen, LEAK_RULE, facts, drawn=True) + _cut_out(forecast, seen)
+    growing = [growth for growth in forecast.growth.values() if growth.times > 1]
+    if growing:
+        fitted = (
+            "their growth is fitted to a quarter, a half and all of the sample, and their interval reaches from growth "
+            "in line to clearly faster than the fit"
+        )
+        unknown = (
+            f"where the sample has fewer than {FEW} of them, or all in one part, their growth is not known, and their "
+            "interval reaches from growth in line to that of pairs that lie anywhere"
+        )
+        said = {growth.fitted: fitted if growth.fitted else unknown for growth in growing}
         forecast.notes.append(
             f"duplicates{' and training text that is held out do' if seen.leaked else ' do'} not grow in line with the "
-            "text: their growth is fitted to a quarter, a half and all of the sample, and their interval reaches from "
-            "growth in line to clearly faster than the fit"
+            f"text: {'; '.join(said[known] for known in (True, False) if known in said)}"
         )
     return gone_bytes
+
+
+def _cut_out(forecast: Forecast, seen: Seen) -> Estimate:
+    """The bytes of the passages that are cut out of training documents, as held-out documents have them."""
+    found = [(n, done.facts["rules"].get("changed", {}).get(LEAK_RULE, 0)) for n, done in seen.leaked]
+    if not found[-1][1] or seen.config.chat is not None:
+        return exactly(0)
+    strata, dropped = seen.strata, sum(seen.assigned.facts["dropped_bytes"].values())
+    near = seen.compared[-1][2].near if seen.config.drops_near else None
+    dropped += sum(one.facts["text_bytes"] for one in (seen.compared[-1][2].exact, near) if one is not None)
+    gone = dropped + _leaked(seen.leaked[-1][1], "bytes") + in_sample(strata, "refused_bytes")
+    size = max(0.0, in_sample(strata, "cleaned_text_bytes") - gone - in_sample(strata, "encoded_bytes"))
+    if not size:
+        return exactly(0)
+    whole, each = forecast.quantities["cleaned_documents"].value, size / found[-1][1]
+    most = forecast.quantities["cleaned_text_bytes"].value
+    return grown([(n, some * each) for n, some in found], whole, each=each, most=most).estimate
 
 
 def _leaked(done: Done, what: str) -> int:
@@ -214,7 +243,11 @@ def _kept(forecast: Forecast, seen: Seen, gone_bytes: Estimate) -> None:
     more = sum(by_chance(_leaked(done, "documents")) for _, done in seen.leaked[-1:]) if seen.drawn_anew else 0.0
     known = max(0.0, whole - more), in_sample(strata, "encoded_bytes") * max(0.0, 1 - more / max(1, whole))
     quantities["kept_documents"] = quantities["cleaned_documents"].minus(gone).at_least(known[0])
-    kept = quantities["kept_text_bytes"] = quantities["cleaned_text_bytes"].minus(gone_bytes).at_least(known[1])
+    quantities["kept_text_bytes"] = quantities["cleaned_text_bytes"].minus(gone_bytes).at_least(known[1])
+    if all(stratum.share == 1 for stratum in strata):  # there is nothing to reckon
+        quantities["kept_documents"] = quantities["kept_documents"].about(whole)
+        quantities["kept_text_bytes"] = quantities["kept_text_bytes"].about(in_sample(strata, "encoded_bytes"))
+    kept = quantities["kept_text_bytes"]
     quantities["tokens"] = kept.times(quotient(strata, "tokens", "encoded_bytes")).times(_suits(forecast, seen))
     quantities["dataset_bytes"] = kept.times(quotient(strata, "dataset", "encoded_bytes"))
 
@@ -256,20 +289,32 @@ def _seconds(seen: Seen) -> Estimate:
     parts = sum(max(1, -(-one.size // seen.config.shard_bytes)) for one in seen.found if one.inputs)
     busy = min(workers, parts)
     work = Estimate(*(rate * whole / busy for rate in (_mean(taken.rates), min(taken.rates), max(taken.rates))))
-    in_turn = taken.clock["encode"] * min(workers, taken.groups) * times / busy + taken.per_part * parts / busy
-    in_turn += (taken.clock["compare"] + taken.clock.get("apart", 0.0)) * times + _tokenizer_seconds(taken.clock, times)
-    rest = Estimate(in_turn, in_turn * (1 - _TIMES), in_turn * (1 + _TIMES))
+    encoding = taken.clock["encode"] * min(workers, taken.groups) / busy
+    learned, half = taken.clock["tokenizer"], taken.clock.get("half a tokenizer")
+    rest = _longer(taken.comparing, times) + _longer([(1.0, encoding)], times)
+    rest = rest + _longer([(0.5, half), (1.0, learned)] if half is not None else [(1.0, learned)], times)
     moved = Estimate(work.value, work.low * (1 - _TIMES), work.high * (1 + _TIMES))
-    return moved + rest + exactly(taken.clock["start"] + taken.clock.get("items", 0.0))
+    begun = taken.clock["start"] + taken.clock.get("items", 0.0) + taken.per_part * parts / busy
+    return moved + rest + exactly(begun).widened(_TIMES * begun)
 
 
-def _tokenizer_seconds(clock: Mapping[str, float], times: float) -> float:
-    """A line through half of the sample and all of it: counting grows with the text, merging does not."""
-    seconds, half = clock["tokenizer"], clock.get("half a tokenizer")
-    if half is None:
-        return seconds * times
-    slope = min(seconds, max(0.0, 2 * (seconds - half)))
-    return seconds + slope * (times - 1)
+def _longer(spent: Sequence[tuple[float, float]], times: float) -> Estimate:
+    """What will take so many times the sample: by a line through its sub-samples, for starting, writing and the like
+    take as long for few bytes as for many. Of a single one no line is known: it may all have been that.
+
+    Args:
+        spent: (part of the sample, seconds) of sub-samples, the whole sample last.
+    """
+    seconds = spent[-1][1]
+    slope, off = seconds, seconds
+    if len(spent) > 1:
+        mean_x, mean_y = (_mean(values) for values in zip(*spent, strict=True))
+        across = sum((x - mean_x) ** 2 for x, _ in spent) or 1.0
+        slope = sum((x - mean_x) * (y - mean_y) for x, y in spent) / across
+        slope, off = min(seconds, max(0.0, slope)), _TIMES * seconds / math.sqrt(across)
+    low, high = max(0.0, slope - off), min(seconds, slope + off)
+    value, least, most = (seconds + rate * (times - 1) for rate in (slope, low, high))
+    return Estimate(value, least * (1 - _TIMES), most * (1 + _TIMES))
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -96,6 +96,8 @@ class _Trial:
         self.rates: list[float] = []
         """Of each go: seconds of one worker for a byte that is covered."""
         self.clock: dict[str, float] = {}
+        self.comparing: dict[int, float] = {}
+        """Seconds that comparing a sub-sample of so many groups took, and keeping apart what is held out of it."""
         self.per_part = 0.0
         self.of_all = 0
         """Bytes of what is not of single parts, in the largest sub-sample: what compares and divides documents."""
@@ -129,7 +131,10 @@ class _Trial:
         worse = self._held_out(parts, left, encoded)
         strata = self._strata(encoded)
         self.of_all += disk_of(assigned.folder)
-        taken = Taken(self.rates, self.clock, self.per_part, self.shop.executor.workers, len(self.groups), self.of_all)
+        covered = {size: sum(group.covered for group in go) for size, go in self._sub_samples()}
+        comparing = [(covered[size] / max(1, max(covered.values())), spent) for size, spent in self.comparing.items()]
+        workers, number = self.shop.executor.workers, len(self.groups)
+        taken = Taken(self.rates, self.clock, comparing, self.per_part, workers, number, self.of_all)
         by_tail = assigned.facts["by"] == "tail" and len(self.groups) > 1
         anew = by_tail or not all(unit.whole for group in self.groups for unit in group.units)
         seen = Seen(self.config, self.found, strata, compared, assigned, leaked, worse, self._learns, anew, taken)
@@ -211,7 +216,7 @@ class _Trial:
             if documents:
                 began, before = time.perf_counter(), disk_of(self.shop.workspace)
                 results.append((size, documents, dividing.compare_parts(self.config, parts, self.shop)))
-                self.clock["compare"] = time.perf_counter() - began  # of the largest in the end
+                self.comparing[size] = time.perf_counter() - began
                 self.of_all = disk_of(self.shop.workspace) - before
         self.groups = sizes[-1][1]
         self._parts(self.groups)
@@ -241,7 +246,7 @@ class _Trial:
                     self.notes.append(f"of {documents:,} documents of the sample: {error.message}; {error.remedy}")
                     return []
                 continue
-            self.clock["apart"] = time.perf_counter() - began
+            self.comparing[size] += time.perf_counter() - began
             self.of_all = compared_bytes + disk_of(self.shop.workspace) - before
             results.append((documents, apart.assigned))
         return results
@@ -289,8 +294,9 @@ class _Trial:
         done = iter(encoded)
         for group in self.groups:
             name = f"{self.found[group.source].source.source_name} ({group.kind})"
-            stratum = strata.setdefault((group.source, group.kind), Stratum(name, group.whole))
+            stratum = strata.setdefault((group.source, group.kind), Stratum(name, group.whole, files=group.files))
             stratum.covered.append(group.covered)
+            stratum.sampled.append(len(group.units))
             stratum.groups.append(counted(group, next(done) if group.cleaned is not None else None))
         return list(strata.values())
 

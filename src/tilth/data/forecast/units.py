@@ -4,7 +4,8 @@
     cut(found, budget) -> units; by_kind(units); draw(units, share, seed) -> groups of units
     unit.make(folder) -> Input                 the unit as a file that a reader takes
 
-Lines can be cut anywhere (text, code, JSON Lines), packed ones and CSV only from the front, Parquet into row groups.
+Lines can be cut anywhere (text, code, JSON Lines), Parquet into row groups. Packed ones and CSV are read from the front
+only, as much of them as the sample has room for, and that is cut between rows (fronts.py).
 A larger file of another kind is in the sample whole or not at all. A text file that is one document is cut only where
 the sample has no room for it, and that is noted: each piece counts as a document then.
 """
@@ -20,12 +21,13 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from tilth.core.errors import DataError
-from tilth.core.files import disk, hash_file
+from tilth.core.files import disk, hash_file, read_json, write_json
 from tilth.core.random import derive_seed
 from tilth.data.document import Verdict
+from tilth.data.forecast.fronts import cut_front, is_packed
 from tilth.data.sources import Input, SourceConfig, list_inputs, streams
 from tilth.data.sources.hashes import hashing
-from tilth.data.sources.inputs import COMPRESSIONS, split_suffixes
+from tilth.data.sources.inputs import split_suffixes
 from tilth.data.sources.url import file_name
 
 SMALLEST = 64 << 10
@@ -34,7 +36,6 @@ PIECES = 8
 GROUPS = 8
 _TEXTS = ("text", "markdown", "code", "python")
 _LINES = (*_TEXTS, "jsonl")
-_UNPACKS = 8  # times at most: how much of a packed file is unpacked to read its beginning
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,9 @@ class Unit:
     Attributes:
         item: the file; its hash is not known.
         start, stop: the bytes that this is of it; for Parquet `row_group` says which.
-        covered: bytes of the file that it stands for.
+        covered: bytes of the file that it stands for, about so many where it is of the front.
+        front: where it can be read from the front only, the borders between which its parts lie, about there.
+        separator: between the cells of such a CSV, as the recipe says.
     """
 
     item: Input
@@ -52,11 +55,13 @@ class Unit:
     stop: int
     covered: int
     row_group: int | None = None
+    front: tuple[int, ...] = ()
+    separator: str | None = None
 
     @property
     def whole(self) -> bool:
         """Whether it is all of the file."""
-        return self.row_group is None and self.covered == self.item.size
+        return self.row_group is None and not self.front and self.covered == self.item.size
 
     @property
     def order(self) -> str:
@@ -72,18 +77,20 @@ class Unit:
         """The unit as a file, in `folder` unless it is a whole one; and the bytes of the original that it covers."""
         if self.whole:
             return replace(self.item, sha256=self.item.sha256 or hash_file(self.item.path)), self.covered
-        path = folder / f"{derive_seed(0, self.order):016x}{_suffix(self.item)}"
-        covered = self._write(path)
-        item = replace(self.item, path=path, locator=self.locator, goes_on=True)
+        path = self._path(folder)
+        covered = self._of_front(folder) if self.front else self._write(path)
+        goes_on = self.row_group is not None or self.stop < self.item.size
+        item = replace(self.item, path=path, locator=self.locator, goes_on=goes_on)
         return replace(item, size=path.stat().st_size, sha256=hash_file(path)), covered
+
+    def _path(self, folder: Path) -> Path:
+        return folder / f"{derive_seed(0, self.order):016x}{_suffix(self.item)}"
 
     def _write(self, path: Path) -> int:
         if self.row_group is not None:
             with pq.ParquetFile(self.item.path) as file:
                 pq.write_table(file.read_row_group(self.row_group), path)
             return self.covered
-        if _packed(self.item):
-            return self._write_beginning(path)
         with self.item.path.open("rb") as file:
             file.seek(self.start)
             if self.start:
@@ -93,30 +100,14 @@ class Unit:
         disk.write(path, [data])
         return len(data)
 
-    def _write_beginning(self, path: Path) -> int:
-        taken = 0
-
-        def raw() -> Iterator[bytes]:
-            nonlocal taken
-            with self.item.path.open("rb") as file:
-                while piece := file.read(SMALLEST):
-                    taken += len(piece)
-                    yield piece
-
-        codec = COMPRESSIONS[split_suffixes(self.item.path.name)[1]]
-        pieces, size = [], 0
-        for piece in streams.unpacked(raw(), codec, str(self.item.path)):
-            pieces.append(piece)
-            size += len(piece)
-            if taken >= self.covered or size >= _UNPACKS * self.covered:
-                break
-        data = b"".join(pieces)
-        disk.write(path, [data[: data.rfind(b"\n") + 1] or data])
-        return min(taken, self.item.size)
-
-
-def _packed(item: Input) -> bool:
-    return bool(split_suffixes(item.path.name)[1])
+    def _of_front(self, folder: Path) -> int:
+        """All parts of the front are written when the first of them is asked for."""
+        parts = [replace(self, start=start) for start in self.front[:-1]]
+        paths = [part._path(folder) for part in parts]
+        known = paths[0].with_name(f"{paths[0].name}.json")
+        if not known.exists():
+            write_json(known, cut_front(self.item, self.front[-1], paths, self.separator))
+        return int(read_json(known)[self.front.index(self.start)])
 
 
 def _suffix(item: Input) -> str:
@@ -175,36 +166,50 @@ def not_here(source: SourceConfig, workspace: Path) -> str:
 
 def cut(found: Found, budget: int) -> list[Unit]:
     """The units of a source of which `budget` bytes will be drawn; what cannot be cut is named in `found.missing`."""
-    most = max(SMALLEST, budget // PIECES)
+    most = max(SMALLEST, -(-budget // PIECES))
     units: list[Unit] = []
     kept: list[Input] = []
     for item in found.inputs:
-        one = item.kind in _TEXTS and found.source.document == "file" and not _packed(item)
-        # What reading takes as one document, however large the file.
-        room = max(most, min(streams.LARGEST_BLOCK, budget)) if one else most
-        own = list(_pieces(item, room)) if item.size > room else [Unit(item, 0, item.size, item.size)]
-        found.in_pieces += one and len(own) > -(-item.size // streams.LARGEST_BLOCK)
-        if not own and item.size <= budget:
-            own = [Unit(item, 0, item.size, item.size)]
-        if own:
+        if _can_be_cut(item) or item.size <= max(budget, SMALLEST):
             kept.append(item)
-            units += own
         else:
             found.missing.append(f"{item.locator} ({item.size:,} bytes of {item.kind}) cannot be cut, and is too large")
     found.inputs = kept
+    size = found.size
+    for item in kept:
+        one = item.kind in _TEXTS and found.source.document == "file"
+        # What reading takes as one document, however large the file.
+        room = max(most, min(streams.LARGEST_BLOCK, budget)) if one else most
+        front = min(item.size, max(room, budget * item.size // size))
+        own = list(_pieces(item, room, front, found.source.separator)) if item.size > room else []
+        own = own or [Unit(item, 0, item.size, item.size)]
+        if one:
+            # Of a front there are as many pieces more as of it is not read.
+            pieces = len(own) * item.size / sum(unit.covered for unit in own)
+            found.in_pieces += pieces > -(-item.size // streams.LARGEST_BLOCK)
+        units += own
     return units
 
 
-def _pieces(item: Input, most: int) -> Iterator[Unit]:
-    """Pieces of a large file, none where it cannot be cut."""
-    if item.kind == "parquet" and not _packed(item):
+def _can_be_cut(item: Input) -> bool:
+    return item.kind in (*_LINES, "csv") or (item.kind == "parquet" and not is_packed(item))
+
+
+def _pieces(item: Input, most: int, front: int, separator: str | None) -> Iterator[Unit]:
+    """Pieces of a large file, none where it cannot be cut.
+
+    Args:
+        front: how much is read of one that is read from the front only.
+    """
+    if item.kind == "parquet" and not is_packed(item):
         yield from _row_groups(item)
-    elif item.kind in (*_LINES, "csv") and (_packed(item) or item.kind == "csv"):
-        yield Unit(item, 0, min(most, item.size), min(most, item.size))
-    elif item.kind in _LINES:
-        pieces = -(-item.size // most)
-        borders = [item.size * n // pieces for n in range(pieces + 1)]
-        yield from (Unit(item, start, stop, stop - start) for start, stop in itertools.pairwise(borders))
+    elif item.kind in (*_LINES, "csv"):
+        from_front = is_packed(item) or item.kind == "csv"
+        stop = front if from_front else item.size
+        pieces = -(-stop // most)
+        borders = tuple(stop * n // pieces for n in range(pieces + 1))
+        own = (borders, separator) if from_front else ()
+        yield from (Unit(item, low, high, high - low, None, *own) for low, high in itertools.pairwise(borders))
 
 
 def _row_groups(item: Input) -> Iterator[Unit]:

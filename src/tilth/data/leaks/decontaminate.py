@@ -2,6 +2,7 @@
 
     item_grams(texts, config) -> Grams         the n-grams of items, which an Index is made of
     Index(...).find(texts) -> Hits             where documents hold n-grams of items
+    widened(hits, documents, margin) -> Hits   with what would be cut out with each (cutting.py)
     evidence(hits, common) -> Hits             those that are more than what many documents hold
     passages(hits, index, needed) -> Passages  which items stand in which documents, and where
 
@@ -31,8 +32,10 @@ from pydantic import BeforeValidator, Field
 
 from tilth.core.config import Config
 from tilth.data import words
+from tilth.data.document import Document
 from tilth.data.duplicates.runs import Piece
 from tilth.data.leaks import readings
+from tilth.data.leaks.cutting import edges
 from tilth.data.leaks.readings import Readings
 from tilth.data.sources import SourceConfig
 from tilth.data.words import I64, U64, Words
@@ -73,9 +76,10 @@ class DecontaminateConfig(Config):
     action: Literal["auto", "drop", "cut"] = "auto"
     """`drop`: the training document goes; `cut`: the passage goes, and what stands around it. `auto`: a document that
     holds an evaluation item goes, for its answer may stand anywhere in it; one that holds held-out text goes where that
-    is half of it or more, and else loses the passage."""
+    is half of it or more, with what would go with it, and else loses the passage."""
     margin: int = Field(default=200, ge=0)
-    """Characters on each side of a passage that go with it (`cut`)."""
+    """Characters on each side of a passage that go with it (`cut`); of a source file whole blocks go instead, each
+    from the margin to the next."""
     common: int = Field(default=10, ge=1)
     """N-grams of held-out text that stand in more training documents than this are no evidence (licences, menus), nor
     are others most of whose words stand in one of them."""
@@ -99,6 +103,7 @@ class Hits(NamedTuple):
         widths: words of the n-gram.
         starts, ends: its characters.
         grams: the first place of the n-gram in the index.
+        lows, highs: the characters that go where it is cut out: its own, until `widened` says otherwise.
     """
 
     rows: I64
@@ -107,6 +112,8 @@ class Hits(NamedTuple):
     starts: I64
     ends: I64
     grams: I64
+    lows: I64
+    highs: I64
 
     def where(self, chosen: Any) -> Hits:
         """Some of them."""
@@ -120,6 +127,7 @@ class Passages(NamedTuple):
         rows, items: which item stands in which document.
         covered: words of the item.
         starts, ends: characters of the document.
+        lows, highs: those that go where it is cut out.
     """
 
     rows: I64
@@ -127,6 +135,8 @@ class Passages(NamedTuple):
     covered: I64
     starts: I64
     ends: I64
+    lows: I64
+    highs: I64
 
     def where(self, chosen: Any) -> Passages:
         """Some of them."""
@@ -251,7 +261,21 @@ class Index:
         rows, widths = read.rows[numbers], np.full(len(at), width)
         places = at - found.offsets[numbers] + np.where(numbers < read.first, 0, _SECOND)
         starts, ends = read.places(numbers, found.starts[at], found.ends[at + width - 1])
-        return Hits(first_row + rows, places, widths, starts, ends, low)
+        return Hits(first_row + rows, places, widths, starts, ends, low, starts, ends)
+
+
+def widened(hits: Hits, documents: Sequence[Document], margin: int) -> Hits:
+    """Hits with what goes with each of them where it is cut out.
+
+    Args:
+        documents: in which they were found.
+    """
+    lows, highs = hits.starts.copy(), hits.ends.copy()
+    order = np.argsort(hits.rows, kind="stable")
+    rows, firsts = np.unique(hits.rows[order], return_index=True)
+    for row, own in zip(rows.tolist(), np.split(order, firsts)[1:], strict=True):
+        lows[own], highs[own] = edges(documents[row], hits.starts[own], hits.ends[own], margin)
+    return hits._replace(lows=lows, highs=highs)
 
 
 def evidence(hits: Hits, common: I64) -> Hits:
@@ -333,8 +357,15 @@ def _passages(hits: Hits, index: Index, least: I64, gap: int) -> Passages:
     opens[1:] = ~(same & (np.diff(spread.places) <= gap))
     number, firsts = np.cumsum(opens) - 1, np.flatnonzero(opens)
     covered = _covered(*_fresh(number, spread.grams, spread.places, spread.widths), len(firsts))
-    starts, ends = spread.starts[firsts], np.maximum.reduceat(spread.ends, firsts)
-    found = Passages(spread.rows[firsts], items[firsts], np.minimum(covered, index.sizes[items[firsts]]), starts, ends)
+    found = Passages(
+        rows=spread.rows[firsts],
+        items=items[firsts],
+        covered=np.minimum(covered, index.sizes[items[firsts]]),
+        starts=spread.starts[firsts],
+        ends=np.maximum.reduceat(spread.ends, firsts),
+        lows=np.minimum.reduceat(spread.lows, firsts),
+        highs=np.maximum.reduceat(spread.highs, firsts),
+    )
     return found.where(found.covered >= least[found.items])
 
 

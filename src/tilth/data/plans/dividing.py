@@ -156,7 +156,7 @@ def keep_apart(
     pairs = list(zip(divided, keys, strict=True))
     runs = shop.run([leak_plan.held_out_task(part, key, wanted, encoder) for part, key in pairs])
     index = shop.run_one(leak_plan.held_out_index_task(runs))
-    found = shop.run([leak_plan.hits_task(part, key, index) for part, key in pairs])
+    found = shop.run([leak_plan.hits_task(part, key, index, wanted.margin) for part, key in pairs])
     digests = [part.digests for part in cleaned]
     leaks = shop.run_one(leak_plan.leaks_task(digests, assigned, pairs, index, found, wanted))
     measured = shop.run_one(leak_plan.recall_task(index, divided, keys, leaks, wanted))

@@ -2,11 +2,13 @@
 
 flow(stages, parts)      documents and bytes after reading, after each stage of `clean:`, and after what follows
 dropped_bytes(stages)    bytes that each rule dropped
+cut_bytes(stages, …)     bytes that each rule cut out of documents that stayed
 read_by_source(read)     documents and bytes that each source gave
 """
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -40,9 +42,28 @@ def flow(stages: Mapping[str, Sequence[Done]], parts: int, kept_bytes: int) -> l
             for done in results:
                 gone = done.facts["rules"]["dropped"].values(), done.facts["dropped_bytes"].values()
                 left = {key: left[key] - sum(counts) for key, counts in zip(SIZES, gone, strict=True)}
+                left |= {"text_bytes": _encoded(stages, kept_bytes)} if stage == "leaks" else {}
                 steps.append({"stage": stage, "name": done.task.kind, **left})
     steps[-1]["text_bytes"] = kept_bytes
     return steps
+
+
+def _encoded(stages: Mapping[str, Sequence[Done]], kept_bytes: int) -> int:
+    """Bytes of text that were there to be encoded."""
+    return kept_bytes + sum(sum(done.facts["dropped_bytes"].values()) for done in stages.get("encode", ()))
+
+
+def cut_bytes(stages: Mapping[str, Sequence[Done]], steps: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Bytes of text that each rule cut out of documents that stayed; `steps`: those of `flow`."""
+    counted: Counter[str] = Counter()
+    for done in (done for results in stages.values() for done in results):
+        counted.update(done.facts.get("cut_bytes", {}))
+    for before, after in itertools.pairwise(steps):
+        if after["stage"] == "leaks":
+            [done] = stages["leaks"]
+            gone = before["text_bytes"] - after["text_bytes"] - sum(done.facts["dropped_bytes"].values())
+            counted.update(dict.fromkeys(done.facts["rules"]["changed"], gone))
+    return dict(sorted(counted.items()))
 
 
 def dropped_bytes(stages: Mapping[str, Sequence[Done]]) -> dict[str, int]:

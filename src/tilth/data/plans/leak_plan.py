@@ -79,10 +79,10 @@ def held_out_index_task(runs: Sequence[Done]) -> Task:
     return _task("held_out_index", items.held_out_index, arguments, identity, items.VERSIONS)
 
 
-def hits_task(part: AssignedPart, key: str, index: Done) -> Task:
+def hits_task(part: AssignedPart, key: str, index: Done, margin: int) -> Task:
     """Where the training documents of a part hold them."""
-    arguments = {"part": part, "index": index.folder}
-    return _task("hits", leaks.hits, arguments, [key, content(index)], leaks.VERSIONS)
+    arguments = {"part": part, "index": index.folder, "margin": margin}
+    return _task("hits", leaks.hits, arguments, [key, content(index), margin], leaks.VERSIONS)
 
 
 def leaks_task(

@@ -68,7 +68,7 @@ def entries(item: Input, content: Content) -> Iterator[Entry]:
     for number, entry in enumerate(found, 1):
         if number > MOST_FILES:
             raise ArchiveError("too_many_files", f"more than {MOST_FILES} files; the rest is not read")
-        refused = entry.refused or _refused_name(entry.name)
+        refused = _refused_name(entry.name) or entry.refused
         name = entry.name if refused else "/".join(part for part in _parts(entry.name) if part not in ("", "."))
         if refused is None and name in seen:
             refused = Note("duplicate_name", "", "a file of this name stands in the archive before")

@@ -11,6 +11,7 @@ import contextlib
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 
 from tilth.core.faults import cut
@@ -43,13 +44,31 @@ def values_of(column: pa.Array) -> Iterable[Any]:
 
 def _as_python_has_it(column: pa.Array) -> pa.Array:
     """Times to the microsecond: with nanoseconds they would be pandas' where that is installed, and an error else. A
-    number of 32 bits as the one of 64 with its digits, so that 0.1 is not written 0.10000000149011612; not those in
-    lists, which are vectors, and long.
+    number of 32 or 16 bits as the one of 64 with its digits, so that 0.1 is not written 0.10000000149011612; not those
+    in lists, which are vectors, and long.
     """
     column = _cast(column, _replaced(column.type, _in_microseconds))
+    column = _without_halves(column)
     kind = column.type
     spelled = _cast(column, _replaced(kind, _float_as(pa.string()), lists=False))
     return _cast(spelled, _replaced(kind, _float_as(pa.float64()), lists=False))
+
+
+def _without_halves(column: pa.Array) -> pa.Array:
+    """With a number of 64 bits for each of 16: Arrow's own cast to a text spells a half as it does its double."""
+    if pa.types.is_struct(column.type):
+        old = [column.field(index) for index in range(column.type.num_fields)]
+        new = [_without_halves(one) for one in old]
+        if all(one is other for one, other in zip(old, new, strict=True)):
+            return column
+        fields = [field.with_type(one.type) for field, one in zip(column.type, new, strict=True)]
+        return pa.StructArray.from_arrays(new, fields=fields, mask=column.is_null())
+    if not pa.types.is_float16(column.type):
+        return column
+    halves = column.to_numpy(zero_copy_only=False)
+    spelled = halves.astype(str).astype(np.float64)
+    exact = np.where(halves == np.rint(halves), halves, spelled)  # of 65504 its digits give 65500
+    return pa.array(exact, mask=column.is_null().to_numpy(zero_copy_only=False))
 
 
 def _cast(column: pa.Array, kind: pa.DataType) -> pa.Array:

@@ -16,6 +16,7 @@ from tilth.data.sources.swallowed import Sizes
 
 _LOOKED_AT = 1 << 20  # bytes
 _TALL = 100  # lines of a row
+_TALL_AMONG_ONES, _ONES_FROM = 10, 200  # the same behind so many rows, each of which has had exactly one line
 _FLAT = 1.1  # lines that rows have on the average, where nearly all have one
 _FLAT_FROM = 10  # rows
 _HELD = 20  # rows, or `streams.LARGEST_BLOCK` bytes, that wait until it is known how many lines rows have
@@ -70,7 +71,8 @@ class Heights:
 
     def judged(self, rows: Iterable[Record], columns: int) -> Iterator[tuple[Record, bool]]:
         """The records, each with whether it spans a hundred lines or more in a file whose rows have one, but for one in
-        ten. One of the first ten waits for that, with those behind it, until ten others are known.
+        ten; or ten and more, behind hundreds of which none had a second. One of the first ten waits for that, with
+        those behind it, until ten others are known.
         """
         held, size = list[Record](), 0
         for record in rows:
@@ -96,7 +98,8 @@ class Heights:
     def _is_odd(self, record: Record) -> bool:
         rows, lines = self.sizes.rows, self.sizes.total
         flat = rows >= _FLAT_FROM and lines <= _FLAT * rows and self._odd * 10 <= rows
-        if record.lines >= _TALL and flat:
+        tall = _TALL_AMONG_ONES if rows >= _ONES_FROM and lines == rows else _TALL
+        if record.lines >= tall and flat:
             self._odd += 1
             return True
         self.sizes.usable(record.lines)
@@ -130,6 +133,19 @@ def records(lines: Iterable[tuple[int, bytes | int]], separator: bytes) -> Itera
                 reader = None
     if reader is not None:
         yield Record(reader.line, lines=reader.lines, open_quote=reader.size)
+
+
+def ends(lines: Iterable[bytes], separator: bytes) -> Iterator[bool]:
+    """Of each line whether a record ends with it."""
+    reader: _QuotedRecord | None = None
+    for line in lines:
+        if b'"' in line:
+            reader = reader or _QuotedRecord(0, separator)
+            reader.feed(line)
+            reader = reader if reader.open else None
+        elif reader is not None:
+            reader.within(line)
+        yield reader is None
 
 
 class _QuotedRecord:

@@ -20,6 +20,7 @@ Parquet, `path:line` for the rest; `archive.zip!inner/path` for a file in an arc
 from __future__ import annotations
 
 import contextlib
+import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -38,7 +39,7 @@ from tilth.data.sources.tally import Tally
 from tilth.data.sources.undecoded import Met
 from tilth.data.sources.unusable import Unusable
 
-READING = 9
+READING = 13
 """Raise it when the same bytes are read otherwise: a part of the version of every task that reads inputs, so that each
 of them is done anew. What a synthetic source was answered is kept: it was paid for, whatever its seeds are read as now.
 """
@@ -108,10 +109,13 @@ def _read(intake: Intake, extractors: Extractors | None) -> Iterator[Outcome | R
         read = _archive if item.kind in ARCHIVES else READERS[item.kind]
         try:
             yield from read(intake, on_disk(item), extractors)
-        except streams.BombError as error:
-            yield intake.drop(item.locator, _note(intake, error))
         except streams.PackedError as error:
-            yield intake.lose(item.locator, _note(intake, error))
+            yield intake.lose(item.locator, _note(intake, error), remedy=_remedy_of(error))
+
+
+def _remedy_of(error: streams.PackedError) -> str:
+    """Of a bomb its own; to what is damaged belongs the one that names how such files are tested."""
+    return error.remedy if isinstance(error, streams.BombError) else ""
 
 
 def _note(intake: Intake, error: streams.PackedError) -> Note:
@@ -125,42 +129,71 @@ def _unfit(intake: Intake, error: losses.UnfitFileError) -> Outcome:
     return replace(intake.lose(place, said), remedy=error.remedy)
 
 
-_OF_THE_SOURCE = ("encrypted", "unsupported", "bomb")
-"""Files of an archive that are not read and count all the same, as they do in a folder. Others are passed over."""
+_UNREAD = ("encrypted", "unsupported", "bomb")
+"""Files of an archive that cannot be read for the way they are packed: bad rows of it. Others are passed over."""
+_NESTED = "nested_archive"
 
 
 def _archive(intake: Intake, content: Content, extractors: Extractors) -> Iterator[Outcome | Rows]:
     """The files of an archive; what is not read of it is said by name.
 
     Damage to the archive itself loses it from there on; a file in it that is lost is counted as a bad row is, whatever
-    the file's kind. Where each file must be whole it is lost as one outside of archives is.
+    the file's kind. Where each file must be whole it is lost as one outside of archives is. An archive in it is told,
+    and where there is nothing else it is all that the archive has: lost.
     """
     place, empty, tally = intake.item.locator, True, Tally(intake, "files")
     alone = "" if intake.item.within else PurePosixPath(place).name
     out = Excluding(intake.config.exclude, archive=alone)
+    strict = intake.whole and intake.config.max_bad_rows < 1
+    nested: tuple[str, Note] | None = None  # the first archive in it
     try:
         for entry in archives.entries(intake.item, content):
             empty = False
             refused = _refused(intake, entry, out)
             if refused is None:
                 found = _entry(intake, entry, extractors)
-                yield from found if intake.whole and intake.config.max_bad_rows < 1 else _counted(tally, found)
+                yield from found if strict else _counted(tally, found)
                 continue
             locator = f"{place}!{entry.name}"
-            yield intake.drop(locator, refused._replace(detail=f"{locator}: {refused.detail}"))
-            if refused.rule in _OF_THE_SOURCE:
-                tally.good()
+            said = refused._replace(detail=f"{locator}: {refused.detail}")
+            if said.rule not in (*_UNREAD, _NESTED):
+                yield intake.drop(locator, said)
+            elif strict:
+                yield intake.lose(locator, said, remedy=_to_unpack(intake, said.rule))
+            elif said.rule == _NESTED:
+                tally.odd(locator, said)
+                if nested is not None:
+                    yield intake.drop(locator, said)
+                nested = nested or (locator, said)
+            else:
+                yield tally.bad(locator, said, remedy=_to_unpack(intake, said.rule))
     except archives.ArchiveError as error:
-        lost = intake.lose if error.rule == "damaged" else intake.drop
         why = error.why.removeprefix(f"{intake.item.path}: ")
-        yield lost(place, Note(error.rule, "", f"{place}{error.within}: {why}"))
-    except streams.BombError as error:
-        yield intake.drop(place, _note(intake, error))
+        said = Note(error.rule, "", f"{place}{error.within}: {why}")
+        yield intake.lose(place, said, remedy=_to_unpack(intake, error.rule))
     except streams.PackedError as error:
-        yield intake.lose(place, _note(intake, error))
+        yield intake.lose(place, _note(intake, error), remedy=_remedy_of(error))
+    if nested is not None and not tally.rows:
+        yield intake.lose(*nested, remedy=_to_unpack(intake, _NESTED))
+        return
+    if nested is not None:
+        yield intake.drop(*nested)
     tally.judge()
     if empty:
         yield from intake.rest()
+
+
+def _to_unpack(intake: Intake, rule: str) -> str:
+    """What to do about an archive that is not read for this reason; of damage "", which all files have in common."""
+    name = shlex.quote(intake.item.locator if intake.config.path_prefix else str(intake.item.path))
+    unpack = f"unzip {name}" if intake.item.kind == "zip" else f"tar -xf {name}"
+    return {
+        "encrypted": f"unpack it (`{unpack}` asks for the password, `7z x {name}` for one of AES) and read its files",
+        "unsupported": f"unpack it (`{unpack}` or `7z x {name}`) and read its files, or pack them again with `zip -r`",
+        "bomb": "look at it: text does not grow so; if it is meant, unpack it yourself",
+        "too_many_files": f"unpack it (`{unpack}`) and read its files, or make several archives of them",
+        _NESTED: f"unpack it (`{unpack}`): archives in a folder are read",
+    }.get(rule, "")
 
 
 def _counted(tally: Tally, found: Iterable[Outcome | Rows]) -> Iterator[Outcome | Rows]:
@@ -182,18 +215,18 @@ def _counted(tally: Tally, found: Iterable[Outcome | Rows]) -> Iterator[Outcome 
 def _refused(outer: Intake, entry: archives.Entry, out: Excluding) -> Note | None:
     """Why a file in an archive is not read, whatever is in it."""
     config, kind = outer.config, kind_of(entry.name)
-    if entry.refused is not None:
+    if entry.refused is not None and entry.refused.rule not in _UNREAD:
         return entry.refused
     if pattern := out.by(PurePosixPath(outer.item.within, entry.name)):
         outer.unusable.excluded |= out.used
         return Note(EXCLUDED, "", f"`exclude: {pattern}` names it")
     if kind in ARCHIVES:
-        return Note("nested_archive", "", "an archive in an archive")
+        return Note(_NESTED, "", "an archive in an archive, which is not read")
     if kind is None and config.format == "auto":
         return Note("unknown_suffix", "", f"its suffix is {Path(entry.name).suffix or 'missing'}")
     if kind is not None and config.format not in ("auto", kind):
         return Note("other_format", "", f"the recipe asks for {config.format}")
-    return None
+    return entry.refused
 
 
 def _entry(outer: Intake, entry: archives.Entry, extractors: Extractors) -> Iterator[Outcome | Rows]:
@@ -213,9 +246,7 @@ def _entry(outer: Intake, entry: archives.Entry, extractors: Extractors) -> Iter
         yield _unfit(inner, error)
     except archives.ArchiveError as error:
         yield inner.lose(locator, Note(error.rule, "", f"{locator}: {error.why}"))
-    except streams.BombError as error:
-        yield inner.drop(locator, Note(error.rule, "", f"{locator}: {error.message}"))
     except streams.PackedError as error:
-        yield inner.lose(locator, Note(error.rule, "", f"{locator}: {error.message}"))
+        yield inner.lose(locator, Note(error.rule, "", f"{locator}: {error.message}"), remedy=_remedy_of(error))
     finally:
         inner.close()

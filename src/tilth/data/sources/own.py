@@ -106,7 +106,7 @@ class OwnFiles:
 
     def _is_workspace(self, folder: Path) -> bool:
         if folder not in self._workspaces:
-            marks = (folder / ".lock").is_file() + sum(_made_in(folder / name, _MADE[name]) for name in _MARKS)
+            marks = _is_file(folder / ".lock") + sum(_made_in(folder / name, _MADE[name]) for name in _MARKS)
             self._workspaces[folder] = folder.resolve() == self._workspace or marks >= 2
         return self._workspaces[folder]
 
@@ -160,8 +160,12 @@ def _is_page(file: Path) -> bool:
 
 
 def _is_run(folder: Path) -> bool:
-    beside = any((folder / name).exists() for name in ("data.json", ".lock"))
+    beside = any(_is_file(folder / name) for name in ("data.json", ".lock"))
     return beside and _is_recipe(folder / "recipe.json")
+
+
+def _is_file(path: Path) -> bool:
+    return os.path.isfile(path)  # noqa: PTH113 - in a folder that must not be gone into, Python 3.11's method raises
 
 
 def _is_recipe(file: Path) -> bool:

@@ -15,10 +15,13 @@ What tilth itself wrote below a folder is among it: see own.py.
 
 from __future__ import annotations
 
+import glob
 import os
+import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from typing import NoReturn
 from urllib.parse import urlsplit
 
 from tilth.core.errors import DataError
@@ -45,14 +48,15 @@ def list_path(config: SourceConfig, root: Path, downloads: Path) -> Listing:
     """
     assert config.path is not None
     path = root / Path(config.path).expanduser()
-    if path.is_dir():
+    mode = _mode(config, path)
+    if stat.S_ISDIR(mode):
         return _from_folder(config, path, OwnFiles(path, downloads.parent))
-    if path.exists() and not path.is_file():
+    if mode and not stat.S_ISREG(mode):
         raise DataError(
             f"source {config.source_name}: {path} is a pipe, a socket or a device",
             "a source is read more than once: save it to a file, and name that",
         )
-    if path.exists():
+    if mode:
         return _one_file(config, _input(config, path, config.path_prefix or path.name, explicit=True))
     if GLOB_CHARACTERS & set(config.path):
         return _from_glob(config, root, Path(config.path).expanduser(), downloads.parent)
@@ -60,6 +64,16 @@ def list_path(config: SourceConfig, root: Path, downloads: Path) -> Listing:
         f"source {config.source_name}: there is nothing at {path}",
         f"check `path: {config.path}`; relative paths start from {root.absolute()}",
     )
+
+
+def _mode(config: SourceConfig, path: Path) -> int:
+    """What is at a path; 0 where nothing is."""
+    try:
+        return path.stat().st_mode
+    except OSError as error:
+        if isinstance(error, PermissionError) and not GLOB_CHARACTERS & set(config.path or ""):
+            raise _closed(config, path, error) from error
+        return 0
 
 
 def list_url(config: SourceConfig, root: Path, downloads: Path) -> Listing:
@@ -95,7 +109,10 @@ def _from_folder(config: SourceConfig, folder: Path, own: OwnFiles) -> Listing:
     def skip(path: Path, rule: str, detail: str) -> None:
         skipped.append(_skip(config, _locator(prefix, path, folder), rule, detail))
 
-    place = {path: _locator(prefix, path, folder) for path in _walk(folder, own, out, skip)}
+    def refuse(error: OSError) -> NoReturn:
+        raise _unreadable(config, Path(error.filename), folder, error) from error
+
+    place = {path: _locator(prefix, path, folder) for path in _walk(folder, own, out, skip, refuse)}
     taken = []
     for path in sorted(place, key=lambda path: place[path]):
         kind = kind_of(path.name)
@@ -125,17 +142,21 @@ def _listing(
     return Listing(inputs, told, note_of(config.source_name, out.unused, prefix, places))
 
 
-def _walk(folder: Path, own: OwnFiles, out: Excluding, skip: Callable[[Path, str, str], None]) -> Iterator[Path]:
-    """The regular files under a folder, in no promised order; what is passed over goes to `skip`."""
-
-    def refuse(error: OSError) -> None:
-        raise DataError(f"cannot read the folder {error.filename}: {error.strerror}", "give yourself the right to read")
-
+def _walk(
+    folder: Path,
+    own: OwnFiles,
+    out: Excluding,
+    skip: Callable[[Path, str, str], None],
+    refuse: Callable[[OSError], NoReturn],
+) -> Iterator[Path]:
+    """The regular files under a folder, in no promised order; what is passed over goes to `skip`, and a folder that
+    cannot be read to `refuse`.
+    """
     root, ours = folder.resolve(), dict[Path, str]()
     for place, names, files in os.walk(folder, onerror=refuse):
         here = Path(place)
         for path in [here / name for name in names]:
-            linked = path.is_symlink()  # it can lead out, or round in a ring
+            linked = _is_link(path)  # it can lead out, or round in a ring
             if belongs := None if linked else own.of_folder(path):
                 ours |= [belongs]
                 out.passed(path)
@@ -167,14 +188,23 @@ def _passed_over(path: Path, root: Path) -> tuple[str, str] | None:
 
 
 def _astray(path: Path, root: Path) -> tuple[str, str] | None:
-    if path.is_symlink() and leads_out(path, root):
+    linked = _is_link(path)
+    if linked and leads_out(path, root):
         return LEAVES_FOLDER
-    is_file = os.path.isfile(path)  # noqa: PTH113 - of a link into a folder that must not be read Python 3.11's raises
+    try:
+        is_file = stat.S_ISREG(path.stat().st_mode)
+    except OSError as error:  # of a file in a folder that must not be gone into it is told when it is read
+        is_file = isinstance(error, PermissionError) and not linked
     return None if is_file else ("no_file", "a broken link, a socket or a device")
 
 
+# Not the methods of a path: of what lies in a folder that must not be gone into, Python 3.11's raise.
+def _is_link(path: Path) -> bool:
+    return os.path.islink(path)  # noqa: PTH114
+
+
 def _is_folder(path: Path) -> bool:
-    return os.path.isdir(path)  # noqa: PTH112 - as above
+    return os.path.isdir(path)  # noqa: PTH112
 
 
 def _from_glob(config: SourceConfig, root: Path, pattern: Path, workspace: Path) -> Listing:
@@ -186,6 +216,16 @@ def _from_glob(config: SourceConfig, root: Path, pattern: Path, workspace: Path)
     place = {path: _locator(prefix, path, start) for path in (*found.visible, *found.passed)}
     taken, skipped, ours, gone = [], [], dict[Path, str](), dict[Path, str]()
     out = Excluding(config.exclude, start)
+    for path, (visible, error) in found.refused.items():
+        if belongs := own.of_folder(path):
+            ours |= [belongs]
+        elif not visible:
+            skipped.append(_skip(config, _locator(prefix, path, start), "hidden", "a hidden folder, or in one"))
+        elif out.by(path):
+            top = out.topmost(path)
+            gone[top] = f"a folder that `exclude: {out.by(top)}` names"
+        else:
+            raise _unreadable(config, path, start, error) from error
     for path, why in found.passed.items():
         out.passed(path)
         if belongs := own.of_file(path):
@@ -257,10 +297,26 @@ def _input(config: SourceConfig, path: Path, locator: str, *, explicit: bool, kn
     try:
         return Input(config.source_name, kind, path, locator, path.stat().st_size, known or file_hash(path))
     except OSError as error:
-        raise DataError(
-            f"source {config.source_name}: cannot read {path}: {error.strerror}",
-            "give yourself the right to read it, or take it out of the source",
-        ) from error
+        raise _closed(config, path, error) from error
+
+
+def _closed(config: SourceConfig, path: Path, error: OSError) -> DataError:
+    return DataError(
+        f"source {config.source_name}: cannot read {path}: {error.strerror}",
+        "give yourself the right to read it, or take it out of the source",
+    )
+
+
+def _unreadable(config: SourceConfig, path: Path, folder: Path, error: OSError) -> DataError:
+    """Of a folder that cannot be read: texts that are to be read, or looked for, may lie there.
+
+    Args:
+        folder: that of the source, which patterns of `exclude:` begin in.
+    """
+    mended = "give yourself the right to read it" if isinstance(error, PermissionError) else "look after the disk"
+    pattern = in_brackets(glob.escape(path.relative_to(folder).as_posix()))
+    remedy = mended if path == folder else f"{mended}, or leave it out by the source's `exclude: [{pattern}]`"
+    return DataError(f"source {config.source_name}: cannot read the folder {path}: {error.strerror}", remedy)
 
 
 def _skip(config: SourceConfig, locator: str, rule: str, detail: str) -> Verdict:

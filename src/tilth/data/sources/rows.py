@@ -253,9 +253,7 @@ def read_csv(intake: Intake, pieces: Iterable[bytes]) -> Iterator[Outcome]:
     if alone:
         place = intake.item.locator
         intake.note_file(Note("line_ends", "cr", f"{place}: its lines end in carriage returns alone"))
-    lines, separator = _separated(intake, streams.lines(pieces))
-    rows = records(lines, separator.encode())
-    header = next((record for record in rows if not _is_blank(record)), None)  # tables are exported below blank lines
+    rows, header, separator = _begun(streams.lines(pieces), intake.config.separator, intake.item.path.name)
     if header is None:
         return
     shape, tally, heights = shape_of(intake.config), Tally(intake), Heights()
@@ -299,8 +297,32 @@ def read_csv(intake: Intake, pieces: Iterable[bytes]) -> Iterator[Outcome]:
     tally.judge()
 
 
+def csv_head(lines: Iterable[bytes], separator: str | None, name: str) -> tuple[int, str] | None:
+    """How many lines the header of a CSV file takes with all before it, and what stands between its cells; None: there
+    is no such header. Arguments as of `_begun`.
+    """
+    _, header, found = _begun(enumerate(lines, 1), separator, name)
+    if header is None or header.open_quote or header.too_long:
+        return None
+    return header.line - 1 + header.lines, found
+
+
+def _begun(
+    lines: Iterator[tuple[int, bytes | int]], separator: str | None, name: str
+) -> tuple[Iterator[Record], Record | None, str]:
+    """The records behind the one that names the columns, that one, and what stands between cells.
+
+    Args:
+        separator: what the recipe says of it. name: of the file.
+    """
+    lines, separator = _separated(lines, separator, name)
+    rows = records(lines, separator.encode())
+    # Tables are exported below blank lines.
+    return rows, next((record for record in rows if not _is_blank(record)), None), separator
+
+
 def _separated(
-    intake: Intake, lines: Iterator[tuple[int, bytes | int]]
+    lines: Iterator[tuple[int, bytes | int]], separator: str | None, name: str
 ) -> tuple[Iterator[tuple[int, bytes | int]], str]:
     """What stands between cells: what the recipe says, the first line (`sep=;`, which Excel reads and tools write for
     it, and which is no record), or the suffix; and the lines that are left.
@@ -314,8 +336,8 @@ def _separated(
     said = _SEPARATOR_LINE.fullmatch(first[1]) if first is not None and isinstance(first[1], bytes) else None
     by_file = said[1].decode() if said is not None and said[1].decode() in SEPARATORS else ""
     rest = lines if by_file else itertools.chain(before, lines)
-    by_suffix = "\t" if split_suffixes(intake.item.path.name)[0] == ".tsv" else ","
-    return rest, intake.config.separator or by_file or by_suffix
+    by_suffix = "\t" if split_suffixes(name)[0] == ".tsv" else ","
+    return rest, separator or by_file or by_suffix
 
 
 def _is_blank(record: Record) -> bool:

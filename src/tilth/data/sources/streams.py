@@ -188,7 +188,7 @@ def _decompressed(source: Source, codec: str, name: str, of: str = "") -> Iterat
         if out > BOMB_BYTES and out > BOMB_RATIO * source.position:
             raise BombError(
                 f"{name} grows more than {BOMB_RATIO} times on decompression ({out} bytes so far)",
-                "text does not: look at the file; if it is meant, decompress it yourself",
+                "look at the file: text does not grow so; if it is meant, decompress it yourself",
             )
         yield piece
 

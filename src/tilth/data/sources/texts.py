@@ -14,6 +14,8 @@ from tilth.data.sources.intake import Intake, Note
 from tilth.data.sources.plain import plain_lines
 from tilth.data.sources.rows import too_long
 
+_DIVIDE = "divide it into lines, or take it away"
+
 
 def read_text(intake: Intake, text: streams.Utf8) -> Iterator[Outcome | Rows]:
     """The outcomes of a text file, by what the recipe calls a document."""
@@ -31,16 +33,26 @@ def _whole(intake: Intake, text: streams.Utf8) -> Iterator[Outcome]:
     if len(ahead) == 1 and isinstance(ahead[0], bytes):
         yield intake.from_bytes(name, ahead[0])
         return
+    if len(ahead) == 1 and isinstance(ahead[0], int):
+        yield intake.lose(name, too_long(name, ahead[0]), remedy=_DIVIDE)
+        return
     start = text.offset
     for number, part in enumerate(itertools.chain(ahead, parts), 1):
         length = part if isinstance(part, int) else len(part)
         locator = f"{name}#bytes={start}-{start + length - 1}"
         start += length
         if isinstance(part, int):
-            yield intake.drop(locator, too_long(locator, part))
+            yield _too_long(intake, locator, part)
         else:
             why = f"{locator}: part {number} of a file of more than {streams.LARGEST_BLOCK} bytes, cut at a line border"
             yield intake.from_bytes(locator, part, Note("cut", str(length), why))
+
+
+def _too_long(intake: Intake, locator: str, length: int) -> Outcome:
+    """A line that is left out; it is told, as bad rows are."""
+    note = too_long(locator, length)
+    intake.unusable.take(1, note.detail, _DIVIDE)
+    return intake.drop(locator, note)
 
 
 def _lines(intake: Intake, pieces: Iterable[bytes]) -> Iterator[Outcome | Rows]:
@@ -61,7 +73,7 @@ def _lines(intake: Intake, pieces: Iterable[bytes]) -> Iterator[Outcome | Rows]:
 def _line(intake: Intake, line: bytes | int, number: int) -> Outcome:
     locator = f"{intake.item.locator}:{number}"
     if isinstance(line, int):
-        return intake.drop(locator, too_long(locator, line))
+        return _too_long(intake, locator, line)
     return intake.from_bytes(locator, line.removesuffix(b"\r"))
 
 
@@ -79,7 +91,7 @@ def _paragraphs(intake: Intake, pieces: Iterable[bytes]) -> Iterator[Outcome]:
         if isinstance(line, int):
             yield from close()
             locator = f"{intake.item.locator}:{number}"
-            yield intake.drop(locator, too_long(locator, line))
+            yield _too_long(intake, locator, line)
             continue
         if not line or line.isspace():
             yield from close()

@@ -15,8 +15,9 @@ and a document is dropped by
     c4/few_sentences                    fewer than 5 sentences in the lines that are left   (paper)
 
 `c4/citations` counts the marks `[1]`, `[edit]` and `[citation needed]` that were taken out of the lines that are left
-(code), `c4/margins` the characters of blank lines and of white space at the ends of lines, where nothing else changed;
-`margins: false` leaves them, and with them paragraphs and the indentation of code.
+(code; with `citations: prose` those alone that stand as citations do, see `_marks_of`), `c4/margins` the characters of
+blank lines and of white space at the ends of lines, where nothing else changed; `margins: false` leaves them, and with
+them paragraphs and the indentation of code.
 "Code" is c4_utils.py of tensorflow_datasets. It asks for 5 words and 3 sentences, where datatrove, which quotes the
 paper, has 3 and 5; the defaults are the latter. The order of rules is that of datatrove, which follows the code: a
 bracket in a line that is removed for its end drops nothing. Value: how many lines or marks; of a dropped document, the
@@ -34,15 +35,18 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import compress
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BeforeValidator, Field
 
 from tilth.core.config import Config
+from tilth.data.document import Document
 from tilth.data.stages.base import Kind, Result
+from tilth.data.stages.code import is_code
 from tilth.data.stages.english_tokens import SOUND, find_tokens, sentence_terminals
 from tilth.data.stages.limits import in_pieces
 
@@ -50,6 +54,16 @@ ENDS = (".", "?", "!", '"', "'")
 POLICY = ("terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies", "use cookies")
 MOST_BAD_WORDS_BYTES = 1 << 20
 _CITATION = re.compile(r"\[(?:\d*|edit|citation needed)\]")
+
+_MARKS = r"(?:\[(?:[1-9]\d{0,2}|edit|citation needed)\])+"
+_LAST = r"[\w)\]”’»%]"  # what a word or a quotation ends with
+_END = rf"(?:(?<={_LAST}[.,;!?。，])|(?<=[.,;!?]['\"”’)])|(?<=\w['\"][.,;!?]))"
+# What follows must not be as in programs: a.[1](…), [[0],[1],[2]], names[edit] = …
+_AT_ENDS = rf"{_END}{_MARKS}(?![(=.,\]}}]|\[[\d-])|\[(?:edit|citation needed)\](?!\s?=|[(.\])])"
+_AT_WORDS = rf"(?:(?<={_LAST})|(?<=[\"'])){_MARKS}(?![(=\]}}\w]|\[[\d-]|[.,]\w)"
+_CITATION_AT_ENDS, _CITATION_AT_WORDS = re.compile(_AT_ENDS), re.compile(f"{_AT_ENDS}|{_AT_WORDS}")
+_NUMBERED = re.compile(rf"{_END}\[[1-9]\d{{0,2}}\](?![(=.,\]}}])")
+_INDEX = re.compile(r"[\w)]\[(?:0|-\d+|-?\w*:-?\w*)?\]")
 
 
 def _read_words(value: Any) -> Any:
@@ -89,8 +103,9 @@ class C4Options(Config):
     """Phrases, in small letters, whose lines are removed."""
     margins: bool = True
     """Whether blank lines go, and white space at both ends of lines."""
-    citations: bool = True
-    """Whether marks of citations are taken out."""
+    citations: bool | Literal["prose"] = True
+    """Whether marks of citations are taken out: by the published rule all `[1]`, `[0]` and `[]`, those of code too;
+    `prose`: what stands as citations do, and none of source files."""
     lorem_ipsum: bool = True
     """Whether a document with `lorem ipsum` is dropped."""
     curly_bracket: bool = True
@@ -116,7 +131,7 @@ class _Met(NamedTuple):
     javascript: bool
     bracket: bool
     policy: tuple[str, ...]
-    citations: bool
+    citations: re.Pattern[str] | None
 
 
 def c4(texts: Sequence[str], options: C4Options) -> list[Result]:
@@ -139,7 +154,8 @@ def _lines(text: str, options: C4Options) -> _Left:
         if not line:
             left.laid_out.append(whole)
             continue
-        bare, marks = _CITATION.subn("", line) if met.citations else (line, 0)
+        bare = met.citations.sub("", line) if met.citations else line
+        marks = line.count("[") - bare.count("[")
         rule = _shape_fault(line, bare, options) or (_word_fault(bare, met) if looked_at else "")
         if rule in ("c4/lorem_ipsum", "c4/curly_bracket"):
             left.dropped = Result(None, number, rule)
@@ -148,7 +164,7 @@ def _lines(text: str, options: C4Options) -> _Left:
             left.counts[rule] += 1
         else:
             left.lines.append(bare)
-            left.laid_out.append(_CITATION.sub("", whole) if marks else whole)
+            left.laid_out.append(met.citations.sub("", whole) if met.citations and marks else whole)
             if marks:
                 left.counts["c4/citations"] += marks
     return left
@@ -161,8 +177,21 @@ def _met(text: str, options: C4Options) -> _Met:
         options.javascript and "javascript" in lowered,
         options.curly_bracket and "{" in text,
         tuple(phrase for phrase in options.policy if phrase in lowered),
-        options.citations and "[" in text,
+        _marks_of(text, options) if "[" in text else None,
     )
+
+
+def _marks_of(text: str, options: C4Options) -> re.Pattern[str] | None:
+    """What of a text is a mark of a citation.
+
+    In prose a mark follows what ends a sentence or a part of one (`known.[12][13]`), or a word (`galaxy[11] and`); so
+    does an index (`argv[1] is`). Behind words marks are therefore taken only where others of the text stand at ends,
+    and nothing is an index for certain (`argv[0]`, `names[]`, `lines[1:]`).
+    """
+    if options.citations != "prose":
+        return _CITATION if options.citations else None
+    has_citations = _NUMBERED.search(text) and not _INDEX.search(text)
+    return _CITATION_AT_WORDS if has_citations else _CITATION_AT_ENDS
 
 
 def _shape_fault(line: str, bare: str, options: C4Options) -> str:
@@ -233,4 +262,12 @@ def _pattern(words: tuple[str, ...]) -> re.Pattern[str]:
     return re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, words))})(?!\w)")
 
 
-C4 = Kind(C4Options, in_pieces(c4), version=2)
+def _over_documents(documents: Sequence[Document], options: C4Options) -> list[Result]:
+    code = [options.citations == "prose" and is_code(document) for document in documents]
+    programs = in_pieces(c4)(list(compress(documents, code)), options.model_copy(update={"citations": False}))
+    others = in_pieces(c4)([d for d, left in zip(documents, code, strict=True) if not left], options)
+    of = {True: iter(programs), False: iter(others)}
+    return [next(of[left]) for left in code]
+
+
+C4 = Kind(C4Options, _over_documents, version=3)

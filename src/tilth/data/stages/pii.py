@@ -192,7 +192,7 @@ PII_STAGES: dict[str, Kind] = {
     "pii": Kind(
         PiiOptions,
         each(pii),
-        version=8,
+        version=9,
         libraries=("phonenumberslite", "regex"),
         over="messages",
         settles=True,

@@ -100,7 +100,8 @@ def _is_email(name: str, host: re.Match[str]) -> bool:
         return False
     is_file = host[1].lower() in _SUFFIXES and host[0].count(".") == 1
     is_attribute = host[0].startswith(("self.", "cls.")) and host[1] != "com"  # x@self.top; self.com is a magazine's
-    return not is_file and not is_attribute and not _NOBODY.fullmatch(host[0])
+    is_version = re.fullmatch(r"\d+\.(?:\d+\.)+\D+", host[0]) is not None  # pkg@1.2.3.com; 163.com is a provider's
+    return not is_file and not is_attribute and not is_version and not _NOBODY.fullmatch(host[0])
 
 
 def _has_domain(host: re.Match[str]) -> bool:

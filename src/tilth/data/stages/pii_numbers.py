@@ -14,8 +14,9 @@ four letters of a bank, or Italy's one.
 
 Telephone numbers, of three kinds: international with a +, valid in their country; North American in their usual form
 ((212) 555-7890, 212-555-7890, 212.555.7890), where `regions` names US or CA; and any that follow a word such as `tel`,
-`phone` or `fax` and are valid in one of the `regions`. A row of digits that only could be a number is left alone, and
-so are the 555-01xx of North America, which films and manuals use.
+`phone number` or `Rufnummer` and are valid in one of the `regions`; after `call me on`, `portable` and such only those
+that begin with a 0. A row of digits that only could be a number is left alone, and so are the 555-01xx of North
+America, which films and manuals use.
 """
 
 from __future__ import annotations
@@ -145,10 +146,19 @@ _AMERICAN = re.compile(
 )
 _NATIONAL = re.compile(r"\(?\d(?:[ .()/\xa0-]{0,2}\d){6,14}(?!\w|[.,-]\d)", re.ASCII)
 _CALLED = re.compile(
-    r"(?<![^\W_])(?:tel(?:ephone|[ée]fono|efon|efono|\.? ?no)?|t[ée]l[ée]phone|phone(?: ?(?:no|number|#))?|call|fax"
-    r"|telefax|mobile?|cell|handy|m[óo]vil|cellulare|whatsapp|sms)\W{0,4}\Z",
+    r"(?:(?<![^\W_])(?:"
+    r"(?:t[ée]l(?:[ée]phone|[ée]fono|efon)?|phone|fon|(?:tele)?fax|mobile?|cell|handy|contact|ruf|festnetz)"
+    r"[.:]?[ -]?(?:no|nr|n[°º]|num(?:ber|mer)|#)(?:\.|\W{1,2}(?:is|ist|lautet))?"
+    r"|t[ée]l(?:[ée]phone|[ée]fono|efon|[ée]copie)?|phone|fon|call|(?:tele)?fax|mobile?|cell|handy|festnetz|durchwahl"
+    r"|m[óo]vil|tfno|tlf(?:no)?|cellulare|whatsapp|sms"
+    r")|[\u260e\u260f\u2706\U0001f4de\U0001f4f1])\W{0,4}\Z",  # telephones as signs
     re.IGNORECASE,
 )
+_CALLED_ON = re.compile(
+    r"(?<![^\W_])(?:(?:call|ring|reach|phone|text) (?:me|us|him|her|them)(?: (?:on|at))?|portable|fixe)\W{0,4}\Z",
+    re.IGNORECASE,
+)
+_DATE_OR_FRACTION = re.compile(r"\d\d([./-])\d\d\1\d{4}\Z|0\.\d+\Z", re.ASCII)
 _FICTION = re.compile(r"(?!\+(?!1)).*555\D?01\d\d\Z", re.ASCII)
 
 
@@ -197,9 +207,17 @@ def _americans(text: str, start: int, end: int) -> Iterator[Span]:
 
 def _named(text: str, start: int, end: int, regions: Sequence[str]) -> Span | None:
     found = _NATIONAL.match(text, start, end)
-    if not found or _FICTION.match(found[0]) or not _CALLED.search(before(text, start, 24)):
+    if not found or _FICTION.match(found[0]) or not _is_named(found[0], before(text, start, 32)):
         return None
     return found.span() if any(is_phone(found[0], region) for region in regions) else None
+
+
+def _is_named(number: str, said: str) -> bool:
+    """Whether a telephone is named before; what follows a word that may mean another thing has to begin with a 0."""
+    if _CALLED.search(said):
+        return True
+    national = number.lstrip("(").startswith("0") and not _DATE_OR_FRACTION.match(number)
+    return national and _CALLED_ON.search(said) is not None
 
 
 def is_phone(number: str, region: str | None) -> bool:

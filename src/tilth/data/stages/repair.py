@@ -133,8 +133,9 @@ class _Table:
             self._kinds[ord(character)] |= kind
 
     def fix(self, line: str) -> str:
-        """What ftfy makes of a line."""
-        return self._fix_text(line, self._config)
+        """What ftfy makes of a line, but for the Portuguese letter: `A letra Ã é usada` is right as it is."""
+        fixed = self._fix_text(line, self._config)
+        return line if fixed != line and _is_a_with_tilde(line, fixed) else fixed
 
     def suspects(self, text: str) -> npt.NDArray[np.int64]:
         """Places in the text, in order; in a line without one there is nothing to mend."""
@@ -148,6 +149,18 @@ class _Table:
         pairs = ((kinds & 3) != 0) & ((after & 3) != 0) & (((kinds | after) & _MARK) != 0)
         lone = ((kinds & _BEFORE_LETTERS) != 0) & ((after & _ASCII_LETTER) == 0)
         return np.flatnonzero(pairs | lone | ((kinds & _ALONE) != 0))
+
+
+_A_WITH_TILDE = re.compile(r"(?<!\w)Ã(?= )")
+
+
+def _is_a_with_tilde(line: str, fixed: str) -> bool:
+    """Whether all that changed is an Ã by itself before a space, in a line whose other letters show that it was decoded
+    rightly; else it is the first half of an `à`, whose second, a no-break space, became a plain one.
+    """
+    if _A_WITH_TILDE.sub("à", line) != fixed:
+        return False
+    return any(not letter.isascii() and letter.isalpha() for letter in _A_WITH_TILDE.sub("", line))
 
 
 def _members(ranges: str) -> str:
@@ -180,5 +193,5 @@ def _make_table(terminal_escapes: bool, entities: bool, ligatures: bool, widths:
 
 
 REPAIR_STAGES: dict[str, Kind] = {
-    "repair": Kind(RepairOptions, but_code(together(repair)), version=3, libraries=("ftfy",), over="messages")
+    "repair": Kind(RepairOptions, but_code(together(repair)), version=4, libraries=("ftfy",), over="messages")
 }

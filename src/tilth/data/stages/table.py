@@ -59,7 +59,17 @@ PRESETS: dict[str, tuple[str | dict[str, dict[str, Any]], ...]] = {
         # Nothing about how a line ends, as in FineWeb, nor about how short it is: that takes headings and speakers.
         # Three sentences, as C4's own code has it: with five, half of short articles go. Paragraphs stay paragraphs. A
         # bracket meant a script, which extraction leaves out; it takes prose that shows code.
-        {"c4": {"ends": None, "min_line_words": 0, "min_sentences": 3, "margins": False, "curly_bracket": False}},
+        # Of `[1]` what is a citation, and no index.
+        {
+            "c4": {
+                "ends": None,
+                "min_line_words": 0,
+                "min_sentences": 3,
+                "margins": False,
+                "curly_bracket": False,
+                "citations": "prose",
+            }
+        },
         {"fineweb": {"max_duplicate_characters": 0.1}},  # the paper's; the code's 0.01 takes every dialogue
         "pii",
         "min_length",

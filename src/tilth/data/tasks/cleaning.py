@@ -70,15 +70,17 @@ def clean(folder: Path, batches: Iterator[Batch] | None, part: Part, stage: Stag
 
 
 class LeftOver:
-    """What a stage leaves, and what each rule dropped; `facts`: documents and bytes, bytes that each rule dropped."""
+    """What a stage leaves, and what each rule took; `facts`: documents and bytes, bytes that each rule dropped or cut
+    out.
+    """
 
     def __init__(self) -> None:
-        self._left, self._dropped = Counter[str](), Counter[str]()
+        self._left, self._dropped, self._cut = Counter[str](), Counter[str](), Counter[str]()
 
     def went(self, document: Document, after: Sequence[Document], verdict: Verdict) -> None:
-        """A document that may have been dropped."""
-        if not after:
-            self._dropped[f"{verdict.stage}/{verdict.rule}"] += utf8_size(document.text)
+        """A document that was dropped, or of which text was cut out."""
+        gone = utf8_size(document.text) - sum(utf8_size(one.text) for one in after)
+        (self._cut if after else self._dropped)[f"{verdict.stage}/{verdict.rule}"] += gone
 
     def left(self, batch: Batch) -> None:
         """What is left of a batch."""
@@ -89,7 +91,8 @@ class LeftOver:
     def facts(self) -> Facts:
         """As they stand in a manifest."""
         sizes = {name: self._left[name] for name in ("documents", "text_bytes")}
-        return {**sizes, "dropped_bytes": dict(sorted(self._dropped.items()))}
+        cut = {"cut_bytes": dict(sorted(self._cut.items()))} if self._cut else {}
+        return {**sizes, "dropped_bytes": dict(sorted(self._dropped.items())), **cut}
 
 
 def digests(folder: Path, batches: Iterator[Batch] | None, part: Part) -> Link:

@@ -25,7 +25,18 @@ from tilth.core.files import read_json, read_manifest, write_json
 from tilth.data import words
 from tilth.data.document import Document, Verdict
 from tilth.data.duplicates.dedup import I64
-from tilth.data.leaks.decontaminate import GAP, DecontaminateConfig, Hits, Index, Passages, evidence, needed, passages
+from tilth.data.leaks.cutting import without
+from tilth.data.leaks.decontaminate import (
+    GAP,
+    DecontaminateConfig,
+    Hits,
+    Index,
+    Passages,
+    evidence,
+    needed,
+    passages,
+    widened,
+)
 from tilth.data.leaks.planting import HOST_WORDS, MOST_HOSTS, has_words, measure
 from tilth.data.spoken import other_text
 from tilth.data.tasks.cleaning import LeftOver
@@ -33,9 +44,11 @@ from tilth.data.tasks.corpus import Corpus
 from tilth.data.tasks.examples import OF_EACH, Examples
 from tilth.data.tasks.items import item_names, open_index, sample_of
 from tilth.data.tasks.parts import Batch, EditWriter, LedgerWriter, Part, verified_array, verified_file
-from tilth.data.tasks.split import CUT, LEAKED, REMOVED, AssignedPart, Sides, without
+from tilth.data.tasks.split import CUT, LEAKED, REMOVED, AssignedPart, Sides
 
-VERSIONS = {"decontaminate": 7, "hits": 4, "leaks": 3, "recall": 4}
+VERSIONS = {"decontaminate": 9, "hits": 5, "leaks": 5, "recall": 4}
+CUTTING = 2
+"""How spans are taken out of a text (`without`): raised where the same spans leave another text."""
 STAGE, HELD_OUT = "decontaminate", "held_out_text"
 HITS, COMMON = "hits.bin", "common.bin"
 _HIT = np.dtype([(name, "<u4") for name in Hits._fields])
@@ -59,6 +72,11 @@ class Detector:
         """The items that stand in texts."""
         return self.judge(self._index.find(texts))
 
+    def find_in(self, documents: Sequence[Document], margin: int) -> Passages:
+        """The items that stand in documents, with what is cut out with them."""
+        hits = self._index.find([document.text for document in documents])
+        return self.judge(widened(hits, documents, margin))
+
     def judge(self, hits: Hits) -> Passages:
         """The items that stand where n-grams of them were found."""
         if self._common is not None:
@@ -78,7 +96,7 @@ def decontaminate(
     detector, examples, sizes = Detector(open_index(index), config), Examples(), LeftOver()
     with EditWriter(folder) as edits, LedgerWriter(folder) as ledger:
         for batch in part.batches() if batches is None else batches:
-            found = detector.find([document.text for document in batch])
+            found = detector.find_in(batch, config.margin)
             lengths = {row: len(batch[row].text) for row in found.rows.tolist()}
             judged = {one.row: one for one in _findings(found, lengths, index, config, held_out=False)}
             left: list[Document] = []
@@ -109,6 +127,7 @@ class _Finding(NamedTuple):
     covered: int  # words
     start: int  # characters
     spans: list[tuple[int, int]]  # what is cut out; none: the document goes
+    size: int  # characters of the document
 
     def apply(self, document: Document) -> tuple[Document, ...]:
         """What is left of it."""
@@ -116,7 +135,11 @@ class _Finding(NamedTuple):
 
     def verdict(self, doc_id: str, rule: str) -> Verdict:
         """The row of the ledger."""
-        return Verdict(doc_id, STAGE, rule, "changed" if self.spans else "dropped", str(self.covered), self.item)
+        if not self.spans:
+            return Verdict(doc_id, STAGE, rule, "dropped", str(self.covered), self.item)
+        gone = sum(end - start for start, end in self.spans)
+        detail = f"{self.item}: {gone:,} of {self.size:,} characters cut out"
+        return Verdict(doc_id, STAGE, rule, "changed", str(self.covered), detail)
 
 
 def _findings(
@@ -135,18 +158,17 @@ def _findings(
         spans: list[tuple[int, int]] = []
         if cuts:
             low, high = np.searchsorted(found.rows, [row, row + 1])
-            spans = _joined(found.where(slice(low, high)), sizes[row], config.margin)
+            spans = _joined(found.where(slice(low, high)))
             left = sizes[row] - sum(end - begin for begin, end in spans)
             if left < _LEAST_LEFT or (config.action == "auto" and left <= _LEAST_SHARE * sizes[row]):
                 spans = []
-        yield _Finding(row, name, covered, start, spans)
+        yield _Finding(row, name, covered, start, spans, sizes[row])
 
 
-def _joined(found: Passages, size: int, margin: int) -> list[tuple[int, int]]:
-    """The passages of a document with what stands around them, those that meet as one."""
+def _joined(found: Passages) -> list[tuple[int, int]]:
+    """What is cut out of a document, spans that meet as one."""
     spans: list[tuple[int, int]] = []
-    for start, end in sorted(zip(found.starts.tolist(), found.ends.tolist(), strict=True)):
-        low, high = max(0, start - margin), min(size, end + margin)
+    for low, high in sorted(zip(found.lows.tolist(), found.highs.tolist(), strict=True)):
         if spans and low <= spans[-1][1]:
             spans[-1] = spans[-1][0], max(spans[-1][1], high)
         else:
@@ -154,13 +176,13 @@ def _joined(found: Passages, size: int, margin: int) -> list[tuple[int, int]]:
     return spans
 
 
-def hits(folder: Path, part: AssignedPart, index: Path) -> dict[str, Any]:
-    """Where the training documents of a part hold n-grams of what is held out."""
+def hits(folder: Path, part: AssignedPart, index: Path, margin: int) -> dict[str, Any]:
+    """Where the training documents of a part hold n-grams of what is held out, and what would be cut out with them."""
     looked_into = open_index(index)
     count = 0
     with (folder / HITS).open("wb") as file:
-        for rows, texts in _row_batches(part.rows(part.names[0])):
-            found = looked_into.find(texts)
+        for rows, documents in _row_batches(part.rows(part.names[0])):
+            found = widened(looked_into.find([document.text for document in documents]), documents, margin)
             table = np.empty(len(found.rows), _HIT)
             for name, column in zip(Hits._fields, found, strict=True):
                 table[name] = np.asarray(rows)[column] if name == "rows" else column
@@ -169,19 +191,19 @@ def hits(folder: Path, part: AssignedPart, index: Path) -> dict[str, Any]:
     return {"hits": count, "rules": {}}
 
 
-def _row_batches(documents: Iterable[tuple[int, Document]]) -> Iterator[tuple[list[int], list[str]]]:
+def _row_batches(documents: Iterable[tuple[int, Document]]) -> Iterator[tuple[list[int], list[Document]]]:
     rows: list[int] = []
-    texts: list[str] = []
+    held: list[Document] = []
     size = 0
     for row, document in documents:
         rows.append(row)
-        texts.append(document.text)
+        held.append(document)
         size += len(document.text)
         if size >= words.BATCH_CHARACTERS:
-            yield rows, texts
-            rows, texts, size = [], [], 0
+            yield rows, held
+            rows, held, size = [], [], 0
     if rows:
-        yield rows, texts
+        yield rows, held
 
 
 def leaks(
@@ -224,7 +246,7 @@ def leaks(
             bytes_gone += int(np.asarray(corpus.part(part, ["text_bytes"])["text_bytes"])[leaked].sum())
             sides.tofile(folder / f"sides-{part:05d}.bin")
             removed |= {str(part): own} if own else {}
-            identities.append(fingerprint([sides.tobytes().hex(), own_cuts or None, *([own] if own else [])]))
+            identities.append(fingerprint([sides.tobytes().hex(), own_cuts or None, *([own, CUTTING] if own else [])]))
     _write_examples(folder, parts, shown)
     write_json(folder / "cuts.json", cuts)
     write_json(folder / REMOVED, removed)

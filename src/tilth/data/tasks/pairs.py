@@ -34,7 +34,7 @@ from tilth.data.tasks.parts import Part, verified_array, verified_file
 from tilth.data.tasks.ranges import Numbers, aside, numbered, of_bands, places
 from tilth.data.words import U64
 
-VERSIONS = {"candidates": 4, "shingles": 4}
+VERSIONS = {"candidates": 5, "shingles": 4}
 PAIRS = "pairs.bin"
 HELD = 1 << 22
 """Pairs that are in memory at a time."""

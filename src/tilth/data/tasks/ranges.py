@@ -154,12 +154,14 @@ def _in_ranges(pieces: Iterable[tuple[Numbers, U64]], total: int, folder: Path) 
 
 
 def places(corpus: Corpus, folder: Path) -> Numbers:
-    """The place of each document when the longest come first, of equally long ones that with the smaller id [n]."""
+    """The place of each document when the longest come first [n]; of equally long ones that with the smaller digest, so
+    that it is the texts that decide, and not what their files are called; of the same text that with the smaller id.
+    """
     if _ranges(len(corpus)) > 1:
         return _places_by_duckdb(corpus, folder)
-    columns = pa.concat_tables([table for _, table in corpus.parts(["characters", "doc_id"])])
+    columns = pa.concat_tables([table for _, table in corpus.parts(["characters", "digest", "doc_id"])])
     found = np.empty(len(corpus), np.min_scalar_type(len(corpus)))
-    keys = [("characters", "descending"), ("doc_id", "ascending")]
+    keys = [("characters", "descending"), ("digest", "ascending"), ("doc_id", "ascending")]
     found[np.asarray(pc.sort_indices(columns, sort_keys=keys))] = numbered(0, len(corpus), len(corpus))
     return found
 
@@ -177,8 +179,8 @@ def _places_by_duckdb(corpus: Corpus, folder: Path) -> Numbers:
         }
         config |= {"autoinstall_known_extensions": False, "autoload_known_extensions": False}
         with duckdb.connect(config=config) as database:
-            database.register("documents", corpus.reader(["doc_id", "characters"]))
-            query = "SELECT number FROM documents ORDER BY characters DESC, doc_id"
+            database.register("documents", corpus.reader(["doc_id", "digest", "characters"]))
+            query = "SELECT number FROM documents ORDER BY characters DESC, digest, doc_id"
             for batch in database.sql(query).to_arrow_reader(_BATCH_ROWS):
                 found[np.asarray(batch["number"])] = np.arange(place, place + len(batch))
                 place += len(batch)

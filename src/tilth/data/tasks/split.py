@@ -9,7 +9,6 @@ Nothing is read but what the digests say of each document; texts are only touche
 from __future__ import annotations
 
 import itertools
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +24,7 @@ from tilth.core.config import fingerprint
 from tilth.core.files import read_json, write_json
 from tilth.core.random import derive_seed
 from tilth.data.document import Document, Verdict, documents_table, make_doc_id, table_documents
+from tilth.data.leaks.cutting import without
 from tilth.data.spoken import other_text
 from tilth.data.tasks.corpus import Corpus, group_names
 from tilth.data.tasks.groups import ALIKE, GROUPS
@@ -333,33 +333,6 @@ class AssignedPart:
         if pieces is None:
             return [document]
         return [_span(document, low, high) for split, low, high in pieces if split == name]
-
-
-_LONGEST_WORD = 40
-_TO_THE_END, _FROM_THE_START = re.compile(r"\S*\Z"), re.compile(r"\S*")
-
-
-def without(text: str, spans: Sequence[Sequence[int]]) -> str:
-    """A text without some spans of it, which are in order and do not overlap, and the words that they begin and end in.
-
-    Where words would be all that is left, they stay.
-    """
-    return _without(text, [_whole_words(text, *span) for span in spans]) or _without(text, spans)
-
-
-def _without(text: str, spans: Sequence[Sequence[int]]) -> str:
-    edges = [0, *itertools.chain.from_iterable(spans), len(text)]
-    left = "".join(text[start:end] for start, end in zip(edges[::2], edges[1::2], strict=True))
-    return left if not left.isspace() else ""
-
-
-def _whole_words(text: str, start: int, end: int) -> tuple[int, int]:
-    """The span with the rest of its first and its last word, unless that is longer than words are."""
-    before = _TO_THE_END.search(text[max(0, start - _LONGEST_WORD) : start])
-    after = _FROM_THE_START.match(text, end, end + _LONGEST_WORD)
-    widths = [len(found[0]) if found else 0 for found in (before, after)]
-    first, last = (width if width < _LONGEST_WORD else 0 for width in widths)
-    return start - first, end + last
 
 
 def _cut_out(document: Document, spans: Sequence[Sequence[int]] | None) -> Document:

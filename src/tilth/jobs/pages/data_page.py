@@ -34,6 +34,8 @@ _SEEN |= {code: f"\\x{code:02x}" for code in range(0x80, 0xA0)}
 
 STEP_NAMES = {"exact": "exact duplicates", "near": "near-duplicates", "assign": "split"}
 """What steps are called that have no name in the recipe."""
+UNKNOWN = "not stated"
+"""The language of what does not say it."""
 
 Examples = Mapping[tuple[str, str, str], Sequence[Mapping[str, Any]]]
 

@@ -25,14 +25,13 @@ from tilth.data.dataset import Dataset
 from tilth.data.ledger import Ledger, open_ledger
 from tilth.data.shards import Shard
 from tilth.jobs.pages.compared import compared_examples, unread_examples
-from tilth.jobs.pages.data_page import render
+from tilth.jobs.pages.data_page import UNKNOWN, render
 
 Figures = dict[str, Any]
 QUANTILES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0)
 CLUSTERS_SHOWN = 12
 MEMBERS_SHOWN = 6
 EXAMPLES_OF_A_RULE = 3
-UNKNOWN = "not stated"
 # As json.dumps writes them, which keeps the order of keys. What a tool is called with may be named "code" or "language"
 # too: of the document, only strings, numbers and flags stand before the one, and a score behind the other.
 _STATED = {
@@ -46,9 +45,10 @@ def report_data(dataset: Dataset) -> Figures:
 
     Returns:
         folder, fingerprint, recipe; flow [{stage, name, documents, text_bytes}]; rules [{stage, rule, changed, dropped,
-        dropped_bytes}]; sources, languages, code {name: {documents, tokens}} (code: source files alone, by programming
-        language); splits; lengths of documents in tokens (quantiles, histogram); clusters of near-duplicates (number,
-        documents, largest); leaks, by what was looked for (items, planted, caught, false_alarms …).
+        dropped_bytes, cut_bytes}]; sources, languages, code {name: {documents, tokens}} (code: source files alone, by
+        programming language); splits; lengths of documents in tokens (quantiles, histogram); clusters of
+        near-duplicates (number, documents, largest); leaks, by what was looked for (items, planted, caught,
+        false_alarms …).
     """
     facts = dataset.facts
     measured = _measure(dataset)
@@ -99,7 +99,8 @@ def _rules(facts: Mapping[str, Any]) -> list[Figures]:
     for key in sorted({*changed, *dropped}, key=place):
         stage, _, rule = key.partition("/")
         numbers = {"changed": changed.get(key, 0), "dropped": dropped.get(key, 0)}
-        rules.append({"stage": stage, "rule": rule, **numbers, "dropped_bytes": facts["dropped_bytes"].get(key)})
+        sizes = {name: facts.get(name, {}).get(key) for name in ("dropped_bytes", "cut_bytes")}  # of before: no cuts
+        rules.append({"stage": stage, "rule": rule, **numbers, **sizes})
     return rules
 
 

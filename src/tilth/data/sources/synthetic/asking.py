@@ -163,7 +163,7 @@ class _Desk:
                 if self._budget.reserved == Tokens():
                     raise DataError(
                         f"the cost cap of the synthetic source is reached: {self._budget.arithmetic(bound)}",
-                        f"raise `cost_cap:`, or lower `requests:` to what is there ({self._store.first_missing})",
+                        f"raise `cost_cap:`, or lower `requests:` to what is there ({self._there()})",
                     )
                 await self._settled.wait()  # what is under way may cost less than it could
             self._budget.reserve(bound)
@@ -175,6 +175,17 @@ class _Desk:
         except BaseException:
             self._budget.settle(bound, Tokens())
             raise
+
+    def _there(self) -> str:
+        """How many requests have an answer, from the first on, and how many behind one that has none: they are paid
+        for as well, and a lower number leaves them out.
+        """
+        row, answers = self._store.first_missing, len(self._store.done)
+        if row == answers:
+            return f"{row}"
+        return (
+            f"{row}: request {row + 1} has no answer, and {answers - row} of the {answers} answered ones are behind it"
+        )
 
     def _keep(self, prompt: Prompt, answer: Answer, used: Tokens | None) -> None:
         content = {

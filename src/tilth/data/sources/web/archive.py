@@ -142,10 +142,15 @@ def _groups(places: Sequence[tuple[str, Place]]) -> Iterator[list[tuple[str, Pla
 
 
 def write_fates(folder: Path, fates: Iterable[Fate], more: dict[str, dict[str, Any]]) -> None:
-    """Writes one line for each URL, sorted; `more` is what else is noted of some."""
+    """Writes one line for each URL, sorted; `more` is what else is noted of some. Only a sitemap is said to be one."""
     ordered = sorted(fates, key=lambda fate: (fate.url, fate.rule))
-    rows = ({**asdict(fate), **more.get(fate.url, {})} for fate in ordered)
+    rows = ({**_row(fate), **more.get(fate.url, {})} for fate in ordered)
     disk.write(folder / FATES, ((json.dumps(row, separators=(",", ":")) + "\n").encode() for row in rows))
+
+
+def _row(fate: Fate) -> dict[str, Any]:
+    row = asdict(fate)
+    return row if fate.sitemap else {key: value for key, value in row.items() if key != "sitemap"}
 
 
 def read_fates(folder: Path) -> Iterator[dict[str, Any]]:

@@ -1,6 +1,6 @@
 """Brings one page: waits its turn, asks, asks again where that may help, and knows each host's robots.txt.
 
-    courier = Courier(config, named)
+    courier = Courier(config, named, meter)
     courier.robots(origin) -> dict          what the host's robots.txt says, as an event for the journal
     courier.answers(origin) -> bool         whether the host says anything at all now
     courier.page(entry, validators) -> Answer | Fault
@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from tilth.core.errors import RecipeError
+from tilth.core.progress import Meter
 from tilth.data.sources.retry import retry_after
 from tilth.data.sources.web.config import CrawlConfig
 from tilth.data.sources.web.exchange import Answer, Fault, Limits, Wanted, exchange, wait_until
@@ -30,8 +31,10 @@ LONGEST_WAIT = 300.0
 """Seconds that a host may ask for (Retry-After, Crawl-delay) before its pages are given up."""
 ROBOTS_BYTES = 500 << 10
 _SITEMAP_BYTES = 50 << 20  # sitemaps.org
+_TOLD_FROM = 5.0  # seconds of waiting for a host
 _BUSY = {429, 503}
 _TRY_AGAIN = {408, 425, 429, 500, 502, 503, 504}
+NO_ROBOTS = "its robots.txt cannot be had"
 REDIRECTS = {301, 302, 303, 307, 308}
 
 
@@ -50,9 +53,7 @@ class Robots:
         """Why a page may not be fetched."""
         state = self._event["state"]
         if state == "unknown":  # RFC 9309, section 2.3.1.4
-            return Fault(
-                self._event["rule"], self._event["value"], f"its robots.txt cannot be had: {self._event['detail']}"
-            )
+            return Fault(self._event["rule"], self._event["value"], f"{NO_ROBOTS}: {self._event['detail']}")
         if self._rules is not None and not self._rules.can_fetch(url, AGENT):
             return Fault("robots", "", "its robots.txt forbids it")
         if self.delay > LONGEST_WAIT:
@@ -75,17 +76,21 @@ class Courier:
 
     Args:
         named: the addresses that the recipe names; `allow_private` is of their hosts and ports.
+        meter: says for which host it waits, where that takes a while.
     """
 
-    def __init__(self, config: CrawlConfig, named: Iterable[str]) -> None:
-        self._config, self._named = config, frozenset(map(place_of, named))
+    def __init__(self, config: CrawlConfig, named: Iterable[str], meter: Meter) -> None:
+        self._config, self._named, self._meter = config, frozenset(map(place_of, named)), meter
         self._headers = {"User-Agent": f"{AGENT} (+{config.contact})", "Accept": "*/*", "Accept-Encoding": "gzip"}
         self._free_at: dict[str, float] = {}
         self._delays: dict[str, float] = {}
 
     def learn(self, origin: str, robots: Robots) -> None:
-        """Obeys the delay that a robots.txt asks for from now on."""
-        self._delays[host_of(origin)] = max(robots.delay, self._delays.get(host_of(origin), 0.0))
+        """Obeys the delay that a robots.txt asks for from now on, on all ports of its host; where it asks for so long a
+        one that its pages are given up, those of other ports do not wait for them.
+        """
+        if robots.delay <= LONGEST_WAIT:
+            self._delays[host_of(origin)] = max(robots.delay, self._delays.get(host_of(origin), 0.0))
 
     def touched(self, url: str) -> None:
         """The host was asked (perhaps by an attempt before this one): it is left alone for its delay."""
@@ -113,7 +118,7 @@ class Courier:
         try:
             self._once(f"{origin}/robots.txt", limits, {}, lambda *_: Fault("answers"))
         except Fault as fault:
-            return fault.rule in ("answers", "bad_response")
+            return fault.rule in ("answers", "bad_response", "broken_off")
         raise AssertionError("a head that comes ends it")
 
     def page(self, entry: Entry, validators: Mapping[str, str]) -> Answer:
@@ -143,13 +148,21 @@ class Courier:
         return patiently(lambda: self._once(url, limits, validators or {}, wanted), pause)
 
     def _once(self, url: str, limits: Limits, validators: Mapping[str, str], wanted: Wanted) -> Answer:
-        wait_until(self._free_at.get(host_of(url), 0.0))
+        self._wait_for(host_of(url))
         private = self._config.allow_private and place_of(url) in self._named
         headers = {**self._headers, **validators}
         try:
             return exchange(url, headers, limits, allow_private=private, wanted=wanted)
         finally:
             self.touched(url)
+
+    def _wait_for(self, host: str) -> None:
+        moment = self._free_at.get(host, 0.0)
+        wait = moment - time.monotonic()
+        if wait >= _TOLD_FROM:
+            self._meter.trouble = f"waiting {wait:.0f} s for {host}"
+        wait_until(moment)
+        self._meter.trouble = ""
 
 
 def patiently(once: Callable[[], Answer], pause: Callable[[float], None]) -> Answer:

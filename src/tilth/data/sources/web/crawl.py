@@ -33,6 +33,7 @@ from tilth.data.sources.web.frontier import Entry, Fate, Frontier, Kind
 from tilth.data.sources.web.http_message import TooLargeError, content_type, decompressed, parse_response
 from tilth.data.sources.web.journal import Journal, damaged
 from tilth.data.sources.web.links import MOST_LINKS, page_links
+from tilth.data.sources.web.remedies import remedy_of
 from tilth.data.sources.web.sitemaps import read_sitemap
 from tilth.data.sources.web.urls import host_of, normalize, origin_of
 from tilth.data.sources.web.warc import make_record
@@ -104,7 +105,7 @@ class _Crawl:
         self._config, self._work, self._meter = config, work, meter
         self._journal, self._archive = Journal(work / "journal.jsonl"), Archive(work / "records.warc.gz")
         self._frontier = Frontier(config, singles)
-        self._courier = Courier(config, self._frontier.waiting())  # which are those of the recipe yet
+        self._courier = Courier(config, self._frontier.waiting(), meter)  # which are those of the recipe yet
         self._earlier = Earlier(earlier) if earlier else None
         self._robots: dict[str, Robots] = {}
         self._robots_texts: list[dict[str, Any]] = []
@@ -129,21 +130,10 @@ class _Crawl:
         if not self._kept:
             disk.remove(self._work)
             shown = "; ".join(f"{fate.url}: {fate.rule} {fate.value} {fate.detail}".strip() for fate in fates[:3])
-            raise DataError(f"the crawl of {self._config.title} brought no page: {shown}", self._remedy(fates))
+            remedy = remedy_of(self._config, fates, self._earlier.number if self._earlier else None)
+            raise DataError(f"the crawl of {self._config.title} brought no page: {shown}", remedy)
         self._journal.flush()
         self._finish(final, fates)
-
-    def _remedy(self, fates: list[Fate]) -> str:
-        """What to do where no page came."""
-        if not self._config.allow_private and any(fate.rule == "private_address" for fate in fates):
-            return "if it is a server of yours, set crawl.allow_private: true"
-        empty = next((fate.url for fate in fates if fate.rule == "empty_sitemap"), None)
-        if empty is not None:
-            return (
-                f"look at {empty} in a browser: a sitemap has <urlset> or <sitemapindex>; crawl.urls takes single pages"
-            )
-        key = next(key for key in ("start", "sitemaps", "urls") if getattr(self._config, key))
-        return f"check crawl.{key} in a browser"
 
     def _recalled(self, key: str, value: str) -> dict[str, Any] | None:
         event = self._journal.next()
@@ -155,11 +145,11 @@ class _Crawl:
         """Why a URL is not asked for, as far as that can be said without asking."""
         config = self._config
         if len(self._kept) >= config.max_pages:
-            return Fate(entry.url, "over_pages", str(config.max_pages), "the crawl has its pages")
+            return entry.fate("over_pages", str(config.max_pages), "the crawl has its pages")
         if self._bytes >= config.max_bytes:
-            return Fate(entry.url, "over_bytes", str(config.max_bytes), "the crawl has its bytes")
+            return entry.fate("over_bytes", str(config.max_bytes), "the crawl has its bytes")
         fault = self._robots_of(entry.url).refuses(entry.url)
-        return Fate(entry.url, fault.rule, fault.value, fault.detail) if fault else None
+        return entry.fate(fault.rule, fault.value, fault.detail) if fault else None
 
     def _robots_of(self, url: str) -> Robots:
         origin = origin_of(url)
@@ -282,10 +272,10 @@ class _Crawl:
                 self._kept[entry.url] = {key: event.get(key, "") for key in ("at", "size", "etag", "modified")}
             else:
                 self._others.append((entry.url, Place(event["at"], event["size"])))
-        fate = Fate(entry.url, rule, event.get("value", ""), event.get("detail", ""))
+        fate = entry.fate(rule, event.get("value", ""), event.get("detail", ""))
         if "target" in event:
-            fate = self._frontier.redirect(entry, event["target"]) or Fate(
-                entry.url, rule, event["value"], f"to {event['target']}"
+            fate = self._frontier.redirect(entry, event["target"]) or entry.fate(
+                rule, event["value"], f"to {event['target']}"
             )
         self._fates.append(fate)
         listed: Kind = "page" if entry.kind == "page" or self._config.start else "single"

@@ -24,6 +24,7 @@ class Earlier:
     def __init__(self, folder: Path) -> None:
         verify_manifest(folder)
         self._folder = folder
+        self.number = int(folder.name.rpartition("-")[2])  # `recrawl:` of it
         self._pages = {row["url"]: row for row in read_fates(folder) if row["rule"] in KEPT}
 
     def validators(self, url: str) -> dict[str, str]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import io
 import ipaddress
 import socket
 import ssl
@@ -18,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 from tilth.data.sources.web.http_message import header
@@ -102,6 +104,7 @@ def exchange(
         connection.endheaders()
         response = connection.getresponse()
         connection.heard = True
+        connection.check_clock()
         with contextlib.closing(response):
             found = tuple((key, " ".join(value.split())) for key, value in response.getheaders())
             if fault := wanted(response.status, found):
@@ -132,8 +135,38 @@ def _too_large(found: str, limits: Limits) -> Fault:
     return Fault("too_large", str(limits.max_bytes), f"{found}, more than {limits.max_bytes}")
 
 
+class _Lines(io.BufferedReader):
+    """What a server sends; `ended` when a line of it had no end."""
+
+    ended = False
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        line = super().readline(size)
+        self.ended = self.ended or (not line.endswith(b"\n") and len(line) != size)
+        return line
+
+
+class _Response(http.client.HTTPResponse):
+    """An answer whose head must be whole: for the standard library it may end before its blank line."""
+
+    def __init__(self, sock: socket.socket, *args: Any, **more: Any) -> None:
+        super().__init__(sock, *args, **more)
+        self.fp = self._lines = _Lines(self.fp.detach())
+
+    def begin(self) -> None:
+        try:
+            super().begin()
+        except http.client.BadStatusLine as error:
+            if not self._lines.ended or isinstance(error, http.client.RemoteDisconnected):
+                raise
+        if self._lines.ended:
+            raise Fault("broken_off", "", "the connection broke off within the head of the answer", again=True)
+
+
 class _Connection(http.client.HTTPConnection):
     """A connection to an address that was looked at, with a clock that closes it."""
+
+    response_class = _Response
 
     def __init__(self, host: str, port: int | None, scheme: str, limits: Limits, allow_private: bool) -> None:
         super().__init__(host, port or (443 if scheme == "https" else 80), timeout=limits.timeout)

@@ -49,6 +49,10 @@ class Entry:
     hops: int = 0
     named: bool = False
 
+    def fate(self, rule: str, value: str = "", detail: str = "") -> Fate:
+        """What became of it."""
+        return Fate(self.url[:LONGEST_URL], rule, value, detail, self.kind == "sitemap")
+
 
 @dataclass(frozen=True, slots=True)
 class Fate:
@@ -58,6 +62,7 @@ class Fate:
     rule: str
     value: str = ""
     detail: str = ""
+    sitemap: bool = False
 
 
 class Frontier:
@@ -123,7 +128,7 @@ class Frontier:
     def redirect(self, entry: Entry, url: str) -> Fate | None:
         """Takes in where a URL redirects to, at once; what is wrong with it is said of the one that redirects."""
         if entry.hops >= MOST_REDIRECTS:
-            return Fate(entry.url, "too_many_redirects", url, f"{entry.hops} redirects led here; not followed to {url}")
+            return entry.fate("too_many_redirects", url, f"{entry.hops} redirects led here; not followed to {url}")
         if entry.named:
             self.hosts.add(host_of(url))
         if self.note_new(url):
@@ -147,20 +152,20 @@ class Frontier:
         config, url = self._config, entry.url
         where = f"found on {found_on.url}"
         if len(url) > LONGEST_URL:
-            return Fate(url[:LONGEST_URL], "too_long_url", str(len(url)), where)
+            return entry.fate("too_long_url", str(len(url)), where)
         if config.same_host and host_of(url) not in self.hosts:
-            return Fate(url, "off_site", host_of(url), where)
+            return entry.fate("off_site", host_of(url), where)
         if entry.kind != "sitemap":
             if url in self.slow:
-                return Fate(url, "pattern_timeout", f"{URL_SECONDS:g}", f"include and exclude take too long; {where}")
+                return entry.fate("pattern_timeout", f"{URL_SECONDS:g}", f"include and exclude take too long; {where}")
             for pattern in self._exclude:
                 if pattern.search(url):
-                    return Fate(url, "excluded", pattern.pattern, where)
+                    return entry.fate("excluded", pattern.pattern, where)
             if self._include and not any(pattern.search(url) for pattern in self._include):
-                return Fate(url, "not_included", "", where)
+                return entry.fate("not_included", "", where)
         deepest = MOST_SITEMAP_LEVELS if entry.kind == "sitemap" else config.depth
         if entry.level > deepest:
-            return Fate(url, "over_depth", str(entry.level), where)
+            return entry.fate("over_depth", str(entry.level), where)
         return None
 
 

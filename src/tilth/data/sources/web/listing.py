@@ -5,7 +5,7 @@ list_web(config, root, downloads) -> Listing
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +23,8 @@ from tilth.data.sources.web.crawl import crawl
 from tilth.data.sources.web.earlier import KEPT
 
 _NAMED = 5  # sitemaps
+_READ = ("sitemap", "empty_sitemap")
+_NO_FAULT = ("redirected", "over_pages", "over_bytes")  # what it leads to says the rest; the crawl has what it may have
 _REFUSED = "take out of `common_crawl.paths` what the server does not have, or raise `max_bad_rows:`"
 
 
@@ -65,15 +67,28 @@ def _from_folder(config: SourceConfig, folder: Path) -> Listing:
     ]
     fates = list(read_fates(folder))
     skipped = tuple(_verdicts(config.source_name, fates))
-    return Listing(tuple(inputs), skipped, tuple(_of_sitemaps(config.source_name, fates)))
+    named = config.crawl.sitemaps if config.crawl else ()  # crawls of before do not say what is one
+    return Listing(tuple(inputs), skipped, tuple(_of_sitemaps(config.source_name, fates, named)))
 
 
-def _of_sitemaps(source: str, fates: Sequence[dict[str, Any]]) -> Iterator[str]:
+def _of_sitemaps(source: str, fates: Sequence[dict[str, Any]], named: Collection[str]) -> Iterator[str]:
     """What is wrong with sitemaps: whoever names one wants the pages that it lists."""
-    said = [fate for fate in fates if fate["rule"] in ("sitemap", "empty_sitemap") and fate["detail"]]
-    yield from (f"{source}: the sitemap {fate['url']}: {fate['detail']}" for fate in said[:_NAMED])
+    said = [
+        f"{source}: the sitemap {fate['url']}: {wrong}"
+        for fate in fates
+        if (fate.get("sitemap") or fate["url"] in named or fate["rule"] in _READ) and (wrong := _wrong_with(fate))
+    ]
+    yield from said[:_NAMED]
     if len(said) > _NAMED:
         yield f"{source}: and {plural(len(said) - _NAMED, 'more sitemap')} like that"
+
+
+def _wrong_with(fate: dict[str, Any]) -> str:
+    """Why a sitemap was not brought, or what is wrong with one that was; "" where nothing is."""
+    rule, detail = fate["rule"], str(fate["detail"])
+    if rule in _READ or rule in KEPT or rule in _NO_FAULT:
+        return detail if rule in _READ else ""
+    return ": ".join(filter(None, [f"{rule} {fate['value']}".rstrip(), detail]))
 
 
 def _verdicts(source: str, fates: Iterable[dict[str, Any]]) -> Iterator[Verdict]:
