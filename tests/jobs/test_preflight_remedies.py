@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Callable
@@ -11,9 +12,11 @@ from typing import Any
 import pytest
 import torch
 
+import tilth
 from tests.jobs.bases import SFT, tuning, write_base
 from tests.jobs.conftest import Cli
 from tilth.model import precision
+from tilth.tokenizer import load_tokenizer
 
 pytestmark = pytest.mark.slow
 
@@ -45,6 +48,27 @@ def test_no_row_is_to_be_longer_than_the_checkpoint_is_made_for(said: Said, tmp_
     assert shorter["without_end"].endswith("or model.context_length: more than 28")
     wanted = said(SFT, "data.packing.too_long=error", "model.context_length=28", "train.batch_tokens=280")["too_long"]
     assert wanted == "set data.packing.too_long to split", "the longest has more than 32"
+
+
+def test_rows_that_a_checkpoint_lacks_for_its_own_tokenizer_are_told(said: Said, tmp_path: Path) -> None:
+    """None of their ids occurs, or it would be an error; that the recipe adds tokens is another thing."""
+    own = load_tokenizer(write_base(tmp_path / "base", "llama"))
+    causal = {"tokenizer": {"special_tokens": ["<|of_the_recipe|>"]}}
+    assert "random_rows" not in said(causal)
+    own.with_special_tokens([f"<|spare {n}|>" for n in range(512 + 40 - own.vocab_size)]).save(tmp_path / "base")
+    assert said(causal)["random_rows"].startswith("model.from: a checkpoint whose tokenizer and weights are of one")
+    recipe = tilth.load_recipe(tmp_path / "r.yaml")
+    with contextlib.chdir(tmp_path):
+        (fault,) = (fault for fault in tilth.check(recipe, "work").warnings if fault.rule == "random_rows")
+    assert "has 552 ids, and its model 512 rows: 40 rows are made at random" in fault.message
+
+
+def test_freezing_nearly_all_is_told(said: Said, tmp_path: Path) -> None:
+    write_base(tmp_path / "base", "llama")
+    whole = ["embed_tokens", "lm_head", "layers.[0-3].*"]
+    assert "frozen" in said({"train": {"freeze": whole}}), "the last norm is left"
+    assert "frozen" not in said({"train": {"freeze": ["embed_tokens", "lm_head", "layers.0.*"]}})
+    assert "frozen" not in said({"adapter": {"rank": 4}}), "an adapter is small by itself"
 
 
 @pytest.mark.parametrize(

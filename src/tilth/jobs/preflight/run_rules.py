@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from tilth.core.words import plural
 from tilth.jobs.preflight.facts import Facts
 from tilth.jobs.preflight.fault import Fault, Rule
 from tilth.jobs.preflight.rates import high_rate
 
 FEW_TRAINED = 0.01
 """Of the positions of a step."""
+FEW_LEFT = 0.01
+"""Of the model's numbers, that `train.freeze` leaves to train."""
 MANY_READINGS = 20
 """Of the same text, where nothing differs from one to the next; texts of a few megabytes gain from several."""
 MANY_NOISY_READINGS = 100
@@ -31,6 +34,17 @@ def _new_tokens(facts: Facts) -> Iterator[Fault]:
         if adapter
         else f"train.freeze: leave {' and '.join(model.embeddings)} out",
     )
+
+
+def _random_rows(facts: Facts) -> Iterator[Fault]:
+    ids = facts.vocabulary
+    if ids.lacking and ids.checkpoint is not None and not ids.rowless:  # else it is an error
+        yield Fault(
+            "random_rows",
+            f"the checkpoint's tokenizer has {plural(ids.checkpoint + ids.lacking, 'id')}, and its model "
+            f"{plural(ids.checkpoint, 'row')}: {plural(ids.lacking, 'row')} are made at random",
+            "model.from: a checkpoint whose tokenizer and weights are of one revision, unless these ids are never used",
+        )
 
 
 def _template_tokens(facts: Facts) -> Iterator[Fault]:
@@ -122,6 +136,19 @@ def _few_trained(facts: Facts) -> Iterator[Fault]:
         )
 
 
+def _frozen(facts: Facts) -> Iterator[Fault]:
+    model, recipe = facts.model, facts.recipe
+    if model is None or recipe.adapter is not None or not recipe.train.freeze:
+        return
+    if model.trained < FEW_LEFT * model.parameters:
+        yield Fault(
+            "frozen",
+            f"train.freeze leaves {model.trained:,} of {model.parameters:,} numbers to train "
+            f"({model.trained / model.parameters:.2%})",
+            "train.freeze: fewer names; of layers those that shall be held still, the first being layers.0",
+        )
+
+
 def _slow_precision(facts: Facts) -> Iterator[Fault]:
     run, precision = facts.run, facts.recipe.train.precision
     if run and run.slower and run.slower > MUCH_SLOWER:
@@ -148,6 +175,7 @@ def _rank(facts: Facts) -> Iterator[Fault]:
 
 RUN_RULES: tuple[Rule, ...] = (
     _new_tokens,
+    _random_rows,
     _template_tokens,
     _end_differs,
     _untried,
@@ -155,6 +183,7 @@ RUN_RULES: tuple[Rule, ...] = (
     _large_batch,
     _by_heart,
     _few_trained,
+    _frozen,
     high_rate,
     _slow_precision,
     _rank,

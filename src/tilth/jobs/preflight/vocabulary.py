@@ -38,6 +38,7 @@ class VocabularyFacts:
         new_tokens: names of the tokens that the recipe adds to the checkpoint's.
         new_used: how often they occur in training text.
         rowless: ids of the checkpoint's own tokenizer that occur, and that the checkpoint has no row for.
+        lacking: how many rows more that tokenizer needs than the checkpoint has: they are made at random.
         not_special: what the chat template writes like special tokens, and the tokenizer has not.
         end: name of the token that ends a text.
         generation_ends: ids that end an answer by the checkpoint's generation_config.json; None: it does not say.
@@ -52,6 +53,7 @@ class VocabularyFacts:
     new_tokens: tuple[str, ...]
     new_used: int
     rowless: int
+    lacking: int
     not_special: tuple[str, ...]
     end: str
     generation_ends: tuple[int, ...] | None
@@ -68,10 +70,11 @@ def vocabulary_facts(
         largest: the largest id of all splits.
         rows: of the model's embeddings.
     """
-    new, rowless = [], 0
+    new, rowless, lacking = [], 0, 0
     if base is not None:
         own = replace(base, special_tokens=()).tokenizer
         new = [name for name in tokenizer.special_tokens if name not in own.special_tokens]
+        lacking = max(0, own.vocab_size - base.config.vocabulary)
         rowless = int((used[base.config.vocabulary : own.vocab_size] > 0).sum())
     ends = _generation_ends(base)
     return VocabularyFacts(
@@ -83,6 +86,7 @@ def vocabulary_facts(
         new_tokens=tuple(new),
         new_used=int(sum(used[tokenizer.special_tokens[name]] for name in new)),
         rowless=rowless,
+        lacking=lacking,
         not_special=_not_special(template_of(recipe, base), tokenizer),
         end=next(name for name, place in tokenizer.special_tokens.items() if place == tokenizer.end_of_text),
         generation_ends=ends,
