@@ -102,6 +102,19 @@ def test_what_cannot_be_is_refused_with_the_arithmetic(
         plan(mixture, **options)
 
 
+@pytest.mark.parametrize("options", [{}, {"epochs": 1.0}, {"epochs": 3.0}, {"run_tokens": 10**7}])
+def test_a_budget_that_is_too_much_is_told_how_much_it_may_be(options: dict[str, Any]) -> None:
+    def asking(tokens: int) -> MixturePlan:
+        return plan({"code": {"tokens": tokens}}, **options)
+
+    with pytest.raises(DataError) as caught:
+        asking(5_000_000)
+    most = int(caught.value.remedy.partition("ask for ")[2].partition(" tokens")[0].replace(",", ""))
+    assert asking(most)
+    with pytest.raises(DataError, match="max_epochs is 4"):
+        asking(most + 1)
+
+
 def test_more_epochs_are_had_for_the_asking() -> None:
     assert plan({"code": {"tokens": 5_000_000, "max_epochs": 5}})
     assert plan({"code": {"tokens": 50_000_000, "max_epochs": None}})

@@ -77,6 +77,8 @@ def test_a_budget_is_of_the_run_and_a_longer_run_is_another_mixture(two: Path, c
 )
 def test_what_cannot_be_is_refused_before_a_run_begins(two: Path, cli: Cli, mixture: str, said: str) -> None:
     sets = [*SMALL, f"data.mixture={mixture}", "train.steps=1000"]
+    prepared = cli("prepare", "r.yaml", sets=sets)
+    assert prepared.code == 0 and "training will not begin: data.mixture: " in prepared.err and said in prepared.err
     cli("train", "r.yaml", sets=sets).expect_fault(3, "data.mixture", said)
     assert not (two / "runs" / "small" / "recipe.json").exists()
 

@@ -158,7 +158,7 @@ def prepare(
 
     loaded = load_recipe(recipe, sets or ())  # a mistyped name is answered before what a job needs is imported
     from tilth.cli.output import print_json, results
-    from tilth.cli.show import prepare_shown, print_dataset, tidy_shown
+    from tilth.cli.show import prepare_shown, print_dataset, say_mixture, tidy_shown
     from tilth.jobs.prepare import summary
 
     if dry_run:
@@ -175,6 +175,7 @@ def prepare(
     wanted: Any = "datasets" if prune_datasets else "tasks" if prune else None
     with results():
         print_dataset(dataset)
+    say_mixture(loaded, dataset)
     again = [str(recipe), *(["--workspace", str(workspace)] if workspace != Path("work") else [])]
     again += [word for value in sets or () for word in ("--set", value)]
     tidied = tidy_shown(loaded, again, workspace, dataset, wanted)

@@ -14,7 +14,7 @@ from tilth.cli.prepare_display import PrepareDisplay
 from tilth.cli.screen import show
 from tilth.cli.tables import metrics_table, plural, printable, result_table, size
 from tilth.core.environment import launched
-from tilth.core.errors import IntegrityError
+from tilth.core.errors import DataError, IntegrityError
 from tilth.core.files import read_json
 
 if TYPE_CHECKING:
@@ -124,6 +124,16 @@ def shown_training(recipe: Recipe, run: Path) -> Shown:
         return TrainDisplay(limits, metrics=recipe.evaluate.metrics)
 
     return Shown(say_note, display, display, display.board, prepared, training)
+
+
+def say_mixture(recipe: Recipe, dataset: Dataset) -> None:
+    """A line where training would refuse the recipe's mixture: what it asks for is known once tokens are counted."""
+    from tilth.jobs.mixing import planned_mixture
+
+    try:
+        planned_mixture(recipe, dataset)
+    except DataError as impossible:
+        say_note(f"training will not begin: {impossible.message}; {impossible.remedy}")
 
 
 def _say_vocabulary(recipe: Recipe, dataset: Dataset) -> None:

@@ -187,7 +187,7 @@ def plan_mixture(
         components.append(Component(REST, rest, sum(tokens[s] for s in rest), rest_tokens / whole))
     plan = MixturePlan(tuple(components), math.ceil(length))
     assert sum(component.share for component in components) == 1, "what is left over was given to somebody"
-    _check(plan, context_length, _shortest(run_tokens, epochs, length), slack)
+    _check(plan, mixture, context_length, _shortest(run_tokens, epochs, length), slack)
     return plan
 
 
@@ -264,7 +264,7 @@ def _shortest(run_tokens: int | None, epochs: float | None, length: Fraction) ->
     return min(limits, default=None)
 
 
-def _check(plan: MixturePlan, context_length: int, run: Fraction | None, slack: int) -> None:
+def _check(plan: MixturePlan, mixture: Entries, context_length: int, run: Fraction | None, slack: int) -> None:
     for one in plan.components:
         if not one.tokens:
             raise DataError(
@@ -281,10 +281,14 @@ def _check(plan: MixturePlan, context_length: int, run: Fraction | None, slack: 
         seen = one.share * (plan.epoch_tokens if run is None else run)
         if one.max_epochs is not None and seen - slack > Fraction(repr(one.max_epochs)) * one.tokens:
             what = "one epoch of the mixture" if run is None else "the run"
+            less = "a smaller share, train for less"
+            if (budget := mixture[one.name].tokens) is not None:
+                most = math.floor(Fraction(repr(one.max_epochs)) * one.tokens * budget / seen)
+                less = f"ask for {most:,} tokens of it at most (`tokens:`)"
             raise DataError(
                 f"data.mixture: {_tokens(seen)} tokens of {what} are from {one.name}, which has {one.tokens:,}: "
                 f"{float(seen / one.tokens):.2f} epochs, and max_epochs is {one.max_epochs:g}",
-                f"give {one.name} more text or a smaller share, train for less, or raise its max_epochs",
+                f"give {one.name} more text{',' if budget else ' or'} {less}, or raise its max_epochs",
             )
 
 
