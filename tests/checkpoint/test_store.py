@@ -102,7 +102,7 @@ def test_a_full_disk_at_any_operation_leaves_what_was_there(tmp_path: Path, monk
             try:
                 store.save(2, tensors, {"a": 2})
             except CheckpointError as error:
-                assert "could not save step 2" in str(error) and "No space left" in str(error)
+                assert "could not save step 2" in str(error) and "the disk is full" in str(error)
                 assert error.exit_code == 4
         latest, set_aside = store.latest()
         assert latest is not None and not set_aside

@@ -253,7 +253,7 @@ def test_title_and_notes_are_as_wide_as_the_screen_and_what_is_to_be_pasted_stay
     table.add_row("1")
     assert raw(table, 80) == ["a title of some words", "n", "1", f"text is read from such by a pattern: {pasted}"]
     assert raw(table, 50)[-2:] == ["text is read from such by a pattern:", pasted]
-    files = ["a.srt", "b.srt", "c.xyz"]
+    files = ["d/a.srt", "d/b.srt", "d/c.xyz"]
     rules = {"changed": {}, "dropped": {"list/unknown_suffix": 3}}
     lines = rendered(dataset_table({**FACTS, "rules": rules, "passed_over": {"list/unknown_suffix": files}}), 60)
     assert row(lines, "read") and any(pasted in line for line in lines)
