@@ -373,7 +373,7 @@ def test_the_disk_s_errors_are_not_the_network_s(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(disk, "append", full)
-    with pytest.raises(StorageError, match="No space left"):
+    with pytest.raises(StorageError, match="the disk is full"):
         fetch(server, tmp_path)
     assert len(server.seen) == 1
 
