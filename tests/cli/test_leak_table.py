@@ -25,9 +25,20 @@ def test_every_kind_is_shown_for_both() -> None:
     assert row(lines, "re-wrapped") == ["9", "of", "10", "7", "of", "10"]
     assert "1,234 evaluation items looked for; 56 too short to be looked for" in lines
     assert "rows of evaluation files left out: read/no_field 2" in lines
-    assert row(lines, "found before anything was planted") == ["0", "of", "1", "0", "of", "1"]
+    assert row(lines, "documents with one before planting") == ["0", "of", "1", "0", "of", "1"]
     told = " ".join(line.strip() for line in lines[lines.index("rows of evaluation files left out: read/no_field 2") :])
-    assert "found before: a leak that is real, or an error" in told
+    assert "with one before: a leak that is real, or an error" in told
+
+
+def test_an_exam_of_which_much_is_too_short_is_told() -> None:
+    def told(**more: int) -> str:
+        table = leak_table({"evaluation": facts(9, **more)})
+        return " ".join(rendered(table) if table is not None else [])
+
+    assert "22 evaluation items looked for; 8 too short to be looked for, of 30 (data.decontaminate" in told(
+        items=22, too_short=8
+    )
+    assert "data.decontaminate.shortest" not in told(items=90, too_short=10)
 
 
 def test_why_items_are_missed_is_said_where_it_is_known() -> None:

@@ -13,6 +13,7 @@ from tilth.data.leaks.exam_words import PLACE, items_replaced, passed_over, rows
 from tilth.jobs.pages.leak_words import ALARMS, MEANING, NAMES, PLANTED, why_missed
 
 _FEW = 10  # items; what is found of fewer is no measure
+_MANY_SHORT = 0.1
 _UNMEASURED = f"(fewer than {_FEW}: how well such text is found in training text is not measured)"
 
 
@@ -44,6 +45,8 @@ def leak_table(facts: Mapping[str, Any]) -> RenderableType | None:
 def _remarks(columns: list[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
     for name, own in columns:
         short = f"; {own['too_short']:,} too short to be looked for" if own["too_short"] else ""
+        if name == NAMES["evaluation"] and own["too_short"] > _MANY_SHORT * (own["items"] + own["too_short"]):
+            short += f", of {own['items'] + own['too_short']:,} (data.decontaminate.shortest says what is)"
         yield f"{own['items']:,} {name if own['items'] != 1 else name.removesuffix('s')} looked for{short}"
         if left_out := own.get("left_out"):
             numbers = ", ".join(f"{rule} {n:,}" for rule, n in left_out.items())

@@ -19,10 +19,10 @@ PLANTED = {
     "one_word_in_20": "one word in 20 replaced",
 }
 """How it was planted, to see what is found."""
-ALARMS = {"unplanted": "found before anything was planted", "shuffled": "found with their words in another order"}
+ALARMS = {"unplanted": "documents with one before planting", "shuffled": "found with their words in another order"}
 """What is found besides: in documents as they are, which is a leak or an error; in another order, which is an error."""
 MEANING = (
-    "planted: put into copies of training documents, to see how much is found; found before: a leak that is real, "
+    "planted: put into copies of training documents, to see how much is found; with one before: a leak that is real, "
     "or an error"
 )
 """What the figures are of."""
