@@ -159,6 +159,23 @@ def test_what_opens_the_next_message_is_no_end(name: str, pair: Pair) -> None:
         assert found.stop_ids() == {pair[0].end_of_text, pair[0].special_tokens[last]}
 
 
+NAMES_TOOLS = (  # the sandbox refuses `append`, which nobody comes to without tools
+    "{% if tools %}{% set names = [] %}{% for tool in tools %}{% set _ = names.append(tool) %}{% endfor %}{% endif %}"
+)
+CALLS_APART = (  # as GigaChat 3: a call is a message of its own, behind the answer's end
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}"
+    "{% for call in m.tool_calls or [] %}{{ 'call\n' + call.function.name + '<|im_end|>\n' }}{% endfor %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("source", [NAMES_TOOLS + CALLS_APART, CALLS_APART])
+def test_conversations_with_calls_take_no_end_from_others(pair: Pair, source: str) -> None:
+    with made(pair, source) as found:
+        assert found.stop_ids() == {pair[0].end_of_text, pair[0].special_tokens["<|im_end|>"]}
+
+
 @pytest.mark.slow
 def test_a_token_that_may_be_either_is_told(pair: Pair) -> None:
     for source in (CLOSED_LATE_SYSTEM, OPENED_ONCE):

@@ -125,3 +125,14 @@ def test_a_prompt_that_closes_the_thoughts_of_an_answer_is_told_with_what_opens_
         with encoder(pair, template, **{**given, name: value == "true"}) as made:
             found = made.encode(rows)[1]
         assert answers(pair[0], found) == ["So 0.<|im_end|>", "blue 2\n</think>\n\nSo 1.<|im_end|>"]
+
+
+def test_of_a_long_row_no_way_out_is_looked_for(pair: Pair) -> None:
+    """It would take the time that one conversation has, twice: what was dropped stopped the run."""
+    template, talk = ChatTemplate("own", CLOSING.replace("OPENS", "enable_thinking")), told("red 1", within=False)
+    with encoder(pair, template) as made:
+        for before, way in (("", True), ("x" * 10_000, False)):
+            asked = {**talk[0], "content": before + talk[0]["content"]}
+            (dropped,) = made.encode([{"messages": [asked, *talk[1:]]}])
+            assert isinstance(dropped, Dropped) and dropped.rule == "rewritten"
+            assert ("data.chat.variables" in dropped.detail) == way

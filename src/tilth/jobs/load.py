@@ -29,7 +29,7 @@ from tilth.core.config import parse
 from tilth.core.environment import DeviceName
 from tilth.core.errors import CheckpointError, DataError, RecipeError
 from tilth.core.faults import short
-from tilth.data.sources.messages import read_message, remedy_of
+from tilth.data.sources.messages import is_plain, read_message, remedy_of
 from tilth.data.sources.notes import Note
 from tilth.distributed.runtime import asked_device
 from tilth.generate.config import SamplingConfig
@@ -164,9 +164,13 @@ class LanguageModel:
             )
 
 
+_READ = frozenset({"role", "from", "sender", "content", "value", "text", "function_call", "weight"})
+"""Keys of messages that `read_message` reads, and writes by other names."""
+
+
 def _conversation(prompt: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Messages as training reads them (roles by other names, OpenAI's lists of parts), and by roles that a template may
-    know beside these (`ipython`). DataError for what is none.
+    """Messages as training reads them (roles by other names, OpenAI's lists of parts), with roles and keys that a
+    template may know beside these (`ipython`). DataError for what is none.
     """
     if isinstance(prompt, Mapping) or not isinstance(prompt, Iterable):
         raise DataError(f"the prompt is {short(prompt)}", "give a text, or a list of messages: [{role, content}]")
@@ -182,7 +186,8 @@ def _conversation(prompt: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
             raise DataError(
                 f"{said}: it cannot be asked", remedy_of(found) or "a message is {role, content}, both texts"
             )
-        messages.append(found)
+        others = {key: value for key, value in item.items() if key not in _READ and is_plain(value)}
+        messages.append({**others, **found})
     return messages
 
 

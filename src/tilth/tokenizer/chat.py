@@ -24,6 +24,7 @@ around it. What cannot be used is Dropped, with a rule and a detail, for the led
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
@@ -71,7 +72,8 @@ def _calling(count: int) -> dict[str, Any]:
     return {"messages": [_PROBE[0], {"role": "assistant", "content": "", "tool_calls": calls}], "tools": [_TOOL]}
 
 
-_PROBES = [*({"messages": messages} for messages in (_PROBE, _PROBE * 2, _THINKING)), _calling(1), _calling(2)]
+_PROBES = [{"messages": messages} for messages in (_PROBE, _PROBE * 2, _THINKING)]
+_CALLS = [_calling(1), _calling(2)]
 
 
 class EncodedChat(NamedTuple):
@@ -178,9 +180,22 @@ class ChatEncoder:
         """
         # gpt-oss ends an earlier answer, and any thought, with `<|end|>`: it ends a message there, and who stopped at
         # it would never see what was thought about. Its `<|return|>` and `<|call|>` end what is written.
+        ends, within = self._ends_of(self.renderer.render("answers", _PROBES))
+        called, within_calls = set[int](), set[int]()
+        for probe in _CALLS:
+            # Not all that runs away with tools does so without them, and nobody has asked for any yet.
+            with contextlib.suppress(DataError):
+                more, inside = self._ends_of(self.renderer.render("answers", [probe]))
+                called |= more
+                within_calls |= inside
+        # What stands within an answer with calls may well end a plain one: GigaChat writes a call as a message apart.
+        return {self.tokenizer.end_of_text} | (ends - within) | (called - within_calls - within)
+
+    def _ends_of(self, answers: Iterable[Any]) -> tuple[set[int], set[int]]:
+        """The ids that end what is rendered as answers, and those behind which one goes on."""
         specials = list(self.tokenizer.special_tokens.values())
         ends, within = set[int](), set[int]()
-        for answer in self.renderer.render("answers", _PROBES):
+        for answer in answers:
             if isinstance(answer, Dropped):
                 continue
             for start, end in answer["spans"]:
@@ -189,7 +204,7 @@ class ChatEncoder:
                     rest = ALIAS.sub("", said[token.end() :]).strip()
                     to = within if rest else ends if token.end() == len(said) else set()
                     to.add(specials[alias_place(token[0])])
-        return {self.tokenizer.end_of_text} | ends - within
+        return ends, within
 
     def _only(self, mode: Mode, messages: Sequence[Mapping[str, Any]], tools: Sequence[Any] | None) -> dict[str, Any]:
         answer = next(self.renderer.render(mode, [{"messages": list(messages), "tools": tools and list(tools)}]))

@@ -38,6 +38,10 @@ _UNTOLD = "which of the stretches that it marks is an answer of weight 0 cannot 
 Spans = list[tuple[int, int]]
 
 
+_SMALL = 10_000
+"""Characters of a row that is rendered once more to say what would mend it; a long one would use up its time."""
+
+
 class Answers(NamedTuple):
     """A rendered conversation for training: a Marked text, whether its last answer ends with a special token, and
     what of its answers is not in it.
@@ -68,7 +72,8 @@ class Rendering:
         self._ends = Ends(self._marker, self._tried)
         self._left_out = LeftOut(self._marker, self._written)
         self._always = dict[tuple[bool, bool], str | Dropped]()  # see _unasked
-        self._given, self._others = (template, names, variables, today), list[tuple[str, Rendering]]()  # see _with_way
+        self._given = (template, names, variables, today)
+        self._others: list[tuple[str, Rendering]] | None = None  # see _with_way
 
     def text(self, row: Row, prompt: bool) -> str | Dropped:
         """The rendering, without any mark; with the generation prompt on request."""
@@ -99,10 +104,11 @@ class Rendering:
         """The fault, with the variable of the template by which there is none: where its prompt closes the thoughts
         before an answer that has some, another value opens them (`enable_thinking`).
         """
-        if fault.rule != "rewritten":
+        # Rows of any size are looked at alike, whichever came before: what is said of one must not hang on the others.
+        if fault.rule != "rewritten" or sum(len(str(message)) for message in row.messages) > _SMALL:
             return fault
         template, names, variables, today = self._given
-        if not self._others:
+        if self._others is None:
             self._others = [
                 (f"{name}: {str(value).lower()}", Rendering(template, names, {**variables, name: value}, today))
                 for name, value in switches(template, variables, today)

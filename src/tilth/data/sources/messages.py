@@ -9,7 +9,8 @@
     plain(value)                  without what no Parquet file holds
 
 Beside role and content go on what a message calls (`tool_calls`), answers (`tool_call_id`, `name`) and thinks
-(`reasoning_content`, `thinking`, `reasoning`): left out, an answer would be another. So do OpenAI's `weight` where it
+(`reasoning_content`, `thinking`, `reasoning`, Cohere's `tool_plan`), and Gemma's `tool_responses`: left out, an answer
+would be another. So do OpenAI's `weight` where it
 is 0, of an answer that is not to be learned, and its older `function_call`, as one of `tool_calls`.
 """
 
@@ -46,8 +47,8 @@ _FORM = (
     "such rows, or take them out"
 )
 _NAMES = (("role", "content"), ("from", "value"), ("sender", "text"), ("role", "text"))
-_SAID = ("reasoning_content", "thinking", "reasoning", "tool_calls")
-_BESIDE = (*_SAID, "name", "tool_call_id")
+_SAID = ("reasoning_content", "thinking", "reasoning", "tool_plan", "tool_calls")
+_BESIDE = (*_SAID, "name", "tool_call_id", "tool_responses")
 _DEEPEST = 64
 BEYOND_TEXT = "beyond_text"
 """The rule of rows that are left out, and are no bad ones."""

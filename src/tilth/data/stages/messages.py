@@ -27,7 +27,7 @@ from tilth.data.stages.base import Number, Result
 from tilth.data.stages.table import Stage
 
 _NO_MESSAGES: dict[str, Any] = {"messages": None}
-_TEXTS = ("content", "reasoning_content", "thinking", "reasoning")
+_TEXTS = ("content", "reasoning_content", "thinking", "reasoning", "tool_plan")
 Message = dict[str, Any]
 Edit = Callable[[str], str]
 
