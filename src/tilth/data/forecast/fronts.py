@@ -57,13 +57,16 @@ def cut_front(item: Input, front: int, paths: Sequence[Path], separator: str | N
 
 
 def _unpack(item: Input, front: int, path: Path) -> int:
-    """Writes the beginning of a file, unpacked; returns how many bytes of the file that took."""
+    """Writes the beginning of a file, unpacked; returns how many bytes of the file that stands for."""
     taken = size = 0
+    first: tuple[int, int] | None = None  # what was taken, and what had come of it, once something had
 
     def raw() -> Iterator[bytes]:
-        nonlocal taken
+        nonlocal taken, first
         with item.path.open("rb") as file:
             while piece := file.read(_READ if is_packed(item) else min(_READ, front - taken)):
+                if size and first is None:
+                    first = (taken, size)
                 taken += len(piece)
                 yield piece
 
@@ -85,7 +88,10 @@ def _unpack(item: Input, front: int, path: Path) -> int:
 
     text = with_line_feeds(streams.as_utf8(pieces()).pieces)[0] if item.kind == "csv" else pieces()
     disk.write(path, text, sync=False)
-    return taken
+    if not is_packed(item) or taken == item.size or first is None or size <= first[1]:
+        return taken
+    # What unpacks holds back some of what it was given, from the first byte to the last about as much.
+    return max(1, min(taken, round(size * (taken - first[0]) / (size - first[1]))))
 
 
 def _lines(file: BinaryIO) -> Iterator[bytes]:
