@@ -102,17 +102,38 @@ def test_what_cannot_be_is_refused_with_the_arithmetic(
         plan(mixture, **options)
 
 
-@pytest.mark.parametrize("options", [{}, {"epochs": 1.0}, {"epochs": 3.0}, {"run_tokens": 10**7}])
-def test_a_budget_that_is_too_much_is_told_how_much_it_may_be(options: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "beside", [{}, {"web": {"weight": 0.4}}, {"books-*": {"epochs": 3}}, {"web": {"tokens": 10**6}}]
+)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"epochs": 1.0},
+        {"epochs": 3.0},
+        {"run_tokens": 4 * 10**7},
+        {"run_tokens": 9 * 10**6, "epochs": 1.0, "slack": 700},
+        {"run_tokens": 9 * 10**6, "epochs": 3.0},
+    ],
+)
+def test_a_budget_that_is_too_much_is_told_how_much_it_may_be(options: dict[str, Any], beside: dict[str, Any]) -> None:
     def asking(tokens: int) -> MixturePlan:
-        return plan({"code": {"tokens": tokens}}, **options)
+        return plan({"code": {"tokens": tokens}, **beside}, **options)
 
     with pytest.raises(DataError) as caught:
-        asking(5_000_000)
+        asking(19_000_000)
     most = int(caught.value.remedy.partition("ask for ")[2].partition(" tokens")[0].replace(",", ""))
     assert asking(most)
     with pytest.raises(DataError, match="max_epochs is 4"):
         asking(most + 1)
+
+
+def test_no_budget_is_told_where_none_would_do() -> None:
+    with pytest.raises(DataError, match=r"5\.00 epochs, and max_epochs is 4") as caught:
+        plan({"code": {"tokens": 5_000_000}, "*": {"weight": 0.5}}, run_tokens=10**7)
+    assert caught.value.remedy == (
+        "give code more text, ask for fewer tokens of it (`tokens:`), or raise its max_epochs"
+    )
 
 
 def test_more_epochs_are_had_for_the_asking() -> None:

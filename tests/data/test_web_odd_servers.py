@@ -71,11 +71,42 @@ def test_an_answer_that_is_none_is_not_called_unreachable(site: Site, tmp_path: 
     assert "more than 100 headers" in said and "garbage" in said and "more than 65536 bytes" in said
 
 
+EARLY = {
+    "/hints": b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\nContent-Length: 3\r\n\r\n",
+    "/all": b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 x\r\n\r\nHTTP/1.1 103\r\nX: y\r\n\r\nHTTP/1.1 100 x\r\n\r\n",
+    "/switched": b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\n\r\n",
+    "/endless": b"HTTP/1.1 103 Early Hints\r\n\r\n" * 1000,
+}
+
+
+def behind(early: bytes) -> Page:
+    def answer(handler: Handler) -> None:
+        handler.wfile.write(early)
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 8\r\n\r\n<p>x</p>")
+
+    return answer
+
+
+def test_what_is_sent_before_an_answer_is_none(site: Site, tmp_path: Path) -> None:
+    site.html("/", "".join(f'<a href="{name}">x</a>' for name in EARLY))
+    site.pages.update({name: behind(early) for name, early in EARLY.items()})
+    assert fates(crawled(site, tmp_path), site) == {
+        "/": "fetched 200",
+        "/hints": "fetched 200",
+        "/all": "fetched 200",
+        "/switched": "status 101",
+        "/endless": "status 103",
+    }
+    assert [site.asked(name) for name in EARLY] == [1, 1, 1, 1]
+
+
 HEADS = {
     "/status": b"HTTP/1.1 20",
     "/line": b"HTTP/1.1 200 OK\r\nContent-Le",
     "/blank": b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n",
     "/moved": b"HTTP/1.1 302 Found\r\nLocation: /o",
+    "/hints": b"HTTP/1.1 103 Early Hints\r\nLink: </a",
+    "/hinted": b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Le",
 }
 
 

@@ -89,13 +89,30 @@ def left_out(rule: str, names: Sequence[str], number: int) -> str:
     return "; ".join([some(names, number), *how])
 
 
+_PACKED = r"\.(?:gz|zst|bz2|xz)"
+_IN_ARCHIVE = re.compile(rf"(.+?\.(?:zip|tar(?:{_PACKED})?|tgz|tzst|tbz2|txz))!.+", re.IGNORECASE | re.DOTALL)
+
+
 def pattern_of_text(name: str | None) -> str:
     """The source that reads a file of an unknown suffix, and those beside it of the same, as text; some such source
-    where no file is given.
+    where no file is given. Of a file in an archive it is the archive; of one without a suffix, or with none but that of
+    its packing (`dump.gz`), the file.
     """
     if name is None:
         return '{path: "d/*.srt", format: text}'
     path = PurePosixPath(name)
-    pattern = str(PurePosixPath(glob.escape(str(path.parent)), f"*{glob.escape(path.suffix)}")) if path.suffix else name
+    if within := _IN_ARCHIVE.fullmatch(name):
+        pattern = within[1]
+    elif suffix := _own_suffix(path):
+        pattern = str(PurePosixPath(glob.escape(str(path.parent)), f"*{glob.escape(suffix)}"))
+    else:
+        pattern = name
     quoted = in_brackets(pattern) if '"' in pattern or "\\" in pattern or not pattern.isprintable() else f'"{pattern}"'
     return f"{{path: {quoted}, format: text}}"
+
+
+def _own_suffix(path: PurePosixPath) -> str:
+    """`.srt` of `a.srt`, `.srt.gz` of `a.srt.gz`; nothing of `a.gz`, for that others there have as well."""
+    packed = path.suffix if re.fullmatch(_PACKED, path.suffix, re.IGNORECASE) else ""
+    own = PurePosixPath(path.name.removesuffix(packed)).suffix
+    return f"{own}{packed}" if own else ""

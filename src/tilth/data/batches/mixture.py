@@ -17,10 +17,11 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from fractions import Fraction
+from functools import partial
 
 from pydantic import Field, model_validator
 
@@ -164,6 +165,25 @@ def plan_mixture(
     Raises:
         DataError: there are no such shares; it shows the arithmetic.
     """
+    plan, run = _shared(mixture, tokens, run_tokens, epochs, slack)
+
+    def fits(name: str, budget: int) -> bool:
+        asked = {**mixture, name: mixture[name].model_copy(update={"tokens": budget})}
+        try:
+            other, its_run = _shared(asked, tokens, run_tokens, epochs, slack)
+        except DataError:
+            return False
+        one = next(one for one in other.components if one.name == name)
+        return not _too_often(one, _seen(one, other, its_run), slack)
+
+    _check(plan, mixture, context_length, run, slack, fits)
+    return plan
+
+
+def _shared(
+    mixture: Entries, tokens: Mapping[str, int], run_tokens: int | None, epochs: float | None, slack: int
+) -> tuple[MixturePlan, Fraction | None]:
+    """The shares, and how many tokens the run sees where that is known; arguments as for `plan_mixture`."""
     groups = check_names(mixture, list(tokens))
     held = {name: sum(tokens[source] for source in sources) for name, sources in groups.items()}
     named = {source for sources in groups.values() for source in sources}
@@ -187,8 +207,7 @@ def plan_mixture(
         components.append(Component(REST, rest, sum(tokens[s] for s in rest), rest_tokens / whole))
     plan = MixturePlan(tuple(components), math.ceil(length))
     assert sum(component.share for component in components) == 1, "what is left over was given to somebody"
-    _check(plan, mixture, context_length, _shortest(run_tokens, epochs, length), slack)
-    return plan
+    return plan, _shortest(run_tokens, epochs, length)
 
 
 def _budget(entry: MixtureEntry, held: int) -> Fraction:
@@ -264,7 +283,37 @@ def _shortest(run_tokens: int | None, epochs: float | None, length: Fraction) ->
     return min(limits, default=None)
 
 
-def _check(plan: MixturePlan, mixture: Entries, context_length: int, run: Fraction | None, slack: int) -> None:
+def _seen(one: Component, plan: MixturePlan, run: Fraction | None) -> Fraction:
+    """Tokens of a component that training sees, in an epoch of the mixture where nothing says how long it is."""
+    return one.share * (plan.epoch_tokens if run is None else run)
+
+
+def _too_often(one: Component, seen: Fraction, slack: int) -> bool:
+    return one.max_epochs is not None and seen - slack > Fraction(repr(one.max_epochs)) * one.tokens
+
+
+def _most(budget: int, guess: int, fits: Callable[[int], bool]) -> int:
+    """The largest budget that fits, below one that does not; 0 where none is found. Where all of the mixture is longer
+    with a longer budget, what training sees of it is not in proportion to it.
+    """
+    low, high, middle = 0, budget, min(guess, budget - 1)
+    while low < middle < high:
+        low, high = (middle, high) if fits(middle) else (low, middle)
+        middle = (low + high) // 2
+    return low
+
+
+def _check(
+    plan: MixturePlan,
+    mixture: Entries,
+    context_length: int,
+    run: Fraction | None,
+    slack: int,
+    fits: Callable[[str, int], bool],
+) -> None:
+    """DataError for a component that training cannot have; `fits` says whether a smaller budget of one is seen rarely
+    enough.
+    """
     for one in plan.components:
         if not one.tokens:
             raise DataError(
@@ -278,13 +327,14 @@ def _check(plan: MixturePlan, mixture: Entries, context_length: int, run: Fracti
                 f"{context_length + 1:,} (model.context_length + 1)",
                 "give it more text, take it out with `weight: 0`, or make model.context_length smaller",
             )
-        seen = one.share * (plan.epoch_tokens if run is None else run)
-        if one.max_epochs is not None and seen - slack > Fraction(repr(one.max_epochs)) * one.tokens:
+        seen = _seen(one, plan, run)
+        if one.max_epochs is not None and _too_often(one, seen, slack):
             what = "one epoch of the mixture" if run is None else "the run"
             less = "a smaller share, train for less"
             if (budget := mixture[one.name].tokens) is not None:
-                most = math.floor(Fraction(repr(one.max_epochs)) * one.tokens * budget / seen)
-                less = f"ask for {most:,} tokens of it at most (`tokens:`)"
+                in_proportion = math.floor(Fraction(repr(one.max_epochs)) * one.tokens * budget / seen)
+                most = _most(budget, in_proportion, partial(fits, one.name))
+                less = f"ask for {f'{most:,} tokens of it at most' if most else 'fewer tokens of it'} (`tokens:`)"
             raise DataError(
                 f"data.mixture: {_tokens(seen)} tokens of {what} are from {one.name}, which has {one.tokens:,}: "
                 f"{float(seen / one.tokens):.2f} epochs, and max_epochs is {one.max_epochs:g}",

@@ -15,8 +15,8 @@ four letters of a bank, or Italy's one.
 Telephone numbers, of three kinds: international with a +, valid in their country; North American in their usual form
 ((212) 555-7890, 212-555-7890, 212.555.7890), where `regions` names US or CA; and any that follow a word such as `tel`,
 `phone number` or `Rufnummer` and are valid in one of the `regions`; after `call me on`, `portable` and such only those
-that begin with a 0. A row of digits that only could be a number is left alone, and so are the 555-01xx of North
-America, which films and manuals use.
+that begin with a 0. A row of digits that only could be a number is left alone, and so are dates and times of day behind
+such words (`Last call: 2024-01-02 10:15`), and the 555-01xx of North America, which films and manuals use.
 """
 
 from __future__ import annotations
@@ -158,7 +158,13 @@ _CALLED_ON = re.compile(
     r"(?<![^\W_])(?:(?:call|ring|reach|phone|text) (?:me|us|him|her|them)(?: (?:on|at))?|portable|fixe)\W{0,4}\Z",
     re.IGNORECASE,
 )
-_DATE_OR_FRACTION = re.compile(r"\d\d([./-])\d\d\1\d{4}\Z|0\.\d+\Z", re.ASCII)
+_YEAR, _MONTH, _DAY = r"(?:19|20)\d\d", r"(?:0[1-9]|1[0-2])", r"(?:0[1-9]|[12]\d|3[01])"
+_DATE_OR_FRACTION = re.compile(
+    rf"\(?(?:{_YEAR}([./-]){_MONTH}\1{_DAY}\b|{_DAY}([./-]){_DAY}\2{_YEAR}\b|0\.\d+\Z)", re.ASCII
+)
+_HOUR = re.compile(r"[ \xa0-]{1,2}[0-2]?\d\Z", re.ASCII)  # of a number, where minutes follow it
+_MINUTES = re.compile(r":[0-5]\d(?!\d)", re.ASCII)
+_DATE_AT_A_TIME = re.compile(rf"\(?{_YEAR}([ \xa0]?){_MONTH}\1{_DAY}\Z", re.ASCII)
 _FICTION = re.compile(r"(?!\+(?!1)).*555\D?01\d\d\Z", re.ASCII)
 
 
@@ -207,17 +213,22 @@ def _americans(text: str, start: int, end: int) -> Iterator[Span]:
 
 def _named(text: str, start: int, end: int, regions: Sequence[str]) -> Span | None:
     found = _NATIONAL.match(text, start, end)
+    if found and _MINUTES.match(text, found.end()) and (hour := _HOUR.search(found[0])):
+        found = _NATIONAL.match(text, start, start + hour.start())
+        if found and _DATE_AT_A_TIME.match(found[0]):
+            return None
     if not found or _FICTION.match(found[0]) or not _is_named(found[0], before(text, start, 32)):
         return None
     return found.span() if any(is_phone(found[0], region) for region in regions) else None
 
 
 def _is_named(number: str, said: str) -> bool:
-    """Whether a telephone is named before; what follows a word that may mean another thing has to begin with a 0."""
-    if _CALLED.search(said):
-        return True
-    national = number.lstrip("(").startswith("0") and not _DATE_OR_FRACTION.match(number)
-    return national and _CALLED_ON.search(said) is not None
+    """Whether a telephone is named before what is no date; what follows a word that may mean another thing has to begin
+    with a 0.
+    """
+    if _DATE_OR_FRACTION.match(number):
+        return False
+    return bool(_CALLED.search(said) or (number.lstrip("(").startswith("0") and _CALLED_ON.search(said)))
 
 
 def is_phone(number: str, region: str | None) -> bool:

@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 from tilth.data.sources.web.http_message import header
 
 _PIECE = 1 << 16
+_MOST_BEFORE = 20  # answers ahead of the answer
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
@@ -147,7 +148,9 @@ class _Lines(io.BufferedReader):
 
 
 class _Response(http.client.HTTPResponse):
-    """An answer whose head must be whole: for the standard library it may end before its blank line."""
+    """An answer whose head must be whole: for the standard library it may end before its blank line. What is sent ahead
+    of it (103 Early Hints) is passed over, of which the standard library knows 100 Continue alone.
+    """
 
     def __init__(self, sock: socket.socket, *args: Any, **more: Any) -> None:
         super().__init__(sock, *args, **more)
@@ -156,6 +159,11 @@ class _Response(http.client.HTTPResponse):
     def begin(self) -> None:
         try:
             super().begin()
+            for _ in range(_MOST_BEFORE):
+                if not 102 <= self.status < 200 or self._lines.ended:
+                    break
+                self.headers = None  # type: ignore[assignment]  # else it has begun, for the standard library
+                super().begin()
         except http.client.BadStatusLine as error:
             if not self._lines.ended or isinstance(error, http.client.RemoteDisconnected):
                 raise
