@@ -211,6 +211,14 @@ def test_a_path_with_a_star_begins_no_comment() -> None:
     assert cut(text, "part500", 0, "c") == left, "none is ever closed"
 
 
+def test_white_space_between_cuts_and_at_the_ends_of_a_document_goes_with_them() -> None:
+    text = "\n" * 400 + "one" + " \n" * 400 + "two" + "\u3000" * 400
+    for code in (None, "python", "c"):
+        starts = np.array([text.index("one"), text.index("two")])
+        lows, highs = edges(document_of(text, code), starts, starts + 3, 0)
+        assert (highs - lows).sum() == len(text) and lows[0] == 0 and highs[0] == lows[1]
+
+
 PIECES = ['"', "'", '"""', "(", ")", "\\", "\n", "#", "/*", "*/", "//", " ", "a", "\n\n", "`", "<<a", "#if x\n"]
 
 

@@ -73,10 +73,13 @@ _LINE = re.compile(
 def edges(document: Document, starts: I64, ends: I64, margin: int) -> tuple[I64, I64]:
     """Where a cut begins and ends that takes each of some runs of words out, in characters."""
     text, code = document.text, document.meta.get("code")
-    if code is not None:
-        return _around_blocks(text, code, starts, ends)
     letters = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
-    return _around_words(len(text), np.isin(letters, _SPACES), starts, ends, margin)
+    blank = np.isin(letters, _SPACES)
+    if code is not None:
+        lows, highs = _around_blocks(text, code, starts, ends)
+    else:
+        lows, highs = _around_words(len(text), blank, starts, ends, margin)
+    return _with_blanks(lows, highs, np.append(np.flatnonzero(~blank), len(text)))
 
 
 def _around_blocks(text: str, code: str, starts: I64, ends: I64) -> tuple[I64, I64]:
@@ -99,6 +102,19 @@ def _around_words(size: int, blank: npt.NDArray[np.bool_], starts: I64, ends: I6
     after = np.where(np.isin(highs - 1, stops), highs, stops[np.searchsorted(stops, highs)])
     first, last = lows - before < _LONGEST_WORD, after - highs < _LONGEST_WORD
     return np.where(first, before, lows), np.where(last, after, highs)
+
+
+def _with_blanks(lows: I64, highs: I64, solid: I64) -> tuple[I64, I64]:
+    """Cuts, with the white space that is all there is between them, or up to an end of the document: no text is left of
+    what is nothing else.
+
+    Args:
+        solid: the places of what is no white space, and of the document's end.
+    """
+    behind = solid[np.searchsorted(solid, highs)]
+    ordered = np.sort(np.append(lows, solid[-1]))
+    other = ordered[np.minimum(np.searchsorted(ordered, highs), len(ordered) - 1)]
+    return np.where(lows <= solid[0], 0, lows), np.where(other <= behind, other, highs)
 
 
 def without(text: str, spans: Sequence[Sequence[int]]) -> str:
