@@ -124,10 +124,108 @@ def test_in_other_languages_a_block_begins_after_a_blank_line_where_no_bracket_i
     assert cut("f(a {\n\nb\n\nc\n", "b", 0, "java") == "", "what is never closed goes on to the end"
 
 
-@given(st.lists(st.sampled_from(['"', "'", '"""', "(", ")", "\\", "\n", "#", "/*", "*/", "//", " ", "a", "\n\n"])))
+HEADER = r"""#ifndef LIST_H
+#define LIST_H
+
+#include <stddef.h>
+#include "z.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+// what it is
+
+struct list { int first; };
+
+int length(struct list *l);
+#define BOTH(a) \
+f((a), \
+  g(
+#ifdef LONG
+int sum(long a) {
+#else
+int sum(int a) {
+#endif
+    return a;
+}
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* LIST_H */
+"""
+
+
+def conditions(text: str) -> int:
+    depth = 0
+    for line in text.splitlines():
+        depth += line.startswith("#if") - line.startswith("#endif")
+        assert depth >= 0
+    return depth
+
+
+@pytest.mark.parametrize("extern", [True, False])
+def test_what_is_left_of_a_header_keeps_its_guard_and_its_includes(extern: bool) -> None:
+    plus = ('#ifdef __cplusplus\nextern "C" {\n#endif\n\n', "#ifdef __cplusplus\n}\n#endif\n")
+    header = HEADER if extern else HEADER.replace(plus[0], "").replace(plus[1], "")
+    for at in range(len(header) - 9):
+        place = np.array([at])
+        low, high = (int(array[0]) for array in edges(document_of(header, "c"), place, place + 9, 0))
+        left = without(header, [(low, high)])
+        assert high > low and left.startswith("#ifndef LIST_H\n") and left.endswith("#endif /* LIST_H */\n")
+        assert conditions(left) == 0, left
+    assert cut(header, "int first", 0, "c").count("#include") == 2
+    if not extern:
+        assert cut(header, "int first", 0, "c") == header.replace("struct list { int first; };\n\n", "")
+        assert "f((a)" not in cut(header, "define BOTH", 0, "c") and "  g(" not in cut(header, "define BOTH", 0, "c")
+
+
+@pytest.mark.parametrize(
+    ("code", "whole"),
+    [
+        ("javascript", "const q = `\nquery A { x\n\nMIDDLE ${a} it's (\n\n`;\n"),
+        ("go", "const q = `C:\\`\nconst usage = `Usage (\n\nMIDDLE\n`\n"),
+        ("julia", '"""\n    f(x)\n\nCompute MIDDLE (\n\nof x.\n"""\nfunction f(x)\n  x\nend\n'),
+        ("kotlin", 'val a = """\nit\'s\n\nMIDDLE {\n\n"""\n'),
+        ("shell", "cat > conf <<EOF | sort\nfirst (\n\nMIDDLE part\n\nEOF\n"),
+        ("shell", "cat << 'E' <<-F\nfirst (\n\nE\nmore\n\nMIDDLE part {\n\n\tF\n"),
+        ("ruby", "s = f(<<~SQL, 1)\n  it's\n\nMIDDLE\n\n  SQL\n"),
+        ("php", "$x = <<<'EOT'\nit's\n\nMIDDLE {\n\nEOT;\n"),
+        ("ruby", "=begin\nabc (\n\nMIDDLE def\n\n=end\n"),
+        ("perl", "=head1 NAME\n\ndon't (\n\nMIDDLE def\n\n=cut\n"),
+    ],
+)
+def test_strings_and_comments_over_several_lines_go_whole(code: str, whole: str) -> None:
+    text = f"first = 1\n\n{whole}\nlast = 2\n\nclass << self\n"
+    assert cut(text, "MIDDLE", 0, code) == "first = 1\n\nlast = 2\n\nclass << self\n"
+    if code != "julia":
+        unclosed = text[: text.index("MIDDLE") + 7] + "\n\nmore\n\nlast"
+        assert cut(unclosed, "last", 0, code) == "first = 1\n\n", "what is never closed goes on to the end"
+
+
+def test_a_path_with_a_star_begins_no_comment() -> None:
+    text = "".join(f"cp -r src{n}/* out/part{n}\n\n" for n in range(1000))
+    left = text.replace("cp -r src500/* out/part500\n\n", "")
+    assert cut(text + "a */ b\n", "part500", 0, "shell") == left + "a */ b\n"
+    assert cut(text, "part500", 0, "c") == left, "none is ever closed"
+
+
+def test_white_space_between_cuts_and_at_the_ends_of_a_document_goes_with_them() -> None:
+    text = "\n" * 400 + "one" + " \n" * 400 + "two" + "\u3000" * 400
+    for code in (None, "python", "c"):
+        starts = np.array([text.index("one"), text.index("two")])
+        lows, highs = edges(document_of(text, code), starts, starts + 3, 0)
+        assert (highs - lows).sum() == len(text) and lows[0] == 0 and highs[0] == lows[1]
+
+
+PIECES = ['"', "'", '"""', "(", ")", "\\", "\n", "#", "/*", "*/", "//", " ", "a", "\n\n", "`", "<<a", "#if x\n"]
+
+
+@given(st.lists(st.sampled_from(PIECES)))
 def test_blocks_of_any_text_are_in_order_and_begin_lines(pieces: list[str]) -> None:
     text = "".join(pieces)
-    for indented in (True, False):
-        blocks = list(cutting._blocks(text, indented=indented))
+    for code in ("python", "c", "shell", "ruby", "javascript", "kotlin"):
+        blocks = [place for place, _ in cutting._blocks(text, code)]
         assert blocks[0] == 0 and all(a < b for a, b in itertools.pairwise(blocks))
         assert all(text[at - 1] == "\n" and not text[at].isspace() for at in blocks[1:])

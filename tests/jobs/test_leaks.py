@@ -105,6 +105,23 @@ def test_passages_are_cut_out_where_asked(tmp_path: Path) -> None:
     assert texts[row_id(20)].split() == text_of(20).split() and texts[row_id(40)].split() == text_of(40).split()
 
 
+@pytest.mark.parametrize("code", [False, True])
+def test_of_a_document_of_an_item_and_white_space_nothing_stays(tmp_path: Path, code: bool) -> None:
+    items = [text_of(10_000 + n) for n in range(3)]
+    (tmp_path / "texts").mkdir()
+    for n in range(20):
+        (tmp_path / "texts" / f"{n}.txt").write_text(text_of(n))
+    mostly = [items[0] + "\n" * 400, " " * 300 + items[1], "\n" * 300 + items[2] + "\n" * 300 + items[0]]
+    for n, text in enumerate(mostly):
+        (tmp_path / "texts" / f"item-{n}.{'js' if code else 'txt'}").write_text(text)
+    write_rows(tmp_path / "items.jsonl", [{"text": item} for item in items])
+    cut = {"against": [{"path": "items.jsonl"}], "action": "cut"}
+    data = {"sources": [{"path": "texts"}], "clean": "none", "decontaminate": cut}
+    dataset = prepared(tmp_path, {**data, "split": {"validation": 0.1, "by": "document"}})
+    assert dataset.facts["rules"]["dropped"] == {"decontaminate/evaluation_item": 3}
+    assert dataset.facts["documents"] == 20
+
+
 def leaky(folder: Path, action: str = "drop", **split: Any) -> tuple[Any, dict[str, str]]:
     """A dataset in which every held-out text of one source stands in a document of another; that by its id."""
     write_rows(folder / "rows.jsonl", [{"text": text_of(n)} for n in range(200)])
