@@ -17,6 +17,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # How fast this machine is, is measured once for all tests, and not kept in the home of whoever runs them.
 os.environ["XDG_CACHE_HOME"] = str(Path(tempfile.gettempdir()) / f"tilth-tests-{os.getuid()}")
 
+# pytest-xdist tells its workers how wide the terminal is; what is written into a pipe has no width.
+os.environ.pop("COLUMNS", None)
+
 hypothesis.settings.register_profile("fast", max_examples=10)
 
 _LONGEST = {

@@ -36,6 +36,8 @@ def test_a_signal_that_python_swallows_comes_again(name: str) -> None:
 IMPORTING = """
 import os, signal, sys
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored where tests run in the background
+
 class Impatient:
     def find_spec(self, name, *_):
         if name == "{module}":

@@ -59,15 +59,17 @@ def test_other_weights_under_the_name_of_the_base_are_refused(tuned: Path, cli: 
 
 def test_the_best_weights_of_an_adapter(tmp_path: Path, cli: Cli) -> None:
     write_base(tmp_path / "base", "llama")
-    schedule = {"name": "constant", "warmup_steps": 0}
-    rate = {"optimizer": {"name": "adamw", "lr": 0.1}, "schedule": schedule}  # far too much: the loss rises by 0.6
-    train = {"steps": 6, "final": "best", "seed": 0, **rate}
-    recipe = tuning(tmp_path, "base", adapter={"rank": 4}, train=train, evaluate={"every": 1})
+    # What is held out is of other letters: the more is learned, the less of it is expected.
+    (tmp_path / "odd.txt").write_text("abba abab baab " * 600 + "xyzzy zyx yzz " * 60)
+    data = {"sources": [{"path": "odd.txt"}], "split": {"validation": 0.08, "by": "tail"}, "clean": "none"}
+    rate = {"optimizer": {"name": "adamw", "lr": 0.03}, "schedule": {"name": "constant", "warmup_steps": 0}}
+    train = {"steps": 3, "final": "best", "seed": 0, **rate}
+    recipe = tuning(tmp_path, "base", data=data, adapter={"rank": 4}, train=train, evaluate={"every": 1})
     result = cli("train", recipe, "--json").json()
     run = tmp_path / "runs" / "tuned"
     best = json.loads((run / "checkpoints" / "best.json").read_text())
     facts = read_manifest(run / "final")
-    assert (facts["weights"], facts["step"]) == ("best", best["step"]) and best["step"] < result["step"] == 6
+    assert (facts["weights"], facts["step"]) == ("best", best["step"]) and best["step"] < result["step"] == 3
     final = read_tensors(run / "final" / "adapter_model.safetensors")
     kept = read_tensors(run / "checkpoints" / f"step-{best['step']:08d}" / "model.safetensors")
     assert len(final) == len(kept) and sorted(map(_sum, final.values())) == sorted(map(_sum, kept.values()))
