@@ -228,4 +228,7 @@ def test_blocks_of_any_text_are_in_order_and_begin_lines(pieces: list[str]) -> N
     for code in ("python", "c", "shell", "ruby", "javascript", "kotlin"):
         blocks = [place for place, _ in cutting._blocks(text, code)]
         assert blocks[0] == 0 and all(a < b for a, b in itertools.pairwise(blocks))
-        assert all(text[at - 1] == "\n" and not text[at].isspace() for at in blocks[1:])
+        assert all(text[at - 1] == "\n" for at in blocks[1:])
+        lines_above = [text[: at - 1].rpartition("\n")[2].strip() for at in blocks[1:]]
+        odd = [above for at, above in zip(blocks[1:], lines_above, strict=True) if text[at].isspace()]
+        assert all(above.startswith("#if") for above in odd), "what follows a directive is a block, indented or not"
