@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from tilth.core.no_text import suffix_of, text_of_it
-from tilth.core.yaml_texts import in_brackets
 
 
 def duration(seconds: float) -> str:
@@ -107,6 +106,8 @@ def pattern_of_text(name: str | None) -> str:
         pattern = str(PurePosixPath(glob.escape(str(path.parent)), f"*{glob.escape(suffix)}"))
     else:
         pattern = name
+    from tilth.core.yaml_texts import in_brackets  # yaml, which no `--help` should wait for
+
     quoted = in_brackets(pattern) if '"' in pattern or "\\" in pattern or not pattern.isprintable() else f'"{pattern}"'
     return f"{{path: {quoted}, format: text}}"
 
