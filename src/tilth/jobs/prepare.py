@@ -39,6 +39,7 @@ from tilth.data.sources import Listing, SourceConfig, list_inputs
 from tilth.data.sources.hashes import hashing
 from tilth.data.sources.listing import list_remembered
 from tilth.data.sources.vanished import LastFiles
+from tilth.data.stages.rules import RULE_STAGES
 from tilth.jobs.base import Base, find_base
 from tilth.jobs.chats import encoder_of, tokenizer_of
 from tilth.jobs.locate import newest_of
@@ -110,7 +111,7 @@ def prepare_data(
         with open_executor(executor, workers or usable_cpus()) as opened:
             shop = Workshop(place, opened, on_done, verify, say)
             dataset = prepare(recipe.data, wish, recipe.name, root, shop, listings, against, encoder)
-        for note in emptied(dataset):
+        for note in (*emptied(dataset), *given_up(dataset)):
             say(note)
         _write_record(
             recipe, workspace, dataset, _decided_by(recipe, wish, encoder), _held(listings, against), sorted(shop.used)
@@ -129,6 +130,18 @@ def emptied(dataset: Dataset) -> Iterator[str]:
             yield (
                 f"nothing of source {name} is left for training ({plural(read['documents'], 'document')} read); "
                 "`tilth report` says what was dropped, and why"
+            )
+
+
+def given_up(dataset: Dataset) -> Iterator[str]:
+    """The stages whose patterns came to no end with documents that are kept all the same, in words."""
+    more = {"timeout": "`timeout_seconds` gives it longer", "memory": "a pattern that backtracks less asks for less"}
+    for rule, documents in dataset.facts["rules"]["changed"].items():
+        stage, _, limit = rule.removeprefix("clean/").partition("/")
+        if stage in RULE_STAGES and limit in more:
+            yield (
+                f"{stage} came to no end with {plural(documents, 'document')}, kept as if it were not there "
+                f"({rule}): {more[limit]}, `on_timeout: drop` takes such documents out"
             )
 
 
