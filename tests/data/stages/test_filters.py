@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import time
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
@@ -273,9 +275,50 @@ def test_c4_takes_of_prose_what_is_a_citation_and_no_index(text: str, left: str)
     assert [result.text for result in made] == [left, text, left], "source files keep all of them"
 
 
-def test_web_leaves_indices_of_prose_about_code() -> None:
+WARNINGS = """Please enable JavaScript to view the comments powered by Disqus.
+You need to enable JavaScript to run this app.
+This site requires Javascript.
+JavaScript is required to use this page.
+Your browser does not support JavaScript!
+JavaScript must be enabled in order for you to see the map in standard view.
+We've detected that JavaScript is disabled in this browser.
+It looks like you have JavaScript turned off.
+This email address is being protected from spambots. You need JavaScript enabled to view it.
+Sorry, you need Javascript on to view this.
+Javascript is currently not supported, or is disabled by this browser.
+For full functionality of this site it is necessary to enable JavaScript.
+Please turn on JavaScript in your browser and refresh the page.
+Turn JavaScript on, please.
+To use this form you have to activate your Javascript.
+Some features of this site may not work without JavaScript.""".splitlines()
+TAUGHT = """JavaScript is a language that browsers run.
+The value is a JavaScript string, and the callback gives a JavaScript number.
+This API throws a JavaScript error with the text provided.
+We moved from Java to JavaScript, which needs no compiler.
+Without JavaScript engines there would be no such pages, says the author of JavaScript.""".splitlines()
+
+
+def test_c4_takes_of_javascript_what_asks_a_visitor_for_it_or_all() -> None:
+    lenient = {"min_sentences": 0, "javascript": "warnings"}
+    mixed = [line for pair in zip(WARNINGS, itertools.cycle(TAUGHT), strict=False) for line in pair]
+    (result,) = results("c4", ["\n".join(mixed)], **lenient)
+    assert result.text is not None and set(result.text.splitlines()) == set(TAUGHT)
+    assert (result.rule, result.value) == ("c4/javascript", len(WARNINGS))
+    assert results("c4", ["\n".join(WARNINGS + TAUGHT)], min_sentences=0)[0].value == len(WARNINGS + TAUGHT)
+    assert results("c4", ["\n".join(WARNINGS)], **lenient | {"javascript": False})[0].text == "\n".join(WARNINGS)
+
+
+@pytest.mark.parametrize("word", ["allow", "allow a ", "javascript ", "browser support ", "turn ", "javascript your "])
+def test_c4_looks_for_warnings_in_time_in_proportion_to_the_line(word: str) -> None:
+    line = f"javascript {word * (2_000_000 // len(word))}."
+    began = time.process_time()
+    results("c4", [line], javascript="warnings", max_word_length=None)
+    assert time.process_time() - began < 4
+
+
+def test_web_leaves_what_prose_about_code_is_made_of() -> None:
     (c4,) = (one for one in build_stages("web") if one.name == "c4")
-    assert c4.options.model_dump()["citations"] == "prose"
+    assert c4.options.model_dump()["citations"] == "prose" and c4.options.model_dump()["javascript"] == "warnings"
 
 
 def test_c4_leaves_paragraphs_and_indentation_where_asked() -> None:

@@ -18,6 +18,7 @@ and a document is dropped by
 (code; with `citations: prose` those alone that stand as citations do, see `_marks_of`), `c4/margins` the characters of
 blank lines and of white space at the ends of lines, where nothing else changed; `margins: false` leaves them, and with
 them paragraphs and the indentation of code.
+With `javascript: warnings` a line goes for Javascript only where a visitor is asked to enable it.
 "Code" is c4_utils.py of tensorflow_datasets. It asks for 5 words and 3 sentences, where datatrove, which quotes the
 paper, has 3 and 5; the defaults are the latter. The order of rules is that of datatrove, which follows the code: a
 bracket in a line that is removed for its end drops nothing. Value: how many lines or marks; of a dropped document, the
@@ -65,6 +66,21 @@ _CITATION_AT_ENDS, _CITATION_AT_WORDS = re.compile(_AT_ENDS), re.compile(f"{_AT_
 _NUMBERED = re.compile(rf"{_END}\[[1-9]\d{{0,2}}\](?![(=.,\]}}])")
 _INDEX = re.compile(r"[\w)]\[(?:0|-\d+|-?\w*:-?\w*)?\]")
 
+_JAVASCRIPT = re.compile("javascript")
+_SKIPS = r"(?:\w{1,20}\W{1,5})"  # bounded, as all of it: a line may have ten million characters
+_JAVASCRIPT_WARNING = re.compile(
+    rf"""(?:enabl|disabl|activat|allow)\w{{0,4}}\W{{1,5}}{_SKIPS}{{0,3}}javascript  # please enable
+    | javascript\W{{1,5}}{_SKIPS}{{0,4}}(?:enabled|disabled|(?:in)?activ|unavailable|block|required|necessary|turned\ o
+        |switched\ o|not\ (?:available|supported|running))
+    | (?:requires?|needs?|without)\W{{1,5}}{_SKIPS}{{0,2}}javascript\W{{0,5}}
+        (?:$|[.!]|(?:to|and|on|in\ (?:your|order))\b)
+    | (?:turn|switch)\w{{0,3}}\ (?:o(?:n|ff)\ (?:\w{{1,20}}\ )?javascript|(?:\w{{1,20}}\ )?javascript\ o(?:n|ff)\b)
+    | browsers?\b.{{0,80}}\b(?:support|capable|run|execut).{{0,40}}javascript
+    | javascript\b.{{0,80}}\byour\ browser
+    """,
+    re.VERBOSE,
+)
+
 
 def _read_words(value: Any) -> Any:
     """The words of a file, a line each; what is no path is taken as it is."""
@@ -97,8 +113,9 @@ class C4Options(Config):
     """The longest word of a line, in characters; null: any."""
     min_sentences: int = Field(default=5, ge=0)
     """The fewest sentences of a document."""
-    javascript: bool = True
-    """Whether lines that speak of Javascript are removed."""
+    javascript: bool | Literal["warnings"] = True
+    """Whether lines that speak of Javascript are removed: by the published rule all of them, those that teach it too;
+    `warnings`: those that ask a visitor to enable it, or say that it is missing, which is what the rule is for."""
     policy: tuple[str, ...] = Field(default=POLICY, strict=False)
     """Phrases, in small letters, whose lines are removed."""
     margins: bool = True
@@ -128,7 +145,7 @@ class _Met(NamedTuple):
     """Which rules a text can break at all: most break none of these, and no line of theirs is looked at for them."""
 
     lorem: bool
-    javascript: bool
+    javascript: re.Pattern[str] | None
     bracket: bool
     policy: tuple[str, ...]
     citations: re.Pattern[str] | None
@@ -174,11 +191,18 @@ def _met(text: str, options: C4Options) -> _Met:
     lowered = text.lower()
     return _Met(
         options.lorem_ipsum and "lorem ipsum" in lowered,
-        options.javascript and "javascript" in lowered,
+        _javascript_of(options) if "javascript" in lowered else None,
         options.curly_bracket and "{" in text,
         tuple(phrase for phrase in options.policy if phrase in lowered),
         _marks_of(text, options) if "[" in text else None,
     )
+
+
+def _javascript_of(options: C4Options) -> re.Pattern[str] | None:
+    """What a line in small letters has that is removed for Javascript."""
+    if options.javascript == "warnings":
+        return _JAVASCRIPT_WARNING
+    return _JAVASCRIPT if options.javascript else None
 
 
 def _marks_of(text: str, options: C4Options) -> re.Pattern[str] | None:
@@ -210,7 +234,7 @@ def _word_fault(line: str, met: _Met) -> str:
     lowered = line.lower()
     if met.lorem and "lorem ipsum" in lowered:
         return "c4/lorem_ipsum"
-    if met.javascript and "javascript" in lowered:
+    if met.javascript and met.javascript.search(lowered):
         return "c4/javascript"
     if met.bracket and "{" in line:
         return "c4/curly_bracket"

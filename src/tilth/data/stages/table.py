@@ -59,7 +59,7 @@ PRESETS: dict[str, tuple[str | dict[str, dict[str, Any]], ...]] = {
         # Nothing about how a line ends, as in FineWeb, nor about how short it is: that takes headings and speakers.
         # Three sentences, as C4's own code has it: with five, half of short articles go. Paragraphs stay paragraphs. A
         # bracket meant a script, which extraction leaves out; it takes prose that shows code.
-        # Of `[1]` what is a citation, and no index.
+        # Of `[1]` what is a citation, and no index; of Javascript what asks a visitor to enable it.
         {
             "c4": {
                 "ends": None,
@@ -68,6 +68,7 @@ PRESETS: dict[str, tuple[str | dict[str, dict[str, Any]], ...]] = {
                 "margins": False,
                 "curly_bracket": False,
                 "citations": "prose",
+                "javascript": "warnings",
             }
         },
         {"fineweb": {"max_duplicate_characters": 0.1}},  # the paper's; the code's 0.01 takes every dialogue
