@@ -183,7 +183,7 @@ def rows(good: int, bad: int, text: str = "a row with some words in it, number")
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_while_preparing(tmp_path: Path, number: signal.Signals) -> None:
-    (tmp_path / "a.jsonl").write_text(rows(40_000, 0))
+    (tmp_path / "a.jsonl").write_text(rows(10_000, 0))
     recipe = write_recipe(tmp_path / "r.yaml", "a.jsonl", tokenizer={"kind": "bpe", "vocab_size": 300})
     process = subprocess.Popen(
         command("prepare", recipe), cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
@@ -224,7 +224,7 @@ def test_many_signals_are_one_and_json_says_so(tmp_path: Path, number: signal.Si
 
 
 def test_a_signal_before_the_first_step_is_told_as_json(tmp_path: Path) -> None:
-    (tmp_path / "a.jsonl").write_text(rows(40_000, 0))
+    (tmp_path / "a.jsonl").write_text(rows(10_000, 0))
     recipe = write_recipe(tmp_path / "r.yaml", "a.jsonl")
     process = subprocess.Popen(
         command("prepare", recipe, "--json"),
