@@ -86,28 +86,23 @@ def prepare_data(
     wish, encoder = wished_tokenizer(recipe, base), encoder_of(recipe, base)
     if not os.path.lexists(workspace):
         _something_there(recipe, root, workspace)
-    # Under torchrun every process may come here: one does the work, the others wait and find it done.
-    together = launched().world_size > 1
     watching = board.watching(workspace.absolute()) if board else contextlib.nullcontext()
-    with FolderLock(workspace, "the workspace", wait=together), watching:
+    # Under torchrun every process may come here: one does the work, the others wait and find it done.
+    with FolderLock(workspace, "the workspace", wait=launched().world_size > 1), watching:
         if cleared := str(clear_leftovers(workspace)):
             say(cleared)
         place = workspace
         if executor == "processes":
             warm_up("tilth.data.server", "tilth.data.plans.pipeline")
-        if executor == "ray":  # its workers start in another folder
+        elif executor == "ray":  # its workers start in another folder
             place, root = place.absolute(), root.absolute()
         try:
             listings, against = _listings(recipe, root, place)
         except DataError as error:
             raise _still_there(error, recipe, workspace) from error.__cause__
-        last = [
-            (LastFiles(workspace, recipe.name, source, root), listing)
-            for source, listing in zip(_all_sources(recipe), [*listings, *against], strict=True)
-        ]
-        for files, listing in last:
-            if said := files.gone(listing):
-                say(said)
+        last = _last_files(recipe, workspace, root, [*listings, *against])
+        for said in filter(None, (files.gone(listing) for files, listing in last)):
+            say(said)
         with open_executor(executor, workers or usable_cpus()) as opened:
             shop = Workshop(place, opened, on_done, verify, say)
             dataset = prepare(recipe.data, wish, recipe.name, root, shop, listings, against, encoder)
@@ -120,6 +115,16 @@ def prepare_data(
             files.keep(listing)
         disk.touch(dataset.folder)  # it may be an old one that is meant again: by its date the newest is found
         return dataset
+
+
+def _last_files(
+    recipe: Recipe, workspace: Path, root: Path, listings: Sequence[Listing]
+) -> list[tuple[LastFiles, Listing]]:
+    """What each source held the last time, with what it holds now."""
+    return [
+        (LastFiles(workspace, recipe.name, source, root), listing)
+        for source, listing in zip(_all_sources(recipe), listings, strict=True)
+    ]
 
 
 def emptied(dataset: Dataset) -> Iterator[str]:
