@@ -7,6 +7,7 @@ import inspect
 import itertools
 import json
 import textwrap
+import time
 from types import ModuleType
 
 import numpy as np
@@ -194,14 +195,62 @@ def test_what_is_left_of_a_header_keeps_its_guard_and_its_includes(extern: bool)
         ("php", "$x = <<<'EOT'\nit's\n\nMIDDLE {\n\nEOT;\n"),
         ("ruby", "=begin\nabc (\n\nMIDDLE def\n\n=end\n"),
         ("perl", "=head1 NAME\n\ndon't (\n\nMIDDLE def\n\n=cut\n"),
+        ("shell", "cat <<\\EOF\n$(\n\nMIDDLE part\n\nEOF\n"),
+        ("perl", "print <<'!END!', 1;\nit's\n\nMIDDLE {\n\n!END!\n"),
+        ("rust", 'const A: &str = r#"\n"(\n\nMIDDLE\n\n"#;\n'),
+        ("c++", 'auto a = R"x(\n)" (\n\nMIDDLE\n\n)x";\n'),
+        ("c#", 'var a = @"C:\\""(\n\nMIDDLE\n\n";\n'),
+        ("sql", "CREATE FUNCTION f() RETURNS int AS $f$\nit's (\n\nMIDDLE\n\n$f$ LANGUAGE sql;\n"),
+        ("lua", "a = [=[\n]] (\n\nMIDDLE\n\n]=]\n"),
+        ("lua", "--[[ don't (\n\nMIDDLE\n\n]]\n"),
+        ("powershell", '$a = @"\nit\'s (\n\nMIDDLE\n\n"@\n'),
+        ("powershell", "<# don't (\n\nMIDDLE\n\n#>\n"),
     ],
 )
 def test_strings_and_comments_over_several_lines_go_whole(code: str, whole: str) -> None:
     text = f"first = 1\n\n{whole}\nlast = 2\n\nclass << self\n"
     assert cut(text, "MIDDLE", 0, code) == "first = 1\n\nlast = 2\n\nclass << self\n"
-    if code != "julia":
+    if code != "julia" and not whole.startswith("--"):
         unclosed = text[: text.index("MIDDLE") + 7] + "\n\nmore\n\nlast"
         assert cut(unclosed, "last", 0, code) == "first = 1\n\n", "what is never closed goes on to the end"
+
+
+@pytest.mark.parametrize(
+    ("code", "whole"),
+    [
+        ("shell", 'usage="Usage: $0 \\"X\\" (\n\nMIDDLE\n\nit\'s"\n'),
+        ("shell", "awk '\n{ print \"\n\nMIDDLE\n\n}'\n"),
+        ("shell", "a=$'it\\'s (\n\nMIDDLE\n\n'\n"),
+        ("perl", 'print "Usage: (\n\nMIDDLE\n\n";\n'),
+        ("ruby", 'puts "Usage: (\n\nMIDDLE\n\n"\n'),
+        ("rust", "fn f<'a>(c: &'a str) {}\nconst A: &str = \"it's (\n\nMIDDLE\n\n\";\n"),
+        ("tcl", 'puts "it\'s {\n\nMIDDLE\n\n"\n'),
+        ("r", "cat('(\n\nMIDDLE\n\n\"')\n"),
+        ("sql", "INSERT INTO a VALUES (1, 'it''s (\n\nMIDDLE\n\n');\n"),
+    ],
+)
+def test_strings_in_plain_quotes_go_whole_where_they_may_go_over_lines(code: str, whole: str) -> None:
+    text = f"first = 1\n\n{whole}\nlast = 2\n"
+    assert cut(text, "MIDDLE", 0, code) == "first = 1\n\nlast = 2\n"
+    assert cut(text, "last", 0, code) == f"first = 1\n\n{whole}\n"
+
+
+def test_a_comment_that_begins_on_the_line_of_a_directive_goes_with_it() -> None:
+    defined = ["#define ONE 1 /* don't (\n * MIDDLE\n */ + \\\n 2 // {\n", '#define GLOB "/*" /* {\n\nMIDDLE */\n']
+    for whole in defined:
+        text = f"int first;\n\n{whole}int last;\n"
+        assert cut(text, "MIDDLE", 0, "c") == "int first;\n\nint last;\n"
+        assert cut(text, "last", 0, "c") == f"int first;\n\n{whole}"
+    open_ended = "int first;\n\n#define A /* (\nint last;\n"
+    assert cut(open_ended, "define", 0, "c") == "int first;\n\nint last;\n", "it is never closed"
+
+
+@pytest.mark.parametrize("code", ["shell", "python", "javascript", "c", "rust", "sql"])
+@pytest.mark.parametrize("unit", ['\\"', "\\'", '"\\', "#define a /*\n", '#define "\\', "$a$", 'r#"', "<<'a'\n", "[=["])
+def test_the_time_is_in_proportion_to_the_text(code: str, unit: str) -> None:
+    began = time.process_time()
+    assert len(list(cutting._blocks(unit * (100_000 // len(unit)), code))) > 0
+    assert time.process_time() - began < 3
 
 
 def test_a_path_with_a_star_begins_no_comment() -> None:

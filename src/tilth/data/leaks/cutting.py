@@ -39,15 +39,32 @@ _NO_DIRECTIVES = _HASH_COMMENTS | {*_BY_INDENTATION, "css", "less", "scss"}
 _TRIPLE = ("c#", "dart", "elixir", "f#", "graphql", "groovy", "java", "julia", "kotlin", "scala", "swift", "toml")
 _TRIPLE_SINGLE = ("dart", "elixir", "groovy", "toml")
 _HEREDOCS = {
-    "shell": r"(?<!<)<<-?[^\S\n]*",
+    "shell": r"(?<!<)<<-?[^\S\n]*\\?",
     "ruby": "<<[-~]?",
     "perl": r"<<~?(?:[^\S\n]*(?=[\"']))?",
     "php": r"<<<[^\S\n]*",
     "terraform": "<<-?",
 }
 _PLAIN = r"[^\"'#()\[\]{}\\\n/]+|"  # in runs: a text is gone through several times as fast
-_BRACKETS = r"(?P<opens>[(\[{])|(?P<closes>[)\]}])|(?P<joined>\\\n)|(?P<ends>\n)"
+_BRACKETS = r"(?P<opens>[(\[{])|(?P<closes>[)\]}])|(?P<joined>\\\n)|\\[^\n]|(?P<ends>\n)"
 _STRINGS = "|".join(rf"{q}[^{q}\\\n]*(?:\\[\s\S][^{q}\\\n]*)*{q}" for q in "\"'")
+_DOUBLE, _SINGLE = (rf"{q}[^{q}\\]*(?:\\[\s\S][^{q}\\]*)*{q}" for q in "\"'")
+_CHARACTER = r"'(?:[^'\\\n]|\\[^\n]{1,10})'"
+_STRINGS_OVER_LINES = {  # what plain quotes hold, in the languages in which it may go on to other lines
+    "shell": rf"{_DOUBLE}|(?<=\$){_SINGLE}|'[^']*'",
+    "r": f"{_DOUBLE}|{_SINGLE}",
+    "tcl": _DOUBLE,
+    "perl": f"{_DOUBLE}|{_STRINGS}",
+    "ruby": f"{_DOUBLE}|{_STRINGS}",
+    "rust": rf"(?<=r)(?P<hashes>#*)\"[\s\S]*?(?:\"(?P=hashes)|\Z)|{_DOUBLE}|{_CHARACTER}",
+    "sql": rf"--[^\n]*|\$(?P<tag>\w*)\$[\s\S]*?(?:\$(?P=tag)\$|\Z)|'[^']*'|{_STRINGS}",
+    "c#": rf"(?<=@)\"[^\"]*(?:\"\"[^\"]*)*(?:\"|\Z)|{_STRINGS}",
+    "c++": rf"(?<=R)\"(?P<parted>[^\s()\\]{{0,16}})\([\s\S]*?(?:\)(?P=parted)\"|\Z)|{_STRINGS}",
+    "lua": rf"\[(?P<level>=*)\[[\s\S]*?(?:\](?P=level)\]|\Z)|--(?!\[=*\[)[^\n]*|{_STRINGS}",
+    "powershell": rf"(?<=@)(?P<at>[\"'])[^\S\n]*\n[\s\S]*?(?:\n(?P=at)@|\Z)|"
+    rf"(?<=<)#[\s\S]*?(?:#>|\Z)|{_STRINGS}",
+}
+_ALSO_BEGIN = {"lua": r"\-", "sql": r"$\-"}  # strings and comments, besides quotes and brackets
 _DOUBLE_LONG, _SINGLE_LONG = (rf"{q * 3}[^{q}\\]*(?:(?:\\[\s\S]|{q}(?!{q}{q}))[^{q}\\]*)*(?:{q * 3}|\Z)" for q in "\"'")
 _PYTHON = re.compile(rf"{_PLAIN}#[^\n]*|{_DOUBLE_LONG}|{_SINGLE_LONG}|{_STRINGS}|{_BRACKETS}")
 _TEMPLATE = r"`[^`\\]*(?:\\[\s\S][^`\\]*)*(?:`|\Z)"
@@ -61,6 +78,9 @@ _BETWEEN_LINES = {  # what is unclosed goes on to the end
 _DIRECTIVE = re.compile(
     r"(?m:^)[^\S\n]*#[^\S\n]*(?P<directive>if|ifdef|ifndef|elif|elifdef|elifndef|else|endif|"
     r"define|undef|include|include_next|import|pragma|error|warning|line|region|endregion)\b"
+)
+_OF_DIRECTIVE = re.compile(  # as far as a comment that may go on
+    rf"(?:[^\\\n\"'/]+|{_STRINGS}|[\"']|\\(?:\r\n|[\s\S])|//[^\n]*|/(?!\*))*"
 )
 _STAYS = ("if", "el", "end", "region")
 _LINE = re.compile(
@@ -196,18 +216,20 @@ def _tokens(code: str) -> re.Pattern[str]:
     """What lines of a language are told by; `word` is the end of a here-document that begins with the next line."""
     if code in _BY_INDENTATION:
         return _PYTHON
-    first, but = "", ""
+    first, but = "", _ALSO_BEGIN.get(code, "")
     if code in _BETWEEN_LINES:
         first, but = f"{_BETWEEN_LINES[code]}|", "`"
     if code in _HEREDOCS:
-        first += rf"{_HEREDOCS[code]}(?P<quote>[\"']?)(?P<word>[A-Za-z_]\w*)(?P=quote)|"
+        first += rf"{_HEREDOCS[code]}(?P<quote>[\"'])?(?P<word>(?(quote)[^\"'\n]+|[A-Za-z_]\w*))(?(quote)(?P=quote))|"
         but += "<"
     if code not in _NO_DIRECTIVES:
-        first += rf"{_DIRECTIVE.pattern}[^\\\n]*(?:\\(?:\r\n|[\s\S])[^\\\n]*)*|"
+        first += rf"{_DIRECTIVE.pattern}|"
+    comments = r"(?<!\S)#[^\n]*"
     if code not in _NO_STARRED_COMMENTS:
         first += r"(?P<starred>/\*)|"
+        comments += r"|//[^\n]*"
     plain = _PLAIN.replace("[^", f"[^{but}")
-    return re.compile(rf"{first}{plain}//[^\n]*|(?<!\S)#[^\n]*|{_STRINGS}|{_BRACKETS}")
+    return re.compile(rf"{first}{plain}{comments}|{_STRINGS_OVER_LINES.get(code, _STRINGS)}|{_BRACKETS}")
 
 
 def _lines_outside(text: str, tokens: re.Pattern[str], *, starred: bool) -> Iterator[int]:
@@ -227,7 +249,7 @@ def _lines_outside(text: str, tokens: re.Pattern[str], *, starred: bool) -> Iter
         elif kind == "word":
             words.append(token["word"])
         elif kind == "directive":
-            name = token["directive"]
+            name, place = token["directive"], _end_of_directive(text, place, closed)
             if name.startswith("if"):
                 before.append(depth)
             elif before and name.startswith("el"):
@@ -236,8 +258,18 @@ def _lines_outside(text: str, tokens: re.Pattern[str], *, starred: bool) -> Iter
                 before.pop()
         elif kind == "ends" and words:
             for word in words:
-                end = re.compile(rf"^[^\S\n]*{word}\b", re.MULTILINE).search(text, place)
+                end = re.compile(rf"^[^\S\n]*{re.escape(word)}(?!\w)", re.MULTILINE).search(text, place)
                 place = end.end() if end else len(text)
             words = []
         elif kind == "ends" and not depth:
             yield place
+
+
+def _end_of_directive(text: str, place: int, closed: int) -> int:
+    """Where the line of a directive ends, with the lines that it, or a comment on it, goes on to."""
+    while True:
+        rest = _OF_DIRECTIVE.match(text, place)
+        place = rest.end() if rest else place
+        if not text.startswith("/*", place):
+            return place
+        place = text.index("*/", place + 2) + 2 if place + 2 <= closed else place + 2
