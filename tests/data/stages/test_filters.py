@@ -292,6 +292,12 @@ Turn JavaScript on, please.
 To use this form you have to activate your Javascript.
 Some features of this site may not work without JavaScript.""".splitlines()
 TAUGHT = """JavaScript is a language that browsers run.
+All browsers support JavaScript, and a browser that is old supports less of it.
+Enable the strict mode in JavaScript by a string.
+Disable the button with JavaScript; in JavaScript, a semicolon is not required.
+A function in JavaScript is not required to return anything.
+This allows JavaScript to read files, and JavaScript actions are enabled by events.
+JavaScript runs in your browser, not on the server.
 The value is a JavaScript string, and the callback gives a JavaScript number.
 This API throws a JavaScript error with the text provided.
 We moved from Java to JavaScript, which needs no compiler.

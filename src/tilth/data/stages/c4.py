@@ -67,16 +67,20 @@ _NUMBERED = re.compile(rf"{_END}\[[1-9]\d{{0,2}}\](?![(=.,\]}}])")
 _INDEX = re.compile(r"[\w)]\[(?:0|-\d+|-?\w*:-?\w*)?\]")
 
 _JAVASCRIPT = re.compile("javascript")
-_SKIPS = r"(?:\w{1,20}\W{1,5})"  # bounded, as all of it: a line may have ten million characters
-_JAVASCRIPT_WARNING = re.compile(
-    rf"""(?:enabl|disabl|activat|allow)\w{{0,4}}\W{{1,5}}{_SKIPS}{{0,3}}javascript  # please enable
-    | javascript\W{{1,5}}{_SKIPS}{{0,4}}(?:enabled|disabled|(?:in)?activ|unavailable|block|required|necessary|turned\ o
-        |switched\ o|not\ (?:available|supported|running))
-    | (?:requires?|needs?|without)\W{{1,5}}{_SKIPS}{{0,2}}javascript\W{{0,5}}
-        (?:$|[.!]|(?:to|and|on|in\ (?:your|order))\b)
-    | (?:turn|switch)\w{{0,3}}\ (?:o(?:n|ff)\ (?:\w{{1,20}}\ )?javascript|(?:\w{{1,20}}\ )?javascript\ o(?:n|ff)\b)
-    | browsers?\b.{{0,80}}\b(?:support|capable|run|execut).{{0,40}}javascript
-    | javascript\b.{{0,80}}\byour\ browser
+_VERBS = r"(?:(?:is|isn't|was|be|been|being|has|have|must|should|to|seems|appears|currently|either|not)\s{1,3}){0,5}"
+_OWN = r"(?:(?:the|your|this|a|browser|browser's|use\sof|support\sfor)\s{1,3}){0,3}"
+_JAVASCRIPT_WARNING = re.compile(  # bounded, as all of it: a line may have ten million characters
+    rf"""\b(?:enabl(?:e|ed|ing)|disabled|activate|allow|unblock|turn(?:ed)?\ o(?:n|ff)|best\ with)\s{{1,3}}
+        {_OWN}javascript\b
+    | \bjavascript\s{{1,3}}{_VERBS}(?:enabled|disabled|(?:de|in)?activated?|inactive|unavailable|unsupported|blocked
+        |needed|off\b|(?:turned|switched)\ o(?:n|ff)\b|(?<!not\ )(?:required|necessary)
+        |(?<=not\ )(?:available|supported))
+    | \b(?:requires?|needs?|(?:not|n't)\b.{{0,40}}\bwithout)\s{{1,3}}{_OWN}javascript\b\W{{0,3}}
+        (?:$|[.!]|(?:to|on)\b|in\ (?:your|order)\b)
+    | \bturn\ {_OWN}javascript\ o(?:n|ff)\b | \bno\ javascript\ detected
+    | \b(?:your|this|a)\ (?:web\ )?browser\b.{{0,60}}(?:n't|not|cannot|unable\ to)\s{{1,3}}
+        (?:support|run|execute).{{0,20}}javascript
+    | \bjavascript\b.{{0,30}}\byour\ (?:web\ )?browser\b[^,;]{{0,30}}(?:n't|\bnot|\boff|disabled|blocked)\b
     """,
     re.VERBOSE,
 )
