@@ -20,7 +20,7 @@ def test_patterns_that_came_to_no_end_are_told_with_a_remedy(tmp_path: Path, cli
     write_recipe(tmp_path / "r.yaml", "rows.jsonl", data={"clean": [{"drop_spans": endless}]})
     said = cli("prepare", "r.yaml")
     expected = (
-        "drop_spans came to no end with 3 documents, kept as if it were not there (clean/drop_spans/timeout): "
-        "`timeout_seconds` gives it longer, `on_timeout: drop` takes such documents out"
+        "drop_spans came to no end with 3 documents, which went on as if it were not there (clean/drop_spans/timeout; "
+        "one is counted in each such stage): `timeout_seconds` gives it longer, `on_timeout: drop` takes them out"
     )
     assert said.code == 0 and (expected in " ".join(said.err.split())) is told, said.err

@@ -139,14 +139,14 @@ def emptied(dataset: Dataset) -> Iterator[str]:
 
 
 def given_up(dataset: Dataset) -> Iterator[str]:
-    """The stages whose patterns came to no end with documents that are kept all the same, in words."""
+    """The stages whose patterns came to no end with documents that went on all the same, in words."""
     more = {"timeout": "`timeout_seconds` gives it longer", "memory": "a pattern that backtracks less asks for less"}
     for rule, documents in dataset.facts["rules"]["changed"].items():
         stage, _, limit = rule.removeprefix("clean/").partition("/")
         if stage in RULE_STAGES and limit in more:
             yield (
-                f"{stage} came to no end with {plural(documents, 'document')}, kept as if it were not there "
-                f"({rule}): {more[limit]}, `on_timeout: drop` takes such documents out"
+                f"{stage} came to no end with {plural(documents, 'document')}, which went on as if it were not there "
+                f"({rule}; one is counted in each such stage): {more[limit]}, `on_timeout: drop` takes them out"
             )
 
 
