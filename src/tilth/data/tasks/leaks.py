@@ -217,7 +217,7 @@ def leaks(
     """Takes what holds held-out text out of training; facts: as those of `assign`, and `common`: n-grams."""
     assigned, training = parts[0].folder, parts[0].names[0]
     corpus, cuts = Corpus(digests), read_json(verified_file(assigned, "cuts.json"))
-    common = _common([_hits(path) for path in found], config.common)
+    common = _common((_hits(path) for path in found), config.common)
     common.tofile(folder / COMMON)
     detector = Detector(open_index(index), config, common)
     removed: dict[str, dict[str, list[tuple[int, int]]]] = {}
