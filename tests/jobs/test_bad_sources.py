@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
 import pytest
 
+from tests.data.web_site import Site, serving
 from tests.jobs.conftest import Cli
 from tests.jobs.helpers import SMALL, write_recipe, write_texts
 
@@ -51,3 +53,21 @@ def test_where_a_source_is_gone_what_was_made_before_is_named(tmp_path: Path, cl
     cli("prepare", "r.yaml", sets=changed).expect_fault(
         3, f"the last dataset of this name, of other settings, is in {folder}"
     )
+
+
+def test_where_an_address_is_gone_what_was_made_before_is_named(tmp_path: Path, cli: Cli) -> None:
+    write_texts(tmp_path / "texts", documents=15)
+    text = "\n\n".join(path.read_text() for path in sorted((tmp_path / "texts").iterdir())).encode()
+    with serving(Site()) as site:
+        site.pages["/a.txt"] = 200, {}, text
+        source = {"url": f"{site.url}/a.txt", "sha256": hashlib.sha256(text).hexdigest(), "document": "paragraph"}
+        sets = [*SMALL, f"data.sources=[{json.dumps(source)}]"]
+        write_recipe(tmp_path / "r.yaml", "texts")
+        folder = cli("prepare", "r.yaml", "--json", sets=sets).json()["folder"]
+        del site.pages["/a.txt"]
+        for path in (tmp_path / "work" / "downloads").iterdir():
+            path.unlink()
+        said = cli("prepare", "r.yaml", sets=sets)
+        said.expect_fault(3, "a.txt: the server answers 404", "what was made of it on", f"is in {folder}, and can be")
+        said = cli("prepare", "r.yaml", sets=[*sets, "data.clean=none"])
+        said.expect_fault(3, "a.txt: the server answers 404", f"of other settings, is in {folder}")
