@@ -45,9 +45,6 @@ def test_what_is_no_amount_is_none(said: str) -> None:
         (["d/a.srt.gz"], '{path: "d/*.srt.gz", format: text}'),
         (["d/a.v2.SRT.XZ"], '{path: "d/*.SRT.XZ", format: text}'),
         (["d/dump.gz"], '{path: "d/dump.gz", format: text}'),
-        (["d/z.zip!in/x.srt"], '{path: "d/z.zip", format: text}'),
-        (["d/z.tar.gz!in/y.zip!x.srt"], '{path: "d/z.tar.gz", format: text}'),
-        (["z.TGZ!x.srt"], '{path: "z.TGZ", format: text}'),
         (["what!/is!.srt"], '{path: "what!/*.srt", format: text}'),
         (['said "so"/a.log'], '{path: said "so"/*.log, format: text}'),
         ([], '{path: "d/*.srt", format: text}'),
@@ -57,3 +54,17 @@ def test_how_text_is_read_is_said_of_the_files_that_are_there(names: list[str], 
     said = left_out("list/unknown_suffix", names, len(names))
     assert said.endswith(f"text is read from such by a pattern: {source}")
     assert parse_yaml(source, "")["format"] == "text"
+
+
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        ("d/z.zip!in/x.srt", '{path: "d/z.zip", format: text}'),
+        ("d/z.tar.gz!in/y.zip!x.srt", '{path: "d/z.tar.gz", format: text}'),
+        ("z.TGZ!x.srt", '{path: "z.TGZ", format: text}'),
+    ],
+)
+def test_of_an_archive_it_is_said_what_else_is_read_as_text(name: str, source: str) -> None:
+    said = left_out("read/unknown_suffix", [name], 1).partition("text is read from such by a pattern: ")[2]
+    assert said.startswith(f"{source} (of the archive all files of an unknown suffix are read as text then, images too")
+    assert said.endswith("unpack it, and name the texts by a pattern)")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import json
 from pathlib import Path
 
 import pytest
 
+from tests.data.web_site import Site, serving
 from tests.jobs.conftest import Cli
 from tests.jobs.helpers import SMALL, write_recipe, write_texts
 
@@ -51,3 +54,43 @@ def test_where_a_source_is_gone_what_was_made_before_is_named(tmp_path: Path, cl
     cli("prepare", "r.yaml", sets=changed).expect_fault(
         3, f"the last dataset of this name, of other settings, is in {folder}"
     )
+
+
+def test_where_an_address_is_gone_what_was_made_before_is_named(tmp_path: Path, cli: Cli) -> None:
+    write_texts(tmp_path / "texts", documents=15)
+    text = "\n\n".join(path.read_text() for path in sorted((tmp_path / "texts").iterdir())).encode()
+    with serving(Site()) as site:
+        site.pages["/a.txt"] = 200, {}, text
+        source = {"url": f"{site.url}/a.txt", "sha256": hashlib.sha256(text).hexdigest(), "document": "paragraph"}
+        sets = [*SMALL, f"data.sources=[{json.dumps(source)}]"]
+        write_recipe(tmp_path / "r.yaml", "texts")
+        folder = cli("prepare", "r.yaml", "--json", sets=sets).json()["folder"]
+        del site.pages["/a.txt"]
+        for path in (tmp_path / "work" / "downloads").iterdir():
+            path.unlink()
+        said = cli("prepare", "r.yaml", sets=sets)
+        said.expect_fault(3, "a.txt: the server answers 404", "what was made of it on", f"is in {folder}, and can be")
+        said = cli("prepare", "r.yaml", sets=[*sets, "data.clean=none"])
+        said.expect_fault(3, "a.txt: the server answers 404", f"of other settings, is in {folder}")
+
+
+def test_a_text_that_is_cut_off_is_read_to_there_as_its_remedy_says(tmp_path: Path, cli: Cli) -> None:
+    write_texts(tmp_path / "texts")
+    texts = [path.read_text() for path in sorted((tmp_path / "texts").iterdir())]
+    for name, text in (("a", "\n".join(texts)), ("b", "".join(texts))):
+        packed = gzip.compress(text.encode())
+        (tmp_path / f"{name}.txt.gz").write_bytes(packed[: len(packed) // 2])
+    write_recipe(tmp_path / "r.yaml", "a.txt.gz")
+    all_may = [*SMALL, "data.sources.0.max_bad_rows=1"]
+    kept = "`max_bad_rows: 1` with `document: paragraph` goes on with what came before the damage"
+    cli("prepare", "r.yaml", sets=SMALL).expect_fault(3, "a.txt.gz: its gzip data is cut off", kept)
+    smaller = "; `document: paragraph` keeps what came before the damage"
+    fault = cli("prepare", "r.yaml", sets=all_may).expect_fault(
+        3, "no document is left after reading a.txt.gz", smaller
+    )
+    assert "check that the files hold text" not in fault
+    said = cli("prepare", "r.yaml", "--json", sets=[*all_may, "data.sources.0.document=paragraph"])
+    assert said.json()["documents"] > 20
+    sets = [*all_may, "data.sources.0.document=paragraph", "data.sources.0.path=b.txt.gz"]  # it has no blank line
+    cli("prepare", "r.yaml", sets=sets).expect_fault(3, "; `document: line` keeps what came before the damage")
+    assert cli("prepare", "r.yaml", "--json", sets=[*sets, "data.sources.0.document=line"]).json()["documents"] > 20

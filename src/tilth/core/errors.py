@@ -18,6 +18,9 @@ do (`remedy`). Errors that are not in this tree are bugs of tilth, and the comma
 
 from __future__ import annotations
 
+import copy
+from typing import Self
+
 BETWEEN_FAULTS = "\n  "
 """In the message of a RecipeError that names several faults; other messages are one line, but for names that hold an
 end of line.
@@ -37,12 +40,26 @@ class TilthError(Exception):
     """Whether another process has said already what is wrong."""
 
     def __init__(self, message: str, remedy: str) -> None:
-        super().__init__(message, remedy)  # both, so that the error survives the trip back from a worker process
+        super().__init__(message, remedy)
         self.message = message
         self.remedy = remedy
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # For the trip back from a worker process. What a class makes its message of may be other than these two.
+        return _made_again, (type(self), self.args), self.__dict__
+
+    def with_remedy(self, remedy: str) -> Self:
+        """The same error, of its class and with all that it carries, with another remedy."""
+        other = copy.copy(self)
+        other.remedy, other.args = remedy, (self.message, remedy)
+        return other
+
     def __str__(self) -> str:
         return f"{self.message}\n  remedy: {self.remedy}"
+
+
+def _made_again(kind: type[TilthError], args: tuple[object, ...]) -> TilthError:
+    return kind.__new__(kind, *args)
 
 
 class RecipeError(TilthError):

@@ -78,7 +78,7 @@ def some(names: Sequence[str], number: int) -> str:
 
 def left_out(rule: str, names: Sequence[str], number: int) -> str:
     """The first files that a rule left out, and what to do where they are text after all, or hold some."""
-    if rule != "list/unknown_suffix":
+    if rule not in ("list/unknown_suffix", "read/unknown_suffix"):  # the second in archives
         return some(names, number)
     made = {suffix_of(name): remedy for name in names if (remedy := text_of_it(name))}
     how = [f"of {suffix}: {remedy}" for suffix, remedy in made.items()]
@@ -90,18 +90,23 @@ def left_out(rule: str, names: Sequence[str], number: int) -> str:
 
 _PACKED = r"\.(?:gz|zst|bz2|xz)"
 _IN_ARCHIVE = re.compile(rf"(.+?\.(?:zip|tar(?:{_PACKED})?|tgz|tzst|tbz2|txz))!.+", re.IGNORECASE | re.DOTALL)
+_OF_ALL = (
+    " (of the archive all files of an unknown suffix are read as text then, images too, and of the others only those "
+    "such as .txt: where it holds more, unpack it, and name the texts by a pattern)"
+)
 
 
 def pattern_of_text(name: str | None) -> str:
     """The source that reads a file of an unknown suffix, and those beside it of the same, as text; some such source
-    where no file is given. Of a file in an archive it is the archive; of one without a suffix, or with none but that of
-    its packing (`dump.gz`), the file.
+    where no file is given. Of one without a suffix, or with none but that of its packing (`dump.gz`), it is the file;
+    of one in an archive the archive, with what that means: no `path` chooses among files in one.
     """
     if name is None:
         return '{path: "d/*.srt", format: text}'
     path = PurePosixPath(name)
-    if within := _IN_ARCHIVE.fullmatch(name):
-        pattern = within[1]
+    within, more = _IN_ARCHIVE.fullmatch(name), ""
+    if within:
+        pattern, more = within[1], _OF_ALL
     elif suffix := _own_suffix(path):
         pattern = str(PurePosixPath(glob.escape(str(path.parent)), f"*{glob.escape(suffix)}"))
     else:
@@ -109,7 +114,7 @@ def pattern_of_text(name: str | None) -> str:
     from tilth.core.yaml_texts import in_brackets  # yaml, which no `--help` should wait for
 
     quoted = in_brackets(pattern) if '"' in pattern or "\\" in pattern or not pattern.isprintable() else f'"{pattern}"'
-    return f"{{path: {quoted}, format: text}}"
+    return f"{{path: {quoted}, format: text}}{more}"
 
 
 def _own_suffix(path: PurePosixPath) -> str:

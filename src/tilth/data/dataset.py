@@ -68,7 +68,7 @@ class Dataset:
         try:
             tokenizer = load_tokenizer(self.folder / "tokenizer")
         except IntegrityError as error:
-            raise IntegrityError(error.message, remedy) from error
+            raise error.with_remedy(remedy) from error
         if tokenizer.fingerprint != self.facts["tokenizer"]:
             raise IntegrityError(f"{self.folder / 'tokenizer'} is not the tokenizer that made these shards", remedy)
         return tokenizer
@@ -89,7 +89,7 @@ class Dataset:
             verify_file(self.folder, name, self.facts)
         except IntegrityError as error:
             remedy = "`tilth prepare RECIPE --verify` finds all that was altered and makes it again"
-            raise IntegrityError(error.message, remedy) from error
+            raise error.with_remedy(remedy) from error
         self._verified.add(name)
 
     @cached_property

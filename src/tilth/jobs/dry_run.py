@@ -61,5 +61,5 @@ def _held(scratch: Path) -> Iterator[None]:
             if getattr(error.__cause__, "errno", None) not in (errno.EACCES, errno.EPERM, errno.EROFS):
                 raise
             remedy = "the sample's results lie there until it ends: name a folder that can be written with --workspace"
-            raise StorageError(error.message, remedy) from error.__cause__
+            raise error.with_remedy(remedy) from error.__cause__
         yield

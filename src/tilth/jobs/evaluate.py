@@ -137,7 +137,7 @@ def _scratch() -> Iterator[Path]:
             with storage_errors(Path(path)):
                 yield Path(path)
         except StorageError as error:
-            raise StorageError(error.message, remedy) from error
+            raise error.with_remedy(remedy) from error
 
 
 def _habits(run: Path | None, language_model: LanguageModel) -> tuple[dict[str, Any], str]:

@@ -46,7 +46,7 @@ def encode_files(
     except DataError as error:
         remedy = _typed(error.remedy)
         if remedy != error.remedy:
-            raise type(error)(error.message, remedy or "mend the file, or take it out") from None
+            raise error.with_remedy(remedy or "mend the file, or take it out") from None
         raise
 
 

@@ -121,7 +121,7 @@ def _verify_identity(run: Path) -> None:
     try:
         files = read_sealed(run / IDENTITY)["files"]
     except IntegrityError as error:
-        raise IntegrityError(error.message, _WRITTEN_AGAIN) from error
+        raise error.with_remedy(_WRITTEN_AGAIN) from error
     for name, digest in files.items():
         path = safe_join(run, name)
         if not path.is_file():

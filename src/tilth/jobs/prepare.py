@@ -180,7 +180,7 @@ def _still_there(error: DataError, recipe: Recipe, workspace: Path) -> DataError
         still = f"the last dataset of this name, of other settings, is in {other} (of {_minute(other.stat().st_mtime)})"
     else:
         return error
-    return type(error)(error.message, f"{error.remedy}; {still}")
+    return error.with_remedy(f"{error.remedy}; {still}")
 
 
 def _minute(moment: float) -> str:

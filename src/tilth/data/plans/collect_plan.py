@@ -11,7 +11,7 @@ from tilth.data.document import Verdict
 from tilth.data.sources import Input, Listing, SourceConfig
 from tilth.data.sources.excluding import idle_patterns
 from tilth.data.sources.inputs import ARCHIVES, Lost
-from tilth.data.sources.losses import judge
+from tilth.data.sources.losses import judge, nothing_left
 from tilth.data.sources.origins import ORIGINS
 from tilth.data.sources.undecoded import note, note_of_pages
 from tilth.data.sources.unusable import notes
@@ -36,11 +36,19 @@ def losses(config: DataConfig, listings: Sequence[Listing], collected: Sequence[
         DataError: a source has too many of them.
     """
     for source, listing in zip(config.sources, listings, strict=True):
-        own = [done.facts["lost"] for done in collected if done.task.arguments["source"] is source]
-        first = [*listing.lost, *(Lost(*one) for lost in own for one in lost["first"])][:3]
-        files, lost = len(listing.inputs) + len(listing.lost), len(listing.lost) + sum(lost["files"] for lost in own)
-        if said := judge(source, files, lost, first):
+        if said := judge(source, *_lost(source, listing, collected)):
             yield said
+
+
+def _lost(source: SourceConfig, listing: Listing, collected: Sequence[Done]) -> tuple[int, int, list[Lost]]:
+    """How many files a source has, how many of them are lost, and the first of these."""
+    own = [done.facts["lost"] for done in collected if done.task.arguments["source"] is source]
+    first = [*listing.lost, *(Lost(*one) for lost in own for one in lost["first"])][:3]
+    return (
+        len(listing.inputs) + len(listing.lost),
+        len(listing.lost) + sum(lost["files"] for lost in own),
+        first,
+    )
 
 
 def faults(config: DataConfig, listings: Sequence[Listing], collected: Sequence[Done]) -> Iterator[str]:
@@ -66,9 +74,18 @@ def read_as(source: SourceConfig, inputs: Iterable[Input]) -> dict[str, Any]:
     return {**said, "exclude": source.exclude, "within": packed} if packed else said
 
 
-def remedies(collected: Sequence[Done]) -> Iterator[str]:
-    """What to do about files whose rows cannot be used."""
-    return (said for done in collected if (said := done.facts.get("unusable", {}).get("remedy")))
+def remedy_of_nothing(config: DataConfig, listings: Sequence[Listing], collected: Sequence[Done]) -> str:
+    """What to do where no document is left: about the first rows that cannot be used, or else about lost files."""
+    for done in collected:
+        if of_rows := done.facts.get("unusable", {}).get("remedy"):
+            return str(of_rows)
+    of_lost, others = [], False
+    for source, listing in zip(config.sources, listings, strict=True):
+        files, lost, first = _lost(source, listing, collected)
+        of_lost += [nothing_left(source, first)] if lost else []
+        others |= lost < files
+    of_others = ["check that the files hold text, and the source's field and format"] if others or not of_lost else []
+    return "; ".join([*dict.fromkeys(of_lost), *of_others])
 
 
 def _groups(inputs: Sequence[Input], group_bytes: int) -> Iterator[list[Input]]:

@@ -166,7 +166,7 @@ def _divide(
         raise DataError(
             f"no document is left after reading {_names(config)}: {_rules([d.facts for d in collected])}"
             f"{_first_dropped(collected)}",
-            next(collect_plan.remedies(collected), "check that the files hold text, and the source's field and format"),
+            collect_plan.remedy_of_nothing(config, found, collected),
         )
     if encoder is not None:  # before anything is made of rows that no token is made of
         check_refused([done.folder / name for done, name in parts], encoder)

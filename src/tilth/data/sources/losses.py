@@ -4,6 +4,7 @@
     too_many(bad, of, limit)               whether so many bad ones stop the run: of rows, or of files
     damaged(item, outcome)                 the error, for who needs each file whole
     judge(config, files, lost, first)      the error, where too many of a source are
+    nothing_left(config, first)            what to do where they may be lost, and no document is left
     of_files(lost, files)                  how many these are, in words
     pattern_of(config, locator)            what `exclude:` calls a file; beside_others(files, locator): whether it helps
     without_limit(remedy)                  a remedy without the advice to let more of them pass
@@ -24,10 +25,12 @@ from tilth.core.errors import DataError
 from tilth.core.yaml_texts import in_brackets
 from tilth.data.document import Outcome
 from tilth.data.sources.config import SourceConfig
-from tilth.data.sources.inputs import ARCHIVES, Input, Lost, kind_of, split_suffixes
+from tilth.data.sources.inputs import ARCHIVES, READ_BY, Input, Lost, kind_of, split_suffixes
 
 JUDGED_FROM = 100  # rows or files: where so many are all bad from the first on, no more are read
 _OF_A_SOURCE = re.compile(r"`(field|template|map|separator|format|records):")  # keys that say how a file is read
+_AGAIN = "get these files again, or take them away"
+_SMALLER = {"file": "paragraph", "paragraph": "line"}  # documents of which some are whole before the damage
 FEW = 5  # so many bad ones of any number may be, unless they are all, or none may
 
 
@@ -98,12 +101,32 @@ def judge(
     if too_many(lost, files, 0 if whole and limit < 1 else limit):
         higher = "set `max_bad_rows: 1`" if whole else f"raise `max_bad_rows:` (now {limit:g})"
         again = f"get these files again, take them away, or {higher}"
-        if lost == files and not whole:  # no share lets all pass
-            again = "get these files again, or take them away; `max_bad_rows: 1` goes on with what can be read of them"
+        if lost == files and config.document == "file" and _smaller(config, first):
+            again = f"{_AGAIN}; `max_bad_rows: 1` with `document: paragraph` goes on with what came before the damage"
+        elif lost == files and not whole:  # no share lets all pass
+            again = f"{_AGAIN}; `max_bad_rows: 1` goes on with what can be read of them, if anything"
         damaged = any(not one.remedy for one in first)
         remedies = [remedy, *(advice[-1:] if remedy else []), again if damaged or not remedy else ""]
         raise DataError(told, "; ".join(filter(None, remedies)))
     return "; ".join([told, *advice])
+
+
+def nothing_left(config: SourceConfig, first: Sequence[Lost]) -> str:
+    """What to do about the lost files of a source that may all be, where no document is left; `first` are some of
+    them.
+    """
+    known = (without_limit(one.remedy) for one in first)
+    smaller = _smaller(config, first)
+    kept = f"; `document: {smaller}` keeps what came before the damage" if smaller else ""
+    return next(filter(None, known), f"{_AGAIN}{kept}")
+
+
+def _smaller(config: SourceConfig, lost: Sequence[Lost]) -> str:
+    """What `document:` may be where a text among these is damaged, so that what came before is kept; "" where it says
+    nothing of any, or can be no smaller.
+    """
+    kinds = (kind_of(one.locator) if config.format == "auto" else config.format for one in lost if not one.remedy)
+    return _SMALLER.get(config.document, "") if any(kind in READ_BY["document"] for kind in kinds) else ""
 
 
 def of_files(lost: int, files: int) -> str:

@@ -206,7 +206,7 @@ def _bring_all(config: CommonCrawlConfig, ranges: list[_Range], work: Path, fina
     if not archive.end:
         disk.remove(work)
         first = fates[0] if fates else Fate("the index", "empty")
-        raise DataError(f"no record came: {first.url}: {first.rule} {first.value} {first.detail}", "check the index")
+        raise DataError(f"no record came: {first.words}", "check the index")
     archive.cut()
     counts = Counter(fate.rule for fate in fates)
     with new_folder(final, {"kind": "records", "fates": dict(sorted(counts.items()))}) as folder:
@@ -232,7 +232,7 @@ def _bring(config: CommonCrawlConfig, one: _Range, archive: Archive) -> dict[str
     except Fault as fault:
         if fault.rule != "status":
             raise DataError(
-                f"cannot fetch {one.name} from {config.base}: {fault.rule} {fault.detail}",
+                f"cannot fetch {one.name} from {config.base}: {fault.rule}: {fault.detail}",
                 "check the network and `base:`; the same command goes on with this record",
             ) from None
         return {"range": one.name, "rule": "status", "value": fault.value, "detail": fault.detail}

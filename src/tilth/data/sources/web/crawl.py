@@ -129,7 +129,7 @@ class _Crawl:
         fates = [*self._fates, *self._frontier.fates]
         if not self._kept:
             disk.remove(self._work)
-            shown = "; ".join(f"{fate.url}: {fate.rule} {fate.value} {fate.detail}".strip() for fate in fates[:3])
+            shown = "; ".join(fate.words for fate in fates[:3])
             remedy = remedy_of(self._config, fates, self._earlier.number if self._earlier else None)
             raise DataError(f"the crawl of {self._config.title} brought no page: {shown}", remedy)
         self._journal.flush()

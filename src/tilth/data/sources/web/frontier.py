@@ -64,6 +64,12 @@ class Fate:
     detail: str = ""
     sitemap: bool = False
 
+    @property
+    def words(self) -> str:
+        """As a message says it: `URL: rule: value, detail`, of these what there is."""
+        why = ", ".join(filter(None, (self.value, self.detail)))
+        return ": ".join(filter(None, (self.url, self.rule, why)))
+
 
 class Frontier:
     """The URLs to come. Iterate with `next`; offer what is found with `add` and `redirect`."""
