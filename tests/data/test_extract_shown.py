@@ -1,4 +1,4 @@
-"""Of a page comes out what a browser shows: its signs as they stand."""
+"""Of a page comes out what a browser shows: its signs as they stand, and its title."""
 
 from __future__ import annotations
 
@@ -76,3 +76,26 @@ def test_the_words_of_a_page_are_the_words_that_come_out(html: Extractor, way: s
     found = text(html, page(WAYS[way].format(entities.escape(" ".join(words))))).split()
     start = next(n for n in range(len(found)) if found[n : n + 2] == ["it", "is"])
     assert found[start : found.index("here", start) + 1] == ["it", "is", *words, "here"]
+
+
+@pytest.mark.parametrize(
+    ("head", "title"),
+    [
+        ("<title>R&amp;D:\n &amp;lt;b&amp;gt; &amp;copy=2 </title>", "R&D: &lt;b&gt; &copy=2"),
+        ("<title>A &lt;b&gt; | Site</title>", "A <b> | Site"),
+        (
+            '<title>A | Site</title><meta property="og:title" content="AT&amp;T &amp;params\n&amp;amp;">',
+            "AT&T &params &amp;",
+        ),
+        ('<title>A | Site</title><meta property="og:title" content=" ">', "A | Site"),
+        ('<meta name="OG:Title" content="A">', "A"),
+        ("<title> </title>", "R&D &copy heading"),
+        ("", "R&D &copy heading"),
+        ('<meta name="twitter:title" content="A &amp;copy">', "A &copy"),
+    ],
+)
+def test_a_title_is_what_the_page_says_it_is(html: Extractor, head: str, title: str) -> None:
+    hidden = "<div style='display:none'><h2>Keyboard shortcuts</h2></div><svg><title>An arrow</title></svg>"
+    heading = "<h1>R&amp;D &amp;copy heading</h1>"
+    found = html.extract(page(f"{heading}{hidden}<article>{AROUND}</article>", head).encode(), "a.html")
+    assert found.title == title

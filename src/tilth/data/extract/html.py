@@ -8,7 +8,7 @@ what came before as if that were the page. And white space is made what a browse
 a paragraph is a blank, where trafilatura leaves a line end behind each link, and rules about lines count the source's.
 
 The parser has decoded the page's entities; trafilatura decodes once more, and would make `&params` of a program `¶ms`.
-So it sees another sign where the page has `&`.
+So it sees another sign where the page has `&`. And the title is what the page says it is: trafilatura takes headings.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ def parse(raw: bytes, options: dict[str, Any]) -> Extracted:
     tree = _tree(text)
     if isinstance(tree, Fault):
         return Extracted(None, faults=(*faults, tree))
-    unseen = stated_license(tree)  # before trafilatura, which takes the tree apart
+    title, unseen = _title(tree), stated_license(tree)  # before trafilatura, which takes the tree apart
     ampersand = _hide_ampersands(tree)
     found = _found(tree, options)
     parts = (found.text, found.comments if options["comments"] else None) if found is not None else ()
     main = "\n\n".join(part for part in parts if part).replace(ampersand, "&")
     if found is None or not main.strip():
         return Extracted(None, faults=(*faults, Fault("empty", "0", "no main text")))
-    title, license = (_line(text and text.replace(ampersand, "&")) for text in (found.title, found.license))
-    return Extracted(main, title, _line(found.date), license or unseen, tuple(faults))
+    heading, license = (_line(text and text.replace(ampersand, "&")) for text in (found.title, found.license))
+    return Extracted(main, title or heading, _line(found.date), license or unseen, tuple(faults))
 
 
 def _tree(text: str) -> Any:
@@ -89,6 +89,18 @@ def _unwrap(tree: Any) -> None:
         text = getattr(element, place)
         if not within and text and "\n" in text:
             setattr(element, place, _BLANKS.sub(" ", text))
+
+
+def _title(tree: Any) -> str | None:
+    """What the page says its title is: to those that show it elsewhere (`og:title`), else in `<title>`."""
+    said = [meta.get("content") for meta in tree.iter("meta") if _name(meta) == "og:title"]
+    titles = (title for title in tree.iter("title") if next(title.iterancestors("svg"), None) is None)
+    said += ["".join(title.itertext()) for title in titles]
+    return next(filter(None, map(_line, said)), None)
+
+
+def _name(meta: Any) -> str:
+    return (meta.get("property") or meta.get("name") or "").strip().lower()
 
 
 def _hide_ampersands(tree: Any) -> str:
