@@ -1,4 +1,4 @@
-"""Of a page comes out what a browser shows: its signs as they stand, and its title."""
+"""Of a page comes out what a browser shows: its signs as they stand, its title, and paragraphs that tables lay out."""
 
 from __future__ import annotations
 
@@ -99,3 +99,49 @@ def test_a_title_is_what_the_page_says_it_is(html: Extractor, head: str, title: 
     heading = "<h1>R&amp;D &amp;copy heading</h1>"
     found = html.extract(page(f"{heading}{hidden}<article>{AROUND}</article>", head).encode(), "a.html")
     assert found.title == title
+
+
+BY_BREAKS = "<br><br>".join(PROSE)
+MENU = '<td><a href="/">Home</a><br><br><a href="/b">Elsewhere</a></td>'
+LAID_OUT = {
+    "essay": f"<table><tr>{MENU}<td><table><tr><td><b>A</b><br><br>{BY_BREAKS}</td></tr></table></td></tr></table>",
+    "columns": f"<table><tbody><tr><td>Top</td><td>of it</td></tr><tr>{MENU}<td>{AROUND}</td></tr></tbody></table>",
+    "stated": f"<table role=presentation><tr><td>{'</td><td>'.join(PROSE)}</td></tr></table>",
+    "headings": f"<table><tr><td><h2>A part</h2>{AROUND}</td></tr></table>",
+}
+DATA = {
+    "sentences": "".join(f"<tr><td>{n}</td><td>{said}</td></tr>" for n, said in enumerate(PROSE)),
+    "paragraphs": "".join(
+        f"<tr><td><p>{n}</p></td><td><p>{said}</p><p>So.</p></td></tr>" for n, said in enumerate(PROSE)
+    ),
+    "long": f"<tr><td>a</td><td>b</td></tr><tr><td>c</td><td>d</td></tr><tr><td>e</td><td>{AROUND}</td></tr>",
+    "head": f"<tr><th>What</th><th>Which</th></tr><tr><td>a</td><td>{AROUND}</td></tr>",
+    "caption": f"<caption>What</caption><tr><td>a</td><td>{AROUND}</td></tr>",
+    "icons": "".join(
+        f"<tr><td><table role=presentation><tr><td>{n}</td></tr></table></td><td>{said}</td></tr>"
+        for n, said in enumerate(PROSE)
+    ),
+    "breaks": f"<tr><td>a</td><td>{'<br>'.join(PROSE)}</td></tr>",
+}
+
+
+@pytest.mark.parametrize("tables", [True, False])
+@pytest.mark.parametrize("way", LAID_OUT)
+def test_a_page_laid_out_by_tables_keeps_its_paragraphs(way: str, tables: bool) -> None:
+    with Extractor("html", ExtractConfig(tables=tables)) as extractor:
+        lines = text(extractor, page(LAID_OUT[way])).split("\n")
+    assert [line for line in lines if line in PROSE] == PROSE
+    assert not any("|" in line for line in lines)
+
+
+@pytest.mark.parametrize("way", DATA)
+def test_a_table_of_data_stays_one(html: Extractor, way: str) -> None:
+    found = text(html, page(f"<table>{DATA[way]}</table>"))
+    assert any(line.startswith("| ") and PROSE[-1] in line for line in found.split("\n"))
+    assert any(line.startswith("| ") and PROSE[0] in line for line in found.split("\n"))
+
+
+def test_a_small_table_in_a_page_stays_one(html: Extractor) -> None:
+    cells = f"<tr><td>a</td><td><p>{PROSE[0]}</p><p>{PROSE[1]}</p></td></tr>"
+    found = text(html, page(f"<article>{AROUND.replace('Paragraph', 'Part')}<table>{cells}</table></article>"))
+    assert f"| a | {PROSE[0]} {PROSE[1]} |" in found

@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tilth.data.extract.charset import decode
+from tilth.data.extract.layout import unlay
 from tilth.data.extract.license import stated_license
 from tilth.data.extract.result import Extracted, Fault
 
@@ -74,6 +75,7 @@ def _tree(text: str) -> Any:
     if any(error.type == etree.ErrorTypes.ERR_RESOURCE_LIMIT for error in parser.error_log):
         return Fault("too_deep", "", "nested too deeply for the parser")
     _unwrap(tree)
+    unlay(tree)
     return tree
 
 
