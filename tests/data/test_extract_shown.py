@@ -1,0 +1,147 @@
+"""Of a page comes out what a browser shows: its signs as they stand, its title, and paragraphs that tables lay out."""
+
+from __future__ import annotations
+
+import html as entities
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tilth.data.extract import ExtractConfig, Extractor
+
+pytest.importorskip("trafilatura")
+
+PROSE = [f"Paragraph {n} says something at some length, so that it counts as main text." for n in range(9)]
+AROUND = "".join(f"<p>{text}</p>" for text in PROSE)
+WAYS = {
+    "paragraph": "<article>" + AROUND + "<p>it is {} here</p></article>",
+    "code": "<article>" + AROUND + "<pre><code>it is {} here</code></pre></article>",
+    "cell": "<article>" + AROUND + "<table><tr><td>one</td><td>it is {} here</td></tr></table></article>",
+    "item": "<article>" + AROUND + "<ul><li>One of them</li><li>it is {} here</li></ul></article>",
+    "link": "<article>" + AROUND + "<p>And <a href='/b?a=1&amp;copy=2'>a link</a> it is <b>{} here</b></p></article>",
+    "formula": "<article>" + AROUND + "<p>And it is <math alttext='{} here'></math> too</p></article>",
+    "bare": "it is {} here",
+    "divisions": "<div>it is {} here</div>" + "".join(f"<div>{text}</div>" for text in PROSE),
+    "articles": "<article>it is {} here" + PROSE[0] + "</article><article>" + PROSE[1] * 3 + "</article>",
+}
+PIECES = st.sampled_from(
+    ["&", ";", "#", "amp", "amp;", "lt;", "<", ">", "&lt", "copy", "sect", "para", "nbsp;", "#38;", "x26;", "b", "＆"]
+)
+WORDS = st.lists(st.lists(PIECES, min_size=1, max_size=5).map("".join), min_size=1, max_size=5)
+
+
+@pytest.fixture(scope="module", params=["balanced", "precision", "recall"])
+def html(request: pytest.FixtureRequest) -> Iterator[Extractor]:
+    with Extractor("html", ExtractConfig(favor=request.param, comments=True)) as extractor:
+        yield extractor
+
+
+def page(body: str, head: str = "<title>A page</title>") -> str:
+    return f"<!DOCTYPE html><html><head>{head}</head><body>{body}</body></html>"
+
+
+def text(extractor: Extractor, raw: str) -> str:
+    return extractor.extract(raw.encode(), "a.html").text or ""
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_signs_are_as_a_browser_shows_them(html: Extractor, way: str) -> None:
+    for shown in ("init(&params)", "?page=1&section=3&copy=2", "&lt; &amp; &amp;amp;", "AT&T &#38; ＆", "R&D <b>"):
+        found = text(html, page(WAYS[way].format(entities.escape(shown))))
+        assert f"{shown} here" in found, "nothing is decoded twice, and nothing is left encoded"
+
+
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        ("init(&params)", "init(&params)"),
+        ("AT&amp;T &amp;copy", "AT&T &copy"),
+        (r"AT\u0026amp;T \u0026copy=2", "AT&T &copy=2"),
+        ("&eacute; &amp;lt; &amp;amp;", "é &lt; &amp;"),
+    ],
+)
+def test_a_text_that_stands_in_json_alone_is_decoded_once(written: str, shown: str) -> None:
+    article = f'{{"@type": "Article", "articleBody": "{" ".join(PROSE)} {written}"}}'
+    head = f'<script type="application/ld+json">{article}</script>'
+    with Extractor("html", ExtractConfig()) as extractor:
+        assert text(extractor, page("<div>Please wait</div>", head)) == f"{' '.join(PROSE)} {shown}"
+
+
+@settings(deadline=None)  # the first starts a process
+@given(words=WORDS)
+@pytest.mark.parametrize("way", ["paragraph", "code", "cell", "item", "divisions"])
+def test_the_words_of_a_page_are_the_words_that_come_out(html: Extractor, way: str, words: list[str]) -> None:
+    found = text(html, page(WAYS[way].format(entities.escape(" ".join(words))))).split()
+    start = next(n for n in range(len(found)) if found[n : n + 2] == ["it", "is"])
+    assert found[start : found.index("here", start) + 1] == ["it", "is", *words, "here"]
+
+
+@pytest.mark.parametrize(
+    ("head", "title"),
+    [
+        ("<title>R&amp;D:\n &amp;lt;b&amp;gt; &amp;copy=2 </title>", "R&D: &lt;b&gt; &copy=2"),
+        ("<title>A &lt;b&gt; | Site</title>", "A <b> | Site"),
+        (
+            '<title>A | Site</title><meta property="og:title" content="AT&amp;T &amp;params\n&amp;amp;">',
+            "AT&T &params &amp;",
+        ),
+        ('<title>A | Site</title><meta property="og:title" content=" ">', "A | Site"),
+        ('<meta name="OG:Title" content="A">', "A"),
+        ("<title> </title>", "R&D &copy heading"),
+        ("", "R&D &copy heading"),
+        ('<meta name="twitter:title" content="A &amp;copy">', "A &copy"),
+    ],
+)
+def test_a_title_is_what_the_page_says_it_is(html: Extractor, head: str, title: str) -> None:
+    hidden = "<div style='display:none'><h2>Keyboard shortcuts</h2></div><svg><title>An arrow</title></svg>"
+    heading = "<h1>R&amp;D &amp;copy heading</h1>"
+    found = html.extract(page(f"{heading}{hidden}<article>{AROUND}</article>", head).encode(), "a.html")
+    assert found.title == title
+
+
+BY_BREAKS = "<br><br>".join(PROSE)
+MENU = '<td><a href="/">Home</a><br><br><a href="/b">Elsewhere</a></td>'
+LAID_OUT = {
+    "essay": f"<table><tr>{MENU}<td><table><tr><td><b>A</b><br><br>{BY_BREAKS}</td></tr></table></td></tr></table>",
+    "columns": f"<table><tbody><tr><td>Top</td><td>of it</td></tr><tr>{MENU}<td>{AROUND}</td></tr></tbody></table>",
+    "stated": f"<table role=presentation><tr><td>{'</td><td>'.join(PROSE)}</td></tr></table>",
+    "headings": f"<table><tr><td><h2>A part</h2>{AROUND}</td></tr></table>",
+}
+DATA = {
+    "sentences": "".join(f"<tr><td>{n}</td><td>{said}</td></tr>" for n, said in enumerate(PROSE)),
+    "paragraphs": "".join(
+        f"<tr><td><p>{n}</p></td><td><p>{said}</p><p>So.</p></td></tr>" for n, said in enumerate(PROSE)
+    ),
+    "long": f"<tr><td>a</td><td>b</td></tr><tr><td>c</td><td>d</td></tr><tr><td>e</td><td>{AROUND}</td></tr>",
+    "head": f"<tr><th>What</th><th>Which</th></tr><tr><td>a</td><td>{AROUND}</td></tr>",
+    "caption": f"<caption>What</caption><tr><td>a</td><td>{AROUND}</td></tr>",
+    "icons": "".join(
+        f"<tr><td><table role=presentation><tr><td>{n}</td></tr></table></td><td>{said}</td></tr>"
+        for n, said in enumerate(PROSE)
+    ),
+    "breaks": f"<tr><td>a</td><td>{'<br>'.join(PROSE)}</td></tr>",
+}
+
+
+@pytest.mark.parametrize("tables", [True, False])
+@pytest.mark.parametrize("way", LAID_OUT)
+def test_a_page_laid_out_by_tables_keeps_its_paragraphs(way: str, tables: bool) -> None:
+    with Extractor("html", ExtractConfig(tables=tables)) as extractor:
+        lines = text(extractor, page(LAID_OUT[way])).split("\n")
+    assert [line for line in lines if line in PROSE] == PROSE
+    assert not any("|" in line for line in lines)
+
+
+@pytest.mark.parametrize("way", DATA)
+def test_a_table_of_data_stays_one(html: Extractor, way: str) -> None:
+    found = text(html, page(f"<table>{DATA[way]}</table>"))
+    assert any(line.startswith("| ") and PROSE[-1] in line for line in found.split("\n"))
+    assert any(line.startswith("| ") and PROSE[0] in line for line in found.split("\n"))
+
+
+def test_a_small_table_in_a_page_stays_one(html: Extractor) -> None:
+    cells = f"<tr><td>a</td><td><p>{PROSE[0]}</p><p>{PROSE[1]}</p></td></tr>"
+    found = text(html, page(f"<article>{AROUND.replace('Paragraph', 'Part')}<table>{cells}</table></article>"))
+    assert f"| a | {PROSE[0]} {PROSE[1]} |" in found
