@@ -16,7 +16,6 @@ from tilth.tokenizer import Tokenizer, load_tokenizer
 from tilth.tokenizer.chat import ChatEncoder, Dropped, EncodedChat
 from tilth.tokenizer.templates import BUILT_IN, ChatTemplate
 
-TODAY = datetime.date.today()
 Pair = tuple[Tokenizer, Any]
 
 
@@ -38,7 +37,7 @@ def made_pair(root: Path, kind: str, names: Sequence[str]) -> Pair:
 
 def encoder(pair: Pair, template: ChatTemplate, **variables: Any) -> ChatEncoder:
     named = {job: getattr(pair[1], job) for job in ("bos_token", "eos_token")}
-    return ChatEncoder(pair[0], template, variables={**named, **variables}, today=TODAY)
+    return ChatEncoder(pair[0], template, variables={**named, **variables}, today=datetime.date.today())
 
 
 def without_marks(template: ChatTemplate) -> ChatTemplate:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.tokenizer.chat_helpers import TODAY, Pair, answers, encoder, used, without_marks
+from tests.tokenizer.chat_helpers import Pair, answers, encoder, used, without_marks
 from tests.tokenizer.chat_templates import STRICT, TALKS, TOOLS
 from tests.tokenizer.foreign_kinds import HARD, KINDS
 from tilth.core.errors import DataError
@@ -67,11 +68,13 @@ def test_content_makes_no_special_token_with_what_stands_around_it() -> None:
                 before, part, after = name[:start], name[start:end], name[end:]
                 source = "{%% for m in messages %%}%s{{ m.content | trim }}%s{%% endfor %%}"
                 template = ChatTemplate("around", source % tuple(f"{{{{ {side!r} }}}}" for side in (before, after)))
-                rendering = Rendering(template.source, ours.added_names, {}, TODAY)
+                rendering = Rendering(template.source, ours.added_names, {}, datetime.date.today())
                 for content in (part, f" {part}\n", f"x{part}", f"{part} x"):
                     read = rendering.training(Row([{"role": "user", "content": content}]), need_answer=False)
                     assert isinstance(read, Answers) and read.text == before + content.strip() + after
-        whole = Rendering(name, ours.added_names, {}, TODAY).training(Row([{"role": "user", "content": ""}]), False)
+        whole = Rendering(name, ours.added_names, {}, datetime.date.today()).training(
+            Row([{"role": "user", "content": ""}]), False
+        )
         assert isinstance(whole, Answers) and ALIAS.fullmatch(whole.text)  # written by the template, it is the token
 
 
