@@ -46,6 +46,7 @@ def make_trainer(
     sampler: Sampler | None = None,
     masker: Masker | None = None,
     micro_rows: int = 2,
+    device: str = "cpu",
 ) -> Trainer:
     """A trainer over 130 tokens (or those given) in rows of 8, 6 rows a step in micro-batches of 2: an epoch ends
     within every third step.
@@ -65,8 +66,9 @@ def make_trainer(
             bias=True,
         ),
         config.seed,
+        device,
     )
-    runtime = Runtime(torch.device("cpu"))
+    runtime = Runtime(torch.device(device))
     parts = Parts(
         model=model,
         optimizer=make_optimizer(config.optimizer, model),

@@ -158,8 +158,7 @@ def _graph() -> Forward:
 
 
 def _compiled(function: Any) -> Any:
-    limit: dict[str, Any] = {"recompile_limit": _SHAPES}  # which torch's types do not know
-    return torch.compile(function, dynamic=False, fullgraph=True, **limit)
+    return torch.compile(function, dynamic=False, fullgraph=True)
 
 
 def graph_of(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -180,12 +179,16 @@ def graph_of(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextlib.contextmanager
 def _compiling() -> Iterator[None]:
-    """RecipeError for whatever the compiler raises; what its modules warn of one another is no affair of ours."""
+    """Within it graphs may be made, of so many shapes. RecipeError for whatever the compiler raises; what its modules
+    warn of one another is no affair of ours.
+    """
+    import torch._dynamo.config as dynamo
     from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
     from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
     try:
-        with warnings.catch_warnings():
+        # Not by an argument of torch.compile, which only newer versions take.
+        with warnings.catch_warnings(), dynamo.patch(recompile_limit=_SHAPES):
             warnings.simplefilter("ignore")
             yield
     except (TorchDynamoException, FailOnRecompileLimitHit, GuardOnDataDependentSymNode) as error:

@@ -127,6 +127,11 @@ class NF4(nn.Module):
         return torch.cat([rows for _, rows in self.pieces(dtype)])
 
 
+def is_quantized(model: nn.Module) -> bool:
+    """Whether a matrix of `model` is held in four bits."""
+    return any(isinstance(module, NF4) for module in model.modules())
+
+
 def nf4_bytes(numbers: int, double_quantize: bool = True) -> int:
     """Bytes of a matrix of so many numbers as `NF4` holds it, its tables with it."""
     blocks = -(-numbers // BLOCK)

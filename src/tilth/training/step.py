@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -26,6 +26,9 @@ from tilth.model.dropout import drawing
 from tilth.model.wrapped import AnyModel
 from tilth.training.loss import summed_loss
 from tilth.training.out_of_memory import OutOfMemory, forget, is_of_memory
+
+Pass = Callable[[Batch, float], Tensor]
+"""Adds the gradient of a micro-batch; gives its loss, which both are divided by: see `one_pass`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,7 @@ def accumulate(
     *,
     seed: int,
     step: int,
+    passes: Pass | None = None,
 ) -> float:
     """Adds the gradient of this process's share of the global batch to `.grad`; returns the global mean loss (nats).
 
@@ -80,11 +84,14 @@ def accumulate(
 
     OutOfMemory, on every process, when memory was refused to one: all gradients are then gone, and nothing else has
     changed, so that the same can be done again with fewer rows.
+
+    Args:
+        passes: in place of `one_pass`, of this model in this precision.
     """
     (valid,) = runtime.sum_floats([float(batch.valid_labels)])
     own, refusal = 0.0, ""
     try:
-        own = _backward(model, batch, micro_rows, runtime, precision, scaler, valid, seed, step)
+        own = _backward(passes, model, batch, micro_rows, runtime, precision, scaler, valid, seed, step)
     except (MemoryError, RuntimeError) as error:
         if not is_of_memory(error):
             raise
@@ -102,6 +109,7 @@ def accumulate(
 
 
 def _backward(
+    passes: Pass | None,
     model: AnyModel,
     batch: Batch,
     micro_rows: int,
@@ -119,11 +127,20 @@ def _backward(
         draws = drawing(derive_seed(seed, "dropout", step), int(rows.sample_ids[0]), len(rows.sample_ids))
         # What draws by torch itself, on an accelerator or in a class of transformers', draws anew for each micro-batch.
         with draws, seeded(device, derive_seed(seed, "dropout", step, number, runtime.rank)):
-            feed = Feed.of(rows, device)
-            loss = loss_of(model, feed.hidden(model, precision), feed.labels, precision) / valid
-            scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        losses.append(loss.detach())
+            if passes is None:
+                losses.append(one_pass(model, Feed.of(rows, device), precision, scaler, valid))
+            else:
+                losses.append(passes(rows, valid))
     return float(torch.stack(losses).cpu().double().sum())
+
+
+def one_pass(
+    model: AnyModel, feed: Feed, precision: Precision, scaler: torch.amp.GradScaler, valid: float | Tensor
+) -> Tensor:
+    """The loss of a micro-batch, summed and divided by `valid` (scalar, nats); its gradient is added to `.grad`."""
+    loss = loss_of(model, feed.hidden(model, precision), feed.labels, precision) / valid
+    scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+    return loss.detach()
 
 
 def loss_of(model: AnyModel, hidden_BTD: Tensor, labels_BT: Tensor, precision: Precision) -> Tensor:

@@ -34,6 +34,7 @@ from tilth.distributed.replicas import differing, take_from_main
 from tilth.distributed.runtime import Runtime
 from tilth.model.adapters import adapter_names
 from tilth.model.wrapped import AnyModel
+from tilth.training.captured import CapturedPasses, can_capture
 from tilth.training.config import TrainConfig
 from tilth.training.optim import load_state_tensors, set_learning_rate, state_tensors
 from tilth.training.out_of_memory import OutOfMemory, no_room
@@ -95,6 +96,9 @@ class Trainer:
         self.progress = Progress()
         self._saved_step, self._saved_unevaluated, self._told_apart = -1, False, False
         self._signal = SignalFlag()
+        self._passes: CapturedPasses | None = None
+        if can_capture(parts.model, parts.runtime.device, parts.scaler):
+            self._passes = CapturedPasses(parts.model, parts.runtime.device, parts.precision, self._tell)
         self.unevaluated = False
         """Whether a signal came within the evaluation of this step, which is then still to be made."""
         self._saved_at = self._ticked_at = self._ended_at = time.perf_counter()
@@ -195,12 +199,15 @@ class Trainer:
         """
         parts, step = self.parts, self.progress.step
         parts.micro_rows = min(parts.micro_rows, parts.fewer_rows.get(step, parts.micro_rows))
-        where = parts.runtime, parts.precision, parts.scaler
+        where, seed = (parts.runtime, parts.precision, parts.scaler), self.config.seed
         while True:
+            rows = parts.micro_rows
             try:
-                return accumulate(parts.model, batch, parts.micro_rows, *where, seed=self.config.seed, step=step)
+                return accumulate(parts.model, batch, rows, *where, seed=seed, step=step, passes=self._passes)
             except OutOfMemory as error:
                 reason = error.reason
+            if self._passes is not None:
+                self._passes.forget()
             self._halve(reason)  # outside: no failed try is held while the next is made
 
     def _halve(self, reason: str) -> None:
@@ -222,6 +229,11 @@ class Trainer:
             parts.emit(Message(step + 1, "warning", text))
 
         parts.runtime.from_main(keep)
+
+    def _tell(self, text: str) -> None:
+        """A warning about this process; those of others are like it."""
+        if self.parts.runtime.is_main:
+            self.parts.emit(Message(self.progress.step + 1, "warning", text))
 
     def _diverged(self, result: StepResult, first_sample: int) -> DivergedError:
         last = first_sample + self.parts.loader.batch_rows - 1

@@ -34,13 +34,21 @@ class Feed:
     @classmethod
     def of(cls, batch: Batch, device: torch.device) -> Feed:
         """The tensors share the batch's memory where the device is the CPU."""
-        return cls(
-            _moved(batch.input_ids, device),
-            _moved(batch.labels, device),
-            None if batch.positions is None else _moved(batch.positions, device),
-            _mask(batch, device),
-            batch.causal,
+        return cls.on(
+            moved(batch.input_ids, device),
+            moved(batch.labels, device),
+            None if batch.positions is None else moved(batch.positions, device),
+            None if batch.doc_ids is None else moved(batch.doc_ids, device),
+            causal=batch.causal,
         )
+
+    @classmethod
+    def on(
+        cls, input_ids: Tensor, labels: Tensor, positions: Tensor | None, doc_ids: Tensor | None, *, causal: bool
+    ) -> Feed:
+        """Of a batch's tensors where they are: nothing is moved."""
+        mask = _mask(input_ids, doc_ids, causal)
+        return cls(input_ids, labels, positions, mask, causal)
 
     def hidden(self, model: AnyModel, precision: Precision) -> Tensor:
         """The model's hidden states [B, T, D], products in `precision`."""
@@ -48,22 +56,22 @@ class Feed:
             return model(self.input_ids, self.positions, self.mask)  # type: ignore[no-any-return]
 
 
-def _moved(numbers: npt.NDArray[Any], device: torch.device) -> Tensor:
+def moved(numbers: npt.NDArray[Any], device: torch.device) -> Tensor:
+    """As a tensor on `device`; it shares the memory of `numbers` where that is the CPU."""
     tensor = torch.from_numpy(numbers)
     if device.type == "cuda" and not on_paper(torch.empty(0, device=device)):
         return tensor.pin_memory().to(device, non_blocking=True)  # nobody waits until it is there
     return tensor.to(device)
 
 
-def _mask(batch: Batch, device: torch.device) -> Tensor | None:
+def _mask(input_ids_BT: Tensor, doc_ids_BT: Tensor | None, causal: bool) -> Tensor | None:
     """[B, 1, T, T] boolean, true where a query may look; [1, 1, T, T] where that is the same in all rows; None: at all
     before it.
     """
-    if batch.doc_ids is None:
-        length = batch.input_ids.shape[1]
-        return None if batch.causal else torch.ones(1, 1, length, length, dtype=torch.bool, device=device)
-    doc_ids_BT = _moved(batch.doc_ids, device)
-    if batch.causal:
+    if doc_ids_BT is None:
+        length = input_ids_BT.shape[1]
+        return None if causal else torch.ones(1, 1, length, length, dtype=torch.bool, device=input_ids_BT.device)
+    if causal:
         return document_mask(doc_ids_BT)
     same_BTT: Tensor = doc_ids_BT[:, :, None] == doc_ids_BT[:, None, :]
     return same_BTT[:, None]
