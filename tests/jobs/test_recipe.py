@@ -321,7 +321,7 @@ def test_what_starts_from_a_checkpoint_survives_being_resolved() -> None:
 
 def test_recipes_that_are_not_there_are_named() -> None:
     scratch = ["mlm", "my-text", "quickstart", "quickstart-chat"]
-    characters = ["shakespeare-char", "shakespeare-char-cpu", "shakespeare-char-fast", "shakespeare-char-good"]
+    characters = ["shakespeare-char", *(f"shakespeare-char-{name}" for name in ("best", "cpu", "fast", "good"))]
     assert shipped_recipes() == ["finetune", "lora", "lora-instruct", *scratch, *characters, "site"]
     with pytest.raises(RecipeError) as caught:
         shipped_recipe("nothing")

@@ -80,6 +80,20 @@ def test_it_goes_on_to_the_same_bits(tmp_path: Path, name: str) -> None:
 
 
 @on_a_gpu
+def test_passes_that_hide_their_calls_stay_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = make_trainer(tmp_path / "whole", device="cuda")
+    whole.run()
+    monkeypatch.setattr(captured_module, "_CALLS", 1e9)  # no calls take so long
+    events: list[Event] = []
+    trainer = make_trainer(tmp_path / "calls", events=events, device="cuda")
+    assert trainer.run() == "steps"
+    passes = passes_of(trainer)
+    assert not passes._graphs and not passes._gradients and len(passes._called) == 1
+    assert not [event for event in events if isinstance(event, Message)]
+    assert equal(weights(trainer), weights(whole))
+
+
+@on_a_gpu
 def test_where_no_room_is_left_it_is_told_and_nothing_else_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

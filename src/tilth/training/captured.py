@@ -4,16 +4,21 @@
     CapturedPasses(model, …)(rows, valid)  adds a gradient, as `step.one_pass` does
 
 A small model's step is hundreds of kernels that take less time than the calls that begin them; a graph begins all of
-them by one call. The first pass of a shape runs call by call, which loads, compiles and chooses kernels; the second is
-recorded, and from then on it is replayed, on new rows that are copied to where the recorded ones lay. Gradients
-therefore keep their place from step to step, and so does what lies between forward and back: that memory serves nothing
-else. Where too little is left for the rest of a run, passes stay as they are, and it is told why.
+them by one call. The first pass of a shape runs call by call, which loads, compiles and chooses kernels; so does the
+second, which is timed: where its calls hold it up, the third is recorded, and from then on it is replayed, on new rows
+that are copied to where the recorded ones lay. Gradients then keep their place from step to step, and so does what lies
+between forward and back: that memory serves nothing else. Where too little is left for the rest of a run, passes stay
+as they are, and it is told why.
 
 Numbers are the same bits either way: the same kernels in the same order, and dropout draws from the same seeds.
+
+Measured on an H200 in bf16, a step with Muon of 10.65M parameters on 64 rows of 256: 25.3 ms call by call, 18.6 as a
+graph; with compiled blocks 16.6 and 11.2. Of 124M on 64 rows of 1,024, which hides its calls: 131 and 134 ms.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -32,6 +37,7 @@ from tilth.training.step import one_pass
 
 _LEFT = 8  # at least an eighth of the device's memory stays free for evaluations and samples
 _SHAPES = 4  # graphs at the most: full micro-batches and what is left over are two
+_CALLS = 0.5  # of a pass's time: from here on its calls hold it up, for what else a step calls comes on top
 
 _Kind = tuple[torch.Size, bool, bool, bool]
 
@@ -44,6 +50,21 @@ def can_capture(model: AnyModel, device: torch.device, scaler: torch.amp.GradSca
         return False
     again = any(isinstance(layer.forward, Recomputed) for layer in model.layers)
     return not again and not is_quantized(model)
+
+
+@dataclass(frozen=True)
+class _Timed:
+    """A pass that ran call by call: seconds of its calls, and two events of the device around it."""
+
+    calls: float
+    begun: torch.cuda.Event
+    done: torch.cuda.Event
+
+    def held_up(self) -> bool:
+        """Whether its calls took a good part of its time; waits until it is done."""
+        self.done.synchronize()
+        passed: float = self.begun.elapsed_time(self.done) / 1000
+        return self.calls > _CALLS * passed
 
 
 @dataclass(frozen=True)
@@ -74,8 +95,11 @@ class CapturedPasses:
 
     def forget(self) -> None:
         """Lets go of graphs, of the memory that they hold, and of where gradients lie."""
+        self._ran: set[_Kind] = set()
+        self._trained: list[nn.Parameter] = []  # those that a pass gives gradients
+        self._timed: dict[_Kind, _Timed] = {}
         self._graphs: dict[_Kind, _Captured] = {}
-        self._seen: set[_Kind] = set()
+        self._called: set[_Kind] = set()  # shapes that stay as they are
         self._gradients: list[tuple[nn.Parameter, Tensor]] = []
 
     def __call__(self, rows: Batch, valid: float) -> Tensor:
@@ -89,32 +113,40 @@ class CapturedPasses:
         )
         count = torch.full((), valid, dtype=torch.float32, device=self._device)
         self._put_gradients()
-        if kind not in self._graphs and kind in self._seen and not self._given_up:
-            self._capture(kind, inputs, count)
-        captured = self._graphs.get(kind)
-        if captured is None:
-            return self._plain(kind, inputs, count)
-        for place, numbers in zip((*captured.inputs, captured.valid), (*inputs, count), strict=True):
-            if place is not None and numbers is not None:
-                place.copy_(numbers)
-        captured.graph.replay()
-        return captured.loss.clone()
+        if timed := self._timed.pop(kind, None):
+            if timed.held_up() and len(self._graphs) < _SHAPES:
+                self._capture(kind, inputs, count)
+            else:
+                self._called.add(kind)
+        if captured := self._graphs.get(kind):
+            return _replay(captured, inputs, count)
+        if self._given_up or kind in self._called:
+            return self._pass(kind, inputs, count)
+        return self._prepared(kind, inputs, count)
 
-    def _plain(self, kind: _Kind, inputs: tuple[Tensor | None, ...], valid: Tensor) -> Tensor:
-        """Call by call, on the stream on which it would be recorded: libraries prepare themselves for each."""
-        if self._given_up:
-            return self._pass(kind, inputs, valid)
-        current = torch.cuda.current_stream(self._device)
+    def _prepared(self, kind: _Kind, inputs: tuple[Tensor | None, ...], valid: Tensor) -> Tensor:
+        """Call by call, on the stream on which it would be recorded: libraries prepare themselves for each. The second
+        is timed.
+        """
+        current, again = torch.cuda.current_stream(self._device), kind in self._ran
         self._stream.wait_stream(current)
+        if again:
+            torch.cuda.synchronize(self._device)
+        begun, done = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
         with torch.cuda.stream(self._stream):
+            begun.record()
+            started = time.perf_counter()
             loss = self._pass(kind, inputs, valid)
+            calls = time.perf_counter() - started
+            done.record()
         current.wait_stream(self._stream)
         for tensor in (*inputs, valid):
             if tensor is not None:
                 tensor.record_stream(self._stream)
-        self._seen.add(kind)
-        if not self._gradients:
-            self._gradients = [(p, p.grad) for p in self._model.parameters() if p.grad is not None]
+        self._ran.add(kind)
+        self._trained = self._trained or [p for p in self._model.parameters() if p.grad is not None]
+        if again:
+            self._timed[kind] = _Timed(calls, begun, done)
         return loss
 
     def _pass(self, kind: _Kind, inputs: tuple[Tensor | None, ...], valid: Tensor) -> Tensor:
@@ -132,9 +164,11 @@ class CapturedPasses:
 
     def _capture(self, kind: _Kind, inputs: tuple[Tensor | None, ...], valid: Tensor) -> None:
         """Records a pass, which computes nothing yet."""
-        if len(self._graphs) >= _SHAPES:
-            return
+        if not self._gradients:
+            self._gradients = [(p, torch.zeros_like(p) if p.grad is None else p.grad) for p in self._trained]
+            self._put_gradients()
         torch.cuda.empty_cache()  # what a pass has left cannot be used by the graph, which has memory of its own
+        draws = torch.cuda.get_rng_state(self._device)
         graph = torch.cuda.CUDAGraph()
         kept = tuple(None if tensor is None else tensor.clone() for tensor in inputs)
         count = valid.clone()
@@ -144,7 +178,7 @@ class CapturedPasses:
                 loss = self._pass(kind, kept, count)
         except RuntimeError as error:
             reason = first_line(error)
-            _mend_generator(self._device)
+            _mend_generator(self._device, draws)
         else:
             free, total = torch.cuda.mem_get_info(self._device)
             if free * _LEFT >= total:
@@ -159,10 +193,19 @@ class CapturedPasses:
         self._tell(f"steps run without a CUDA graph: {reason}")
 
 
-def _mend_generator(device: torch.device) -> None:
+def _replay(captured: _Captured, inputs: tuple[Tensor | None, ...], valid: Tensor) -> Tensor:
+    for place, numbers in zip((*captured.inputs, captured.valid), (*inputs, valid), strict=True):
+        if place is not None and numbers is not None:
+            place.copy_(numbers)
+    captured.graph.replay()
+    return captured.loss.clone()
+
+
+def _mend_generator(device: torch.device, draws: Tensor) -> None:
     """A graph that could not be ended leaves the generator as if it were still being recorded: it gets a new state,
-    with which it draws as before once it is seeded.
+    which draws what that before would have drawn.
     """
     index = torch.cuda.current_device() if device.index is None else device.index
     fresh = torch.Generator(device)
     torch.cuda.default_generators[index].graphsafe_set_state(fresh.graphsafe_get_state())
+    torch.cuda.set_rng_state(draws, device)
