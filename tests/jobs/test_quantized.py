@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import shutil
 from pathlib import Path
 from typing import Any, Literal
@@ -15,12 +17,26 @@ import transformers
 import tilth
 from tests.jobs.bases import tuning, write_base
 from tests.jobs.conftest import Cli
+from tests.model.adapter_helpers import peft_quietly
 from tests.model.families import quiet
 from tilth.core.errors import CheckpointError
 from tilth.model.adapters import adapter_names, choose
 
 IDS = [5, 6, 7, 8, 9]
 QUANTIZED = {"rank": 4, "quantize": "nf4"}
+
+
+def given_to_bitsandbytes(code: str) -> dict[str, Any]:
+    """What the snippet of a card says of the rounding."""
+    calls = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)]
+    [made] = [call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "BitsAndBytesConfig"]
+    return {key.arg or "": ast.literal_eval(key.value) for key in made.keywords}
+
+
+def snippet(folder: Path) -> str:
+    [code] = re.findall("```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
+    assert isinstance(code, str)
+    return code
 
 
 @pytest.mark.slow
@@ -37,13 +53,48 @@ def test_its_figures_are_those_of_training(tmp_path: Path, cli: Cli, more: dict[
     assert np.abs(tilth.load(run, "latest").logits(IDS) - final).max() < 1e-5
     assert (tilth.load(base, adapter=run).logits(IDS) == final).all()
     assert np.abs(tilth.load(run, adapter="none").logits(IDS) - tilth.load(base).logits(IDS)).max() > 1e-3, "rounded"
-    told = "bnb_4bit_use_double_quant=" + str(more.get("double_quantize", True))
     tilth.export(run, tmp_path / "adapter", to="peft")
-    assert told in (tmp_path / "adapter" / "README.md").read_text(), "the card says what it is to be loaded beside"
+    some = "targets" in more  # q and v, of what is one matrix in the class of transformers
+    said = {
+        "load_in_4bit": True,
+        "bnb_4bit_quant_type": "nf4",
+        "bnb_4bit_use_double_quant": more.get("double_quantize", True),
+        "llm_int8_skip_modules": ["lm_head", *(["attn.c_proj", "mlp.c_fc", "mlp.c_proj"] if some else [])],
+    }
+    assert given_to_bitsandbytes(snippet(tmp_path / "adapter")) == said, "what it is to be loaded beside"
+    card = (tmp_path / "adapter" / "README.md").read_text()
+    assert ("transformer.h.0.attn.c_attn and 1 more only a part was rounded" in card) == some
+    tilth.export(shutil.copytree(tmp_path / "adapter", tmp_path / "copy"), tmp_path / "again", to="peft")
+    assert given_to_bitsandbytes(snippet(tmp_path / "again")) == said, "without its run too"
     tilth.export(run, tmp_path / "merged")
     with quiet(), torch.no_grad():
         theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "merged").eval()
         assert np.abs(theirs(torch.tensor([IDS])).logits[0].numpy() - final).max() < 1e-4
+
+
+@pytest.mark.slow
+def test_the_card_of_a_masked_model_rounds_its_base(tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_base(tmp_path / "base", "distilbert")
+    train = {"objective": "masked_lm", "steps": 2}
+    tuning(tmp_path, "base", adapter=QUANTIZED | {"targets": ["*.q_lin", "*lin1"]}, train=train)
+    cli("train", "r.yaml", "--json").json()
+    cli("export", "runs/tuned", "--to", "peft", "--out", "adapter", "--json").json()
+    assert "pipeline_tag: fill-mask" in (tmp_path / "adapter" / "README.md").read_text()
+    given: list[Any] = []
+    plain = transformers.AutoModelForMaskedLM.from_pretrained
+
+    def from_pretrained(name: str, quantization_config: Any) -> Any:
+        given.append(quantization_config)
+        return plain(name)
+
+    monkeypatch.setattr(transformers.AutoModelForMaskedLM, "from_pretrained", from_pretrained)
+    monkeypatch.chdir(tmp_path)
+    made: dict[str, Any] = {}
+    peft_quietly(exec, snippet(tmp_path / "adapter"), made)
+    [said] = given
+    plain_modules = ["vocab_projector", "vocab_transform", "attention.k_lin", "attention.v_lin", "attention.out_lin"]
+    assert set(said.llm_int8_skip_modules) == {*plain_modules, "ffn.lin2"} and said.load_in_4bit
+    assert made["model"].peft_config
 
 
 @pytest.mark.parametrize("quantize", [None, "nf4"])

@@ -3,14 +3,17 @@
     places(model) -> Placing          from one of our parameter names to the tensor that it lies in
     modules_of(model, placing)        their linear modules, each with ours that lie in it
     parameter_names(model)            the base's parameters, with all names of each
+    four_bits(model)                  which of their modules are held in four bits, and which are not
 
 A tensor of theirs can hold several of ours, one after another along its outputs, as GPT-2's `c_attn` does.
 """
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from torch import nn
 
@@ -67,6 +70,53 @@ def parameter_names(model: nn.Module) -> dict[str, list[str]]:
         if model.output_bias is not None:
             names[first[id(model.output_bias)]].append("lm_head.bias")
     return dict(names)
+
+
+@dataclass(frozen=True, slots=True)
+class FourBits:
+    """A base in four bits as bitsandbytes is to make it, which rounds every linear module that it is not told to skip.
+
+    Attributes:
+        double: whether the scales are in eight bits.
+        skipped: the modules that are not in four bits, the output too, by names that transformers tells apart.
+        torn: those of which only a part is, and which bitsandbytes can round whole or not at all.
+    """
+
+    double: bool
+    skipped: list[str]
+    torn: list[str]
+
+
+def four_bits(model: nn.Module) -> FourBits | None:
+    """None where nothing of the model is held in four bits."""
+    placing = places(model)
+    there = {
+        theirs: [model.get_submodule(path) for path in ours] for theirs, ours in modules_of(model, placing).items()
+    }
+    held = {
+        theirs: [layer.nf4 if isinstance(layer, LoraLinear) else None for layer in layers]
+        for theirs, layers in there.items()
+    }
+    found = [nf4 for several in held.values() for nf4 in several if nf4 is not None]
+    if not found:
+        return None
+    output = placing(f"{_output_layer(model)}.weight").tensor.removesuffix(".weight")
+    plain = {output, *(theirs for theirs, several in held.items() if not any(several))}
+    torn = [theirs for theirs, several in held.items() if any(several) and None in several]
+    names: dict[str, None] = {}
+    for path in (output, *held):
+        if path in plain:
+            end = re.split(r"(?:^|\.)\d+\.", path)[-1]
+            # transformers skips whatever ends so, in the middle of a word too.
+            names[end if all(other in plain for other in held if other.endswith(end)) else path] = None
+    return FourBits(found[0].double_quantize, list(names), torn)
+
+
+def _output_layer(model: nn.Module) -> str:
+    """The path of the layer that makes the scores; in ours there is none where the embeddings do."""
+    weight = getattr(model, "output_weight", None)
+    linear = ((path, module) for path, module in model.named_modules() if not isinstance(module, nn.Embedding))
+    return next((path for path, module in linear if getattr(module, "weight", None) is weight is not None), "lm_head")
 
 
 def sizes_of(layer: nn.Module) -> tuple[int, int]:

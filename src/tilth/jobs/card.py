@@ -6,6 +6,7 @@ What is not known is said, and nothing is guessed: what licence the model has is
 from __future__ import annotations
 
 import importlib.metadata
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from tilth.checkpoint.peft_names import FourBits
 from tilth.core.errors import TilthError
 from tilth.core.files import read_json
 from tilth.core.words import plural
@@ -44,11 +46,10 @@ from transformers import AutoTokenizer, GenerationConfig
 model = AutoPeftModelForCausalLM.from_pretrained("{name}")
 model.generation_config = GenerationConfig.from_pretrained("{name}")  # where an answer ends; PEFT takes the base's
 tokenizer = AutoTokenizer.from_pretrained("{name}")""",
-    # Beside what it was trained beside: the base rounded to four bits.
     "adapter of four bits": """from peft import AutoPeftModelForCausalLM
 from transformers import AutoTokenizer, BitsAndBytesConfig, GenerationConfig
 
-rounded = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant={double})
+{rounded}
 model = AutoPeftModelForCausalLM.from_pretrained("{name}", quantization_config=rounded)
 model.generation_config = GenerationConfig.from_pretrained("{name}")  # where an answer ends; PEFT takes the base's
 tokenizer = AutoTokenizer.from_pretrained("{name}")""",
@@ -58,7 +59,26 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 base = AutoModelForMaskedLM.from_pretrained(PeftConfig.from_pretrained("{name}").base_model_name_or_path)
 model = PeftModel.from_pretrained(base, "{name}")
 tokenizer = AutoTokenizer.from_pretrained("{name}")""",
+    "adapter of a masked model of four bits": """from peft import PeftConfig, PeftModel
+from transformers import AutoModelForMaskedLM, AutoTokenizer, BitsAndBytesConfig
+
+{rounded}
+place = PeftConfig.from_pretrained("{name}").base_model_name_or_path
+base = AutoModelForMaskedLM.from_pretrained(place, quantization_config=rounded)
+model = PeftModel.from_pretrained(base, "{name}")
+tokenizer = AutoTokenizer.from_pretrained("{name}")""",
 }
+# Beside what it was trained beside: the base rounded to four bits, and nothing else of it.
+_ROUNDED = """rounded = BitsAndBytesConfig(
+    load_in_4bit=True,
+    bnb_4bit_quant_type="nf4",
+    bnb_4bit_use_double_quant={double},
+    # Not rounded while the adapter was trained:
+    llm_int8_skip_modules={skipped},
+)"""
+_TORN = """bitsandbytes rounds a module whole or not at all, and of {first}{more} only a part was rounded
+while the adapter was trained. So what this loads is near the model that was trained, and not the same:
+`tilth export RUN --to hf --out FOLDER` writes that one, merged."""
 _METRICS = {
     "loss": "loss (nats a token)",
     "perplexity": "perplexity",
@@ -80,6 +100,8 @@ class Model:
         base: the checkpoint that it began with, as others find it; None from scratch.
         step: of the run, whose weights these are; None where nothing tells.
         mask: the text of the mask token, of a masked model.
+        looks_both_ways: whether it is a masked model, or an adapter of one.
+        rounded: what of an adapter's base is in four bits; None where nothing is.
     """
 
     name: str
@@ -89,11 +111,13 @@ class Model:
     base: str | None
     step: int | None
     mask: str = ""
+    looks_both_ways: bool = False
+    rounded: FourBits | None = None
 
 
 def model_card(model: Model, origin: Origin | None) -> str:
     """The whole README.md."""
-    sections = [_head(model, origin), f"# {model.name.rpartition('/')[2]}", _what(model, origin), _load(model, origin)]
+    sections = [_head(model, origin), f"# {model.name.rpartition('/')[2]}", _what(model, origin), _load(model)]
     if origin is not None:
         sections += [_data(origin), _settings(model, origin), _figures(model, origin)]
     return "\n\n".join(sections) + "\n"
@@ -102,7 +126,7 @@ def model_card(model: Model, origin: Origin | None) -> str:
 def _head(model: Model, origin: Origin | None) -> str:
     """What the hub reads."""
     said: dict[str, Any] = {"library_name": "peft" if model.use == "adapter" else "transformers"}
-    said["pipeline_tag"] = "fill-mask" if model.use == "masked" else "text-generation"
+    said["pipeline_tag"] = "fill-mask" if model.looks_both_ways else "text-generation"
     if model.base is not None and names_hub_model(model.base):
         said["base_model"] = model.base.partition("@")[0]
     if sets := _hub_sets(origin.recipe if origin else None):
@@ -139,15 +163,18 @@ def _version() -> str:
     return importlib.metadata.version("tilth")
 
 
-def _load(model: Model, origin: Origin | None) -> str:
-    use, double, recipe = str(model.use), False, origin.recipe if origin else None
-    if use == "adapter" and recipe is not None and recipe.adapter is not None:
-        if recipe.train.traits.looks_both_ways:
-            use = "adapter of a masked model"
-        elif recipe.adapter.quantize is not None:
-            use, double = "adapter of four bits", recipe.adapter.double_quantize
-    code = _LOAD[use].format(name=model.name, prompt="The", mask=model.mask, double=double)
-    return f"## How to load it\n\n```python\n{code}\n```"
+def _load(model: Model) -> str:
+    use, rounded, said = str(model.use), "", ""
+    if use == "adapter" and model.looks_both_ways:
+        use = "adapter of a masked model"
+    if model.rounded is not None:
+        use += " of four bits"
+        rounded = _ROUNDED.format(double=model.rounded.double, skipped=json.dumps(model.rounded.skipped))
+        if torn := model.rounded.torn:
+            more = f" and {len(torn) - 1:,} more" if len(torn) > 1 else ""
+            said = "\n\n" + _TORN.format(first=torn[0], more=more)
+    code = _LOAD[use].format(name=model.name, prompt="The", mask=model.mask, rounded=rounded)
+    return f"## How to load it\n\n```python\n{code}\n```{said}"
 
 
 def _data(origin: Origin) -> str:

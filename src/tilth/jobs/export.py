@@ -17,6 +17,7 @@ import torch
 
 from tilth.checkpoint.peft import save_adapter
 from tilth.checkpoint.peft_config import Base as PeftBase
+from tilth.checkpoint.peft_names import four_bits
 from tilth.checkpoint.safetensors_files import open_folder
 from tilth.checkpoint.trainable import base_fingerprint, check_base
 from tilth.core.errors import CheckpointError, RecipeError
@@ -76,7 +77,7 @@ def export_model(
     files = files_beside(found, origin)
     said = Model(
         name or Path(out).name, _architecture(model), sum(p.numel() for p in model.parameters()), _use(found),
-        base=base, step=step_of(found.path), mask=mask_of(found),
+        base=base, step=step_of(found.path), mask=mask_of(found), looks_both_ways=not found.config.is_causal,
     )  # fmt: skip
     if isinstance(model, WrappedModel):
         return _export_theirs(model, Path(out), tokenizer_folder(found.path), dtype, max_shard_bytes,
@@ -120,7 +121,10 @@ def export_adapter(
     if found.tokenizer.vocab_size > beside.config.vocabulary:
         _save_new_rows(model)
     kind = f"LoRA adapter for {_architecture(model)}"
-    told = Model(name or out.name, kind, _trained(model), "adapter", base=named, step=step_of(found.path))
+    told = Model(
+        name or out.name, kind, _trained(model), "adapter", base=named, step=step_of(found.path),
+        looks_both_ways=not found.config.is_causal, rounded=four_bits(model),
+    )  # fmt: skip
     more = {**files_beside(found, origin), README: model_card(told, origin).encode()}
     with new_folder(out, {"format": "peft", "base": named}) as folder:
         _save_into(folder, model, PeftBase(named, said["fingerprint"]))
