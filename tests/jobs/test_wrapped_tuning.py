@@ -22,6 +22,7 @@ from tests.jobs.helpers import hashes
 from tests.model.adapter_helpers import peft_quietly
 from tests.model.families import from_config, quiet, save
 from tests.tokenizer import foreign_kinds
+from tilth.core.errors import RecipeError
 from tilth.model.wrapped import WrappedModel
 from tilth.model.wrapped_config import read_wrapped_config
 
@@ -311,6 +312,23 @@ def test_an_adapter_beside_what_tilths_own_model_refuses(tmp_path: Path, cli: Cl
     for said in (says(run), says(tmp_path / "adapter"), says(tmp_path / "base", adapter=tmp_path / "adapter")):
         torch.testing.assert_close(said, theirs, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(says(run, adapter="none"), plain, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("trained", [None, True])
+def test_another_class_than_an_adapter_was_trained_beside_is_refused_by_that(
+    trained: bool | None, tmp_path: Path, cli: Cli
+) -> None:
+    """The same files, with other names of the weights: no fingerprint tells that they are the same."""
+    base = write_base(tmp_path / "base", "llama")
+    tuning(tmp_path, "base", model={"wrapped": trained}, adapter={"rank": 2}, train={"steps": 1})
+    cli("train", "r.yaml", "--json").json()
+    run = tmp_path / "runs" / "tuned"
+    with pytest.raises(RecipeError, match=r"was trained with(out)? model\.wrapped") as caught:
+        tilth.load(base, adapter=run, wrapped=not trained)
+    said = "transformers' class, and wrapped asks for tilth's own" if trained else "tilth's own, and wrapped asks for t"
+    assert said in str(caught.value) and caught.value.remedy == "leave wrapped out (--wrapped)"
+    for wrapped in (trained, None):
+        assert torch.equal(says(base, adapter=run, wrapped=wrapped), says(run))
 
 
 def test_the_option_of_the_commands(tmp_path: Path, cli: Cli) -> None:

@@ -333,7 +333,8 @@ def _with_adapter(
     if not (folder / ADAPTER_CONFIG).exists():
         raise RecipeError(f"{folder} holds no adapter: no {ADAPTER_CONFIG} there", "name the folder of an adapter")
     said = read_base(folder) if (folder / BASE_FILE).exists() else None
-    if wrapped is None and said is not None:
+    if said is not None:
+        _check_class(place, folder, said.get("wrapped"), wrapped)
         wrapped = said.get("wrapped")
     config = parse(AdapterConfig, said["adapter"], "adapter") if said is not None else None
     later = config is not None and config.quantize is not None
@@ -353,6 +354,20 @@ def _with_adapter(
         quantize_layers(found.model, config)
     found.model.eval()
     return replace(found, config=found.model.config)
+
+
+def _check_class(place: Place, folder: Path, trained: bool | None, wrapped: bool | None) -> None:
+    """RecipeError where `wrapped` asks for another class than the adapter was trained beside: the same weights have
+    other names there.
+    """
+    if wrapped is None or place.adapter is not None or _is_theirs(place, trained) == _is_theirs(place, wrapped):
+        return
+    beside, asked = ("transformers' class" if _is_theirs(place, said) else "tilth's own" for said in (trained, wrapped))
+    how = "without model.wrapped" if trained is None else f"with model.wrapped: {str(trained).lower()}"
+    raise RecipeError(
+        f"the adapter in {folder} was trained {how}, of {place.asked} beside {beside}, and wrapped asks for {asked}",
+        "leave wrapped out (--wrapped)",
+    )
 
 
 def _base_of(place: Place, device: torch.device, later: bool, dtype: torch.dtype) -> LanguageModel:
