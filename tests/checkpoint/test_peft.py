@@ -283,6 +283,28 @@ def test_an_embedding_trained_apart_from_a_tied_output_is_merged_as_the_remedy_s
     peft_quietly(exec, caught.value.remedy.split("`")[1], {"base": tied_llama(), "peft": peft, "torch": torch})
     merged = load_checkpoint(tmp_path / "MERGED").model.eval()
     torch.testing.assert_close(scores(merged), scores(theirs), atol=5e-5, rtol=1e-5)  # weights added up are rounded
+    if len(whole) > 1:  # tying was asked for, and PEFT trained two all the same
+        change_config(tmp_path / "theirs", ensure_weight_tying=True)
+        with pytest.raises(CheckpointError, match="trained apart, and this base ties it") as caught:
+            load_adapter(ours(tied_llama()), tmp_path / "theirs")
+        assert "ensure_weight_tying" not in caught.value.remedy and "MERGED" in caught.value.remedy
+
+
+def test_merging_is_offered_where_peft_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bias has no place in a layer without one, and of layers that are there twice nothing is saved."""
+    monkeypatch.chdir(tmp_path)
+    for make, options in ((gpt2, {"lora_bias": True}), (llama, {"layer_replication": [[0, 2], [1, 2]]})):
+        theirs = peft_model(make(), **options)
+        peft_quietly(theirs.save_pretrained, tmp_path / make.__name__)
+        with pytest.raises(CheckpointError, match=next(iter(options))) as caught:
+            load_adapter(ours(make()), tmp_path / make.__name__)
+        if make is llama:
+            assert caught.value.remedy == "use another adapter"
+            continue
+        assert "where every layer that it is at has a bias" in caught.value.remedy
+        peft_quietly(exec, caught.value.remedy.split("`")[1], {"base": make(), "peft": peft})
+        merged = load_checkpoint(tmp_path / "MERGED").model.eval()
+        torch.testing.assert_close(scores(merged), scores(theirs), atol=1e-5, rtol=1e-5)
 
 
 def test_what_is_there_is_not_overwritten_and_nothing_is_not_saved(tmp_path: Path) -> None:

@@ -152,7 +152,15 @@ def _number(
 def _fault(place: Path, key: str, value: object, why: str) -> CheckpointError:
     shown = repr(value)
     shown = shown if len(shown) <= 60 else shown[:57] + "…"
-    return CheckpointError(f"{place}: {key} {shown} {why}", f"use another adapter, or {merging(place.parent)}")
+    return CheckpointError(f"{place}: {key} {shown} {why}", _remedy(place, key))
+
+
+def _remedy(place: Path, key: str) -> str:
+    """What helps: PEFT itself saves no layers that are there twice, and merges no bias into a layer without one."""
+    if key == "layer_replication":
+        return "use another adapter"
+    where = " where every layer that it is at has a bias" if key == "lora_bias" else ""
+    return f"use another adapter, or{where} {merging(place.parent)}"
 
 
 def merging(folder: Path, *, tied: bool = False) -> str:

@@ -28,6 +28,10 @@ from tilth.model.lora import LoraPart
 
 _ENDS = re.compile(r"(.+)\.(lora_A\.weight|lora_B\.weight|lora_magnitude_vector)(?:\.weight)?")
 
+_TIE = (
+    "; or train it with `LoraConfig(…, ensure_weight_tying=True)`, which tilth loads (one that was trained beside an "
+    "untied base: load that)"
+)
 _AT_EMBEDDING = re.compile(r"(.+)\.lora_embedding_[AB]")
 
 
@@ -140,8 +144,7 @@ def _plan(model: nn.Module, tensors: Mapping[str, Tensor], config: PeftConfig, p
         raise CheckpointError(
             f"the adapter in {config.place.parent} has {apart} trained apart, and this base ties it: of each module "
             "that `modules_to_save` names PEFT trains a copy of its own, and here both are one matrix",
-            f"{merging(config.place.parent, tied=True)}; or train it with `LoraConfig(…, ensure_weight_tying=True)`, "
-            "which tilth loads (one that was trained beside an untied base: load that)",
+            merging(config.place.parent, tied=True) + ("" if config.tied else _TIE),
         )
     if faults or not (parts or saved):
         said = "; ".join(faults[:5]) or "it is empty"
