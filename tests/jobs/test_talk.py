@@ -243,7 +243,8 @@ def test_what_is_saved_can_be_trained_on(runs: Runs, tmp_path: Path, monkeypatch
         talk.begin(None)
         for word in ("sun", "wind"):
             said(talk, question(word))
-        assert talk.save(Path("talk.jsonl")) == talk.save(Path("talk.jsonl")) == 2
+        names = ("talk.jsonl", "talk.jsonl", "copy.jsonl", "talk.jsonl")
+        assert [talk.save(Path(name)) for name in names] == [2] * 4, "what it wrote itself it may write again"
         Path("other.jsonl").write_text("mine")
         with pytest.raises(RecipeError, match="exists"):
             talk.save(Path("other.jsonl"))

@@ -62,7 +62,7 @@ class Talk:
         self._options = replace(options, samples=1, stop_ids=frozenset(stop_ids))
         self.turns, self.first, self.memory = list[tuple[str, str]](), 0, Memory()
         self._asked, self._before = 0, list[list[Message]]()
-        self._file: Path | None = None
+        self._files = set[Path]()
 
     def __enter__(self) -> Talk:
         return self
@@ -138,14 +138,14 @@ class Talk:
     def save(self, path: Path) -> int:
         """Writes all conversations since the start, each a line {"messages": […]}; returns how many there are.
 
-        RecipeError when there is none, or another file of that name.
+        RecipeError when there is none, or a file of that name that this chat did not write.
         """
         told = [*self._before, *([self.messages] if self.turns else [])]
         if not told:
             raise RecipeError("nothing was said yet", "save it later")
-        if path.exists() and path != self._file:
+        if path.exists() and path not in self._files:
             raise RecipeError(f"{path} exists", "name another file")
         lines = (json.dumps({"messages": messages}, ensure_ascii=False) + "\n" for messages in told)
         write_file(path, "".join(lines).encode("utf-8", "replace"))
-        self._file = path
+        self._files.add(path)
         return len(told)
