@@ -6,7 +6,7 @@
 
 A line: bench, system, metric, median, min, max, unit, repeats; the value of every turn; how many times better ours was
 (median, min, max over turns), and how many times it is meant to be; warm-up; date, machine, threads, versions and
-source. Of a system that was left out: bench, system, and why.
+source. Where systems were left out, each line of their benchmark says which, and why (`without`).
 """
 
 from __future__ import annotations
@@ -72,11 +72,9 @@ def about_run(threads: int, quick: bool, settings: Sequence[str]) -> dict[str, A
 def entries(bench: Bench, outcome: Outcome, about: dict[str, Any]) -> list[Line]:
     """An outcome as lines, in the order of the benchmark's systems."""
     lines: list[Line] = []
-    for system in bench.systems:
+    without = {"without": dict(outcome.left_out)} if outcome.left_out else {}
+    for system in (system for system in bench.systems if system.name not in outcome.left_out):
         head = {"bench": bench.name, "system": system.name}
-        if system.name in outcome.left_out:
-            lines.append({**head, "left_out": outcome.left_out[system.name], **about})
-            continue
         turns, ready = outcome.turns[system.name], dict(outcome.ready[system.name])
         warm = round(ready.pop("warm_up_seconds"), 3)
         ready.pop("ready")
@@ -92,7 +90,7 @@ def entries(bench: Bench, outcome: Outcome, about: dict[str, Any]) -> list[Line]
                 line["target"] = system.target if first else None
                 line["reached"] = line["ratio"]["median"] >= line["target"] if line["target"] else None
             lines.append({**line, "warm_up_seconds": warm, "facts": ready, **about})
-            lines[-1]["versions"] = outcome.versions[system.name]
+            lines[-1] |= {"versions": outcome.versions[system.name], **without}
     return lines
 
 
@@ -125,8 +123,7 @@ def measured(lines: Iterable[Line], about: dict[str, Any]) -> set[str]:
     return {
         line["bench"]
         for line in lines
-        if "left_out" not in line
-        and line["machine"]["fingerprint"] == about["machine"]["fingerprint"]
+        if line["machine"]["fingerprint"] == about["machine"]["fingerprint"]
         and all(line[key] == about[key] for key in same)
     }
 
@@ -147,18 +144,13 @@ def render(lines: list[Line], benches: Sequence[Bench]) -> str:
 
 
 def _section(bench: Bench, lines: list[Line]) -> str:
-    found = [line for line in lines if "left_out" not in line]
     text = f"## {bench.name}\n\n{bench.about}\n\n"
     if lines[0]["quick"]:
         text += "**Made with `--quick`: these figures say nothing.**\n\n"
-    if found:
-        text += (
-            "| system | metric | median | least to most | tilth is | goal | warm-up |\n|---|---|--:|--:|--:|--:|--:|\n"
-        )
-        text += "".join(_row(line) for line in found)
-    for line in lines:
-        if "left_out" in line:
-            text += f"\n{line['system']} is left out: {line['left_out']}.\n"
+    text += "| system | metric | median | least to most | tilth is | goal | warm-up |\n|---|---|--:|--:|--:|--:|--:|\n"
+    text += "".join(_row(line) for line in lines)
+    for system, reason in lines[0].get("without", {}).items():
+        text += f"\n{system} is left out: {reason}.\n"
     return text + f"\n{_footnote(lines)}\n"
 
 
@@ -193,5 +185,5 @@ def _footnote(lines: list[Line]) -> str:
         *dict.fromkeys(facts),
         *(f"with {value}" for value in first["settings"]),
     ]
-    repeats = max((line.get("repeats", 0) for line in lines), default=0)
+    repeats = max(line["repeats"] for line in lines)
     return f"<sub>{repeats} turns each. {' · '.join(words)}</sub>"

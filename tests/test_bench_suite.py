@@ -14,7 +14,7 @@ import torch
 from benchmarks import __main__ as program
 from benchmarks import results
 from benchmarks.bench import Bench, Metric, System
-from benchmarks.harness import Outcome, run
+from benchmarks.harness import ROOT, Outcome, run
 from benchmarks.nano import Model, rate
 from benchmarks.suite import MEDIUM, SMALL, Settings, suite
 from benchmarks.training import recipe
@@ -130,7 +130,18 @@ def test_results_are_kept_bench_by_bench(tmp_path: Path) -> None:
     ]
     assert results.measured(again, ABOUT) == {"other", "planted"}
     assert results.measured(again, {**ABOUT, "source": "another"}) == set()
-    assert results.measured([{**line, "left_out": "away"} for line in again], ABOUT) == set()
+
+
+def test_every_line_is_a_figure() -> None:
+    """What reads the list need not ask of each whether it is one; of what was left out the figures beside it tell."""
+    committed = results.read(ROOT / "benchmarks" / "results.json")
+    for line in (*committed, *lines_of([{"speed": 4.0}], [{"speed": 2.0}], 3.0)):
+        assert line.keys() >= {"metric", "median", "min", "max", "unit", "repeats", "versions"}, line
+    assert {line["system"]: line["without"] for line in lines_of([{"speed": 4.0}], [{"speed": 2.0}], 3.0)} == {
+        system: {"c": "it is away"} for system in ("a", "b")
+    }
+    nothing = Outcome(left_out={"a": "it is away", "b": "it is away"})
+    assert results.entries(bench(steady("a"), steady("b")), nothing, ABOUT) == []
 
 
 def test_the_report_says_what_was_reached_and_what_is_missing() -> None:
