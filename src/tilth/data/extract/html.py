@@ -14,14 +14,16 @@ So it sees another sign where the page has `&`. And the title is what the page s
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 from tilth.data.extract.charset import decode
-from tilth.data.extract.layout import unlay
+from tilth.data.extract.layout import WORD, layout_of
 from tilth.data.extract.license import stated_license
 from tilth.data.extract.result import Extracted, Fault
 
@@ -30,6 +32,7 @@ _AS_WRITTEN = frozenset(("pre", "textarea", "listing", "xmp", "plaintext"))  # t
 _SHOWN_OF = {"meta": ("content",), "math": ("alttext",)}  # the attributes that a text or title is taken from
 _AMPERSANDS_IN_JSON = re.compile(r"(?:&|\\u0026)(?:amp;|(?!#?\w+;))")
 _BLANKS = re.compile(r"[ \t\r\n\f]+")
+_ENOUGH = 0.9  # of the words of a table that is opened must be kept
 _NO_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
 
@@ -44,9 +47,8 @@ def parse(raw: bytes, options: dict[str, Any]) -> Extracted:
     title, unseen = _title(tree), stated_license(tree)  # before trafilatura, which takes the tree apart
     ampersand = _hide_ampersands(tree)
     found = _found(tree, options)
-    parts = (found.text, found.comments if options["comments"] else None) if found is not None else ()
-    main = "\n\n".join(part for part in parts if part).replace(ampersand, "&")
-    if found is None or not main.strip():
+    main = _text(found, options).replace(ampersand, "&")
+    if not main.strip():
         return Extracted(None, faults=(*faults, Fault("empty", "0", "no main text")))
     heading, license = (_line(text and text.replace(ampersand, "&")) for text in (found.title, found.license))
     return Extracted(main, title or heading, _line(found.date), license or unseen, tuple(faults))
@@ -75,7 +77,6 @@ def _tree(text: str) -> Any:
     if any(error.type == etree.ErrorTypes.ERR_RESOURCE_LIMIT for error in parser.error_log):
         return Fault("too_deep", "", "nested too deeply for the parser")
     _unwrap(tree)
-    unlay(tree)
     return tree
 
 
@@ -131,6 +132,29 @@ def _hide_ampersands(tree: Any) -> str:
 
 
 def _found(tree: Any, options: dict[str, Any]) -> Any:
+    """What trafilatura finds, with tables of layout opened, unless much of their text is lost by that."""
+    layout = layout_of(tree)
+    if layout is None:
+        return _extracted(tree, options)
+    closed = copy.deepcopy(tree)
+    words = Counter(layout.open())
+    opened = _extracted(tree, options)
+    if (kept := _kept(opened, words, options)) >= _ENOUGH * words.total():
+        return opened
+    unopened = _extracted(closed, options)
+    return opened if kept >= _ENOUGH * _kept(unopened, words, options) else unopened
+
+
+def _kept(found: Any, words: Counter[str], options: dict[str, Any]) -> int:
+    return (Counter(WORD.findall(_text(found, options))) & words).total()
+
+
+def _text(found: Any, options: dict[str, Any]) -> str:
+    parts = (found.text, found.comments if options["comments"] else None) if found is not None else ()
+    return "\n\n".join(part for part in parts if part)
+
+
+def _extracted(tree: Any, options: dict[str, Any]) -> Any:
     import trafilatura
 
     with _memory_errors_noticed():
