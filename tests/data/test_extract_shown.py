@@ -190,3 +190,23 @@ def test_a_small_table_in_a_page_stays_one(html: Extractor) -> None:
     cells = f"<tr><td>a</td><td><p>{PROSE[0]}</p><p>{PROSE[1]}</p></td></tr>"
     found = text(html, page(f"<article>{AROUND.replace('Paragraph', 'Part')}<table>{cells}</table></article>"))
     assert f"| a | {PROSE[0]} {PROSE[1]} |" in found
+
+
+@pytest.mark.parametrize("end", ["<br>", "<br/>\n", "\n"])
+def test_lines_of_code_keep_their_indentation(html: Extractor, end: str) -> None:
+    lines = ["def f(x):", "    if x &lt; 1:", "        return <b>1</b>", "    return 0"]
+    found = text(html, page(f"<article>{AROUND}<pre>{end.join(lines)}</pre></article>")).split("\n")
+    assert [line for line in found if line and line not in PROSE] == [
+        "def f(x):",
+        "    if x < 1:",
+        "        return 1",
+        "    return 0",
+    ]
+
+
+def test_a_page_of_frames_says_what_it_has_without_them(html: Extractor) -> None:
+    frames = f"<frameset cols=2><frame src=a></frameset><noframes>{{}}<p>R&amp;D</p>{AROUND}</noframes>"
+    for start in ("<body bgcolor=white>", ""):
+        found = text(html, f"<html><head><title>A</title></head>{frames.format(start)}</html>")
+        assert found.split("\n") == ["R&D", *PROSE]
+    assert text(html, page(f"<article>{AROUND}</article><noframes><p>No frames</p></noframes>")).split("\n") == PROSE

@@ -56,6 +56,31 @@ def parse(raw: bytes, options: dict[str, Any]) -> Extracted:
 
 def _tree(text: str) -> Any:
     """The page as lxml's tree, or why there is none."""
+    tree = _parsed(text)
+    if isinstance(tree, Fault):
+        return tree
+    if isinstance(fault := _show_without_frames(tree), Fault):
+        return fault
+    _unwrap(tree)
+    return tree
+
+
+def _show_without_frames(tree: Any) -> Fault | None:
+    """Makes `<body>` of the first `<noframes>` of a page that has none: the parser leaves it as it is written."""
+    shown = tree.find("body") is not None
+    for noframes in list(tree.iter("noframes")):
+        raw, noframes.text = noframes.text, None
+        if shown or not (raw and raw.strip()):
+            continue
+        inner = _parsed(raw)
+        if isinstance(inner, Fault):
+            return inner if inner.rule != "empty" else None
+        body, shown = inner.find("body"), True
+        tree.append(inner if body is None else body)
+    return None
+
+
+def _parsed(text: str) -> Any:
     from lxml import etree, html
 
     parser = html.HTMLParser(
@@ -76,15 +101,17 @@ def _tree(text: str) -> Any:
         raise
     if any(error.type == etree.ErrorTypes.ERR_RESOURCE_LIMIT for error in parser.error_log):
         return Fault("too_deep", "", "nested too deeply for the parser")
-    _unwrap(tree)
     return tree
 
 
 def _unwrap(tree: Any) -> None:
-    """Runs of white space with a line end in them become one blank, but where they stand as they were written."""
+    """Runs of white space with a line end in them become one blank, but where they stand as they were written: there
+    `<br>` becomes a line end, as trafilatura takes the indentation of what follows one.
+    """
     from lxml import etree
 
     within = 0
+    breaks = []
     for event, element in etree.iterwalk(tree, events=("start", "end")):
         as_written = element.tag in _AS_WRITTEN
         within += as_written * (1 if event == "start" else -1)
@@ -92,6 +119,11 @@ def _unwrap(tree: Any) -> None:
         text = getattr(element, place)
         if not within and text and "\n" in text:
             setattr(element, place, _BLANKS.sub(" ", text))
+        if within and event == "end" and element.tag == "br":
+            breaks.append(element)
+    for br in breaks:
+        br.tail = f"\n{br.tail or ''}"
+        br.drop_tag()
 
 
 def _title(tree: Any) -> str | None:
