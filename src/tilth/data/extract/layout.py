@@ -219,8 +219,16 @@ def _words(element: Any, *, links: bool = False) -> Iterator[str]:
 
 def _make_paragraphs(cell: Any) -> None:
     """Puts each run of text, and of elements that stand in a line, into a `<p>`, as blocks and `<br><br>` part them."""
+    around = [cell]
+    while around:  # a page may have more levels than Python has
+        around += _parted(around.pop())
+
+
+def _parted(cell: Any) -> list[Any]:
+    """The same of what stands in it directly; the containers in it are given."""
     from lxml import etree
 
+    within = []
     etree.strip_tags(cell, "font", "nobr")  # they stand around whole paragraphs
     pieces = [(None, cell.text), *((child, child.tail) for child in cell)]
     cell.text, cell[:] = None, []
@@ -232,7 +240,7 @@ def _make_paragraphs(cell: Any) -> None:
                 paragraph = None
                 cell.append(child)
                 if child.tag in _CONTAINERS:
-                    _make_paragraphs(child)
+                    within.append(child)
             elif child.tag == "br" and paragraph is not None and len(paragraph) and _is_break(paragraph[-1]):
                 paragraph = None
             elif child.tag != "br" or paragraph is not None:
@@ -244,6 +252,7 @@ def _make_paragraphs(cell: Any) -> None:
                 paragraph[-1].tail = text
             else:
                 paragraph.text = text
+    return within
 
 
 def _is_in_line(element: Any) -> bool:
