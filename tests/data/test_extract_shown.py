@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import html as entities
+import re
 from collections.abc import Iterator
+from typing import Literal
 
 import pytest
 from hypothesis import given, settings
@@ -103,13 +105,36 @@ def test_a_title_is_what_the_page_says_it_is(html: Extractor, head: str, title: 
 
 BY_BREAKS = "<br><br>".join(PROSE)
 MENU = '<td><a href="/">Home</a><br><br><a href="/b">Elsewhere</a></td>'
+TOP = "<tr><td>Top</td><td>of it</td></tr>"
+CELL = "<table width=600><tr>" + MENU + "<td>{}</td></tr></table>"
+DATA_ROWS = "<tr><td>Year</td><td>Sold</td></tr><tr><td>1999</td><td>12.5</td></tr>"
 LAID_OUT = {
     "essay": f"<table><tr>{MENU}<td><table><tr><td><b>A</b><br><br>{BY_BREAKS}</td></tr></table></td></tr></table>",
-    "columns": f"<table><tbody><tr><td>Top</td><td>of it</td></tr><tr>{MENU}<td>{AROUND}</td></tr></tbody></table>",
+    "columns": f"<table><tbody>{TOP}<tr>{MENU}<td>{AROUND}</td></tr></tbody></table>",
     "stated": f"<table role=presentation><tr><td>{'</td><td>'.join(PROSE)}</td></tr></table>",
-    "headings": f"<table><tr><td><h2>A part</h2>{AROUND}</td></tr></table>",
+    "headings": f"<table><tr><td><h2>A part</h2>{AROUND}<h2>Another</h2><p>short</p></td></tr></table>",
+    "bare": CELL.format(f"{PROSE[0]}<p>{'<p>'.join(PROSE[1:])}"),
+    "fonts": CELL.format(
+        f"<font>{PROSE[0]}<br><br>{PROSE[1]}</font><p><font>{'</font><p><font>'.join(PROSE[2:])}</font>"
+    ),
+    "divisions": CELL.format(f"<p>{PROSE[0]}<p>{PROSE[1]}<div>{'</div><center>'.join(PROSE[2:4])}</center>"),
+    "terms": CELL.format(f"<p>{PROSE[0]}<p>{PROSE[1]}<dl><dt>term</dt><dd>says it</dd></dl>{PROSE[2]}"),
+    "items": CELL.format(f"{AROUND}<ul><li>one item</li><li>two items</li></ul><p>after them</p>"),
+    "links": CELL.format(
+        f"<p>{PROSE[0]}<p>{PROSE[1]}<br>" + "".join(f"<a href=x>{said}</a><br>" for said in PROSE[2:])
+    ),
+    "in a line": CELL.format(f"So <b>bold</b> as <i>can</i> be.{AROUND}Or <a href=x>linked</a> ones.<br><br>Enough"),
+    "quoted": CELL.format(f"<blockquote>{PROSE[0]}<p>{PROSE[1]}<p>{PROSE[2]}</blockquote>{PROSE[3]}"),
+    "of th": f"<table role=none><caption>Of it</caption><tr><th>{'</th></tr><tr><th>'.join(PROSE)}</th></tr></table>",
+    "in two rows": f"<table><tr><td>{AROUND}</td></tr><tr><td>{PROSE[0]}<br><br>{PROSE[1]}</td></tr></table>",
+    "after it": f"<table><tr><td>{AROUND}</td></tr></table><p>{PROSE[0]}</p>",
 }
+NAMES = "<tr><td>Version</td><td>Date</td><td>Notes</td></tr>"
 DATA = {
+    "one row": f"<tr><td>Somebody</td><td>{AROUND}</td></tr>",
+    "two rows": f"<tr><td>Name</td><td>This one</td></tr><tr><td>Said</td><td>{AROUND}</td></tr>",
+    "names": f"{NAMES}<tr><td>1.2.3</td><td>2001-04-05</td><td>{AROUND}</td></tr>",
+    "linked": f"{NAMES}<tr><td><a href=x>1.2.3</a></td><td><a href=x>2001</a></td><td>{AROUND}</td></tr>",
     "sentences": "".join(f"<tr><td>{n}</td><td>{said}</td></tr>" for n, said in enumerate(PROSE)),
     "paragraphs": "".join(
         f"<tr><td><p>{n}</p></td><td><p>{said}</p><p>So.</p></td></tr>" for n, said in enumerate(PROSE)
@@ -126,12 +151,32 @@ DATA = {
 
 
 @pytest.mark.parametrize("tables", [True, False])
+@pytest.mark.parametrize("favor", ["balanced", "precision", "recall"])
 @pytest.mark.parametrize("way", LAID_OUT)
-def test_a_page_laid_out_by_tables_keeps_its_paragraphs(way: str, tables: bool) -> None:
-    with Extractor("html", ExtractConfig(tables=tables)) as extractor:
-        lines = text(extractor, page(LAID_OUT[way])).split("\n")
-    assert [line for line in lines if line in PROSE] == PROSE
-    assert not any("|" in line for line in lines)
+def test_a_page_laid_out_by_tables_keeps_its_paragraphs(
+    way: str, favor: Literal["balanced", "precision", "recall"], tables: bool
+) -> None:
+    with Extractor("html", ExtractConfig(tables=tables, favor=favor)) as extractor:
+        found = text(extractor, page(LAID_OUT[way]))
+    lines = [line.removeprefix("- ") for line in found.split("\n")]
+    said = re.findall(r"\w+", re.sub("<[^>]*>", " ", LAID_OUT[way].replace(MENU, "").replace(TOP, "")))
+    assert [line for line in lines if line in PROSE] == re.findall("|".join(PROSE), LAID_OUT[way])
+    assert re.findall(r"\w+", found) == said, "and all else but the menu and a head"
+    assert "|" not in found
+
+
+@pytest.mark.parametrize("beside", [DATA_ROWS, f"<caption>Of it</caption>{DATA_ROWS}"])
+def test_a_table_of_data_in_another_row_of_a_layout_stays(html: Extractor, beside: str) -> None:
+    rows = f"<tr><td>{AROUND}</td></tr><tr><td><table>{beside}</table></td></tr>"
+    found = text(html, page(f"<table><tr>{MENU}<td><table>{rows}</table></td></tr></table>")).split("\n")
+    assert found[: len(PROSE)] == PROSE and "| 1999 | 12.5 | " in found
+
+
+def test_a_layout_stays_a_table_where_much_of_it_would_be_lost(html: Extractor) -> None:
+    names = [f"name{n:02}{'GetSomething' * (n % 3 + 1)}" for n in range(60)]
+    index = "".join(f"<h2>Type {n}:</h2><p><a href=x>{name}</a><br></p>" for n, name in enumerate(names))
+    found = text(html, page(CELL.format(index)))
+    assert re.findall(r"name\w*", found) == names
 
 
 @pytest.mark.parametrize("way", DATA)
@@ -145,3 +190,23 @@ def test_a_small_table_in_a_page_stays_one(html: Extractor) -> None:
     cells = f"<tr><td>a</td><td><p>{PROSE[0]}</p><p>{PROSE[1]}</p></td></tr>"
     found = text(html, page(f"<article>{AROUND.replace('Paragraph', 'Part')}<table>{cells}</table></article>"))
     assert f"| a | {PROSE[0]} {PROSE[1]} |" in found
+
+
+@pytest.mark.parametrize("end", ["<br>", "<br/>\n", "\n"])
+def test_lines_of_code_keep_their_indentation(html: Extractor, end: str) -> None:
+    lines = ["def f(x):", "    if x &lt; 1:", "        return <b>1</b>", "    return 0"]
+    found = text(html, page(f"<article>{AROUND}<pre>{end.join(lines)}</pre></article>")).split("\n")
+    assert [line for line in found if line and line not in PROSE] == [
+        "def f(x):",
+        "    if x < 1:",
+        "        return 1",
+        "    return 0",
+    ]
+
+
+def test_a_page_of_frames_says_what_it_has_without_them(html: Extractor) -> None:
+    frames = f"<frameset cols=2><frame src=a></frameset><noframes>{{}}<p>R&amp;D</p>{AROUND}</noframes>"
+    for start in ("<body bgcolor=white>", ""):
+        found = text(html, f"<html><head><title>A</title></head>{frames.format(start)}</html>")
+        assert found.split("\n") == ["R&D", *PROSE]
+    assert text(html, page(f"<article>{AROUND}</article><noframes><p>No frames</p></noframes>")).split("\n") == PROSE

@@ -56,3 +56,15 @@ def test_what_goes_on_where_all_files_are_damaged_leaves_something(
 def test_where_no_document_is_left_a_lost_file_says_what_to_do() -> None:
     known = Lost("a.csv: it has no column text", "write `field: body`; `max_bad_rows: 1` counts such files", "a.csv")
     assert nothing_left(SourceConfig(path="."), [PACKED, known]) == "write `field: body`"
+
+
+@pytest.mark.parametrize("name", ["a.html.gz", "a.pdf", "a.zip!b.htm"])
+def test_no_limit_is_named_where_nothing_can_be_left(name: str) -> None:
+    lost = Lost(f"texts/{name}: cut off", "", f"texts/{name}")
+    with pytest.raises(DataError) as raised:
+        judge(SourceConfig(path="texts"), 1, 1, [lost])
+    assert "get these files again, or take them away" in raised.value.remedy
+    assert "max_bad_rows" not in raised.value.remedy
+    with pytest.raises(DataError, match="2 of its 2 files") as raised:
+        judge(SourceConfig(path="texts"), 2, 2, [lost, PACKED._replace(locator="texts/a.jsonl.gz")])
+    assert "`max_bad_rows: 1` goes on" in raised.value.remedy

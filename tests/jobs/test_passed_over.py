@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -54,3 +55,17 @@ def test_a_forecast_names_them(home: Path) -> None:
     said = call(home, "prepare", "r.yaml", "--dry-run", "--workers", 1, "--json", sets=SMALL)
     assert said.json()["passed_over"]["list/hidden"] == {"files": 1, "first": ["more/.f.txt"]}
     assert NAMED in " ".join(said.out.split())
+
+
+def test_files_of_an_archive_are_named_too_and_how_they_are_read(tmp_path: Path) -> None:
+    write_texts(tmp_path / "texts", documents=3)
+    with zipfile.ZipFile(tmp_path / "texts" / "a.zip", "w") as archive:
+        for n in range(4):
+            archive.writestr(f"s/{n}.srt", "x")
+    read_as = '{path: "texts/a.zip", format: text}'
+    for path, code in (("texts/a.zip", 3), ("texts", 0)):
+        write_recipe(tmp_path / "r.yaml", "", data={"sources": [{"path": path}]}, train={"steps": 1})
+        said = call(tmp_path, "prepare", "r.yaml", "--workers", 1, sets=SMALL)
+        assert said.code == code and f"text is read from such by a pattern: {read_as}" in said.err + said.out
+        assert ("a.zip!s/0.srt, texts/a.zip!s/1.srt, texts/a.zip!s/2.srt and 1 more" in said.out) == (code == 0)
+        assert "check that the files hold text" not in said.err

@@ -68,13 +68,19 @@ def _in_order(files: Iterable[Path], phases: Collection[str]) -> list[tuple[str,
 
 
 def passed_over(verdicts: Iterable[Verdict], source: str) -> dict[str, list[str]]:
-    """The locators of the first files of a source that each rule of its listing left out, by stage and rule."""
+    """The locators of the first files of a source that each rule of its listing left out, by stage and rule; so are
+    those in archives whose suffix is not known.
+    """
     found: dict[str, list[str]] = {}
     for one in verdicts:
-        names = found.setdefault(f"{one.stage}/{one.rule}", []) if one.stage == "list" else None
+        names = found.setdefault(f"{one.stage}/{one.rule}", []) if _is_file_left_out(one) else None
         if names is not None and len(names) < NAMED:
             names.append(told_by(one.detail, one.doc_id, [source]) or one.doc_id)
     return found
+
+
+def _is_file_left_out(verdict: Verdict) -> bool:
+    return verdict.stage == "list" or (verdict.stage, verdict.rule) == ("read", "unknown_suffix")
 
 
 def first_named(several: Iterable[Mapping[str, Iterable[str]]]) -> dict[str, list[str]]:

@@ -290,7 +290,15 @@ For full functionality of this site it is necessary to enable JavaScript.
 Please turn on JavaScript in your browser and refresh the page.
 Turn JavaScript on, please.
 To use this form you have to activate your Javascript.
-Some features of this site may not work without JavaScript.""".splitlines()
+Some features of this site may not work without JavaScript.
+Your browser doesn’t support JavaScript, so this page cannot be shown.
+It looks like JavaScript isn’t enabled in your browser.
+This site requires JavaScript and cookies to be enabled.
+This site requires JavaScript, please enable it.
+Please switch on JavaScript in your browser settings.
+Sorry, this content cannot be displayed without JavaScript.
+If this takes long, check that your browser supports JavaScript.
+Some features may not work because you don't have JavaScript.""".splitlines()
 TAUGHT = """JavaScript is a language that browsers run.
 All browsers support JavaScript, and a browser that is old supports less of it.
 Enable the strict mode in JavaScript by a string.
@@ -301,12 +309,28 @@ JavaScript runs in your browser, not on the server.
 The value is a JavaScript string, and the callback gives a JavaScript number.
 This API throws a JavaScript error with the text provided.
 We moved from Java to JavaScript, which needs no compiler.
-Without JavaScript engines there would be no such pages, says the author of JavaScript.""".splitlines()
+Without JavaScript engines there would be no such pages, says the author of JavaScript.
+JavaScript is needed to build interactive pages, and you will learn it in chapter three.
+JavaScript is required reading for every front-end developer.
+To enable JavaScript developers to test faster, we wrote a runner.
+The course requires JavaScript. You should know loops.
+Use this flag to allow JavaScript in PDF files.
+In 1995 Netscape enabled JavaScript in its browser.
+Experience with JavaScript is required for this role.
+Knowledge of JavaScript is required.
+A developer needs JavaScript to be typed.
+You cannot write front-end code without JavaScript.
+The form does not work without JavaScript, which is why progressive enhancement matters.
+The attacker can turn JavaScript on with this setting.
+If JavaScript is disabled, the noscript element is shown.
+If your app needs JavaScript to render, crawlers see nothing.
+Tor disabled JavaScript by default in the safest mode.
+JavaScript is blocked while a stylesheet is loading.""".splitlines()
 
 
 def test_c4_takes_of_javascript_what_asks_a_visitor_for_it_or_all() -> None:
     lenient = {"min_sentences": 0, "javascript": "warnings"}
-    mixed = [line for pair in zip(WARNINGS, itertools.cycle(TAUGHT), strict=False) for line in pair]
+    mixed = [line for pair in itertools.zip_longest(WARNINGS, TAUGHT) for line in pair if line]
     (result,) = results("c4", ["\n".join(mixed)], **lenient)
     assert result.text is not None and set(result.text.splitlines()) == set(TAUGHT)
     assert (result.rule, result.value) == ("c4/javascript", len(WARNINGS))

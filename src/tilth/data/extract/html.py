@@ -14,14 +14,16 @@ So it sees another sign where the page has `&`. And the title is what the page s
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 from tilth.data.extract.charset import decode
-from tilth.data.extract.layout import unlay
+from tilth.data.extract.layout import WORD, layout_of
 from tilth.data.extract.license import stated_license
 from tilth.data.extract.result import Extracted, Fault
 
@@ -30,6 +32,7 @@ _AS_WRITTEN = frozenset(("pre", "textarea", "listing", "xmp", "plaintext"))  # t
 _SHOWN_OF = {"meta": ("content",), "math": ("alttext",)}  # the attributes that a text or title is taken from
 _AMPERSANDS_IN_JSON = re.compile(r"(?:&|\\u0026)(?:amp;|(?!#?\w+;))")
 _BLANKS = re.compile(r"[ \t\r\n\f]+")
+_ENOUGH = 0.9  # of the words of a table that is opened must be kept
 _NO_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
 
@@ -44,9 +47,8 @@ def parse(raw: bytes, options: dict[str, Any]) -> Extracted:
     title, unseen = _title(tree), stated_license(tree)  # before trafilatura, which takes the tree apart
     ampersand = _hide_ampersands(tree)
     found = _found(tree, options)
-    parts = (found.text, found.comments if options["comments"] else None) if found is not None else ()
-    main = "\n\n".join(part for part in parts if part).replace(ampersand, "&")
-    if found is None or not main.strip():
+    main = _text(found, options).replace(ampersand, "&")
+    if not main.strip():
         return Extracted(None, faults=(*faults, Fault("empty", "0", "no main text")))
     heading, license = (_line(text and text.replace(ampersand, "&")) for text in (found.title, found.license))
     return Extracted(main, title or heading, _line(found.date), license or unseen, tuple(faults))
@@ -54,6 +56,31 @@ def parse(raw: bytes, options: dict[str, Any]) -> Extracted:
 
 def _tree(text: str) -> Any:
     """The page as lxml's tree, or why there is none."""
+    tree = _parsed(text)
+    if isinstance(tree, Fault):
+        return tree
+    if isinstance(fault := _show_without_frames(tree), Fault):
+        return fault
+    _unwrap(tree)
+    return tree
+
+
+def _show_without_frames(tree: Any) -> Fault | None:
+    """Makes `<body>` of the first `<noframes>` of a page that has none: the parser leaves it as it is written."""
+    shown = tree.find("body") is not None
+    for noframes in list(tree.iter("noframes")):
+        raw, noframes.text = noframes.text, None
+        if shown or not (raw and raw.strip()):
+            continue
+        inner = _parsed(raw)
+        if isinstance(inner, Fault):
+            return inner if inner.rule != "empty" else None
+        body, shown = inner.find("body"), True
+        tree.append(inner if body is None else body)
+    return None
+
+
+def _parsed(text: str) -> Any:
     from lxml import etree, html
 
     parser = html.HTMLParser(
@@ -74,16 +101,17 @@ def _tree(text: str) -> Any:
         raise
     if any(error.type == etree.ErrorTypes.ERR_RESOURCE_LIMIT for error in parser.error_log):
         return Fault("too_deep", "", "nested too deeply for the parser")
-    _unwrap(tree)
-    unlay(tree)
     return tree
 
 
 def _unwrap(tree: Any) -> None:
-    """Runs of white space with a line end in them become one blank, but where they stand as they were written."""
+    """Runs of white space with a line end in them become one blank, but where they stand as they were written: there
+    `<br>` becomes a line end, as trafilatura takes the indentation of what follows one.
+    """
     from lxml import etree
 
     within = 0
+    breaks = []
     for event, element in etree.iterwalk(tree, events=("start", "end")):
         as_written = element.tag in _AS_WRITTEN
         within += as_written * (1 if event == "start" else -1)
@@ -91,6 +119,11 @@ def _unwrap(tree: Any) -> None:
         text = getattr(element, place)
         if not within and text and "\n" in text:
             setattr(element, place, _BLANKS.sub(" ", text))
+        if within and event == "end" and element.tag == "br":
+            breaks.append(element)
+    for br in breaks:
+        br.tail = f"\n{br.tail or ''}"
+        br.drop_tag()
 
 
 def _title(tree: Any) -> str | None:
@@ -131,6 +164,29 @@ def _hide_ampersands(tree: Any) -> str:
 
 
 def _found(tree: Any, options: dict[str, Any]) -> Any:
+    """What trafilatura finds, with tables of layout opened, unless much of their text is lost by that."""
+    layout = layout_of(tree)
+    if layout is None:
+        return _extracted(tree, options)
+    closed = copy.deepcopy(tree)
+    words = Counter(layout.open())
+    opened = _extracted(tree, options)
+    if (kept := _kept(opened, words, options)) >= _ENOUGH * words.total():
+        return opened
+    unopened = _extracted(closed, options)
+    return opened if kept >= _ENOUGH * _kept(unopened, words, options) else unopened
+
+
+def _kept(found: Any, words: Counter[str], options: dict[str, Any]) -> int:
+    return (Counter(WORD.findall(_text(found, options))) & words).total()
+
+
+def _text(found: Any, options: dict[str, Any]) -> str:
+    parts = (found.text, found.comments if options["comments"] else None) if found is not None else ()
+    return "\n\n".join(part for part in parts if part)
+
+
+def _extracted(tree: Any, options: dict[str, Any]) -> Any:
     import trafilatura
 
     with _memory_errors_noticed():

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from tilth.core.no_text import text_of_it
 from tilth.core.tasks import Done, Task
+from tilth.core.words import pattern_of_text
 from tilth.data.config import DataConfig
 from tilth.data.document import Verdict
 from tilth.data.sources import Input, Listing, SourceConfig
@@ -75,7 +77,9 @@ def read_as(source: SourceConfig, inputs: Iterable[Input]) -> dict[str, Any]:
 
 
 def remedy_of_nothing(config: DataConfig, listings: Sequence[Listing], collected: Sequence[Done]) -> str:
-    """What to do where no document is left: about the first rows that cannot be used, or else about lost files."""
+    """What to do where no document is left: about the first rows that cannot be used, or else about lost files, and
+    files in archives whose suffix is not known.
+    """
     for done in collected:
         if of_rows := done.facts.get("unusable", {}).get("remedy"):
             return str(of_rows)
@@ -84,7 +88,16 @@ def remedy_of_nothing(config: DataConfig, listings: Sequence[Listing], collected
         files, lost, first = _lost(source, listing, collected)
         of_lost += [nothing_left(source, first)] if lost else []
         others |= lost < files
-    of_others = ["check that the files hold text, and the source's field and format"] if others or not of_lost else []
+    unknown = (done.facts.get("passed_over", {}).get("read/unknown_suffix") for done in collected)
+    of_others = []
+    if names := next(filter(None, unknown), None):
+        other = next((name for name in names if text_of_it(name) is None), None)
+        how = (
+            text_of_it(names[0]) if other is None else f"text is read from such by a pattern: {pattern_of_text(other)}"
+        )
+        of_others = [f"of files in archives of a suffix that is not known: {how}"]
+    elif others or not of_lost:
+        of_others = ["check that the files hold text, and the source's field and format"]
     return "; ".join([*dict.fromkeys(of_lost), *of_others])
 
 

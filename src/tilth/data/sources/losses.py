@@ -30,6 +30,7 @@ from tilth.data.sources.inputs import ARCHIVES, READ_BY, Input, Lost, kind_of, s
 JUDGED_FROM = 100  # rows or files: where so many are all bad from the first on, no more are read
 _OF_A_SOURCE = re.compile(r"`(field|template|map|separator|format|records):")  # keys that say how a file is read
 _AGAIN = "get these files again, or take them away"
+_WHOLE = ("html", "pdf")  # of such a file nothing is read where its end is missing
 _SMALLER = {"file": "paragraph", "paragraph": "line"}  # documents of which some are whole before the damage
 FEW = 5  # so many bad ones of any number may be, unless they are all, or none may
 
@@ -104,7 +105,8 @@ def judge(
         if lost == files and config.document == "file" and _smaller(config, first):
             again = f"{_AGAIN}; `max_bad_rows: 1` with `document: paragraph` goes on with what came before the damage"
         elif lost == files and not whole:  # no share lets all pass
-            again = f"{_AGAIN}; `max_bad_rows: 1` goes on with what can be read of them, if anything"
+            left = any(_kind(config, one) not in _WHOLE for one in first)
+            again = _AGAIN + "; `max_bad_rows: 1` goes on with what can be read of them, if anything" * left
         damaged = any(not one.remedy for one in first)
         remedies = [remedy, *(advice[-1:] if remedy else []), again if damaged or not remedy else ""]
         raise DataError(told, "; ".join(filter(None, remedies)))
@@ -125,8 +127,12 @@ def _smaller(config: SourceConfig, lost: Sequence[Lost]) -> str:
     """What `document:` may be where a text among these is damaged, so that what came before is kept; "" where it says
     nothing of any, or can be no smaller.
     """
-    kinds = (kind_of(one.locator) if config.format == "auto" else config.format for one in lost if not one.remedy)
+    kinds = (_kind(config, one) for one in lost if not one.remedy)
     return _SMALLER.get(config.document, "") if any(kind in READ_BY["document"] for kind in kinds) else ""
+
+
+def _kind(config: SourceConfig, lost: Lost) -> str | None:
+    return kind_of(lost.locator) if config.format == "auto" else config.format
 
 
 def of_files(lost: int, files: int) -> str:

@@ -67,19 +67,36 @@ _NUMBERED = re.compile(rf"{_END}\[[1-9]\d{{0,2}}\](?![(=.,\]}}])")
 _INDEX = re.compile(r"[\w)]\[(?:0|-\d+|-?\w*:-?\w*)?\]")
 
 _JAVASCRIPT = re.compile("javascript")
-_VERBS = r"(?:(?:is|isn't|was|be|been|being|has|have|must|should|to|seems|appears|currently|either|not)\s{1,3}){0,5}"
-_OWN = r"(?:(?:the|your|this|a|browser|browser's|use\sof|support\sfor)\s{1,3}){0,3}"
+_OWN = r"(?:(?:the|your|this|a|browser|browser's|use\ of|support\ for)\s{1,3}){0,3}"
+_ENABLE = r"(?:enable|activate|allow|unblock|(?:turn|switch)\ on)\s{1,3}"
+_ON = r"(?:enabled|activated|available|supported|allowed|(?:turned|switched)\ on)\b"
+_OFF = r"(?:disabled|(?:de|in)activated?|inactive|unavailable|unsupported|blocked|(?:turned\ |switched\ )?off)\b"
+_HERE = r"""(?:this|our|the)\s(?:\w{1,20}\s){0,2}(?:page|(?:web)?site|app|application|form|map|feature|content|video
+    |game|slideshow|gallery|player|service)s?\b"""
+_TO_SEE = r"to\ (?:use|view|see|run|access|display|read|play|continue|browse|work|function|load|post|comment)\b"
+_END = r"\W{0,3}(?:$|(?<=[.!]\s)|(?<=,\ )please\b)"
 _JAVASCRIPT_WARNING = re.compile(  # bounded, as all of it: a line may have ten million characters
-    rf"""\b(?:enabl(?:e|ed|ing)|disabled|activate|allow|unblock|turn(?:ed)?\ o(?:n|ff)|best\ with)\s{{1,3}}
-        {_OWN}javascript\b
-    | \bjavascript\s{{1,3}}{_VERBS}(?:enabled|disabled|(?:de|in)?activated?|inactive|unavailable|unsupported|blocked
-        |needed|off\b|(?:turned|switched)\ o(?:n|ff)\b|(?<!not\ )(?:required|necessary)
-        |(?<=not\ )(?:available|supported))
-    | \b(?:requires?|needs?|(?:not|n't)\b.{{0,40}}\bwithout)\s{{1,3}}{_OWN}javascript\b\W{{0,3}}
-        (?:$|[.!]|(?:to|on)\b|in\ (?:your|order)\b)
-    | \bturn\ {_OWN}javascript\ o(?:n|ff)\b | \bno\ javascript\ detected
-    | \b(?:your|this|a)\ (?:web\ )?browser\b.{{0,60}}(?:n't|not|cannot|unable\ to)\s{{1,3}}
+    rf"""(?:\bplease\ |\b(?:need|have|must|necessary|required|sure)\ (?:to\ )?){_ENABLE}{_OWN}javascript\b
+    | (?:^|[.!?:]\s){_ENABLE}{_OWN}javascript(?:{_END}|\ and\ cookies|\ {_TO_SEE}|\ in\ your\b)
+    | (?:^|[.!?:]\s|\bplease\ |\b(?:need|have)\ to\ |\bmust\ )(?:turn|switch)\ {_OWN}javascript\ on\b
+    | \bactivating\ {_OWN}javascript\ is\ (?:needed|required|necessary)
+    | \b(?:have|has|having|with|without|needs?|requires?)\ {_OWN}javascript(?:\ and\ cookies)?\ (?:to\ be\ )?(?:{_ON}
+        |{_OFF}|on\b)
+    | \bjavascript(?:\ and\ cookies)?\ (?:must|should|has\ to|needs\ to)\ be\ {_ON}
+    | \b(?:ensure|sure|check)\ (?:that\ )?{_OWN}javascript\ is\ {_ON}
+    | (?<!\bif\ )(?<!when\ )(?<!where\ )(?<!while\ )\bjavascript\ (?:(?:is|was|has\ been|(?:seems|appears)\ to\ be)
+        (?:\ currently|\ either)?\ (?:{_OFF}|not\ {_ON})|isn't\ {_ON})
+        (?:{_END}|,?\ or\b|\ (?:in|on|by|for)\ (?:your|this)\b)
+    | (?<!of\ )(?<!with\ )(?<!in\ )\bjavascript\ is\ (?:required|needed|necessary)(?:{_END}|\ {_TO_SEE}|\ for\ {_HERE})
+    | \b{_HERE}\ (?:requires?|needs?)\ {_OWN}javascript(?:{_END}|\ {_TO_SEE}|\ in\ order\b)
+    | \byou\ (?:will\ |may\ |must\ )?(?:need|require)\ {_OWN}javascript\ {_TO_SEE}
+    | \byou\ (?:do\ not|don't)\ have\ {_OWN}javascript(?:{_END}|\ {_ON})
+    | (?:\bnot|n't|cannot)\b.{{0,30}}\b(?:work|function|load|run|displayed|shown|viewed|used|available|properly
+        |correctly)\ without\ {_OWN}javascript{_END}
+    | \bno\ javascript\ detected
+    | \b(?:your|this)\ (?:web\ )?browser\b.{{0,60}}(?:n't|not|cannot|unable\ to)\s{{1,3}}
         (?:support|run|execute).{{0,20}}javascript
+    | \b(?:ensure|sure|check)\ (?:that\ )?your\ (?:web\ )?browser\ supports\ javascript
     | \bjavascript\b.{{0,30}}\byour\ (?:web\ )?browser\b[^,;]{{0,30}}(?:n't|\bnot|\boff|disabled|blocked)\b
     """,
     re.VERBOSE,
@@ -238,7 +255,7 @@ def _word_fault(line: str, met: _Met) -> str:
     lowered = line.lower()
     if met.lorem and "lorem ipsum" in lowered:
         return "c4/lorem_ipsum"
-    if met.javascript and met.javascript.search(lowered):
+    if met.javascript and "javascript" in lowered and met.javascript.search(lowered.replace("’", "'")):
         return "c4/javascript"
     if met.bracket and "{" in line:
         return "c4/curly_bracket"
@@ -298,4 +315,4 @@ def _over_documents(documents: Sequence[Document], options: C4Options) -> list[R
     return [next(of[left]) for left in code]
 
 
-C4 = Kind(C4Options, _over_documents, version=3)
+C4 = Kind(C4Options, _over_documents, version=4)

@@ -11,14 +11,14 @@ import pyarrow as pa
 from tilth.core import progress
 from tilth.data.document import Document, Rows, Verdict
 from tilth.data.extract import Extractors
-from tilth.data.naming import passed_over
+from tilth.data.naming import NAMED, passed_over
 from tilth.data.sources import READING, Input, SourceConfig, read_rows
 from tilth.data.sources.inputs import Lost
 from tilth.data.sources.undecoded import Met
 from tilth.data.sources.unusable import Unusable
 from tilth.data.tasks.parts import DocumentWriter, LedgerWriter
 
-VERSION = 18 + READING
+VERSION = 19 + READING
 _NAMED = 3  # files that are lost, of each task
 
 
@@ -31,9 +31,10 @@ def collect(
         `parts` [{file, documents, text_bytes}], `rules`, `lost` {files, first}: how many files were not used to their
         end, and the first few as `Lost`; `undecoded` {files, bytes, first, pages}: the same of those that are not
         UTF-8; `unusable` {files, rows, first, remedy}: of those with bad rows; `passed_over`: the first that each rule
-        left out before any was read.
+        left out before any was read, and those in archives whose suffix is not known.
     """
     parts, lost = _Parts(folder, part_bytes), dict[str, Lost]()
+    passed = [*skipped]
     met, unusable = Met(), Unusable()
     with Extractors(source.extract) as extractors, LedgerWriter(folder) as ledger, parts:
         ledger.add(skipped)
@@ -45,6 +46,12 @@ def collect(
                     parts.add_rows(found.table)
                     continue
                 ledger.add(found.verdicts)
+                if (
+                    found.verdicts
+                    and found.verdicts[-1].rule == "unknown_suffix"
+                    and len(passed) < len(skipped) + NAMED
+                ):
+                    passed.append(found.verdicts[-1])
                 if found.loses:
                     lost.setdefault(item.locator, Lost(found.verdicts[-1].detail, found.remedy, item.locator))
                 if found.document is not None:
@@ -58,7 +65,7 @@ def collect(
         "lost": {"files": len(lost), "first": first},
         "undecoded": met.plain(),
         "unusable": unusable.plain(),
-        "passed_over": passed_over(skipped, source.source_name),
+        "passed_over": passed_over(passed, source.source_name),
     }
 
 
