@@ -7,6 +7,7 @@
     said(message)                 what of a message that shows: (key, text), in order
     as_list(value)                a list, or the JSON text of one
     plain(value)                  without what no Parquet file holds
+    without_nulls(value)          without the fields that objects have for being Arrow's
 
 Beside role and content go on what a message calls (`tool_calls`), answers (`tool_call_id`, `name`) and thinks
 (`reasoning_content`, `thinking`, `reasoning`, Cohere's `tool_plan`), and Gemma's `tool_responses`: left out, an answer
@@ -165,6 +166,17 @@ def is_plain(value: Any, depth: int = 0) -> bool:
         inner = value if isinstance(value, list) else value.values()
         return depth < _DEEPEST and all(is_plain(one, depth + 1) for one in inner)
     return value is None or isinstance(value, str | int | float)
+
+
+def without_nulls(value: Any) -> Any:
+    """A value without the null fields of objects in it: among Arrow's, one has the fields of all (`town` of the call of
+    a clock), and a template would write them.
+    """
+    if isinstance(value, list):
+        return [without_nulls(one) for one in value]
+    if isinstance(value, dict):
+        return {key: without_nulls(one) for key, one in value.items() if one is not None}
+    return value
 
 
 def plain(value: Any) -> Any:
