@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 from tilth.core.faults import short
 from tilth.data.sources.chatgpt import is_tree, read_tree
 from tilth.data.sources.config import SourceConfig
-from tilth.data.sources.keys import MISSING, TEXTS, text_of, unfit, value_at
+from tilth.data.sources.keys import MESSAGES, MISSING, TEXTS, text_of, unfit, value_at
 from tilth.data.sources.messages import as_list, is_plain, plain, read_message, rendered, without_nulls
 from tilth.data.sources.notes import Note, without_surrogates
 from tilth.data.sources.row_map import RowMap, as_template, template_columns
@@ -191,6 +191,9 @@ class _Pair(_Conversation):
         self.columns = tuple(dict.fromkeys(named))
 
     def _messages(self, row: Mapping[str, Any], locator: str) -> list[dict[str, Any]] | Note:
+        held = [value_at(row, template[1:-1]) for _, template in self._parts]
+        if all(unfit(value) == MESSAGES for value in held):
+            return self._talk(held[0], held[1], locator)
         messages = []
         for role, template in self._parts:
             filled = _filled(template, row, locator)
@@ -207,7 +210,15 @@ class _Pair(_Conversation):
             messages.append({"role": role, "content": filled})
         return messages
 
-
+    def _talk(self, prompt: list[Any], completion: list[Any], locator: str) -> list[dict[str, Any]] | Note:
+        """Messages, and those that answer them (TRL's form): what is answered before, in the prompt, is not learned."""
+        before = self._read(prompt, f"{locator}: prompt, message", of_structs=self._of_structs)
+        if isinstance(before, Note):
+            return before
+        after = self._read(completion, f"{locator}: completion, message", of_structs=self._of_structs)
+        if isinstance(after, Note):
+            return after
+        return [*({**one, "weight": 0} if one["role"] == "assistant" else one for one in before), *after]
 
 
 _PAIR = (("user", "prompt"), ("assistant", "completion"))

@@ -259,6 +259,8 @@ class Tally:
         """What to do about lists where a text should stand."""
         if kind == MESSAGES:
             config = self.intake.config
+            if config.map is not None and config.map.messages is None:
+                return "write texts into both prompt and completion, or lists of messages into both"
             name = "COLUMN" if config.map is not None or config.template is not None else cut(config.field)
             return f"write `map: {{messages: {name}}}` (with train.objective: sft)"
         several = "write one text into each row: of alternatives the first, of parts all with line ends between"
