@@ -110,12 +110,33 @@ def test_contents_beside_calls(arguments: Any, pair: Pair) -> None:
         assert isinstance(found.prompt(talk["messages"][:3]), list)
 
 
-def test_contents_of_parts_alone(pair: Pair) -> None:
-    """The template fails on nothing, and writes nothing of a text: Jinja's undefined."""
+def test_a_template_for_parts_is_given_parts(pair: Pair) -> None:
+    """Some fail on a text (LLaVA-NeXT), others write nothing of it: Jinja's undefined (Idefics 3)."""
     silent = PARTS.replace("m.content[0].text", "m.content[0].text | default('')")
-    talk = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}] * 2
-    with made(pair, silent) as found:
-        assert used(found.encode([{"messages": talk}])[0]).unsaid == (UNSAID, 2)
+    looped = _HEAD + "{% for part in m.content if part.type == 'text' %}{{ part.text }}{% endfor %}" + _END
+    talk = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello <|im_end|>"}] * 2
+    system = {"role": "system", "content": "Be brief."}
+    with made(pair, SAYS) as texts:
+        plain = used(texts.encode([{"messages": [system, *talk]}])[0])
+        prompt = texts.prompt([system, *talk[:3]])
+    for source in (looped, looped.replace("if part.type == 'text'", ""), silent, PARTS):
+        alike = talk if source in (PARTS, silent) else [system, *talk]  # these have texts of the user alone
+        with made(pair, source) as found:
+            row = used(found.encode([{"messages": alike}])[0])
+            assert row.unsaid is None and answers(pair[0], row) == answers(pair[0], plain)
+            if alike != talk:
+                assert row.ids.tolist() == plain.ids.tolist() and row.trained.tolist() == plain.trained.tolist()
+                assert found.prompt([system, *talk[:3]]) == prompt
+
+
+def test_parts_that_a_template_would_print_are_a_text(pair: Pair) -> None:
+    """It writes nothing of a text, and a list as it is: neither is what was said."""
+    printed = _HEAD + "{% if m.content is not string %}{{ m.content | tojson }}{% endif %}" + _END
+    with made(pair, printed) as found:
+        dropped = found.encode(
+            [{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Oh"}]}]
+        )
+        assert isinstance(dropped[0], Dropped) and dropped[0].rule == "left_out"
 
 
 @pytest.mark.parametrize("arguments", [{"city": "Rome"}, '{"city": "Rome"}'])
