@@ -56,7 +56,9 @@ class Writer:
             self._template = environment(today).from_string(template)
         except (jinja2.TemplateError, RecursionError, MemoryError, SyntaxError, ValueError) as error:
             line = getattr(error, "lineno", None)
-            raise RunawayError("syntax", f"{error}{f' (line {line})' if line else ''}") from None
+            # What a template multiplies is computed here already, where all of it is constant.
+            said = str(error) or ("more memory than it may have" if isinstance(error, MemoryError) else "")
+            raise RunawayError("syntax", f"{said}{f' (line {line})' if line else ''}") from None
 
     def written(self, row: Row, count: int, prompt: bool) -> str | Dropped:
         """A rendering of the first `count` messages, with marks, or why there is none."""
