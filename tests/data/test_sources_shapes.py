@@ -200,3 +200,12 @@ def test_messages_that_a_text_answers(tmp_path: Path) -> None:
     write(tmp_path / "b.jsonl", [{"p": [ASKED], "c": [{"role": "bot", "content": "A"}]}])
     (found,) = read(tmp_path / "b.jsonl", map={"prompt": "p", "completion": "c"})
     assert "b.jsonl:1: completion, message 1 is by 'bot'" in str(found)
+
+
+def test_who_says_nothing_is_told_of_all(tmp_path: Path) -> None:
+    rows = [{"q": "Q", "a": ""}, {"q": "Q", "a": None}, {"q": "", "a": "A"}]
+    for count, who in ((2, "the assistant"), (3, "the assistant or the user")):
+        write(tmp_path / "a.jsonl", rows[:count])
+        with pytest.raises(DataError) as raised:
+            read(tmp_path / "a.jsonl", map={"prompt": "q", "completion": "a"}, max_bad_rows=0)
+        assert f"nothing is said by {who} (a.jsonl:1 and {count - 1} more)" in raised.value.message
