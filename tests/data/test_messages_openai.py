@@ -13,7 +13,7 @@ import pytest
 from tilth.core.config import parse
 from tilth.core.errors import DataError
 from tilth.data.sources import SourceConfig, list_inputs, read_input
-from tilth.data.sources.messages import _ROLES, read_message
+from tilth.data.sources.messages import _ROLES, read_message, remedy_of
 from tilth.data.sources.notes import Note
 
 
@@ -24,10 +24,29 @@ def test_a_weight_of_0_goes_on(weight: float) -> None:
     assert read_message({"role": "user", **said}, "") == {"role": "user", "content": "b"}
 
 
-@pytest.mark.parametrize("weight", [1, 1.0, None, "0", [0]])
-def test_other_weights_say_nothing(weight: Any) -> None:
-    item = {"role": "assistant", "content": "b", "weight": weight}
+@pytest.mark.parametrize("weight", [1, 1.0, True, None])
+@pytest.mark.parametrize("key", ["weight", "train", "loss"])
+def test_a_weight_of_1_says_nothing(key: str, weight: Any) -> None:
+    item = {"role": "assistant", "content": "b", key: weight}
     assert read_message(item, "") == {"role": "assistant", "content": "b"}
+
+
+@pytest.mark.parametrize("key", ["train", "loss"])
+@pytest.mark.parametrize("value", [False, 0])
+def test_others_say_it_by_another_key(key: str, value: Any) -> None:
+    item = {"role": "assistant", "content": "b", key: value, "train_detail": []}
+    assert read_message(item, "") == {"role": "assistant", "content": "b", "weight": 0}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("weight", "0"), ("weight", 0.5), ("weight", [0]), ("train", "false"), ("train_detail", [{"begin_offset": 0}])],
+)
+def test_a_part_of_a_weight_is_refused(key: str, value: Any) -> None:
+    note = read_message({"role": "assistant", "content": "b", key: value}, "x:1: message 2")
+    assert isinstance(note, Note) and note.rule == "weight" and note.detail.startswith(f"x:1: message 2: {key} is ")
+    assert "write `weight: 0`" in remedy_of(note)
+    assert read_message({"role": "user", "content": "b", key: value}, "") == {"role": "user", "content": "b"}
 
 
 def test_an_older_call_is_one_of_a_tool() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import struct
 from pathlib import Path
@@ -169,3 +170,43 @@ def test_a_file_that_changed_since_it_was_listed(tmp_path: Path) -> None:
 def test_cells_without_a_value_are_empty_and_no_fault(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": pa.array([None, None], pa.string())}), tmp_path / "a.parquet")
     assert said(read(tmp_path, "a.parquet")) == [("empty", "1"), ("empty", "2")]
+
+
+CALLED = [
+    {"role": "user", "content": "?"},
+    {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "a", "arguments": {"town": "Rome"}}}]},
+    {"role": "assistant", "content": "b", "tool_calls": [{"function": {"name": "b", "arguments": {"hours": [1, 2]}}}]},
+]
+TOOLS = [{"name": "a", "parameters": {"town": {"type": "string"}}}, {"name": "b", "parameters": {"hours": {"n": 1}}}]
+
+
+@pytest.mark.parametrize("form", ["file", "stream", "parquet"])
+def test_keys_that_an_object_has_for_being_arrows_are_left_out(tmp_path: Path, form: str) -> None:
+    rows = [{"m": CALLED, "t": TOOLS, "j": json.dumps(TOOLS)}]
+    table = pa.Table.from_pylist(rows)
+    assert "None" in str(table["t"].to_pylist())
+    name = "a.parquet" if form == "parquet" else "a.arrow"
+    write(tmp_path / name, table, form)
+    (found,) = read(tmp_path, name, map={"messages": "m", "tools": "t"})
+    assert found.document is not None
+    assert found.document.meta["messages"] == [CALLED[0], {**CALLED[1], "content": ""}, CALLED[2]]
+    assert found.document.meta["tools"] == TOOLS
+
+
+def test_nulls_that_json_says_stay(tmp_path: Path) -> None:
+    tools = [{"name": "a", "default": None}]
+    called = {"role": "assistant", "tool_calls": [{"function": {"name": "a", "arguments": {"town": None}}}]}
+    row = {"m": json.dumps([CALLED[0], called]), "t": json.dumps(tools)}
+    write(tmp_path / "a.arrow", pa.Table.from_pylist([row]), "file")
+    (tmp_path / "a.jsonl").write_text(json.dumps({"m": [CALLED[0], called], "t": tools}))
+    for name in ("a.arrow", "a.jsonl"):
+        (found,) = read(tmp_path, name, map={"messages": "m", "tools": "t"})
+        assert found.document is not None and found.document.meta["tools"] == tools
+        assert found.document.meta["messages"][1]["tool_calls"] == called["tool_calls"]
+
+
+def test_a_content_that_is_null_is_told_as_one(tmp_path: Path) -> None:
+    talk = [CALLED[0], {"role": "assistant", "content": None}]
+    write(tmp_path / "a.arrow", pa.Table.from_pylist([{"m": talk}]), "file")
+    (found,) = read(tmp_path, "a.arrow", map={"messages": "m"}, max_bad_rows=1)
+    assert found.document is None and "message 2 holds NoneType, not a text" in str(found)

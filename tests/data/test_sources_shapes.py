@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tilth.core.config import parse
+from tilth.core.errors import DataError
 from tilth.data.document import Outcome, documents_table
 from tilth.data.sources import SourceConfig, list_inputs, read_input
 
@@ -175,3 +176,36 @@ def test_what_parquet_cannot_hold_is_taken_out_of_messages_too(tmp_path: Path) -
     assert [m["content"] for m in outcome.document.meta["messages"]] == ["a\ufffd", "bc"]
     assert [v.rule for v in outcome.verdicts] == ["surrogate", "nul"]
     documents_table([outcome.document])
+
+
+ASKED, ANSWERED = {"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.parquet"])
+def test_messages_and_those_that_answer_them(tmp_path: Path, name: str) -> None:
+    """TRL's form: of both, what answers is trained."""
+    rows = [{"p": [ASKED], "c": [ANSWERED], "s": "S"}, {"p": [ASKED, ANSWERED, ASKED], "c": [ANSWERED], "s": ""}]
+    write(tmp_path / name, rows)
+    first, second = read(tmp_path / name, map={"prompt": "p", "completion": "c", "system": "s"})
+    assert first.document is not None and second.document is not None
+    assert first.document.meta["messages"] == [{"role": "system", "content": "S"}, ASKED, ANSWERED]
+    assert second.document.meta["messages"] == [ASKED, {**ANSWERED, "weight": 0}, ASKED, ANSWERED]
+
+
+def test_messages_that_a_text_answers(tmp_path: Path) -> None:
+    write(tmp_path / "a.jsonl", [{"p": [ASKED], "c": "A"}] * 2)
+    with pytest.raises(DataError, match="messages, not a text") as raised:
+        read(tmp_path / "a.jsonl", map={"prompt": "p", "completion": "c"}, max_bad_rows=0)
+    assert "lists of messages into both" in raised.value.remedy
+    write(tmp_path / "b.jsonl", [{"p": [ASKED], "c": [{"role": "bot", "content": "A"}]}])
+    (found,) = read(tmp_path / "b.jsonl", map={"prompt": "p", "completion": "c"})
+    assert "b.jsonl:1: completion, message 1 is by 'bot'" in str(found)
+
+
+def test_who_says_nothing_is_told_of_all(tmp_path: Path) -> None:
+    rows = [{"q": "Q", "a": ""}, {"q": "Q", "a": None}, {"q": "", "a": "A"}]
+    for count, who in ((2, "the assistant"), (3, "the assistant or the user")):
+        write(tmp_path / "a.jsonl", rows[:count])
+        with pytest.raises(DataError) as raised:
+            read(tmp_path / "a.jsonl", map={"prompt": "q", "completion": "a"}, max_bad_rows=0)
+        assert f"nothing is said by {who} (a.jsonl:1 and {count - 1} more)" in raised.value.message

@@ -286,3 +286,24 @@ def test_marks_that_do_not_fit_are_a_fault_of_the_program(tmp_path: Path) -> Non
     wrong = ConversationEncoder(lambda tokenizer, messages: ([1, 2], [True]), 0)
     with pytest.raises(AssertionError, match="a mark for each token"):
         prepared(tmp_path, encoder=wrong)
+
+
+RUNS_AWAY = (
+    "{% for m in messages %}{{ m.content }}"
+    "{% if 'LOOP' in m.content %}{{ ''.__class__.__mro__ }}{% endif %}{% endfor %}"
+)
+
+
+def test_a_row_that_a_template_runs_away_on_is_named(tmp_path: Path) -> None:
+    """Behind others that were left out, and in the second of the files."""
+    for name, odd in (("a", 9), ("b", 4)):
+        rows = [{"messages": [{"role": "user", "content": f"{name} {n}"}]} for n in range(6)]
+        rows = [{"messages": [*row["messages"], {"role": "assistant", "content": "Yes."}]} for row in rows]
+        rows[3:] = [{"messages": [{"role": "user", "content": ""}]}, *rows[3:]]
+        if odd < len(rows):
+            rows[odd]["messages"][0]["content"] = "LOOP"
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    encoder = ChatDocuments(ChatConfig(), ChatTemplate("own", RUNS_AWAY))
+    sources = [{"path": "*.jsonl", "map": {"messages": "messages"}}]
+    with pytest.raises(DataError, match=r"must not touch, at b\.jsonl:5"):
+        pairs_prepared(tmp_path, encoder=encoder, sources=sources, split={"validation": 0, "by": "document"})

@@ -147,7 +147,7 @@ def test_the_pseudo_perplexity_is_that_of_a_loop_over_tokens(tmp_path: Path, cli
     assert whole.loss == tilth.evaluate(run).loss
     printed = cli("evaluate", run, "--pseudo-perplexity", 9, "--json")
     assert printed.json()["pseudo_tokens"] == 9
-    assert f"pseudo-perplexity: of 9 tokens, drawn from {stream.tokens}" in printed.err
+    assert f"pseudo-perplexity: of 9 tokens, drawn from {stream.tokens} less the special ones" in printed.err
     places = drawn_places(stream, masker.special, 9)
     all_places = np.flatnonzero(~masker.special[ids])
     expected = np.mean([losses[int(np.searchsorted(all_places, place))] for place in places])

@@ -211,6 +211,16 @@ def test_a_hostile_template_is_an_error_that_names_it(source: str) -> None:
             assert made.renderer.pid is None
 
 
+def test_what_does_not_compile_for_want_of_memory_says_so() -> None:
+    tokenizer = train_tokenizer(TokenizerConfig(kind="byte"), [])
+    template = ChatTemplate("large", "{{ 'x' * 300000000 }}")
+    with (
+        ChatEncoder(tokenizer, template, memory=1 << 29) as made,
+        pytest.raises(DataError, match="large does not compile: more memory than it may have"),
+    ):
+        made.encode([{"messages": TALKS["one"]}])
+
+
 def test_time_and_memory_are_those_of_one_conversation() -> None:
     """A thousand conversations take longer than one may; none of them is stopped."""
     tokenizer = train_tokenizer(TokenizerConfig(kind="byte"), [])

@@ -55,6 +55,48 @@ def test_calls_are_missed_though_tools_are_described(source: str, arguments: Any
             found.prompt(talk[:3], [TOOL])
 
 
+RESULTS = _HEAD + "{% if m.role != 'tool' %}{{ m.content }}{% endif %}" + _END  # as Phi 4: no branch for a tool
+QUOTED = _HEAD + "{{ m.content | tojson if m.role == 'tool' else m.content }}" + _END  # as gpt-oss
+SWITCHED = _HEAD + "{{ m.content | replace('/no_think', '') | trim }}" + _END  # as Nemotron
+
+
+@pytest.mark.parametrize("result", ["21", "Sunny in Rome: 21 degrees", '{"a": "é"}', "It is 21."])
+def test_results_of_tools_are_missed(result: str, pair: Pair) -> None:
+    """Words of the result stand in the answer to it."""
+    called = [{"role": "user", "content": "The weather in Rome?"}, {"role": "assistant", "content": "look(Rome)"}]
+    talk = [*called, {"role": "tool", "content": result}]
+    answered = [*talk, {"role": "assistant", "content": "It is 21."}]
+    with made(pair, RESULTS) as found:
+        dropped = found.encode([{"messages": answered}, {"messages": [*called, *called]}])
+        assert dropped[0] == Dropped("left_out", "the template writes nothing of message 2, of the tool")
+        used(dropped[1])
+        with pytest.raises(DataError, match=r"left_out: .* message 2, of the tool"):
+            found.prompt(talk)
+    with made(pair, QUOTED) as found:
+        used(found.encode([{"messages": answered}])[0])
+        assert found.prompt(talk)
+
+
+def test_parts_that_are_missed(pair: Pair) -> None:
+    """What the API is given in parts; a text without a word is none that could be missed."""
+    parts = [{"type": "text", "text": text} for text in ("Hi", "there")]
+    first, all_of_them = (_HEAD + part + _END for part in ("{{ m.content[0].text }}", "{{ m.content | tojson }}"))
+    with made(pair, first) as found, made(pair, all_of_them) as other:
+        assert found.prompt([{"role": "user", "content": parts[:1]}]) and other.prompt(
+            [{"role": "user", "content": parts}]
+        )
+        assert found.prompt([{"role": "user", "content": [parts[0], {"type": "text", "text": " "}]}])
+        with pytest.raises(DataError, match="message 0, of the user"):
+            found.prompt([{"role": "user", "content": parts}])
+
+
+@pytest.mark.parametrize("role", ["system", "user"])
+def test_switches_that_a_template_takes_out(role: str, pair: Pair) -> None:
+    talk = [{"role": role, "content": "/no_think"}, {"role": "user", "content": "Hi"}]
+    with made(pair, SWITCHED) as found:
+        used(found.encode([{"messages": [*talk, {"role": "assistant", "content": "Hello"}]}])[0])
+
+
 @pytest.mark.parametrize("arguments", [{"city": "Rome"}, '{"city": "Rome"}', {}, '{"city": "Köln <|im_end|>"}'])
 def test_contents_beside_calls(arguments: Any, pair: Pair) -> None:
     talk = row("I look.", arguments)
@@ -68,12 +110,33 @@ def test_contents_beside_calls(arguments: Any, pair: Pair) -> None:
         assert isinstance(found.prompt(talk["messages"][:3]), list)
 
 
-def test_contents_of_parts_alone(pair: Pair) -> None:
-    """The template fails on nothing, and writes nothing of a text: Jinja's undefined."""
+def test_a_template_for_parts_is_given_parts(pair: Pair) -> None:
+    """Some fail on a text (LLaVA-NeXT), others write nothing of it: Jinja's undefined (Idefics 3)."""
     silent = PARTS.replace("m.content[0].text", "m.content[0].text | default('')")
-    talk = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}] * 2
-    with made(pair, silent) as found:
-        assert used(found.encode([{"messages": talk}])[0]).unsaid == (UNSAID, 2)
+    looped = _HEAD + "{% for part in m.content if part.type == 'text' %}{{ part.text }}{% endfor %}" + _END
+    talk = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello <|im_end|>"}] * 2
+    system = {"role": "system", "content": "Be brief."}
+    with made(pair, SAYS) as texts:
+        plain = used(texts.encode([{"messages": [system, *talk]}])[0])
+        prompt = texts.prompt([system, *talk[:3]])
+    for source in (looped, looped.replace("if part.type == 'text'", ""), silent, PARTS):
+        alike = talk if source in (PARTS, silent) else [system, *talk]  # these have texts of the user alone
+        with made(pair, source) as found:
+            row = used(found.encode([{"messages": alike}])[0])
+            assert row.unsaid is None and answers(pair[0], row) == answers(pair[0], plain)
+            if alike != talk:
+                assert row.ids.tolist() == plain.ids.tolist() and row.trained.tolist() == plain.trained.tolist()
+                assert found.prompt([system, *talk[:3]]) == prompt
+
+
+def test_parts_that_a_template_would_print_are_a_text(pair: Pair) -> None:
+    """It writes nothing of a text, and a list as it is: neither is what was said."""
+    printed = _HEAD + "{% if m.content is not string %}{{ m.content | tojson }}{% endif %}" + _END
+    with made(pair, printed) as found:
+        dropped = found.encode(
+            [{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Oh"}]}]
+        )
+        assert isinstance(dropped[0], Dropped) and dropped[0].rule == "left_out"
 
 
 @pytest.mark.parametrize("arguments", [{"city": "Rome"}, '{"city": "Rome"}'])

@@ -26,7 +26,7 @@ from tilth.tokenizer.chat_config import ChatConfig
 from tilth.tokenizer.conversation import checked
 from tilth.tokenizer.templates import ChatTemplate
 
-VERSION = 10
+VERSION = 12
 
 
 @final
@@ -57,19 +57,20 @@ class ChatDocuments:
         """What each document becomes, or why it is dropped."""
         made: list[Encoded | Refusal | None] = [_changed(document) for document in documents]
         chats = [n for n, one in enumerate(made) if one is None and "messages" in documents[n].meta]
-        for n, one in zip(chats, self._encoded(tokenizer, [documents[n].meta for n in chats]), strict=True):
+        for n, one in zip(chats, self._encoded(tokenizer, [documents[n] for n in chats]), strict=True):
             made[n] = _taken(one, documents[n])
         return [
             _plain(tokenizer, document) if one is None else one for one, document in zip(made, documents, strict=True)
         ]
 
-    def _encoded(self, tokenizer: Tokenizer, rows: list[dict[str, Any]]) -> list[EncodedChat | Dropped]:
-        if not rows:
+    def _encoded(self, tokenizer: Tokenizer, documents: list[Document]) -> list[EncodedChat | Dropped]:
+        if not documents:
             return []
+        rows, called = [one.meta for one in documents], [one.locator for one in documents]
         if self.template is None or self.config is None:
             return _completions(tokenizer, rows)
         with _lock:
-            return _encoder(tokenizer, self.config, self.template).encode(rows, self.config.train_on)
+            return _encoder(tokenizer, self.config, self.template).encode(rows, self.config.train_on, called)
 
 
 def _changed(document: Document) -> Refusal | None:

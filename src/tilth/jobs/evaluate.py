@@ -110,7 +110,7 @@ class _Pass:
         assert masker is not None
         places = drawn_places(self.stream, masker.special, most)
         if len(places) == most:
-            say(f"pseudo-perplexity: of {most:,} tokens, drawn from {self.stream.tokens:,}")
+            say(f"pseudo-perplexity: of {most:,} tokens, drawn from {self.stream.tokens:,} less the special ones")
         context, isolate = self.reading.context_length, self.reading.isolate or self.reading.packed
         return self._measured(one_hidden_pass(self.stream, context, self.rows, masker, isolate, places), 0)
 

@@ -29,7 +29,7 @@ from tilth.core.config import parse
 from tilth.core.environment import DeviceName
 from tilth.core.errors import CheckpointError, DataError, RecipeError
 from tilth.core.faults import short
-from tilth.data.sources.messages import is_plain, read_message, remedy_of
+from tilth.data.sources.messages import OF_TRAINING, is_plain, read_message, remedy_of
 from tilth.data.sources.notes import Note
 from tilth.distributed.runtime import asked_device
 from tilth.generate.config import SamplingConfig
@@ -164,7 +164,7 @@ class LanguageModel:
             )
 
 
-_READ = frozenset({"role", "from", "sender", "content", "value", "text", "function_call", "weight"})
+_READ = frozenset({"role", "from", "sender", "content", "value", "text", "function_call"})
 """Keys of messages that `read_message` reads, and writes by other names."""
 
 
@@ -177,6 +177,8 @@ def _conversation(prompt: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     messages = []
     for number, given in enumerate(prompt, 1):
         item = dict(given) if isinstance(given, Mapping) else given
+        if isinstance(item, dict):
+            item = {key: value for key, value in item.items() if key not in OF_TRAINING}
         found = read_message(item, f"message {number}")
         if isinstance(found, Note) and found.rule == "unknown_role" and (role := item.get("role")) in ROLES:
             found = read_message({**item, "role": "tool"}, f"message {number}")

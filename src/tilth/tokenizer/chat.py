@@ -138,14 +138,22 @@ class ChatEncoder:
         """Special tokens that the built-in template writes and the tokenizer lacks: `with_special_tokens` adds them."""
         return [name for name in self.template.special_tokens if name not in self.tokenizer.special_tokens]
 
-    def encode(self, rows: Sequence[Mapping[str, Any]], train_on: TrainOn = "answers") -> list[EncodedChat | Dropped]:
+    def encode(
+        self,
+        rows: Sequence[Mapping[str, Any]],
+        train_on: TrainOn = "answers",
+        called: Sequence[str] | None = None,
+    ) -> list[EncodedChat | Dropped]:
         """Ids and what is trained for each row ({messages, tools, documents}), or why it cannot be used; in order.
 
+        Args:
+            called: what errors call each row; by its place in `rows` where nothing is said.
+
         Raises:
-            DataError: the template runs away; names it, and the row by its place in `rows`.
+            DataError: the template runs away; names it, and the row.
         """
         encoded: list[EncodedChat | Dropped] = []
-        for group in _groups(self.renderer.render(train_on, rows)):
+        for group in _groups(self.renderer.render(train_on, rows, called)):
             marked = [_marked(answer, train_on) for answer in group if not isinstance(answer, Dropped)]
             labels = iter(self.tokenizer.encode_marked(marked))
             encoded += [

@@ -5,8 +5,9 @@
         .lost(row, marked, raw)                 thoughts, and contents, that it is trained without
         .answers(row, marked)                   which answers stand in each stretch that the template marks
 
-What the system says, the tools that there are and the calls of them cannot be left out. A name that is called may stand
-in the tools' descriptions too, and words of an answer in a question: so names, arguments and contents get a mark.
+What is no answer (what the system, a user and a tool say), the tools that there are and the calls of them cannot be
+left out: the model would learn to make it up. A name that is called may stand in the tools' descriptions too, and
+words of a tool's result in the answer to it: so names, arguments and contents get a mark.
 """
 
 from __future__ import annotations
@@ -36,12 +37,13 @@ class Probe(NamedTuple):
 
 
 def probed(messages: list[dict[str, Any]], kind: str) -> Probe:
-    """The conversation with marks of one kind in its answers."""
+    """The conversation with marks of one kind in its answers, or (`given`) in all that is no answer."""
     told, marks = list[dict[str, Any]](), dict[int, list[str]]()
     for place, message in enumerate(messages):
         own = (f"\ue000{kind[:2]}{place}.{number}\ue000" for number in range(1 << 30))
         used = list[str]()
-        told.append(_PROBED[kind](message, own, used) if message["role"] == "assistant" else message)
+        meant = (message["role"] == "assistant") == (kind != "given")
+        told.append(_PROBED[kind](message, own, used) if meant else message)
         if used:
             marks[place] = used
     return Probe(told, marks)
@@ -54,6 +56,25 @@ def _with_content(message: dict[str, Any], own: Iterator[str], used: list[str]) 
     used.append(next(own))
     end = len(content.rstrip())
     return {**message, "content": content[:end] + used[-1] + content[end:]}
+
+
+def _with_given(message: dict[str, Any], own: Iterator[str], used: list[str]) -> dict[str, Any]:
+    def marked(text: Any) -> Any:
+        if not isinstance(text, str) or not text.strip():
+            return text
+        used.append(next(own))
+        end = len(text.rstrip())
+        return text[:end] + used[-1] + text[end:]
+
+    content = message.get("content")
+    if isinstance(content, list):
+        parts = [{**part, "text": marked(part.get("text"))} if _is_text(part) else part for part in content]
+        return {**message, "content": parts}
+    return {**message, "content": marked(content)} if content else message
+
+
+def _is_text(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("type") == "text"
 
 
 def _with_calls(message: dict[str, Any], own: Iterator[str], used: list[str]) -> dict[str, Any]:
@@ -83,7 +104,7 @@ def _with_id(call: Any, marked: Any) -> Any:
     return {**marked, "id": call["id"].replace(*names)} if known else marked
 
 
-_PROBED = {"thoughts": with_marks, "contents": _with_content, "calls": _with_calls}
+_PROBED = {"thoughts": with_marks, "contents": _with_content, "calls": _with_calls, "given": _with_given}
 
 
 @final
@@ -107,27 +128,17 @@ class LeftOut:
         for what, texts in wanted:
             if not all(self._stands(text, raw) for text in texts):
                 return _nothing_of(what)
-        for place, message in enumerate(marked.messages):
-            content = message.get("content") if message["role"] in SYSTEM else None
-            if not isinstance(content, str) or self._stands(content.strip(), raw):
-                continue
-            if not self._writes_around(marked, place, content, prompt):
-                return _nothing_of(f"message {place}, of the {message['role']}")
         missing = self._missing(row, marked, "calls", prompt)[1]
-        return _nothing_of(_calls_in(missing[0])) if missing else None
+        if missing:
+            return _nothing_of(_calls_in(missing[0]))
+        for place in self._missing(row, marked, "given", prompt)[1]:
+            role, content = marked.messages[place]["role"], marked.messages[place]["content"]
+            if role not in SYSTEM or not isinstance(content, str) or not self._stands(content.strip(), raw):
+                return _nothing_of(f"message {place}, of the {role}")
+        return None
 
     def _stands(self, text: str, raw: str) -> bool:
         return text in raw or self._marker.text(text) in self._marker.text(raw)
-
-    def _writes_around(self, marked: Row, place: int, content: str, prompt: bool) -> bool:
-        """Whether the template writes what else this message would say: it has taken out a switch that it obeys
-        (`/no_think`).
-        """
-        sides = [f"\ue000sy{place}.{side}\ue000" for side in range(2)]
-        said = {**marked.messages[place], "content": content.join(sides)}
-        messages = [*marked.messages[:place], said, *marked.messages[place + 1 :]]
-        raw = self._written(marked._replace(messages=messages), len(messages), prompt)
-        return not isinstance(raw, Dropped) and holds(raw, sides)
 
     def lost(self, row: Row, marked: Row, raw: str) -> list[Lost]:
         """What the template writes nothing of and the conversation is trained without."""

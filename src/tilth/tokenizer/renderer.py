@@ -67,22 +67,29 @@ class Renderer(WorkerOwner):
         setup = {"template": template, "names": list(names), "variables": variables, "today": today.isoformat()}
         self._setup = json.dumps(setup).encode()
 
-    def render(self, mode: Mode, rows: Sequence[Mapping[str, Any]]) -> Iterator[Answer]:
+    def render(
+        self, mode: Mode, rows: Sequence[Mapping[str, Any]], called: Sequence[str] | None = None
+    ) -> Iterator[Answer]:
         """One answer for each row ({messages, tools, documents}), in order.
 
+        Args:
+            called: what errors call each row; by its place in `rows` where nothing is said.
+
         Raises:
-            DataError: the template runs away; names it, and the row by its place in `rows`.
+            DataError: the template runs away; names it, and the row.
         """
+        called = [f"conversation {place}" for place in range(len(rows))] if called is None else called
         packed = [_packed(row) for row in rows]
         at = 0
         while at < len(packed):
             end = _batch_end(packed, at)
             batch = [row for row in packed[at:end] if isinstance(row, bytes)]
-            answers = iter(self._asked(mode, batch, [n for n in range(at, end) if isinstance(packed[n], bytes)]))
+            places = [called[n] for n in range(at, end) if isinstance(packed[n], bytes)]
+            answers = iter(self._asked(mode, batch, places))
             yield from (row if isinstance(row, Dropped) else next(answers) for row in packed[at:end])
             at = end
 
-    def _asked(self, mode: Mode, batch: list[bytes], places: list[int]) -> list[Answer]:
+    def _asked(self, mode: Mode, batch: list[bytes], places: list[str]) -> list[Answer]:
         worker = self._started(places)
         deadline = time.monotonic() + self._seconds * PATIENCE
         try:
@@ -91,7 +98,7 @@ class Renderer(WorkerOwner):
             raise self._runaway(error, places[:1]) from None
         return [self._one(worker, place) for place in places]
 
-    def _one(self, worker: Worker, place: int | None) -> Answer:
+    def _one(self, worker: Worker, place: str | None) -> Answer:
         """The next answer of the process, with all its time before it."""
         try:
             header, body = worker.channel.receive(time.monotonic() + self._seconds * PATIENCE)
@@ -103,7 +110,7 @@ class Renderer(WorkerOwner):
         except (LateError, ChannelClosedError) as error:
             raise self._runaway(error, [] if place is None else [place]) from None
 
-    def _started(self, places: list[int]) -> Worker:
+    def _started(self, places: list[str]) -> Worker:
         if self._worker is None:
             setup = {"memory": self._memory, "seconds": self._seconds}
             self._worker = Worker("tilth.tokenizer.render_worker", "renders chat templates", setup)
@@ -114,7 +121,7 @@ class Renderer(WorkerOwner):
             self._one(self._worker, None)
         return self._worker
 
-    def _runaway(self, error: Exception, places: list[int]) -> DataError:
+    def _runaway(self, error: Exception, places: list[str]) -> DataError:
         assert self._worker is not None
         if isinstance(error, LateError):
             why = f"did not end within {self._seconds * PATIENCE:g} seconds"
@@ -124,9 +131,9 @@ class Renderer(WorkerOwner):
             why = late if out_of_time(status) else f"ended its process ({ending(status)})"
         return self._refusal(why, "", places[0] if places else None)
 
-    def _refusal(self, why: str, detail: str, place: int | None) -> DataError:
+    def _refusal(self, why: str, detail: str, place: str | None) -> DataError:
         self.close()
-        where = "" if place is None else f", at conversation {place}"
+        where = "" if place is None else f", at {place}"
         return DataError(
             f"the chat template {self.name} {why}{where}{f': {detail}' if detail else ''}",
             "mend the template, or use a built-in one (`data.chat.template: chatml`)",

@@ -7,11 +7,14 @@
     said(message)                 what of a message that shows: (key, text), in order
     as_list(value)                a list, or the JSON text of one
     plain(value)                  without what no Parquet file holds
+    without_nulls(value)          without the fields that objects have for being Arrow's
 
 Beside role and content go on what a message calls (`tool_calls`), answers (`tool_call_id`, `name`) and thinks
 (`reasoning_content`, `thinking`, `reasoning`, Cohere's `tool_plan`), and Gemma's `tool_responses`: left out, an answer
-would be another. So do OpenAI's `weight` where it
-is 0, of an answer that is not to be learned, and its older `function_call`, as one of `tool_calls`.
+would be another. So do OpenAI's older `function_call`, as one of `tool_calls`, and its `weight` where it is 0, of an
+answer that is not to be learned; others say the same by `train` (axolotl) or `loss` (ms-swift), and go on as `weight`.
+A weight between, or what of an answer is to be learned by its characters (`train_detail`), is refused: trained whole,
+it would be learned.
 """
 
 from __future__ import annotations
@@ -49,6 +52,9 @@ _FORM = (
 _NAMES = (("role", "content"), ("from", "value"), ("sender", "text"), ("role", "text"))
 _SAID = ("reasoning_content", "thinking", "reasoning", "tool_plan", "tool_calls")
 _BESIDE = (*_SAID, "name", "tool_call_id", "tool_responses")
+_LEARNED = ("weight", "train", "loss")
+OF_TRAINING = frozenset({*_LEARNED, "train_detail"})
+"""Keys of a message that say whether it is to be learned, and nothing to a template."""
 _DEEPEST = 64
 BEYOND_TEXT = "beyond_text"
 """The rule of rows that are left out, and are no bad ones."""
@@ -79,14 +85,26 @@ def read_message(item: Any, place: str) -> dict[str, Any] | Note:
         return Note("not_messages", kind, f"{place} holds {kind}, not a text")
     if wrong := next((key for key, value in beside.items() if not is_plain(value)), None):
         return Note("not_messages", wrong, f"{place}: {wrong} holds what is no JSON, or nested too deep")
-    weight = {"weight": 0} if role == "assistant" and item.get("weight") in (0, False) else {}
-    return {"role": role, "content": content, **beside, **weight}
+    weight = _weight(item, place) if role == "assistant" else {}
+    return weight if isinstance(weight, Note) else {"role": role, "content": content, **beside, **weight}
+
+
+def _weight(item: dict[str, Any], place: str) -> dict[str, Any] | Note:
+    """`weight: 0` of an answer that is not to be learned, by whatever key; nothing of one that is."""
+    said = {key: item[key] for key in _LEARNED if item.get(key) is not None}
+    odd = next((key for key, value in said.items() if not isinstance(value, int | float) or value not in (0, 1)), "")
+    if odd or item.get("train_detail"):
+        key = odd or "train_detail"
+        return Note("weight", key, f"{place}: {key} is {short(item[key])}: neither 0 nor 1")
+    return {"weight": 0} if 0 in said.values() else {}
 
 
 def remedy_of(note: Note) -> str:
     """What to do about a message that is none for what it holds; "" where it may be how the file is read."""
     if note.rule == "unknown_role":
         return f"the roles are {_ROLES_SAID}: write one of these"
+    if note.rule == "weight":
+        return "an answer is trained whole or not at all: write `weight: 0` or 1 (`train` or `loss`: false or true)"
     return _FORM if (note.rule, note.value) == ("not_messages", "NoneType") else ""
 
 
@@ -148,6 +166,17 @@ def is_plain(value: Any, depth: int = 0) -> bool:
         inner = value if isinstance(value, list) else value.values()
         return depth < _DEEPEST and all(is_plain(one, depth + 1) for one in inner)
     return value is None or isinstance(value, str | int | float)
+
+
+def without_nulls(value: Any) -> Any:
+    """A value without the null fields of objects in it: among Arrow's, one has the fields of all (`town` of the call of
+    a clock), and a template would write them.
+    """
+    if isinstance(value, list):
+        return [without_nulls(one) for one in value]
+    if isinstance(value, dict):
+        return {key: without_nulls(one) for key, one in value.items() if one is not None}
+    return value
 
 
 def plain(value: Any) -> Any:

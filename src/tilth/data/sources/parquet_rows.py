@@ -54,7 +54,7 @@ def read_columns(intake: Intake, file: BinaryIO, schema_of: SchemaOf, rows_of: R
         schema_of: what columns the file has.
         rows_of: its rows, with those columns that are named; of a single column also its values, many rows at a time.
     """
-    tally, shape, place = Tally(intake), shape_of(intake.config), intake.item.locator
+    tally, shape, place = Tally(intake), shape_of(intake.config, of_structs=True), intake.item.locator
     number = text = 0
     try:
         size = file.seek(0, 2)

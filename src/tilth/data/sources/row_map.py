@@ -28,9 +28,13 @@ class RowMap(Config):
         **dict.fromkeys(("conversations", "conversation", "chat"), "messages"),
     }
     prompt: str | None = None
-    """The column, or a template over columns, with what the user says."""
+    """The column, or a template over columns, with what the user says; or, where `completion` has such a list as well,
+    the column with a list of messages.
+    """
     completion: str | None = None
-    """The column, or a template over columns, with the answer."""
+    """The column, or a template over columns, with the answer; or the column with a list of the messages that answer
+    those of `prompt`: of both, these alone are trained.
+    """
     messages: str | None = None
     """The column with a list of messages, as `{role, content}` (OpenAI), `{from, value}` (ShareGPT) or `{sender, text}`
     (Claude's export), or such a list as JSON text; or with ChatGPT's export of conversations (`mapping`).

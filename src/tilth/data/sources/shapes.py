@@ -1,10 +1,10 @@
 """From a row (columns and values) to text: one column, a template over several, or a conversation.
 
-    shape_of(config) -> Shape
+    shape_of(config, of_structs) -> Shape
         field       the text in one column
         template    "{title}\\n\\n{body}" over the columns
-        map         {prompt, completion} or {messages}: a conversation, kept in `meta.messages` (messages.py), with
-                    "role: content" blocks as the text
+        map         {prompt, completion} or {messages}: a conversation (a pair of lists of messages too), kept in
+                    `meta.messages` (messages.py), with "role: content" blocks as the text
     shape.columns                     what it needs of a row
     shape.make(row, locator)          Made, or the Note that says why the row cannot be used
     conversation_in(names)            the `map` that rows with these keys seem to want
@@ -26,8 +26,8 @@ from typing import Any, NamedTuple
 from tilth.core.faults import short
 from tilth.data.sources.chatgpt import is_tree, read_tree
 from tilth.data.sources.config import SourceConfig
-from tilth.data.sources.keys import MISSING, TEXTS, text_of, unfit, value_at
-from tilth.data.sources.messages import as_list, is_plain, plain, read_message, rendered
+from tilth.data.sources.keys import MESSAGES, MISSING, TEXTS, text_of, unfit, value_at
+from tilth.data.sources.messages import as_list, is_plain, plain, read_message, rendered, without_nulls
 from tilth.data.sources.notes import Note, without_surrogates
 from tilth.data.sources.row_map import RowMap, as_template, template_columns
 
@@ -57,13 +57,18 @@ class Shape(ABC):
         """The text of a row, or why it has none."""
 
 
-def shape_of(config: SourceConfig) -> Shape:
-    """The shape that a source's entry in the recipe asks for."""
+def shape_of(config: SourceConfig, *, of_structs: bool = False) -> Shape:
+    """The shape that a source's entry in the recipe asks for.
+
+    Args:
+        of_structs: whether objects in the rows come from Arrow, where all in a column have the same fields: null is
+            what one of them lacks.
+    """
     if config.template is not None:
         return _Template(config.template)
     if config.map is None:
         return _Field(config.field)
-    return _Messages(config.map) if config.map.messages is not None else _Pair(config.map)
+    return (_Messages if config.map.messages is not None else _Pair)(config.map, of_structs)
 
 
 _CONVERSATIONS = (
@@ -126,8 +131,8 @@ class _Template(Shape):
 
 
 class _Conversation(Shape):
-    def __init__(self, mapping: RowMap) -> None:
-        self.map = mapping
+    def __init__(self, mapping: RowMap, of_structs: bool) -> None:
+        self.map, self._of_structs = mapping, of_structs
         self.optional = template_columns(as_template(mapping.system)) if mapping.system else ()
         self.optional += (mapping.tools,) if mapping.tools else ()
 
@@ -147,6 +152,8 @@ class _Conversation(Shape):
         if held is MISSING or not held:
             return {}
         value = as_list(held)
+        if self._of_structs and value is held:  # what a text says is JSON's own
+            value = without_nulls(value)
         if value is None or not is_plain(value):
             return Note("not_tools", "", f"{locator}: {self.map.tools!r} holds no list of descriptions of tools")
         return {"tools": plain(value)} if value else {}
@@ -161,17 +168,32 @@ class _Conversation(Shape):
     def _messages(self, row: Mapping[str, Any], locator: str) -> list[dict[str, Any]] | Note:
         """The messages of a row."""
 
+    def _read(self, items: list[Any], place: str, *, of_structs: bool) -> list[dict[str, Any]] | Note:
+        """Messages, each as it is read, or why the first that is none is none."""
+        messages = []
+        for number, item in enumerate(items, 1):
+            if of_structs and isinstance(item, dict):  # a content that is null stays one
+                item = {key: without_nulls(value) for key, value in item.items()}
+            message = read_message(item, f"{place} {number}")
+            if isinstance(message, Note):
+                return message
+            messages.append(message)
+        return messages
+
 
 class _Pair(_Conversation):
     writes_numbers = True
 
-    def __init__(self, mapping: RowMap) -> None:
-        super().__init__(mapping)
+    def __init__(self, mapping: RowMap, of_structs: bool) -> None:
+        super().__init__(mapping, of_structs)
         self._parts = [(role, as_template(getattr(mapping, key) or "")) for role, key in _PAIR]
         named = (column for _, template in self._parts for column in template_columns(template))
         self.columns = tuple(dict.fromkeys(named))
 
     def _messages(self, row: Mapping[str, Any], locator: str) -> list[dict[str, Any]] | Note:
+        held = [value_at(row, template[1:-1]) for _, template in self._parts]
+        if all(unfit(value) == MESSAGES for value in held):
+            return self._talk(held[0], held[1], locator)
         messages = []
         for role, template in self._parts:
             filled = _filled(template, row, locator)
@@ -188,13 +210,23 @@ class _Pair(_Conversation):
             messages.append({"role": role, "content": filled})
         return messages
 
+    def _talk(self, prompt: list[Any], completion: list[Any], locator: str) -> list[dict[str, Any]] | Note:
+        """Messages, and those that answer them (TRL's form): what is answered before, in the prompt, is not learned."""
+        before = self._read(prompt, f"{locator}: prompt, message", of_structs=self._of_structs)
+        if isinstance(before, Note):
+            return before
+        after = self._read(completion, f"{locator}: completion, message", of_structs=self._of_structs)
+        if isinstance(after, Note):
+            return after
+        return [*({**one, "weight": 0} if one["role"] == "assistant" else one for one in before), *after]
+
 
 _PAIR = (("user", "prompt"), ("assistant", "completion"))
 
 
 class _Messages(_Conversation):
-    def __init__(self, mapping: RowMap) -> None:
-        super().__init__(mapping)
+    def __init__(self, mapping: RowMap, of_structs: bool) -> None:
+        super().__init__(mapping, of_structs)
         self.columns = (mapping.messages or "",)
         self.writes_numbers = mapping.system is not None
 
@@ -212,13 +244,7 @@ class _Messages(_Conversation):
             kind = type(held).__name__
             holds = "a text that is no JSON list" if kind == "str" else f"{kind}, not a list of messages"
             return Note("not_messages", kind, f"{locator}: {column!r} holds {holds}")
-        messages = []
-        for number, item in enumerate(value, 1):
-            message = read_message(item, f"{locator}: message {number}")
-            if isinstance(message, Note):
-                return message
-            messages.append(message)
-        return messages
+        return self._read(value, f"{locator}: message", of_structs=self._of_structs and value is held)
 
 
 def _filled(template: str, row: Mapping[str, Any], locator: str) -> str | Note:

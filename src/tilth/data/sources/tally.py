@@ -61,6 +61,7 @@ class Tally:
         self._odd: Counter[str] = Counter()  # rows that were taken, by the rule of what was said of them
         self._remedies: Counter[str] = Counter()
         self._of_what_took_in = ""  # rows: what to do about it
+        self._silent: dict[str, None] = {}  # who says nothing in some row
         self._without: Mapping[str, Any] = {}  # the first row that lacks a key
         self._more: tuple[str, Note] | None = None  # of a file that is one object with a text, and rows beside it
         self._empty = 0
@@ -91,6 +92,8 @@ class Tally:
         self._bad_rows += 1
         self._rules[note.rule] += 1
         self._first.setdefault(note.rule, (locator, note))
+        if note.rule == "empty_turn":
+            self._silent[note.value] = None
         if note.rule == "no_field" and row and not self._without:
             self._without = row
         self._look()
@@ -199,6 +202,8 @@ class Tally:
             said = f"not JSON: {said}"
         elif rule == "no_field":
             said = said.partition("; ")[0]  # the keys that there are belong into the remedy
+        elif rule == "empty_turn" and len(self._silent) > 1:
+            said = f"nothing is said by {' or '.join(f'the {role}' for role in self._silent)}"
         return f"{said} ({locator}{f' and {count - 1} more' if count > 1 else ''})"
 
     def _remedy(self, limit: float) -> str:
@@ -259,6 +264,8 @@ class Tally:
         """What to do about lists where a text should stand."""
         if kind == MESSAGES:
             config = self.intake.config
+            if config.map is not None and config.map.messages is None:
+                return "write texts into both prompt and completion, or lists of messages into both"
             name = "COLUMN" if config.map is not None or config.template is not None else cut(config.field)
             return f"write `map: {{messages: {name}}}` (with train.objective: sft)"
         several = "write one text into each row: of alternatives the first, of parts all with line ends between"
