@@ -106,8 +106,12 @@ class Facts:
 
     @property
     def without_end(self) -> int:
-        """Training documents with an answer whose end is missing, is not trained, or is cut off."""
-        return int(self.train.endless.sum()) + (self.rows.ends_cut if self.rows else 0)
+        """Training documents with an answer whose end is missing, is not trained, or is cut off; none of a masked
+        model, which stops nowhere.
+        """
+        if self.recipe.train.traits.hides_tokens:
+            return 0
+        return int(self.train.endless.sum()) + (self.rows.whole_cut if self.rows else 0)
 
     @property
     def empty(self) -> int:

@@ -100,15 +100,19 @@ def _no_answers(facts: Facts) -> Iterator[Fault]:
 def _without_end(facts: Facts) -> Iterator[Fault]:
     if not facts.without_end or not facts.train.documents:
         return
-    cut = facts.rows.ends_cut if facts.rows else 0
+    cut, endless = facts.rows.ends_cut if facts.rows else 0, int(facts.train.endless.sum())
+    of = f"{facts.without_end:,} of {facts.train.documents:,} documents"
+    if facts.recipe.train.traits.conversations or endless:
+        said = f"{of} have an answer whose end is missing or not trained: the model would not learn to stop"
+        said += f" ({cut:,} are cut off)" if cut else ""
+    else:
+        said = f"{of} are texts whose end is cut off: the model would not learn to stop"
     written = "data.chat.template: the token that ends an answer belongs into it ({% generation %})"
+    roomier = f"data.packing.too_long: split or drop, or {_longer_rows(facts)}"
     yield Fault(
         "without_end",
-        f"{facts.without_end:,} of {facts.train.documents:,} documents have an answer whose end is missing or not "
-        "trained: the model would not learn to stop"
-        + (f" ({cut:,} are cut off)" if cut else "")
-        + _where(facts, "without_end", int(facts.train.endless.sum())),
-        f"data.packing.too_long: split or drop, or {_longer_rows(facts)}" if cut else written,
+        said + _where(facts, "without_end", endless),
+        "; and ".join([*([written] if endless else []), *([roomier] if cut else [])]),
     )
 
 

@@ -1,0 +1,107 @@
+"""What a preflight counts, and of what: each document once, and nothing that is not known."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tilth.jobs.preflight import look
+from tilth.jobs.prepare import prepare_data
+from tilth.jobs.recipe import make_recipe
+
+pytestmark = pytest.mark.slow
+
+Row = dict[str, Any]
+Check = Callable[..., dict[str, Any]]
+NO_END = "{% for m in messages %}{{ m.role }}: {% generation %}{{ m.content }}{% endgeneration %}\n{% endfor %}"
+BERT = ["model={preset: bert-mini, num_hidden_layers: 1, hidden_size: 32, num_attention_heads: 2, context_length: 64}"]
+MASK = [*BERT, "tokenizer.special_tokens=['<|mask|>']"]
+
+
+def pairs(count: int = 60, words: int = 1, first: int = 0) -> list[Row]:
+    """Rows that have no words in common; `words` make the answer as long."""
+    numbers = range(first, first + count)
+    return [
+        {"prompt": f"what{n} is{n}? ", "completion": " ".join(f"answer{n}x{w}" for w in range(words))} for n in numbers
+    ]
+
+
+def texts(count: int = 60, words: int = 30) -> list[Row]:
+    return [{"text": " ".join(f"word{n}x{w}" for w in range(words))} for n in range(count)]
+
+
+@pytest.fixture
+def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Check:
+    """`check(rows, "key=value", …)`: what `tilth check --json` says of a small recipe for these rows."""
+    monkeypatch.chdir(tmp_path)
+
+    def made(rows: list[Row], *sets: str, objective: str = "sft") -> dict[str, Any]:
+        Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        source = {"path": "rows.jsonl"} | ({"map": {name: name for name in rows[0]}} if "text" not in rows[0] else {})
+        data: dict[str, Any] = {
+            "name": "small",
+            "data": {"sources": [source], "clean": "none", "split": {"validation": 0.2, "by": "document"}},
+            "tokenizer": {"kind": "byte"},
+            "model": {"preset": "llama-tiny", "num_hidden_layers": 1, "hidden_size": 32, "context_length": 64},
+            "train": {"objective": objective, "steps": 12, "batch_tokens": 256, "precision": "fp32"},
+        }
+        recipe = make_recipe(data, sets)
+        return look(recipe, prepare_data(recipe, Path("work"), workers=1)).plain()
+
+    return made
+
+
+def faults(said: dict[str, Any]) -> dict[str, dict[str, str]]:
+    """By rule; a rule that speaks twice fails here."""
+    found = [*said["errors"], *said["warnings"]]
+    assert len({fault["rule"] for fault in found}) == len(found), found
+    return {fault["rule"]: fault for fault in found}
+
+
+def test_an_answer_without_an_end_that_is_cut_off_as_well_counts_once(check: Check) -> None:
+    long, cut = pairs(30, words=20), "data.packing.too_long=truncate"
+    said = check([*long, *pairs(30, first=30)], cut, f"data.chat.template={json.dumps(NO_END)}")
+    fault = faults(said)["without_end"]
+    assert 0 < said["truncated"] < said["without_end"] == said["rows"]
+    assert f"{said['rows']} of {said['rows']} documents have an answer" in fault["message"]
+    assert f"({said['truncated']} are cut off)" in fault["message"]
+    written, roomier = fault["remedy"].split("; and ")
+    assert written.startswith("data.chat.template: ") and roomier.startswith("data.packing.too_long: split or drop")
+    said = check(long, cut)
+    assert said["truncated"] == said["without_end"] == said["rows"]
+    assert faults(said)["without_end"]["remedy"].startswith("data.packing.too_long: split or drop, or")
+
+
+def test_of_a_mixture_they_are_told_apart_by_the_numbers_of_its_parts(check: Check) -> None:
+    """A template that ends some answers, and two sources of which each has its own numbers."""
+    half = NO_END.replace(
+        "{% endgeneration %}", "{% if 'x19' not in m.content %}{{ eos_token }}{% endif %}{% endgeneration %}"
+    )
+    Path("a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*pairs(9), *pairs(20, 20, 100)]))
+    Path("b.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*pairs(9, 20, 300), *pairs(20, 18, 400)]))
+    sources = ", ".join(
+        f"{{path: {n}.jsonl, name: {n}, map: {{prompt: prompt, completion: completion}}}}" for n in "ba"
+    )
+    said = check(
+        pairs(1),
+        f"data.sources=[{sources}]",
+        f"data.chat.template={json.dumps(half)}",
+        "data.packing.too_long=truncate",
+        "data.mixture={a: {weight: 0.5, max_epochs: null}, b: {weight: 0.5, max_epochs: null}}",
+        "data.split.validation=0",
+    )
+    assert (said["rows"], said["truncated"], said["without_end"]) == (58, 49, 49)
+
+
+def test_a_text_that_is_cut_off_has_no_answer_and_a_masked_model_needs_no_end(check: Check) -> None:
+    cut = "data.packing.too_long=truncate"
+    said = check(texts(), cut, objective="causal_lm")
+    assert said["without_end"] == said["truncated"] == said["rows"]
+    message = faults(said)["without_end"]["message"]
+    assert message.startswith(f"{said['rows']} of {said['rows']} documents are texts whose end is cut off")
+    said = check(texts(), cut, *MASK, objective="masked_lm")
+    assert said["truncated"] == said["rows"] and said["without_end"] == 0 and "without_end" not in faults(said)
