@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from tilth.core.words import plural
 from tilth.data.batches.masking import MaskingConfig
+from tilth.data.conversations import GIVE_A_TEMPLATE, NEEDS_TEMPLATE
 from tilth.data.leaks import exam_files, exam_words
 from tilth.data.sources.undecoded import REMEDY
 from tilth.jobs.preflight.facts import Facts
@@ -14,6 +15,7 @@ from tilth.jobs.preflight.fault import Fault, Rule
 from tilth.tokenizer.thoughts import ALWAYS, EARLIER, UNSAID
 
 _BY_TEMPLATE = {f"encode/{rule}" for rule in ("left_out", "no_prompt", "refused", "rewritten", "template")}
+_WITHOUT_ONE = {f"encode/{NEEDS_TEMPLATE}"}
 FEW_PREDICTED = 1000
 """Tokens of the validation split: the loss over fewer is uncertain by several hundredths."""
 MANY_DUPLICATES = 0.01
@@ -170,7 +172,11 @@ def _mends(dropped: Iterable[str]) -> str:
     """What to change: the template where it is the cause, else the rows."""
     rules = set(dropped)
     template = "data.chat.template, data.chat.variables: a template that writes these conversations whole"
-    told = [(template, rules & _BY_TEMPLATE), ("data.sources: mend these rows", rules - _BY_TEMPLATE)]
+    told = [
+        (GIVE_A_TEMPLATE, rules & _WITHOUT_ONE),
+        (template, rules & _BY_TEMPLATE),
+        ("data.sources: mend these rows", rules - _BY_TEMPLATE - _WITHOUT_ONE),
+    ]
     return ", and ".join(remedy for remedy, of in told if of)
 
 
