@@ -97,6 +97,32 @@ def test_of_a_mixture_they_are_told_apart_by_the_numbers_of_its_parts(check: Che
     assert (said["rows"], said["truncated"], said["without_end"]) == (58, 49, 49)
 
 
+def test_pairs_without_a_template_are_not_told_of_one(check: Check) -> None:
+    """What is to be typed there can be typed, and helps."""
+    long = [{"prompt": f"{n} " * 60, "completion": "yes"} for n in range(10, 40)]
+    cut = "data.packing.too_long=truncate"
+    said = check([*long, *pairs(30)], cut)
+    remedy = (
+        "model.context_length: more than 64; or data.packing.too_long: split or drop; or train.objective: causal_lm"
+    )
+    assert said["masked"] > 0 and faults(said)["masked"]["remedy"] == remedy
+    roomy = ("model.context_length=256", "train.batch_tokens=1024")
+    for sets in ((cut, *roomy), ("data.packing.too_long=split",), ("data.packing.too_long=drop",)):
+        assert "masked" not in faults(check([*long, *pairs(30)], *sets))
+    assert "masked" not in faults(check([*long, *pairs(30)], cut, "train.objective=causal_lm"))
+    assert "without data.chat answers alone are" in faults(check(long, cut))["masked"]["remedy"]
+    rare = [{"prompt": f"{n}{'?' * 800}", "completion": "y"} for n in range(100, 160)]
+    roomy = ("model.context_length=1024", "train.batch_tokens=1024")
+    assert faults(check(rare, *roomy))["few_trained"]["remedy"].startswith("train.objective: causal_lm, or data with")
+    assert "few_trained" not in faults(check(rare, *roomy, "train.objective=causal_lm"))
+    assert faults(check(rare, *roomy, "data.chat.template=chatml"))["few_trained"]["remedy"].startswith(
+        "data.chat.train_on: all, or data"
+    )
+    rare_marks = (*MASK, "train.masking.mlm_probability=0.005")
+    few = faults(check(texts(words=4), *rare_marks, objective="masked_lm"))["few_trained"]
+    assert few["remedy"] == "train.masking.mlm_probability: 0.15"
+
+
 def test_a_text_that_is_cut_off_has_no_answer_and_a_masked_model_needs_no_end(check: Check) -> None:
     cut = "data.packing.too_long=truncate"
     said = check(texts(), cut, objective="causal_lm")

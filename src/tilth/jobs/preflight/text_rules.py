@@ -80,9 +80,16 @@ def _masked(facts: Facts) -> Iterator[Fault]:
             "masked",
             f"documents without a token that is trained, which teach nothing: {facts.masked:,}"
             + _where(facts, "masked" if facts.named.get("masked") else "encode/nothing_trained", facts.masked),
-            "data.chat.train_on: all, another data.chat.template, or, where answers are cut off, "
-            + _longer_rows(facts),
+            _to_train_some(facts),
         )
+
+
+def _to_train_some(facts: Facts) -> str:
+    """Without a template the answers of pairs are trained, and nothing but a row's end keeps them from it."""
+    if facts.recipe.data.chat is None:
+        return f"{_longer_rows(facts)}; or data.packing.too_long: split or drop; or train.objective: causal_lm"
+    ways = "data.chat.train_on: all, another data.chat.template, or, where answers are cut off, "
+    return ways + _longer_rows(facts)
 
 
 def _no_answers(facts: Facts) -> Iterator[Fault]:
