@@ -170,3 +170,13 @@ def test_a_product_s_time_is_measured() -> None:
     assert precision.slowdown("bf16", torch.device("cuda"), 8, 8, 8) is None
     found = precision.slowdown("bf16", cpu, 256, 64, 128)
     assert found is not None and 0.01 < found < 1000
+
+
+def test_a_product_that_is_timed_needs_no_memory_of_the_model_s_size() -> None:
+    """A model that does not fit is told so by what counts it, not by the allocator."""
+    assert precision.resolve_precision("auto", torch.device("cpu"), 1, 1 << 21, 1 << 22) in ("fp32", "bf16")
+
+
+def test_a_model_that_is_too_large_is_told_so_where_the_precision_is_to_be_found(said: Said) -> None:
+    model = {"from": None, "preset": "llama-tiny", "hidden_size": 1 << 17, "context_length": 32}
+    assert "memory" in said({"model": model, "train": {"precision": "auto"}})
