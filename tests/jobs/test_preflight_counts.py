@@ -97,6 +97,29 @@ def test_of_a_mixture_they_are_told_apart_by_the_numbers_of_its_parts(check: Che
     assert (said["rows"], said["truncated"], said["without_end"]) == (58, 49, 49)
 
 
+def test_what_no_row_tells_is_not_counted_as_nothing(check: Check) -> None:
+    """Where a part refuses, its own numbers; null where it has none."""
+    long, names = (
+        [{"prompt": f"{n} " * 60, "completion": "yes"} for n in range(10, 40)],
+        ("truncated", "split", "dropped"),
+    )
+
+    def counts(rows: list[Row], too_long: str, *sets: str) -> tuple[Any, ...]:
+        said = check(rows, f"data.packing.too_long={too_long}", *sets)
+        assert not said["ok"] and said["forecast"]["rows_per_step"] is None
+        return said["rows"], tuple(said[name] for name in names), said["masked"], said["without_end"]
+
+    every, ways, masked, endless = counts(long, "truncate")
+    assert every and (ways, masked, endless) == ((every, 0, 0), every, None)
+    assert counts(long, "drop") == (every, (0, 0, every), 0, 0)
+    assert counts(long, "error") == (every, (0, 0, 0), None, 0)
+    sources = "data.sources=[{path: rows.jsonl, name: a, map: {prompt: prompt, completion: completion}}]"
+    mixed = (sources, "data.mixture={a: {weight: 1, max_epochs: 1e-6}}")
+    assert counts(long, "truncate", *mixed)[1:] == ((None, 0, 0), None, None)
+    said = check(texts(5), "model.context_length=4096", "train.batch_tokens=4096", objective="causal_lm")
+    assert not said["ok"] and (said["truncated"], said["masked"], said["without_end"]) == (0, 0, 0), "windows"
+
+
 def test_pairs_without_a_template_are_not_told_of_one(check: Check) -> None:
     """What is to be typed there can be typed, and helps."""
     long = [{"prompt": f"{n} " * 60, "completion": "yes"} for n in range(10, 40)]

@@ -197,7 +197,7 @@ def _document_lines(said: dict[str, Any]) -> Iterator[tuple[str, str]]:
         ("duplicates", "duplicates"),
     ):
         below = sum(said["unusable"].get(rule, 0) for rule in COUNTED_IN.get(key, ()))  # with its rule
-        yield label, count(said[key] - below)
+        yield label, "not known" if said[key] is None else count(said[key] - below)
     for rule, number in said["unusable"].items():
         yield f"left out: {printable(rule)}", count(number)
     for rule, number in said["lost"].items():

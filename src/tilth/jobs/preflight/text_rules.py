@@ -107,10 +107,11 @@ def _no_answers(facts: Facts) -> Iterator[Fault]:
 
 
 def _without_end(facts: Facts) -> Iterator[Fault]:
-    if not facts.without_end or not facts.train.documents:
-        return
     cut, endless = facts.rows.ends_cut if facts.rows else 0, int(facts.train.endless.sum())
-    of = f"{facts.without_end:,} of {facts.train.documents:,} documents"
+    known = endless if facts.without_end is None else facts.without_end
+    if not known or not facts.train.documents:
+        return
+    of = f"{known:,} of {facts.train.documents:,} documents"
     if facts.recipe.train.traits.conversations or endless:
         said = f"{of} have an answer whose end is missing or not trained: the model would not learn to stop"
         said += f" ({cut:,} are cut off)" if cut else ""
