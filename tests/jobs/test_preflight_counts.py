@@ -154,3 +154,12 @@ def test_a_text_that_is_cut_off_has_no_answer_and_a_masked_model_needs_no_end(ch
     assert message.startswith(f"{said['rows']} of {said['rows']} documents are texts whose end is cut off")
     said = check(texts(), cut, *MASK, objective="masked_lm")
     assert said["truncated"] == said["rows"] and said["without_end"] == 0 and "without_end" not in faults(said)
+
+
+def test_a_masked_model_s_faults_are_told_once_and_its_tokens_estimated(check: Check) -> None:
+    said = check(texts(words=8), *BERT, objective="masked_lm")
+    assert [error["rule"] for error in said["errors"]] == ["mask_token"]
+    few = faults(check(texts(words=8), *MASK, objective="masked_lm"))["small_validation"]
+    assert few["message"].startswith("validation predicts about ")
+    few = faults(check(texts(8, words=8), objective="causal_lm"))["small_validation"]
+    assert few["message"].startswith("validation predicts ") and "about" not in few["message"]

@@ -84,7 +84,8 @@ def gather_facts(
     model, rows = _model(trial, recipe, dataset, base)
     sampler = trial(lambda: _why(recipe, train, too_long), lambda: training_sampler(recipe, dataset))
     trial("mask_token", lambda: masker_of(recipe, dataset))
-    if validation.tokens:
+    maskless = any(refusal.rule == "mask_token" for refusal in trial.refusals)  # which would be told again
+    if validation.tokens and not maskless:
         stream = dataset.stream("validation")
         reading = Reading.of(reading_habits(recipe), recipe.model.context_length)
         trial("validation", lambda: next(held_out_pass(reading, stream, tokenizer, 1), None))

@@ -251,13 +251,14 @@ def _unmeasured(facts: Facts) -> Iterator[Fault]:
 
 
 def _small_validation(facts: Facts) -> Iterator[Fault]:
-    predicted = int(facts.validation.trained.sum())
+    predicted, about = int(facts.validation.trained.sum()), ""
     if facts.recipe.train.traits.hides_tokens:
         predicted = round(predicted * (facts.recipe.train.masking or MaskingConfig()).mlm_probability)
+        about = "about "  # which are hidden is drawn
     if facts.validation.tokens and predicted < FEW_PREDICTED:
         yield Fault(
             "small_validation",
-            f"validation predicts {plural(predicted, 'token')} in all: figures of so few are noise",
+            f"validation predicts {about}{plural(predicted, 'token')} in all: figures of so few are noise",
             "data.split.validation: a larger share, or data.sources: more text",
         )
 
