@@ -24,6 +24,8 @@ COUNTED_IN: Mapping[str, tuple[str, ...]] = {
     "empty": ("read/empty", "read/empty_turn", "encode/empty", "encode/empty_answer"),
 }
 """The rules by which preparing left rows out that `Facts.masked` and `Facts.empty` count as well."""
+OF_ALL = "of all that was read"
+"""What `Facts.unusable` and `Facts.lost` count of; other counts are of training documents alone."""
 
 
 @dataclass(frozen=True, slots=True)

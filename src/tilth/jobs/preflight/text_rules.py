@@ -10,7 +10,7 @@ from tilth.data.batches.masking import MaskingConfig
 from tilth.data.conversations import GIVE_A_TEMPLATE, NEEDS_TEMPLATE
 from tilth.data.leaks import exam_files, exam_words
 from tilth.data.sources.undecoded import REMEDY
-from tilth.jobs.preflight.facts import Facts
+from tilth.jobs.preflight.facts import OF_ALL, Facts
 from tilth.jobs.preflight.fault import Fault, Rule
 from tilth.tokenizer.thoughts import ALWAYS, EARLIER, UNSAID
 
@@ -149,7 +149,7 @@ def _thoughts(facts: Facts) -> Iterator[Fault]:
     split = "data.sources: a row for each turn, which ends with its answer"
     yield Fault(
         "thoughts_left_out",
-        f"the template writes nothing of the thoughts {'; '.join(said)}: the model learns to answer without",
+        f"the template writes nothing of the thoughts {'; '.join(said)}, {OF_ALL}: the model learns to answer without",
         "; ".join([*([other] if always else []), *([split] if earlier else [])]),
     )
 
@@ -159,7 +159,7 @@ def _contents(facts: Facts) -> Iterator[Fault]:
         yield Fault(
             UNSAID,
             "the template writes nothing of what answers say (beside calls of tools, as a rule) in "
-            f"{plural(n, 'row')}{_where(facts, f'encode/{UNSAID}', n)}: the model learns to answer without",
+            f"{plural(n, 'row')}{_where(facts, f'encode/{UNSAID}', n)}, {OF_ALL}: the model learns to answer without",
             "data.chat.template: one that writes it; or, where that is meant, data.sources: rows without it",
         )
 
@@ -169,7 +169,7 @@ def _unusable(facts: Facts) -> Iterator[Fault]:
     if dropped and facts.recipe.train.traits.conversations:
         yield Fault(
             "unusable",
-            "rows were left out: "
+            f"{OF_ALL}, rows were left out: "
             + ", ".join(f"{rule} {n:,}{_where(facts, rule, n)}" for rule, n in sorted(dropped.items())),
             f"{_mends(dropped)}; `tilth trace {facts.recipe.name} --doc {_first(facts, dropped)}` tells of "
             "one, the ledger names them all",
