@@ -72,6 +72,25 @@ def test_a_folder_gives_the_scores_and_the_greedy_text_of_transformers(llama: Pa
     assert model.generate("the soil", max_new_tokens=20, temperature=0) == model.tokenizer.decode(expected)
 
 
+def test_ids_that_the_model_has_no_row_for_are_told_once(
+    llama: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By who loads and by who exports; such an id is refused, and where all have a row nothing is said."""
+    few = folder_of("llama3", tmp_path / "few", vocab_size=250)
+    said = f"{few}: the tokenizer has 257 ids, and by config.json the model 250 rows: text with one of the others"
+    model = tilth.load(few, device="cpu")
+    (record,) = caplog.records
+    assert record.getMessage().startswith(said) and "of one revision, unless" in record.getMessage()
+    with pytest.raises(DataError, match="253"):
+        model.logits([3, 253])
+    caplog.clear()
+    export_model(few, tmp_path / "out")
+    assert [record.getMessage().startswith(said) for record in caplog.records] == [True]
+    caplog.clear()
+    tilth.load(llama, device="cpu")
+    assert caplog.records == []
+
+
 def test_a_stop_string_alone_is_no_list_of_characters(llama: Path) -> None:
     model = tilth.load(llama, device="cpu")
     asked = {"prompt": "the soil", "max_new_tokens": 40, "temperature": 0}

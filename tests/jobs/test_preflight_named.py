@@ -43,6 +43,8 @@ def test_rows_that_were_left_out_are_named(tmp_path: Path, cli: Cli) -> None:
     rows = [bad.get(number, chat(number)) for number in range(1, 31)]
     recipe(tmp_path, {"a/rows.jsonl": rows, "b/rows.jsonl": [chat(n) for n in range(40, 60)] + [{"nope": 2}]})
     found, text = warnings(cli)
+    assert found["unusable"].startswith("of all that was read, rows were left out: ")
+    assert "left out: read/unknown_role 4 of all that was read" in text
     at = "a/rows.jsonl"
     for said in (f"read/unknown_role 4 ({at}:4, {at}:6, {at}:7 …)", f"read/no_field 2 ({at}:2, b/rows.jsonl:21)",
                  f"encode/no_answer 1 ({at}:9)"):  # fmt: skip

@@ -132,6 +132,23 @@ def test_a_model_that_starts_from_none_is_not_told_of_checkpoints(said: Said) ->
     assert "truncated" not in said(names, *roomier)
 
 
+def test_conversations_that_need_a_template_are_to_get_one(said: Said, tmp_path: Path) -> None:
+    """Pairs go without; the remedy is that of the error where none is left."""
+    write_base(tmp_path / "base", "llama")
+    turns = [[{"role": "user", "content": f"{n}?"}, {"role": "assistant", "content": f"an {n}"}] for n in range(40)]
+    rows = [{"messages": turn * (2 if n % 4 == 3 else 1)} for n, turn in enumerate(turns)]
+    sections = {**SFT, "data": {**SFT["data"], "sources": [{"path": "m.jsonl", "map": {"messages": "messages"}}]}}
+    sections["data"]["chat"] = None
+    (tmp_path / "m.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    given = "data.chat: {template: chatml}, or checkpoint where model.from has a template of its own"
+    assert said(sections)["unusable"].startswith(f"{given}; `tilth trace tuned --doc m.jsonl:4` tells of one")
+    names = "tokenizer.special_tokens=['<|im_start|>', '<|im_end|>']"
+    assert "unusable" not in said(sections, "data.chat={template: chatml}", names)
+    (tmp_path / "m.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rows, {"x": 1}]))
+    mended = f"{given}, and data.sources: mend these rows; "
+    assert said(sections, "data.sources.0.max_bad_rows=1")["unusable"].startswith(mended)
+
+
 @pytest.mark.parametrize(("times", "told"), [(1.4, False), (7.0, True)])
 def test_a_half_precision_that_this_processor_has_no_unit_for(
     said: Said, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, times: float, told: bool
@@ -153,3 +170,13 @@ def test_a_product_s_time_is_measured() -> None:
     assert precision.slowdown("bf16", torch.device("cuda"), 8, 8, 8) is None
     found = precision.slowdown("bf16", cpu, 256, 64, 128)
     assert found is not None and 0.01 < found < 1000
+
+
+def test_a_product_that_is_timed_needs_no_memory_of_the_model_s_size() -> None:
+    """A model that does not fit is told so by what counts it, not by the allocator."""
+    assert precision.resolve_precision("auto", torch.device("cpu"), 1, 1 << 21, 1 << 22) in ("fp32", "bf16")
+
+
+def test_a_model_that_is_too_large_is_told_so_where_the_precision_is_to_be_found(said: Said) -> None:
+    model = {"from": None, "preset": "llama-tiny", "hidden_size": 1 << 17, "context_length": 32}
+    assert "memory" in said({"model": model, "train": {"precision": "auto"}})

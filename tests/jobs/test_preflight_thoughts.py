@@ -54,6 +54,6 @@ def test_they_are_counted_and_told(tmp_path: Path, cli: Cli) -> None:
         assert ("thoughts_left_out" in told) == bool(lost) and "bare_answers" not in told
         if lost:
             one = told["thoughts_left_out"]
-            assert places in one["message"]
+            assert f"{places}, of all that was read: " in one["message"], "validation too"
             remedy = "data.chat.template: one that" if always in lost else "data.sources: a row for each turn"
             assert one["remedy"].startswith(remedy)

@@ -179,7 +179,7 @@ def _tables(said: dict[str, Any]) -> Iterator[RenderableType]:
 
 
 def _document_lines(said: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    from tilth.jobs.preflight.facts import COUNTED_IN
+    from tilth.jobs.preflight.facts import COUNTED_IN, OF_ALL
 
     train, held = said["splits"]["train"], said["splits"]["validation"]
     yield "in all", f"{count(said['rows'])}, {plural(train['tokens'], 'token')}; validation {count(held['documents'])}"
@@ -197,11 +197,11 @@ def _document_lines(said: dict[str, Any]) -> Iterator[tuple[str, str]]:
         ("duplicates", "duplicates"),
     ):
         below = sum(said["unusable"].get(rule, 0) for rule in COUNTED_IN.get(key, ()))  # with its rule
-        yield label, count(said[key] - below)
+        yield label, "not known" if said[key] is None else count(said[key] - below)
     for rule, number in said["unusable"].items():
-        yield f"left out: {printable(rule)}", count(number)
+        yield f"left out: {printable(rule)}", f"{count(number)} {OF_ALL}"
     for rule, number in said["lost"].items():
-        yield f"not whole: {printable(rule)}", count(number)
+        yield f"not whole: {printable(rule)}", f"{count(number)} {OF_ALL}"
     for rule, one in said["passed_over"].items():
         named = f": {left_out(rule, one['first'], one['files'])}" if one["first"] else ""
         yield f"left out: {printable(rule)}", f"{count(one['files'])}{named}"

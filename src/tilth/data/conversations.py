@@ -24,6 +24,10 @@ from tilth.core.tasks import Done
 from tilth.data.document import Document, read_tables, table_documents
 from tilth.tokenizer import Tokenizer
 
+NEEDS_TEMPLATE = "needs_template"
+GIVE_A_TEMPLATE = "data.chat: {template: chatml}, or checkpoint where model.from has a template of its own"
+"""What mends rows that `NEEDS_TEMPLATE` dropped."""
+
 
 class Refusal(NamedTuple):
     """Why a document is dropped: a rule, its value, and where and what in words."""
@@ -102,7 +106,7 @@ def _words(counts: Counter[str], first: str) -> str:
 def _none_left(counts: Counter[str], first: str) -> DataError:
     return DataError(
         f"no document is left to train on: {_words(counts, first)}",
-        "set data.chat: {template: chatml}, or checkpoint where model.from has a template of its own"
-        if next(iter(counts), "") == "encode/needs_template"
+        f"set {GIVE_A_TEMPLATE}"
+        if next(iter(counts), "") == f"encode/{NEEDS_TEMPLATE}"
         else "look at what data.chat says (template, train_on) and at the rows",
     )

@@ -7,6 +7,7 @@ any architecture of transformers keeps its own class (`model/wrapped.py`).
 
 from __future__ import annotations
 
+import logging
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -29,6 +30,7 @@ from tilth.core.config import parse
 from tilth.core.environment import DeviceName
 from tilth.core.errors import CheckpointError, DataError, RecipeError
 from tilth.core.faults import short
+from tilth.core.words import plural
 from tilth.data.sources.messages import OF_TRAINING, is_plain, read_message, remedy_of
 from tilth.data.sources.notes import Note
 from tilth.distributed.runtime import asked_device
@@ -50,6 +52,7 @@ from tilth.tokenizer.chat_files import ChatFormat, read_chat, read_stop_ids
 from tilth.tokenizer.conversation import ROLES
 
 WeightType = Literal["float32", "bfloat16"]
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -229,13 +232,31 @@ def load(
         )
     wanted: torch.dtype = getattr(torch, dtype)
     if adapter is not None and str(adapter) != "none":
-        return held_in(wanted, _with_adapter(place, Path(adapter), where, wrapped, wanted))
+        found = held_in(wanted, _with_adapter(place, Path(adapter), where, wrapped, wanted))
+        _tell_of_rowless(found)
+        return found
     found = held_in(wanted, _load(place, where, wrapped, wanted))
+    _tell_of_rowless(found)
     if adapter is not None:
         if not adapter_names(found.model):
             raise RecipeError(f"{path} has no adapter that could be left out", "leave `adapter: none` out")
         choose(found.model, None)
     return found
+
+
+def _tell_of_rowless(found: LanguageModel) -> None:
+    """A warning where the tokenizer has ids that the model has no row for. No error: published models whose text never
+    has these ids are so, and one that is trained further gets rows for them.
+    """
+    ids, rows = found.tokenizer.vocab_size, found.config.vocabulary
+    if ids > rows:
+        _log.warning(
+            "%s: the tokenizer has %s, and by config.json the model %s: text with one of the others is refused; name a "
+            "checkpoint whose tokenizer and weights are of one revision, unless these ids are never used",
+            found.path,
+            plural(ids, "id"),
+            plural(rows, "row"),
+        )
 
 
 def held_in(dtype: torch.dtype, found: LanguageModel) -> LanguageModel:

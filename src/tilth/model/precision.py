@@ -14,11 +14,13 @@ import torch
 from tilth.core.environment import Precision
 
 DTYPES: dict[str, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_SIDE = 4096
+"""Of the product that is timed, at the most: larger ones tell no more, and take memory that may not be there."""
 
 
 def resolve_precision(wanted: Precision, device: torch.device, rows: int, width: int, inner: int) -> Precision:
-    """The precision to run in. `auto`: bf16 where a product of the model's own shape is at least 1.3 times faster in
-    it, else fp32.
+    """The precision to run in. `auto`: bf16 where a product of the model's own shape (of `_SIDE` a side at the most) is
+    at least 1.3 times faster in it, else fp32.
 
     Args:
         rows, width, inner: the product [rows, width] x [width, inner], as the model's MLP does it.
@@ -44,6 +46,7 @@ def slowdown(precision: Precision, device: torch.device, rows: int, width: int, 
 
 def _product_seconds(rows: int, width: int, inner: int, dtype: torch.dtype) -> float:
     # What autocast really does for a linear layer: the weight is cast from fp32 each time.
+    rows, width, inner = (min(side, _SIDE) for side in (rows, width, inner))
     x, weight = torch.ones(rows, width, dtype=dtype), torch.ones(inner, width)
     best = float("inf")
     for _ in range(4):

@@ -171,7 +171,7 @@ def _to_have_some(stream: TokenStream, room: int, left_out: Sequence[LeftOut], l
         more += f"model.max_position_embeddings above {room}"
     ways = [f"data.packing.too_long: split, or {more}"] if TOO_LONG in rules else []
     if UNTRAINED in rules and stream.has_mask:
-        ways.append("look at which tokens are trained (data.chat.train_on)")
+        ways.append("look at which tokens are trained (data.chat.train_on; without data.chat answers alone are)")
     return "; or ".join(ways) or "give more text under data.sources"
 
 

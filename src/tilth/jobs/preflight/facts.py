@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tilth.core.errors import TilthError
+from tilth.jobs.objectives import packing_of
 from tilth.jobs.preflight.memory import ModelFacts
 from tilth.jobs.preflight.run import RowFacts, RunFacts
 from tilth.jobs.preflight.spelled import SpelledFacts
@@ -23,6 +24,8 @@ COUNTED_IN: Mapping[str, tuple[str, ...]] = {
     "empty": ("read/empty", "read/empty_turn", "encode/empty", "encode/empty_answer"),
 }
 """The rules by which preparing left rows out that `Facts.masked` and `Facts.empty` count as well."""
+OF_ALL = "of all that was read"
+"""What `Facts.unusable` and `Facts.lost` count of; other counts are of training documents alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,17 +100,49 @@ class Facts:
     named: Mapping[str, Sequence[str]]
 
     @property
-    def masked(self) -> int:
-        """Documents of which no token is trained: what preparing dropped for that, and what is of no use in rows."""
-        before = self._left_out("masked")
-        if any(refusal.rule == "masked" for refusal in self.refusals):
-            return before + self.train.documents
-        return before + (self.rows.untrained if self.rows else 0)
+    def truncated(self) -> int | None:
+        """Training documents that are too long for a row and are cut; None where a mixture was refused."""
+        return self.rows.truncated if self.rows else self._would("truncate")
 
     @property
-    def without_end(self) -> int:
-        """Training documents with an answer whose end is missing, is not trained, or is cut off."""
-        return int(self.train.endless.sum()) + (self.rows.ends_cut if self.rows else 0)
+    def split(self) -> int | None:
+        """The same, of those that become several."""
+        return self.rows.split if self.rows else self._would("split")
+
+    @property
+    def dropped(self) -> int | None:
+        """The same, of those that are left out."""
+        return self.rows.dropped if self.rows else self._would("drop")
+
+    def _would(self, way: str) -> int | None:
+        packing = packing_of(self.recipe)
+        if packing is None or packing.too_long != way:
+            return 0
+        return None if self.recipe.data.mixture is not None else self.too_long
+
+    @property
+    def masked(self) -> int | None:
+        """Documents of which no token is trained: what preparing dropped for that, and what is of no use in rows. None
+        where there are no rows, and something else than this is why.
+        """
+        before, dropped = self._left_out("masked"), self.dropped
+        if self.rows is not None:
+            return before + self.rows.untrained
+        if any(refusal.rule == "masked" for refusal in self.refusals):
+            return before + self.train.documents - (dropped or 0)
+        trained = packing_of(self.recipe) is None or dropped == self.train.documents
+        return before if trained else None
+
+    @property
+    def without_end(self) -> int | None:
+        """Training documents with an answer whose end is missing, is not trained, or is cut off; none of a masked
+        model, which stops nowhere. None where there are no rows that would tell what is cut off.
+        """
+        if self.recipe.train.traits.hides_tokens:
+            return 0
+        if self.rows is None and self.truncated != 0:
+            return None
+        return int(self.train.endless.sum()) + (self.rows.whole_cut if self.rows else 0)
 
     @property
     def empty(self) -> int:

@@ -84,11 +84,12 @@ def gather_facts(
     model, rows = _model(trial, recipe, dataset, base)
     sampler = trial(lambda: _why(recipe, train, too_long), lambda: training_sampler(recipe, dataset))
     trial("mask_token", lambda: masker_of(recipe, dataset))
-    if validation.tokens:
+    maskless = any(refusal.rule == "mask_token" for refusal in trial.refusals)  # which would be told again
+    if validation.tokens and not maskless:
         stream = dataset.stream("validation")
         reading = Reading.of(reading_habits(recipe), recipe.model.context_length)
         trial("validation", lambda: next(held_out_pass(reading, stream, tokenizer, 1), None))
-    found = None if sampler is None else _run(recipe, dataset, sampler)
+    found = None if sampler is None else _run(recipe, dataset, sampler, train)
     unusable, lost = _unusable(dataset), _lost(dataset)
     largest = max(train.largest_id, validation.largest_id)
     facts = Facts(
@@ -125,8 +126,8 @@ def _model(trial: _Trial, recipe: Recipe, dataset: Dataset, base: Base | None) -
     return trial("model", lambda: model_facts(recipe, config)), config.vocabulary
 
 
-def _run(recipe: Recipe, dataset: Dataset, sampler: Sampler) -> tuple[RowFacts, RunFacts]:
-    rows = row_facts(recipe, sampler)
+def _run(recipe: Recipe, dataset: Dataset, sampler: Sampler, train: SplitFacts) -> tuple[RowFacts, RunFacts]:
+    rows = row_facts(recipe, sampler, dataset.stream("train"), train.endless)
     packed = packing_of(recipe) is not None
     epoch = sampler.samples_per_epoch * recipe.model.context_length if packed else epoch_tokens(recipe, dataset)
     return rows, run_facts(recipe, batch_rows(recipe, training_tokens(recipe, dataset)), epoch)

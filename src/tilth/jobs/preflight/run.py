@@ -1,6 +1,6 @@
 """The rows that training reads and the steps that it takes.
 
-row_facts(recipe, sampler) -> RowFacts     how full rows are, what of them is trained, what was left out
+row_facts(recipe, sampler, …) -> RowFacts  how full rows are, what of them is trained, what was left out
 run_facts(recipe, sampler, …) -> RunFacts  steps, tokens, epochs, warm-up
 """
 
@@ -15,7 +15,9 @@ from tilth.data.batches.masking import MaskingConfig
 from tilth.data.batches.order import Sampler
 from tilth.data.batches.packed import PackedSampler
 from tilth.data.batches.packing import NO_STEP, TOO_LONG, UNTRAINED, LeftOut, Packing
+from tilth.data.shards import TokenStream
 from tilth.distributed.runtime import pick_device
+from tilth.jobs.preflight.tokens import Bool
 from tilth.jobs.recipe import Recipe
 from tilth.model.precision import slowdown
 from tilth.training.stopping import Stopping
@@ -37,6 +39,7 @@ class RowFacts:
         untrained: documents of which no token in a row bears loss.
         nothing: documents with no token to predict.
         ends_cut: truncated documents of which trained tokens were cut off: the end of an answer with them.
+        whole_cut: those of them that had all their ends before.
     """
 
     rows: int
@@ -50,6 +53,7 @@ class RowFacts:
     untrained: int = 0
     nothing: int = 0
     ends_cut: int = 0
+    whole_cut: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +81,13 @@ class RunFacts:
         return self.warmup_steps / self.steps if self.steps else None
 
 
-def row_facts(recipe: Recipe, sampler: Sampler) -> RowFacts:
-    """What the rows of a sampler are made of; of a mixture those of all its rings."""
+def row_facts(recipe: Recipe, sampler: Sampler, split: TokenStream, endless: Bool) -> RowFacts:
+    """What the rows of a sampler are made of; of a mixture those of all its rings.
+
+    Args:
+        split: what the sampler draws from, of a mixture all of it.
+        endless: which of its first documents lack an end, bool [n].
+    """
     packings = [ring.packing for ring in sampler.rings if isinstance(ring, PackedSampler)]
     rows = sum(packing.rows for packing in packings) or sum(ring.samples_per_epoch for ring in sampler.rings)
     positions = rows * recipe.model.context_length
@@ -89,6 +98,7 @@ def row_facts(recipe: Recipe, sampler: Sampler) -> RowFacts:
     filled, trained = (sum(getattr(p, name) for p in packings) / positions for name in ("steps", "trained"))
     found = [(packing, one) for packing in packings for one in packing.left_out]
     cut = [(p, one) for p, one in found if one.rule == TOO_LONG and p.config.too_long == "truncate"]
+    ends = [(p.stream, one.documents[_loses_trained(p, one)]) for p, one in cut]
     return RowFacts(
         rows,
         positions,
@@ -100,7 +110,8 @@ def row_facts(recipe: Recipe, sampler: Sampler) -> RowFacts:
         dropped=_count(one for _, one in found if one.rule == TOO_LONG and one.verdict == "dropped"),
         untrained=_count(one for _, one in found if one.rule == UNTRAINED and one.verdict == "dropped"),
         nothing=_count(one for _, one in found if one.rule == NO_STEP),
-        ends_cut=sum(_ends_cut(packing, one) for packing, one in cut),
+        ends_cut=sum(len(numbers) for _, numbers in ends),
+        whole_cut=sum(int((~_of_stream(stream, split, endless)[numbers]).sum()) for stream, numbers in ends),
     )
 
 
@@ -108,11 +119,21 @@ def _count(left_out: Iterator[LeftOut]) -> int:
     return sum(len(one.documents) for one in left_out)
 
 
-def _ends_cut(packing: Packing, one: LeftOut) -> int:
-    """Of truncated documents those that lost tokens that are trained."""
+def _loses_trained(packing: Packing, one: LeftOut) -> Bool:
+    """Which of the truncated documents lost tokens that are trained."""
     stream = packing.stream
     stops = np.append(stream.document_starts(), stream.tokens)[one.documents + 1]
-    return int((stream.count_trained(stops - one.steps, stops) > 0).sum())
+    return np.asarray(stream.count_trained(stops - one.steps, stops) > 0)
+
+
+def _of_stream(stream: TokenStream, split: TokenStream, which: Bool) -> Bool:
+    """What is known of a split's first documents, by the numbers that they have in a stream of some of its shards;
+    False of those that nothing is known of.
+    """
+    known = np.append(which, np.zeros(split.documents - len(which), np.bool_))
+    borders = np.cumsum([shard.documents for shard in split.shards])[:-1]
+    of_shard = dict(zip((shard.folder for shard in split.shards), np.split(known, borders), strict=True))
+    return np.concatenate([of_shard[shard.folder] for shard in stream.shards])
 
 
 def run_facts(recipe: Recipe, rows_per_step: int, epoch_tokens: int) -> RunFacts:

@@ -127,13 +127,15 @@ def _by_heart(facts: Facts) -> Iterator[Fault]:
 
 
 def _few_trained(facts: Facts) -> Iterator[Fault]:
-    rows = facts.rows
-    if rows and rows.trained < FEW_TRAINED:
-        yield Fault(
-            "few_trained",
-            f"{rows.trained:.2%} of what a step reads is trained",
-            "data.chat.train_on: all, or data with shorter prompts or longer answers",
-        )
+    rows, recipe = facts.rows, facts.recipe
+    if not rows or rows.trained >= FEW_TRAINED:
+        return
+    if recipe.train.traits.hides_tokens:
+        remedy = "train.masking.mlm_probability: 0.15"
+    else:
+        whole = "train.objective: causal_lm" if recipe.data.chat is None else "data.chat.train_on: all"
+        remedy = f"{whole}, or data with shorter prompts or longer answers"
+    yield Fault("few_trained", f"{rows.trained:.2%} of what a step reads is trained", remedy)
 
 
 def _frozen(facts: Facts) -> Iterator[Fault]:

@@ -30,13 +30,15 @@ def summary_of(
     found: RunForecast | None,
     fits: Sequence[Fit],
 ) -> dict[str, Any]:
-    """`rows`, `truncated` … are numbers of training documents (conversations), `leaks` of validation documents."""
+    """`rows`, `truncated` … are numbers of training documents (conversations), `leaks` of validation documents; None
+    where there are no rows to tell.
+    """
     return {
         "ok": not errors,
         "errors": [fault.plain() for fault in errors],
         "warnings": [fault.plain() for fault in warnings],
         "rows": facts.train.documents,
-        "truncated": facts.rows.truncated if facts.rows else 0,
+        "truncated": facts.truncated,
         "masked": facts.masked,
         "without_end": facts.without_end,
         "duplicates": facts.train.duplicates,
@@ -44,8 +46,8 @@ def summary_of(
         "forecast": {**forecast(facts), "run": found.plain() if found else None},
         "fits": [fit.plain() for fit in fits],
         "too_long": facts.too_long,
-        "split": facts.rows.split if facts.rows else 0,
-        "dropped": facts.rows.dropped if facts.rows else 0,
+        "split": facts.split,
+        "dropped": facts.dropped,
         "empty": facts.empty,
         "unusable": dict(facts.unusable),
         "lost": dict(facts.lost),

@@ -7,13 +7,15 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from tilth.core.words import plural
 from tilth.data.batches.masking import MaskingConfig
+from tilth.data.conversations import GIVE_A_TEMPLATE, NEEDS_TEMPLATE
 from tilth.data.leaks import exam_files, exam_words
 from tilth.data.sources.undecoded import REMEDY
-from tilth.jobs.preflight.facts import Facts
+from tilth.jobs.preflight.facts import OF_ALL, Facts
 from tilth.jobs.preflight.fault import Fault, Rule
 from tilth.tokenizer.thoughts import ALWAYS, EARLIER, UNSAID
 
 _BY_TEMPLATE = {f"encode/{rule}" for rule in ("left_out", "no_prompt", "refused", "rewritten", "template")}
+_WITHOUT_ONE = {f"encode/{NEEDS_TEMPLATE}"}
 FEW_PREDICTED = 1000
 """Tokens of the validation split: the loss over fewer is uncertain by several hundredths."""
 MANY_DUPLICATES = 0.01
@@ -78,9 +80,16 @@ def _masked(facts: Facts) -> Iterator[Fault]:
             "masked",
             f"documents without a token that is trained, which teach nothing: {facts.masked:,}"
             + _where(facts, "masked" if facts.named.get("masked") else "encode/nothing_trained", facts.masked),
-            "data.chat.train_on: all, another data.chat.template, or, where answers are cut off, "
-            + _longer_rows(facts),
+            _to_train_some(facts),
         )
+
+
+def _to_train_some(facts: Facts) -> str:
+    """Without a template the answers of pairs are trained, and nothing but a row's end keeps them from it."""
+    if facts.recipe.data.chat is None:
+        return f"{_longer_rows(facts)}; or data.packing.too_long: split or drop; or train.objective: causal_lm"
+    ways = "data.chat.train_on: all, another data.chat.template, or, where answers are cut off, "
+    return ways + _longer_rows(facts)
 
 
 def _no_answers(facts: Facts) -> Iterator[Fault]:
@@ -98,17 +107,22 @@ def _no_answers(facts: Facts) -> Iterator[Fault]:
 
 
 def _without_end(facts: Facts) -> Iterator[Fault]:
-    if not facts.without_end or not facts.train.documents:
+    cut, endless = facts.rows.ends_cut if facts.rows else 0, int(facts.train.endless.sum())
+    known = endless if facts.without_end is None else facts.without_end
+    if not known or not facts.train.documents:
         return
-    cut = facts.rows.ends_cut if facts.rows else 0
+    of = f"{known:,} of {facts.train.documents:,} documents"
+    if facts.recipe.train.traits.conversations or endless:
+        said = f"{of} have an answer whose end is missing or not trained: the model would not learn to stop"
+        said += f" ({cut:,} are cut off)" if cut else ""
+    else:
+        said = f"{of} are texts whose end is cut off: the model would not learn to stop"
     written = "data.chat.template: the token that ends an answer belongs into it ({% generation %})"
+    roomier = f"data.packing.too_long: split or drop, or {_longer_rows(facts)}"
     yield Fault(
         "without_end",
-        f"{facts.without_end:,} of {facts.train.documents:,} documents have an answer whose end is missing or not "
-        "trained: the model would not learn to stop"
-        + (f" ({cut:,} are cut off)" if cut else "")
-        + _where(facts, "without_end", int(facts.train.endless.sum())),
-        f"data.packing.too_long: split or drop, or {_longer_rows(facts)}" if cut else written,
+        said + _where(facts, "without_end", endless),
+        "; and ".join([*([written] if endless else []), *([roomier] if cut else [])]),
     )
 
 
@@ -135,7 +149,7 @@ def _thoughts(facts: Facts) -> Iterator[Fault]:
     split = "data.sources: a row for each turn, which ends with its answer"
     yield Fault(
         "thoughts_left_out",
-        f"the template writes nothing of the thoughts {'; '.join(said)}: the model learns to answer without",
+        f"the template writes nothing of the thoughts {'; '.join(said)}, {OF_ALL}: the model learns to answer without",
         "; ".join([*([other] if always else []), *([split] if earlier else [])]),
     )
 
@@ -145,7 +159,7 @@ def _contents(facts: Facts) -> Iterator[Fault]:
         yield Fault(
             UNSAID,
             "the template writes nothing of what answers say (beside calls of tools, as a rule) in "
-            f"{plural(n, 'row')}{_where(facts, f'encode/{UNSAID}', n)}: the model learns to answer without",
+            f"{plural(n, 'row')}{_where(facts, f'encode/{UNSAID}', n)}, {OF_ALL}: the model learns to answer without",
             "data.chat.template: one that writes it; or, where that is meant, data.sources: rows without it",
         )
 
@@ -155,7 +169,7 @@ def _unusable(facts: Facts) -> Iterator[Fault]:
     if dropped and facts.recipe.train.traits.conversations:
         yield Fault(
             "unusable",
-            "rows were left out: "
+            f"{OF_ALL}, rows were left out: "
             + ", ".join(f"{rule} {n:,}{_where(facts, rule, n)}" for rule, n in sorted(dropped.items())),
             f"{_mends(dropped)}; `tilth trace {facts.recipe.name} --doc {_first(facts, dropped)}` tells of "
             "one, the ledger names them all",
@@ -166,7 +180,11 @@ def _mends(dropped: Iterable[str]) -> str:
     """What to change: the template where it is the cause, else the rows."""
     rules = set(dropped)
     template = "data.chat.template, data.chat.variables: a template that writes these conversations whole"
-    told = [(template, rules & _BY_TEMPLATE), ("data.sources: mend these rows", rules - _BY_TEMPLATE)]
+    told = [
+        (GIVE_A_TEMPLATE, rules & _WITHOUT_ONE),
+        (template, rules & _BY_TEMPLATE),
+        ("data.sources: mend these rows", rules - _BY_TEMPLATE - _WITHOUT_ONE),
+    ]
     return ", and ".join(remedy for remedy, of in told if of)
 
 
@@ -233,13 +251,14 @@ def _unmeasured(facts: Facts) -> Iterator[Fault]:
 
 
 def _small_validation(facts: Facts) -> Iterator[Fault]:
-    predicted = int(facts.validation.trained.sum())
+    predicted, about = int(facts.validation.trained.sum()), ""
     if facts.recipe.train.traits.hides_tokens:
         predicted = round(predicted * (facts.recipe.train.masking or MaskingConfig()).mlm_probability)
+        about = "about "  # which are hidden is drawn
     if facts.validation.tokens and predicted < FEW_PREDICTED:
         yield Fault(
             "small_validation",
-            f"validation predicts {plural(predicted, 'token')} in all: figures of so few are noise",
+            f"validation predicts {about}{plural(predicted, 'token')} in all: figures of so few are noise",
             "data.split.validation: a larger share, or data.sources: more text",
         )
 
