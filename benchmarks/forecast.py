@@ -50,6 +50,8 @@ CASES = {
     "small-bf16": case(SMALL, 256, 16, 16, train={"precision": "bf16"}),
     "small-drop": case(SMALL, 256, 16, 16, model={"dropout": 0.1}),
     "small-accumulate": case(SMALL, 256, 32, 8),
+    "small-drop-accumulate": case(SMALL, 256, 32, 8, model={"dropout": 0.1}),
+    "small-drop-gpt2": case(SMALL, 512, 16, 8, model={**GPT2, "dropout": 0.1}),
     "small-apart": case(SMALL, 512, 8, 8, data={"cross_document_attention": False}),
     "medium": case(MEDIUM, 256, 8, 8, model=GPT2),
     "medium-batch": case(MEDIUM, 256, 24, 24, model=GPT2),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from tilth.core.errors import DataError
 from tilth.data.batches.batch import IGNORE, Batch
 from tilth.data.batches.loader import evaluation_batches
 from tilth.data.shards import Shard, TokenStream, encoded_document, write_shard
+from tilth.distributed.refused import OutOfMemory
 from tilth.distributed.runtime import Runtime
-from tilth.evaluation.evaluator import evaluate
+from tilth.evaluation.evaluator import AtOnce, evaluate
 from tilth.evaluation.metrics import Metrics
 from tilth.model import pieces
 from tilth.model.transformer import Transformer
@@ -118,11 +120,14 @@ def test_the_sums_of_all_processes_are_those_of_one(
     model = random_model(CONTEXT, scale=5.0)
     stream, _ = write_stream(tmp_path, LENGTHS)
     sums: list[torch.Tensor] = []
-    monkeypatch.setattr(Runtime, "sum", lambda self, tensor: (sums.append(tensor.clone()), tensor + 1)[1])
+    some = torch.tensor(
+        [1.0, 1.0, 1.0, 0.0, 0.0], dtype=torch.float64
+    )  # of another process, to which nothing was refused
+    monkeypatch.setattr(Runtime, "sum", lambda self, tensor: (sums.append(tensor.clone()), tensor + some)[1])
     for rank in range(world_size):
         measured(model, stream, rows=1, rank=rank, world_size=world_size)
     monkeypatch.undo()
-    loss, right, tokens = torch.stack(sums).sum(0).tolist()
+    loss, right, tokens, *_ = torch.stack(sums).sum(0).tolist()
     assert_equal(Metrics.from_sums(loss, int(right), int(tokens), stream.text_bytes), measured(model, stream))
 
 
@@ -190,6 +195,76 @@ def test_all_processes_are_asked_between_batches_as_often(world_size: int, monke
         here = Runtime(torch.device("cpu"), rank, world_size)
         evaluate(model, rows, 1, here, between=functools.partial(asked.append, rank))
     assert [asked.count(rank) for rank in range(world_size)] == [-(-7 // world_size)] * world_size
+
+
+class Short:
+    """A model on a machine that refuses memory to more than so many rows at once."""
+
+    def __init__(self, model: Transformer, room: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.tries: list[int] = []
+        self.room, self.held, self.alive = room, list[weakref.ref[torch.Tensor]](), list[bool]()
+        forward = model.forward
+
+        def refuses(input_ids: torch.Tensor, *rest: Any) -> torch.Tensor:
+            self.tries.append(len(input_ids))
+            self.alive += [one() is not None for one in self.held]
+            if len(input_ids) > self.room:
+                held = torch.empty(4)
+                self.held.append(weakref.ref(held))
+                raise RuntimeError(
+                    "[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory\nmore"
+                )
+            return forward(input_ids, *rest)
+
+        monkeypatch.setattr(model, "forward", refuses)
+
+
+@pytest.mark.parametrize("isolate", [False, True])
+def test_where_memory_is_refused_fewer_rows_go_through_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, isolate: bool
+) -> None:
+    model = random_model(CONTEXT, scale=5.0)
+    stream, _ = write_stream(tmp_path, LENGTHS)
+    whole = measured(model, stream, 4, isolate)
+    machine, told, at_once = Short(model, 1, monkeypatch), list[str](), AtOnce()
+    for _ in range(2):
+        batches = evaluation_batches(stream, CONTEXT, 4, END, isolate)
+        assert_equal(evaluate(model, batches, stream.text_bytes, CPU, at_once=at_once, tell=told.append), whole)
+    assert machine.tries == [4, 2] + [1] * 14, "no piece counts twice, and the next pass begins with what fits"
+    assert not any(machine.alive), "no failed try is held while the next is made"
+    assert told == [
+        "out of memory in an evaluation ([enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate "
+        "memory): it went on with at most 1 row at once, as those after it will; but for rounding the figures are the "
+        "same"
+    ]
+
+
+def test_what_is_refused_a_single_row_ends_it_in_all_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = random_model(CONTEXT)
+    stream, _ = write_stream(tmp_path, LENGTHS)
+    Short(model, 0, monkeypatch)
+    with pytest.raises(OutOfMemory, match="enforce fail at alloc_cpu"):
+        measured(model, stream)
+    asked = list[int]()
+    other = torch.tensor([1.0, 1.0, 1.0, 0.0, 0.0], dtype=torch.float64)
+    monkeypatch.setattr(Runtime, "sum", lambda _, tensor: tensor + other)
+    batches = list(evaluation_batches(stream, CONTEXT, 1, END, False))
+    with pytest.raises(OutOfMemory, match="enforce fail at alloc_cpu"):
+        evaluate(model, batches, 1, Runtime(CPU.device, 0, 2), between=lambda: asked.append(1))
+    assert len(asked) == -(-len(batches) // 2), "as often as the others, which must not wait"
+    monkeypatch.undo()
+    refused = torch.tensor([1.0, 1.0, 1.0, 1.0, 0.0], dtype=torch.float64)
+    monkeypatch.setattr(Runtime, "sum", lambda _, tensor: tensor + refused)
+    with pytest.raises(OutOfMemory, match="in another process"):
+        evaluate(model, batches, 1, Runtime(CPU.device, 1, 2))
+
+
+def test_another_error_of_an_evaluation_is_no_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = random_model(CONTEXT)
+    stream, _ = write_stream(tmp_path, LENGTHS)
+    monkeypatch.setattr(model, "logits", lambda hidden: hidden @ torch.ones(3, 2))
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        measured(model, stream)
 
 
 def test_nothing_to_evaluate_is_an_error() -> None:

@@ -171,6 +171,39 @@ def test_the_most_that_fit_are_found_and_one_more_does_not() -> None:
         assert more.total > room
 
 
+def test_a_large_evaluation_takes_no_rows_from_a_step_and_what_it_may_read_is_told() -> None:
+    tiny, room = recipe(), 470 << 20
+    plain = tiny.model_copy(
+        update={"data": tiny.data.model_copy(update={"split": tiny.data.split.model_copy(update={"validation": 0.1})})}
+    )
+    large = plain.model_copy(update={"evaluate": plain.evaluate.model_copy(update={"batch_tokens": 1 << 20})})
+    [own, other] = (fits(one, one.model, CPU, room, "fp32")[0] for one in (plain, large))
+    assert other.micro_batch == own.micro_batch > 1 and other.memory == own.memory <= room
+    assert other.evaluate_tokens == other.micro_batch * large.model.context_length
+    smaller = plain.evaluate.model_copy(update={"batch_tokens": other.evaluate_tokens})
+    found = large.model_copy(update={"evaluate": smaller})
+    taken = memory_forecast(found, found.model, other.micro_batch, CPU, rows=2 * other.micro_batch).total
+    assert taken <= room < memory_forecast(large, large.model, 1, CPU, rows=2).total
+
+
+def test_an_evaluation_that_should_take_more_memory_than_there_is_names_what_helps_it(
+    tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_texts(tmp_path / "texts", documents=60)
+    write_recipe(tmp_path / "r.yaml", "texts")
+    sets = [*SMALL, "train.micro_batch=1", "data.split.validation=0.6", "model.intermediate_size=8192"]
+    large = [*sets, "evaluate.batch_tokens=1000000"]
+    found = cli("check", "r.yaml", "--json", sets=large).json()["forecast"]["run"]
+    assert found["when"] == "evaluation"
+    monkeypatch.setattr("tilth.jobs.preflight.room.room_of", lambda device: int(0.98 * found["memory"]))
+    said = cli("check", "r.yaml", "--json", sets=large).json()["warnings"]
+    [warning] = [fault for fault in said if fault["rule"] == "memory"]
+    assert "an evaluation should take " in warning["message"] and "batch_tokens 1,000,000" in warning["message"]
+    assert warning["remedy"].startswith("evaluate.batch_tokens: 16, ") and "micro_batch" not in warning["remedy"]
+    helped = cli("check", "r.yaml", "--json", sets=[*sets, "evaluate.batch_tokens=16"]).json()
+    assert not any(fault["rule"] == "memory" for fault in [*helped["warnings"], *helped["errors"]])
+
+
 @pytest.mark.parametrize("bend", [1.0, 0.7, 1.4])
 def test_rows_are_searched_in_few_questions(bend: float) -> None:
     asked: list[int] = []

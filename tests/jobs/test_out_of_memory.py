@@ -23,6 +23,7 @@ import json, os, resource, signal
 import numpy.random, torch  # what is loaded later on finds no room
 from tilth.cli import main
 from tilth.core.rundir import RunFolder
+from tilth.evaluation import evaluator
 from tilth.training import step as step_module, trainer
 
 room = {int(step): rows for step, rows in json.loads(os.environ.get("ROOM", "{}")).items()}
@@ -30,6 +31,12 @@ kill, spare = os.environ.get("KILL", ""), int(os.environ.get("SPARE", "0"))
 short = os.environ.get("RANK", "0") == os.environ.get("SHORT", "0")
 accumulate, summed_loss, keep = trainer.accumulate, step_module.summed_loss, RunFolder.keep_fewer_rows
 now = []
+evaluated, of_evaluation = evaluator._batch_sums, int(os.environ.get("EVALUATES", 1 << 30))
+
+def looked_at(model, batch, *rest):
+    if short and len(batch.input_ids) > of_evaluation:
+        raise MemoryError("Unable to allocate 8.00 GiB")
+    return evaluated(model, batch, *rest)
 
 def counted(*parts, step, **how):
     now[:] = [step]
@@ -52,6 +59,7 @@ def killed(*noted):
         os.kill(os.getpid(), signal.SIGKILL)
 
 trainer.accumulate, step_module.summed_loss, RunFolder.keep_fewer_rows = counted, refuses, killed
+evaluator._batch_sums = looked_at
 main.main()
 """
 
@@ -60,7 +68,7 @@ main.main()
 def place(tmp_path: Path) -> Path:
     write_texts(tmp_path / "texts", documents=60)
     train = {"steps": 12, "micro_batch": 16, "checkpoint": {"every_steps": 4, "keep": 9}, "optimizer": {"lr": 3e-3}}
-    write_recipe(tmp_path / "r.yaml", "texts", train=train, evaluate={"every": 20})
+    write_recipe(tmp_path / "r.yaml", "texts", train=train, evaluate={"every": 20, "batch_tokens": 128})
     (tmp_path / "short.py").write_text(SHORT)
     return tmp_path
 
@@ -127,6 +135,21 @@ def test_one_of_two_processes_alone(place: Path) -> None:
     assert [re.sub(r"\D+", " ", text).split() for text in said] == [["8", "6", "4"], ["4", "6", "2"], ["2", "10", "1"]]
     assert all("(in another process)" in text for text in said) and rows_of(place / "shared", 12) == 1
     assert_quiet(both(place, "never", ROOM=json.dumps({0: 0}), SHORT="1"), 2, "out of memory with 1 row at once")
+
+
+def test_an_evaluation_of_one_of_two_processes_alone(place: Path) -> None:
+    last_json(tilth("train", "r.yaml", "--run", "alone", "--json", cwd=place, sets=SMALL))
+    own, found = [], []
+    for run, how, into in (("plain", {}, own), ("shared", {"EVALUATES": "2", "SHORT": "1"}, found)):
+        ended = last_json(both(place, run, **how))
+        into.append(ended["validation_loss"])
+        assert_same(place / "alone", place / run)
+    assert found == pytest.approx(own, rel=1e-6)
+    [said] = messages(place / "shared")
+    assert "out of memory in an evaluation (in another process): it went on with at most 2 rows at once" in said
+    refused = both(place, "never", EVALUATES="0", SHORT="1")
+    assert_quiet(refused, 2, "out of memory in an evaluation, with 1 row at once")
+    assert rows_of(place / "never", 12), "all steps are saved"
 
 
 def both(place: Path, run: str, **how: str) -> subprocess.CompletedProcess[str]:

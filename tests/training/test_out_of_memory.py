@@ -15,9 +15,9 @@ from torch import Tensor
 from tests.training.helpers import equal, make_trainer, train_config, weights
 from tilth.checkpoint.store import CheckpointStore
 from tilth.core.errors import RecipeError
-from tilth.core.rundir import Event, Message, StepRecord
+from tilth.core.rundir import EvaluationRecord, Event, Message, StepRecord
+from tilth.distributed.refused import OutOfMemory, is_of_memory
 from tilth.training import step as step_module
-from tilth.training.out_of_memory import is_of_memory
 from tilth.training.trainer import Trainer
 
 pytestmark = pytest.mark.slow
@@ -200,3 +200,44 @@ def test_the_next_try_begins_with_what_the_failed_one_held_given_back(
     monkeypatch.setattr(step_module, "summed_loss", refuses)
     trainer.run()
     assert len(held) == 1 and alive and not any(alive)
+
+
+def test_an_evaluation_without_room_is_told_after_all_that_was_trained_is_saved(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, UNSAVED)
+    whole = trainer.parts.evaluate
+    assert whole is not None
+
+    def refuses(*given: Any) -> dict[str, float]:
+        raise OutOfMemory("Tried to allocate 2.00 GiB.")
+
+    trainer.parts.evaluate = refuses
+    with pytest.raises(RecipeError, match="out of memory in an evaluation, with 1 row at once: Tried") as caught:
+        trainer.run()
+    assert "goes on with this evaluation" in caught.value.remedy and "model.context_length" in caught.value.remedy
+    assert "micro_batch" not in caught.value.remedy and trainer.progress.step == 4
+    events: list[Event] = []
+    again = make_trainer(tmp_path, UNSAVED, events=events)
+    latest, _ = again.parts.store.latest()
+    assert latest is not None and latest.step == 4
+    again.restore(latest)
+    again.run()
+    evaluated = [event.step for event in events if isinstance(event, EvaluationRecord)]
+    assert evaluated == [4, 8, 10] and again.progress.step == 10
+    never_refused = make_trainer(tmp_path / "other", UNSAVED)
+    never_refused.run()
+    assert equal(weights(again), weights(never_refused))
+
+
+def test_what_an_evaluation_has_to_tell_is_recorded(tmp_path: Path) -> None:
+    events: list[Event] = []
+    trainer = make_trainer(tmp_path, UNSAVED, events=events)
+
+    def tells(model: Any, between: Any, tell: Callable[[str], None]) -> dict[str, float]:
+        tell("fewer rows")
+        return {"loss": 1.0}
+
+    trainer.parts.evaluate = tells
+    trainer.run()
+    assert [event for event in events if isinstance(event, Message)] == [
+        Message(step, "warning", "fewer rows") for step in (4, 8, 10)
+    ]

@@ -10,8 +10,8 @@ import torch
 
 from tests.training.helpers import equal, make_trainer, weights
 from tilth.data.batches.batch import Batch
+from tilth.distributed.refused import OutOfMemory
 from tilth.training import step as step_module
-from tilth.training.out_of_memory import OutOfMemory
 from tilth.training.probe import Trial, fastest, largest
 
 pytestmark = pytest.mark.slow

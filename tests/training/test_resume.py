@@ -20,7 +20,7 @@ from tilth.core.errors import CheckpointError, DivergedError, Stopped
 from tilth.core.rundir import EvaluationRecord, Event, StepRecord
 from tilth.model.wrapped import AnyModel
 from tilth.training.stopping import Progress
-from tilth.training.trainer import Trainer
+from tilth.training.trainer import Tell, Trainer
 
 pytestmark = pytest.mark.slow
 
@@ -100,7 +100,7 @@ def eventful(folder: Path, optimizer: str) -> Trainer:
     }
     trainer = make_trainer(folder, train_config(**options), precision="fp16")
     accuracy = {2: 2, 4: 3, 6: 2, 8: 1}
-    trainer.parts.evaluate = lambda model, _: {
+    trainer.parts.evaluate = lambda model, *_: {
         **validation_of(model),
         "accuracy": accuracy.get(trainer.progress.step, 2),
     }
@@ -129,11 +129,11 @@ def broken_off(trainer: Trainer, at: int) -> Trainer:
     whole = trainer.parts.evaluate
     assert whole is not None
 
-    def evaluate(model: AnyModel, between: Callable[[], None]) -> dict[str, float]:
+    def evaluate(model: AnyModel, between: Callable[[], None], tell: Tell) -> dict[str, float]:
         if trainer.progress.step == at:
             os.kill(os.getpid(), signal.SIGTERM)
         between()
-        return whole(model, between)
+        return whole(model, between, tell)
 
     trainer.parts.evaluate = evaluate
     return trainer

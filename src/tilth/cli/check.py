@@ -296,5 +296,7 @@ def forecast_lines(run: dict[str, Any] | None, unknown: str) -> Iterator[tuple[s
 def _fit_lines(fits: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
     for fit in fits:
         way = f"{fit['trains']}, activation_checkpointing {fit['activation_checkpointing']}"
-        taken = f"{count(fit['micro_batch'])}, which take {size(fit['memory'])}"
+        fewer = fit["evaluate_tokens"]
+        with_fewer = f", with evaluate.batch_tokens: {fewer}" if fewer else ""
+        taken = f"{count(fit['micro_batch'])}, which take {size(fit['memory'])}{with_fewer}"
         yield way, taken if fit["micro_batch"] else f"none: one row takes {size(fit['memory'])}"

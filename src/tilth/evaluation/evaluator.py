@@ -1,21 +1,38 @@
-"""A deterministic full pass over text: each token predicted once, no sampling of batches, dropout off."""
+"""A deterministic full pass over text: each token predicted once, no sampling of batches, dropout off.
+
+A batch to which memory is refused goes through in smaller pieces (`AtOnce`): sums over its rows are the same.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from tilth.core.environment import Precision
-from tilth.core.errors import DataError
+from tilth.core.errors import DataError, first_line
+from tilth.core.words import plural
 from tilth.data.batches.batch import IGNORE, Batch
 from tilth.data.batches.feed import Feed
+from tilth.distributed.refused import OutOfMemory, give_back, is_of_memory
 from tilth.distributed.runtime import Runtime
 from tilth.evaluation.metrics import Metrics
 from tilth.model import pieces
 from tilth.model.precision import autocast
 from tilth.model.wrapped import AnyModel
+
+_ALL = 1 << 40
+
+
+@dataclass
+class AtOnce:
+    """How many rows of a batch go through the model at once: all, until memory is refused. A pass that is given what
+    another has left begins with so many, in all processes.
+    """
+
+    rows: int = _ALL
 
 
 @torch.no_grad()
@@ -26,30 +43,69 @@ def evaluate(
     runtime: Runtime,
     precision: Precision = "fp32",
     between: Callable[[], None] = lambda: None,
+    at_once: AtOnce | None = None,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> Metrics:
     """Metrics over all batches. In a group, process r takes every world_size-th batch and the sums are added up.
+
+    OutOfMemory, on every process, where one was refused memory for a single row.
 
     Args:
         text_bytes: UTF-8 bytes of the text that the batches hold.
         between: called before each process takes its next batch, as often in all of them; what it raises ends the pass.
+        tell: told, by all processes, when fewer rows went through at once than at the beginning.
     """
     was_training = model.training
     model.eval()
-    sums = torch.zeros(3, dtype=torch.float64)
+    at_once = at_once or AtOnce()
+    sums, before, reason, refused = torch.zeros(3, dtype=torch.float64), at_once.rows, "", False
     try:
         for number, batch in enumerate(batches):
             if number % runtime.world_size == 0:
                 between()
-            if number % runtime.world_size == runtime.rank:
-                sums += _batch_sums(model, batch, runtime.device, precision)
+            if number % runtime.world_size == runtime.rank and not refused:  # the others must not wait for it
+                found, told = _in_pieces(model, batch, runtime.device, precision, at_once)
+                reason, refused = told or reason, found is None
+                sums += 0.0 if found is None else found
     finally:
         model.train(was_training)
-    loss_sum, correct, tokens = runtime.sum_floats(sums.tolist())
+    fewer = at_once.rows < before
+    loss_sum, correct, tokens, refusals, reduced = runtime.sum_floats([*sums.tolist(), float(refused), float(fewer)])
+    if refusals:
+        raise OutOfMemory(reason if refused else "in another process")
+    if reduced:
+        at_once.rows = -int(runtime.largest(-at_once.rows))
+        tell(
+            f"out of memory in an evaluation ({reason or 'in another process'}): it went on with at most "
+            f"{plural(at_once.rows, 'row')} at once, as those after it will; but for rounding the figures are the same"
+        )
     if not tokens:
         raise DataError(
             "there is nothing to evaluate: the text has no tokens", "give a larger validation split, or --data FILE"
         )
     return Metrics.from_sums(loss_sum, int(correct), int(tokens), text_bytes)
+
+
+def _in_pieces(
+    model: AnyModel, batch: Batch, device: torch.device, precision: Precision, at_once: AtOnce
+) -> tuple[Tensor | None, str]:
+    """The sums of a batch, made again with half as many rows at once where memory is refused, and the allocator's words
+    then; None in place of the sums where it is refused to a single row.
+    """
+    reason = ""
+    while True:
+        rows = min(at_once.rows, len(batch.input_ids))
+        parts = (batch.rows(start, start + rows) for start in range(0, len(batch.input_ids), rows))
+        try:
+            return torch.stack([_batch_sums(model, part, device, precision) for part in parts]).sum(0), reason
+        except (MemoryError, RuntimeError) as error:
+            if not is_of_memory(error):
+                raise
+            reason = first_line(error)
+        give_back(device)  # outside: no failed try is held while the next is made
+        if rows == 1:
+            return None, reason
+        at_once.rows = -(-rows // 2)
 
 
 def _batch_sums(model: AnyModel, batch: Batch, device: torch.device, precision: Precision) -> Tensor:

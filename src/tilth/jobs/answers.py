@@ -20,6 +20,7 @@ from tilth.evaluation.answers import Pair, answer_batches, drawn, overlap
 from tilth.evaluation.evaluator import evaluate
 from tilth.generate.config import SamplingConfig
 from tilth.generate.text import TextOptions
+from tilth.jobs.forecasting.room import evaluation_errors
 from tilth.jobs.load import LanguageModel
 from tilth.jobs.talk import Talk
 from tilth.tokenizer.chat import Dropped
@@ -84,7 +85,8 @@ def _loss(language_model: LanguageModel, pairs: Sequence[Pair]) -> dict[str, flo
         encoded = [one for one in encoder.encode(rows) if not isinstance(one, Dropped)]
     model = language_model.model
     batches = answer_batches(encoded, language_model.config.context_length, ROWS)
-    metrics = evaluate(model, batches, 0, Runtime(model.output_weight.device))
+    with evaluation_errors():
+        metrics = evaluate(model, batches, 0, Runtime(model.output_weight.device))
     return {"questions": len(encoded), "loss": metrics.loss, "accuracy": metrics.accuracy, "tokens": metrics.tokens}
 
 

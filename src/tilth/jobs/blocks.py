@@ -18,13 +18,13 @@ import torch
 from tilth.core.environment import Precision, cache_folder
 from tilth.core.errors import RecipeError
 from tilth.data.batches.loader import Loader
+from tilth.distributed.refused import OutOfMemory
 from tilth.jobs.decisions import Decisions
 from tilth.jobs.recipe import Recipe
 from tilth.model.chunks import CHUNK
 from tilth.model.compiled import compile_layers, plain_layers, unsuited
 from tilth.model.transformer import Transformer
 from tilth.model.wrapped import AnyConfig, AnyModel
-from tilth.training.out_of_memory import OutOfMemory
 from tilth.training.probe import Trial
 from tilth.training.stopping import Stopping
 

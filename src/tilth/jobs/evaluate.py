@@ -24,6 +24,7 @@ from tilth.data.sources.inputs import ARCHIVES, KINDS, READ_BY, kind_of
 from tilth.distributed.runtime import Runtime
 from tilth.evaluation.evaluator import evaluate
 from tilth.evaluation.metrics import Metrics
+from tilth.jobs.forecasting.room import evaluation_errors
 from tilth.jobs.further_text import encode_files
 from tilth.jobs.load import LanguageModel, load
 from tilth.jobs.objectives import Reading, counted_bytes, held_out_pass
@@ -84,9 +85,10 @@ def evaluate_run(
             for line in [*([note] if note else []), *notes]:
                 say(line)
         context = language_model.config.context_length
-        one = _Pass(language_model, Reading.of(habits, context), stream, max(1, batch_tokens // context), precision)
+        rows = max(1, batch_tokens // context)
+        one = _Pass(language_model, Reading.of(habits, context), stream, rows, precision, say)
         figures = one.figures()
-        return figures if pseudo_tokens is None else figures.with_pseudo(one.pseudo(pseudo_tokens, say))
+        return figures if pseudo_tokens is None else figures.with_pseudo(one.pseudo(pseudo_tokens))
 
 
 @dataclass(frozen=True)
@@ -98,26 +100,29 @@ class _Pass:
     stream: TokenStream
     rows: int
     precision: Precision
+    say: Say
 
     def figures(self) -> Metrics:
         """Of all that bears loss."""
         batches = held_out_pass(self.reading, self.stream, self.language_model.tokenizer, self.rows)
         return self._measured(batches, counted_bytes(self.reading, self.stream))
 
-    def pseudo(self, most: int, say: Say) -> Metrics:
+    def pseudo(self, most: int) -> Metrics:
         """Of at most `most` tokens, each hidden alone."""
         masker = self.reading.masker(self.language_model.tokenizer)
         assert masker is not None
         places = drawn_places(self.stream, masker.special, most)
         if len(places) == most:
-            say(f"pseudo-perplexity: of {most:,} tokens, drawn from {self.stream.tokens:,} less the special ones")
+            self.say(f"pseudo-perplexity: of {most:,} tokens, drawn from {self.stream.tokens:,} less the special ones")
         context, isolate = self.reading.context_length, self.reading.isolate or self.reading.packed
         return self._measured(one_hidden_pass(self.stream, context, self.rows, masker, isolate, places), 0)
 
     def _measured(self, batches: Iterator[Batch], text_bytes: int) -> Metrics:
         keep_freed_blocks()
         model = self.language_model.model
-        return evaluate(model, batches, text_bytes, Runtime(model.output_weight.device), self.precision)
+        runtime = Runtime(model.output_weight.device)
+        with evaluation_errors():
+            return evaluate(model, batches, text_bytes, runtime, self.precision, tell=self.say)
 
 
 def _nobody(line: str) -> None:

@@ -17,7 +17,7 @@ from tilth.core.environment import Precision
 from tilth.core.errors import RecipeError
 from tilth.data.dataset import Dataset
 from tilth.distributed.runtime import Runtime
-from tilth.evaluation.evaluator import evaluate
+from tilth.evaluation.evaluator import AtOnce, evaluate
 from tilth.jobs.objectives import Reading, counted_bytes, held_out_pass
 from tilth.jobs.recipe import Recipe
 from tilth.jobs.runs import reading_habits
@@ -25,7 +25,7 @@ from tilth.model.flops import trained_flops_per_token
 from tilth.model.transformer import Transformer
 from tilth.model.wrapped import AnyConfig, AnyModel
 from tilth.tokenizer import Tokenizer
-from tilth.training.trainer import Evaluate
+from tilth.training.trainer import Evaluate, Tell
 
 
 def flops_of(model: AnyModel, rows: int) -> float | None:
@@ -57,11 +57,12 @@ def evaluation_of(
         return None
     reading = Reading.of(reading_habits(recipe), config.context_length)
     rows, size = max(1, recipe.evaluate.batch_tokens // config.context_length), counted_bytes(reading, stream)
+    at_once = AtOnce()
 
-    def run(model: AnyModel, between: Callable[[], None]) -> dict[str, float]:
+    def run(model: AnyModel, between: Callable[[], None], tell: Tell) -> dict[str, float]:
         batches = held_out_pass(reading, stream, dataset.tokenizer, rows)
         give_back_freed_blocks()  # those of a step are too small for an evaluation, and stayed beside its own
-        found = evaluate(model, batches, size, runtime, precision, between).plain()
+        found = evaluate(model, batches, size, runtime, precision, between, at_once, tell).plain()
         give_back_freed_blocks()
         return found
 

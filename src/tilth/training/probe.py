@@ -19,9 +19,10 @@ import torch
 
 from tilth.core.environment import Precision
 from tilth.data.batches.batch import Batch
+from tilth.distributed.refused import OutOfMemory, is_of_memory
 from tilth.distributed.runtime import Runtime
 from tilth.model.wrapped import AnyModel
-from tilth.training.out_of_memory import OutOfMemory, forget, is_of_memory
+from tilth.training.out_of_memory import forget
 from tilth.training.step import accumulate
 
 SECONDS = 2.0

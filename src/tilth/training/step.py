@@ -20,12 +20,13 @@ from tilth.core.errors import first_line
 from tilth.core.random import derive_seed
 from tilth.data.batches.batch import Batch
 from tilth.data.batches.feed import Feed
+from tilth.distributed.refused import OutOfMemory, is_of_memory
 from tilth.distributed.runtime import Runtime
 from tilth.model.compiled import is_compiled
 from tilth.model.dropout import drawing
 from tilth.model.wrapped import AnyModel
 from tilth.training.loss import summed_loss
-from tilth.training.out_of_memory import OutOfMemory, forget, is_of_memory
+from tilth.training.out_of_memory import forget
 
 Pass = Callable[[Batch, float], Tensor]
 """Adds the gradient of a micro-batch; gives its loss, which both are divided by: see `one_pass`."""

@@ -30,6 +30,7 @@ from tilth.core.errors import Aborted, DivergedError, Stopped, first_line
 from tilth.core.rundir import CheckpointRecord, EvaluationRecord, Event, Message, StepRecord
 from tilth.data.batches.batch import Batch
 from tilth.data.batches.loader import Loader
+from tilth.distributed.refused import OutOfMemory
 from tilth.distributed.replicas import differing, take_from_main
 from tilth.distributed.runtime import Runtime
 from tilth.model.adapters import adapter_names
@@ -37,7 +38,7 @@ from tilth.model.wrapped import AnyModel
 from tilth.training.captured import CapturedPasses, can_capture
 from tilth.training.config import TrainConfig
 from tilth.training.optim import load_state_tensors, set_learning_rate, state_tensors
-from tilth.training.out_of_memory import OutOfMemory, no_room
+from tilth.training.out_of_memory import no_room, no_room_to_evaluate
 from tilth.training.schedule import learning_rate_share
 from tilth.training.signals import SignalFlag
 from tilth.training.step import StepResult, accumulate, update
@@ -47,7 +48,8 @@ _FAR_APART = 0.01  # of a tensor's largest number: rounding stays far below, oth
 _MOST_SKIPS = 50  # fp16: a scale that is halved so often and still overflows will not come right
 
 
-Evaluate = Callable[[AnyModel, Callable[[], None]], dict[str, float]]
+Tell = Callable[[str], None]
+Evaluate = Callable[[AnyModel, Callable[[], None], Tell], dict[str, float]]
 
 
 @dataclass
@@ -56,8 +58,9 @@ class Parts:
 
     `micro_rows` go through the model at once, from a step that stands in `fewer_rows` on so many; `keep_rows` makes
     durable that it will be so from this step on. `evaluate` gives validation metrics for the model as it is, and calls
-    what it is given between batches: that may raise, to end the pass. `sample` makes whatever should be seen of the
-    model; `emit` receives every event, in process 0; `before_save` makes durable what a checkpoint refers to.
+    what it is given first between batches: that may raise, to end the pass; what it is given second is told, by all
+    processes, what the user should know. OutOfMemory where it cannot be made. `sample` makes whatever should be seen of
+    the model; `emit` receives every event, in process 0; `before_save` makes durable what a checkpoint refers to.
     """
 
     model: AnyModel
@@ -314,7 +317,13 @@ class Trainer:
     def _evaluate_by(self, evaluate: Evaluate) -> bool:
         started = time.perf_counter()
         self.unevaluated = True  # a pass may take longer than whoever sends a signal waits
-        metrics = evaluate(self.parts.model, self._stop_if_asked)
+        try:
+            metrics = evaluate(self.parts.model, self._stop_if_asked, self._tell_of_step)
+        except OutOfMemory as error:
+            self._save()  # what was trained; a run that goes on from it begins with this evaluation
+            refusal = no_room_to_evaluate(error.reason)
+            refusal.told = not self.parts.runtime.is_main  # all processes raise it, and one tells of it
+            raise refusal from None
         self.unevaluated = False
         if not math.isfinite(metrics["loss"]):
             raise self._lost(f"the validation loss is {metrics['loss']}")
@@ -323,6 +332,11 @@ class Trainer:
         record = EvaluationRecord(self.progress.step, metrics, seconds, best)
         self.parts.runtime.from_main(lambda: self.parts.emit(record))
         return best
+
+    def _tell_of_step(self, text: str) -> None:
+        """A warning that all processes have alike, of what comes after a step."""
+        parts, step = self.parts, self.progress.step
+        parts.runtime.from_main(lambda: parts.emit(Message(step, "warning", text)))
 
     def _save(self) -> None:
         if self.progress.step != self._saved_step:

@@ -35,13 +35,15 @@ class Fit:
 
     Attributes:
         trains: `full`, or `lora`: the recipe's adapter, or one of the default rank.
-        memory: bytes at the most, with so many rows; of one row where none fits.
+        memory: bytes at the most, with so many rows; of one row where none fits. An evaluation is counted with one row.
+        evaluate_tokens: `evaluate.batch_tokens` with which an evaluation fits, too; None where the recipe's does.
     """
 
     trains: Literal["full", "lora"]
     activation_checkpointing: Checkpointing
     micro_batch: int
     memory: int
+    evaluate_tokens: int | None = None
 
     def plain(self) -> dict[str, Any]:
         """As `--json` prints it."""
@@ -69,7 +71,7 @@ def fits(
     precision: Precision,
     say: Callable[[str], None] = lambda text: None,
 ) -> list[Fit]:
-    """All four ways, each with the most rows that fit; a forecast or four for each, which take a second or so.
+    """All four ways, each with the most rows that fit; a forecast or five for each, which take a second or so.
 
     Args:
         recipe: with the shape filled in; its batch does not matter: as many rows go through at once as fit.
@@ -77,6 +79,8 @@ def fits(
         say: told of each way before it is looked at.
     """
     found = list[Fit]()
+    context, read = recipe.model.context_length, recipe.evaluate.batch_tokens
+    one_row = context if recipe.data.split.validation else 0
     adapters = {"full": None, "lora": recipe.adapter or AdapterConfig()}
     for trains, adapter in adapters.items():
         for checkpointing in ("none", "full"):
@@ -84,14 +88,17 @@ def fits(
             train = recipe.train.model_copy(update={"activation_checkpointing": checkpointing})
             way = recipe.model_copy(update={"adapter": adapter, "train": train})
 
-            kinds: dict[str, Any] = {"precision": precision, "desk": Desk()}
+            kinds: dict[str, Any] = {"precision": precision, "desk": Desk(), "held_out": one_row}
 
             @cache
             def size(rows: int, way: Recipe = way, kinds: dict[str, Any] = kinds) -> int:
                 return memory_forecast(way, config, rows, device, rows=2 * rows, **kinds).total
 
-            rows = most_rows(room, size)
-            found.append(Fit(trains, checkpointing, rows, size(max(1, rows))))  # type: ignore[arg-type]
+            rows, fewer = most_rows(room, size), None
+            if one_row and 0 < rows * context < read:  # of no more rows than a step an evaluation takes less
+                own = memory_forecast(way, config, rows, device, rows=2 * rows, precision=precision)
+                fewer = rows * context if own.total > room else None
+            found.append(Fit(trains, checkpointing, rows, size(max(1, rows)), fewer))  # type: ignore[arg-type]
     return found
 
 

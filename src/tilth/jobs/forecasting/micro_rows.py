@@ -78,8 +78,8 @@ def planned_rows(recipe: Recipe, config: AnyConfig, share: int, device: torch.de
 
 
 def largest_fitting(recipe: Recipe, config: AnyConfig, share: int, device: torch.device, precision: Precision) -> int:
-    """The most rows of which the run still fits by its forecast, in equal pieces of the share; on a CPU at most those
-    whose activations stay within 1 GiB.
+    """The most rows of which a step still fits by its forecast, in equal pieces of the share; on a CPU at most those
+    whose activations stay within 1 GiB. An evaluation has rows of its own.
     """
     room = room_of(device)
     bounded = _within_bound(config, share, device)
@@ -88,7 +88,9 @@ def largest_fitting(recipe: Recipe, config: AnyConfig, share: int, device: torch
     if device.type != "cuda" and least_bytes(recipe, config) + _MOST < room // 2:
         return bounded  # a forecast takes a second or two
     rows = share if device.type == "cuda" else bounded
-    forecast = functools.partial(memory_forecast, recipe, config, device=device, precision=precision, rows=share)
+    forecast = functools.partial(
+        memory_forecast, recipe, config, device=device, precision=precision, rows=share, held_out=0
+    )
     try:
         return _even(share, _most_within(int(_FILLED * room), rows, lambda tried: forecast(tried).total))
     except NoForecastError:

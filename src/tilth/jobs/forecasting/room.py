@@ -2,6 +2,7 @@
 
 check_room(recipe, model, device)     by least needs alone: what passes may still be too large
 with memory_errors(rows): …           the allocator's refusal as a RecipeError
+with evaluation_errors(): …           the same of an evaluation that belongs to no run
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ import torch
 
 from tilth.core.environment import launched, total_memory_bytes
 from tilth.core.errors import RecipeError, first_line
+from tilth.distributed.refused import OutOfMemory, is_of_memory
 from tilth.jobs.recipe import Recipe
 from tilth.model.config import ModelConfig, parameter_count
 from tilth.model.wrapped import AnyConfig
 from tilth.model.wrapped_config import WrappedConfig
-from tilth.training.out_of_memory import SMALLER, is_of_memory, no_room
+from tilth.training.out_of_memory import SMALLER, no_room
 
 _HALF, _FLOAT, _INT = 2, 4, 8
 
@@ -107,3 +109,14 @@ def memory_errors(micro_rows: Callable[[], int]) -> Iterator[None]:
         if not is_of_memory(error):
             raise
         raise no_room(micro_rows(), first_line(error)) from error
+
+
+@contextlib.contextmanager
+def evaluation_errors() -> Iterator[None]:
+    """RecipeError when an evaluation got no memory for a single row."""
+    try:
+        yield
+    except OutOfMemory as error:
+        raise RecipeError(
+            f"out of memory with 1 row at once: {error.reason}", "make memory free: other programs hold some"
+        ) from None

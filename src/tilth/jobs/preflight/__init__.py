@@ -91,7 +91,7 @@ def look(
     masked = any(refusal.rule == "mask_token" for refusal in facts.refusals)
     rows = [] if sampler is None or masked else first_rows(facts.recipe, dataset, sampler)
     found, fitting = _forecast(facts, dataset, base, room, say)
-    large = too_large(found, pick_device(recipe.train.device))
+    large = too_large(found, facts.recipe, pick_device(recipe.train.device))
     full = too_full(facts, run or Path("runs") / recipe.name, found.seconds if found else None)
     for certain, fault in chain(large, full):
         (errors if certain else warnings).append(fault)

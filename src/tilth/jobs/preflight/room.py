@@ -1,6 +1,6 @@
 """Whether the run that is foretold fits into the memory that there is, and its checkpoints onto the disk.
 
-too_large(forecast, device)       the fault, if any
+too_large(forecast, recipe, device)       the fault, if any
 too_full(facts, run, seconds)
 """
 
@@ -20,12 +20,13 @@ from tilth.jobs.forecasting.forecast_run import RunForecast
 from tilth.jobs.forecasting.room import room_of
 from tilth.jobs.preflight.facts import Facts
 from tilth.jobs.preflight.fault import Fault
+from tilth.jobs.recipe import Recipe
 
 _CERTAIN, _FLOAT = 1.1, 4
 _SLOWER = 2  # than its forecast a run may well be
 
 
-def too_large(forecast: RunForecast | None, device: torch.device) -> Iterator[tuple[bool, Fault]]:
+def too_large(forecast: RunForecast | None, recipe: Recipe, device: torch.device) -> Iterator[tuple[bool, Fault]]:
     """The fault of a run that should take more memory than there is, and whether that is certain: a forecast may be off
     by a tenth.
     """
@@ -37,16 +38,18 @@ def too_large(forecast: RunForecast | None, device: torch.device) -> Iterator[tu
     if needed <= room:
         return
     of = f" in {beside} processes" if beside > 1 else ""
-    yield (
-        needed > _CERTAIN * room,
-        Fault(
-            "memory",
-            f"the run should take {needed / 1e9:,.1f} GB of memory{of} with {plural(forecast.micro_batch, 'row')} at "
-            f"once, and {device.type} has {room / 1e9:,.1f} GB",
-            f"`tilth check RECIPE --fit {room / 1e9:.0f}GB` says what would fit: a smaller train.micro_batch or "
-            "model.context_length, train.activation_checkpointing: full, or an adapter",
-        ),
-    )
+    takes, has = f"{needed / 1e9:,.1f} GB of memory{of}", f"{device.type} has {room / 1e9:,.1f} GB"
+    fitting = f"`tilth check RECIPE --fit {room / 1e9:.0f}GB` says what would fit"
+    if forecast.memory.when == "evaluation":  # what makes a step smaller does not help there
+        asked = recipe.evaluate.batch_tokens
+        fewer = max(1, min(forecast.micro_batch * recipe.model.context_length, asked // 2))
+        message = f"an evaluation should take {takes} with evaluate.batch_tokens {asked:,}, and {has}"
+        remedy = f"evaluate.batch_tokens: {fewer}, of which the figures are the same; {fitting} beside it"
+    else:
+        message = f"the run should take {takes} with {plural(forecast.micro_batch, 'row')} at once, and {has}"
+        remedy = f"{fitting}: a smaller train.micro_batch or model.context_length, "
+        remedy += "train.activation_checkpointing: full, or an adapter"
+    yield needed > _CERTAIN * room, Fault("memory", message, remedy)
 
 
 def too_full(facts: Facts, run: Path, seconds: float | None = None) -> Iterator[tuple[bool, Fault]]:
