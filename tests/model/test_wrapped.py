@@ -187,6 +187,40 @@ def test_weights_must_be_whole_and_in_safetensors(folders: dict[str, Path], tmp_
         load_wrapped(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["GPTNeoXForCausalLM", "PhiForCausalLM", "ElectraForMaskedLM"])
+def test_weights_that_the_class_does_not_take_are_named(name: str, folders: dict[str, Path], tmp_path: Path) -> None:
+    """Their class would leave whole layers aside without a word."""
+    from safetensors.torch import load_file, save_file
+
+    values = json.loads((folders[name] / "config.json").read_text())
+    tensors = load_file(folders[name] / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    aside = {
+        "model.layers.0.attention.bias": "a buffer",
+        "model.layers.1.attn.masked_bias": "a buffer",
+        "x.rotary_emb.inv_freq": "a buffer",
+        "x.embeddings.position_ids": "a buffer",
+        "electra.pooler.dense.weight": "the pooled first token",
+        "mask_predictions.dense.weight": "a head for another task",
+    }
+    more = {key: torch.ones(2) for key in aside}
+    save_file({**tensors, **more}, tmp_path / "model.safetensors", {"format": "pt"})
+    model, ids = wrapped(tmp_path), some_ids()
+    with torch.no_grad():
+        assert torch.equal(model(ids), wrapped(folders[name])(ids))
+    assert all(said.startswith(aside[key]) for key, said in model.ignored.items())
+    assert "mask_predictions.dense.weight" in model.ignored, "what the class declares to be none is not told of"
+    save_file(
+        {**tensors, "x.distance_embedding.weight": torch.ones(2)}, tmp_path / "model.safetensors", {"format": "pt"}
+    )
+    with pytest.raises(CheckpointError, match=f"{name} of transformers .* has no x.distance_embedding.weight"):
+        load_wrapped(tmp_path)
+    save_file(tensors, tmp_path / "model.safetensors", {"format": "pt"})
+    (tmp_path / "config.json").write_text(json.dumps({**values, "num_hidden_layers": 1}))
+    with pytest.raises(CheckpointError, match=r"has no .*layer.*\.1\..* \(and \d+ more\)"):
+        load_wrapped(tmp_path)
+
+
 def test_a_class_that_caps_its_scores_is_refused(tmp_path: Path) -> None:
     config = transformers.Gemma2Config(**_SIZES, **_IDS, num_key_value_heads=2, head_dim=8, final_logit_softcapping=2.0)
     save(from_config(config), tmp_path)
