@@ -69,6 +69,29 @@ def test_scores_are_those_of_the_class(name: str, folders: dict[str, Path]) -> N
     torch.testing.assert_close(model.logits(model(ids)), theirs_of(folders[name])(ids).logits, atol=1e-5, rtol=1e-5)
 
 
+@torch.no_grad()
+def test_what_transformers_reads_as_another_type_is_read_so(tmp_path: Path) -> None:
+    """A `mistral` whose layers differ in their windows."""
+    window = {"sliding_window": 5, "num_key_value_heads": 2}
+    save(from_config(transformers.MistralConfig(**_SIZES, **_IDS, **window)), tmp_path)
+    values = json.loads((tmp_path / "config.json").read_text())
+    values |= {"layer_types": ["sliding_attention", "full_attention"]}
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    model, theirs, ids = wrapped(tmp_path), theirs_of(tmp_path), some_ids()
+    assert model.config.architecture == type(theirs).__name__ == "MinistralForCausalLM"
+    torch.testing.assert_close(model.logits(model(ids)), theirs(ids).logits, atol=1e-5, rtol=1e-5)
+    model.save(tmp_path / "out")
+    assert torch.equal(wrapped(tmp_path / "out")(ids), model(ids))
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_class_and_config_are_those_of_transformers(name: str, folders: dict[str, Path]) -> None:
+    model, theirs = wrapped(folders[name]), theirs_of(folders[name])
+    assert type(model.hf) is type(theirs)
+    ours, expected = model.hf.config.to_dict(), theirs.config.to_dict()
+    assert {key for key in ours | expected if ours.get(key) != expected.get(key)} <= {"tilth_context_length", "dtype"}
+
+
 APART = [name for name in CONFIGS if name not in ("BloomForCausalLM", "FNetForMaskedLM")]
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import json
+import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -153,6 +154,12 @@ def _causal_names() -> set[str]:
     return _names(library().models.auto.modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
 
 
+def _names_of_kind(architecture: str) -> set[str]:
+    models = library().models.auto.modeling_auto
+    causal = _causal_names()
+    return causal if architecture in causal else _names(models.MODEL_FOR_MASKED_LM_MAPPING_NAMES) - causal
+
+
 def _architecture(values: dict[str, Any], place: Path) -> str:
     masked = _names(library().models.auto.modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES)
     named = values.get("architectures")
@@ -179,10 +186,10 @@ def _parsed(values: dict[str, Any], place: Path) -> Any:
             f"{place}: the weights are quantized (quantization_config), and tilth trains plain ones",
             "name the checkpoint that they were made of; adapter.quantize: nf4 holds it in four bits",
         )
-    given = {key: _with_infinities(value) for key, value in values.items() if key not in {*_NEVER, "model_type"}}
+    given = {key: _with_infinities(value) for key, value in values.items() if key not in _NEVER}
     try:
         with quiet():
-            theirs = library().AutoConfig.for_model(model_type, **given)
+            theirs = _as_they_read(given)
         layers = theirs.num_hidden_layers
     except _FAULTS as error:
         raise CheckpointError(
@@ -198,6 +205,17 @@ def _parsed(values: dict[str, Any], place: Path) -> Any:
         raise CheckpointError(
             f"{place} claims {layers!r} layers", f"no model has more than {_MOST_LAYERS}: get it again"
         )
+    return theirs
+
+
+def _as_they_read(values: dict[str, Any]) -> Any:
+    """What AutoConfig makes of a config.json that says this, given as a file, for that is more than its class alone: a
+    `mistral` with `layer_types` is read as a `ministral`, say.
+    """
+    with tempfile.TemporaryDirectory(prefix="tilth-config-") as folder:
+        (Path(folder) / "config.json").write_text(json.dumps(values))
+        theirs = library().AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    theirs.name_or_path = ""  # of the folder that is gone
     return theirs
 
 
@@ -256,6 +274,9 @@ def _described(hf: Any, architecture: str, length: int, values: dict[str, Any]) 
             f"{architecture} has no output matrix that could be told from the rest of it", "use another architecture"
         )
     vocabulary, hidden = output.weight.shape
+    made = type(hf).__name__  # of a `mistral` that is read as a `ministral`
+    if made != architecture and made in _names_of_kind(architecture):
+        architecture = made
     return WrappedConfig(
         architecture=architecture,
         model_type=hf.config.model_type,
