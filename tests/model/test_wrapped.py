@@ -251,6 +251,34 @@ def test_a_class_that_caps_its_scores_is_refused(tmp_path: Path) -> None:
         load_wrapped(tmp_path)
 
 
+def test_a_class_that_does_more_with_its_output_matrix_is_refused(tmp_path: Path) -> None:
+    config = transformers.EsmConfig(**_SIZES, vocab_size=VOCAB, pad_token_id=1, position_embedding_type="rotary")
+    model = transformers.EsmForMaskedLM(config)
+    save(model, tmp_path)
+    with pytest.raises(CheckpointError, match="EsmForMaskedLM computes its scores otherwise"):
+        load_wrapped(tmp_path)
+
+
+def test_what_is_no_language_model_alone_is_told_by_its_config(tmp_path: Path) -> None:
+    sizes = {"d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "vocab_size": VOCAB}
+    images = transformers.Gemma3Config(text_config={**_SIZES, "num_key_value_heads": 2}, vision_config={})
+    for config, name, said in (
+        (transformers.BartConfig(**sizes), "BartForConditionalGeneration", "an encoder-decoder"),
+        (images, "Gemma3ForConditionalGeneration", r"more than text \(text, vision\)"),
+    ):
+        values = {**json.loads(config.to_json_string()), "architectures": [name]}
+        (tmp_path / "config.json").write_text(json.dumps(values))
+        with pytest.raises(CheckpointError, match=said):
+            read_wrapped_config(tmp_path)
+
+
+def test_a_value_of_a_wrong_kind_is_named(folders: dict[str, Path], tmp_path: Path) -> None:
+    values = json.loads((folders["PhiForCausalLM"] / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**values, "hidden_size": "many"}))
+    with pytest.raises(CheckpointError, match=r"a wrong kind: .*hidden_size.*many"):
+        read_wrapped_config(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("said", "named", "length"),
     [(10**30, ..., 2048), (600, ..., 600), (True, ..., 2048), ("512", ..., 2048), (600, 4096, 4096)],

@@ -324,16 +324,30 @@ class WrappedModel(nn.Module):
                 with _times(self._output, by):
                     theirs = self.hf(input_ids=ids).logits
         except _FAULTS as error:
+            if self._reads(ids):
+                raise self._otherwise("its head computes more than that product") from error
             raise CheckpointError(
                 f"{self.config.architecture} cannot read five tokens: {first_line(error)}",
                 "its config.json may ask for what its class cannot do: get the checkpoint again, or use another",
             ) from error
         if theirs.shape != ours.shape or not _close(theirs, by * ours):
-            raise CheckpointError(
-                f"{self.config.architecture} computes its scores otherwise than as hidden states times its output "
-                "matrix (it scales or caps them)",
-                "use a family that tilth has itself, or another checkpoint",
-            )
+            raise self._otherwise("it scales or caps them")
+
+    def _reads(self, ids_1T: Tensor) -> bool:
+        """Whether the class gives scores of these where its output layer is left as it is."""
+        try:
+            with _evaluating(self):
+                self.hf(input_ids=ids_1T)
+        except _FAULTS:
+            return False
+        return True
+
+    def _otherwise(self, how: str) -> CheckpointError:
+        return CheckpointError(
+            f"{self.config.architecture} computes its scores otherwise than as hidden states times its output matrix "
+            f"({how})",
+            "use a family that tilth has itself, or another checkpoint",
+        )
 
 
 AnyModel = Transformer | WrappedModel

@@ -25,7 +25,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from tilth.core.config import Config
-from tilth.core.errors import CheckpointError, RecipeError, first_line
+from tilth.core.errors import CheckpointError, RecipeError, first_line, one_line
 from tilth.core.faults import short
 from tilth.model.families import WRAPPED_CONTEXT, read_json_config
 from tilth.model.wrapped_masks import turns_by_length
@@ -100,6 +100,11 @@ def read_wrapped_config(folder: Path, context_length: int | None = None) -> Wrap
     values, place = read_json_config(folder), folder / "config.json"
     architecture = _architecture(values, place)
     theirs = _parsed(values, place)
+    if _kind(architecture) == "MaskedLM" and theirs.is_encoder_decoder:
+        raise CheckpointError(
+            f"{place} is of {architecture}, an encoder-decoder: it writes one text by another",
+            "use a checkpoint of a decoder or an encoder alone",
+        )
     length = _length(theirs, context_length, place)
     config = _described(_empty(architecture, theirs, place), architecture, length or _assumed(folder), values)
     return config.model_copy(update={"assumed": length is None, "longest": _stated(theirs)})
@@ -190,6 +195,12 @@ def _parsed(values: dict[str, Any], place: Path) -> Any:
     try:
         with quiet():
             theirs = _as_they_read(given)
+        if not hasattr(theirs, "num_hidden_layers") and (text := theirs.get_text_config()) is not theirs:
+            parts = ", ".join(sorted(part.removesuffix("_config") for part in theirs.sub_configs))
+            raise CheckpointError(
+                f"{place} is of {model_type}, which is a model of more than text ({parts})",
+                f"name a checkpoint of text alone, of model type {text.model_type}",
+            )
         layers = theirs.num_hidden_layers
     except _FAULTS as error:
         raise CheckpointError(
@@ -198,9 +209,7 @@ def _parsed(values: dict[str, Any], place: Path) -> Any:
     except Exception as error:  # their validator has errors of its own
         if type(error).__module__.split(".")[0] != "huggingface_hub":
             raise
-        raise CheckpointError(
-            f"{place} has a value of a wrong kind: {first_line(error)}", "get the file again"
-        ) from None
+        raise CheckpointError(f"{place} has a value of a wrong kind: {one_line(error)}", "get the file again") from None
     if not isinstance(layers, int) or not 0 < layers <= _MOST_LAYERS:
         raise CheckpointError(
             f"{place} claims {layers!r} layers", f"no model has more than {_MOST_LAYERS}: get it again"
