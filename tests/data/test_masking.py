@@ -18,7 +18,7 @@ from tilth.core.errors import CheckpointError, RecipeError, TilthError
 from tilth.core.random import draws
 from tilth.data.batches.batch import IGNORE, Batch
 from tilth.data.batches.loader import Loader
-from tilth.data.batches.masking import Masker, MaskingConfig, Words, make_masker, masked_pass
+from tilth.data.batches.masking import Masker, MaskingConfig, Words, make_masker, masked_pass, padded_windows
 from tilth.data.batches.packing import PackingConfig
 from tilth.data.batches.sampling import make_sampler
 from tilth.tokenizer import TokenizerConfig, train_tokenizer
@@ -190,9 +190,19 @@ def test_an_evaluation_covers_every_token_once_and_hides_the_same_each_time(tmp_
     labels = np.concatenate([batch.labels.ravel() for batch in batches])
     assert labels[labels != IGNORE].tolist() == list(range(96))
     last = batches[-1]
-    assert last.doc_ids is not None and (last.doc_ids[-1, 6:] == 0).all() and (last.labels[-1, 6:] == IGNORE).all()
-    runs = [[b.input_ids for b in masked_pass(stream, 10, rows, masker(rows), isolate)] for rows in (3, 4)]
-    assert np.array_equal(*map(np.concatenate, runs)), "whatever the seed, and how many rows at once"
+    if isolate:
+        assert last.doc_ids is not None and (last.doc_ids[-1, 6:] == 0).all() and (last.labels[-1, 6:] == IGNORE).all()
+    else:
+        assert last.input_ids.shape == (1, 6), "as long as what is there"
+        assert all(batch.doc_ids is None and batch.positions is None for batch in batches), "nothing to keep apart"
+    runs = [
+        np.concatenate([b.input_ids.ravel() for b in masked_pass(stream, 10, rows, masker(rows), isolate)])[:96]
+        for rows in (3, 4)
+    ]
+    assert np.array_equal(*runs), "whatever the seed, and how many rows at once"
+    numbers = np.concatenate([batch.sample_ids for batch in batches])
+    padded = masker()(padded_windows(stream, 10, numbers, isolate), evaluation=True)
+    assert np.array_equal(padded.input_ids.ravel()[:96], runs[0]), "a row that is cut hides what the whole one does"
 
 
 @pytest.mark.parametrize("kind", ["wordpiece", "unigram", "gpt2", "mistral"])

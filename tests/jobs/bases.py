@@ -28,7 +28,12 @@ CONFIGS: dict[str, Callable[[], Any]] = {
         dim=32, n_layers=2, n_heads=4, hidden_dim=64, max_position_embeddings=CONTEXT, vocab_size=512, pad_token_id=0
     ),
     "electra": lambda: transformers.ElectraConfig(embedding_size=16, **_SIZES, pad_token_id=0),
+    "fnet": lambda: transformers.FNetConfig(**{k: v for k, v in _SIZES.items() if "heads" not in k}, pad_token_id=0),
+    "deberta": lambda: transformers.DebertaV2Config(
+        **_SIZES, pad_token_id=0, relative_attention=True, pos_att_type=["c2p", "p2c"], position_biased_input=False
+    ),
 }
+MASKED = ("distilbert", "electra", "fnet", "deberta")
 
 
 def write_base(folder: Path, kind: str) -> Path:
@@ -36,7 +41,7 @@ def write_base(folder: Path, kind: str) -> Path:
     tokens; of a masked model BERT's kind.
     """
     save(from_config(CONFIGS[kind]()), folder)
-    if kind not in ("distilbert", "electra"):
+    if kind not in MASKED:
         return foreign_kinds.gpt2(folder)
     place = foreign_kinds.wordpiece(folder) / "tokenizer_config.json"
     place.write_text(json.dumps({**json.loads(place.read_text()), "mask_token": "[MASK]", "pad_token": "[PAD]"}))

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 import tilth
+from tests.jobs.bases import write_base
 from tests.jobs.test_load import IDS, TEXT, folder_of
 from tests.model.families import SHAPES, from_config, save
 from tilth.cli.main import app
@@ -25,6 +27,8 @@ from tilth.jobs.load import held_in
 from tilth.model.adapter_config import AdapterConfig
 from tilth.model.adapters import apply_adapter, lora_layers, quantize_layers
 from tilth.tokenizer import TokenizerConfig, train_tokenizer
+
+MODEL = "model.safetensors"
 
 
 @pytest.fixture(scope="module")
@@ -137,3 +141,21 @@ def test_it_takes_half_the_memory(tmp_path: Path) -> None:
         peak, numbers = map(int, done.stdout.split())
         peaks[dtype] = peak / numbers
     assert peaks["bfloat16"] < 3.2 and peaks["float32"] > 3.9, peaks
+
+
+@pytest.mark.parametrize("kind", ["llama", "neox"])
+def test_each_weight_goes_out_in_the_type_in_which_it_was_stored(tmp_path: Path, kind: str) -> None:
+    """What published files carry beside (frequencies, masks) has no say, and norms in fp32 stay so."""
+    folder = write_base(tmp_path / "base", kind)
+    tensors = {name: tensor if "norm" in name else tensor.half() for name, tensor in load_file(folder / MODEL).items()}
+    beside = {f"gpt_neox.layers.{layer}.attention.bias": torch.ones(8, 8, dtype=torch.bool) for layer in range(2)}
+    if kind == "llama":
+        beside = {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(4)}
+    save_file({**tensors, **beside}, folder / MODEL, {"format": "pt"})
+    tilth.export(folder, tmp_path / "out")
+    written = load_file(tmp_path / "out" / MODEL)
+    assert written.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        assert written[name].dtype == tensor.dtype and torch.equal(written[name], tensor), name
+    values = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert (values.get("dtype") or values["torch_dtype"]) == "float16"

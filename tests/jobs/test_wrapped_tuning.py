@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import re
 import warnings
 from pathlib import Path
@@ -23,6 +24,8 @@ from tests.model.adapter_helpers import peft_quietly
 from tests.model.families import from_config, quiet, save
 from tests.tokenizer import foreign_kinds
 from tilth.core.errors import RecipeError
+from tilth.data.batches.masking import MaskingConfig, make_masker
+from tilth.jobs.runs import dataset_of
 from tilth.model.wrapped import WrappedModel
 from tilth.model.wrapped_config import read_wrapped_config
 
@@ -85,6 +88,33 @@ def test_a_masked_model_goes_on_guessing_hidden_words(
         fill = transformers.pipeline("fill-mask", model=str(tmp_path / "out"))
     torch.testing.assert_close(says(tmp_path / "runs" / "tuned"), theirs_says(fill.model), atol=1e-4, rtol=1e-4)
     assert len(fill("the soil [MASK] in the green field")) == 5
+
+
+@pytest.mark.parametrize("kind", ["fnet", "deberta"])
+def test_a_masked_model_that_cannot_pack_is_measured_over_windows(tmp_path: Path, cli: Cli, kind: str) -> None:
+    """The last of which ends with the text, as transformers' class reads it: unpadded."""
+    write_base(tmp_path / "base", kind)
+    train = {"objective": "masked_lm", "steps": 8, "optimizer": {"lr": 1e-2}}
+    tuning(tmp_path, "base", data={"cross_document_attention": True}, train=train, evaluate={"every": 4})
+    assert cli("check", "r.yaml").code == 0
+    assert cli("train", "r.yaml", "--json").json()["step"] == 8
+    found = cli("evaluate", "runs/tuned", "--pseudo-perplexity", 10_000, "--json").json()
+    stream, tokenizer = (
+        dataset_of(tmp_path / "runs" / "tuned").stream("validation"),
+        tilth.load(tmp_path / "runs" / "tuned").tokenizer,
+    )
+    masker = make_masker(MaskingConfig(), tokenizer, 0)
+    with quiet():
+        theirs = transformers.AutoModelForMaskedLM.from_pretrained(tmp_path / "runs" / "tuned" / "final").eval()
+    ids, losses = torch.from_numpy(stream.read(0, stream.tokens).astype("int64")), list[float]()
+    assert stream.tokens % 32, "the last window is not full"
+    for place in (place for place, token in enumerate(ids.tolist()) if not masker.special[token]):
+        window = ids[place // 32 * 32 : place // 32 * 32 + 32].clone()[None]
+        window[0, place % 32] = masker.mask_token
+        with torch.no_grad():
+            losses.append(-float(theirs(window).logits[0, place % 32].log_softmax(-1)[ids[place]]))
+    assert found["pseudo_tokens"] == len(losses)
+    assert math.log(found["pseudo_perplexity"]) == pytest.approx(sum(losses) / len(losses), rel=1e-4)
 
 
 def test_an_adapter_beside_it(tmp_path: Path, cli: Cli) -> None:

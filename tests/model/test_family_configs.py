@@ -74,6 +74,16 @@ def test_what_cannot_be_honoured_is_named(name: str, changes: dict[str, Any], sa
 
 
 @pytest.mark.parametrize(
+    ("name", "changes"),
+    [("bert", {"position_embedding_type": "relative_key"}), ("llama", {"num_hidden_layers": 10**9})],
+)
+def test_what_no_class_computes_is_not_sent_to_one(name: str, changes: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError) as caught:
+        read_hf_config(written(name, tmp_path, **changes))
+    assert "wrapped" not in str(caught.value.remedy)
+
+
+@pytest.mark.parametrize(
     ("content", "said"),
     [(None, "is missing"), ("{", "is damaged"), ("[1]", "holds a list"), ("[" * 100_000, "is damaged"),
      (" " * (1 << 20) + "{}", "bytes"), (b"\xff\xfe", "is damaged")],

@@ -69,6 +69,29 @@ def test_scores_are_those_of_the_class(name: str, folders: dict[str, Path]) -> N
     torch.testing.assert_close(model.logits(model(ids)), theirs_of(folders[name])(ids).logits, atol=1e-5, rtol=1e-5)
 
 
+@torch.no_grad()
+def test_what_transformers_reads_as_another_type_is_read_so(tmp_path: Path) -> None:
+    """A `mistral` whose layers differ in their windows."""
+    window = {"sliding_window": 5, "num_key_value_heads": 2}
+    save(from_config(transformers.MistralConfig(**_SIZES, **_IDS, **window)), tmp_path)
+    values = json.loads((tmp_path / "config.json").read_text())
+    values |= {"layer_types": ["sliding_attention", "full_attention"]}
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    model, theirs, ids = wrapped(tmp_path), theirs_of(tmp_path), some_ids()
+    assert model.config.architecture == type(theirs).__name__ == "MinistralForCausalLM"
+    torch.testing.assert_close(model.logits(model(ids)), theirs(ids).logits, atol=1e-5, rtol=1e-5)
+    model.save(tmp_path / "out")
+    assert torch.equal(wrapped(tmp_path / "out")(ids), model(ids))
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_class_and_config_are_those_of_transformers(name: str, folders: dict[str, Path]) -> None:
+    model, theirs = wrapped(folders[name]), theirs_of(folders[name])
+    assert type(model.hf) is type(theirs)
+    ours, expected = model.hf.config.to_dict(), theirs.config.to_dict()
+    assert {key for key in ours | expected if ours.get(key) != expected.get(key)} <= {"tilth_context_length", "dtype"}
+
+
 APART = [name for name in CONFIGS if name not in ("BloomForCausalLM", "FNetForMaskedLM")]
 
 
@@ -187,11 +210,73 @@ def test_weights_must_be_whole_and_in_safetensors(folders: dict[str, Path], tmp_
         load_wrapped(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["GPTNeoXForCausalLM", "PhiForCausalLM", "ElectraForMaskedLM"])
+def test_weights_that_the_class_does_not_take_are_named(name: str, folders: dict[str, Path], tmp_path: Path) -> None:
+    """Their class would leave whole layers aside without a word."""
+    from safetensors.torch import load_file, save_file
+
+    values = json.loads((folders[name] / "config.json").read_text())
+    tensors = load_file(folders[name] / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    aside = {
+        "model.layers.0.attention.bias": "a buffer",
+        "model.layers.1.attn.masked_bias": "a buffer",
+        "x.rotary_emb.inv_freq": "a buffer",
+        "x.embeddings.position_ids": "a buffer",
+        "electra.pooler.dense.weight": "the pooled first token",
+        "mask_predictions.dense.weight": "a head for another task",
+    }
+    more = {key: torch.ones(2) for key in aside}
+    save_file({**tensors, **more}, tmp_path / "model.safetensors", {"format": "pt"})
+    model, ids = wrapped(tmp_path), some_ids()
+    with torch.no_grad():
+        assert torch.equal(model(ids), wrapped(folders[name])(ids))
+    assert all(said.startswith(aside[key]) for key, said in model.ignored.items())
+    assert "mask_predictions.dense.weight" in model.ignored, "what the class declares to be none is not told of"
+    save_file(
+        {**tensors, "x.distance_embedding.weight": torch.ones(2)}, tmp_path / "model.safetensors", {"format": "pt"}
+    )
+    with pytest.raises(CheckpointError, match=f"{name} of transformers .* has no x.distance_embedding.weight"):
+        load_wrapped(tmp_path)
+    save_file(tensors, tmp_path / "model.safetensors", {"format": "pt"})
+    (tmp_path / "config.json").write_text(json.dumps({**values, "num_hidden_layers": 1}))
+    with pytest.raises(CheckpointError, match=r"has no .*layer.*\.1\..* \(and \d+ more\)"):
+        load_wrapped(tmp_path)
+
+
 def test_a_class_that_caps_its_scores_is_refused(tmp_path: Path) -> None:
     config = transformers.Gemma2Config(**_SIZES, **_IDS, num_key_value_heads=2, head_dim=8, final_logit_softcapping=2.0)
     save(from_config(config), tmp_path)
     with pytest.raises(CheckpointError, match="computes its scores otherwise"):
         load_wrapped(tmp_path)
+
+
+def test_a_class_that_does_more_with_its_output_matrix_is_refused(tmp_path: Path) -> None:
+    config = transformers.EsmConfig(**_SIZES, vocab_size=VOCAB, pad_token_id=1, position_embedding_type="rotary")
+    model = transformers.EsmForMaskedLM(config)
+    save(model, tmp_path)
+    with pytest.raises(CheckpointError, match="EsmForMaskedLM computes its scores otherwise"):
+        load_wrapped(tmp_path)
+
+
+def test_what_is_no_language_model_alone_is_told_by_its_config(tmp_path: Path) -> None:
+    sizes = {"d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "vocab_size": VOCAB}
+    images = transformers.Gemma3Config(text_config={**_SIZES, "num_key_value_heads": 2}, vision_config={})
+    for config, name, said in (
+        (transformers.BartConfig(**sizes), "BartForConditionalGeneration", "an encoder-decoder"),
+        (images, "Gemma3ForConditionalGeneration", r"more than text \(text, vision\)"),
+    ):
+        values = {**json.loads(config.to_json_string()), "architectures": [name]}
+        (tmp_path / "config.json").write_text(json.dumps(values))
+        with pytest.raises(CheckpointError, match=said):
+            read_wrapped_config(tmp_path)
+
+
+def test_a_value_of_a_wrong_kind_is_named(folders: dict[str, Path], tmp_path: Path) -> None:
+    values = json.loads((folders["PhiForCausalLM"] / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**values, "hidden_size": "many"}))
+    with pytest.raises(CheckpointError, match=r"a wrong kind: .*hidden_size.*many"):
+        read_wrapped_config(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -123,3 +123,8 @@ def interrupted(name: str) -> Stopped:
 def first_line(error: BaseException) -> str:
     """What an error of another library says, in one line of at most 1,000 characters."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:1000]
+
+
+def one_line(error: BaseException) -> str:
+    """All lines of it as one of at most 1,000 characters, for errors whose first line does not say what is wrong."""
+    return (" ".join(str(error).split()) or type(error).__name__)[:1000]

@@ -9,8 +9,9 @@ written.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
@@ -48,6 +49,7 @@ def export_hf(
     *,
     special: Mapping[str, Any] | None = None,
     dtype: DtypeName | None = None,
+    dtypes: Mapping[str, torch.dtype] = MappingProxyType({}),
     max_shard_bytes: int = SHARD_BYTES,
     more: Mapping[str, bytes] | None = None,
 ) -> Exported:
@@ -57,7 +59,7 @@ def export_hf(
         tensors: the model's state, by its own names.
         beside: a folder whose tokenizer files (and generation_config.json) are copied as they are.
         special: bos_token_id, eos_token_id and pad_token_id, as far as there are such.
-        dtype: of the weights; left out: their own.
+        dtype: of the weights; left out: their own, or of each what `dtypes` has for its name in the folder.
         max_shard_bytes: of one file of weights; a single larger tensor has a file of its own.
         more: further files by their names, in the place of those copied where they have the same.
     """
@@ -65,7 +67,11 @@ def export_hf(
         raise RecipeError(f"{out} exists", "name a folder that does not exist yet")
     wanted = getattr(torch, dtype) if dtype else None
     found = entries(config, tensors, wanted)
-    kind = str(found[0].dtype).removeprefix("torch.")
+    if wanted is None:
+        found = [replace(entry, dtype=dtypes.get(entry.name, entry.dtype)) for entry in found]
+    found.sort(key=lambda entry: -entry.dtype.itemsize)  # the widest types first, so that all stay aligned
+    # config.json names one, which others load all in: that of the largest.
+    kind = str(max(found, key=lambda entry: entry.bytes).dtype).removeprefix("torch.")
     with new_folder(out, {"format": "huggingface"}) as folder:
         write_json(folder / "config.json", write_hf_config(config, special, kind))
         _write_weights(folder, found, max_shard_bytes)

@@ -9,16 +9,18 @@ The folder appears whole or not at all, with chat template, generation_config.js
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
+from tilth.checkpoint.hf_weights import slots
 from tilth.checkpoint.peft import save_adapter
 from tilth.checkpoint.peft_config import Base as PeftBase
 from tilth.checkpoint.peft_names import four_bits
-from tilth.checkpoint.safetensors_files import open_folder
+from tilth.checkpoint.safetensors_files import FLOATS, open_folder
 from tilth.checkpoint.trainable import base_fingerprint, check_base
 from tilth.core.errors import CheckpointError, RecipeError
 from tilth.core.files import MANIFEST, disk, new_folder, verify_manifest, write_json
@@ -42,6 +44,7 @@ from tilth.jobs.start import base_model
 from tilth.model.adapters import add_saved, book_of, choose, merge_and_unload
 from tilth.model.families import family_of
 from tilth.model.wrapped import AnyModel, WrappedModel
+from tilth.model.wrapped_aside import reason_to_ignore
 
 README = "README.md"
 Say = Callable[[str], None]
@@ -60,7 +63,7 @@ def export_model(
     """Writes what `load(path)` gives as a folder that transformers loads; an adapter goes into the weights.
 
     Args:
-        dtype: of the weights; left out: of a checkpoint that nothing was done to as it is stored, else fp32.
+        dtype: of the weights; left out: of a checkpoint that nothing was done to each as it is stored, else fp32.
         name: what the card calls it; left out: the folder.
         wrapped: as of `load`.
         say: is told where these are not the weights of the run's end.
@@ -71,8 +74,9 @@ def export_model(
     found = _loaded(path, which, say, wrapped)
     model, origin, beside = found.model, origin_of(found), base_facts(found)
     base = beside["from"] if beside else origin.recipe.model.from_ if origin else None
+    types = None
     if dtype is None and origin is None and beside is None:
-        dtype = _stored_dtype(found.path)
+        types = _stored_types(found.path, model)
     merge_and_unload(model)
     files = files_beside(found, origin)
     said = Model(
@@ -80,6 +84,8 @@ def export_model(
         base=base, step=step_of(found.path), mask=mask_of(found), looks_both_ways=not found.config.is_causal,
     )  # fmt: skip
     if isinstance(model, WrappedModel):
+        if types is not None:
+            _hold(model, types)
         return _export_theirs(model, Path(out), tokenizer_folder(found.path), dtype, max_shard_bytes,
                               {**files, README: model_card(said, origin).encode()})  # fmt: skip
     return export_hf(
@@ -89,6 +95,7 @@ def export_model(
         tokenizer_folder(found.path),
         special=special_ids(found),
         dtype=dtype,
+        dtypes={} if types is None else types.of,
         max_shard_bytes=max_shard_bytes,
         more={**files, README: model_card(said, origin).encode()},
     )
@@ -140,11 +147,40 @@ def _loaded(path: Path | str, which: Which, say: Say, wrapped: bool | None = Non
     return found
 
 
-def _stored_dtype(folder: Path) -> DtypeName | None:
-    """That of all weights of a folder, where it is one of half precision: they are loaded as fp32."""
-    found = {tensor.dtype for tensor in open_folder(folder).values()}
-    names: dict[str, DtypeName] = {"BF16": "bfloat16", "F16": "float16"}
-    return names.get(found.pop()) if len(found) == 1 else None
+class _Types(NamedTuple):
+    """In which types the weights of a folder are stored: each by its name there, and most numbers of all."""
+
+    of: Mapping[str, torch.dtype]
+    most: torch.dtype
+
+
+def _stored_types(folder: Path, model: AnyModel) -> _Types:
+    """They are loaded as fp32, and so those of another type than of half precision stay. What the model does not take,
+    such as masks and frequencies of rotary positions, counts for nothing.
+    """
+    found: dict[str, torch.dtype] = {}
+    numbers: dict[torch.dtype, int] = defaultdict(int)
+    held = open_folder(folder)
+    if isinstance(model, WrappedModel):  # which names it knows, and what it makes of them, is for its class to say
+        taken = {name: one for name, one in held.items() if one.dtype in FLOATS and not reason_to_ignore(name)}
+    else:
+        family = family_of(model.config)
+        wanted = slots(model.config, family)
+        taken = {today: one for name, one in held.items() if (today := family.today(name)) in wanted}
+    for name, tensor in taken.items():
+        found[name] = FLOATS[tensor.dtype] if tensor.dtype in ("BF16", "F16") else torch.float32
+        numbers[found[name]] += tensor.elements
+    return _Types(found, max(numbers, key=lambda dtype: numbers[dtype]))
+
+
+def _hold(model: WrappedModel, types: _Types) -> None:
+    """Each weight in the type in which it was stored; one that their class has made of several in that of the most."""
+    beside = {name.partition(".")[2]: dtype for name, dtype in types.of.items()}
+    for name, tensor in model.hf.state_dict(keep_vars=True).items():
+        short = name.partition(".")[2]  # with or without the first part of the name, as transformers takes them
+        dtype = types.of.get(name) or types.of.get(short) or beside.get(name) or types.most
+        if tensor.is_floating_point():
+            tensor.data = tensor.data.to(dtype)
 
 
 def _save_into(folder: Path, model: AnyModel, base: PeftBase) -> None:

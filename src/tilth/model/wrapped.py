@@ -34,6 +34,7 @@ from tilth.model.config import ModelConfig
 from tilth.model.finite import is_finite, no_number
 from tilth.model.paper import on_paper
 from tilth.model.transformer import Transformer
+from tilth.model.wrapped_aside import reason_to_ignore
 from tilth.model.wrapped_config import (
     WrappedConfig,
     auto_class,
@@ -112,11 +113,13 @@ class WrappedCache:
 
 
 class WrappedModel(nn.Module):
-    """A causal or masked language model of transformers. `hf` is theirs, its names are its own."""
+    """A causal or masked language model of transformers. `hf` is theirs, its names are its own. `ignored`: tensors of
+    its files that it does not need, with the reason.
+    """
 
-    def __init__(self, hf: Any, config: WrappedConfig) -> None:
+    def __init__(self, hf: Any, config: WrappedConfig, ignored: Mapping[str, str] = MappingProxyType({})) -> None:
         super().__init__()
-        self.hf, self.config = hf, config
+        self.hf, self.config, self.ignored = hf, config, dict(ignored)
         self._manner: Manner | None = None
         self._tried = False
         self._caches: CacheManner | None = None
@@ -321,16 +324,30 @@ class WrappedModel(nn.Module):
                 with _times(self._output, by):
                     theirs = self.hf(input_ids=ids).logits
         except _FAULTS as error:
+            if self._reads(ids):
+                raise self._otherwise("its head computes more than that product") from error
             raise CheckpointError(
                 f"{self.config.architecture} cannot read five tokens: {first_line(error)}",
                 "its config.json may ask for what its class cannot do: get the checkpoint again, or use another",
             ) from error
         if theirs.shape != ours.shape or not _close(theirs, by * ours):
-            raise CheckpointError(
-                f"{self.config.architecture} computes its scores otherwise than as hidden states times its output "
-                "matrix (it scales or caps them)",
-                "use a family that tilth has itself, or another checkpoint",
-            )
+            raise self._otherwise("it scales or caps them")
+
+    def _reads(self, ids_1T: Tensor) -> bool:
+        """Whether the class gives scores of these where its output layer is left as it is."""
+        try:
+            with _evaluating(self):
+                self.hf(input_ids=ids_1T)
+        except _FAULTS:
+            return False
+        return True
+
+    def _otherwise(self, how: str) -> CheckpointError:
+        return CheckpointError(
+            f"{self.config.architecture} computes its scores otherwise than as hidden states times its output matrix "
+            f"({how})",
+            "use a family that tilth has itself, or another checkpoint",
+        )
 
 
 AnyModel = Transformer | WrappedModel
@@ -353,8 +370,8 @@ def load_wrapped(
         change: what the recipe wants otherwise (dropout); nothing that changes shapes.
         files: in which file a tensor is, as far as that is known, for what is said of it.
 
-    CheckpointError when the architecture is unknown there, needs code of its own, or its weights are not all there, or
-    hold what is no finite number.
+    CheckpointError when the architecture is unknown there, needs code of its own, or its weights are not all there, are
+    more than the class takes, or hold what is no finite number.
     """
     config = change(read_wrapped_config(folder, context_length))
     try:
@@ -377,10 +394,18 @@ def load_wrapped(
     faults += [f"{name} does not fit" for name in map(str, info.get("mismatched_keys", ()))]
     if faults:
         raise CheckpointError(f"{folder} is not whole: {'; '.join(sorted(faults)[:5])}", "get the checkpoint again")
+    ignored = {name: reason_to_ignore(name) for name in sorted(info["unexpected_keys"])}
+    if unknown := [name for name, reason in ignored.items() if reason is None]:
+        more = f" (and {len(unknown) - 5} more)" if len(unknown) > 5 else ""
+        raise CheckpointError(
+            f"the weights in {folder} are not those of its config.json: {config.architecture} of transformers "
+            f"{library().__version__} has no {', '.join(unknown[:5])}{more}",
+            "get config.json and weights from one revision; what needs these weights is another class",
+        )
     for name, weight in hf.named_parameters():
         if not is_finite(weight.detach()):
             raise no_number(files.get(name, folder), name)
-    return WrappedModel(hf.to(device), config)
+    return WrappedModel(hf.to(device), config, {name: reason for name, reason in ignored.items() if reason})
 
 
 def build_wrapped(config: WrappedConfig, device: torch.device | str = "cpu") -> WrappedModel:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import json
+import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -24,7 +25,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from tilth.core.config import Config
-from tilth.core.errors import CheckpointError, RecipeError, first_line
+from tilth.core.errors import CheckpointError, RecipeError, first_line, one_line
 from tilth.core.faults import short
 from tilth.model.families import WRAPPED_CONTEXT, read_json_config
 from tilth.model.wrapped_masks import turns_by_length
@@ -99,6 +100,11 @@ def read_wrapped_config(folder: Path, context_length: int | None = None) -> Wrap
     values, place = read_json_config(folder), folder / "config.json"
     architecture = _architecture(values, place)
     theirs = _parsed(values, place)
+    if _kind(architecture) == "MaskedLM" and theirs.is_encoder_decoder:
+        raise CheckpointError(
+            f"{place} is of {architecture}, an encoder-decoder: it writes one text by another",
+            "use a checkpoint of a decoder or an encoder alone",
+        )
     length = _length(theirs, context_length, place)
     config = _described(_empty(architecture, theirs, place), architecture, length or _assumed(folder), values)
     return config.model_copy(update={"assumed": length is None, "longest": _stated(theirs)})
@@ -153,6 +159,12 @@ def _causal_names() -> set[str]:
     return _names(library().models.auto.modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
 
 
+def _names_of_kind(architecture: str) -> set[str]:
+    models = library().models.auto.modeling_auto
+    causal = _causal_names()
+    return causal if architecture in causal else _names(models.MODEL_FOR_MASKED_LM_MAPPING_NAMES) - causal
+
+
 def _architecture(values: dict[str, Any], place: Path) -> str:
     masked = _names(library().models.auto.modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES)
     named = values.get("architectures")
@@ -179,10 +191,16 @@ def _parsed(values: dict[str, Any], place: Path) -> Any:
             f"{place}: the weights are quantized (quantization_config), and tilth trains plain ones",
             "name the checkpoint that they were made of; adapter.quantize: nf4 holds it in four bits",
         )
-    given = {key: _with_infinities(value) for key, value in values.items() if key not in {*_NEVER, "model_type"}}
+    given = {key: _with_infinities(value) for key, value in values.items() if key not in _NEVER}
     try:
         with quiet():
-            theirs = library().AutoConfig.for_model(model_type, **given)
+            theirs = _as_they_read(given)
+        if not hasattr(theirs, "num_hidden_layers") and (text := theirs.get_text_config()) is not theirs:
+            parts = ", ".join(sorted(part.removesuffix("_config") for part in theirs.sub_configs))
+            raise CheckpointError(
+                f"{place} is of {model_type}, which is a model of more than text ({parts})",
+                f"name a checkpoint of text alone, of model type {text.model_type}",
+            )
         layers = theirs.num_hidden_layers
     except _FAULTS as error:
         raise CheckpointError(
@@ -191,13 +209,22 @@ def _parsed(values: dict[str, Any], place: Path) -> Any:
     except Exception as error:  # their validator has errors of its own
         if type(error).__module__.split(".")[0] != "huggingface_hub":
             raise
-        raise CheckpointError(
-            f"{place} has a value of a wrong kind: {first_line(error)}", "get the file again"
-        ) from None
+        raise CheckpointError(f"{place} has a value of a wrong kind: {one_line(error)}", "get the file again") from None
     if not isinstance(layers, int) or not 0 < layers <= _MOST_LAYERS:
         raise CheckpointError(
             f"{place} claims {layers!r} layers", f"no model has more than {_MOST_LAYERS}: get it again"
         )
+    return theirs
+
+
+def _as_they_read(values: dict[str, Any]) -> Any:
+    """What AutoConfig makes of a config.json that says this, given as a file, for that is more than its class alone: a
+    `mistral` with `layer_types` is read as a `ministral`, say.
+    """
+    with tempfile.TemporaryDirectory(prefix="tilth-config-") as folder:
+        (Path(folder) / "config.json").write_text(json.dumps(values))
+        theirs = library().AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    theirs.name_or_path = ""  # of the folder that is gone
     return theirs
 
 
@@ -256,6 +283,9 @@ def _described(hf: Any, architecture: str, length: int, values: dict[str, Any]) 
             f"{architecture} has no output matrix that could be told from the rest of it", "use another architecture"
         )
     vocabulary, hidden = output.weight.shape
+    made = type(hf).__name__  # of a `mistral` that is read as a `ministral`
+    if made != architecture and made in _names_of_kind(architecture):
+        architecture = made
     return WrappedConfig(
         architecture=architecture,
         model_type=hf.config.model_type,

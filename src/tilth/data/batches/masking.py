@@ -6,6 +6,7 @@
     Masker(batch)            hides tokens of a batch whose labels are its own tokens
     masked_pass(…)           a full pass over a stream's windows, for evaluation
     padded_windows(…)        those windows, nothing hidden yet
+    unpadded(…)              without the padding, where nothing keeps it apart
 
 Some tokens of a row are chosen; most of them become the mask token, some another token, the rest stay, and these alone
 are predicted (Devlin et al. 2019, arXiv:1810.04805, section 3.1 and appendix A.1). Each token (or word) is chosen by
@@ -191,25 +192,39 @@ def make_masker(config: MaskingConfig, tokenizer: Tokenizer, seed: int) -> Maske
 
 def masked_pass(stream: TokenStream, context_length: int, rows: int, masker: Masker, isolate: bool) -> Iterator[Batch]:
     """All windows of a stream, each token in one, with the same tokens hidden in every pass; the last row is filled up
-    with padding.
+    with padding, or, where documents see each other, ends with the stream (`unpadded`).
     """
     windows = -(-stream.tokens // context_length)
     for first in range(0, windows, rows):
         samples = np.arange(first, min(first + rows, windows), dtype=np.int64)
-        yield masker(padded_windows(stream, context_length, samples, isolate), evaluation=True)
+        batch = masker(padded_windows(stream, context_length, samples, isolate), evaluation=True)
+        yield from unpadded(batch, stream)
 
 
 def padded_windows(stream: TokenStream, context_length: int, windows: Int64, isolate: bool) -> Batch:
-    """Some of the windows that a stream is cut into from its beginning, labels the tokens themselves; what reaches
-    beyond its end is padding.
+    """Some of the windows that a stream is cut into from its beginning, rising, labels the tokens themselves; what
+    reaches beyond its end is padding. Without `isolate` nothing keeps that apart: it is for `unpadded` to cut off.
     """
     batch = make_batch(stream, windows * context_length, context_length, windows, isolate, ahead=0)
     inside = windows[:, None] * context_length + np.arange(context_length) < stream.tokens
-    doc_ids = np.where(inside, 1 if batch.doc_ids is None else batch.doc_ids, 0).astype(np.int32)
-    return replace(
-        batch,
-        input_ids=np.where(inside, batch.input_ids, 0),
-        labels=np.where(inside, batch.labels, IGNORE),
-        doc_ids=doc_ids,
-        positions=positions_of(doc_ids),
+    batch = replace(
+        batch, input_ids=np.where(inside, batch.input_ids, 0), labels=np.where(inside, batch.labels, IGNORE)
     )
+    if batch.doc_ids is None:
+        return batch
+    doc_ids = np.where(inside, batch.doc_ids, 0).astype(np.int32)
+    return replace(batch, doc_ids=doc_ids, positions=positions_of(doc_ids))
+
+
+def unpadded(batch: Batch, stream: TokenStream) -> Iterator[Batch]:
+    """Padded windows as they can be read: where documents see each other, those that the stream ends in are a batch by
+    themselves, as long as what is there. So nothing need be kept apart, which not every model can.
+    """
+    rows, length = batch.input_ids.shape
+    left = stream.tokens - batch.sample_ids * length
+    whole = rows if batch.doc_ids is not None else int((left >= length).sum())
+    if whole:
+        yield batch.rows(0, whole)
+    if whole < rows:
+        rest, end = batch.rows(whole, rows), int(left[-1])
+        yield replace(rest, input_ids=rest.input_ids[:, :end], labels=rest.labels[:, :end])

@@ -15,7 +15,7 @@ import numpy as np
 
 from tilth.core.random import Permutation, derive_seed
 from tilth.data.batches.batch import IGNORE, Batch, Int64
-from tilth.data.batches.masking import Bool, Masker, padded_windows
+from tilth.data.batches.masking import Bool, Masker, padded_windows, unpadded
 from tilth.data.shards import TokenStream
 
 _PIECE = 1 << 16
@@ -44,4 +44,4 @@ def one_hidden_pass(
         here = np.arange(len(windows)), columns
         input_ids, labels = batch.input_ids.copy(), np.full_like(batch.labels, IGNORE)
         labels[here], input_ids[here] = input_ids[here], masker.mask_token
-        yield replace(batch, input_ids=input_ids, labels=labels)
+        yield from unpadded(replace(batch, input_ids=input_ids, labels=labels), stream)

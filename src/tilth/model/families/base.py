@@ -78,7 +78,7 @@ class Keys:
         """A number of layers; bounded, for lists are made as long."""
         count = self.size(key)
         if count > MOST_LAYERS:
-            raise self.refused(key, count)
+            raise self.refused(key, count, f"no model has more than {MOST_LAYERS:,} layers: get the file again")
         return count
 
     def only(self, key: str, *honoured: Any, default: Any = None) -> Any:
@@ -95,11 +95,16 @@ class Keys:
             raise self.refused(key, value)
         return table[value]
 
-    def refused(self, key: str, value: object) -> CheckpointError:
-        """The error for a value that would change what the model computes, and that cannot be honoured."""
+    def refused(
+        self, key: str, value: object, remedy: str = f"{USE_WRAPPED}; or use another checkpoint"
+    ) -> CheckpointError:
+        """The error for a value that would change what the model computes, and that cannot be honoured.
+
+        Args:
+            remedy: where transformers' own class does not compute it either.
+        """
         return CheckpointError(
-            f"{self.place}: {key} is {short(value)}, which tilth's own model does not compute",
-            f"{USE_WRAPPED}; or use another checkpoint",
+            f"{self.place}: {key} is {short(value)}, which tilth's own model does not compute", remedy
         )
 
     def finish(self) -> None:

@@ -59,7 +59,13 @@ def _read(keys: Keys, offset: int) -> dict[str, Any]:
     for key in ("is_decoder", "add_cross_attention"):
         keys.only(key, False, default=False)
     keys.only("tie_word_embeddings", True, default=True)
-    keys.only("position_embedding_type", "absolute", default="absolute")
+    if (positions := keys.take("position_embedding_type", "absolute")) != "absolute":
+        # Their class reads the key no more, and would compute the scores of another model.
+        raise keys.refused(
+            "position_embedding_type",
+            positions,
+            "use a checkpoint with absolute positions: transformers' own class has no others since its version 5",
+        )
     keys.only("directionality", "bidi", default="bidi")
     for key in _OF_POOLER:
         keys.take(key)
