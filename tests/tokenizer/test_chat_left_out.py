@@ -94,7 +94,8 @@ def test_parts_that_are_missed(pair: Pair) -> None:
 def test_switches_that_a_template_takes_out(role: str, pair: Pair) -> None:
     talk = [{"role": role, "content": "/no_think"}, {"role": "user", "content": "Hi"}]
     with made(pair, SWITCHED) as found:
-        used(found.encode([{"messages": [*talk, {"role": "assistant", "content": "Hello"}]}])[0])
+        row = used(found.encode([{"messages": [*talk, {"role": "assistant", "content": "Hello"}]}])[0])
+    assert answers(pair[0], row)[0].startswith("Hello")
 
 
 @pytest.mark.parametrize("arguments", [{"city": "Rome"}, '{"city": "Rome"}', {}, '{"city": "Köln <|im_end|>"}'])
