@@ -210,3 +210,29 @@ def test_a_page_of_frames_says_what_it_has_without_them(html: Extractor) -> None
         found = text(html, f"<html><head><title>A</title></head>{frames.format(start)}</html>")
         assert found.split("\n") == ["R&D", *PROSE]
     assert text(html, page(f"<article>{AROUND}</article><noframes><p>No frames</p></noframes>")).split("\n") == PROSE
+
+
+@pytest.mark.parametrize(
+    ("bare", "shown"),
+    [
+        ("We went to <st1:place>Rome</st1:place>, and <st1:City>Paris</st1:City>.", "We went to Rome, and Paris."),
+        ("<spacer type=block>It was late.", "It was late."),  # which swallows what follows it
+    ],
+)
+def test_what_no_browser_knows_stands_in_the_line(html: Extractor, bare: str, shown: str) -> None:
+    menu = "<a href=1>Home</a><br><a href=2>News</a><br>"
+    more, last = (
+        " ".join(f"The people of the town built harbour {n}." for n in some) for some in (range(9), range(9, 18))
+    )
+    cell = f"{bare}<br><br>{more}<p>{last}</p>"
+    assert shown in text(html, page(f"<table><tr><td>{menu}</td><td>{cell}</td></tr></table>"))
+
+
+def test_tables_that_are_never_closed(html: Extractor) -> None:
+    """Each stands in the one before; Python has fewer levels for calls than lxml has for elements."""
+    posts = (
+        f"<p>Post {n} of the forum, long enough to be a paragraph.</p><p>And one more of it: {n}.</p>"
+        for n in range(340)
+    )
+    found = text(html, page("".join(f"<table><tr><td>{post}" for post in posts)))
+    assert found.count("And one more of it") > 300

@@ -18,6 +18,7 @@ from tilth.core.config import parse
 from tilth.core.errors import DataError
 from tilth.data.document import Outcome
 from tilth.data.sources import SourceConfig, list_inputs, read_input, streams
+from tilth.data.sources.messages import without_nulls
 
 TEXTS = ["one", "zwei ü", "", None, "fünf\nLines"]
 
@@ -210,3 +211,13 @@ def test_a_content_that_is_null_is_told_as_one(tmp_path: Path) -> None:
     write(tmp_path / "a.arrow", pa.Table.from_pylist([{"m": talk}]), "file")
     (found,) = read(tmp_path, "a.arrow", map={"messages": "m"}, max_bad_rows=1)
     assert found.document is None and "message 2 holds NoneType, not a text" in str(found)
+
+
+def test_a_call_without_arguments_keeps_that_it_has_none() -> None:
+    """Templates read the key of each call; only fields that another row's sake put there go."""
+    call = {"name": "now", "arguments": None, "id": None, "function": {"name": "now", "arguments": {"town": None}}}
+    assert without_nulls(call) == {
+        "name": "now",
+        "arguments": None,
+        "function": {"name": "now", "arguments": {}},
+    }

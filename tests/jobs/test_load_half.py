@@ -159,3 +159,18 @@ def test_each_weight_goes_out_in_the_type_in_which_it_was_stored(tmp_path: Path,
         assert written[name].dtype == tensor.dtype and torch.equal(written[name], tensor), name
     values = json.loads((tmp_path / "out" / "config.json").read_text())
     assert (values.get("dtype") or values["torch_dtype"]) == "float16"
+
+
+@pytest.mark.parametrize("kind", ["neox", "bloom"])
+def test_what_two_names_share_stays_as_wide_as_it_was(tmp_path: Path, kind: str) -> None:
+    """The output matrix of a tied model is its embedding, though the file names it once."""
+    folder = write_base(tmp_path / "base", kind)
+    config = json.loads((folder / "config.json").read_text()) | {"tie_word_embeddings": True}
+    (folder / "config.json").write_text(json.dumps(config))
+    named = {name: tensor for name, tensor in load_file(folder / MODEL).items() if not name.startswith("embed_out")}
+    tensors = {name: tensor if "embed" in name else tensor.half() for name, tensor in named.items()}
+    save_file(tensors, folder / MODEL, {"format": "pt"})
+    tilth.export(folder, tmp_path / "out")
+    written = load_file(tmp_path / "out" / MODEL)
+    for name, tensor in tensors.items():
+        assert written[name].dtype == tensor.dtype and torch.equal(written[name], tensor), name

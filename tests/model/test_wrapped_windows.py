@@ -19,6 +19,7 @@ from tilth.distributed.runtime import Runtime
 from tilth.model.attention import document_mask
 from tilth.model.precision import make_scaler
 from tilth.model.wrapped import WrappedModel, load_wrapped
+from tilth.model.wrapped_aside import reason_to_ignore
 from tilth.model.wrapped_config import WrappedConfig, read_wrapped_config
 from tilth.model.wrapped_masks import find_manner
 from tilth.training.step import accumulate
@@ -198,3 +199,15 @@ def test_a_class_that_loses_its_window_is_refused(monkeypatch: pytest.MonkeyPatc
     model = model_of("Starcoder2ForCausalLM")
     with pytest.raises(RecipeError, match="Starcoder2ForCausalLM does not keep the documents of a row apart"):
         model(some_ids(1), mask=document_mask(torch.zeros(1, LENGTH)))
+
+
+def test_layers_that_guess_ahead_are_known_by_their_place() -> None:
+    """DeepSeek V3 and its like have them behind the others, in files of any size."""
+    values = {"num_hidden_layers": 2, "num_nextn_predict_layers": 1}
+    for name, ahead in (
+        ("model.layers.2.eh_proj.weight", True),
+        ("model.layers.1.mlp.x", False),
+        ("layers.3.a", False),
+    ):
+        assert (reason_to_ignore(name, values) is not None) == ahead
+    assert reason_to_ignore("model.layers.2.eh_proj.weight", {"num_hidden_layers": 2}) is None

@@ -9,6 +9,7 @@ The folder appears whole or not at all, with chat template, generation_config.js
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -162,7 +163,8 @@ def _stored_types(folder: Path, model: AnyModel) -> _Types:
     numbers: dict[torch.dtype, int] = defaultdict(int)
     held = open_folder(folder)
     if isinstance(model, WrappedModel):  # which names it knows, and what it makes of them, is for its class to say
-        taken = {name: one for name, one in held.items() if one.dtype in FLOATS and not reason_to_ignore(name)}
+        values = model.config.values
+        taken = {name: one for name, one in held.items() if one.dtype in FLOATS and not reason_to_ignore(name, values)}
     else:
         family = family_of(model.config)
         wanted = slots(model.config, family)
@@ -174,13 +176,22 @@ def _stored_types(folder: Path, model: AnyModel) -> _Types:
 
 
 def _hold(model: WrappedModel, types: _Types) -> None:
-    """Each weight in the type in which it was stored; one that their class has made of several in that of the most."""
+    """Each weight in the type in which it was stored: the widest, where several names have it. One that their class has
+    made of others, or calls otherwise, in that of the most, unless that would change it.
+    """
     beside = {name.partition(".")[2]: dtype for name, dtype in types.of.items()}
-    for name, tensor in model.hf.state_dict(keep_vars=True).items():
+    stored: dict[int, list[torch.dtype]] = defaultdict(list)
+    held = model.hf.state_dict(keep_vars=True)
+    tensors = {name: tensor for name, tensor in held.items() if tensor.is_floating_point()}
+    for name, tensor in tensors.items():
         short = name.partition(".")[2]  # with or without the first part of the name, as transformers takes them
-        dtype = types.of.get(name) or types.of.get(short) or beside.get(name) or types.most
-        if tensor.is_floating_point():
-            tensor.data = tensor.data.to(dtype)
+        if dtype := types.of.get(name) or types.of.get(short) or beside.get(name):
+            stored[id(tensor)].append(dtype)
+    for tensor in {id(tensor): tensor for tensor in tensors.values()}.values():
+        if known := stored[id(tensor)]:
+            tensor.data = tensor.data.to(functools.reduce(torch.promote_types, known))
+        elif torch.equal((rounded := tensor.data.to(types.most)).to(tensor.dtype), tensor.data):
+            tensor.data = rounded
 
 
 def _save_into(folder: Path, model: AnyModel, base: PeftBase) -> None:

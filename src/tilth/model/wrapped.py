@@ -16,8 +16,10 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import json
 import logging
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
@@ -273,6 +275,14 @@ class WrappedModel(nn.Module):
         """Writes config.json and the weights, in files of `shard_bytes` at the most, as their class does."""
         with quiet():
             self.hf.save_pretrained(folder, max_shard_size=shard_bytes)
+        held: Counter[torch.dtype] = Counter()
+        for parameter in self.hf.parameters():
+            held[parameter.dtype] += parameter.numel()
+        if len(held) > 1:  # they name that of the first
+            config = json.loads((folder / "config.json").read_text())
+            kind = str(held.most_common(1)[0][0]).removeprefix("torch.")
+            config |= {key: kind for key in ("dtype", "torch_dtype") if key in config}
+            (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
     @property
     def packs(self) -> bool:
@@ -394,7 +404,7 @@ def load_wrapped(
     faults += [f"{name} does not fit" for name in map(str, info.get("mismatched_keys", ()))]
     if faults:
         raise CheckpointError(f"{folder} is not whole: {'; '.join(sorted(faults)[:5])}", "get the checkpoint again")
-    ignored = {name: reason_to_ignore(name) for name in sorted(info["unexpected_keys"])}
+    ignored = {name: reason_to_ignore(name, config.values) for name in sorted(info["unexpected_keys"])}
     if unknown := [name for name, reason in ignored.items() if reason is None]:
         more = f" (and {len(unknown) - 5} more)" if len(unknown) > 5 else ""
         raise CheckpointError(

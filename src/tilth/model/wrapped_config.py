@@ -221,8 +221,15 @@ def _as_they_read(values: dict[str, Any]) -> Any:
     """What AutoConfig makes of a config.json that says this, given as a file, for that is more than its class alone: a
     `mistral` with `layer_types` is read as a `ministral`, say.
     """
-    with tempfile.TemporaryDirectory(prefix="tilth-config-") as folder:
-        (Path(folder) / "config.json").write_text(json.dumps(values))
+    with contextlib.ExitStack() as held:
+        try:
+            folder = held.enter_context(tempfile.TemporaryDirectory(prefix="tilth-config-"))
+            (Path(folder) / "config.json").write_text(json.dumps(values))
+        except OSError as error:
+            raise CheckpointError(
+                f"no temporary folder for a copy of config.json, which transformers reads: {first_line(error)}",
+                "make room there, or name another folder by TMPDIR",
+            ) from None
         theirs = library().AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     theirs.name_or_path = ""  # of the folder that is gone
     return theirs

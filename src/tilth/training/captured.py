@@ -118,6 +118,7 @@ class CapturedPasses:
                 self._capture(kind, inputs, count)
             else:
                 self._called.add(kind)
+                torch.cuda.empty_cache()  # what the other stream holds is of no use to this one
         if captured := self._graphs.get(kind):
             return _replay(captured, inputs, count)
         if self._given_up or kind in self._called:

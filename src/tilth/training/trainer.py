@@ -203,10 +203,11 @@ class Trainer:
         parts, step = self.parts, self.progress.step
         parts.micro_rows = min(parts.micro_rows, parts.fewer_rows.get(step, parts.micro_rows))
         where, seed = (parts.runtime, parts.precision, parts.scaler), self.config.seed
+        passes = self._passes if step else None  # a graph takes what is left once the optimizer has its state
         while True:
             rows = parts.micro_rows
             try:
-                return accumulate(parts.model, batch, rows, *where, seed=seed, step=step, passes=self._passes)
+                return accumulate(parts.model, batch, rows, *where, seed=seed, step=step, passes=passes)
             except OutOfMemory as error:
                 reason = error.reason
             if self._passes is not None:

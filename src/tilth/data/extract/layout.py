@@ -33,9 +33,10 @@ _BLANKS = " \t\r\n\f"  # not the no-break space: it is there to be a line
 _MOST = 0.9  # of the text that is in no link: what is left is a page's head and foot
 _SENTENCE = 40  # characters
 _CONTAINERS = frozenset(("div", "center"))
-_NAMES = """a abbr acronym b bdi bdo big br cite code del dfn em font i img ins kbd label mark math nobr q s samp script
-small span strike strong style sub sup time tt u var wbr"""
-_IN_LINE = frozenset(_NAMES.split())  # what stands in the lines of a paragraph
+_NAMES = """address article aside blockquote body center dd details dialog dir div dl dt fieldset figcaption figure
+footer form frameset h1 h2 h3 h4 h5 h6 header hgroup hr html legend li listing main menu nav noframes noscript ol
+optgroup option p plaintext pre search section select summary table tbody td tfoot th thead tr ul xmp"""
+_BLOCKS = frozenset(_NAMES.split())  # all else stands in the lines of a paragraph, what no browser knows too
 
 
 @dataclass
@@ -144,15 +145,20 @@ class Layout:
         """Makes `<div>` of the tables, and of their rows and cells, and marks the main text. What is given are words
         that should be kept: those of the main text, or else, menus among them, what is no link in the tables.
         """
+        from lxml import etree
+
         main = self._main()
         own = {table.parts[0] for table in self._tables}
         outer = [table for table in own if own.isdisjoint(table.iterancestors("table"))]
         words = [word for table in outer for word in _words(table)] if main is None else list(_words(main, links=True))
+        for table in outer:
+            etree.strip_tags(table, "font", "nobr", "spacer", "basefont")  # they stand around whole paragraphs
+        parted: set[Any] = set()
         for table in self._tables:
             for element in table.parts:
                 is_cell, element.tag = element.tag in _CELLS, "div"
                 if is_cell:
-                    _make_paragraphs(element)
+                    _make_paragraphs(element, parted)
         if main is None and self._is_most():
             main = _wrapped(self._tree)
         if main is not None:
@@ -178,12 +184,16 @@ class Layout:
 
     def _data_in(self, cell: _Cell) -> list[Any]:
         """The tables of data in it."""
-        return [found for table in cell.tables for found in self._data_of(table)]
-
-    def _data_of(self, table: _Table) -> list[Any]:
-        whole = table.all()
-        is_data = table.data or (len(table.of_several()) > 1 and not whole.is_menu)
-        return [whole.element] if is_data and id(table) not in self._ids else self._data_in(whole)
+        found, tables = [], [*cell.tables]
+        while tables:  # a page may have more levels than Python has
+            table = tables.pop()
+            whole = table.all()
+            is_data = table.data or (len(table.of_several()) > 1 and not whole.is_menu)
+            if is_data and id(table) not in self._ids:
+                found.append(whole.element)
+            else:
+                tables += whole.tables
+        return found
 
 
 def _sentences(tree: Any) -> list[Any]:
@@ -217,11 +227,16 @@ def _words(element: Any, *, links: bool = False) -> Iterator[str]:
     return (word for text in texts for word in WORD.findall(text))
 
 
-def _make_paragraphs(cell: Any) -> None:
-    """Puts each run of text, and of elements that stand in a line, into a `<p>`, as blocks and `<br><br>` part them."""
+def _make_paragraphs(cell: Any, parted: set[Any]) -> None:
+    """Puts each run of text, and of elements that stand in a line, into a `<p>`, as blocks and `<br><br>` part them;
+    but for cells that were `parted` before.
+    """
     around = [cell]
-    while around:  # a page may have more levels than Python has
-        around += _parted(around.pop())
+    while around:
+        element = around.pop()
+        if element not in parted:
+            parted.add(element)
+            around += _parted(element)
 
 
 def _parted(cell: Any) -> list[Any]:
@@ -229,7 +244,6 @@ def _parted(cell: Any) -> list[Any]:
     from lxml import etree
 
     within = []
-    etree.strip_tags(cell, "font", "nobr")  # they stand around whole paragraphs
     pieces = [(None, cell.text), *((child, child.tail) for child in cell)]
     cell.text, cell[:] = None, []
     paragraph: Any = None
@@ -256,7 +270,7 @@ def _parted(cell: Any) -> list[Any]:
 
 
 def _is_in_line(element: Any) -> bool:
-    return all(part.tag in _IN_LINE for part in element.iter())
+    return not any(part.tag in _BLOCKS for part in element.iter())
 
 
 def _tables(tree: Any) -> tuple[list[_Table], _Cell]:

@@ -105,7 +105,7 @@ def judge(
         if lost == files and config.document == "file" and _smaller(config, first):
             again = f"{_AGAIN}; `max_bad_rows: 1` with `document: paragraph` goes on with what came before the damage"
         elif lost == files and not whole:  # no share lets all pass
-            left = any(_kind(config, one) not in _WHOLE for one in first)
+            left = any(_of_archive(one) or _kind(config, one) not in _WHOLE for one in first)
             again = _AGAIN + "; `max_bad_rows: 1` goes on with what can be read of them, if anything" * left
         damaged = any(not one.remedy for one in first)
         remedies = [remedy, *(advice[-1:] if remedy else []), again if damaged or not remedy else ""]
@@ -133,6 +133,11 @@ def _smaller(config: SourceConfig, lost: Sequence[Lost]) -> str:
 
 def _kind(config: SourceConfig, lost: Lost) -> str | None:
     return kind_of(lost.locator) if config.format == "auto" else config.format
+
+
+def _of_archive(lost: Lost) -> bool:
+    """Whether it is one, of whose files some may be whole."""
+    return kind_of(lost.locator) in ARCHIVES
 
 
 def of_files(lost: int, files: int) -> str:

@@ -170,12 +170,14 @@ def is_plain(value: Any, depth: int = 0) -> bool:
 
 def without_nulls(value: Any) -> Any:
     """A value without the null fields of objects in it: among Arrow's, one has the fields of all (`town` of the call of
-    a clock), and a template would write them.
+    a clock), and a template would write them. Arguments of a call that are none stay so: most templates read them.
     """
     if isinstance(value, list):
         return [without_nulls(one) for one in value]
     if isinstance(value, dict):
-        return {key: without_nulls(one) for key, one in value.items() if one is not None}
+        called = "name" in value
+        kept = ((key, one) for key, one in value.items() if one is not None or (called and key == "arguments"))
+        return {key: without_nulls(one) for key, one in kept}
     return value
 
 

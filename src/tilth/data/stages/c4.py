@@ -73,11 +73,15 @@ _ON = r"(?:enabled|activated|available|supported|allowed|(?:turned|switched)\ on
 _OFF = r"(?:disabled|(?:de|in)activated?|inactive|unavailable|unsupported|blocked|(?:turned\ |switched\ )?off)\b"
 _HERE = r"""(?:this|our|the)\s(?:\w{1,20}\s){0,2}(?:page|(?:web)?site|app|application|form|map|feature|content|video
     |game|slideshow|gallery|player|service)s?\b"""
-_TO_SEE = r"to\ (?:use|view|see|run|access|display|read|play|continue|browse|work|function|load|post|comment)\b"
+_TO_SEE = r"""to\ (?:use|view|see|run|access|display|read|play|continue|browse|work|function|load|post|comment
+    |visit|enjoy)\b"""
 _END = r"\W{0,3}(?:$|(?<=[.!]\s)|(?<=,\ )please\b)"
+_ITSELF = r"(?!\ (?:source|code|developers?|debugging|files?|modules?|maps?|engineers?|programmers?)\b)"
 _JAVASCRIPT_WARNING = re.compile(  # bounded, as all of it: a line may have ten million characters
-    rf"""(?:\bplease\ |\b(?:need|have|must|necessary|required|sure)\ (?:to\ )?){_ENABLE}{_OWN}javascript\b
-    | (?:^|[.!?:]\s){_ENABLE}{_OWN}javascript(?:{_END}|\ and\ cookies|\ {_TO_SEE}|\ in\ your\b)
+    rf"""(?:\bplease\ |\b(?:need|have|must|necessary|required|sure)\ (?:to\ )?){_ENABLE}{_OWN}javascript\b{_ITSELF}
+    | (?:^|[.!?:]\s){_ENABLE}{_OWN}javascript(?:{_END}|\ and\ cookies|\ {_TO_SEE}|\ in\ your\b
+        |,?\ (?:and|then|and\ then)\ (?:reload|refresh|return|try|continue)\b)
+    | \bjavascript\ required{_END}
     | (?:^|[.!?:]\s|\bplease\ |\b(?:need|have)\ to\ |\bmust\ )(?:turn|switch)\ {_OWN}javascript\ on\b
     | \bactivating\ {_OWN}javascript\ is\ (?:needed|required|necessary)
     | \b(?:have|has|having|with|without|needs?|requires?)\ {_OWN}javascript(?:\ and\ cookies)?\ (?:to\ be\ )?(?:{_ON}
