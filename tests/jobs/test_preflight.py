@@ -13,6 +13,7 @@ import pytest
 import torch
 import transformers
 
+from tests.jobs.small_preflight import NO_END, Row, small_preflight
 from tests.model.families import SHAPES, from_config, save
 from tilth.core.config import parse_yaml
 from tilth.core.errors import DataError
@@ -20,11 +21,10 @@ from tilth.data.shards import TokenStream
 from tilth.data.sources import SourceConfig
 from tilth.jobs.base import find_base, with_base
 from tilth.jobs.parts import complete_model
-from tilth.jobs.preflight import Preflight, gather, look, room
+from tilth.jobs.preflight import Preflight, gather, room
 from tilth.jobs.preflight.rules import ERRORS, WARNINGS, judge
 from tilth.jobs.preflight.run_rules import MANY_NOISY_READINGS, MANY_READINGS
 from tilth.jobs.preflight.tokens import read_split
-from tilth.jobs.prepare import prepare_data
 from tilth.jobs.recipe import make_recipe, shipped_recipe
 from tilth.jobs.start import loaded_base, starting_model
 from tilth.model.adapters import book_of, lora_layers
@@ -36,9 +36,7 @@ from tilth.training.optim import make_optimizer, state_bytes
 pytestmark = pytest.mark.slow
 
 CHATML = ["<|im_start|>", "<|im_end|>"]
-NO_END = "{% for m in messages %}{{ m.role }}: {% generation %}{{ m.content }}{% endgeneration %}\n{% endfor %}"
 MASKED = TrainConfig(objective="masked_lm", steps=1, batch_tokens=64)
-Row = dict[str, Any]
 
 
 def pairs(count: int = 60) -> list[Row]:
@@ -51,20 +49,7 @@ def looked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Pre
     """`looked(rows, "key=value", …)`: what is found of a small recipe for these rows."""
     monkeypatch.chdir(tmp_path)
 
-    def make(rows: list[Row], *sets: str, objective: str = "sft") -> Preflight:
-        Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        source = {"path": "rows.jsonl"} | ({"map": {name: name for name in rows[0]}} if objective == "sft" else {})
-        data: dict[str, Any] = {
-            "name": "small",
-            "data": {"sources": [source], "clean": "none", "split": {"validation": 0.2, "by": "document"}},
-            "tokenizer": {"kind": "byte"},
-            "model": {"preset": "llama-tiny", "num_hidden_layers": 1, "hidden_size": 32, "context_length": 64},
-            "train": {"objective": objective, "steps": 12, "batch_tokens": 256, "precision": "fp32"},
-        }
-        recipe = make_recipe(data, sets)
-        return look(recipe, prepare_data(recipe, Path("work"), workers=1))
-
-    return make
+    return small_preflight
 
 
 def rules(found: Preflight) -> tuple[set[str], set[str]]:

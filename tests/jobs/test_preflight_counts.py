@@ -9,15 +9,11 @@ from typing import Any
 
 import pytest
 
-from tilth.jobs.preflight import look
-from tilth.jobs.prepare import prepare_data
-from tilth.jobs.recipe import make_recipe
+from tests.jobs.small_preflight import NO_END, Row, small_preflight
 
 pytestmark = pytest.mark.slow
 
-Row = dict[str, Any]
 Check = Callable[..., dict[str, Any]]
-NO_END = "{% for m in messages %}{{ m.role }}: {% generation %}{{ m.content }}{% endgeneration %}\n{% endfor %}"
 BERT = ["model={preset: bert-mini, num_hidden_layers: 1, hidden_size: 32, num_attention_heads: 2, context_length: 64}"]
 MASK = [*BERT, "tokenizer.special_tokens=['<|mask|>']"]
 
@@ -40,17 +36,7 @@ def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Check:
     monkeypatch.chdir(tmp_path)
 
     def made(rows: list[Row], *sets: str, objective: str = "sft") -> dict[str, Any]:
-        Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        source = {"path": "rows.jsonl"} | ({"map": {name: name for name in rows[0]}} if "text" not in rows[0] else {})
-        data: dict[str, Any] = {
-            "name": "small",
-            "data": {"sources": [source], "clean": "none", "split": {"validation": 0.2, "by": "document"}},
-            "tokenizer": {"kind": "byte"},
-            "model": {"preset": "llama-tiny", "num_hidden_layers": 1, "hidden_size": 32, "context_length": 64},
-            "train": {"objective": objective, "steps": 12, "batch_tokens": 256, "precision": "fp32"},
-        }
-        recipe = make_recipe(data, sets)
-        return look(recipe, prepare_data(recipe, Path("work"), workers=1)).plain()
+        return small_preflight(rows, *sets, objective=objective).plain()
 
     return made
 
