@@ -72,7 +72,7 @@ class Worker:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 cwd=folder,
-                env=_environment(threads),
+                env={**_environment(threads), **system.environment},
             )
 
     def answer(self) -> dict[str, Any]:

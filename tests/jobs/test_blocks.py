@@ -22,6 +22,13 @@ pytestmark = pytest.mark.slow
 
 SETS = [*SMALL, "model.dropout=0.2", "train.micro_batch=6"]  # 16 rows: the last four are another shape
 COMPILED = [*SETS, "train.compile=true"]
+BESIDE = [
+    "model={from: runs/small/final, context_length: 16, dropout: 0.1}",
+    "adapter={rank: 2, dropout: 0.1}",
+    "train.batch_tokens=256",
+    "train.precision=fp32",
+    "train.micro_batch=6",
+]
 AUTO = [*SETS, "train.compile=auto"]
 
 
@@ -38,12 +45,14 @@ def state(run: Path, step: int) -> Any:
     return json.loads((run / "checkpoints" / f"step-{step:08d}" / "state.json").read_text())
 
 
-def test_the_same_losses_and_after_kill_9_the_same_bits(trained: Path, cli: Cli) -> None:
-    assert cli("train", "r.yaml", "--run", "plain", sets=SETS).code == 0
-    more = [*COMPILED, "train.steps=40", "train.checkpoint.every_steps=7"]
+@pytest.mark.parametrize("sets", [SETS, BESIDE], ids=["whole", "adapter"])
+def test_the_same_losses_and_after_kill_9_the_same_bits(trained: Path, cli: Cli, sets: list[str]) -> None:
+    assert cli("train", "r.yaml", "--run", "plain", sets=sets).code == 0
+    compiled_sets = [*sets, "train.compile=true"]
+    more = [*compiled_sets, "train.steps=40", "train.checkpoint.every_steps=7"]
     assert cli("train", "r.yaml", "--run", "whole", sets=more).code == 0
     assert said(trained / "whole")[0].startswith("compiled blocks: yes (ready in ")
-    assert cli("train", "r.yaml", "--run", "same", sets=COMPILED).code == 0
+    assert cli("train", "r.yaml", "--run", "same", sets=compiled_sets).code == 0
     plain, compiled = losses(trained / "plain"), losses(trained / "same")
     assert plain == pytest.approx(compiled, abs=1e-5) and plain != compiled
     process = begun(command("train", "r.yaml", "--run", "killed", sets=more), trained)
@@ -121,9 +130,9 @@ def test_auto_does_not_try_where_the_run_is_short_and_stays_plain_without_a_comp
 
 
 def test_what_cannot_be_compiled_is_refused_with_a_remedy(trained: Path, cli: Cli) -> None:
-    base = ["model={from: runs/small/final, context_length: 16}", "adapter={rank: 2}", "train.compile=true"]
+    base = ["model={from: runs/small/final, context_length: 16}", "adapter={rank: 2, dora: true}", "train.compile=true"]
     apart = [*COMPILED, "model.context_length=512", "train.batch_tokens=1024", "data.cross_document_attention=false"]
-    for sets, reason in ((base, "adapter"), (apart, "more than 256 tokens")):
+    for sets, reason in ((base, "DoRA"), (apart, "more than 256 tokens")):
         found, plain, auto = (
             json.loads(cli("check", "r.yaml", "--json", sets=[*sets, f"train.compile={asked}"]).out.splitlines()[-1])
             for asked in ("true", "false", "auto")

@@ -216,6 +216,10 @@ def test_a_masked_model_fills_masks_in_a_pipeline(made: Path, cli: Cli, tmp_path
     assert [one["token"] for one in found] == best.tolist()
     card = (tmp_path / "out" / "README.md").read_text()
     assert "pipeline_tag: fill-mask" in card and "<|mask|>" in card and "whole_word_mask True" in card
+    shutil.copytree(tmp_path / "runs" / "mlm" / "final", tmp_path / "copy")  # which needs no run
+    assert cli("export", "copy", "--out", "again", "--json").json()["parameters"] == said["parameters"]
+    first, again = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("out", "again"))
+    assert first == again
 
 
 def test_the_card_says_what_the_run_was_made_of(made: Path, cli: Cli, tmp_path: Path) -> None:

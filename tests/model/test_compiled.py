@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,11 +13,13 @@ from torch._dynamo.utils import counters
 
 from tilth.core.environment import cache_folder
 from tilth.core.errors import RecipeError
+from tilth.model.adapter_config import AdapterConfig
+from tilth.model.adapters import apply_adapter
 from tilth.model.attention import document_mask
 from tilth.model.compiled import compile_layers, plain_layers, unsuited
 from tilth.model.config import ModelConfig
 from tilth.model.dropout import Dropout, drawing
-from tilth.model.precision import autocast
+from tilth.model.precision import DTYPES, autocast
 from tilth.model.recompute import recompute_layers
 from tilth.model.transformer import Transformer, build
 
@@ -93,10 +96,46 @@ def test_a_mask_whose_values_decide_is_refused_with_a_remedy() -> None:
     assert "train.compile: false" in refused.value.remedy
 
 
+SOME = ["q_proj", "down_proj"]
+ADAPTERS: list[dict[str, Any]] = [{"rslora": True}, {"dropout": 0.3}, {"targets": SOME, "dropout": 0.2}]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("changes", ADAPTERS, ids=["all", "dropout", "some"])
+def test_layers_with_an_adapter(changes: dict[str, Any], precision: str) -> None:
+    plain, compiled = adapted(changes, precision), adapted(changes, precision)
+    made = counters["stats"]["unique_graphs"]
+    compile_layers(compiled, CACHE)
+    expected, found = gradients(plain, precision=precision), gradients(compiled, precision=precision)
+    assert counters["stats"]["unique_graphs"] <= made + 2, "the first layer's input bears no gradient"
+    if precision == "fp32":
+        assert torch.allclose(expected, found, rtol=1e-4, atol=1e-6) and not torch.equal(expected, found)
+        whole = gradients(adapted({**changes, "dropout": 0.0}, precision))
+        assert ("dropout" in changes) != torch.allclose(whole, found, rtol=1e-4, atol=1e-6), "what it drops is read"
+    else:
+        exact = gradients(adapted(changes, "fp32"))
+        assert (found - exact).norm() < 2 * (expected - exact).norm(), "as far from fp32 as bf16 is"
+    with torch.no_grad():
+        row = torch.ones(1, 7, dtype=torch.int64)
+        assert torch.equal(compiled.eval()(row), plain.eval()(row))
+
+
+def adapted(changes: dict[str, Any], precision: str) -> Transformer:
+    model = model_of(0.1)
+    apply_adapter(model, AdapterConfig(rank=4, **changes), 1, dtype=DTYPES.get(precision))  # type: ignore[call-overload]
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(len(name)))
+    return model.train()
+
+
 def test_what_cannot_be_compiled_is_said() -> None:
     config = model_of(0.0).config
-    assert unsuited(config, adapted=False) is None
-    assert "adapter" in (unsuited(config, adapted=True) or "")
+    assert unsuited(config, None) is None and unsuited(config, AdapterConfig(dropout=0.1)) is None
+    assert "four bits" in (unsuited(config, AdapterConfig(quantize="nf4")) or "")
+    assert "DoRA" in (unsuited(config, AdapterConfig(dora=True)) or "")
 
 
 def test_the_cache_that_the_user_named_stays(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -85,7 +85,9 @@ def make_trainer(
     return Trainer(config, parts)
 
 
-def validation_of(model: Transformer, between: Callable[[], None] = lambda: None, tell: Any = None) -> dict[str, float]:
+def validation_of(
+    model: Transformer, between: Callable[[], None] = lambda: None, tell: Any = None, spare: Any = None
+) -> dict[str, float]:
     """A figure that follows from the weights."""
     between()
     return {"loss": float(model.embed_tokens.weight.detach().abs().mean())}

@@ -232,7 +232,7 @@ def test_what_an_evaluation_has_to_tell_is_recorded(tmp_path: Path) -> None:
     events: list[Event] = []
     trainer = make_trainer(tmp_path, UNSAVED, events=events)
 
-    def tells(model: Any, between: Any, tell: Callable[[str], None]) -> dict[str, float]:
+    def tells(model: Any, between: Any, tell: Callable[[str], None], spare: Any) -> dict[str, float]:
         tell("fewer rows")
         return {"loss": 1.0}
 

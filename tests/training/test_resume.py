@@ -20,7 +20,7 @@ from tilth.core.errors import CheckpointError, DivergedError, Stopped
 from tilth.core.rundir import EvaluationRecord, Event, StepRecord
 from tilth.model.wrapped import AnyModel
 from tilth.training.stopping import Progress
-from tilth.training.trainer import Tell, Trainer
+from tilth.training.trainer import Spare, Tell, Trainer
 
 pytestmark = pytest.mark.slow
 
@@ -129,7 +129,7 @@ def broken_off(trainer: Trainer, at: int) -> Trainer:
     whole = trainer.parts.evaluate
     assert whole is not None
 
-    def evaluate(model: AnyModel, between: Callable[[], None], tell: Tell) -> dict[str, float]:
+    def evaluate(model: AnyModel, between: Callable[[], None], tell: Tell, spare: Spare) -> dict[str, float]:
         if trainer.progress.step == at:
             os.kill(os.getpid(), signal.SIGTERM)
         between()

@@ -18,7 +18,7 @@ from tilth.core.rundir import CheckpointRecord, EvaluationRecord, Event, Message
 from tilth.jobs.start import start_alike
 from tilth.model.wrapped import AnyModel
 from tilth.training import trainer as module
-from tilth.training.trainer import Tell, Trainer
+from tilth.training.trainer import Spare, Tell, Trainer
 
 
 def signalled(trainer: Trainer, step: int, *numbers: int) -> Trainer:
@@ -114,7 +114,7 @@ def test_the_times_of_steps_leave_out_what_has_a_time_of_its_own_and_nothing_els
         events.append(event)
         time.sleep(0.05 if isinstance(event, StepRecord) else 0)
 
-    def evaluate(model: AnyModel, between: Callable[[], None], tell: Tell) -> dict[str, float]:
+    def evaluate(model: AnyModel, between: Callable[[], None], tell: Tell, spare: Spare) -> dict[str, float]:
         time.sleep(0.1)
         return {"loss": float(model.output_weight.detach().abs().mean())}
 

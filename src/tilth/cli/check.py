@@ -267,7 +267,7 @@ def _memory_lines(forecast: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _why_unknown(forecast: dict[str, Any], errors: Sequence[Any]) -> str:
     if not errors:
-        return "transformers' own class cannot be run without numbers"
+        return "the model cannot be run without numbers (transformers' own classes, some of them)"
     why = "the model cannot be counted" if forecast["parameters"] is None else "there are no rows to read"
     return f"{why}: see the error below"
 

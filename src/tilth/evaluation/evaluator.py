@@ -45,6 +45,7 @@ def evaluate(
     between: Callable[[], None] = lambda: None,
     at_once: AtOnce | None = None,
     tell: Callable[[str], None] = lambda text: None,
+    spare: Callable[[], bool] = lambda: False,
 ) -> Metrics:
     """Metrics over all batches. In a group, process r takes every world_size-th batch and the sums are added up.
 
@@ -54,6 +55,8 @@ def evaluate(
         text_bytes: UTF-8 bytes of the text that the batches hold.
         between: called before each process takes its next batch, as often in all of them; what it raises ends the pass.
         tell: told, by all processes, when fewer rows went through at once than at the beginning.
+        spare: asked where memory is refused, before fewer rows are tried: lets go of what can be had again, if there is
+            anything.
     """
     was_training = model.training
     model.eval()
@@ -64,7 +67,7 @@ def evaluate(
             if number % runtime.world_size == 0:
                 between()
             if number % runtime.world_size == runtime.rank and not refused:  # the others must not wait for it
-                found, told = _in_pieces(model, batch, runtime.device, precision, at_once)
+                found, told = _in_pieces(model, batch, runtime.device, precision, at_once, spare)
                 reason, refused = told or reason, found is None
                 sums += 0.0 if found is None else found
     finally:
@@ -87,7 +90,12 @@ def evaluate(
 
 
 def _in_pieces(
-    model: AnyModel, batch: Batch, device: torch.device, precision: Precision, at_once: AtOnce
+    model: AnyModel,
+    batch: Batch,
+    device: torch.device,
+    precision: Precision,
+    at_once: AtOnce,
+    spare: Callable[[], bool],
 ) -> tuple[Tensor | None, str]:
     """The sums of a batch, made again with half as many rows at once where memory is refused, and the allocator's words
     then; None in place of the sums where it is refused to a single row.
@@ -102,7 +110,10 @@ def _in_pieces(
             if not is_of_memory(error):
                 raise
             reason = first_line(error)
+        spared = spare()
         give_back(device)  # outside: no failed try is held while the next is made
+        if spared:
+            continue
         if rows == 1:
             return None, reason
         at_once.rows = -(-rows // 2)

@@ -8,6 +8,7 @@ written.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -70,8 +71,11 @@ def export_hf(
     if wanted is None:
         found = [replace(entry, dtype=dtypes.get(entry.name, entry.dtype)) for entry in found]
     found.sort(key=lambda entry: -entry.dtype.itemsize)  # the widest types first, so that all stay aligned
-    # config.json names one, which others load all in: that of the largest.
-    kind = str(max(found, key=lambda entry: entry.bytes).dtype).removeprefix("torch.")
+    numbers: dict[torch.dtype, int] = defaultdict(int)
+    for entry in found:
+        numbers[entry.dtype] += entry.bytes // entry.dtype.itemsize
+    # config.json names one, which others load all in: that of the most numbers.
+    kind = str(max(numbers, key=lambda dtype: numbers[dtype])).removeprefix("torch.")
     with new_folder(out, {"format": "huggingface"}) as folder:
         write_json(folder / "config.json", write_hf_config(config, special, kind))
         _write_weights(folder, found, max_shard_bytes)
@@ -81,8 +85,7 @@ def export_hf(
                 folder / GENERATION_FILE, {key: value for key, value in (special or {}).items() if value is not None}
             )
     files = tuple(sorted(path.name for path in out.iterdir()))
-    elements = sum(entry.bytes // entry.dtype.itemsize for entry in found)
-    return Exported(out, family_of(config).architecture, elements, files)
+    return Exported(out, family_of(config).architecture, sum(numbers.values()), files)
 
 
 def _write_weights(folder: Path, found: Sequence[Entry], max_shard_bytes: int) -> None:

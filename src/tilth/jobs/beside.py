@@ -59,7 +59,7 @@ def tokenizer_folder(weights: Path) -> Path:
 
 def files_beside(found: LanguageModel, origin: Origin | None) -> dict[str, bytes]:
     """Files by their names. None for a folder of Hugging Face that no run made: what lies there is right already."""
-    if _is_foreign(found) and origin is None:
+    if is_foreign(found) and origin is None:
         return {}
     files = {GENERATION_FILE: json_bytes(generation(found))}
     if found.chat is not None:
@@ -71,7 +71,7 @@ def files_beside(found: LanguageModel, origin: Origin | None) -> dict[str, bytes
 
 def special_ids(found: LanguageModel) -> dict[str, Any]:
     """The ids that text begins and ends with: as the checkpoint states them, or as the tokenizer does."""
-    if _is_foreign(found):
+    if is_foreign(found):
         values = read_json_config(found.path)
         return {key: values.get(key) for key in _SPECIAL}
     ids = {key: found.tokenizer.token_id(key.removesuffix("_id")) for key in _SPECIAL}
@@ -124,6 +124,7 @@ def step_of(weights: Path) -> int | None:
     return step if isinstance(step, int) else None
 
 
-def _is_foreign(found: LanguageModel) -> bool:
+def is_foreign(found: LanguageModel) -> bool:
+    """Whether its folder is in Hugging Face's format."""
     place = found.path / "config.json"
     return place.exists() and read_json_config(found.path).get("model_type") != MODEL_TYPE

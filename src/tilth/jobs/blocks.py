@@ -80,7 +80,7 @@ def stays_plain(recipe: Recipe, config: AnyConfig, device: torch.device) -> str 
         return f"not on {device.type}"
     if recipe.keeps_documents_apart and device.type == "cpu" and recipe.model.context_length > 2 * CHUNK:
         return f"attention goes by the values of document masks in rows of more than {2 * CHUNK} tokens"
-    return unsuited(config, adapted=recipe.adapter is not None)
+    return unsuited(config, recipe.adapter)
 
 
 def _ready(recipe: Recipe, model: AnyModel, loader: Loader, trial: Trial, rows: int) -> str:

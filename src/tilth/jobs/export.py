@@ -31,6 +31,7 @@ from tilth.jobs.base import Base, open_base
 from tilth.jobs.beside import (
     base_facts,
     files_beside,
+    is_foreign,
     mask_of,
     origin_of,
     special_ids,
@@ -76,7 +77,7 @@ def export_model(
     model, origin, beside = found.model, origin_of(found), base_facts(found)
     base = beside["from"] if beside else origin.recipe.model.from_ if origin else None
     types = None
-    if dtype is None and origin is None and beside is None:
+    if dtype is None and origin is None and beside is None and is_foreign(found):
         types = _stored_types(found.path, model)
     merge_and_unload(model)
     files = files_beside(found, origin)

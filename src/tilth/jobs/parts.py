@@ -25,7 +25,7 @@ from tilth.model.flops import trained_flops_per_token
 from tilth.model.transformer import Transformer
 from tilth.model.wrapped import AnyConfig, AnyModel
 from tilth.tokenizer import Tokenizer
-from tilth.training.trainer import Evaluate, Tell
+from tilth.training.trainer import Evaluate, Spare, Tell
 
 
 def flops_of(model: AnyModel, rows: int) -> float | None:
@@ -59,10 +59,10 @@ def evaluation_of(
     rows, size = max(1, recipe.evaluate.batch_tokens // config.context_length), counted_bytes(reading, stream)
     at_once = AtOnce()
 
-    def run(model: AnyModel, between: Callable[[], None], tell: Tell) -> dict[str, float]:
+    def run(model: AnyModel, between: Callable[[], None], tell: Tell, spare: Spare) -> dict[str, float]:
         batches = held_out_pass(reading, stream, dataset.tokenizer, rows)
         give_back_freed_blocks()  # those of a step are too small for an evaluation, and stayed beside its own
-        found = evaluate(model, batches, size, runtime, precision, between, at_once, tell).plain()
+        found = evaluate(model, batches, size, runtime, precision, between, at_once, tell, spare).plain()
         give_back_freed_blocks()
         return found
 

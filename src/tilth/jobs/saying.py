@@ -36,7 +36,7 @@ def say_before(
 def say_where(checkpoint: Checkpoint | None, trainer: Trainer, record: Emit) -> None:
     parts, step = trainer.parts, trainer.progress.step
     if trainer.unevaluated:
-        text = f"a signal broke off the evaluation of step {step}: the run goes on with that"
+        text = f"the evaluation of step {step} was broken off: the run goes on with that"
         record(Message(step, "info", text))
     if (over := trainer.stopping.reason(trainer.progress)) and not trainer.unevaluated:
         limit = trainer.stopping.limits.get(over, step)

@@ -3,7 +3,7 @@
     compile_layers(model)        from outside, within activation checkpointing where there is some
     plain_layers(model)          as it was
     is_compiled(model)           whether they do
-    unsuited(config, adapted)    why a model cannot be compiled so; None where it can
+    unsuited(config, adapter)    why a model cannot be compiled so; None where it can
     compiler_version()           of what makes machine code for processors: other ones may round otherwise
 
 Only passes that are trained on go through the graph; evaluation and generation, whose shapes differ, run plain. There
@@ -29,10 +29,12 @@ import torch
 from torch import Tensor, nn
 
 from tilth.core.errors import RecipeError, first_line
+from tilth.model.adapter_config import AdapterConfig
 from tilth.model.attention import Rotary
 from tilth.model.compiled_paper import Graph, graph_on_paper
 from tilth.model.dropout import Dropout
 from tilth.model.kv_cache import KVCache
+from tilth.model.lora import LoraLinear
 from tilth.model.recompute import Recomputed
 from tilth.model.transformer import Block, Transformer
 from tilth.model.wrapped import AnyConfig, AnyModel
@@ -44,16 +46,14 @@ _SHAPES = 64  # graphs at the most: rows that are halved again and again, with w
 Forward = Callable[..., Tensor]
 
 
-def unsuited(config: AnyConfig, *, adapted: bool) -> str | None:
-    """Why the layers of a model stay as they are, in words; None where they can be compiled.
-
-    Args:
-        adapted: it has an adapter.
-    """
+def unsuited(config: AnyConfig, adapter: AdapterConfig | None) -> str | None:
+    """Why the layers of a model stay as they are, in words; None where they can be compiled."""
     if isinstance(config, WrappedConfig):
         return "a class of transformers' runs as it is"
-    if adapted:
-        return "layers with an adapter have products of their own"
+    if adapter and adapter.quantize:
+        return "weights in four bits are read piece by piece"
+    if adapter and adapter.dora:
+        return "the lengths that DoRA divides by are made apart"
     return None
 
 
@@ -204,9 +204,12 @@ def _drawn(layer: Block, x_BTD: Tensor) -> Iterator[None]:
     batch, time, _ = x_BTD.shape
     attention, drops = layer.self_attn, [m for m in layer.modules() if isinstance(m, Dropout)]
     heads = attention.q_proj.out_features // attention.head_dim
+    shapes: dict[Dropout, tuple[int, ...]] = {attention.dropout: (batch, heads, time, time)}
+    for module in layer.modules():
+        if isinstance(module, LoraLinear) and module.part:
+            shapes[module.part.dropout] = (batch * time, module.in_features)
     for module in drops:
-        shape = (batch, heads, time, time) if module is attention.dropout else x_BTD.shape
-        module.draw(torch.Size(shape), x_BTD)
+        module.draw(torch.Size(shapes.get(module, x_BTD.shape)), x_BTD)
     try:
         yield
     finally:

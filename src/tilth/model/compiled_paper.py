@@ -10,6 +10,7 @@ which a product or attention reads, or which leaves the graph.
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -43,8 +44,10 @@ def graph_on_paper(layer: Block) -> Graph:
 
 def _traced(layer: Block) -> Any:
     from torch._functorch.aot_autograd import aot_function
+    from torch._guards import detect_fake_mode
     from torch._inductor.compile_fx import partition_fn
     from torch._inductor.decomposition import select_decomp_table
+    from torch._inductor.virtualized import V
 
     plain = _Plain(layer)
     names = [name for name, _ in plain.named_parameters()]
@@ -53,7 +56,12 @@ def _traced(layer: Block) -> Any:
         given = dict(zip(names, weights, strict=True))
         return torch.func.functional_call(plain, given, (x, rotary, mask, kept))
 
-    return aot_function(function, _runner, _runner, partition_fn=partition_fn, decompositions=select_decomp_table())
+    def parted(joint: fx.GraphModule, inputs: Sequence[Any], **options: Any) -> Any:
+        mode = detect_fake_mode(inputs)
+        with contextlib.nullcontext() if mode is None else V.set_fake_mode(mode):  # what torch's own dropout asks for
+            return partition_fn(joint, inputs, **options)
+
+    return aot_function(function, _runner, _runner, partition_fn=parted, decompositions=select_decomp_table())
 
 
 def _drops(layer: Block) -> list[Dropout]:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from tilth.core.random import derive_seed
 from tilth.model.dora import magnitudes, row_norms
 from tilth.model.dropout import Dropout
+from tilth.model.paper import in_graph
 from tilth.model.quantize import NF4
 from tilth.model.unread import is_unread, read
 
@@ -180,6 +181,8 @@ class LoraLinear(nn.Module):
         if part is None and self.weight is not None and self.weight.requires_grad:  # trained whole, by another adapter
             weight = self.weight.T if self.transposed else self.weight
             y_RO = F.linear(x_RI, weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
+        elif part is None and in_graph(x):
+            y_RO = self.frozen.product(x_RI, self.bias)
         elif part is None:
             y_RO = _FrozenProduct.apply(x_RI, self.frozen, self.bias)  # type: ignore[no-untyped-call]
         elif part.magnitude is None:
@@ -194,6 +197,8 @@ class LoraLinear(nn.Module):
     def _adapted(self, x_RI: Tensor, part: LoraPart, bias_O: Tensor | None) -> Tensor:
         a_KI, b_OK = part.lora_A.to(x_RI.dtype), part.scaled_b().to(x_RI.dtype)
         y_RO: Tensor
+        if in_graph(x_RI):
+            return torch.addmm(self.frozen.product(x_RI, bias_O), part.dropout(x_RI) @ a_KI.T, b_OK.T)
         if part.dropout.p and self.training:
             y_RO = _FrozenProduct.apply(x_RI, self.frozen, bias_O)  # type: ignore[no-untyped-call]
             return y_RO.addmm_(part.dropout(x_RI) @ a_KI.T, b_OK.T)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
+import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch._subclasses.functional_tensor import FunctionalTensor
@@ -15,6 +16,13 @@ def on_paper(tensor: Tensor) -> bool:
     it. Code that goes by them goes by the largest case then.
     """
     return isinstance(tensor, (FakeTensor, FunctionalTensor))
+
+
+def in_graph(tensor: Tensor) -> bool:
+    """Whether a compiler makes one graph, forward and back, of what is done with a tensor: it chooses by itself what is
+    kept between, and sees what needs no gradient.
+    """
+    return torch.compiler.is_compiling() or isinstance(tensor, FunctionalTensor)
 
 
 _times = 1

@@ -90,17 +90,19 @@ class CapturedPasses:
         self._model, self._device, self._precision, self._tell = model, device, precision, tell
         self._unscaled = torch.amp.GradScaler(device.type, enabled=False)
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        self._given_up = False
+        self._given_up, self._graphs = False, dict[_Kind, _Captured]()
         self.forget()
 
-    def forget(self) -> None:
-        """Lets go of graphs, of the memory that they hold, and of where gradients lie."""
+    def forget(self) -> bool:
+        """Lets go of graphs, of the memory that they hold, and of where gradients lie; whether there was a graph."""
+        held = bool(self._graphs)
         self._ran: set[_Kind] = set()
         self._trained: list[nn.Parameter] = []  # those that a pass gives gradients
         self._timed: dict[_Kind, _Timed] = {}
-        self._graphs: dict[_Kind, _Captured] = {}
+        self._graphs = {}
         self._called: set[_Kind] = set()  # shapes that stay as they are
         self._gradients: list[tuple[nn.Parameter, Tensor]] = []
+        return held
 
     def __call__(self, rows: Batch, valid: float) -> Tensor:
         """The loss of `rows`, divided by `valid`; its gradient is added to `.grad`. Memory that is refused raises as it
@@ -169,7 +171,7 @@ class CapturedPasses:
             self._gradients = [(p, torch.zeros_like(p) if p.grad is None else p.grad) for p in self._trained]
             self._put_gradients()
         torch.cuda.empty_cache()  # what a pass has left cannot be used by the graph, which has memory of its own
-        draws = torch.cuda.get_rng_state(self._device)
+        draws, current = torch.cuda.get_rng_state(self._device), torch.cuda.current_stream(self._device)
         graph = torch.cuda.CUDAGraph()
         kept = tuple(None if tensor is None else tensor.clone() for tensor in inputs)
         count = valid.clone()
@@ -179,6 +181,7 @@ class CapturedPasses:
                 loss = self._pass(kind, kept, count)
         except RuntimeError as error:
             reason = first_line(error)
+            torch.cuda.set_stream(current)  # a graph that could not be ended leaves its own
             _mend_generator(self._device, draws)
         else:
             free, total = torch.cuda.mem_get_info(self._device)

@@ -184,8 +184,8 @@ class TrainConfig(Config):
     compile: bool | Literal["auto"] = False
     """Layers run as one graph, which torch's compiler makes before the first step (on a CPU with g++, in some 20 s;
     what it made is kept for the next run). `auto`: where the run is long and a trial shows that it is faster. The same
-    loss, other rounding. Not with an adapter, nor in transformers' own classes, nor with documents apart in rows of
-    more than 256 tokens on a CPU."""
+    loss, other rounding. Not with DoRA or four bits, nor in transformers' own classes, nor with documents apart in rows
+    of more than 256 tokens on a CPU."""
     precision: Precision = "auto"
     """In which products are computed; weights and optimizer stay in fp32. `auto` measures which is faster here."""
     device: DeviceName = "auto"

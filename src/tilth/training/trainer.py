@@ -6,8 +6,8 @@ callable.
     trainer.run() -> stopped_by
 
 Order within a step, the same on every process: update, record, evaluate, sample, checkpoint. A checkpoint therefore
-holds all that the step changed, and a run resumed from it does what the other would have done. Where a signal breaks
-off the evaluation the checkpoint says so, and a run resumed from it begins with that, and notes it there.
+holds all that the step changed, and a run resumed from it does what the other would have done. Where the
+evaluation is broken off, by a signal or for want of memory, the checkpoint says so, and a run resumed from it begins with that, and notes it there.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ _MOST_SKIPS = 50  # fp16: a scale that is halved so often and still overflows wi
 
 
 Tell = Callable[[str], None]
-Evaluate = Callable[[AnyModel, Callable[[], None], Tell], dict[str, float]]
+Spare = Callable[[], bool]
+Evaluate = Callable[[AnyModel, Callable[[], None], Tell, Spare], dict[str, float]]
 
 
 @dataclass
@@ -59,7 +60,8 @@ class Parts:
     `micro_rows` go through the model at once, from a step that stands in `fewer_rows` on so many; `keep_rows` makes
     durable that it will be so from this step on. `evaluate` gives validation metrics for the model as it is, and calls
     what it is given first between batches: that may raise, to end the pass; what it is given second is told, by all
-    processes, what the user should know. OutOfMemory where it cannot be made. `sample` makes whatever should be seen of
+    processes, what the user should know; third, it asks where memory is refused: that lets go of what can be had again,
+    if there is anything. OutOfMemory where it cannot be made. `sample` makes whatever should be seen of
     the model; `emit` receives every event, in process 0; `before_save` makes durable what a checkpoint refers to.
     """
 
@@ -103,7 +105,7 @@ class Trainer:
         if can_capture(parts.model, parts.runtime.device, parts.scaler):
             self._passes = CapturedPasses(parts.model, parts.runtime.device, parts.precision, self._tell)
         self.unevaluated = False
-        """Whether a signal came within the evaluation of this step, which is then still to be made."""
+        """Whether the evaluation of this step was broken off, and is still to be made."""
         self._saved_at = self._ticked_at = self._ended_at = time.perf_counter()
 
     def run(self) -> str:
@@ -319,7 +321,7 @@ class Trainer:
         started = time.perf_counter()
         self.unevaluated = True  # a pass may take longer than whoever sends a signal waits
         try:
-            metrics = evaluate(self.parts.model, self._stop_if_asked, self._tell_of_step)
+            metrics = evaluate(self.parts.model, self._stop_if_asked, self._tell_of_step, self._spare)
         except OutOfMemory as error:
             self._save()  # what was trained; a run that goes on from it begins with this evaluation
             refusal = no_room_to_evaluate(error.reason)
@@ -333,6 +335,10 @@ class Trainer:
         record = EvaluationRecord(self.progress.step, metrics, seconds, best)
         self.parts.runtime.from_main(lambda: self.parts.emit(record))
         return best
+
+    def _spare(self) -> bool:
+        """Graphs hold memory and are recorded anew; whether there were any in this process."""
+        return self._passes is not None and self._passes.forget()
 
     def _tell_of_step(self, text: str) -> None:
         """A warning that all processes have alike, of what comes after a step."""
