@@ -105,6 +105,7 @@ def test_a_title_is_what_the_page_says_it_is(html: Extractor, head: str, title: 
 
 BY_BREAKS = "<br><br>".join(PROSE)
 MENU = '<td><a href="/">Home</a><br><br><a href="/b">Elsewhere</a></td>'
+LINKS = f"<tr>{MENU}{MENU}</tr>"
 TOP = "<tr><td>Top</td><td>of it</td></tr>"
 CELL = "<table width=600><tr>" + MENU + "<td>{}</td></tr></table>"
 DATA_ROWS = "<tr><td>Year</td><td>Sold</td></tr><tr><td>1999</td><td>12.5</td></tr>"
@@ -127,11 +128,14 @@ LAID_OUT = {
     "quoted": CELL.format(f"<blockquote>{PROSE[0]}<p>{PROSE[1]}<p>{PROSE[2]}</blockquote>{PROSE[3]}"),
     "of th": f"<table role=none><caption>Of it</caption><tr><th>{'</th></tr><tr><th>'.join(PROSE)}</th></tr></table>",
     "in two rows": f"<table><tr><td>{AROUND}</td></tr><tr><td>{PROSE[0]}<br><br>{PROSE[1]}</td></tr></table>",
+    "said by": f"<table><tr><td>Somebody</td><td>{AROUND}</td></tr></table>",
+    "dated": f"<table>{LINKS}<tr><td>12 June<br>1999</td><td><h2>A part</h2>{AROUND}</td></tr></table>",
+    "sides": f"<table><tr>{MENU}<td>{AROUND}</td><td>Call us<br>555 1234</td></tr></table>",
+    "news": f"<table><tr><td>{AROUND}</td><td><b>News</b><br>1 June: we moved.</td></tr></table>",
     "after it": f"<table><tr><td>{AROUND}</td></tr></table><p>{PROSE[0]}</p>",
 }
 NAMES = "<tr><td>Version</td><td>Date</td><td>Notes</td></tr>"
 DATA = {
-    "one row": f"<tr><td>Somebody</td><td>{AROUND}</td></tr>",
     "two rows": f"<tr><td>Name</td><td>This one</td></tr><tr><td>Said</td><td>{AROUND}</td></tr>",
     "names": f"{NAMES}<tr><td>1.2.3</td><td>2001-04-05</td><td>{AROUND}</td></tr>",
     "linked": f"{NAMES}<tr><td><a href=x>1.2.3</a></td><td><a href=x>2001</a></td><td>{AROUND}</td></tr>",
@@ -163,6 +167,11 @@ def test_a_page_laid_out_by_tables_keeps_its_paragraphs(
     assert [line for line in lines if line in PROSE] == re.findall("|".join(PROSE), LAID_OUT[way])
     assert re.findall(r"\w+", found) == said, "and all else but the menu and a head"
     assert "|" not in found
+
+
+def test_a_table_of_data_beside_a_long_cell_stays(html: Extractor) -> None:
+    found = text(html, page(f"<table><tr><td>{AROUND}</td><td><table>{DATA_ROWS}</table></td></tr></table>"))
+    assert found.split("\n") == [*PROSE, "| Year | Sold | ", "| 1999 | 12.5 | "]
 
 
 @pytest.mark.parametrize("beside", [DATA_ROWS, f"<caption>Of it</caption>{DATA_ROWS}"])

@@ -298,7 +298,11 @@ This site requires JavaScript, please enable it.
 Please switch on JavaScript in your browser settings.
 Sorry, this content cannot be displayed without JavaScript.
 If this takes long, check that your browser supports JavaScript.
-Some features may not work because you don't have JavaScript.""".splitlines()
+Some features may not work because you don't have JavaScript.
+Error: JavaScript Disabled.
+Sorry! Javascript not enabled.
+You must have JavaScript available in your browser.
+You need to have JavaScript on. Then reload the page.""".splitlines()
 TAUGHT = """JavaScript is a language that browsers run.
 All browsers support JavaScript, and a browser that is old supports less of it.
 Enable the strict mode in JavaScript by a string.
@@ -325,7 +329,10 @@ The attacker can turn JavaScript on with this setting.
 If JavaScript is disabled, the noscript element is shown.
 If your app needs JavaScript to render, crawlers see nothing.
 Tor disabled JavaScript by default in the safest mode.
-JavaScript is blocked while a stylesheet is loading.""".splitlines()
+JavaScript is blocked while a stylesheet is loading.
+Web apps must have JavaScript on the client and a server in Go.
+The browser has JavaScript available on every page, which makes it the universal runtime.
+We kept images and JavaScript disabled.""".splitlines()
 
 
 def test_c4_takes_of_javascript_what_asks_a_visitor_for_it_or_all() -> None:

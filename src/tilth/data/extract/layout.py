@@ -8,8 +8,9 @@ page's text, and either
   the table have text in several cells; or
 - the cell holds a table that is layout;
 
-and where what stands beside that cell is links, or paragraphs too, and no head of columns above it; or where the page
-says that it is (`role="presentation"`).
+and where what stands beside that cell is links, or paragraphs too, and no head of columns above it, or where no other
+row, rows of links not counted, has text in several cells, as then there are no columns; or where the page says that it
+is (`role="presentation"`).
 
 Of a plain container trafilatura keeps little more than paragraphs and tables. So text that stands bare in a cell
 becomes paragraphs, and the innermost part of the page that has nearly all of its text is marked as the main text.
@@ -72,6 +73,7 @@ class _Table:
     data: bool = False
     around: _Cell = field(default_factory=_Cell)  # what stands in no cell
     rows: list[list[_Cell]] = field(default_factory=lambda: [[]])
+    beside: list[Any] = field(default_factory=list)  # what is no menu beside a long cell, where there are no columns
 
     @property
     def cell(self) -> _Cell:
@@ -112,6 +114,9 @@ class _Table:
     def _is_beside_no_data(self, row: list[_Cell], long: _Cell) -> bool:
         """Whether what stands beside a long cell is no data that belongs to it."""
         beside = [cell for cell in row if cell.text and cell is not long]
+        if sum(not all(cell.is_menu for cell in one) for one in self.of_several()) < 2:
+            self.beside = [cell.element for cell in beside if not cell.is_menu]
+            return True
         if not all(cell.is_menu or cell.paragraphs > 1 for cell in beside):
             return False
         above = self.rows[: next(n for n, one in enumerate(self.rows) if one is row)]
@@ -171,10 +176,13 @@ class Layout:
         return more and next(self._tree.iter("article", "main"), None) is None
 
     def _main(self) -> Any:
-        """The innermost table or cell that has nearly all of the page's text, and all of its data; None: no such."""
+        """The innermost table or cell that has nearly all of the page's text, all of its data, and what may be a name
+        or a date of the text; None: no such.
+        """
         if not self._is_most():
             return None
-        needed = _around_all([*self._data_in(self._page), *_sentences(self._tree)])
+        beside = [cell for table in self._tables for cell in table.beside]
+        needed = _around_all([*self._data_in(self._page), *_sentences(self._tree), *beside])
         for table in self._tables:
             for cell in (*table.cells(), table.all()):
                 enough = cell.text - cell.links >= _MOST * (self._page.text - self._page.links)

@@ -82,10 +82,11 @@ _JAVASCRIPT_WARNING = re.compile(  # bounded, as all of it: a line may have ten 
     | (?:^|[.!?:]\s){_ENABLE}{_OWN}javascript(?:{_END}|\ and\ cookies|\ {_TO_SEE}|\ in\ your\b
         |,?\ (?:and|then|and\ then)\ (?:reload|refresh|return|try|continue)\b)
     | \bjavascript\ required{_END}
+    | (?:^|[.!?:]\s)javascript\ (?:{_OFF}|not\ {_ON}){_END}
     | (?:^|[.!?:]\s|\bplease\ |\b(?:need|have)\ to\ |\bmust\ )(?:turn|switch)\ {_OWN}javascript\ on\b
     | \bactivating\ {_OWN}javascript\ is\ (?:needed|required|necessary)
-    | \b(?:have|has|having|with|without|needs?|requires?)\ {_OWN}javascript(?:\ and\ cookies)?\ (?:to\ be\ )?(?:{_ON}
-        |{_OFF}|on\b)
+    | \b(?:have|has|having|with|without|needs?|requires?)\ {_OWN}javascript(?:\ and\ cookies)?\ (?:to\ be\ )?(?:{_OFF}
+        |(?!available){_ON}|(?:on|available)(?:{_END}|\ {_TO_SEE}|(?:\ in)?\ your\b))
     | \bjavascript(?:\ and\ cookies)?\ (?:must|should|has\ to|needs\ to)\ be\ {_ON}
     | \b(?:ensure|sure|check)\ (?:that\ )?{_OWN}javascript\ is\ {_ON}
     | (?<!\bif\ )(?<!when\ )(?<!where\ )(?<!while\ )\bjavascript\ (?:(?:is|was|has\ been|(?:seems|appears)\ to\ be)
@@ -319,4 +320,4 @@ def _over_documents(documents: Sequence[Document], options: C4Options) -> list[R
     return [next(of[left]) for left in code]
 
 
-C4 = Kind(C4Options, _over_documents, version=4)
+C4 = Kind(C4Options, _over_documents, version=5)
