@@ -7,7 +7,7 @@
                     `meta.messages` (messages.py), with "role: content" blocks as the text
     shape.columns                     what it needs of a row
     shape.make(row, locator)          Made, or the Note that says why the row cannot be used
-    conversation_in(names)            the `map` that rows with these keys seem to want
+    conversation_in(names)            what to write where rows with these keys seem to be conversations
 
 The same for CSV, JSON Lines, JSON and Parquet. A column may be one within another (`author.name`), and its text be in
 parts (keys.py). A template names columns and nothing else: no attributes, no indices, no formats, so that neither a
@@ -86,8 +86,9 @@ _BESIDE = ("input", "context")
 
 
 def conversation_in(names: Collection[str]) -> str | None:
-    """The `map:` that makes conversations of rows with these keys, where they are called as such rows often are. What
-    is said beside the question is asked with it, and a system prompt stands before it: answers hang on both.
+    """The `map:` that makes conversations of rows with these keys, where they are called as such rows often are, and
+    what else the recipe needs for them. What is said beside the question is asked with it, a system prompt stands
+    before it, and the tools are shown: answers hang on all three.
     """
     for pairs in _CONVERSATIONS:
         columns = dict(pair.split(": ") for pair in pairs.split(", "))
@@ -97,7 +98,11 @@ def conversation_in(names: Collection[str]) -> str | None:
             columns["prompt"] = f'"{{{columns["prompt"]}}}\\n\\n{{{beside}}}"'
         if "system" in names:
             columns = {"system": "system", **columns}
-        return f"map: {{{', '.join(f'{key}: {column}' for key, column in columns.items())}}}"
+        chat = ", data.chat: {template: chatml}" if "messages" in columns else ""
+        if "tools" in names:
+            columns["tools"], chat = "tools", ", data.chat.template: one that writes tools"  # no built-in one does
+        written = ", ".join(f"{key}: {column}" for key, column in columns.items())
+        return f"for questions and answers (train.objective: sft{chat}) write `map: {{{written}}}`"
     return None
 
 
