@@ -197,8 +197,9 @@ class _Pair(_Conversation):
 
     def _messages(self, row: Mapping[str, Any], locator: str) -> list[dict[str, Any]] | Note:
         held = [value_at(row, template[1:-1]) for _, template in self._parts]
-        if all(unfit(value) == MESSAGES for value in held):
-            return self._talk(held[0], held[1], locator)
+        if all(talks := [_talk_in(value) for value in held]):
+            of_structs = [self._of_structs and talk is value for talk, value in zip(talks, held, strict=True)]
+            return self._talk(talks, of_structs, locator)
         messages = []
         for role, template in self._parts:
             filled = _filled(template, row, locator)
@@ -215,18 +216,28 @@ class _Pair(_Conversation):
             messages.append({"role": role, "content": filled})
         return messages
 
-    def _talk(self, prompt: list[Any], completion: list[Any], locator: str) -> list[dict[str, Any]] | Note:
+    def _talk(self, talks: list[list[Any]], of_structs: list[bool], locator: str) -> list[dict[str, Any]] | Note:
         """Messages, and those that answer them (TRL's form): what is answered before, in the prompt, is not learned."""
-        before = self._read(prompt, f"{locator}: prompt, message", of_structs=self._of_structs)
+        before = self._read(talks[0], f"{locator}: prompt, message", of_structs=of_structs[0])
         if isinstance(before, Note):
             return before
-        after = self._read(completion, f"{locator}: completion, message", of_structs=self._of_structs)
+        after = self._read(talks[1], f"{locator}: completion, message", of_structs=of_structs[1])
         if isinstance(after, Note):
             return after
         return [*({**one, "weight": 0} if one["role"] == "assistant" else one for one in before), *after]
 
 
 _PAIR = (("user", "prompt"), ("assistant", "completion"))
+def _talk_in(value: Any) -> list[Any]:
+    """Messages in a list, or in a text that is the JSON of one, all of it (others only begin so); none where there are
+    none.
+    """
+    if not isinstance(value, str):
+        return value if unfit(value) == MESSAGES else []
+    items = (as_list(value) or []) if value.lstrip().startswith("[") else []
+    return items if all(isinstance(item, dict) and "role" in item for item in items) else []
+
+
 
 
 class _Messages(_Conversation):
