@@ -177,12 +177,10 @@ class _Conversation(Shape):
         """Messages, each as it is read, or why the first that is none is none."""
         messages = []
         for number, item in enumerate(items, 1):
-            if of_structs and isinstance(item, dict):  # a content that is null stays one
-                item = {key: without_nulls(value) for key, value in item.items()}
             message = read_message(item, f"{place} {number}")
             if isinstance(message, Note):
                 return message
-            messages.append(message)
+            messages.append(without_nulls(message) if of_structs else message)
         return messages
 
 
@@ -228,6 +226,8 @@ class _Pair(_Conversation):
 
 
 _PAIR = (("user", "prompt"), ("assistant", "completion"))
+
+
 def _talk_in(value: Any) -> list[Any]:
     """Messages in a list, or in a text that is the JSON of one, all of it (others only begin so); none where there are
     none.
@@ -236,8 +236,6 @@ def _talk_in(value: Any) -> list[Any]:
         return value if unfit(value) == MESSAGES else []
     items = (as_list(value) or []) if value.lstrip().startswith("[") else []
     return items if all(isinstance(item, dict) and "role" in item for item in items) else []
-
-
 
 
 class _Messages(_Conversation):
