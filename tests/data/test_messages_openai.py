@@ -56,9 +56,29 @@ def test_an_older_call_is_one_of_a_tool() -> None:
     assert read_message({"role": "assistant", "function_call": call}, "") == told
     beside = read_message({"role": "assistant", "content": "I look.", "function_call": call}, "")
     assert beside == {**told, "content": "I look."}
-    newer = [{"function": {"name": "other"}}]
+    newer = [{"function": {"name": "other", "arguments": {}}}]
     both = read_message({"role": "assistant", "content": "", "tool_calls": newer, "function_call": call}, "")
     assert both == {**told, "tool_calls": newer}
+
+
+@pytest.mark.parametrize("nothing", [{}, {"arguments": None}, {"arguments": ""}, {"arguments": []}, {"arguments": {}}])
+def test_a_call_without_arguments_has_an_empty_object(nothing: dict[str, Any]) -> None:
+    call, silent = {"name": "now", **nothing}, {"role": "assistant", "content": ""}
+    told = {"name": "now", "arguments": {}}
+    outer = {"type": "function", "id": "a"}
+    for given in ({"function_call": call}, {"tool_calls": [{**outer, "function": call}]}, {"tool_calls": [call]}):
+        message = read_message({**silent, **given}, "")
+        assert not isinstance(message, Note)
+        assert message["tool_calls"][0].get("function", message["tool_calls"][0]) == told
+
+
+@pytest.mark.parametrize(
+    "call",
+    [{"name": "now", "parameters": {"zone": 1}}, {"type": "code", "code": {"name": "x"}}, {"name": 1}, "now", None],
+)
+def test_calls_of_other_forms_stay_as_they_are(call: Any) -> None:
+    message = read_message({"role": "assistant", "content": "", "tool_calls": [call]}, "")
+    assert message == {"role": "assistant", "content": "", "tool_calls": [call]}
 
 
 @pytest.mark.parametrize("call", [None, {}, {"name": None, "arguments": None}, "w"])

@@ -18,7 +18,6 @@ from tilth.core.config import parse
 from tilth.core.errors import DataError
 from tilth.data.document import Outcome
 from tilth.data.sources import SourceConfig, list_inputs, read_input, streams
-from tilth.data.sources.messages import without_nulls
 
 TEXTS = ["one", "zwei ü", "", None, "fünf\nLines"]
 
@@ -213,11 +212,20 @@ def test_a_content_that_is_null_is_told_as_one(tmp_path: Path) -> None:
     assert found.document is None and "message 2 holds NoneType, not a text" in str(found)
 
 
-def test_a_call_without_arguments_keeps_that_it_has_none() -> None:
-    """Templates read the key of each call; only fields that another row's sake put there go."""
-    call = {"name": "now", "arguments": None, "id": None, "function": {"name": "now", "arguments": {"town": None}}}
-    assert without_nulls(call) == {
-        "name": "now",
-        "arguments": None,
-        "function": {"name": "now", "arguments": {}},
-    }
+@pytest.mark.parametrize("key", ["tool_calls", "function_call"])
+def test_a_call_without_arguments_is_the_same_from_any_format(tmp_path: Path, key: str) -> None:
+    """What another row's sake put there goes, in arguments too, whatever these are called."""
+    given: list[dict[str, Any]] = [{"town": "Rome", "arguments": "x"}, {"name": "n"}, {}]
+    functions = [{"arguments": one, "name": f"f{n}"} for n, one in enumerate(given)] + [{"name": "f3"}]
+    calls = [one if key == "function_call" else [{"function": one, "id": "a"}, one] for one in functions]
+    rows = [{"m": [{"role": "user", "content": "?"}, {"role": "assistant", "content": "", key: one}]} for one in calls]
+    write(tmp_path / "a.arrow", pa.Table.from_pylist(rows), "file")
+    write(tmp_path / "a.parquet", pa.Table.from_pylist(rows), "parquet")
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for name in ("a.arrow", "a.parquet", "a.jsonl"):
+        found = [one.document for one in read(tmp_path, name, map={"messages": "m"})]
+        told = [one.meta["messages"][1]["tool_calls"] for one in found if one]
+        wanted = [{"name": f"f{n}", "arguments": one} for n, one in enumerate([*given, {}])]
+        assert [one[0]["function"] for one in told] == wanted
+        assert key == "function_call" or [one[1] for one in told] == wanted
+    assert "None" in str(pa.Table.from_pylist(rows)["m"].to_pylist())

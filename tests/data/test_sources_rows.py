@@ -150,10 +150,17 @@ def test_rows_without_the_key_are_one_complaint_and_the_remedy_names_their_keys(
             'map: {system: system, prompt: "{question}\\n\\n{context}", completion: answer}',
         ),
         ('{"conversations": []}', "map: {messages: conversations}"),
+        ('{"messages": [], "system": "bc"}', "map: {system: system, messages: messages}"),
+        (
+            '{"prompt": [], "completion": [], "tools": []}',
+            "map: {prompt: prompt, completion: completion, tools: tools}",
+        ),
+        ('{"messages": [], "tools": []}', "map: {messages: messages, tools: tools}"),
     ):
         with pytest.raises(DataError) as caught:
             read(tmp_path, row, "chat.jsonl")
         chat = ", data.chat: {template: chatml}" if "messages" in answers else ""
+        chat = ", data.chat.template: one that writes tools" if "tools" in row else chat
         assert f"for questions and answers (train.objective: sft{chat}) write `{answers}`" in caught.value.remedy
         assert ("as text `field: " in caught.value.remedy) == ("bc" in row)
     with pytest.raises(DataError) as caught:
@@ -262,6 +269,7 @@ def test_csv_cells_may_be_longer_than_the_standard_library_takes(tmp_path: Path)
         ("id,body\n1,a", "a.csv:1: no column 'text'; the columns are 'id', 'body'", "name the column"),
         ("id,Text\n1,a", "a.csv:1: no column 'text'; the columns are 'id', 'Text'", "did you mean `Text`?"),
         ("prompt,completion\n1,a", "no column 'text'", "write `map: {prompt: prompt, completion: completion}`"),
+        ("messages,tools\n[],[]", "no column 'text'", "that writes tools) write `map: {messages: messages, tools: to"),
         (
             "id;text\n1;a",
             "the columns are 'id;text'",

@@ -181,15 +181,39 @@ def test_what_parquet_cannot_hold_is_taken_out_of_messages_too(tmp_path: Path) -
 ASKED, ANSWERED = {"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}
 
 
-@pytest.mark.parametrize("name", ["a.jsonl", "a.parquet"])
-def test_messages_and_those_that_answer_them(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("as_text", [False, True])
+@pytest.mark.parametrize("name", ["a.jsonl", "a.parquet", "a.csv"])
+def test_messages_and_those_that_answer_them(tmp_path: Path, name: str, as_text: bool) -> None:
     """TRL's form: of both, what answers is trained."""
     rows = [{"p": [ASKED], "c": [ANSWERED], "s": "S"}, {"p": [ASKED, ANSWERED, ASKED], "c": [ANSWERED], "s": ""}]
+    if as_text:
+        rows = [{**row, "p": json.dumps(row["p"], indent=1), "c": f" {json.dumps(row['c'])}"} for row in rows]
     write(tmp_path / name, rows)
     first, second = read(tmp_path / name, map={"prompt": "p", "completion": "c", "system": "s"})
     assert first.document is not None and second.document is not None
     assert first.document.meta["messages"] == [{"role": "system", "content": "S"}, ASKED, ANSWERED]
     assert second.document.meta["messages"] == [ASKED, {**ANSWERED, "weight": 0}, ASKED, ANSWERED]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "completion"),
+    [
+        ("[sic] What is this?", "[1, 2]"),
+        (json.dumps([ASKED]), "A"),
+        (json.dumps([ASKED]), json.dumps([{"text": "A"}])),
+        (json.dumps([ASKED, 1]), json.dumps([ANSWERED])),
+        (json.dumps([ASKED]), "[]x"),
+        (json.dumps(ASKED), json.dumps(ANSWERED)),
+    ],
+)
+def test_texts_that_only_look_like_messages_stay_texts(tmp_path: Path, prompt: str, completion: str) -> None:
+    write(tmp_path / "a.jsonl", [{"p": prompt, "c": completion}])
+    (found,) = read(tmp_path / "a.jsonl", map={"prompt": "p", "completion": "c"})
+    assert found.document is not None
+    assert [one["content"] for one in found.document.meta["messages"]] == [prompt, completion]
+    write(tmp_path / "b.jsonl", [{"p": json.dumps([ASKED]), "c": json.dumps([ANSWERED])}])
+    (found,) = read(tmp_path / "b.jsonl", map={"prompt": "Of {p}", "completion": "c"})
+    assert found.document is not None and found.document.text.startswith('user: Of [{"role"')
 
 
 def test_messages_that_a_text_answers(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,21 @@ def test_pairs_without_a_template_are_not_told_of_one(check: Check) -> None:
     rare_marks = (*MASK, "train.masking.mlm_probability=0.005")
     few = faults(check(texts(words=4), *rare_marks, objective="masked_lm"))["few_trained"]
     assert few["remedy"] == "train.masking.mlm_probability: 0.15"
+
+
+def test_rows_that_are_mostly_empty_have_few_tokens_to_guess(check: Check) -> None:
+    """Of the usual share, too: what is typed there helps."""
+    roomy = (*MASK, "model.context_length=2048", "train.batch_tokens=2048", "data.split.validation=0")
+    roomy += ("data.packing.too_long=truncate",)
+    few = faults(check(texts(8, words=1), *roomy, objective="masked_lm"))["few_trained"]["remedy"]
+    found = re.fullmatch(r"model\.context_length: (\d+) or less, of which .* is a multiple, or data\.sources.*", few)
+    assert found is not None, few
+    shorter = (*roomy, f"model.context_length={found[1]}", f"train.batch_tokens={found[1]}")
+    assert "few_trained" not in faults(check(texts(8, words=1), *shorter, objective="masked_lm"))
+    assert "few_trained" not in faults(check(texts(300), *roomy, objective="masked_lm"))
+    rare = "train.masking.mlm_probability=0.1"
+    both = faults(check(texts(8, words=1), *roomy, rare, objective="masked_lm"))["few_trained"]["remedy"]
+    assert both == f"train.masking.mlm_probability: 0.15, and {few}"
 
 
 def test_a_text_that_is_cut_off_has_no_answer_and_a_masked_model_needs_no_end(check: Check) -> None:

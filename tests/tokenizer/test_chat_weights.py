@@ -52,6 +52,33 @@ def test_they_are_read_and_not_trained(name: str, pair: Pair) -> None:
         assert isinstance(dropped, Dropped) and dropped.rule == "no_answer" and "weight" in dropped.detail
 
 
+@pytest.mark.parametrize("name", ["marks", "no marks", "thoughts"])
+def test_what_a_template_leaves_out_of_them_is_not_missed(name: str, pair: Pair) -> None:
+    """Nothing is trained without it: no other template, nor other rows, would mend that."""
+    messages = talk(0, 1)
+    messages[1]["reasoning_content"] = "Hm."
+    with encoder(pair, TEMPLATES[name]) as made:
+        found = made.encode([{"messages": messages}])[0]
+        assert not isinstance(found, Dropped) and found.lost is None
+        assert made.encode([{"messages": messages}], "all")[0].lost is not None  # type: ignore[union-attr]
+        learned = made.encode([{"messages": [messages[0], {**messages[1], "weight": 1}, *messages[2:]]}])[0]
+        assert not isinstance(learned, Dropped) and learned.lost is not None and learned.lost.answers == 1
+
+
+def test_what_they_say_beside_calls_is_not_missed(pair: Pair) -> None:
+    called = {"type": "function", "function": {"name": "weather", "arguments": {"city": "Rome"}}}
+    messages = talk(0, 1)
+    messages[1:2] = [{**messages[1], "tool_calls": [called]}, {"role": "tool", "content": "21"}]
+    source = (
+        "{% for m in messages %}{% if m.tool_calls %}{{ m.tool_calls[0].function | tojson }}{% else %}{{ m.content }}"
+        "{% endif %}{{ '<|im_end|>' }}{% endfor %}"
+    )
+    with encoder(pair, ChatTemplate("calls or says", source)) as made:
+        found, whole = made.encode([{"messages": messages}])[0], made.encode([{"messages": messages}], "all")[0]
+        assert not isinstance(found, Dropped) and found.unsaid is None
+        assert not isinstance(whole, Dropped) and whole.unsaid is not None and whole.unsaid.answers == 1
+
+
 def test_a_stretch_of_several_answers_is_told(pair: Pair) -> None:
     with encoder(pair, _JOINED) as made:
         dropped, whole = made.encode([{"messages": talk(0, 1)}, {"messages": talk(1, 1)}])

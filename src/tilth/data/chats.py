@@ -26,7 +26,7 @@ from tilth.tokenizer.chat_config import ChatConfig
 from tilth.tokenizer.conversation import checked
 from tilth.tokenizer.templates import ChatTemplate
 
-VERSION = 12
+VERSION = 13
 
 
 @final

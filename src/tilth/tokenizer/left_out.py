@@ -2,7 +2,7 @@
 
     LeftOut(marker, written)                    for one template
         .refused(row, marked, raw, prompt)      why the conversation cannot be used without it, or None
-        .lost(row, marked, raw)                 thoughts, and contents, that it is trained without
+        .lost(row, marked, raw, unlearned)      thoughts, and contents, that it is trained without
         .answers(row, marked)                   which answers stand in each stretch that the template marks
 
 What is no answer (what the system, a user and a tool say), the tools that there are and the calls of them cannot be
@@ -140,9 +140,11 @@ class LeftOut:
     def _stands(self, text: str, raw: str) -> bool:
         return text in raw or self._marker.text(text) in self._marker.text(raw)
 
-    def lost(self, row: Row, marked: Row, raw: str) -> list[Lost]:
-        """What the template writes nothing of and the conversation is trained without."""
-        return [*self._thoughts(row, marked), *self._contents(row, marked, raw)]
+    def lost(self, row: Row, marked: Row, raw: str, unlearned: set[int]) -> list[Lost]:
+        """What the template writes nothing of and the conversation is trained without; nothing is, of answers at the
+        places `unlearned`.
+        """
+        return [*self._thoughts(row, marked, unlearned), *self._contents(row, marked, raw, unlearned)]
 
     def answers(self, row: Row, marked: Row) -> list[set[int]] | Dropped:
         """Of each stretch between the marks of `{% generation %}` the places of the answers in it; one that holds
@@ -162,21 +164,23 @@ class LeftOut:
             held.append(own or set(held[-1] if held else []))
         return held
 
-    def _thoughts(self, row: Row, marked: Row) -> list[Lost]:
-        probe, lost = self._missing(row, marked, "thoughts", False)
+    def _thoughts(self, row: Row, marked: Row, unlearned: set[int]) -> list[Lost]:
+        probe, missing = self._missing(row, marked, "thoughts", False)
+        lost = [place for place in missing if place not in unlearned]
         for place in lost:
             alone = self._written(self._marked(marked, probe), place + 1, False)
             if isinstance(alone, Dropped) or not holds(alone, probe.marks[place]):
                 return [Lost(ALWAYS, len(lost))]
         return [Lost(EARLIER, len(lost))] if lost else []
 
-    def _contents(self, row: Row, marked: Row, raw: str) -> list[Lost]:
-        answers = [message for message in marked.messages if message["role"] == "assistant"]
+    def _contents(self, row: Row, marked: Row, raw: str, unlearned: set[int]) -> list[Lost]:
+        learned = [message for place, message in enumerate(marked.messages) if place not in unlearned]
+        answers = [message for message in learned if message["role"] == "assistant"]
         said = [spoken(text) for message in answers if isinstance(text := message.get("content"), str)]
         # Templates that choose what of an answer they write do so beside calls: one more rendering is for those only.
         if not any(message.get("tool_calls") for message in answers) and all(text in raw for text in said):
             return []
-        lost = self._missing(row, marked, "contents", False)[1]
+        lost = [place for place in self._missing(row, marked, "contents", False)[1] if place not in unlearned]
         return [Lost(UNSAID, len(lost))] if lost else []
 
     def _missing(self, row: Row, marked: Row, kind: str, prompt: bool) -> tuple[Probe, list[int]]:

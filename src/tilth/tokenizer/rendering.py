@@ -144,7 +144,7 @@ class Rendering:
         if need_answer and not learned:
             return Dropped("no_answer", "the template marks none of the answers by {% generation %}")
         ended = bool(learned) and _ends_special(read.text, learned[-1])
-        return Answers(read.text, learned, ended, self._left_out.lost(told, marked, raw))
+        return Answers(read.text, learned, ended, self._left_out.lost(told, marked, raw, unlearned))
 
     def _learned(self, told: Row, marked: Row, spans: Spans, unlearned: set[int]) -> Spans | Dropped:
         """The stretches that the template marks without those of answers that are not to be learned."""

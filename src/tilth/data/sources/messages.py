@@ -67,6 +67,8 @@ def read_message(item: Any, place: str) -> dict[str, Any] | Note:
     beside = {key: item[key] for key in _BESIDE if item.get(key) not in (None, [], "")}
     if "tool_calls" not in beside and (call := _function_call(item)):
         beside["tool_calls"] = [{"type": "function", "function": call}]
+    if isinstance(calls := beside.get("tool_calls"), list):
+        beside["tool_calls"] = [_with_arguments(call) for call in calls]
     silent = any(key in beside for key in _SAID)
     names = next(((a, b) for a, b in _NAMES if a in item and (b in item or silent)), None)
     if names is None:
@@ -114,6 +116,21 @@ def _function_call(item: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(call, dict) or not call.get("name"):
         return {}
     return {key: call[key] for key in ("name", "arguments") if call.get(key) is not None}
+
+
+def _with_arguments(call: Any) -> Any:
+    """A call, in OpenAI's form or without its outer object, with `{}` where it has no arguments: so models write it,
+    who parses that wants the key, and most templates read it.
+    """
+    if not isinstance(call, dict):
+        return call
+    inner = call.get("function")
+    made = inner if isinstance(inner, dict) else call
+    named = isinstance(made.get("name"), str) and made.get("arguments") in (None, [], "")
+    if not named or any(isinstance(value, dict) for value in made.values()):  # it has them by another name
+        return call
+    made = {**made, "arguments": {}}
+    return {**call, "function": made} if isinstance(inner, dict) else made
 
 
 def _content(value: Any) -> str | None:
@@ -170,14 +187,12 @@ def is_plain(value: Any, depth: int = 0) -> bool:
 
 def without_nulls(value: Any) -> Any:
     """A value without the null fields of objects in it: among Arrow's, one has the fields of all (`town` of the call of
-    a clock), and a template would write them. Arguments of a call that are none stay so: most templates read them.
+    a clock), and a template would write them.
     """
     if isinstance(value, list):
         return [without_nulls(one) for one in value]
     if isinstance(value, dict):
-        called = "name" in value
-        kept = ((key, one) for key, one in value.items() if one is not None or (called and key == "arguments"))
-        return {key: without_nulls(one) for key, one in kept}
+        return {key: without_nulls(one) for key, one in value.items() if one is not None}
     return value
 
 

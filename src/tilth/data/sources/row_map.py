@@ -29,7 +29,7 @@ class RowMap(Config):
     }
     prompt: str | None = None
     """The column, or a template over columns, with what the user says; or, where `completion` has such a list as well,
-    the column with a list of messages.
+    the column with a list of messages, or such a list as JSON text.
     """
     completion: str | None = None
     """The column, or a template over columns, with the answer; or the column with a list of the messages that answer

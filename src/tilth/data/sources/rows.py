@@ -415,7 +415,7 @@ def column_remedy(missing: str, columns: Sequence[str], within: Sequence[str] = 
     meant = like(missing, columns) or next((place for place in within if place.endswith(f".{missing}")), None)
     guess = f"did you mean `{meant}`? " if meant else ""
     if not meant and (answers := conversation_in(columns)):
-        return f"for questions and answers (train.objective: sft) write `{answers}`, for one column as text `field:`"
+        return f"{answers}, for one column as text `field:`"
     return f"{guess}name the column that holds the text with `field:`, or several with `template:` or `map:`"
 
 

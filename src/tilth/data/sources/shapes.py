@@ -7,7 +7,7 @@
                     `meta.messages` (messages.py), with "role: content" blocks as the text
     shape.columns                     what it needs of a row
     shape.make(row, locator)          Made, or the Note that says why the row cannot be used
-    conversation_in(names)            the `map` that rows with these keys seem to want
+    conversation_in(names)            what to write where rows with these keys seem to be conversations
 
 The same for CSV, JSON Lines, JSON and Parquet. A column may be one within another (`author.name`), and its text be in
 parts (keys.py). A template names columns and nothing else: no attributes, no indices, no formats, so that neither a
@@ -86,8 +86,9 @@ _BESIDE = ("input", "context")
 
 
 def conversation_in(names: Collection[str]) -> str | None:
-    """The `map:` that makes conversations of rows with these keys, where they are called as such rows often are. What
-    is said beside the question is asked with it, and a system prompt stands before it: answers hang on both.
+    """The `map:` that makes conversations of rows with these keys, where they are called as such rows often are, and
+    what else the recipe needs for them. What is said beside the question is asked with it, a system prompt stands
+    before it, and the tools are shown: answers hang on all three.
     """
     for pairs in _CONVERSATIONS:
         columns = dict(pair.split(": ") for pair in pairs.split(", "))
@@ -97,7 +98,11 @@ def conversation_in(names: Collection[str]) -> str | None:
             columns["prompt"] = f'"{{{columns["prompt"]}}}\\n\\n{{{beside}}}"'
         if "system" in names:
             columns = {"system": "system", **columns}
-        return f"map: {{{', '.join(f'{key}: {column}' for key, column in columns.items())}}}"
+        chat = ", data.chat: {template: chatml}" if "messages" in columns else ""
+        if "tools" in names:
+            columns["tools"], chat = "tools", ", data.chat.template: one that writes tools"  # no built-in one does
+        written = ", ".join(f"{key}: {column}" for key, column in columns.items())
+        return f"for questions and answers (train.objective: sft{chat}) write `map: {{{written}}}`"
     return None
 
 
@@ -172,12 +177,10 @@ class _Conversation(Shape):
         """Messages, each as it is read, or why the first that is none is none."""
         messages = []
         for number, item in enumerate(items, 1):
-            if of_structs and isinstance(item, dict):  # a content that is null stays one
-                item = {key: without_nulls(value) for key, value in item.items()}
             message = read_message(item, f"{place} {number}")
             if isinstance(message, Note):
                 return message
-            messages.append(message)
+            messages.append(without_nulls(message) if of_structs else message)
         return messages
 
 
@@ -192,8 +195,9 @@ class _Pair(_Conversation):
 
     def _messages(self, row: Mapping[str, Any], locator: str) -> list[dict[str, Any]] | Note:
         held = [value_at(row, template[1:-1]) for _, template in self._parts]
-        if all(unfit(value) == MESSAGES for value in held):
-            return self._talk(held[0], held[1], locator)
+        if all(talks := [_talk_in(value) for value in held]):
+            of_structs = [self._of_structs and talk is value for talk, value in zip(talks, held, strict=True)]
+            return self._talk(talks, of_structs, locator)
         messages = []
         for role, template in self._parts:
             filled = _filled(template, row, locator)
@@ -210,18 +214,28 @@ class _Pair(_Conversation):
             messages.append({"role": role, "content": filled})
         return messages
 
-    def _talk(self, prompt: list[Any], completion: list[Any], locator: str) -> list[dict[str, Any]] | Note:
+    def _talk(self, talks: list[list[Any]], of_structs: list[bool], locator: str) -> list[dict[str, Any]] | Note:
         """Messages, and those that answer them (TRL's form): what is answered before, in the prompt, is not learned."""
-        before = self._read(prompt, f"{locator}: prompt, message", of_structs=self._of_structs)
+        before = self._read(talks[0], f"{locator}: prompt, message", of_structs=of_structs[0])
         if isinstance(before, Note):
             return before
-        after = self._read(completion, f"{locator}: completion, message", of_structs=self._of_structs)
+        after = self._read(talks[1], f"{locator}: completion, message", of_structs=of_structs[1])
         if isinstance(after, Note):
             return after
         return [*({**one, "weight": 0} if one["role"] == "assistant" else one for one in before), *after]
 
 
 _PAIR = (("user", "prompt"), ("assistant", "completion"))
+
+
+def _talk_in(value: Any) -> list[Any]:
+    """Messages in a list, or in a text that is the JSON of one, all of it (others only begin so); none where there are
+    none.
+    """
+    if not isinstance(value, str):
+        return value if unfit(value) == MESSAGES else []
+    items = (as_list(value) or []) if value.lstrip().startswith("[") else []
+    return items if all(isinstance(item, dict) and "role" in item for item in items) else []
 
 
 class _Messages(_Conversation):

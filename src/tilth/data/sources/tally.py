@@ -256,8 +256,7 @@ class Tally:
         answers = conversation_in(row)
         if answers and (not close or f"{{{close}}}" in answers):  # a question's `context` only looks like `text`
             as_text = f", for one key as text `field: {cut(meant)}`" if meant else ""
-            chat = ", data.chat: {template: chatml}" if "{messages:" in answers else ""
-            return f"{have}: for questions and answers (train.objective: sft{chat}) write `{answers}`{as_text}"
+            return f"{have}: {answers}{as_text}"
         return f"{have}: {f'write `field: {cut(meant)}`' if meant else 'none of it is a text'}"
 
     def _of_lists(self, kind: str) -> str:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tilth.core.words import plural
+from tilth.data.batches.masking import MaskingConfig
 from tilth.jobs.preflight.facts import Facts
 from tilth.jobs.preflight.fault import Fault, Rule
 from tilth.jobs.preflight.rates import high_rate
+from tilth.jobs.preflight.run import RowFacts
+from tilth.training.config import TrainConfig
 
 FEW_TRAINED = 0.01
 """Of the positions of a step."""
@@ -131,11 +134,24 @@ def _few_trained(facts: Facts) -> Iterator[Fault]:
     if not rows or rows.trained >= FEW_TRAINED:
         return
     if recipe.train.traits.hides_tokens:
-        remedy = "train.masking.mlm_probability: 0.15"
+        remedy = _more_guessed(rows, recipe.train)
     else:
         whole = "train.objective: causal_lm" if recipe.data.chat is None else "data.chat.train_on: all"
         remedy = f"{whole}, or data with shorter prompts or longer answers"
     yield Fault("few_trained", f"{rows.trained:.2%} of what a step reads is trained", remedy)
+
+
+def _more_guessed(rows: RowFacts, train: TrainConfig) -> str:
+    """What to change where a masked language model has too few tokens of its rows to guess: the usual share of them
+    where it is lower, and shorter rows where they are so empty that this is not enough.
+    """
+    usual, probability = MaskingConfig().mlm_probability, (train.masking or MaskingConfig()).mlm_probability
+    remedies = [f"train.masking.mlm_probability: {usual:g}"] if probability < usual else []
+    if rows.trained * max(usual, probability) < FEW_TRAINED * probability:
+        filled = max(2, round(rows.filled * rows.positions / rows.rows))
+        batch = ", of which train.batch_tokens is a multiple" if isinstance(train.batch_tokens, int) else ""
+        remedies.append(f"model.context_length: {filled} or less{batch}, or data.sources: more text")
+    return ", and ".join(remedies)
 
 
 def _frozen(facts: Facts) -> Iterator[Fault]:
