@@ -6,8 +6,9 @@ callable.
     trainer.run() -> stopped_by
 
 Order within a step, the same on every process: update, record, evaluate, sample, checkpoint. A checkpoint therefore
-holds all that the step changed, and a run resumed from it does what the other would have done. Where the
-evaluation is broken off, by a signal or for want of memory, the checkpoint says so, and a run resumed from it begins with that, and notes it there.
+holds all that the step changed, and a run resumed from it does what the other would have done. Where the evaluation is
+broken off, by a signal or for want of memory, the checkpoint says so, and a run resumed from it begins with that, and
+notes it there.
 """
 
 from __future__ import annotations
