@@ -239,6 +239,22 @@ def test_where_memory_is_refused_fewer_rows_go_through_at_once(
     ]
 
 
+def test_what_can_be_spared_goes_before_fewer_rows_are_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = random_model(CONTEXT, scale=5.0)
+    stream, _ = write_stream(tmp_path, LENGTHS)
+    whole = measured(model, stream, 4)
+    machine, asked, told = Short(model, 0, monkeypatch), list[int](), list[str]()
+
+    def spare() -> bool:
+        asked.append(machine.tries[-1])
+        machine.room = 2
+        return len(asked) == 1
+
+    batches = evaluation_batches(stream, CONTEXT, 4, END, False)
+    assert_equal(evaluate(model, batches, stream.text_bytes, CPU, tell=told.append, spare=spare), whole)
+    assert machine.tries[:3] == [4, 4, 2] and set(machine.tries[3:]) <= {1, 2} and asked == [4, 4] and len(told) == 1
+
+
 def test_what_is_refused_a_single_row_ends_it_in_all_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = random_model(CONTEXT)
     stream, _ = write_stream(tmp_path, LENGTHS)

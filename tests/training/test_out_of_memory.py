@@ -16,8 +16,11 @@ from tests.training.helpers import equal, make_trainer, train_config, weights
 from tilth.checkpoint.store import CheckpointStore
 from tilth.core.errors import RecipeError
 from tilth.core.rundir import EvaluationRecord, Event, Message, StepRecord
+from tilth.data.batches.batch import Batch
+from tilth.data.batches.feed import Feed
 from tilth.distributed.refused import OutOfMemory, is_of_memory
 from tilth.training import step as step_module
+from tilth.training.step import one_pass
 from tilth.training.trainer import Trainer
 
 pytestmark = pytest.mark.slow
@@ -226,6 +229,34 @@ def test_an_evaluation_without_room_is_told_after_all_that_was_trained_is_saved(
     never_refused = make_trainer(tmp_path / "other", UNSAVED)
     never_refused.run()
     assert equal(weights(again), weights(never_refused))
+
+
+def test_graphs_are_what_an_evaluation_can_spare(tmp_path: Path) -> None:
+    """Held by a stand-in: graphs there are on a GPU only."""
+    trainer, found = make_trainer(tmp_path, UNSAVED), list[bool]()
+
+    class Held:
+        graphs = 0
+
+        def __call__(self, rows: Batch, valid: float) -> Tensor:
+            self.graphs = 1
+            parts = trainer.parts
+            return one_pass(parts.model, Feed.of(rows, torch.device("cpu")), "fp32", parts.scaler, valid)
+
+        def forget(self) -> bool:
+            held, self.graphs = bool(self.graphs), 0
+            return held
+
+    def asks(model: Any, between: Any, tell: Any, spare: Callable[[], bool]) -> dict[str, float]:
+        found.extend([spare(), spare()])
+        return {"loss": 1.0}
+
+    trainer.parts.evaluate = asks
+    for passes in (None, Held()):
+        trainer._passes = passes  # type: ignore[assignment]
+        trainer._evaluate()
+    trainer.run()
+    assert found == [False] * 4 + [True, False] * 3
 
 
 def test_what_an_evaluation_has_to_tell_is_recorded(tmp_path: Path) -> None:
