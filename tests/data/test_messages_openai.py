@@ -74,7 +74,16 @@ def test_a_call_without_arguments_has_an_empty_object(nothing: dict[str, Any]) -
 
 @pytest.mark.parametrize(
     "call",
-    [{"name": "now", "parameters": {"zone": 1}}, {"type": "code", "code": {"name": "x"}}, {"name": 1}, "now", None],
+    [
+        {"name": "now", "parameters": {"zone": 1}},
+        {"name": "now", "parameters": '{"zone": 1}'},
+        {"name": "now", "args": "{}", "arguments": None},
+        {"name": "now", "parameters": ["zone"]},
+        {"type": "code", "code": {"name": "x"}},
+        {"name": 1},
+        "now",
+        None,
+    ],
 )
 def test_calls_of_other_forms_stay_as_they_are(call: Any) -> None:
     message = read_message({"role": "assistant", "content": "", "tool_calls": [call]}, "")

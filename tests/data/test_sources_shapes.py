@@ -199,6 +199,7 @@ def test_messages_and_those_that_answer_them(tmp_path: Path, name: str, as_text:
     ("prompt", "completion"),
     [
         ("[sic] What is this?", "[1, 2]"),
+        ('[{"name": "Ann", "role": "engineer", "content": 1}]', '[{"id": 1, "role": "user"}]'),
         (json.dumps([ASKED]), "A"),
         (json.dumps([ASKED]), json.dumps([{"text": "A"}])),
         (json.dumps([ASKED, 1]), json.dumps([ANSWERED])),

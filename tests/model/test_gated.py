@@ -53,6 +53,19 @@ def test_bits_are_those_of_the_two_steps_and_one_tensor_less_is_kept(activation:
     assert more - fewer == 2 * 7 * 40 * x.element_size()
 
 
+@pytest.mark.parametrize("activation", GATED)
+def test_it_can_be_differentiated_twice_and_by_functions(activation: str) -> None:
+    torch.manual_seed(3)
+    mlp = MLP(ModelConfig(hidden_size=16, intermediate_size=8, activation=activation)).double()  # type: ignore[arg-type]
+    for parameter in mlp.parameters():
+        torch.nn.init.normal_(parameter)
+    x = torch.randn(1, 2, 16, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradgradcheck(mlp, x)
+    (expected,) = torch.autograd.grad(mlp(x).sum(), x)
+    found = torch.func.vmap(torch.func.grad(lambda row: mlp(row).sum()))(x.detach())
+    assert torch.allclose(found, expected)
+
+
 def test_without_gradients_nothing_is_kept() -> None:
     mlp = MLP(ModelConfig(hidden_size=16, intermediate_size=40, activation="swiglu"))
     for parameter in mlp.parameters():

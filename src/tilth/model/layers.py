@@ -11,7 +11,6 @@ from typing import Any, TypeGuard
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.utils._python_dispatch import _disable_current_modes
 
 from tilth.model.config import ModelConfig
@@ -156,13 +155,14 @@ class _Gated(torch.autograd.Function):
         return activate(gate, name).mul_(up)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
         gate, up = ctx.saved_tensors
         (gradient,) = gradients
-        by_up = activate(gate, ctx.name).mul_(gradient)
-        inner = gradient * up
-        if ctx.name == "swiglu":
+        by_up, inner = gradient * activate(gate, ctx.name), gradient * up  # not in place: they may be differentiated
+        if ctx.name == "swiglu" and torch.is_grad_enabled():  # torch has no derivative of its own kernel
+            share = gate.sigmoid()
+            by_gate = inner * share * (1 + gate * (1 - share))
+        elif ctx.name == "swiglu":
             by_gate = torch.ops.aten.silu_backward(inner, gate)
         else:
             approximate = "tanh" if ctx.name.endswith("_tanh") else "none"
@@ -171,7 +171,7 @@ class _Gated(torch.autograd.Function):
 
 
 def _gated(gate: Tensor, up: Tensor, name: str) -> Tensor:
-    if in_graph(gate):
+    if in_graph(gate) or torch._C._are_functorch_transforms_active():
         return activate(gate, name) * up
     product: Tensor = _Gated.apply(gate, up, name)  # type: ignore[no-untyped-call]
     return product

@@ -302,7 +302,11 @@ Some features may not work because you don't have JavaScript.
 Error: JavaScript Disabled.
 Sorry! Javascript not enabled.
 You must have JavaScript available in your browser.
-You need to have JavaScript on. Then reload the page.""".splitlines()
+You need to have JavaScript on. Then reload the page.
+You need to have JavaScript on, or this will not work.
+Please have JavaScript on and cookies enabled.
+It requires JavaScript available in the browser to show maps.
+JavaScript disabled in your browser.""".splitlines()
 TAUGHT = """JavaScript is a language that browsers run.
 All browsers support JavaScript, and a browser that is old supports less of it.
 Enable the strict mode in JavaScript by a string.
@@ -332,7 +336,9 @@ Tor disabled JavaScript by default in the safest mode.
 JavaScript is blocked while a stylesheet is loading.
 Web apps must have JavaScript on the client and a server in Go.
 The browser has JavaScript available on every page, which makes it the universal runtime.
-We kept images and JavaScript disabled.""".splitlines()
+We kept images and JavaScript disabled.
+The benefits of having JavaScript on your resume are obvious.
+Experience with JavaScript on your side helps.""".splitlines()
 
 
 def test_c4_takes_of_javascript_what_asks_a_visitor_for_it_or_all() -> None:

@@ -60,6 +60,16 @@ BEYOND_TEXT = "beyond_text"
 """The rule of rows that are left out, and are no bad ones."""
 
 
+_OF_A_CALL = {"name", "arguments", "id", "type", "index"}
+_NOTHING: tuple[Any, ...] = (None, "", [], {})
+
+
+def is_message(item: Any) -> bool:
+    """Whether an object of JSON cannot be meant as anything else: it has a known role, and something said."""
+    role = item.get("role") if isinstance(item, dict) else None
+    return isinstance(role, str) and role.strip().lower() in _ROLES and any(key in item for key in ("content", *_SAID))
+
+
 def read_message(item: Any, place: str) -> dict[str, Any] | Note:
     """A message by OpenAI's names. Its content may be missing where it calls a tool or thinks."""
     if not isinstance(item, dict):
@@ -126,8 +136,8 @@ def _with_arguments(call: Any) -> Any:
         return call
     inner = call.get("function")
     made = inner if isinstance(inner, dict) else call
-    named = isinstance(made.get("name"), str) and made.get("arguments") in (None, [], "")
-    if not named or any(isinstance(value, dict) for value in made.values()):  # it has them by another name
+    named = isinstance(made.get("name"), str) and made.get("arguments") in _NOTHING
+    if not named or any(made[key] not in _NOTHING for key in made.keys() - _OF_A_CALL):  # it has them by another name
         return call
     made = {**made, "arguments": {}}
     return {**call, "function": made} if isinstance(inner, dict) else made

@@ -27,7 +27,7 @@ from tilth.core.faults import short
 from tilth.data.sources.chatgpt import is_tree, read_tree
 from tilth.data.sources.config import SourceConfig
 from tilth.data.sources.keys import MESSAGES, MISSING, TEXTS, text_of, unfit, value_at
-from tilth.data.sources.messages import as_list, is_plain, plain, read_message, rendered, without_nulls
+from tilth.data.sources.messages import as_list, is_message, is_plain, plain, read_message, rendered, without_nulls
 from tilth.data.sources.notes import Note, without_surrogates
 from tilth.data.sources.row_map import RowMap, as_template, template_columns
 
@@ -235,7 +235,7 @@ def _talk_in(value: Any) -> list[Any]:
     if not isinstance(value, str):
         return value if unfit(value) == MESSAGES else []
     items = (as_list(value) or []) if value.lstrip().startswith("[") else []
-    return items if all(isinstance(item, dict) and "role" in item for item in items) else []
+    return items if all(map(is_message, items)) else []
 
 
 class _Messages(_Conversation):

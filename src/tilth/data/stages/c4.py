@@ -82,11 +82,12 @@ _JAVASCRIPT_WARNING = re.compile(  # bounded, as all of it: a line may have ten 
     | (?:^|[.!?:]\s){_ENABLE}{_OWN}javascript(?:{_END}|\ and\ cookies|\ {_TO_SEE}|\ in\ your\b
         |,?\ (?:and|then|and\ then)\ (?:reload|refresh|return|try|continue)\b)
     | \bjavascript\ required{_END}
-    | (?:^|[.!?:]\s)javascript\ (?:{_OFF}|not\ {_ON}){_END}
+    | (?:^|[.!?:]\s)javascript\ (?:{_OFF}|not\ {_ON})(?:{_END}|\ (?:in|on|by|for)\ (?:your|this)\b)
     | (?:^|[.!?:]\s|\bplease\ |\b(?:need|have)\ to\ |\bmust\ )(?:turn|switch)\ {_OWN}javascript\ on\b
     | \bactivating\ {_OWN}javascript\ is\ (?:needed|required|necessary)
     | \b(?:have|has|having|with|without|needs?|requires?)\ {_OWN}javascript(?:\ and\ cookies)?\ (?:to\ be\ )?(?:{_OFF}
-        |(?!available){_ON}|(?:on|available)(?:{_END}|\ {_TO_SEE}|(?:\ in)?\ your\b))
+        |(?!available){_ON}|(?:on|available)(?:{_END}|,\ or\b|\ and\ cookies\b|\ {_TO_SEE}|\ in\ your\b
+        |\ (?:in\ the|in\ this|your)\ (?:web\ )?browser\b))
     | \bjavascript(?:\ and\ cookies)?\ (?:must|should|has\ to|needs\ to)\ be\ {_ON}
     | \b(?:ensure|sure|check)\ (?:that\ )?{_OWN}javascript\ is\ {_ON}
     | (?<!\bif\ )(?<!when\ )(?<!where\ )(?<!while\ )\bjavascript\ (?:(?:is|was|has\ been|(?:seems|appears)\ to\ be)
@@ -320,4 +321,4 @@ def _over_documents(documents: Sequence[Document], options: C4Options) -> list[R
     return [next(of[left]) for left in code]
 
 
-C4 = Kind(C4Options, _over_documents, version=5)
+C4 = Kind(C4Options, _over_documents, version=6)
