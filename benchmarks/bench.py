@@ -29,7 +29,6 @@ class System:
         function: `module:function`, imported by the worker.
         needs: modules without which it cannot run; it is then left out, and `remedy` told.
         packages: whose versions stand with the results.
-        environment: variables that its process begins with.
         target: how many times better than this system ours is meant to be, by the first metric.
     """
 
@@ -38,7 +37,6 @@ class System:
     options: Mapping[str, Any] = field(default_factory=dict)
     needs: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
-    environment: Mapping[str, str] = field(default_factory=dict)
     remedy: str = ""
     target: float | None = None
 

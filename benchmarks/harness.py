@@ -72,7 +72,7 @@ class Worker:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 cwd=folder,
-                env={**_environment(threads), **system.environment},
+                env=_environment(threads),
             )
 
     def answer(self) -> dict[str, Any]:

@@ -7,7 +7,6 @@ Weights are random and equal in kind. A step is forward, backward, clipping and 
 Adapters of rank 16 are at all linear layers. Times are taken in one process, the sides in turn; printed are medians.
 Memory is the largest resident size of a process of its own for each side, `full` being tilth without an adapter; PEFT
 runs in a bare loop, which is lighter than transformers' Trainer. NF4 is tilth's alone: there PEFT keeps its weights.
-tilth's process keeps freed memory as its job does, and begins as its command does (decisions 58 and 60).
 tilth's job holds frozen weights in the precision of the products, and so does its side here; PEFT's are fp32, as a
 model comes. `--held` sets both: compare with that too, for whoever uses PEFT can load them in bf16.
 Needs the peer: `pip install -c constraints.txt -e '.[dev]'`.
@@ -29,7 +28,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from tilth.core.allocator import drop_thread_caches, keep_freed_blocks
 from tilth.data.batches.loader import Batch
 from tilth.distributed.runtime import Runtime
 from tilth.model.adapter_config import AdapterConfig
@@ -143,20 +141,12 @@ def make(side: str, options: argparse.Namespace) -> Step:
     return peft_step(options) if side == "peft" else tilth_step(options, side == "tilth")
 
 
-def alone(side: str, options: argparse.Namespace) -> Step:
-    """For a process of its own."""
-    step = make(side, options)
-    if side != "peft":
-        keep_freed_blocks()
-    return step
-
-
 def suite(turns: Turns, options: dict[str, Any]) -> None:
     """One side for the suite: tokens a second by the clock on all threads, and the peak memory of the process."""
     from benchmarks.worker import Pace, peak_mib
 
     given = argparse.Namespace(**{"shape": "gpt2", "variant": "lora", "held": None, **options})
-    step, tokens = alone(options["side"], given), given.rows * given.tokens * given.steps
+    step, tokens = make(options["side"], given), given.rows * given.tokens * given.steps
     pace = Pace(turns, 2, given.steps, lambda taken: {"speed": tokens / taken, "memory": peak_mib()})
     step()
     while pace.more():
@@ -185,9 +175,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     if options.side:
-        if options.side != "peft":
-            drop_thread_caches()
-        step = alone(options.side, options)
+        step = make(options.side, options)
         step(), step()
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
         return

@@ -22,7 +22,6 @@ RECIPES = Path(__file__).parents[1] / "recipes"
 NANO_STEPS = 2000
 TRANSFORMERS = ("transformers", "accelerate", "torch")
 DEV = "pip install -c constraints.txt -e '.[dev]'"
-AS_THE_COMMAND = {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"}  # which `tilth train` begins itself with
 FILTERS = ("chain", "gopher_quality", "gopher_repetition", "c4", "fineweb")
 
 
@@ -279,10 +278,10 @@ def _lora(settings: Settings, precision: str, *, minutes: float, shape: str = "g
         f"lora-{precision}" if small else f"lora-0.5b-{precision}",
         f"A LoRA step (rank 16, all linear layers) of {'a GPT-2 of 124M' if small else 'a Llama of 494M'} parameters, "
         f"{rows} rows of {tokens} tokens, {precision}, and the peak resident memory of its process. PEFT's model runs "
-        f"in a bare loop, lighter than the Trainer{beside}. tilth's process handles memory as `tilth train` does.",
+        f"in a bare loop, lighter than the Trainer{beside}.",
         {"speed": Metric("tokens/s"), "memory": Metric("MiB", False)},
         (
-            dataclasses.replace(_tilth("benchmarks.lora:suite", {"side": "tilth"}), environment=AS_THE_COMMAND),
+            _tilth("benchmarks.lora:suite", {"side": "tilth"}),
             *(
                 dataclasses.replace(
                     peer, name=name, options={"side": "peft", "held": held}, packages=packages, target=goal
