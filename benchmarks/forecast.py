@@ -41,7 +41,7 @@ def case(shape: dict[str, Any], context: int, rows: int, micro: int, vocab: int 
     return {"model": model, "train": train, "evaluate": {"every": None, "batch_tokens": 4096}, **other}
 
 
-FULL = {"activation_checkpointing": "full"}
+FULL, SOME = {"activation_checkpointing": "full"}, {"activation_checkpointing": 3}
 GPT2 = {"preset": "gpt2"}
 COMPILE = {"compile": True}
 CASES = {
@@ -57,12 +57,15 @@ CASES = {
     "medium-batch": case(MEDIUM, 256, 24, 24, model=GPT2),
     "medium-bf16": case(MEDIUM, 256, 16, 16, model=GPT2, train={"precision": "bf16"}),
     "medium-full": case(MEDIUM, 256, 16, 16, model=GPT2, train=FULL),
+    "medium-some": case(MEDIUM, 256, 16, 16, model=GPT2, train=SOME),
+    "medium-some-drop": case(MEDIUM, 256, 16, 16, model={**GPT2, "dropout": 0.1}, train=SOME),
     "medium-muon": case(MEDIUM, 256, 8, 8, train={"optimizer": {"name": "muon"}}),
     "medium-sgd": case(MEDIUM, 256, 8, 8, train={"optimizer": {"name": "sgd", "lr": 0.01}}),
     "medium-vocab": case(MEDIUM, 256, 8, 8, 50257),
     "medium-evaluation": case(SMALL, 256, 4, 1, evaluate={"every": None, "batch_tokens": 65536}),
     "large": case(LARGE, 256, 4, 4, 16384),
     "large-full": case(LARGE, 256, 8, 8, 16384, train=FULL),
+    "large-some": case(LARGE, 256, 8, 8, 16384, train=SOME),
     "large-full-bf16": case(LARGE, 512, 8, 8, 16384, train={**FULL, "precision": "bf16"}),
     "large-bf16": case(LARGE, 512, 4, 4, 16384, train={"precision": "bf16"}),
     "wide": case(WIDE, 512, 2, 2, 32768, model=GPT2),
@@ -71,6 +74,7 @@ CASES = {
     "lora": case(LARGE, 256, 8, 8, 16384, adapter={"rank": 8}),
     "lora-bf16": case(LARGE, 512, 8, 8, 16384, adapter={"rank": 8}, train={"precision": "bf16"}),
     "lora-full": case(LARGE, 512, 8, 8, 16384, adapter={"rank": 8}, train=FULL),
+    "lora-some": case(LARGE, 512, 8, 8, 16384, adapter={"rank": 8}, train=SOME),
     "lora-nf4": case(LARGE, 256, 8, 8, 16384, adapter={"rank": 8, "quantize": "nf4"}),
     "lora-wide": case(WIDE, 512, 4, 4, 32768, adapter={"rank": 16}, model=GPT2),
     "compiled": case(SMALL, 256, 16, 16, train=COMPILE),
@@ -83,6 +87,7 @@ CASES = {
     "compiled-medium-drop": case(MEDIUM, 256, 16, 16, model={**GPT2, "dropout": 0.1}, train=COMPILE),
     "compiled-medium-bf16": case(MEDIUM, 256, 16, 16, model=GPT2, train={**COMPILE, "precision": "bf16"}),
     "compiled-medium-full": case(MEDIUM, 512, 16, 16, model=GPT2, train={**COMPILE, **FULL}),
+    "compiled-medium-some": case(MEDIUM, 512, 16, 16, model=GPT2, train={**COMPILE, **SOME}),
     "compiled-large": case(LARGE, 256, 8, 8, 16384, train=COMPILE),
     "compiled-wide": case(WIDE, 512, 4, 4, 16384, model=GPT2, train=COMPILE),
 }

@@ -88,8 +88,8 @@ EXIT_CODES = {
 RECIPE_KEYS = ["adapter", "data", "evaluate", "model", "name", "sample", "tokenizer", "train"]
 TRAIN_KEYS = [
     "activation_checkpointing", "batch_tokens", "checkpoint", "compile", "convergence", "device", "early_stopping",
-    "epochs", "final", "freeze", "grad_clip", "hours", "masking", "micro_batch", "objective", "optimizer", "precision",
-    "price_per_hour", "schedule", "seed", "steps", "tokens",
+    "epochs", "final", "freeze", "grad_clip", "hours", "masking", "memory", "micro_batch", "objective", "optimizer",
+    "precision", "price_per_hour", "schedule", "seed", "steps", "tokens",
 ]  # fmt: skip
 PARAMETERS = {
     "check": ["recipe", "workspace", "workers", "run"],

@@ -195,7 +195,7 @@ def test_an_evaluation_that_should_take_more_memory_than_there_is_names_what_hel
     large = [*sets, "evaluate.batch_tokens=1000000"]
     found = cli("check", "r.yaml", "--json", sets=large).json()["forecast"]["run"]
     assert found["when"] == "evaluation"
-    monkeypatch.setattr("tilth.jobs.preflight.room.room_of", lambda device: int(0.98 * found["memory"]))
+    monkeypatch.setattr("tilth.jobs.forecasting.room.room_of", lambda device: int(0.98 * found["memory"]))
     said = cli("check", "r.yaml", "--json", sets=large).json()["warnings"]
     [warning] = [fault for fault in said if fault["rule"] == "memory"]
     assert "an evaluation should take " in warning["message"] and "batch_tokens 1,000,000" in warning["message"]

@@ -119,7 +119,7 @@ def test_small_shares_and_long_rows_are_not_measured(chosen: Any, monkeypatch: p
 def test_equal_pieces_within_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = load_shipped("quickstart")
     config = recipe.model.model_copy(update={"vocab_size": 300})
-    row = micro_rows._row_bytes(config)
+    row = micro_rows.row_bytes(config)
 
     def fitting(share: int) -> int:
         return largest_fitting(recipe, config, share, CPU, "fp32")
@@ -128,7 +128,7 @@ def test_equal_pieces_within_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(micro_rows, "_MOST", most * row)
         assert fitting(share) == rows
     monkeypatch.setattr(micro_rows, "_MOST", 1 << 34)
-    monkeypatch.setattr(micro_rows, "room_of", lambda device: 1 << 40)
+    monkeypatch.setattr("tilth.jobs.forecasting.room.room_of", lambda device: 1 << 40)
     assert fitting(8) == 8
 
 
@@ -144,10 +144,10 @@ def test_where_memory_is_short_the_forecast_decides(monkeypatch: pytest.MonkeyPa
         return largest_fitting(recipe, config, 64, CPU, "fp32")
 
     room = int(needed(32) / 0.9) + (1 << 20)
-    monkeypatch.setattr(micro_rows, "room_of", lambda device: room)
-    monkeypatch.setattr(micro_rows, "_within_bound", lambda config, share, device: share)
+    monkeypatch.setattr("tilth.jobs.forecasting.room.room_of", lambda device: room)
+    monkeypatch.setattr(micro_rows, "_within_bound", lambda recipe, config, share, device: share)
     assert fitting() == 32
-    monkeypatch.setattr(micro_rows, "room_of", lambda device: 1 << 20)
+    monkeypatch.setattr("tilth.jobs.forecasting.room.room_of", lambda device: 1 << 20)
     assert fitting() == 1, "the least that there is to try"
 
 
@@ -158,7 +158,21 @@ def test_lines_find_the_most_within(fixed: int, each: int, room: int, rows: int)
     def size(tried: int) -> int:
         return max(40, fixed + each * tried)  # what an evaluation needs, whatever a step does
 
-    assert micro_rows._most_within(room, 64, size) == rows
+    assert micro_rows.most_within(room, 1, 64, size) == rows
+
+
+@pytest.mark.parametrize("bend", [0.3, 1.0, 4.0])
+@pytest.mark.parametrize("rows", [1, 2, 3, 30, 62, 63])
+def test_bent_sizes_are_searched_to_the_end_in_few_questions(bend: float, rows: int) -> None:
+    asked: list[int] = []
+
+    def size(tried: int) -> int:
+        asked.append(tried)
+        return int(1e9 * tried**bend)
+
+    assert micro_rows.most_within(size(rows), 1, 64, size) == rows
+    assert micro_rows.most_within(size(rows + 1) - 1, 1, 64, size) == rows
+    assert len(asked) <= (10 if bend == 1 else 25)
 
 
 def test_on_cuda_it_is_the_most_that_fit_beside_the_optimizer(

@@ -21,7 +21,7 @@ from tilth.data.shards import TokenStream
 from tilth.data.sources import SourceConfig
 from tilth.jobs.base import find_base, with_base
 from tilth.jobs.parts import complete_model
-from tilth.jobs.preflight import Preflight, gather, room
+from tilth.jobs.preflight import Preflight, gather
 from tilth.jobs.preflight.rules import ERRORS, WARNINGS, judge
 from tilth.jobs.preflight.run_rules import MANY_NOISY_READINGS, MANY_READINGS
 from tilth.jobs.preflight.tokens import read_split
@@ -83,12 +83,13 @@ def test_a_run_that_should_take_more_memory_than_there_is(
     looked: Callable[..., Preflight], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sets = ["data.chat.template=chatml", f"tokenizer.special_tokens={CHATML}", "model.context_length=128"]
+    sets.append("train.activation_checkpointing=none")
     found = looked(pairs(), *sets)
     assert found.forecast is not None
     needed = found.forecast.memory.total
     enough, scarce, too_little = (set(), set()), (set(), {"memory"}), ({"memory"}, set())
     for there, expected in ((needed * 2, enough), (needed * 0.98, scarce), (needed // 2, too_little)):
-        monkeypatch.setattr(room, "room_of", lambda device, there=there: there)
+        monkeypatch.setattr("tilth.jobs.forecasting.room.room_of", lambda device, there=there: there)
         assert rules(looked(pairs(), *sets)) == expected
     assert "`tilth check RECIPE --fit " in looked(pairs(), *sets).errors[0].remedy
 

@@ -13,7 +13,7 @@ from tests.jobs.conftest import Cli
 from tests.jobs.helpers import SMALL, write_recipe, write_texts
 from tilth.core.config import parse
 from tilth.core.errors import RecipeError
-from tilth.jobs.forecasting import micro_rows, room
+from tilth.jobs.forecasting import room
 from tilth.jobs.forecasting.forecast_run import memory_forecast
 from tilth.jobs.forecasting.room import least_bytes, memory_errors
 from tilth.jobs.recipe import load_recipe
@@ -79,10 +79,10 @@ def test_a_row_that_cannot_fit_is_refused_before_the_model_is_made(
     write_texts(tmp_path / "texts", documents=60)
     write_recipe(tmp_path / "r.yaml", "texts")
     sets = [*SMALL, "model.context_length=512", "train.batch_tokens=512"]
-    monkeypatch.setattr(micro_rows, "room_of", lambda device: 8 << 20)
+    monkeypatch.setattr(room, "room_of", lambda device: 8 << 20)
     words = ("model.context_length 512: training takes 0.", "with a single row", "cpu has 0.0 GiB")
     cli("train", "r.yaml", sets=sets).expect_fault(2, *words, "choose a smaller model.context_length")
-    monkeypatch.setattr(micro_rows, "room_of", lambda device: 4 << 30)
+    monkeypatch.setattr(room, "room_of", lambda device: 4 << 30)
     assert cli("train", "r.yaml", sets=[*sets, "train.steps=1"]).code == 0, "the same run, where there is room"
 
 

@@ -286,6 +286,8 @@ def forecast_lines(run: dict[str, Any] | None, unknown: str) -> Iterator[tuple[s
             yield f"  {name}", size(taken)
     fewer = "; measured when the run starts: perhaps fewer" if run["micro_batch_open"] else ""
     yield "  rows at once", f"{count(run['micro_batch'])}{fewer}"
+    if (again := run["activation_checkpointing"]) not in ("auto", "none"):
+        yield "  layers computed again", "all" if again == "full" else f"the first {again}"
     yield "a step", f"{run['step_seconds']:.3g} s, at the rates of this machine (measured {run['calibrated']})"
     if run["seconds"] is not None:
         yield "all steps", duration(run["seconds"])

@@ -111,6 +111,7 @@ CHANGEABLE = {
     *("train.steps", "train.tokens", "train.epochs", "train.hours", "train.early_stopping", "train.convergence"),
     *("train.final", "train.price_per_hour", "sample.every"),
     *("train.micro_batch", "train.device", "train.precision", "train.compile", "train.activation_checkpointing"),
+    "train.memory",
 }
 """What may differ when a run goes on: how long it lasts, what is shown and kept, and what only rounds otherwise. The
 rest would make it another run."""

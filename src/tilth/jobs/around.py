@@ -35,5 +35,6 @@ def put_around(model: AnyModel, recipe: Recipe, precision: Precision, *, quantiz
         check_savable(model)
     if recipe.train.freeze:
         freeze(model, recipe.train.freeze)
-    if recipe.train.activation_checkpointing == "full":
-        recompute_layers(model)
+    if recipe.train.recomputes:  # what `auto` comes to is settled before (forecasting/recomputed.py)
+        again = recipe.train.activation_checkpointing
+        recompute_layers(model, again if isinstance(again, int) else None)

@@ -14,7 +14,7 @@ Emit = Callable[[Event], None]
 
 
 def say_before(
-    trainer: Trainer, record: Emit, warnings: list[str], changes: list[str], again: int, blocks: str = ""
+    trainer: Trainer, record: Emit, warnings: list[str], changes: list[str], again: int, settled: list[str]
 ) -> None:
     step, total = trainer.progress.step, trainer.stopping.total_steps
     for warning in warnings:
@@ -24,8 +24,8 @@ def say_before(
     if again > 0:
         came = f"{plural(again, 'recorded step')} came after the last checkpoint"
         record(Message(step, "info", f"{came}: {'it is' if again == 1 else 'they are'} done again"))
-    if blocks:
-        record(Message(step, "info", blocks))
+    for said in filter(None, settled):
+        record(Message(step, "info", said))
     warmup = trainer.config.schedule.warmup(total)
     if total is not None and warmup >= total:
         longer = "longer than" if warmup > total else "as long as"

@@ -31,6 +31,7 @@ from tilth.jobs.ending import end_run
 from tilth.jobs.final import write_identity
 from tilth.jobs.forecasting.micro_rows import check_one_row, choose_micro_rows, choose_precision
 from tilth.jobs.forecasting.outlook import Outlook
+from tilth.jobs.forecasting.recomputed import recomputing, settle_recomputed
 from tilth.jobs.forecasting.room import check_room, memory_errors
 from tilth.jobs.forecasting.watch import Watch
 from tilth.jobs.parts import complete_model, device_name, evaluation_of, flops_of
@@ -145,9 +146,9 @@ def _train(sitting: _Sitting, loaded: AnyModel | None, notes: Sequence[str]) -> 
     store = CheckpointStore(folder.checkpoints)
     checkpoint, damaged = _latest(store, runtime)  # before anything is written: there may be none that verifies
     changes = runtime.from_main(lambda: _claim(folder, asked, sitting.base, dataset, config))
-    trainer, unread, of_blocks = _assemble(sitting, loaded, loader, store, checkpoint)
+    trainer, unread, settled = _assemble(sitting, loaded, loader, store, checkpoint)
     said = [*notes, *damaged, *unread]
-    runtime.from_main(lambda: _begin(sitting, trainer, checkpoint, said, changes, of_blocks))
+    runtime.from_main(lambda: _begin(sitting, trainer, checkpoint, said, changes, settled))
     give_back_freed_blocks()  # what the data, or the measuring of rows, has left
     outlook = Outlook(recipe, config, dataset, folder, checkpoint, trainer)
     outlook.say(changes, watch)
@@ -167,18 +168,21 @@ def _assemble(
     loader: Loader,
     store: CheckpointStore,
     checkpoint: Checkpoint | None,
-) -> tuple[Trainer, list[str], str]:
-    """The trainer where the checkpoint left it; what could not be read on the way; how blocks are compiled, told.
+) -> tuple[Trainer, list[str], list[str]]:
+    """The trainer where the checkpoint left it; what could not be read on the way; what was settled for it, told.
 
     Args:
         loaded: the model of `model.from`.
     """
-    recipe, runtime, folder, config = sitting.recipe, sitting.runtime, sitting.folder, sitting.config
-    device, share_rows = runtime.device, loader.share_rows
+    runtime, folder, config = sitting.runtime, sitting.folder, sitting.config
+    recipe, device, share_rows = sitting.recipe, runtime.device, loader.share_rows
     if device.type == "cuda" and reads_masks(recipe, config):
         avoid_broken_kernels(config.context_length)
     decisions = Decisions(recipe, folder, runtime, device_name(runtime), checkpoint)
     precision = decisions.take("precision", lambda: choose_precision(recipe, config, share_rows, device))
+    settle = functools.partial(settle_recomputed, recipe, config, share_rows, device, precision)
+    again, of_layers = runtime.from_main(settle)
+    recipe = recomputing(recipe, again)
     check_one_row(recipe, config, device, precision)
     model, made = starting_model(recipe, loaded, config, device, precision)
     beside = runtime.from_main(lambda: made)  # of the base that all will have
@@ -215,11 +219,16 @@ def _assemble(
     if checkpoint is not None:
         same_base(checkpoint, beside)
         trainer.restore(checkpoint)
-    return trainer, [*unread, *start_alike(runtime, model, checkpoint)], of_blocks
+    return trainer, [*unread, *start_alike(runtime, model, checkpoint)], [of_layers, of_blocks]
 
 
 def _begin(
-    sitting: _Sitting, trainer: Trainer, checkpoint: Checkpoint | None, said: list[str], changes: list[str], blocks: str
+    sitting: _Sitting,
+    trainer: Trainer,
+    checkpoint: Checkpoint | None,
+    said: list[str],
+    changes: list[str],
+    settled: list[str],
 ) -> None:
     """Leaves the records at the step that the run goes on from, and says so."""
     folder, step = sitting.folder, trainer.progress.step
@@ -231,7 +240,7 @@ def _begin(
         [*said, *folder.rewind(step, evaluated=not trainer.unevaluated)],
         changes,
         again,
-        blocks,
+        settled,
     )
     say_where(checkpoint, trainer, sitting.record)
 

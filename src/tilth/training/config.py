@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from tilth.core.config import Config
 from tilth.core.environment import DeviceName, Precision
+from tilth.core.words import bytes_of
 from tilth.data.batches.masking import MaskingConfig
 from tilth.training.schedule import ScheduleConfig
 
@@ -178,9 +179,13 @@ class TrainConfig(Config):
     """The largest norm of the whole gradient; a longer one is scaled down to it. Left out: 1.0, and none for gd, whose
     steps are the gradient's.
     """
-    activation_checkpointing: Literal["none", "full"] = "none"
-    """`full`: a layer keeps its input alone, and is computed again on the way back. A third more time, far less memory,
-    the same gradients."""
+    memory: str | None = None
+    """The most that a process of this run may take, as `16GiB`, by its forecast. Left out: what the device has."""
+    activation_checkpointing: Literal["auto", "none", "full"] | Annotated[int, Field(ge=1)] = "auto"
+    """Which layers keep their input alone and are computed again on the way back, with the same gradients: `none`;
+    `full`, all of them, which takes a third more time and far less memory; the first so many; `auto`: as few as bring
+    the rows of `micro_batch` within `memory`, by the forecast (where that is auto, too, rows of 4,096 tokens, and 512
+    on a CPU)."""
     compile: bool | Literal["auto"] = False
     """Layers run as one graph, which torch's compiler makes before the first step (on a CPU with g++, in some 20 s;
     what it made is kept for the next run). `auto`: where the run is long and a trial shows that it is faster. The same
@@ -203,6 +208,18 @@ class TrainConfig(Config):
     def traits(self) -> ObjectiveTraits:
         """What the objective asks of data and model."""
         return OBJECTIVES[self.objective]
+
+    @property
+    def recomputes(self) -> bool:
+        """Whether a layer is computed again on the way back; what `auto` comes to is settled before a model is made."""
+        return self.activation_checkpointing not in ("auto", "none")
+
+    @field_validator("memory")
+    @classmethod
+    def _memory_is_an_amount(cls, memory: str | None) -> str | None:
+        if memory is not None and (memory.strip()[-1:].isdigit() or not bytes_of(memory)):
+            raise ValueError(f"memory {memory!r} is no amount of memory | write it with its unit, as 16GiB or 800MiB")
+        return memory
 
     @model_validator(mode="before")
     @classmethod

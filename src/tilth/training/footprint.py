@@ -101,7 +101,7 @@ class Desk:
             micro, meter.work, meter.part = meter.work, Counter(), "working"
             update(ready.model, ready.optimizer, ready.scaler, _FINITE, plan.train.grad_clip)
             # A copy: that the model goes when all is done is no part of a step.
-            keeps = plan.device.type == "cpu" and plan.train.activation_checkpointing == "none"
+            keeps = plan.device.type == "cpu" and not plan.train.recomputes
             return Footprint(ready.before, list(meter.tape), ready.evaluation, micro, meter.work, keeps)
 
 

@@ -81,6 +81,7 @@ class RunForecast:
         calibrated: the day on which this machine was measured.
         micro_batch: rows that go through the model at once.
         micro_batch_open: the run will measure, and may choose fewer, which take less.
+        activation_checkpointing: layers that are computed again, as the recipe names them or `auto` came to.
         goes_on: it has steps behind it.
         own_pace: a step's time is that of those steps, and not by the rates of the machine.
     """
@@ -92,6 +93,7 @@ class RunForecast:
     calibrated: str
     micro_batch: int
     micro_batch_open: bool
+    activation_checkpointing: str | int
     goes_on: bool
     own_pace: bool
 
@@ -115,6 +117,7 @@ class RunForecast:
             "calibrated": self.calibrated,
             "micro_batch": self.micro_batch,
             "micro_batch_open": self.micro_batch_open,
+            "activation_checkpointing": self.activation_checkpointing,
         }
 
 
@@ -184,8 +187,18 @@ def run_forecast(
     price = recipe.train.price_per_hour
     cost = None if price is None or seconds is None else price * seconds / 3600
     memory = _memory(run, found, held() if held else 0)
-    rows_open = held is None and recipe.train.micro_batch == "auto"
-    return RunForecast(memory, step, seconds, cost, rates.made, min(micro_rows, rows), rows_open, spent > 0, bool(pace))
+    return RunForecast(
+        memory=memory,
+        step_seconds=step,
+        seconds=seconds,
+        cost=cost,
+        calibrated=rates.made,
+        micro_batch=min(micro_rows, rows),
+        micro_batch_open=held is None and recipe.train.micro_batch == "auto",
+        activation_checkpointing=recipe.train.activation_checkpointing,
+        goes_on=spent > 0,
+        own_pace=bool(pace),
+    )
 
 
 def _memory(run: PaperRun, found: Figures, held: int = 0) -> MemoryForecast:
@@ -209,7 +222,7 @@ def _memory(run: PaperRun, found: Figures, held: int = 0) -> MemoryForecast:
     def forecast(when: When, peak: Peak) -> MemoryForecast:
         parts = Counter({name: size for name, size in peak.parts.items() if size})
         parts.update(more)
-        if on_cpu and train.activation_checkpointing == "none":
+        if on_cpu and not train.recomputes:
             parts["allocator"] = _holes(when, peak, caches, compiled=run.compiled)
         return MemoryForecast(sum(parts.values()), dict(parts), when)
 

@@ -4,6 +4,7 @@ this machine.
     choose_micro_rows(recipe, …)     on a CPU the fastest by a short measurement, on CUDA the most that fit
     choose_precision(recipe, …)      what products of that size are faster in
     largest_fitting(recipe, …)       the most that fit by the forecast of memory (forecast_run.py)
+    most_within(room, …)             of anything that takes more the more there is of it
     check_one_row(recipe, …)         that one does
 
 Memory and speed depend on the rows, the gradient does not but for rounding and dropout's masks.
@@ -22,7 +23,7 @@ from tilth.core.errors import RecipeError
 from tilth.data.batches.loader import Loader
 from tilth.jobs.forecasting.forecast_run import memory_forecast
 from tilth.jobs.forecasting.paper_run import NoForecastError
-from tilth.jobs.forecasting.room import least_bytes, least_slots, room_of
+from tilth.jobs.forecasting.room import gib, has, least_bytes, least_slots, room_for
 from tilth.jobs.recipe import Recipe
 from tilth.model.precision import resolve_precision
 from tilth.model.wrapped import AnyConfig, AnyModel
@@ -30,10 +31,11 @@ from tilth.training.out_of_memory import SMALLER
 from tilth.training.probe import Trial, fastest, largest
 
 _MOST = 1 << 30  # activations on a CPU: larger micro-batches gain nothing there
-_FILLED = 0.9  # of the memory: the forecast may be wrong, and others need some
+FILLED = 0.9  # of the memory: the forecast may be wrong, and others need some
 _CACHED = 8 << 20  # activations that stay in a processor's cache: all at once is fastest, and nothing is measured
 _FEWEST_TOKENS = 512  # of a pass; measured on one thread, 4 layers of 128: 64 take 1.9 times as long each, 256 1.1
-_PAIR_BYTES = 8  # of two positions, at least: a score or a mask, where a kernel does not do without
+_FEWEST_ELSEWHERE = 4096  # the same of a GPU
+PAIR_BYTES = 8  # of two positions, at least: a score or a mask, where a kernel does not do without
 _OF_ROWS = ("activations", "working", "loss")
 _SLOW_FLOPS = 2e10  # of one row: to compare sizes would take too long, and the products are large in any case
 
@@ -66,7 +68,7 @@ def choose_micro_rows(
 def choose_precision(recipe: Recipe, config: AnyConfig, share: int, device: torch.device) -> Precision:
     """What the recipe says, or for `auto` what products as large as this run's are faster in."""
     asked = recipe.train.micro_batch
-    rows = min(asked, share) if isinstance(asked, int) else _within_bound(config, share, device)
+    rows = min(asked, share) if isinstance(asked, int) else _within_bound(recipe, config, share, device)
     shape = (rows * config.context_length, config.hidden_size, config.mlp_size)
     return resolve_precision(recipe.train.precision, device, *shape)
 
@@ -81,8 +83,7 @@ def largest_fitting(recipe: Recipe, config: AnyConfig, share: int, device: torch
     """The most rows of which a step still fits by its forecast, in equal pieces of the share; on a CPU at most those
     whose activations stay within 1 GiB. An evaluation has rows of its own.
     """
-    room = room_of(device)
-    bounded = _within_bound(config, share, device)
+    room, bounded = room_for(recipe, device), _within_bound(recipe, config, share, device)
     if room is None:
         return bounded
     if device.type != "cuda" and least_bytes(recipe, config) + _MOST < room // 2:
@@ -92,7 +93,7 @@ def largest_fitting(recipe: Recipe, config: AnyConfig, share: int, device: torch
         memory_forecast, recipe, config, device=device, precision=precision, rows=share, held_out=0
     )
     try:
-        return _even(share, _most_within(int(_FILLED * room), rows, lambda tried: forecast(tried).total))
+        return _even(share, most_within(int(FILLED * room), 1, rows, lambda tried: forecast(tried).total))
     except NoForecastError:
         return bounded
 
@@ -102,8 +103,8 @@ def check_one_row(recipe: Recipe, config: AnyConfig, device: torch.device, preci
 
     A forecast takes a second or two, so it is asked where a row may come to a quarter of the memory.
     """
-    room, pairs = room_of(device), config.context_length**2
-    if room is None or _row_bytes(config) + pairs * _PAIR_BYTES < room // 4:
+    room, pairs = room_for(recipe, device), config.context_length**2
+    if room is None or row_bytes(config) + pairs * PAIR_BYTES < room // 4:
         return
     try:
         found = memory_forecast(recipe, config, 1, device, precision=precision, held_out=0)
@@ -112,42 +113,49 @@ def check_one_row(recipe: Recipe, config: AnyConfig, device: torch.device, preci
     if found.total <= room:
         return
     part, most = max(found.parts.items(), key=lambda one: one[1])
-    taken, needed, there = (f"{size / 2**30:,.1f} GiB" for size in (most, found.total, room))
     helps = part in _OF_ROWS and recipe.train.activation_checkpointing != "full"
     again = " or train.activation_checkpointing: full" if helps else ""
     raise RecipeError(
-        f"model.context_length {config.context_length:,}: training takes {needed} by its forecast with a single row at "
-        f"once ({part}: {taken}), and {device.type} has {there}",
+        f"model.context_length {config.context_length:,}: training takes {gib(found.total)} by its forecast with a "
+        f"single row at once ({part}: {gib(most)}), and {has(recipe, device)}",
         f"choose a smaller model.context_length{again}, or {SMALLER.removeprefix('choose ')}",
     )
 
 
-def _most_within(room: int, rows: int, size: Callable[[int], int]) -> int:
-    """Rows, so many at most and 1 at least, of which the size is within the room. Sizes are asked for at the crossings
-    of lines through those that are known, for each takes a second or two.
+def most_within(room: int, least: int, most: int, size: Callable[[int], int]) -> int:
+    """The largest number, so much at most and `least` in any case, of which the size is within the room. Sizes are
+    asked for at the crossings of lines through those that are known, for each takes a second or two.
     """
     size = functools.cache(size)
-    if rows == 1 or size(rows) <= room:
-        return rows
-    if size(1) > room:
-        return 1
-    fits, not_any_more = 1, rows
-    while True:
-        each = (size(not_any_more) - size(fits)) / (not_any_more - fits)
-        tried = fits + int((room - size(fits)) / each)
-        if tried == fits:
-            return fits
+    if least == most or size(most) <= room:
+        return most
+    if size(least) > room:
+        return least
+    fits, not_any_more, questions = least, most, 0
+    while fits + 1 < not_any_more:
+        each, questions = (size(not_any_more) - size(fits)) / (not_any_more - fits), questions + 1
+        crossing = fits + int((room - size(fits)) / each)
+        if questions > 3 and questions % 2:  # sizes are bent
+            crossing = (fits + not_any_more) // 2
+        tried = min(max(crossing, fits + 1), not_any_more - 1)
         fits, not_any_more = (tried, not_any_more) if size(tried) <= room else (fits, tried)
+    return fits
 
 
-def _within_bound(config: AnyConfig, share: int, device: torch.device) -> int:
+def fewest_rows(config: AnyConfig, share: int, device: torch.device) -> int:
+    """So many that a pass is worth its calls; of these `micro_batch: auto` takes no fewer while other things help."""
+    tokens = _FEWEST_TOKENS if device.type == "cpu" else _FEWEST_ELSEWHERE
+    return min(share, math.ceil(tokens / config.context_length))
+
+
+def _within_bound(recipe: Recipe, config: AnyConfig, share: int, device: torch.device) -> int:
     """By activations alone. The logits do not count: they are never held whole."""
-    room = room_of(device)
+    room = room_for(recipe, device)
     bound = _MOST if room is None else room // 4 if device.type == "cuda" else min(_MOST, room // 4)
-    return _even(share, max(1, bound // _row_bytes(config)))
+    return _even(share, max(1, bound // row_bytes(config)))
 
 
-def _row_bytes(config: AnyConfig) -> int:
+def row_bytes(config: AnyConfig) -> int:
     """Activations of a row, held for the backward pass."""
     return config.context_length * config.num_hidden_layers * (14 * config.hidden_size + 3 * config.mlp_size) * 4
 
@@ -159,7 +167,7 @@ def _even(share: int, most: int) -> int:
 
 def _worth_measuring(config: AnyConfig, model: AnyModel, share: int) -> bool:
     row_flops = 6 * config.context_length * sum(parameter.numel() for parameter in model.parameters())
-    return share * _row_bytes(config) > _CACHED and row_flops < _SLOW_FLOPS
+    return share * row_bytes(config) > _CACHED and row_flops < _SLOW_FLOPS
 
 
 def _sizes(share: int, most: int, context: int) -> list[int]:

@@ -21,6 +21,7 @@ from tilth.checkpoint.store import Checkpoint
 from tilth.core.allocator import give_back_freed_blocks
 from tilth.core.environment import held_memory_bytes
 from tilth.core.rundir import Message, RunFolder
+from tilth.core.words import bytes_of
 from tilth.data.dataset import Dataset
 from tilth.jobs.forecasting.forecast_run import RunForecast, run_forecast
 from tilth.jobs.forecasting.paper_run import NoForecastError
@@ -38,6 +39,7 @@ _OTHER_SPEED = (
     "train.precision",
     "train.compile",
     "train.activation_checkpointing",
+    "train.memory",
 )
 
 
@@ -87,6 +89,13 @@ class Outlook:
             except NoForecastError as unknown:
                 said = str(unknown)
             record(Message(self._trainer.progress.step, "info", said))
+            self._say_more_than_asked(record)
+
+    def _say_more_than_asked(self, record: Emit) -> None:
+        asked = self._recipe.train.memory
+        if self._forecast and asked and self._forecast.memory.total > (bytes_of(asked) or 0):
+            text = f"that is more than train.memory: {asked}; `tilth check RECIPE --fit {asked}` says what would fit"
+            record(Message(self._trainer.progress.step, "warning", text))
 
     def against(self, watch: Watch) -> dict[str, Any] | None:
         """The forecast and what was, once the steps are done and before anything is written; a calibration that misled
@@ -102,7 +111,7 @@ class Outlook:
 
     def _foretell(self, config: AnyConfig, pace: float | None, told: float) -> RunForecast:
         trainer, parts = self._trainer, self._trainer.parts
-        done = self._recipe.train.model_copy(update={"compile": parts.compiled})  # what `auto` came to
+        done = trainer.config.model_copy(update={"compile": parts.compiled})  # what `auto` came to
         total = trainer.stopping.total_steps
         return run_forecast(
             self._recipe.model_copy(update={"train": done}),

@@ -36,7 +36,7 @@ from tilth.model.wrapped_config import WrappedConfig
 from tilth.training.footprint import Desk, Plan
 from tilth.training.known import Figures, known
 
-_OF_NO_SHAPE = {"steps", "tokens", "epochs", "hours", "seed", "schedule", "checkpoint", "price_per_hour"}
+_OF_NO_SHAPE = {"steps", "tokens", "epochs", "hours", "seed", "schedule", "checkpoint", "price_per_hour", "memory"}
 
 
 class NoForecastError(Exception):

@@ -14,6 +14,7 @@ import torch
 
 from tilth.core.environment import launched, total_memory_bytes
 from tilth.core.errors import RecipeError, first_line
+from tilth.core.words import bytes_of
 from tilth.distributed.refused import OutOfMemory, is_of_memory
 from tilth.jobs.recipe import Recipe
 from tilth.model.config import ModelConfig, parameter_count
@@ -31,7 +32,7 @@ def check_room(recipe: Recipe, model: AnyConfig, device: torch.device) -> None:
     Args:
         model: its vocabulary may be left out, as long as it is not known: the rest is then counted.
     """
-    room = room_of(device)
+    room = room_for(recipe, device)
     if room is None or (isinstance(model, ModelConfig) and model.from_ is not None):
         return
     parameters, least = parameters_of(model), least_bytes(recipe, model)
@@ -39,15 +40,15 @@ def check_room(recipe: Recipe, model: AnyConfig, device: torch.device) -> None:
         kept = f"weights, gradient and what {recipe.train.optimizer.name} keeps take"
         beside = "the weights, frozen beside the adapter, take"
         raise RecipeError(
-            f"the model has {parameters:,} parameters: {beside if recipe.adapter else kept} {_gib(least)}, and "
-            f"{device.type} has {_gib(room)}",
+            f"the model has {parameters:,} parameters: {beside if recipe.adapter else kept} {gib(least)}, and "
+            f"{has(recipe, device)}",
             SMALLER,
         )
     batch, machine = recipe.train.batch_tokens, total_memory_bytes()
     share = 0 if batch == "all" else 2 * batch * _INT // launched().world_size  # what is read, and what is predicted
     if machine is not None and share > machine:
         raise RecipeError(
-            f"train.batch_tokens {batch:,}: one batch takes {_gib(share)}, and this machine has {_gib(machine)}",
+            f"train.batch_tokens {batch:,}: one batch takes {gib(share)}, and this machine has {gib(machine)}",
             "choose a smaller train.batch_tokens",
         )
 
@@ -59,7 +60,8 @@ def parameters_of(model: AnyConfig) -> int:
     return parameter_count(model if model.vocab_size else model.model_copy(update={"vocab_size": 1}))
 
 
-def _gib(size: int) -> str:
+def gib(size: int) -> str:
+    """As people write it."""
     return f"{size / 2**30:,.1f} GiB"
 
 
@@ -86,6 +88,28 @@ def room_of(device: torch.device) -> int | None:
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
     return total_memory_bytes()
+
+
+def room_for(recipe: Recipe, device: torch.device) -> int | None:
+    """What one process of this run may take, bytes: its part of the device's memory, or `train.memory` where that is
+    less; None where the system does not say, nor the recipe.
+    """
+    asked, there = recipe.train.memory, room_of(device)
+    rooms = [there // _beside(device)] if there is not None else []
+    return min([*rooms, bytes_of(asked) or 0] if asked else rooms, default=None)
+
+
+def has(recipe: Recipe, device: torch.device, words: Callable[[int], str] = gib) -> str:
+    """The same in words: `cpu has 24.0 GiB`."""
+    room, there, beside = room_for(recipe, device) or 0, room_of(device), _beside(device)
+    if there is None or room < there // beside:
+        return f"train.memory is {recipe.train.memory}"
+    return f"{device.type} has {words(there)}{f' for {beside} processes' if beside > 1 else ''}"
+
+
+def _beside(device: torch.device) -> int:
+    """Processes of this run that share the device's memory."""
+    return launched().local_size if device.type == "cpu" else 1
 
 
 def least_slots(recipe: Recipe) -> int:

@@ -28,6 +28,7 @@ from tilth.jobs.forecasting.fit import Fit, fits
 from tilth.jobs.forecasting.forecast_run import RunForecast, run_forecast
 from tilth.jobs.forecasting.micro_rows import choose_precision, planned_rows
 from tilth.jobs.forecasting.paper_run import NoForecastError
+from tilth.jobs.forecasting.recomputed import recomputing, settle_recomputed
 from tilth.jobs.parts import complete_model
 from tilth.jobs.preflight.facts import Facts
 from tilth.jobs.preflight.fault import Fault
@@ -108,6 +109,7 @@ def _forecast(
     config = complete_model(base.config if base else recipe.model, dataset.tokenizer, grows=base is not None)
     device, share = pick_device(recipe.train.device), -(-run.rows_per_step // launched().world_size)
     precision = choose_precision(recipe, config, share, device)
+    recipe = recomputing(recipe, settle_recomputed(recipe, config, share, device, precision)[0])
     micro_rows = planned_rows(recipe, config, share, device, precision)
     kinds: dict[str, Any] = {"precision": precision, "rows": share, "steps": run.steps}
     held_out = dataset.stream("validation").tokens

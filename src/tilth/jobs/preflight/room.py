@@ -13,11 +13,10 @@ from pathlib import Path
 
 import torch
 
-from tilth.core.environment import launched
 from tilth.core.rundir import RunFolder
 from tilth.core.words import plural
 from tilth.jobs.forecasting.forecast_run import RunForecast
-from tilth.jobs.forecasting.room import room_of
+from tilth.jobs.forecasting.room import has, room_for
 from tilth.jobs.preflight.facts import Facts
 from tilth.jobs.preflight.fault import Fault
 from tilth.jobs.recipe import Recipe
@@ -30,26 +29,25 @@ def too_large(forecast: RunForecast | None, recipe: Recipe, device: torch.device
     """The fault of a run that should take more memory than there is, and whether that is certain: a forecast may be off
     by a tenth.
     """
-    room = room_of(device)
-    if forecast is None or room is None:
+    room = room_for(recipe, device)
+    if forecast is None or room is None or forecast.memory.total <= room:
         return
-    beside = launched().local_size if device.type == "cpu" else 1
-    needed = forecast.memory.total * beside
-    if needed <= room:
-        return
-    of = f" in {beside} processes" if beside > 1 else ""
-    takes, has = f"{needed / 1e9:,.1f} GB of memory{of}", f"{device.type} has {room / 1e9:,.1f} GB"
-    fitting = f"`tilth check RECIPE --fit {room / 1e9:.0f}GB` says what would fit"
+    takes, there = f"{_gb(forecast.memory.total)} of memory", has(recipe, device, _gb)
+    fitting = f"`tilth check RECIPE --fit {room / 1e9:.3g}GB` says what would fit"
     if forecast.memory.when == "evaluation":  # what makes a step smaller does not help there
         asked = recipe.evaluate.batch_tokens
         fewer = max(1, min(forecast.micro_batch * recipe.model.context_length, asked // 2))
-        message = f"an evaluation should take {takes} with evaluate.batch_tokens {asked:,}, and {has}"
+        message = f"an evaluation should take {takes} with evaluate.batch_tokens {asked:,}, and {there}"
         remedy = f"evaluate.batch_tokens: {fewer}, of which the figures are the same; {fitting} beside it"
     else:
-        message = f"the run should take {takes} with {plural(forecast.micro_batch, 'row')} at once, and {has}"
-        remedy = f"{fitting}: a smaller train.micro_batch or model.context_length, "
-        remedy += "train.activation_checkpointing: full, or an adapter"
-    yield needed > _CERTAIN * room, Fault("memory", message, remedy)
+        message = f"the run should take {takes} with {plural(forecast.micro_batch, 'row')} at once, and {there}"
+        full = "" if recipe.train.activation_checkpointing == "full" else "train.activation_checkpointing: full, "
+        remedy = f"{fitting}: a smaller train.micro_batch or model.context_length, {full}or an adapter"
+    yield forecast.memory.total > _CERTAIN * room, Fault("memory", message, remedy)
+
+
+def _gb(size: int) -> str:
+    return f"{size / 1e9:,.1f} GB"
 
 
 def too_full(facts: Facts, run: Path, seconds: float | None = None) -> Iterator[tuple[bool, Fault]]:
