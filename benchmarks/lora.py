@@ -5,8 +5,10 @@
 
 Weights are random and equal in kind. A step is forward, backward, clipping and AdamW (fused on both sides), one thread.
 Adapters of rank 16 are at all linear layers. Times are taken in one process, the sides in turn; printed are medians.
-Memory is the largest resident size of a process of its own for each side, `full` being tilth without an adapter; PEFT
-runs in a bare loop, which is lighter than transformers' Trainer. NF4 is tilth's alone: there PEFT keeps its weights.
+Memory is the largest resident size of a process of its own for each side, `full` being tilth without an adapter, and
+`compiled` with `train.compile` (it needs g++, and is there for plain LoRA alone; graphs are kept for the next time, as
+a run's are). PEFT runs in a bare loop, which is lighter than transformers' Trainer. NF4 is tilth's alone: there PEFT
+keeps its weights.
 tilth's job holds frozen weights in the precision of the products, and so does its side here; PEFT's are fp32, as a
 model comes. `--held` sets both: compare with that too, for whoever uses PEFT can load them in bf16.
 Needs the peer: `pip install -c constraints.txt -e '.[dev]'`.
@@ -28,10 +30,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from tilth.core.environment import cache_folder
 from tilth.data.batches.loader import Batch
 from tilth.distributed.runtime import Runtime
 from tilth.model.adapter_config import AdapterConfig
 from tilth.model.adapters import apply_adapter
+from tilth.model.compiled import compile_layers
 from tilth.model.config import ModelConfig
 from tilth.model.precision import DTYPES, make_scaler
 from tilth.model.transformer import build
@@ -44,7 +48,7 @@ if TYPE_CHECKING:
 
 RANK = 16
 QWEN = {"layers": 24, "heads": 14, "kv": 2, "hidden": 896, "inner": 4864, "vocab": 151936}
-SIDES = ("tilth", "peft", "full")
+SIDES = ("tilth", "compiled", "peft", "full")
 
 Step = Callable[[], float]
 """One update; its loss."""
@@ -54,7 +58,7 @@ def rows(options: argparse.Namespace, vocab: int) -> np.ndarray[Any, Any]:
     return np.random.default_rng(0).integers(0, vocab, (options.rows, options.tokens + 1))
 
 
-def tilth_step(options: argparse.Namespace, adapter: bool) -> Step:
+def tilth_step(options: argparse.Namespace, *, adapter: bool, compiled: bool) -> Step:
     """The trainer's own step."""
     if options.shape == "gpt2":
         config = ModelConfig(preset="gpt2", vocab_size=50257)
@@ -77,6 +81,8 @@ def tilth_step(options: argparse.Namespace, adapter: bool) -> Step:
         dora, nf4 = options.variant == "dora", "nf4" if options.variant == "nf4" else None
         wanted = AdapterConfig(rank=RANK, alpha=2.0 * RANK, dora=dora, quantize=nf4)
         apply_adapter(model, wanted, 1, dtype=DTYPES.get(options.held or options.precision))
+    if compiled:
+        compile_layers(model, cache_folder() / "compiled")
     ids, scaler = rows(options, config.vocabulary), make_scaler(options.precision, runtime.device)
     batch = Batch(ids[:, :-1].copy(), ids[:, 1:].copy(), np.arange(options.rows))
     optimizer = make_optimizer(OptimizerConfig(lr=1e-4), model)
@@ -132,13 +138,15 @@ def peft_step(options: argparse.Namespace) -> Step:
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        return float(loss)
+        return float(loss.detach())
 
     return step
 
 
 def make(side: str, options: argparse.Namespace) -> Step:
-    return peft_step(options) if side == "peft" else tilth_step(options, side == "tilth")
+    if side == "peft":
+        return peft_step(options)
+    return tilth_step(options, adapter=side != "full", compiled=side == "compiled")
 
 
 def suite(turns: Turns, options: dict[str, Any]) -> None:
@@ -179,8 +187,9 @@ def main() -> None:
         step(), step()
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
         return
-    peaks = {side: memory(side) for side in SIDES}
-    steps = {side: make(side, options) for side in SIDES[:2]}
+    sides = [side for side in SIDES if side != "compiled" or options.variant == "lora"]
+    peaks = {side: memory(side) for side in sides}
+    steps = {side: make(side, options) for side in sides if side != "full"}
     times: dict[str, list[float]] = {side: [] for side in steps}
     for turn in range(options.repeats + 1):
         for side, step in steps.items():
@@ -193,9 +202,10 @@ def main() -> None:
     middle = {side: statistics.median(taken) for side, taken in times.items()}
     for side, peak in peaks.items():
         shown = f"{tokens / middle[side]:7.0f} tokens/s" if side in middle else " " * 16
-        print(f"{side:6} {shown} {peak:8.0f} MiB")
-    speed, size = middle["peft"] / middle["tilth"], peaks["tilth"] / peaks["peft"]
-    print(f"tilth over PEFT: tokens/s {speed:.2f}, memory {size:.2f}")
+        print(f"{side:8} {shown} {peak:8.0f} MiB")
+    for side in [side for side in steps if side != "peft"]:
+        speed, size = middle["peft"] / middle[side], peaks[side] / peaks["peft"]
+        print(f"{side} over PEFT: tokens/s {speed:.2f}, memory {size:.2f}")
 
 
 if __name__ == "__main__":

@@ -277,11 +277,13 @@ def _lora(settings: Settings, precision: str, *, minutes: float, shape: str = "g
     return Bench(
         f"lora-{precision}" if small else f"lora-0.5b-{precision}",
         f"A LoRA step (rank 16, all linear layers) of {'a GPT-2 of 124M' if small else 'a Llama of 494M'} parameters, "
-        f"{rows} rows of {tokens} tokens, {precision}, and the peak resident memory of its process. PEFT's model runs "
-        f"in a bare loop, lighter than the Trainer{beside}.",
+        f"{rows} rows of {tokens} tokens, {precision}, and the peak resident memory of its process. tilth is its own "
+        "step, with `train.compile: true` and without; PEFT's model runs in a bare loop, lighter than the Trainer"
+        f"{beside}.",
         {"speed": Metric("tokens/s"), "memory": Metric("MiB", False)},
         (
-            _tilth("benchmarks.lora:suite", {"side": "tilth"}),
+            _tilth("benchmarks.lora:suite", {"side": "compiled"}),
+            dataclasses.replace(_tilth("benchmarks.lora:suite", {"side": "tilth"}), name="tilth, not compiled"),
             *(
                 dataclasses.replace(
                     peer, name=name, options={"side": "peft", "held": held}, packages=packages, target=goal

@@ -81,3 +81,20 @@ def test_in_fp16_a_gradient_may_be_larger_than_fp16_until_it_is_divided() -> Non
     torch.nn.functional.cross_entropy(hidden[0].detach() @ exact.T, labels[0]).backward()
     assert output.grad is not None and exact.grad is not None
     torch.testing.assert_close(output.grad, exact.grad, atol=5e-3, rtol=0)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("compiled", [False, True])
+def test_on_a_gpu_products_are_summed_in_fp32(compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pieces, "PIECE", 97 * 64)
+    monkeypatch.setattr(pieces, "LARGE_PIECE", 97 * 64)
+    monkeypatch.setattr(pieces, "ROWS", 64)
+    hidden, output, labels = (tensor.detach().cuda() for tensor in inputs(torch.float64))
+    exact, narrow = output.bfloat16().double().requires_grad_(), output.float().requires_grad_()
+    whole = torch.nn.functional.cross_entropy(
+        (hidden.bfloat16().double() @ exact.T).flatten(0, 1), labels.flatten(), ignore_index=IGNORE, reduction="sum"
+    )
+    loss = summed_loss(hidden.float(), narrow, labels, "bf16", compiled=compiled)
+    assert loss.item() == pytest.approx(whole.item(), rel=2e-3)
+    (expected,), (gradient,) = torch.autograd.grad(whole, [exact]), torch.autograd.grad(loss, [narrow])
+    torch.testing.assert_close(gradient.double(), expected, rtol=0, atol=1e-2 * expected.abs().max().item())

