@@ -89,12 +89,12 @@ def test_on_a_gpu_products_are_summed_in_fp32(compiled: bool, monkeypatch: pytes
     monkeypatch.setattr(pieces, "PIECE", 97 * 64)
     monkeypatch.setattr(pieces, "LARGE_PIECE", 97 * 64)
     monkeypatch.setattr(pieces, "ROWS", 64)
-    hidden, output, labels = (tensor.detach().cuda() for tensor in inputs(torch.float64))
+    hidden, output, labels = (tensor.detach().to("cuda") for tensor in inputs(torch.float64))
     exact, narrow = output.bfloat16().double().requires_grad_(), output.float().requires_grad_()
     whole = torch.nn.functional.cross_entropy(
         (hidden.bfloat16().double() @ exact.T).flatten(0, 1), labels.flatten(), ignore_index=IGNORE, reduction="sum"
     )
     loss = summed_loss(hidden.float(), narrow, labels, "bf16", compiled=compiled)
-    assert loss.item() == pytest.approx(whole.item(), rel=2e-3)
+    assert loss.item() == pytest.approx(whole.item(), rel=5e-3)
     (expected,), (gradient,) = torch.autograd.grad(whole, [exact]), torch.autograd.grad(loss, [narrow])
-    torch.testing.assert_close(gradient.double(), expected, rtol=0, atol=1e-2 * expected.abs().max().item())
+    torch.testing.assert_close(gradient.double(), expected, rtol=0, atol=2e-2 * expected.abs().max().item())

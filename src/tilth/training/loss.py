@@ -143,7 +143,7 @@ def _add_product(sum_VD: Tensor, scores_VR: Tensor, hidden_RD: Tensor) -> None:
     if sum_VD.dtype == hidden_RD.dtype:
         sum_VD.addmm_(scores_VR, hidden_RD)
     elif hidden_RD.is_cuda and hidden_RD.dtype == torch.bfloat16 and not on_paper(hidden_RD):
-        torch.addmm(sum_VD, scores_VR, hidden_RD, out_dtype=sum_VD.dtype, out=sum_VD)
+        torch.ops.aten.addmm.dtype_out(sum_VD, scores_VR, hidden_RD, sum_VD.dtype, out=sum_VD)
     else:
         sum_VD += scores_VR @ hidden_RD
 
