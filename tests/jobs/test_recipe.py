@@ -23,6 +23,7 @@ BASE: dict[str, Any] = {
     "model": {"context_length": 64},
     "train": {"steps": 10, "batch_tokens": 128},
 }
+PAIR = {"prompt": "p", "completion": "c"}
 STOPPING = {"metric": "accuracy", "patience": 2}
 
 
@@ -80,6 +81,11 @@ def test_the_base_of_these_tests_is_a_recipe() -> None:
         ({"model": {"preset": "bert-mini"}}, "train.objective causal_lm with model.is_causal false", "masked_lm"),
         ({"adapter": {"rank": 4}}, "there is no model that it could be beside", "model.from"),
         ({"data": {"chat": {"template": "chatml"}}}, "data.chat with train.objective causal_lm", "sft"),
+        (
+            {"data": {"sources": [{"path": "a", "map": {**PAIR, "tools": "t"}}]}, "train": {"objective": "sft"}},
+            "map.tools 't': without data.chat nothing shows the model its tools",
+            "data.chat.template",
+        ),
         ({"train": {"masking": {}}}, "train.masking: it has no meaning for causal_lm", "masked_lm"),
         ({"model": {"from": "x", "hidden_size": 8}}, "model.hidden_size: it is the checkpoint's own", "remove"),
         (

@@ -149,6 +149,14 @@ class Recipe(Config):
             raise ValueError("model.wrapped: there is no checkpoint that it could be of | set model.from, or remove it")
         if data.chat is not None and not traits.conversations:
             raise ValueError(f"data.chat with train.objective {objective} | set train.objective: sft, or remove it")
+        unshown = [
+            source.map.tools for source in data.sources if source.map is not None and source.map.tools is not None
+        ]
+        if unshown and traits.conversations and data.chat is None:
+            raise ValueError(
+                f"map.tools {unshown[0]!r}: without data.chat nothing shows the model its tools | "
+                "set data.chat.template to one that writes tools, or remove map.tools"
+            )
         if traits.looks_both_ways and self.model.from_ is None and self.model.is_causal:
             raise ValueError(
                 f"train.objective {objective} needs a model that looks both ways | "
