@@ -170,6 +170,9 @@ def test_what_never_fits_is_told_and_leaves_the_weights_alone(tmp_path: Path) ->
         trainer.run()
     assert machine.tries == [6, 3, 2, 1]
     assert str(caught.value).startswith("out of memory with 1 row at once: CUDA out of memory. Tried to allocate")
+    assert caught.value.remedy.startswith(
+        "add --set train.activation_checkpointing=full, of which the result is the same"
+    )
     assert "smaller preset" in caught.value.remedy and not caught.value.told
     assert equal(before, weights(trainer)) and told(events) == []
     assert all(parameter.grad is None for parameter in trainer.parts.model.parameters())

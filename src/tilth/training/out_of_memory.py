@@ -25,19 +25,21 @@ def forget(model: nn.Module, device: torch.device) -> None:
     give_back(device)
 
 
-def no_room(rows: int, reason: str) -> RecipeError:
+def no_room(rows: int, reason: str, *, layers_kept: bool = False) -> RecipeError:
     """What is told when memory was refused and nothing was done about it.
 
     Args:
         rows: that went through the model at once.
+        layers_kept: there are layers that could be computed again on the way back.
     """
+    again = "add --set train.activation_checkpointing=full, of which the result is the same; or " if layers_kept else ""
     fewer = (
         f"add --set train.micro_batch={(rows + 1) // 2}: it goes on after the last checkpoint, and but for dropout "
         "the result is the same"
     )
     return RecipeError(
         f"out of memory with {rows} row{'s' if rows > 1 else ''} at once: {reason}",
-        fewer if rows > 1 else f"{SMALLER}, and another run folder",
+        fewer if rows > 1 else f"{again}{SMALLER}, and another run folder",
     )
 
 

@@ -222,7 +222,7 @@ class Trainer:
         parts, step = self.parts, self.progress.step
         most = min(parts.micro_rows, parts.loader.share_rows)
         if most == 1:
-            error = no_room(1, reason)
+            error = no_room(1, reason, layers_kept=self.config.activation_checkpointing != "full")
             error.told = not parts.runtime.is_main  # all processes raise it, and one tells of it
             raise error
         parts.micro_rows = -(-most // 2)
