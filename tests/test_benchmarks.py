@@ -41,6 +41,7 @@ def test_planted_near_duplicates_have_the_similarity_that_is_said(similarity: fl
 @pytest.mark.parametrize(
     ("corpus", "times", "told"),
     [(("--megabytes", "1"), 2, " x 1 MB .* MB/s "), (("--lines", "2500"), 1, " x 0 MB +2,500 documents .* MB/s ")],
+    ids=["megabytes", "lines"],
 )
 def test_the_cost_of_more_text_is_measured(tmp_path: Path, corpus: tuple[str, str], times: int, told: str) -> None:
     """A line for each size: once and twice as much of the one, of the other a single one, which goes the same way."""
