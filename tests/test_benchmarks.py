@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import subprocess
 import sys
 from importlib import util
@@ -37,10 +38,15 @@ def test_planted_near_duplicates_have_the_similarity_that_is_said(similarity: fl
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("corpus", [("--megabytes", "1"), ("--lines", "25000")])
-def test_the_cost_of_more_text_is_measured(tmp_path: Path, corpus: tuple[str, str]) -> None:
-    command = [sys.executable, str(FOLDER / "scaling.py"), *corpus, "--times", "1", "2", "--workers", "1"]
+@pytest.mark.parametrize(
+    ("corpus", "times", "told"),
+    [(("--megabytes", "1"), 2, " x 1 MB .* MB/s "), (("--lines", "2500"), 1, " x 0 MB +2,500 documents .* MB/s ")],
+    ids=["megabytes", "lines"],
+)
+def test_the_cost_of_more_text_is_measured(tmp_path: Path, corpus: tuple[str, str], times: int, told: str) -> None:
+    """A line for each size: once and twice as much of the one, of the other a single one, which goes the same way."""
+    sizes = map(str, range(1, times + 1))
+    command = [sys.executable, str(FOLDER / "scaling.py"), *corpus, "--times", *sizes, "--workers", "1"]
     done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    lines = [line for line in done.stdout.splitlines() if " x 1 MB" in line]
-    assert len(lines) == 2 and all("documents/s" in line or "MB/s" in line for line in lines)
+    assert len([line for line in done.stdout.splitlines() if re.search(told, line)]) == times, done.stdout

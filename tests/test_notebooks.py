@@ -42,7 +42,7 @@ def test_a_notebook_runs_and_says_what_it_teaches(name: str, tmp_path: Path) -> 
     own model is asserted within.
     """
     words = [sys.executable, "-W", "error", "-W", OF_PEFT, str(FOLDER / f"{name}.py")]
-    settings = environment(NOTEBOOK_STEPS="12", HF_HUB_OFFLINE="1")
+    settings = environment(NOTEBOOK_STEPS="2", HF_HUB_OFFLINE="1")
     done = subprocess.run(words, cwd=tmp_path, env=settings, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert [part for part in SAID[name] if part not in done.stdout] == []

@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.jobs.helpers import hashes
 from tests.training.helpers import equal, make_trainer, weights
 from tilth.checkpoint.store import CheckpointStore
 from tilth.checkpoint.tensors import load_model, read_tensors, write_tensors
@@ -72,17 +73,19 @@ def test_a_save_that_dies_at_any_operation_loses_nothing(tmp_path: Path, monkeyp
     whole.run()
     for step in range(6, 11):
         files.disk.remove(whole.parts.store._path(step))
-    seen = set()
+    seen, gone_on_from = set(), list[dict[str, str]]()
     for operation in range(1, 100):
         died = save_in_a_child_that_dies(tmp_path, operation, monkeypatch)
         store = CheckpointStore(tmp_path / "checkpoints")
         latest, set_aside = store.latest()
         assert latest is not None and latest.step in (5, 6) and not set_aside, f"operation {operation}"
         seen.add(latest.step)
-        trainer = make_trainer(tmp_path)
-        trainer.restore(latest)
-        trainer.run()
-        assert equal(weights(trainer), weights(whole)), f"operation {operation}"
+        if (bytes_of_it := hashes(store._path(latest.step))) not in gone_on_from:  # the same bytes go on the same way
+            gone_on_from.append(bytes_of_it)
+            trainer = make_trainer(tmp_path)
+            trainer.restore(latest)
+            trainer.run()
+            assert equal(weights(trainer), weights(whole)), f"operation {operation}"
         for step in range(6, 11):
             files.disk.remove(store._path(step))
         if not died:

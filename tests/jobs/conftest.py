@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import json
 import os
@@ -16,6 +17,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
+import typer.main
 
 from tests.jobs.helpers import SMALL, write_recipe, write_texts
 from tilth.cli.main import main
@@ -47,6 +49,9 @@ class Said:
 
 Cli = Callable[..., Said]
 
+_command = functools.cache(typer.main.get_command)
+"""The commands with their options, which a process makes of the functions once; made anew they are the same."""
+
 
 def call(cwd: Path, *words: object, sets: Sequence[str] = ()) -> Said:
     """`tilth WORDS… --set SET…` in a folder, without a new process."""
@@ -55,6 +60,7 @@ def call(cwd: Path, *words: object, sets: Sequence[str] = ()) -> Said:
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     with (
         mock.patch.object(sys, "argv", ["tilth", *map(str, words), *options]),
+        mock.patch.object(typer.main, "get_command", _command),
         mock.patch.dict(os.environ, {"CI": "1"}),
         contextlib.chdir(cwd),
         contextlib.redirect_stdout(out),

@@ -16,7 +16,7 @@ from tests.jobs.helpers import SMALL, WORDS, hashes, write_recipe, write_texts
 from tilth.data.forecast import Estimate, Forecast, Terms
 from tilth.jobs.dry_run import forecast_data
 from tilth.jobs.prepare import prepare_data
-from tilth.jobs.recipe import load_recipe
+from tilth.jobs.recipe import Recipe, load_recipe
 
 pytestmark = pytest.mark.slow
 
@@ -66,17 +66,23 @@ def actual(facts: dict[str, Any], forecast: Forecast) -> dict[str, tuple[Estimat
     return pairs
 
 
-@pytest.mark.slow
-def test_a_forecast_holds_what_then_comes(tmp_path: Path) -> None:
-    sources = write_sources(tmp_path)
-    recipe = load_recipe(write_recipe(tmp_path / "r.yaml", "texts", data={"sources": sources}), SMALL)
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Recipe, dict[str, Any]]:
+    """The folder of `write_sources`, the recipe, and the facts of what was made of it."""
+    folder = tmp_path_factory.mktemp("sources")
+    sources = write_sources(folder)
+    recipe = load_recipe(write_recipe(folder / "r.yaml", "texts", data={"sources": sources}), SMALL)
+    return folder, recipe, prepare_data(recipe, folder / "work", workers=1, root=folder).facts
+
+
+def test_a_forecast_holds_what_then_comes(tmp_path: Path, prepared: tuple[Path, Recipe, dict[str, Any]]) -> None:
+    folder, recipe, facts = prepared
     work = tmp_path / "work"
     forecasts = [
-        forecast_data(recipe, work, workers=1, root=tmp_path, terms=Terms(sample_bytes=150_000, seed=seed))
+        forecast_data(recipe, work, workers=1, root=folder, terms=Terms(sample_bytes=150_000, seed=seed))
         for seed in range(2)
     ]
     assert not work.exists(), "nothing is left behind"
-    facts = prepare_data(recipe, work, workers=1, root=tmp_path).facts
     outside = []
     for seed, forecast in enumerate(forecasts):
         sampled = sum(source["sampled_bytes"] for source in forecast.sources)
@@ -88,12 +94,11 @@ def test_a_forecast_holds_what_then_comes(tmp_path: Path) -> None:
     assert len(outside) <= 0.1 * sum(len(actual(facts, forecast)) for forecast in forecasts), outside
 
 
-@pytest.mark.slow
-def test_a_sample_of_everything_is_what_then_comes(tmp_path: Path) -> None:
-    sources = write_sources(tmp_path)
-    recipe = load_recipe(write_recipe(tmp_path / "r.yaml", "texts", data={"sources": sources}), SMALL)
-    forecast = forecast_data(recipe, tmp_path / "work", workers=1, root=tmp_path)
-    facts = prepare_data(recipe, tmp_path / "work", workers=1, root=tmp_path).facts
+def test_a_sample_of_everything_is_what_then_comes(
+    tmp_path: Path, prepared: tuple[Path, Recipe, dict[str, Any]]
+) -> None:
+    folder, recipe, facts = prepared
+    forecast = forecast_data(recipe, tmp_path / "work", workers=1, root=folder)
     for name, (found, truth) in actual(facts, forecast).items():
         slack = 0.02 * truth if name in ("tokens",) else 1e-6
         assert found.value == pytest.approx(truth, abs=slack), name
@@ -117,7 +122,6 @@ def test_what_is_read_and_dropped_and_cut_adds_up(tmp_path: Path, cli: Cli) -> N
     assert "+ pieces by clean/cut" in cli("prepare", path, "--dry-run", "--workers", 1, sets=SMALL).out
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("size", [1_000_000, 120_000])
 def test_a_single_file_is_one_document_and_is_known_where_it_fits_the_sample(tmp_path: Path, size: int) -> None:
     """Larger than what a piece of a sample is, and smaller than the sample; else it is said that it was cut."""
@@ -127,13 +131,12 @@ def test_a_single_file_is_one_document_and_is_known_where_it_fits_the_sample(tmp
     recipe = load_recipe(write_recipe(tmp_path / "r.yaml", "one.txt"), SMALL)
     terms = Terms(sample_bytes=size)
     forecast = forecast_data(recipe, tmp_path / "work", workers=1, root=tmp_path, terms=terms)
-    facts = prepare_data(recipe, tmp_path / "work", workers=1, root=tmp_path).facts
-    pairs = actual(facts, forecast)
     if size < len(text):
         assert any("1 file of one document each had to be cut" in note for note in forecast.notes)
         return
+    facts = prepare_data(recipe, tmp_path / "work", workers=1, root=tmp_path).facts
     assert not any("had to be cut" in note for note in forecast.notes) and facts["documents"] == 1
-    for name, (found, truth) in pairs.items():
+    for name, (found, truth) in actual(facts, forecast).items():
         assert found.low == found.value == found.high == truth, name
 
 
@@ -159,8 +162,8 @@ def test_the_bytes_of_copies_are_counted_not_their_number(tmp_path: Path) -> Non
         assert part[name].low < truth < part[name].high and part[name].value == pytest.approx(truth, rel=0.3)
 
 
-@pytest.mark.parametrize("size", [32_000_000, 260_000])
-def test_text_of_evaluation_files_and_of_what_is_held_out_is_foretold(tmp_path: Path, size: int) -> None:
+def test_text_of_evaluation_files_and_of_what_is_held_out_is_foretold(tmp_path: Path) -> None:
+    """From a sample that holds all, and from one that holds part of it."""
     draw = random.Random(7)
 
     def words(number: int) -> str:
@@ -179,27 +182,29 @@ def test_text_of_evaluation_files_and_of_what_is_held_out_is_foretold(tmp_path: 
     wanted = {"against": [against], "action": "drop", "most_of_training": 1.0}
     data = {"sources": [{"path": "rows.jsonl"}], "decontaminate": wanted, "split": {"validation": 0.1}}
     recipe = load_recipe(write_recipe(tmp_path / "r.yaml", "x", data=data), ["tokenizer={kind: byte}"])
-    terms = Terms(sample_bytes=size)
-    forecast = forecast_data(recipe, tmp_path / "work", workers=1, root=tmp_path, terms=terms)
+    whole, part = (
+        forecast_data(recipe, tmp_path / "work", workers=1, root=tmp_path, terms=Terms(sample_bytes=size))
+        for size in (32_000_000, 260_000)
+    )
     facts = prepare_data(recipe, tmp_path / "work", workers=1, root=tmp_path).facts
     dropped = facts["rules"]["dropped"]
     assert dropped["decontaminate/evaluation_item"] == 90 and dropped["decontaminate/held_out_text"] > 50
-    found = forecast.rules["dropped"]["decontaminate/evaluation_item"]
-    held_out = forecast.growth["decontaminate/held_out_text"].estimate
-    assert inside(found, 90) and inside(held_out, dropped["decontaminate/held_out_text"])
-    assert inside(forecast.quantities["kept_documents"], facts["documents"])
-    if size > 1_000_000:
-        assert (found.value, held_out.value) == (90, dropped["decontaminate/held_out_text"]) and not forecast.notes
+    for forecast in (whole, part):
+        found = forecast.rules["dropped"]["decontaminate/evaluation_item"]
+        held_out = forecast.growth["decontaminate/held_out_text"].estimate
+        assert inside(found, 90) and inside(held_out, dropped["decontaminate/held_out_text"])
+        assert inside(forecast.quantities["kept_documents"], facts["documents"])
+        if forecast is whole:
+            assert (found.value, held_out.value) == (90, dropped["decontaminate/held_out_text"]) and not forecast.notes
 
 
-@pytest.mark.slow
 def test_files_are_counted_and_what_is_cut_out_of_them_is_no_text(tmp_path: Path) -> None:
     """Each file is a document, few are most of the text, and passages of held-out ones stand in training ones."""
     draw = random.Random(5)
     quoted = [" ".join(draw.choices(WORDS, k=80)) for _ in range(60)]
     (tmp_path / "texts").mkdir()
     for n in range(300):
-        words = " ".join(draw.choices(WORDS, k=min(20_000, int(90 * draw.paretovariate(0.8)))))
+        words = " ".join(draw.choices(WORDS, k=min(8_000, int(90 * draw.paretovariate(0.8)))))
         (tmp_path / "texts" / f"{n}.txt").write_text(f"{words}\n\n{quoted[n % 60]}\n")
     size = sum(path.stat().st_size for path in (tmp_path / "texts").iterdir())
     data = {"sources": [{"path": "texts"}], "split": {"validation": 0.1}}
@@ -245,7 +250,8 @@ def test_what_is_lost_of_a_piece_is_not_taken_for_the_file(tmp_path: Path, cli: 
     (tmp_path / "rows" / "bad.jsonl").write_text("\n".join(rows))
     limits = {"tall.csv": 0, "bad.jsonl": 0.01}
     sources = [{"path": f"rows/{name}", "max_bad_rows": limit} for name, limit in limits.items()]
-    write_recipe(tmp_path / "r.yaml", "x", data={"sources": sources})
+    data = {"sources": sources, "clean": "none", "decontaminate": {"validation": False}}  # it is of reading alone
+    write_recipe(tmp_path / "r.yaml", "x", data=data)
     said = cli("prepare", "r.yaml", "--dry-run", "--sample", "900kB", "--workers", "1", sets=SMALL)
     assert said.code == 0 and "that is a piece of the file, and preparing goes by all of it" in said.err
     assert "quote" not in said.err
@@ -300,10 +306,9 @@ def test_the_command_shows_it_and_touches_nothing(trained: Path, cli: Cli) -> No
     cli("prepare", "r.yaml", "--dry-run", sets=far).expect_fault(3, "nothing of a data set on the hub is downloaded")
 
 
-@pytest.mark.slow
 def test_the_documentation_of_python(tmp_path: Path) -> None:
     recipe = load_recipe(write_recipe(tmp_path / "r.yaml", "x", data={"sources": [{"builtin": "python_docs"}]}), SMALL)
-    forecast = forecast_data(recipe, tmp_path / "work", workers=1, terms=Terms(sample_bytes=2_500_000))
+    forecast = forecast_data(recipe, tmp_path / "work", workers=1, terms=Terms(sample_bytes=1_200_000))
     facts = prepare_data(recipe, tmp_path / "work", workers=1).facts
     pairs = actual(facts, forecast)
     outside = [name for name, (found, truth) in pairs.items() if not inside(found, truth)]
@@ -313,7 +318,8 @@ def test_the_documentation_of_python(tmp_path: Path) -> None:
 
 
 def test_what_a_sample_cannot_tell_is_left_out_and_said(tmp_path: Path) -> None:
-    write_recipe(tmp_path / "r.yaml", "texts", data={"sources": write_sources(tmp_path)})
+    write_texts(tmp_path / "texts", documents=40)
+    write_recipe(tmp_path / "r.yaml", "texts")
     asked = ["data.shared_lines={}", "data.decontaminate.against=[{hub: {dataset: someone/something}}]"]
     forecast = forecast_data(load_recipe(tmp_path / "r.yaml", [*SMALL, *asked]), tmp_path / "work", 1, tmp_path)
     said = [note for note in forecast.notes if "cannot be told from a sample" in note]

@@ -7,6 +7,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import shutil
 import tarfile
 import zipfile
 from pathlib import Path
@@ -58,7 +59,7 @@ def write_hostile(folder: Path) -> None:
     (folder / "cut.pdf").write_bytes(make_pdf(["text " * 50] * 9)[:700])
     (folder / "no.pdf").write_bytes(b"no PDF at all")
     (folder / "deep.html").write_text("<html><body>" + "<div>" * 100_000 + GOOD + "</div>" * 100_000)
-    (folder / "line.txt").write_text("a line without end " * 550_000)
+    (folder / "line.txt").write_text("a line without end " * 150_000)
     (folder / "rows.jsonl").write_text(json.dumps({"text": GOOD.format("row")}) + '\n[\n{"other": 1}\n')
     table = pa.table({"text": [GOOD.format("parquet")]})
     pq.write_table(table, folder / "good.parquet")
@@ -66,6 +67,14 @@ def write_hostile(folder: Path) -> None:
     pq.write_table(pa.table({"body": ["text"]}), folder / "other.parquet")
     (folder / "folder").symlink_to("/etc")
     (folder / "passwd.txt").symlink_to("/etc/passwd")
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All of it, of which tests take what they need."""
+    folder = tmp_path_factory.mktemp("hostile") / "all"
+    write_hostile(folder)
+    return folder
 
 
 EXPECTED = {
@@ -84,10 +93,10 @@ EXPECTED = {
 
 
 @pytest.mark.slow
-def test_a_source_of_all_that_is_bad(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_source_of_all_that_is_bad(tmp_path: Path, hostile: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "BOMB_BYTES", BOMB // 2)
     monkeypatch.setattr(archives, "_ENTRY_BOMB", BOMB // 2)
-    write_hostile(tmp_path / "texts")
+    shutil.copytree(hostile, tmp_path / "texts", symlinks=True)
     write_recipe(tmp_path / "r.yaml", "texts", data={"split": {"validation": 0.1, "by": "tail"}})
     sets = [*SMALL, 'data.sources=[{"path": "texts", "max_bad_rows": 1}]']
     before = hashes(tmp_path)
@@ -108,11 +117,10 @@ def test_a_source_of_all_that_is_bad(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert {name for name in after if not name.startswith("work/")} == set(before), "nothing is written elsewhere"
 
 
-def some_of(folder: Path, *names: str) -> None:
-    write_hostile(folder / "all")
+def some_of(hostile: Path, folder: Path, *names: str) -> None:
     (folder / "texts").mkdir()
     for name in names:
-        (folder / "all" / name).rename(folder / "texts" / name)
+        shutil.copy(hostile / name, folder / "texts" / name)
     data = {"split": {"by": "tail"}, "decontaminate": {"validation": False}}  # they are all alike
     write_recipe(folder / "r.yaml", "texts", data=data)
 
@@ -126,28 +134,30 @@ def some_of(folder: Path, *names: str) -> None:
     ],
 )
 def test_where_nothing_can_be_read_the_run_stops_and_says_what_lets_it_pass(
-    tmp_path: Path, cli: Cli, name: str, remedy: str
+    tmp_path: Path, hostile: Path, cli: Cli, name: str, remedy: str
 ) -> None:
-    some_of(tmp_path, name)
+    some_of(hostile, tmp_path, name)
     cli("prepare", "r.yaml", sets=SMALL).expect_fault(3, f"texts/{name}", remedy)
 
 
 @pytest.mark.slow
-def test_a_damaged_file_among_others_is_named_and_counted_and_the_run_goes_on(tmp_path: Path, cli: Cli) -> None:
+def test_a_damaged_file_among_others_is_named_and_counted_and_the_run_goes_on(
+    tmp_path: Path, hostile: Path, cli: Cli
+) -> None:
     good = [f"good{n:03d}.txt" for n in range(197)]
-    some_of(tmp_path, "cut.txt.gz", *good)
+    some_of(hostile, tmp_path, "cut.txt.gz", *good)
     said = cli("prepare", "r.yaml", "--json", sets=SMALL)
     assert said.json()["dropped"] == {"read/damaged": 1} and said.json()["documents"] == len(good)
     assert "1 of its 198 files cannot be used, or not whole: texts/cut.txt.gz: its gzip data is cut off" in said.err
     (tmp_path / "texts" / "cut.txt.gz").rename(tmp_path / "cut.txt.gz")
-    (tmp_path / "all" / "cut.pdf").rename(tmp_path / "texts" / "cut.pdf")
+    shutil.copy(hostile / "cut.pdf", tmp_path / "texts" / "cut.pdf")
     said = cli("prepare", "r.yaml", "--json", sets=SMALL)
     assert said.json()["dropped"] == {"read/broken": 1} and said.json()["documents"] == len(good)
     assert "1 of its 198 files cannot be used, or not whole: texts/cut.pdf: " in said.err
     (tmp_path / "cut.txt.gz").rename(tmp_path / "texts" / "cut.txt.gz")
     (tmp_path / "texts" / "cut.pdf").unlink()
     for name in ("cut.parquet", *(f"again{n}.parquet" for n in range(4))):
-        (tmp_path / "texts" / name).write_bytes((tmp_path / "all" / "cut.parquet").read_bytes())
+        (tmp_path / "texts" / name).write_bytes((hostile / "cut.parquet").read_bytes())
     beyond = cli("prepare", "r.yaml", sets=SMALL).expect_fault(
         3, "texts: 6 of its 203 files", "texts/again0.parquet, row 1: it is"
     )

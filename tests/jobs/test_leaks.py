@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import random
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from tests.jobs.helpers import hashes
 from tests.jobs.test_pipeline import ids_of, ledger_of, prepared, reused, texts_of
 from tilth.core.errors import DataError
 from tilth.core.tasks import Done
+from tilth.data.dataset import Dataset
 from tilth.data.document import make_doc_id
 from tilth.data.leaks.planting import PLANTED
 from tilth.jobs.pages.data_report import report_data
@@ -58,6 +60,14 @@ DATA: dict[str, Any] = {
 }
 
 
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Dataset]:
+    """The folder of `write_corpus`, and what was made of `DATA` there; to be looked at alone."""
+    folder = tmp_path_factory.mktemp("corpus")
+    write_corpus(folder)
+    return folder, prepared(folder, DATA)
+
+
 def row_id(number: int) -> str:
     return make_doc_id("rows.jsonl", f"rows.jsonl:{number + 1}")
 
@@ -66,9 +76,8 @@ def of_stage(dataset: Any, stage: str) -> list[dict[str, str]]:
     return [row for row in ledger_of(dataset) if row["stage"] == stage]
 
 
-def test_documents_that_hold_evaluation_items_go(tmp_path: Path) -> None:
-    write_corpus(tmp_path)
-    dataset = prepared(tmp_path, DATA)
+def test_documents_that_hold_evaluation_items_go(corpus: tuple[Path, Dataset]) -> None:
+    _, dataset = corpus
     assert dataset.facts["shards"] >= 3
     gone = {row["doc_id"]: (row["rule"], row["verdict"], row["detail"]) for row in of_stage(dataset, "decontaminate")}
     item = [f"{make_doc_id('items.jsonl', f'items.jsonl:{n + 1}')} items.jsonl:{n + 1}" for n in range(12)]
@@ -319,7 +328,6 @@ def test_evaluation_files_without_an_item_stop_the_run(tmp_path: Path) -> None:
 LEAKS = {"held_out", "held_out_index", "hits", "leaks", "recall"}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "again"),
     [
@@ -329,9 +337,10 @@ LEAKS = {"held_out", "held_out_index", "hits", "leaks", "recall"}
         ({"against": AGAINST, "validation": False}, set()),
     ],
 )
-def test_a_change_redoes_only_what_follows_it(tmp_path: Path, change: dict[str, Any], again: set[str]) -> None:
-    write_corpus(tmp_path)
-    prepared(tmp_path, DATA)
+def test_a_change_redoes_only_what_follows_it(
+    tmp_path: Path, corpus: tuple[Path, Dataset], change: dict[str, Any], again: set[str]
+) -> None:
+    shutil.copytree(corpus[0], tmp_path, dirs_exist_ok=True)
     done: list[Done] = []
     prepared(tmp_path, {**DATA, "decontaminate": change}, done=done)
     made = {kind for kind, (_, new) in reused(done).items() if new}
@@ -457,7 +466,6 @@ def test_trace_shows_what_was_taken_out_of_a_document(tmp_path: Path) -> None:
     assert set(dataset.facts["dropped_bytes"]) == set(dataset.facts["rules"]["dropped"])
 
 
-@pytest.mark.slow
 def test_any_executor_gives_the_same_bytes(tmp_path: Path) -> None:
     write_corpus(tmp_path)
     write_pages(tmp_path)

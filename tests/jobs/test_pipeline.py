@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,25 @@ def write_many(folder: Path) -> None:
 
 
 BOTH: dict[str, Any] = {"sources": [{"path": "texts"}, {"path": "rows.jsonl"}]}
+BPE = {"kind": "bpe", "vocab_size": 300}
+BYTES = {"kind": "byte"}
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of both sources, with a workspace in which they were prepared with either tokenizer."""
+    folder = tmp_path_factory.mktemp("many")
+    write_many(folder)
+    for tokenizer in (BYTES, BPE):
+        prepared(folder, BOTH, tokenizer)
+    return folder
+
+
+@pytest.fixture
+def done_before(many: Path, tmp_path: Path) -> Path:
+    """A copy of it, in the test's own folder."""
+    shutil.copytree(many, tmp_path, dirs_exist_ok=True)
+    return tmp_path
 
 
 def test_the_place_on_the_disk_changes_no_bit(tmp_path: Path) -> None:
@@ -88,14 +108,13 @@ def test_the_place_on_the_disk_changes_no_bit(tmp_path: Path) -> None:
     assert hashes(here.folder) == hashes(there.folder)
 
 
-def test_nothing_is_done_twice(tmp_path: Path) -> None:
-    write_many(tmp_path)
-    first = prepared(tmp_path, BOTH)
-    before = hashes(tmp_path / "work")
-    done: list[Done] = []
-    again = prepared(tmp_path, BOTH, done=done, workers=2)
-    assert all(task.reused for task in done) and again.fingerprint == first.fingerprint
-    assert hashes(tmp_path / "work") == before
+def test_nothing_is_done_twice(done_before: Path) -> None:
+    before, fingerprints = hashes(done_before / "work"), set[str]()
+    for workers in (1, 2):
+        done: list[Done] = []
+        fingerprints.add(prepared(done_before, BOTH, done=done, workers=workers).fingerprint)
+        assert done and all(task.reused for task in done) and hashes(done_before / "work") == before
+    assert len(fingerprints) == 1
 
 
 TRAINING = ("held_out", "hits", "leaks", "recall")
@@ -103,33 +122,29 @@ LEAKS = (*TRAINING, "held_out_index")
 COMPARE = ("digest", "signature", "exact", "candidates", "shingles", "near", "assign", *LEAKS)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "tokenizer", "again"),
     [
-        ({"split": {"validation": 0.2}}, {"kind": "bpe", "vocab_size": 300}, {"assign", *LEAKS, "tokenizer", "encode"}),
-        ({"split": {"validation": 0.2}}, {"kind": "byte"}, {"assign", *LEAKS, "encode"}),
+        ({"split": {"validation": 0.2}}, BPE, {"assign", *LEAKS, "tokenizer", "encode"}),
+        ({"split": {"validation": 0.2}}, BYTES, {"assign", *LEAKS, "encode"}),
         ({}, {"kind": "bpe", "vocab_size": 301}, {"tokenizer", "encode"}),
-        ({"deduplicate": "none"}, {"kind": "byte"}, {"candidates", "shingles", "near", "assign", *TRAINING, "encode"}),
-        ({"clean": ["strip"]}, {"kind": "byte"}, {"clean", "digest", "signature"}),  # which leaves the same text
-        ({"clean": [{"min_length": {"characters": 60}}]}, {"kind": "byte"}, {"clean", *COMPARE, "encode"}),
-        ({"shard_bytes": 70_000}, {"kind": "byte"}, {"collect", "clean", *COMPARE, "encode"}),
-        ({"cross_document_attention": False}, {"kind": "byte"}, set()),
+        ({"deduplicate": "none"}, BYTES, {"candidates", "shingles", "near", "assign", *TRAINING, "encode"}),
+        ({"clean": ["strip"]}, BYTES, {"clean", "digest", "signature"}),  # which leaves the same text
+        ({"clean": [{"min_length": {"characters": 60}}]}, BYTES, {"clean", *COMPARE, "encode"}),
+        ({"shard_bytes": 70_000}, BYTES, {"collect", "clean", *COMPARE, "encode"}),
+        ({"cross_document_attention": False}, BYTES, set()),
     ],
 )
 def test_a_change_redoes_only_what_follows_it(
-    tmp_path: Path, change: dict[str, Any], tokenizer: dict[str, Any], again: set[str]
+    done_before: Path, change: dict[str, Any], tokenizer: dict[str, Any], again: set[str]
 ) -> None:
-    write_many(tmp_path)
-    first = {"kind": "bpe", "vocab_size": 300} if tokenizer["kind"] == "bpe" else tokenizer
-    prepared(tmp_path, BOTH, first)
     done: list[Done] = []
-    prepared(tmp_path, {**BOTH, **change}, tokenizer, done)
+    prepared(done_before, {**BOTH, **change}, tokenizer, done)
     assert {kind for kind, (_, made) in reused(done).items() if made} == again
 
 
-def test_a_new_source_and_a_changed_file_redo_only_their_parts(tmp_path: Path) -> None:
-    write_many(tmp_path)
+def test_a_new_source_and_a_changed_file_redo_only_their_parts(done_before: Path) -> None:
+    tmp_path = done_before
     parts = prepared(tmp_path, BOTH).facts["shards"]
     (tmp_path / "more.txt").write_text("A third source, which has only this one line of text in it.\n")
     done: list[Done] = []
@@ -149,6 +164,7 @@ def test_one_other_stage_redoes_only_what_follows_it(tmp_path: Path) -> None:
     write_many(tmp_path)
     clean = ["newlines", "strip", {"min_length": {"characters": 20}}]
     parts = prepared(tmp_path, {**BOTH, "clean": clean}).facts["shards"]
+    assert parts >= 3
     done: list[Done] = []
     changed = [*clean[:2], {"min_length": {"characters": 60}}]
     other = prepared(tmp_path, {**BOTH, "clean": changed}, done=done)
@@ -219,10 +235,21 @@ def test_drawn_documents_depend_on_their_ids_and_the_seed_alone(tmp_path: Path) 
     assert set(ids_of(prepared(tmp_path, data), "validation")) != set(ids_of(fewer, "validation"))
 
 
-def test_a_group_is_never_divided_and_its_twins_are_counted(tmp_path: Path) -> None:
-    """The embedded documentation holds many texts twice: a module's source, and the reference made of it."""
+@pytest.fixture(scope="module")
+def documentation(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """Of the documentation of Python alone: all its modules are parsed for it, which takes longer than the rest."""
     data = {"sources": [{"builtin": "python_docs"}], "split": {"validation": 0.3, "by": "document", "seed": 5}}
-    dataset = prepared(tmp_path, {**data, "shard_bytes": 1 << 20})
+    data |= {"shard_bytes": 1 << 20, "decontaminate": {"validation": False}}
+    return prepared(tmp_path_factory.mktemp("documentation"), data)
+
+
+def workspace_of(dataset: Dataset) -> Path:
+    return dataset.folder.parents[1]
+
+
+def test_a_group_is_never_divided_and_its_twins_are_counted(documentation: Dataset) -> None:
+    """The embedded documentation holds many texts twice: a module's source, and the reference made of it."""
+    dataset = documentation
     sides: dict[str, list[str]] = {}
     for split in ("train", "validation"):
         for file in sorted((dataset.folder / "documents" / split).iterdir()):
@@ -236,8 +263,9 @@ def test_a_group_is_never_divided_and_its_twins_are_counted(tmp_path: Path) -> N
     assert len(twins) == dataset.facts["rules"]["dropped"]["split/held_out_twin"] > 100
 
 
-@pytest.mark.slow
-def test_every_document_is_accounted_for(tmp_path: Path) -> None:
+def test_every_document_is_accounted_for(tmp_path: Path, documentation: Dataset) -> None:
+    """What is read and cleaned of the documentation is found; all that follows is done, and all of the others."""
+    shutil.copytree(workspace_of(documentation), tmp_path / "work")
     write_many(tmp_path)
     (tmp_path / "texts" / "short.txt").write_text("short")
     (tmp_path / "texts" / "empty.txt").touch()
@@ -245,7 +273,7 @@ def test_every_document_is_accounted_for(tmp_path: Path) -> None:
     with (tmp_path / "rows.jsonl").open("a") as file:
         file.write('\nno json\n{"other": 1}\n')
     sources = [*BOTH["sources"], {"builtin": "python_docs"}]
-    dataset = prepared(tmp_path, {"sources": sources, "split": {"validation": 0.05}, "shard_bytes": 8 << 20}, workers=2)
+    dataset = prepared(tmp_path, {"sources": sources, "split": {"validation": 0.05}, "shard_bytes": 1 << 20}, workers=2)
     rows, facts = ledger_of(dataset), dataset.facts
     dropped = Counter(f"{row['stage']}/{row['rule']}" for row in rows if row["verdict"] == "dropped")
     assert dict(sorted(dropped.items())) == facts["rules"]["dropped"]
@@ -277,7 +305,6 @@ def test_the_shards_hold_the_cleaned_text_in_order(tmp_path: Path, kind: str) ->
     assert dataset.facts["splits"]["train"]["unknown_characters"] == 0
 
 
-@pytest.mark.slow
 def test_a_vocabulary_beyond_65535_ids_gets_four_bytes_an_id(tmp_path: Path) -> None:
     points = [code for code in range(0x3400, 0x20000) if not 0xD800 <= code <= 0xDFFF][:66_000]
     text = "".join(map(chr, points))

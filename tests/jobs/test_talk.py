@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -279,7 +281,8 @@ def chat(cwd: Path, lines: Sequence[str], *words: str) -> subprocess.CompletedPr
     )
 
 
-def test_the_command_answers_line_by_line(runs: Runs) -> None:
+def test_the_command_answers_line_by_line(runs: Runs, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real process; what comes after it needs none."""
     place = runs["own"].parent
     lines = [
         question("rain"),
@@ -297,17 +300,20 @@ def test_the_command_answers_line_by_line(runs: Runs) -> None:
     model = tilth.load(runs["own"])
     assert done.stdout.splitlines() == [model.generate(asked(word), temperature=0) for word in ("rain", "sun")]
     assert "\nname a file: /save FILE\n" in done.stderr and "/save is no command" not in done.stderr
-    quit_too = chat(place, ["/quit", "never read"], "own")
-    assert (quit_too.returncode, quit_too.stdout) == (0, "")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("/quit\nnever read\n"))
+    quit_too = cli("chat", runs["own"])
+    assert (quit_too.code, quit_too.out) == (0, "")
     for part in ("(a new conversation)", "/nothing is no command", "2 conversations in a.jsonl", "this message has"):
         assert part in done.stderr, part
     assert "Traceback" not in done.stderr and len((place / "a.jsonl").read_text().splitlines()) == 2
 
 
-def test_the_end_of_the_input_ends_it_and_faults_come_first(runs: Runs, bases: dict[str, Path], cli: Cli) -> None:
-    place = runs["own"].parent
-    done = chat(place, ["//what"], "own", "--system", "Be brief.", "--max-new-tokens", "3")
-    assert done.returncode == 0 and len(done.stdout.splitlines()) == 1 and "(cut off: after 3 tokens)" in done.stderr
+def test_the_end_of_the_input_ends_it_and_faults_come_first(
+    runs: Runs, bases: dict[str, Path], cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("//what\n"))
+    done = cli("chat", runs["own"], "--system", "Be brief.", "--max-new-tokens", "3")
+    assert done.code == 0 and len(done.out.splitlines()) == 1 and "(cut off: after 3 tokens)" in done.err
     cli("chat", bases["own"]).expect_fault(2, "has no chat template", f"generate {bases['own']} --prompt", "data.chat")
     cli("chat", "nowhere").expect_fault(2, "no run folder or model at nowhere")
     one = cli("generate", runs["own"], "--chat", "--prompt", question("rain"), "--temperature", "0")

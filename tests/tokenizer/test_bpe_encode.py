@@ -128,11 +128,11 @@ def test_tiktoken_alone_still_gives_up_on_such_text(bpe: Tokenizer) -> None:
 @pytest.mark.parametrize(
     ("unit", "size"),
     [
-        ("a", 10),
-        (" ", 10),
-        ("mixed", 10),
-        *((unit, 4) for unit in ("\n", "1", ".", "中", " \n", "\u00a0")),
-        ("random", 2),
+        ("a", 4),
+        (" ", 4),
+        ("mixed", 4),
+        *((unit, 2) for unit in ("\n", "1", ".", "中", " \n", "\u00a0")),
+        ("random", 1),
     ],
 )
 def test_megabytes_of_anything(unit: str, size: int) -> None:
@@ -141,5 +141,5 @@ def test_megabytes_of_anything(unit: str, size: int) -> None:
     data = {"mixed": mixed.encode(), "random": os.urandom(size * 1_000_000)}.get(unit, unit.encode() * count)
     start = time.perf_counter()
     ids = SMALL["gpt4"].encode_array(data)
-    assert time.perf_counter() - start < 60  # seconds where it is linear, hours where it is not
+    assert time.perf_counter() - start < 30  # a second where it is linear, many minutes where it is not
     assert SMALL["gpt4"].decode_bytes(ids) == data

@@ -122,6 +122,9 @@ class Disk:
         """Forces files to disk that do not lie there already, several at a time."""
         known = [(path, self._known.pop(path, None)) for path in paths]
         late = [path for path, one in known if one is None or not one.synced or one.state != file_state(path.stat())]
+        if len(late) == 1:  # as of most tasks: a thread costs more than the call
+            self._sync(late[0])
+            return
         try:
             with ThreadPoolExecutor(_SYNCED_TOGETHER) as pool:
                 for _ in pool.map(self._sync, late):

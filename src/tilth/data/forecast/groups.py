@@ -8,6 +8,7 @@ disk_of(folder)                    bytes of a folder
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -109,6 +110,7 @@ def counted(group: Group, encoded: Done | None) -> dict[str, float]:
     return dict(counts)
 
 
-def disk_of(folder: Path) -> int:
-    """Bytes of all files in a folder and below."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+def disk_of(folder: Path | str) -> int:
+    """Bytes of all files in a folder and below. Asked hundreds of times, of thousands: paths as objects cost more."""
+    with os.scandir(folder) as found:
+        return sum(disk_of(one.path) if one.is_dir(follow_symlinks=False) else one.stat().st_size for one in found)
