@@ -111,6 +111,10 @@ def counted(group: Group, encoded: Done | None) -> dict[str, float]:
 
 
 def disk_of(folder: Path | str) -> int:
-    """Bytes of all files in a folder and below. Asked hundreds of times, of thousands: paths as objects cost more."""
+    """Bytes of all files in a folder and below, which need not be there. Asked hundreds of times, of thousands of
+    files: paths as objects cost more.
+    """
+    if not Path(folder).is_dir():
+        return 0
     with os.scandir(folder) as found:
         return sum(disk_of(one.path) if one.is_dir(follow_symlinks=False) else one.stat().st_size for one in found)
