@@ -5,8 +5,8 @@
     done = both("train", "r.yaml", cwd=folder)              # as two that torchrun begins
 
 Such a process has a number, memory, files and an end of its own: a signal, kill -9 or a limit meets it as any other.
-What it shares is how Python began: the order of sets, and no import fails. So whatever is compared with what such
-processes made is made by another one (`helpers.tilth`, `conftest.call`).
+What it shares with others is how Python began: the order of sets, and that no import fails. test_kill.py and
+test_kill_tuning.py therefore compare what such processes made with what another one did.
 """
 
 from __future__ import annotations
@@ -39,7 +39,6 @@ IMPORTS = (
     *("numpy.ma", "numpy.random", "dateutil.relativedelta", "rich._emoji_codes"),
 )
 """What every run needs."""
-
 
 _RUNNING: set[Forked] = set()
 
@@ -79,7 +78,7 @@ class Forked:
         self._told, theirs = socket.socketpair()
         with theirs:
             handed = [*(file.fileno() for file in self._files), theirs.fileno(), *([] if stdin is None else [stdin])]
-            socket.send_fds(_server(), [json.dumps(asked).encode()], handed)
+            socket.send_fds(_server(), [json.dumps(asked).encode() + b"\n"], handed)
         self.pid = self._number()
         _RUNNING.add(self)
 
@@ -184,7 +183,7 @@ def both(*words: str | Path, cwd: Path, **how: Any) -> Both:
 @functools.cache
 def _server() -> socket.socket:
     """The way to the process that others are copies of; it ends with this one."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours, theirs = socket.socketpair()
     words = [sys.executable, "-W", "error", "-m", "tests.jobs.forked", str(theirs.fileno())]
     root = Path(__file__).parents[2]
     process = subprocess.Popen(words, cwd=root, env=environment(), stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()])
@@ -210,6 +209,8 @@ def _serve(channel: socket.socket) -> dict[str, Any] | None:
         if not message:
             channel.close()
             break
+        while not message.endswith(b"\n"):
+            message += channel.recv(1 << 17)
         asked: dict[str, Any] = json.loads(message)
         for name in asked["imports"]:
             importlib.import_module(name)
