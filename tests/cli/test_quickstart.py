@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.jobs.helpers import command, environment, tilth
+from tests.jobs.forked import Forked, forked
+from tests.jobs.helpers import tilth
+from tests.jobs.test_quickstart_chat import small_library
 from tilth.cli.quickstart import next_steps, too_little
 from tilth.core.rundir import RunFolder
 from tilth.jobs.recipe import load_shipped
@@ -51,7 +53,7 @@ def test_a_model_that_learned_little_is_told_with_what_to_type() -> None:
 
 
 @pytest.mark.slow
-def test_quickstart_ends_well_says_so_again_and_goes_on(tmp_path: Path) -> None:
+def test_quickstart_ends_well_and_says_so(tmp_path: Path) -> None:
     first = tilth("quickstart", "--steps", "3", cwd=tmp_path, OMP_NUM_THREADS="2")
     assert first.returncode == 0, first.stderr
     figures = re.search(r"this model (\d\.\d+), (?:more|fewer) than xz -9e with (\d\.\d+)", first.stdout)
@@ -64,40 +66,35 @@ def test_quickstart_ends_well_says_so_again_and_goes_on(tmp_path: Path) -> None:
         and "tilth generate runs/quickstart --prompt" in first.stdout
     )
 
-    started = time.perf_counter()
-    again = tilth("quickstart", cwd=tmp_path, OMP_NUM_THREADS="2")
-    assert again.returncode == 0, again.stderr
-    assert "It was done before: step 3" in again.stdout and "--minutes" in again.stdout
-    assert time.perf_counter() - started < 30, "nothing is done a second time"
 
-    further = tilth("quickstart", "--steps", "5", cwd=tmp_path, OMP_NUM_THREADS="2")
-    assert "It was done before" not in further.stdout, further.stderr
-    assert "train.steps: 3 -> 5" in further.stderr
-    steps = (tmp_path / "runs" / "quickstart" / "steps.jsonl").read_text().splitlines()
-    assert len(steps) == 5
+FEW_TEXTS = """
+import sysconfig
+sysconfig.get_path = lambda _: "library"
+from tilth.cli.main import main
+main()
+"""
+
+
+def quickstart(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """The command to its end, on the short modules of the library."""
+    return forked("quickstart", *words, cwd=folder, script="few.py")
 
 
 def interrupted(folder: Path, number: signal.Signals, reached: Callable[[], bool]) -> tuple[int, str]:
     """Starts the quickstart and sends it a signal, as a terminal does (to all its processes), once it got so far."""
-    process = subprocess.Popen(
-        command("quickstart", "--steps", "30"),
-        cwd=folder,
-        env=environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    process = Forked("quickstart", "--steps", "14", cwd=folder, script="few.py", own_session=True)
     while not reached():
         assert process.poll() is None, process.communicate()[1]
-        time.sleep(0.01)
+        time.sleep(0.005)
     os.killpg(process.pid, number)
-    said = process.communicate(timeout=60)[1]
-    return process.returncode, said
+    _, said = process.communicate(timeout=60)
+    return process.wait(), said
 
 
 @pytest.mark.slow
-def test_quickstart_interrupted_while_preparing_and_while_training_goes_on_to_the_end(tmp_path: Path) -> None:
+def test_interrupted_while_preparing_and_while_training_it_ends_says_so_again_and_goes_on(tmp_path: Path) -> None:
+    small_library(tmp_path / "library")
+    (tmp_path / "few.py").write_text(FEW_TEXTS)
     tasks, run = tmp_path / "work" / "tasks", RunFolder(tmp_path / "runs" / "quickstart")
 
     def prepared(more: int) -> Callable[[], bool]:
@@ -118,9 +115,20 @@ def test_quickstart_interrupted_while_preparing_and_while_training_goes_on_to_th
     assert code == 75 and "SIGINT at step" in said and "everything is saved" in said
     saved = run.last_step()
     assert interrupted(tmp_path, signal.SIGKILL, trained(3))[0] == -signal.SIGKILL
-    ended = tilth("quickstart", "--steps", "30", cwd=tmp_path)
+    ended = quickstart(tmp_path, "--steps", "14")
     assert ended.returncode == 0, ended.stderr
     went_on = re.search(r"going on after step (\d+)", ended.stderr)
     assert went_on and int(went_on[1]) >= saved
-    assert [record.step for record in run.steps()] == list(range(1, 31))
+    assert [record.step for record in run.steps()] == list(range(1, 15))
     assert (run.path / "report.html").exists() and "What to type next" in ended.stdout
+
+    started = time.perf_counter()
+    again = quickstart(tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert "It was done before: step 14" in again.stdout and "--minutes" in again.stdout
+    assert time.perf_counter() - started < 30, "nothing is done a second time"
+
+    further = quickstart(tmp_path, "--steps", "16")
+    assert "It was done before" not in further.stdout, further.stderr
+    assert "train.steps: 14 -> 16" in further.stderr
+    assert [record.step for record in run.steps()] == list(range(1, 17))

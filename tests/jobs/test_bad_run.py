@@ -7,7 +7,6 @@ import os
 import shlex
 import shutil
 import signal
-import subprocess
 import time
 from pathlib import Path
 
@@ -16,7 +15,8 @@ import torch
 
 import tilth as tilth_api
 from tests.jobs.conftest import Cli
-from tests.jobs.helpers import SMALL, command, environment, hashes, last_json, tilth, write_recipe, write_texts
+from tests.jobs.forked import Forked, forked
+from tests.jobs.helpers import SMALL, hashes, last_json, write_recipe, write_texts
 from tilth.core.errors import RecipeError
 from tilth.core.files import FolderLock
 from tilth.core.rundir import RunFolder
@@ -96,15 +96,15 @@ def test_a_folder_that_is_in_use(trained: Path, cli: Cli) -> None:
 
 
 def test_two_processes_on_one_run_folder(trained: Path, cli: Cli) -> None:
-    words = command("train", "r.yaml", sets=[*SMALL, "train.steps=100000", "train.checkpoint.every_steps=50"])
-    first = subprocess.Popen(words, cwd=trained, env=environment(), stderr=subprocess.PIPE, text=True)
+    sets = [*SMALL, "train.steps=100000", "train.checkpoint.every_steps=50"]
+    first = Forked("train", "r.yaml", cwd=trained, sets=sets)
     while (trained / "runs" / "small" / "steps.jsonl").read_text().count("\n") < 20:
         assert first.poll() is None
-        time.sleep(0.05)
-    said = cli("train", "r.yaml", sets=[*SMALL, "train.steps=100000", "train.checkpoint.every_steps=50"])
+        time.sleep(0.02)
+    said = cli("train", "r.yaml", sets=sets)
     said.expect_fault(3, f"in use by process {first.pid}")
     first.send_signal(signal.SIGTERM)
-    assert first.communicate(timeout=60)[1] and first.returncode == 75
+    assert first.communicate()[1] and first.returncode == 75
 
 
 def test_a_run_folder_that_is_not_there(trained: Path, cli: Cli) -> None:
@@ -182,19 +182,17 @@ def rows(good: int, bad: int, text: str = "a row with some words in it, number")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_while_preparing(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_signal_while_preparing(tmp_path: Path, cli: Cli, number: signal.Signals) -> None:
     (tmp_path / "a.jsonl").write_text(rows(10_000, 0))
     recipe = write_recipe(tmp_path / "r.yaml", "a.jsonl", tokenizer={"kind": "bpe", "vocab_size": 300})
-    process = subprocess.Popen(
-        command("prepare", recipe), cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
-    )
+    process = Forked("prepare", recipe, cwd=tmp_path)
     while not list(tmp_path.glob("work/tasks/*")):
         assert process.poll() is None
         time.sleep(0.01)
     process.send_signal(number)
-    said = process.communicate(timeout=60)[1].decode()
+    said = process.communicate()[1]
     assert process.returncode == 75 and "type the same command again" in said and "Traceback" not in said
-    last_json(tilth("prepare", recipe, "--json", cwd=tmp_path))
+    assert cli("prepare", recipe).code == 0
     assert not list((tmp_path / "work").glob("*/.*.tmp")), "what was left half made is cleared away"
 
 
@@ -202,13 +200,7 @@ def test_a_signal_while_preparing(tmp_path: Path, number: signal.Signals) -> Non
 def test_many_signals_are_one_and_json_says_so(tmp_path: Path, number: signal.Signals) -> None:
     write_texts(tmp_path / "texts")
     recipe = write_recipe(tmp_path / "r.yaml", "texts", train={"steps": 100_000})
-    process = subprocess.Popen(
-        command("train", recipe, "--json", sets=SMALL),
-        cwd=tmp_path,
-        env=environment(),
-        stderr=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-    )
+    process = Forked("train", recipe, "--json", cwd=tmp_path, sets=SMALL)
     records = tmp_path / "runs" / "small" / "steps.jsonl"
     while not (records.exists() and records.stat().st_size):
         assert process.poll() is None
@@ -219,27 +211,21 @@ def test_many_signals_are_one_and_json_says_so(tmp_path: Path, number: signal.Si
         time.sleep(0.05)
         if b"saved" in (tmp_path / "runs" / "small" / "events.jsonl").read_bytes() or number == signal.SIGTERM:
             process.send_signal(number)
-    said = json.loads(process.communicate(timeout=60)[0].splitlines()[-1])["error"]
+    said = json.loads(process.communicate()[0].splitlines()[-1])["error"]
     assert process.returncode == 75 and said["exit_code"] == 75 and number.name in said["message"]
 
 
 def test_a_signal_before_the_first_step_is_told_as_json(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(rows(10_000, 0))
     recipe = write_recipe(tmp_path / "r.yaml", "a.jsonl")
-    process = subprocess.Popen(
-        command("prepare", recipe, "--json"),
-        cwd=tmp_path,
-        env=environment(),
-        stderr=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-    )
+    process = Forked("prepare", recipe, "--json", cwd=tmp_path)
     while not list(tmp_path.glob("work/tasks/*")):
         assert process.poll() is None
         time.sleep(0.01)
     for _ in range(3):
         process.send_signal(signal.SIGTERM)
         time.sleep(0.1)
-    said = json.loads(process.communicate(timeout=60)[0].splitlines()[-1])["error"]
+    said = json.loads(process.communicate()[0].splitlines()[-1])["error"]
     assert process.returncode == said["exit_code"] == 75 and said["remedy"].startswith("type the same command again")
 
 
@@ -251,5 +237,5 @@ def test_a_name_that_is_not_utf8_stops_nothing_and_is_remembered(tmp_path: Path)
     for path in (tmp_path / "texts").iterdir():
         os.utime(path, (old, old))
     recipe = write_recipe(tmp_path / "r.yaml", "texts")
-    first = last_json(tilth("prepare", recipe, "--json", cwd=tmp_path))
-    assert last_json(tilth("prepare", recipe, "--json", cwd=tmp_path)) == first
+    first = last_json(forked("prepare", recipe, "--json", cwd=tmp_path))
+    assert last_json(forked("prepare", recipe, "--json", cwd=tmp_path)) == first

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.jobs.conftest import Cli, Said
-from tests.jobs.helpers import SMALL, command, environment, hashes, write_recipe, write_texts
+from tests.jobs.helpers import SMALL, hashes, write_recipe, write_texts
 from tilth.core.rundir import RunFolder
 
 pytestmark = pytest.mark.slow
@@ -28,17 +28,14 @@ def limited(size: int) -> Any:
     return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
-def tilth_limited(size: int, *words: str | Path, cwd: Path) -> Said:
-    done = subprocess.run(
-        command(*words, sets=SMALL),
-        cwd=cwd,
-        env=environment(),
-        preexec_fn=limited(size),
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    return Said(done.returncode, done.stdout, done.stderr)
+def tilth_limited(size: int, *words: str | Path, cli: Cli) -> Said:
+    """The command in this process, which the limit holds for meanwhile."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        return cli(*words, sets=SMALL)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.slow
@@ -47,13 +44,13 @@ def test_a_disk_that_is_full_loses_nothing(tmp_path: Path, cli: Cli) -> None:
         os.utime(path, (10**9, 10**9))  # old enough for its hash to be remembered the first time, and not noted again
     write_recipe(tmp_path / "r.yaml", "texts", train={"steps": 40, "checkpoint": {"every_steps": 10, "keep": 9}})
     whole = cli("train", "r.yaml", "--run", "whole", "--workspace", "whole-work", "--json", sets=SMALL).json()
-    tilth_limited(20_000, "prepare", "r.yaml", cwd=tmp_path).expect_fault(3, "cannot write", "was finished is kept")
+    tilth_limited(20_000, "prepare", "r.yaml", cli=cli).expect_fault(3, "cannot write", "was finished is kept")
     assert not list((tmp_path / "work").rglob("*.tmp"))
     cli("prepare", "r.yaml", sets=SMALL)
     assert hashes(tmp_path / "work" / "datasets") == hashes(tmp_path / "whole-work" / "datasets")
     # Room for the records of some steps, and not for a checkpoint; then for checkpoints, and not for all records.
-    tilth_limited(3_000, "train", "r.yaml", cwd=tmp_path).expect_fault(3, "cannot write", "was finished is kept")
-    said = tilth_limited(9_000, "train", "r.yaml", cwd=tmp_path)
+    tilth_limited(3_000, "train", "r.yaml", cli=cli).expect_fault(3, "cannot write", "was finished is kept")
+    said = tilth_limited(9_000, "train", "r.yaml", cli=cli)
     said.expect_fault(4, "could not save step 10", "cannot write")
     records = tmp_path / "runs" / "small" / "steps.jsonl"
     assert records.stat().st_size <= 9_000

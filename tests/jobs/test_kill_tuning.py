@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import random
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,12 +14,14 @@ import pytest
 
 from tests.jobs.bases import SFT, tuning, write_base
 from tests.jobs.conftest import Cli
-from tests.jobs.helpers import command, environment, hashes
+from tests.jobs.forked import Forked
+from tests.jobs.helpers import hashes
 
 pytestmark = pytest.mark.slow
 
-STEPS = 90
+STEPS = 60
 CHECKPOINTS = {"every_steps": 7}
+PHI = "transformers.models.phi.modeling_phi"  # of `wrapped`, and two seconds
 TIMED = ("run", "seconds", "new_steps", "checkpoint", "forecast")
 
 
@@ -28,7 +29,7 @@ def lora(folder: Path) -> Path:
     write_base(folder / "base", "llama")
     adapter = {"rank": 4, "dropout": 0.2, "targets": ["q_proj", "up_proj"], "modules_to_save": ["norm"]}
     train = {"steps": STEPS, "micro_batch": 3, "checkpoint": CHECKPOINTS}  # eight rows: three micro-batches
-    return tuning(folder, "base", adapter=adapter, train=train, evaluate={"every": 40})
+    return tuning(folder, "base", adapter=adapter, train=train, evaluate={"every": 25})
 
 
 def packed_answers(folder: Path) -> Path:
@@ -36,7 +37,7 @@ def packed_answers(folder: Path) -> Path:
     train = {**SFT["train"], "steps": STEPS, "checkpoint": CHECKPOINTS, "final": "best"}
     model = {"dropout": 0.1}
     return tuning(
-        folder, "base", data=SFT["data"], model=model, adapter={"rank": 4}, train=train, evaluate={"every": 30}
+        folder, "base", data=SFT["data"], model=model, adapter={"rank": 4}, train=train, evaluate={"every": 20}
     )
 
 
@@ -50,13 +51,13 @@ def masked_from_scratch(folder: Path) -> Path:
 def imported(folder: Path) -> Path:
     write_base(folder / "base", "gpt2")
     train = {"steps": STEPS, "checkpoint": CHECKPOINTS, "freeze": ["embed_positions"]}
-    return tuning(folder, "base", model={"dropout": 0.1}, train=train, evaluate={"every": 40})
+    return tuning(folder, "base", model={"dropout": 0.1}, train=train, evaluate={"every": 25})
 
 
 def wrapped(folder: Path) -> Path:
     write_base(folder / "base", "phi")
     train = {"steps": STEPS, "checkpoint": CHECKPOINTS}
-    return tuning(folder, "base", model={"dropout": 0.1}, train=train, evaluate={"every": 40})
+    return tuning(folder, "base", model={"dropout": 0.1}, train=train, evaluate={"every": 25})
 
 
 def _with(recipe: Path, **sections: Any) -> Path:
@@ -69,11 +70,11 @@ def steps_in(run: Path) -> int:
     return records.read_text().count("\n") if records.exists() else 0
 
 
-def kill_at(words: list[str], cwd: Path, run: Path, step: int, wait: float) -> None:
+def kill_at(recipe: Path, run: Path, step: int, wait: float) -> None:
     """Starts the command, waits until the run has recorded so many steps and a moment longer, and kills it."""
-    process = subprocess.Popen(words, cwd=cwd, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    process = Forked("train", recipe, "--run", run.name, "--json", cwd=run.parent, imports=[PHI])
     while steps_in(run) < step:
-        assert process.poll() is None, process.communicate()[1].decode()
+        assert process.poll() is None, process.communicate()[1]
         time.sleep(0.002)
     time.sleep(wait)
     assert process.poll() is None, "it ended before it could be killed: make the run longer"
@@ -86,9 +87,8 @@ def test_killed_it_ends_with_the_same_bits(tmp_path: Path, cli: Cli, make: Calla
     recipe, draw = make(tmp_path), random.Random(5)
     whole = cli("train", recipe, "--run", "whole", "--json").json()
     assert whole["step"] == STEPS
-    words = command("train", recipe, "--run", "killed", "--json")
-    for low, high in ((1, 30), (40, 70)):
-        kill_at(words, tmp_path, tmp_path / "killed", draw.randint(low, high), draw.uniform(0, 0.05))
+    for low, high in ((1, 20), (27, 45)):
+        kill_at(recipe, tmp_path / "killed", draw.randint(low, high), draw.uniform(0, 0.05))
     ended = cli("train", recipe, "--run", "killed", "--json")
     result = ended.json()
     assert "the same bits" in ended.err

@@ -7,14 +7,15 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.jobs.helpers import SMALL, environment, hashes, last_json, tilth, write_recipe, write_texts
-from tests.jobs.test_distributed import assert_quiet, assert_same, torchrun
+from tests.jobs import forked
+from tests.jobs.conftest import Cli
+from tests.jobs.helpers import SMALL, hashes, last_json, write_recipe, write_texts
+from tests.jobs.test_distributed import assert_quiet, assert_same
 
 pytestmark = pytest.mark.slow
 
@@ -74,9 +75,7 @@ def place(tmp_path: Path) -> Path:
 
 
 def short(place: Path, run: str, sets: list[str], **how: str) -> subprocess.CompletedProcess[str]:
-    options = [part for value in sets for part in ("--set", value)]
-    words = [sys.executable, "-W", "error", "short.py", "train", "r.yaml", "--run", run, "--json", *options]
-    return subprocess.run(words, cwd=place, env=environment(**how), capture_output=True, text=True, timeout=300)
+    return forked.forked("train", "r.yaml", "--run", run, "--json", cwd=place, sets=sets, script="short.py", **how)
 
 
 def messages(run: Path) -> list[str]:
@@ -104,16 +103,16 @@ def test_killed_around_it_the_run_ends_with_the_same_bits(place: Path) -> None:
     assert hashes(place / "forgets" / "final") != hashes(place / "whole" / "final")
 
 
-def test_a_note_that_cannot_be_read_is_told_and_another_wish_takes_its_place(place: Path) -> None:
+def test_a_note_that_cannot_be_read_is_told_and_another_wish_takes_its_place(place: Path, cli: Cli) -> None:
     last_json(short(place, "run", SMALL, ROOM=json.dumps({5: 3})))
     note = place / "run" / "fewer_rows.json"
     for step in (8, 12):
         shutil.rmtree(place / "run" / "checkpoints" / f"step-{step:08d}")
     whole = note.read_text()
     note.write_text(whole.replace("2", "3"))
-    done = tilth("train", "r.yaml", "--run", "run", "--json", cwd=place, sets=SMALL)
-    last_json(done)
-    assert "warning: " in done.stderr and "fewer_rows.json is not what was written" in done.stderr
+    done = cli("train", "r.yaml", "--run", "run", sets=SMALL)
+    assert done.code == 0
+    assert "warning: " in done.err and "fewer_rows.json is not what was written" in done.err
     assert rows_of(place / "run", 12) == 16
     shutil.rmtree(place / "run" / "checkpoints" / "step-00000012")
     again = short(place, "run", SMALL, ROOM=json.dumps({9: 4}))
@@ -121,15 +120,15 @@ def test_a_note_that_cannot_be_read_is_told_and_another_wish_takes_its_place(pla
     assert rows_of(place / "run", 12) == 4 and note.read_text() != whole, "it is written anew"
     note.write_text(whole)
     shutil.rmtree(place / "run" / "checkpoints" / "step-00000012")
-    last_json(tilth("train", "r.yaml", "--run", "run", "--json", cwd=place, sets=[*SMALL, "train.micro_batch=8"]))
+    assert cli("train", "r.yaml", "--run", "run", sets=[*SMALL, "train.micro_batch=8"]).code == 0
     assert rows_of(place / "run", 12) == 8, "what was noted of sixteen rows says nothing of eight"
 
 
-def test_one_of_two_processes_alone(place: Path) -> None:
+def test_one_of_two_processes_alone(place: Path, cli: Cli) -> None:
     """The other has done its part of the step by then, and must not wait for it nor add it up."""
-    last_json(tilth("train", "r.yaml", "--run", "alone", "--json", cwd=place, sets=SMALL))
+    assert cli("train", "r.yaml", "--run", "alone", sets=SMALL).code == 0
     done = both(place, "shared", ROOM=json.dumps({5: 3, 9: 1}), SHORT="1")
-    last_json(done)
+    done.json()
     assert_same(place / "alone", place / "shared")
     said = messages(place / "shared")
     assert [re.sub(r"\D+", " ", text).split() for text in said] == [["8", "6", "4"], ["4", "6", "2"], ["2", "10", "1"]]
@@ -137,11 +136,11 @@ def test_one_of_two_processes_alone(place: Path) -> None:
     assert_quiet(both(place, "never", ROOM=json.dumps({0: 0}), SHORT="1"), 2, "out of memory with 1 row at once")
 
 
-def test_an_evaluation_of_one_of_two_processes_alone(place: Path) -> None:
-    last_json(tilth("train", "r.yaml", "--run", "alone", "--json", cwd=place, sets=SMALL))
+def test_an_evaluation_of_one_of_two_processes_alone(place: Path, cli: Cli) -> None:
+    assert cli("train", "r.yaml", "--run", "alone", sets=SMALL).code == 0
     own, found = [], []
     for run, how, into in (("plain", {}, own), ("shared", {"EVALUATES": "2", "SHORT": "1"}, found)):
-        ended = last_json(both(place, run, **how))
+        ended = both(place, run, **how).json()
         into.append(ended["validation_loss"])
         assert_same(place / "alone", place / run)
     assert found == pytest.approx(own, rel=1e-6)
@@ -152,21 +151,18 @@ def test_an_evaluation_of_one_of_two_processes_alone(place: Path) -> None:
     assert rows_of(place / "never", 12), "all steps are saved"
 
 
-def both(place: Path, run: str, **how: str) -> subprocess.CompletedProcess[str]:
-    words = torchrun("train", "r.yaml", "--run", run, "--json", sets=SMALL)
-    at = words.index("-m", 3)
-    words[at : at + 3] = ["--", "short.py"]
-    return subprocess.run(words, cwd=place, env=environment(**how), capture_output=True, text=True, timeout=300)
+def both(place: Path, run: str, **how: str) -> forked.Both:
+    return forked.both("train", "r.yaml", "--run", run, "--json", cwd=place, sets=SMALL, script="short.py", **how)
 
 
 LARGE = ["num_hidden_layers=2", "hidden_size=128", "context_length=128"]
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the size of a process is read from /proc")
-def test_an_allocator_that_really_has_no_more(place: Path) -> None:
+def test_an_allocator_that_really_has_no_more(place: Path, cli: Cli) -> None:
     sets = [*SMALL, *(f"model.{value}" for value in LARGE), "train.batch_tokens=8192", "train.micro_batch=64"]
     sets = [*sets, "train.steps=4", "train.checkpoint.best=false"]
-    alone = last_json(tilth("train", "r.yaml", "--run", "alone", "--json", cwd=place, sets=sets))
+    alone = cli("train", "r.yaml", "--run", "alone", "--json", sets=sets).json()
     done = short(place, "short", sets, SPARE=str(150 << 20))
     ended = last_json(done)
     assert "out of memory with 64 rows at once" in done.stderr and rows_of(place / "short", 4) < 64

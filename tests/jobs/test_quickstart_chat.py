@@ -18,6 +18,7 @@ import pytest
 
 import tilth
 from tests.jobs.conftest import Said, call
+from tests.jobs.forked import Forked, forked
 from tests.jobs.helpers import environment, hashes
 from tilth.core.files import read_json
 from tilth.jobs.answers import groups_of, questions_of
@@ -28,20 +29,19 @@ RUN, TUNED = "runs/quickstart", "runs/quickstart-chat"
 STEPS = ("--steps", "3", "--workers", "1")
 
 
-AGAIN = [
-    sys.executable,
-    "-c",
+WORDS = ("quickstart", "--chat", "--workers", "1")
+CODE = (
     "import sysconfig, sys; sysconfig.get_path = lambda _: 'library'; sys.argv[0] = 'tilth'\n"
-    "from tilth.cli.main import main; main()",
-    *("quickstart", "--chat", "--workers", "1"),
-]
+    "from tilth.cli.main import main; main()"
+)
+AGAIN = [sys.executable, "-c", CODE, *WORDS]
 
 
 def small_library(folder: Path) -> Path:
     """The short modules of this Python's library."""
     folder.mkdir(parents=True)
     for path in sorted(Path(sysconfig.get_path("stdlib")).glob("[a-z]*.py")):
-        if path.stat().st_size < 15_000:
+        if path.stat().st_size < 10_000:
             shutil.copyfile(path, folder / path.name)
     return folder
 
@@ -129,19 +129,21 @@ def test_at_a_terminal_a_chat_opens(place: Path, first: Said) -> None:
 def test_piped_lines_are_answered_and_an_idle_pipe_holds_nothing_up(place: Path, first: Said) -> None:
     assert first.code == 0, first.err
     question = "What does textwrap.dedent do?"
-    piped = subprocess.run(
-        AGAIN, cwd=place, env=environment(), input=f"{question}\n/nothing\n/quit\n", capture_output=True, text=True
-    )
+    (place / "again.py").write_text(CODE)
+    (place / "lines").write_text(f"{question}\n/nothing\n/quit\n")
+    with (place / "lines").open() as lines:
+        piped = forked(*WORDS, cwd=place, script="again.py", stdin=lines.fileno())
     assert piped.returncode == 0, piped.stderr
     answers = tilth.load(place / TUNED).generate([{"role": "user", "content": question}], temperature=0).strip()
     told = piped.stdout.partition("What it answers to standard input:\n")[2].strip()
     assert told == answers and ("(no answer;" in piped.stderr) == (not answers)  # of three steps, mostly none
     assert "/nothing is no command" in piped.stderr
-    with subprocess.Popen(
-        AGAIN, cwd=place, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as idle:
-        assert idle.stdout is not None and b"standard input" not in idle.stdout.read()
-        assert idle.wait(timeout=60) == 0
+    read, write = os.pipe()
+    idle = Forked(*WORDS, cwd=place, script="again.py", stdin=read)
+    os.close(read)
+    said, _ = idle.communicate(timeout=60)
+    os.close(write)
+    assert idle.returncode == 0 and "standard input" not in said
 
 
 def _read(terminal: int) -> bytes:

@@ -5,10 +5,12 @@ For the replay each document is a run of a character of its own, so that a token
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import shutil
 from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from unittest.mock import create_autospec
@@ -68,6 +70,21 @@ def marked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Dataset]:
         (folder / f"{number:02d}.txt").write_text(character(number) * (1 + number * 37 % 90))
     sources = [{"path": f"source-{n}"} for n in range(3)]
     return base, made(base, "char", sources=sources, clean="none", split={"validation": 0.2, "by": "tail"})
+
+
+OpenedOnce = Callable[[Dataset], None]
+
+
+@pytest.fixture
+def opened_once(monkeypatch: pytest.MonkeyPatch) -> Iterator[OpenedOnce]:
+    """Lets all answers of a test come from one opened ledger: to open it takes longer than to read it."""
+    with contextlib.ExitStack() as stack:
+
+        def open_now(dataset: Dataset) -> None:
+            ledger = stack.enter_context(open_ledger(dataset))
+            monkeypatch.setattr(trace, "open_ledger", lambda _: contextlib.nullcontext(ledger))
+
+        yield open_now
 
 
 MIXTURE = {"source-1": {"weight": 0.6, "max_epochs": None}, "source-2": {"weight": 0.0}}
@@ -131,6 +148,7 @@ def replay(
 )
 def test_steps_and_documents_are_those_of_a_replay(
     marked: tuple[Path, Dataset],
+    opened_once: OpenedOnce,
     tmp_path: Path,
     steps: int,
     same_windows: bool,
@@ -138,6 +156,7 @@ def test_steps_and_documents_are_those_of_a_replay(
     packed: bool,
 ) -> None:
     _, dataset = marked
+    opened_once(dataset)
     run = tmp_path / "run"
     seen = replay(dataset, run, steps, same_windows, mixture, packed)
     epochs: dict[int, set[int]] = {}
@@ -157,8 +176,9 @@ def test_steps_and_documents_are_those_of_a_replay(
             assert epochs.get(step, {1}) <= {*traced["epochs"]} and (step > 1 or traced["epochs"] == [1])
 
 
-def test_token_offsets_hold_the_document(marked: tuple[Path, Dataset]) -> None:
+def test_token_offsets_hold_the_document(marked: tuple[Path, Dataset], opened_once: OpenedOnce) -> None:
     base, dataset = marked
+    opened_once(dataset)
     pieces = 0
     for path in sorted(base.glob("source-*/*.txt")):
         traced = trace_document(dataset, path.relative_to(base).as_posix())
@@ -255,8 +275,11 @@ def _trail(source: str, locator: str) -> list[str]:
     return [make_doc_id(source, "#characters=".join(steps[: n + 1])) for n in range(len(steps))]
 
 
-def test_every_row_of_the_ledger_is_told_of_its_document(cleaned: tuple[Path, Dataset]) -> None:
+def test_every_row_of_the_ledger_is_told_of_its_document(
+    cleaned: tuple[Path, Dataset], opened_once: OpenedOnce
+) -> None:
     _, dataset = cleaned
+    opened_once(dataset)
     rows = [row for file in sorted((dataset.folder / "ledger").iterdir()) for row in pq.read_table(file).to_pylist()]
     told = {doc_id: trace_document(dataset, doc_id) for doc_id in sorted({row["doc_id"] for row in rows})[::5]}
     for row in (row for row in rows if row["doc_id"] in told):

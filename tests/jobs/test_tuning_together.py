@@ -9,8 +9,9 @@ import pytest
 
 from tests.jobs.bases import SFT, tuning, write_base
 from tests.jobs.conftest import Cli
-from tests.jobs.helpers import hashes, last_json
-from tests.jobs.test_distributed import assert_same, together
+from tests.jobs.forked import both
+from tests.jobs.helpers import hashes
+from tests.jobs.test_distributed import assert_same
 from tilth.checkpoint.tensors import read_tensors
 
 pytestmark = pytest.mark.slow
@@ -29,7 +30,7 @@ def test_two_processes_do_what_one_does(tmp_path: Path, cli: Cli, kind: str) -> 
     recipe = tuning(tmp_path, "base", **{**sections, "train": train}, evaluate={"every": 8, "batch_tokens": 64})
     before = hashes(tmp_path / "base")
     alone = cli("train", recipe, "--run", "alone", "--json").json()
-    shared = last_json(together("train", recipe, "--run", "shared", "--json", cwd=tmp_path, sets=[]))
+    shared = both("train", recipe, "--run", "shared", "--json", cwd=tmp_path).json()
     assert_same(tmp_path / "alone", tmp_path / "shared")
     assert shared["validation_loss"] == pytest.approx(alone["validation_loss"], abs=1e-5)
     name = "adapter_model.safetensors" if kind == "lora" else "model.safetensors"

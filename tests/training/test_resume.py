@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,8 @@ from tilth.training.trainer import Spare, Tell, Trainer
 
 pytestmark = pytest.mark.slow
 
+STEPS = 8
+"""Three epochs end within them, two evaluations are made, and the learning rate rises and falls."""
 OPTIMIZERS: list[dict[str, Any]] = [
     {"optimizer": {"name": "adamw", "lr": 1e-2}},
     {"optimizer": {"name": "sgd", "lr": 1e-1, "momentum": 0.9}},
@@ -41,12 +44,12 @@ def whole(tmp_path: Path) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("options", OPTIMIZERS)
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_going_on_after_every_step_gives_the_same_bits(tmp_path: Path, options: dict[str, Any], precision: str) -> None:
-    config = train_config(**options)
+    config = train_config(steps=STEPS, **options)
     events: list[Event] = []
     first = make_trainer(tmp_path, config, events, precision)
     first.run()
     records = [without_times(e) for e in events if isinstance(e, StepRecord | EvaluationRecord)]
-    for step in range(1, 11):
+    for step in range(1, STEPS + 1):
         again: list[Event] = []
         trainer = make_trainer(tmp_path, config, again, precision)
         trainer.restore(trainer.parts.store.at(step))
@@ -191,12 +194,26 @@ def test_what_is_marked_best_stays_while_its_evaluation_is_made_again(tmp_path: 
     assert best is not None and best.step == 4
 
 
+Ended = tuple[Path, dict[str, Any], dict[str, torch.Tensor]]
+
+
+@pytest.fixture(scope="module")
+def eventful_runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ended]:
+    """For each optimizer the folder of such a run, its outcome and its weights; tests go on in copies."""
+    ended: dict[str, Ended] = {}
+    for optimizer in ("adamw", "muon"):
+        folder = tmp_path_factory.mktemp(optimizer)
+        trainer = eventful(folder, optimizer)
+        trainer.run()
+        ended[optimizer] = folder, outcome(trainer), weights(trainer)
+    return ended
+
+
 @pytest.mark.parametrize("piece", [*PIECES, "nothing"])
-def test_leaving_any_piece_out_is_noticed(tmp_path: Path, piece: str) -> None:
+def test_leaving_any_piece_out_is_noticed(tmp_path: Path, eventful_runs: dict[str, Ended], piece: str) -> None:
     optimizer = "muon" if piece == "optimizer.momentum_buffer" else "adamw"
-    whole = eventful(tmp_path, optimizer)
-    whole.run()
-    expected, expected_weights = outcome(whole), weights(whole)
+    folder, expected, expected_weights = eventful_runs[optimizer]
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True, symlinks=True)
     # Step 9 is in the middle; at 14 the run is over, and what the next step would overwrite is what it reports.
     noticed = any(differs(tmp_path, optimizer, piece, step, expected, expected_weights) for step in (9, 14))
     assert noticed == (piece != "nothing")
