@@ -119,7 +119,7 @@ def test_small_shares_and_long_rows_are_not_measured(chosen: Any, monkeypatch: p
 def test_equal_pieces_within_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = load_shipped("quickstart")
     config = recipe.model.model_copy(update={"vocab_size": 300})
-    row = micro_rows.row_bytes(config)
+    row = micro_rows._row_bytes(config)
 
     def fitting(share: int) -> int:
         return largest_fitting(recipe, config, share, CPU, "fp32")

@@ -13,7 +13,7 @@ from tests.jobs.conftest import Cli
 from tests.jobs.helpers import SMALL, write_recipe, write_texts
 from tilth.core.config import parse
 from tilth.core.errors import RecipeError
-from tilth.jobs.forecasting import room
+from tilth.jobs.forecasting import forecast_run, room
 from tilth.jobs.forecasting.forecast_run import memory_forecast
 from tilth.jobs.forecasting.room import least_bytes, memory_errors
 from tilth.jobs.recipe import load_recipe
@@ -67,7 +67,9 @@ def test_the_vocabulary_counts_as_soon_as_it_is_known(
     assert list((tmp_path / "work" / "datasets").iterdir()), "its tokenizer had to be made to know"
     assert not (tmp_path / "runs" / "small" / "recipe.json").exists()
     monkeypatch.setattr(room, "total_memory_bytes", lambda: 16 * with_it)
-    assert cli("train", "r.yaml", sets=SMALL).code == 0
+    with monkeypatch.context() as patch:
+        patch.setattr("tilth.jobs.train.check_one_row", lambda *_: None)  # the process itself does not fit
+        assert cli("train", "r.yaml", sets=SMALL).code == 0
     monkeypatch.setattr(room, "total_memory_bytes", lambda: 16 * without - 1)
     cli("train", "r.yaml", "--run", "other", sets=SMALL).expect_fault(2, f"the model has {without:,} parameters")
 
@@ -80,8 +82,18 @@ def test_a_row_that_cannot_fit_is_refused_before_the_model_is_made(
     write_recipe(tmp_path / "r.yaml", "texts")
     sets = [*SMALL, "model.context_length=512", "train.batch_tokens=512"]
     monkeypatch.setattr(room, "room_of", lambda device: 8 << 20)
-    words = ("model.context_length 512: training takes 0.", "with a single row", "cpu has 0.0 GiB")
-    cli("train", "r.yaml", sets=sets).expect_fault(2, *words, "choose a smaller model.context_length")
+    words = ("model.context_length 512: training takes 3", "with a single row", "(process: 347 MiB)", "cpu has 8 MiB")
+    said = cli("train", "r.yaml", sets=sets).expect_fault(2, *words, "remedy: choose a smaller model.hidden_size")
+    assert "smaller model.context_length" not in said, "that would not help"
+    for part in ("PROCESS", "LOADED"):
+        monkeypatch.setattr(forecast_run, part, 0)
+    monkeypatch.setattr(room, "room_of", lambda device: 1 << 20)
+    kept = [*sets, "train.activation_checkpointing=none"]
+    said = cli("train", "r.yaml", sets=kept).expect_fault(
+        2, "activations: ", "remedy: set a smaller model.context_length"
+    )
+    assert "train.activation_checkpointing: full" in said
+    monkeypatch.undo()
     monkeypatch.setattr(room, "room_of", lambda device: 4 << 30)
     assert cli("train", "r.yaml", sets=[*sets, "train.steps=1"]).code == 0, "the same run, where there is room"
 

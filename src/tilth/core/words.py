@@ -12,6 +12,7 @@ against_forecast(was, said, "678 MB") -> "23% above the forecast of 678 MB"
 from __future__ import annotations
 
 import glob
+import math
 import re
 from collections.abc import Sequence
 from pathlib import PurePosixPath
@@ -67,7 +68,8 @@ def bytes_of(text: str) -> int | None:
     if found is None or (found[3] and not found[2]):
         return None
     power = " KMGT".index(found[2].upper() or " ")
-    return int(float(found[1]) * (1024 if found[3] else 1000) ** power)
+    size = float(found[1]) * (1024 if found[3] else 1000) ** power
+    return int(size) if math.isfinite(size) else None
 
 
 def some(names: Sequence[str], number: int) -> str:

@@ -22,9 +22,13 @@ from tilth.jobs.recipe import Recipe
 
 Decision = Literal["micro_rows", "precision", "compile"]
 
-_ASKED_BY: dict[Decision, str] = {"micro_rows": "micro_batch", "precision": "precision", "compile": "compile"}
-"""What is decided at the start, and the key of the recipe that asks for it."""
-_ROUNDING = ("device", "micro_batch", "precision", "compile")
+_ASKED_BY: dict[Decision, tuple[str, ...]] = {
+    "micro_rows": ("micro_batch", "memory"),
+    "precision": ("precision",),
+    "compile": ("compile",),
+}
+"""What is decided at the start, and the keys of the recipe that ask for it, that which may be `auto` first."""
+_ROUNDING = ("device", "micro_batch", "memory", "precision", "compile")
 _LIMITS = ("steps", "tokens", "epochs", "hours", "early_stopping", "convergence")
 
 
@@ -41,7 +45,8 @@ class Decisions:
         self._kept = _kept(recipe, checkpoint)
         self._folder, self._runtime = folder, runtime
         self._key = fingerprint([recipe.plain(), runtime.world_size, device, self._kept])
-        self._rows_key = f"micro_batch {recipe.train.micro_batch}, {device} x {runtime.world_size}"
+        within = f" in {recipe.train.memory}" if recipe.train.memory else ""
+        self._rows_key = f"micro_batch {recipe.train.micro_batch}{within}, {device} x {runtime.world_size}"
 
     def take(self, name: Decision, measure: Callable[[], Any]) -> Any:
         """The decision of the checkpoint, as long as the recipe has not opened it again; else that of the folder, if
@@ -50,6 +55,10 @@ class Decisions:
         if name in self._kept:
             return self._kept[name]
         return self._runtime.from_main(lambda: self._folder.decide(self._key, name, measure))
+
+    def known(self, name: Decision) -> Any:
+        """The decision of the checkpoint that stands; None where there is none yet."""
+        return self._kept.get(name)
 
     def fewer_rows(self) -> tuple[dict[int, int], list[str]]:
         """From which step on fewer rows go through the model at once; and a line where that cannot be read."""
@@ -72,6 +81,8 @@ def asked_of(recipe: Recipe) -> dict[str, Any]:
     """What may change while a run goes on, and does so to its weights: kept with every checkpoint."""
     plain = recipe.plain()
     asked = {key: plain["train"][key] for key in (*_ROUNDING, *_LIMITS)}
+    if recipe.train.micro_batch != "auto":
+        asked["memory"] = None  # nothing that rounds otherwise goes by it
     if recipe.train.early_stopping:  # it counts evaluations
         asked["early_stopping"]["every"] = recipe.evaluate.every
     return asked
@@ -87,15 +98,17 @@ def _kept(recipe: Recipe, checkpoint: Checkpoint | None) -> dict[str, Any]:
     before = _asked_before(state, now)
     moved = before["device"] != now["device"]
     kept: dict[str, Any] = {}
-    for decision, key in _ASKED_BY.items():
-        if before[key] == now[key] and not (moved and now[key] == "auto"):
+    for decision, keys in _ASKED_BY.items():
+        if all(before[key] == now[key] for key in keys) and not (moved and now[keys[0]] == "auto"):
             kept[decision] = state.get(decision, False)
     return kept
 
 
 def _asked_before(state: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
-    """What a checkpoint's run was asked for; before there was `compile` nothing was compiled."""
-    return {"compile": False, **state["identity"].get("asked", now)}
+    """What a checkpoint's run was asked for; before there was `compile` nothing was compiled, and before there was
+    `memory` all might be taken.
+    """
+    return {"compile": False, "memory": None, **state["identity"].get("asked", now)}
 
 
 def changed(now: dict[str, Any], checkpoint: Checkpoint | None) -> list[str]:

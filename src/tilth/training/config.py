@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -181,7 +181,7 @@ class TrainConfig(Config):
     """
     memory: str | None = None
     """The most that a process of this run may take, as `16GiB`, by its forecast. Left out: what the device has."""
-    activation_checkpointing: Literal["auto", "none", "full"] | Annotated[int, Field(ge=1)] = "auto"
+    activation_checkpointing: int | Literal["auto", "none", "full"] = "auto"
     """Which layers keep their input alone and are computed again on the way back, with the same gradients: `none`;
     `full`, all of them, which takes a third more time and far less memory; the first so many; `auto`: as few as bring
     the rows of `micro_batch` within `memory`, by the forecast (where that is auto, too, rows of 4,096 tokens, and 512
@@ -214,11 +214,11 @@ class TrainConfig(Config):
         """Whether a layer is computed again on the way back; what `auto` comes to is settled before a model is made."""
         return self.activation_checkpointing not in ("auto", "none")
 
-    @field_validator("memory")
+    @field_validator("memory", mode="before")
     @classmethod
-    def _memory_is_an_amount(cls, memory: str | None) -> str | None:
-        if memory is not None and (memory.strip()[-1:].isdigit() or not bytes_of(memory)):
-            raise ValueError(f"memory {memory!r} is no amount of memory | write it with its unit, as 16GiB or 800MiB")
+    def _memory_is_an_amount(cls, memory: Any) -> Any:
+        if memory is not None and (str(memory).strip()[-1:].isdigit() or not bytes_of(str(memory))):
+            raise ValueError(f"{memory!r} is no amount of memory | write it with its unit, as 16GiB or 800MiB")
         return memory
 
     @model_validator(mode="before")
@@ -258,4 +258,7 @@ class TrainConfig(Config):
             raise ValueError(f"batch_tokens: {self.batch_tokens} is too few | give a positive number of tokens")
         if isinstance(self.micro_batch, int) and self.micro_batch < 1:
             raise ValueError(f"micro_batch: {self.micro_batch} is too few | give a positive number of rows, or auto")
+        if isinstance(self.activation_checkpointing, int) and self.activation_checkpointing < 1:
+            asked = self.activation_checkpointing
+            raise ValueError(f"activation_checkpointing: {asked} is too few | give a number of layers, or none")
         return self

@@ -5,6 +5,7 @@ this machine.
     choose_precision(recipe, …)      what products of that size are faster in
     largest_fitting(recipe, …)       the most that fit by the forecast of memory (forecast_run.py)
     most_within(room, …)             of anything that takes more the more there is of it
+    fits_by_far(recipe, …)           whether a forecast is not needed
     check_one_row(recipe, …)         that one does
 
 Memory and speed depend on the rows, the gradient does not but for rounding and dropout's masks.
@@ -23,11 +24,11 @@ from tilth.core.errors import RecipeError
 from tilth.data.batches.loader import Loader
 from tilth.jobs.forecasting.forecast_run import memory_forecast
 from tilth.jobs.forecasting.paper_run import NoForecastError
-from tilth.jobs.forecasting.room import gib, has, least_bytes, least_slots, room_for
+from tilth.jobs.forecasting.room import gib, has, least_bytes, least_slots, room_for, smaller
 from tilth.jobs.recipe import Recipe
 from tilth.model.precision import resolve_precision
 from tilth.model.wrapped import AnyConfig, AnyModel
-from tilth.training.out_of_memory import SMALLER
+from tilth.model.wrapped_config import WrappedConfig
 from tilth.training.probe import Trial, fastest, largest
 
 _MOST = 1 << 30  # activations on a CPU: larger micro-batches gain nothing there
@@ -35,7 +36,9 @@ FILLED = 0.9  # of the memory: the forecast may be wrong, and others need some
 _CACHED = 8 << 20  # activations that stay in a processor's cache: all at once is fastest, and nothing is measured
 _FEWEST_TOKENS = 512  # of a pass; measured on one thread, 4 layers of 128: 64 take 1.9 times as long each, 256 1.1
 _FEWEST_ELSEWHERE = 4096  # the same of a GPU
-PAIR_BYTES = 8  # of two positions, at least: a score or a mask, where a kernel does not do without
+_PAIR_BYTES = 8  # of two positions, at least: a score or a mask, where a kernel does not do without
+_SCORE_BYTES = 16  # of two positions, a layer and a head: a score, its softmax, what is dropped of it and the mask
+_PROCESS = 512 << 20  # at the most, without model and data
 _OF_ROWS = ("activations", "working", "loss")
 _SLOW_FLOPS = 2e10  # of one row: to compare sizes would take too long, and the products are large in any case
 
@@ -86,8 +89,8 @@ def largest_fitting(recipe: Recipe, config: AnyConfig, share: int, device: torch
     room, bounded = room_for(recipe, device), _within_bound(recipe, config, share, device)
     if room is None:
         return bounded
-    if device.type != "cuda" and least_bytes(recipe, config) + _MOST < room // 2:
-        return bounded  # a forecast takes a second or two
+    if device.type != "cuda" and fits_by_far(recipe, config, bounded, room):
+        return bounded
     rows = share if device.type == "cuda" else bounded
     forecast = functools.partial(
         memory_forecast, recipe, config, device=device, precision=precision, rows=share, held_out=0
@@ -99,12 +102,9 @@ def largest_fitting(recipe: Recipe, config: AnyConfig, share: int, device: torch
 
 
 def check_one_row(recipe: Recipe, config: AnyConfig, device: torch.device, precision: Precision) -> None:
-    """RecipeError where not even a row fits by the forecast: the system would rather end the process than refuse.
-
-    A forecast takes a second or two, so it is asked where a row may come to a quarter of the memory.
-    """
-    room, pairs = room_for(recipe, device), config.context_length**2
-    if room is None or row_bytes(config) + pairs * PAIR_BYTES < room // 4:
+    """RecipeError where not even a row fits by the forecast: the system would rather end the process than refuse."""
+    room = room_for(recipe, device)
+    if room is None or fits_by_far(recipe, config, 1, room):
         return
     try:
         found = memory_forecast(recipe, config, 1, device, precision=precision, held_out=0)
@@ -113,12 +113,12 @@ def check_one_row(recipe: Recipe, config: AnyConfig, device: torch.device, preci
     if found.total <= room:
         return
     part, most = max(found.parts.items(), key=lambda one: one[1])
-    helps = part in _OF_ROWS and recipe.train.activation_checkpointing != "full"
-    again = " or train.activation_checkpointing: full" if helps else ""
+    again = "" if recipe.train.activation_checkpointing == "full" else " or train.activation_checkpointing: full"
+    fewer = f"set a smaller model.context_length{again}, or " if part in _OF_ROWS else ""
     raise RecipeError(
         f"model.context_length {config.context_length:,}: training takes {gib(found.total)} by its forecast with a "
         f"single row at once ({part}: {gib(most)}), and {has(recipe, device)}",
-        f"choose a smaller model.context_length{again}, or {SMALLER.removeprefix('choose ')}",
+        fewer + smaller(recipe, device),
     )
 
 
@@ -148,14 +148,33 @@ def fewest_rows(config: AnyConfig, share: int, device: torch.device) -> int:
     return min(share, math.ceil(tokens / config.context_length))
 
 
+def fits_by_far(recipe: Recipe, config: AnyConfig, rows: int, room: int) -> bool:
+    """Whether so many rows take less than half of the room by a rough count, so that nobody needs a forecast, which
+    takes a second or two.
+    """
+    pairs = _PAIR_BYTES * config.context_length**2
+    if isinstance(config, WrappedConfig):
+        pairs += _kept_scores(config, max(1, config.hidden_size // 64))
+    elif config.attention_drop:
+        pairs += _kept_scores(config, config.num_attention_heads)
+    return _PROCESS + least_bytes(recipe, config) + rows * (_row_bytes(config) + pairs) < room // 2
+
+
+def _kept_scores(config: AnyConfig, heads: int) -> int:
+    """Of a row, where attention keeps its scores for the way back: dropout goes over them, or a class that is not
+    tilth's may.
+    """
+    return _SCORE_BYTES * config.num_hidden_layers * heads * config.context_length**2
+
+
 def _within_bound(recipe: Recipe, config: AnyConfig, share: int, device: torch.device) -> int:
     """By activations alone. The logits do not count: they are never held whole."""
     room = room_for(recipe, device)
     bound = _MOST if room is None else room // 4 if device.type == "cuda" else min(_MOST, room // 4)
-    return _even(share, max(1, bound // row_bytes(config)))
+    return _even(share, max(1, bound // _row_bytes(config)))
 
 
-def row_bytes(config: AnyConfig) -> int:
+def _row_bytes(config: AnyConfig) -> int:
     """Activations of a row, held for the backward pass."""
     return config.context_length * config.num_hidden_layers * (14 * config.hidden_size + 3 * config.mlp_size) * 4
 
@@ -167,7 +186,7 @@ def _even(share: int, most: int) -> int:
 
 def _worth_measuring(config: AnyConfig, model: AnyModel, share: int) -> bool:
     row_flops = 6 * config.context_length * sum(parameter.numel() for parameter in model.parameters())
-    return share * row_bytes(config) > _CACHED and row_flops < _SLOW_FLOPS
+    return share * _row_bytes(config) > _CACHED and row_flops < _SLOW_FLOPS
 
 
 def _sizes(share: int, most: int, context: int) -> list[int]:

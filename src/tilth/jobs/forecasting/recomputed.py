@@ -16,20 +16,18 @@ import torch
 from tilth.core.environment import Precision
 from tilth.core.words import plural
 from tilth.jobs.forecasting.forecast_run import memory_forecast
-from tilth.jobs.forecasting.micro_rows import FILLED, PAIR_BYTES, fewest_rows, most_within, row_bytes
+from tilth.jobs.forecasting.micro_rows import FILLED, fewest_rows, fits_by_far, most_within
 from tilth.jobs.forecasting.paper_run import NoForecastError
-from tilth.jobs.forecasting.room import gib, least_bytes, room_for
+from tilth.jobs.forecasting.room import gib, room_for
 from tilth.jobs.recipe import Recipe
 from tilth.model.wrapped import AnyConfig
 
 Layers = Literal["auto", "none", "full"] | int
 """As `train.activation_checkpointing` names them."""
 
-_PROCESS = 512 << 20  # at the most, without model and data
-
 
 def settle_recomputed(
-    recipe: Recipe, config: AnyConfig, share: int, device: torch.device, precision: Precision
+    recipe: Recipe, config: AnyConfig, share: int, device: torch.device, precision: Precision, rows: int | None = None
 ) -> tuple[Layers, str]:
     """What the recipe says, or for `auto` as few as bring its rows within what there is; and what is to be said of it
     (nothing where it was not asked, or is none).
@@ -38,15 +36,13 @@ def settle_recomputed(
 
     Args:
         share: rows of a process's part of a batch.
+        rows: that go through at once, where `micro_batch: auto` has been decided.
     """
     if recipe.train.activation_checkpointing != "auto":
         return recipe.train.activation_checkpointing, ""
-    layers = config.num_hidden_layers
-    room, asked = room_for(recipe, device), recipe.train.micro_batch
-    rows = min(share, asked) if isinstance(asked, int) else fewest_rows(config, share, device)
-    row = row_bytes(config) + PAIR_BYTES * config.context_length**2
-    about = _PROCESS + least_bytes(recipe, config) + rows * row
-    if room is None or about < room // 2 or draws_otherwise(recipe, config, device):
+    layers, asked, room = config.num_hidden_layers, recipe.train.micro_batch, room_for(recipe, device)
+    rows = min(share, rows or (asked if isinstance(asked, int) else fewest_rows(config, share, device)))
+    if room is None or fits_by_far(recipe, config, rows, room) or draws_otherwise(recipe, config, device):
         return "none", ""
 
     def size(kept: int) -> int:
@@ -61,7 +57,7 @@ def settle_recomputed(
         taken = size(kept)
     except NoForecastError:  # also of classes of transformers' that do not know how
         return "none", ""
-    again = f"{layers - kept} of {layers}" if kept else f"all {layers}"
+    again = f"{layers - kept} of {layers}" if kept else "all"
     end = f"fit into {gib(within)}" if taken <= within else f"come nearer to {gib(within)}: they take {gib(taken)}"
     said = f"{again} layers are computed again on the way back, so that {plural(rows, 'row')} at once {end}"
     return _named(layers - kept, layers), said

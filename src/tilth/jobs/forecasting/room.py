@@ -42,7 +42,7 @@ def check_room(recipe: Recipe, model: AnyConfig, device: torch.device) -> None:
         raise RecipeError(
             f"the model has {parameters:,} parameters: {beside if recipe.adapter else kept} {gib(least)}, and "
             f"{has(recipe, device)}",
-            SMALLER,
+            smaller(recipe, device),
         )
     batch, machine = recipe.train.batch_tokens, total_memory_bytes()
     share = 0 if batch == "all" else 2 * batch * _INT // launched().world_size  # what is read, and what is predicted
@@ -62,7 +62,7 @@ def parameters_of(model: AnyConfig) -> int:
 
 def gib(size: int) -> str:
     """As people write it."""
-    return f"{size / 2**30:,.1f} GiB"
+    return f"{size / 2**30:,.1f} GiB" if size >= 1 << 30 else f"{size / 2**20:,.0f} MiB"
 
 
 def least_bytes(recipe: Recipe, config: AnyConfig) -> int:
@@ -101,10 +101,26 @@ def room_for(recipe: Recipe, device: torch.device) -> int | None:
 
 def has(recipe: Recipe, device: torch.device, words: Callable[[int], str] = gib) -> str:
     """The same in words: `cpu has 24.0 GiB`."""
-    room, there, beside = room_for(recipe, device) or 0, room_of(device), _beside(device)
-    if there is None or room < there // beside:
+    there, beside = room_of(device), _beside(device)
+    if there is None or _bounded(recipe, device):
         return f"train.memory is {recipe.train.memory}"
     return f"{device.type} has {words(there)}{f' for {beside} processes' if beside > 1 else ''}"
+
+
+def smaller(recipe: Recipe, device: torch.device) -> str:
+    """What to do where a model is too large for that."""
+    first = f"raise train.memory ({recipe.train.memory}), or " if _bounded(recipe, device) else ""
+    if recipe.model.from_ is None:
+        return first + SMALLER
+    adapter = recipe.adapter
+    less = "train an adapter beside it (adapter: {rank: 16})" if adapter is None else "set adapter.quantize: nf4"
+    return f"{first}choose a smaller checkpoint" + (f", or {less}" if adapter is None or not adapter.quantize else "")
+
+
+def _bounded(recipe: Recipe, device: torch.device) -> bool:
+    """Whether the recipe leaves a process less than there is."""
+    there = room_of(device)
+    return recipe.train.memory is not None and (there is None or room_for(recipe, device) != there // _beside(device))
 
 
 def _beside(device: torch.device) -> int:

@@ -33,7 +33,7 @@ def too_large(forecast: RunForecast | None, recipe: Recipe, device: torch.device
     if forecast is None or room is None or forecast.memory.total <= room:
         return
     takes, there = f"{_gb(forecast.memory.total)} of memory", has(recipe, device, _gb)
-    fitting = f"`tilth check RECIPE --fit {room / 1e9:.3g}GB` says what would fit"
+    fitting = f"`tilth check RECIPE --fit {_gb(room).replace(',', '').replace(' ', '')}` says what would fit"
     if forecast.memory.when == "evaluation":  # what makes a step smaller does not help there
         asked = recipe.evaluate.batch_tokens
         fewer = max(1, min(forecast.micro_batch * recipe.model.context_length, asked // 2))
@@ -41,13 +41,13 @@ def too_large(forecast: RunForecast | None, recipe: Recipe, device: torch.device
         remedy = f"evaluate.batch_tokens: {fewer}, of which the figures are the same; {fitting} beside it"
     else:
         message = f"the run should take {takes} with {plural(forecast.micro_batch, 'row')} at once, and {there}"
-        full = "" if recipe.train.activation_checkpointing == "full" else "train.activation_checkpointing: full, "
+        full = "" if forecast.activation_checkpointing == "full" else "train.activation_checkpointing: full, "
         remedy = f"{fitting}: a smaller train.micro_batch or model.context_length, {full}or an adapter"
     yield forecast.memory.total > _CERTAIN * room, Fault("memory", message, remedy)
 
 
 def _gb(size: int) -> str:
-    return f"{size / 1e9:,.1f} GB"
+    return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:,.0f} MB"
 
 
 def too_full(facts: Facts, run: Path, seconds: float | None = None) -> Iterator[tuple[bool, Fault]]:
