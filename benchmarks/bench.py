@@ -30,6 +30,7 @@ class System:
         needs: modules without which it cannot run; it is then left out, and `remedy` told.
         packages: whose versions stand with the results.
         target: how many times better than this system ours is meant to be, by the first metric.
+        targets: the same by others.
     """
 
     name: str
@@ -39,6 +40,7 @@ class System:
     packages: tuple[str, ...] = ()
     remedy: str = ""
     target: float | None = None
+    targets: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Bench:
     """Systems on the same work.
 
     Attributes:
-        metrics: by name; the first, which every turn gives, is the one that targets are about.
+        metrics: by name; the first, which every turn gives, is the one that a `target` is about.
         ours: the system that the others are compared with; None where there is nothing to compare.
         minutes: about how long it takes on two cores.
         prepare: `module:function(folder, options)` that makes, once, what all systems read.

@@ -87,7 +87,7 @@ def entries(bench: Bench, outcome: Outcome, about: dict[str, Any]) -> list[Line]
             ours = outcome.turns.get(bench.ours or "")
             if metric.compared and ours is not None and system.name != bench.ours:
                 line["ratio"] = _spread(ratios([t[name] for t in ours], line["values"], metric))
-                line["target"] = system.target if first else None
+                line["target"] = system.target if first else system.targets.get(name)
                 line["reached"] = line["ratio"]["median"] >= line["target"] if line["target"] else None
             lines.append({**line, "warm_up_seconds": warm, "facts": ready, **about})
             lines[-1] |= {"versions": outcome.versions[system.name], **without}

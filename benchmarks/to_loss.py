@@ -23,7 +23,7 @@ from benchmarks.worker import Turns
 def tilth(turns: Turns, options: dict[str, Any]) -> None:
     """Seconds of `tilth train`, the process with all that belongs to it."""
     text = json.dumps([{"path": str(Path(options["folder"]) / "text.txt")}])
-    sets = [f"data.sources={text}", *options["set"]]
+    sets = [f"data.sources={text}", "train.device=cpu", *options["set"]]  # where the peer is
     words = ["train", options["recipe"], "--workspace", "work", "--json"]
     command = [sys.executable, "-m", "tilth", *words, *(word for value in sets for word in ("--set", value))]
 

@@ -35,7 +35,9 @@ def made_up(count: int) -> str:
 
 
 def recipe(options: dict[str, Any]) -> dict[str, Any]:
-    """tilth's recipe for the shape: what is not named is its default, precision and micro-batch too."""
+    """tilth's recipe for the shape: what is not named is its default, precision and micro-batch too. On the CPU, where
+    the peers are.
+    """
     shape = options["shape"]
     return {
         "name": "bench",
@@ -57,6 +59,7 @@ def recipe(options: dict[str, Any]) -> dict[str, Any]:
         },
         "train": {
             "steps": FOREVER,
+            "device": "cpu",
             "batch_tokens": options["rows"] * shape["context"],
             "optimizer": {"name": "adamw", "lr": options["lr"], "beta2": 0.99, "weight_decay": 0.1},
             "schedule": {"name": "cosine", "warmup_steps": 100, "final": 0.1},

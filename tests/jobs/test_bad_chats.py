@@ -51,6 +51,10 @@ def chat(*turns: tuple[str, Any]) -> dict[str, Any]:
 GOOD = [chat(("user", f"hi {n}"), ("assistant", f"yes {n}")) for n in range(30)]
 BAD = {
     "encode/no_answer": [chat(("user", "alone"))],
+    "encode/empty_turn": [
+        chat(("user", " "), ("assistant", "y")),
+        chat(*3 * [("user", "x"), ("assistant", "y")], ("user", "")),
+    ],
     "read/unknown_role": [chat(("wizard", "x"), ("assistant", "y"))],
     "read/empty": [chat(("user", ""), ("assistant", "")), {"messages": []}],
     "read/not_messages": [{"messages": "no"}, {"messages": [{"role": "user"}]}, chat(("user", 5), ("assistant", None))],

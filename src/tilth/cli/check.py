@@ -300,5 +300,6 @@ def _fit_lines(fits: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
         way = f"{fit['trains']}, activation_checkpointing {fit['activation_checkpointing']}"
         fewer = fit["evaluate_tokens"]
         with_fewer = f", with evaluate.batch_tokens: {fewer}" if fewer else ""
-        taken = f"{count(fit['micro_batch'])}, which take {size(fit['memory'])}{with_fewer}"
+        more = " or more" if fit["or_more"] else ""
+        taken = f"{count(fit['micro_batch'])}{more}, which take {size(fit['memory'])}{with_fewer}"
         yield way, taken if fit["micro_batch"] else f"none: one row takes {size(fit['memory'])}"

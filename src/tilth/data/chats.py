@@ -26,7 +26,7 @@ from tilth.tokenizer.chat_config import ChatConfig
 from tilth.tokenizer.conversation import checked
 from tilth.tokenizer.templates import ChatTemplate
 
-VERSION = 13
+VERSION = 14
 
 
 @final
@@ -51,7 +51,7 @@ class ChatDocuments:
         fault = checked(document.meta["messages"], need_answer=answers_only)
         if fault is None and self.template is None and isinstance(pair := _pair(document.meta["messages"]), Dropped):
             fault = pair
-        return Refusal(fault.rule, "", f"{document.locator}: {fault.detail}") if fault else None
+        return Refusal(fault.rule, "", f"{document.locator}: {fault.detail}") if fault else _unsaid(document)
 
     def __call__(self, tokenizer: Tokenizer, documents: Sequence[Document]) -> list[Encoded | Refusal]:
         """What each document becomes, or why it is dropped."""
@@ -76,11 +76,22 @@ class ChatDocuments:
 def _changed(document: Document) -> Refusal | None:
     by = document.meta.get(WITHDRAWN)
     if by is None and ("messages" not in document.meta or says_its_messages(document)):
-        return None
+        return _unsaid(document)
     if by is None:
         return Refusal("text_changed", "", f"{document.locator}: its text is not that of its messages")
     done = f"{document.locator}: its text was cut or cleaned by {by} in a way that its messages cannot follow"
     return Refusal("text_changed", by, f"{done}; {_REMEDIES.get(by, f'leave {by} out of data.clean')}")
+
+
+def _unsaid(document: Document) -> Refusal | None:
+    """A question in which nothing is said: its answer would be learned as one to nothing, as in pairs, which are
+    refused when they are read (sources/shapes.py).
+    """
+    for place, message in enumerate(document.meta.get("messages", ())):
+        content = message.get("content")
+        if message.get("role") == "user" and not (content.strip() if isinstance(content, str) else content):
+            return Refusal("empty_turn", "", f"{document.locator}: message {place}: nothing is said by the user")
+    return None
 
 
 _REMEDIES = {

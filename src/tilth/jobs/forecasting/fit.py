@@ -25,13 +25,14 @@ from tilth.training.footprint import Desk
 
 Checkpointing = Literal["none", "full"]
 _LEAST = 1 << 20  # no run takes so little: who writes less means another unit
-_MOST = 4096
+MOST = 4096
+"""Rows at the most that are looked for."""
 _FIRST = (8, 16)
 
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """The largest micro-batch of a way to train; 0 where not even one row fits.
+    """The largest micro-batch of a way to train; 0 where not even one row fits, and `MOST` where that many do or more.
 
     Attributes:
         trains: `full`, or `lora`: the recipe's adapter, or one of the default rank.
@@ -47,7 +48,7 @@ class Fit:
 
     def plain(self) -> dict[str, Any]:
         """As `--json` prints it."""
-        return asdict(self)
+        return {**asdict(self), "or_more": self.micro_batch == MOST}
 
 
 def parse_bytes(text: str) -> int:
@@ -103,20 +104,20 @@ def fits(
 
 
 def most_rows(room: int, size: Callable[[int], int]) -> int:
-    """The most rows of which `size` is within `room`; 0 where that of one is not. It has asked for the size of what it
-    returns, and of one row more.
+    """The most rows of which `size` is within `room`, up to `MOST`; 0 where that of one is not. It has asked for the
+    size of what it returns, and below `MOST` of one row more.
 
     Each question takes a second, or more for many rows, and sizes are nearly straight lines, once the step is larger
     than an evaluation, which has its own rows. So it begins with a few rows, and asks where the line through the two
     sizes that are nearest to the room crosses it.
     """
     known = {rows: size(rows) for rows in _FIRST}
-    while known[max(known)] <= room and _each(known, room) <= 0 and max(known) < _MOST:
-        more = min(_MOST, 8 * max(known))
+    while known[max(known)] <= room and _each(known, room) <= 0 and max(known) < MOST:
+        more = min(MOST, 8 * max(known))
         known[more] = size(more)
     while True:
         fit = max((rows for rows, taken in known.items() if taken <= room), default=0)
-        bad = min((rows for rows, taken in known.items() if taken > room and rows > fit), default=_MOST + 1)
+        bad = min((rows for rows, taken in known.items() if taken > room and rows > fit), default=MOST + 1)
         if fit + 1 == bad:
             return fit
         near, each = min(known, key=lambda rows: abs(known[rows] - room)), _each(known, room)

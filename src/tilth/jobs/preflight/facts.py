@@ -21,7 +21,7 @@ from tilth.jobs.recipe import Recipe
 
 COUNTED_IN: Mapping[str, tuple[str, ...]] = {
     "masked": ("encode/nothing_trained",),
-    "empty": ("read/empty", "read/empty_turn", "encode/empty", "encode/empty_answer"),
+    "empty": ("read/empty", "read/empty_turn", "encode/empty", "encode/empty_answer", "encode/empty_turn"),
 }
 """The rules by which preparing left rows out that `Facts.masked` and `Facts.empty` count as well."""
 OF_ALL = "of all that was read"
