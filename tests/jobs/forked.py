@@ -124,19 +124,6 @@ class Forked:
         return said[0], said[1]
 
 
-def killed(process: Forked, seconds: float) -> bool:
-    """Kills a process after so many seconds; False when it had ended well by itself."""
-    try:
-        process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.communicate()
-        return True
-    _, said = process.communicate()
-    assert process.returncode == 0, said
-    return False
-
-
 def forked(*words: str | Path, cwd: Path, **how: Any) -> subprocess.CompletedProcess[str]:
     """Runs such a process to its end."""
     process = Forked(*words, cwd=cwd, **how)

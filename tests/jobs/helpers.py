@@ -9,7 +9,7 @@ import random
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 TEXT = "the a soil seed grows in of and rain sun deep green field under then slow water root leaf stone wind"
 WORDS = TEXT.split()
@@ -73,7 +73,19 @@ def begun(words: list[str], cwd: Path) -> subprocess.Popen[str]:
     )
 
 
-def killed(process: subprocess.Popen[str], seconds: float) -> bool:
+class Process(Protocol):
+    """`subprocess.Popen`, or what is as cheap as a copy (forked.py)."""
+
+    returncode: Any
+
+    def wait(self, timeout: float) -> int: ...
+
+    def kill(self) -> None: ...
+
+    def communicate(self) -> tuple[str, str]: ...
+
+
+def killed(process: Process, seconds: float) -> bool:
     """Kills a process after so many seconds; False when it had ended well by itself."""
     try:
         process.wait(seconds)

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.jobs.conftest import Cli
-from tests.jobs.forked import Forked, killed
-from tests.jobs.helpers import SMALL, hashes, last_json, tilth, write_recipe, write_texts
+from tests.jobs.forked import Forked
+from tests.jobs.helpers import SMALL, hashes, killed, last_json, tilth, write_recipe, write_texts
 from tilth.core.rundir import RunFolder
 
 pytestmark = pytest.mark.slow
